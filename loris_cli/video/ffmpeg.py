@@ -1,0 +1,118 @@
+"""Running the ffmpeg program that comes with moviepy, and its failures in our words.
+
+``moviepy.tools.subprocess_call`` is not used: it leaves ffmpeg running when an exception other
+than its own ends the wait, keeps the whole log in memory, and fails on a log that is not UTF-8.
+"""
+
+import signal
+import subprocess
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+
+from loris_cli.errors import InputError, LorisError, OutputError
+
+from .containers import WHITELISTS
+
+TAIL_LINES = 200  # of the log; an ebur128 summary has 14
+DISK_FULL = ("No space left on device", "File too large", "Disk quota exceeded")
+FILE_TOO_LARGE = getattr(signal, "SIGXFSZ", None)  # ends ffmpeg where a limit is set
+CLOSED = ("Permission denied", "Read-only file system")
+UNFIT = (
+    "Could not find tag for codec",
+    "not currently supported in container",
+    "codec not supported",
+    "are supported for WebM",
+    "only supported in MP4",
+)
+# What ffmpeg says after the cause.
+CHATTER = (
+    "Conversion failed!",
+    "Could not write header",
+    "Error opening output file",
+    "Error sending frames to consumers",
+    "Error while filtering",
+    "Last message repeated",
+    "Nothing was written into output file",
+    "Task finished with error code",
+    "Terminating thread with return code",
+)
+
+
+def reading(path: Path) -> list[str]:
+    """Arguments that open one input: this file and no other, as media and as nothing else."""
+    whitelists = [part for key, value in WHITELISTS.items() for part in (f"-{key}", value)]
+    return [*whitelists, "-i", f"file:{path}"]
+
+
+def writing(path: Path) -> str:
+    """An output's name, so that no character in it means anything."""
+    return f"file:{path}"
+
+
+def run(arguments: Sequence[str], *, log_level: str = "error") -> list[str]:
+    """Run ffmpeg to its end; it is ended too if we are.
+
+    Args:
+        arguments: all but the program and its general options.
+        log_level: of ffmpeg.
+
+    Returns:
+        The last lines of its log.
+
+    Raises:
+        OutputError: no room or no permission.
+        InputError: the container asked for cannot hold the streams.
+        LorisError: anything else, in ffmpeg's words.
+    """
+    # Late, because moviepy looks for its programs when it is imported.
+    from moviepy.config import FFMPEG_BINARY
+
+    command = [FFMPEG_BINARY, "-hide_banner", "-nostdin", "-nostats", "-v", log_level, "-y"]
+    log: deque[str] = deque(maxlen=TAIL_LINES)
+    with subprocess.Popen(
+        [*command, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    ) as process:
+        try:
+            assert process.stderr is not None
+            for line in process.stderr:
+                log.append(line.decode(errors="replace").rstrip())
+            process.wait()
+        except BaseException:  # Ctrl-C and termination too: no orphan may go on writing
+            process.kill()
+            raise
+    if process.returncode:
+        raise _failure(list(log), too_large=-process.returncode == FILE_TOO_LARGE)
+    return list(log)
+
+
+def _failure(log: list[str], *, too_large: bool) -> LorisError:
+    text = "\n".join(log)
+    if too_large or any(sign in text for sign in DISK_FULL):
+        return OutputError(
+            "no room on the disk for the result",
+            hint="free some space, or write to another disk with -o",
+        )
+    if any(sign in text for sign in CLOSED):
+        return OutputError(
+            "no permission to write the result", hint="write to another folder with -o"
+        )
+    for line in log:
+        if any(sign in line for sign in UNFIT):
+            return InputError(
+                f"the video does not fit that container ({_plain(line)})",
+                hint="write to a name that ends in .mkv: Matroska takes any codec",
+            )
+    said = [line for line in log if line.strip() and not any(sign in line for sign in CHATTER)]
+    return LorisError(
+        f"ffmpeg failed: {_plain(said[-1]) if said else 'without a word'}",
+        hint="play the input to see whether it is whole",
+    )
+
+
+def _plain(line: str) -> str:
+    """A log line without the bracketed address of the part of ffmpeg that says it."""
+    return line.rsplit("] ", 1)[-1].strip()

@@ -1,0 +1,219 @@
+"""What a video really is, from its packets: headers lie.
+
+file -> first shown frame (decoded) -> times of all packets (not decoded) -> VideoInfo
+"""
+
+import os
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import av.container
+import numpy as np
+
+from loris_cli.errors import InputError
+from loris_cli.files import printable
+
+from .containers import CONVERT, check_size, codec_of, first_frame, main_video, opened, ticks_of
+from .upright import display_size, orientation_of
+
+MAX_GAP_S = 600.0
+MAX_DURATION_S = 24 * 3600.0
+MAX_STEP_BACK_S = 1.0
+MAX_LAST_FRAME_S = 60.0
+TS_PACKET = 188  # ISO/IEC 13818-1
+CUT = 'cut a part out: ffmpeg -ss 0 -t 600 -i "{}" -c copy part.mp4'
+REWRAP = 'give it new times: ffmpeg -i "{}" -fps_mode cfr dance.mp4'
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoInfo:
+    """A video as it is shown.
+
+    Args:
+        path: the file.
+        width: of the upright picture with square pixels, px.
+        height: likewise.
+        rotation_deg: counterclockwise turn that made it upright: 0, 90, 180 or 270.
+        start_s: container time of the first shown frame, which is second 0 elsewhere.
+        duration_s: from the first frame to the end of the last.
+        fps: frames per second, mean.
+        frame_interval_s: between two frames, median.
+        n_frames: frames shown.
+        has_sound: it has a sound stream.
+        sound_channels: of that stream, 0 without one.
+        codec: of the pictures, as ffmpeg names it.
+        truncated: the file ends before its end.
+    """
+
+    path: Path
+    width: int
+    height: int
+    rotation_deg: int
+    start_s: float
+    duration_s: float
+    fps: float
+    frame_interval_s: float
+    n_frames: int
+    has_sound: bool
+    sound_channels: int
+    codec: str
+    truncated: bool
+
+
+@dataclass(kw_only=True)
+class _Packets:
+    """What one pass over the packets of a file finds."""
+
+    ticks: "array[int]"  # subscriptable from Python 3.12 on
+    last_duration: int = 0
+    end_s: float = 0.0
+    cut: bool = False
+
+
+def probe(path: Path) -> VideoInfo:
+    """Look at a video once through.
+
+    Raises:
+        InputError: it is no video, or not one whose times make sense.
+    """
+    with opened(path) as container:
+        stream = main_video(container, path)
+        frame = first_frame(container, stream)
+        if frame is None:
+            raise InputError(
+                f"no frame of {printable(path)} can be decoded",
+                hint=CONVERT.format(printable(path)),
+            )
+        check_size(frame.width, frame.height, path)
+        rotation = orientation_of(frame).rotation_deg
+        width, height = display_size(frame, stream.sample_aspect_ratio)
+        start = ticks_of(frame)
+        assert start is not None
+    with opened(path) as container:
+        stream = main_video(container, path)
+        tick = stream.time_base
+        assert tick is not None
+        packets = _read_packets(container, stream, path, start)
+        times = np.unique(np.frombuffer(packets.ticks, np.int64)) - start
+        if times.size < 2:
+            raise InputError(
+                f"{printable(path)} holds one frame: a still picture", hint="give a moving one"
+            )
+        intervals_s = np.diff(times) * float(tick)
+        interval_s = float(np.median(intervals_s))
+        last_s = packets.last_duration * float(tick)
+        # AVI gives one tick, transport streams nothing, some recorders hours.
+        if not intervals_s.min() / 2 < last_s <= MAX_LAST_FRAME_S:
+            last_s = interval_s
+        span_s = float(times[-1] * tick)
+        _check_times(path, intervals_s, span_s)
+        sound = container.streams.audio
+        return VideoInfo(
+            path=path,
+            width=width if rotation % 180 == 0 else height,
+            height=height if rotation % 180 == 0 else width,
+            rotation_deg=rotation,
+            start_s=float(start * tick),
+            duration_s=span_s + last_s,
+            fps=(times.size - 1) / span_s,
+            frame_interval_s=interval_s,
+            n_frames=int(times.size),
+            has_sound=bool(sound),
+            sound_channels=sound[0].channels if sound else 0,
+            codec=codec_of(stream),
+            truncated=packets.cut or _ends_early(container, path, packets.end_s),
+        )
+
+
+def _read_packets(
+    container: av.container.InputContainer, stream: av.VideoStream, path: Path, start: int
+) -> _Packets:
+    """Times of all shown pictures, in decoding order, and where the file ends."""
+    found = _Packets(ticks=array("q"))
+    latest = start
+    dts_before: int | None = None
+    assert stream.time_base is not None
+    max_back = MAX_STEP_BACK_S / float(stream.time_base)
+    try:
+        for packet in container.demux():
+            ticks = ticks_of(packet)
+            if packet.size == 0:
+                continue
+            if ticks is not None and packet.time_base is not None:
+                end = (ticks + (packet.duration or 0)) * packet.time_base
+                found.end_s = max(found.end_s, float(end))
+            if packet.stream.index != stream.index:
+                continue
+            found.cut = packet.is_corrupt
+            if ticks is None:
+                raise InputError(
+                    f"the frames of {printable(path)} carry no times",
+                    hint=REWRAP.format(printable(path)),
+                )
+            if packet.dts is not None:
+                if dts_before is not None and packet.dts < dts_before - max_back:
+                    back_s = float((dts_before - packet.dts) * stream.time_base)
+                    raise InputError(
+                        f"the clock of {printable(path)} jumps back by {back_s:.1f} s",
+                        hint=REWRAP.format(printable(path)),
+                    )
+                dts_before = packet.dts
+            if packet.is_discard or ticks < start:
+                continue
+            found.ticks.append(ticks)
+            if ticks >= latest:
+                latest, found.last_duration = ticks, packet.duration or 0
+    except av.FFmpegError:  # the end of a file that was cut in the middle of a packet
+        found.cut = True
+    return found
+
+
+def _check_times(path: Path, intervals_s: np.ndarray, span_s: float) -> None:
+    gap = int(intervals_s.argmax())
+    if intervals_s[gap] > MAX_GAP_S:
+        at_s = float(intervals_s[:gap].sum())
+        raise InputError(
+            f"the clock of {printable(path)} jumps by {intervals_s[gap]:.0f} s "
+            f"at second {at_s:.1f}",
+            hint=REWRAP.format(printable(path)),
+        )
+    if span_s > MAX_DURATION_S:
+        raise InputError(
+            f"{printable(path)} lasts {span_s / 3600:.0f} hours, by its times",
+            hint=CUT.format(printable(path)),
+        )
+
+
+def _ends_early(container: av.container.InputContainer, path: Path, end_s: float) -> bool:
+    """The container announces more than the file holds."""
+    kind = container.format.name
+    if kind.startswith("mov"):
+        return any(end > path.stat().st_size for end in _box_ends(path))
+    if kind == "mpegts":
+        with path.open("rb") as file:
+            head = file.read(TS_PACKET + 1)
+        plain = head[:1] == head[TS_PACKET:] == b"G"  # 192 and 204 bytes exist too
+        return plain and path.stat().st_size % TS_PACKET != 0
+    if kind.startswith(("matroska", "avi", "flv", "asf")) and container.duration is not None:
+        return container.duration / av.time_base - end_s > 1.0
+    return False
+
+
+def _box_ends(path: Path) -> Iterator[int]:
+    """Where each box at the top of an MP4 says it ends, ISO/IEC 14496-12 Sec. 4.2."""
+    size = path.stat().st_size
+    at = 0
+    with path.open("rb") as file:
+        while at + 8 <= size:
+            file.seek(at, os.SEEK_SET)
+            head = file.read(16)
+            length = int.from_bytes(head[:4])
+            if length == 1:
+                length = int.from_bytes(head[8:16])
+            if length < 8:  # 0: to the end of the file, whatever that is
+                return
+            at += length
+            yield at
