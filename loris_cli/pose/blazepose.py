@@ -1,0 +1,299 @@
+"""BlazePose: one picture -> the bodies in it.
+
+    picture -> detector -> upright square crop around a body -> landmarks -> COCO-17
+
+After Bazarevsky et al., "BlazePose: On-device Real-time Body Pose Tracking" (2020). Networks,
+anchors and thresholds are those of MediaPipe 0.10.21 (``models/README.md``). Coordinates are
+continuous: (0, 0) is the top left corner of the picture, (0.5, 0.5) the first pixel's middle.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loris_cli.errors import WeightsError
+
+Array = NDArray[Any]
+
+DETECTOR_PX = 224
+LANDMARKS_PX = 256
+N_LANDMARKS = 39  # those of the body, 2 that frame the next crop, 4 unused
+N_BODY_LANDMARKS = 33
+CROP_POINTS = (33, 34)  # middle of the hips; a point of the circle around the body
+COCO_FROM_LANDMARKS = [0, 2, 5, 7, 8, 11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28]
+# Sides of the detector's three grids of cells, and how many boxes each cell proposes.
+ANCHOR_GRIDS = ((28, 2), (14, 2), (7, 6))
+CROP_MARGIN = 1.25
+MIN_DETECTION_SCORE = 0.5
+MIN_PRESENCE = 0.5
+MAX_OVERLAP = 0.3
+HEAT_REACH = 3  # cells
+MIN_HEAT = 0.5
+
+DETECTOR = (
+    "pose_detection.tflite",
+    "9ba9dd3d42efaaba86b4ff0122b06f29c4122e756b329d89dca1e297fd8f866c",
+)
+LANDMARKS = (
+    "pose_landmark_full.tflite",
+    "e9a5c5cb17f736fafd4c2ec1da3b3d331d6edbe8a0d32395855aeb2cdfd64b9f",
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Crop:
+    """A square that stands upright with a body, however the body leans.
+
+    Attributes:
+        x: middle of the square (and of the hips), in px.
+        y: as ``x``.
+        side_px: length of a side; 2.5 times the distance from hips to finger tips or toes.
+        angle_rad: lean of the body, clockwise as seen.
+    """
+
+    x: float
+    y: float
+    side_px: float
+    angle_rad: float
+
+    @classmethod
+    def around(cls, hips: Array, rim: Array) -> "Crop":
+        """The crop of a body, from its hips and a point above them on its circle, ``(2,)``."""
+        dx, dy = (float(d) for d in rim - hips)
+        return cls(
+            x=float(hips[0]),
+            y=float(hips[1]),
+            side_px=2 * CROP_MARGIN * float(np.hypot(dx, dy)),
+            angle_rad=float(np.arctan2(dx, -dy)),
+        )
+
+    def to_picture(self) -> Array:
+        """The map from the unit square to the picture, ``(2, 3)``: ``matrix @ (u, v, 1)``."""
+        cos, sin = np.cos(self.angle_rad), np.sin(self.angle_rad)
+        linear = self.side_px * np.array([[cos, -sin], [sin, cos]])
+        offset = np.array([self.x, self.y]) - linear @ (0.5, 0.5)
+        return np.column_stack([linear, offset])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Sighting:
+    """One body in one picture.
+
+    Attributes:
+        joints: x px, y px, score 0..1, COCO-17, ``(17, 3)`` float32.
+        crop: where to look for the body in the next picture.
+    """
+
+    joints: Array
+    crop: Crop
+
+
+def apply(matrix: Array, points: Array) -> Array:
+    """Points under an affine map: ``(2, 3)`` and ``(points, 2)`` to ``(points, 2)``."""
+    moved: Array = points @ matrix[:, :2].T + matrix[:, 2]
+    return moved
+
+
+def sigmoid(logits: Array) -> Array:
+    """Probabilities of log odds, of any shape."""
+    probability: Array = 1 / (1 + np.exp(-logits.astype(float).clip(-100, 100)))
+    return probability
+
+
+def anchors() -> Array:
+    """Middles of the detector's 2254 boxes in its unit square, ``(boxes, 2)``."""
+    grids = []
+    for n_cells, n_boxes in ANCHOR_GRIDS:
+        y, x = np.mgrid[:n_cells, :n_cells]
+        middles = (np.stack([x, y], axis=-1).reshape(-1, 2) + 0.5) / n_cells
+        grids.append(np.repeat(middles, n_boxes, axis=0))
+    return np.concatenate(grids)
+
+
+def letterbox(width: int, height: int) -> Array:
+    """The map from the detector's unit square to a picture in its middle, ``(2, 3)``."""
+    side = max(width, height)
+    return np.array([[side, 0, (width - side) / 2], [0, side, (height - side) / 2]], float)
+
+
+def suppress(boxes: Array, scores: Array, max_overlap: float = MAX_OVERLAP) -> list[int]:
+    """Which boxes are left when each of them silences weaker ones that overlap it.
+
+    Args:
+        boxes: left, top, right, bottom, ``(boxes, 4)``.
+        scores: ``(boxes,)``.
+        max_overlap: intersection over union from which two boxes are of one body.
+
+    Returns:
+        Indices of the survivors, strongest first.
+    """
+    area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    order = np.argsort(-scores, kind="stable")
+    kept = []
+    while len(order):
+        best, rest = order[0], order[1:]
+        kept.append(int(best))
+        corner_low = np.maximum(boxes[best, :2], boxes[rest, :2])
+        corner_high = np.minimum(boxes[best, 2:], boxes[rest, 2:])
+        shared = np.prod((corner_high - corner_low).clip(min=0), axis=1)
+        order = rest[shared < max_overlap * (area[best] + area[rest] - shared)]
+    return kept
+
+
+def refine(points: Array, heatmaps: Array) -> Array:
+    """Landmarks moved to the middle of the heat around them.
+
+    The heatmaps come with the landmarks at no cost. On rendered dancers with known joints they
+    take a third off both the error of position (median 2.9 to 2.1 px at 320x240) and that of
+    the motion between frames (median 2.0 to 1.35 px).
+
+    Args:
+        points: in the unit square, ``(landmarks, 2)``.
+        heatmaps: logits, ``(cells, cells, landmarks)``.
+
+    Returns:
+        points like those given; a point without clear heat near it stays, and so do those
+        that frame the next crop (moving them too made tracks a little worse).
+    """
+    n_cells = heatmaps.shape[0]
+    refined = points.copy()
+    for k, (x, y) in enumerate((points[:N_BODY_LANDMARKS] * n_cells).astype(int)):
+        if not (0 <= x < n_cells and 0 <= y < n_cells):
+            continue
+        left, top = max(0, x - HEAT_REACH), max(0, y - HEAT_REACH)
+        near = heatmaps[top : y + HEAT_REACH + 1, left : x + HEAT_REACH + 1, k]
+        heat = sigmoid(near)
+        if heat.max() < MIN_HEAT:
+            continue
+        columns, rows = left + np.arange(near.shape[1]), top + np.arange(near.shape[0])
+        # A cell's heat belongs to its corner, not its middle: measured, and so in MediaPipe.
+        refined[k] = heat.sum(axis=0) @ columns, heat.sum(axis=1) @ rows
+        refined[k] /= heat.sum() * n_cells
+    return refined
+
+
+class Pyramid:
+    """A picture and its halvings, made when asked for, to sample crops without aliasing."""
+
+    def __init__(self, rgb: Array) -> None:
+        """Start from a picture, ``(height, width, 3)`` uint8."""
+        self.height, self.width = rgb.shape[:2]
+        self._levels = [rgb]
+
+    def level_for(self, reduction: float) -> Array:
+        """The smallest level whose sides have at least ``1 / reduction`` of the pixels."""
+        import cv2
+
+        level = max(0, int(np.log2(max(reduction, 1.0))))
+        while len(self._levels) <= level and min(self._levels[-1].shape[:2]) >= 2:
+            height, width = self._levels[-1].shape[:2]
+            half = (max(1, width // 2), max(1, height // 2))
+            self._levels.append(
+                cv2.resize(self._levels[-1], half, interpolation=cv2.INTER_AREA)
+            )
+        return self._levels[min(level, len(self._levels) - 1)]
+
+    def warp(self, matrix: Array, side_px: int) -> Array:
+        """A square seen through a map from the unit square to the picture; black outside.
+
+        Args:
+            matrix: ``(2, 3)``.
+            side_px: side of the result.
+
+        Returns:
+            ``(side_px, side_px, 3)`` float32, 0..255.
+        """
+        import cv2
+
+        extent = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+        level = self.level_for(extent / side_px)
+        scale = np.array([level.shape[1] / self.width, level.shape[0] / self.height])
+        linear = matrix[:, :2] * scale[:, None] / side_px
+        # OpenCV counts from the middle of the first pixel, we from its corner.
+        offset = matrix[:, 2] * scale + linear @ (0.5, 0.5) - 0.5
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        square = cv2.warpAffine(
+            level, np.column_stack([linear, offset]), (side_px, side_px), flags=flags
+        )
+        return square.astype(np.float32)
+
+
+class BlazePose:
+    """The two networks, loaded once."""
+
+    def __init__(self, *, n_threads: int = 1) -> None:
+        """Load the weights.
+
+        Args:
+            n_threads: threads that one network may use.
+
+        Raises:
+            WeightsError: the weights are missing or damaged.
+        """
+        self._detector = _Network(*DETECTOR, n_threads=n_threads)
+        self._landmarks = _Network(*LANDMARKS, n_threads=n_threads)
+        self._anchors = anchors()
+
+    def detect(self, picture: Pyramid, region: Array | None = None) -> list[Crop]:
+        """Crops of the bodies in a picture, surest first.
+
+        Args:
+            picture: where to look.
+            region: map from the unit square to the part to look at, ``(2, 3)``; default all.
+        """
+        if region is None:
+            region = letterbox(picture.width, picture.height)
+        pixels = picture.warp(region, DETECTOR_PX)
+        raw_boxes, logits = self._detector(pixels / 127.5 - 1)
+        scores = sigmoid(logits[0, :, 0])
+        sure = np.flatnonzero(scores > MIN_DETECTION_SCORE)
+        # A box: middle, width and height, then four points, as offsets from its anchor in px.
+        points = raw_boxes[0, sure].reshape(-1, 6, 2) / DETECTOR_PX
+        extent = points[:, 1].copy()
+        points += self._anchors[sure][:, None]
+        boxes = np.hstack([points[:, 0] - extent / 2, points[:, 0] + extent / 2])
+        return [
+            Crop.around(*apply(region, points[best, 2:4]))
+            for best in suppress(boxes, scores[sure])
+        ]
+
+    def look(self, picture: Pyramid, crop: Crop) -> Sighting | None:
+        """The body in a crop, or None if there is none."""
+        matrix = crop.to_picture()
+        outputs = self._landmarks(picture.warp(matrix, LANDMARKS_PX) / 255)
+        raw, presence, heatmaps = outputs[0], outputs[1], outputs[3]
+        if presence.item() < MIN_PRESENCE:
+            return None
+        landmarks = raw.reshape(N_LANDMARKS, 5)  # x, y, z, visibility, presence
+        points = apply(matrix, refine(landmarks[:, :2] / LANDMARKS_PX, heatmaps[0]))
+        visible = sigmoid(landmarks[:, 3])
+        joints = np.column_stack([points, visible])[COCO_FROM_LANDMARKS].astype(np.float32)
+        return Sighting(joints=joints, crop=Crop.around(*points[list(CROP_POINTS)]))
+
+
+class _Network:
+    """One .tflite file: a picture in, its outputs in file order."""
+
+    def __init__(self, name: str, sha256: str, *, n_threads: int) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        hint = "install loris again: its weights come with it"
+        try:
+            content = resources.files("loris_cli.pose").joinpath("models", name).read_bytes()
+        except OSError as error:
+            raise WeightsError(f"the pose network {name} is missing", hint=hint) from error
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise WeightsError(f"the pose network {name} is damaged", hint=hint)
+        self._interpreter = Interpreter(model_content=content, num_threads=n_threads)
+        self._interpreter.allocate_tensors()
+        self._input = self._interpreter.get_input_details()[0]["index"]
+        self._outputs = [d["index"] for d in self._interpreter.get_output_details()]
+
+    def __call__(self, pixels: Array) -> list[Array]:
+        self._interpreter.set_tensor(self._input, pixels[None].astype(np.float32))
+        self._interpreter.invoke()
+        return [self._interpreter.get_tensor(index) for index in self._outputs]

@@ -1,0 +1,234 @@
+"""Keypoints of one body over time, and the file that holds them.
+
+    Poses -> .npz -> Poses
+
+A file comes from anywhere, so its declared sizes are checked before a byte of it is unpacked.
+"""
+
+import re
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loris_cli.errors import InputError
+from loris_cli.files import printable
+
+Array = NDArray[Any]
+
+COCO_17 = (
+    "nose", "left_eye", "right_eye", "left_ear", "right_ear",
+    "left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist",
+    "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle",
+)  # fmt: skip
+"""Names of the joints, in the order of every keypoints array."""
+
+SCHEMA = 1
+MAX_FRAMES = 24 * 3600 * 16
+MAX_SIDE_PX = 32_768
+MAX_FPS = 240.0
+# Joints are guessed outside the picture too, but never this far.
+MAX_COORDINATE_PX = 1e6
+# Of a .npy header; ours take 128 bytes.
+MAX_HEADER_BYTES = 1_024
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Poses:
+    """The main performer of a clip, at a steady rate.
+
+    Attributes:
+        keypoints: x px, y px, score 0..1 of the joints of ``COCO_17`` in the upright picture,
+            ``(frames, 17, 3)`` float32; (0, 0) is the picture's top left corner.
+        times_s: ``frame / fps``, ``(frames,)``.
+        fps: frames a second.
+        size: width and height of the picture, in px.
+        interpolated: ``(frames,)`` bool, true where no body was seen: the joints are filled
+            in and their scores are 0.
+        cuts: frames whose body is not that of the frame before (the shot changed, or another
+            person is followed), ``(cuts,)`` rising; the motion into them is nobody's.
+        interval_s: time between frames of the video itself, where known.
+    """
+
+    keypoints: Array
+    times_s: Array
+    fps: float
+    size: tuple[int, int]
+    interpolated: Array
+    cuts: Array
+    interval_s: float | None = None
+
+    @property
+    def n_frames(self) -> int:
+        """Number of pose frames."""
+        return len(self.keypoints)
+
+    @property
+    def seen_share(self) -> float:
+        """Share of frames in which the body was seen, 0..1."""
+        return 1.0 - float(np.mean(self.interpolated)) if self.n_frames else 0.0
+
+
+def write_poses(path: Path, poses: Poses) -> None:
+    """Write poses as ``.npz``: equal poses give equal bytes, wherever and whenever.
+
+    Args:
+        path: file to write; an existing one is replaced.
+        poses: what to keep.
+    """
+    arrays = {
+        "schema": np.int64(SCHEMA),
+        "keypoints": poses.keypoints.astype("<f4", order="C"),
+        "times_s": poses.times_s.astype("<f8"),
+        "fps": np.float64(poses.fps),
+        "size": np.array(poses.size, "<i8"),
+        "interpolated": poses.interpolated.astype(bool),
+        "cuts": poses.cuts.astype("<i8"),
+    }
+    if poses.interval_s is not None:
+        arrays["interval_s"] = np.float64(poses.interval_s)
+    # Not np.savez_compressed: deflate differs between builds of zlib, and joints hardly shrink.
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in arrays.items():
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w") as member:
+                np.lib.format.write_array(
+                    member, np.asanyarray(array), version=(1, 0), allow_pickle=False
+                )
+
+
+def read_poses(path: Path) -> Poses:
+    """Read poses that ``loris pose`` wrote, trusting nothing in the file.
+
+    Args:
+        path: a ``.npz`` file.
+
+    Returns:
+        The poses: finite joints, scores 0..1, ``times_s`` as in the contract.
+
+    Raises:
+        InputError: the file cannot be read, or is not such a file.
+    """
+    name = printable(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _checked(_read_members(archive))
+    except InputError as error:
+        raise InputError(f"{name}: {error}", hint=_HINT) from error
+    except OSError as error:
+        raise InputError(f"{name} cannot be read: {error.strerror or error}") from error
+    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError) as error:
+        raise InputError(f"{name} is not a poses file", hint=_HINT) from error
+    except (RuntimeError, NotImplementedError) as error:  # encrypted, or a rare compression
+        raise InputError(f"{name} is packed in an unknown way", hint=_HINT) from error
+
+
+_HINT = "make it again with `loris pose VIDEO`"
+
+# name -> dtype as .npy spells it, shape; None is the number of frames, -1 any number.
+_MEMBERS: dict[str, tuple[str, tuple[int | None, ...]]] = {
+    "schema": ("<i8", ()),
+    "keypoints": ("<f4", (None, 17, 3)),
+    "times_s": ("<f8", (None,)),
+    "fps": ("<f8", ()),
+    "size": ("<i8", (2,)),
+    "interpolated": ("|b1", (None,)),
+    "cuts": ("<i8", (-1,)),
+    "interval_s": ("<f8", ()),
+}
+_OPTIONAL = {"cuts", "interval_s"}
+
+# What numpy writes, to the letter: its own reader evaluates the header as Python.
+_HEADER = re.compile(
+    rb"\{'descr': '([<>=|]\w+)', 'fortran_order': False, 'shape': \(([0-9, ]{0,80})\), \}\s*"
+)
+
+
+def _read_members(archive: zipfile.ZipFile) -> dict[str, Array]:
+    names = [info.filename.removesuffix(".npy") for info in archive.infolist()]
+    if len(set(names)) != len(names):
+        raise InputError("an array is there twice")
+    if unknown := sorted(set(names) - set(_MEMBERS)):
+        raise InputError(f"unknown array {unknown[0]!r}")
+    if missing := sorted(set(_MEMBERS) - _OPTIONAL - set(names)):
+        raise InputError(f"no array {missing[0]!r}")
+    arrays: dict[str, Array] = {}
+    n_frames: int | None = None
+    for name, info in zip(names, archive.infolist(), strict=True):
+        with archive.open(info) as member:
+            shape = _read_header(member, name)
+            n_values = _count(name, shape, n_frames)
+            if None in _MEMBERS[name][1]:
+                n_frames = shape[0]
+            dtype = np.dtype(_MEMBERS[name][0])
+            if info.file_size - member.tell() != n_values * dtype.itemsize:
+                raise InputError(f"{name!r} is not as long as its header says")
+            arrays[name] = np.frombuffer(member.read(), dtype).reshape(shape)
+    return arrays
+
+
+def _read_header(member: IO[bytes], name: str) -> tuple[int, ...]:
+    """The shape, still to be judged; the dtype is as it must be."""
+    if member.read(8) != b"\x93NUMPY\x01\x00":
+        raise InputError(f"{name!r} is in an unknown version of .npy")
+    n_bytes = int.from_bytes(member.read(2), "little")
+    header = _HEADER.fullmatch(member.read(min(n_bytes, MAX_HEADER_BYTES)))
+    if header is None:
+        raise InputError(f"{name!r} has a strange header")
+    dtype, shape = (group.decode("ascii", "replace") for group in header.groups())
+    if dtype != _MEMBERS[name][0]:
+        raise InputError(f"{name!r} holds {dtype}, not {_MEMBERS[name][0]}")
+    return tuple(int(length) for length in shape.split(",") if length.strip())
+
+
+def _count(name: str, shape: tuple[int, ...], n_frames: int | None) -> int:
+    """Number of values of a shape, if it is one we would ever write."""
+    wanted = _MEMBERS[name][1]
+    if len(shape) != len(wanted):
+        raise InputError(f"{name!r} has shape {shape}")
+    for length, want in zip(shape, wanted, strict=True):
+        if want is None:
+            fits = 1 <= length <= MAX_FRAMES and n_frames in (None, length)
+        else:
+            fits = length == want or (want == -1 and 0 <= length <= MAX_FRAMES)
+        if not fits:
+            raise InputError(f"{name!r} has shape {shape}")
+    return int(np.prod(shape, dtype=np.int64))
+
+
+def _checked(arrays: dict[str, Array]) -> Poses:
+    """Poses of arrays whose shapes are right, if their values are."""
+    if arrays["schema"] != SCHEMA:
+        raise InputError(f"schema {arrays['schema']}, this version reads {SCHEMA}")
+    keypoints, times_s, fps = arrays["keypoints"], arrays["times_s"], float(arrays["fps"])
+    n_frames, size = len(keypoints), arrays["size"]
+    cuts = arrays.get("cuts", np.zeros(0, np.int64))
+    interval_s = float(arrays["interval_s"]) if "interval_s" in arrays else None
+    problems = {
+        "a joint is not a number": not np.isfinite(keypoints).all(),
+        "a joint is absurdly far away": (np.abs(keypoints) > MAX_COORDINATE_PX).any(),
+        "a score is not within 0..1": ((keypoints[..., 2] < 0) | (keypoints[..., 2] > 1)).any(),
+        f"fps {fps}": not 0 < fps <= MAX_FPS,
+        f"size {size.tolist()}": ((size < 1) | (size > MAX_SIDE_PX)).any(),
+        "cuts that do not rise within the clip": (np.diff(cuts, prepend=0) <= 0).any()
+        or (cuts >= n_frames).any(),
+        f"interval_s {interval_s}": interval_s is not None and not 0 < interval_s <= 3600,
+    }  # fmt: skip
+    for problem, found in problems.items():
+        if found:
+            raise InputError(problem)
+    if not np.allclose(times_s, np.arange(n_frames) / fps, rtol=0, atol=1e-3):
+        raise InputError("times that are not frame / fps")
+    width, height = size.tolist()
+    return Poses(
+        keypoints=keypoints,
+        times_s=times_s,
+        fps=fps,
+        size=(width, height),
+        interpolated=arrays["interpolated"],
+        cuts=cuts,
+        interval_s=interval_s,
+    )

@@ -1,0 +1,347 @@
+"""BlazePose: geometry by hand, a rendered dancer with known joints, the overlay."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from loris_cli.errors import OutputError, WeightsError
+from loris_cli.pose import blazepose
+from loris_cli.pose.blazepose import (
+    BlazePose,
+    Crop,
+    Pyramid,
+    anchors,
+    apply,
+    letterbox,
+    refine,
+    suppress,
+)
+from loris_cli.pose.draw import overlay, write_overlay
+from loris_cli.pose.keypoints import Poses
+from loris_cli.pose.tracking import estimate_poses
+
+Array = NDArray[Any]
+
+
+@dataclass
+class Frame:
+    time_s: float
+    rgb: Array
+
+
+# --- geometry -------------------------------------------------------------------------------
+
+
+def test_an_upright_body_has_an_upright_crop_around_its_hips() -> None:
+    crop = Crop.around(np.array([100.0, 80.0]), np.array([100.0, 40.0]))
+
+    assert (crop.x, crop.y, crop.angle_rad) == (100, 80, 0)
+    assert crop.side_px == 2 * 40 * 1.25
+    corners = apply(crop.to_picture(), np.array([[0.0, 0.0], [1.0, 1.0]]))
+    np.testing.assert_allclose(corners, [[50, 30], [150, 130]])
+
+
+@given(
+    x=st.floats(-500, 2000),
+    y=st.floats(-500, 2000),
+    lean=st.floats(-np.pi, np.pi),
+    reach=st.floats(5, 1000),
+)
+def test_the_crop_stands_up_with_the_body(
+    x: float, y: float, lean: float, reach: float
+) -> None:
+    hips = np.array([x, y])
+    rim = hips + reach * np.array([np.sin(lean), -np.cos(lean)])
+
+    matrix = Crop.around(hips, rim).to_picture()
+
+    # In the crop the hips are in the middle and the rim straight above, 1 / 1.25 up.
+    seen = apply(matrix, np.array([[0.5, 0.5], [0.5, 0.5 - 0.5 / 1.25]]))
+    np.testing.assert_allclose(seen, [hips, rim], atol=1e-6)
+
+
+@given(lean=st.floats(-np.pi, np.pi), side=st.floats(1, 3000))
+def test_a_crop_and_its_inverse_are_nothing(lean: float, side: float) -> None:
+    matrix = Crop(x=300.0, y=200.0, side_px=side, angle_rad=lean).to_picture()
+    inverse = np.linalg.inv(matrix[:, :2])
+    points = np.random.default_rng(0).uniform(0, 1, (20, 2))
+
+    back = (apply(matrix, points) - matrix[:, 2]) @ inverse.T
+
+    np.testing.assert_allclose(back, points, atol=1e-9)
+
+
+@pytest.mark.parametrize(("width", "height"), [(640, 360), (360, 640), (200, 200)])
+def test_the_letterbox_puts_the_picture_in_the_middle(width: int, height: int) -> None:
+    matrix = letterbox(width, height)
+
+    middle, corner = apply(matrix, np.array([[0.5, 0.5], [0.0, 0.0]]))
+    np.testing.assert_allclose(middle, [width / 2, height / 2])
+    assert corner.min() == (min(width, height) - max(width, height)) / 2
+    assert corner.max() == 0
+
+
+@pytest.mark.parametrize("size", [(640, 360), (1920, 1080), (361, 643)])
+def test_a_warp_shows_a_spot_where_the_map_says(size: tuple[int, int]) -> None:
+    width, height = size
+    x, y = 0.3 * width, 0.6 * height
+    columns, rows = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
+    spot = np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * (width / 40) ** 2))
+    picture = np.repeat((255 * spot)[..., None], 3, axis=2).astype(np.uint8)
+
+    seen = Pyramid(picture).warp(letterbox(width, height), 224)[..., 0]
+
+    middle = np.arange(224) + 0.5
+    found = np.array([seen.sum(axis=0) @ middle, seen.sum(axis=1) @ middle]) / seen.sum()
+    expected = (np.array([x, y]) - letterbox(width, height)[:, 2]) / max(size) * 224
+    np.testing.assert_allclose(found, expected, atol=0.1)
+
+
+def test_outside_the_picture_a_warp_is_black() -> None:
+    seen = Pyramid(np.full((100, 200, 3), 255, np.uint8)).warp(letterbox(200, 100), 224)
+
+    assert not seen[:50].any()
+    assert not seen[-50:].any()
+    assert (seen[60:-60, 2:-2] == 255).all()
+
+
+def test_a_tiny_picture_has_a_pyramid_too() -> None:
+    assert Pyramid(np.full((1, 3, 3), 9, np.uint8)).warp(letterbox(3, 1), 4).shape == (4, 4, 3)
+
+
+def test_anchors_are_the_middles_of_cells() -> None:
+    boxes = anchors()
+
+    assert len(boxes) == 28 * 28 * 2 + 14 * 14 * 2 + 7 * 7 * 6
+    np.testing.assert_allclose(boxes[:3], np.array([[0.5, 0.5], [0.5, 0.5], [1.5, 0.5]]) / 28)
+    np.testing.assert_allclose(boxes[-1], np.array([6.5, 6.5]) / 7)
+
+
+def test_overlapping_boxes_leave_the_strongest() -> None:
+    boxes = np.array([[0, 0, 10, 10], [1, 1, 11, 11], [20, 0, 30, 10], [0, 5, 10, 15]], float)
+    # Overlaps with box 0: 81 / 119, 0, and 50 / 150 = 0.33.
+
+    assert suppress(boxes, np.array([0.8, 0.9, 0.7, 0.6])) == [1, 2]
+    assert suppress(boxes[[0, 3]], np.array([0.8, 0.6]), max_overlap=0.3) == [0]
+    assert suppress(boxes[[0, 3]], np.array([0.8, 0.6]), max_overlap=0.4) == [0, 1]
+    assert suppress(np.zeros((0, 4)), np.zeros(0)) == []
+
+
+def test_a_landmark_moves_to_the_heat_near_it_and_only_there() -> None:
+    heatmaps = np.full((64, 64, 39), -20.0)
+    heatmaps[20, 30, 0] = 20.0
+    heatmaps[20, 30, 1] = 20.0  # too far from landmark 1
+    heatmaps[20, 30, 2] = -1.0  # too faint
+    heatmaps[20, 30, 33] = 20.0  # frames the crop
+    points = np.full((39, 2), [31.5 / 64, 22.0 / 64])
+    points[1] = [50.0 / 64, 50.0 / 64]
+    points[3] = [-0.2, 1.2]  # outside
+
+    refined = refine(points, heatmaps)
+
+    np.testing.assert_allclose(refined[0], [30 / 64, 20 / 64], atol=1e-6)
+    np.testing.assert_array_equal(refined[1:], points[1:])
+
+
+# --- weights --------------------------------------------------------------------------------
+
+
+def test_damaged_weights_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blazepose, "DETECTOR", (blazepose.DETECTOR[0], "0" * 64))
+
+    with pytest.raises(WeightsError, match="damaged"):
+        BlazePose()
+
+
+def test_missing_weights_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blazepose, "LANDMARKS", ("none.tflite", "0" * 64))
+
+    with pytest.raises(WeightsError, match="missing"):
+        BlazePose()
+
+
+# --- end to end, on a rendered dancer -------------------------------------------------------
+
+SIZE = (320, 240)
+
+
+@pytest.fixture(scope="module")
+def dance() -> tuple[list[Frame], Array]:
+    """Two seconds of a rendered dancer at 16 fps and the true joints, ``(frames, 17, 2)``."""
+    render = pytest.importorskip("loris_cli.synthesis.render")
+    motion = pytest.importorskip("loris_cli.synthesis.motion")
+    scene = pytest.importorskip("loris_cli.synthesis.scene")
+    times_s = np.arange(32) / 16
+    camera = render.portrait(0)
+    drawn = list(
+        render.frames(
+            motion.strike_motion(0, 2.5),
+            times_s,
+            size=SIZE,
+            camera=lambda time_s: camera,
+            room=scene.gym(np.random.default_rng(0)),
+            look=render.LOOKS[0],
+        )
+    )
+    pictures = [Frame(t, rgb) for t, (rgb, _) in zip(times_s, drawn, strict=True)]
+    return pictures, np.stack([joints for _, joints in drawn])
+
+
+@pytest.fixture(scope="module")
+def danced(dance: tuple[list[Frame], Array]) -> Poses:
+    return estimate_poses(dance[0], size=SIZE)
+
+
+def test_a_rendered_dancer_is_seen_in_every_frame(danced: Poses) -> None:
+    assert danced.seen_share == 1.0
+    assert danced.cuts.tolist() == []
+    np.testing.assert_array_equal(danced.times_s, np.arange(32) / 16)
+
+
+def test_the_joints_found_are_the_true_ones(
+    dance: tuple[list[Frame], Array], danced: Poses
+) -> None:
+    error_px = np.linalg.norm(danced.keypoints[..., :2] - dance[1], axis=-1)
+
+    # At 240 px of height: 1.4 to 2.7 px were measured on seven rendered motions.
+    assert np.median(error_px) < 4
+    assert (error_px < 12).mean() > 0.9
+
+
+def test_joints_are_given_in_pixels_of_the_full_size(
+    dance: tuple[list[Frame], Array], danced: Poses
+) -> None:
+    large = estimate_poses(dance[0][:2], size=(640, 480))
+
+    np.testing.assert_allclose(
+        large.keypoints[..., :2], danced.keypoints[:2, :, :2] * 2, rtol=1e-5
+    )
+
+
+def test_the_same_frames_give_the_same_poses(
+    dance: tuple[list[Frame], Array], danced: Poses
+) -> None:
+    again = estimate_poses(dance[0][:3], size=SIZE)
+
+    np.testing.assert_array_equal(again.keypoints, danced.keypoints[:3])
+
+
+def test_a_body_that_lies_is_found_as_one_that_stands(
+    dance: tuple[list[Frame], Array], danced: Poses
+) -> None:
+    turned = Frame(0.0, np.ascontiguousarray(np.rot90(dance[0][0].rgb)))  # counterclockwise
+
+    poses = estimate_poses([turned], size=SIZE[::-1])
+
+    x, y = danced.keypoints[0, :, 0], danced.keypoints[0, :, 1]
+    error_px = np.hypot(poses.keypoints[0, :, 0] - y, poses.keypoints[0, :, 1] - (320 - x))
+    assert np.median(error_px) < 4
+
+
+def test_a_small_dancer_in_a_large_picture_is_found(
+    dance: tuple[list[Frame], Array],
+) -> None:
+    field = np.full((720, 1280, 3), 128, np.uint8)
+    field[400:640, 700:1020] = dance[0][0].rgb
+
+    poses = estimate_poses([Frame(k / 16, field) for k in range(8)], size=(1280, 720))
+
+    error_px = np.linalg.norm(poses.keypoints[-1, :, :2] - (700, 400) - dance[1][0], axis=-1)
+    assert np.median(error_px) < 4
+
+
+def test_where_nobody_is_nobody_is_seen() -> None:
+    rng = np.random.default_rng(0)
+    noise = [Frame(k / 16, rng.integers(0, 256, (240, 320, 3), np.uint8)) for k in range(4)]
+
+    poses = estimate_poses(noise, size=SIZE)
+
+    assert poses.seen_share == 0
+    assert poses.interpolated.all()
+    assert not poses.keypoints.any()
+
+
+# --- overlay --------------------------------------------------------------------------------
+
+
+def still_poses(n_frames: int, *, interpolated: bool = False) -> Poses:
+    joints = np.stack([np.linspace(20, 120, 17), np.linspace(30, 90, 17), np.ones(17)], axis=1)
+    return Poses(
+        keypoints=np.repeat(joints[None].astype(np.float32), n_frames, axis=0),
+        times_s=np.arange(n_frames) / 16,
+        fps=16.0,
+        size=(160, 120),
+        interpolated=np.full(n_frames, interpolated),
+        cuts=np.zeros(0, np.int64),
+    )
+
+
+def grey(n_frames: int, width: int = 160, height: int = 120) -> Iterator[Frame]:
+    for k in range(n_frames):
+        yield Frame(k / 16, np.full((height, width, 3), 100, np.uint8))
+
+
+def test_the_overlay_draws_joints_where_they_are() -> None:
+    (picture,) = overlay(grey(1), still_poses(1))
+
+    assert (picture[30, 20] != 100).any()
+    assert (picture[90, 120] != 100).any()
+    assert (picture[110:, :10] == 100).all()
+
+
+def test_the_overlay_fits_pictures_that_were_scaled() -> None:
+    (picture,) = overlay(grey(1, 320, 240), still_poses(1))
+
+    assert (picture[180, 240] != 100).any()
+
+
+def test_joints_that_are_filled_in_are_faint() -> None:
+    (seen,) = overlay(grey(1), still_poses(1))
+    (filled,) = overlay(grey(1), still_poses(1, interpolated=True))
+
+    strength = [np.abs(picture.astype(int) - 100).sum() for picture in (seen, filled)]
+    assert 0 < strength[1] < strength[0] / 2
+
+
+def test_the_overlay_of_nobody_is_the_video() -> None:
+    poses = still_poses(2, interpolated=True)
+    poses.keypoints[:] = 0
+
+    pictures = list(overlay(grey(3), poses))
+
+    assert len(pictures) == 2
+    assert all((picture == 100).all() for picture in pictures)
+
+
+@pytest.mark.parametrize("size", [(160, 120), (161, 121)])
+def test_an_overlay_is_a_video_that_plays(tmp_path: Path, size: tuple[int, int]) -> None:
+    write_overlay(
+        tmp_path / "a.mp4", overlay(grey(20, *size), still_poses(20)), fps=16.0, size=size
+    )
+
+    with av.open(str(tmp_path / "a.mp4")) as video:
+        stream = video.streams.video[0]
+        pictures = [frame.to_ndarray(format="rgb24") for frame in video.decode(stream)]
+        assert stream.average_rate == 16
+        assert stream.codec_context.name == "h264"
+    assert len(pictures) == 20
+    assert pictures[-1].shape == (120, 160, 3)
+    assert np.abs(pictures[-1][110:, :10].astype(int) - 100).max() < 8
+
+
+def test_an_overlay_without_a_folder_is_told(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_overlay(
+            tmp_path / "none" / "a.mp4",
+            overlay(grey(1), still_poses(1)),
+            fps=16.0,
+            size=(160, 120),
+        )

@@ -1,0 +1,385 @@
+"""Who is followed: bodies that move, break off, cross cuts and hide, without any network."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from loris_cli.errors import InputError
+from loris_cli.pose.blazepose import Crop, Pyramid, Sighting, apply
+from loris_cli.pose.keypoints import Poses
+from loris_cli.pose.performer import Performance, Track, join, perform
+from loris_cli.pose.shots import ShotChanges
+from loris_cli.pose.tracking import MAX_PEOPLE, close_up, follow
+
+Array = NDArray[Any]
+FPS = 16.0
+SIZE = (320, 240)
+
+
+@dataclass
+class Frame:
+    time_s: float
+    rgb: Array
+
+
+@dataclass(frozen=True)
+class Body:
+    """A made-up body: its joints lie on a slanted line through its middle."""
+
+    x: float
+    y: float = 120.0
+    side: float = 100.0
+
+    @property
+    def sighting(self) -> Sighting:
+        offset = np.linspace(-0.4, 0.4, 17) * self.side
+        joints = np.stack([self.x + offset / 4, self.y + offset, np.full(17, 0.9)], axis=1)
+        crop = Crop(x=self.x, y=self.y, side_px=self.side, angle_rad=0.0)
+        return Sighting(joints=joints.astype(np.float32), crop=crop)
+
+
+Scene = Callable[[int], list[Body]]
+
+
+class MadeUpEyes:
+    """Sees what the scene says is there; the frame's number is its first pixel's red."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        self.n_looks = 0
+
+    def _bodies(self, picture: Pyramid) -> list[Body]:
+        return self.scene(int(picture.level_for(1)[0, 0, 0]))
+
+    def detect(self, picture: Pyramid, region: Array | None = None) -> list[Crop]:
+        return [body.sighting.crop for body in self._bodies(picture)]
+
+    def look(self, picture: Pyramid, crop: Crop) -> Sighting | None:
+        self.n_looks += 1
+        near = [b for b in self._bodies(picture) if np.hypot(b.x - crop.x, b.y - crop.y) < 30]
+        near.sort(key=lambda b: float(np.hypot(b.x - crop.x, b.y - crop.y)))
+        return near[0].sighting if near else None
+
+
+def pictures(n_frames: int, cuts: tuple[int, ...] = ()) -> list[Frame]:
+    """Grey pictures with a number in the corner; each cut makes them darker or lighter."""
+    frames = []
+    for k in range(n_frames):
+        shade = 60 + 120 * (sum(k >= cut for cut in cuts) % 2)
+        rgb = np.full((SIZE[1], SIZE[0], 3), shade, np.uint8)
+        rgb[0, 0] = k
+        frames.append(Frame(k / FPS, rgb))
+    return frames
+
+
+def watch(scene: Scene, n_frames: int = 48, cuts: tuple[int, ...] = ()) -> Poses:
+    return follow(pictures(n_frames, cuts), MadeUpEyes(scene), fps=FPS, size=SIZE)
+
+
+def hips_x(poses: Poses) -> Array:
+    """Where the body is; the mean of the joints of a ``Body`` is its middle."""
+    middle: Array = poses.keypoints[..., 0].mean(axis=1)
+    return middle
+
+
+def track(frames: list[int], body: Callable[[int], Body]) -> Track:
+    return Track(frames=frames, sightings=[body(k).sighting for k in frames])
+
+
+# --- following ------------------------------------------------------------------------------
+
+
+def test_one_body_is_followed_frame_by_frame() -> None:
+    poses = watch(lambda k: [Body(100 + 2 * k)])
+
+    np.testing.assert_allclose(hips_x(poses), 100 + 2 * np.arange(48), atol=1e-3)
+    assert poses.seen_share == 1
+    assert (poses.keypoints[..., 2] > 0.8).all()
+    assert poses.cuts.tolist() == []
+
+
+def test_joints_are_scaled_back_to_the_video() -> None:
+    poses = follow(pictures(4), MadeUpEyes(lambda k: [Body(100)]), fps=FPS, size=(1280, 1200))
+
+    np.testing.assert_allclose(hips_x(poses), 100 * 4, rtol=1e-5)
+    np.testing.assert_allclose(poses.keypoints[..., 1].mean(axis=1), 120 * 5, rtol=1e-5)
+
+
+def test_progress_is_told_after_every_frame() -> None:
+    told: list[int] = []
+
+    follow(
+        pictures(5),
+        MadeUpEyes(lambda k: []),
+        fps=FPS,
+        size=SIZE,
+        progress=told.append,
+    )
+
+    assert told == [1, 2, 3, 4, 5]
+
+
+def test_no_pictures_are_refused() -> None:
+    with pytest.raises(InputError, match="no pictures"):
+        follow([], MadeUpEyes(lambda k: []), fps=FPS, size=SIZE)
+
+
+def test_nobody_at_all_is_all_interpolated_and_zero() -> None:
+    poses = watch(lambda k: [])
+
+    assert poses.interpolated.all()
+    assert not poses.keypoints.any()
+
+
+def test_a_body_for_a_moment_is_held_and_marked() -> None:
+    poses = watch(lambda k: [Body(100)] if k == 10 else [])
+
+    assert np.flatnonzero(~poses.interpolated).tolist() == [10]
+    np.testing.assert_allclose(hips_x(poses), 100, rtol=1e-5)
+    assert not poses.keypoints[poses.interpolated][..., 2].any()
+
+
+def test_a_body_that_comes_in_between_detections_is_found_within_half_a_second() -> None:
+    # A small one is followed from the start, so detection runs only now and then.
+    poses = watch(lambda k: [Body(40, side=30)] + ([Body(180)] if k >= 9 else []))
+
+    assert hips_x(poses)[17:] == pytest.approx(180)
+
+
+def test_the_larger_of_two_is_followed() -> None:
+    poses = watch(lambda k: [Body(110, side=60), Body(210, side=100)])
+
+    np.testing.assert_allclose(hips_x(poses), 210, rtol=1e-5)
+
+
+def test_the_one_in_the_middle_of_two_is_followed() -> None:
+    poses = watch(lambda k: [Body(20), Body(160)])
+
+    np.testing.assert_allclose(hips_x(poses), 160, rtol=1e-5)
+
+
+def test_the_one_who_stays_is_followed_rather_than_a_passer_by() -> None:
+    poses = watch(lambda k: [Body(160)] + ([Body(240, side=150)] if 16 <= k < 26 else []))
+
+    np.testing.assert_allclose(hips_x(poses), 160, rtol=1e-5)
+    assert poses.cuts.tolist() == []
+
+
+def test_a_crowd_costs_no_more_than_its_four_largest() -> None:
+    def crowd(k: int) -> list[Body]:
+        return [Body(40.0 * n, side=20.0 + 6 * n) for n in range(1, 8)]
+
+    eyes = MadeUpEyes(crowd)
+    poses = follow(pictures(33), eyes, fps=FPS, size=SIZE)
+
+    # MAX_PEOPLE every frame, and up to as many newcomers every eighth one.
+    assert eyes.n_looks <= 33 * MAX_PEOPLE + 5 * MAX_PEOPLE
+    assert poses.seen_share == 1
+
+
+def test_two_tracks_that_come_upon_one_body_become_one() -> None:
+    def scene(k: int) -> list[Body]:
+        return [Body(100), Body(128)] if k < 10 else [Body(114)]
+
+    eyes = MadeUpEyes(scene)
+    follow(pictures(48), eyes, fps=FPS, size=SIZE)
+
+    assert eyes.n_looks < 10 * 2 + 38 + 30
+
+
+# --- gaps -----------------------------------------------------------------------------------
+
+
+def test_a_short_gap_is_crossed_in_a_straight_line_and_marked() -> None:
+    poses = watch(lambda k: [] if 20 <= k < 28 else [Body(100 + k)])
+
+    assert np.flatnonzero(poses.interpolated).tolist() == list(range(20, 28))
+    np.testing.assert_allclose(hips_x(poses), 100 + np.arange(48), rtol=1e-5)
+    assert not poses.keypoints[20:28, :, 2].any()
+    assert poses.cuts.tolist() == []
+
+
+def test_a_long_gap_is_held_then_moved() -> None:
+    def scene(k: int) -> list[Body]:
+        return [Body(100)] if k < 20 else [Body(130)] if k >= 80 else []
+
+    x = hips_x(watch(scene, 100))
+
+    np.testing.assert_allclose(x[:65], 100, rtol=1e-5)  # the move takes one second
+    assert (np.diff(x[64:81]) > 1).all()
+    np.testing.assert_allclose(x[80:], 130, rtol=1e-5)
+
+
+def test_the_ends_are_held() -> None:
+    poses = watch(lambda k: [Body(100 + k)] if 8 <= k < 40 else [])
+
+    np.testing.assert_allclose(hips_x(poses)[:8], 108, rtol=1e-5)
+    np.testing.assert_allclose(hips_x(poses)[40:], 139, rtol=1e-5)
+    assert np.flatnonzero(~poses.interpolated).tolist() == list(range(8, 40))
+
+
+def test_somebody_stands_in_while_the_main_performer_is_away() -> None:
+    def scene(k: int) -> list[Body]:
+        return [Body(160, side=100)] if k < 60 else [Body(240, side=90)]
+
+    poses = watch(scene, 100)
+
+    assert poses.seen_share == 1
+    assert poses.cuts.tolist() == [60]
+    np.testing.assert_allclose(hips_x(poses)[60:], 240, rtol=1e-5)
+
+
+def test_somebody_far_off_does_not_stand_in() -> None:
+    def scene(k: int) -> list[Body]:
+        return [Body(160, side=100)] if k < 60 else [Body(300, 20, side=20)]
+
+    poses = watch(scene, 100)
+
+    assert poses.interpolated[60:].all()
+    np.testing.assert_allclose(hips_x(poses), 160, rtol=1e-5)
+
+
+# --- cuts -----------------------------------------------------------------------------------
+
+
+def test_after_a_cut_the_main_one_of_the_new_shot_is_followed() -> None:
+    def scene(k: int) -> list[Body]:
+        return [Body(80)] if k < 24 else [Body(60, side=50), Body(200, side=120)]
+
+    poses = watch(scene, cuts=(24,))
+
+    assert poses.cuts.tolist() == [24]
+    assert poses.seen_share == 1
+    np.testing.assert_allclose(hips_x(poses)[:24], 80, rtol=1e-5)
+    np.testing.assert_allclose(hips_x(poses)[24:], 200, rtol=1e-5)
+
+
+def test_a_body_that_stays_through_a_flash_is_one_body() -> None:
+    poses = watch(lambda k: [Body(100 + k)], cuts=(20, 21))
+
+    assert poses.cuts.tolist() == []
+    np.testing.assert_allclose(hips_x(poses), 100 + np.arange(48), rtol=1e-5)
+
+
+def test_nothing_glides_across_a_cut() -> None:
+    def scene(k: int) -> list[Body]:
+        return [Body(80)] if k < 20 else [Body(240)] if k >= 30 else []
+
+    poses = watch(scene, cuts=(25,))
+
+    assert poses.cuts.tolist() == [25]
+    assert poses.interpolated[20:30].all()
+    np.testing.assert_allclose(hips_x(poses)[:25], 80, rtol=1e-5)
+    np.testing.assert_allclose(hips_x(poses)[25:], 240, rtol=1e-5)
+
+
+def test_a_shot_without_a_body_is_held_up_to_the_next() -> None:
+    def scene(k: int) -> list[Body]:
+        return [Body(80)] if k < 16 else [Body(240)] if k >= 32 else []
+
+    poses = watch(scene, cuts=(16, 32))
+
+    assert poses.cuts.tolist() == [32]
+    np.testing.assert_allclose(hips_x(poses)[:32], 80, rtol=1e-5)
+
+
+def test_a_cut_shows_and_a_moving_camera_does_not() -> None:
+    rng = np.random.default_rng(0)
+    wall = np.kron(rng.integers(0, 256, (30, 200, 3)), np.ones((8, 8, 1))).astype(np.uint8)
+    shots = ShotChanges()
+
+    panned = [shots.is_cut(wall[:, 6 * k : 6 * k + 320]) for k in range(20)]
+    cut = shots.is_cut(np.full((240, 320, 3), 200, np.uint8))
+    after = shots.is_cut(np.full((240, 320, 3), 201, np.uint8))
+
+    assert not any(panned[3:])  # by then the pan is what is usual
+    assert cut
+    assert not after
+
+
+# --- joining and choosing -------------------------------------------------------------------
+
+
+def test_a_broken_track_is_joined() -> None:
+    first = track([0, 1, 2], lambda k: Body(100))
+    second = track([8, 9], lambda k: Body(110, side=120))
+
+    (whole,) = join([second, first], FPS)
+
+    assert whole.frames == [0, 1, 2, 8, 9]
+    assert len(whole.sightings) == 5
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        track([8, 9], lambda k: Body(300)),  # elsewhere
+        track([8, 9], lambda k: Body(100, side=300)),  # of another size
+        track([300, 301], lambda k: Body(100)),  # much later
+        track([2, 3], lambda k: Body(100)),  # at the same time
+    ],
+)
+def test_what_cannot_be_the_same_body_is_not_joined(other: Track) -> None:
+    assert len(join([track([0, 1, 2], lambda k: Body(100)), other], FPS)) == 2
+
+
+def test_of_two_that_fit_the_nearer_is_joined() -> None:
+    first = track([0, 1, 2], lambda k: Body(100))
+    near = track([6, 7], lambda k: Body(105))
+    far = track([6, 7, 8], lambda k: Body(140))
+
+    joined = join([first, far, near], FPS)
+
+    assert sorted(t.frames for t in joined) == [[0, 1, 2, 6, 7], [6, 7, 8]]
+
+
+def test_nobody_performs_in_an_empty_shot() -> None:
+    assert perform([], SIZE, FPS) == []
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.data())
+def test_performers_never_overlap_and_every_frame_is_filled(data: st.DataObject) -> None:
+    tracks = []
+    for _ in range(data.draw(st.integers(0, 5))):
+        start = data.draw(st.integers(0, 90))
+        stop = data.draw(st.integers(start + 1, 100))
+        body = Body(data.draw(st.floats(0, 320)), 120, data.draw(st.floats(20, 150)))
+        sightings = [body.sighting] * (stop - start)
+        tracks.append(Track(frames=list(range(start, stop)), sightings=sightings))
+
+    chosen = perform(tracks, SIZE, FPS)
+    performance = Performance()
+    performance.add(chosen, 0)
+    keypoints, interpolated, cuts = performance.fill(100, FPS)
+
+    frames = [k for part in chosen for k in part.frames]
+    assert frames == sorted(set(frames))
+    assert bool(chosen) == bool(tracks)
+    assert np.flatnonzero(~interpolated).tolist() == frames
+    assert np.isfinite(keypoints).all()
+    assert len(cuts) == max(0, len(chosen) - 1)
+    if chosen:
+        assert keypoints[..., :2].any(axis=(1, 2)).all()
+    assert ((keypoints[..., 2] > 0).all(axis=1) == ~interpolated).all()
+
+
+def test_close_ups_cover_the_picture() -> None:
+    picture = Pyramid(np.zeros((360, 640, 3), np.uint8))
+    covered = np.zeros((360, 640), bool)
+
+    for turn in range(8):
+        (left, top), (right, bottom) = apply(
+            close_up(picture, turn), np.array([[0.0, 0.0], [1.0, 1.0]])
+        )
+        assert min(left, top) >= 0
+        assert (right, bottom) <= (640.001, 360.001)
+        covered[round(top) : round(bottom), round(left) : round(right)] = True
+
+    assert covered.all()
