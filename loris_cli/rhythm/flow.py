@@ -1,0 +1,141 @@
+"""The rhythm of a picture in which nobody is seen.
+
+    frames -> optical flow -> paths of cells -> rhythm
+
+Davis and Agrawala (2018) take their directogram from optical flow; LORIS (App. C) replaces
+flow by poses because it is cheaper. Without a body flow is what is left. The picture is cut
+into cells, and the path that has flowed through a cell plays the part of a joint: all that
+follows is the same as for a body.
+"""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loris_cli.config import POSE_FPS
+from loris_cli.errors import InputError
+from loris_cli.rhythm.directogram import normalised
+from loris_cli.rhythm.file import Rhythm
+from loris_cli.rhythm.points import resampled, rhythm_of_points
+
+Array = NDArray[np.float64]
+Grey = NDArray[np.uint8]
+
+WIDTH_PX = 128
+"""Width of the picture that flow is computed on."""
+
+CELL_PX = 8
+"""Side of a cell: 16 by 9 cells in a picture of 16:9."""
+
+STILL_PX = 0.25
+"""A picture whose fastest cells never move farther than this in 1/16 s does not move: of white
+noise of 10 grey levels cells move by less than 0.1 pixels (docs/rhythm.md)."""
+
+
+class Frame(Protocol):
+    """A picture and the moment it is shown."""
+
+    @property
+    def time_s(self) -> float:
+        """Seconds since the first picture."""
+
+    @property
+    def rgb(self) -> NDArray[np.uint8]:
+        """``(height, width, 3)``."""
+
+
+def rhythm_from_flow(frames: Iterable[Frame], *, fps: float = POSE_FPS) -> Rhythm:
+    """The moments at which the movement in a picture stops.
+
+    One pass over the frames; two small grey pictures are held at a time.
+
+    Args:
+        frames: of rising times, at ``fps`` or any other rate.
+        fps: values of the envelope a second.
+
+    Returns:
+        Peaks and an envelope with one value at each ``k / fps``.
+
+    Raises:
+        InputError: there are fewer than three frames, or nothing moves.
+    """
+    paths, times = cell_paths(frames)
+    if len(times) < 3:
+        raise InputError(
+            f"{len(times)} frames are too few to see a movement", hint="give a longer video"
+        )
+    n_frames = int(np.floor((times[-1] - times[0]) * fps + 1e-6)) + 1
+    positions = resampled(paths, times - times[0], n_frames=n_frames, fps=fps)
+    ways = np.linalg.norm(np.diff(positions, axis=0), axis=-1) * fps / POSE_FPS
+    if not ways.size or float(np.quantile(ways, 0.98, axis=1).max()) < STILL_PX:
+        raise InputError(
+            "nothing moves in this video",
+            hint="give a video in which somebody or something moves",
+        )
+    # The picture takes the place of the body: an arm's length is about a tenth of it.
+    found, strengths, rise = rhythm_of_points(
+        positions, np.ones(positions.shape[:2]), size=STILL_PX * 10, fps=fps
+    )
+    return Rhythm(
+        times_s=found,
+        strengths=strengths,
+        envelope=normalised(rise),
+        envelope_rate_hz=fps,
+        method="flow",
+        compat="paper",
+        duration_s=n_frames / fps,
+    )
+
+
+def cell_paths(frames: Iterable[Frame]) -> tuple[Array, Array]:
+    """How far the picture has flowed through each cell since the first frame.
+
+    The median flow is the camera's and is taken away.
+
+    Args:
+        frames: of rising times; a frame that is not later than the one before is left out.
+
+    Returns:
+        pixels of the small picture, ``(frames, cells, 2)``, and seconds, ``(frames,)``.
+    """
+    import cv2
+
+    solver = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    times: list[float] = []
+    ways: list[NDArray[np.float32]] = []
+    before: Grey | None = None
+    for frame in frames:
+        if times and frame.time_s <= times[-1]:
+            continue
+        now = _small(frame.rgb)
+        rows, columns = (side // CELL_PX for side in now.shape)
+        if before is None or before.shape != now.shape:
+            way = np.zeros((rows * columns, 2), dtype=np.float32)
+        else:
+            flow = solver.calc(before, now, np.zeros((*now.shape, 2), dtype=np.float32))
+            flow = flow - np.median(flow, axis=(0, 1))
+            whole = flow[: rows * CELL_PX, : columns * CELL_PX]
+            way = whole.reshape(rows, CELL_PX, columns, CELL_PX, 2).mean(axis=(1, 3))
+            way = way.reshape(-1, 2)
+        if ways and way.shape != ways[0].shape:
+            raise InputError(
+                "the picture changes its size on the way", hint="convert the video"
+            )
+        times.append(frame.time_s)
+        ways.append(way)
+        before = now
+    if not ways:
+        return np.zeros((0, 0, 2)), np.zeros(0)
+    return np.cumsum(np.array(ways, dtype=np.float64), axis=0), np.array(times)
+
+
+def _small(rgb: NDArray[np.uint8]) -> Grey:
+    import cv2
+
+    height, width = rgb.shape[:2]
+    rows = max(round(height * WIDTH_PX / width), 2 * CELL_PX)
+    small = cv2.resize(rgb, (WIDTH_PX, rows), interpolation=cv2.INTER_AREA)
+    grey: Grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.uint8)
+    return grey

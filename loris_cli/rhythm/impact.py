@@ -1,0 +1,108 @@
+"""When a movement that begins at a peak hits, finer than a frame.
+
+    peak frames, motion -> times, strengths
+
+An onset envelope is high where motion begins. What an eye takes for the beat is where it
+stops: the foot on the floor, the end of the punch; Davis and Agrawala (2018) call it a visual
+impact. So a peak is chosen on the paper's envelope and put at the impact that follows it.
+
+Where a stop falls between two frames can be computed. Let a body move at speed v and stop at
+the fraction f of the interval (k, k + 1). The motions of this interval and its neighbours are
+v, f v, 0; the speed drops by (1 - f) v at frame k and by f v at frame k + 1; the centre of
+gravity of the two drops is k + f, the very moment. A rebound at speed u only turns v into
+v + u. A parabola through the drops would be up to 10 ms off at 16 fps. Of a smooth turn
+the drops form a wide hill; with its foot taken away, the centre of gravity of four of them
+finds the top within 7 ms.
+"""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Frames = NDArray[np.intp]
+Placement = Literal["impact", "onset"]
+
+LEAD_FRAMES = 2
+"""An impact may come this long before the peak: a rebound can be the greater rise."""
+
+REACH_FRAMES = 4
+"""A burst lasts 120 to 250 ms: it ends within four frames of 62.5 ms."""
+
+
+GATHER = 0.25
+"""Part of the speed last gained that a strike gains once more before it stops (measured)."""
+
+SUMMIT_FRAMES = 2
+"""An impact is the hardest drop among so many on both sides."""
+
+
+def impacts(
+    frames: Frames, momentum: Array, motions: Array
+) -> tuple[Array, Array, NDArray[np.bool_]]:
+    """Moments at which the movements around some frames stop most abruptly.
+
+    All joints are taken as one vector. It is the drop along its own direction over two
+    intervals that counts, so a limb that rebounds stops twice as hard as one that rests,
+    although its speed, and with it the folded directogram, barely changes.
+
+    Args:
+        frames: peaks, ``(peaks,)``.
+        momentum: motion with its noise taken out, ``(frames, joints, 2)``; it says which joints
+            move, and where to.
+        motions: motion as measured, same shape; along that direction it is free of the bias
+            that shrinking brings.
+
+    Returns:
+        times in frames, ``(peaks,)``; the greatest drops of speed, in pixels per frame; whether
+        each is the greatest around, so that the movement ends there rather than goes on to
+        brake.
+    """
+    if not len(frames):
+        return np.zeros(0), np.zeros(0), np.zeros(0, dtype=bool)
+    before, after = LEAD_FRAMES + SUMMIT_FRAMES, REACH_FRAMES + SUMMIT_FRAMES + 2
+    # A movement goes on beyond the end: that a video ends is no impact.
+    ends = ((before, after), (0, 0))
+    moved = np.pad(momentum.reshape(len(momentum), -1), ends, mode="edge")
+    measured = np.pad(motions.reshape(len(motions), -1), ends, mode="edge")
+    speed = np.linalg.norm(moved, axis=-1)
+    heading = moved / np.maximum(speed, 1e-12)[:, None]
+    drop = np.zeros(len(moved))
+    drop[:-2] = np.einsum("fd,fd->f", heading[:-2], moved[:-2] - measured[2:])
+
+    candidates = (frames + before)[:, None] + np.arange(-LEAD_FRAMES, REACH_FRAMES)
+    chosen = drop[candidates].argmax(axis=-1)
+    last = candidates[np.arange(len(frames)), chosen]  # the last interval of the movement
+
+    intervals = last[:, None] + np.arange(-1, 4)
+    along = np.einsum("pkd,pd->pk", measured[intervals], heading[last])
+    drops = -np.diff(along, axis=-1)  # at the frames last - 1, last, last + 1, last + 2
+    foot = np.minimum(drops[:, :1], drops[:, -1:]).clip(min=0)
+    weight = (drops - foot).clip(min=0)
+    # A strike gathers speed to the end: it loses more than its mean over the last interval.
+    weight[:, 1] += GATHER * (-drops[:, 0]).clip(min=0)
+    centre = (weight @ np.arange(-1, 3)) / np.maximum(weight.sum(axis=-1), 1e-12)
+    around = drop[last[:, None] + np.arange(-SUMMIT_FRAMES, SUMMIT_FRAMES + 1)]
+    summits = drop[last] >= around.max(axis=-1) - 1e-9 * speed.max()  # the sums round
+    return last - before + centre, drop[last], summits
+
+
+def onsets(frames: Frames, envelope: Array) -> Array:
+    """The tops of the envelope itself: where the paper sees a rhythm point.
+
+    Args:
+        frames: peaks, ``(peaks,)``.
+        envelope: ``(frames,)``.
+
+    Returns:
+        times in frames, each the vertex of the parabola through a peak and its neighbours.
+    """
+    if not len(frames):
+        return np.zeros(0)
+    padded = np.pad(envelope, 1, mode="edge")
+    left, top, right = padded[frames], padded[frames + 1], padded[frames + 2]
+    bend = left - 2 * top + right
+    shift = np.where(bend < 0, (left - right) / np.where(bend < 0, 2 * bend, 1), 0)
+    times: Array = frames + shift.clip(-0.5, 0.5)
+    return times

@@ -1,0 +1,99 @@
+"""Which frames of an onset envelope are peaks.
+
+    onset envelope -> peak frames
+
+LORIS, Eq. 7, after Boeck, Krebs and Schedl, "Evaluating the Online Capabilities of Onset
+Detection Methods" (ISMIR 2012).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Frames = NDArray[np.intp]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeakRule:
+    """The windows and thresholds of Eq. 7, in frames; the values of Sec. 5.1 of the paper."""
+
+    max_radius: int = 3
+    mean_radius: int = 2
+    delta: float = 0.2
+    delta_of_local_max: bool = True
+    wait: int = 1
+
+    def widened(self, factor: int) -> "PeakRule":
+        """The same rule for an envelope that is ``factor`` times as slow."""
+        return PeakRule(
+            max_radius=self.max_radius * factor,
+            mean_radius=self.mean_radius * factor,
+            delta=self.delta,
+            delta_of_local_max=self.delta_of_local_max,
+            wait=self.wait * factor,
+        )
+
+
+PAPER = PeakRule()
+
+
+def pick_peaks(envelope: Array, rule: PeakRule = PAPER) -> Frames:
+    """Frames that are the greatest around and stand above their surroundings, Eq. 7.
+
+    Windows are centred, include both ends and are cut off at the edges of the clip. Zero is
+    never a peak: with a threshold in proportion to the value, every still frame would be one.
+
+    Args:
+        envelope: ``(frames,)``, not negative.
+        rule: windows and thresholds.
+
+    Returns:
+        increasing frame indices; two are more than ``rule.wait`` apart, the earlier one wins.
+    """
+    if not len(envelope):
+        return np.zeros(0, dtype=np.intp)
+    wide = np.pad(envelope, rule.max_radius, constant_values=-np.inf)
+    greatest = sliding_window_view(wide, 2 * rule.max_radius + 1).max(axis=-1)
+    window = np.ones(2 * rule.mean_radius + 1)
+    middle = slice(rule.mean_radius, rule.mean_radius + len(envelope))
+    count = np.convolve(np.ones_like(envelope), window)[middle]
+    mean = np.convolve(envelope, window)[middle] / count
+    delta = rule.delta * (greatest if rule.delta_of_local_max else 1.0)
+    # The sums round: a value that equals its threshold must not depend on their order.
+    above = envelope >= mean + delta - 1e-12
+    candidates = np.flatnonzero((envelope == greatest) & above & (envelope > 0))
+    return _spaced(candidates, rule.wait)
+
+
+def pick_peaks_official(envelope: Array) -> Frames:
+    """Frames that the released code calls peaks, faults and all.
+
+    Its windows look ahead only, ``[n, n + 5]`` for the maximum and ``[n, n + 3]`` for the mean;
+    the threshold is a tenth of the mean of the whole clip; of two neighbours the later one
+    stays; the last five frames never hold a peak. The released networks were trained on these.
+
+    Args:
+        envelope: ``(frames - 2,)``: without the two zeros in front.
+
+    Returns:
+        increasing indices into ``envelope``.
+    """
+    if len(envelope) < 6:
+        return np.zeros(0, dtype=np.intp)
+    greatest = sliding_window_view(envelope, 6).max(axis=-1)
+    mean = sliding_window_view(envelope, 4).mean(axis=-1)[: len(greatest)]
+    value = envelope[: len(greatest)]
+    is_peak = (value == greatest) & (value >= mean + 0.1 * envelope.mean()) & (value > 0)
+    is_peak[:-1] &= ~is_peak[1:]
+    return np.flatnonzero(is_peak)
+
+
+def _spaced(candidates: Frames, wait: int) -> Frames:
+    kept: list[int] = []
+    for frame in candidates.tolist():
+        if not kept or frame - kept[-1] > wait:
+            kept.append(frame)
+    return np.array(kept, dtype=np.intp)

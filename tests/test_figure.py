@@ -1,0 +1,159 @@
+"""The picture of a rhythm shows what the rhythm says."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from loris_cli import figure
+from loris_cli.errors import OutputError
+from loris_cli.figure import rhythm_figure
+from loris_cli.rhythm import Rhythm
+
+Array = NDArray[np.float64]
+Pixels = NDArray[np.uint8]
+
+DURATION_S = 20.0
+PEAKS_S = (3.0, 8.5, 14.25)
+STRENGTHS = (1.0, 0.6, 0.25)
+PLOT_PX = 800  # 40 a second
+
+
+def some_rhythm() -> Rhythm:
+    envelope = np.zeros(320)
+    envelope[[48, 136, 228]] = STRENGTHS
+    return Rhythm(
+        times_s=np.array(PEAKS_S),
+        strengths=np.array(STRENGTHS),
+        envelope=envelope,
+        envelope_rate_hz=16.0,
+        method="directogram",
+        compat="paper",
+        duration_s=DURATION_S,
+    )
+
+
+def some_keypoints() -> Array:
+    """Everything moves to the right from 5 s to 10 s, and is still otherwise."""
+    keypoints = np.ones((320, 17, 3))
+    keypoints[:, :, 0] = 3 * (np.arange(320).clip(80, 160) - 80)[:, None]
+    return keypoints
+
+
+def clicks(times_s: tuple[float, ...]) -> Array:
+    sound = np.zeros(round(DURATION_S * 22_050))
+    rng = np.random.default_rng(0)
+    for time_s in times_s:
+        start = round(time_s * 22_050)
+        sound[start : start + 2000] = rng.normal(size=2000) * np.linspace(0.5, 0, 2000)
+    return sound
+
+
+def drawn(path: Path) -> Pixels:
+    picture = cv2.imread(str(path))
+    assert picture is not None
+    return np.asarray(picture[:, :, ::-1], dtype=np.uint8)
+
+
+def near(picture: Pixels, colour: str, tolerance: int = 40) -> NDArray[np.bool_]:
+    """Where a picture has a colour, ``(height, width)``."""
+    rgb = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+    return np.asarray(np.abs(picture.astype(int) - rgb).max(axis=-1) < tolerance)
+
+
+def column(time_s: float) -> int:
+    return figure.LEFT_PX + round(time_s / DURATION_S * PLOT_PX)
+
+
+def test_a_stem_stands_at_every_peak_as_high_as_it_is_strong(tmp_path: Path) -> None:
+    rhythm_figure(tmp_path / "a.png", some_rhythm())
+
+    stems = near(drawn(tmp_path / "a.png"), figure.PEAK_COLOUR).sum(axis=0)
+    for time_s, strength in zip(PEAKS_S, STRENGTHS, strict=True):
+        height = stems[column(time_s) - 2 : column(time_s) + 3].max()
+        assert height == pytest.approx(strength * figure.PANEL_PX["envelope"] / 1.08, abs=6)
+    apart = np.ones(len(stems), dtype=bool)
+    for time_s in PEAKS_S:
+        apart[column(time_s) - 6 : column(time_s) + 7] = False
+    assert stems[apart].sum() == 0
+
+
+def test_the_directogram_is_bright_while_the_body_moves(tmp_path: Path) -> None:
+    rhythm_figure(tmp_path / "a.png", some_rhythm(), keypoints=some_keypoints())
+
+    picture = drawn(tmp_path / "a.png").astype(int).sum(axis=-1)
+    bottom = figure.TOP_PX + figure.PANEL_PX["directogram"]
+    lowest_bin = picture[bottom - 12 : bottom - 4]  # to the right: 0 degrees
+    assert lowest_bin[:, column(6) : column(8)].mean() > 500
+    assert lowest_bin[:, column(11) : column(14)].mean() < 60
+
+
+def test_onsets_of_the_sound_are_marked_where_they_are(tmp_path: Path) -> None:
+    onsets_s = (4.0, 9.0, 16.0)
+    rhythm_figure(tmp_path / "a.png", some_rhythm(), sound=clicks(onsets_s))
+
+    top = drawn(tmp_path / "a.png")[figure.TOP_PX : figure.TOP_PX + 12]
+    marks = near(top, figure.ONSET_COLOUR).sum(axis=0)
+    for time_s in onsets_s:
+        assert marks[column(time_s) - 4 : column(time_s) + 5].max() >= 6
+    assert marks[column(10) : column(15)].sum() == 0
+
+
+def test_panels_stand_on_one_another(tmp_path: Path) -> None:
+    rhythm_figure(tmp_path / "one.png", some_rhythm())
+    rhythm_figure(
+        tmp_path / "all.png",
+        some_rhythm(),
+        keypoints=some_keypoints(),
+        sound=clicks((1.0,)),
+    )
+    one, three = drawn(tmp_path / "one.png"), drawn(tmp_path / "all.png")
+    assert three.shape[1] == one.shape[1]
+    more = figure.PANEL_PX["sound"] + figure.PANEL_PX["directogram"] + 2 * figure.GAP_PX
+    assert three.shape[0] == one.shape[0] + more
+
+
+def test_the_same_rhythm_gives_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        rhythm_figure(
+            tmp_path / name, some_rhythm(), keypoints=some_keypoints(), title="$a$ _b_"
+        )
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_silence_and_stillness_can_be_drawn(tmp_path: Path) -> None:
+    still = Rhythm(
+        times_s=np.zeros(0),
+        strengths=np.zeros(0),
+        envelope=np.zeros(16),
+        envelope_rate_hz=16.0,
+        method="flow",
+        compat="paper",
+        duration_s=1.0,
+    )
+    keypoints = np.zeros((16, 17, 3))
+    rhythm_figure(tmp_path / "a.png", still, keypoints=keypoints, sound=np.zeros(22_050))
+    picture = drawn(tmp_path / "a.png")
+    assert not near(picture, figure.PEAK_COLOUR).any()
+    assert not near(picture, figure.ONSET_COLOUR, 20).any()
+
+
+def test_a_long_video_has_a_picture_that_can_be_opened(tmp_path: Path) -> None:
+    long = Rhythm(
+        times_s=np.arange(1.0, 3600.0),
+        strengths=np.ones(3599),
+        envelope=np.zeros(57_600),
+        envelope_rate_hz=16.0,
+        method="flow",
+        compat="paper",
+        duration_s=3600.0,
+    )
+    rhythm_figure(tmp_path / "a.png", long)
+    assert drawn(tmp_path / "a.png").shape[1] < 7000
+
+
+def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="cannot write"):
+        rhythm_figure(tmp_path / "no" / "a.png", some_rhythm())
