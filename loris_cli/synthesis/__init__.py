@@ -1,0 +1,1 @@
+"""Made-up pairs: music, motion, bodies, pictures."""

