@@ -1,0 +1,1 @@
+"""Many clips: their manifest, and how they are made."""
