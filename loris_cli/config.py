@@ -11,6 +11,12 @@ SAMPLE_RATE_HZ = 22_050
 POSE_FPS = 16.0
 """Rate of all poses: 400 frames are 25 s, as in the paper's shapes."""
 
+GENRES = (
+    "ballet-jazz", "lock", "waack", "middle-hip-hop", "break", "la-hip-hop", "street-jazz",
+    "house", "pop", "krump", "floor", "skate",
+)  # fmt: skip
+"""Style labels: AIST's ten in the order of the paper's one-hot label, then the two sports."""
+
 
 def data_home(chosen: Path | None = None) -> Path:
     """Folder of data sets: what was chosen, else ``LORIS_DATA``, else the platform's."""

@@ -1,0 +1,122 @@
+"""What a model is told of a clip, and that as tensors on the time of the latent code.
+
+rhythm, energy, genre -> ClipFeatures -> Condition of a stretch of code frames
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from loris_cli.config import GENRES, POSE_FPS, SAMPLE_RATE_HZ
+from loris_cli.networks.denoiser import Condition
+
+Array = NDArray[np.float64]
+
+CODE_HZ = SAMPLE_RATE_HZ / 1024
+"""Frames of the latent code a second: 1,024 samples each."""
+
+SUBFRAMES = 4
+"""Log-mel frames in a frame of the code; the aligned rhythm has their resolution."""
+
+BUMPS = (1.0, 4.0, 12.0)
+"""Widths (standard deviations) of the bumps around a peak, in log-mel frames of 11.6 ms."""
+
+DECAY = 20.0
+"""Time constant of the trace that follows a peak, in log-mel frames."""
+
+LONGEST_INTERVAL_S = 8.0
+"""A longer pause is this long to the network: it has not seen longer ones often."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipFeatures:
+    """All that a generator knows of a video."""
+
+    duration_s: float
+    peaks_s: Array
+    """Rhythm peaks, ``(peaks,)``, rising seconds."""
+    strengths: Array
+    """How strong each is, ``(peaks,)``, 0..1."""
+    energy: Array
+    """How much the body moves, ``(frames,)`` at 16 Hz, 0..1."""
+    genre: str | None = None
+    """One of `config.GENRES`, or none."""
+
+
+def aligned_rhythm(features: ClipFeatures, start: int, frames: int) -> Array:
+    """Rhythm and energy on the time of the code.
+
+    Args:
+        features: of the clip.
+        start: first frame of the code, counted from the clip's second 0.
+        frames: how many.
+
+    Returns:
+        ``(20, frames)``: five curves (three bumps around peaks, a trace since the last
+        peak, energy), each at four moments of a code frame.
+    """
+    moments = (start * SUBFRAMES + np.arange(frames * SUBFRAMES)).astype(np.float64)
+    peaks = features.peaks_s * SAMPLE_RATE_HZ / 256
+    reach = 5 * max(BUMPS)
+    near = (peaks > moments[0] - reach) & (peaks < moments[-1] + reach)
+    distance = moments[:, None] - peaks[near]
+    strengths = features.strengths[near]
+    curves = [_highest(np.exp(-0.5 * (distance / width) ** 2)) for width in BUMPS[:2]]
+    curves.append(_highest(np.exp(-0.5 * (distance / BUMPS[2]) ** 2) * strengths))
+    last = _last_peak(peaks, moments)
+    curves.append(np.exp(-(moments - last) / DECAY))
+    energy_at = np.arange(len(features.energy)) * (CODE_HZ * SUBFRAMES / POSE_FPS)
+    curves.append(np.interp(moments, energy_at, features.energy))
+    folded: Array = np.stack(curves).reshape(len(curves), frames, SUBFRAMES)
+    return folded.transpose(0, 2, 1).reshape(len(curves) * SUBFRAMES, frames)
+
+
+def _highest(bumps: Array) -> Array:
+    height: Array = bumps.max(axis=1, initial=0.0)
+    return height
+
+
+def _last_peak(peaks: Array, moments: Array) -> Array:
+    """The last peak not after each moment; minus infinity before the first."""
+    before: Array = np.concatenate([[-np.inf], peaks])
+    return before[np.searchsorted(peaks, moments, side="right")]
+
+
+def rhythm_tokens(features: ClipFeatures, start: int, frames: int) -> tuple[Array, Array]:
+    """The paper's rhythm sequence for a stretch of the code.
+
+    Args:
+        features: of the clip.
+        start: first frame of the code.
+        frames: how many.
+
+    Returns:
+        peaks, 0 or 1, and seconds since the last peak (Eq. 9; 0 before the first), both
+        ``(tokens,)`` at 16 Hz.
+    """
+    n_tokens = round(frames / CODE_HZ * POSE_FPS)
+    start_s = start / CODE_HZ
+    index = np.floor((features.peaks_s - start_s) * POSE_FPS).astype(int)
+    peaks = np.zeros(n_tokens)
+    peaks[index[(index >= 0) & (index < n_tokens)]] = 1
+    moments = start_s + (np.arange(n_tokens) + 1) / POSE_FPS
+    last = _last_peak(features.peaks_s, moments)
+    interval = np.where(np.isfinite(last), np.minimum(moments - last, LONGEST_INTERVAL_S), 0.0)
+    return peaks, interval
+
+
+def condition(features: ClipFeatures, start: int, frames: int) -> Condition:
+    """Everything for one stretch of the code, as a batch of one."""
+    peaks, interval_s = rhythm_tokens(features, start, frames)
+    genre = np.zeros(len(GENRES))
+    if features.genre is not None:
+        genre[GENRES.index(features.genre)] = 1
+    values = (aligned_rhythm(features, start, frames), peaks, interval_s, genre)
+    return Condition(*(torch.from_numpy(value)[None].float() for value in values))
+
+
+def batch(conditions: list[Condition]) -> Condition:
+    """Stretches of one length as one batch."""
+    return Condition(*(torch.cat(parts) for parts in zip(*conditions, strict=True)))

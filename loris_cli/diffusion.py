@@ -1,0 +1,133 @@
+"""Diffusion after Karras et al. (2022), "Elucidating the Design Space"; it knows no music.
+
+Everything speaks one contract, ``denoise(x, sigma) -> the clean signal seen in x at that
+level``. Samplers are plain functions over it; the preconditioning of a network into it exists
+once.
+"""
+
+import math
+from collections.abc import Callable
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+Denoise = Callable[[Tensor, float], Tensor]
+Network = Callable[[Tensor, Tensor], Tensor]
+
+
+class Scalings(NamedTuple):
+    """Table 1, column "Ours", of the paper: what wraps the raw network."""
+
+    c_skip: Tensor
+    c_out: Tensor
+    c_in: Tensor
+    c_noise: Tensor
+    weight: Tensor
+
+
+def scalings(sigma: Tensor, sigma_data: float) -> Scalings:
+    """Preconditioning and loss weight of noise levels (LORIS Eq. 14 to 17).
+
+    Args:
+        sigma: noise levels, any shape.
+        sigma_data: standard deviation of the clean signal.
+    """
+    total = sigma**2 + sigma_data**2
+    return Scalings(
+        c_skip=sigma_data**2 / total,
+        c_out=sigma * sigma_data * total.rsqrt(),
+        c_in=total.rsqrt(),
+        c_noise=sigma.log() / 4,
+        weight=total / (sigma * sigma_data) ** 2,
+    )
+
+
+def precondition(network: Network, x: Tensor, sigma: Tensor, sigma_data: float) -> Tensor:
+    """The clean signal a raw network sees in a noisy one (LORIS Eq. 13).
+
+    Args:
+        network: F of ``(scaled x, c_noise)``.
+        x: ``(batch, channels, frames)``.
+        sigma: noise level of each, ``(batch,)``.
+        sigma_data: standard deviation of the clean signal.
+    """
+    scale = scalings(sigma, sigma_data)
+    c_skip, c_out, c_in = (c[:, None, None] for c in scale[:3])
+    return c_skip * x + c_out * network(c_in * x, scale.c_noise)
+
+
+def loss(
+    network: Network,
+    clean: Tensor,
+    *,
+    sigma_data: float,
+    p_mean: float,
+    p_std: float,
+    generator: torch.Generator,
+) -> Tensor:
+    """Weighted error of denoising at random levels (LORIS Eq. 12), a scalar.
+
+    Args:
+        network: F of ``(scaled x, c_noise)``.
+        clean: ``(batch, channels, frames)``.
+        sigma_data: standard deviation of ``clean``.
+        p_mean: mean of the logarithm of the levels.
+        p_std: its standard deviation.
+        generator: of levels and noise.
+    """
+    normal = torch.randn(len(clean), generator=generator).to(clean)
+    sigma = (p_mean + p_std * normal).exp()
+    noise = torch.randn(clean.shape, generator=generator).to(clean)
+    seen = precondition(network, clean + sigma[:, None, None] * noise, sigma, sigma_data)
+    error = (seen - clean).square().mean(dim=(1, 2))
+    return (scalings(sigma, sigma_data).weight * error).mean()
+
+
+def karras_sigmas(n_steps: int, *, sigma_min: float, sigma_max: float, rho: float) -> Tensor:
+    """Noise levels from loud to silent, Eq. 5, and a zero.
+
+    Args:
+        n_steps: levels above zero, at least 2.
+        sigma_min: the last of them.
+        sigma_max: the first of them.
+        rho: the larger, the more of them lie near ``sigma_min``.
+
+    Returns:
+        ``(n_steps + 1,)`` float64, strictly falling to 0.
+    """
+    ramp = torch.linspace(
+        sigma_max ** (1 / rho), sigma_min ** (1 / rho), n_steps, dtype=torch.float64
+    )
+    return torch.cat([ramp**rho, torch.zeros(1, dtype=torch.float64)])
+
+
+def sample_dpmpp_2m(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Tensor:
+    """Turn noise into a sample by DPM-Solver++(2M) (Lu et al., 2022, Alg. 2).
+
+    Second order at one evaluation a step, for data-prediction; the first step and the
+    last, to zero, are first order.
+
+    Args:
+        denoise: the contract.
+        x: noise of standard deviation ``sigmas[0]``.
+        sigmas: falling levels that end in 0, ``(steps + 1,)``.
+
+    Returns:
+        The sample, shaped like ``x``.
+    """
+    levels = sigmas.tolist()
+    seen_before: Tensor | None = None
+    for i, (sigma, sigma_next) in enumerate(pairwise(levels)):
+        seen = denoise(x, sigma)
+        if sigma_next == 0:
+            return seen
+        h = math.log(sigma / sigma_next)  # step in log signal-to-noise
+        guess = seen
+        if seen_before is not None:
+            ratio = math.log(levels[i - 1] / sigma) / h
+            guess = (1 + 1 / (2 * ratio)) * seen - seen_before / (2 * ratio)
+        x = (sigma_next / sigma) * x - math.expm1(-h) * guess
+        seen_before = seen
+    return x

@@ -1,0 +1,51 @@
+"""Distance between two sets of sounds, by the statistics of their log-mel frames.
+
+The Frechet distance of two Gaussians (Dowson and Landau, 1982), as in FID (Heusel et al.,
+2017), on plain log-mel frames rather than a learned embedding: it needs no weights, and says
+whether spectra are right, not whether music is good.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import NDArray
+
+from loris_cli.errors import InputError
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Mean ``(features,)`` and covariance ``(features, features)`` of frames."""
+
+    mean: Array
+    covariance: Array
+
+
+def statistics(sounds: Iterable[NDArray[np.float32]]) -> Statistics:
+    """Mean and covariance over all frames of some sounds.
+
+    Args:
+        sounds: log-mel frames of each, ``(features, frames)``.
+
+    Raises:
+        InputError: fewer than two frames in all.
+    """
+    n, total, products = 0, 0.0, 0.0
+    for frames in sounds:
+        x = frames.astype(np.float64)
+        n, total, products = n + x.shape[1], total + x.sum(axis=1), products + x @ x.T
+    if n < 2:
+        raise InputError("a distance between sounds needs at least two frames of each")
+    mean = np.asarray(total) / n
+    return Statistics(mean, (np.asarray(products) - n * np.outer(mean, mean)) / (n - 1))
+
+
+def frechet_distance(a: Statistics, b: Statistics) -> float:
+    """``|mu_a - mu_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2))``; 0 for equal sets."""
+    root = np.real(scipy.linalg.sqrtm(a.covariance @ b.covariance))
+    spread = float(np.trace(a.covariance + b.covariance - 2 * root))
+    return float(np.square(a.mean - b.mean).sum()) + max(spread, 0.0)

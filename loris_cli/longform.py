@@ -1,0 +1,267 @@
+"""Music of any length from a network of one length: windows denoised together.
+
+    features -> windows over absolute time -> one noise -> joint denoising -> code -> sound, in
+    blocks
+
+The rhythm is known for the whole video before the first window is made, so beats are right by
+construction; what windows must agree on is harmony, timbre and level. At every step all windows
+are denoised from one common state, and each frame takes the answer of the window in which it
+lies deeper (a swap rather than an average, which dulls detail: SaFa, ICCV 2025); where the
+border lies changes from step to step, so no place is a seam throughout.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from loris_cli import mel
+from loris_cli.conditioning import CODE_HZ, ClipFeatures, batch, condition
+from loris_cli.config import SAMPLE_RATE_HZ
+from loris_cli.diffusion import karras_sigmas, precondition, sample_dpmpp_2m
+from loris_cli.networks.checkpoint import MiniModel
+from loris_cli.networks.denoiser import Condition
+
+Array = NDArray[np.float32]
+Progress = Callable[[int, int], None]
+"""Called with what is done and what there is to do, in units of the generator's choice."""
+
+WINDOW = 256
+"""Frames of the code in a window, the length the network was trained on: 11.9 s."""
+OVERLAP = 64
+"""Frames that neighbours share: 3 s, a quarter, so each has context on both sides."""
+RAMP = 4
+"""Frames over which one window's answer passes into its neighbour's."""
+MICRO_BATCH = 4
+"""Windows in one call of the network, always as many: equal shapes give equal bytes."""
+NOISE_BLOCK = 64
+"""Frames of noise drawn from one seed."""
+SIGMA_MIN, SIGMA_MAX, RHO = 0.02, 30.0, 7.0
+SAMPLES_PER_FRAME = mel.HOP * 4
+BLOCK = 480
+"""Frames of the code that become sound at a time: 22 s."""
+FADE_S = 0.06
+"""Cross-fade between blocks of sound, whose phases are estimated apart."""
+
+
+def window_starts(n_frames: int) -> list[int]:
+    """First frames of the windows that cover a clip, evenly spread.
+
+    Args:
+        n_frames: of the clip, at least `WINDOW`, or there is one window of that length.
+
+    Returns:
+        rising starts; the last window ends with the clip, none is padded.
+    """
+    if n_frames <= WINDOW:
+        return [0]
+    n_windows = -(-(n_frames - OVERLAP) // (WINDOW - OVERLAP))
+    return [round(i * (n_frames - WINDOW) / (n_windows - 1)) for i in range(n_windows)]
+
+
+def noise(seed: int, n_frames: int, channels: int) -> Tensor:
+    """Standard normal noise that depends on seed and absolute position alone.
+
+    Args:
+        seed: of the take.
+        n_frames: from the start of the clip; a longer clip begins with the same values.
+        channels: of the code.
+
+    Returns:
+        ``(channels, n_frames)``
+    """
+    n_blocks = -(-n_frames // NOISE_BLOCK)
+    blocks = [
+        np.random.default_rng([seed, block]).standard_normal(
+            (channels, NOISE_BLOCK), np.float32
+        )
+        for block in range(n_blocks)
+    ]
+    return torch.from_numpy(np.concatenate(blocks, axis=1)[:, :n_frames])
+
+
+def shares(starts: list[int], length: int, border: float) -> list[Tensor]:
+    """How much of each frame's answer comes from each window.
+
+    Args:
+        starts: of the windows.
+        length: of each.
+        border: where in every overlap one window hands over, from 0 to 1.
+
+    Returns:
+        one ``(length,)`` for each window; for every frame of the clip they sum to one.
+    """
+    result = [torch.ones(length) for _ in starts]
+    for left in range(len(starts) - 1):
+        overlap = starts[left] + length - starts[left + 1]
+        ramp = min(RAMP, overlap)
+        middle = ramp / 2 + border * (overlap - ramp)
+        position = torch.arange(overlap) + 0.5
+        rise = ((position - middle) / ramp + 0.5).clamp(0, 1)
+        result[left][length - overlap :] *= 1 - rise
+        result[left + 1][:overlap] *= rise
+    return result
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """Sound that is to stay, around a stretch to be made anew."""
+
+    samples: Array
+    """Mono, 22,050 Hz, from the clip's second 0, ``(samples,)``."""
+    from_s: float
+    to_s: float
+
+    @property
+    def scale(self) -> float:
+        """Gain that brings the sound to the peak of the clips the networks know."""
+        return 0.9 / max(float(np.abs(self.samples).max(initial=0.0)), 1e-3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentGenerator:
+    """The ``mini`` model as a `loris_cli.soundtrack.MusicGenerator`, of any length."""
+
+    model: MiniModel
+    device: torch.device
+    steps: int = 20
+    guidance: float = 2.0
+    kept: Kept | None = field(default=None)
+
+    def windows(self, duration_s: float) -> tuple[int, int, int]:
+        """Frames of code, windows, and network evaluations for a clip, in this order."""
+        n_frames = self._frames(duration_s)
+        n_windows = len(window_starts(n_frames))
+        calls = -(-n_windows // MICRO_BATCH)
+        return n_frames, n_windows, calls * self.steps
+
+    def generate(
+        self, features: ClipFeatures, *, seed: int, progress: Progress
+    ) -> Iterator[Array]:
+        """Sound for a clip, in consecutive blocks.
+
+        Args:
+            features: of the whole clip.
+            seed: of the take.
+            progress: told after each call of the network.
+
+        Yields:
+            ``(1, samples)`` blocks at 22,050 Hz; in all ``round(duration_s * 22050)``.
+        """
+        code = self._sample(features, seed=seed, progress=progress)
+        blocks = self._sound(code, round(features.duration_s * SAMPLE_RATE_HZ), seed)
+        yield from blocks if self.kept is None else self._join(blocks, self.kept)
+
+    def _frames(self, duration_s: float) -> int:
+        """Frames of code for a clip: a little more than it lasts, as the strides ask."""
+        stride = self.model.denoiser.config.stride
+        return max(-(-int(duration_s * CODE_HZ + 2) // stride) * stride, 8 * stride)
+
+    @torch.inference_mode()
+    def _sample(self, features: ClipFeatures, *, seed: int, progress: Progress) -> Tensor:
+        n_frames = self._frames(features.duration_s)
+        starts = window_starts(n_frames)
+        length = min(WINDOW, n_frames)
+        told = [condition(features, start, length) for start in starts]
+        sigmas = karras_sigmas(self.steps, sigma_min=SIGMA_MIN, sigma_max=SIGMA_MAX, rho=RHO)
+        borders = {level: (i * 0.618) % 1 for i, level in enumerate(sigmas.tolist())}
+        calls = -(-len(starts) // MICRO_BATCH)
+        known = self._kept_code(n_frames)
+        done = 0
+
+        def denoise(x: Tensor, sigma: float) -> Tensor:
+            nonlocal done
+            answer = torch.zeros_like(x)
+            weights = shares(starts, length, borders[sigma])
+            for first in range(0, calls * MICRO_BATCH, MICRO_BATCH):
+                chosen = range(first, min(first + MICRO_BATCH, len(starts)))
+                # A short last batch is filled up with its own last window.
+                rows = [*chosen, *[chosen[-1]] * (MICRO_BATCH - len(chosen))]
+                if len(starts) == 1:
+                    rows = [0]
+                seen = self._denoise_windows(
+                    torch.stack([x[:, starts[i] : starts[i] + length] for i in rows]),
+                    sigma,
+                    batch([told[i] for i in rows]),
+                ).cpu()
+                for i, window in zip(chosen, seen, strict=False):
+                    answer[:, starts[i] : starts[i] + length] += weights[i] * window
+                done += 1
+                progress(done, calls * self.steps)
+            # Where sound is kept the clean signal is known; the rest is led to fit it.
+            return answer if known is None else torch.where(known[1], answer, known[0])
+
+        start = noise(seed, n_frames, self.model.coder.config.channels) * sigmas[0].float()
+        return sample_dpmpp_2m(denoise, start, sigmas)
+
+    def _denoise_windows(self, x: Tensor, sigma: float, told: Condition) -> Tensor:
+        """One guided evaluation: with and without the condition, in one batch."""
+        n = len(x)
+        both = Condition(*(torch.cat([part, part]).to(self.device) for part in told))
+        dropped = torch.arange(2 * n, device=self.device) >= n
+        seen = precondition(
+            lambda scaled, c_noise: self.model.denoiser(scaled, c_noise, both, dropped),
+            torch.cat([x, x]).to(self.device),
+            torch.full((2 * n,), sigma, device=self.device),
+            sigma_data=1.0,
+        )
+        with_it, without = seen.chunk(2)
+        return without + self.guidance * (with_it - without)
+
+    def _kept_code(self, n_frames: int) -> tuple[Tensor, Tensor] | None:
+        """Code of the sound that stays, and where it is to be made anew, ``(n_frames,)``."""
+        if self.kept is None:
+            return None
+        samples = np.zeros(n_frames * SAMPLES_PER_FRAME, dtype=np.float32)
+        take = min(len(samples), len(self.kept.samples))
+        samples[:take] = self.kept.samples[:take] * self.kept.scale
+        frames = torch.from_numpy(mel.log_mel(samples)[:, : n_frames * 4])[None]
+        code = self.model.coder.encode(frames.to(self.device))[0].cpu()
+        moment_s = torch.arange(n_frames) / CODE_HZ
+        anew = (moment_s >= self.kept.from_s) & (moment_s < self.kept.to_s)
+        return code, anew | (torch.arange(n_frames) * SAMPLES_PER_FRAME >= take)
+
+    def _join(self, blocks: Iterator[Array], kept: Kept) -> Iterator[Array]:
+        """Old samples as they were, ours faded in and out inside the stretch made anew."""
+        start = 0
+        for block in blocks:
+            moment_s = (start + np.arange(block.shape[1])) / SAMPLE_RATE_HZ
+            inside = np.minimum(moment_s - kept.from_s, kept.to_s - moment_s) / FADE_S
+            share = np.clip(inside, 0, 1).astype(np.float32)
+            share[start + np.arange(block.shape[1]) >= len(kept.samples)] = 1
+            old = kept.samples[start : start + block.shape[1]]
+            old = np.pad(old, (0, block.shape[1] - len(old)))
+            yield np.where(share > 0, old * (1 - share) + block * (share / kept.scale), old)
+            start += block.shape[1]
+
+    def _sound(self, code: Tensor, n_samples: int, seed: int) -> Iterator[Array]:
+        """Decode and invert in blocks that overlap by a short cross-fade."""
+        fade = round(FADE_S * SAMPLE_RATE_HZ)
+        rise = np.sin(np.linspace(0, np.pi / 2, fade, dtype=np.float32))
+        tail: Array | None = None
+        for first in range(0, code.shape[1], BLOCK):
+            start_sample = first * SAMPLES_PER_FRAME
+            if start_sample >= n_samples:
+                break
+            samples = self._block(code, first, seed)
+            stop = min(n_samples - start_sample, BLOCK * SAMPLES_PER_FRAME)
+            if tail is not None:
+                samples[:fade] = samples[:fade] * rise + tail * rise[::-1]
+            tail = samples[stop : stop + fade]
+            yield samples[None, :stop]
+
+    @torch.inference_mode()
+    def _block(self, code: Tensor, first: int, seed: int) -> Array:
+        """Samples of one block, from its start to some way past its end."""
+        margin = self.model.coder.margin + 8
+        left = max(first - margin, 0)
+        stretch = code[None, :, left : first + BLOCK + margin].to(self.device)
+        frames = self.model.coder.decode(stretch)[0].cpu().numpy()
+        # Phases are estimated over some frames more on either side than are used.
+        samples = mel.invert(frames, seed=(seed * 7919 + first) % 2**32)
+        skip = (first - left) * SAMPLES_PER_FRAME
+        need = BLOCK * SAMPLES_PER_FRAME + round(FADE_S * SAMPLE_RATE_HZ)
+        return np.pad(samples[skip : skip + need], (0, max(0, need - len(samples) + skip)))

@@ -1,0 +1,1 @@
+"""The learned parts: networks and their weights."""

@@ -1,0 +1,113 @@
+"""The network of the ``mini`` preset: audio-diffusion-pytorch's 1-d U-Net on the latent code.
+
+The paper's conditioning reaches it as cross-attention on rhythm tokens. A U-Net has no notion
+of where it is in time, so attention alone cannot place a beat; the rhythm is therefore given a
+second time, aligned with the code frame by frame, as channels beside the noisy code.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from audio_diffusion_pytorch.modules import UNet1d
+from torch import Tensor, nn
+
+from loris_cli.networks.encoders import RhythmEncoder
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenoiserConfig:
+    """Sizes of the U-Net and of its conditioning."""
+
+    code_channels: int = 32
+    aligned_channels: int = 20
+    n_genres: int = 12
+    channels: int = 160
+    multipliers: tuple[int, ...] = (1, 1, 2, 2)
+    factors: tuple[int, ...] = (2, 2, 2)
+    num_blocks: tuple[int, ...] = (2, 2, 2)
+    attentions: tuple[bool, ...] = (False, True, True)
+    heads: int = 5
+    head_features: int = 32
+    rhythm_features: int = 160
+
+    @property
+    def stride(self) -> int:
+        """What the number of code frames must be a multiple of."""
+        return int(torch.tensor(self.factors).prod())
+
+
+class Condition(NamedTuple):
+    """What the network is told about a stretch of code frames."""
+
+    aligned: Tensor
+    """Rhythm and energy on the code's own time, ``(batch, 20, frames)``."""
+    peaks: Tensor
+    """1 where a peak is, ``(batch, tokens)`` at 16 Hz."""
+    interval_s: Tensor
+    """Time since the last peak, ``(batch, tokens)``."""
+    genre: Tensor
+    """One-hot, ``(batch, n_genres)``; zeros where the style is free."""
+
+
+class MiniDenoiser(nn.Module):
+    """F of Karras et al. (2022), Eq. 7: raw network, without preconditioning."""
+
+    def __init__(self, config: DenoiserConfig) -> None:
+        """Make a network of these sizes, with random weights."""
+        super().__init__()
+        self.config = config
+        self.rhythm_encoder = RhythmEncoder(
+            config.rhythm_features, heads=config.heads, head_features=config.head_features
+        )
+        self.unet = UNet1d(
+            in_channels=config.code_channels,
+            channels=config.channels,
+            patch_blocks=1,
+            patch_factor=1,
+            multipliers=list(config.multipliers),
+            factors=list(config.factors),
+            num_blocks=list(config.num_blocks),
+            attentions=list(config.attentions),
+            attention_heads=config.heads,
+            attention_features=config.head_features,
+            attention_multiplier=2,
+            resnet_groups=8,
+            kernel_multiplier_downsample=2,
+            kernel_sizes_init=[1],  # accepted and unused in 0.0.43
+            use_nearest_upsample=False,
+            use_skip_scale=True,
+            use_attention_bottleneck=True,
+            use_context_time=True,
+            context_features=config.n_genres,
+            context_channels=[config.aligned_channels],
+            context_embedding_features=config.rhythm_features,
+        )
+        # What stands for "no condition" in guidance; learned, where the released code takes
+        # the one-hot of an arg-max that never sees a gradient (M9).
+        self.null_aligned = nn.Parameter(torch.zeros(1, config.aligned_channels, 1))
+        self.null_token = nn.Parameter(torch.zeros(1, 1, config.rhythm_features))
+
+    def forward(
+        self, x: Tensor, c_noise: Tensor, condition: Condition, dropped: Tensor
+    ) -> Tensor:
+        """Evaluate the network.
+
+        Args:
+            x: scaled noisy code, ``(batch, 32, frames)``, frames a multiple of 8.
+            c_noise: noise level as the network sees it, ``(batch,)``.
+            condition: of the same batch and frames.
+            dropped: where the null condition is used instead, ``(batch,)`` bool.
+
+        Returns:
+            ``(batch, 32, frames)``
+        """
+        tokens = self.rhythm_encoder(condition.peaks, condition.interval_s)
+        drop = dropped[:, None, None]
+        tokens = torch.where(drop, self.null_token, tokens)
+        aligned = torch.where(drop, self.null_aligned, condition.aligned)
+        genre = torch.where(dropped[:, None], 0.0, condition.genre)
+        out: Tensor = self.unet(
+            x, c_noise, features=genre, channels_list=[aligned], embedding=tokens
+        )
+        return out

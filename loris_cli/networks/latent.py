@@ -1,0 +1,122 @@
+"""A small code for log-mel frames, in which the diffusion runs.
+
+    log-mel (128, frames) -> mean, log-variance -> z (32, frames / 4) -> log-mel
+
+A variational autoencoder (Kingma and Welling, 2014) of ConvNeXt blocks (Liu et al., 2022) along
+time. The released LORIS has no latent at all: its diffusion runs on the waveform (the paper's
+"latent encoder" is the U-Net's patcher). On a CPU a waveform of 25 s is out of reach, so this
+preset is our own; one frame of the code is 1,024 samples, 46 ms.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentConfig:
+    """Sizes of the autoencoder."""
+
+    n_mels: int = 128
+    channels: int = 32
+    width: int = 272
+    expansion: int = 3
+
+    stride = 4
+    """Log-mel frames for each frame of the code."""
+
+
+class ConvNext(nn.Module):
+    """One residual block along time, ``(batch, width, frames)`` to the same."""
+
+    def __init__(self, width: int, expansion: int) -> None:
+        """Make a block that begins close to the identity."""
+        super().__init__()
+        self.depthwise = nn.Conv1d(width, width, 7, padding=3, groups=width)
+        self.norm = nn.LayerNorm(width)
+        self.widen = nn.Linear(width, expansion * width)
+        self.narrow = nn.Linear(expansion * width, width)
+        self.gain = nn.Parameter(torch.full((width,), 0.1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add what the block has to say, ``(batch, width, frames)``."""
+        h = self.norm(self.depthwise(x).transpose(1, 2))
+        h = self.narrow(functional.gelu(self.widen(h))) * self.gain
+        return x + h.transpose(1, 2)
+
+
+class LatentCoder(nn.Module):
+    """The autoencoder, with the statistics that bring log-mel and code to unit variance."""
+
+    mel_mean: Tensor
+    mel_std: Tensor
+    code_mean: Tensor
+    code_std: Tensor
+
+    def __init__(self, config: LatentConfig) -> None:
+        """Make an autoencoder of these sizes, with random weights."""
+        super().__init__()
+        self.config = config
+        width, mels, channels = config.width, config.n_mels, config.channels
+
+        def blocks(n: int) -> list[nn.Module]:
+            return [ConvNext(width, config.expansion) for _ in range(n)]
+
+        self.encoder = nn.Sequential(
+            nn.Conv1d(mels, width, 5, padding=2),
+            *blocks(2),
+            nn.Conv1d(width, width, 4, 2, 1),
+            *blocks(2),
+            nn.Conv1d(width, width, 4, 2, 1),
+            *blocks(2),
+            nn.Conv1d(width, 2 * channels, 1),
+        )
+        self.decoder = nn.Sequential(
+            nn.Conv1d(channels, width, 3, padding=1),
+            *blocks(2),
+            nn.ConvTranspose1d(width, width, 4, 2, 1),
+            *blocks(2),
+            nn.ConvTranspose1d(width, width, 4, 2, 1),
+            *blocks(3),
+            nn.Conv1d(width, mels, 5, padding=2),
+        )
+        self.register_buffer("mel_mean", torch.zeros(()))
+        self.register_buffer("mel_std", torch.ones(()))
+        self.register_buffer("code_mean", torch.zeros(channels, 1))
+        self.register_buffer("code_std", torch.ones(channels, 1))
+
+    def posterior(self, log_mel: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of the code, before it is brought to unit variance.
+
+        Args:
+            log_mel: ``(batch, 128, frames)``, frames a multiple of 4.
+
+        Returns:
+            two of ``(batch, 32, frames / 4)``.
+        """
+        mean, log_variance = self.encoder((log_mel - self.mel_mean) / self.mel_std).chunk(2, 1)
+        return mean, log_variance.clamp(-10, 4)
+
+    def reconstruct(self, code: Tensor) -> Tensor:
+        """Log-mel frames of a code as `posterior` gives it."""
+        frames: Tensor = self.decoder(code) * self.mel_std + self.mel_mean
+        return frames
+
+    def encode(self, log_mel: Tensor) -> Tensor:
+        """The code of log-mel frames, each channel of unit variance over the training set."""
+        return (self.posterior(log_mel)[0] - self.code_mean) / self.code_std
+
+    def decode(self, code: Tensor) -> Tensor:
+        """Log-mel frames, ``(batch, 128, 4 * frames)``, of a unit-variance code."""
+        return self.reconstruct(code * self.code_std + self.code_mean)
+
+    @property
+    def margin(self) -> int:
+        """Frames of the code on either side that a decoded frame can depend on.
+
+        From the outermost layer inwards, in frames of the code: 3 blocks of 7 and a
+        kernel of 5 at four to one, 2 blocks at two to one, 2 blocks and a kernel of 3.
+        """
+        return (3 * 3 + 2 + 2) // 4 + (2 * 3 + 2) // 2 + 2 * 3 + 1 + 2

@@ -1,0 +1,136 @@
+"""Music of any length: windows, noise, seams, and the promise of length."""
+
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from loris_cli.conditioning import ClipFeatures
+from loris_cli.longform import (
+    OVERLAP,
+    WINDOW,
+    Kept,
+    LatentGenerator,
+    noise,
+    shares,
+    window_starts,
+)
+from loris_cli.networks.checkpoint import load_mini, save_mini
+from loris_cli.networks.denoiser import DenoiserConfig, MiniDenoiser
+from loris_cli.networks.latent import LatentCoder, LatentConfig
+
+
+@given(n_frames=st.integers(8, 5000))
+def test_windows_cover_the_clip_and_no_more(n_frames: int) -> None:
+    starts = window_starts(n_frames)
+
+    covered = np.zeros(max(n_frames, WINDOW), dtype=int)
+    for start in starts:
+        covered[start : start + WINDOW] += 1
+    assert (covered[:n_frames] > 0).all()
+    assert starts[0] == 0
+    if n_frames > WINDOW:
+        assert starts[-1] + WINDOW == n_frames
+        overlaps = [a + WINDOW - b for a, b in pairwise(starts)]
+        assert min(overlaps) >= OVERLAP - 1
+
+
+@given(n_frames=st.integers(WINDOW, 1500), border=st.floats(0, 1))
+def test_every_frame_gets_one_whole_answer(n_frames: int, border: float) -> None:
+    starts = window_starts(n_frames)
+
+    total = torch.zeros(n_frames)
+    for start, share in zip(starts, shares(starts, WINDOW, border), strict=True):
+        total[start : start + WINDOW] += share
+
+    torch.testing.assert_close(total, torch.ones(n_frames))
+
+
+def test_noise_depends_on_seed_and_place_alone() -> None:
+    short, long = noise(3, 100, 4), noise(3, 500, 4)
+
+    assert torch.equal(short, long[:, :100])
+    assert not torch.equal(noise(4, 100, 4), short)
+    assert long.std() == pytest.approx(1, abs=0.1)
+    assert not torch.equal(long[:, :64], long[:, 64:128])
+
+
+@pytest.fixture(scope="module")
+def generator(tmp_path_factory: pytest.TempPathFactory) -> LatentGenerator:
+    """A small random network: enough for shapes, bytes and seams."""
+    path: Path = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    torch.manual_seed(0)
+    denoiser = MiniDenoiser(
+        DenoiserConfig(
+            channels=16, heads=2, head_features=8, rhythm_features=16, num_blocks=(1, 1, 1)
+        )
+    )
+    save_mini(path, LatentCoder(LatentConfig(width=16)), denoiser)
+    device = torch.device("cpu")
+    return LatentGenerator(model=load_mini(str(path), device=device), device=device, steps=2)
+
+
+def features(duration_s: float) -> ClipFeatures:
+    peaks = np.arange(0.5, duration_s, 0.8)
+    return ClipFeatures(
+        duration_s=duration_s,
+        peaks_s=peaks,
+        strengths=np.ones(len(peaks)),
+        energy=np.full(max(round(duration_s * 16), 1), 0.5),
+    )
+
+
+def play(generator: LatentGenerator, duration_s: float, seed: int = 0) -> np.ndarray:
+    blocks = list(
+        generator.generate(features(duration_s), seed=seed, progress=lambda d, t: None)
+    )
+    return np.concatenate(blocks, axis=1)[0]
+
+
+@settings(deadline=None, max_examples=4)
+@given(duration_s=st.floats(1.0, 50.0))
+def test_the_sound_is_as_long_as_the_clip(duration_s: float) -> None:
+    class Copy(LatentGenerator):
+        def _block(self, code: torch.Tensor, first: int, seed: int) -> np.ndarray:
+            return np.full(480 * 1024 + 1323, first, dtype=np.float32)
+
+    copy = Copy(model=None, device=torch.device("cpu"))  # type: ignore[arg-type]
+    n_frames = int(duration_s * 22_050 / 1024) + 10
+    blocks = copy._sound(torch.zeros(32, n_frames), round(duration_s * 22_050), 0)
+    assert sum(block.shape[1] for block in blocks) == round(duration_s * 22_050)
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_gives_others(
+    generator: LatentGenerator,
+) -> None:
+    first, again, other = play(generator, 3), play(generator, 3), play(generator, 3, seed=1)
+
+    assert first.tobytes() == again.tobytes()
+    assert np.abs(first - other).max() > 1e-3
+
+
+def test_progress_ends_at_the_whole(generator: LatentGenerator) -> None:
+    told: list[tuple[int, int]] = []
+
+    list(generator.generate(features(30), seed=0, progress=lambda d, t: told.append((d, t))))
+
+    assert told[-1][0] == told[-1][1] == generator.windows(30)[2]
+    assert [done for done, _ in told] == list(range(1, len(told) + 1))
+
+
+def test_what_is_kept_stays_to_the_sample(generator: LatentGenerator) -> None:
+    old = np.random.default_rng(0).normal(0, 0.1, 22_050 * 6).astype(np.float32)
+    kept = Kept(samples=old, from_s=2.0, to_s=4.0)
+
+    new = play(replace(generator, kept=kept), 6)
+
+    inside = slice(2 * 22_050, 4 * 22_050)
+    outside = np.ones(len(old), dtype=bool)
+    outside[inside] = False
+    assert np.array_equal(new[outside], old[outside])
+    assert np.abs(new[inside] - old[inside]).mean() > 1e-3

@@ -1,0 +1,242 @@
+"""The networks at a small size: every part works and learns, and files are what they claim."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from loris_cli.errors import WeightsError
+from loris_cli.networks.checkpoint import MiniModel, load_mini, save_mini
+from loris_cli.networks.denoiser import Condition, DenoiserConfig, MiniDenoiser
+from loris_cli.networks.encoders import HawkesPosition, RhythmEncoder
+from loris_cli.networks.latent import LatentCoder, LatentConfig
+
+SMALL_CODER = LatentConfig(width=16)
+SMALL_DENOISER = DenoiserConfig(
+    channels=16, heads=2, head_features=8, rhythm_features=16, num_blocks=(1, 1, 1)
+)
+CPU = torch.device("cpu")
+
+
+def told(batch: int, frames: int = 32, tokens: int = 24) -> Condition:
+    generator = torch.Generator().manual_seed(5)
+    return Condition(
+        aligned=torch.rand(batch, 20, frames, generator=generator),
+        peaks=(torch.rand(batch, tokens, generator=generator) > 0.8).float(),
+        interval_s=torch.rand(batch, tokens, generator=generator),
+        genre=torch.eye(12)[:batch],
+    )
+
+
+def small_denoiser() -> MiniDenoiser:
+    torch.manual_seed(0)
+    return MiniDenoiser(SMALL_DENOISER)
+
+
+def test_gradient_reaches_every_parameter_of_the_denoiser() -> None:
+    network = small_denoiser()
+    dropped = torch.tensor([False, True])
+
+    out = network(torch.randn(2, 32, 32), torch.zeros(2), told(2), dropped)
+    out.square().sum().backward()
+
+    idle = [name for name, p in network.named_parameters() if p.grad is None]
+    assert idle == []
+
+
+def test_a_dropped_condition_is_not_heard() -> None:
+    network = small_denoiser().eval()
+    x, noise_level, dropped = torch.randn(1, 32, 32), torch.zeros(1), torch.tensor([True])
+    one, other = told(2), told(2)
+    other = other._replace(aligned=1 - other.aligned, peaks=1 - other.peaks)
+
+    with torch.no_grad():
+        a = network(x, noise_level, Condition(*(part[:1] for part in one)), dropped)
+        b = network(x, noise_level, Condition(*(part[:1] for part in other)), dropped)
+        c = network(x, noise_level, Condition(*(part[:1] for part in other)), ~dropped)
+
+    torch.testing.assert_close(a, b)
+    assert not torch.allclose(b, c)
+
+
+def test_the_denoiser_keeps_the_length_of_any_multiple_of_its_stride() -> None:
+    network = small_denoiser()
+    for frames in (64, 72, 120):
+        x = torch.randn(1, 32, frames)
+        out = network(x, torch.zeros(1), told(1, frames), torch.tensor([False]))
+        assert out.shape == x.shape
+
+
+def test_hawkes_positions_shift_with_the_interval_alone_where_the_paper_says() -> None:
+    position = HawkesPosition(8)
+    with torch.no_grad():
+        position.Wt.weight.fill_(1.0)
+
+    at_rest = position(torch.zeros(1, 3))[0]
+    shifted = position(torch.full((1, 3), 0.5))[0]
+
+    frequencies = 10_000 ** -(torch.arange(0, 8, 2) / 8)
+    expected = torch.arange(3)[:, None] * frequencies  # Eq. 9: trig(w_k n + W t(n))
+    torch.testing.assert_close(at_rest, torch.cat([expected.sin(), expected.cos()], 1))
+    expected = expected + 0.5
+    torch.testing.assert_close(shifted, torch.cat([expected.sin(), expected.cos()], 1))
+
+
+def test_rhythm_tokens_tell_peaks_from_none() -> None:
+    torch.manual_seed(0)
+    encoder = RhythmEncoder(16, heads=2, head_features=8)
+    interval = torch.zeros(1, 6)
+
+    tokens = encoder(torch.tensor([[0, 0, 1, 0, 0, 0]]), interval)[0]
+    without = encoder(torch.zeros(1, 6), interval)[0]
+
+    assert (tokens[2] - without[2]).abs().max() > 0.1
+
+
+def test_the_code_is_a_quarter_as_long_and_comes_back() -> None:
+    torch.manual_seed(0)
+    coder = LatentCoder(SMALL_CODER)
+    frames = torch.randn(1, 128, 48)
+
+    code = coder.encode(frames)
+
+    assert code.shape == (1, 32, 12)
+    assert coder.decode(code).shape == frames.shape
+
+
+def test_a_decoded_frame_depends_on_no_more_than_the_margin() -> None:
+    torch.manual_seed(0)
+    coder = LatentCoder(SMALL_CODER).eval()
+    code = torch.randn(1, 32, 80, requires_grad=True)
+
+    coder.decode(code)[0, :, 40 * 4 : 41 * 4].sum().backward()
+
+    assert code.grad is not None
+    used = torch.nonzero(code.grad[0].abs().sum(0)).ravel()
+    assert used.min() >= 40 - coder.margin
+    assert used.max() <= 40 + coder.margin
+
+
+def test_autoencoder_learns() -> None:
+    torch.manual_seed(0)
+    coder = LatentCoder(SMALL_CODER)
+    frames = torch.randn(4, 128, 16)
+    optimizer = torch.optim.Adam(coder.parameters(), 3e-3)
+    errors = []
+    for _ in range(30):
+        error = (coder.decode(coder.encode(frames)) - frames).abs().mean()
+        optimizer.zero_grad()
+        error.backward()
+        optimizer.step()
+        errors.append(float(error.detach()))
+
+    assert errors[-1] < 0.9 * errors[0]
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path / "small.safetensors"
+    save_mini(path, LatentCoder(SMALL_CODER), small_denoiser())
+    return path
+
+
+def test_weights_come_back_as_they_went(weights: Path) -> None:
+    model: MiniModel = load_mini(str(weights), device=CPU)
+
+    torch.manual_seed(0)
+    LatentCoder(SMALL_CODER)
+    original = small_denoiser().eval()
+    x, dropped = torch.randn(1, 32, 32), torch.tensor([False])
+    with torch.no_grad():
+        expected = original(x, torch.zeros(1), told(1), dropped)
+        found = model.denoiser(x, torch.zeros(1), told(1), dropped)
+    torch.testing.assert_close(found, expected, rtol=0.05, atol=0.01)  # half precision
+
+
+def test_the_embedded_model_is_what_its_card_says() -> None:
+    model = load_mini("mini", device=CPU)
+
+    n_parameters = sum(
+        p.numel() for part in (model.coder, model.denoiser) for p in part.parameters()
+    )
+    assert n_parameters < 38_000_000
+
+
+def rewritten(path: Path, **metadata: str) -> Path:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        old = file.metadata()
+    save_file(load_file(path), path, {**old, **metadata})
+    return path
+
+
+def test_a_pickle_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    torch.save({"a": torch.zeros(2)}, path)
+
+    with pytest.raises(WeightsError, match="not a safetensors file") as refused:
+        load_mini(str(path), device=CPU)
+
+    assert "pickled" in refused.value.hint
+    assert refused.value.exit_code == 3
+
+
+def test_an_absurd_header_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes((2**62).to_bytes(8, "little") + b"{}")
+
+    with pytest.raises(WeightsError):
+        load_mini(str(path), device=CPU)
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [{"width": 10**9}, {"width": -4}, {"width": "wide"}, {"depth": 3}, {"width": 0}],
+)
+def test_sizes_that_make_no_network_are_refused(
+    weights: Path, sizes: dict[str, object]
+) -> None:
+    with pytest.raises(WeightsError):
+        load_mini(str(rewritten(weights, **{"loris.coder": json.dumps(sizes)})), device=CPU)
+
+
+def test_another_kind_of_file_is_refused(weights: Path) -> None:
+    with pytest.raises(WeightsError, match="not a model of loris"):
+        load_mini(str(rewritten(weights, **{"loris.kind": "poem"})), device=CPU)
+
+
+def test_a_missing_tensor_is_named(weights: Path) -> None:
+    tensors = load_file(weights)
+    tensors.pop("coder.code_std")
+    from safetensors import safe_open
+
+    with safe_open(weights, framework="pt") as file:
+        metadata = file.metadata()
+    save_file(tensors, weights, metadata)
+
+    with pytest.raises(WeightsError, match=r"coder\.code_std"):
+        load_mini(str(weights), device=CPU)
+
+
+def test_weights_that_are_not_finite_are_refused(weights: Path) -> None:
+    tensors = load_file(weights)
+    tensors["coder.code_std"][0] = float("nan")
+    from safetensors import safe_open
+
+    with safe_open(weights, framework="pt") as file:
+        metadata = file.metadata()
+    save_file(tensors, weights, metadata)
+
+    with pytest.raises(WeightsError, match="finite"):
+        load_mini(str(weights), device=CPU)
+
+
+def test_a_model_that_is_not_there_is_told_with_those_that_are() -> None:
+    with pytest.raises(WeightsError) as missing:
+        load_mini("maxi", device=CPU)
+
+    assert "mini" in missing.value.hint
