@@ -1,0 +1,111 @@
+"""The ``loris`` program: its commands, and the one place where errors become words."""
+
+import os
+import signal
+import sys
+import traceback
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from loris_cli.errors import LorisError
+
+from . import pose, rhythm, soundtrack
+from .console import print_error
+
+INTERRUPTED = 130
+
+# Commands are registered right below, in the order of `loris --help`.
+app = typer.Typer(pretty_exceptions_enable=False)
+app.command("pose")(pose.pose)
+app.command("rhythm")(rhythm.rhythm)
+app.command("soundtrack")(soundtrack.soundtrack)
+
+
+def _print_version(wanted: bool) -> None:
+    if not wanted:
+        return
+    from importlib.metadata import version
+
+    from imageio_ffmpeg import get_ffmpeg_version
+
+    from loris_cli import __version__
+
+    typer.echo(f"loris {__version__}")
+    typer.echo(f"python {sys.version.split()[0]}")
+    typer.echo(f"torch {version('torch')}")
+    try:
+        typer.echo(f"ffmpeg {get_ffmpeg_version()}")
+    except RuntimeError:
+        typer.echo("ffmpeg not found")
+    raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def loris(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            help="Print the versions of loris, Python, torch and ffmpeg, and exit.",
+        ),
+    ] = False,
+) -> None:
+    """Give dance and skating videos a soundtrack in time with the body."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(2)
+
+
+def main() -> None:
+    """Run the program and exit; every error that a user can mend is told in two lines."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    sys.exit(_run())
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    """Let SIGTERM unwind the stack as Ctrl-C does, so that half-made files are removed."""
+    raise KeyboardInterrupt
+
+
+def _run() -> int:
+    """Run the app and give the exit code."""
+    try:
+        # Not standalone: Typer would print usage errors, Ctrl-C and its own words itself.
+        code = app(prog_name="loris", standalone_mode=False)
+        sys.stdout.flush()
+    except LorisError as error:
+        return _tell(error, str(error), error.hint, error.exit_code)
+    except typer.TyperException as error:
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context else "loris"
+        return _tell(error, error.format_message(), f"{path} --help", error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    except BrokenPipeError:
+        return _reader_left()
+    if code == INTERRUPTED:  # Typer turns Ctrl-C inside a command into this code
+        print_error("interrupted")
+    return code if isinstance(code, int) else 0
+
+
+def _tell(error: Exception, message: str, hint: str, exit_code: int) -> int:
+    if os.environ.get("LORIS_DEBUG"):
+        traceback.print_exception(error)
+    print_error(message, hint=hint)
+    return exit_code
+
+
+def _reader_left() -> int:
+    """Stop quietly when stdout's reader has gone (``| head``); any other pipe is a bug."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes once more at exit: give it somewhere to write.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    raise

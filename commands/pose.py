@@ -1,0 +1,67 @@
+"""``loris pose``: the body in videos, as joints over time."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .console import Reporter
+from .many import each
+from .options import Out, Overwrite, Quiet, Verbose
+
+
+def pose(
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="INPUT...", help="Videos, folders, or @list.txt.")
+    ],
+    out: Out = None,
+    draw: Annotated[
+        Path | None,
+        typer.Option(metavar="MP4", help="Draw the body over the one input, as a video."),
+    ] = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Find the main performer's joints, 16 times a second.
+
+    Writes STEM.poses.npz beside each video: x and y in pixels and a score for the 17 joints
+    of COCO.
+
+    Examples:
+        loris pose skate.mp4
+
+        loris pose skate.mp4 -o skate.npz --draw overlay.mp4
+    """
+    from loris_cli.errors import InputError, UsageError
+    from loris_cli.files import check_outputs, replacing
+    from loris_cli.inputs import expand, result_names
+    from loris_cli.pose.draw import overlay, write_overlay
+    from loris_cli.pose.keypoints import write_poses
+    from loris_cli.soundtrack import find_poses
+    from loris_cli.video.frames import frames_at
+    from loris_cli.video.probe import probe
+
+    reporter = Reporter(quiet=quiet, verbose=verbose)
+    videos = expand(inputs)
+    if draw is not None and len(videos) > 1:
+        raise UsageError(f"--draw goes with one input, not {len(videos)}")
+    outs = [names[0] for names in result_names(videos, out, suffix=".poses.npz")]
+    check_outputs([*outs, *([draw] if draw else [])], videos, overwrite=overwrite)
+
+    def work(video: Path, place: Path) -> str:
+        info = probe(video)
+        poses = find_poses(info, reporter=reporter)
+        if not poses.seen_share:
+            raise InputError(f"nobody is to be seen in {video.name}")
+        with replacing(place, overwrite=overwrite) as part:
+            write_poses(part, poses)
+        if draw is not None:
+            with replacing(draw, overwrite=overwrite) as part:
+                pictures = overlay(frames_at(video, poses.fps), poses)
+                write_overlay(part, pictures, poses.fps, poses.size)
+        seen = f"{poses.seen_share:.1%} of {poses.n_frames} frames"
+        reporter.note(f"{video.name}: a body in {seen}")
+        return str(place)
+
+    each(list(zip(videos, outs, strict=True)), work, reporter)

@@ -1,0 +1,88 @@
+"""``loris rhythm``: the moments at which a body stresses its movement."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from .console import Reporter
+from .many import each
+from .options import Out, Overwrite, Quiet, Verbose
+
+
+def rhythm(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT...", help="Videos, poses from `loris pose`, folders, or @list.txt."
+        ),
+    ],
+    out: Out = None,
+    method: Annotated[
+        Literal["directogram", "flow"] | None,
+        typer.Option(
+            "--rhythm", help="The body's rhythm, or the whole picture's. By default the body's."
+        ),
+    ] = None,
+    compat: Annotated[
+        Literal["paper", "official"],
+        typer.Option(help="Reading of the paper: as written, or as its code does."),
+    ] = "paper",
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="PNG", help="Draw directogram, envelope, peaks, and any sound."),
+    ] = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Find the visual rhythm: peaks of motion, in seconds.
+
+    Writes STEM.rhythm.json beside each input.
+
+    Examples:
+        loris rhythm skate.mp4 --plot rhythm.png
+
+        loris rhythm skate.poses.npz -o skate.json --compat official
+    """
+    from loris_cli.errors import UsageError
+    from loris_cli.figure import rhythm_figure
+    from loris_cli.files import check_outputs, replacing
+    from loris_cli.inputs import expand, result_names
+    from loris_cli.pose.keypoints import read_poses
+    from loris_cli.rhythm.body import rhythm_from_poses
+    from loris_cli.rhythm.file import write_rhythm
+    from loris_cli.soundtrack import observe, own_sound
+
+    reporter = Reporter(quiet=quiet, verbose=verbose)
+    paths = expand(inputs)
+    if plot is not None and len(paths) > 1:
+        raise UsageError(f"--plot goes with one input, not {len(paths)}")
+    outs = [names[0] for names in result_names(paths, out, suffix=".rhythm.json")]
+    check_outputs([*outs, *([plot] if plot else [])], paths, overwrite=overwrite)
+
+    def work(path: Path, place: Path) -> str:
+        sound = None
+        if path.suffix.lower() == ".npz":
+            poses = read_poses(path)
+            found = rhythm_from_poses(
+                poses.keypoints,
+                fps=poses.fps,
+                compat=compat,
+                interval_s=poses.interval_s,
+                cuts=poses.cuts,
+            )
+            keypoints = poses.keypoints
+        else:
+            seen = observe(path, method=method, compat=compat, reporter=reporter)
+            found, keypoints = seen.rhythm, seen.poses.keypoints if seen.poses else None
+            sound = own_sound(path) if plot and seen.info.has_sound else None
+        with replacing(place, overwrite=overwrite) as part:
+            write_rhythm(part, found)
+        if plot is not None:
+            with replacing(plot, overwrite=overwrite) as part:
+                rhythm_figure(part, found, keypoints=keypoints, sound=sound, title=path.name)
+        reporter.note(f"{path.name}: {len(found.times_s)} peaks in {found.duration_s:.1f} s")
+        return str(place)
+
+    each(list(zip(paths, outs, strict=True)), work, reporter)
