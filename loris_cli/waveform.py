@@ -13,7 +13,7 @@ import soundfile
 
 from loris_cli.errors import InputError, LorisError
 from loris_cli.files import printable
-from loris_cli.video.ffmpeg import reading, run, writing
+from loris_cli.video.ffmpeg import limiter, reading, run, writing
 
 SILENT_LUFS = -70.0  # the absolute gate of R128: nothing below it counts
 MAX_GAIN_DB = 30.0
@@ -22,8 +22,6 @@ PEAK_TOLERANCE_DB = 0.05
 MAX_PASSES = 6
 MAX_SQUASH_DB = 12.0  # more taken off the peaks is heard as distortion
 MIN_YIELD = 0.25  # loudness that a dB of gain must bring, for the next step to be sane
-OVERSAMPLING = 4  # BS.1770-4 Annex 2 asks for this much to see true peaks
-ATTACK_MS, RELEASE_MS = 5, 80
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,16 +89,6 @@ def level(source: Path, out: Path, *, gain_db: float, ceiling_dbtp: float) -> No
             *("-fflags", "+bitexact", "-flags", "+bitexact", "-f", "wav", writing(out)),
         ]
     )
-
-
-def limiter(ceiling_dbtp: float, *, rate_hz: int) -> list[str]:
-    """Filters of ffmpeg that hold true peaks under a ceiling and move nothing in time."""
-    limit = 10 ** (ceiling_dbtp / 20)
-    return [
-        f"aresample={rate_hz * OVERSAMPLING}",
-        f"alimiter=level=disabled:limit={limit:.8f}:attack={ATTACK_MS}:release={RELEASE_MS}:latency=1",
-        f"aresample={rate_hz}",
-    ]
 
 
 def normalise(

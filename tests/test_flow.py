@@ -78,7 +78,7 @@ def test_strikes_are_met(noise: float, pan: float) -> None:
     rhythm = rhythm_from_flow(film(paths, times_s, noise=noise, pan=pan))
 
     offsets = offsets_s(rhythm.times_s, strikes_s)
-    assert abs(np.median(offsets)) < 0.025
+    assert abs(np.median(offsets)) < 0.015
     assert np.mean(np.abs(offsets) < 0.07) >= 0.8
     assert rhythm.method == "flow"
     assert rhythm.envelope.shape == (320,)
@@ -123,7 +123,7 @@ def test_a_cell_follows_what_moves_in_it() -> None:
 
     np.testing.assert_allclose(seconds, times_s)
     middle = cells.reshape(8, 12, 16, 2)[-1, 5:7, 7:9].mean(axis=(0, 1))
-    np.testing.assert_allclose(middle, [7 * 0.8, 0], atol=0.4)
+    np.testing.assert_allclose(middle, [7 * 0.8, 0], atol=0.6)
     np.testing.assert_allclose(cells.reshape(8, 12, 16, 2)[-1, 0], 0, atol=0.05)
 
 

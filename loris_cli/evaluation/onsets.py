@@ -81,8 +81,16 @@ def match(given_s: Array, onsets_s: Array, *, window_s: float = WINDOW_S) -> Hit
     )
 
 
-def offsets(given_s: Array, onsets_s: Array, *, window_s: float = 0.2) -> Array:
-    """Distance from each hit moment to its onset, in seconds, later ones positive."""
-    pairs = mir_eval.util.match_events(given_s, onsets_s, window_s)
-    distance: Array = np.array([onsets_s[j] - given_s[i] for i, j in pairs])
-    return distance
+def offsets(given_s: Array, onsets_s: Array, *, window_s: float = 0.15) -> Array:
+    """Distance from given moments to the nearest onset, in seconds, later ones positive.
+
+    Args:
+        given_s: moments.
+        onsets_s: what was found.
+        window_s: a moment without an onset within this is left out.
+    """
+    if not len(onsets_s):
+        return np.zeros(0)
+    distance = onsets_s[None, :] - given_s[:, None]
+    nearest: Array = distance[np.arange(len(given_s)), np.abs(distance).argmin(axis=1)]
+    return nearest[np.abs(nearest) <= window_s]

@@ -103,6 +103,8 @@ def cell_paths(frames: Iterable[Frame]) -> tuple[Array, Array]:
     import cv2
 
     solver = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    # The preset stops at a quarter of the resolution and sees half of a small way.
+    solver.setFinestScale(1)
     times: list[float] = []
     ways: list[NDArray[np.float32]] = []
     before: Grey | None = None

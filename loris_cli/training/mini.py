@@ -2,7 +2,7 @@
 
     corpus -> log-mel cache -> LatentCoder -> code cache -> MiniDenoiser -> mini.safetensors
 
-    python -m loris_cli.synthesis.corpus DATA && python -m loris_cli.training.mini DATA RUN
+    python -m loris_cli.dataset.synthetic DATA && python -m loris_cli.training.mini DATA RUN
 
 Stopped by SIGTERM, the same command goes on where it was.
 """

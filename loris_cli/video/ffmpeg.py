@@ -14,6 +14,8 @@ from loris_cli.errors import InputError, LorisError, OutputError
 
 from .containers import WHITELISTS
 
+OVERSAMPLING = 4  # BS.1770-4 Annex 2 asks for this much to see true peaks
+ATTACK_MS, RELEASE_MS = 5, 80
 TAIL_LINES = 200  # of the log; an ebur128 summary has 14
 DISK_FULL = ("No space left on device", "File too large", "Disk quota exceeded")
 FILE_TOO_LARGE = getattr(signal, "SIGXFSZ", None)  # ends ffmpeg where a limit is set
@@ -87,6 +89,16 @@ def run(arguments: Sequence[str], *, log_level: str = "error") -> list[str]:
     if process.returncode:
         raise _failure(list(log), too_large=-process.returncode == FILE_TOO_LARGE)
     return list(log)
+
+
+def limiter(ceiling_dbtp: float, *, rate_hz: int) -> list[str]:
+    """Filters of ffmpeg that hold true peaks under a ceiling and move nothing in time."""
+    limit = 10 ** (ceiling_dbtp / 20)
+    return [
+        f"aresample={rate_hz * OVERSAMPLING}",
+        f"alimiter=level=disabled:limit={limit:.8f}:attack={ATTACK_MS}:release={RELEASE_MS}:latency=1",
+        f"aresample={rate_hz}",
+    ]
 
 
 def _failure(log: list[str], *, too_large: bool) -> LorisError:

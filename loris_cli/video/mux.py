@@ -13,10 +13,9 @@ import soundfile
 
 from loris_cli.errors import InputError, UsageError
 from loris_cli.files import printable
-from loris_cli.waveform import limiter
 
 from .containers import codec_of, main_video, opened, start_of
-from .ffmpeg import reading, run, writing
+from .ffmpeg import limiter, reading, run, writing
 
 Warn = Callable[[str], None]
 

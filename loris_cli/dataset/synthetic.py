@@ -1,6 +1,6 @@
 """A data set of made-up music, as large as wanted and the same every time.
 
-python -m loris_cli.synthesis.corpus FOLDER --clips 3000
+    python -m loris_cli.dataset.synthetic FOLDER --clips 1608
 """
 
 import argparse
@@ -71,7 +71,7 @@ def main() -> None:
     """Read the command line and make the data set."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--clips", type=int, default=3000, help="for training")
+    parser.add_argument("--clips", type=int, default=1608, help="for training")
     parser.add_argument("--val", type=int, default=48)
     parser.add_argument("--test", type=int, default=288)
     parser.add_argument("--jobs", type=int, default=2)

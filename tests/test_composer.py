@@ -1,0 +1,88 @@
+"""Made-up music: the same every time, and its loud moments are its accents."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from loris_cli.config import GENRES
+from loris_cli.synthesis.composer import DRUMS, compose
+from loris_cli.synthesis.sound import midi_bytes
+from loris_cli.synthesis.styles import STYLES
+
+BY_NAME = {style.name: style for style in STYLES}
+
+
+def test_styles_are_the_labels_in_their_order() -> None:
+    assert tuple(style.name for style in STYLES) == GENRES
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=st.integers(0, 2**31), name=st.sampled_from(GENRES))
+def test_a_piece_keeps_its_promises(seed: int, name: str) -> None:
+    score = compose(seed, BY_NAME[name], 12.0)
+
+    assert score == score
+    assert (np.diff(score.accents_s) >= 0.2 - 1e-9).all()
+    assert ((score.accents_s > 0) & (score.accents_s < 12)).all()
+    assert ((score.strengths >= 0) & (score.strengths <= 1)).all()
+    assert ((score.energy >= 0) & (score.energy <= 1)).all()
+    assert len(score.energy) == 12 * 16
+    assert all(0 <= note.pitch < 128 and 1 <= note.velocity <= 127 for note in score.notes)
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 2**31), name=st.sampled_from(GENRES))
+def test_a_drum_and_the_bass_fall_on_every_accent(seed: int, name: str) -> None:
+    score = compose(seed, BY_NAME[name], 12.0)
+
+    for accent in score.accents_s:
+        there = {note.channel for note in score.notes if abs(note.time_s - accent) < 1e-9}
+        assert {0, DRUMS} <= there
+
+
+def test_accents_are_louder_than_what_lies_between() -> None:
+    on, between = [], []
+    for seed in range(24):
+        score = compose(seed, STYLES[seed % len(STYLES)], 24.0)
+        for note in score.notes:
+            if note.channel == DRUMS:
+                near = np.abs(score.accents_s - note.time_s).min(initial=9.0) < 1e-9
+                (on if near else between).append(note.velocity)
+
+    assert np.quantile(on, 0.1) > np.quantile(between, 0.9)
+
+
+def test_the_same_seed_writes_the_same_piece_and_another_another() -> None:
+    one, again, other = (compose(seed, STYLES[0], 24.0) for seed in (1, 1, 2))
+
+    assert one.notes == again.notes
+    assert one.notes != other.notes
+
+
+def test_steady_pieces_have_their_accents_on_the_grid() -> None:
+    house = [compose(seed, BY_NAME["house"], 24.0) for seed in range(30)]
+    steady = [score for score in house if len(score.beats_s)]
+
+    assert len(steady) > 15
+    for score in steady:
+        half = (score.beats_s[1] - score.beats_s[0]) / 2
+        phase = (score.accents_s - score.beats_s[0]) / half
+        assert np.abs(phase - phase.round()).max(initial=0) < 1e-6
+
+
+def test_midi_holds_the_notes_at_their_times() -> None:
+    import io
+
+    mido = pytest.importorskip("mido")
+    score = compose(7, STYLES[8], 8.0)
+
+    file = mido.MidiFile(file=io.BytesIO(midi_bytes(score, balance=np.ones(16))))
+
+    now, starts = 0.0, []
+    for message in file:
+        now += message.time
+        if message.type == "note_on" and message.velocity:
+            starts.append(now)
+    expected = [note.time_s for note in score.notes]
+    np.testing.assert_allclose(sorted(starts), sorted(expected), atol=1e-3)

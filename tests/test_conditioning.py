@@ -1,0 +1,108 @@
+"""What the network is told: the rhythm on the code's own time."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loris_cli.conditioning import (
+    CODE_HZ,
+    LONGEST_INTERVAL_S,
+    ClipFeatures,
+    aligned_rhythm,
+    batch,
+    condition,
+    rhythm_tokens,
+)
+from loris_cli.config import GENRES
+
+CLIP = ClipFeatures(
+    duration_s=20.0,
+    peaks_s=np.array([1.0, 2.5, 7.25]),
+    strengths=np.array([1.0, 0.5, 0.8]),
+    energy=np.linspace(0, 1, 320),
+    genre="skate",
+)
+
+
+def curve(features: ClipFeatures, index: int, start: int, frames: int) -> np.ndarray:
+    """One of the five curves at its own rate of 86 Hz."""
+    folded = aligned_rhythm(features, start, frames).reshape(5, 4, frames)
+    return folded[index].T.ravel()
+
+
+def test_bumps_stand_at_the_peaks() -> None:
+    bumps = curve(CLIP, 0, 0, 400)
+
+    moments = np.arange(len(bumps)) / (CODE_HZ * 4)
+    tops = moments[1:-1][(bumps[1:-1] > bumps[:-2]) & (bumps[1:-1] >= bumps[2:])]
+    np.testing.assert_allclose(tops, CLIP.peaks_s, atol=0.5 / (CODE_HZ * 4))
+
+
+def test_the_wide_bump_is_as_high_as_the_peak_is_strong() -> None:
+    wide = curve(CLIP, 2, 0, 400)
+
+    at = np.round(CLIP.peaks_s * CODE_HZ * 4).astype(int)
+    np.testing.assert_allclose(wide[at], CLIP.strengths, atol=0.01)
+
+
+def test_the_trace_falls_from_each_peak_and_is_none_before_the_first() -> None:
+    trace = curve(CLIP, 3, 0, 400)
+
+    moments = np.arange(len(trace)) / (CODE_HZ * 4)
+    assert (trace[moments < 0.99] == 0).all()
+    falling = (moments > 1.02) & (moments < 2.45)
+    assert (np.diff(trace[falling]) < 0).all()
+
+
+def test_energy_is_read_at_the_right_second() -> None:
+    energy = curve(CLIP, 4, 0, 400)
+
+    moments = np.arange(len(energy)) / (CODE_HZ * 4)
+    inside = moments < 19.9
+    np.testing.assert_allclose(energy[inside], moments[inside] * 16 / 319, atol=1e-6)
+
+
+@given(start=st.integers(0, 300), frames=st.sampled_from([8, 64, 120]))
+def test_a_window_is_told_what_the_whole_clip_is_told_there(start: int, frames: int) -> None:
+    whole = aligned_rhythm(CLIP, 0, 430)
+
+    np.testing.assert_allclose(
+        aligned_rhythm(CLIP, start, frames), whole[:, start : start + frames], atol=1e-5
+    )
+
+
+def test_tokens_are_the_paper_s_sequence() -> None:
+    peaks, interval_s = rhythm_tokens(CLIP, 0, 256)
+
+    assert np.flatnonzero(peaks).tolist() == [16, 40, 116]
+    assert interval_s[:15].tolist() == [0.0] * 15
+    assert interval_s[15] == 0.0  # the moment of the peak itself
+    np.testing.assert_allclose(interval_s[16:39], np.arange(1, 24) / 16)
+
+
+def test_a_long_pause_is_no_longer_than_the_network_knows() -> None:
+    lonely = replace(CLIP, peaks_s=np.array([0.5]), strengths=np.ones(1), duration_s=3600.0)
+
+    _, interval_s = rhythm_tokens(lonely, 40_000, 256)
+
+    assert set(interval_s) == {LONGEST_INTERVAL_S}
+
+
+def test_a_clip_without_peaks_is_told_so() -> None:
+    calm = replace(CLIP, peaks_s=np.zeros(0), strengths=np.zeros(0))
+
+    told = condition(calm, 0, 64)
+
+    assert not told.peaks.any()
+    assert torch.isfinite(told.aligned).all()
+    assert not curve(calm, 0, 0, 64).any()
+
+
+def test_genre_is_a_one_hot_and_nothing_where_it_is_free() -> None:
+    told = batch([condition(CLIP, 0, 64), condition(replace(CLIP, genre=None), 0, 64)])
+
+    assert told.genre[0].nonzero().ravel().tolist() == [GENRES.index("skate")]
+    assert not told.genre[1].any()

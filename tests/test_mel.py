@@ -1,0 +1,49 @@
+"""Log-mel frames and back: a tone stays where it is, a click stays when it was."""
+
+import librosa
+import numpy as np
+import pytest
+
+from loris_cli.evaluation.onsets import detect_onsets
+from loris_cli.mel import FLOOR, HOP, MEL_HZ, filterbank, invert, log_mel
+
+SECOND = np.arange(22_050) / 22_050
+
+
+def test_a_tone_fills_the_band_it_belongs_to() -> None:
+    frames = log_mel(np.sin(2 * np.pi * 1000 * SECOND).astype(np.float32))
+
+    centres = librosa.mel_frequencies(130, fmin=0, fmax=11_025)[1:-1]
+    loudest = centres[frames[:, 40].argmax()]
+    assert loudest == pytest.approx(1000, rel=0.04)
+
+
+def test_silence_is_the_floor() -> None:
+    frames = log_mel(np.zeros(4096, dtype=np.float32))
+
+    np.testing.assert_allclose(frames, np.log(FLOOR), rtol=1e-6)
+    assert frames.shape == (len(filterbank()), 4096 // HOP + 1)
+
+
+def test_clicks_come_back_at_their_time() -> None:
+    sound = np.zeros(22_050 * 3, dtype=np.float32)
+    moments = np.array([0.6, 1.4, 2.2])
+    for moment in moments:
+        start = round(moment * 22_050)
+        sound[start : start + 800] += np.hanning(800) * np.sin(np.arange(800) * 0.4)
+
+    again = invert(log_mel(sound), n_iter=8)
+
+    assert len(again) == len(sound) // HOP * HOP
+    np.testing.assert_allclose(detect_onsets(again), detect_onsets(sound), atol=0.025)
+
+
+def test_the_way_back_is_the_same_every_time() -> None:
+    frames = log_mel(np.sin(2 * np.pi * 440 * SECOND[:8000]).astype(np.float32))
+
+    assert invert(frames, n_iter=4).tobytes() == invert(frames, n_iter=4).tobytes()
+    assert invert(frames, n_iter=4, seed=1).tobytes() != invert(frames, n_iter=4).tobytes()
+
+
+def test_frames_are_86_a_second() -> None:
+    assert pytest.approx(86.13, abs=0.01) == MEL_HZ
