@@ -1,6 +1,6 @@
 """What a model is told of a clip, and that as tensors on the time of the latent code.
 
-    rhythm, energy, genre -> ClipFeatures -> Condition of a stretch of code frames
+rhythm, energy, genre -> ClipFeatures -> Condition of a stretch of code frames
 """
 
 from dataclasses import dataclass
@@ -26,6 +26,12 @@ BUMPS = (1.0, 4.0, 12.0)
 DECAY = 20.0
 """Time constant of the trace that follows a peak, in log-mel frames."""
 
+N_DANCE_STYLES = 10
+"""The first of `GENRES` are dances, the rest sports."""
+
+STEADY = 0.6
+"""Peaks that fit one beat better than this are danced to it; 40 random ones reach about 0.45."""
+
 LONGEST_INTERVAL_S = 8.0
 """A longer pause is this long to the network: it has not seen longer ones often."""
 
@@ -43,6 +49,38 @@ class ClipFeatures:
     """How much the body moves, ``(frames,)`` at 16 Hz, 0..1."""
     genre: str | None = None
     """One of `config.GENRES`, or none."""
+
+
+def steadiness(peaks_s: Array) -> float:
+    """How well peaks fit one steady beat, from 0 to 1.
+
+    The mean direction of their phases in the best beat from 75 to 150 a minute: 1 if all lie
+    on it, about ``1 / sqrt(peaks)`` and some more if they know no beat.
+
+    Args:
+        peaks_s: ``(peaks,)``; of fewer than four nothing can be said, and that is 0.
+    """
+    if len(peaks_s) < 4:
+        return 0.0
+    periods_s = 1 / np.linspace(1 / 0.8, 1 / 0.4, 400)
+    phases = np.exp(2j * np.pi * peaks_s[:, None] / periods_s)
+    return float(np.abs(phases.mean(axis=0)).max())
+
+
+def style_for(peaks_s: Array, *, seed: int) -> str:
+    """A style for a body whose style nobody has named.
+
+    Peaks on a steady beat get one of the dance styles, others one of the two sports';
+    which of them is drawn by the seed, so that takes differ.
+
+    Args:
+        peaks_s: ``(peaks,)``, of the first minute or so if there are many.
+        seed: of the take.
+    """
+    first = peaks_s[peaks_s < peaks_s.min(initial=0.0) + 60.0]
+    dance = steadiness(first) > STEADY
+    styles = GENRES[:N_DANCE_STYLES] if dance else GENRES[N_DANCE_STYLES:]
+    return styles[int(np.random.default_rng([seed, 11]).integers(len(styles)))]
 
 
 def aligned_rhythm(features: ClipFeatures, start: int, frames: int) -> Array:

@@ -42,7 +42,8 @@ def test_a_drum_and_the_bass_fall_on_every_accent(seed: int, name: str) -> None:
 
 
 def test_accents_are_louder_than_what_lies_between() -> None:
-    on, between = [], []
+    on: list[int] = []
+    between: list[int] = []
     for seed in range(24):
         score = compose(seed, STYLES[seed % len(STYLES)], 24.0)
         for note in score.notes:

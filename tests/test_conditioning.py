@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loris_cli.conditioning import (
@@ -15,6 +15,8 @@ from loris_cli.conditioning import (
     batch,
     condition,
     rhythm_tokens,
+    steadiness,
+    style_for,
 )
 from loris_cli.config import GENRES
 
@@ -30,7 +32,8 @@ CLIP = ClipFeatures(
 def curve(features: ClipFeatures, index: int, start: int, frames: int) -> np.ndarray:
     """One of the five curves at its own rate of 86 Hz."""
     folded = aligned_rhythm(features, start, frames).reshape(5, 4, frames)
-    return folded[index].T.ravel()
+    values: np.ndarray = folded[index].T.ravel()
+    return values
 
 
 def test_bumps_stand_at_the_peaks() -> None:
@@ -65,6 +68,7 @@ def test_energy_is_read_at_the_right_second() -> None:
     np.testing.assert_allclose(energy[inside], moments[inside] * 16 / 319, atol=1e-6)
 
 
+@settings(deadline=None)
 @given(start=st.integers(0, 300), frames=st.sampled_from([8, 64, 120]))
 def test_a_window_is_told_what_the_whole_clip_is_told_there(start: int, frames: int) -> None:
     whole = aligned_rhythm(CLIP, 0, 430)
@@ -106,3 +110,24 @@ def test_genre_is_a_one_hot_and_nothing_where_it_is_free() -> None:
 
     assert told.genre[0].nonzero().ravel().tolist() == [GENRES.index("skate")]
     assert not told.genre[1].any()
+
+
+def test_a_steady_beat_is_told_from_chance() -> None:
+    rng = np.random.default_rng(0)
+    beat = np.arange(3.0, 25.0, 0.52)[rng.random(43) > 0.3]
+    chance = [steadiness(np.sort(rng.uniform(0, 25, 40))) for _ in range(50)]
+
+    assert steadiness(beat) > 0.95
+    assert np.quantile(chance, 0.95) < 0.6
+
+
+def test_few_peaks_have_no_beat() -> None:
+    assert steadiness(np.array([1.0, 2.0, 3.0])) == 0
+
+
+def test_who_dances_to_a_beat_gets_a_dance_and_who_does_not_a_sport() -> None:
+    beat = np.arange(1.0, 25.0, 0.5)
+    free = np.cumsum(np.random.default_rng(1).gamma(3, 0.3, 25))
+
+    assert {style_for(beat, seed=seed) for seed in range(60)} == set(GENRES[:10])
+    assert {style_for(free, seed=seed) for seed in range(60)} == {"floor", "skate"}

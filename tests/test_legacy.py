@@ -46,6 +46,7 @@ def test_mmpose_places_joints_with_its_own_configuration(silent_mmengine: None) 
         / ".mim/configs/body_2d_keypoint/rtmpose/coco/rtmpose-t_8xb256-420e_coco-256x192.py"
     )
     config.model.backbone.init_cfg = None  # it names a download
+    legacy("torch").manual_seed(0)
     model = apis.init_model(config, None, device="cpu")
     picture = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
     box = np.array([[40.0, 20.0, 200.0, 220.0]])
@@ -55,8 +56,9 @@ def test_mmpose_places_joints_with_its_own_configuration(silent_mmengine: None) 
 
     joints = found.pred_instances.keypoints
     assert joints.shape == (1, 17, 2)
-    # Random weights know nothing of joints, but top-down means inside the (padded) box.
-    centre, half = np.array([120.0, 120.0]), 1.25 * np.array([200 * 192 / 256, 200]) / 2
+    # Random weights know nothing of joints, but top-down means inside the box
+    # of 160 by 200 px, grown to the network's 3 by 4 and then by a quarter.
+    centre, half = np.array([120.0, 120.0]), 1.25 * np.array([160, 160 * 4 / 3]) / 2
     assert (np.abs(joints - centre) <= half + 1).all()
     assert len(np.unique(joints[0], axis=0)) > 1
     np.testing.assert_array_equal(joints, again.pred_instances.keypoints)

@@ -25,6 +25,7 @@ from loris_cli.networks.denoiser import DenoiserConfig, MiniDenoiser
 from loris_cli.networks.latent import LatentCoder, LatentConfig
 
 
+@settings(deadline=None)
 @given(n_frames=st.integers(8, 5000))
 def test_windows_cover_the_clip_and_no_more(n_frames: int) -> None:
     starts = window_starts(n_frames)
@@ -40,6 +41,7 @@ def test_windows_cover_the_clip_and_no_more(n_frames: int) -> None:
         assert min(overlaps) >= OVERLAP - 1
 
 
+@settings(deadline=None)
 @given(n_frames=st.integers(WINDOW, 1500), border=st.floats(0, 1))
 def test_every_frame_gets_one_whole_answer(n_frames: int, border: float) -> None:
     starts = window_starts(n_frames)
@@ -89,7 +91,8 @@ def play(generator: LatentGenerator, duration_s: float, seed: int = 0) -> np.nda
     blocks = list(
         generator.generate(features(duration_s), seed=seed, progress=lambda d, t: None)
     )
-    return np.concatenate(blocks, axis=1)[0]
+    samples: np.ndarray = np.concatenate(blocks, axis=1)[0]
+    return samples
 
 
 @settings(deadline=None, max_examples=4)

@@ -40,7 +40,7 @@ def test_gradient_reaches_every_parameter_of_the_denoiser() -> None:
     dropped = torch.tensor([False, True])
 
     out = network(torch.randn(2, 32, 32), torch.zeros(2), told(2), dropped)
-    out.square().sum().backward()
+    out.square().sum().backward()  # type: ignore[no-untyped-call]
 
     idle = [name for name, p in network.named_parameters() if p.grad is None]
     assert idle == []
@@ -111,7 +111,7 @@ def test_a_decoded_frame_depends_on_no_more_than_the_margin() -> None:
     coder = LatentCoder(SMALL_CODER).eval()
     code = torch.randn(1, 32, 80, requires_grad=True)
 
-    coder.decode(code)[0, :, 40 * 4 : 41 * 4].sum().backward()
+    coder.decode(code)[0, :, 40 * 4 : 41 * 4].sum().backward()  # type: ignore[no-untyped-call]
 
     assert code.grad is not None
     used = torch.nonzero(code.grad[0].abs().sum(0)).ravel()
@@ -128,7 +128,7 @@ def test_autoencoder_learns() -> None:
     for _ in range(30):
         error = (coder.decode(coder.encode(frames)) - frames).abs().mean()
         optimizer.zero_grad()
-        error.backward()
+        error.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         errors.append(float(error.detach()))
 

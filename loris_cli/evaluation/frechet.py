@@ -34,7 +34,9 @@ def statistics(sounds: Iterable[NDArray[np.float32]]) -> Statistics:
     Raises:
         InputError: fewer than two frames in all.
     """
-    n, total, products = 0, 0.0, 0.0
+    n = 0
+    total: Array | float = 0.0
+    products: Array | float = 0.0
     for frames in sounds:
         x = frames.astype(np.float64)
         n, total, products = n + x.shape[1], total + x.sum(axis=1), products + x @ x.T

@@ -6,6 +6,7 @@ answers for one moment at most, so a drum roll is no better than a stroke.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import librosa
 import mir_eval
@@ -18,7 +19,7 @@ from loris_cli.errors import InputError
 Array = NDArray[np.float64]
 
 HOP = 256
-DETECTOR = {
+DETECTOR: dict[str, Any] = {
     "delta": 0.15,
     "wait": 8,
     "pre_max": 3,
@@ -27,6 +28,10 @@ DETECTOR = {
     "post_avg": 12,
 }
 """Peak picking in frames of 11.6 ms; ``delta`` on an envelope scaled to 0..1."""
+
+DELAY_S = 0.0135
+"""The detector tells a click this much late, whose beginning is known to the sample: the median
+over 20 clicks; of noise bursts it is 9 ms, of low kicks 16 ms. It is taken off every onset."""
 
 WINDOW_S = 0.05
 """An onset within this of a moment can hit it."""
@@ -61,7 +66,7 @@ def detect_onsets(samples: NDArray[np.float32]) -> Array:
     onsets: Array = librosa.onset.onset_detect(
         y=samples, sr=SAMPLE_RATE_HZ, hop_length=HOP, units="time", **DETECTOR
     )
-    return onsets
+    return np.maximum(onsets - DELAY_S, 0.0)
 
 
 def match(given_s: Array, onsets_s: Array, *, window_s: float = WINDOW_S) -> Hits:

@@ -44,7 +44,8 @@ class ConvNext(nn.Module):
         """Add what the block has to say, ``(batch, width, frames)``."""
         h = self.norm(self.depthwise(x).transpose(1, 2))
         h = self.narrow(functional.gelu(self.widen(h))) * self.gain
-        return x + h.transpose(1, 2)
+        out: Tensor = x + h.transpose(1, 2)
+        return out
 
 
 class LatentCoder(nn.Module):

@@ -8,6 +8,10 @@ continuous: (0, 0) is the top left corner of the picture, (0.5, 0.5) the first p
 """
 
 import hashlib
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -275,6 +279,21 @@ class BlazePose:
         return Sighting(joints=joints, crop=Crop.around(*points[list(CROP_POINTS)]))
 
 
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Keep LiteRT's greeting off stderr: it heeds no log level, and lines there are ours."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
 class _Network:
     """One .tflite file: a picture in, its outputs in file order."""
 
@@ -288,8 +307,9 @@ class _Network:
             raise WeightsError(f"the pose network {name} is missing", hint=hint) from error
         if hashlib.sha256(content).hexdigest() != sha256:
             raise WeightsError(f"the pose network {name} is damaged", hint=hint)
-        self._interpreter = Interpreter(model_content=content, num_threads=n_threads)
-        self._interpreter.allocate_tensors()
+        with _hushed():
+            self._interpreter = Interpreter(model_content=content, num_threads=n_threads)
+            self._interpreter.allocate_tensors()
         self._input = self._interpreter.get_input_details()[0]["index"]
         self._outputs = [d["index"] for d in self._interpreter.get_output_details()]
 

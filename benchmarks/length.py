@@ -1,0 +1,76 @@
+"""Does memory grow with length? ``python benchmarks/length.py [MINUTES...]``, else 1 and 10.
+
+The example video and its poses are repeated to each length; every soundtrack is made by the
+program in a process of its own, from the poses. Prints seconds and peak memory, and their ratio
+to the first length.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from imageio_ffmpeg import get_ffmpeg_exe
+
+from loris_cli.pose.keypoints import Poses, read_poses, write_poses
+
+EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "skate.mp4"
+
+
+def repeated(poses: Poses, times: int) -> Poses:
+    """The same dance again and again."""
+    n_frames = times * poses.n_frames
+    return replace(
+        poses,
+        keypoints=np.tile(poses.keypoints, (times, 1, 1)),
+        times_s=np.arange(n_frames) / poses.fps,
+        interpolated=np.tile(poses.interpolated, times),
+        cuts=np.arange(1, times) * poses.n_frames,
+    )
+
+
+def run(arguments: list[str]) -> tuple[float, float]:
+    """Seconds and peak memory in MB of the program, its children not counted."""
+    started = time.perf_counter()
+    process = subprocess.Popen([sys.executable, "-m", "loris_cli", *arguments])
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        sys.exit(f"loris {' '.join(arguments)} failed")
+    return time.perf_counter() - started, usage.ru_maxrss / 1024
+
+
+def main() -> None:
+    """Measure each length."""
+    lengths = [float(text) for text in sys.argv[1:]] or [1.0, 10.0]
+    first: tuple[float, float] | None = None
+    with tempfile.TemporaryDirectory() as folder:
+        short = Path(folder, "short.npz")
+        run(["pose", str(EXAMPLE), "-o", str(short), "-q"])
+        poses = read_poses(short)
+        for minutes in lengths:
+            times = max(round(minutes * 60 / (poses.n_frames / poses.fps)), 1)
+            video, long = Path(folder, "long.mp4"), Path(folder, "long.npz")
+            write_poses(long, repeated(poses, times))
+            subprocess.run(
+                f"{get_ffmpeg_exe()} -v error -y -stream_loop {times - 1}".split()
+                + f"-i {EXAMPLE} -c copy {video}".split(),
+                check=True,
+            )
+            out = Path(folder, "out.mp4")
+            seconds, megabytes = run(
+                f"soundtrack {video} -o {out} --poses {long} --overwrite -q".split()
+            )
+            first = first or (seconds, megabytes)
+            print(
+                f"{minutes:6.1f} min: {seconds:8.1f} s, {megabytes:6.0f} MB"
+                f" (memory {megabytes / first[1]:.2f} times the first)",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""Are the joins of a long soundtrack heard? Hits near them against hits elsewhere.
+
+    python -m loris_cli.evaluation.seams --clips 4 --seconds 120
+
+A made-up rhythm of full length is given; a moment within a second of the middle of two windows'
+overlap is near a seam. Spectral flux there is compared with that elsewhere, in deviations.
+"""
+
+import argparse
+import json
+from dataclasses import asdict
+
+import librosa
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from loris_cli.conditioning import CODE_HZ, ClipFeatures
+from loris_cli.config import SAMPLE_RATE_HZ
+from loris_cli.evaluation.given_rhythm import bootstrap
+from loris_cli.evaluation.onsets import HOP, detect_onsets, match
+from loris_cli.longform import WINDOW, LatentGenerator, window_starts
+from loris_cli.networks.checkpoint import load_mini
+from loris_cli.synthesis.composer import compose
+from loris_cli.synthesis.styles import STYLES
+
+Array = NDArray[np.float64]
+
+FIRST_SEED = 3_000_000
+NEAR_S = 1.0
+
+
+def seams_s(generator: LatentGenerator, duration_s: float) -> Array:
+    """Middles of the overlaps of windows, in seconds."""
+    n_frames, _, _ = generator.windows(duration_s)
+    starts = np.array(window_starts(n_frames))
+    return (starts[1:] + starts[:-1] + WINDOW) / 2 / CODE_HZ
+
+
+def evaluate(
+    generator: LatentGenerator, *, n_clips: int, duration_s: float
+) -> dict[str, object]:
+    """Hit rates near seams and elsewhere, with 95 % intervals over clips.
+
+    Args:
+        generator: the model.
+        n_clips: how many pieces, each of another style.
+        duration_s: length of each, of several windows.
+    """
+    near_hits, other_hits, flux_z = [], [], []
+    for seed in range(FIRST_SEED, FIRST_SEED + n_clips):
+        style = STYLES[seed % len(STYLES)]
+        score = compose(seed, style, duration_s)
+        features = ClipFeatures(
+            duration_s=duration_s,
+            peaks_s=score.accents_s,
+            strengths=score.strengths,
+            energy=score.energy,
+            genre=style.name,
+        )
+        blocks = list(generator.generate(features, seed=seed, progress=lambda done, n: None))
+        sound = np.concatenate(blocks, axis=1)[0]
+        onsets, seams = detect_onsets(sound), seams_s(generator, duration_s)
+        near = np.abs(score.accents_s[:, None] - seams).min(axis=1) < NEAR_S
+        near_hits.append(match(score.accents_s[near], onsets).recall)
+        other_hits.append(match(score.accents_s[~near], onsets).recall)
+        flux = librosa.onset.onset_strength(y=sound, sr=SAMPLE_RATE_HZ, hop_length=HOP)
+        moments = np.arange(len(flux)) * HOP / SAMPLE_RATE_HZ
+        by_seam = np.abs(moments[:, None] - seams).min(axis=1) < NEAR_S
+        flux_z.append(float((flux[by_seam].mean() - flux[~by_seam].mean()) / flux.std()))
+    return {
+        "clips": n_clips,
+        "duration_s": duration_s,
+        "near_s": NEAR_S,
+        "hit_near_seams": asdict(bootstrap(near_hits)),
+        "hit_elsewhere": asdict(bootstrap(other_hits)),
+        "flux_near_seams_z": asdict(bootstrap(flux_z)),
+    }
+
+
+def main() -> None:
+    """Read the command line, evaluate, print JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="mini")
+    parser.add_argument("--clips", type=int, default=4)
+    parser.add_argument("--seconds", type=float, default=120.0)
+    given = parser.parse_args()
+    device = torch.device("cpu")
+    generator = LatentGenerator(model=load_mini(given.model, device=device), device=device)
+    figures = evaluate(generator, n_clips=given.clips, duration_s=given.seconds)
+    print(json.dumps(figures, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""Dependencies point one way, and the package holds what the checkout holds."""
+
+import ast
+import sys
+import tomllib
+from functools import cache
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LAYERS = [  # low to high; rooms of one layer do not know each other
+    {"errors"},
+    {"config", "optional"},
+    {"fanout"},
+    {"files"},
+    {"inputs"},
+    {"video"},
+    {"mel", "waveform"},
+    {"pose", "visual", "rhythm"},
+    {"networks"},
+    {"conditioning", "diffusion"},
+    {"longform"},
+    {"soundtrack"},
+    {"figure"},
+    {"baselines"},
+    {"synthesis"},
+    {"dataset"},
+    {"evaluation"},
+    {"training"},
+    {"batch"},
+    {"commands"},
+]
+HEIGHT = {name: height for height, names in enumerate(LAYERS) for name in names}
+# `python -m loris_cli` looks up to the commands; anybody may ask the package its version.
+OUTSIDE = {"loris_cli/__main__.py", "loris_cli/__init__.py"}
+MODULES = sorted(
+    path
+    for folder in ("loris_cli", "commands")
+    for path in (ROOT / folder).rglob("*.py")
+    if path.relative_to(ROOT).as_posix() not in OUTSIDE
+)
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def dotted(path: Path) -> tuple[str, ...]:
+    """Parts of the installed name of a file's module; a package ends in ``__init__``."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ("loris_cli", *parts) if parts[0] == "commands" else parts
+
+
+def imports(source: str, package: tuple[str, ...]) -> set[tuple[str, ...]]:
+    """Absolute names of all that a module of the package imports, wherever it does so."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {tuple(alias.name.split(".")) for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            start = package[: len(package) + 1 - node.level] if node.level else ()
+            base = (*start, *(node.module.split(".") if node.module else ()))
+            found |= {(*base, alias.name) for alias in node.names}
+    return found
+
+
+def rooms(names: set[tuple[str, ...]]) -> set[str]:
+    """Our own rooms among the names that a module imports."""
+    ours = {name[1] for name in names if name[0] == "loris_cli" and len(name) > 1}
+    return ours - {"__version__"}
+
+
+def imports_of(path: Path) -> set[tuple[str, ...]]:
+    return imports(path.read_text(encoding="utf-8"), dotted(path)[:-1])
+
+
+@cache
+def declared() -> set[str]:
+    """Importable names of the packages that a plain install brings by our own wish."""
+    asked = {
+        requirement.split(">")[0].split("=")[0].strip().lower().replace("_", "-")
+        for requirement in PROJECT["project"]["dependencies"]
+    }
+    return {
+        name
+        for name, distributions in packages_distributions().items()
+        if any(d.lower().replace("_", "-") in asked for d in distributions)
+    }
+
+
+def name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_imports_point_down(path: Path) -> None:
+    here = dotted(path)[1]
+    assert here in HEIGHT, f"{here} has no place in LAYERS"
+    upward = {room for room in rooms(imports_of(path)) - {here} if HEIGHT[room] >= HEIGHT[here]}
+    assert not upward, f"{here} reaches up, or aside, to {upward}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_imports_from_outside_are_declared(path: Path) -> None:
+    """What a module imports comes with a plain install; the rest goes through `require`."""
+    top = {found[0] for found in imports_of(path)} - set(sys.stdlib_module_names)
+    undeclared = top - {"loris_cli"} - declared()
+    assert not undeclared, f"add {undeclared} to the dependencies, or use optional.require"
+
+
+@pytest.mark.parametrize(
+    ("line", "room"),
+    [
+        ("import loris_cli.soundtrack", "soundtrack"),
+        ("from loris_cli import soundtrack", "soundtrack"),
+        ("from loris_cli.soundtrack import compose", "soundtrack"),
+        ("from .. import soundtrack", "soundtrack"),
+        ("from ..soundtrack import compose", "soundtrack"),
+        ("from . import peaks", "rhythm"),
+        ("from .peaks import pick", "rhythm"),
+    ],
+)
+def test_an_import_is_seen_however_it_is_spelt(line: str, room: str) -> None:
+    source = f"def late():\n    {line}\n"
+    assert rooms(imports(source, ("loris_cli", "rhythm"))) == {room}
+
+
+def test_the_wheel_takes_every_package_and_no_other() -> None:
+    there = {
+        ".".join(dotted(path)[:-1])
+        for folder in ("loris_cli", "commands")
+        for path in (ROOT / folder).rglob("*.py")
+    }
+    listed = set(PROJECT["tool"]["setuptools"]["packages"])
+    assert not there - listed, "packages that the wheel would miss"
+    assert not listed - there, "packages listed that do not exist"
+
+
+def test_every_package_says_what_it_is() -> None:
+    folders = {path.parent for path in MODULES}
+    assert not [name(f) for f in folders if not (f / "__init__.py").exists()]
+
+
+def test_no_module_is_a_drawer() -> None:
+    drawers = {"utils", "util", "helpers", "helper", "common", "misc"}
+    assert not [name(path) for path in MODULES if drawers & set(dotted(path))]
+
+
+def test_nothing_installed_is_called_commands() -> None:
+    mapping = PROJECT["tool"]["setuptools"]["package-dir"]
+    assert mapping["loris_cli.commands"] == "commands"
+    assert "commands" not in PROJECT["tool"]["setuptools"]["packages"]
