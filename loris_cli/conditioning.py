@@ -30,7 +30,7 @@ N_DANCE_STYLES = 10
 """The first of `GENRES` are dances, the rest sports."""
 
 STEADY = 0.6
-"""Peaks that fit one beat better than this are danced to it; 40 random ones reach about 0.45."""
+"""Peaks that fit one beat better than this are danced to it; 40 random ones reach some 0.45."""
 
 LONGEST_INTERVAL_S = 8.0
 """A longer pause is this long to the network: it has not seen longer ones often."""
