@@ -31,7 +31,8 @@ def each(
         except LorisError as error:
             if len(pairs) == 1:
                 raise
-            print_error(f"{source}: {error}", hint=error.hint)
+            named = source.name in str(error)
+            print_error(str(error) if named else f"{source}: {error}", hint=error.hint)
             n_failed += 1
     if n_failed:
         reporter.note(f"{n_failed} of {len(pairs)} inputs failed")

@@ -25,8 +25,8 @@ def pose(
 ) -> None:
     """Find the main performer's joints, 16 times a second.
 
-    Writes STEM.poses.npz beside each video: x and y in pixels and a score for the 17 joints
-    of COCO.
+    Writes STEM.poses.npz beside each video, or to -o, an .npz file or a folder: x and y in
+    pixels and a score for the 17 joints of COCO.
 
     Examples:
         loris pose skate.mp4
@@ -35,25 +35,29 @@ def pose(
     """
     from loris_cli.errors import InputError, UsageError
     from loris_cli.files import check_outputs, replacing
-    from loris_cli.inputs import expand, result_names
+    from loris_cli.inputs import check_suffix, expand, folder_of, lists, result_names
     from loris_cli.pose.draw import overlay, write_overlay
     from loris_cli.pose.keypoints import write_poses
-    from loris_cli.soundtrack import find_poses
+    from loris_cli.soundtrack import find_poses, look
     from loris_cli.video.frames import frames_at
-    from loris_cli.video.probe import probe
 
     reporter = Reporter(quiet=quiet, verbose=verbose)
     videos = expand(inputs)
-    if draw is not None and len(videos) > 1:
-        raise UsageError(f"--draw goes with one input, not {len(videos)}")
-    outs = [names[0] for names in result_names(videos, out, suffix=".poses.npz")]
-    check_outputs([*outs, *([draw] if draw else [])], videos, overwrite=overwrite)
+    if draw is not None:
+        check_suffix(draw, [".mp4"])
+        if len(videos) > 1:
+            raise UsageError(
+                f"--draw goes with one input, not {len(videos)}", hint="leave it out"
+            )
 
     def work(video: Path, place: Path) -> str:
-        info = probe(video)
+        info = look(video, reporter=reporter)
         poses = find_poses(info, reporter=reporter)
         if not poses.seen_share:
-            raise InputError(f"nobody is to be seen in {video.name}")
+            raise InputError(
+                f"nobody is to be seen in {video.name}",
+                hint="`loris soundtrack` follows the picture's own movement instead",
+            )
         with replacing(place, overwrite=overwrite) as part:
             write_poses(part, poses)
         if draw is not None:
@@ -64,4 +68,9 @@ def pose(
         reporter.note(f"{video.name}: a body in {seen}")
         return str(place)
 
-    each(list(zip(videos, outs, strict=True)), work, reporter)
+    with folder_of(out):
+        names = result_names(videos, out, suffix=".poses.npz", suffixes=[".npz"])
+        outs = [name for (name,) in names]
+        results = [*outs, *([draw] if draw else [])]
+        check_outputs(results, [*videos, *lists(inputs)], overwrite=overwrite)
+        each(list(zip(videos, outs, strict=True)), work, reporter)

@@ -38,7 +38,7 @@ def rhythm(
 ) -> None:
     """Find the visual rhythm: peaks of motion, in seconds.
 
-    Writes STEM.rhythm.json beside each input.
+    Writes STEM.rhythm.json beside each input, or to -o, a .json file or a folder.
 
     Examples:
         loris rhythm skate.mp4 --plot rhythm.png
@@ -48,35 +48,32 @@ def rhythm(
     from loris_cli.errors import UsageError
     from loris_cli.figure import rhythm_figure
     from loris_cli.files import check_outputs, replacing
-    from loris_cli.inputs import expand, result_names
+    from loris_cli.inputs import check_suffix, expand, folder_of, lists, result_names
     from loris_cli.pose.keypoints import read_poses
-    from loris_cli.rhythm.body import rhythm_from_poses
     from loris_cli.rhythm.file import write_rhythm
-    from loris_cli.soundtrack import observe, own_sound
+    from loris_cli.soundtrack import observe, own_sound, rhythm_of
 
     reporter = Reporter(quiet=quiet, verbose=verbose)
     paths = expand(inputs)
-    if plot is not None and len(paths) > 1:
-        raise UsageError(f"--plot goes with one input, not {len(paths)}")
-    outs = [names[0] for names in result_names(paths, out, suffix=".rhythm.json")]
-    check_outputs([*outs, *([plot] if plot else [])], paths, overwrite=overwrite)
+    if plot is not None:
+        check_suffix(plot, [".png"])
+        if len(paths) > 1:
+            raise UsageError(
+                f"--plot goes with one input, not {len(paths)}", hint="leave it out"
+            )
 
     def work(path: Path, place: Path) -> str:
-        sound = None
+        sound, keypoints = None, None
         if path.suffix.lower() == ".npz":
+            if method == "flow":
+                raise UsageError(f"{path.name} has no picture to follow", hint="give the video")
             poses = read_poses(path)
-            found = rhythm_from_poses(
-                poses.keypoints,
-                fps=poses.fps,
-                compat=compat,
-                interval_s=poses.interval_s,
-                cuts=poses.cuts,
-            )
-            keypoints = poses.keypoints
+            found, keypoints = rhythm_of(poses, compat=compat), poses.keypoints
         else:
             seen = observe(path, method=method, compat=compat, reporter=reporter)
             found, keypoints = seen.rhythm, seen.poses.keypoints if seen.poses else None
-            sound = own_sound(path) if plot and seen.info.has_sound else None
+            own = own_sound(path) if plot and seen.info.has_sound else None
+            sound = None if own is None else own.astype(float)
         with replacing(place, overwrite=overwrite) as part:
             write_rhythm(part, found)
         if plot is not None:
@@ -85,4 +82,9 @@ def rhythm(
         reporter.note(f"{path.name}: {len(found.times_s)} peaks in {found.duration_s:.1f} s")
         return str(place)
 
-    each(list(zip(paths, outs, strict=True)), work, reporter)
+    with folder_of(out):
+        names = result_names(paths, out, suffix=".rhythm.json", suffixes=[".json"])
+        outs = [name for (name,) in names]
+        results = [*outs, *([plot] if plot else [])]
+        check_outputs(results, [*paths, *lists(inputs)], overwrite=overwrite)
+        each(list(zip(paths, outs, strict=True)), work, reporter)

@@ -1,15 +1,16 @@
 """``loris soundtrack``: music for videos, in time with the body."""
 
 import json
+from contextlib import closing, nullcontext
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from loris_cli.config import GENRES
 from loris_cli.errors import UsageError
 
-from .console import Reporter
+from .console import Reporter, print_error
 from .options import (
     Device,
     Jobs,
@@ -21,6 +22,12 @@ from .options import (
     SkipExisting,
     Verbose,
 )
+
+if TYPE_CHECKING:
+    from loris_cli.batch import Row
+
+
+KEEP = "--keep old.wav --from 5 --to 9.5"
 
 
 def _genre(name: str | None) -> str | None:
@@ -40,10 +47,15 @@ def soundtrack(
     ] = "mini",
     genre: Annotated[
         str | None,
-        typer.Option(callback=_genre, help=f"Style: {', '.join(GENRES)}. Free if not given."),
+        typer.Option(
+            callback=_genre,
+            help=f"Style: {', '.join(GENRES)}. By default one that suits the body's beat.",
+        ),
     ] = None,
     seed: Seed = 0,
-    takes: Annotated[int, typer.Option(min=1, help="How many, with seeds one apart.")] = 1,
+    takes: Annotated[
+        int, typer.Option(min=1, max=999, help="How many for each video, with seeds one apart.")
+    ] = 1,
     steps: Annotated[int, typer.Option(min=2, max=1000, help="Sampling steps.")] = 20,
     guidance: Annotated[
         float, typer.Option(min=0.0, max=100.0, help="How strictly the rhythm is followed.")
@@ -52,11 +64,15 @@ def soundtrack(
         Literal["blazepose"], typer.Option(help="Who finds the body.")
     ] = "blazepose",
     poses: Annotated[
-        Path | None, typer.Option(help="Poses from `loris pose`, for one input.")
+        Path | None,
+        typer.Option(metavar="NPZ", help="Poses from `loris pose`, for the one input."),
     ] = None,
     rhythm: Annotated[
         Literal["directogram", "flow"] | None,
-        typer.Option(help="The body's rhythm, or the whole picture's. By default the body's."),
+        typer.Option(
+            help="The body's rhythm, or the whole picture's flow. By default the body's, and"
+            " the flow where nobody is seen."
+        ),
     ] = None,
     device: Device = "auto",
     mix: Annotated[
@@ -65,19 +81,32 @@ def soundtrack(
             metavar="DB",
             min=-60.0,
             max=12.0,
-            help="Keep the original sound under it, at this gain.",
+            help="Keep the original sound underneath, at this gain: --mix -12.",
         ),
     ] = None,
     keep: Annotated[
-        Path | None, typer.Option(help="Keep this soundtrack but for --from to --to.")
+        Path | None,
+        typer.Option(
+            metavar="OLD",
+            help="An earlier result, sound or film, to keep but for --from to --to; its"
+            f" loudness too: {KEEP}.",
+        ),
     ] = None,
-    from_s: Annotated[float, typer.Option("--from", metavar="S", min=0.0)] = 0.0,
-    to_s: Annotated[float | None, typer.Option("--to", metavar="S", min=0.0)] = None,
+    from_s: Annotated[
+        float, typer.Option("--from", metavar="S", min=0.0, help="Second, with --keep.")
+    ] = 0.0,
+    to_s: Annotated[
+        float | None, typer.Option("--to", metavar="S", min=0.0, help="Second, with --keep.")
+    ] = None,
     overwrite: Overwrite = False,
     skip_existing: SkipExisting = False,
     jobs: Jobs = 1,
     report: Annotated[
-        Path | None, typer.Option(help="Write a JSON line for each result to this file.")
+        Path | None,
+        typer.Option(
+            metavar="JSONL",
+            help="Add a line of JSON for each result to this file, whatever ends the run.",
+        ),
     ] = None,
     json_output: JsonOutput = False,
     dry_run: Annotated[
@@ -91,41 +120,33 @@ def soundtrack(
 ) -> None:
     """Give videos a soundtrack in time with the body in them.
 
-    The video stream is copied as it is; the sound is new. Results are printed on stdout.
+    The video stream is copied as it is; the sound is new. Without -o a result is
+    STEM.loris.mp4 beside its video; -o names a file (.mp4 .mov .mkv .webm .wav .flac), or
+    a folder: one that exists, or a new name without a suffix. Results are printed on stdout.
 
     Examples:
         loris soundtrack skate.mp4
 
         loris soundtrack skate.mp4 -o out.mp4 --genre skate --seed 7
 
+        loris soundtrack skate.mp4 -o new.wav --keep old.wav --from 5 --to 9.5 --seed 8
+
         loris soundtrack videos/ -o results/ --jobs 2 --skip-existing --report run.jsonl
     """
     del pose_model  # there is one so far
     if overwrite and skip_existing:
-        raise UsageError("--overwrite and --skip-existing contradict each other")
+        raise UsageError(
+            "--overwrite and --skip-existing contradict each other", hint="leave one out"
+        )
     if keep is not None and to_s is None:
-        raise UsageError("--keep needs --to", hint="--keep OLD.wav --from 5 --to 9.5")
+        raise UsageError("--keep needs --to", hint=KEEP)
     if keep is None and (to_s is not None or from_s):
-        raise UsageError("--from and --to go with --keep")
+        raise UsageError("--from and --to go with --keep", hint=KEEP)
     from loris_cli import batch
-    from loris_cli.files import check_outputs, replacing
-    from loris_cli.inputs import expand, result_names
+    from loris_cli.inputs import expand, folder_of, lists
 
     reporter = Reporter(quiet=quiet, verbose=verbose)
     videos = expand(inputs)
-    single = [("--plot", plot), ("--keep", keep), ("--poses", poses)]
-    for name, value in single:
-        if value is not None and len(videos) > 1:
-            raise UsageError(f"{name} goes with one input, not {len(videos)}")
-    outs = result_names(videos, out, suffix=".loris.mp4", takes=takes)
-    named = [list(enumerate(names)) for names in outs]
-    if skip_existing:
-        named = [[(n, path) for n, path in names if not path.exists()] for names in named]
-        n_done = sum(not names for names in named)
-        reporter.note(f"{n_done} of {len(videos)} skipped: they have their results")
-    sources = [*videos, *(path for _, path in single[1:] if path is not None)]
-    check_outputs([path for names in named for _, path in names], sources, overwrite=overwrite)
-    check_outputs([p for p in (plot, report) if p], sources, overwrite=True)
     settings = batch.Settings(
         model=model,
         genre=genre,
@@ -142,47 +163,51 @@ def soundtrack(
         keep_from_s=from_s,
         keep_to_s=to_s or 0.0,
     )
-    todo = [
-        batch.Job(video=video, takes=tuple(names), settings=settings)
-        for video, names in zip(videos, named, strict=True)
-        if names
-    ]
-    rows = []
-    try:
-        results = (
-            map(batch.estimate, todo)
-            if dry_run
-            else batch.run(todo, workers=jobs, reporter=reporter)
+    rows: list[Row] = []
+    with nullcontext() if dry_run else folder_of(out):
+        plan = batch.plan(
+            videos,
+            out,
+            settings=settings,
+            takes=takes,
+            skip_existing=skip_existing,
+            report=report,
+            also_read=lists(inputs),
         )
-        for row in results:
-            rows.append(row)
-            _tell(row, reporter, json_output=json_output, only=len(todo) == 1)
-    finally:
-        if report is not None and rows:
-            with replacing(report, overwrite=True) as part:
-                part.write_text(
-                    "".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8"
-                )
-    failed = [row for row in rows if row["status"] == "failed"]
-    if failed and len(todo) > 1:
-        reporter.note(f"{len(failed)} of {len(todo)} inputs failed")
-    if failed:
-        raise typer.Exit(failed[0]["exit_code"] if len(todo) == 1 else 1)
+        results = (
+            batch.estimate(plan, reporter=reporter)
+            if dry_run
+            else batch.run(plan, workers=jobs, reporter=reporter)
+        )
+        try:
+            with closing(results):
+                for row in results:
+                    rows.append(row)
+                    _tell(row, reporter, json_output=json_output, only=len(videos) == 1)
+        finally:
+            if report is not None and rows and not dry_run:
+                batch.add_to_report(report, rows, plan)
+    n_failed = sum(row["status"] == "failed" for row in rows)
+    if n_failed and len(videos) > 1:
+        reporter.note(f"{n_failed} of {len(videos)} inputs failed")
+    if code := batch.exit_code(rows, n_inputs=len(videos)):
+        raise typer.Exit(code)
 
 
-def _tell(row: dict, reporter: Reporter, *, json_output: bool, only: bool) -> None:  # type: ignore[type-arg]
+def _tell(row: "Row", reporter: Reporter, *, json_output: bool, only: bool) -> None:
     if row["status"] == "failed":
-        from .console import print_error
-
-        text = row["error"] if only else f"{row['input']}: {row['error']}"
+        named = only or Path(row["input"]).name in row["error"]
+        text = row["error"] if named else f"{row['input']}: {row['error']}"
         print_error(text, hint=row["hint"])
     if json_output:
-        reporter.result(json.dumps(row))
+        reporter.result(json.dumps(row, allow_nan=False))
     elif row["status"] == "planned":
         reporter.result(
             f"{row['input']}: {row['duration_s']:.1f} s, {row['windows']} windows,"
             f" {row['evaluations']} network evaluations, about {row['estimated_s']:.0f} s"
             f" and {row['estimated_memory_mb']} MB"
         )
+    elif row["status"] == "skipped":
+        reporter.note(f"{row['output']} exists: skipped")
     elif row["status"] == "done":
         reporter.result(row["output"])

@@ -32,6 +32,15 @@ N_DANCE_STYLES = 10
 STEADY = 0.6
 """Peaks that fit one beat better than this are danced to it; 40 random ones reach some 0.45."""
 
+WEAK = 0.2
+"""Of full strength: what strikes leave behind, by `docs/rhythm.md`, and less."""
+
+CALM_S = 1.5
+"""A weak peak that is the strongest for so long on both sides stays."""
+
+SOFTEST = 0.35
+"""Strength of the softest accents that the training music has."""
+
 LONGEST_INTERVAL_S = 8.0
 """A longer pause is this long to the network: it has not seen longer ones often."""
 
@@ -49,6 +58,27 @@ class ClipFeatures:
     """How much the body moves, ``(frames,)`` at 16 Hz, 0..1."""
     genre: str | None = None
     """One of `config.GENRES`, or none."""
+
+
+def accents_of(peaks_s: Array, strengths: Array) -> tuple[Array, Array]:
+    """The peaks of a rhythm that music is to land on.
+
+    A weak peak close to stronger ones is the body's recovery from a strike, not a strike;
+    where nothing stronger is near, in a calm stretch, it is what there is to follow.
+
+    Args:
+        peaks_s: ``(peaks,)``, rising.
+        strengths: ``(peaks,)``, 0..1.
+
+    Returns:
+        the peaks that stay, and their strengths in the range of the training music.
+    """
+    order = np.arange(len(peaks_s))
+    left = np.searchsorted(peaks_s, peaks_s - CALM_S)
+    right = np.searchsorted(peaks_s, peaks_s + CALM_S, side="right")
+    strongest = [bool(strengths[k] >= strengths[left[k] : right[k]].max()) for k in order]
+    stay = (strengths >= WEAK) | np.array(strongest, dtype=bool)
+    return peaks_s[stay], SOFTEST + (1 - SOFTEST) * strengths[stay]
 
 
 def steadiness(peaks_s: Array) -> float:

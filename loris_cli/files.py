@@ -15,6 +15,7 @@ from loris_cli.errors import OutputError, UsageError
 
 DISK_FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EACCES}
+NAME_BYTES = 255  # of a file, in all file systems in common use
 STEM_BYTES = 120  # of a hidden name: with its additions it stays below the usual 255
 
 
@@ -52,6 +53,8 @@ def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path], *, overwrite:
                 f"{name} is the input itself", hint="write to another name with -o"
             )
         _check_folder(out, UsageError)
+        if len(os.fsencode(out.name)) > NAME_BYTES:
+            raise UsageError(f"the name {name} is too long", hint="give a shorter one with -o")
         if out.is_dir():
             raise UsageError(f"{name} is a folder", hint="give the name of a file with -o")
         if os.path.lexists(out) and not overwrite:

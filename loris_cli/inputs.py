@@ -4,10 +4,11 @@ names, folders, @lists -> videos -> one place for each result
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from loris_cli.errors import InputError, UsageError
+from loris_cli.errors import InputError, OutputError, UsageError
 from loris_cli.files import printable
 
 VIDEO_SUFFIXES = frozenset(
@@ -38,11 +39,22 @@ def expand(names: Sequence[str]) -> list[Path]:
     return list(seen.values())
 
 
+def lists(names: Sequence[str]) -> list[Path]:
+    """The list files among names: they are read too, so no result may replace one."""
+    return [Path(name[1:]) for name in names if _is_list(name)]
+
+
+def _is_list(name: str) -> bool:
+    return name.startswith("@") and not os.path.lexists(name)
+
+
 def _each(names: Sequence[str]) -> Iterator[Path]:
     for name in names:
-        if name.startswith("@") and not Path(name).exists():
+        if not name:  # pathlib would take it for the current folder
+            raise UsageError("an input has no name", hint="name videos, folders or @list.txt")
+        if _is_list(name):
             yield from _listed(Path(name[1:]))
-        elif Path(name).is_dir():
+        elif os.path.isdir(name):
             yield from _in_folder(Path(name))
         else:
             yield Path(name)
@@ -52,18 +64,21 @@ def _listed(path: Path) -> Iterator[Path]:
     try:
         with path.open("rb") as file:
             content = file.read(MAX_LIST_BYTES + 1)
-        text = content.decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = content[:MAX_LIST_BYTES].decode("utf-8-sig")
+        if "\0" in text:
+            raise ValueError("no text has a NUL in it")
+    except (OSError, ValueError) as error:
         raise InputError(
             f"the list {printable(path)} cannot be read", hint="a list is a UTF-8 text file"
         ) from error
     if len(content) > MAX_LIST_BYTES:
         raise InputError(f"the list {printable(path)} is too long", hint="split it")
-    for line in text.splitlines():
+    # Not splitlines(): it splits at characters that a name may hold.
+    for line in text.replace("\r\n", "\n").split("\n"):
         entry = line.strip()
         if entry and not entry.startswith("#"):
-            target = path.parent / entry
-            yield from _in_folder(target) if target.is_dir() else iter([target])
+            target = path.parent / (line if os.path.exists(path.parent / line) else entry)
+            yield from _in_folder(target) if os.path.isdir(target) else iter([target])
 
 
 def _in_folder(folder: Path) -> Iterator[Path]:
@@ -87,40 +102,88 @@ def _in_folder(folder: Path) -> Iterator[Path]:
     yield from found
 
 
+def is_folder(out: Path) -> bool:
+    """Whether ``-o`` means a folder: there is one, or there is nothing and it has no suffix."""
+    # Not Path.is_dir: it fails on names that are too long.
+    return os.path.isdir(out) or (not out.suffix and not os.path.lexists(out))
+
+
+@contextmanager
+def folder_of(out: Path | None) -> Iterator[None]:
+    """While results are made, the folder that ``-o`` names is there.
+
+    A new one is taken away again if nothing came into it. The folder above is never made: a
+    name that was mistyped should not lead results astray.
+
+    Raises:
+        UsageError: the folder above does not exist.
+        OutputError: the folder may not be made.
+    """
+    if out is None or not is_folder(out) or out.is_dir():
+        yield
+        return
+    try:
+        out.mkdir(exist_ok=True)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UsageError(
+            f"there is no folder {printable(out.parent)} to make {printable(out.name)} in",
+            hint="create it, or choose another with -o",
+        ) from error
+    except OSError as error:
+        raise OutputError(
+            f"the folder {printable(out)} cannot be made: {error.strerror}",
+            hint="write to another folder with -o",
+        ) from error
+    try:
+        yield
+    finally:
+        try:
+            out.rmdir()
+        except OSError:  # results are in it: as it should be
+            pass
+
+
 def result_names(
-    videos: Sequence[Path], out: Path | None, *, suffix: str, takes: int = 1
+    videos: Sequence[Path],
+    out: Path | None,
+    *,
+    suffix: str,
+    takes: int = 1,
+    suffixes: Collection[str] = (),
 ) -> list[list[Path]]:
     """Where the results of each video belong.
 
     Args:
         videos: inputs.
-        out: None, a file for one input, or a folder for many.
+        out: None, a file for one input, or a folder (`is_folder`) for any number.
         suffix: of the name of a result where ``out`` does not say, with what stands before
-            the dot, e.g. ``".loris.mp4"``; ``"{}"`` in it is the input's own suffix.
+            the dot, e.g. ``".loris.mp4"``.
         takes: results for each; more than one are numbered from 1.
+        suffixes: what a file that ``out`` names may end in; nothing is anything.
 
     Returns:
         for each video as many names as takes.
 
     Raises:
-        UsageError: two videos of one stem would share a result, or many are to go into a file.
+        UsageError: two videos of one stem would share a result, many are to go into a file,
+            or the file's name ends in a suffix that stands for no format.
     """
-    is_folder = out is not None and (out.is_dir() or str(out).endswith(os.sep))
-    if out is not None and not is_folder and len(videos) > 1:
-        raise UsageError(
-            f"{len(videos)} inputs and one output, {printable(out)}",
-            hint="-o names a folder that exists when there are several inputs",
-        )
+    folder = out is not None and is_folder(out)
+    if out is not None and not folder:
+        if len(videos) > 1:
+            raise UsageError(
+                f"{len(videos)} inputs and one output, {printable(out)}",
+                hint="for several inputs -o names a folder",
+            )
+        if suffixes:
+            check_suffix(out, suffixes)
     results: list[list[Path]] = []
     taken: dict[str, Path] = {}
     for video in videos:
-        ending = suffix.format(video.suffix.lower())
         if out is None:
-            first = video.with_name(video.stem + ending)
-        elif is_folder:
-            first = out / (video.stem + ending)
+            first = video.with_name(video.stem + suffix)
         else:
-            first = out
+            first = out / (video.stem + suffix) if folder else out
         names = (
             [first] if takes == 1 else [_numbered(first, take) for take in range(1, takes + 1)]
         )
@@ -128,8 +191,8 @@ def result_names(
             place = os.path.realpath(name)
             if place in taken:
                 raise UsageError(
-                    f"{printable(taken[place])} and {printable(video)} have one name,"
-                    f" so both results would be {printable(name.name)}",
+                    f"{printable(taken[place])} and {printable(video)} would both be"
+                    f" {printable(name.name)}",
                     hint="rename one of them, or make them one after the other",
                 )
             taken[place] = video
@@ -137,9 +200,21 @@ def result_names(
     return results
 
 
+def check_suffix(path: Path, suffixes: Collection[str]) -> None:
+    """Refuse a name whose end stands for no format that we write.
+
+    Raises:
+        UsageError: it ends in none of the suffixes.
+    """
+    if path.suffix.lower() not in suffixes:
+        ending = f"no format {printable(path.suffix)}" if path.suffix else "no suffix"
+        raise UsageError(
+            f"{printable(path)}: {ending}", hint="end the name in " + ", ".join(suffixes)
+        )
+
+
 def _numbered(path: Path, take: int) -> Path:
-    stem, marks = path.name, ""
-    while Path(stem).suffix in (path.suffix, ".loris"):
-        marks = Path(stem).suffix + marks
-        stem = Path(stem).stem
-    return path.with_name(f"{stem}-{take}{marks}")
+    """The name of a take: ``a.loris.mp4`` gives ``a-1.loris.mp4``."""
+    stem = path.name.removesuffix(path.suffix)
+    bare = stem.removesuffix(".loris")
+    return path.with_name(f"{bare}-{take}{path.name[len(bare) :]}")

@@ -1,6 +1,140 @@
-"""Lets the tests import ``media``: pytest's importlib mode puts no folder on the path."""
+"""What several test files need: the folder of ``media``, a small model, a tiny film, a user."""
 
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import pytest
+
+# pytest's importlib mode puts no folder on the path.
 sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture(scope="session")
+def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of a small network that has learned nothing: enough for all but the music."""
+    import torch
+
+    from loris_cli.networks.checkpoint import save_mini
+    from loris_cli.networks.denoiser import DenoiserConfig, MiniDenoiser
+    from loris_cli.networks.latent import LatentCoder, LatentConfig
+
+    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    state = torch.get_rng_state()
+    torch.manual_seed(0)
+    denoiser = MiniDenoiser(
+        DenoiserConfig(
+            channels=16, heads=2, head_features=8, rhythm_features=16, num_blocks=(1, 1, 1)
+        )
+    )
+    save_mini(path, LatentCoder(LatentConfig(width=16)), denoiser)
+    torch.set_rng_state(state)
+    return path
+
+
+@pytest.fixture(scope="session")
+def moving(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two seconds of a textured square that hops to and fro: flow, and nobody."""
+    return film_of(tmp_path_factory.mktemp("films") / "moving.mp4", moves=True)
+
+
+@pytest.fixture(scope="session")
+def still(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two seconds in which nothing moves."""
+    return film_of(tmp_path_factory.mktemp("films") / "still.mp4", moves=False)
+
+
+def film_of(path: Path, *, moves: bool) -> Path:
+    """Two seconds of a textured square, ``(160, 120)`` at 16 fps."""
+    from loris_cli.pose.draw import write_overlay
+
+    rng = np.random.default_rng(0)
+    ground = rng.integers(60, 120, (120, 160, 3)).astype(np.uint8)
+    square = np.kron(rng.integers(0, 255, (10, 10, 3)), np.ones((4, 4, 1))).astype(np.uint8)
+    pictures = []
+    for k in range(32):
+        left = 60 + 6 * abs(k % 8 - 4) * moves
+        shown = ground.copy()
+        shown[40:80, left : left + 40] = square
+        pictures.append(shown)
+    write_overlay(path, pictures, 16, (160, 120))
+    return path
+
+
+@pytest.fixture(scope="session")
+def body(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Poses of somebody whose arms stop at 0.5, 1 and 1.5 s, as long as ``moving``."""
+    from loris_cli.pose.keypoints import Poses, write_poses
+
+    n_frames = 32
+    keypoints = np.zeros((n_frames, 17, 3), np.float32)
+    keypoints[..., :2] = [
+        (80, 20), (77, 17), (83, 17), (74, 19), (86, 19), (68, 35), (92, 35), (62, 50),
+        (98, 50), (60, 64), (100, 64), (72, 66), (88, 66), (71, 88), (89, 88), (70, 110),
+        (90, 110),
+    ]  # fmt: skip
+    keypoints[..., 2] = 0.9
+    lift = np.interp(np.arange(n_frames) % 16, [0, 5, 8, 13, 16], [0, 0, 20, 20, 0])
+    keypoints[:, 7:11, 0] += lift[:, None] * (-1, 1, -1, 1)
+    keypoints[:, 7:11, 1] -= lift[:, None]
+    path = tmp_path_factory.mktemp("poses") / "body.npz"
+    poses = Poses(
+        keypoints=keypoints,
+        times_s=np.arange(n_frames) / 16,
+        fps=16.0,
+        size=(160, 120),
+        interpolated=np.zeros(n_frames, bool),
+        cuts=np.zeros(0, np.int64),
+    )
+    write_poses(path, poses)
+    return path
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the program said, and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+Loris = Callable[..., Told]
+
+
+@pytest.fixture
+def loris(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Loris:
+    """The program, run in this process: starting another takes seconds."""
+    from loris_cli.commands import app
+    from loris_cli.networks import device
+
+    # Small networks need no second thread, and two wait long where others are at work.
+    monkeypatch.setattr(device, "THREADS", 1)
+
+    def call(*words: object) -> Told:
+        monkeypatch.setattr(sys, "argv", ["loris", *map(str, words)])
+        capfd.readouterr()
+        code = app._run()
+        said = capfd.readouterr()
+        return Told(code, said.out, said.err)
+
+    return call
+
+
+# Spawned workers import this script too, so they use one thread as it does.
+PROGRAM = """
+from loris_cli.networks import device
+device.THREADS = 1
+if __name__ == "__main__":
+    from loris_cli.commands.app import main
+    main()
+"""
+
+
+@pytest.fixture(scope="session")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("program") / "loris.py"
+    path.write_text(PROGRAM)
+    return path

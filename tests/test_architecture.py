@@ -30,6 +30,7 @@ LAYERS = [  # low to high; rooms of one layer do not know each other
     {"evaluation"},
     {"training"},
     {"batch"},
+    {"api"},
     {"commands"},
 ]
 HEIGHT = {name: height for height, names in enumerate(LAYERS) for name in names}

@@ -11,6 +11,7 @@ from loris_cli.conditioning import (
     CODE_HZ,
     LONGEST_INTERVAL_S,
     ClipFeatures,
+    accents_of,
     aligned_rhythm,
     batch,
     condition,
@@ -131,3 +132,21 @@ def test_who_dances_to_a_beat_gets_a_dance_and_who_does_not_a_sport() -> None:
 
     assert {style_for(beat, seed=seed) for seed in range(60)} == set(GENRES[:10])
     assert {style_for(free, seed=seed) for seed in range(60)} == {"floor", "skate"}
+
+
+def test_a_weak_peak_is_left_out_beside_a_strong_one_and_stays_where_it_is_alone() -> None:
+    times = np.array([1.0, 1.5, 5.0, 9.0])
+    strengths = np.array([0.9, 0.1, 0.1, 0.25])
+
+    stay, loud = accents_of(times, strengths)
+
+    assert stay.tolist() == [1.0, 5.0, 9.0]
+    assert (np.diff(loud) != 0).all()
+    assert loud.min() >= 0.35
+    assert loud.max() <= 1
+
+
+def test_no_peaks_are_no_accents() -> None:
+    stay, loud = accents_of(np.zeros(0), np.zeros(0))
+
+    assert len(stay) == len(loud) == 0

@@ -119,7 +119,9 @@ def read_poses(path: Path) -> Poses:
     except InputError as error:
         raise InputError(f"{name}: {error}", hint=_HINT) from error
     except OSError as error:
-        raise InputError(f"{name} cannot be read: {error.strerror or error}") from error
+        raise InputError(
+            f"{name} cannot be read: {error.strerror or error}", hint=_HINT
+        ) from error
     except (zipfile.BadZipFile, zlib.error, ValueError, EOFError) as error:
         raise InputError(f"{name} is not a poses file", hint=_HINT) from error
     except (RuntimeError, NotImplementedError) as error:  # encrypted, or a rare compression

@@ -137,7 +137,8 @@ def train_denoiser(
             generator=torch.Generator().manual_seed(int(rng.integers(2**62))),
         )
 
-    config = LoopConfig(steps=steps, learning_rate=5e-4)
+    # 0.999 would average over most of so short a run.
+    config = LoopConfig(steps=steps, learning_rate=5e-4, ema_decay=0.995)
     average = train(
         denoiser,
         loss_at,
@@ -154,8 +155,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("run", type=Path)
-    parser.add_argument("--latent-steps", type=int, default=1500)
-    parser.add_argument("--denoiser-steps", type=int, default=3000)
+    parser.add_argument("--latent-steps", type=int, default=1000)
+    parser.add_argument("--denoiser-steps", type=int, default=1250)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     run: Path = given.run

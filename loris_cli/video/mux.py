@@ -3,6 +3,7 @@
 video (copied) + sound (encoded), under it the old sound if asked for -> container by name
 """
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,20 +96,10 @@ def mux(
         OutputError: no room.
     """
     suffix = out.suffix.lower()
-    if suffix not in FORMATS:
-        raise UsageError(
-            f"{printable(out)}: no container {suffix or 'without a suffix'}",
-            hint="end the name in " + ", ".join(FORMATS),
-        )
-    form = FORMATS[suffix]
+    form = _format_of(out)
     start_s = float(start_of(video))
     with opened(video) as container:
-        pictures = main_video(container, video)
-        if suffix == ".webm" and codec_of(pictures) not in WEBM_CODECS:
-            raise InputError(
-                f"WebM does not hold {codec_of(pictures)} video",
-                hint="write to a name that ends in .mkv",
-            )
+        _check_webm(main_video(container, video), suffix)
         under = _mixing(container, sound, mix_db)
         film = [] if suffix in SOUND_ONLY else _film(container, form, on_warning)
     run(
@@ -130,6 +121,43 @@ def mux(
             *("-f", form.muxer, writing(out)),
         ]
     )
+
+
+def check_fits(video: Path, out: Path) -> None:
+    """Refuse, before any long work, a container that cannot hold a film's pictures.
+
+    The first frame is tried for real: only ffmpeg knows what its containers take.
+
+    Raises:
+        UsageError: no container of that name.
+        InputError: the pictures do not fit in it.
+    """
+    form = _format_of(out)
+    if out.suffix.lower() in SOUND_ONLY:
+        return
+    with opened(video) as container:
+        pictures = main_video(container, video)
+        _check_webm(pictures, out.suffix.lower())
+        chosen = ["-map", f"0:{pictures.index}", "-c", "copy", "-frames:v", "1"]
+    run([*reading(video), *chosen, "-f", form.muxer, os.devnull])
+
+
+def _format_of(out: Path) -> Format:
+    suffix = out.suffix.lower()
+    if suffix not in FORMATS:
+        raise UsageError(
+            f"{printable(out)}: no container {suffix or 'without a suffix'}",
+            hint="end the name in " + ", ".join(FORMATS),
+        )
+    return FORMATS[suffix]
+
+
+def _check_webm(pictures: av.VideoStream, suffix: str) -> None:
+    if suffix == ".webm" and codec_of(pictures) not in WEBM_CODECS:
+        raise InputError(
+            f"WebM does not hold {codec_of(pictures)} video",
+            hint="write to a name that ends in .mkv",
+        )
 
 
 def _tags(tags: Mapping[str, str], film: list[str]) -> dict[str, str]:

@@ -1,0 +1,70 @@
+"""The program's main job for other programs.
+
+    from loris_cli.api import soundtrack
+
+    made = soundtrack("skate.mp4", "out.mp4", genre="skate", seed=7)
+    print(made["output"], made["peaks_s"])
+
+The steps by themselves are `loris_cli.soundtrack.observe` and `make_soundtrack`.
+"""
+
+from pathlib import Path
+
+from loris_cli.batch import Row, Settings, make, plan
+from loris_cli.inputs import folder_of
+from loris_cli.soundtrack import Method, Reporter
+
+
+def soundtrack(
+    video: str | Path,
+    out: str | Path | None = None,
+    *,
+    model: str = "mini",
+    genre: str | None = None,
+    seed: int = 0,
+    steps: int = 20,
+    guidance: float = 2.0,
+    rhythm: Method | None = None,
+    device: str = "auto",
+    mix_db: float | None = None,
+    overwrite: bool = False,
+    reporter: Reporter | None = None,
+) -> Row:
+    """Give a video a soundtrack in time with the body in it.
+
+    Args:
+        video: a video file.
+        out: a film or a sound file; None is ``STEM.loris.mp4`` beside the video.
+        model: ``mini``, or a ``.safetensors`` file.
+        genre: style, one of `config.GENRES`; None is free.
+        seed: the same seed gives the same sound.
+        steps: of sampling.
+        guidance: how strictly the rhythm is followed.
+        rhythm: the body's, the picture's flow, or None: the body's if there is one.
+        device: where networks run.
+        mix_db: keep the video's own sound underneath at this gain.
+        overwrite: replace ``out`` if it exists.
+        reporter: told of progress and of warnings; without one the row has the latter.
+
+    Returns:
+        what was made, the same row as ``--report`` writes.
+
+    Raises:
+        LorisError: the video, the model or the place of the result cannot be used.
+    """
+    settings = Settings(
+        model=model,
+        genre=genre,
+        seed=seed,
+        steps=steps,
+        guidance=guidance,
+        rhythm=rhythm,
+        device=device,
+        mix_db=mix_db,
+        overwrite=overwrite,
+    )
+    place = None if out is None else Path(out)
+    with folder_of(place):
+        [job] = plan([Path(video)], place, settings=settings)
+        [row] = make(job, reporter=reporter)
+    return row

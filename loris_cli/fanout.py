@@ -1,0 +1,164 @@
+"""Work on many things in processes of their own, where no failure stops the rest.
+
+items -> idle workers, one item each -> results as they come
+
+Not ``concurrent.futures``: its workers finish all that they hold when a run is interrupted, and
+one that is killed, out of memory, takes the work of all others with it.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnContext
+from types import FrameType
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+GRACE_S = 20.0
+"""How long an interrupted worker may take to remove its half-made files."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Died:
+    """What came of an item whose process ended before its result."""
+
+    exit_code: int | None
+    """Of the process; a signal is negative."""
+
+
+def fan_out(
+    work: Callable[[Item], Result], items: Sequence[Item], *, n_workers: int
+) -> Generator[tuple[int, Result | Died], None, None]:
+    """Do some work on every item.
+
+    Closing the iterator, or any exception in whoever reads it, Ctrl-C above all, interrupts
+    the workers, each of which cleans up as Ctrl-C would have it, and waits for their end.
+
+    Args:
+        work: a function of a module, so that another process finds it.
+        items: what to work on.
+        n_workers: processes at a time.
+
+    Yields:
+        number of an item and its result, in the order in which they are done.
+    """
+    context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+    waiting = iter(enumerate(items))
+    workers: dict[Connection, _Worker[Item, Result]] = {}
+    try:
+        for index, item in waiting:
+            worker = _Worker(work, context)
+            workers[worker.pipe] = worker
+            worker.give(index, item)
+            if len(workers) == n_workers:
+                break
+        while workers:
+            for pipe in wait(list(workers)):
+                assert isinstance(pipe, Connection)
+                worker = workers[pipe]
+                result = worker.take()
+                index = worker.index
+                if isinstance(result, Died):
+                    del workers[pipe]
+                following = next(waiting, None)
+                if following is not None:
+                    if isinstance(result, Died):
+                        worker = _Worker(work, context)
+                        workers[worker.pipe] = worker
+                    worker.give(*following)
+                elif pipe in workers:
+                    workers.pop(pipe).dismiss()
+                yield index, result
+    finally:
+        for worker in workers.values():
+            worker.process.terminate()
+        for worker in workers.values():
+            worker.process.join(GRACE_S)
+            worker.process.kill()
+            worker.process.join()
+
+
+class _Worker(Generic[Item, Result]):
+    """A process, seen from the one that gives it work."""
+
+    def __init__(self, work: Callable[[Item], Result], context: SpawnContext) -> None:
+        self.index = -1
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(work, theirs), daemon=True)
+        with _deaf_children():
+            self.process.start()
+        theirs.close()
+
+    def give(self, index: int, item: Item) -> None:
+        self.index = index
+        try:
+            self.pipe.send(item)
+        except BrokenPipeError:
+            pass  # it died; `take` will tell
+
+    def take(self) -> Result | Died:
+        try:
+            result: Result = self.pipe.recv()
+        except (EOFError, ConnectionResetError):
+            self.process.join()
+            return Died(exit_code=self.process.exitcode)
+        return result
+
+    def dismiss(self) -> None:
+        self.pipe.close()
+        self.process.join()
+
+
+@contextmanager
+def _deaf_children() -> Iterator[None]:
+    """Processes started in here do not hear Ctrl-C until they choose to.
+
+    A terminal sends it to all of them, and one that is still starting would print a traceback.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # it would lift the mask when it starts
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _serve(work: Callable[[Item], Result], pipe: Connection) -> None:
+    """What a worker does: items until the pipe closes or it is interrupted."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who gives the work decides
+    signal.signal(signal.SIGTERM, _interrupt)
+    threading.Thread(target=_follow_parent, daemon=True).start()
+    try:
+        while True:
+            try:
+                item = pipe.recv()
+            except EOFError:
+                return
+            result = work(item)
+            pipe.send(result)
+    except KeyboardInterrupt:
+        return
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once: the clean-up is not disturbed
+    raise KeyboardInterrupt
+
+
+def _follow_parent() -> None:
+    """End with the parent, even if it was killed and could not say so."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
