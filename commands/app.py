@@ -1,8 +1,10 @@
 """The ``loris`` program: its commands, and the one place where errors become words."""
 
+import math
 import os
 import signal
 import sys
+import time
 import traceback
 from types import FrameType
 from typing import Annotated
@@ -15,6 +17,7 @@ from . import pose, rhythm, soundtrack
 from .console import print_error
 
 INTERRUPTED = 130
+CLEAN_UP_S = 3.0
 
 # Commands are registered right below, in the order of `loris --help`.
 app = typer.Typer(pretty_exceptions_enable=False)
@@ -63,13 +66,24 @@ def loris(
 
 def main() -> None:
     """Run the program and exit; every error that a user can mend is told in two lines."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _Interrupt())
     sys.exit(_run())
 
 
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    """Let SIGTERM unwind the stack as Ctrl-C does, so that half-made files are removed."""
-    raise KeyboardInterrupt
+class _Interrupt:
+    """Lets SIGTERM and Ctrl-C unwind the stack, so that half-made files are removed.
+
+    A second one within the time of that is an impatient finger, and must not stop it.
+    """
+
+    def __init__(self) -> None:
+        self._last_s = -math.inf
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        before_s, self._last_s = self._last_s, time.monotonic()
+        if self._last_s - before_s > CLEAN_UP_S:
+            raise KeyboardInterrupt
 
 
 def _run() -> int:
