@@ -59,7 +59,7 @@ def soundtrack(
     steps: Annotated[int, typer.Option(min=2, max=1000, help="Sampling steps.")] = 20,
     guidance: Annotated[
         float, typer.Option(min=0.0, max=100.0, help="How strictly the rhythm is followed.")
-    ] = 2.0,
+    ] = 1.5,
     pose_model: Annotated[
         Literal["blazepose"], typer.Option(help="Who finds the body.")
     ] = "blazepose",

@@ -23,7 +23,7 @@ def soundtrack(
     genre: str | None = None,
     seed: int = 0,
     steps: int = 20,
-    guidance: float = 2.0,
+    guidance: float = 1.5,
     rhythm: Method | None = None,
     device: str = "auto",
     mix_db: float | None = None,

@@ -61,7 +61,7 @@ class Settings:
     genre: str | None = None
     seed: int = 0
     steps: int = 20
-    guidance: float = 2.0
+    guidance: float = 1.5
     rhythm: Method | None = None
     device: str = "auto"
     mix_db: float | None = None

@@ -131,7 +131,7 @@ class LatentGenerator:
     model: MiniModel
     device: torch.device
     steps: int = 20
-    guidance: float = 2.0
+    guidance: float = 1.5
     kept: Kept | None = field(default=None)
 
     def windows(self, duration_s: float) -> tuple[int, int, int]:
