@@ -56,7 +56,7 @@ def soundtrack(
     takes: Annotated[
         int, typer.Option(min=1, max=999, help="How many for each video, with seeds one apart.")
     ] = 1,
-    steps: Annotated[int, typer.Option(min=2, max=1000, help="Sampling steps.")] = 20,
+    steps: Annotated[int, typer.Option(min=2, max=1000, help="Sampling steps.")] = 16,
     guidance: Annotated[
         float, typer.Option(min=0.0, max=100.0, help="How strictly the rhythm is followed.")
     ] = 1.5,

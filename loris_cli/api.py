@@ -22,7 +22,7 @@ def soundtrack(
     model: str = "mini",
     genre: str | None = None,
     seed: int = 0,
-    steps: int = 20,
+    steps: int = 16,
     guidance: float = 1.5,
     rhythm: Method | None = None,
     device: str = "auto",

@@ -130,7 +130,7 @@ class LatentGenerator:
 
     model: MiniModel
     device: torch.device
-    steps: int = 20
+    steps: int = 16
     guidance: float = 1.5
     kept: Kept | None = field(default=None)
 

@@ -51,7 +51,7 @@ def log_mel(samples: Array) -> Array:
     return frames
 
 
-def invert(frames: Array, *, n_iter: int = 32, seed: int = 0) -> Array:
+def invert(frames: Array, *, n_iter: int = 16, seed: int = 0) -> Array:
     """Sound whose log-mel frames are about these (Griffin and Lim, 1984; fast form).
 
     Args:
