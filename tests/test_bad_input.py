@@ -446,6 +446,18 @@ def test_an_interruption_keeps_what_is_done_and_tells_it_in_the_report(
     assert sorted(os.listdir(dance.parent)) == ["dance-1.loris.mp4", "dance.mp4", "run.jsonl"]
 
 
+def ends(group: int, *, within_s: float) -> bool:
+    """Whether nobody of a group of processes is left; Python's own tracker goes last."""
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.1)
+    return False
+
+
 @pytest.mark.parametrize(
     ("sent", "to_all", "jobs"),
     [(signal.SIGTERM, False, 1), (signal.SIGTERM, False, 2), (signal.SIGINT, True, 2)],
@@ -480,8 +492,7 @@ def test_a_signal_ends_all_processes_and_leaves_nothing(
     assert err.endswith("loris: error: interrupted\n")
     assert "Traceback" not in err
     assert everything(folder) == before
-    with pytest.raises(ProcessLookupError):  # nobody of the session is left
-        os.killpg(process.pid, 0)
+    assert ends(process.pid, within_s=20.0)
 
 
 # The other two commands

@@ -216,7 +216,7 @@ def test_an_existing_output_needs_overwrite(tmp_path: Path) -> None:
     check_outputs([tmp_path / "a.mp4"], [], overwrite=True)
     with pytest.raises(UsageError, match="exists already") as caught:
         check_outputs([tmp_path / "a.mp4"], [], overwrite=False)
-    assert "--force" in caught.value.hint
+    assert "--overwrite" in caught.value.hint
 
 
 def test_a_place_that_cannot_be_is_refused_before_the_work(tmp_path: Path) -> None:
