@@ -146,6 +146,7 @@ def _config(kind: type[Config], text: str) -> Config:
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     for value in values.values():
         for number in value if isinstance(value, tuple) else (value,):
-            if not isinstance(number, int) or not 0 <= number <= LARGEST:
+            is_size = isinstance(number, int) and 1 <= number <= LARGEST
+            if not (is_size or isinstance(number, bool)):
                 raise ValueError("a size that is no size")
     return kind(**values)
