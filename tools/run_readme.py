@@ -38,9 +38,7 @@ def main() -> None:
         for kind, text in todo:
             print(f"+ {text}", flush=True)
             command = [str(programs / "python"), "-c", text] if kind == "python" else text
-            subprocess.run(
-                command, shell=kind == "sh", cwd=folder, env=environment, check=True
-            )
+            subprocess.run(command, shell=kind == "sh", cwd=folder, env=environment, check=True)
 
 
 if __name__ == "__main__":
