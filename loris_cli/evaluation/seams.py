@@ -34,7 +34,8 @@ def seams_s(generator: LatentGenerator, duration_s: float) -> Array:
     """Middles of the overlaps of windows, in seconds."""
     n_frames, _, _ = generator.windows(duration_s)
     starts = np.array(window_starts(n_frames))
-    return (starts[1:] + starts[:-1] + WINDOW) / 2 / CODE_HZ
+    middles: Array = (starts[1:] + starts[:-1] + WINDOW) / 2 / CODE_HZ
+    return middles
 
 
 def evaluate(
