@@ -1,10 +1,11 @@
-"""Does memory grow with length? ``python benchmarks/length.py [MINUTES...]``, else 1 and 10.
+"""Does memory grow with length? ``python benchmarks/length.py [--steps N] [MINUTES...]``.
 
 The example video and its poses are repeated to each length; every soundtrack is made by the
 program in a process of its own, from the poses. Prints seconds and peak memory, and their ratio
-to the first length.
+to the first length; 1 and 10 minutes if none is said. Memory does not depend on the steps.
 """
 
+import argparse
 import os
 import subprocess
 import sys
@@ -45,13 +46,16 @@ def run(arguments: list[str]) -> tuple[float, float]:
 
 def main() -> None:
     """Measure each length."""
-    lengths = [float(text) for text in sys.argv[1:]] or [1.0, 10.0]
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("minutes", type=float, nargs="*", default=[1.0, 10.0])
+    parser.add_argument("--steps", type=int, default=16)
+    given = parser.parse_args()
     first: tuple[float, float] | None = None
     with tempfile.TemporaryDirectory() as folder:
         short = Path(folder, "short.npz")
         run(["pose", str(EXAMPLE), "-o", str(short), "-q"])
         poses = read_poses(short)
-        for minutes in lengths:
+        for minutes in given.minutes:
             times = max(round(minutes * 60 / (poses.n_frames / poses.fps)), 1)
             video, long = Path(folder, "long.mp4"), Path(folder, "long.npz")
             write_poses(long, repeated(poses, times))
@@ -62,7 +66,7 @@ def main() -> None:
             )
             out = Path(folder, "out.mp4")
             seconds, megabytes = run(
-                f"soundtrack {video} -o {out} --poses {long} --overwrite -q".split()
+                f"soundtrack {video} -o {out} --poses {long} --steps {given.steps} --overwrite -q".split()
             )
             first = first or (seconds, megabytes)
             print(
