@@ -66,7 +66,8 @@ def main() -> None:
             )
             out = Path(folder, "out.mp4")
             seconds, megabytes = run(
-                f"soundtrack {video} -o {out} --poses {long} --steps {given.steps} --overwrite -q".split()
+                f"soundtrack {video} -o {out} --poses {long}".split()
+                + f"--steps {given.steps} --overwrite -q".split()
             )
             first = first or (seconds, megabytes)
             print(
