@@ -48,8 +48,8 @@ POSE_SIDE_PX = 1280
 POSE_THREADS = 2
 FLOW_SIDE_PX = 256
 IMPACT_LATE_S = 0.0045
-"""Stops of even bursts are found 5 ms early, stops of bursts that speed up to the end 14 ms late,
-in the median (docs/rhythm.md): music is made for the middle of the two."""
+"""Stops of even bursts are found 5 ms early, of bursts that speed up to the end 14 ms late, in
+the median (docs/rhythm.md): music is made for the middle of the two."""
 SAME_LENGTH_S = 1.0
 """Poses of a video may end so much before or after it: containers round, ends are cut."""
 JOIN_S = 0.02
