@@ -125,7 +125,8 @@ def test_a_turned_film_is_upright(tmp_path: Path, turn: int, suffix: str) -> Non
         assert frame.rgb.shape == (60, 80, 3)
         assert is_upright(frame.rgb)
         assert number_of(frame.rgb) == number
-    if suffix == ".mp4":
+    if suffix == ".mp4" and (turn == 0 or int(cv2.__version__.split(".")[0]) >= 5):
+        # OpenCV 4.11 gives turned films as they lie in the file.
         read, image = cv2.VideoCapture(str(path)).read()
         assert read
         ours = next(frames(path)).rgb.astype(int)
