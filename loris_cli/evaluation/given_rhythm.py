@@ -9,18 +9,17 @@ bootstrap over clips.
 
 import argparse
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import torch
 from numpy.typing import NDArray
 
 from loris_cli import mel
-from loris_cli.conditioning import ClipFeatures
 from loris_cli.config import SAMPLE_RATE_HZ
+from loris_cli.dataset.clips import read_features, read_sound
 from loris_cli.dataset.manifest import Clip, read_manifest
 from loris_cli.errors import InputError
 from loris_cli.evaluation.frechet import frechet_distance, statistics
@@ -46,25 +45,6 @@ def bootstrap(values: Iterable[float], *, n: int = 10_000, seed: int = 0) -> Fig
     means = np.random.default_rng(seed).choice(x, (n, len(x))).mean(axis=1)
     low, high = np.percentile(means, [2.5, 97.5])
     return Figure(float(x.mean()), float(low), float(high))
-
-
-def read_sound(data: Path, clip: Clip) -> Array:
-    """A clip's sound, mono at 22,050 Hz."""
-    samples, _ = soundfile.read(data / clip.audio, dtype="float32")
-    sound: Array = samples
-    return sound
-
-
-def read_features(data: Path, clip: Clip) -> ClipFeatures:
-    """The truth about a clip, as a generator is told it."""
-    with np.load(data / clip.rhythm, allow_pickle=False) as arrays:
-        return ClipFeatures(
-            duration_s=clip.duration_s,
-            peaks_s=arrays["accents_s"],
-            strengths=arrays["strengths"],
-            energy=arrays["energy"],
-            genre=clip.genre,
-        )
 
 
 def through_latent(model: MiniModel, samples: Array) -> Array:
@@ -122,7 +102,6 @@ def evaluate(
             "median_offset_s": float(np.median(late)),
         }
     reference = statistics(mel.log_mel(read_sound(data, clip)) for clip in clips[n_clips:])
-    frames: Callable[[list[Array]], Iterable[Array]] = lambda sounds: map(mel.log_mel, sounds)  # noqa: E731
     return {
         "clips": n_clips,
         "reference_clips": len(clips) - n_clips,
@@ -132,7 +111,7 @@ def evaluate(
         "guidance": generator.guidance,
         "rows": rows,
         "frechet": {
-            name: frechet_distance(statistics(frames(sounds)), reference)
+            name: frechet_distance(statistics(map(mel.log_mel, sounds)), reference)
             for name, sounds in (("ours", ours), ("truth", truth), ("latent", ceiling))
         },
     }

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from loris_cli.conditioning import ClipFeatures, batch, condition
+from loris_cli.dataset.clips import read_features
 from loris_cli.dataset.manifest import Clip, read_manifest
 from loris_cli.diffusion import loss
 from loris_cli.mel import log_mel
@@ -53,18 +54,6 @@ def _read_mel(path: Path) -> NDArray[np.float16]:
     samples, _ = soundfile.read(path, dtype="float32")
     frames = log_mel(samples)
     return frames[:, : frames.shape[1] // 4 * 4].astype(np.float16)
-
-
-def read_features(data: Path, clip: Clip) -> ClipFeatures:
-    """The truth about a clip, as a generator is told it."""
-    with np.load(data / clip.rhythm, allow_pickle=False) as arrays:
-        return ClipFeatures(
-            duration_s=clip.duration_s,
-            peaks_s=arrays["accents_s"],
-            strengths=arrays["strengths"],
-            energy=arrays["energy"],
-            genre=clip.genre,
-        )
 
 
 def train_latent(mels: NDArray[np.float16], run: Path, *, steps: int, seed: int) -> LatentCoder:
