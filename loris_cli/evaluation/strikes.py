@@ -56,8 +56,7 @@ def evaluate(
         motion = strike_motion(seed, CLIP_S)
         video, out = folder / f"{seed}.mp4", folder / f"{seed}.loris.mp4"
         if not video.exists():
-            place = ("gym", "rink")[seed % 2]
-            render_video(video, motion, fps=fps, seed=seed, place=place)
+            render_video(video, motion, fps=fps, seed=seed, place="rink" if seed % 2 else "gym")
         seen = observe(video, method="directogram")
         make_soundtrack(seen, out, generator=generator, seed=seed, overwrite=True)
         sound = own_sound(out)
