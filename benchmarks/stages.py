@@ -16,7 +16,9 @@ from pathlib import Path
 import torch
 
 from loris_cli.batch import Settings, generator_of
-from loris_cli.soundtrack import Silent, make_soundtrack, observe
+from loris_cli.observation import observe
+from loris_cli.reporting import Silent
+from loris_cli.soundtrack import make_soundtrack
 
 
 class Clock(Silent):

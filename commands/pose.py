@@ -36,9 +36,9 @@ def pose(
     from loris_cli.errors import InputError, UsageError
     from loris_cli.files import check_outputs, replacing
     from loris_cli.inputs import check_suffix, expand, folder_of, lists, result_names
+    from loris_cli.observation import find_poses, look
     from loris_cli.pose.draw import overlay, write_overlay
     from loris_cli.pose.keypoints import write_poses
-    from loris_cli.soundtrack import find_poses, look
     from loris_cli.video.frames import frames_at
 
     reporter = Reporter(quiet=quiet, verbose=verbose)

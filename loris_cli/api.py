@@ -5,14 +5,16 @@
     made = soundtrack("skate.mp4", "out.mp4", genre="skate", seed=7)
     print(made["output"], made["peaks_s"])
 
-The steps by themselves are `loris_cli.soundtrack.observe` and `make_soundtrack`.
+The steps by themselves are `loris_cli.observation.observe` and
+`loris_cli.soundtrack.make_soundtrack`.
 """
 
 from pathlib import Path
 
 from loris_cli.batch import Row, Settings, make, plan
 from loris_cli.inputs import folder_of
-from loris_cli.soundtrack import Method, Reporter
+from loris_cli.observation import Method
+from loris_cli.reporting import Reporter
 
 
 def soundtrack(

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [  # low to high; rooms of one layer do not know each other
-    {"errors"},
+    {"errors", "reporting"},
     {"config", "optional"},
     {"fanout"},
     {"files"},
@@ -22,6 +22,7 @@ LAYERS = [  # low to high; rooms of one layer do not know each other
     {"networks"},
     {"conditioning", "diffusion"},
     {"longform"},
+    {"observation"},
     {"soundtrack"},
     {"figure"},
     {"baselines"},

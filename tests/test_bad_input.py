@@ -401,9 +401,9 @@ def test_an_interruption_at_any_stage_leaves_nothing_half_made(
     moment: str,
     old: bytes | None,
 ) -> None:
-    from loris_cli import batch
+    from loris_cli.batch import takes
 
-    room = {"observe": batch, "_flush": files}.get(moment, stages)
+    room = {"observe": takes, "_flush": files}.get(moment, stages)
     work = getattr(room, moment)
 
     def interrupted(*given: object, **more: object) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from loris_cli.errors import InputError
 from loris_cli.rhythm import rhythm_from_flow
-from loris_cli.rhythm.flow import cell_paths
+from loris_cli.rhythm.flow import FlowPaths
 
 Array = NDArray[np.float64]
 
@@ -113,6 +113,13 @@ def test_too_few_frames_are_refused(n_frames: int) -> None:
     times_s = np.arange(n_frames) / FPS
     with pytest.raises(InputError, match="too few"):
         rhythm_from_flow(film(np.zeros((n_frames, 2)), times_s))
+
+
+def cell_paths(pictures: Iterator[Picture]) -> tuple[Array, Array]:
+    paths = FlowPaths()
+    for picture in pictures:
+        paths.add(picture)
+    return paths.paths()
 
 
 def test_a_cell_follows_what_moves_in_it() -> None:

@@ -13,7 +13,7 @@ from media import ffmpeg, loudness_of_tone, tone, wav
 
 from loris_cli.api import soundtrack
 from loris_cli.errors import LorisError
-from loris_cli.soundtrack import observe
+from loris_cli.observation import observe
 from loris_cli.video.probe import probe
 from loris_cli.video.sound import read_sound
 

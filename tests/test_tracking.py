@@ -119,7 +119,7 @@ def test_progress_is_told_after_every_frame() -> None:
         MadeUpEyes(lambda k: []),
         fps=FPS,
         size=SIZE,
-        progress=told.append,
+        progress=lambda done, anyone: told.append(done),
     )
 
     assert told == [1, 2, 3, 4, 5]

@@ -22,7 +22,8 @@ from loris_cli.evaluation.given_rhythm import Figure, bootstrap
 from loris_cli.evaluation.onsets import DETECTOR, Hits, detect_onsets, match, offsets
 from loris_cli.longform import LatentGenerator
 from loris_cli.networks.checkpoint import load_mini
-from loris_cli.soundtrack import MusicGenerator, make_soundtrack, observe, own_sound
+from loris_cli.observation import observe
+from loris_cli.soundtrack import MusicGenerator, make_soundtrack, own_sound
 from loris_cli.synthesis.motion import STRONG, strike_motion
 from loris_cli.synthesis.render import render_video
 

@@ -71,7 +71,7 @@ def estimate_poses(
     *,
     fps: float = 16.0,
     size: tuple[int, int],
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int, bool], None] | None = None,
     n_threads: int = 1,
 ) -> Poses:
     """Poses of the main performer of a clip.
@@ -80,7 +80,7 @@ def estimate_poses(
         frames: upright pictures at ``fps``, all of one size, perhaps scaled down. None is kept.
         fps: pictures a second.
         size: width and height of the video in px; joints are given in its pixels.
-        progress: told the number of frames done, after each.
+        progress: told after each frame how many are done, and whether anybody is in it.
         n_threads: threads that a network may use.
 
     Returns:
@@ -101,7 +101,7 @@ def follow(
     *,
     fps: float,
     size: tuple[int, int],
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int, bool], None] | None = None,
 ) -> Poses:
     """As ``estimate_poses``, with any ``eyes``."""
     follower = Follower(eyes)
@@ -116,7 +116,7 @@ def follow(
             shot_start = n_frames
         n_frames += 1
         if progress is not None:
-            progress(n_frames)
+            progress(n_frames, follower.follows)
     if not n_frames:
         raise InputError("the video has no pictures", hint="see whether it plays in a player")
     performance.add(perform(follower.finish(), picture_size, fps), shot_start)
@@ -174,6 +174,11 @@ class Follower:
             for sighting in self._newcomers(picture):
                 self._admit(sighting)
         return None
+
+    @property
+    def follows(self) -> bool:
+        """Whether anybody was followed into the last picture."""
+        return bool(self._live)
 
     def finish(self) -> list[Track]:
         """The tracks of the shot that ends here; the next picture begins another."""

@@ -61,76 +61,93 @@ def rhythm_from_flow(frames: Iterable[Frame], *, fps: float = POSE_FPS) -> Rhyth
     Raises:
         InputError: there are fewer than three frames, or nothing moves.
     """
-    paths, times = cell_paths(frames)
-    if len(times) < 3:
-        raise InputError(
-            f"{len(times)} frames are too few to see a movement", hint="give a longer video"
-        )
-    n_frames = int(np.floor((times[-1] - times[0]) * fps + 1e-6)) + 1
-    positions = resampled(paths, times - times[0], n_frames=n_frames, fps=fps)
-    ways = np.linalg.norm(np.diff(positions, axis=0), axis=-1) * fps / POSE_FPS
-    if not ways.size or float(np.quantile(ways, 0.98, axis=1).max()) < STILL_PX:
-        raise InputError(
-            "nothing moves in this video",
-            hint="give a video in which somebody or something moves",
-        )
-    # The picture takes the place of the body: an arm's length is about a tenth of it.
-    found, strengths, rise = rhythm_of_points(
-        positions, np.ones(positions.shape[:2]), size=STILL_PX * 10, fps=fps
-    )
-    return Rhythm(
-        times_s=found,
-        strengths=strengths,
-        envelope=normalised(rise),
-        envelope_rate_hz=fps,
-        method="flow",
-        compat="paper",
-        duration_s=n_frames / fps,
-    )
-
-
-def cell_paths(frames: Iterable[Frame]) -> tuple[Array, Array]:
-    """How far the picture has flowed through each cell since the first frame.
-
-    The median flow is the camera's and is taken away.
-
-    Args:
-        frames: of rising times; a frame that is not later than the one before is left out.
-
-    Returns:
-        pixels of the small picture, ``(frames, cells, 2)``, and seconds, ``(frames,)``.
-    """
-    import cv2
-
-    solver = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-    # The preset stops at a quarter of the resolution and sees half of a small way.
-    solver.setFinestScale(1)
-    times: list[float] = []
-    ways: list[NDArray[np.float32]] = []
-    before: Grey | None = None
+    paths = FlowPaths()
     for frame in frames:
-        if times and frame.time_s <= times[-1]:
-            continue
+        paths.add(frame)
+    return paths.rhythm(fps=fps)
+
+
+class FlowPaths:
+    """How far the picture has flowed through each of its cells since the first frame.
+
+    Frames are handed over one by one, by whoever decodes them. Each belongs at its own time:
+    one that is shown twice would look like a stop.
+    """
+
+    def __init__(self) -> None:
+        """Begin before the first frame."""
+        import cv2
+
+        self._solver = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        # The preset stops at a quarter of the resolution and sees half of a small way.
+        self._solver.setFinestScale(1)
+        self._times: list[float] = []
+        self._ways: list[NDArray[np.float32]] = []
+        self._before: Grey | None = None
+
+    def add(self, frame: Frame) -> None:
+        """See the next frame; one that is not later than the one before is left out.
+
+        The median flow is the camera's and is taken away.
+
+        Raises:
+            InputError: the picture changes its size.
+        """
+        if self._times and frame.time_s <= self._times[-1]:
+            return
         now = _small(frame.rgb)
         rows, columns = (side // CELL_PX for side in now.shape)
-        if before is None or before.shape != now.shape:
+        if self._before is None or self._before.shape != now.shape:
             way = np.zeros((rows * columns, 2), dtype=np.float32)
         else:
-            flow = solver.calc(before, now, np.zeros((*now.shape, 2), dtype=np.float32))
+            still = np.zeros((*now.shape, 2), dtype=np.float32)
+            flow = self._solver.calc(self._before, now, still)
             flow = flow - np.median(flow, axis=(0, 1))
             whole = flow[: rows * CELL_PX, : columns * CELL_PX]
             way = whole.reshape(rows, CELL_PX, columns, CELL_PX, 2).mean(axis=(1, 3))
             way = way.reshape(-1, 2)
-        if ways and way.shape != ways[0].shape:
+        if self._ways and way.shape != self._ways[0].shape:
             raise InputError(
                 "the picture changes its size on the way", hint="convert the video"
             )
-        times.append(frame.time_s)
-        ways.append(way)
-        before = now
-    if not ways:
-        return np.zeros((0, 0, 2)), np.zeros(0)
-    return np.cumsum(np.array(ways, dtype=np.float64), axis=0), np.array(times)
+        self._times.append(frame.time_s)
+        self._ways.append(way)
+        self._before = now
+
+    def paths(self) -> tuple[Array, Array]:
+        """Pixels of the small picture, ``(frames, cells, 2)``, and seconds, ``(frames,)``."""
+        if not self._ways:
+            return np.zeros((0, 0, 2)), np.zeros(0)
+        return np.cumsum(np.array(self._ways, dtype=np.float64), axis=0), np.array(self._times)
+
+    def rhythm(self, *, fps: float = POSE_FPS) -> Rhythm:
+        """The rhythm of what was seen, as `rhythm_from_flow` tells."""
+        paths, times = self.paths()
+        if len(times) < 3:
+            raise InputError(
+                f"{len(times)} frames are too few to see a movement", hint="give a longer video"
+            )
+        n_frames = int(np.floor((times[-1] - times[0]) * fps + 1e-6)) + 1
+        positions = resampled(paths, times - times[0], n_frames=n_frames, fps=fps)
+        ways = np.linalg.norm(np.diff(positions, axis=0), axis=-1) * fps / POSE_FPS
+        if not ways.size or float(np.quantile(ways, 0.98, axis=1).max()) < STILL_PX:
+            raise InputError(
+                "nothing moves in this video",
+                hint="give a video in which somebody or something moves",
+            )
+        # The picture takes the place of the body: an arm's length is about a tenth of it.
+        found, strengths, rise = rhythm_of_points(
+            positions, np.ones(positions.shape[:2]), size=STILL_PX * 10, fps=fps
+        )
+        return Rhythm(
+            times_s=found,
+            strengths=strengths,
+            envelope=normalised(rise),
+            envelope_rate_hz=fps,
+            method="flow",
+            compat="paper",
+            duration_s=n_frames / fps,
+        )
 
 
 def _small(rgb: NDArray[np.uint8]) -> Grey:

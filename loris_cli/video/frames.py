@@ -45,6 +45,33 @@ class _Decoded:
     tick_s: Fraction
 
 
+class Watch:
+    """One who sees every shown frame of a video, small, while another pass is made over it.
+
+    Args:
+        see: told each frame; False once it has seen enough.
+        max_side_px: how large it needs them.
+    """
+
+    def __init__(self, see: "Callable[[Frame], bool]", *, max_side_px: int) -> None:
+        """Begin before the first frame."""
+        self._see, self._max_side_px = see, max_side_px
+        self._upright: Upright | None = None
+        self._awake = True
+
+    def show(self, shown: _Decoded) -> None:
+        """Show one frame, unless enough were seen."""
+        if not self._awake:
+            return
+        if self._upright is None:
+            self._upright = Upright(
+                shown.picture, aspect=shown.aspect, max_side_px=self._max_side_px
+            )
+        self._awake = self._see(
+            Frame(time_s=float(shown.time_s), rgb=self._upright(shown.picture))
+        )
+
+
 def frames(
     path: Path, *, max_side_px: int | None = None, on_warning: Warn | None = None
 ) -> Iterator[Frame]:
@@ -71,18 +98,21 @@ def frames_at(
     *,
     max_side_px: int | None = None,
     on_warning: Warn | None = None,
+    watch: "Watch | None" = None,
 ) -> Iterator[Frame]:
     """Frame ``k`` is the one on screen at ``k / fps`` seconds.
 
     That is the last one whose time is not later. Containers round their times, Matroska to
     milliseconds, so a frame that is late by half a tick of its container is not late. A frame
-    is held over a gap; one that falls between two ticks of the clock is not converted.
+    is held over a gap; one that falls between two ticks of the clock is converted only for
+    those who watch every frame.
 
     Args:
         path: a video.
         fps: frames per second wanted.
         max_side_px: scale down until the long side is no more than this.
         on_warning: told once if parts of the file are damaged and were left out.
+        watch: sees every frame that is shown, at its own time, in the same pass.
 
     Yields:
         Frames of one size with ``time_s = k / fps``, for all ``k`` with ``k / fps`` below
@@ -94,6 +124,8 @@ def frames_at(
     shown: _Decoded | None = None
     k = 0
     for coming in _decoded(path, on_warning):
+        if watch is not None:
+            watch.show(coming)
         if shown is None or upright is None:
             upright = Upright(coming.picture, aspect=coming.aspect, max_side_px=max_side_px)
         else:

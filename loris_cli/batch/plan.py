@@ -1,0 +1,111 @@
+"""What is to be done: which takes of which videos, and where they go.
+
+names, settings -> jobs, before anything is read or written
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from loris_cli.errors import UsageError
+from loris_cli.files import check_outputs, printable
+from loris_cli.inputs import check_suffix, is_folder, result_names
+from loris_cli.observation import Method
+from loris_cli.video.mux import FORMATS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What is wanted of every soundtrack of a run."""
+
+    model: str = "mini"
+    genre: str | None = None
+    seed: int = 0
+    steps: int = 16
+    guidance: float = 1.5
+    rhythm: Method | None = None
+    device: str = "auto"
+    mix_db: float | None = None
+    overwrite: bool = False
+    poses: Path | None = None
+    plot: Path | None = None
+    keep: Path | None = None
+    keep_from_s: float = 0.0
+    keep_to_s: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One video and where its takes belong."""
+
+    video: Path
+    takes: tuple[tuple[int, Path], ...]
+    """Number, counted from 0 and added to the seed, and place of each."""
+    done: tuple[tuple[int, Path], ...] = ()
+    """Takes that are there already and are to be left as they are."""
+    settings: Settings
+
+
+def plan(
+    videos: Sequence[Path],
+    out: Path | None,
+    *,
+    settings: Settings,
+    takes: int = 1,
+    skip_existing: bool = False,
+    report: Path | None = None,
+    also_read: Sequence[Path] = (),
+) -> list[Job]:
+    """What is to be done, if all names make sense: nothing is read or written yet.
+
+    Args:
+        videos: inputs.
+        out: a file for one input, a folder for any number; None is beside each input.
+        settings: of the run.
+        takes: soundtracks for each video.
+        skip_existing: leave takes alone whose files exist.
+        report: file that will tell of the run.
+        also_read: other files that no result may replace.
+
+    Raises:
+        UsageError: options that go with one input only, or names that cannot be.
+        OutputError: a folder that may not be written to.
+    """
+    single = {"--plot": settings.plot, "--keep": settings.keep, "--poses": settings.poses}
+    for option, value in single.items():
+        if value is not None and len(videos) > 1:
+            raise UsageError(
+                f"{option} goes with one input, not {len(videos)}", hint="leave it out"
+            )
+    if settings.plot:
+        check_suffix(settings.plot, [".png"])
+    outs = result_names(videos, out, suffix=".loris.mp4", takes=takes, suffixes=list(FORMATS))
+    jobs = []
+    for video, names in zip(videos, outs, strict=True):
+        numbered = list(enumerate(names))
+        done = [pair for pair in numbered if skip_existing and os.path.lexists(pair[1])]
+        todo = tuple(pair for pair in numbered if pair not in done)
+        jobs.append(Job(video=video, takes=todo, done=tuple(done), settings=settings))
+    model = Path(settings.model)
+    sources = [
+        *videos,
+        *also_read,
+        *(path for path in (settings.keep, settings.poses) if path is not None),
+        *([model] if model.is_file() else []),
+    ]
+    results = [path for job in jobs for _, path in job.takes]
+    if settings.plot is not None and any(job.takes for job in jobs):
+        results.append(settings.plot)
+    if out is not None and is_folder(out) and not out.is_dir():
+        results = [path for path in results if path.parent != out]  # in a folder still to be
+    check_outputs(results, sources, overwrite=settings.overwrite)
+    if report is not None:
+        check_outputs([report], sources, overwrite=True)
+        made = [*(path for names in outs for path in names), settings.plot]
+        if os.path.realpath(report) in {os.path.realpath(path) for path in made if path}:
+            raise UsageError(
+                f"the report and a result would both be {printable(report)}",
+                hint="give the report a name of its own",
+            )
+    return jobs

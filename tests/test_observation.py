@@ -1,0 +1,102 @@
+"""What is seen in a video is seen in one pass over its frames."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from loris_cli import observation
+from loris_cli.errors import InputError
+from loris_cli.observation import observe
+from loris_cli.pose.keypoints import Poses, read_poses
+from loris_cli.rhythm.flow import FlowPaths
+from loris_cli.video import frames as decoding
+from loris_cli.video.frames import Frame, Watch, frames, frames_at
+
+
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Files in the order of their being decoded."""
+    seen: list[Path] = []
+    decode = decoding._decoded
+
+    def counted(path: Path, *more: Any) -> Iterator[Any]:
+        seen.append(path)
+        yield from decode(path, *more)
+
+    monkeypatch.setattr(decoding, "_decoded", counted)
+    return seen
+
+
+def test_one_pass_is_enough_where_nobody_is_seen(moving: Path, passes: list[Path]) -> None:
+    seen = observe(moving)
+    assert passes == [moving]
+    assert seen.poses is None
+
+    alone = observe(moving, method="flow")
+    np.testing.assert_array_equal(seen.rhythm.times_s, alone.rhythm.times_s)
+    np.testing.assert_array_equal(seen.rhythm.envelope, alone.rhythm.envelope)
+    np.testing.assert_array_equal(seen.energy, alone.energy)
+
+
+def test_flow_is_followed_no_longer_once_a_body_leads(
+    moving: Path, body: Path, passes: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    followed: list[float] = []
+    monkeypatch.setattr(FlowPaths, "add", lambda self, frame: followed.append(frame.time_s))
+
+    def found(
+        shown: Iterable[Frame], *, progress: Callable[[int, bool], None], **_: Any
+    ) -> Poses:
+        for k, _frame in enumerate(shown):
+            progress(k + 1, True)
+        return read_poses(body)
+
+    monkeypatch.setattr(observation, "estimate_poses", found)
+    seen = observe(moving)
+
+    assert seen.rhythm.method == "directogram"
+    assert passes == [moving]
+    assert 1 <= len(followed) <= 6  # 32 frames, a tenth of them and what is under way
+
+
+def test_a_body_that_does_not_move_leaves_the_picture_to_lead(
+    moving: Path, body: Path, passes: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def found(
+        shown: Iterable[Frame], *, progress: Callable[[int, bool], None], **_: Any
+    ) -> Poses:
+        for k, _frame in enumerate(shown):
+            progress(k + 1, True)
+        poses = read_poses(body)
+        at_rest = np.repeat(poses.keypoints[:1], poses.n_frames, axis=0)
+        return replace(poses, keypoints=at_rest)
+
+    monkeypatch.setattr(observation, "estimate_poses", found)
+    seen = observe(moving)
+
+    assert seen.rhythm.method == "flow"
+    assert passes == [moving, moving]
+    alone = observe(moving, method="flow")
+    np.testing.assert_array_equal(seen.rhythm.times_s, alone.rhythm.times_s)
+    with pytest.raises(InputError, match="no moving body"):
+        observe(moving, method="directogram")
+
+
+def test_a_watcher_sees_every_frame_at_its_own_time_until_it_has_enough(moving: Path) -> None:
+    seen: list[Frame] = []
+
+    def see(frame: Frame) -> bool:
+        seen.append(frame)
+        return len(seen) < 20
+
+    ticks = list(frames_at(moving, 4, watch=Watch(see, max_side_px=80)))
+
+    every = list(frames(moving, max_side_px=80))
+    assert len(ticks) == 8
+    assert [frame.time_s for frame in seen] == [frame.time_s for frame in every[:20]]
+    for mine, theirs in zip(seen, every, strict=False):
+        np.testing.assert_array_equal(mine.rgb, theirs.rgb)
