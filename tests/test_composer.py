@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loris_cli.config import GENRES
+from loris_cli.styles import STYLES
 from loris_cli.synthesis.composer import DRUMS, compose
 from loris_cli.synthesis.sound import midi_bytes
-from loris_cli.synthesis.styles import STYLES
 
 BY_NAME = {style.name: style for style in STYLES}
 
@@ -63,12 +63,12 @@ def test_the_same_seed_writes_the_same_piece_and_another_another() -> None:
 
 def test_steady_pieces_have_their_accents_on_the_grid() -> None:
     house = [compose(seed, BY_NAME["house"], 24.0) for seed in range(30)]
-    steady = [score for score in house if len(score.beats_s)]
+    steady = [score for score in house if len(score.harmony.beats_s)]
 
     assert len(steady) > 15
     for score in steady:
-        half = (score.beats_s[1] - score.beats_s[0]) / 2
-        phase = (score.accents_s - score.beats_s[0]) / half
+        half = (score.harmony.beats_s[1] - score.harmony.beats_s[0]) / 2
+        phase = (score.accents_s - score.harmony.beats_s[0]) / half
         assert np.abs(phase - phase.round()).max(initial=0) < 1e-6
 
 

@@ -25,7 +25,10 @@ class Clip:
     audio: str
     """FLAC, mono, 22,050 Hz."""
     rhythm: str
-    """npz: ``accents_s``, ``strengths``, ``energy`` (16 Hz), ``beats_s``."""
+    """npz: ``accents_s``, ``strengths``, ``energy`` (16 Hz), ``beats_s``; see docs/contracts.md
+    for what made-up clips tell besides."""
+    poses: str = ""
+    """npz as `loris pose` writes it; empty where no body is known."""
     schema: int = 1
 
 
@@ -70,7 +73,7 @@ def _clip(row: str, where: str) -> Clip:
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not (number if kind in (float, int) else isinstance(value, str)):
             raise InputError(f"{where} holds {value!r} as {name}")
-    for path in (clip.audio, clip.rhythm):
+    for path in (clip.audio, clip.rhythm, clip.poses):
         if Path(path).is_absolute() or ".." in Path(path).parts:
             raise InputError(f"{where} points out of the data set: {path}")
     return clip

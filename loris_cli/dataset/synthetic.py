@@ -7,17 +7,24 @@ import argparse
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
 
+from loris_cli.conditioning import accents_of
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.dataset.manifest import Clip, write_manifest
-from loris_cli.synthesis.composer import compose
+from loris_cli.pose.keypoints import write_poses
+from loris_cli.rhythm.body import motion_energy, rhythm_from_poses
+from loris_cli.styles import STYLES
+from loris_cli.synthesis.composer import Score, compose
+from loris_cli.synthesis.dancer import dance
 from loris_cli.synthesis.sound import render
-from loris_cli.synthesis.styles import STYLES
 
 CLIP_S = 24.0
+DANCED = 2
+"""One clip of each style in so many has a body that dances to it."""
 TEST_SEED, VAL_SEED = 2_000_000, 1_000_000
 """Held-out clips have seeds from here on: no training clip is ever one of them."""
 
@@ -35,25 +42,49 @@ def make_clip(seed: int, *, folder: Path, split: str) -> Clip:
         source="synthesised",
         audio=f"audio/{name}.flac",
         rhythm=f"rhythm/{name}.npz",
+        poses=f"poses/{name}.npz" if seed // len(STYLES) % DANCED == 0 else "",
     )
     if not (folder / clip.audio).exists():  # the sound is written last
         score = compose(seed, genre, CLIP_S)
-        np.savez(
-            folder / clip.rhythm,
-            accents_s=score.accents_s,
-            strengths=score.strengths,
-            energy=score.energy,
-            beats_s=score.beats_s,
-        )
+        harmony = score.harmony
+        told = {
+            "accents_s": score.accents_s,
+            "strengths": score.strengths,
+            "energy": score.energy,
+            "beats_s": harmony.beats_s,
+            "key": np.array(harmony.key),
+            "scale": np.array(harmony.scale),
+            "starts_s": harmony.starts_s,
+            "degrees": harmony.degrees,
+            "pulses_s": harmony.pulses_s,
+        }
+        if clip.poses:
+            told |= _danced(seed, score, folder / clip.poses)
+        np.savez(folder / clip.rhythm, **told)
         part = folder / f"{clip.audio}.part"
         soundfile.write(part, render(score, seed=seed), SAMPLE_RATE_HZ, format="FLAC")
         part.rename(folder / clip.audio)
     return clip
 
 
+def _danced(seed: int, score: Score, poses_path: Path) -> dict[str, np.ndarray[Any, Any]]:
+    """Let a body dance to a piece; what its rhythm then looks like."""
+    seen = dance(seed, score.accents_s, score.strengths, duration_s=CLIP_S, energy=score.energy)
+    write_poses(poses_path, seen.poses)
+    rhythm = rhythm_from_poses(seen.poses.keypoints, fps=seen.poses.fps)
+    peaks_s, strengths = accents_of(rhythm.times_s, rhythm.strengths)
+    return {
+        "seen_peaks_s": peaks_s,
+        "seen_strengths": strengths,
+        "seen_energy": motion_energy(seen.poses.keypoints, seen.poses.fps),
+        "strikes_s": seen.strikes_s,
+        "looseness": np.array(seen.looseness),
+    }
+
+
 def make_corpus(folder: Path, *, n_train: int, n_val: int, n_test: int, jobs: int) -> None:
     """Make a data set with its manifest; goes on where it was stopped."""
-    for name in ("audio", "rhythm"):
+    for name in ("audio", "rhythm", "poses"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     clips: list[Clip] = []
     with ProcessPoolExecutor(jobs) as pool:

@@ -21,8 +21,8 @@ from loris_cli.evaluation.given_rhythm import bootstrap
 from loris_cli.evaluation.onsets import HOP, detect_onsets, match
 from loris_cli.longform import WINDOW, LatentGenerator, window_starts
 from loris_cli.networks.checkpoint import load_mini
+from loris_cli.styles import STYLES
 from loris_cli.synthesis.composer import compose
-from loris_cli.synthesis.styles import STYLES
 
 Array = NDArray[np.float64]
 

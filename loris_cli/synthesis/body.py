@@ -11,7 +11,7 @@ straight down; that is easier to animate than the bent pose in which the mesh wa
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 
@@ -248,3 +248,25 @@ def coco_joints(body: BodyMesh, vertices: Array) -> Array:
     starts = np.searchsorted(rows, np.arange(len(COCO_JOINTS)))
     joints: Array = np.add.reduceat(weights[:, None] * vertices[columns], starts, axis=0)
     return joints
+
+
+@cache
+def _for_joints() -> BodyMesh:
+    """The body with no more skin than its joints are told from."""
+    body = load_body()
+    rows, columns, weights = body.regressor
+    used, place = np.unique(columns, return_inverse=True)
+    return replace(
+        body,
+        vertices=body.vertices[used],
+        joint_weights=body.joint_weights[used],
+        bone_names=body.bone_names[used],
+        faces=np.zeros((0, 3), dtype=np.int64),
+        regressor=(rows, place.ravel(), weights),
+    )
+
+
+def joints_of(pose: BodyPose) -> Array:
+    """The 17 COCO joints of the body in a posture, ``(17, 3)``, without its whole skin."""
+    body = _for_joints()
+    return coco_joints(body, skin(body, pose))

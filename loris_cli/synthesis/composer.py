@@ -9,13 +9,13 @@ score does. Everything is drawn from rules; no recording and no score is used.
 """
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from loris_cli.config import GENRES
-from loris_cli.synthesis.styles import Genre
+from loris_cli.harmony import Harmony, harmonise
+from loris_cli.styles import Style
 
 Array = NDArray[np.float64]
 
@@ -35,20 +35,13 @@ KICK, SNARE, CLAP, LOW_TOM, HAT, OPEN_HAT, HIGH_TOM, CRASH, RIDE, SECOND_CRASH =
     51,
     57,
 )
-SCALES = {
-    "major": (0, 2, 4, 5, 7, 9, 11),
-    "minor": (0, 2, 3, 5, 7, 8, 10),
-    "dorian": (0, 2, 3, 5, 7, 9, 10),
-}
-PROGRESSIONS = (
-    (0, 4, 5, 3),
-    (0, 5, 3, 4),
-    (5, 3, 0, 4),
-    (0, 3, 4, 4),
-    (0, 2, 3, 4),
-    (0, 6, 5, 4),
-    (0, 0, 3, 4),
-)
+
+
+SPARSEST_S = 6.0
+"""A piece has an accent in so many seconds at least: a few drawn figures have next to none."""
+
+BASS_LOW, PAD_LOW, STAB_LOW = 36, 55, 67
+"""MIDI pitches at which the octaves of bass, held chords and struck chords begin."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,11 +69,11 @@ class Score:
     """How strong each is, ``(accents,)``, 0..1."""
     energy: Array
     """How much goes on, ``(duration_s * 16,)``, 0..1."""
-    beats_s: Array
-    """Beats of the steady tempo, empty where there is none."""
+    harmony: Harmony
+    """Chords, pulse, and the beats of the steady tempo if there is one."""
 
 
-def compose(seed: int, genre: Genre, duration_s: float) -> Score:
+def compose(seed: int, genre: Style, duration_s: float) -> Score:
     """Write a piece.
 
     Args:
@@ -94,14 +87,18 @@ def compose(seed: int, genre: Genre, duration_s: float) -> Score:
     rng = np.random.default_rng([seed, GENRES.index(genre.name)])
     energy = _energy(rng, duration_s)
     beat_s = 60 / rng.uniform(*genre.tempo_bpm)
-    accents, beats = _accents(rng, genre, duration_s, beat_s, energy)
+    accents = beats = np.zeros(0)
+    while len(accents) < duration_s / SPARSEST_S:
+        accents, beats = _accents(rng, genre, duration_s, beat_s, energy)
     strengths = np.clip(
         rng.uniform(0.45, 1.0, len(accents)) * (0.7 + 0.4 * _at(energy, accents)), 0, 1
     )
-    pulses = _pulses(accents, beats, beat_s, duration_s)
-    writer = _Writer(rng, genre, energy)
+    harmony = harmonise(
+        accents, duration_s=duration_s, style=genre, beat_s=beat_s, beats_s=beats, rng=rng
+    )
+    writer = _Writer(rng, genre, energy, harmony)
     writer.strikes(accents, strengths, duration_s)
-    writer.background(pulses, accents, bool(len(beats)))
+    writer.background(accents)
     notes = [note for note in writer.notes if 0 <= note.time_s < duration_s]
     notes.sort(key=lambda note: (note.time_s, note.channel, note.pitch))
     return Score(
@@ -112,7 +109,7 @@ def compose(seed: int, genre: Genre, duration_s: float) -> Score:
         accents_s=accents,
         strengths=strengths,
         energy=energy,
-        beats_s=beats,
+        harmony=harmony,
     )
 
 
@@ -136,7 +133,7 @@ def _energy(rng: np.random.Generator, duration_s: float) -> Array:
 
 
 def _accents(
-    rng: np.random.Generator, genre: Genre, duration_s: float, beat_s: float, energy: Array
+    rng: np.random.Generator, genre: Style, duration_s: float, beat_s: float, energy: Array
 ) -> tuple[Array, Array]:
     """Moments of the strikes, and the beats they lie on where the tempo is steady."""
     if rng.random() < genre.steady:
@@ -176,28 +173,14 @@ def _accents(
     return accents[~close], beats
 
 
-def _pulses(accents: Array, beats: Array, beat_s: float, duration_s: float) -> Array:
-    """Half-beats: of the steady tempo, or equal parts of each stretch between strikes."""
-    if len(beats):
-        return np.arange(beats[0] % (beat_s / 2), duration_s, beat_s / 2)
-    knots = np.concatenate([[0.0], accents, [duration_s]])
-    parts = [
-        np.linspace(a, b, max(round((b - a) / (beat_s / 2)), 1), endpoint=False)
-        for a, b in pairwise(knots)
-    ]
-    pulses: Array = np.concatenate(parts)
-    return pulses
-
-
 class _Writer:
     """Notes as they are written, and the harmony they are written in."""
 
-    def __init__(self, rng: np.random.Generator, genre: Genre, energy: Array) -> None:
-        self.rng, self.genre, self.energy = rng, genre, energy
+    def __init__(
+        self, rng: np.random.Generator, genre: Style, energy: Array, harmony: Harmony
+    ) -> None:
+        self.rng, self.genre, self.energy, self.harmony = rng, genre, energy, harmony
         self.notes: list[Note] = []
-        self.key = int(rng.integers(12))
-        self.scale = SCALES[str(rng.choice(genre.scales))]
-        self.progression = PROGRESSIONS[rng.integers(len(PROGRESSIONS))]
         self.programs = {
             0: int(rng.choice(genre.bass)),
             1: int(rng.choice(genre.pads)),
@@ -206,7 +189,6 @@ class _Writer:
             4: 47,  # timpani
             DRUMS: int(rng.choice([0, 8, 16, 25])) if not genre.orchestral else 48,
         }
-        self.chord_starts: list[tuple[float, int]] = []
 
     def add(
         self, time_s: float, channel: int, pitch: int, velocity: float, length_s: float
@@ -224,37 +206,30 @@ class _Writer:
             )
 
     def degree(self, degree: int, octave: int) -> int:
-        return 12 * octave + self.key + self.scale[degree % 7] + 12 * (degree // 7)
+        return 12 * (octave + degree // 7) + self.harmony.key + self.harmony.scale[degree % 7]
+
+    def near(self, degree: int, low: int) -> int:
+        """The pitch of a degree in the octave from ``low`` on: chords move by small steps."""
+        return low + (self.degree(degree, 0) - low) % 12
 
     def level(self, time_s: float) -> float:
         return float(np.interp(time_s, np.arange(len(self.energy)) / ENERGY_HZ, self.energy))
 
     def chord_at(self, time_s: float) -> int:
-        index = (
-            np.searchsorted([start for start, _ in self.chord_starts], time_s, side="right") - 1
-        )
-        return self.chord_starts[max(int(index), 0)][1]
+        starts = self.harmony.starts_s
+        index = int(np.searchsorted(starts, time_s, side="right")) - 1
+        return int(self.harmony.degrees[max(index, 0)])
 
     def strikes(self, accents: Array, strengths: Array, duration_s: float) -> None:
-        """What falls on the accents: chords change there, and bass and drums meet there."""
+        """Held chords, and what falls on the accents: there bass and drums meet."""
         rng, genre = self.rng, self.genre
-        self.chord_starts = [(0.0, self.progression[0])]
-        wait = rng.uniform(1.2, 2.6)
-        for time in accents:
-            if time - self.chord_starts[-1][0] >= wait:
-                self.chord_starts.append(
-                    (
-                        float(time),
-                        self.progression[len(self.chord_starts) % len(self.progression)],
-                    )
-                )
-        ends = [*[start for start, _ in self.chord_starts[1:]], duration_s]
-        for (start, chord), end in zip(self.chord_starts, ends, strict=True):
+        edges = np.append(self.harmony.starts_s, duration_s)
+        for start, end, chord in zip(edges, edges[1:], self.harmony.degrees, strict=False):
             for third in (0, 2, 4):
                 self.add(
                     start,
                     1,
-                    self.degree(chord + third, 4),
+                    self.near(int(chord) + third, PAD_LOW),
                     44 + 34 * self.level(start),
                     (end - start) * 0.98,
                 )
@@ -263,10 +238,10 @@ class _Writer:
         for time, strength, gap in zip(accents, strengths, gaps, strict=True):
             loud = 72 + 55 * strength
             chord = self.chord_at(time + 1e-6)
-            self.add(time, 0, self.degree(chord, 2), loud - 8, min(gap, 0.9) * 0.9)
+            self.add(time, 0, self.near(chord, BASS_LOW), loud - 8, min(gap, 0.9) * 0.9)
             kind = rng.integers(4)
             if genre.orchestral:
-                self.add(time, 4, self.degree(chord, 2) + 12, loud, 0.6)
+                self.add(time, 4, self.near(chord, BASS_LOW) + 12, loud, 0.6)
                 self.add(time, DRUMS, KICK, loud, 0.3)
                 if kind >= 2 or strength > 0.85:
                     self.add(time, DRUMS, (CRASH, SECOND_CRASH)[kind % 2], loud - 14, 1.0)
@@ -275,13 +250,13 @@ class _Writer:
                 self.add(time, DRUMS, (SNARE, CLAP, LOW_TOM, CRASH)[kind], loud - 10, 0.3)
             if stab or strength > 0.8:
                 for third in (0, 2, 4):
-                    self.add(
-                        time, 2, self.degree(chord + third, 5), loud - 18, min(gap, 0.6) * 0.9
-                    )
+                    pitch = self.near(chord + third, STAB_LOW)
+                    self.add(time, 2, pitch, loud - 18, min(gap, 0.6) * 0.9)
 
-    def background(self, pulses: Array, accents: Array, steady: bool) -> None:
+    def background(self, accents: Array) -> None:
         """Softer layers on the pulse, more of them where there is more energy."""
-        rng, genre = self.rng, self.genre
+        rng, genre, pulses = self.rng, self.genre, self.harmony.pulses_s
+        steady = bool(len(self.harmony.beats_s))
         arpeggio, sings = rng.random() < 0.6, rng.random() < 0.7
         beat_kit = rng.random() < genre.drums
         figure = rng.permutation(np.array([0, 2, 4, 7]))
@@ -323,6 +298,11 @@ class _Writer:
                     46 + 34 * energy,
                     length * float(rng.choice([1, 2, 3])),
                 )
+        if steady and beat_kit:  # a groove that carries on where nobody strikes
+            for index, time in enumerate(self.harmony.beats_s):
+                if np.abs(accents - time).min(initial=np.inf) > 0.06:
+                    drum = (KICK, SNARE)[index % 2]
+                    self.add(time, DRUMS, drum, 26 + 26 * self.level(time), 0.15)
         if steady and beat_kit and rng.random() < 0.3:  # ghost notes
             for time in pulses[1::4]:
                 self.add(time, DRUMS, SNARE, 22 + 18 * self.level(time), 0.1)

@@ -204,6 +204,20 @@ def strike_motion(seed: int, duration_s: float, *, steady: bool | None = None) -
     keeps_tempo = rng.random() < 1 / 3 if steady is None else steady
     times_s = _strike_times(rng, duration_s, keeps_tempo)
     strengths = rng.uniform(0.3, 1.0, len(times_s))
+    return striking(times_s, strengths, duration_s=duration_s, rng=rng)
+
+
+def striking(
+    times_s: Array, strengths: Array, *, duration_s: float, rng: np.random.Generator
+) -> Motion:
+    """A dancer who sways and strikes at given times.
+
+    Args:
+        times_s: 1 s or more from the start, 0.45 s or more apart, ``(strikes,)``.
+        strengths: 0..1, ``(strikes,)``.
+        duration_s: length in seconds.
+        rng: draws gestures and swaying.
+    """
     tracks = {name: Track(value) for name, value in HOME.items()}
     last: Gesture | None = None
     room_s = np.diff(times_s, append=np.inf)

@@ -9,7 +9,7 @@ from loris_cli.config import GENRES
 
 
 @dataclass(frozen=True, kw_only=True)
-class Genre:
+class Style:
     """What tells one style from another, in General MIDI programs and chances."""
 
     name: str
@@ -29,8 +29,8 @@ class Genre:
     """Strikes are timpani, cymbals and tutti chords rather than a beat kit."""
 
 
-STYLES: tuple[Genre, ...] = (
-    Genre(
+STYLES: tuple[Style, ...] = (
+    Style(
         name="ballet-jazz",
         tempo_bpm=(76, 116),
         steady=0.5,
@@ -42,7 +42,7 @@ STYLES: tuple[Genre, ...] = (
         scales=("major", "dorian"),
         swing=0.62,
     ),
-    Genre(
+    Style(
         name="lock",
         tempo_bpm=(100, 118),
         steady=0.7,
@@ -54,7 +54,7 @@ STYLES: tuple[Genre, ...] = (
         scales=("dorian", "minor"),
         swing=0.54,
     ),
-    Genre(
+    Style(
         name="waack",
         tempo_bpm=(110, 130),
         steady=0.7,
@@ -65,7 +65,7 @@ STYLES: tuple[Genre, ...] = (
         leads=(61, 11),
         scales=("minor", "dorian"),
     ),
-    Genre(
+    Style(
         name="middle-hip-hop",
         tempo_bpm=(84, 104),
         steady=0.7,
@@ -77,7 +77,7 @@ STYLES: tuple[Genre, ...] = (
         scales=("minor", "dorian"),
         swing=0.58,
     ),
-    Genre(
+    Style(
         name="break",
         tempo_bpm=(104, 128),
         steady=0.7,
@@ -89,7 +89,7 @@ STYLES: tuple[Genre, ...] = (
         scales=("dorian", "minor"),
         swing=0.55,
     ),
-    Genre(
+    Style(
         name="la-hip-hop",
         tempo_bpm=(84, 104),
         steady=0.6,
@@ -100,7 +100,7 @@ STYLES: tuple[Genre, ...] = (
         leads=(80, 81),
         scales=("minor",),
     ),
-    Genre(
+    Style(
         name="street-jazz",
         tempo_bpm=(84, 112),
         steady=0.6,
@@ -112,7 +112,7 @@ STYLES: tuple[Genre, ...] = (
         scales=("dorian", "major"),
         swing=0.64,
     ),
-    Genre(
+    Style(
         name="house",
         tempo_bpm=(116, 128),
         steady=0.8,
@@ -123,7 +123,7 @@ STYLES: tuple[Genre, ...] = (
         leads=(80, 81),
         scales=("minor", "dorian"),
     ),
-    Genre(
+    Style(
         name="pop",
         tempo_bpm=(92, 124),
         steady=0.7,
@@ -134,7 +134,7 @@ STYLES: tuple[Genre, ...] = (
         leads=(80, 73, 24),
         scales=("major", "minor"),
     ),
-    Genre(
+    Style(
         name="krump",
         tempo_bpm=(80, 100),
         steady=0.6,
@@ -145,7 +145,7 @@ STYLES: tuple[Genre, ...] = (
         leads=(81, 87),
         scales=("minor",),
     ),
-    Genre(
+    Style(
         name="floor",
         tempo_bpm=(90, 140),
         steady=0.25,
@@ -157,7 +157,7 @@ STYLES: tuple[Genre, ...] = (
         scales=("minor", "major"),
         orchestral=True,
     ),
-    Genre(
+    Style(
         name="skate",
         tempo_bpm=(66, 120),
         steady=0.2,
@@ -171,3 +171,4 @@ STYLES: tuple[Genre, ...] = (
     ),
 )
 assert tuple(style.name for style in STYLES) == GENRES
+BY_NAME = {style.name: style for style in STYLES}

@@ -1,0 +1,254 @@
+"""The plan of a piece: which chord sounds when, over which pulse.
+
+    peaks, style, seed -> steady beats, if there are any -> pulse -> chords, one after the other
+
+A diffusion model as small as ``mini`` knows well how an instrument sounds and badly where a
+song goes. So the plan is drawn by rules, the same that the training music is composed by, and
+told to the model. The paper has no such thing; a model that was not trained with it is told
+nothing of it.
+"""
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loris_cli.styles import Style
+
+Array = NDArray[np.float64]
+Degrees = NDArray[np.int64]
+
+SCALES = {
+    "major": (0, 2, 4, 5, 7, 9, 11),
+    "minor": (0, 2, 3, 5, 7, 8, 10),
+    "dorian": (0, 2, 3, 5, 7, 9, 10),
+}
+PROGRESSIONS = (
+    (0, 4, 5, 3),
+    (0, 5, 3, 4),
+    (5, 3, 0, 4),
+    (0, 3, 4, 4),
+    (0, 2, 3, 4),
+    (0, 6, 5, 4),
+    (0, 0, 3, 4),
+)
+FORM = (0, 0, 1, 0)
+"""Which of two progressions each round of four chords plays: a song's AABA."""
+BEATS_A_BAR = 4
+STEADY = 0.6
+"""Peaks that fit one beat better than this are danced to it; 40 random ones reach some 0.45."""
+BEAT_S = (0.4, 0.8)
+"""Shortest and longest beat that is looked for: 150 to 75 a minute."""
+FIRST_S = 60.0
+"""Whether a body keeps time is judged by so much of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Harmony:
+    """Chords over time, and the pulse they move on."""
+
+    key: int
+    """Pitch class of the tonic, 0 is C."""
+    scale: tuple[int, ...]
+    """Semitones above the tonic of its seven degrees."""
+    starts_s: Array
+    """When each chord begins, ``(chords,)``, rising; the first is not later than the piece."""
+    degrees: Degrees
+    """Which degree of the scale each chord stands on, ``(chords,)``, 0..6."""
+    pulses_s: Array
+    """Moments that soft notes may fall on, half a beat apart, ``(pulses,)``, rising."""
+    beats_s: Array = field(default_factory=lambda: np.empty(0))
+    """Beats of the steady tempo, ``(beats,)``, empty where there is none."""
+
+    def roots(self) -> NDArray[np.bool_]:
+        """Pitch class of each chord's root, one-hot, ``(chords, 12)``."""
+        return self._classes((0,))
+
+    def tones(self) -> NDArray[np.bool_]:
+        """Pitch classes of each triad, ``(chords, 12)``."""
+        return self._classes((0, 2, 4))
+
+    def _classes(self, thirds: tuple[int, ...]) -> NDArray[np.bool_]:
+        steps = np.array(self.scale)
+        classes = np.zeros((len(self.degrees), 12), dtype=bool)
+        for third in thirds:
+            pitch = (self.key + steps[(self.degrees + third) % 7]) % 12
+            classes[np.arange(len(pitch)), pitch] = True
+        return classes
+
+
+def harmonise(
+    accents_s: Array,
+    *,
+    duration_s: float,
+    style: Style,
+    beat_s: float,
+    beats_s: Array,
+    rng: np.random.Generator,
+) -> Harmony:
+    """Draw a plan.
+
+    Over steady beats a chord lasts a bar; with none, chords change on strikes that are far
+    enough apart, and in a long calm stretch all the same.
+
+    Args:
+        accents_s: moments of the strikes, ``(accents,)``, rising.
+        duration_s: length of the piece.
+        style: says which scales there are.
+        beat_s: how long a beat is, or would be.
+        beats_s: the steady beats, the first of them a bar's; empty if there are none.
+        rng: draws key, scale and progressions.
+    """
+    key = int(rng.integers(12))
+    scale = SCALES[str(rng.choice(style.scales))]
+    rounds = [PROGRESSIONS[k] for k in rng.integers(len(PROGRESSIONS), size=2)]
+    pulses_s = _pulses(accents_s, beats_s, beat_s, duration_s)
+    wait_s = float(rng.uniform(1.2, 2.6))
+    if len(beats_s) > 1:
+        starts_s = _bars(accents_s, beats_s)
+    else:
+        starts_s = _changes(accents_s, pulses_s, wait_s, duration_s)
+    order = np.arange(len(starts_s))
+    degrees = [rounds[FORM[k // 4 % len(FORM)]][k % 4] for k in order]
+    return Harmony(
+        key=key,
+        scale=scale,
+        starts_s=starts_s,
+        degrees=np.array(degrees, dtype=np.int64),
+        pulses_s=pulses_s,
+        beats_s=beats_s,
+    )
+
+
+def harmony_for(
+    peaks_s: Array, strengths: Array, *, duration_s: float, style: Style, seed: int
+) -> Harmony:
+    """A plan for a body of which only the peaks are known.
+
+    Args:
+        peaks_s: ``(peaks,)``, rising.
+        strengths: ``(peaks,)``, 0..1.
+        duration_s: length of the piece.
+        style: of the music.
+        seed: of the take.
+    """
+    rng = np.random.default_rng([seed, 13])
+    beat_s = 60 / float(rng.uniform(*style.tempo_bpm))
+    beats_s = np.empty(0)
+    fit, period_s = steadiness(peaks_s[peaks_s < peaks_s.min(initial=0.0) + FIRST_S])
+    if fit > STEADY:
+        beat_s = period_s
+        beats_s = steady_beats(peaks_s, strengths, duration_s=duration_s, beat_s=beat_s)
+        # A bar begins on the beat of four that is struck hardest.
+        struck = np.zeros(len(beats_s))
+        if len(beats_s):
+            nearest = np.abs(beats_s[:, None] - peaks_s).argmin(axis=0)
+            near = np.abs(beats_s[nearest] - peaks_s) < beat_s / 4
+            np.add.at(struck, nearest[near], strengths[near])
+        first = int(np.argmax([struck[k::BEATS_A_BAR].sum() for k in range(BEATS_A_BAR)]))
+        beats_s = beats_s[first:]
+    return harmonise(
+        peaks_s, duration_s=duration_s, style=style, beat_s=beat_s, beats_s=beats_s, rng=rng
+    )
+
+
+def steadiness(peaks_s: Array) -> tuple[float, float]:
+    """How well peaks fit one steady beat, from 0 to 1, and its length in seconds.
+
+    The mean direction of their phases in the best beat from 75 to 150 a minute: 1 if all lie
+    on it, about ``1 / sqrt(peaks)`` and some more if they know no beat.
+
+    Args:
+        peaks_s: ``(peaks,)``; of fewer than four nothing can be said, and that is 0.
+    """
+    if len(peaks_s) < 4:
+        return 0.0, float(np.mean(BEAT_S))
+    periods_s = 1 / np.linspace(1 / BEAT_S[1], 1 / BEAT_S[0], 400)
+    phases = np.exp(2j * np.pi * peaks_s[:, None] / periods_s)
+    fits = np.abs(phases.mean(axis=0))
+    best = int(fits.argmax())
+    return float(fits[best]), float(periods_s[best])
+
+
+def steady_beats(
+    peaks_s: Array, strengths: Array, *, duration_s: float, beat_s: float
+) -> Array:
+    """Beats about ``beat_s`` apart that fall on peaks where there are some.
+
+    Dynamic programming over the peaks (Ellis, 2007; librosa's), so the tempo may drift.
+
+    Args:
+        peaks_s: ``(peaks,)``, rising.
+        strengths: ``(peaks,)``, 0..1.
+        duration_s: how far the beats go.
+        beat_s: how long one is.
+
+    Returns:
+        ``(beats,)``, rising seconds from 0 to the end.
+    """
+    import librosa
+
+    rate_hz = 100.0
+    envelope = np.zeros(int(duration_s * rate_hz) + 1)
+    index = np.round(peaks_s * rate_hz).astype(int)
+    inside = (index >= 0) & (index < len(envelope))
+    envelope[index[inside]] = 0.3 + 0.7 * strengths[inside]
+    envelope = np.convolve(envelope, np.hanning(9), mode="same")  # 80 ms: bodies are no clocks
+    if not envelope.any():
+        return np.empty(0)
+    _, beats = librosa.beat.beat_track(
+        onset_envelope=envelope,
+        sr=rate_hz,
+        hop_length=1,
+        bpm=60 / beat_s,
+        trim=False,
+        units="time",
+    )
+    found: Array = np.asarray(beats, dtype=np.float64)
+    if len(found) < 2:
+        return np.empty(0)
+    before = np.arange(found[0] - beat_s, 0, -beat_s)[::-1]
+    after = np.arange(found[-1] + beat_s, duration_s, beat_s)
+    return np.concatenate([before, found, after])
+
+
+def _pulses(accents_s: Array, beats_s: Array, beat_s: float, duration_s: float) -> Array:
+    """Half-beats: of the steady tempo, or equal parts of each stretch between strikes."""
+    if len(beats_s) > 1:
+        halves = beats_s[:-1] + np.diff(beats_s) / 2
+        early = np.arange(beats_s[0] - beat_s / 2, 0, -beat_s / 2)[::-1]
+        late = np.arange(beats_s[-1] + beat_s / 2, duration_s, beat_s / 2)
+        return np.sort(np.concatenate([early, beats_s, halves, late]))
+    knots = np.concatenate([[0.0], accents_s, [duration_s]])
+    parts = [
+        np.linspace(a, b, max(round((b - a) / (beat_s / 2)), 1), endpoint=False)
+        for a, b in pairwise(knots)
+        if b > a
+    ]
+    pulses: Array = np.concatenate(parts)
+    return pulses
+
+
+def _bars(accents_s: Array, beats_s: Array) -> Array:
+    """Where bars begin: on the strike that is meant by it, if there is one."""
+    bars = beats_s[::BEATS_A_BAR].copy()
+    if len(accents_s):
+        nearest = accents_s[np.abs(accents_s[None] - bars[:, None]).argmin(axis=1)]
+        meant = np.abs(nearest - bars) < (beats_s[1] - beats_s[0]) / 4
+        bars[meant] = nearest[meant]
+    return bars if bars[0] <= 0 else np.concatenate([[0.0], bars])
+
+
+def _changes(accents_s: Array, pulses_s: Array, wait_s: float, duration_s: float) -> Array:
+    """Strikes at least ``wait_s`` apart; where none comes for twice as long, a pulse."""
+    starts = [0.0]
+    for moment in [*accents_s.tolist(), duration_s]:
+        while moment - starts[-1] > 2.5 * wait_s:
+            far = pulses_s[(pulses_s > starts[-1] + wait_s) & (pulses_s < moment - wait_s / 2)]
+            if not len(far):
+                break
+            starts.append(float(far[np.abs(far - starts[-1] - 1.5 * wait_s).argmin()]))
+        if moment - starts[-1] >= wait_s and moment < duration_s:
+            starts.append(moment)
+    return np.array(starts)
