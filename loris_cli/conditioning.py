@@ -1,16 +1,18 @@
 """What a model is told of a clip, and that as tensors on the time of the latent code.
 
-rhythm, energy, genre -> ClipFeatures -> Condition of a stretch of code frames
+rhythm, energy, genre, chords, body -> ClipFeatures -> Condition of a stretch of code frames
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from loris_cli.config import GENRES, POSE_FPS, SAMPLE_RATE_HZ
+from loris_cli.harmony import STEADY, Harmony, harmony_for, steadiness
 from loris_cli.networks.denoiser import Condition
+from loris_cli.styles import BY_NAME
 
 Array = NDArray[np.float64]
 
@@ -23,14 +25,13 @@ SUBFRAMES = 4
 BUMPS = (1.0, 4.0, 12.0)
 """Widths (standard deviations) of the bumps around a peak, in log-mel frames of 11.6 ms."""
 
+HARMONY_CHANNELS = 24 + 2 * SUBFRAMES
+
 DECAY = 20.0
 """Time constant of the trace that follows a peak, in log-mel frames."""
 
 N_DANCE_STYLES = 10
 """The first of `GENRES` are dances, the rest sports."""
-
-STEADY = 0.6
-"""Peaks that fit one beat better than this are danced to it; 40 random ones reach some 0.45."""
 
 WEAK = 0.2
 """Of full strength: what strikes leave behind, by `docs/rhythm.md`, and less."""
@@ -58,6 +59,12 @@ class ClipFeatures:
     """How much the body moves, ``(frames,)`` at 16 Hz, 0..1."""
     genre: str | None = None
     """One of `config.GENRES`, or none."""
+    harmony: Harmony | None = None
+    """The plan of chords and pulse; None is one drawn by the seed (`planned`)."""
+    keypoints: Array | None = None
+    """The body, ``(frames, 17, 3)``: x px, y px, score, at 16 Hz; None if it is not known."""
+    looseness: float = 0.0
+    """How far peaks may lie from what they are meant for, 0 (exactly on it) to 1 (40 ms)."""
 
 
 def accents_of(peaks_s: Array, strengths: Array) -> tuple[Array, Array]:
@@ -81,22 +88,6 @@ def accents_of(peaks_s: Array, strengths: Array) -> tuple[Array, Array]:
     return peaks_s[stay], SOFTEST + (1 - SOFTEST) * strengths[stay]
 
 
-def steadiness(peaks_s: Array) -> float:
-    """How well peaks fit one steady beat, from 0 to 1.
-
-    The mean direction of their phases in the best beat from 75 to 150 a minute: 1 if all lie
-    on it, about ``1 / sqrt(peaks)`` and some more if they know no beat.
-
-    Args:
-        peaks_s: ``(peaks,)``; of fewer than four nothing can be said, and that is 0.
-    """
-    if len(peaks_s) < 4:
-        return 0.0
-    periods_s = 1 / np.linspace(1 / 0.8, 1 / 0.4, 400)
-    phases = np.exp(2j * np.pi * peaks_s[:, None] / periods_s)
-    return float(np.abs(phases.mean(axis=0)).max())
-
-
 def style_for(peaks_s: Array, *, seed: int) -> str:
     """A style for a body whose style nobody has named.
 
@@ -108,9 +99,29 @@ def style_for(peaks_s: Array, *, seed: int) -> str:
         seed: of the take.
     """
     first = peaks_s[peaks_s < peaks_s.min(initial=0.0) + 60.0]
-    dance = steadiness(first) > STEADY
+    dance = steadiness(first)[0] > STEADY
     styles = GENRES[:N_DANCE_STYLES] if dance else GENRES[N_DANCE_STYLES:]
     return styles[int(np.random.default_rng([seed, 11]).integers(len(styles)))]
+
+
+def planned(features: ClipFeatures, *, seed: int) -> ClipFeatures:
+    """Features with a plan of chords: their own, or one drawn by the seed.
+
+    A style that is not known is drawn for the plan too; the network is not told of it.
+    """
+    if features.harmony is not None:
+        return features
+    name = features.genre or style_for(features.peaks_s, seed=seed)
+    return replace(
+        features,
+        harmony=harmony_for(
+            features.peaks_s,
+            features.strengths,
+            duration_s=features.duration_s,
+            style=BY_NAME[name],
+            seed=seed,
+        ),
+    )
 
 
 def aligned_rhythm(features: ClipFeatures, start: int, frames: int) -> Array:
@@ -175,13 +186,75 @@ def rhythm_tokens(features: ClipFeatures, start: int, frames: int) -> tuple[Arra
     return peaks, interval
 
 
+def aligned_harmony(harmony: Harmony | None, start: int, frames: int) -> Array:
+    """Chords and pulse on the time of the code.
+
+    Args:
+        harmony: the plan, or None if there is none.
+        start: first frame of the code, counted from the clip's second 0.
+        frames: how many.
+
+    Returns:
+        ``(32, frames)``: twelve pitch classes of the chord and twelve of its root, as shares of
+        a frame, and bumps where chords change and where the pulse falls, each at four moments
+        of a frame. Zeros where there is no plan.
+    """
+    if harmony is None:
+        return np.zeros((HARMONY_CHANNELS, frames))
+    moments = (start * SUBFRAMES + np.arange(frames * SUBFRAMES)) / (CODE_HZ * SUBFRAMES)
+    sounding = np.searchsorted(harmony.starts_s, moments, side="right") - 1
+    classes = np.concatenate([harmony.tones(), harmony.roots()], axis=1)
+    chords = classes[sounding.clip(min=0)].reshape(frames, SUBFRAMES, 24).mean(axis=1)
+    bumps = []
+    for times_s in (harmony.starts_s, harmony.pulses_s):
+        after = np.searchsorted(times_s, moments)
+        around = np.concatenate([[-np.inf], times_s, [np.inf]])
+        nearest = np.minimum(moments - around[after], around[after + 1] - moments)
+        width_s = BUMPS[0] / (CODE_HZ * SUBFRAMES)
+        bumps.append(np.exp(-0.5 * (nearest / width_s) ** 2).reshape(frames, SUBFRAMES))
+    return np.concatenate([chords, *bumps], axis=1).T
+
+
+def body_of(keypoints: Array | None, start: int, n_tokens: int) -> Array:
+    """A body in its own measure: heights, from where it usually is.
+
+    Args:
+        keypoints: ``(frames, 17, 3)`` of the whole clip, at 16 Hz, or None.
+        start: first frame of the code.
+        n_tokens: frames at 16 Hz wanted.
+
+    Returns:
+        ``(n_tokens, 17, 3)``: x, y and score; zeros where there is no body.
+    """
+    seen = np.zeros((n_tokens, 17, 3))
+    if keypoints is None or not np.isfinite(keypoints).all() or not keypoints[..., 2].any():
+        return seen
+    places, scores = keypoints[..., :2], keypoints[..., 2:]
+    heights = np.ptp(places[..., 1], axis=1)
+    size = max(float(np.median(heights[scores[..., 0].any(axis=1)])), 1.0)
+    middle = np.median(places, axis=(0, 1))
+    own = np.concatenate([((places - middle) / size).clip(-3, 3), scores], axis=2)
+    first = round(start / CODE_HZ * POSE_FPS)
+    part = own[first : first + n_tokens] * (scores[first : first + n_tokens] > 0)
+    seen[: len(part)] = part
+    return seen
+
+
 def condition(features: ClipFeatures, start: int, frames: int) -> Condition:
     """Everything for one stretch of the code, as a batch of one."""
     peaks, interval_s = rhythm_tokens(features, start, frames)
     genre = np.zeros(len(GENRES))
     if features.genre is not None:
         genre[GENRES.index(features.genre)] = 1
-    values = (aligned_rhythm(features, start, frames), peaks, interval_s, genre)
+    values = (
+        aligned_rhythm(features, start, frames),
+        peaks,
+        interval_s,
+        genre,
+        aligned_harmony(features.harmony, start, frames),
+        body_of(features.keypoints, start, len(peaks)),
+        np.array([features.looseness]),
+    )
     return Condition(*(torch.from_numpy(value)[None].float() for value in values))
 
 

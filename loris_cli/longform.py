@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from loris_cli import mel
-from loris_cli.conditioning import CODE_HZ, ClipFeatures, batch, condition
+from loris_cli.conditioning import CODE_HZ, ClipFeatures, batch, condition, planned
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.diffusion import karras_sigmas, precondition, sample_dpmpp_2m
 from loris_cli.networks.checkpoint import MiniModel
@@ -29,14 +29,13 @@ Array = NDArray[np.float32]
 Progress = Callable[[int, int], None]
 """Called with what is done and what there is to do, in units of the generator's choice."""
 
-WINDOW = 256
-"""Frames of the code in a window, the length the network was trained on: 11.9 s."""
-OVERLAP = 64
-"""Frames that neighbours share: 3 s, a quarter, so each has context on both sides."""
+OVERLAP = 0.25
+"""Neighbours share a quarter of a window, so each has context on both sides; and a clip longer
+than a window by no more than that is one window: the network stretches so far."""
 RAMP = 4
 """Frames over which one window's answer passes into its neighbour's."""
-MICRO_BATCH = 4
-"""Windows in one call of the network, always as many: equal shapes give equal bytes."""
+MICRO_BATCH = 1024
+"""Frames in one call of the network, always as many windows: equal shapes give equal bytes."""
 NOISE_BLOCK = 64
 """Frames of noise drawn from one seed."""
 ATTACK_S = 0.0185
@@ -50,19 +49,22 @@ FADE_S = 0.06
 """Cross-fade between blocks of sound, whose phases are estimated apart."""
 
 
-def window_starts(n_frames: int) -> list[int]:
+def window_starts(n_frames: int, window: int) -> list[int]:
     """First frames of the windows that cover a clip, evenly spread.
 
     Args:
-        n_frames: of the clip, at least `WINDOW`, or there is one window of that length.
+        n_frames: of the clip. If it is little more than a window, or less, there is one, as
+            long as the clip.
+        window: frames of one.
 
     Returns:
         rising starts; the last window ends with the clip, none is padded.
     """
-    if n_frames <= WINDOW:
+    overlap = round(window * OVERLAP)
+    if n_frames <= window + overlap:
         return [0]
-    n_windows = -(-(n_frames - OVERLAP) // (WINDOW - OVERLAP))
-    return [round(i * (n_frames - WINDOW) / (n_windows - 1)) for i in range(n_windows)]
+    n_windows = -(-(n_frames - overlap) // (window - overlap))
+    return [round(i * (n_frames - window) / (n_windows - 1)) for i in range(n_windows)]
 
 
 def noise(seed: int, n_frames: int, channels: int) -> Tensor:
@@ -137,9 +139,18 @@ class LatentGenerator:
     def windows(self, duration_s: float) -> tuple[int, int, int]:
         """Frames of code, windows, and network evaluations for a clip, in this order."""
         n_frames = self._frames(duration_s)
-        n_windows = len(window_starts(n_frames))
-        calls = -(-n_windows // MICRO_BATCH)
+        n_windows = len(window_starts(n_frames, self.window))
+        calls = -(-n_windows // self._rows)
         return n_frames, n_windows, calls * self.steps
+
+    @property
+    def window(self) -> int:
+        """Frames of the code in a window: the length the network was trained on."""
+        return self.model.denoiser.config.window
+
+    @property
+    def _rows(self) -> int:
+        return max(MICRO_BATCH // self.window, 1)
 
     def generate(
         self, features: ClipFeatures, *, seed: int, progress: Progress
@@ -155,6 +166,8 @@ class LatentGenerator:
             ``(1, samples)`` blocks at 22,050 Hz; in all ``round(duration_s * 22050)``.
         """
         early = replace(features, peaks_s=features.peaks_s - ATTACK_S)
+        if self.model.denoiser.config.harmony_channels:
+            early = planned(early, seed=seed)
         code = self._sample(early, seed=seed, progress=progress)
         blocks = self._sound(code, round(features.duration_s * SAMPLE_RATE_HZ), seed)
         yield from blocks if self.kept is None else self._join(blocks, self.kept)
@@ -167,12 +180,12 @@ class LatentGenerator:
     @torch.inference_mode()
     def _sample(self, features: ClipFeatures, *, seed: int, progress: Progress) -> Tensor:
         n_frames = self._frames(features.duration_s)
-        starts = window_starts(n_frames)
-        length = min(WINDOW, n_frames)
+        starts = window_starts(n_frames, self.window)
+        length = self.window if len(starts) > 1 else n_frames
         told = [condition(features, start, length) for start in starts]
         sigmas = karras_sigmas(self.steps, sigma_min=SIGMA_MIN, sigma_max=SIGMA_MAX, rho=RHO)
         borders = {level: (i * 0.618) % 1 for i, level in enumerate(sigmas.tolist())}
-        calls = -(-len(starts) // MICRO_BATCH)
+        calls = -(-len(starts) // self._rows)
         known = self._kept_code(n_frames)
         done = 0
 
@@ -180,10 +193,10 @@ class LatentGenerator:
             nonlocal done
             answer = torch.zeros_like(x)
             weights = shares(starts, length, borders[sigma])
-            for first in range(0, calls * MICRO_BATCH, MICRO_BATCH):
-                chosen = range(first, min(first + MICRO_BATCH, len(starts)))
+            for first in range(0, calls * self._rows, self._rows):
+                chosen = range(first, min(first + self._rows, len(starts)))
                 # A short last batch is filled up with its own last window.
-                rows = [*chosen, *[chosen[-1]] * (MICRO_BATCH - len(chosen))]
+                rows = [*chosen, *[chosen[-1]] * (self._rows - len(chosen))]
                 if len(starts) == 1:
                     rows = [0]
                 seen = self._denoise_windows(

@@ -9,17 +9,21 @@ from hypothesis import strategies as st
 
 from loris_cli.conditioning import (
     CODE_HZ,
+    HARMONY_CHANNELS,
     LONGEST_INTERVAL_S,
     ClipFeatures,
     accents_of,
+    aligned_harmony,
     aligned_rhythm,
     batch,
+    body_of,
     condition,
+    planned,
     rhythm_tokens,
-    steadiness,
     style_for,
 )
 from loris_cli.config import GENRES
+from loris_cli.harmony import SCALES, Harmony
 
 CLIP = ClipFeatures(
     duration_s=20.0,
@@ -113,19 +117,6 @@ def test_genre_is_a_one_hot_and_nothing_where_it_is_free() -> None:
     assert not told.genre[1].any()
 
 
-def test_a_steady_beat_is_told_from_chance() -> None:
-    rng = np.random.default_rng(0)
-    beat = np.arange(3.0, 25.0, 0.52)[rng.random(43) > 0.3]
-    chance = [steadiness(np.sort(rng.uniform(0, 25, 40))) for _ in range(50)]
-
-    assert steadiness(beat) > 0.95
-    assert np.quantile(chance, 0.95) < 0.6
-
-
-def test_few_peaks_have_no_beat() -> None:
-    assert steadiness(np.array([1.0, 2.0, 3.0])) == 0
-
-
 def test_who_dances_to_a_beat_gets_a_dance_and_who_does_not_a_sport() -> None:
     beat = np.arange(1.0, 25.0, 0.5)
     free = np.cumsum(np.random.default_rng(1).gamma(3, 0.3, 25))
@@ -150,3 +141,65 @@ def test_no_peaks_are_no_accents() -> None:
     stay, loud = accents_of(np.zeros(0), np.zeros(0))
 
     assert len(stay) == len(loud) == 0
+
+
+PLAN = Harmony(
+    key=0,
+    scale=SCALES["major"],
+    starts_s=np.array([0.0, 4.0]),
+    degrees=np.array([0, 4]),
+    pulses_s=np.array([1.0, 2.0, 3.0]),
+)
+
+
+def test_chords_and_pulse_stand_at_their_times() -> None:
+    told = aligned_harmony(PLAN, 0, 200)
+    change = 4.0 * CODE_HZ
+
+    assert told.shape == (HARMONY_CHANNELS, 200)
+    assert np.flatnonzero(told[:12, 10]).tolist() == [0, 4, 7]
+    assert np.flatnonzero(told[:12, 150]).tolist() == [2, 7, 11]
+    assert np.flatnonzero(told[12:24, 150]).tolist() == [7]
+    between = told[[4, 11], int(change)]
+    assert between.sum() == 1  # shares of the frame in which the chord changes
+    bumps = told[28:].T.ravel()
+    tops = np.flatnonzero((bumps[1:-1] > bumps[:-2]) & (bumps[1:-1] >= bumps[2:])) + 1
+    np.testing.assert_allclose(tops / (CODE_HZ * 4), PLAN.pulses_s, atol=0.5 / (CODE_HZ * 4))
+
+
+def test_a_stretch_is_told_what_the_whole_is_told_there() -> None:
+    whole, part = aligned_harmony(PLAN, 0, 200), aligned_harmony(PLAN, 64, 100)
+    np.testing.assert_allclose(whole[:, 64:164], part)
+
+
+def test_without_a_plan_nothing_is_told() -> None:
+    assert not aligned_harmony(None, 0, 64).any()
+
+
+def test_a_plan_is_drawn_by_the_seed_unless_there_is_one() -> None:
+    told = replace(CLIP, harmony=PLAN)
+    assert planned(told, seed=0).harmony is PLAN
+    drawn = [planned(CLIP, seed=seed).harmony for seed in (0, 0, 1, 2, 3)]
+    keys = [plan.key for plan in drawn if plan is not None]
+    assert keys[0] == keys[1]
+    assert len(set(keys)) > 1
+
+
+def test_a_body_is_the_same_wherever_it_stands_and_however_large_it_is() -> None:
+    keypoints = np.random.default_rng(0).uniform(0, 100, (320, 17, 3))
+    keypoints[..., 2] = 0.8
+    moved = keypoints * (2.5, 2.5, 1) + (40, -7, 0)
+
+    seen = body_of(keypoints, 0, 320)
+    np.testing.assert_allclose(body_of(moved, 0, 320), seen)
+    np.testing.assert_allclose(body_of(keypoints, 64, 100), seen[48:148])
+    assert not body_of(None, 0, 32).any()
+
+
+def test_a_body_that_is_not_seen_for_a_while_is_not_there() -> None:
+    keypoints = np.random.default_rng(0).uniform(0, 100, (320, 17, 3))
+    keypoints[..., 2] = 0.8
+    keypoints[100:120, :, 2] = 0
+    seen = body_of(keypoints, 0, 320)
+    assert not seen[100:120].any()
+    assert seen[120:].any()

@@ -10,12 +10,19 @@ from safetensors.torch import load_file, save_file
 from loris_cli.errors import WeightsError
 from loris_cli.networks.checkpoint import MiniModel, load_mini, save_mini
 from loris_cli.networks.denoiser import Condition, DenoiserConfig, MiniDenoiser
-from loris_cli.networks.encoders import HawkesPosition, RhythmEncoder
-from loris_cli.networks.latent import LatentCoder, LatentConfig
+from loris_cli.networks.encoders import HawkesPosition, RhythmEncoder, partitions
+from loris_cli.networks.latent import Fold, LatentCoder, LatentConfig, Unfold
 
 SMALL_CODER = LatentConfig(width=16)
 SMALL_DENOISER = DenoiserConfig(
-    channels=16, heads=2, head_features=8, rhythm_features=16, num_blocks=(1, 1, 1)
+    channels=16,
+    heads=2,
+    head_features=8,
+    rhythm_features=16,
+    num_blocks=(1, 1, 1),
+    harmony_channels=32,
+    motion_width=8,
+    told_looseness=1,
 )
 CPU = torch.device("cpu")
 
@@ -27,6 +34,9 @@ def told(batch: int, frames: int = 32, tokens: int = 24) -> Condition:
         peaks=(torch.rand(batch, tokens, generator=generator) > 0.8).float(),
         interval_s=torch.rand(batch, tokens, generator=generator),
         genre=torch.eye(12)[:batch],
+        harmony=torch.rand(batch, 32, frames, generator=generator),
+        motion=torch.rand(batch, tokens, 17, 3, generator=generator),
+        looseness=torch.rand(batch, 1, generator=generator),
     )
 
 
@@ -240,3 +250,55 @@ def test_a_model_that_is_not_there_is_told_with_those_that_are() -> None:
         load_mini("maxi", device=CPU)
 
     assert "mini" in missing.value.hint
+
+
+def test_the_graph_of_a_body_reaches_every_neighbour_once() -> None:
+    parts = partitions()
+
+    rows = parts.sum(dim=2)
+    assert torch.equal(parts[0], torch.eye(17))
+    assert ((rows[1:] - 1).abs().lt(1e-6) | (rows[1:] == 0)).all()
+    neighbours = (parts[1] > 0) | (parts[2] > 0)
+    assert torch.equal(neighbours, neighbours.T)
+    assert not (parts[1].bool() & parts[2].bool()).any()
+    assert neighbours[9].nonzero().ravel().tolist() == [7]  # a wrist hangs on its elbow
+
+
+def test_motion_is_heard_where_there_is_a_body_and_the_null_where_there_is_none() -> None:
+    network = small_denoiser().eval()
+    x, noise_level, kept = torch.randn(1, 32, 32), torch.zeros(1), torch.tensor([False])
+    one = Condition(*(part[:1] for part in told(2)))
+    other = one._replace(motion=one.motion.flip(1))
+    none = one._replace(motion=torch.zeros_like(one.motion))
+
+    with torch.no_grad():
+        a, b, c = (network(x, noise_level, heard, kept) for heard in (one, other, none))
+        network.no_motion.copy_(torch.arange(16.0))
+        d = network(x, noise_level, none, kept)
+
+    assert not torch.allclose(a, b)
+    assert not torch.allclose(c, d)
+
+
+def test_patches_fold_and_unfold() -> None:
+    frames = torch.randn(2, 3, 20)
+    folded = Fold()(frames)
+    assert folded.shape == (2, 12, 5)
+    assert torch.equal(Unfold()(folded), frames)
+    assert torch.equal(folded[0, :4, 2], frames[0, 0, 8:12])
+
+
+@pytest.mark.parametrize("config", [SMALL_CODER, LatentConfig(width=16, channels=8, blocks=2)])
+def test_a_frame_depends_on_no_more_code_than_the_margin(config: LatentConfig) -> None:
+    torch.manual_seed(0)
+    coder = LatentCoder(config).eval()
+    code = torch.randn(1, config.channels, 80)
+    changed = code.clone()
+    changed[..., 40] += 1
+
+    with torch.no_grad():
+        off = (coder.decode(changed) - coder.decode(code)).abs().amax(dim=1)[0]
+    frames = off.nonzero().ravel() / 4
+    assert frames.min() >= 40 - coder.margin
+    assert frames.max() < 41 + coder.margin
+    assert frames.min() <= 40 - coder.margin + 4  # and the margin is not much larger

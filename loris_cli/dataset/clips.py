@@ -1,5 +1,6 @@
-"""What a clip of a data set holds: its sound, and the truth about it."""
+"""What a clip of a data set holds: its sound, the truth about it, what a body made of it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,8 @@ from numpy.typing import NDArray
 
 from loris_cli.conditioning import ClipFeatures
 from loris_cli.dataset.manifest import Clip
+from loris_cli.harmony import Harmony
+from loris_cli.pose.keypoints import read_poses
 
 
 def read_sound(data: Path, clip: Clip) -> NDArray[np.float32]:
@@ -18,12 +21,44 @@ def read_sound(data: Path, clip: Clip) -> NDArray[np.float32]:
 
 
 def read_features(data: Path, clip: Clip) -> ClipFeatures:
-    """The truth about a clip, as a generator is told it."""
+    """The given rhythm of a clip, as a generator is told it; its chords are not told."""
+    return replace(read_lesson(data, clip), harmony=None)
+
+
+def read_lesson(data: Path, clip: Clip) -> ClipFeatures:
+    """The truth about a clip, with its chords where they are known: to learn from."""
     with np.load(data / clip.rhythm, allow_pickle=False) as arrays:
+        harmony = None
+        if "degrees" in arrays:
+            harmony = Harmony(
+                key=int(arrays["key"]),
+                scale=tuple(arrays["scale"].tolist()),
+                starts_s=arrays["starts_s"],
+                degrees=arrays["degrees"],
+                pulses_s=arrays["pulses_s"],
+                beats_s=arrays["beats_s"],
+            )
         return ClipFeatures(
             duration_s=clip.duration_s,
             peaks_s=arrays["accents_s"],
             strengths=arrays["strengths"],
             energy=arrays["energy"],
             genre=clip.genre,
+            harmony=harmony,
+        )
+
+
+def read_danced(data: Path, clip: Clip) -> ClipFeatures | None:
+    """A clip as the body that dances to it tells of it, or None if there is no body."""
+    if not clip.poses:
+        return None
+    keypoints = read_poses(data / clip.poses).keypoints
+    lesson = replace(read_lesson(data, clip), keypoints=keypoints)
+    with np.load(data / clip.rhythm, allow_pickle=False) as arrays:
+        return replace(
+            lesson,
+            peaks_s=arrays["seen_peaks_s"],
+            strengths=arrays["seen_strengths"],
+            energy=arrays["seen_energy"],
+            looseness=float(arrays["looseness"]),
         )

@@ -60,7 +60,7 @@ def make_clip(seed: int, *, folder: Path, split: str) -> Clip:
         }
         if clip.poses:
             told |= _danced(seed, score, folder / clip.poses)
-        np.savez(folder / clip.rhythm, **told)
+        np.savez(folder / clip.rhythm, allow_pickle=False, **told)
         part = folder / f"{clip.audio}.part"
         soundfile.write(part, render(score, seed=seed), SAMPLE_RATE_HZ, format="FLAC")
         part.rename(folder / clip.audio)

@@ -19,7 +19,7 @@ from loris_cli.conditioning import CODE_HZ, ClipFeatures
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.evaluation.given_rhythm import bootstrap
 from loris_cli.evaluation.onsets import HOP, detect_onsets, match
-from loris_cli.longform import WINDOW, LatentGenerator, window_starts
+from loris_cli.longform import LatentGenerator, window_starts
 from loris_cli.networks.checkpoint import load_mini
 from loris_cli.styles import STYLES
 from loris_cli.synthesis.composer import compose
@@ -33,8 +33,8 @@ NEAR_S = 1.0
 def seams_s(generator: LatentGenerator, duration_s: float) -> Array:
     """Middles of the overlaps of windows, in seconds."""
     n_frames, _, _ = generator.windows(duration_s)
-    starts = np.array(window_starts(n_frames))
-    middles: Array = (starts[1:] + starts[:-1] + WINDOW) / 2 / CODE_HZ
+    starts = np.array(window_starts(n_frames, generator.window))
+    middles: Array = (starts[1:] + starts[:-1] + generator.window) / 2 / CODE_HZ
     return middles
 
 

@@ -140,13 +140,14 @@ def _build(metadata: dict[str, str], path: Path) -> tuple[LatentCoder, MiniDenoi
 
 def _config(kind: type[Config], text: str) -> Config:
     values = json.loads(text)
-    known = {field.name for field in fields(kind)}
-    if not isinstance(values, dict) or set(values) - known:
+    known = {field.name: field.default for field in fields(kind)}
+    if not isinstance(values, dict) or set(values) - set(known):
         raise ValueError("unknown sizes")
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    for value in values.values():
+    for name, value in values.items():
+        least = 0 if known[name] == 0 else 1  # what a network can do without
         for number in value if isinstance(value, tuple) else (value,):
-            is_size = isinstance(number, int) and 1 <= number <= LARGEST
+            is_size = isinstance(number, int) and least <= number <= LARGEST
             if not (is_size or isinstance(number, bool)):
                 raise ValueError("a size that is no size")
     return kind(**values)

@@ -1,8 +1,9 @@
 """The network of the ``mini`` preset: audio-diffusion-pytorch's 1-d U-Net on the latent code.
 
-The paper's conditioning reaches it as cross-attention on rhythm tokens. A U-Net has no notion
-of where it is in time, so attention alone cannot place a beat; the rhythm is therefore given a
-second time, aligned with the code frame by frame, as channels beside the noisy code.
+The paper's conditioning reaches it as cross-attention on tokens of rhythm and motion. A U-Net
+has no notion of where it is in time, so attention alone cannot place a beat; the rhythm is
+therefore given a second time, aligned with the code frame by frame, as channels beside the
+noisy code, and with it the plan of chords and pulse.
 """
 
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import torch
 from audio_diffusion_pytorch.modules import UNet1d
 from torch import Tensor, nn
 
-from loris_cli.networks.encoders import RhythmEncoder
+from loris_cli.networks.encoders import MotionEncoder, RhythmEncoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +22,12 @@ class DenoiserConfig:
 
     code_channels: int = 32
     aligned_channels: int = 20
+    harmony_channels: int = 0
+    """32, or 0 for a network that is told of no plan."""
+    motion_width: int = 0
+    """Of the encoder of motion, 0 for none."""
+    told_looseness: int = 0
+    """1 if the network is told how loosely a body keeps time."""
     n_genres: int = 12
     channels: int = 160
     multipliers: tuple[int, ...] = (1, 1, 2, 2)
@@ -30,6 +37,8 @@ class DenoiserConfig:
     heads: int = 5
     head_features: int = 32
     rhythm_features: int = 160
+    window: int = 256
+    """Frames of the code that it is trained on, and asked for, at a time."""
 
     @property
     def stride(self) -> int:
@@ -48,6 +57,12 @@ class Condition(NamedTuple):
     """Time since the last peak, ``(batch, tokens)``."""
     genre: Tensor
     """One-hot, ``(batch, n_genres)``; zeros where the style is free."""
+    harmony: Tensor
+    """Chords and pulse on the code's own time, ``(batch, 32, frames)``; zeros if unknown."""
+    motion: Tensor
+    """The body, ``(batch, tokens, 17, 3)`` at 16 Hz; zeros where it is not known."""
+    looseness: Tensor
+    """How far peaks may lie from what they are meant for, ``(batch, 1)``, 0..1."""
 
 
 class MiniDenoiser(nn.Module):
@@ -79,14 +94,20 @@ class MiniDenoiser(nn.Module):
             use_skip_scale=True,
             use_attention_bottleneck=True,
             use_context_time=True,
-            context_features=config.n_genres,
-            context_channels=[config.aligned_channels],
+            context_features=config.n_genres + config.told_looseness,
+            context_channels=[config.aligned_channels + config.harmony_channels],
             context_embedding_features=config.rhythm_features,
         )
         # What stands for "no condition" in guidance; learned, where the released code takes
         # the one-hot of an arg-max that never sees a gradient (M9).
-        self.null_aligned = nn.Parameter(torch.zeros(1, config.aligned_channels, 1))
+        n_aligned = config.aligned_channels + config.harmony_channels
+        self.null_aligned = nn.Parameter(torch.zeros(1, n_aligned, 1))
         self.null_token = nn.Parameter(torch.zeros(1, 1, config.rhythm_features))
+        if config.motion_width:
+            self.motion_encoder = MotionEncoder(
+                config.rhythm_features, width=config.motion_width
+            )
+            self.no_motion = nn.Parameter(torch.zeros(1, 1, config.rhythm_features))
 
     def forward(
         self, x: Tensor, c_noise: Tensor, condition: Condition, dropped: Tensor
@@ -103,10 +124,19 @@ class MiniDenoiser(nn.Module):
             ``(batch, 32, frames)``
         """
         tokens = self.rhythm_encoder(condition.peaks, condition.interval_s)
+        if self.config.motion_width:
+            known = condition.motion.flatten(1).any(dim=1)[:, None, None]
+            motion = self.motion_encoder(condition.motion)
+            tokens = torch.cat([tokens, torch.where(known, motion, self.no_motion)], dim=1)
+        aligned, genre = condition.aligned, condition.genre
+        if self.config.harmony_channels:
+            aligned = torch.cat([aligned, condition.harmony], dim=1)
+        if self.config.told_looseness:
+            genre = torch.cat([genre, condition.looseness], dim=1)
         drop = dropped[:, None, None]
         tokens = torch.where(drop, self.null_token, tokens)
-        aligned = torch.where(drop, self.null_aligned, condition.aligned)
-        genre = torch.where(dropped[:, None], 0.0, condition.genre)
+        aligned = torch.where(drop, self.null_aligned, aligned)
+        genre = torch.where(dropped[:, None], 0.0, genre)
         out: Tensor = self.unet(
             x, c_noise, features=genre, channels_list=[aligned], embedding=tokens
         )

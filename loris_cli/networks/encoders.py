@@ -1,8 +1,12 @@
-"""The paper's encoder of rhythm: peaks as tokens, with Hawkes positions (Sec. 3.3)."""
+"""What becomes of the conditions before the U-Net attends to them (paper, Sec. 3.3).
+
+peaks -> tokens with Hawkes positions;  joints of a body -> graph convolutions -> tokens
+"""
 
 import torch
 from audio_diffusion_pytorch.modules import TransformerBlock1d
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 class HawkesPosition(nn.Module):
@@ -59,3 +63,90 @@ class RhythmEncoder(nn.Module):
         tokens = self.embedding(peaks.long()) + self.pos_emb(interval_s)
         encoded: Tensor = self.transformer(tokens.transpose(1, 2)).transpose(1, 2)
         return encoded
+
+
+BONES = (
+    (0, 1), (0, 2), (1, 3), (2, 4), (0, 5), (0, 6), (5, 6), (5, 7), (7, 9), (6, 8), (8, 10),
+    (5, 11), (6, 12), (11, 12), (11, 13), (13, 15), (12, 14), (14, 16),
+)  # fmt: skip
+"""Pairs of joints of COCO-17 that are joined."""
+N_JOINTS = 17
+
+
+def partitions() -> Tensor:
+    """The graph of a body in three parts: each joint itself, inwards, outwards.
+
+    The spatial configuration of ST-GCN (Yan et al., 2018, Sec. 3.3): neighbours nearer to the
+    middle of the body than the joint, and neighbours farther away; each row sums to one.
+
+    Returns:
+        ``(3, 17, 17)``; entry ``[p, i, j]`` is how much of joint ``j`` reaches joint ``i``.
+    """
+    joined = torch.zeros(N_JOINTS, N_JOINTS)
+    for a, b in BONES:
+        joined[a, b] = joined[b, a] = 1
+    hops = torch.full((N_JOINTS,), torch.inf)
+    hops[[11, 12]] = 0  # the hips are the middle
+    for _ in range(N_JOINTS):
+        for a, b in BONES:
+            hops[a], hops[b] = min(hops[a], hops[b] + 1), min(hops[b], hops[a] + 1)
+    inwards = joined * (hops[None] < hops[:, None])
+    outwards = joined * (hops[None] >= hops[:, None])
+    parts = torch.stack([torch.eye(N_JOINTS), inwards, outwards])
+    return parts / parts.sum(dim=2, keepdim=True).clamp(min=1)
+
+
+class GraphBlock(nn.Module):
+    """Joints look at their neighbours, then along time: one ST-GCN unit."""
+
+    graph: Tensor
+
+    def __init__(self, inside: int, outside: int, *, stride: int) -> None:
+        """Make a unit that keeps one frame in ``stride``."""
+        super().__init__()
+        with torch.device("cpu"):  # known, not learned: not in a checkpoint, nor ever "meta"
+            self.register_buffer("graph", partitions(), persistent=False)
+        self.spread = nn.Conv2d(inside, 3 * outside, 1)
+        self.norm = nn.GroupNorm(4, outside)
+        self.along = nn.Conv2d(outside, outside, (5, 1), (stride, 1), (2, 0))
+        self.skip = nn.Conv2d(inside, outside, 1, (stride, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(batch, inside, frames, 17)`` to ``(batch, outside, frames / stride, 17)``."""
+        batch, _, frames, joints = x.shape
+        parts = self.spread(x).reshape(batch, 3, -1, frames, joints)
+        seen = torch.einsum("bpctj,pij->bcti", parts, self.graph)
+        out: Tensor = self.along(functional.gelu(self.norm(seen))) + self.skip(x)
+        return functional.gelu(out)
+
+
+class MotionEncoder(nn.Module):
+    """A moving body as tokens at 4 Hz, by an ST-GCN (Yan et al., 2018) of three units.
+
+    The paper's features of motion are those of an ST-GCN trained to name actions, which is
+    not to be had here; this one is small and learns with the rest.
+    """
+
+    def __init__(self, features: int, *, width: int) -> None:
+        """Make an encoder of tokens of a width."""
+        super().__init__()
+        self.blocks = nn.Sequential(
+            GraphBlock(3, width, stride=1),
+            GraphBlock(width, 2 * width, stride=2),
+            GraphBlock(2 * width, 2 * width, stride=2),
+        )
+        self.out = nn.Linear(2 * width, features)
+
+    def forward(self, motion: Tensor) -> Tensor:
+        """Tokens to attend to.
+
+        Args:
+            motion: x and y in body heights from the body's usual place and a score,
+                ``(batch, frames, 17, 3)`` at 16 Hz.
+
+        Returns:
+            ``(batch, frames / 4, features)``, rounded up.
+        """
+        seen = self.blocks(motion.permute(0, 3, 1, 2)).mean(dim=3)
+        tokens: Tensor = self.out(seen.transpose(1, 2))
+        return tokens

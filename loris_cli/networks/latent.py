@@ -1,6 +1,6 @@
 """A small code for log-mel frames, in which the diffusion runs.
 
-    log-mel (128, frames) -> mean, log-variance -> z (32, frames / 4) -> log-mel
+    log-mel (128, frames) -> mean, log-variance -> z (channels, frames / 4) -> log-mel
 
 A variational autoencoder (Kingma and Welling, 2014) of ConvNeXt blocks (Liu et al., 2022) along
 time. The released LORIS has no latent at all: its diffusion runs on the waveform (the paper's
@@ -23,6 +23,9 @@ class LatentConfig:
     channels: int = 32
     width: int = 272
     expansion: int = 3
+    blocks: int = 0
+    """Blocks of the encoder, all at the code's own rate, on patches of four frames; the decoder
+    has two more. 0 is the first `mini`'s form, which halves the rate twice on its way."""
 
     stride = 4
     """Log-mel frames for each frame of the code."""
@@ -60,33 +63,13 @@ class LatentCoder(nn.Module):
         """Make an autoencoder of these sizes, with random weights."""
         super().__init__()
         self.config = config
-        width, mels, channels = config.width, config.n_mels, config.channels
-
-        def blocks(n: int) -> list[nn.Module]:
-            return [ConvNext(width, config.expansion) for _ in range(n)]
-
-        self.encoder = nn.Sequential(
-            nn.Conv1d(mels, width, 5, padding=2),
-            *blocks(2),
-            nn.Conv1d(width, width, 4, 2, 1),
-            *blocks(2),
-            nn.Conv1d(width, width, 4, 2, 1),
-            *blocks(2),
-            nn.Conv1d(width, 2 * channels, 1),
-        )
-        self.decoder = nn.Sequential(
-            nn.Conv1d(channels, width, 3, padding=1),
-            *blocks(2),
-            nn.ConvTranspose1d(width, width, 4, 2, 1),
-            *blocks(2),
-            nn.ConvTranspose1d(width, width, 4, 2, 1),
-            *blocks(3),
-            nn.Conv1d(width, mels, 5, padding=2),
-        )
-        self.register_buffer("mel_mean", torch.zeros(()))
+        make = _patched if config.blocks else _strided
+        self.encoder, self.decoder = make(config)
+        bands = (config.n_mels, 1) if config.blocks else ()
+        self.register_buffer("mel_mean", torch.zeros(bands))
         self.register_buffer("mel_std", torch.ones(()))
-        self.register_buffer("code_mean", torch.zeros(channels, 1))
-        self.register_buffer("code_std", torch.ones(channels, 1))
+        self.register_buffer("code_mean", torch.zeros(config.channels, 1))
+        self.register_buffer("code_std", torch.ones(config.channels, 1))
 
     def posterior(self, log_mel: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of the code, before it is brought to unit variance.
@@ -95,7 +78,7 @@ class LatentCoder(nn.Module):
             log_mel: ``(batch, 128, frames)``, frames a multiple of 4.
 
         Returns:
-            two of ``(batch, 32, frames / 4)``.
+            two of ``(batch, channels, frames / 4)``.
         """
         mean, log_variance = self.encoder((log_mel - self.mel_mean) / self.mel_std).chunk(2, 1)
         return mean, log_variance.clamp(-10, 4)
@@ -117,7 +100,78 @@ class LatentCoder(nn.Module):
     def margin(self) -> int:
         """Frames of the code on either side that a decoded frame can depend on.
 
-        From the outermost layer inwards, in frames of the code: 3 blocks of 7 and a
-        kernel of 5 at four to one, 2 blocks at two to one, 2 blocks and a kernel of 3.
+        Of patches: blocks of 7 and two kernels of 3. Of the strided form, from the outermost
+        layer inwards: 3 blocks of 7 and a kernel of 5 at four to one, 2 blocks at two to one,
+        2 blocks and a kernel of 3.
         """
+        if self.config.blocks:
+            return 3 * (self.config.blocks + 2) + 2
         return (3 * 3 + 2 + 2) // 4 + (2 * 3 + 2) // 2 + 2 * 3 + 1 + 2
+
+
+class Fold(nn.Module):
+    """``(batch, mels, 4 frames)`` to ``(batch, 4 mels, frames)``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Lay the frames of each patch side by side."""
+        batch, mels, _ = x.shape
+        patches = x.reshape(batch, mels, -1, LatentConfig.stride)
+        return patches.transpose(2, 3).reshape(batch, mels * LatentConfig.stride, -1)
+
+
+class Unfold(nn.Module):
+    """The way back from `Fold`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Lay the frames of each patch one after the other."""
+        batch, rows, patches = x.shape
+        frames = x.reshape(batch, -1, LatentConfig.stride, patches).transpose(2, 3)
+        return frames.reshape(batch, rows // LatentConfig.stride, -1)
+
+
+def _patched(config: LatentConfig) -> tuple[nn.Sequential, nn.Sequential]:
+    width, patch = config.width, config.n_mels * config.stride
+
+    def blocks(n: int) -> list[nn.Module]:
+        return [ConvNext(width, config.expansion) for _ in range(n)]
+
+    encoder = nn.Sequential(
+        Fold(),
+        nn.Conv1d(patch, width, 3, padding=1),
+        *blocks(config.blocks),
+        nn.Conv1d(width, 2 * config.channels, 1),
+    )
+    decoder = nn.Sequential(
+        nn.Conv1d(config.channels, width, 3, padding=1),
+        *blocks(config.blocks + 2),
+        nn.Conv1d(width, patch, 3, padding=1),
+        Unfold(),
+    )
+    return encoder, decoder
+
+
+def _strided(config: LatentConfig) -> tuple[nn.Sequential, nn.Sequential]:
+    width, mels = config.width, config.n_mels
+
+    def blocks(n: int) -> list[nn.Module]:
+        return [ConvNext(width, config.expansion) for _ in range(n)]
+
+    encoder = nn.Sequential(
+        nn.Conv1d(mels, width, 5, padding=2),
+        *blocks(2),
+        nn.Conv1d(width, width, 4, 2, 1),
+        *blocks(2),
+        nn.Conv1d(width, width, 4, 2, 1),
+        *blocks(2),
+        nn.Conv1d(width, 2 * config.channels, 1),
+    )
+    decoder = nn.Sequential(
+        nn.Conv1d(config.channels, width, 3, padding=1),
+        *blocks(2),
+        nn.ConvTranspose1d(width, width, 4, 2, 1),
+        *blocks(2),
+        nn.ConvTranspose1d(width, width, 4, 2, 1),
+        *blocks(3),
+        nn.Conv1d(width, mels, 5, padding=2),
+    )
+    return encoder, decoder
