@@ -13,7 +13,7 @@ import typer
 
 from loris_cli.errors import LorisError
 
-from . import pose, rhythm, soundtrack
+from . import pose, rhythm, soundtrack, train
 from .console import print_error
 
 INTERRUPTED = 130
@@ -23,6 +23,7 @@ CLEAN_UP_S = 3.0
 app = typer.Typer(pretty_exceptions_enable=False)
 app.command("pose")(pose.pose)
 app.command("rhythm")(rhythm.rhythm)
+app.command("train")(train.train)
 app.command("soundtrack")(soundtrack.soundtrack)
 
 

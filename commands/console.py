@@ -91,10 +91,10 @@ class Reporter:
             total: how many steps it has; None where nobody knows.
 
         Returns:
-            ``advance(n=1)``, to be called as steps are done.
+            ``advance(n=1, said="")``, to be called as steps are done, with what to show.
         """
         if self.quiet:
-            yield lambda n=1.0: None
+            yield lambda n=1.0, said="": None
         elif self._console.is_terminal:
             with self._bar(printable(name), total) as advance:
                 yield advance
@@ -115,7 +115,9 @@ class Reporter:
         self._n_stages += 1
         task = bars.add_task(escape(name), total=total)
         try:
-            yield lambda n=1.0: bars.advance(task, n)
+            yield lambda n=1.0, said="": bars.update(
+                task, advance=n, description=escape(f"{name} {said}".rstrip())
+            )
             done = bars.tasks[task].completed
             bars.update(task, total=done or 1, completed=done or 1)
         finally:
@@ -129,13 +131,14 @@ class Reporter:
         start_s = told_s = time.monotonic()
         done = 0.0
 
-        def advance(n: float = 1.0) -> None:
+        def advance(n: float = 1.0, said: str = "") -> None:
             nonlocal done, told_s
             done += n
             if (now_s := time.monotonic()) - told_s >= PLAIN_EVERY_S:
                 told_s = now_s
                 share = f"{done / total:.0%}" if total else f"{done:g}"
-                self.note(f"{name}: {share} after {now_s - start_s:.0f} s")
+                more = f", {said}" if said else ""
+                self.note(f"{name}: {share} after {now_s - start_s:.0f} s{more}")
 
         yield advance
         self.note(f"{name}: done in {time.monotonic() - start_s:.1f} s")

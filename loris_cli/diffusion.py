@@ -59,27 +59,17 @@ def precondition(network: Network, x: Tensor, sigma: Tensor, sigma_data: float) 
 
 
 def loss(
-    network: Network,
-    clean: Tensor,
-    *,
-    sigma_data: float,
-    p_mean: float,
-    p_std: float,
-    generator: torch.Generator,
+    network: Network, clean: Tensor, *, noise: Tensor, sigma: Tensor, sigma_data: float
 ) -> Tensor:
-    """Weighted error of denoising at random levels (LORIS Eq. 12), a scalar.
+    """Weighted error of denoising (LORIS Eq. 12), a scalar.
 
     Args:
         network: F of ``(scaled x, c_noise)``.
         clean: ``(batch, channels, frames)``.
+        noise: standard normal, shaped like ``clean``.
+        sigma: noise level of each, ``(batch,)``.
         sigma_data: standard deviation of ``clean``.
-        p_mean: mean of the logarithm of the levels.
-        p_std: its standard deviation.
-        generator: of levels and noise.
     """
-    normal = torch.randn(len(clean), generator=generator).to(clean)
-    sigma = (p_mean + p_std * normal).exp()
-    noise = torch.randn(clean.shape, generator=generator).to(clean)
     seen = precondition(network, clean + sigma[:, None, None] * noise, sigma, sigma_data)
     error = (seen - clean).square().mean(dim=(1, 2))
     return (scalings(sigma, sigma_data).weight * error).mean()

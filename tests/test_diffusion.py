@@ -52,10 +52,9 @@ def test_a_perfect_network_has_no_loss() -> None:
     value = loss(
         network,
         clean,
+        noise=torch.randn(clean.shape, generator=torch.Generator().manual_seed(0)),
+        sigma=torch.tensor([0.1, 0.4, 1.0, 3.0]),
         sigma_data=SIGMA_DATA,
-        p_mean=-1.0,
-        p_std=1.0,
-        generator=torch.Generator().manual_seed(0),
     )
 
     assert float(value) == pytest.approx(0, abs=1e-8)

@@ -1,142 +1,241 @@
-"""The training loop: learns, stops when asked, goes on to the same weights."""
+"""The loop of training: it learns, stops when asked, goes on to the same bits."""
 
 import json
 import os
 import signal
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from safetensors.torch import load_file
+from training_line import SETTINGS, TRUTH, LineStage, Points
 
-from loris_cli.dataset.manifest import Clip, read_manifest, write_manifest
-from loris_cli.errors import InputError
-from loris_cli.training.loop import LoopConfig, learning_rate, train
+from loris_cli.errors import InputError, OutputError
+from loris_cli.training.loop import Row, TrainingError, n_steps_of, train
+from loris_cli.training.processes import Processes
+from loris_cli.training.run_folder import StageFolder
+from loris_cli.training.settings import Settings
 
-CONFIG = LoopConfig(steps=60, learning_rate=0.1, warmup_steps=5, weight_decay=0.0)
-
-
-class Line(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.slope = nn.Parameter(torch.zeros(3))
+ALONE = Processes(rank=0, world=1, device=torch.device("cpu"))
+PROGRAM = Path(__file__).with_name("training_line.py")
 
 
-def loss_of(model: Line, step: int) -> torch.Tensor:
-    x = torch.from_numpy(np.random.default_rng(step).normal(size=(8, 3)).astype(np.float32))
-    return (
-        ((x * model.slope).sum(1) - (x * torch.tensor([1.0, -2.0, 0.5])).sum(1)).square().mean()
-    )
+def run(
+    folder: Path, settings: Settings = SETTINGS, stage: LineStage | None = None
+) -> tuple[LineStage, list[Row]]:
+    folder.mkdir(exist_ok=True)
+    stage, rows = stage or LineStage(), list[Row]()
+    train(stage, settings, StageFolder(folder), ALONE, tell=rows.append)
+    return stage, rows
 
 
-def run(folder: Path, *, stop_at: int | None = None, config: LoopConfig = CONFIG) -> Line:
-    model = Line()
-
-    def loss_at(step: int) -> torch.Tensor:
-        if step == stop_at:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return loss_of(model, step)
-
-    train(
-        model,
-        loss_at,
-        config=config,
-        state_path=folder / "state.pt",
-        log_path=folder / "log.jsonl",
-    )
-    return model
+def slope(stage: LineStage) -> torch.Tensor:
+    found: torch.Tensor = stage.learner.state_dict()["slope"].clone()
+    return found
 
 
-def test_it_learns(tmp_path: Path) -> None:
-    model = run(tmp_path)
-
-    torch.testing.assert_close(
-        model.slope.detach(), torch.tensor([1.0, -2.0, 0.5]), atol=0.15, rtol=0
-    )
-    rows = [json.loads(row) for row in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows] == [20, 40, 60]
-    assert rows[-1]["loss"] < 0.1 * rows[0]["loss"]
+def log(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(row) for row in (folder / "log.jsonl").read_text().splitlines()]
 
 
-def test_stopped_by_sigterm_it_exits_with_0_and_resumes_to_the_same_bits(
-    tmp_path: Path,
+def stopping(stage: LineStage, number: int, at_step: int) -> LineStage:
+    """The stage, interrupted by a signal while it prepares a step."""
+
+    def signalled(example: int) -> bool:
+        if example == at_step * SETTINGS.batch:
+            os.kill(os.getpid(), number)
+        return False
+
+    stage.examples = Points(0, signalled)
+    return stage
+
+
+def test_it_learns_and_tells(tmp_path: Path) -> None:
+    stage, rows = run(tmp_path)
+
+    torch.testing.assert_close(slope(stage), TRUTH, atol=0.1, rtol=0)
+    losses = [row["loss"] for row in rows if "loss" in row]
+    assert len(losses) == 3
+    assert losses[-1] < 0.2 * losses[0]
+    assert [row["step"] for row in rows if "held_out" in row] == [20, 40, 60]
+    assert [row["hit"] for row in rows if "held_out" in row] == [0.5] * 3
+    assert stage.heard == [20, 40, 60]
+    assert all(row["n_steps"] == 60 for row in rows)
+    assert 0 <= rows[0]["waited"] < 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_stopped_by_a_signal_it_ends_with_0_and_goes_on_to_the_same_bits(
+    tmp_path: Path, number: int
 ) -> None:
-    (tmp_path / "whole").mkdir()
-    (tmp_path / "halves").mkdir()
-    whole = run(tmp_path / "whole")
+    whole, _ = run(tmp_path / "whole")
+    handlers = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGUSR1)]
 
     with pytest.raises(SystemExit) as stopped:
-        run(tmp_path / "halves", stop_at=23)
-    resumed = run(tmp_path / "halves")
+        run(tmp_path / "halves", stage=stopping(LineStage(), number, 23))
+    resumed, _ = run(tmp_path / "halves")
 
     assert stopped.value.code == 0
-    assert torch.equal(whole.slope, resumed.slope)
-    one, other = (
-        torch.load(tmp_path / name / "state.pt", weights_only=True)
-        for name in ("whole", "halves")
+    assert resumed.begun == 0
+    assert torch.equal(slope(whole), slope(resumed))
+    for name in ("best.safetensors", "last.safetensors"):
+        one, other = (load_file(tmp_path / part / name) for part in ("whole", "halves"))
+        assert torch.equal(one["slope"], other["slope"])
+    steps = [(row["step"], row.get("held_out")) for row in log(tmp_path / "halves")]
+    assert steps[-1] == (60, log(tmp_path / "whole")[-1]["held_out"])
+    assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGUSR1)] == handlers
+
+
+def test_a_run_that_is_done_is_not_done_again(tmp_path: Path) -> None:
+    run(tmp_path)
+    before = (tmp_path / "resume.pt").read_bytes()
+    _, rows = run(tmp_path)
+
+    assert rows == []
+    assert (tmp_path / "resume.pt").read_bytes() == before
+
+
+def test_a_longer_run_goes_on_from_a_shorter_one(tmp_path: Path) -> None:
+    run(tmp_path, replace(SETTINGS, steps=20))
+    _, rows = run(tmp_path, replace(SETTINGS, steps=40))
+    assert [row["step"] for row in rows if "loss" in row] == [40]
+
+
+def test_accumulated_parts_make_the_step_of_the_whole(tmp_path: Path) -> None:
+    whole, _ = run(tmp_path / "one")
+    parts, _ = run(tmp_path / "four", replace(SETTINGS, accumulate=4))
+    torch.testing.assert_close(slope(whole), slope(parts), atol=1e-5, rtol=0)
+
+
+def test_workers_change_nothing(tmp_path: Path) -> None:
+    alone, _ = run(tmp_path / "none", replace(SETTINGS, steps=6))
+    helped, _ = run(tmp_path / "two", replace(SETTINGS, steps=6, workers=2))
+    assert torch.equal(slope(alone), slope(helped))
+
+
+def test_a_loss_that_is_no_number_is_left_out_told_and_counted(tmp_path: Path) -> None:
+    bad = LineStage(lambda number: number // SETTINGS.batch in (7, 30))
+    stage, rows = run(tmp_path, stage=bad)
+
+    told = [row for row in rows if "bad" in row]
+    assert [(row["step"], row["n_bad"]) for row in told] == [(8, 1), (31, 2)]
+    assert told[0]["bad"] == "examples 56 to 63"
+    torch.testing.assert_close(slope(stage), TRUTH, atol=0.1, rtol=0)
+
+
+def test_too_many_of_them_are_the_end_and_say_where(tmp_path: Path) -> None:
+    bad = LineStage(lambda number: number >= 20 * SETTINGS.batch)
+    with pytest.raises(TrainingError, match="6 steps in a row, the last at step 26") as caught:
+        run(tmp_path, replace(SETTINGS, most_bad_steps=5), bad)
+    assert caught.value.hint
+
+
+def test_the_best_on_held_out_clips_is_kept(tmp_path: Path) -> None:
+    # Good lessons, then wrong ones: the best is from before.
+    class Wrong(Points):
+        def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
+            point = super().__getitem__(number)
+            return point if number < 40 * SETTINGS.batch else {**point, "y": -point["y"]}
+
+    stage = LineStage()
+    stage.examples = Wrong(0)
+    run(tmp_path, replace(SETTINGS, steps=80), stage)
+
+    best, last = (load_file(tmp_path / f"{name}.safetensors") for name in ("best", "last"))
+    assert (best["slope"] - TRUTH).norm() < 0.2 < (last["slope"] - TRUTH).norm()
+
+
+def test_a_save_that_fails_half_way_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SystemExit):
+        run(tmp_path, stage=stopping(LineStage(), signal.SIGTERM, 20))
+    before = (tmp_path / "resume.pt").read_bytes()
+
+    def full(state: object, place: Path) -> None:
+        place.write_bytes(b"half of it")
+        raise RuntimeError("PytorchStreamWriter failed writing file data.pkl")
+
+    with monkeypatch.context() as context:
+        context.setattr(torch, "save", full)
+        with pytest.raises(OutputError, match="cannot be written") as caught:
+            run(tmp_path)
+
+    assert caught.value.hint
+    assert (tmp_path / "resume.pt").read_bytes() == before
+    assert not list(tmp_path.glob(".*part*"))
+    whole, _ = run(tmp_path / "whole")
+    resumed, _ = run(tmp_path)
+    assert torch.equal(slope(whole), slope(resumed))
+
+
+def test_a_damaged_state_is_refused_with_its_name(tmp_path: Path) -> None:
+    run(tmp_path, replace(SETTINGS, steps=4))
+    (tmp_path / "resume.pt").write_bytes(b"no state")
+    with pytest.raises(InputError, match=r"resume\.pt is damaged"):
+        run(tmp_path)
+
+
+def test_a_state_that_would_run_code_is_not_read(tmp_path: Path) -> None:
+    import pickle
+
+    class Trap:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (os.mkdir, (str(tmp_path / "sprung"),))
+
+    (tmp_path / "resume.pt").write_bytes(pickle.dumps({"step": 1, "trap": Trap()}, protocol=2))
+    with pytest.raises(InputError, match="damaged"):
+        run(tmp_path)
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_steps_are_those_of_the_epochs() -> None:
+    settings = replace(SETTINGS, steps=0, epochs=3.0, batch=8)
+    assert n_steps_of(settings, 100) == 38  # 300 examples by eights
+    assert n_steps_of(SETTINGS, 100) == 60
+
+
+def torchrun(
+    folder: Path, world: int, batch: int, *more: str
+) -> subprocess.CompletedProcess[str]:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += [f"--nproc-per-node={world}", str(PROGRAM), str(folder), "12", str(batch), *more]
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=240, check=False
     )
-    assert torch.equal(one["average"]["slope"], other["average"]["slope"])
 
 
-def test_a_gradient_that_is_not_finite_is_told_with_its_step(tmp_path: Path) -> None:
-    model = Line()
-
-    with pytest.raises(FloatingPointError, match="step 0"):
-        train(
-            model,
-            lambda step: model.slope.sum() * float("nan"),
-            config=CONFIG,
-            state_path=tmp_path / "state.pt",
-            log_path=tmp_path / "log.jsonl",
-        )
+def losses(folder: Path) -> dict[int, float]:
+    return {row["step"]: row["loss"] for row in log(folder) if "loss" in row}
 
 
-def test_the_rate_rises_and_falls_to_nothing() -> None:
-    rates = [learning_rate(step, CONFIG) for step in range(61)]
+def test_two_processes_are_one_with_the_doubled_batch_and_a_dead_one_is_made_up_for(
+    tmp_path: Path,
+) -> None:
+    one = torchrun(tmp_path / "one", 1, 8)
+    two = torchrun(tmp_path / "two", 2, 8)
+    assert one.returncode == two.returncode == 0, one.stderr + two.stderr
+    alone, shared = losses(tmp_path / "one"), losses(tmp_path / "two")
+    assert sorted(alone) == list(range(1, 13))
+    np.testing.assert_allclose(
+        [shared[k] for k in sorted(alone)], [alone[k] for k in sorted(alone)], rtol=1e-4
+    )
 
-    assert rates[0] == pytest.approx(0.02)
-    assert max(rates) == max(rates[3:7])
-    assert rates[60] == pytest.approx(0, abs=1e-9)
-
-
-CLIP = Clip(
-    id="a",
-    subset="synthetic",
-    split="train",
-    duration_s=24.0,
-    genre="skate",
-    source="synthesised",
-    audio="audio/a.flac",
-    rhythm="rhythm/a.npz",
-)
-
-
-def test_a_manifest_comes_back_as_it_went(tmp_path: Path) -> None:
-    write_manifest(tmp_path, [CLIP])
-
-    assert read_manifest(tmp_path) == [CLIP]
-
-
-@pytest.mark.parametrize(
-    "row",
-    [
-        "not json",
-        "[]",
-        '{"schema": 2}',
-        '{"schema": 1, "id": "a"}',
-        json.dumps({**CLIP.__dict__, "duration_s": "long"}),
-        json.dumps({**CLIP.__dict__, "audio": "../../secret.flac"}),
-        json.dumps({**CLIP.__dict__, "rhythm": "/etc/passwd"}),
-    ],
-)
-def test_a_row_that_is_no_clip_is_refused_with_its_line(tmp_path: Path, row: str) -> None:
-    (tmp_path / "manifest.jsonl").write_text(json.dumps(CLIP.__dict__) + "\n" + row + "\n")
-
-    with pytest.raises(InputError, match=r"manifest\.jsonl:2"):
-        read_manifest(tmp_path)
-
-
-def test_a_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no readable"):
-        read_manifest(tmp_path)
+    killed = torchrun(tmp_path / "killed", 2, 8, "--kill-at", "7")
+    assert killed.returncode != 0
+    assert not (tmp_path / "killed" / "slope.json").exists()
+    resumed = torchrun(tmp_path / "killed", 2, 8)
+    assert resumed.returncode == 0, resumed.stderr
+    assert losses(tmp_path / "killed") == shared
+    ends = [(tmp_path / name / "slope.json").read_text() for name in ("two", "killed")]
+    assert ends[0] == ends[1]

@@ -1,0 +1,168 @@
+"""``loris train``: networks of one's own, on one machine or many."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from .console import Reporter
+from .options import Device, Quiet, Seed, Verbose
+
+
+class Stages(StrEnum):
+    """What there is to learn: typer wants an enumeration where an option is a list."""
+
+    LATENT = "latent"
+    UNCONDITIONAL = "unconditional"
+    CONDITIONAL = "conditional"
+
+
+def train(
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Data set, as `python -m loris_cli.dataset.synthetic DIR` makes it."
+            " By default LORIS_DATA, else the platform's data folder.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the run.")
+    ] = Path("run"),
+    split: Annotated[str, typer.Option(help="Subset of the data set.")] = "synthetic",
+    preset: Annotated[Literal["mini"], typer.Option(help="Size of the networks.")] = "mini",
+    stage: Annotated[
+        list[Stages] | None,
+        typer.Option(
+            help="What to learn: the latent code, a backbone on music alone, or the model"
+            " itself. May be given more than once; by default latent, then conditional."
+        ),
+    ] = None,
+    backbone: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE|none", help="Weights of an unconditional stage to begin with."
+        ),
+    ] = "none",
+    recipe: Annotated[
+        Literal["ours", "paper", "official"],
+        typer.Option(help="Whose rates: ours, the paper's text's, or its released code's."),
+    ] = "ours",
+    config: Annotated[
+        Path | None, typer.Option(metavar="TOML", help="Settings; see docs/training.md.")
+    ] = None,
+    given: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="One setting; wins over --config."),
+    ] = None,
+    resume: Annotated[
+        Literal["auto", "never"],
+        typer.Option(help="Go on where the run in --out stopped, or refuse to."),
+    ] = "auto",
+    seed: Seed = 0,
+    device: Device = "auto",
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Print parameters, memory, steps and time; do nothing."),
+    ] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train a model; stopped by SIGTERM or SIGUSR1 it saves, and the same command goes on.
+
+    For several processes start it with torchrun, or with srun on a SLURM cluster.
+
+    Examples:
+        loris train --data DATA --out run
+
+        loris train --data DATA --out run --set batch=24 --set bf16=true --device cuda
+
+        torchrun --nproc-per-node 8 -m loris_cli train --data DATA --out run
+    """
+    from loris_cli.config import data_home
+    from loris_cli.errors import InputError
+    from loris_cli.training.processes import joined
+    from loris_cli.training.run import Plan, estimate, run
+    from loris_cli.training.settings import Stage, resolve
+
+    names: list[Stage] = [name.value for name in stage or ()] or ["latent", "conditional"]
+    settings = {
+        name: resolve(
+            preset=preset,
+            stage=name,
+            recipe=recipe,
+            split=split,
+            config=config,
+            given=[f"seed={seed}", *(given or [])],
+        )
+        for name in names
+    }
+    begin_with = None if backbone == "none" else Path(backbone)
+    if begin_with is not None and not begin_with.is_file():
+        raise InputError(
+            f"no backbone {backbone}", hint="train one with --stage unconditional, or none"
+        )
+    plan = Plan(
+        data=data_home(data),
+        out=out,
+        stages=settings,
+        backbone=begin_with,
+        resume=resume == "auto",
+    )
+    with joined(device) as processes:
+        reporter = Reporter(quiet=quiet or not processes.first, verbose=verbose)
+        if dry_run:
+            for name in settings:
+                _print_cost(
+                    estimate(plan, settings[name], processes, reporter=reporter), reporter
+                )
+            return
+        with _Screen(reporter) as screen:
+            made = run(plan, processes, reporter=reporter, tell=screen.tell)
+    if processes.first:
+        reporter.result(str(made))
+
+
+def _print_cost(cost: Any, reporter: Reporter) -> None:
+    hours = cost.n_steps * cost.step_s / 3600
+    reporter.result(
+        f"{cost.stage}: {cost.n_parameters / 1e6:.1f} M parameters, {cost.n_clips} clips,"
+        f" {cost.n_steps} steps of {cost.step_s:.2f} s, {hours:.1f} h, peak memory"
+        f" {cost.peak_mb:.0f} MB, as measured on two steps"
+    )
+
+
+class _Screen(ExitStack):
+    """Shows a run: a bar for each stage on a terminal, lines elsewhere."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        super().__init__()
+        self._reporter = reporter
+        self._bars: dict[str, Callable[..., None]] = {}
+        self._step = 0
+
+    def tell(self, stage: str, row: dict[str, Any]) -> None:
+        """Show a row of the log."""
+        if stage not in self._bars:
+            bar = self._reporter.stage(stage, row["n_steps"])
+            self._bars[stage] = self.enter_context(bar)
+            self._step = 0
+        since, self._step = row["step"] - self._step, row["step"]
+        at = f"{stage}: step {row['step']}"
+        if "bad" in row:
+            self._bars[stage](since)
+            self._reporter.warn(f"{at} left out, its loss is no number ({row['bad']})")
+        elif "held_out" in row:
+            self._bars[stage](since)
+            scores = {key: row[key] for key in ("hit", "precision") if key in row}
+            more = "".join(f", {key} {value:.3f}" for key, value in scores.items())
+            self._reporter.note(f"{at}, held-out loss {row['held_out']:.4f}{more}")
+        elif row["loss"] is not None:
+            self._bars[stage](since, said=f"loss {row['loss']:.4f}")
+            self._reporter.detail(
+                f"{at}, loss {row['loss']:.4f} after {row['seconds']:.0f} s,"
+                f" {row['waited']:.1%} of it waiting for data"
+            )

@@ -1,0 +1,65 @@
+"""What is trained, as modules whose forward pass is the loss of a batch of examples."""
+
+from functools import partial
+
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from loris_cli.diffusion import loss
+from loris_cli.networks.denoiser import Condition, MiniDenoiser
+from loris_cli.networks.latent import LatentCoder
+
+KL_WEIGHT = 3e-4
+EDGES = 0.5
+"""Weight of the differences between neighbouring frames and bands, against blur."""
+
+
+class LatentLearner(nn.Module):
+    """An L1 reconstruction of standardised log-mel, weakly regularised."""
+
+    def __init__(self, coder: LatentCoder) -> None:
+        """Train a coder."""
+        super().__init__()
+        self.coder = coder
+
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        """The loss of ``frames (batch, 128, frames)`` with ``noise`` in their codes."""
+        frames = batch["frames"]
+        mean, log_variance = self.coder.posterior(frames)
+        code = mean + batch["noise"] * (log_variance / 2).exp()
+        off = (self.coder.reconstruct(code) - frames) / self.coder.mel_std
+        edges = off.diff(dim=2).abs().mean() + off.diff(dim=1).abs().mean()
+        divergence = (mean.square() + log_variance.exp() - 1 - log_variance).mean() / 2
+        return off.abs().mean() + EDGES * edges + KL_WEIGHT * divergence
+
+
+class DenoiserLearner(nn.Module):
+    """The diffusion loss on codes of unit variance (LORIS Eq. 12)."""
+
+    def __init__(self, denoiser: MiniDenoiser) -> None:
+        """Train a denoiser."""
+        super().__init__()
+        self.denoiser = denoiser
+
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        """The loss of ``clean``, with ``noise``, ``sigma``, ``dropped`` and the condition."""
+        told = Condition(**{name: batch[name] for name in Condition._fields})
+        return loss(
+            lambda x, c_noise: self.denoiser(x, c_noise, told, batch["dropped"]),
+            batch["clean"],
+            noise=batch["noise"],
+            sigma=batch["sigma"],
+            sigma_data=1.0,
+        )
+
+
+def checkpoint_activations(denoiser: MiniDenoiser) -> None:
+    """Keep no activations inside the U-Net's levels: they are computed again going back."""
+    unet = denoiser.unet
+    for level in (*unet.downsamples, unet.bottleneck, *unet.upsamples):
+        level.forward = partial(checkpoint, level.forward, use_reentrant=False)
+
+
+def n_parameters(module: nn.Module) -> int:
+    """Parameters that are trained."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)

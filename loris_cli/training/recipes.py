@@ -1,0 +1,83 @@
+"""How fast each part of a network learns, and when: three named recipes.
+
+Rates are functions of the step alone, so a run that goes on needs no scheduler's state.
+"""
+
+import math
+from collections.abc import Iterable
+
+from torch import nn
+
+from loris_cli.errors import UsageError
+from loris_cli.training.settings import Recipe, Settings
+
+BACKBONE, ADDED = "backbone", "added"
+"""Groups of parameters: what a backbone brings along, and what is new to it."""
+
+ALL_RATE, BACKBONE_RATE, ADDED_RATE = 2e-4, 3e-6, 3e-3
+"""LORIS, Sec. 5.1: of all layers at first, then of the backbone and of the rest."""
+FIRST_STEPS = 1000
+
+
+def rate(recipe: Recipe, group: str, step: int, settings: Settings, n_steps: int) -> float:
+    """Learning rate of a group of parameters at a step.
+
+    ``ours``: a linear rise, then half a cosine to zero, the same for all. ``paper``: the text
+    of Sec. 5.1. ``official``: what the released code does (specification, T1): its warm-up
+    raises the backbone to 2e-4, where it stays, and the rest is at 3e-3 from the first step.
+    Its plateau rule is left out: it waits for 60,000 steps, and no run of it has so many.
+
+    Args:
+        recipe: whose.
+        group: ``backbone`` or ``added``.
+        step: from 0.
+        settings: of the run.
+        n_steps: of the run.
+    """
+    if recipe == "ours":
+        rise = min((step + 1) / max(settings.warmup_steps, 1), 1.0)
+        fall = (1 + math.cos(math.pi * min(step / max(n_steps, 1), 1.0))) / 2
+        return settings.learning_rate * rise * fall
+    if settings.stage == "unconditional":
+        return ALL_RATE  # neither tells of it; what the two rates follow on is a plain run
+    if recipe == "paper":
+        if step < FIRST_STEPS:
+            return ALL_RATE
+        return BACKBONE_RATE if group == BACKBONE else ADDED_RATE
+    if group == ADDED:
+        return ADDED_RATE
+    rise = min(step / FIRST_STEPS, 1.0)
+    return BACKBONE_RATE + rise * (ALL_RATE - BACKBONE_RATE)
+
+
+def groups(
+    settings: Settings, module: nn.Module, backbone: Iterable[str]
+) -> dict[str, list[nn.Parameter]]:
+    """Parameters by what they are to the recipe; a group without any is left out.
+
+    Args:
+        settings: of the run.
+        module: all that is trained.
+        backbone: names of the parameters that come with weights of their own.
+
+    Raises:
+        UsageError: the recipe is for a backbone and there is none.
+    """
+    known = set(backbone)
+    if settings.recipe != "ours" and settings.stage == "conditional" and not known:
+        raise UsageError(
+            f"the {settings.recipe} recipe gives a trained backbone 3e-6; one that has learned"
+            " nothing would stay so",
+            hint="train one with --stage unconditional and name it with --backbone,"
+            " or take --recipe ours",
+        )
+    parts: dict[str, list[nn.Parameter]] = {BACKBONE: [], ADDED: []}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            parts[BACKBONE if name in known else ADDED].append(parameter)
+    return {name: part for name, part in parts.items() if part}
+
+
+def clips_each_group(recipe: Recipe) -> bool:
+    """Whether gradients are clipped group by group, as the released code does (T4)."""
+    return recipe == "official"

@@ -1,0 +1,288 @@
+"""The stages of the ``mini`` preset: its latent code first, then what denoises it.
+
+clips -> log-mel -> LatentStage -> codes of all clips -> DenoiserStage -> mini.safetensors
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+from numpy.typing import NDArray
+from safetensors import safe_open
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from loris_cli import mel
+from loris_cli.conditioning import HARMONY_CHANNELS
+from loris_cli.config import SAMPLE_RATE_HZ
+from loris_cli.dataset.clips import read_features, read_sound
+from loris_cli.dataset.manifest import Clip
+from loris_cli.errors import InputError
+from loris_cli.evaluation.onsets import detect_onsets, match
+from loris_cli.longform import LatentGenerator
+from loris_cli.networks.checkpoint import MiniModel, save_mini
+from loris_cli.networks.denoiser import DenoiserConfig, MiniDenoiser
+from loris_cli.networks.latent import LatentCoder, LatentConfig
+from loris_cli.reporting import Reporter
+from loris_cli.training.learners import (
+    DenoiserLearner,
+    LatentLearner,
+    checkpoint_activations,
+)
+from loris_cli.training.lessons import CodeExamples, Example, MelExamples, read_lessons
+from loris_cli.training.run_folder import read_weights, write_weights
+from loris_cli.training.settings import Settings
+
+LATENT = LatentConfig(channels=64, width=448, blocks=3)
+DENOISER = DenoiserConfig(
+    code_channels=LATENT.channels,
+    harmony_channels=HARMONY_CHANNELS,
+    motion_width=32,
+    told_looseness=1,
+    window=512,
+)
+LATENT_FRAMES = 256
+"""Log-mel frames of a crop: 3 s."""
+SIGMAS = (-0.4, 1.2)
+"""Karras et al. (2022), Table 1; LORIS's own are for a waveform of deviation 0.1."""
+HELD_OUT_SEED = 1
+MEASURED_CLIPS = 64
+"""As many tell the mean and deviation of log-mel."""
+
+
+class LatentStage:
+    """Learns the code of log-mel frames."""
+
+    backbone: frozenset[str] = frozenset()
+
+    def __init__(
+        self,
+        data: Path,
+        clips: Sequence[Clip],
+        held_out: Sequence[Clip],
+        settings: Settings,
+        *,
+        config: LatentConfig = LATENT,
+        frames: int = LATENT_FRAMES,
+    ) -> None:
+        """Take clips of a data set."""
+        torch.manual_seed(settings.seed)
+        self._data, self._clips = data, clips
+        self.coder = LatentCoder(config)
+        self.learner: nn.Module = LatentLearner(self.coder)
+        code = (config.channels, frames // config.stride)
+        self.examples: Dataset[Example] = MelExamples(
+            data, clips, frames=frames, code=code, seed=settings.seed
+        )
+        self.held_out: Dataset[Example] = MelExamples(
+            data, held_out, frames=frames, code=code, seed=HELD_OUT_SEED
+        )
+        self.n_clips = len(clips)
+
+    def begin(self) -> None:
+        """Measure log-mel over some clips."""
+        chosen = self._clips[:: max(len(self._clips) // MEASURED_CLIPS, 1)]
+        frames = np.concatenate(
+            [mel.log_mel(read_sound(self._data, clip)) for clip in chosen], axis=1
+        )
+        bands = torch.from_numpy(frames.mean(axis=1))[:, None]
+        self.coder.mel_mean.copy_(bands)
+        self.coder.mel_std.fill_(float((frames - bands.numpy()).std()))
+
+    def weights(self, learner: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """The coder alone."""
+        assert isinstance(learner, LatentLearner)
+        return learner.coder.state_dict(), {
+            "loris.coder": json.dumps(asdict(self.coder.config))
+        }
+
+    def listen(self, learner: nn.Module, folder: Path, step: int) -> dict[str, float]:
+        """Nothing: a code alone makes no music."""
+        return {}
+
+
+def read_coder(path: Path) -> LatentCoder:
+    """A coder that `LatentStage` learned.
+
+    Raises:
+        InputError: the file is not one.
+    """
+    tensors = read_weights(path)
+    with safe_open(path, framework="pt") as file:
+        told = (file.metadata() or {}).get("loris.coder")
+    try:
+        coder = LatentCoder(LatentConfig(**json.loads(told or "")))
+        coder.load_state_dict(tensors)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise InputError(
+            f"{path.name} holds no latent", hint="train one with --stage latent"
+        ) from error
+    return coder.eval().requires_grad_(False)
+
+
+@torch.inference_mode()
+def write_codes(
+    path: Path,
+    coder: LatentCoder,
+    data: Path,
+    clips: Sequence[Clip],
+    *,
+    device: torch.device,
+    reporter: Reporter,
+) -> None:
+    """Codes of clips, not yet of unit variance, and their mean and deviation beside them."""
+    coder = coder.to(device)
+    codes: dict[str, Tensor] = {}
+    with reporter.stage("codes", len(clips)) as advance:
+        for clip in clips:
+            frames = mel.log_mel(read_sound(data, clip))
+            whole = frames[:, : frames.shape[1] // coder.config.stride * coder.config.stride]
+            mean, _ = coder.posterior(torch.from_numpy(whole)[None].to(device))
+            codes[clip.id] = mean[0].cpu()
+            advance(1)
+    every = torch.cat(list(codes.values()), dim=1)
+    halves = {f"code.{name}": code.half() for name, code in codes.items()}
+    statistics = {"mean": every.mean(dim=1)[:, None], "std": every.std(dim=1)[:, None]}
+    write_weights(path, {**halves, **statistics}, {})
+
+
+def read_codes(path: Path, coder: LatentCoder) -> dict[str, NDArray[np.float32]]:
+    """Codes of unit variance by the clip's id; the coder learns to make such."""
+    tensors = read_weights(path)
+    mean, deviation = tensors.pop("mean"), tensors.pop("std")
+    coder.code_mean.copy_(mean)
+    coder.code_std.copy_(deviation)
+    return {
+        name.removeprefix("code."): ((code.float() - mean) / deviation).numpy()
+        for name, code in tensors.items()
+    }
+
+
+class DenoiserStage:
+    """Learns to denoise codes, with what is told of their clips or (unconditional) without."""
+
+    def __init__(
+        self,
+        data: Path,
+        clips: Sequence[Clip],
+        held_out: Sequence[Clip],
+        settings: Settings,
+        *,
+        coder: LatentCoder,
+        codes: dict[str, NDArray[np.float32]],
+        backbone: Path | None = None,
+        config: DenoiserConfig = DENOISER,
+    ) -> None:
+        """Take clips with their codes.
+
+        Args:
+            data: folder of the data set.
+            clips: to learn from.
+            held_out: to validate on.
+            settings: of the stage.
+            coder: of the codes.
+            codes: of all these clips, by id.
+            backbone: weights of an unconditional stage to begin with.
+            config: sizes.
+
+        Raises:
+            InputError: no clip is as long as a window, or the backbone does not fit.
+        """
+        torch.manual_seed(settings.seed)
+        self._data, self._coder = data, coder
+        self.denoiser = MiniDenoiser(config)
+        self.learner: nn.Module = DenoiserLearner(self.denoiser)
+        self.backbone: frozenset[str] = frozenset()
+        self._begin_with = backbone
+        if backbone is not None:
+            known = {f"denoiser.{key}" for key in read_weights(backbone)}
+            unet = {name for name, _ in self.learner.named_parameters() if ".unet." in name}
+            if not unet <= known:
+                raise InputError(
+                    f"{backbone.name} is no backbone of this preset",
+                    hint="train one with --stage unconditional",
+                )
+            self.backbone = frozenset(unet)
+        if settings.checkpoint_activations:
+            checkpoint_activations(self.denoiser)
+
+        def examples(chosen: Sequence[Clip], seed: int, drop: float) -> CodeExamples:
+            long = [clip for clip in chosen if codes[clip.id].shape[1] >= config.window]
+            if not long:
+                raise InputError(
+                    "no clip is as long as the network's window",
+                    hint=f"clips of {config.window * 1024 / SAMPLE_RATE_HZ:.0f} s are needed",
+                )
+            return CodeExamples(
+                [codes[clip.id] for clip in long],
+                read_lessons(data, long),
+                window=config.window,
+                seed=seed,
+                drop_condition=drop,
+                sigmas=SIGMAS,
+            )
+
+        self.examples: Dataset[Example] = examples(
+            clips, settings.seed, settings.drop_condition
+        )
+        unconditional = settings.stage == "unconditional"
+        self.held_out: Dataset[Example] = examples(
+            held_out, HELD_OUT_SEED, float(unconditional)
+        )
+        self._heard = [] if unconditional else list(held_out[: settings.sounds])
+        self.n_clips = len(clips)
+
+    def begin(self) -> None:
+        """Take the weights of the backbone, if there is one."""
+        if self._begin_with is not None:
+            self.denoiser.load_state_dict(read_weights(self._begin_with))
+
+    def weights(self, learner: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """The denoiser alone."""
+        assert isinstance(learner, DenoiserLearner)
+        told = {"loris.denoiser": json.dumps(asdict(self.denoiser.config))}
+        return learner.denoiser.state_dict(), told
+
+    def listen(self, learner: nn.Module, folder: Path, step: int) -> dict[str, float]:
+        """What it makes of a few held-out clips; how many of their accents are heard."""
+        assert isinstance(learner, DenoiserLearner)
+        if not self._heard:
+            return {}
+        folder.mkdir(exist_ok=True)
+        device = next(learner.parameters()).device
+        model = MiniModel(
+            coder=self._coder.to(device),
+            denoiser=learner.denoiser,
+            name="in training",
+            fingerprint="",
+        )
+        generator = LatentGenerator(model=model, device=device)
+        hits = []
+        for clip in self._heard:
+            features = read_features(self._data, clip)
+            blocks = generator.generate(features, seed=0, progress=lambda done, total: None)
+            sound = np.concatenate(list(blocks), axis=1)[0]
+            place = folder / f"{clip.id}-step{step:07d}.flac"
+            peak = max(float(np.abs(sound).max()), 1e-9)
+            soundfile.write(place, 0.9 * sound / peak, SAMPLE_RATE_HZ)
+            hits.append(match(features.peaks_s, detect_onsets(sound)))
+        return {
+            "hit": float(np.mean([hit.recall for hit in hits])),
+            "precision": float(np.mean([hit.precision for hit in hits])),
+        }
+
+
+def export(path: Path, coder: LatentCoder, weights: Path) -> None:
+    """The whole model in one file, as `--model` takes it."""
+    with safe_open(weights, framework="pt") as file:
+        told: dict[str, Any] = json.loads((file.metadata() or {})["loris.denoiser"])
+    for key, value in told.items():
+        told[key] = tuple(value) if isinstance(value, list) else value
+    denoiser = MiniDenoiser(DenoiserConfig(**told))
+    denoiser.load_state_dict(read_weights(weights))
+    save_mini(path, coder, denoiser)

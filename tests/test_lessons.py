@@ -1,0 +1,232 @@
+"""What is learned from: the same whoever reads it, in whatever order."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from loris_cli.conditioning import ClipFeatures
+from loris_cli.errors import InputError, UsageError
+from loris_cli.harmony import SCALES, Harmony
+from loris_cli.training.lessons import Batches, CodeExamples, Lesson, clip_of, order, told
+from loris_cli.training.recipes import groups, rate
+from loris_cli.training.settings import Settings, resolve
+
+COMPOSED = ClipFeatures(
+    duration_s=24.0,
+    peaks_s=np.arange(1.0, 23.0),
+    strengths=np.ones(22),
+    energy=np.linspace(0, 1, 384),
+    genre="house",
+    harmony=Harmony(
+        key=0,
+        scale=SCALES["minor"],
+        starts_s=np.array([0.0]),
+        degrees=np.array([0]),
+        pulses_s=np.arange(0, 24, 0.5),
+    ),
+)
+BODY = np.random.default_rng(0).uniform(0, 100, (384, 17, 3))
+DANCED = replace(COMPOSED, peaks_s=COMPOSED.peaks_s + 0.03, keypoints=BODY, looseness=0.5)
+
+
+def numbers(world: int, accumulate: int, steps: int, *, first: int = 0) -> list[list[int]]:
+    """What the processes of a run learn from, step by step."""
+    ranks = [
+        list(
+            islice(
+                Batches(
+                    first_step=first, batch=12, rank=rank, world=world, accumulate=accumulate
+                ),
+                steps * accumulate,
+            )
+        )
+        for rank in range(world)
+    ]
+    return [
+        sorted(
+            n
+            for parts in ranks
+            for part in parts[k * accumulate : (k + 1) * accumulate]
+            for n in part
+        )
+        for k in range(steps)
+    ]
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_however_many_learn_they_learn_the_same(world: int, accumulate: int) -> None:
+    assert numbers(world, accumulate, 5) == [list(range(12 * k, 12 * k + 12)) for k in range(5)]
+    assert numbers(world, accumulate, 2, first=3) == numbers(1, 1, 5)[3:]
+
+
+def test_an_epoch_goes_through_every_clip_once_each_in_its_own_order() -> None:
+    one, two = (
+        [clip_of(7, number, 10) for number in range(start, start + 10)] for start in (0, 10)
+    )
+    assert sorted(one) == sorted(two) == list(range(10))
+    assert one != two
+    assert not np.array_equal(order(7, 0, 10), order(8, 0, 10))
+
+
+def test_what_is_told_is_by_the_score_or_by_the_body() -> None:
+    rng = np.random.default_rng(0)
+    heard = [told(Lesson(COMPOSED, DANCED), rng) for _ in range(2000)]
+
+    seen = np.mean([features.looseness == 0.5 for features in heard])
+    hidden = np.mean([features.keypoints is None for features in heard])
+    plain = np.mean([features.harmony is None for features in heard])
+    assert seen == pytest.approx(0.4, abs=0.04)
+    assert hidden == pytest.approx(0.1, abs=0.03)
+    assert plain == pytest.approx(0.1, abs=0.03)
+    assert told(Lesson(COMPOSED, None), np.random.default_rng(1)).keypoints is None
+
+
+def examples(drop: float = 0.1) -> CodeExamples:
+    rng = np.random.default_rng(3)
+    codes = [rng.normal(size=(4, 300)).astype(np.float32) for _ in range(3)]
+    return CodeExamples(
+        codes,
+        [Lesson(COMPOSED, DANCED)] * 3,
+        window=256,
+        seed=0,
+        drop_condition=drop,
+        sigmas=(-0.4, 1.2),
+    )
+
+
+def test_an_example_depends_on_its_number_alone() -> None:
+    one, again, other = examples()[17], examples()[17], examples()[18]
+    assert all(torch.equal(one[key], again[key]) for key in one)
+    assert not torch.equal(one["noise"], other["noise"])
+    assert one["clean"].shape == one["noise"].shape == (4, 256)
+    assert one["motion"].shape[1:] == (17, 3)
+
+
+def test_noise_levels_are_log_normal_and_conditions_dropped_as_often_as_asked() -> None:
+    drawn = [examples(drop=0.25)[number] for number in range(400)]
+    logs = np.log([float(example["sigma"]) for example in drawn])
+    assert logs.mean() == pytest.approx(-0.4, abs=0.2)
+    assert logs.std() == pytest.approx(1.2, abs=0.15)
+    dropped = np.mean([bool(example["dropped"]) for example in drawn])
+    assert dropped == pytest.approx(0.25, abs=0.07)
+    assert all(bool(examples(drop=1.0)[n]["dropped"]) for n in range(5))
+
+
+def test_the_rate_of_ours_rises_and_falls_to_nothing() -> None:
+    settings = Settings(learning_rate=0.1, warmup_steps=5)
+    rates = [rate("ours", "added", step, settings, 60) for step in range(61)]
+    assert rates[0] == pytest.approx(0.02)
+    assert max(rates) == max(rates[3:7])
+    assert rates[60] == pytest.approx(0, abs=1e-9)
+
+
+def test_the_rates_of_the_paper_and_of_its_code() -> None:
+    settings = Settings()
+
+    def at(recipe: str, group: str, step: int) -> float:
+        return rate(recipe, group, step, settings, 10_000)  # type: ignore[arg-type]
+
+    # Sec. 5.1: 2e-4 for all layers at first, then 3e-6 for the backbone and 3e-3 for the rest
+    assert [at("paper", "backbone", k) for k in (0, 999, 1000)] == [2e-4, 2e-4, 3e-6]
+    assert [at("paper", "added", k) for k in (0, 999, 1000)] == [2e-4, 2e-4, 3e-3]
+    # the code's warm-up raises the backbone to 2e-4 instead, and lets the rest be
+    assert [at("official", "backbone", k) for k in (0, 500, 1000, 5000)] == pytest.approx(
+        [3e-6, 1.015e-4, 2e-4, 2e-4]
+    )
+    assert {at("official", "added", k) for k in (0, 500, 5000)} == {3e-3}
+
+
+def test_parameters_belong_to_the_backbone_or_are_added() -> None:
+    module = nn.ModuleDict({"old": nn.Linear(2, 2), "new": nn.Linear(2, 3)})
+    parts = groups(Settings(recipe="paper"), module, ["old.weight", "old.bias"])
+    assert {name: sum(p.numel() for p in part) for name, part in parts.items()} == {
+        "backbone": 6,
+        "added": 9,
+    }
+    assert set(groups(Settings(), module, [])) == {"added"}
+    with pytest.raises(UsageError, match="backbone") as caught:
+        groups(Settings(recipe="official"), module, [])
+    assert "unconditional" in caught.value.hint
+
+
+def test_settings_come_from_the_recipe_then_the_file_then_by_hand(tmp_path: Path) -> None:
+    config = tmp_path / "run.toml"
+    config.write_text("batch = 4\nworkers = 3\n[latent]\nbatch = 7\n")
+
+    def resolved(stage: str, *given: str) -> Settings:
+        return resolve(
+            preset="mini",
+            stage=stage,  # type: ignore[arg-type]
+            recipe="paper",
+            split="fe25",
+            config=config,
+            given=given,
+        )
+
+    conditional, latent = resolved("conditional", "bf16=true"), resolved("latent", "batch=9")
+    assert (conditional.epochs, conditional.weight_decay) == (200, 4.5e-2)
+    assert (conditional.batch, conditional.workers, conditional.bf16) == (4, 3, True)
+    assert (latent.batch, latent.recipe, latent.weight_decay) == (9, "ours", 0.01)
+    assert resolved("unconditional").drop_condition == 1.0
+
+
+@pytest.mark.parametrize(
+    ("recipe", "split", "epochs"),
+    [("paper", "da25", 100), ("paper", "fs50", 250), ("official", "da25", 250)],
+)
+def test_epochs_are_the_recipes(recipe: str, split: str, epochs: int) -> None:
+    settings = resolve(
+        preset="mini",
+        stage="conditional",
+        recipe=recipe,  # type: ignore[arg-type]
+        split=split,
+    )
+    assert settings.epochs == epochs
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["bach=3"], "no setting 'bach'"),
+        (["batch"], "not key=value"),
+        (["batch=many"], "not a int"),
+        (["batch=0"], "not from 1"),
+        (["bf16=perhaps"], "not a bool"),
+        (["stage=latent"], "no setting 'stage'"),
+        (["learning_rate=nan"], "not from"),
+    ],
+)
+def test_settings_that_are_none_are_refused(given: list[str], message: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        resolve(preset="mini", stage="conditional", recipe="ours", split="a", given=given)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: None,
+        lambda path: path.write_text("batch = "),
+        lambda path: path.write_bytes(b"\xff\xfe\x00"),
+        lambda path: path.write_text("latent = 3\n"),
+    ],
+)
+def test_a_file_of_settings_that_is_none_is_refused(
+    tmp_path: Path, write: Callable[[Path], object]
+) -> None:
+    write(tmp_path / "run.toml")
+    with pytest.raises(InputError):
+        resolve(
+            preset="mini",
+            stage="latent",
+            recipe="ours",
+            split="a",
+            config=tmp_path / "run.toml",
+        )

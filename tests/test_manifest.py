@@ -1,0 +1,50 @@
+"""The list of a data set's clips."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from loris_cli.dataset.manifest import Clip, read_manifest, write_manifest
+from loris_cli.errors import InputError
+
+CLIP = Clip(
+    id="a",
+    subset="synthetic",
+    split="train",
+    duration_s=24.0,
+    genre="skate",
+    source="synthesised",
+    audio="audio/a.flac",
+    rhythm="rhythm/a.npz",
+)
+
+
+def test_a_manifest_comes_back_as_it_went(tmp_path: Path) -> None:
+    write_manifest(tmp_path, [CLIP])
+
+    assert read_manifest(tmp_path) == [CLIP]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "not json",
+        "[]",
+        '{"schema": 2}',
+        '{"schema": 1, "id": "a"}',
+        json.dumps({**CLIP.__dict__, "duration_s": "long"}),
+        json.dumps({**CLIP.__dict__, "audio": "../../secret.flac"}),
+        json.dumps({**CLIP.__dict__, "rhythm": "/etc/passwd"}),
+    ],
+)
+def test_a_row_that_is_no_clip_is_refused_with_its_line(tmp_path: Path, row: str) -> None:
+    (tmp_path / "manifest.jsonl").write_text(json.dumps(CLIP.__dict__) + "\n" + row + "\n")
+
+    with pytest.raises(InputError, match=r"manifest\.jsonl:2"):
+        read_manifest(tmp_path)
+
+
+def test_a_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no readable"):
+        read_manifest(tmp_path)

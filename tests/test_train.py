@@ -1,0 +1,238 @@
+"""``loris train`` as a researcher meets it, on three clips of clicks."""
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from conftest import Loris
+
+from loris_cli.dataset.manifest import Clip, write_manifest
+from loris_cli.networks.checkpoint import load_mini
+from loris_cli.pose.keypoints import Poses, write_poses
+
+QUICK = ["--set", "steps=2", "--set", "batch=2", "--set", "validate_clips=1", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two clips to train on, the first with a body, and one held out."""
+    folder = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    clips = []
+    for name in ("audio", "rhythm", "poses"):
+        (folder / name).mkdir()
+    for k, part in enumerate(("train", "train", "val")):
+        accents_s = np.arange(1.0, 23.0, 0.9) + 0.1 * k
+        sound = 0.01 * rng.normal(size=24 * 22_050)
+        for accent_s in accents_s:
+            at = round(accent_s * 22_050)
+            sound[at : at + 400] += np.hanning(800)[400:] * rng.normal(size=400)
+        clip = Clip(
+            id=f"clip{k}",
+            subset="clicks",
+            split=part,
+            duration_s=24.0,
+            genre="pop",
+            source="clicks",
+            audio=f"audio/clip{k}.flac",
+            rhythm=f"rhythm/clip{k}.npz",
+            poses="poses/clip0.npz" if k == 0 else "",
+        )
+        soundfile.write(folder / clip.audio, 0.9 * sound / np.abs(sound).max(), 22_050)
+        told = {"accents_s": accents_s, "strengths": np.ones(len(accents_s))}
+        told |= {"energy": np.full(384, 0.5), "beats_s": np.empty(0)}
+        if clip.poses:
+            told |= {"seen_peaks_s": accents_s + 0.02, "seen_strengths": told["strengths"]}
+            told |= {"seen_energy": told["energy"], "looseness": np.array(0.5)}
+            keypoints = rng.uniform(0, 100, (384, 17, 3)).astype(np.float32)
+            keypoints[..., 2] = 0.9
+            write_poses(
+                folder / clip.poses,
+                Poses(
+                    keypoints=keypoints,
+                    times_s=np.arange(384) / 16,
+                    fps=16.0,
+                    size=(100, 100),
+                    interpolated=np.zeros(384, dtype=bool),
+                    cuts=np.zeros(0, dtype=np.int64),
+                ),
+            )
+        np.savez(folder / clip.rhythm, allow_pickle=False, **told)
+        clips.append(clip)
+    write_manifest(folder, clips)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(data: Path, program: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two steps a stage, by the program itself."""
+    out = tmp_path_factory.mktemp("runs") / "run"
+    words = [
+        "train",
+        "--data",
+        data,
+        "--split",
+        "clicks",
+        "-o",
+        out,
+        *QUICK,
+        "--set",
+        "sounds=1",
+    ]
+    done = subprocess.run(
+        [sys.executable, str(program), *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{out / 'mini.safetensors'}\n"
+    assert "latent: step 2, held-out loss" in done.stderr
+    assert "conditional: step 2, held-out loss" in done.stderr
+    assert "hit" in done.stderr
+    return out
+
+
+def test_a_run_makes_a_model_its_logs_and_its_sounds(trained: Path) -> None:
+    model = load_mini(str(trained / "mini.safetensors"), device=torch.device("cpu"))
+    assert model.denoiser.config.window == 512
+    # The code it learned has unit variance: its statistics came along.
+    assert not torch.equal(model.coder.code_std, torch.ones_like(model.coder.code_std))
+
+    for stage in ("latent", "conditional"):
+        rows = [
+            json.loads(row) for row in (trained / stage / "log.jsonl").read_text().splitlines()
+        ]
+        assert {row["step"] for row in rows} == {2}
+        assert any("held_out" in row for row in rows)
+        assert json.loads((trained / stage / "settings.json").read_text())["batch"] == 2
+    (sound,) = (trained / "conditional" / "sounds").iterdir()
+    samples, rate_hz = soundfile.read(sound)
+    assert (rate_hz, len(samples)) == (22_050, 24 * 22_050)
+    assert np.isfinite(samples).all()
+
+
+def test_called_again_it_has_nothing_left_to_do(
+    trained: Path, data: Path, loris: Loris
+) -> None:
+    before = (trained / "conditional" / "resume.pt").read_bytes()
+    told = loris("train", "--data", data, "--split", "clicks", "-o", trained, *QUICK, "-q")
+    assert told.code == 0, told.err
+    assert told.out == f"{trained / 'mini.safetensors'}\n"
+    assert (trained / "conditional" / "resume.pt").read_bytes() == before
+
+
+def test_more_steps_go_on_from_there(trained: Path, data: Path, loris: Loris) -> None:
+    words = ["--split", "clicks", "-o", trained, *QUICK, "--stage", "conditional"]
+    told = loris("train", "--data", data, *words, "--set", "steps=3", "--set", "sounds=0", "-v")
+    assert told.code == 0, told.err
+    assert "conditional: step 3, loss" in told.err
+    assert "step 2, loss" not in told.err
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["--seed", "4"], 2, "is another run: its seed is 0, not 4"),
+        (["--resume", "never"], 2, "holds this run already"),
+        (["--set", "batch=4"], 2, "was begun with batch 2, not 4"),
+        (["--set", "learning_rate=1"], 2, "was begun with learning_rate"),
+        (["--split", "fe25"], 4, "has no clips of 'fe25'"),
+        (["--set", "speed=1"], 2, "no setting 'speed'"),
+        (["--set", "accumulate=4"], 2, "a batch of 2 cannot be shared"),
+        (["--backbone", "none.safetensors"], 4, "no backbone"),
+        (["--config", "none.toml"], 4, "none.toml"),
+        (["--recipe", "paper"], 2, "was begun with recipe 'ours', not 'paper'"),
+        (["--device", "cuda"], 2, "no device cuda"),
+        (["--data", "nowhere"], 4, "no readable manifest.jsonl"),
+    ],
+)
+def test_what_does_not_fit_is_refused_and_nothing_is_lost(
+    trained: Path,
+    data: Path,
+    loris: Loris,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    code: int,
+    message: str,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    before = {path: path.stat().st_mtime_ns for path in trained.rglob("*.safetensors")}
+    fixed = ["--data", data, "--split", "clicks", "-o", trained, *QUICK, "--set", "steps=9"]
+    if "paper" in words:
+        fixed += ["--stage", "conditional"]
+    told = loris("train", *fixed, *words)
+
+    assert told.code == code, told.err
+    assert message in told.err
+    assert "Traceback" not in told.err
+    assert told.err.splitlines()[-1].startswith("hint: ")
+    assert {path: path.stat().st_mtime_ns for path in trained.rglob("*.safetensors")} == before
+
+
+def test_a_folder_that_is_no_run_is_left_alone(
+    data: Path, loris: Loris, tmp_path: Path
+) -> None:
+    (tmp_path / "thesis.txt").write_text("all of it")
+    told = loris("train", "--data", data, "--split", "clicks", "-o", tmp_path, *QUICK)
+    assert told.code == 1
+    assert "is no run" in told.err
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_without_a_latent_there_is_nothing_to_denoise(
+    data: Path, loris: Loris, tmp_path: Path
+) -> None:
+    words = ["--split", "clicks", "-o", tmp_path / "run", *QUICK, "--stage", "conditional"]
+    told = loris("train", "--data", data, *words)
+    assert told.code == 2
+    assert "has no latent yet" in told.err
+
+
+def test_a_dry_run_tells_what_it_would_take_and_makes_nothing(
+    data: Path, loris: Loris, tmp_path: Path
+) -> None:
+    words = ["--split", "clicks", "-o", tmp_path / "run", *QUICK, "--dry-run"]
+    told = loris("train", "--data", data, *words, "--set", "steps=100")
+    assert told.code == 0, told.err
+    latent, conditional = told.out.splitlines()
+    assert "11.2 M parameters, 2 clips, 100 steps of" in latent
+    assert "25.4 M parameters" in conditional
+    assert "MB" in conditional
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_backbone_is_what_the_papers_rates_need(
+    data: Path, loris: Loris, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    words = ["--data", data, "--split", "clicks", "-o", run, *QUICK, "--set", "sounds=0", "-q"]
+    first = loris("train", *words, "--stage", "latent", "--stage", "unconditional")
+    assert first.code == 0, first.err
+    assert first.out == f"{run / 'unconditional' / 'best.safetensors'}\n"
+
+    words += ["--backbone", run / "unconditional" / "best.safetensors", "--recipe", "paper"]
+    second = loris("train", *words, "--stage", "conditional")
+    assert second.code == 0, second.err
+    rows = (run / "conditional" / "log.jsonl").read_text().splitlines()
+    assert json.loads(rows[0])["rate"] == {"backbone": 2e-4, "added": 2e-4}
+
+
+def test_a_latent_is_no_backbone(trained: Path, data: Path, loris: Loris) -> None:
+    words = ["--data", data, "--split", "clicks", "-o", trained, *QUICK, "--set", "steps=9"]
+    words += ["--stage", "conditional", "--backbone", trained / "latent" / "best.safetensors"]
+    told = loris("train", *words)
+    assert told.code == 4
+    assert "is no backbone" in told.err
+
+
+def test_the_clips_are_what_the_manifest_says(data: Path) -> None:
+    rows = [json.loads(row) for row in (data / "manifest.jsonl").read_text().splitlines()]
+    assert {row["split"] for row in rows} == {"train", "val"}
+    assert set(rows[0]) == set(asdict(Clip(**rows[0])))
