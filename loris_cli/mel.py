@@ -11,6 +11,7 @@ from functools import cache
 
 import librosa
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from loris_cli.config import SAMPLE_RATE_HZ
@@ -23,6 +24,7 @@ HOP = 256
 MEL_HZ = SAMPLE_RATE_HZ / HOP
 FLOOR = 1e-3
 """Added before the logarithm: some 78 dB below a full-scale tone."""
+MOMENTUM = 0.99
 
 
 @cache
@@ -51,8 +53,12 @@ def log_mel(samples: Array) -> Array:
     return frames
 
 
-def invert(frames: Array, *, n_iter: int = 16, seed: int = 0) -> Array:
-    """Sound whose log-mel frames are about these (Griffin and Lim, 1984; fast form).
+@torch.inference_mode()
+def invert(frames: Array, *, n_iter: int = 32, seed: int = 0) -> Array:
+    """Sound whose log-mel frames are about these (Griffin and Lim, 1984).
+
+    The fast form with momentum (Perraudin, Balazs and Sondergaard, 2013), as librosa has it; in
+    torch, whose transforms need no compiling at the first call.
 
     Args:
         frames: as `log_mel` gives them, ``(128, frames)``.
@@ -63,8 +69,17 @@ def invert(frames: Array, *, n_iter: int = 16, seed: int = 0) -> Array:
         ``((frames - 1) * 256,)`` samples.
     """
     mel = np.maximum(np.exp(frames.astype(np.float32)) - FLOOR, 0)
-    magnitude = np.maximum(_inverse() @ mel, 0)
-    samples: Array = librosa.griffinlim(
-        magnitude, n_iter=n_iter, hop_length=HOP, n_fft=N_FFT, random_state=seed
-    )
-    return samples.astype(np.float32)
+    magnitude = torch.from_numpy(np.maximum(_inverse() @ mel, 0))
+    window = torch.hann_window(N_FFT)
+    generator = torch.Generator().manual_seed(seed)
+    turn = 2 * torch.pi * torch.rand(magnitude.shape, generator=generator)
+    phases = torch.polar(torch.ones_like(magnitude), turn)
+    before = torch.zeros_like(phases)
+    for _ in range(n_iter):
+        samples = torch.istft(magnitude * phases, N_FFT, HOP, window=window)
+        again = torch.stft(samples, N_FFT, HOP, window=window, return_complex=True)
+        phases = again - MOMENTUM / (1 + MOMENTUM) * before
+        phases /= phases.abs() + 1e-16
+        before = again
+    sound: Array = torch.istft(magnitude * phases, N_FFT, HOP, window=window).numpy()
+    return sound

@@ -47,3 +47,24 @@ def test_the_way_back_is_the_same_every_time() -> None:
 
 def test_frames_are_86_a_second() -> None:
     assert pytest.approx(86.13, abs=0.01) == MEL_HZ
+
+
+def test_phases_are_as_good_as_librosas() -> None:
+    rng = np.random.default_rng(0)
+    sound = sum(np.sin(2 * np.pi * f * SECOND) for f in (220, 277, 330)) * np.exp(-3 * SECOND)
+    frames = log_mel((0.2 * sound + 0.002 * rng.normal(size=22_050)).astype(np.float32))
+
+    ours = invert(frames, n_iter=24)
+    magnitude = np.maximum(
+        np.linalg.pinv(filterbank()) @ np.maximum(np.exp(frames) - FLOOR, 0), 0
+    )
+    theirs = librosa.griffinlim(
+        magnitude, n_iter=24, hop_length=HOP, n_fft=1024, random_state=0
+    )
+
+    def convergence(samples: np.ndarray) -> float:
+        off = np.abs(librosa.stft(samples, n_fft=1024, hop_length=HOP)) - magnitude
+        return float(np.linalg.norm(off) / np.linalg.norm(magnitude))
+
+    assert convergence(ours) == pytest.approx(convergence(theirs), rel=0.15)
+    assert convergence(ours) < 0.2

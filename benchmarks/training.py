@@ -1,0 +1,142 @@
+"""Is the loop of ``loris train`` as fast as the plainest one? ``python benchmarks/training.py``.
+
+Trains the ``mini`` denoiser on made-up codes, first by the plainest loop there is (no average,
+log, save or look), then by ours, on the same examples, turn by turn. Prints steps a second of
+both, their ratio, and the share of its time that ours waits for data.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from loris_cli.conditioning import ClipFeatures
+from loris_cli.networks.denoiser import MiniDenoiser
+from loris_cli.training.learners import DenoiserLearner
+from loris_cli.training.lessons import CodeExamples, Example, Lesson
+from loris_cli.training.loop import train
+from loris_cli.training.processes import Processes
+from loris_cli.training.run_folder import StageFolder
+from loris_cli.training.settings import Settings
+from loris_cli.training.stages import DENOISER, SIGMAS
+
+
+class MadeUp:
+    """A stage on noise: what it learns is nothing, what it costs is the same."""
+
+    backbone: frozenset[str] = frozenset()
+    n_clips = 16
+
+    def __init__(self) -> None:
+        """Make network and examples."""
+        rng = np.random.default_rng(0)
+        torch.manual_seed(0)
+        self.learner: nn.Module = DenoiserLearner(MiniDenoiser(DENOISER))
+        codes = [
+            rng.standard_normal((DENOISER.code_channels, 516), dtype=np.float32)
+            for _ in range(self.n_clips)
+        ]
+        body = rng.uniform(0, 100, (384, 17, 3))
+        lesson = ClipFeatures(
+            duration_s=24.0,
+            peaks_s=np.arange(1.0, 23.0, 0.7),
+            strengths=np.ones(32),
+            energy=np.full(384, 0.5),
+            genre="pop",
+            keypoints=body,
+        )
+        self.examples: Dataset[Example] = CodeExamples(
+            codes,
+            [Lesson(lesson, lesson)] * self.n_clips,
+            window=DENOISER.window,
+            seed=0,
+            drop_condition=0.1,
+            sigmas=SIGMAS,
+        )
+        self.held_out = self.examples
+
+    def begin(self) -> None:
+        """Nothing to set."""
+
+    def weights(self, learner: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """Nothing worth keeping."""
+        return {}, {}
+
+    def listen(self, learner: nn.Module, folder: Path, step: int) -> dict[str, float]:
+        """Nothing worth hearing."""
+        return {}
+
+
+def plain(stage: MadeUp, steps: int, batch: int) -> float:
+    """Seconds a step of the plainest loop."""
+    optimizer = torch.optim.AdamW(stage.learner.parameters(), lr=1e-4)
+    started = time.perf_counter()
+    for step in range(steps):
+        rows = [stage.examples[step * batch + k] for k in range(batch)]
+        examples = {key: torch.stack([row[key] for row in rows]) for key in rows[0]}
+        optimizer.zero_grad()
+        stage.learner(examples).backward()
+        torch.nn.utils.clip_grad_norm_(stage.learner.parameters(), 0.5)
+        optimizer.step()
+    return (time.perf_counter() - started) / steps
+
+
+def ours(stage: MadeUp, settings: Settings) -> tuple[float, float]:
+    """Seconds a step of our loop, and the share it waited for data."""
+    rows: list[dict[str, Any]] = []
+    alone = Processes(rank=0, world=1, device=torch.device("cpu"))
+    with tempfile.TemporaryDirectory() as name:
+        folder = StageFolder(Path(name))
+        started = time.perf_counter()
+        train(stage, settings, folder, alone, tell=rows.append)
+        took = (time.perf_counter() - started) / settings.steps
+        last = [json.loads(row) for row in folder.log.read_text().splitlines()][-1]
+    return took, float(last["waited"])
+
+
+def main() -> None:
+    """Measure both loops turn by turn."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=0)
+    given = parser.parse_args()
+    settings = replace(
+        Settings(),
+        steps=given.steps,
+        batch=given.batch,
+        workers=given.workers,
+        validate_clips=0,
+        sounds=0,
+        save_every_s=1e9,
+    )
+    stage = MadeUp()
+    plain(stage, 1, given.batch)
+    both = [
+        (plain(stage, given.steps, given.batch), ours(stage, settings))
+        for _ in range(given.turns)
+    ]
+    slow = statistics.median(first for first, _ in both)
+    fast = statistics.median(second for _, (second, _) in both)
+    waited = statistics.median(share for _, (_, share) in both)
+    print(
+        f"{os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads,"
+        f" batch {given.batch}, {given.turns} turns of {given.steps} steps\n"
+        f"plain loop {1 / slow:.3f} steps/s, loris train {1 / fast:.3f} steps/s"
+        f" (its one save counted), ratio {slow / fast:.3f}; waiting for data {waited:.1%}"
+    )
+
+
+if __name__ == "__main__":
+    main()
