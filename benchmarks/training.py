@@ -1,4 +1,4 @@
-"""Is the loop of ``loris train`` as fast as the plainest one? ``python benchmarks/training.py``.
+"""Is the loop of ``loris train`` as fast as the plainest? ``python benchmarks/training.py``.
 
 Trains the ``mini`` denoiser on made-up codes, first by the plainest loop there is (no average,
 log, save or look), then by ours, on the same examples, turn by turn. Prints steps a second of

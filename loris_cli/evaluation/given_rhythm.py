@@ -1,16 +1,17 @@
-"""Does a model follow a rhythm that it is given? Held-out clips, with floor and ceiling.
+"""Does a model follow a rhythm that it is given, and is it music? Held-out clips.
 
-    python -m loris_cli.evaluation.given_rhythm DATA --model mini --clips 24
+    python -m loris_cli.evaluation.given_rhythm DATA --model mini --clips 50 --seeds 3
 
-Rows: the model; the truth; the truth through the latent code (the ceiling); and the model's
-sound judged by another clip's rhythm of the same style (chance). Intervals are 95 %, by
-bootstrap over clips.
+Rows: the model, given the accents; the model, given what a loose body shows of them; the truth;
+the truth through the latent code (the ceiling). Beside each figure of hits stands the same for
+another clip's rhythm of the same style (chance). Intervals are 95 %, by bootstrap over clips;
+seeds of one clip are averaged first.
 """
 
 import argparse
 import json
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,33 +19,27 @@ import torch
 from numpy.typing import NDArray
 
 from loris_cli import mel
+from loris_cli.conditioning import ClipFeatures
 from loris_cli.config import SAMPLE_RATE_HZ
-from loris_cli.dataset.clips import read_features, read_sound
+from loris_cli.dataset.clips import read_danced, read_features, read_lesson, read_sound
 from loris_cli.dataset.manifest import Clip, read_manifest
 from loris_cli.errors import InputError
 from loris_cli.evaluation.frechet import frechet_distance, statistics
+from loris_cli.evaluation.intervals import bootstrap
+from loris_cli.evaluation.music import (
+    beat_f,
+    chroma_distance,
+    follows_energy,
+    tempo_steadiness,
+    texture,
+    tracked_beats,
+)
 from loris_cli.evaluation.onsets import DETECTOR, WINDOW_S, detect_onsets, match, offsets
 from loris_cli.longform import LatentGenerator
 from loris_cli.networks.checkpoint import MiniModel, load_mini
+from loris_cli.reporting import Reporter, Silent
 
 Array = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A mean over clips with its 95 % interval."""
-
-    mean: float
-    low: float
-    high: float
-
-
-def bootstrap(values: Iterable[float], *, n: int = 10_000, seed: int = 0) -> Figure:
-    """The mean of values, and where it lies in 95 % of resamples."""
-    x = np.asarray(list(values), dtype=np.float64)
-    means = np.random.default_rng(seed).choice(x, (n, len(x))).mean(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return Figure(float(x.mean()), float(low), float(high))
 
 
 def through_latent(model: MiniModel, samples: Array) -> Array:
@@ -57,7 +52,7 @@ def through_latent(model: MiniModel, samples: Array) -> Array:
 
 
 def evaluate(
-    data: Path, generator: LatentGenerator, *, n_clips: int, seed: int
+    data: Path, generator: LatentGenerator, *, n_clips: int, seeds: int, reporter: Reporter
 ) -> dict[str, object]:
     """All figures, as plain values.
 
@@ -66,7 +61,8 @@ def evaluate(
             the reference of the Frechet distance.
         generator: the model in its settings.
         n_clips: how many are scored.
-        seed: of the takes.
+        seeds: takes of each clip.
+        reporter: hears how far it is.
 
     Raises:
         InputError: too few test clips for a reference of 200 beside those scored.
@@ -74,47 +70,153 @@ def evaluate(
     clips = [clip for clip in read_manifest(data) if clip.split == "test"]
     if len(clips) < n_clips + 200:
         raise InputError(f"{len(clips)} test clips, {n_clips + 200} are needed")
-    scored = clips[:n_clips]
-    features = [read_features(data, clip) for clip in scored]
-    truth = [read_sound(data, clip) for clip in scored]
-    ours = [
-        np.concatenate(
-            list(generator.generate(told, seed=seed + i, progress=lambda done, total: None)),
-            axis=1,
-        )[0]
-        for i, told in enumerate(features)
-    ]
-    ceiling = [through_latent(generator.model, samples) for samples in truth]
-    others = [_other(clips, scored[i], data) for i in range(n_clips)]
-
+    scored, rest = clips[:n_clips], clips[n_clips:]
+    cases = [_Case(data, clip, _other(clips, clip, data)) for clip in scored]
+    reference = statistics(mel.log_mel(read_sound(data, clip)) for clip in rest)
     rows: dict[str, object] = {}
-    for name, sounds in (("ours", ours), ("truth", truth), ("latent", ceiling)):
-        onsets = [detect_onsets(samples) for samples in sounds]
-        given = [match(told.peaks_s, o) for told, o in zip(features, onsets, strict=True)]
-        chance = [match(other, o) for other, o in zip(others, onsets, strict=True)]
-        late = np.concatenate(
-            [offsets(told.peaks_s, o) for told, o in zip(features, onsets, strict=True)]
-        )
+    with reporter.stage("truth", n_clips) as advance:
+        truth = [case.score([case.sound], case.features.peaks_s, advance) for case in cases]
+    with reporter.stage("truth through the latent", n_clips) as advance:
+        ceiling = [
+            case.score(
+                [through_latent(generator.model, case.sound)], case.features.peaks_s, advance
+            )
+            for case in cases
+        ]
+    bands = {
+        name: np.percentile([case.values[name] for case in truth], [5, 95]) for name in BANDED
+    }
+    with reporter.stage("accents", n_clips) as advance:
+        ours = [
+            case.score(_takes(generator, case.features, seeds), case.features.peaks_s, advance)
+            for case in cases
+        ]
+    loose = [case for case in cases if case.danced is not None]
+    with reporter.stage("loose bodies", len(loose)) as advance:
+        danced = []
+        for case in loose:
+            assert case.danced is not None
+            told = replace(case.danced, looseness=0.0)  # as a video's own peaks are told
+            danced.append(case.score(_takes(generator, told, seeds), told.peaks_s, advance))
+    for name, told_rows in (
+        ("truth", truth), ("latent", ceiling), ("ours", ours), ("ours, loose bodies", danced)
+    ):  # fmt: skip
         rows[name] = {
-            "hit": asdict(bootstrap(hits.recall for hits in given)),
-            "precision": asdict(bootstrap(hits.precision for hits in given)),
-            "hit_of_another": asdict(bootstrap(hits.recall for hits in chance)),
-            "median_offset_s": float(np.median(late)),
+            **_means(told_rows),
+            "in_band": {name: _share(told_rows, name, band) for name, band in bands.items()},
+            "frechet": frechet_distance(
+                statistics(frames for row in told_rows for frames in row.frames), reference
+            ),
         }
-    reference = statistics(mel.log_mel(read_sound(data, clip)) for clip in clips[n_clips:])
+    if loose:
+        of_input = [
+            match(case.features.peaks_s, case.danced.peaks_s).recall
+            for case in loose
+            if case.danced is not None
+        ]
+        rows["loose peaks themselves"] = {"accents": asdict(bootstrap(of_input))}
     return {
         "clips": n_clips,
-        "reference_clips": len(clips) - n_clips,
+        "loose_clips": len(loose),
+        "seeds": seeds,
+        "reference_clips": len(rest),
         "window_s": WINDOW_S,
         "detector": DETECTOR,
         "steps": generator.steps,
         "guidance": generator.guidance,
         "rows": rows,
-        "frechet": {
-            name: frechet_distance(statistics(map(mel.log_mel, sounds)), reference)
-            for name, sounds in (("ours", ours), ("truth", truth), ("latent", ceiling))
-        },
     }
+
+
+BANDED = (
+    "flatness", "dynamic_range_db", "silence", "key_clarity", "pitch_class_entropy",
+)  # fmt: skip
+"""Figures that should lie where the truth's lie, from its 5th to its 95th percentile."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Scored:
+    """Figures of the takes of one clip."""
+
+    values: dict[str, float]
+    every: dict[str, list[float]]
+    frames: list[Array]
+
+
+class _Case:
+    """One held-out clip and what its sounds are scored against."""
+
+    def __init__(self, data: Path, clip: Clip, other_s: NDArray[np.float64]) -> None:
+        self.sound = read_sound(data, clip)
+        self.features = read_features(data, clip)
+        lesson = read_lesson(data, clip)
+        self.beats_s = np.empty(0) if lesson.harmony is None else lesson.harmony.beats_s
+        danced = read_danced(data, clip)
+        self.danced = None if danced is None else replace(danced, harmony=None)
+        self.other_s = other_s
+
+    def score(
+        self,
+        takes: Sequence[Array],
+        given_s: NDArray[np.float64],
+        advance: Callable[..., None],
+    ) -> _Scored:
+        """Figures of some takes, averaged."""
+        every = [self._figures(samples, given_s) for samples in takes]
+        if len(takes) > 1:
+            apart = [chroma_distance(takes[0], take) for take in takes[1:]]
+            every[0]["chroma_apart"] = float(np.mean(apart))
+        names = sorted({name for figures in every for name in figures})
+        lists = {name: [f[name] for f in every if name in f] for name in names}
+        advance(1)
+        return _Scored(
+            values={name: float(np.mean(values)) for name, values in lists.items()},
+            every=lists,
+            frames=[mel.log_mel(samples) for samples in takes],
+        )
+
+    def _figures(self, samples: Array, given_s: NDArray[np.float64]) -> dict[str, float]:
+        onsets_s = detect_onsets(samples)
+        hits = match(given_s, onsets_s)
+        late = offsets(given_s, onsets_s)
+        figures = {
+            "hit": hits.recall,
+            "precision": hits.precision,
+            "accents": match(self.features.peaks_s, onsets_s).recall,
+            "hit_of_another": match(self.other_s, onsets_s).recall,
+            "follows_energy": follows_energy(samples, self.features.energy),
+            **asdict(texture(samples, onsets_s)),
+        }
+        if len(late):
+            figures["offset_ms"] = 1000 * float(np.median(late))
+        if len(self.beats_s):
+            beats_s = tracked_beats(samples)
+            figures["beat_f"] = beat_f(self.beats_s, beats_s)
+            figures["tempo_steadiness"] = tempo_steadiness(beats_s)
+        return figures
+
+
+def _share(rows: Sequence[_Scored], name: str, band: NDArray[np.float64]) -> float:
+    """How many takes have a figure within the truth's band."""
+    values = np.array([value for row in rows for value in row.every[name]])
+    return float(np.mean((values >= band[0]) & (values <= band[1])))
+
+
+def _means(rows: Sequence[_Scored]) -> dict[str, object]:
+    names = sorted({name for row in rows for name in row.values})
+    return {
+        name: asdict(bootstrap(row.values[name] for row in rows if name in row.values))
+        for name in names
+    }
+
+
+def _takes(generator: LatentGenerator, told: ClipFeatures, seeds: int) -> list[Array]:
+    return [
+        np.concatenate(
+            list(generator.generate(told, seed=seed, progress=lambda done, total: None)), axis=1
+        )[0]
+        for seed in range(seeds)
+    ]
 
 
 def _other(clips: list[Clip], scored: Clip, data: Path) -> NDArray[np.float64]:
@@ -128,10 +230,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("--model", default="mini")
-    parser.add_argument("--clips", type=int, default=24)
+    parser.add_argument("--clips", type=int, default=50)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--guidance", type=float, default=1.5)
-    parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     device = torch.device("cpu")
     generator = LatentGenerator(
@@ -140,7 +242,9 @@ def main() -> None:
         steps=given.steps,
         guidance=given.guidance,
     )
-    figures = evaluate(given.data, generator, n_clips=given.clips, seed=given.seed)
+    figures = evaluate(
+        given.data, generator, n_clips=given.clips, seeds=given.seeds, reporter=Silent()
+    )
     figures["seconds_of_sound"] = given.clips * 24.0
     figures["sample_rate_hz"] = SAMPLE_RATE_HZ
     print(json.dumps(figures, indent=1))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from loris_cli.conditioning import CODE_HZ, ClipFeatures
 from loris_cli.config import SAMPLE_RATE_HZ
-from loris_cli.evaluation.given_rhythm import bootstrap
+from loris_cli.evaluation.intervals import bootstrap
 from loris_cli.evaluation.onsets import HOP, detect_onsets, match
 from loris_cli.longform import LatentGenerator, window_starts
 from loris_cli.networks.checkpoint import load_mini

@@ -1,0 +1,196 @@
+"""Is it music? Figures of one sound, by what listeners miss first.
+
+    sound -> constant-Q chroma, loudness, spectrum -> harmony, structure, dynamics, texture
+
+None of them says that music is good; each says that something of it is missing. They are read
+beside the same figures of true music, never alone.
+"""
+
+from dataclasses import dataclass
+
+import librosa
+import mir_eval
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+
+from loris_cli.config import POSE_FPS, SAMPLE_RATE_HZ
+from loris_cli.errors import InputError
+
+Array = NDArray[np.float64]
+Samples = NDArray[np.float32]
+
+HOP = 1024
+CHROMA_HZ = SAMPLE_RATE_HZ / HOP
+LOWEST_HZ = 65.4  # C2
+N_BINS = 60  # five octaves of semitones
+HELD_S = 0.23
+"""Two moments of a held note so far apart: five frames."""
+AFTER_ONSET_S, BEFORE_ONSET_S = 0.1, 0.05
+"""Around an onset the pitch is not held."""
+BEAT_WINDOW_S = 0.07
+LAGS_S = (1.5, 10.0)
+"""Bars and phrases come again after so long."""
+LOUD_S = 0.5
+"""Loudness is that of half a second."""
+SILENT_DB = -50.0
+"""Below the loudest moment by this much is silence."""
+
+KEY_PROFILES = np.array(
+    [
+        [6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88],
+        [6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17],
+    ]
+)
+"""How well each pitch class fits C major and C minor (Krumhansl and Kessler, 1982)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Texture:
+    """Figures of a sound that need nothing beside it."""
+
+    pitch_steadiness: float
+    """How alike spectra 0.23 s apart are where no note begins, 0 to 1: wavering lowers it."""
+    key_clarity: float
+    """Correlation of the pitch classes with the best of 24 keys, -1 to 1."""
+    pitch_class_entropy: float
+    """Of the mean chroma, bits: 0 is one note, 3.58 is all twelve alike."""
+    repetition: float
+    """How much more alike the best lag of 1.5 to 10 s is than lags are in the mean."""
+    flatness: float
+    """Spectral flatness, mean over frames that sound: 0 a tone, 1 white noise."""
+    dynamic_range_db: float
+    """Between the 10th and the 95th percentile of loudness over half seconds."""
+    silence: float
+    """Share of half seconds more than 50 dB below the loudest."""
+
+
+def texture(samples: Samples, onsets_s: Array) -> Texture:
+    """Figures of one sound.
+
+    Args:
+        samples: mono, 22,050 Hz, a few seconds at least.
+        onsets_s: its onsets, from `onsets.detect_onsets`.
+
+    Raises:
+        InputError: it is too short, or silent.
+    """
+    if len(samples) < 4 * SAMPLE_RATE_HZ or not np.any(samples):
+        raise InputError("texture is told of four seconds of sound or more")
+    pitch = np.abs(
+        librosa.cqt(samples, sr=SAMPLE_RATE_HZ, hop_length=HOP, fmin=LOWEST_HZ, n_bins=N_BINS)
+    )
+    power = np.square(pitch)  # of magnitudes too much leaks into the next semitone
+    chroma = power.reshape(-1, 12, pitch.shape[1]).sum(axis=0)
+    mean = chroma.mean(axis=1)
+    share = mean / mean.sum()
+    loud = loudness_db(samples)
+    flat = librosa.feature.spectral_flatness(y=samples, n_fft=2048, hop_length=HOP)[0]
+    rms = librosa.feature.rms(y=samples, frame_length=2048, hop_length=HOP)[0]
+    sounding = rms > rms.max() * 10 ** (SILENT_DB / 20)
+    return Texture(
+        pitch_steadiness=_steadiness(pitch, onsets_s),
+        key_clarity=_key_clarity(mean),
+        pitch_class_entropy=float(-(share * np.log2(share + 1e-12)).sum()),
+        repetition=_repetition(chroma),
+        flatness=float(flat[: len(sounding)][sounding].mean()),
+        dynamic_range_db=float(np.subtract(*np.percentile(loud, [95, 10]))),
+        silence=float(np.mean(loud < loud.max() + SILENT_DB)),
+    )
+
+
+def loudness_db(samples: Samples) -> Array:
+    """Root mean square of half seconds that overlap by half, in dB, ``(moments,)``."""
+    size = round(LOUD_S * SAMPLE_RATE_HZ)
+    frames = librosa.util.frame(samples, frame_length=size, hop_length=size // 2)
+    power = np.square(frames, dtype=np.float64).mean(axis=0)
+    level: Array = 10 * np.log10(power + 1e-10)
+    return level
+
+
+def follows_energy(samples: Samples, energy: Array) -> float:
+    """Rank correlation of loudness with the energy of a motion, -1 to 1; 0 where either rests.
+
+    Args:
+        samples: mono, 22,050 Hz.
+        energy: 0..1 at 16 Hz, as long.
+    """
+    loud = loudness_db(samples)
+    moments_s = (np.arange(len(loud)) + 1) * LOUD_S / 2
+    moved = np.interp(moments_s, np.arange(len(energy)) / POSE_FPS, energy)
+    if np.ptp(loud) == 0 or np.ptp(moved) == 0:
+        return 0.0
+    return float(spearmanr(loud, moved).statistic)
+
+
+def tracked_beats(samples: Samples) -> Array:
+    """Beats as librosa's tracker hears them (Ellis, 2007), seconds."""
+    _, beats = librosa.beat.beat_track(y=samples, sr=SAMPLE_RATE_HZ, units="time", trim=False)
+    found: Array = np.asarray(beats, dtype=np.float64)
+    return found
+
+
+def beat_f(true_s: Array, found_s: Array) -> float:
+    """F-measure of beats within 70 ms, one to one (mir_eval); the first seconds count too."""
+    if not len(true_s) or not len(found_s):
+        return 0.0
+    return float(mir_eval.beat.f_measure(true_s, found_s, f_measure_threshold=BEAT_WINDOW_S))
+
+
+def tempo_steadiness(beats_s: Array) -> float:
+    """1 less the spread of the intervals between beats, as a share of their median; 0 to 1."""
+    if len(beats_s) < 4:
+        return 0.0
+    gaps = np.diff(beats_s)
+    spread = float(np.median(np.abs(gaps - np.median(gaps))) / np.median(gaps))
+    return max(1.0 - spread, 0.0)
+
+
+def chroma_distance(one: Samples, other: Samples) -> float:
+    """How far the harmonies of two sounds are apart: 1 less the mean cosine of their chroma."""
+    pair = [
+        librosa.feature.chroma_cqt(y=samples, sr=SAMPLE_RATE_HZ, hop_length=HOP)
+        for samples in (one, other)
+    ]
+    n = min(chroma.shape[1] for chroma in pair)
+    a, b = (chroma[:, :n] for chroma in pair)
+    return 1.0 - float(np.mean(_cosine(a, b)))
+
+
+def _cosine(a: Array, b: Array) -> Array:
+    products = (a * b).sum(axis=0)
+    size = np.linalg.norm(a, axis=0) * np.linalg.norm(b, axis=0)
+    cosine: Array = products / np.maximum(size, 1e-12)
+    return cosine
+
+
+def _steadiness(pitch: Array, onsets_s: Array) -> float:
+    lag = round(HELD_S * CHROMA_HZ)
+    moments_s = np.arange(pitch.shape[1] - lag) / CHROMA_HZ
+    # From shortly after one moment to shortly before the other no note may begin.
+    begins = np.searchsorted(onsets_s, moments_s - AFTER_ONSET_S)
+    ends = np.searchsorted(onsets_s, moments_s + lag / CHROMA_HZ + BEFORE_ONSET_S)
+    energy = np.linalg.norm(pitch, axis=0)
+    held = (begins == ends) & (energy[:-lag] > 0.02 * energy.max())
+    if not held.any():
+        return 0.0
+    return float(_cosine(pitch[:, :-lag], pitch[:, lag:])[held].mean())
+
+
+def _key_clarity(mean: Array) -> float:
+    keys = [np.roll(profile, tonic) for profile in KEY_PROFILES for tonic in range(12)]
+    if np.ptp(mean) == 0:
+        return 0.0
+    return float(max(np.corrcoef(mean, key)[0, 1] for key in keys))
+
+
+def _repetition(chroma: Array) -> float:
+    centred = chroma - chroma.mean(axis=1, keepdims=True)
+    low, high = (round(lag_s * CHROMA_HZ) for lag_s in LAGS_S)
+    high = min(high, chroma.shape[1] // 2)
+    alike = [
+        float(_cosine(centred[:, :-lag], centred[:, lag:]).mean()) for lag in range(low, high)
+    ]
+    if not alike:
+        return 0.0
+    return float(max(alike) - np.mean(alike))
