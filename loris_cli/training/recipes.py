@@ -17,15 +17,19 @@ BACKBONE, ADDED = "backbone", "added"
 ALL_RATE, BACKBONE_RATE, ADDED_RATE = 2e-4, 3e-6, 3e-3
 """LORIS, Sec. 5.1: of all layers at first, then of the backbone and of the rest."""
 FIRST_STEPS = 1000
+FALL = 0.2
+"""Of a run of ours, the share in which its rate falls."""
 
 
 def rate(recipe: Recipe, group: str, step: int, settings: Settings, n_steps: int) -> float:
     """Learning rate of a group of parameters at a step.
 
-    ``ours``: a linear rise, then half a cosine to zero, the same for all. ``paper``: the text
-    of Sec. 5.1. ``official``: what the released code does (specification, T1): its warm-up
-    raises the backbone to 2e-4, where it stays, and the rest is at 3e-3 from the first step.
-    Its plateau rule is left out: it waits for 60,000 steps, and no run of it has so many.
+    ``ours``: a linear rise, a level, and over the last fifth half a cosine to zero, the same
+    for all; a run that was too short goes on at the level when it is given more steps (Hu et
+    al., 2024, "MiniCPM"). ``paper``: the text of Sec. 5.1. ``official``: what the released code
+    does (specification, T1): its warm-up raises the backbone to 2e-4, where it stays, and the
+    rest is at 3e-3 from the first step. Its plateau rule is left out: it waits for 60,000
+    steps, and no run of it has so many.
 
     Args:
         recipe: whose.
@@ -36,7 +40,8 @@ def rate(recipe: Recipe, group: str, step: int, settings: Settings, n_steps: int
     """
     if recipe == "ours":
         rise = min((step + 1) / max(settings.warmup_steps, 1), 1.0)
-        fall = (1 + math.cos(math.pi * min(step / max(n_steps, 1), 1.0))) / 2
+        down = 1 - (n_steps - step) / max(FALL * n_steps, 1.0)
+        fall = (1 + math.cos(math.pi * min(max(down, 0.0), 1.0))) / 2
         return settings.learning_rate * rise * fall
     if settings.stage == "unconditional":
         return ALL_RATE  # neither tells of it; what the two rates follow on is a plain run
