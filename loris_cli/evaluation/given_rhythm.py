@@ -24,7 +24,8 @@ from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.dataset.clips import read_danced, read_features, read_lesson, read_sound
 from loris_cli.dataset.manifest import Clip, read_manifest
 from loris_cli.errors import InputError
-from loris_cli.evaluation.frechet import frechet_distance, statistics
+from loris_cli.evaluation import musicnn
+from loris_cli.evaluation.frechet import Statistics, frechet_distance, statistics
 from loris_cli.evaluation.intervals import bootstrap
 from loris_cli.evaluation.music import (
     beat_f,
@@ -72,7 +73,8 @@ def evaluate(
         raise InputError(f"{len(clips)} test clips, {n_clips + 200} are needed")
     scored, rest = clips[:n_clips], clips[n_clips:]
     cases = [_Case(data, clip, _other(clips, clip, data)) for clip in scored]
-    reference = statistics(mel.log_mel(read_sound(data, clip)) for clip in rest)
+    with reporter.stage("reference", len(rest)) as advance:
+        spectra, heard = _reference([read_sound(data, clip) for clip in rest], advance)
     rows: dict[str, object] = {}
     with reporter.stage("truth", n_clips) as advance:
         truth = [case.score([case.sound], case.features.peaks_s, advance) for case in cases]
@@ -105,7 +107,10 @@ def evaluate(
             **_means(told_rows),
             "in_band": {name: _share(told_rows, name, band) for name, band in bands.items()},
             "frechet": frechet_distance(
-                statistics(frames for row in told_rows for frames in row.frames), reference
+                statistics(frames for row in told_rows for frames in row.frames), spectra
+            ),
+            "frechet_musicnn": frechet_distance(
+                statistics(features for row in told_rows for features in row.heard), heard
             ),
         }
     if loose:
@@ -141,6 +146,9 @@ class _Scored:
     values: dict[str, float]
     every: dict[str, list[float]]
     frames: list[Array]
+    """Log-mel of each take."""
+    heard: list[Array]
+    """What musicnn hears in each."""
 
 
 class _Case:
@@ -173,6 +181,7 @@ class _Case:
             values={name: float(np.mean(values)) for name, values in lists.items()},
             every=lists,
             frames=[mel.log_mel(samples) for samples in takes],
+            heard=[musicnn.listen(samples)[0].T for samples in takes],
         )
 
     def _figures(self, samples: Array, given_s: NDArray[np.float64]) -> dict[str, float]:
@@ -194,6 +203,18 @@ class _Case:
             figures["beat_f"] = beat_f(self.beats_s, beats_s)
             figures["tempo_steadiness"] = tempo_steadiness(beats_s)
         return figures
+
+
+def _reference(
+    sounds: Sequence[Array], advance: Callable[..., None]
+) -> tuple[Statistics, Statistics]:
+    """Statistics of log-mel frames and of musicnn's features of many sounds."""
+    spectra, heard = [], []
+    for samples in sounds:
+        spectra.append(mel.log_mel(samples))
+        heard.append(musicnn.listen(samples)[0].T)
+        advance(1)
+    return statistics(spectra), statistics(heard)
 
 
 def _share(rows: Sequence[_Scored], name: str, band: NDArray[np.float64]) -> float:
