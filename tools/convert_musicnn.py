@@ -1,8 +1,8 @@
 """The weights of MTT_musicnn as safetensors: ``python tools/convert_musicnn.py WHEEL OUT``.
 
 WHEEL is musicnn 0.1.0 from the package index (ISC licence). Its checkpoint is a TensorFlow
-bundle: an index, which is a table of names as LevelDB writes them, and the bytes of the tensors.
-Neither needs TensorFlow to be read.
+bundle: an index, which is a table of names as LevelDB writes them, and the bytes of the
+tensors. Neither needs TensorFlow to be read.
 """
 
 import sys
