@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from training_line import SETTINGS, TRUTH, LineStage, Points
 
-from loris_cli.errors import InputError, OutputError
+from loris_cli.errors import InputError, MissingDependencyError, OutputError
 from loris_cli.training.loop import Row, TrainingError, n_steps_of, train
 from loris_cli.training.processes import Processes
 from loris_cli.training.run_folder import StageFolder
@@ -192,6 +192,29 @@ def test_a_state_that_would_run_code_is_not_read(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="damaged"):
         run(tmp_path)
     assert not (tmp_path / "sprung").exists()
+
+
+def test_tensorboard_hears_the_log(tmp_path: Path) -> None:
+    events = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator",
+        reason="it comes with `make legacy`",
+    )
+    run(tmp_path, replace(SETTINGS, steps=40, tensorboard=True))
+
+    told = events.EventAccumulator(str(tmp_path / "tensorboard"))
+    told.Reload()
+    assert [event.step for event in told.Scalars("loss")] == [20, 40]
+    assert [event.step for event in told.Scalars("held_out")] == [20, 40]
+    assert told.Scalars("rate/added")[0].value == pytest.approx(0.1)
+
+
+def test_without_tensorboard_it_is_said_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with pytest.raises(MissingDependencyError, match="tensorboard is needed") as caught:
+        run(tmp_path, replace(SETTINGS, tensorboard=True))
+    assert "pip install 'loris[tensorboard]'" in caught.value.hint
 
 
 def test_steps_are_those_of_the_epochs() -> None:

@@ -9,7 +9,7 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,6 +20,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from loris_cli.errors import LorisError, UsageError
+from loris_cli.training.board import Board
 from loris_cli.training.lessons import Batches, Example
 from loris_cli.training.processes import Processes
 from loris_cli.training.recipes import clips_each_group, groups, rate
@@ -95,8 +96,12 @@ def train(
             f" in {settings.accumulate} parts each",
             hint=f"give a multiple of {parts} with --set batch=N",
         )
-    run = _Run(stage, settings, folder, processes, tell)
-    with _heeding() as stopped:
+    with ExitStack() as stack:
+        run = _Run(stage, settings, folder, processes, tell)
+        if settings.tensorboard and processes.first:
+            board = Board(folder.path / "tensorboard", step=run.step)
+            run.listeners.append(stack.enter_context(board).tell)
+        stopped = stack.enter_context(_heeding())
         for batches in run.batches():
             run.step_on(batches)
             last = run.step == run.n_steps
@@ -164,6 +169,7 @@ class _Run:
         if settings.compile:
             learner.compile()
         self.shared = processes.wrap(learner)
+        self.listeners: list[Callable[[Row], None]] = []
         self.losses: list[float] = []
         self.began = self.saved = time.monotonic()
         self.waited_s = 0.0
@@ -274,6 +280,8 @@ class _Run:
     def _write(self, row: Row) -> None:
         if self.processes.first:
             self.folder.write_row(row)
+            for listener in self.listeners:
+                listener(row)
             self.tell({**row, "n_steps": self.n_steps})
 
     @torch.no_grad()

@@ -53,6 +53,7 @@ class Settings:
     workers: int = 0
 
     log_every: int = 20
+    tensorboard: bool = False
     validate_every: int = 500
     validate_clips: int = 32
     sounds: int = 2
@@ -63,7 +64,7 @@ class Settings:
         """What may not change when a run goes on; the rest is how it is run, not what."""
         changeable = {
             "steps", "epochs", "accumulate", "bf16", "checkpoint_activations", "compile",
-            "workers", "log_every", "validate_every", "validate_clips", "sounds",
+            "workers", "log_every", "tensorboard", "validate_every", "validate_clips", "sounds",
             "save_every_s", "most_bad_steps",
         }  # fmt: skip
         return {key: value for key, value in asdict(self).items() if key not in changeable}
