@@ -1,11 +1,24 @@
 """The diffusion against cases with known answers."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 
-from loris_cli.diffusion import karras_sigmas, loss, precondition, sample_dpmpp_2m, scalings
+from loris_cli.diffusion import (
+    ancestral,
+    karras_sigmas,
+    loss,
+    precondition,
+    sample_adpm2,
+    sample_dpmpp_2m,
+    sample_dpmpp_sde,
+    sample_euler,
+    sample_euler_ancestral,
+    sample_heun,
+    scalings,
+)
 
 SIGMA_DATA = 0.5
 
@@ -93,3 +106,117 @@ def test_the_last_step_is_the_denoised_signal() -> None:
     sample = sample_dpmpp_2m(lambda x, sigma: torch.full_like(x, sigma), torch.ones(1), sigmas)
 
     assert sample.tolist() == [1.0]
+
+
+def steps(n_steps: int) -> torch.Tensor:
+    return karras_sigmas(n_steps, sigma_min=0.05, sigma_max=20.0, rho=7.0)[:-1]
+
+
+Sampler = Callable[..., torch.Tensor]
+
+
+def off_course(sampler: Sampler, n_steps: int) -> float:
+    """How far a sampler of the ODE ends from its closed form."""
+    x = torch.full((1, 1, 1), 20.0, dtype=torch.float64)
+    exact = x * math.hypot(SIGMA_DATA, 0.05) / math.hypot(SIGMA_DATA, 20.0)
+    return float((sampler(ideal, x, steps(n_steps)) / exact - 1).abs())
+
+
+@pytest.mark.parametrize(
+    ("sampler", "order"), [(sample_euler, 1), (sample_heun, 2), (sample_dpmpp_2m, 2)]
+)
+def test_samplers_of_the_ode_are_of_their_order(sampler: Sampler, order: int) -> None:
+    coarse, fine = off_course(sampler, 80), off_course(sampler, 320)
+    assert 4 ** (order - 0.3) < coarse / fine < 4 ** (order + 0.5)
+    assert fine < 0.05
+
+
+def off_variance(sampler: Sampler, n_steps: int) -> float:
+    """How far a sampler with fresh noise is from the variance of Gaussian data.
+
+    All is linear in start and noise, so the variance is the sum of the squares of what each of
+    them alone leads to: no drawing is needed.
+    """
+    levels = steps(n_steps)
+
+    def response(impulse: int | None) -> float:
+        drawn = 0
+
+        def draw(x: torch.Tensor) -> torch.Tensor:
+            nonlocal drawn
+            drawn += 1
+            return torch.ones_like(x) if drawn - 1 == impulse else torch.zeros_like(x)
+
+        start = 20.0 if impulse is None else 0.0
+        x = torch.full((1,), start, dtype=torch.float64)
+        return float(sampler(ideal, x, levels, draw=draw))
+
+    impulses = [None, *range(n_steps - 1)]
+    variance = sum(response(impulse) ** 2 for impulse in impulses)
+    return abs(variance / (SIGMA_DATA**2 + 0.05**2) - 1)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "order"),
+    [(sample_euler_ancestral, 1), (sample_adpm2, 2), (sample_dpmpp_sde, 2)],
+)
+def test_samplers_with_fresh_noise_are_of_their_order(sampler: Sampler, order: int) -> None:
+    coarse, fine = off_variance(sampler, 40), off_variance(sampler, 160)
+    assert coarse / fine > 4 ** (order - 0.5)
+    assert fine < 0.2
+
+
+def test_an_ancestral_step_keeps_the_variance() -> None:
+    down, up = ancestral(3.0, 2.644502)
+    assert [down, up] == pytest.approx([2.331130, 1.248688], rel=1e-6)
+    assert down**2 + up**2 == pytest.approx(2.644502**2)
+
+
+def test_the_papers_sampler_gives_what_the_released_code_gives() -> None:
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(1, 2, 8, generator=generator)
+    sigmas = karras_sigmas(10, sigma_min=1e-4, sigma_max=3.0, rho=9.0)[:-1].float()
+
+    sample = sample_adpm2(
+        lambda x, sigma: x * 0.01 / (0.01 + sigma**2),
+        noise * sigmas[0],
+        sigmas,
+        draw=lambda x: torch.randn(x.shape, generator=generator),
+    )
+
+    expected = [
+        -0.096194,
+        0.075557,
+        0.091428,
+        0.111334,
+        -0.079716,
+        0.099138,
+        0.040505,
+        0.035614,
+        -0.12598,
+        0.088913,
+        -0.016313,
+        0.151444,
+        -0.146837,
+        0.054233,
+        0.079439,
+        -0.011785,
+    ]
+    assert sample.flatten().tolist() == pytest.approx(expected, abs=2e-6)
+
+
+@pytest.mark.parametrize("sampler", [sample_euler_ancestral, sample_adpm2, sample_dpmpp_sde])
+def test_a_zero_at_the_end_is_reached_without_noise(sampler: Sampler) -> None:
+    sigmas = torch.tensor([1.0, 0.5, 0.0], dtype=torch.float64)
+    drawn: list[int] = []
+
+    def draw(x: torch.Tensor) -> torch.Tensor:
+        drawn.append(1)
+        return torch.zeros_like(x)
+
+    sample = sampler(
+        lambda x, sigma: torch.full_like(x, 3.0), torch.ones(2).double(), sigmas, draw=draw
+    )
+
+    assert len(drawn) == 1
+    assert sample.tolist() == pytest.approx([3.0, 3.0])
