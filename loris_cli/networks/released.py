@@ -1,0 +1,172 @@
+"""The paper's weights in and out: as the released checkpoints, and as safetensors of ours.
+
+A released file is a state dict of DistributedDataParallel: every name begins with ``module.``,
+and the U-Net is in it twice, as it is registered twice in their code.
+"""
+
+import json
+import pickle
+from collections.abc import Mapping
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from loris_cli.errors import WeightsError
+from loris_cli.files import printable, replacing
+from loris_cli.networks.paper import PaperConfig, PaperModel, official
+
+MODULE = "module."
+UNET, TWICE = "cond_diffusion.unet.", "cond_diffusion.diffusion.net."
+NAMED = 3
+"""So many odd names are told of."""
+KIND = "paper"
+
+
+def load_paper(
+    path: Path, *, device: torch.device, sizes: PaperConfig | None = None
+) -> PaperModel:
+    """Load the paper's model, in either form.
+
+    What a released file does not say, its reading, is the released one; lengths and genre are
+    told by its shapes.
+
+    Args:
+        path: a ``.safetensors`` file of ours, or a released ``.pt``.
+        device: where to put it.
+        sizes: of the U-Net in a released file, if they are not the paper's.
+
+    Raises:
+        WeightsError: it is none of these, or damaged; or a pickled module, which could run
+            code.
+    """
+    if path.suffix == ".safetensors":
+        config, state = _read_ours(path)
+    else:
+        state = _plain(_read_released(path), path)
+        config = official(_sized(state, sizes or PaperConfig(), path))
+    with torch.device("meta"):
+        model = PaperModel(config)
+    _check(state, model.state_dict(), path)
+    model.load_state_dict(state, assign=True)
+    return model.to(device).eval().requires_grad_(False)
+
+
+def save_paper(path: Path, model: PaperModel) -> None:
+    """Write a model as safetensors with its configuration inside."""
+    state = {key: value.contiguous() for key, value in model.state_dict().items()}
+    told = {
+        "loris.schema": "1",
+        "loris.kind": KIND,
+        "loris.paper": json.dumps(asdict(model.config)),
+    }
+    with replacing(path, overwrite=True) as part:
+        save_file(state, part, told)
+
+
+def save_released(path: Path, model: PaperModel) -> None:
+    """Write a model in the form of the released checkpoints, which does not tell its reading."""
+    state: dict[str, Tensor] = {}
+    for key, value in model.state_dict().items():
+        state[MODULE + key] = value
+        if key.startswith(UNET):  # the same storage: it takes no room twice
+            state[MODULE + TWICE + key.removeprefix(UNET)] = value
+    with replacing(path, overwrite=True) as part:
+        torch.save(state, part)
+
+
+def _read_ours(path: Path) -> tuple[PaperConfig, dict[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            told = file.metadata() or {}
+        if told.get("loris.kind") != KIND:
+            raise WeightsError(
+                f"{path.name} is not the paper's model",
+                hint="give a released checkpoint, or a file that `loris` wrote of one",
+            )
+        config = _config(told["loris.paper"])
+        return config, load_file(path)
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+        raise WeightsError(f"{path.name} is not a safetensors file of ours: {error}") from error
+
+
+def _config(text: str) -> PaperConfig:
+    values: dict[str, Any] = json.loads(text)
+    known = {field.name for field in fields(PaperConfig)}
+    if not isinstance(values, dict) or set(values) - known:
+        raise ValueError("unknown sizes")
+    for key, value in values.items():
+        values[key] = tuple(value) if isinstance(value, list) else value
+    return PaperConfig(**values)
+
+
+def _read_released(path: Path) -> Mapping[str, Any]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            f"{path.name} holds more than tensors, and opening it could run code",
+            hint="where you trust it, and beside its own code, save its state_dict() anew:"
+            " torch.save(model.state_dict(), 'plain.pt')",
+        ) from error
+    except (OSError, RuntimeError, ValueError, EOFError) as error:
+        raise WeightsError(
+            f"{printable(path)} is not a checkpoint: {str(error).splitlines()[0]}",
+            hint="give a released .pt file, or .safetensors",
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise WeightsError(
+            f"{path.name} is not a state dict", hint="save model.state_dict() alone"
+        )
+    return state
+
+
+def _plain(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Names without ``module.``, and the U-Net once; both of its copies must be the same."""
+    plain = {key.removeprefix(MODULE): value for key, value in state.items()}
+    once = {key: value for key, value in plain.items() if not key.startswith(TWICE)}
+    for key, value in plain.items():
+        if key.startswith(TWICE):
+            first = once.setdefault(UNET + key.removeprefix(TWICE), value)
+            if first is not value and not torch.equal(first, value):
+                raise WeightsError(
+                    f"{path.name} holds two U-Nets that differ, in {key!r} for one",
+                    hint="it is not a checkpoint of the released code",
+                )
+    return once
+
+
+def _sized(state: Mapping[str, Tensor], sizes: PaperConfig, path: Path) -> PaperConfig:
+    """Sizes with the lengths and genres that the shapes tell."""
+    try:
+        return replace(
+            sizes,
+            video_length=len(state[f"{UNET}fixed_embedding.embedding.weight"]),
+            pose_length=len(state[f"{UNET}fixed_rhythm.embedding.weight"]),
+            n_genres=len(state.get("gencoder.genre_embed.weight", ())),
+        )
+    except KeyError as error:
+        odd = ", ".join(repr(key) for key in list(state)[:NAMED]) or "nothing"
+        raise WeightsError(
+            f"{path.name} is not of LORIS: it has no {error.args[0]!r}, but {odd}",
+            hint="give one of the released checkpoints, not a backbone or another model",
+        ) from error
+
+
+def _check(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Path) -> None:
+    odd = sorted(state.keys() ^ expected.keys())
+    if odd:
+        named = ", ".join(repr(key) for key in odd[:NAMED])
+        raise WeightsError(f"{path.name} lacks or adds {len(odd)} tensors: {named}")
+    for key, value in state.items():
+        if value.shape != expected[key].shape:
+            raise WeightsError(
+                f"{path.name}: {key!r} has shape {tuple(value.shape)},"
+                f" not {tuple(expected[key].shape)}"
+            )
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise WeightsError(f"{path.name}: {key!r} holds values that are not finite")
