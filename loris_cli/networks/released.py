@@ -69,7 +69,7 @@ def save_paper(path: Path, model: PaperModel) -> None:
 
 
 def save_released(path: Path, model: PaperModel) -> None:
-    """Write a model in the form of the released checkpoints, which does not tell its reading."""
+    """Write a model in the released form, which does not tell its reading."""
     state: dict[str, Tensor] = {}
     for key, value in model.state_dict().items():
         state[MODULE + key] = value
