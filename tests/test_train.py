@@ -1,8 +1,10 @@
 """``loris train`` as a researcher meets it, on three clips of clicks."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -236,3 +238,31 @@ def test_the_clips_are_what_the_manifest_says(data: Path) -> None:
     rows = [json.loads(row) for row in (data / "manifest.jsonl").read_text().splitlines()]
     assert {row["split"] for row in rows} == {"train", "val"}
     assert set(rows[0]) == set(asdict(Clip(**rows[0])))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_ends_it_well_and_the_same_command_goes_on(
+    data: Path, program: Path, tmp_path: Path, number: int
+) -> None:
+    run = tmp_path / "run"
+    words = ["train", "--data", data, "--split", "clicks", "-o", run, "--stage", "latent"]
+    words += [*QUICK, "--set", "log_every=1", "--set", "validate_every=1000"]
+    command = [sys.executable, str(program), *map(str, words), "--set", "steps=900"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        log = run / "latent" / "log.jsonl"
+        while process.poll() is None and not (
+            log.exists() and log.read_text().count("\n") >= 2
+        ):
+            time.sleep(0.1)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+
+    assert process.returncode == 0, err.decode()
+    step = torch.load(run / "latent" / "resume.pt", weights_only=True)["step"]
+    assert 2 <= step < 900
+    again = [*command[:-1], f"steps={step + 1}"]
+    done = subprocess.run(again, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    steps = [json.loads(row)["step"] for row in log.read_text().splitlines()]
+    assert steps[-1] == step + 1
+    assert sorted(set(steps)) == list(range(1, step + 2))

@@ -158,7 +158,6 @@ class _Run:
             weight_decay=settings.weight_decay,
         )
         self.average = AveragedModel(learner, multi_avg_fn=self._average)
-        self.n_averaged = 0
         if state is not None:
             learner.load_state_dict(state["learner"])
             self.average.load_state_dict(state["average"])
