@@ -7,6 +7,7 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,7 +48,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
             poses="poses/clip0.npz" if k == 0 else "",
         )
         soundfile.write(folder / clip.audio, 0.9 * sound / np.abs(sound).max(), 22_050)
-        told = {"accents_s": accents_s, "strengths": np.ones(len(accents_s))}
+        told: dict[str, Any] = {"accents_s": accents_s, "strengths": np.ones(len(accents_s))}
         told |= {"energy": np.full(384, 0.5), "beats_s": np.empty(0)}
         if clip.poses:
             told |= {"seen_peaks_s": accents_s + 0.02, "seen_strengths": told["strengths"]}
@@ -65,7 +66,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
                     cuts=np.zeros(0, dtype=np.int64),
                 ),
             )
-        np.savez(folder / clip.rhythm, allow_pickle=False, **told)
+        np.savez(folder / clip.rhythm, **told)
         clips.append(clip)
     write_manifest(folder, clips)
     return folder

@@ -194,6 +194,7 @@ def test_a_state_that_would_run_code_is_not_read(tmp_path: Path) -> None:
     assert not (tmp_path / "sprung").exists()
 
 
+@pytest.mark.filterwarnings("ignore")  # TensorBoard's own, and TensorFlow's beside it
 def test_tensorboard_hears_the_log(tmp_path: Path) -> None:
     events = pytest.importorskip(
         "tensorboard.backend.event_processing.event_accumulator",

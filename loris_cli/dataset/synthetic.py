@@ -47,7 +47,7 @@ def make_clip(seed: int, *, folder: Path, split: str) -> Clip:
     if not (folder / clip.audio).exists():  # the sound is written last
         score = compose(seed, genre, CLIP_S)
         harmony = score.harmony
-        told = {
+        told: dict[str, Any] = {
             "accents_s": score.accents_s,
             "strengths": score.strengths,
             "energy": score.energy,
@@ -60,7 +60,7 @@ def make_clip(seed: int, *, folder: Path, split: str) -> Clip:
         }
         if clip.poses:
             told |= _danced(seed, score, folder / clip.poses)
-        np.savez(folder / clip.rhythm, allow_pickle=False, **told)
+        np.savez(folder / clip.rhythm, **told)
         part = folder / f"{clip.audio}.part"
         soundfile.write(part, render(score, seed=seed), SAMPLE_RATE_HZ, format="FLAC")
         part.rename(folder / clip.audio)
