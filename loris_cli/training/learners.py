@@ -1,6 +1,8 @@
 """What is trained, as modules whose forward pass is the loss of a batch of examples."""
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -57,7 +59,17 @@ def checkpoint_activations(denoiser: MiniDenoiser) -> None:
     """Keep no activations inside the U-Net's levels: they are computed again going back."""
     unet = denoiser.unet
     for level in (*unet.downsamples, unet.bottleneck, *unet.upsamples):
-        level.forward = partial(checkpoint, level.forward, use_reentrant=False)
+        level.forward = partial(_computed_again, level.forward)
+
+
+def _computed_again(forward: Callable[..., Any], *given: Any, **told: Any) -> Any:
+    """A level of the U-Net; it empties the list of skips, so each time it gets its own."""
+
+    def once(*given: Any) -> Any:
+        own = [list(value) if isinstance(value, list) else value for value in given]
+        return forward(*own, **told)
+
+    return checkpoint(once, *given, use_reentrant=False)
 
 
 def n_parameters(module: nn.Module) -> int:

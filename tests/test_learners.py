@@ -1,0 +1,96 @@
+"""What is trained: the same losses and gradients however they are computed."""
+
+import copy
+
+import torch
+from torch import Tensor
+
+from loris_cli.networks.denoiser import DenoiserConfig, MiniDenoiser
+from loris_cli.networks.latent import LatentCoder, LatentConfig
+from loris_cli.training.learners import (
+    DenoiserLearner,
+    LatentLearner,
+    checkpoint_activations,
+    n_parameters,
+)
+
+SIZES = DenoiserConfig(
+    channels=16, heads=2, head_features=8, rhythm_features=16, num_blocks=(1, 1, 1)
+)
+
+
+def batch() -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator)
+
+    return {
+        "clean": draw(2, 32, 32),
+        "noise": draw(2, 32, 32),
+        "sigma": torch.tensor([0.3, 2.0]),
+        "dropped": torch.tensor([False, True]),
+        "aligned": draw(2, 20, 32),
+        "peaks": (draw(2, 24) > 0.8).float(),
+        "interval_s": draw(2, 24).abs(),
+        "genre": torch.eye(12)[:2],
+        "harmony": draw(2, 32, 32),
+        "motion": draw(2, 24, 17, 3),
+        "looseness": draw(2, 1).abs(),
+    }
+
+
+def learner() -> DenoiserLearner:
+    torch.manual_seed(0)
+    return DenoiserLearner(MiniDenoiser(SIZES))
+
+
+def test_activations_that_are_computed_again_give_the_same_gradients() -> None:
+    kept = learner()
+    again = copy.deepcopy(kept)
+    counted: list[int] = []
+    again.denoiser.unet.bottleneck.pre_block.register_forward_hook(lambda *_: counted.append(1))
+    checkpoint_activations(again.denoiser)
+
+    for one in (kept, again):
+        one(batch()).backward()
+    assert len(counted) == 2  # once forwards, once going back
+    for (name, a), (_, b) in zip(
+        kept.named_parameters(), again.named_parameters(), strict=True
+    ):
+        assert a.grad is not None, name
+        assert b.grad is not None, name
+        torch.testing.assert_close(a.grad, b.grad, msg=name)
+
+
+def test_half_precision_learns_about_the_same() -> None:
+    one = learner()
+    whole = one(batch())
+    with torch.autocast("cpu", torch.bfloat16):
+        half = one(batch())
+    half.backward()
+    assert abs(half.item() / whole.item() - 1) < 0.05
+    assert all(torch.isfinite(p.grad).all() for p in one.parameters() if p.grad is not None)
+
+
+def test_a_latent_that_gives_back_what_it_got_has_next_to_no_loss() -> None:
+    class Perfect(LatentCoder):
+        def posterior(self, log_mel: Tensor) -> tuple[Tensor, Tensor]:
+            return log_mel, torch.full_like(log_mel, -10.0)
+
+        def reconstruct(self, code: Tensor) -> Tensor:
+            return code
+
+    frames = torch.zeros(1, 128, 16)
+    told = {"frames": frames, "noise": torch.zeros_like(frames)}
+    config = LatentConfig(width=16, channels=8, blocks=1)
+    assert LatentLearner(Perfect(config))(told).item() < 0.002  # what the divergence weighs
+    noisy = LatentLearner(Perfect(config))({**told, "noise": torch.ones_like(frames) * 100})
+    assert noisy.item() > 0.5
+
+
+def test_parameters_that_do_not_learn_are_not_counted() -> None:
+    one = learner()
+    every = n_parameters(one)
+    one.denoiser.null_token.requires_grad_(False)
+    assert n_parameters(one) == every - 16
