@@ -116,13 +116,25 @@ def sample_dpmpp_2m(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Tensor:
         if sigma_next == 0:
             return seen
         h = math.log(sigma / sigma_next)  # step in log signal-to-noise
-        guess = seen
-        if seen_before is not None:
-            ratio = math.log(levels[i - 1] / sigma) / h
-            guess = (1 + 1 / (2 * ratio)) * seen - seen_before / (2 * ratio)
+        guess = _ahead(seen, seen_before, levels[max(i - 1, 0)] / sigma, h)
         x = (sigma_next / sigma) * x - math.expm1(-h) * guess
         seen_before = seen
     return x
+
+
+def _ahead(seen: Tensor, before: Tensor | None, fell: float, h: float) -> Tensor:
+    """The clean signal half a step on, by the line through the last two looks at it.
+
+    Args:
+        seen: at this level.
+        before: at the level before, if there was one.
+        fell: that level, in this one's.
+        h: length of the coming step in log signal-to-noise.
+    """
+    if before is None:
+        return seen
+    ratio = math.log(fell) / h
+    return (1 + 1 / (2 * ratio)) * seen - before / (2 * ratio)
 
 
 def sample_euler(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Tensor:
@@ -225,10 +237,7 @@ def sample_dpmpp_sde(denoise: Denoise, x: Tensor, sigmas: Tensor, *, draw: Draw)
         if sigma_next == 0:
             return seen
         h = math.log(sigma / sigma_next)
-        guess = seen
-        if seen_before is not None:
-            ratio = math.log(levels[i - 1] / sigma) / h
-            guess = (1 + 1 / (2 * ratio)) * seen - seen_before / (2 * ratio)
+        guess = _ahead(seen, seen_before, levels[max(i - 1, 0)] / sigma, h)
         fresh = sigma_next * math.sqrt(-math.expm1(-2 * h))
         x = (sigma_next / sigma) * math.exp(-h) * x - math.expm1(-2 * h) * guess
         x = x + fresh * draw(x)

@@ -11,13 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from loris_cli.diffusion import precondition
-from loris_cli.networks.paper import (
-    HawkesPosition,
-    PaperConfig,
-    PaperModel,
-    PaperUNet,
-    official,
-)
+from loris_cli.networks.hawkes import HawkesPosition
+from loris_cli.networks.paper import PaperConfig, PaperModel, PaperUNet, official
 
 SIZES = PaperConfig(
     channels=64,

@@ -14,6 +14,7 @@ from audio_diffusion_pytorch.modules import UNet1d
 from torch import Tensor, nn
 
 from loris_cli.networks.encoders import MotionEncoder, RhythmEncoder
+from loris_cli.networks.unet import options
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,23 +78,8 @@ class MiniDenoiser(nn.Module):
         )
         self.unet = UNet1d(
             in_channels=config.code_channels,
-            channels=config.channels,
-            patch_blocks=1,
             patch_factor=1,
-            multipliers=list(config.multipliers),
-            factors=list(config.factors),
-            num_blocks=list(config.num_blocks),
-            attentions=list(config.attentions),
-            attention_heads=config.heads,
-            attention_features=config.head_features,
-            attention_multiplier=2,
-            resnet_groups=8,
-            kernel_multiplier_downsample=2,
-            kernel_sizes_init=[1],  # accepted and unused in 0.0.43
-            use_nearest_upsample=False,
-            use_skip_scale=True,
-            use_attention_bottleneck=True,
-            use_context_time=True,
+            **options(config),
             context_features=config.n_genres + config.told_looseness,
             context_channels=[config.aligned_channels + config.harmony_channels],
             context_embedding_features=config.rhythm_features,

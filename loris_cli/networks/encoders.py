@@ -9,6 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
+def frequencies(features: int) -> Tensor:
+    """Of the sinusoids of a position of this width, ``(features / 2,)`` (Eq. 9)."""
+    frequency: Tensor = 10_000.0 ** -(torch.arange(0, features, 2) / features)
+    return frequency
+
+
 class HawkesPosition(nn.Module):
     """A sinusoid of position, its phase shifted by the time since the last peak (Eq. 9).
 
@@ -22,8 +28,7 @@ class HawkesPosition(nn.Module):
     def __init__(self, features: int) -> None:
         """Make the sinusoid of a width, which is even."""
         super().__init__()
-        exponent = torch.arange(0, features, 2) / features
-        self.register_buffer("frequencies", 10_000.0**-exponent)
+        self.register_buffer("frequencies", frequencies(features))
         self.Wt = nn.Linear(1, features // 2, bias=False)
 
     def forward(self, interval_s: Tensor) -> Tensor:

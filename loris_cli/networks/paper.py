@@ -19,10 +19,7 @@ from typing import Literal
 
 import torch
 from audio_diffusion_pytorch.modules import (
-    Attention,
     AttentionBase,
-    EinopsToAndFrom,
-    FeedForward1d,
     FixedEmbedding,
     ResnetBlock1d,
     UNet1d,
@@ -30,11 +27,8 @@ from audio_diffusion_pytorch.modules import (
 from torch import Tensor, nn
 from torch.nn import functional
 
-from loris_cli.config import POSE_FPS
-
-Hawkes = Literal["interval", "constant", "kernel", "none"]
-KERNEL_S = 0.5
-"""Time constant of the excitation that `kernel` lets a peak leave behind."""
+from loris_cli.networks.hawkes import Hawkes, RhythmTransformer
+from loris_cli.networks.unet import options
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,88 +152,6 @@ class FusedAttention(AttentionBase):  # type: ignore[misc]
         return out
 
 
-class HawkesPosition(nn.Module):
-    """A sinusoid of position whose phase depends on the peaks (Eq. 9).
-
-    Sines first, then cosines, as in the released checkpoints (M2).
-    """
-
-    position: Tensor
-    div_term: Tensor
-
-    def __init__(self, features: int, length: int, hawkes: Hawkes) -> None:
-        """Make the sinusoid of a width, which is even."""
-        super().__init__()
-        self.hawkes = hawkes
-        exponent = torch.arange(0, features, 2) / features
-        self.register_buffer("position", torch.arange(length).float()[:, None])
-        self.register_buffer("div_term", 10_000.0**-exponent)
-        self.Wt = nn.Linear(1, features // 2, bias=False)
-
-    def forward(self, rhythm: Tensor) -> Tensor:
-        """Positions ``(batch, steps, features)`` of peaks ``(batch, steps)``."""
-        phase = self.position[: rhythm.shape[1]] * self.div_term
-        if self.hawkes != "none":
-            phase = phase + self.Wt(self.offsets(rhythm)[..., None])
-        else:
-            phase = phase.expand(len(rhythm), -1, -1)
-        return torch.cat([phase.sin(), phase.cos()], dim=-1)
-
-    def offsets(self, rhythm: Tensor) -> Tensor:
-        """What moves the phase at each step, ``(batch, steps)``."""
-        peaks = (rhythm > 0.5).to(self.div_term.dtype)
-        if self.hawkes == "constant":
-            return torch.ones_like(peaks)
-        index = torch.arange(rhythm.shape[1], device=rhythm.device).to(peaks)
-        if self.hawkes == "kernel":
-            ago = (index[:, None] - index) / POSE_FPS
-            traces = torch.where(ago >= 0, torch.exp(-ago.clamp(min=0) / KERNEL_S), 0.0)
-            return peaks @ traces.T
-        last = torch.where(peaks > 0, index, -1.0).cummax(dim=1).values
-        return torch.where(last >= 0, index - last, 0.0) / POSE_FPS
-
-
-class HawkesTransformerBlock(nn.Module):
-    """One pre-norm transformer block, every step seeing all (Eq. 10)."""
-
-    def __init__(self, features: int, *, heads: int, head_features: int) -> None:
-        """Make a block of a width."""
-        super().__init__()
-        self.attention = Attention(features, num_heads=heads, head_features=head_features)
-        self.feed_forward = EinopsToAndFrom("b l c", "b c l", FeedForward1d(features, 2))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``(batch, steps, features)`` to the same."""
-        x = self.attention(x) + x
-        out: Tensor = self.feed_forward(x) + x
-        return out
-
-
-class RhythmTransformer(nn.Module):
-    """Peaks as tokens: embedding, Hawkes position, a transformer block (Sec. 3.3)."""
-
-    def __init__(self, config: PaperConfig) -> None:
-        """Make the encoder that one block has for itself."""
-        super().__init__()
-        width = config.features
-        self.scale, self.positions = config.rhythm_scale, config.position
-        self.embedding = nn.Embedding(2, width)
-        self.pos_emb = HawkesPosition(width, config.pose_length, config.hawkes)
-        self.transformer = HawkesTransformerBlock(
-            width, heads=config.heads, head_features=config.head_features
-        )
-
-    def forward(self, rhythm: Tensor) -> Tensor:
-        """Tokens ``(batch, steps, features)`` of peaks ``(batch, steps)``, 0..1."""
-        none, peak = self.embedding.weight
-        share = rhythm[..., None].to(peak)
-        tokens = ((1 - share) * none + share * peak) * self.scale
-        if self.positions:
-            tokens = tokens + self.pos_emb(rhythm)
-        encoded: Tensor = self.transformer(tokens)
-        return encoded
-
-
 class ConditionalBlock(ResnetBlock1d):  # type: ignore[misc]
     """The package's ResNet block, attending to video, rhythm and genre one after the other."""
 
@@ -249,7 +161,14 @@ class ConditionalBlock(ResnetBlock1d):  # type: ignore[misc]
     def of(block: ResnetBlock1d, config: PaperConfig) -> None:
         """Turn a conditional block of the package into one of these, in place."""
         block.__class__ = ConditionalBlock
-        block.rhythm_hawkes_attention = RhythmTransformer(config)
+        block.rhythm_hawkes_attention = RhythmTransformer(
+            config.features,
+            length=config.pose_length,
+            heads=config.heads,
+            head_features=config.head_features,
+            hawkes=config.hawkes if config.position else None,
+            scale=config.rhythm_scale,
+        )
 
     def forward(
         self, x: Tensor, mapping: Tensor | None = None, embedding: Told | None = None
@@ -286,23 +205,8 @@ class PaperUNet(UNet1d):  # type: ignore[misc]
         """Make a network of these sizes, with random weights."""
         super().__init__(
             in_channels=config.in_channels,
-            channels=config.channels,
-            patch_blocks=1,
             patch_factor=config.patch_factor,
-            multipliers=list(config.multipliers),
-            factors=list(config.factors),
-            num_blocks=list(config.num_blocks),
-            attentions=list(config.attentions),
-            attention_heads=config.heads,
-            attention_features=config.head_features,
-            attention_multiplier=2,
-            resnet_groups=8,
-            kernel_multiplier_downsample=2,
-            kernel_sizes_init=[1],  # accepted and unused in 0.0.43
-            use_nearest_upsample=False,
-            use_skip_scale=True,
-            use_attention_bottleneck=True,
-            use_context_time=True,
+            **options(config),
             context_embedding_features=config.features,
         )
         self.config = config
@@ -395,9 +299,13 @@ class PaperModel(nn.Module):
             generator: of the state that the Bi-LSTM begins with, where that is noise.
         """
         shape = (4, len(video), self.config.features // 2)
-        state = (video.new_zeros(shape), video.new_zeros(shape))
-        if self.config.lstm_state == "noise":
-            state = tuple(torch.randn(shape, generator=generator).to(video) for _ in range(2))  # type: ignore[assignment]
+
+        def begin() -> Tensor:
+            if self.config.lstm_state == "zeros":
+                return video.new_zeros(shape)
+            return torch.randn(shape, generator=generator).to(video)
+
+        state = (begin(), begin())
         seen, _ = self.vencoder.lstm(video, state)
         token = None
         if self.config.n_genres:
