@@ -235,7 +235,8 @@ class LatentGenerator:
         samples = np.zeros(n_frames * SAMPLES_PER_FRAME, dtype=np.float32)
         take = min(len(samples), len(self.kept.samples))
         samples[:take] = self.kept.samples[:take] * self.kept.scale
-        frames = torch.from_numpy(mel.log_mel(samples)[:, : n_frames * 4])[None]
+        bands = self.model.coder.config.bands
+        frames = torch.from_numpy(mel.log_mel(samples, bands)[:, : n_frames * 4])[None]
         code = self.model.coder.encode(frames.to(self.device))[0].cpu()
         moment_s = torch.arange(n_frames) / CODE_HZ
         anew = (moment_s >= self.kept.from_s) & (moment_s < self.kept.to_s)
@@ -278,7 +279,8 @@ class LatentGenerator:
         stretch = code[None, :, left : first + BLOCK + margin].to(self.device)
         frames = self.model.coder.decode(stretch)[0].cpu().numpy()
         # Phases are estimated over some frames more on either side than are used.
-        samples = mel.invert(frames, seed=(seed * 7919 + first) % 2**32)
+        bands = self.model.coder.config.bands
+        samples = mel.invert(frames, bands, seed=(seed * 7919 + first) % 2**32)
         skip = (first - left) * SAMPLES_PER_FRAME
         need = BLOCK * SAMPLES_PER_FRAME + round(FADE_S * SAMPLE_RATE_HZ)
         return np.pad(samples[skip : skip + need], (0, max(0, need - len(samples) + skip)))

@@ -8,6 +8,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from loris_cli.conditioning import ClipFeatures
+from loris_cli.config import POSE_FPS
 from loris_cli.dataset.manifest import Clip
 from loris_cli.harmony import Harmony
 from loris_cli.pose.keypoints import read_poses
@@ -26,7 +27,19 @@ def read_features(data: Path, clip: Clip) -> ClipFeatures:
 
 
 def read_lesson(data: Path, clip: Clip) -> ClipFeatures:
-    """The truth about a clip, with its chords where they are known: to learn from."""
+    """The truth about a clip, with its chords where they are known: to learn from.
+
+    Of a clip with no rhythm beside it only the sound is known: it has no peaks here.
+    """
+    if not clip.rhythm:
+        nothing = np.empty(0)
+        return ClipFeatures(
+            duration_s=clip.duration_s,
+            peaks_s=nothing,
+            strengths=nothing,
+            energy=np.zeros(round(clip.duration_s * POSE_FPS)),
+            genre=clip.genre or None,
+        )
     with np.load(data / clip.rhythm, allow_pickle=False) as arrays:
         harmony = None
         if "degrees" in arrays:

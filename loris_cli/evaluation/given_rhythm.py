@@ -45,11 +45,12 @@ Array = NDArray[np.float32]
 
 def through_latent(model: MiniModel, samples: Array) -> Array:
     """A sound encoded and decoded again: the best the model could do."""
-    frames = mel.log_mel(samples)
+    bands = model.coder.config.bands
+    frames = mel.log_mel(samples, bands)
     frames = np.pad(frames, ((0, 0), (0, -frames.shape[1] % 4)), mode="edge")
     with torch.inference_mode():
         again = model.coder.decode(model.coder.encode(torch.from_numpy(frames)[None]))[0]
-    return mel.invert(again.numpy())[: len(samples)]
+    return mel.invert(again.numpy(), bands)[: len(samples)]
 
 
 def evaluate(

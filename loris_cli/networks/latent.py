@@ -1,6 +1,6 @@
 """A small code for log-mel frames, in which the diffusion runs.
 
-    log-mel (128, frames) -> mean, log-variance -> z (channels, frames / 4) -> log-mel
+    log-mel (n_mels, frames) -> mean, log-variance -> z (channels, frames / 4) -> log-mel
 
 A variational autoencoder (Kingma and Welling, 2014) of ConvNeXt blocks (Liu et al., 2022) along
 time. The released LORIS has no latent at all: its diffusion runs on the waveform (the paper's
@@ -14,12 +14,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from loris_cli.mel import Bands
+
 
 @dataclass(frozen=True, kw_only=True)
 class LatentConfig:
     """Sizes of the autoencoder."""
 
     n_mels: int = 128
+    n_fft: int = 1024
     channels: int = 32
     width: int = 272
     expansion: int = 3
@@ -29,6 +32,19 @@ class LatentConfig:
 
     stride = 4
     """Log-mel frames for each frame of the code."""
+
+    def __post_init__(self) -> None:
+        """Refuse bands that there cannot be.
+
+        Raises:
+            ValueError: they are such.
+        """
+        Bands(n_fft=self.n_fft, n_mels=self.n_mels)
+
+    @property
+    def bands(self) -> Bands:
+        """Of the log-mel frames that are coded."""
+        return Bands(n_fft=self.n_fft, n_mels=self.n_mels)
 
 
 class ConvNext(nn.Module):
@@ -75,7 +91,7 @@ class LatentCoder(nn.Module):
         """Mean and log-variance of the code, before it is brought to unit variance.
 
         Args:
-            log_mel: ``(batch, 128, frames)``, frames a multiple of 4.
+            log_mel: ``(batch, n_mels, frames)``, frames a multiple of 4.
 
         Returns:
             two of ``(batch, channels, frames / 4)``.
@@ -93,7 +109,7 @@ class LatentCoder(nn.Module):
         return (self.posterior(log_mel)[0] - self.code_mean) / self.code_std
 
     def decode(self, code: Tensor) -> Tensor:
-        """Log-mel frames, ``(batch, 128, 4 * frames)``, of a unit-variance code."""
+        """Log-mel frames, ``(batch, n_mels, 4 * frames)``, of a unit-variance code."""
         return self.reconstruct(code * self.code_std + self.code_mean)
 
     @property

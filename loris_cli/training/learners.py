@@ -25,7 +25,7 @@ class LatentLearner(nn.Module):
         self.coder = coder
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
-        """The loss of ``frames (batch, 128, frames)`` with ``noise`` in their codes."""
+        """The loss of ``frames (batch, n_mels, frames)`` with ``noise`` in their codes."""
         frames = batch["frames"]
         mean, log_variance = self.coder.posterior(frames)
         code = mean + batch["noise"] * (log_variance / 2).exp()

@@ -6,7 +6,7 @@ Whatever the number of processes and workers, example ``n`` is the same; so a ru
 processes learns from what a run on one would, and one that is stopped goes on where it was.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -22,9 +22,12 @@ from loris_cli import mel
 from loris_cli.conditioning import ClipFeatures, condition
 from loris_cli.dataset.clips import read_danced, read_lesson
 from loris_cli.dataset.manifest import Clip
+from loris_cli.mel import Bands
 
 Example = dict[str, Tensor]
 
+HEARD = 0.1
+"""How often the peaks are the onsets of the sound itself."""
 SEEN, NO_BODY = 0.4, 0.1
 """Of clips with a body: how often the peaks are those it shows, and how often it is hidden."""
 DROP_HARMONY = 0.1
@@ -79,21 +82,40 @@ class Batches:
 
 @dataclass(frozen=True)
 class Lesson:
-    """A clip as it was composed, and as its dancer shows it."""
+    """A clip as it was composed, as its dancer shows it, and as it sounds."""
 
     composed: ClipFeatures
     danced: ClipFeatures | None
+    heard: ClipFeatures | None = None
+    """By its own sound alone."""
 
 
-def read_lessons(data: Path, clips: Sequence[Clip]) -> list[Lesson]:
-    """What there is to be told of clips."""
-    return [Lesson(read_lesson(data, clip), read_danced(data, clip)) for clip in clips]
+def read_lessons(
+    data: Path, clips: Sequence[Clip], heard: Mapping[str, ClipFeatures]
+) -> list[Lesson]:
+    """What there is to be told of clips.
+
+    Args:
+        data: folder of the data set.
+        clips: of it.
+        heard: what the sound of some of them tells, by id.
+    """
+    return [
+        Lesson(read_lesson(data, clip), read_danced(data, clip), heard.get(clip.id))
+        for clip in clips
+    ]
 
 
 def told(lesson: Lesson, rng: np.random.Generator) -> ClipFeatures:
-    """What the network is told this time: by the score or by the body, chords or none."""
+    """What the network is told this time: by score, body or sound, chords or none."""
     features = lesson.composed
-    if lesson.danced is not None:
+    unknown = not len(features.peaks_s)
+    if lesson.heard is not None and (unknown or rng.random() < HEARD):
+        own = lesson.heard
+        features = replace(
+            features, peaks_s=own.peaks_s, strengths=own.strengths, energy=own.energy
+        )
+    elif lesson.danced is not None:
         draw = rng.random()
         if draw < SEEN:
             features = lesson.danced
@@ -112,6 +134,7 @@ class MelExamples(Dataset[Example]):
         *,
         frames: int,
         code: tuple[int, int],
+        bands: Bands,
         seed: int,
     ) -> None:
         """Take clips of a data set.
@@ -121,16 +144,18 @@ class MelExamples(Dataset[Example]):
             clips: of it.
             frames: length of a crop.
             code: shape of the crop's code.
+            bands: of the frames.
             seed: of the run.
         """
         self._files = [data / clip.audio for clip in clips]
         self._frames, self._code, self._seed = frames, code, seed
+        self._bands = bands
 
     def __getitem__(self, number: int) -> Example:
-        """``frames (128, frames)`` and ``noise``, shaped as the code."""
+        """``frames (n_mels, frames)`` and ``noise``, shaped as the code."""
         rng = generator_of(self._seed, 1, number)
         samples = self._crop(self._files[clip_of(self._seed, number, len(self._files))], rng)
-        frames = mel.log_mel(samples)[:, : self._frames]
+        frames = mel.log_mel(samples, self._bands)[:, : self._frames]
         noise = rng.standard_normal(self._code, dtype=np.float32)
         return {"frames": torch.from_numpy(frames), "noise": torch.from_numpy(noise)}
 

@@ -17,6 +17,7 @@ from loris_cli.errors import InputError, UsageError
 from loris_cli.files import printable
 from loris_cli.networks.latent import LatentCoder
 from loris_cli.reporting import Reporter
+from loris_cli.training.codes import read_codes, read_heard, write_codes
 from loris_cli.training.learners import n_parameters
 from loris_cli.training.loop import Row, Stage, n_steps_of, train
 from loris_cli.training.processes import Processes
@@ -30,8 +31,6 @@ from loris_cli.training.stages import (
     LatentStage,
     export,
     read_coder,
-    read_codes,
-    write_codes,
 )
 
 TRIAL_CLIPS = 8
@@ -207,6 +206,7 @@ def _stage(
             plan.data,
             [*train_clips, *held_out],
             device=processes.device,
+            workers=settings.workers,
             reporter=reporter,
         )
     processes.wait()
@@ -217,6 +217,7 @@ def _stage(
         settings,
         coder=coder,
         codes=read_codes(folder.codes, coder),
+        heard=read_heard(folder.codes, train_clips),
         backbone=plan.backbone if settings.stage == "conditional" else None,
     )
 
@@ -239,5 +240,6 @@ def _trial(
         settings,
         coder=LatentCoder(LATENT),
         codes=codes,
+        heard={},
         backbone=plan.backbone,
     )

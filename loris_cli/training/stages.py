@@ -4,7 +4,7 @@ clips -> log-mel -> LatentStage -> codes of all clips -> DenoiserStage -> mini.s
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,27 +18,27 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from loris_cli import mel
-from loris_cli.conditioning import HARMONY_CHANNELS
+from loris_cli.conditioning import HARMONY_CHANNELS, ClipFeatures
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.dataset.clips import read_features, read_sound
 from loris_cli.dataset.manifest import Clip
 from loris_cli.errors import InputError
 from loris_cli.evaluation.onsets import detect_onsets, match
 from loris_cli.longform import LatentGenerator
+from loris_cli.mel import FINE
 from loris_cli.networks.checkpoint import MiniModel, save_mini
 from loris_cli.networks.denoiser import DenoiserConfig, MiniDenoiser
 from loris_cli.networks.latent import LatentCoder, LatentConfig
-from loris_cli.reporting import Reporter
 from loris_cli.training.learners import (
     DenoiserLearner,
     LatentLearner,
     checkpoint_activations,
 )
 from loris_cli.training.lessons import CodeExamples, Example, MelExamples, read_lessons
-from loris_cli.training.run_folder import read_weights, write_weights
+from loris_cli.training.run_folder import read_weights
 from loris_cli.training.settings import Settings
 
-LATENT = LatentConfig(channels=64, width=448, blocks=3)
+LATENT = LatentConfig(n_mels=FINE.n_mels, n_fft=FINE.n_fft, channels=64, width=448, blocks=3)
 DENOISER = DenoiserConfig(
     code_channels=LATENT.channels,
     harmony_channels=HARMONY_CHANNELS,
@@ -77,18 +77,19 @@ class LatentStage:
         self.learner: nn.Module = LatentLearner(self.coder)
         code = (config.channels, frames // config.stride)
         self.examples: Dataset[Example] = MelExamples(
-            data, clips, frames=frames, code=code, seed=settings.seed
+            data, clips, frames=frames, code=code, bands=config.bands, seed=settings.seed
         )
         self.held_out: Dataset[Example] = MelExamples(
-            data, held_out, frames=frames, code=code, seed=HELD_OUT_SEED
+            data, held_out, frames=frames, code=code, bands=config.bands, seed=HELD_OUT_SEED
         )
         self.n_clips = len(clips)
 
     def begin(self) -> None:
         """Measure log-mel over some clips."""
         chosen = self._clips[:: max(len(self._clips) // MEASURED_CLIPS, 1)]
+        bands_of = self.coder.config.bands
         frames = np.concatenate(
-            [mel.log_mel(read_sound(self._data, clip)) for clip in chosen], axis=1
+            [mel.log_mel(read_sound(self._data, clip), bands_of) for clip in chosen], axis=1
         )
         bands = torch.from_numpy(frames.mean(axis=1))[:, None]
         self.coder.mel_mean.copy_(bands)
@@ -125,44 +126,6 @@ def read_coder(path: Path) -> LatentCoder:
     return coder.eval().requires_grad_(False)
 
 
-@torch.inference_mode()
-def write_codes(
-    path: Path,
-    coder: LatentCoder,
-    data: Path,
-    clips: Sequence[Clip],
-    *,
-    device: torch.device,
-    reporter: Reporter,
-) -> None:
-    """Codes of clips, not yet of unit variance, and their mean and deviation beside them."""
-    coder = coder.to(device)
-    codes: dict[str, Tensor] = {}
-    with reporter.stage("codes", len(clips)) as advance:
-        for clip in clips:
-            frames = mel.log_mel(read_sound(data, clip))
-            whole = frames[:, : frames.shape[1] // coder.config.stride * coder.config.stride]
-            mean, _ = coder.posterior(torch.from_numpy(whole)[None].to(device))
-            codes[clip.id] = mean[0].cpu()
-            advance(1)
-    every = torch.cat(list(codes.values()), dim=1)
-    halves = {f"code.{name}": code.half() for name, code in codes.items()}
-    statistics = {"mean": every.mean(dim=1)[:, None], "std": every.std(dim=1)[:, None]}
-    write_weights(path, {**halves, **statistics}, {})
-
-
-def read_codes(path: Path, coder: LatentCoder) -> dict[str, NDArray[np.float32]]:
-    """Codes of unit variance by the clip's id; the coder learns to make such."""
-    tensors = read_weights(path)
-    mean, deviation = tensors.pop("mean"), tensors.pop("std")
-    coder.code_mean.copy_(mean)
-    coder.code_std.copy_(deviation)
-    return {
-        name.removeprefix("code."): ((code.float() - mean) / deviation).numpy()
-        for name, code in tensors.items()
-    }
-
-
 class DenoiserStage:
     """Learns to denoise codes, with what is told of their clips or (unconditional) without."""
 
@@ -175,6 +138,7 @@ class DenoiserStage:
         *,
         coder: LatentCoder,
         codes: dict[str, NDArray[np.float32]],
+        heard: Mapping[str, ClipFeatures],
         backbone: Path | None = None,
         config: DenoiserConfig = DENOISER,
     ) -> None:
@@ -187,6 +151,7 @@ class DenoiserStage:
             settings: of the stage.
             coder: of the codes.
             codes: of all these clips, by id.
+            heard: the rhythm of the sound itself, of some of these clips, by id.
             backbone: weights of an unconditional stage to begin with.
             config: sizes.
 
@@ -220,7 +185,7 @@ class DenoiserStage:
                 )
             return CodeExamples(
                 [codes[clip.id] for clip in long],
-                read_lessons(data, long),
+                read_lessons(data, long, heard),
                 window=config.window,
                 seed=seed,
                 drop_condition=drop,

@@ -1,0 +1,121 @@
+"""What is computed once of every clip's sound: its code, and the rhythm that it has of its own.
+
+clips -> log-mel, own rhythm -> codes.safetensors -> codes of unit variance
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from loris_cli import mel
+from loris_cli.conditioning import ClipFeatures
+from loris_cli.dataset.clips import read_sound
+from loris_cli.dataset.manifest import Clip
+from loris_cli.networks.latent import LatentCoder
+from loris_cli.reporting import Reporter
+from loris_cli.training.heard import heard
+from loris_cli.training.run_folder import read_weights, write_weights
+
+Heard = tuple[Tensor, Tensor, Tensor]
+"""Peaks in seconds, their strengths, energy at 16 Hz."""
+
+
+class _Sounds(Dataset[tuple[Tensor, Heard]]):
+    """Log-mel frames of whole clips, and the rhythm of their sound."""
+
+    def __init__(
+        self, data: Path, clips: Sequence[Clip], bands: mel.Bands, stride: int
+    ) -> None:
+        self._data, self._clips, self._bands, self._stride = data, clips, bands, stride
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Heard]:
+        samples = read_sound(self._data, self._clips[index])
+        frames = mel.log_mel(samples, self._bands)
+        whole = frames.shape[1] // self._stride * self._stride
+        own = heard(samples)
+        parts = (own.peaks_s, own.strengths, own.energy)
+        peaks, strengths, energy = (torch.from_numpy(part).float() for part in parts)
+        return torch.from_numpy(frames[:, :whole]), (peaks, strengths, energy)
+
+
+@torch.inference_mode()
+def write_codes(
+    path: Path,
+    coder: LatentCoder,
+    data: Path,
+    clips: Sequence[Clip],
+    *,
+    device: torch.device,
+    workers: int,
+    reporter: Reporter,
+) -> None:
+    """Codes of clips, not yet of unit variance, with their mean and deviation.
+
+    Args:
+        path: of the safetensors file.
+        coder: what codes.
+        data: folder of the data set.
+        clips: of it.
+        device: where it codes.
+        workers: processes that read and transform sound, 0 for none.
+        reporter: hears how far it is.
+    """
+    coder = coder.to(device)
+    tensors: dict[str, Tensor] = {}
+    sounds = _Sounds(data, clips, coder.config.bands, coder.config.stride)
+    loader = DataLoader(sounds, batch_size=None, num_workers=workers)
+    with reporter.stage("codes", len(clips)) as advance:
+        for clip, (frames, own) in zip(clips, loader, strict=True):
+            mean, _ = coder.posterior(frames[None].to(device))
+            tensors[f"code.{clip.id}"] = mean[0].cpu()
+            for name, part in zip(("peaks", "strengths", "energy"), own, strict=True):
+                tensors[f"{name}.{clip.id}"] = part
+            advance(1)
+    codes = [value for name, value in tensors.items() if name.startswith("code.")]
+    every = torch.cat(codes, dim=1)
+    statistics = {"mean": every.mean(dim=1)[:, None], "std": every.std(dim=1)[:, None]}
+    halves = {
+        name: value.half() if name.startswith("code.") else value
+        for name, value in tensors.items()
+    }
+    write_weights(path, {**halves, **statistics}, {})
+
+
+def read_codes(path: Path, coder: LatentCoder) -> dict[str, NDArray[np.float32]]:
+    """Codes of unit variance by the clip's id; the coder learns to make such."""
+    tensors = read_weights(path)
+    mean, deviation = tensors["mean"], tensors["std"]
+    coder.code_mean.copy_(mean)
+    coder.code_std.copy_(deviation)
+    return {
+        name.removeprefix("code."): ((code.float() - mean) / deviation).numpy()
+        for name, code in tensors.items()
+        if name.startswith("code.")
+    }
+
+
+def read_heard(path: Path, clips: Sequence[Clip]) -> dict[str, ClipFeatures]:
+    """The rhythm of each clip's own sound, by the clip's id."""
+    tensors = read_weights(path)
+
+    def part(name: str, clip: Clip) -> NDArray[np.float64]:
+        return tensors[f"{name}.{clip.id}"].double().numpy()
+
+    return {
+        clip.id: ClipFeatures(
+            duration_s=clip.duration_s,
+            peaks_s=part("peaks", clip),
+            strengths=part("strengths", clip),
+            energy=part("energy", clip),
+            genre=clip.genre,
+        )
+        for clip in clips
+    }

@@ -1,0 +1,46 @@
+"""The rhythm that a sound has of its own, for music that no body and no score tells of.
+
+sound -> onsets -> peaks and strengths; loudness -> energy
+"""
+
+import librosa
+import numpy as np
+from numpy.typing import NDArray
+
+from loris_cli.conditioning import SOFTEST, ClipFeatures
+from loris_cli.config import POSE_FPS, SAMPLE_RATE_HZ
+from loris_cli.evaluation.music import LOUD_S, loudness_db
+from loris_cli.evaluation.onsets import HOP, detect_onsets
+from loris_cli.longform import ATTACK_S
+
+
+def heard(samples: NDArray[np.float32], *, genre: str | None = None) -> ClipFeatures:
+    """A pseudo-rhythm: the sound's own onsets in the place of a body's peaks.
+
+    Args:
+        samples: mono at 22,050 Hz, ``(samples,)``, half a second at least.
+        genre: of the sound, if it is known.
+
+    Returns:
+        peaks where notes begin (their attack is heard some time later), strengths by how much
+        of the spectrum begins there, energy by the loudness between its 5th and its 95th
+        percentile.
+    """
+    onsets_s = detect_onsets(samples)
+    rise = librosa.onset.onset_strength(y=samples, sr=SAMPLE_RATE_HZ, hop_length=HOP)
+    index = np.round(onsets_s * SAMPLE_RATE_HZ / HOP).astype(int).clip(max=len(rise) - 1)
+    # The delay of the detector was taken off: the rise itself lies a frame or two later.
+    strengths = np.array([float(rise[k : k + 4].max()) for k in index])
+    loud = loudness_db(samples)
+    low, high = np.percentile(loud, [5, 95])
+    moments_s = (np.arange(len(loud)) + 1) * LOUD_S / 2
+    duration_s = len(samples) / SAMPLE_RATE_HZ
+    frames_s = np.arange(round(duration_s * POSE_FPS)) / POSE_FPS
+    energy = np.interp(frames_s, moments_s, ((loud - low) / max(high - low, 1.0)).clip(0, 1))
+    return ClipFeatures(
+        duration_s=duration_s,
+        peaks_s=np.maximum(onsets_s - ATTACK_S, 0.0),
+        strengths=SOFTEST + (1 - SOFTEST) * strengths / max(strengths.max(initial=0.0), 1e-9),
+        energy=energy,
+        genre=genre,
+    )
