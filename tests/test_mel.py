@@ -5,7 +5,17 @@ import numpy as np
 import pytest
 
 from loris_cli.evaluation.onsets import detect_onsets
-from loris_cli.mel import FLOOR, HOP, MEL_HZ, filterbank, invert, log_mel
+from loris_cli.mel import (
+    FINE,
+    FLOOR,
+    HOP,
+    MEL_HZ,
+    STANDARD,
+    Bands,
+    filterbank,
+    invert,
+    log_mel,
+)
 
 SECOND = np.arange(22_050) / 22_050
 
@@ -68,3 +78,38 @@ def test_phases_are_as_good_as_librosas() -> None:
 
     assert convergence(ours) == pytest.approx(convergence(theirs), rel=0.15)
     assert convergence(ours) < 0.2
+
+
+@pytest.mark.parametrize("bands", [STANDARD, FINE])
+def test_a_tone_is_as_loud_however_finely_it_is_looked_at(bands: Bands) -> None:
+    """Of a steady tone what a band holds depends on the band, but not on the window."""
+    tone = np.sin(2 * np.pi * 1000 * SECOND).astype(np.float32)
+    longer = Bands(n_fft=2 * bands.n_fft, n_mels=bands.n_mels)
+
+    one, other = (log_mel(tone, chosen)[:, 40].max() for chosen in (bands, longer))
+
+    assert one == pytest.approx(other, abs=0.4)
+
+
+def test_fine_bands_keep_low_semitones_apart() -> None:
+    low, high = (
+        log_mel(np.sin(2 * np.pi * hz * SECOND).astype(np.float32), FINE)[:20, 40].argmax()
+        for hz in (130.8, 146.8)
+    )
+
+    assert low != high
+
+
+def test_fine_bands_come_back_at_their_time() -> None:
+    sound = np.zeros(22_050 * 2, dtype=np.float32)
+    sound[22_050 : 22_050 + 800] += np.hanning(800) * np.sin(np.arange(800) * 0.4)
+
+    again = invert(log_mel(sound, FINE), FINE, n_iter=8)
+
+    np.testing.assert_allclose(detect_onsets(again), detect_onsets(sound), atol=0.025)
+
+
+@pytest.mark.parametrize(("n_fft", "n_mels"), [(64, 8), (1024, 0), (1024, 400), (10**6, 128)])
+def test_bands_that_there_cannot_be_are_refused(n_fft: int, n_mels: int) -> None:
+    with pytest.raises(ValueError, match="no log-mel"):
+        Bands(n_fft=n_fft, n_mels=n_mels)

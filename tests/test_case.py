@@ -1,0 +1,82 @@
+"""What is scored of a clip: its own sound scores as its truth should."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import soundfile
+from test_heard import MOMENTS_S, strokes
+
+from loris_cli.dataset.manifest import Clip
+from loris_cli.evaluation.case import Case
+from loris_cli.evaluation.spectrograms import Shown, draw
+from loris_cli.longform import ATTACK_S
+
+
+def clip_at(folder: Path, name: str, accents_s: np.ndarray) -> Clip:
+    for room in ("audio", "rhythm"):
+        (folder / room).mkdir(exist_ok=True)
+    clip = Clip(
+        id=name,
+        subset="strokes",
+        split="test",
+        duration_s=7.0,
+        genre="pop",
+        source="strokes",
+        audio=f"audio/{name}.flac",
+        rhythm=f"rhythm/{name}.npz",
+    )
+    soundfile.write(folder / clip.audio, strokes(), 22_050)
+    np.savez(
+        folder / clip.rhythm,
+        accents_s=accents_s,
+        strengths=np.ones(len(accents_s)),
+        energy=np.linspace(0, 1, 112),
+        beats_s=np.empty(0),
+    )
+    return clip
+
+
+def test_the_truth_hits_and_another_rhythm_does_not(tmp_path: Path) -> None:
+    clip = clip_at(tmp_path, "a", MOMENTS_S - ATTACK_S)
+    other = clip_at(tmp_path, "b", MOMENTS_S - 0.3)
+
+    scored = Case(tmp_path, clip, other=other).score([strokes(), strokes()], MOMENTS_S)
+
+    assert scored.values["hit"] == scored.values["precision"] == 1.0
+    assert scored.values["hit_of_another"] == 0.0
+    assert scored.every["chroma_apart"][0] < 1e-6
+    assert scored.every["rhythm_apart"] == [0.0]
+    assert len(scored.frames) == len(scored.heard) == 2
+    assert scored.frames[0].shape == (128, 7 * 22_050 // 256 + 1)
+
+
+def test_takes_of_different_rhythms_are_apart(tmp_path: Path) -> None:
+    clip = clip_at(tmp_path, "a", MOMENTS_S)
+    late = np.roll(strokes(), 4000)
+
+    scored = Case(tmp_path, clip, other=clip).score([strokes(), late], MOMENTS_S)
+
+    assert scored.every["rhythm_apart"] == [1.0]
+    assert scored.every["hit"] == [1.0, 0.0]
+
+
+def test_a_stroke_is_seen_where_it_is_and_only_in_its_own_column(tmp_path: Path) -> None:
+    silence = np.zeros(7 * 22_050, dtype=np.float32)
+    shown = Shown(
+        name="a $ pop",
+        accents_s=MOMENTS_S,
+        sounds={"truth": strokes(), "made": silence},
+    )
+
+    draw(tmp_path / "a.png", [shown])
+
+    picture = cv2.imread(str(tmp_path / "a.png"))
+    assert picture is not None
+    bright = picture.astype(int).sum(axis=2) > 350  # magma's upper half; the paper is white
+    middle = picture.shape[1] // 2
+    inside = bright[60:-60]  # off titles and labels
+    dark = picture.astype(int).sum(axis=2) < 40
+    assert dark[60:-60, middle + 60 : -20].mean() > 0.7
+    left, right = inside[:, 60 : middle - 10].mean(), inside[:, middle + 60 : -20].mean()
+    assert left > right

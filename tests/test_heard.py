@@ -1,0 +1,108 @@
+"""Sound without a body or a score still tells a rhythm: its own."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from test_lessons import COMPOSED, DANCED
+
+from loris_cli.dataset.clips import read_lesson
+from loris_cli.dataset.manifest import Clip
+from loris_cli.longform import ATTACK_S
+from loris_cli.networks.latent import LatentCoder, LatentConfig
+from loris_cli.reporting import Silent
+from loris_cli.training.codes import read_codes, read_heard, write_codes
+from loris_cli.training.heard import heard
+from loris_cli.training.lessons import Lesson, told
+
+MOMENTS_S = np.array([0.8, 1.5, 2.7, 3.4, 5.2, 6.1])
+LOUD = np.array([1.0, 0.3, 1.0, 0.3, 1.0, 0.3])
+
+
+def strokes() -> np.ndarray:
+    sound = np.zeros(7 * 22_050)
+    t = np.arange(6000) / 22_050
+    for moment_s, loud in zip(MOMENTS_S, LOUD, strict=True):
+        start = round(moment_s * 22_050)
+        sound[start : start + len(t)] += loud * np.sin(2 * np.pi * 700 * t) * np.exp(-t / 0.04)
+    return sound.astype(np.float32)
+
+
+def test_peaks_are_the_onsets_less_the_attack() -> None:
+    own = heard(strokes(), genre="pop")
+
+    np.testing.assert_allclose(own.peaks_s, MOMENTS_S - ATTACK_S, atol=0.015)
+    assert own.strengths[LOUD == 1.0].min() > own.strengths[LOUD < 1.0].max()
+    assert own.strengths.min() >= 0.35
+    assert own.strengths.max() == 1.0
+    assert own.genre == "pop"
+
+
+def test_energy_is_high_where_it_is_loud() -> None:
+    level = np.repeat([1.0, 0.1, 0.01], 2 * 22_050)
+    sound = level * np.random.default_rng(0).normal(size=len(level))
+
+    energy = heard(sound.astype(np.float32)).energy
+
+    assert len(energy) == 6 * 16
+    np.testing.assert_allclose(energy[[16, 48, 80]], [1.0, 0.5, 0.0], atol=0.05)
+
+
+def test_silence_has_no_peaks_and_no_energy() -> None:
+    own = heard(np.zeros(4 * 22_050, dtype=np.float32))
+
+    assert len(own.peaks_s) == len(own.strengths) == 0
+    assert not own.energy.any()
+
+
+def test_a_clip_is_now_and_then_told_by_its_sound() -> None:
+    rng = np.random.default_rng(0)
+    own = replace(COMPOSED, peaks_s=np.array([7.0]), strengths=np.array([0.6]))
+    lessons = [told(Lesson(COMPOSED, DANCED, own), rng) for _ in range(2000)]
+
+    by_sound = [lesson for lesson in lessons if lesson.peaks_s.tolist() == [7.0]]
+
+    assert len(by_sound) / len(lessons) == pytest.approx(0.1, abs=0.03)
+    assert all(lesson.keypoints is None for lesson in by_sound)
+
+
+def test_a_clip_of_which_nothing_else_is_known_is_always_told_by_its_sound(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "audio").mkdir()
+    clip = Clip(
+        id="a",
+        subset="music",
+        split="train",
+        duration_s=7.0,
+        genre="pop",
+        source="strokes",
+        audio="audio/a.flac",
+        rhythm="",
+    )
+    soundfile.write(tmp_path / clip.audio, strokes(), 22_050)
+    torch.manual_seed(0)
+    coder = LatentCoder(LatentConfig(width=16, channels=8, blocks=1))
+
+    write_codes(
+        tmp_path / "codes.safetensors",
+        coder,
+        tmp_path,
+        [clip],
+        device=torch.device("cpu"),
+        workers=0,
+        reporter=Silent(),
+    )
+
+    codes = read_codes(tmp_path / "codes.safetensors", coder)
+    assert codes["a"].shape == (8, 7 * 22_050 // 1024)
+    np.testing.assert_allclose(codes["a"].mean(axis=1), 0, atol=0.02)
+    np.testing.assert_allclose(codes["a"].std(axis=1), 1, atol=0.02)
+    own = read_heard(tmp_path / "codes.safetensors", [clip])["a"]
+    lesson = Lesson(read_lesson(tmp_path, clip), None, own)
+    for seed in range(20):
+        peaks_s = told(lesson, np.random.default_rng(seed)).peaks_s
+        np.testing.assert_allclose(peaks_s, MOMENTS_S - ATTACK_S, atol=0.015)
