@@ -3,14 +3,13 @@
 sound -> onsets -> peaks and strengths; loudness -> energy
 """
 
-import librosa
 import numpy as np
 from numpy.typing import NDArray
 
 from loris_cli.conditioning import SOFTEST, ClipFeatures
 from loris_cli.config import POSE_FPS, SAMPLE_RATE_HZ
 from loris_cli.evaluation.music import LOUD_S, loudness_db
-from loris_cli.evaluation.onsets import HOP, detect_onsets
+from loris_cli.evaluation.onsets import HOP, detect_onsets, onset_rise
 from loris_cli.longform import ATTACK_S
 
 
@@ -26,8 +25,8 @@ def heard(samples: NDArray[np.float32], *, genre: str | None = None) -> ClipFeat
         of the spectrum begins there, energy by the loudness between its 5th and its 95th
         percentile.
     """
-    onsets_s = detect_onsets(samples)
-    rise = librosa.onset.onset_strength(y=samples, sr=SAMPLE_RATE_HZ, hop_length=HOP)
+    rise = onset_rise(samples)
+    onsets_s = detect_onsets(samples, rise=rise)
     index = np.round(onsets_s * SAMPLE_RATE_HZ / HOP).astype(int).clip(max=len(rise) - 1)
     # The delay of the detector was taken off: the rise itself lies a frame or two later.
     strengths = np.array([float(rise[k : k + 4].max()) for k in index])
