@@ -15,6 +15,7 @@ from loris_cli.mel import (
     filterbank,
     invert,
     log_mel,
+    unband,
 )
 
 SECOND = np.arange(22_050) / 22_050
@@ -65,9 +66,7 @@ def test_phases_are_as_good_as_librosas() -> None:
     frames = log_mel((0.2 * sound + 0.002 * rng.normal(size=22_050)).astype(np.float32))
 
     ours = invert(frames, n_iter=24)
-    magnitude = np.maximum(
-        np.linalg.pinv(filterbank()) @ np.maximum(np.exp(frames) - FLOOR, 0), 0
-    )
+    magnitude = unband(frames).numpy()
     theirs = librosa.griffinlim(
         magnitude, n_iter=24, hop_length=HOP, n_fft=1024, random_state=0
     )
@@ -113,3 +112,20 @@ def test_fine_bands_come_back_at_their_time() -> None:
 def test_bands_that_there_cannot_be_are_refused(n_fft: int, n_mels: int) -> None:
     with pytest.raises(ValueError, match="no log-mel"):
         Bands(n_fft=n_fft, n_mels=n_mels)
+
+
+def test_a_spectrum_has_the_bands_it_was_asked_for() -> None:
+    sound = sum(np.sin(2 * np.pi * f * SECOND) for f in (110, 147, 165, 880))
+    frames = log_mel(0.2 * sound.astype(np.float32), FINE)
+    wanted = np.exp(frames) - FLOOR
+    cut_off = np.maximum(np.linalg.pinv(filterbank(FINE)) @ wanted, 0)
+
+    magnitude = unband(frames, FINE).numpy()
+
+    assert magnitude.min() >= 0
+    off, off_before = (
+        np.abs(filterbank(FINE) @ spectrum - wanted).sum() / wanted.sum()
+        for spectrum in (magnitude, cut_off)
+    )
+    assert off < 0.03
+    assert off < off_before

