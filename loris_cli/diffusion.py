@@ -8,7 +8,7 @@ once.
 import math
 from collections.abc import Callable
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ Denoise = Callable[[Tensor, float], Tensor]
 Draw = Callable[[Tensor], Tensor]
 """Gives standard normal noise shaped like its argument."""
 Network = Callable[[Tensor, Tensor], Tensor]
+Sampler = Literal["adpm2", "heun", "euler", "euler-ancestral", "dpmpp-2m", "dpmpp-sde"]
 
 
 class Scalings(NamedTuple):
@@ -243,3 +244,43 @@ def sample_dpmpp_sde(denoise: Denoise, x: Tensor, sigmas: Tensor, *, draw: Draw)
         x = x + fresh * draw(x)
         seen_before = seen
     return x
+
+
+def sample(
+    sampler: Sampler, denoise: Denoise, x: Tensor, sigmas: Tensor, *, draw: Draw
+) -> Tensor:
+    """Turn noise into a sample by the method of a name.
+
+    Args:
+        sampler: the name.
+        denoise: the contract.
+        x: noise of standard deviation ``sigmas[0]``.
+        sigmas: falling levels that end in 0, ``(steps + 1,)``; ``adpm2`` stops before it.
+        draw: of fresh noise, for those that add some.
+    """
+    if sampler == "adpm2":
+        return sample_adpm2(denoise, x, sigmas[:-1], draw=draw)
+    if sampler == "euler-ancestral":
+        return sample_euler_ancestral(denoise, x, sigmas, draw=draw)
+    if sampler == "dpmpp-sde":
+        return sample_dpmpp_sde(denoise, x, sigmas, draw=draw)
+    plain = {"heun": sample_heun, "euler": sample_euler, "dpmpp-2m": sample_dpmpp_2m}
+    return plain[sampler](denoise, x, sigmas)
+
+
+def n_evaluations(sampler: Sampler, n_steps: int) -> int:
+    """How often `sample` calls ``denoise`` for so many steps."""
+    return {"adpm2": 2 * (n_steps - 1), "heun": 2 * n_steps - 1}.get(sampler, n_steps)
+
+
+def between(sigmas: Tensor, interval: tuple[float, float]) -> tuple[float, float]:
+    """Lowest and highest noise level of a part of a schedule.
+
+    Args:
+        sigmas: falling levels that end in 0, ``(steps + 1,)``.
+        interval: where the part begins and ends, as shares of the steps, 0..1.
+    """
+    last = len(sigmas) - 2
+    start, end = interval
+    low = 0.0 if end >= 1 else float(sigmas[math.ceil(end * last)])
+    return low, float(sigmas[math.floor(start * last)])

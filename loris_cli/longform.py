@@ -10,7 +10,7 @@ lies deeper (a swap rather than an average, which dulls detail: SaFa, ICCV 2025)
 border lies changes from step to step, so no place is a seam throughout.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -21,7 +21,14 @@ from torch import Tensor
 from loris_cli import mel
 from loris_cli.conditioning import CODE_HZ, ClipFeatures, batch, condition, planned
 from loris_cli.config import SAMPLE_RATE_HZ
-from loris_cli.diffusion import karras_sigmas, precondition, sample_dpmpp_2m
+from loris_cli.diffusion import (
+    Sampler,
+    between,
+    karras_sigmas,
+    n_evaluations,
+    precondition,
+    sample,
+)
 from loris_cli.networks.checkpoint import MiniModel
 from loris_cli.networks.denoiser import Condition
 
@@ -36,6 +43,9 @@ RAMP = 4
 """Frames over which one window's answer passes into its neighbour's."""
 MICRO_BATCH = 1024
 """Frames in one call of the network, always as many windows: equal shapes give equal bytes."""
+BORDER_STEP = 0.618
+"""How far a border moves from one evaluation to the next, in an overlap: the golden section, so
+that no place is visited twice soon."""
 NOISE_BLOCK = 64
 """Frames of noise drawn from one seed."""
 ATTACK_S = 0.0185
@@ -49,52 +59,57 @@ FADE_S = 0.06
 """Cross-fade between blocks of sound, whose phases are estimated apart."""
 
 
-def window_starts(n_frames: int, window: int) -> list[int]:
+def window_starts(n_frames: int, window: int, *, stretch: bool = True) -> list[int]:
     """First frames of the windows that cover a clip, evenly spread.
 
     Args:
         n_frames: of the clip. If it is little more than a window, or less, there is one, as
             long as the clip.
         window: frames of one.
+        stretch: whether one may be longer than that.
 
     Returns:
         rising starts; the last window ends with the clip, none is padded.
     """
     overlap = round(window * OVERLAP)
-    if n_frames <= window + overlap:
+    if n_frames <= window + overlap * stretch:
         return [0]
     n_windows = -(-(n_frames - overlap) // (window - overlap))
     return [round(i * (n_frames - window) / (n_windows - 1)) for i in range(n_windows)]
 
 
-def noise(seed: int, n_frames: int, channels: int) -> Tensor:
+def noise(
+    seed: int | Sequence[int], n_frames: int, channels: int, *, block: int = NOISE_BLOCK
+) -> Tensor:
     """Standard normal noise that depends on seed and absolute position alone.
 
     Args:
-        seed: of the take.
+        seed: of the take, and what else tells one noise from another.
         n_frames: from the start of the clip; a longer clip begins with the same values.
         channels: of the code.
+        block: frames drawn from one seed.
 
     Returns:
         ``(channels, n_frames)``
     """
-    n_blocks = -(-n_frames // NOISE_BLOCK)
+    key = [seed] if isinstance(seed, int) else list(seed)
     blocks = [
-        np.random.default_rng([seed, block]).standard_normal(
-            (channels, NOISE_BLOCK), np.float32
-        )
-        for block in range(n_blocks)
+        np.random.default_rng([*key, number]).standard_normal((channels, block), np.float32)
+        for number in range(-(-n_frames // block))
     ]
     return torch.from_numpy(np.concatenate(blocks, axis=1)[:, :n_frames])
 
 
-def shares(starts: list[int], length: int, border: float) -> list[Tensor]:
+def shares(
+    starts: list[int], length: int, border: float, *, ramp: int = RAMP
+) -> list[Tensor]:
     """How much of each frame's answer comes from each window.
 
     Args:
         starts: of the windows.
         length: of each.
         border: where in every overlap one window hands over, from 0 to 1.
+        ramp: over so many frames.
 
     Returns:
         one ``(length,)`` for each window; for every frame of the clip they sum to one.
@@ -102,10 +117,10 @@ def shares(starts: list[int], length: int, border: float) -> list[Tensor]:
     result = [torch.ones(length) for _ in starts]
     for left in range(len(starts) - 1):
         overlap = starts[left] + length - starts[left + 1]
-        ramp = min(RAMP, overlap)
-        middle = ramp / 2 + border * (overlap - ramp)
+        width = min(ramp, overlap)
+        middle = width / 2 + border * (overlap - width)
         position = torch.arange(overlap) + 0.5
-        rise = ((position - middle) / ramp + 0.5).clamp(0, 1)
+        rise = ((position - middle) / width + 0.5).clamp(0, 1)
         result[left][length - overlap :] *= 1 - rise
         result[left + 1][:overlap] *= rise
     return result
@@ -134,6 +149,9 @@ class LatentGenerator:
     device: torch.device
     steps: int = 16
     guidance: float = 1.5
+    sampler: Sampler = "dpmpp-2m"
+    interval: tuple[float, float] = (0.0, 1.0)
+    """Part of the steps that is guided, by `loris_cli.diffusion.between`."""
     kept: Kept | None = field(default=None)
 
     def windows(self, duration_s: float) -> tuple[int, int, int]:
@@ -141,7 +159,7 @@ class LatentGenerator:
         n_frames = self._frames(duration_s)
         n_windows = len(window_starts(n_frames, self.window))
         calls = -(-n_windows // self._rows)
-        return n_frames, n_windows, calls * self.steps
+        return n_frames, n_windows, calls * n_evaluations(self.sampler, self.steps)
 
     @property
     def window(self) -> int:
@@ -184,15 +202,19 @@ class LatentGenerator:
         length = self.window if len(starts) > 1 else n_frames
         told = [condition(features, start, length) for start in starts]
         sigmas = karras_sigmas(self.steps, sigma_min=SIGMA_MIN, sigma_max=SIGMA_MAX, rho=RHO)
-        borders = {level: (i * 0.618) % 1 for i, level in enumerate(sigmas.tolist())}
+        low, high = between(sigmas, self.interval)
         calls = -(-len(starts) // self._rows)
+        total = calls * n_evaluations(self.sampler, self.steps)
         known = self._kept_code(n_frames)
+        channels = self.model.coder.config.channels
         done = 0
+        drawn = 0
 
         def denoise(x: Tensor, sigma: float) -> Tensor:
             nonlocal done
             answer = torch.zeros_like(x)
-            weights = shares(starts, length, borders[sigma])
+            weights = shares(starts, length, (done // calls * BORDER_STEP) % 1)
+            guidance = self.guidance if low <= sigma <= high else 1.0
             for first in range(0, calls * self._rows, self._rows):
                 chosen = range(first, min(first + self._rows, len(starts)))
                 # A short last batch is filled up with its own last window.
@@ -203,18 +225,26 @@ class LatentGenerator:
                     torch.stack([x[:, starts[i] : starts[i] + length] for i in rows]),
                     sigma,
                     batch([told[i] for i in rows]),
+                    guidance,
                 ).cpu()
                 for i, window in zip(chosen, seen, strict=False):
                     answer[:, starts[i] : starts[i] + length] += weights[i] * window
                 done += 1
-                progress(done, calls * self.steps)
+                progress(done, total)
             # Where sound is kept the clean signal is known; the rest is led to fit it.
             return answer if known is None else torch.where(known[1], answer, known[0])
 
-        start = noise(seed, n_frames, self.model.coder.config.channels) * sigmas[0].float()
-        return sample_dpmpp_2m(denoise, start, sigmas)
+        def draw(x: Tensor) -> Tensor:
+            nonlocal drawn
+            drawn += 1
+            return noise([seed, drawn], n_frames, channels).to(x)
 
-    def _denoise_windows(self, x: Tensor, sigma: float, told: Condition) -> Tensor:
+        start = noise(seed, n_frames, channels) * sigmas[0].float()
+        return sample(self.sampler, denoise, start, sigmas, draw=draw)
+
+    def _denoise_windows(
+        self, x: Tensor, sigma: float, told: Condition, guidance: float
+    ) -> Tensor:
         """One guided evaluation: with and without the condition, in one batch."""
         n = len(x)
         both = Condition(*(torch.cat([part, part]).to(self.device) for part in told))
@@ -226,7 +256,7 @@ class LatentGenerator:
             sigma_data=1.0,
         )
         with_it, without = seen.chunk(2)
-        return without + self.guidance * (with_it - without)
+        return without + guidance * (with_it - without)
 
     def _kept_code(self, n_frames: int) -> tuple[Tensor, Tensor] | None:
         """Code of the sound that stays, and where it is to be made anew, ``(n_frames,)``."""

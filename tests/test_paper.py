@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from loris_cli.diffusion import precondition
 from loris_cli.networks.hawkes import HawkesPosition
-from loris_cli.networks.paper import PaperConfig, PaperModel, PaperUNet, official
+from loris_cli.networks.paper import PaperModel, PaperUNet
+from loris_cli.networks.paper_config import PaperConfig, official
 
 SIZES = PaperConfig(
     channels=64,
@@ -23,6 +24,7 @@ SIZES = PaperConfig(
     heads=4,
     head_features=16,
     features=64,
+    visual_features=64,
     video_length=10,
     pose_length=40,
 )

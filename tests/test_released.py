@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from loris_cli.errors import WeightsError
-from loris_cli.networks.paper import PaperConfig, PaperModel, official
+from loris_cli.networks.paper import PaperModel
+from loris_cli.networks.paper_config import PaperConfig, official
 from loris_cli.networks.released import load_paper, save_paper, save_released
 
 CPU = torch.device("cpu")
@@ -26,6 +27,7 @@ SIZES = PaperConfig(
     heads=2,
     head_features=8,
     features=16,
+    visual_features=16,
     video_length=6,
     pose_length=12,
 )
@@ -126,7 +128,7 @@ def strip(state: State) -> None:
         (widen, r"'cond_lin\.weight' has shape \(16, 17\), not \(16, 16\)"),
         (spoil, r"'cond_lin\.weight' holds values that are not finite"),
         (fork, "two U-Nets that differ"),
-        (strip, "is not of LORIS: it has no 'cond_diffusion.unet.fixed_embedding"),
+        (strip, "is not of LORIS: it lacks 'cond_diffusion.unet.fixed_embedding"),
     ],
 )
 def test_what_does_not_fit_is_named(

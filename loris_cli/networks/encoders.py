@@ -3,6 +3,8 @@
 peaks -> tokens with Hawkes positions;  joints of a body -> graph convolutions -> tokens
 """
 
+from collections.abc import Sequence
+
 import torch
 from audio_diffusion_pytorch.modules import TransformerBlock1d
 from torch import Tensor, nn
@@ -78,22 +80,31 @@ BONES = (
 N_JOINTS = 17
 
 
-def partitions() -> Tensor:
+HIPS = (11, 12)
+
+
+def partitions(
+    bones: Sequence[tuple[int, int]] = BONES, centre: Sequence[int] = HIPS
+) -> Tensor:
     """The graph of a body in three parts: each joint itself, inwards, outwards.
 
     The spatial configuration of ST-GCN (Yan et al., 2018, Sec. 3.3): neighbours nearer to the
     middle of the body than the joint, and neighbours farther away; each row sums to one.
 
+    Args:
+        bones: pairs of joints that are joined.
+        centre: joints that are the middle.
+
     Returns:
         ``(3, 17, 17)``; entry ``[p, i, j]`` is how much of joint ``j`` reaches joint ``i``.
     """
     joined = torch.zeros(N_JOINTS, N_JOINTS)
-    for a, b in BONES:
+    for a, b in bones:
         joined[a, b] = joined[b, a] = 1
     hops = torch.full((N_JOINTS,), torch.inf)
-    hops[[11, 12]] = 0  # the hips are the middle
+    hops[list(centre)] = 0
     for _ in range(N_JOINTS):
-        for a, b in BONES:
+        for a, b in bones:
             hops[a], hops[b] = min(hops[a], hops[b] + 1), min(hops[b], hops[a] + 1)
     inwards = joined * (hops[None] < hops[:, None])
     outwards = joined * (hops[None] >= hops[:, None])

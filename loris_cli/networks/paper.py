@@ -13,9 +13,7 @@ Two readings (specification, 4.1): ``official`` is what the released weights wer
 ``paper`` what the text describes.
 """
 
-import math
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 import torch
 from audio_diffusion_pytorch.modules import (
@@ -27,105 +25,15 @@ from audio_diffusion_pytorch.modules import (
 from torch import Tensor, nn
 from torch.nn import functional
 
-from loris_cli.networks.hawkes import Hawkes, RhythmTransformer
+from loris_cli.config import POSE_FPS, SAMPLE_RATE_HZ
+from loris_cli.networks.hawkes import RhythmTransformer
+from loris_cli.networks.paper_config import PaperConfig
+from loris_cli.networks.stgcn import MotionFeatures
+from loris_cli.networks.told import Pair, Told
 from loris_cli.networks.unet import options
 
-
-@dataclass(frozen=True, kw_only=True)
-class PaperConfig:
-    """Sizes (paper, 4.1; specification, 3.1) and readings."""
-
-    in_channels: int = 2
-    channels: int = 256
-    patch_factor: int = 32
-    multipliers: tuple[int, ...] = (1, 2, 4, 4, 4, 4, 4)
-    factors: tuple[int, ...] = (4, 4, 4, 2, 2, 2)
-    num_blocks: tuple[int, ...] = (2, 2, 2, 2, 2, 2)
-    attentions: tuple[bool, ...] = (False, False, False, True, True, True)
-    heads: int = 16
-    head_features: int = 64
-    features: int = 1024
-    """Width of what is told."""
-    video_length: int = 50
-    """Rows of video features, 2 a second."""
-    pose_length: int = 400
-    """Pose frames, 16 a second; the rhythm has two fewer."""
-    n_genres: int = 0
-    """10 for dance; 0 where no genre is told."""
-    hawkes: Hawkes = "interval"
-    """What shifts the phase of a position (Eq. 9): the time since the last peak, a constant
-    (the released code), a sum of decaying traces of peaks, or nothing (w/o Hawkes)."""
-    position: bool = True
-    """False is the ablation w/o PE."""
-    rhythm_scale: float = 1.0
-    """Of the rhythm's embedding; the released code has the root of its width, 32 (M3)."""
-    null_rhythm: Literal["learned", "onehot"] = "learned"
-    """What guidance takes for no rhythm: peaks by halves that it learns, or the released code's
-    one peak where a parameter that never learned is largest (M9)."""
-    lstm_state: Literal["zeros", "noise"] = "zeros"
-    """What the Bi-LSTM begins with; noise in the released code, at every call (M7)."""
-
-    @property
-    def stride(self) -> int:
-        """Samples that a length must be a multiple of."""
-        product = self.patch_factor
-        for factor in self.factors:
-            product *= factor
-        return product
-
-
-def official(config: PaperConfig) -> PaperConfig:
-    """The same sizes in the reading of the released weights."""
-    return replace(
-        config,
-        hawkes="constant",
-        rhythm_scale=math.sqrt(config.features),
-        null_rhythm="onehot",
-        lstm_state="noise",
-    )
-
-
-Pair = tuple[Tensor, Tensor]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Told:
-    """What the blocks are told of a batch.
-
-    It is the same over a whole sampling, so the keys and values that blocks make of it are
-    kept where ``kept`` is a dictionary; while they learn it must be None.
-    """
-
-    video: Tensor
-    """``(batch, video_length, features)``"""
-    rhythm: Tensor
-    """1 where a peak is, 0 elsewhere, between where that was learned, ``(batch, steps)``."""
-    genre: Tensor | None = None
-    """``(batch, 1, features)``"""
-    kept: dict[int, list[Pair]] | None = None
-
-    def beside(self, other: "Told", *, keep: bool) -> "Told":
-        """Two batches as one."""
-        genres = None
-        if self.genre is not None and other.genre is not None:
-            genres = torch.cat([self.genre, other.genre])
-        return Told(
-            video=torch.cat([self.video, other.video]),
-            rhythm=torch.cat([self.rhythm, other.rhythm]),
-            genre=genres,
-            kept={} if keep else None,
-        )
-
-    def where(self, dropped: Tensor, other: "Told") -> "Told":
-        """The other's where ``dropped (batch,)`` says so."""
-        genre = self.genre
-        if genre is not None and other.genre is not None:
-            genre = torch.where(dropped[:, None, None], other.genre, genre)
-        return Told(
-            video=torch.where(dropped[:, None, None], other.video, self.video),
-            rhythm=torch.where(dropped[:, None], other.rhythm, self.rhythm),
-            genre=genre,
-        )
+LEAD = 2
+"""Rhythm step ``n`` belongs to pose frame ``n + 2`` (R6; docs/contracts.md)."""
 
 
 class FusedAttention(AttentionBase):  # type: ignore[misc]
@@ -155,20 +63,12 @@ class FusedAttention(AttentionBase):  # type: ignore[misc]
 class ConditionalBlock(ResnetBlock1d):  # type: ignore[misc]
     """The package's ResNet block, attending to video, rhythm and genre one after the other."""
 
-    rhythm_hawkes_attention: RhythmTransformer
-
     @staticmethod
     def of(block: ResnetBlock1d, config: PaperConfig) -> None:
         """Turn a conditional block of the package into one of these, in place."""
         block.__class__ = ConditionalBlock
-        block.rhythm_hawkes_attention = RhythmTransformer(
-            config.features,
-            length=config.pose_length,
-            heads=config.heads,
-            head_features=config.head_features,
-            hawkes=config.hawkes if config.position else None,
-            scale=config.rhythm_scale,
-        )
+        if config.rhythm == "attention" and not config.shared_rhythm:
+            block.rhythm_hawkes_attention = rhythm_transformer(config)
 
     def forward(
         self, x: Tensor, mapping: Tensor | None = None, embedding: Told | None = None
@@ -188,9 +88,10 @@ class ConditionalBlock(ResnetBlock1d):  # type: ignore[misc]
         """Keys and values of video, rhythm and genre; they do not depend on the noise."""
         if told.kept is not None and id(self) in told.kept:
             return told.kept[id(self)]
-        contexts = [told.video, self.rhythm_hawkes_attention(told.rhythm)]
-        if told.genre is not None:
-            contexts.append(told.genre)
+        tokens = told.tokens
+        if hasattr(self, "rhythm_hawkes_attention"):
+            tokens = self.rhythm_hawkes_attention(told.rhythm)
+        contexts = [c for c in (told.video, tokens, told.genre) if c is not None]
         attend = self.cross_attend.fn
         pairs = [attend.to_kv(attend.norm_context(c)).chunk(2, dim=-1) for c in contexts]
         if told.kept is not None:
@@ -198,15 +99,30 @@ class ConditionalBlock(ResnetBlock1d):  # type: ignore[misc]
         return pairs
 
 
+def rhythm_transformer(config: PaperConfig) -> RhythmTransformer:
+    """An encoder of rhythm of these sizes."""
+    return RhythmTransformer(
+        config.features,
+        length=config.pose_length,
+        heads=config.heads,
+        head_features=config.head_features,
+        hawkes=config.hawkes if config.position else None,
+        scale=config.rhythm_scale,
+    )
+
+
 class PaperUNet(UNet1d):  # type: ignore[misc]
     """The U-Net with its null condition (Sec. 3.4; App. A.3)."""
 
     def __init__(self, config: PaperConfig) -> None:
         """Make a network of these sizes, with random weights."""
+        aligned = {"context_channels": [1]} if config.aligned else {}
         super().__init__(
             in_channels=config.in_channels,
+            out_channels=config.in_channels,
             patch_factor=config.patch_factor,
             **options(config),
+            **aligned,
             context_embedding_features=config.features,
         )
         self.config = config
@@ -216,33 +132,95 @@ class PaperUNet(UNet1d):  # type: ignore[misc]
         for module in self.modules():
             if isinstance(module, AttentionBase):
                 module.__class__ = FusedAttention
-        self.fixed_embedding = FixedEmbedding(config.video_length, config.features)
-        self.fixed_rhythm = FixedEmbedding(config.pose_length, 1)
+        if config.rhythm == "attention" and config.shared_rhythm:
+            self.rhythm_encoder = rhythm_transformer(config)
+        if config.sees:
+            self.fixed_embedding = FixedEmbedding(config.video_length, config.features)
+        if config.rhythm == "attention" or config.aligned:
+            self.fixed_rhythm = FixedEmbedding(config.pose_length, 1)
         self.fixed_genre = FixedEmbedding(1, config.features)
 
+    def forward(self, x: Tensor, time: Tensor, *, embedding: Told) -> Tensor:
+        """``(batch, channels, samples)`` to the same, told of ``embedding``."""
+        told = embedding
+        if self.config.rhythm == "attention" and self.config.shared_rhythm:
+            told = replace(told, tokens=self._tokens(told))
+        beside = None
+        if self.config.aligned:
+            assert told.rhythm is not None
+            beside = [on_sound(told.rhythm, x.shape[2])]
+        if self.config.rhythm != "multiply":
+            out: Tensor = super().forward(x, time, channels_list=beside, embedding=told)
+            return out
+        assert told.envelope is not None
+        gate = on_sound(told.envelope, x.shape[2], every=self.config.patch_factor)
+        # The package calls the patcher by itself, so what comes out of it is met on its way.
+        hook = self.to_in.register_forward_hook(lambda module, given, patched: patched * gate)
+        try:
+            out = super().forward(x, time, channels_list=beside, embedding=told)
+        finally:
+            hook.remove()
+        return out
+
+    def _tokens(self, told: Told) -> Tensor:
+        """Of the one encoder of rhythm; made once where things are kept."""
+        assert told.rhythm is not None
+        if told.kept is not None and id(self) in told.kept:
+            return told.kept[id(self)][0][0]
+        tokens: Tensor = self.rhythm_encoder(told.rhythm)
+        if told.kept is not None:
+            told.kept[id(self)] = [(tokens, tokens)]
+        return tokens
+
     def null(self, told: Told) -> Told:
-        """What stands for "nothing is told" beside a batch."""
-        n_steps = told.rhythm.shape[1]
-        weights = self.fixed_rhythm.embedding.weight[:n_steps, 0]
-        if self.config.null_rhythm == "onehot":
-            rhythm = functional.one_hot(weights.argmax(), n_steps).to(told.rhythm)
-        else:
-            rhythm = weights.sigmoid().to(told.video)
+        """What stands for "nothing is told" beside a batch.
+
+        An envelope is a gain, so none is a gain of one.
+        """
+        rhythm = told.rhythm
+        if rhythm is not None:
+            n_steps = rhythm.shape[1]
+            weights = self.fixed_rhythm.embedding.weight[:n_steps, 0]
+            if self.config.null_rhythm == "onehot":
+                row = functional.one_hot(weights.argmax(), n_steps).to(rhythm)
+            else:
+                row = weights.sigmoid().to(rhythm)
+            rhythm = row.expand(len(rhythm), -1)
         return Told(
-            video=self.fixed_embedding(told.video),
-            rhythm=rhythm.expand(len(told.rhythm), -1),
+            video=None if told.video is None else self.fixed_embedding(told.video),
+            rhythm=rhythm,
+            envelope=None if told.envelope is None else torch.ones_like(told.envelope),
             genre=None if told.genre is None else self.fixed_genre(told.genre),
         )
+
+
+def on_sound(steps: Tensor, n_samples: int, *, every: int = 1) -> Tensor:
+    """Values at steps of the rhythm as a curve on the time of the sound, between them straight.
+
+    Args:
+        steps: ``(batch, steps)``; step ``n`` is at ``(n + 2) / 16`` s.
+        n_samples: of the sound.
+        every: so many samples have one value.
+
+    Returns:
+        ``(batch, 1, n_samples / every)``; zero before the first step, level after the last.
+    """
+    frames = functional.pad(steps.float(), (LEAD, 0))
+    moment = torch.arange(n_samples // every, device=steps.device) * every
+    place = (moment * (POSE_FPS / SAMPLE_RATE_HZ)).clamp(max=frames.shape[1] - 1)
+    left = place.long().clamp(max=frames.shape[1] - 2)
+    curve = torch.lerp(frames[:, left], frames[:, left + 1], place - left)
+    return curve[:, None]
 
 
 class VideoEncoder(nn.Module):
     """Video features along time (Eq. 3)."""
 
-    def __init__(self, features: int) -> None:
+    def __init__(self, inside: int, features: int) -> None:
         """Make a Bi-LSTM of two layers."""
         super().__init__()
         self.lstm = nn.LSTM(
-            features, features // 2, num_layers=2, bidirectional=True, batch_first=True
+            inside, features // 2, num_layers=2, bidirectional=True, batch_first=True
         )
 
 
@@ -271,8 +249,14 @@ class PaperModel(nn.Module):
         """Make a network of these sizes, with random weights."""
         super().__init__()
         self.config = config
-        self.vencoder = VideoEncoder(config.features)
-        self.cond_lin = nn.Linear(config.features, config.features)
+        width = {"lstm": config.features, "linear": config.visual_features, "none": 0}
+        inside = width[config.visual] + config.features * config.motion
+        if config.visual == "lstm":
+            self.vencoder = VideoEncoder(config.visual_features, config.features)
+        if config.motion:
+            self.mencoder = MotionFeatures(config.features)
+        if inside:
+            self.cond_lin = nn.Linear(inside, config.features)
         if config.n_genres:
             self.gencoder = GenreEncoder(config.n_genres, config.features)
         self.cond_diffusion = ConditionalDiffusion(config)
@@ -284,20 +268,63 @@ class PaperModel(nn.Module):
 
     def tell(
         self,
-        video: Tensor,
+        video: Tensor | None,
         rhythm: Tensor,
         genre: Tensor | None = None,
         *,
+        envelope: Tensor | None = None,
+        motion: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Told:
-        """Encode what is known of a batch.
+        """Encode what is known of a batch; what the network was built without is not looked at.
 
         Args:
-            video: features, ``(batch, video_length, features)``.
+            video: features, ``(batch, video_length, visual_features)``; None is the null that
+                guidance learned, where no features are to be had.
             rhythm: 1 where a peak is, ``(batch, pose_length - 2)``.
-            genre: index, ``(batch,)``, for a network that is told of genres.
+            genre: index, ``(batch,)``, for a network that is told of genres; None is the null.
+            envelope: how much motion begins at each step, 0..1, shaped like ``rhythm``.
+            motion: the body, ``(batch, pose_length, 17, 3)``; see `stgcn`.
             generator: of the state that the Bi-LSTM begins with, where that is noise.
         """
+        config = self.config
+        token = None
+        if config.n_genres:
+            nothing = rhythm.new_zeros(len(rhythm), 1, 1)
+            token = (
+                self.unet.fixed_genre(nothing)
+                if genre is None
+                else self.gencoder.genre_embed(genre)[:, None]
+            )
+        peaks = config.rhythm == "attention" or config.aligned
+        return Told(
+            video=self._seen(video, motion, len(rhythm), generator) if config.sees else None,
+            rhythm=rhythm if peaks else None,
+            envelope=envelope if config.rhythm == "multiply" else None,
+            genre=token,
+        )
+
+    def _seen(
+        self,
+        video: Tensor | None,
+        motion: Tensor | None,
+        n: int,
+        generator: torch.Generator | None,
+    ) -> Tensor:
+        """Tokens of the picture, ``(n, video_length, features)``."""
+        config, parts = self.config, []
+        if config.visual != "none":
+            if video is None:
+                row = self.unet.fixed_embedding.embedding.weight
+                return row.expand(n, -1, -1)
+            parts.append(video if config.visual == "linear" else self._along(video, generator))
+        if config.motion:
+            assert motion is not None
+            parts.append(self.mencoder(motion, config.video_length))
+        out: Tensor = self.cond_lin(torch.cat(parts, dim=-1))
+        return out
+
+    def _along(self, video: Tensor, generator: torch.Generator | None) -> Tensor:
         shape = (4, len(video), self.config.features // 2)
 
         def begin() -> Tensor:
@@ -306,12 +333,8 @@ class PaperModel(nn.Module):
             return torch.randn(shape, generator=generator).to(video)
 
         state = (begin(), begin())
-        seen, _ = self.vencoder.lstm(video, state)
-        token = None
-        if self.config.n_genres:
-            assert genre is not None
-            token = self.gencoder.genre_embed(genre)[:, None]
-        return Told(video=self.cond_lin(seen), rhythm=rhythm, genre=token)
+        seen: Tensor = self.vencoder.lstm(video, state)[0]
+        return seen
 
     def forward(self, x: Tensor, c_noise: Tensor, told: Told, dropped: Tensor) -> Tensor:
         """F of Karras et al. (2022), Eq. 7, for training.

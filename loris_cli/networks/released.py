@@ -18,13 +18,16 @@ from torch import Tensor
 
 from loris_cli.errors import WeightsError
 from loris_cli.files import printable, replacing
-from loris_cli.networks.paper import PaperConfig, PaperModel, official
+from loris_cli.networks.paper import PaperModel
+from loris_cli.networks.paper_config import PaperConfig, official
 
 MODULE = "module."
 UNET, TWICE = "cond_diffusion.unet.", "cond_diffusion.diffusion.net."
 NAMED = 3
 """So many odd names are told of."""
 KIND = "paper"
+ZIP = b"PK\x03\x04"
+"""First bytes of what torch has written since 1.6."""
 
 
 def load_paper(
@@ -56,13 +59,20 @@ def load_paper(
     return model.to(device).eval().requires_grad_(False)
 
 
-def save_paper(path: Path, model: PaperModel) -> None:
-    """Write a model as safetensors with its configuration inside."""
+def save_paper(path: Path, model: PaperModel, *, source: str = "") -> None:
+    """Write a model as safetensors with its configuration inside.
+
+    Args:
+        path: where.
+        model: what.
+        source: SHA-256 of the released file it is a conversion of.
+    """
     state = {key: value.contiguous() for key, value in model.state_dict().items()}
     told = {
         "loris.schema": "1",
         "loris.kind": KIND,
         "loris.paper": json.dumps(asdict(model.config)),
+        **({"loris.source": source} if source else {}),
     }
     with replacing(path, overwrite=True) as part:
         save_file(state, part, told)
@@ -148,11 +158,12 @@ def _sized(state: Mapping[str, Tensor], sizes: PaperConfig, path: Path) -> Paper
             video_length=len(state[f"{UNET}fixed_embedding.embedding.weight"]),
             pose_length=len(state[f"{UNET}fixed_rhythm.embedding.weight"]),
             n_genres=len(state.get("gencoder.genre_embed.weight", ())),
+            visual_features=state["vencoder.lstm.weight_ih_l0"].shape[1],
         )
-    except KeyError as error:
+    except (KeyError, TypeError, IndexError) as error:
         odd = ", ".join(repr(key) for key in list(state)[:NAMED]) or "nothing"
         raise WeightsError(
-            f"{path.name} is not of LORIS: it has no {error.args[0]!r}, but {odd}",
+            f"{path.name} is not of LORIS: it lacks {error.args[0]!r} and has {odd}",
             hint="give one of the released checkpoints, not a backbone or another model",
         ) from error
 
@@ -161,12 +172,19 @@ def _check(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Pa
     odd = sorted(state.keys() ^ expected.keys())
     if odd:
         named = ", ".join(repr(key) for key in odd[:NAMED])
-        raise WeightsError(f"{path.name} lacks or adds {len(odd)} tensors: {named}")
+        raise WeightsError(
+            f"{path.name} lacks or adds {len(odd)} tensors: {named}",
+            hint="it is of another network, or of another size of it",
+        )
     for key, value in state.items():
         if value.shape != expected[key].shape:
             raise WeightsError(
                 f"{path.name}: {key!r} has shape {tuple(value.shape)},"
-                f" not {tuple(expected[key].shape)}"
+                f" not {tuple(expected[key].shape)}",
+                hint="it is of another size than the paper's network",
             )
         if value.is_floating_point() and not torch.isfinite(value).all():
-            raise WeightsError(f"{path.name}: {key!r} holds values that are not finite")
+            raise WeightsError(
+                f"{path.name}: {key!r} holds values that are not finite",
+                hint="it is damaged, or its training came apart: take an earlier one",
+            )

@@ -1,0 +1,150 @@
+"""Which network a file holds, and released checkpoints, converted once.
+
+    file -> its first bytes -> mini, or the paper's
+    released checkpoint -> SHA-256 -> safetensors in the cache -> the paper's network
+
+Nobody here has seen the released files, so no hash of theirs is known beforehand: that of a
+file is noted when it is first loaded, and a file that is another one later is told of.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from loris_cli.config import cache_home
+from loris_cli.errors import OutputError, WeightsError
+from loris_cli.files import printable, replacing
+from loris_cli.networks.paper import PaperModel
+from loris_cli.networks.paper_config import PaperConfig
+from loris_cli.networks.released import ZIP, load_paper, save_paper
+
+Kind = Literal["mini", "paper"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class NamedPaper:
+    """The paper's network, and who it is."""
+
+    network: PaperModel
+    name: str
+    fingerprint: str
+    """First 12 hex digits of the SHA-256 of the file that was given."""
+    warnings: tuple[str, ...] = ()
+
+
+def kind_of(model: str) -> Kind:
+    """Whose weights a name stands for; what is no file is a name of `checkpoint`'s.
+
+    Raises:
+        WeightsError: the file cannot be read.
+    """
+    path = Path(model)
+    if not path.is_file():
+        return "mini"
+    try:
+        with path.open("rb") as file:
+            if file.read(len(ZIP)) == ZIP:
+                return "paper"
+        with safe_open(path, framework="pt") as weights:
+            kind = (weights.metadata() or {}).get("loris.kind")
+    except OSError as error:
+        raise WeightsError(
+            f"{printable(path)} cannot be read: {error.strerror}", hint="give another file"
+        ) from error
+    except SafetensorError:
+        return "paper" if path.suffix in {".pt", ".pth", ".ckpt"} else "mini"
+    return "paper" if kind == "paper" else "mini"
+
+
+def load_named_paper(
+    path: Path, *, device: torch.device, sizes: PaperConfig | None = None
+) -> NamedPaper:
+    """Load the paper's network for use: it must have learned something.
+
+    Args:
+        path: a released checkpoint or a file of ours.
+        device: where to put it.
+        sizes: of the U-Net in a released file, if they are not the paper's.
+
+    Raises:
+        WeightsError: it is none, damaged, or as random as a new network.
+    """
+    if not _is_released(path):
+        network = load_paper(path, device=device)
+        _check_learned(network, path)
+        return NamedPaper(network=network, name=path.name, fingerprint=_sha256(path)[:12])
+    note = _note(path)
+    known = _read(note)
+    stat = path.stat()
+    here = {"path": str(path.resolve()), "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+    unchanged = {key: known.get(key) for key in here} == here
+    digest = str(known["sha256"]) if unchanged else _sha256(path)
+    converted = note.with_name(f"{digest}.safetensors")
+    source = converted if converted.is_file() else path
+    network = load_paper(source, device=device, sizes=sizes)
+    _check_learned(network, path)
+    if source is path or not unchanged:
+        _keep(converted, note, network, {**here, "sha256": digest})
+    warnings: tuple[str, ...] = ()
+    if known and known["sha256"] != digest:
+        warnings = (
+            f"{printable(path)} is another file than when it was first loaded:"
+            f" its SHA-256 was {known['sha256'][:12]}... and is {digest[:12]}...",
+        )
+    return NamedPaper(
+        network=network, name=path.name, fingerprint=digest[:12], warnings=warnings
+    )
+
+
+def _is_released(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(ZIP)) == ZIP
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _note(path: Path) -> Path:
+    """Where it is noted what a file was when it was first loaded."""
+    place = hashlib.sha256(str(path.resolve()).encode(errors="surrogateescape")).hexdigest()
+    return cache_home() / "models" / f"{place[:16]}.json"
+
+
+def _read(note: Path) -> dict[str, str]:
+    """A note, or nothing where there is none, or none that can be read."""
+    try:
+        told = json.loads(note.read_text(encoding="utf-8"))
+        digest = told["sha256"]
+        return told if len(digest) == 64 and set(digest) <= set("0123456789abcdef") else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _keep(converted: Path, note: Path, network: PaperModel, told: dict[str, object]) -> None:
+    """Convert into the cache. It only saves time: where there is no room all goes on."""
+    try:
+        converted.parent.mkdir(parents=True, exist_ok=True)
+        if not converted.is_file():
+            save_paper(converted, network, source=str(told["sha256"]))
+        with replacing(note, overwrite=True) as part:
+            part.write_text(json.dumps(told), encoding="utf-8")
+    except (OSError, OutputError):
+        return
+
+
+def _check_learned(network: PaperModel, path: Path) -> None:
+    """Refuse a network nobody has trained: a new one's gains are all exactly one."""
+    gains = [value for name, value in network.named_parameters() if name.endswith(".g")]
+    if all(bool((gain == 1).all()) for gain in gains):
+        raise WeightsError(
+            f"{printable(path)} has learned nothing: its weights are as random as a new"
+            " network's",
+            hint="train it, or give a released checkpoint",
+        )

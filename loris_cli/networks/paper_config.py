@@ -1,0 +1,107 @@
+"""Sizes of the paper's network, its two readings, and the switches of the paper's ablations."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from loris_cli.config import POSE_FPS, SAMPLE_RATE_HZ
+from loris_cli.networks.hawkes import Hawkes
+
+VISUAL_FPS = 2.0
+"""Rows of visual features a second (specification, 2)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaperConfig:
+    """Sizes (paper, 4.1; specification, 3.1), readings, and ablations (specification, 8)."""
+
+    in_channels: int = 2
+    channels: int = 256
+    patch_factor: int = 32
+    multipliers: tuple[int, ...] = (1, 2, 4, 4, 4, 4, 4)
+    factors: tuple[int, ...] = (4, 4, 4, 2, 2, 2)
+    num_blocks: tuple[int, ...] = (2, 2, 2, 2, 2, 2)
+    attentions: tuple[bool, ...] = (False, False, False, True, True, True)
+    heads: int = 16
+    head_features: int = 64
+    features: int = 1024
+    """Width of what is told."""
+    visual_features: int = 1024
+    """Width of a row of visual features: 1024 of the Inception I3D, 2048 of I3D-R50."""
+    video_length: int = 50
+    """Rows of video features, 2 a second."""
+    pose_length: int = 400
+    """Pose frames, 16 a second; the rhythm has two fewer."""
+    n_genres: int = 0
+    """10 for dance; 0 where no genre is told."""
+    compat: Literal["paper", "official"] = "paper"
+    """How poses and rhythm are prepared, and how long the sound of a clip is."""
+    visual: Literal["lstm", "linear", "none"] = "lstm"
+    """Encoder of video features; linear is the ablation w/o LSTM, none w/o V."""
+    motion: bool = False
+    """Features of an ST-GCN on the poses beside those of the video: the ablation w/ M."""
+    rhythm: Literal["attention", "multiply", "none"] = "attention"
+    """How rhythm gets in; multiply is the ablation w/ rhymul, none w/o R."""
+    shared_rhythm: bool = False
+    """One encoder of rhythm for all blocks instead of one in each (M4): 235 M fewer."""
+    aligned: bool = False
+    """The rhythm a second time, as a channel on the time of the sound."""
+    hawkes: Hawkes = "interval"
+    """What shifts the phase of a position (Eq. 9): the time since the last peak, a constant
+    (the released code), a sum of decaying traces of peaks, or nothing (w/o Hawkes)."""
+    position: bool = True
+    """False is the ablation w/o PE."""
+    rhythm_scale: float = 1.0
+    """Of the rhythm's embedding; the released code has the root of its width, 32 (M3)."""
+    null_rhythm: Literal["learned", "onehot"] = "learned"
+    """What guidance takes for no rhythm: peaks by halves that it learns, or the released code's
+    one peak where a parameter that never learned is largest (M9)."""
+    lstm_state: Literal["zeros", "noise"] = "zeros"
+    """What the Bi-LSTM begins with; noise in the released code, at every call (M7)."""
+
+    def __post_init__(self) -> None:
+        """Refuse a network that is told the rhythm aligned and is not told it."""
+        if self.aligned and self.rhythm == "none":
+            raise ValueError("an aligned rhythm needs a rhythm")
+
+    @property
+    def stride(self) -> int:
+        """Samples that a length must be a multiple of."""
+        product = self.patch_factor
+        for factor in self.factors:
+            product *= factor
+        return product
+
+    @property
+    def clip_s(self) -> float:
+        """Seconds of video that the network is told of at a time."""
+        return self.pose_length / POSE_FPS
+
+    @property
+    def n_samples(self) -> int:
+        """Samples of sound that it makes of them.
+
+        As many as cover the clip; in the released reading the largest power of two within it,
+        which leaves out the last second or two (D6).
+        """
+        n_samples = self.clip_s * SAMPLE_RATE_HZ
+        if self.compat == "official":
+            return int(2 ** math.floor(math.log2(n_samples)))
+        return math.ceil(n_samples / self.stride) * self.stride
+
+    @property
+    def sees(self) -> bool:
+        """Whether it is told of the picture at all."""
+        return self.visual != "none" or self.motion
+
+
+def official(config: PaperConfig) -> PaperConfig:
+    """The same sizes in the reading of the released weights."""
+    return replace(
+        config,
+        compat="official",
+        hawkes="constant",
+        rhythm_scale=math.sqrt(config.features),
+        null_rhythm="onehot",
+        lstm_state="noise",
+    )
