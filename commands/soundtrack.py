@@ -43,7 +43,11 @@ def soundtrack(
     ],
     out: Out = None,
     model: Annotated[
-        str, typer.Option(metavar="NAME|FILE", help="Weights: mini, or a .safetensors file.")
+        str,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="Weights: mini, a .safetensors file, or a released LORIS checkpoint.",
+        ),
     ] = "mini",
     genre: Annotated[
         str | None,
@@ -56,10 +60,38 @@ def soundtrack(
     takes: Annotated[
         int, typer.Option(min=1, max=999, help="How many for each video, with seeds one apart.")
     ] = 1,
-    steps: Annotated[int, typer.Option(min=2, max=1000, help="Sampling steps.")] = 16,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            min=2, max=1000, help="Sampling steps. By default 16, of the paper's model 50."
+        ),
+    ] = None,
+    sampler: Annotated[
+        Literal["adpm2", "heun", "euler", "euler-ancestral", "dpmpp-2m", "dpmpp-sde"] | None,
+        typer.Option(help="By default dpmpp-2m, of the paper's model its adpm2."),
+    ] = None,
     guidance: Annotated[
-        float, typer.Option(min=0.0, max=100.0, help="How strictly the rhythm is followed.")
-    ] = 1.5,
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=100.0,
+            help="How strictly the rhythm is followed. By default 1.5; the paper's 20.",
+        ),
+    ] = None,
+    guided: Annotated[
+        tuple[float, float],
+        typer.Option(
+            metavar="FROM TO",
+            help="Part of the steps that is guided: --guided 0.2 0.8 guides in the middle.",
+        ),
+    ] = (0.0, 1.0),
+    visual: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="NPY",
+            help="Features of the one input's picture, for the paper's model.",
+        ),
+    ] = None,
     pose_model: Annotated[
         Literal["blazepose"], typer.Option(help="Who finds the body.")
     ] = "blazepose",
@@ -131,6 +163,8 @@ def soundtrack(
 
         loris soundtrack skate.mp4 -o new.wav --keep old.wav --from 5 --to 9.5 --seed 8
 
+        loris soundtrack dance.mp4 --model loris_dance25_epoch100.pt --visual dance.i3d.npy
+
         loris soundtrack videos/ -o results/ --jobs 2 --skip-existing --report run.jsonl
     """
     del pose_model  # there is one so far
@@ -142,6 +176,11 @@ def soundtrack(
         raise UsageError("--keep needs --to", hint=KEEP)
     if keep is None and (to_s is not None or from_s):
         raise UsageError("--from and --to go with --keep", hint=KEEP)
+    if not 0 <= guided[0] < guided[1] <= 1:
+        raise UsageError(
+            f"--guided {guided[0]:g} {guided[1]:g} is no part of the steps",
+            hint="--guided 0.2 0.8 guides in the middle",
+        )
     from loris_cli import batch
     from loris_cli.inputs import expand, folder_of, lists
 
@@ -153,6 +192,9 @@ def soundtrack(
         seed=seed,
         steps=steps,
         guidance=guidance,
+        guided=guided,
+        sampler=sampler,
+        visual=visual,
         rhythm=rhythm,
         device=device,
         mix_db=mix,

@@ -12,6 +12,7 @@ The steps by themselves are `loris_cli.observation.observe` and
 from pathlib import Path
 
 from loris_cli.batch import Row, Settings, make, plan
+from loris_cli.diffusion import Sampler
 from loris_cli.inputs import folder_of
 from loris_cli.observation import Method
 from loris_cli.reporting import Reporter
@@ -24,8 +25,11 @@ def soundtrack(
     model: str = "mini",
     genre: str | None = None,
     seed: int = 0,
-    steps: int = 16,
-    guidance: float = 1.5,
+    steps: int | None = None,
+    guidance: float | None = None,
+    guided: tuple[float, float] = (0.0, 1.0),
+    sampler: Sampler | None = None,
+    visual: str | Path | None = None,
     rhythm: Method | None = None,
     device: str = "auto",
     mix_db: float | None = None,
@@ -37,11 +41,14 @@ def soundtrack(
     Args:
         video: a video file.
         out: a film or a sound file; None is ``STEM.loris.mp4`` beside the video.
-        model: ``mini``, or a ``.safetensors`` file.
+        model: ``mini``, a ``.safetensors`` file, or a released checkpoint.
         genre: style, one of `config.GENRES`; None is free.
         seed: the same seed gives the same sound.
-        steps: of sampling.
-        guidance: how strictly the rhythm is followed.
+        steps: of sampling; None is what suits the model.
+        guidance: how strictly the rhythm is followed; None likewise.
+        guided: part of the steps that is guided, as shares of them.
+        sampler: None likewise.
+        visual: features of the picture, for the paper's model.
         rhythm: the body's, the picture's flow, or None: the body's if there is one.
         device: where networks run.
         mix_db: keep the video's own sound underneath at this gain.
@@ -60,6 +67,9 @@ def soundtrack(
         seed=seed,
         steps=steps,
         guidance=guidance,
+        guided=guided,
+        sampler=sampler,
+        visual=None if visual is None else Path(visual),
         rhythm=rhythm,
         device=device,
         mix_db=mix_db,

@@ -63,6 +63,8 @@ class ClipFeatures:
     """The plan of chords and pulse; None is one drawn by the seed (`planned`)."""
     keypoints: Array | None = None
     """The body, ``(frames, 17, 3)``: x px, y px, score, at 16 Hz; None if it is not known."""
+    visual: Array | None = None
+    """Features of the picture, ``(rows, width)``, 2 a second; None if there are none."""
     looseness: float = 0.0
     """How far peaks may lie from what they are meant for, 0 (exactly on it) to 1 (40 ms)."""
 
@@ -215,7 +217,7 @@ def aligned_harmony(harmony: Harmony | None, start: int, frames: int) -> Array:
     return np.concatenate([chords, *bumps], axis=1).T
 
 
-def body_of(keypoints: Array | None, start: int, n_tokens: int) -> Array:
+def body_of(keypoints: Array | None, start: float, n_tokens: int) -> Array:
     """A body in its own measure: heights, from where it usually is.
 
     Args:

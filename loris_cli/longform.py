@@ -10,7 +10,7 @@ lies deeper (a swap rather than an average, which dulls detail: SaFa, ICCV 2025)
 border lies changes from step to step, so no place is a seam throughout.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -79,30 +79,30 @@ def window_starts(n_frames: int, window: int, *, stretch: bool = True) -> list[i
 
 
 def noise(
-    seed: int | Sequence[int], n_frames: int, channels: int, *, block: int = NOISE_BLOCK
+    seed: int, n_frames: int, channels: int, *, draw: int = 0, block: int = NOISE_BLOCK
 ) -> Tensor:
     """Standard normal noise that depends on seed and absolute position alone.
 
     Args:
-        seed: of the take, and what else tells one noise from another.
+        seed: of the take.
         n_frames: from the start of the clip; a longer clip begins with the same values.
         channels: of the code.
+        draw: tells one noise of the take from another.
         block: frames drawn from one seed.
 
     Returns:
         ``(channels, n_frames)``
     """
-    key = [seed] if isinstance(seed, int) else list(seed)
     blocks = [
-        np.random.default_rng([*key, number]).standard_normal((channels, block), np.float32)
+        np.random.default_rng([seed, number, draw]).standard_normal(
+            (channels, block), np.float32
+        )
         for number in range(-(-n_frames // block))
     ]
     return torch.from_numpy(np.concatenate(blocks, axis=1)[:, :n_frames])
 
 
-def shares(
-    starts: list[int], length: int, border: float, *, ramp: int = RAMP
-) -> list[Tensor]:
+def shares(starts: list[int], length: int, border: float, *, ramp: int = RAMP) -> list[Tensor]:
     """How much of each frame's answer comes from each window.
 
     Args:
@@ -237,7 +237,7 @@ class LatentGenerator:
         def draw(x: Tensor) -> Tensor:
             nonlocal drawn
             drawn += 1
-            return noise([seed, drawn], n_frames, channels).to(x)
+            return noise(seed, n_frames, channels, draw=drawn).to(x)
 
         start = noise(seed, n_frames, channels) * sigmas[0].float()
         return sample(self.sampler, denoise, start, sigmas, draw=draw)

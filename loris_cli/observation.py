@@ -48,6 +48,8 @@ class Observation:
     rhythm: Rhythm
     energy: Array
     """How lively the movement is, ``(frames,)`` at 16 Hz, 0..1."""
+    visual: Array | None = None
+    """Features of the picture, ``(rows, width)``, 2 a second, if somebody made them."""
 
 
 def look(video: str | Path, *, reporter: Reporter | None = None) -> VideoInfo:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from loris_cli.diffusion import Sampler
 from loris_cli.errors import UsageError
 from loris_cli.files import check_outputs, printable
 from loris_cli.inputs import check_suffix, is_folder, result_names
@@ -22,8 +23,15 @@ class Settings:
     model: str = "mini"
     genre: str | None = None
     seed: int = 0
-    steps: int = 16
-    guidance: float = 1.5
+    steps: int | None = None
+    """None is what suits the model: 16 for ``mini``, 50 for the paper's."""
+    guidance: float | None = None
+    """None likewise: 1.5 and 20."""
+    guided: tuple[float, float] = (0.0, 1.0)
+    """Part of the steps that is guided."""
+    sampler: Sampler | None = None
+    """None likewise: ``dpmpp-2m`` and ``adpm2``."""
+    visual: Path | None = None
     rhythm: Method | None = None
     device: str = "auto"
     mix_db: float | None = None
@@ -72,7 +80,12 @@ def plan(
         UsageError: options that go with one input only, or names that cannot be.
         OutputError: a folder that may not be written to.
     """
-    single = {"--plot": settings.plot, "--keep": settings.keep, "--poses": settings.poses}
+    single = {
+        "--plot": settings.plot,
+        "--keep": settings.keep,
+        "--poses": settings.poses,
+        "--visual": settings.visual,
+    }
     for option, value in single.items():
         if value is not None and len(videos) > 1:
             raise UsageError(
@@ -91,7 +104,11 @@ def plan(
     sources = [
         *videos,
         *also_read,
-        *(path for path in (settings.keep, settings.poses) if path is not None),
+        *(
+            path
+            for path in (settings.keep, settings.poses, settings.visual)
+            if path is not None
+        ),
         *([model] if model.is_file() else []),
     ]
     results = [path for job in jobs for _, path in job.takes]

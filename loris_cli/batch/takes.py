@@ -21,11 +21,15 @@ from loris_cli.files import printable, replacing
 from loris_cli.longform import Kept, LatentGenerator
 from loris_cli.networks.checkpoint import MiniModel, load_mini
 from loris_cli.networks.device import resolve
+from loris_cli.networks.library import NamedPaper, kind_of, load_named_paper
 from loris_cli.observation import Observation, look, observe
 from loris_cli.pose.keypoints import read_poses
+from loris_cli.rhythm.directogram import Compat
 from loris_cli.soundtrack import make_soundtrack, own_sound
 from loris_cli.video.mux import check_fits
 from loris_cli.video.probe import VideoInfo
+from loris_cli.visual import Array, read_visual
+from loris_cli.waveform_model import WaveformGenerator
 
 POSE_S = 0.035
 """Seconds to find a pose in a frame, about, on two cores of 2017: for estimates only."""
@@ -33,26 +37,55 @@ SOUND_S = 0.12
 """Seconds to decode and level a second of sound, likewise."""
 MEMORY_MB = 1200
 """Peak memory, measured at 1 and at 10 minutes; it does not grow with length."""
+PAPER_SHARE = 1.6
+"""Memory of the paper's network at work beside that of its weights alone, at full size."""
 TRIAL_S = 45.0
 """The longest clip on which an estimate times the network: one full batch of windows."""
 KEPT_SHORT_S = 0.25
 """A soundtrack to keep may end so much before its video: encoders cut and pad."""
 
 
+Generator = LatentGenerator | WaveformGenerator
+
+
 @cache
-def model_of(name: str, device: str) -> MiniModel:
+def model_of(name: str, device: str) -> MiniModel | NamedPaper:
     """The weights, loaded once a process."""
+    if kind_of(name) == "paper":
+        return load_named_paper(Path(name), device=resolve(device))
     return load_mini(name, device=resolve(device))
 
 
-def generator_of(settings: Settings) -> LatentGenerator:
-    """The model in the settings of a run."""
-    return LatentGenerator(
-        model=model_of(settings.model, settings.device),
-        device=resolve(settings.device),
-        steps=settings.steps,
-        guidance=settings.guidance,
+def generator_of(settings: Settings) -> Generator:
+    """The model in the settings of a run, sampled as they say or as suits it.
+
+    Raises:
+        UsageError: an option that this model does not take.
+    """
+    model, device = model_of(settings.model, settings.device), resolve(settings.device)
+    chosen: dict[str, Any] = {
+        key: value
+        for key in ("steps", "guidance", "sampler")
+        if (value := getattr(settings, key)) is not None
+    }
+    if isinstance(model, MiniModel):
+        if settings.visual is not None:
+            raise UsageError(f"{model.name} sees no picture", hint="leave out --visual")
+        return LatentGenerator(model=model, device=device, interval=settings.guided, **chosen)
+    generator = WaveformGenerator(
+        model=model, device=device, interval=settings.guided, **chosen
     )
+    if settings.keep is not None:
+        raise UsageError(f"{model.name} makes a soundtrack whole", hint="leave out --keep")
+    if settings.visual is not None and model.network.config.visual == "none":
+        raise UsageError(f"{model.name} sees no picture", hint="leave out --visual")
+    if settings.genre is not None and settings.genre not in generator.genres:
+        known = ", ".join(generator.genres)
+        raise UsageError(
+            f"{model.name} was not taught the style {settings.genre}",
+            hint=f"it knows {known}" if known else "it knows no styles: leave out --genre",
+        )
+    return generator
 
 
 def make_takes(job: Job, told: Told) -> Iterator[Row]:
@@ -64,7 +97,9 @@ def make_takes(job: Job, told: Told) -> Iterator[Row]:
         check_fits(info.path, out)
     kept = _kept(settings, info)
     poses = read_poses(settings.poses) if settings.poses else None
-    seen = observe(info, method=settings.rhythm, poses=poses, reporter=told)
+    visual, compat = _visual(settings, generator, info, told), _compat(generator)
+    seen = observe(info, method=settings.rhythm, compat=compat, poses=poses, reporter=told)
+    seen = replace(seen, visual=visual)
     if settings.plot:
         with replacing(settings.plot, overwrite=settings.overwrite) as part:
             draw(seen, part)
@@ -74,7 +109,7 @@ def make_takes(job: Job, told: Told) -> Iterator[Row]:
         made = make_soundtrack(
             seen,
             out,
-            generator=replace(generator, kept=kept),
+            generator=generator if kept is None else replace(generator, kept=kept),
             seed=seed,
             genre=settings.genre,
             mix_db=settings.mix_db,
@@ -93,8 +128,10 @@ def make_takes(job: Job, told: Told) -> Iterator[Row]:
             fingerprint=generator.model.fingerprint,
             device=str(generator.device),
             genre=made.genre,
-            steps=settings.steps,
-            guidance=settings.guidance,
+            steps=generator.steps,
+            guidance=generator.guidance,
+            sampler=generator.sampler,
+            visual=None if settings.visual is None else str(settings.visual),
             mix_db=settings.mix_db,
             anew_s=[kept.from_s, kept.to_s] if kept else None,
             duration_s=round(info.duration_s, 3),
@@ -113,7 +150,36 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _tag(model: MiniModel, seed: int) -> str:
+def _compat(generator: Generator) -> Compat:
+    """How the network was told of bodies while it learned."""
+    if isinstance(generator, LatentGenerator):
+        return "paper"
+    return generator.model.network.config.compat
+
+
+def _visual(
+    settings: Settings, generator: Generator, info: VideoInfo, told: Told
+) -> Array | None:
+    """Features of the picture, for a network that is told of it."""
+    if isinstance(generator, LatentGenerator):
+        return None
+    for text in generator.model.warnings:
+        told.warn(text)
+    config = generator.model.network.config
+    if config.visual == "none":
+        return None
+    if settings.visual is None:
+        told.warn(
+            f"{generator.model.name} was trained on features of the picture and is told of"
+            " none: give them with --visual"
+        )
+        return None
+    return read_visual(
+        settings.visual, width=config.visual_features, duration_s=info.duration_s
+    )
+
+
+def _tag(model: MiniModel | NamedPaper, seed: int) -> str:
     return (
         f"Soundtrack generated by loris {__version__},"
         f" model {model.name} {model.fingerprint}, seed {seed}"
@@ -156,8 +222,15 @@ def draw(seen: Observation, path: Path, *, sound: np.ndarray[Any, Any] | None = 
     )
 
 
+def _trial_s(generator: Generator) -> float:
+    """The longest clip to time: of the paper's model one window, which takes long enough."""
+    if isinstance(generator, LatentGenerator):
+        return TRIAL_S
+    return generator.model.network.config.clip_s
+
+
 @cache
-def _seconds_an_evaluation(generator: LatentGenerator, duration_s: float) -> float:
+def _seconds_an_evaluation(generator: Generator, duration_s: float) -> float:
     """One call of the network and its share of making sound of the code, timed."""
     trial = ClipFeatures(
         duration_s=duration_s,
@@ -165,11 +238,20 @@ def _seconds_an_evaluation(generator: LatentGenerator, duration_s: float) -> flo
         strengths=np.zeros(0),
         energy=np.zeros(1),
     )
-    short = replace(generator, steps=2)
+    short = replace(generator, steps=2, sampler="euler")
     started_s = time.monotonic()
     for _ in short.generate(trial, seed=0, progress=lambda done, total: None):
         pass
     return (time.monotonic() - started_s) / short.windows(duration_s)[2]
+
+
+def _memory_mb(generator: Generator) -> int:
+    """Peak memory, about."""
+    if isinstance(generator, LatentGenerator):
+        return MEMORY_MB
+    network = generator.model.network
+    n_bytes = sum(value.nbytes for value in network.state_dict().values())
+    return round(MEMORY_MB + n_bytes * PAPER_SHARE / 2**20)
 
 
 def estimate_takes(job: Job, told: Told) -> Iterator[Row]:
@@ -180,7 +262,9 @@ def estimate_takes(job: Job, told: Told) -> Iterator[Row]:
         check_fits(info.path, out)
     generator = generator_of(settings)
     _, windows, evaluations = generator.windows(info.duration_s)
-    evaluation_s = _seconds_an_evaluation(generator, min(round(info.duration_s), TRIAL_S))
+    evaluation_s = _seconds_an_evaluation(
+        generator, min(round(info.duration_s), _trial_s(generator))
+    )
     looks = settings.rhythm != "flow" and settings.poses is None
     looking_s = info.duration_s * POSE_FPS * POSE_S if looks else 0.0
     take_s = evaluations * evaluation_s + info.duration_s * SOUND_S
@@ -193,5 +277,5 @@ def estimate_takes(job: Job, told: Told) -> Iterator[Row]:
         windows=windows,
         evaluations=evaluations * n_takes,
         estimated_s=round(looking_s + n_takes * take_s, 1),
-        estimated_memory_mb=MEMORY_MB,
+        estimated_memory_mb=_memory_mb(generator),
     )

@@ -78,7 +78,8 @@ def load_mini(model: str, *, device: torch.device) -> MiniModel:
     if not path.is_file():
         raise WeightsError(
             f"no model {model!r}",
-            hint=f"name one of {', '.join(EMBEDDED)}, or a .safetensors file",
+            hint=f"name one of {', '.join(EMBEDDED)}, a .safetensors file, or a released"
+            " checkpoint",
         )
     return _read(path, name=path.name, device=device)
 

@@ -20,7 +20,6 @@ from loris_cli.config import cache_home
 from loris_cli.errors import OutputError, WeightsError
 from loris_cli.files import printable, replacing
 from loris_cli.networks.paper import PaperModel
-from loris_cli.networks.paper_config import PaperConfig
 from loris_cli.networks.released import ZIP, load_paper, save_paper
 
 Kind = Literal["mini", "paper"]
@@ -61,15 +60,12 @@ def kind_of(model: str) -> Kind:
     return "paper" if kind == "paper" else "mini"
 
 
-def load_named_paper(
-    path: Path, *, device: torch.device, sizes: PaperConfig | None = None
-) -> NamedPaper:
+def load_named_paper(path: Path, *, device: torch.device) -> NamedPaper:
     """Load the paper's network for use: it must have learned something.
 
     Args:
         path: a released checkpoint or a file of ours.
         device: where to put it.
-        sizes: of the U-Net in a released file, if they are not the paper's.
 
     Raises:
         WeightsError: it is none, damaged, or as random as a new network.
@@ -86,7 +82,7 @@ def load_named_paper(
     digest = str(known["sha256"]) if unchanged else _sha256(path)
     converted = note.with_name(f"{digest}.safetensors")
     source = converted if converted.is_file() else path
-    network = load_paper(source, device=device, sizes=sizes)
+    network = load_paper(source, device=device)
     _check_learned(network, path)
     if source is path or not unchanged:
         _keep(converted, note, network, {**here, "sha256": digest})

@@ -7,9 +7,6 @@ from typing import Literal
 from loris_cli.config import POSE_FPS, SAMPLE_RATE_HZ
 from loris_cli.networks.hawkes import Hawkes
 
-VISUAL_FPS = 2.0
-"""Rows of visual features a second (specification, 2)."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class PaperConfig:

@@ -7,7 +7,7 @@ and the U-Net is in it twice, as it is registered twice in their code.
 import json
 import pickle
 from collections.abc import Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -30,18 +30,15 @@ ZIP = b"PK\x03\x04"
 """First bytes of what torch has written since 1.6."""
 
 
-def load_paper(
-    path: Path, *, device: torch.device, sizes: PaperConfig | None = None
-) -> PaperModel:
+def load_paper(path: Path, *, device: torch.device) -> PaperModel:
     """Load the paper's model, in either form.
 
-    What a released file does not say, its reading, is the released one; lengths and genre are
-    told by its shapes.
+    What a released file does not say, its reading, is the released one; sizes, lengths and
+    genre are told by its shapes.
 
     Args:
         path: a ``.safetensors`` file of ours, or a released ``.pt``.
         device: where to put it.
-        sizes: of the U-Net in a released file, if they are not the paper's.
 
     Raises:
         WeightsError: it is none of these, or damaged; or a pickled module, which could run
@@ -51,7 +48,7 @@ def load_paper(
         config, state = _read_ours(path)
     else:
         state = _plain(_read_released(path), path)
-        config = official(_sized(state, sizes or PaperConfig(), path))
+        config = _sized(state, path)
     with torch.device("meta"):
         model = PaperModel(config)
     _check(state, model.state_dict(), path)
@@ -150,22 +147,52 @@ def _plain(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     return once
 
 
-def _sized(state: Mapping[str, Tensor], sizes: PaperConfig, path: Path) -> PaperConfig:
-    """Sizes with the lengths and genres that the shapes tell."""
+def _sized(state: Mapping[str, Tensor], path: Path) -> PaperConfig:
+    """Sizes, lengths and genres that the shapes tell, in the released reading."""
     try:
-        return replace(
-            sizes,
-            video_length=len(state[f"{UNET}fixed_embedding.embedding.weight"]),
-            pose_length=len(state[f"{UNET}fixed_rhythm.embedding.weight"]),
-            n_genres=len(state.get("gencoder.genre_embed.weight", ())),
-            visual_features=state["vencoder.lstm.weight_ih_l0"].shape[1],
-        )
-    except (KeyError, TypeError, IndexError) as error:
+        return official(_sizes(state))
+    except (KeyError, IndexError, ZeroDivisionError) as error:
         odd = ", ".join(repr(key) for key in list(state)[:NAMED]) or "nothing"
+        lacks = f"lacks {error.args[0]!r}" if isinstance(error, KeyError) else "has odd shapes"
         raise WeightsError(
-            f"{path.name} is not of LORIS: it lacks {error.args[0]!r} and has {odd}",
+            f"{path.name} is not of LORIS: it {lacks} and has {odd}",
             hint="give one of the released checkpoints, not a backbone or another model",
         ) from error
+
+
+def _sizes(state: Mapping[str, Tensor]) -> PaperConfig:
+    """Of heads the shapes tell only all together: each is as wide as the paper's."""
+
+    def shape(key: str) -> torch.Size:
+        return state[UNET + key].shape
+
+    channels = 2 * shape("to_time.0.0.weights")[0]
+    patched, in_channels, _ = shape("to_in.module_list.0.block.block1.project.weight")
+    strided = []
+    while f"{UNET}downsamples.{len(strided)}.downsample.weight" in state:
+        strided.append(shape(f"downsamples.{len(strided)}.downsample.weight"))
+    levels = range(len(strided))
+    blocks = {key.removeprefix(UNET).rpartition(".block1.groupnorm.weight")[0] for key in state}
+    return PaperConfig(
+        in_channels=in_channels,
+        channels=channels,
+        patch_factor=channels // patched,
+        multipliers=(1, *(outside // channels for outside, _, _ in strided)),
+        factors=tuple((kernel - 1) // 2 for _, _, kernel in strided),
+        num_blocks=tuple(
+            sum(name.startswith(f"downsamples.{i}.blocks.") for name in blocks) for i in levels
+        ),
+        attentions=tuple(
+            f"{UNET}downsamples.{i}.transformer.attention.fn.to_q.weight" in state
+            for i in levels
+        ),
+        heads=shape("bottleneck.attention.fn.to_q.weight")[0] // PaperConfig.head_features,
+        features=shape("fixed_embedding.embedding.weight")[1],
+        visual_features=state["vencoder.lstm.weight_ih_l0"].shape[1],
+        video_length=shape("fixed_embedding.embedding.weight")[0],
+        pose_length=shape("fixed_rhythm.embedding.weight")[0],
+        n_genres=len(state.get("gencoder.genre_embed.weight", ())),
+    )
 
 
 def _check(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Path) -> None:

@@ -27,12 +27,30 @@ class Told:
     genre: Tensor | None = None
     """``(batch, 1, features)``"""
     tokens: Tensor | None = None
-    """Of the rhythm, where one encoder makes them for all blocks, ``(batch, steps, features)``."""
+    """Of the rhythm, where all blocks share its encoder, ``(batch, steps, features)``."""
     kept: dict[int, list[Pair]] | None = None
 
     def beside(self, other: "Told", *, keep: bool) -> "Told":
         """Two batches as one."""
         return self._with(other, lambda one, two: torch.cat([one, two]), {} if keep else None)
+
+    def first(self, n: int) -> "Told":
+        """The first ``n`` of a batch, and what is kept of them."""
+
+        def part(value: Tensor | None) -> Tensor | None:
+            return None if value is None else value[:n]
+
+        kept = {
+            key: [(keys[:n], values[:n]) for keys, values in pairs]
+            for key, pairs in (self.kept or {}).items()
+        }
+        return Told(
+            video=part(self.video),
+            rhythm=part(self.rhythm),
+            envelope=part(self.envelope),
+            genre=part(self.genre),
+            kept=kept or None,
+        )
 
     def where(self, dropped: Tensor, other: "Told") -> "Told":
         """The other's where ``dropped (batch,)`` says so."""

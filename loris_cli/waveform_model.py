@@ -1,0 +1,166 @@
+"""Music of any length from the paper's model: windows of sound, denoised together.
+
+    features -> windows every so many half seconds -> one noise -> joint denoising -> sound
+
+One window is what the authors' code makes. A longer video has several, which are denoised from
+one common state and hand over to each other inside their overlaps, as in `longform`; what each
+is told begins at its own first frame.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from loris_cli.conditioning import ClipFeatures
+from loris_cli.config import GENRES, SAMPLE_RATE_HZ
+from loris_cli.diffusion import (
+    Sampler,
+    between,
+    karras_sigmas,
+    n_evaluations,
+    precondition,
+    sample,
+)
+from loris_cli.longform import BORDER_STEP, noise, shares, window_starts
+from loris_cli.networks.library import NamedPaper
+from loris_cli.networks.told import Told
+from loris_cli.paper_condition import tell, window_of
+from loris_cli.visual import VISUAL_FPS
+
+Samples = NDArray[np.float32]
+
+SIGMA_MIN, SIGMA_MAX, RHO = 1e-4, 3.0, 9.0
+"""The released schedule (specification, 1.9)."""
+SIGMA_DATA = 0.1
+ROW = round(SAMPLE_RATE_HZ / VISUAL_FPS)
+"""Samples in half a second: eight poses and one row of features, so windows begin on such."""
+RAMP = 2048
+"""Samples over which one window's answer passes into its neighbour's: 93 ms."""
+NOISE_BLOCK = 1 << 16
+BLOCK = 1 << 20
+"""Samples handed over at a time."""
+MOST_KEPT = 8
+"""Windows whose keys and values are all kept, 0.2 GB each at full size; of more none are."""
+SPARE_S = 0.5
+"""A video may be so much longer than a clip of the released data and still be one: containers
+round."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WaveformGenerator:
+    """The paper's model as a `loris_cli.soundtrack.MusicGenerator`, of any length."""
+
+    model: NamedPaper
+    device: torch.device
+    steps: int = 50
+    guidance: float = 20.0
+    sampler: Sampler = "adpm2"
+    interval: tuple[float, float] = (0.0, 1.0)
+    """Part of the steps that is guided, by `loris_cli.diffusion.between`."""
+
+    @property
+    def genres(self) -> tuple[str, ...]:
+        """Styles that the network knows."""
+        return GENRES[: self.model.network.config.n_genres]
+
+    def windows(self, duration_s: float) -> tuple[int, int, int]:
+        """Samples, windows, and network evaluations for a clip, in this order."""
+        starts = self._starts(duration_s)
+        n_samples = starts[-1] + self.model.network.config.n_samples
+        return n_samples, len(starts), len(starts) * n_evaluations(self.sampler, self.steps)
+
+    def _starts(self, duration_s: float) -> list[int]:
+        """First samples of the windows, on the grid of half seconds."""
+        config = self.model.network.config
+        whole_s = config.n_samples / SAMPLE_RATE_HZ
+        if config.compat == "official":
+            whole_s = config.clip_s + SPARE_S
+        if duration_s <= whole_s:
+            return [0]
+        n_rows = int(np.ceil(duration_s * VISUAL_FPS - 1e-6))
+        return [
+            row * ROW for row in window_starts(n_rows, config.n_samples // ROW, stretch=False)
+        ]
+
+    def generate(
+        self, features: ClipFeatures, *, seed: int, progress: Callable[[int, int], None]
+    ) -> Iterator[Samples]:
+        """Sound for a clip, in consecutive blocks.
+
+        Args:
+            features: of the whole clip.
+            seed: of the take.
+            progress: told after each evaluation of the network.
+
+        Yields:
+            ``(2, samples)`` blocks at 22,050 Hz; in all ``round(duration_s * 22050)``.
+        """
+        sound = self._sample(features, seed=seed, progress=progress).cpu().numpy()
+        n_samples = round(features.duration_s * SAMPLE_RATE_HZ)
+        if n_samples > sound.shape[1]:
+            # The released sound of a clip ends early and its end is played again (D6).
+            again = n_samples - sound.shape[1]
+            sound = np.concatenate([sound, sound[:, -again:]], axis=1)
+        for first in range(0, n_samples, BLOCK):
+            yield sound[:, first : min(first + BLOCK, n_samples)]
+
+    @torch.inference_mode()
+    def _sample(
+        self, features: ClipFeatures, *, seed: int, progress: Callable[[int, int], None]
+    ) -> Tensor:
+        network, config = self.model.network, self.model.network.config
+        starts = self._starts(features.duration_s)
+        told = [self._both(features, start, seed, n=len(starts)) for start in starts]
+        sigmas = karras_sigmas(self.steps, sigma_min=SIGMA_MIN, sigma_max=SIGMA_MAX, rho=RHO)
+        low, high = between(sigmas, self.interval)
+        length, n_samples = config.n_samples, starts[-1] + config.n_samples
+        total = len(starts) * n_evaluations(self.sampler, self.steps)
+        done, drawn = 0, 0
+
+        def denoise(x: Tensor, sigma: float) -> Tensor:
+            nonlocal done
+            answer = torch.zeros_like(x)
+            border = (done // len(starts) * BORDER_STEP) % 1
+            weights = shares(starts, length, border, ramp=RAMP)
+            guidance = self.guidance if low <= sigma <= high else 1.0
+            level = torch.full((1,), sigma, device=self.device)
+            for both, start, weight in zip(told, starts, weights, strict=True):
+                part = slice(start, start + length)
+                seen = precondition(
+                    lambda scaled, c_noise, both=both: network.guided(
+                        scaled, c_noise, both, guidance=guidance
+                    ),
+                    x[None, :, part],
+                    level,
+                    sigma_data=SIGMA_DATA,
+                )
+                # Clamped as while it was trained (M13).
+                answer[:, part] += weight.to(x) * seen[0].clamp(-1, 1)
+                done += 1
+                progress(done, total)
+            return answer
+
+        def fresh(number: int) -> Tensor:
+            drew = noise(seed, n_samples, config.in_channels, draw=number, block=NOISE_BLOCK)
+            return drew.to(self.device)
+
+        def draw(x: Tensor) -> Tensor:
+            nonlocal drawn
+            drawn += 1
+            return fresh(drawn)
+
+        start = fresh(0) * float(sigmas[0])
+        return sample(self.sampler, denoise, start, sigmas, draw=draw).clamp(-1, 1)
+
+    def _both(self, features: ClipFeatures, start: int, seed: int, *, n: int) -> Told:
+        """What is told of a window and, behind it, the null."""
+        network = self.model.network
+        window = window_of(features, network.config, start // ROW, alone=n == 1)
+        # The released Bi-LSTM begins with noise at every call: here the take's (M7).
+        generator = torch.Generator().manual_seed(seed % 2**63)
+        told = tell(network, window, self.device, generator)
+        return told.beside(network.unet.null(told), keep=n <= MOST_KEPT)

@@ -1,0 +1,292 @@
+"""``loris soundtrack`` with a small checkpoint in the released form, end to end."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from conftest import Loris, Told
+
+from loris_cli.conditioning import ClipFeatures
+from loris_cli.networks.library import load_named_paper
+from loris_cli.networks.paper import PaperModel
+from loris_cli.networks.paper_config import PaperConfig
+from loris_cli.networks.released import save_paper, save_released
+from loris_cli.waveform_model import WaveformGenerator
+
+CPU = torch.device("cpu")
+RATE_HZ = 22_050
+SIZES = PaperConfig(
+    channels=64,
+    multipliers=(1, 1),
+    factors=(2,),
+    num_blocks=(1,),
+    attentions=(True,),
+    heads=1,
+    features=16,
+    visual_features=24,
+    video_length=4,
+    pose_length=32,
+    n_genres=10,
+)
+"""Of clips of 2 s."""
+
+
+def trained(config: PaperConfig = SIZES) -> PaperModel:
+    """A network that is not new: its gains are no longer all one."""
+    torch.manual_seed(0)
+    network = PaperModel(config)
+    with torch.no_grad():
+        for name, value in network.named_parameters():
+            if name.endswith(".g"):
+                value.add_(0.1 * torch.randn_like(value))
+    return network
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LORIS_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "models"
+
+
+@pytest.fixture
+def released(tmp_path: Path) -> Path:
+    path = tmp_path / "loris_dance2_epoch1.pt"
+    save_released(path, trained())
+    return path
+
+
+@pytest.fixture
+def film(tmp_path: Path, moving: Path) -> Path:
+    path = tmp_path / "dance.mp4"
+    path.write_bytes(moving.read_bytes())
+    return path
+
+
+@pytest.fixture
+def make(loris: Loris, released: Path, film: Path, body: Path) -> Loris:
+    def call(*words: object) -> Told:
+        fixed = ("--model", released, "--poses", body, "--steps", 3)
+        return loris("soundtrack", film, *fixed, *words)
+
+    return call
+
+
+def visual(tmp_path: Path, rows: int = 4, width: int = 24) -> Path:
+    path = tmp_path / "dance.i3d.npy"
+    np.save(path, np.random.default_rng(0).normal(size=(rows, width, 1, 1)).astype(np.float32))
+    return path
+
+
+def test_a_released_checkpoint_makes_a_soundtrack(
+    make: Loris, film: Path, tmp_path: Path, cache: Path
+) -> None:
+    told = make("--visual", visual(tmp_path), "--json", "--genre", "house")
+
+    assert told.code == 0, told.err
+    row = json.loads(told.out)
+    assert (row["model"], row["sampler"], row["guidance"]) == (
+        "loris_dance2_epoch1.pt",
+        "adpm2",
+        20.0,
+    )
+    assert (row["windows"], row["evaluations"], row["warnings"]) == (1, 4, [])
+    assert film.with_name("dance.loris.mp4").exists()
+    notes = [json.loads(path.read_text()) for path in cache.glob("*.json")]
+    assert [note["sha256"][:12] for note in notes] == [row["fingerprint"]]
+    assert [path.stem for path in cache.glob("*.safetensors")] == [notes[0]["sha256"]]
+
+
+def test_the_second_time_it_is_read_from_the_cache_and_sounds_the_same(
+    make: Loris, tmp_path: Path, released: Path, film: Path
+) -> None:
+    one, other = film.with_name("one.wav"), film.with_name("other.wav")
+    assert make("-o", one).code == 0
+    stat = released.stat()
+    released.write_bytes(b"PK\x03\x04" + bytes(stat.st_size - 4))  # only its form is looked at
+    import os
+
+    os.utime(released, ns=(stat.st_mtime_ns, stat.st_mtime_ns))
+    from loris_cli.batch import takes
+
+    takes.model_of.cache_clear()
+    assert make("-o", other).code == 0
+    assert one.read_bytes() == other.read_bytes()
+
+
+def test_a_file_that_has_become_another_is_told_of(
+    tmp_path: Path, released: Path, cache: Path
+) -> None:
+    assert load_named_paper(released, device=CPU).warnings == ()
+    network = trained()
+    with torch.no_grad():
+        network.cond_lin.bias += 1
+    save_released(released, network)
+
+    loaded = load_named_paper(released, device=CPU)
+
+    assert "another file than when it was first loaded" in loaded.warnings[0]
+    assert torch.equal(loaded.network.cond_lin.bias, network.cond_lin.bias)
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(
+    released: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("LORIS_CACHE", str(tmp_path / "file"))
+    assert load_named_paper(released, device=CPU).name == released.name
+
+
+def test_without_features_of_the_picture_it_says_so(make: Loris) -> None:
+    told = make()
+    assert told.code == 0
+    assert "is told of none: give them with --visual" in told.err
+
+
+@pytest.mark.parametrize(
+    ("rows", "width", "message"),
+    [
+        (4, 20, "has rows of 20 values; this model was trained on 24"),
+        (1, 24, "has 1 rows, 0.5 s at 2 a second, and the video lasts 2.0 s"),
+    ],
+)
+def test_features_that_do_not_fit_are_refused(
+    make: Loris, tmp_path: Path, rows: int, width: int, message: str
+) -> None:
+    told = make("--visual", visual(tmp_path, rows, width))
+    assert told.code == 4
+    assert message in told.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--genre", "skate"], "was not taught the style skate"),
+        (["--keep", "old.wav", "--to", 1], "makes a soundtrack whole"),
+        (["--guided", 0.8, 0.2], "--guided 0.8 0.2 is no part of the steps"),
+    ],
+)
+def test_options_that_make_no_sense_are_usage_errors(
+    make: Loris, words: list[object], message: str
+) -> None:
+    told = make(*words)
+    assert told.code == 2
+    assert message in told.err
+
+
+def test_mini_is_shown_no_features(
+    loris: Loris, film: Path, small_model: Path, tmp_path: Path
+) -> None:
+    told = loris("soundtrack", film, "--model", small_model, "--visual", visual(tmp_path))
+    assert told.code == 2
+    assert "sees no picture" in told.err
+
+
+def test_a_network_nobody_trained_makes_no_soundtrack(make: Loris, released: Path) -> None:
+    save_released(released, PaperModel(SIZES))
+    told = make()
+    assert told.code == 3
+    assert "has learned nothing" in told.err
+
+
+def test_the_preset_alone_is_no_model(loris: Loris, film: Path) -> None:
+    told = loris("soundtrack", film, "--model", "paper")
+    assert told.code == 3
+    assert "no model 'paper'" in told.err
+    assert "a released checkpoint" in told.err
+
+
+def features(duration_s: float, **more: object) -> ClipFeatures:
+    rng = np.random.default_rng(1)
+    n_frames = round(16 * duration_s)
+    keypoints = np.cumsum(rng.normal(size=(n_frames, 17, 3)), axis=0) * 5
+    keypoints[..., 2] = 0.9
+    told = {
+        "duration_s": duration_s,
+        "peaks_s": np.arange(0.5, duration_s, 0.5),
+        "strengths": np.ones(len(np.arange(0.5, duration_s, 0.5))),
+        "energy": np.ones(n_frames),
+        "keypoints": keypoints,
+    }
+    return ClipFeatures(**{**told, **more})  # type: ignore[arg-type]
+
+
+def sound(path: Path, clip: ClipFeatures, seed: int = 0, **more: object) -> np.ndarray:
+    model = load_named_paper(path, device=CPU)
+    options = {"steps": 3, "sampler": "dpmpp-2m", **more}
+    generator = WaveformGenerator(model=model, device=CPU, **options)  # type: ignore[arg-type]
+    told: list[tuple[int, int]] = []
+    blocks = generator.generate(clip, seed=seed, progress=lambda *at: told.append(at))
+    samples = np.concatenate(list(blocks), axis=1)
+    evaluations = generator.windows(clip.duration_s)[2]
+    assert told == [(k + 1, evaluations) for k in range(evaluations)]
+    return samples
+
+
+@pytest.mark.parametrize("duration_s", [0.7, 2.0, 2.3, 7.13])
+def test_any_length_is_made_whole(released: Path, duration_s: float) -> None:
+    samples = sound(released, features(duration_s))
+    assert samples.shape == (2, round(duration_s * RATE_HZ))
+    assert np.isfinite(samples).all()
+    assert np.abs(samples).max() <= 1
+
+
+def test_the_released_end_of_a_clip_is_played_again(released: Path) -> None:
+    """The sound of 2 s is 2^15 samples; what is missing repeats the last (D6)."""
+    samples = sound(released, features(2.0))
+    again = samples.shape[1] - 2**15
+    assert again == 44_100 - 32_768
+    assert np.array_equal(samples[:, -again:], samples[:, 2**15 - again : 2**15])
+
+
+def test_in_the_papers_reading_a_clip_is_made_whole(tmp_path: Path) -> None:
+    path = tmp_path / "ours.safetensors"
+    save_paper(path, trained())
+    samples = sound(path, features(2.0))
+    again = 44_100 - 32_768
+    assert not np.array_equal(samples[:, -again:], samples[:, 2**15 - again : 2**15])
+
+
+@pytest.mark.parametrize("sampler", ["adpm2", "euler-ancestral", "dpmpp-sde"])
+def test_a_seed_fixes_the_sound(released: Path, sampler: str) -> None:
+    one, again, other = (
+        sound(released, features(2.0), seed, sampler=sampler) for seed in (4, 4, 5)
+    )
+    assert np.array_equal(one, again)
+    assert not np.allclose(one, other)
+
+
+def test_what_is_seen_and_asked_for_changes_the_sound(released: Path) -> None:
+    plain = features(2.0, genre="house", visual=np.ones((4, 24)))
+    one = sound(released, plain)
+    changes = {
+        "genre": "krump",
+        "visual": np.linspace(-1, 1, 96).reshape(4, 24),
+        "keypoints": np.flip(features(2.0).keypoints, axis=0),  # type: ignore[type-var]
+    }
+    for name, value in changes.items():
+        other = sound(
+            released,
+            features(2.0, **{"genre": "house", "visual": np.ones((4, 24)), name: value}),
+        )
+        assert not np.allclose(one, other, atol=1e-6), name
+
+
+def test_guidance_in_the_middle_only_is_between_none_and_all(released: Path) -> None:
+    clip = features(2.0)
+    none = sound(released, clip, guidance=1.0, steps=6)
+    every = sound(released, clip, steps=6)
+    middle = sound(released, clip, interval=(0.3, 0.7), steps=6)
+    nowhere = sound(released, clip, interval=(0.0, 1e-9), steps=6, guidance=1.0)
+    assert not np.allclose(middle, every, atol=1e-6)
+    assert not np.allclose(middle, none, atol=1e-6)
+    assert np.array_equal(none, nowhere)
+
+
+def test_the_file_is_stereo_at_the_projects_rate(make: Loris, film: Path) -> None:
+    assert make("-o", film.with_name("out.wav")).code == 0
+    samples, rate_hz = soundfile.read(film.with_name("out.wav"))
+    assert rate_hz == RATE_HZ
+    assert samples.shape[1] == 2
