@@ -19,9 +19,11 @@ def rhythm(
     ],
     out: Out = None,
     method: Annotated[
-        Literal["directogram", "flow"] | None,
+        Literal["directogram", "flow", "stft"] | None,
         typer.Option(
-            "--rhythm", help="The body's rhythm, or the whole picture's. By default the body's."
+            "--rhythm",
+            help="The body's rhythm by the directogram of its motion or the STFT of its shape,"
+            " or the whole picture's flow. By default the directogram.",
         ),
     ] = None,
     compat: Annotated[
@@ -54,6 +56,11 @@ def rhythm(
     from loris_cli.rhythm.file import write_rhythm
     from loris_cli.soundtrack import own_sound
 
+    if compat == "official" and method in {"flow", "stft"}:
+        raise UsageError(
+            f"--compat official is a reading of the directogram, not of {method}",
+            hint="leave one of them out",
+        )
     reporter = Reporter(quiet=quiet, verbose=verbose)
     paths = expand(inputs)
     if plot is not None:
@@ -69,7 +76,7 @@ def rhythm(
             if method == "flow":
                 raise UsageError(f"{path.name} has no picture to follow", hint="give the video")
             poses = read_poses(path)
-            found, keypoints = rhythm_of(poses, compat=compat), poses.keypoints
+            found, keypoints = rhythm_of(poses, compat=compat, method=method), poses.keypoints
         else:
             seen = observe(path, method=method, compat=compat, reporter=reporter)
             found, keypoints = seen.rhythm, seen.poses.keypoints if seen.poses else None

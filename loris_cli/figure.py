@@ -143,7 +143,7 @@ def _draw_envelope(axes: "Axes", rhythm: Rhythm) -> None:
     axes.set_ylabel("0 to 1", fontsize=8)
     count = len(rhythm.times_s)
     peaks = "1 peak" if count == 1 else f"{count} peaks"
-    source = "poses" if rhythm.method == "directogram" else "optical flow"
+    source = "optical flow" if rhythm.method == "flow" else "poses"
     _label(axes, "rise of motion", f"{peaks} of {source}; a stem is as high as it is strong")
 
 

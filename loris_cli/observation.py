@@ -20,11 +20,12 @@ from loris_cli.rhythm.body import motion_energy, rhythm_from_poses
 from loris_cli.rhythm.directogram import Compat
 from loris_cli.rhythm.file import Rhythm
 from loris_cli.rhythm.flow import FlowPaths
+from loris_cli.rhythm.stft import rhythm_from_stft
 from loris_cli.video.frames import Frame, Watch, frames, frames_at
 from loris_cli.video.probe import VideoInfo, probe
 
 Array = NDArray[np.float64]
-Method = Literal["directogram", "flow"]
+Method = Literal["directogram", "flow", "stft"]
 
 SHORTEST_S = 1.0
 """A shorter video has no rhythm: two strikes hardly fit into it."""
@@ -142,8 +143,8 @@ def observe(
 
     Args:
         video: a video file, or what `look` found of it.
-        method: where the rhythm comes from; None is the body, or the picture's flow where
-            no body is to be seen.
+        method: where the rhythm comes from; None is the body's directogram, or the picture's
+            flow where no body is to be seen.
         compat: reading of the paper for the body's rhythm.
         poses: found before, instead of looking for them.
         reporter: whom to tell.
@@ -167,10 +168,10 @@ def observe(
             meanwhile = _FlowMeanwhile(info) if method is None else None
             poses = find_poses(info, reporter=reporter, flow=meanwhile)
             flow = meanwhile.paths if meanwhile and meanwhile.whole else None
-        lead = _led_by_body(info, poses, compat)
+        lead = _led_by_body(info, poses, compat, method)
         if lead is not None:
             return lead
-        if method == "directogram":
+        if method is not None:
             raise InputError(f"no moving body in {name}", hint="try --rhythm flow")
         reporter.warn(f"no moving body in {name}: the picture's own movement leads")
     rhythm = (flow or _flow_of(info, reporter)).rhythm()
@@ -180,8 +181,12 @@ def observe(
     return Observation(info=info, poses=None, rhythm=rhythm, energy=energy)
 
 
-def rhythm_of(poses: Poses, *, compat: Compat = "paper") -> Rhythm:
-    """The rhythm of a body alone, with no video at hand."""
+def rhythm_of(
+    poses: Poses, *, compat: Compat = "paper", method: Method | None = None
+) -> Rhythm:
+    """The rhythm of a body alone, with no video at hand; ``method`` is not ``flow``."""
+    if method == "stft":
+        return rhythm_from_stft(poses.keypoints, fps=poses.fps, cuts=poses.cuts)
     return rhythm_from_poses(
         poses.keypoints,
         fps=poses.fps,
@@ -191,11 +196,13 @@ def rhythm_of(poses: Poses, *, compat: Compat = "paper") -> Rhythm:
     )
 
 
-def _led_by_body(info: VideoInfo, poses: Poses, compat: Compat) -> Observation | None:
+def _led_by_body(
+    info: VideoInfo, poses: Poses, compat: Compat, method: Method | None
+) -> Observation | None:
     """The rhythm of the body, or None where there is none to follow."""
     if poses.seen_share < SEEN_SHARE:
         return None
-    rhythm = rhythm_of(poses, compat=compat)
+    rhythm = rhythm_of(poses, compat=compat, method=method)
     if not len(rhythm.times_s):
         return None
     energy = motion_energy(poses.keypoints, poses.fps, cuts=poses.cuts)

@@ -63,7 +63,7 @@ def rhythm_from_poses(
     Raises:
         InputError: the array is not of that shape.
     """
-    positions, scores = _split(keypoints)
+    positions, scores = split(keypoints)
     size = body_size(positions, scores)
     if compat == "official":
         moved = motion(positions.astype(np.float32).astype(np.float64))
@@ -122,7 +122,7 @@ def motion_energy(
     Returns:
         ``(frames,)``, 0 to 1.
     """
-    positions, scores = _split(keypoints)
+    positions, scores = split(keypoints)
     if not len(positions):
         return np.zeros(0)
     sizes = np.linalg.norm(np.ptp(positions, axis=1), axis=-1)
@@ -141,7 +141,7 @@ def motion_energy(
 
 def body_directogram(keypoints: Array) -> Array:
     """The paper's directogram of poses as they are, ``(frames, bins)``: for the eye."""
-    return directogram(motion(_split(keypoints)[0]))
+    return directogram(motion(split(keypoints)[0]))
 
 
 def body_size(positions: Array, scores: Array) -> float:
@@ -153,7 +153,7 @@ def body_size(positions: Array, scores: Array) -> float:
     return max(float(np.median(sizes)), 1.0) if len(sizes) else 1.0
 
 
-def _split(keypoints: Array) -> tuple[Array, Array]:
+def split(keypoints: Array) -> tuple[Array, Array]:
     """Positions and scores, without holes."""
     keypoints = np.asarray(keypoints, dtype=np.float64)
     if keypoints.ndim != 3 or keypoints.shape[-1] != 3:

@@ -31,7 +31,7 @@ class Rhythm:
             the same video.
         envelope: ``(frames,)``, 0 to 1, how much motion begins at each frame.
         envelope_rate_hz: frames a second.
-        method: ``"directogram"`` of poses or ``"flow"`` of the picture.
+        method: ``"directogram"`` or ``"stft"`` of poses, or ``"flow"`` of the picture.
         compat: ``"paper"`` or ``"official"``.
         duration_s: length of the video.
     """
@@ -98,7 +98,7 @@ def read_rhythm(path: Path) -> Rhythm:
         strengths=_numbers(path, content, "strengths"),
         envelope=_numbers(path, content, "envelope"),
         envelope_rate_hz=_number(path, content, "envelope_rate_hz"),
-        method=_word(path, content, "method", ("directogram", "flow")),
+        method=_word(path, content, "method", ("directogram", "flow", "stft")),
         compat=_word(path, content, "compat", ("paper", "official")),
         duration_s=_number(path, content, "duration_s"),
     )

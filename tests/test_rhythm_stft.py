@@ -1,0 +1,78 @@
+"""The rhythm of a body's shape, which the paper compares its own with."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Loris
+from numpy.typing import NDArray
+
+from loris_cli.rhythm.file import read_rhythm
+from loris_cli.rhythm.stft import changes, rhythm_from_stft
+
+FPS = 16.0
+STEPS = (32, 64, 112)
+
+
+def body(steps: tuple[int, ...] = STEPS, n_frames: int = 144) -> NDArray[np.float64]:
+    """Somebody who stands, and at some frames throws the arms up or down."""
+    keypoints = np.zeros((n_frames, 17, 3))
+    keypoints[..., 0] = np.linspace(-40, 40, 17)
+    keypoints[..., 1] = np.linspace(0, 190, 17)
+    keypoints[..., 2] = 0.9
+    for step in steps:
+        keypoints[step:, 7:11, 1] *= -1
+        keypoints[step:, 7:11, 1] += 190
+        keypoints[step:, 7:11, 0] *= -1
+    return keypoints
+
+
+def test_peaks_are_where_the_shape_changes() -> None:
+    rhythm = rhythm_from_stft(body())
+    assert (rhythm.times_s * FPS).tolist() == pytest.approx(STEPS, abs=1.0)
+    assert rhythm.method == "stft"
+    assert rhythm.envelope.max() == 1
+
+
+def test_one_change_of_one_bin_has_the_energy_of_its_taper() -> None:
+    """By hand: an impulse at each place of the window, all but the mean of its spectrum."""
+    positions = np.zeros((32, 17, 2))
+    positions[16:, 0] = (5.0, 0.0)  # one joint, from nothing to 5 px, in one direction
+    taper = np.hanning(9)[:8]
+    # Of an impulse of height h the spectrum is flat: four bins above zero, each h.
+    expected = np.zeros(32)
+    for k in range(8):
+        expected[16 + 3 - k + 1 - 1] = 5 * taper[k] * np.sqrt(4) / taper.sum()
+    energy = changes(positions, 8)
+    assert np.sort(energy)[::-1][:7] == pytest.approx(np.sort(expected)[::-1][:7], rel=1e-9)
+    assert int(energy.argmax()) == 16
+
+
+def test_a_body_that_walks_on_unchanged_has_none() -> None:
+    keypoints = body(())
+    keypoints[..., 0] += np.arange(len(keypoints))[:, None] * 5.0
+    assert len(rhythm_from_stft(keypoints).times_s) == 0
+
+
+@pytest.mark.parametrize("n_frames", [0, 1, 3])
+def test_too_short_a_body_has_none(n_frames: int) -> None:
+    rhythm = rhythm_from_stft(body((), n_frames))
+    assert len(rhythm.times_s) == 0
+    assert len(rhythm.envelope) == n_frames
+
+
+def test_the_program_finds_it(loris: Loris, moving: Path, body: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a.json"
+    told = loris("rhythm", body, "--rhythm", "stft", "-o", out)
+    assert told.code == 0, told.err
+    assert read_rhythm(out).method == "stft"
+
+    told = loris("rhythm", moving, "--rhythm", "stft", "-o", tmp_path / "b.json")
+    assert told.code == 4
+    assert "no moving body" in told.err
+
+    told = loris(
+        "rhythm", body, "--rhythm", "stft", "--compat", "official", "-o", tmp_path / "c.json"
+    )
+    assert told.code == 2
+    assert "reading of the directogram" in told.err
