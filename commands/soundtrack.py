@@ -88,8 +88,9 @@ def soundtrack(
     visual: Annotated[
         Path | None,
         typer.Option(
-            metavar="NPY",
-            help="Features of the one input's picture, for the paper's model.",
+            metavar="NPY|PT",
+            help="What the paper's model is told of the picture: features of the one input, or"
+            " the weights of an Inception I3D that makes them.",
         ),
     ] = None,
     pose_model: Annotated[
@@ -100,10 +101,11 @@ def soundtrack(
         typer.Option(metavar="NPZ", help="Poses from `loris pose`, for the one input."),
     ] = None,
     rhythm: Annotated[
-        Literal["directogram", "flow"] | None,
+        Literal["directogram", "flow", "stft"] | None,
         typer.Option(
-            help="The body's rhythm, or the whole picture's flow. By default the body's, and"
-            " the flow where nobody is seen."
+            help="The body's rhythm by the directogram of its motion or the STFT of its shape,"
+            " or the whole picture's flow. By default the directogram, and the flow where"
+            " nobody is seen."
         ),
     ] = None,
     device: Device = "auto",

@@ -21,7 +21,7 @@ LAYERS = [  # low to high; rooms of one layer do not know each other
     {"styles"},
     {"pose", "visual", "rhythm", "harmony"},
     {"networks"},
-    {"conditioning", "diffusion"},
+    {"conditioning", "diffusion", "picture"},
     {"longform", "paper_condition"},
     {"waveform_model"},
     {"observation"},

@@ -1,6 +1,7 @@
 """``loris soundtrack`` with a small checkpoint in the released form, end to end."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -106,8 +107,6 @@ def test_the_second_time_it_is_read_from_the_cache_and_sounds_the_same(
     assert make("-o", one).code == 0
     stat = released.stat()
     released.write_bytes(b"PK\x03\x04" + bytes(stat.st_size - 4))  # only its form is looked at
-    import os
-
     os.utime(released, ns=(stat.st_mtime_ns, stat.st_mtime_ns))
     from loris_cli.batch import takes
 
@@ -176,6 +175,15 @@ def test_options_that_make_no_sense_are_usage_errors(
     assert message in told.err
 
 
+def test_an_i3d_for_a_network_of_other_features_is_a_usage_error(
+    make: Loris, tmp_path: Path
+) -> None:
+    (tmp_path / "rgb.pt").write_bytes(b"")
+    told = make("--visual", tmp_path / "rgb.pt")
+    assert told.code == 2
+    assert "an Inception I3D makes 1024 values" in told.err
+
+
 def test_mini_is_shown_no_features(
     loris: Loris, film: Path, small_model: Path, tmp_path: Path
 ) -> None:
@@ -201,7 +209,7 @@ def test_the_preset_alone_is_no_model(loris: Loris, film: Path) -> None:
 def features(duration_s: float, **more: object) -> ClipFeatures:
     rng = np.random.default_rng(1)
     n_frames = round(16 * duration_s)
-    keypoints = np.cumsum(rng.normal(size=(n_frames, 17, 3)), axis=0) * 5
+    keypoints = 5 * np.cumsum(rng.normal(size=(n_frames, 17, 3)), axis=0)
     keypoints[..., 2] = 0.9
     told = {
         "duration_s": duration_s,

@@ -32,6 +32,7 @@ class Settings:
     sampler: Sampler | None = None
     """None likewise: ``dpmpp-2m`` and ``adpm2``."""
     visual: Path | None = None
+    """Features of the picture (``.npy``), or weights of an I3D that makes them."""
     rhythm: Method | None = None
     device: str = "auto"
     mix_db: float | None = None
@@ -41,6 +42,11 @@ class Settings:
     keep: Path | None = None
     keep_from_s: float = 0.0
     keep_to_s: float = 0.0
+
+    @property
+    def has_features(self) -> bool:
+        """Whether ``visual`` is one video's features, not the weights of what makes them."""
+        return self.visual is not None and self.visual.suffix.lower() == ".npy"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +90,7 @@ def plan(
         "--plot": settings.plot,
         "--keep": settings.keep,
         "--poses": settings.poses,
-        "--visual": settings.visual,
+        "--visual": settings.visual if settings.has_features else None,
     }
     for option, value in single.items():
         if value is not None and len(videos) > 1:

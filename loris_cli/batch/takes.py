@@ -21,8 +21,10 @@ from loris_cli.files import printable, replacing
 from loris_cli.longform import Kept, LatentGenerator
 from loris_cli.networks.checkpoint import MiniModel, load_mini
 from loris_cli.networks.device import resolve
+from loris_cli.networks.i3d import FEATURES, InceptionI3D, load_i3d
 from loris_cli.networks.library import NamedPaper, kind_of, load_named_paper
 from loris_cli.observation import Observation, look, observe
+from loris_cli.picture import features_of_picture
 from loris_cli.pose.keypoints import read_poses
 from loris_cli.rhythm.directogram import Compat
 from loris_cli.soundtrack import make_soundtrack, own_sound
@@ -54,6 +56,12 @@ def model_of(name: str, device: str) -> MiniModel | NamedPaper:
     if kind_of(name) == "paper":
         return load_named_paper(Path(name), device=resolve(device))
     return load_mini(name, device=resolve(device))
+
+
+@cache
+def i3d_of(path: Path, device: str) -> InceptionI3D:
+    """The user's I3D, loaded once a process."""
+    return load_i3d(path, device=resolve(device))
 
 
 def generator_of(settings: Settings) -> Generator:
@@ -96,6 +104,9 @@ def make_takes(job: Job, told: Told) -> Iterator[Row]:
     for _, out in job.takes:
         check_fits(info.path, out)
     kept = _kept(settings, info)
+    if kept is not None:
+        assert isinstance(generator, LatentGenerator)  # the other refuses to keep
+        generator = replace(generator, kept=kept)
     poses = read_poses(settings.poses) if settings.poses else None
     visual, compat = _visual(settings, generator, info, told), _compat(generator)
     seen = observe(info, method=settings.rhythm, compat=compat, poses=poses, reporter=told)
@@ -109,7 +120,7 @@ def make_takes(job: Job, told: Told) -> Iterator[Row]:
         made = make_soundtrack(
             seen,
             out,
-            generator=generator if kept is None else replace(generator, kept=kept),
+            generator=generator,
             seed=seed,
             genre=settings.genre,
             mix_db=settings.mix_db,
@@ -174,9 +185,18 @@ def _visual(
             " none: give them with --visual"
         )
         return None
-    return read_visual(
-        settings.visual, width=config.visual_features, duration_s=info.duration_s
-    )
+    if settings.has_features:
+        return read_visual(
+            settings.visual, width=config.visual_features, duration_s=info.duration_s
+        )
+    if config.visual_features != FEATURES:
+        raise UsageError(
+            f"an Inception I3D makes {FEATURES} values and {generator.model.name} was trained"
+            f" on {config.visual_features}",
+            hint="give features as a .npy file",
+        )
+    network = i3d_of(settings.visual, settings.device)
+    return features_of_picture(info, network, device=generator.device, reporter=told)
 
 
 def _tag(model: MiniModel | NamedPaper, seed: int) -> str:
@@ -249,9 +269,9 @@ def _memory_mb(generator: Generator) -> int:
     """Peak memory, about."""
     if isinstance(generator, LatentGenerator):
         return MEMORY_MB
-    network = generator.model.network
-    n_bytes = sum(value.nbytes for value in network.state_dict().values())
-    return round(MEMORY_MB + n_bytes * PAPER_SHARE / 2**20)
+    weights = generator.model.network.state_dict().values()
+    n_bytes = sum(value.numel() * value.element_size() for value in weights)
+    return int(MEMORY_MB + n_bytes * PAPER_SHARE / 2**20)
 
 
 def estimate_takes(job: Job, told: Told) -> Iterator[Row]:

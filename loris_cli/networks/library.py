@@ -20,7 +20,8 @@ from loris_cli.config import cache_home
 from loris_cli.errors import OutputError, WeightsError
 from loris_cli.files import printable, replacing
 from loris_cli.networks.paper import PaperModel
-from loris_cli.networks.released import ZIP, load_paper, save_paper
+from loris_cli.networks.released import load_paper, save_paper
+from loris_cli.networks.state_files import is_torch_file
 
 Kind = Literal["mini", "paper"]
 
@@ -46,9 +47,8 @@ def kind_of(model: str) -> Kind:
     if not path.is_file():
         return "mini"
     try:
-        with path.open("rb") as file:
-            if file.read(len(ZIP)) == ZIP:
-                return "paper"
+        if is_torch_file(path):
+            return "paper"
         with safe_open(path, framework="pt") as weights:
             kind = (weights.metadata() or {}).get("loris.kind")
     except OSError as error:
@@ -70,7 +70,7 @@ def load_named_paper(path: Path, *, device: torch.device) -> NamedPaper:
     Raises:
         WeightsError: it is none, damaged, or as random as a new network.
     """
-    if not _is_released(path):
+    if not is_torch_file(path):
         network = load_paper(path, device=device)
         _check_learned(network, path)
         return NamedPaper(network=network, name=path.name, fingerprint=_sha256(path)[:12])
@@ -95,11 +95,6 @@ def load_named_paper(path: Path, *, device: torch.device) -> NamedPaper:
     return NamedPaper(
         network=network, name=path.name, fingerprint=digest[:12], warnings=warnings
     )
-
-
-def _is_released(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(len(ZIP)) == ZIP
 
 
 def _sha256(path: Path) -> str:

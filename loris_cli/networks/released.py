@@ -5,7 +5,6 @@ and the U-Net is in it twice, as it is registered twice in their code.
 """
 
 import json
-import pickle
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -17,17 +16,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from loris_cli.errors import WeightsError
-from loris_cli.files import printable, replacing
+from loris_cli.files import replacing
 from loris_cli.networks.paper import PaperModel
 from loris_cli.networks.paper_config import PaperConfig, official
+from loris_cli.networks.state_files import NAMED, check_state, read_state
 
 MODULE = "module."
 UNET, TWICE = "cond_diffusion.unet.", "cond_diffusion.diffusion.net."
-NAMED = 3
-"""So many odd names are told of."""
 KIND = "paper"
-ZIP = b"PK\x03\x04"
-"""First bytes of what torch has written since 1.6."""
+HINT = "give a released .pt file, or .safetensors"
 
 
 def load_paper(path: Path, *, device: torch.device) -> PaperModel:
@@ -47,11 +44,14 @@ def load_paper(path: Path, *, device: torch.device) -> PaperModel:
     if path.suffix == ".safetensors":
         config, state = _read_ours(path)
     else:
-        state = _plain(_read_released(path), path)
+        state = _plain(read_state(path, hint=HINT), path)
         config = _sized(state, path)
     with torch.device("meta"):
         model = PaperModel(config)
-    _check(state, model.state_dict(), path)
+    check_state(state, model.state_dict(), path)
+    # Copies lie where torch wants them. In a mapped file they lie anywhere, and sums of the
+    # same numbers then round in another way, so that one seed would not give one sound.
+    state = {key: value.clone() for key, value in state.items()}
     model.load_state_dict(state, assign=True)
     return model.to(device).eval().requires_grad_(False)
 
@@ -111,27 +111,6 @@ def _config(text: str) -> PaperConfig:
     return PaperConfig(**values)
 
 
-def _read_released(path: Path) -> Mapping[str, Any]:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except pickle.UnpicklingError as error:
-        raise WeightsError(
-            f"{path.name} holds more than tensors, and opening it could run code",
-            hint="where you trust it, and beside its own code, save its state_dict() anew:"
-            " torch.save(model.state_dict(), 'plain.pt')",
-        ) from error
-    except (OSError, RuntimeError, ValueError, EOFError) as error:
-        raise WeightsError(
-            f"{printable(path)} is not a checkpoint: {str(error).splitlines()[0]}",
-            hint="give a released .pt file, or .safetensors",
-        ) from error
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise WeightsError(
-            f"{path.name} is not a state dict", hint="save model.state_dict() alone"
-        )
-    return state
-
-
 def _plain(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     """Names without ``module.``, and the U-Net once; both of its copies must be the same."""
     plain = {key.removeprefix(MODULE): value for key, value in state.items()}
@@ -168,7 +147,7 @@ def _sizes(state: Mapping[str, Tensor]) -> PaperConfig:
 
     channels = 2 * shape("to_time.0.0.weights")[0]
     patched, in_channels, _ = shape("to_in.module_list.0.block.block1.project.weight")
-    strided = []
+    strided: list[torch.Size] = []
     while f"{UNET}downsamples.{len(strided)}.downsample.weight" in state:
         strided.append(shape(f"downsamples.{len(strided)}.downsample.weight"))
     levels = range(len(strided))
@@ -193,25 +172,3 @@ def _sizes(state: Mapping[str, Tensor]) -> PaperConfig:
         pose_length=shape("fixed_rhythm.embedding.weight")[0],
         n_genres=len(state.get("gencoder.genre_embed.weight", ())),
     )
-
-
-def _check(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Path) -> None:
-    odd = sorted(state.keys() ^ expected.keys())
-    if odd:
-        named = ", ".join(repr(key) for key in odd[:NAMED])
-        raise WeightsError(
-            f"{path.name} lacks or adds {len(odd)} tensors: {named}",
-            hint="it is of another network, or of another size of it",
-        )
-    for key, value in state.items():
-        if value.shape != expected[key].shape:
-            raise WeightsError(
-                f"{path.name}: {key!r} has shape {tuple(value.shape)},"
-                f" not {tuple(expected[key].shape)}",
-                hint="it is of another size than the paper's network",
-            )
-        if value.is_floating_point() and not torch.isfinite(value).all():
-            raise WeightsError(
-                f"{path.name}: {key!r} holds values that are not finite",
-                hint="it is damaged, or its training came apart: take an earlier one",
-            )

@@ -1,0 +1,89 @@
+"""Tensors that torch saved, and nothing else: what comes from elsewhere is not trusted.
+
+file -> names and tensors -> the ones a network has, of its shapes, finite
+"""
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from loris_cli.errors import WeightsError
+from loris_cli.files import printable
+
+ZIP = b"PK\x03\x04"
+"""First bytes of what torch has written since 1.6."""
+NAMED = 3
+"""So many odd names are told of."""
+
+
+def is_torch_file(path: Path) -> bool:
+    """Whether a file begins as torch's do."""
+    with path.open("rb") as file:
+        return file.read(len(ZIP)) == ZIP
+
+
+def read_state(path: Path, *, hint: str) -> dict[str, Tensor]:
+    """Names and tensors of a state dict.
+
+    Args:
+        path: a file that torch saved.
+        hint: what to give instead of a file that is none.
+
+    Raises:
+        WeightsError: it is no state dict, or holds more, which could run code.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            f"{printable(path.name)} holds more than tensors, and opening it could run code",
+            hint="where you trust it, and beside its own code, save its state_dict() anew:"
+            " torch.save(model.state_dict(), 'plain.pt')",
+        ) from error
+    except (OSError, RuntimeError, ValueError, EOFError) as error:
+        raise WeightsError(
+            f"{printable(path)} is not a checkpoint: {str(error).splitlines()[0]}", hint=hint
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise WeightsError(
+            f"{printable(path.name)} is not a state dict", hint="save model.state_dict() alone"
+        )
+    return state
+
+
+def check_state(
+    state: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Path
+) -> None:
+    """Refuse tensors that are not those of a network.
+
+    Args:
+        state: what there is.
+        expected: what the network has, with or without values.
+        path: where from, for the message.
+
+    Raises:
+        WeightsError: names, shapes or values are wrong.
+    """
+    name = printable(path.name)
+    odd = sorted(state.keys() ^ expected.keys())
+    if odd:
+        named = ", ".join(repr(key) for key in odd[:NAMED])
+        raise WeightsError(
+            f"{name} lacks or adds {len(odd)} tensors: {named}",
+            hint="it is of another network, or of another size of it",
+        )
+    for key, value in state.items():
+        if value.shape != expected[key].shape:
+            raise WeightsError(
+                f"{name}: {key!r} has shape {tuple(value.shape)},"
+                f" not {tuple(expected[key].shape)}",
+                hint="it is of another size than this network",
+            )
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise WeightsError(
+                f"{name}: {key!r} holds values that are not finite",
+                hint="it is damaged, or its training came apart: take an earlier one",
+            )
