@@ -63,6 +63,8 @@ class ClipFeatures:
     """The plan of chords and pulse; None is one drawn by the seed (`planned`)."""
     keypoints: Array | None = None
     """The body, ``(frames, 17, 3)``: x px, y px, score, at 16 Hz; None if it is not known."""
+    method: str = "directogram"
+    """Where the peaks are from: ``directogram``, ``stft`` or ``flow``."""
     visual: Array | None = None
     """Features of the picture, ``(rows, width)``, 2 a second; None if there are none."""
     looseness: float = 0.0

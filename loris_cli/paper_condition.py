@@ -112,9 +112,10 @@ def _body(
 def _rhythm(
     features: ClipFeatures, config: PaperConfig, body: Array | None, start_s: float
 ) -> Array:
-    """Peaks by the reading of the network; of the picture's own movement where nobody is."""
+    """Peaks by the reading of the network, or those that were found in another way."""
     times_s = features.peaks_s - start_s
-    if config.compat == "official" and body is not None:
+    found = features.method == "directogram"
+    if config.compat == "official" and found and body is not None:
         times_s = rhythm_from_poses(body, compat="official").times_s
     return _at_steps(times_s, np.ones_like(times_s), config)
 

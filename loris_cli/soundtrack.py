@@ -89,6 +89,7 @@ def features_of(seen: Observation, *, genre: str | None, seed: int) -> ClipFeatu
         energy=seen.energy,
         genre=genre or style_for(peaks_s, seed=seed),
         keypoints=None if seen.poses is None else seen.poses.keypoints,
+        method=seen.rhythm.method,
         visual=seen.visual,
     )
 

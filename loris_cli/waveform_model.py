@@ -9,6 +9,7 @@ is told begins at its own first frame.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -130,14 +131,8 @@ class WaveformGenerator:
             level = torch.full((1,), sigma, device=self.device)
             for both, start, weight in zip(told, starts, weights, strict=True):
                 part = slice(start, start + length)
-                seen = precondition(
-                    lambda scaled, c_noise, both=both: network.guided(
-                        scaled, c_noise, both, guidance=guidance
-                    ),
-                    x[None, :, part],
-                    level,
-                    sigma_data=SIGMA_DATA,
-                )
+                guided = partial(network.guided, both=both, guidance=guidance)
+                seen = precondition(guided, x[None, :, part], level, sigma_data=SIGMA_DATA)
                 # Clamped as while it was trained (M13).
                 answer[:, part] += weight.to(x) * seen[0].clamp(-1, 1)
                 done += 1

@@ -35,7 +35,8 @@ class HawkesPosition(nn.Module):
         self.hawkes = hawkes
         self.register_buffer("position", torch.arange(length).float()[:, None])
         self.register_buffer("div_term", frequencies(features))
-        self.Wt = nn.Linear(1, features // 2, bias=False)
+        if hawkes != "none":
+            self.Wt = nn.Linear(1, features // 2, bias=False)
 
     def forward(self, rhythm: Tensor) -> Tensor:
         """Positions ``(batch, steps, features)`` of peaks ``(batch, steps)``."""
@@ -102,7 +103,8 @@ class RhythmTransformer(nn.Module):
         super().__init__()
         self.scale, self.positions = scale, hawkes is not None
         self.embedding = nn.Embedding(2, features)
-        self.pos_emb = HawkesPosition(features, length, hawkes or "none")
+        if hawkes is not None:
+            self.pos_emb = HawkesPosition(features, length, hawkes)
         self.transformer = HawkesTransformerBlock(
             features, heads=heads, head_features=head_features
         )

@@ -34,6 +34,8 @@ from loris_cli.networks.unet import options
 
 LEAD = 2
 """Rhythm step ``n`` belongs to pose frame ``n + 2`` (R6; docs/contracts.md)."""
+MOMENTS = 8
+"""Values of an aligned rhythm for a frame of the first level: its norms have groups of 8."""
 
 
 class FusedAttention(AttentionBase):  # type: ignore[misc]
@@ -116,10 +118,9 @@ class PaperUNet(UNet1d):  # type: ignore[misc]
 
     def __init__(self, config: PaperConfig) -> None:
         """Make a network of these sizes, with random weights."""
-        aligned = {"context_channels": [1]} if config.aligned else {}
+        aligned = {"context_channels": [0, MOMENTS]} if config.aligned else {}
         super().__init__(
             in_channels=config.in_channels,
-            out_channels=config.in_channels,
             patch_factor=config.patch_factor,
             **options(config),
             **aligned,
@@ -148,7 +149,7 @@ class PaperUNet(UNet1d):  # type: ignore[misc]
         beside = None
         if self.config.aligned:
             assert told.rhythm is not None
-            beside = [on_sound(told.rhythm, x.shape[2])]
+            beside = [self._aligned(told.rhythm, x.shape[2])]
         if self.config.rhythm != "multiply":
             out: Tensor = super().forward(x, time, channels_list=beside, embedding=told)
             return out
@@ -161,6 +162,12 @@ class PaperUNet(UNet1d):  # type: ignore[misc]
         finally:
             hook.remove()
         return out
+
+    def _aligned(self, rhythm: Tensor, n_samples: int) -> Tensor:
+        """The rhythm on the time of the first level, ``(batch, 8, frames)``."""
+        stride = self.config.patch_factor * self.config.factors[0]
+        curve = on_sound(rhythm, n_samples, every=stride // MOMENTS)
+        return curve.reshape(len(rhythm), -1, MOMENTS).transpose(1, 2)
 
     def _tokens(self, told: Told) -> Tensor:
         """Of the one encoder of rhythm; made once where things are kept."""
@@ -315,8 +322,8 @@ class PaperModel(nn.Module):
         config, parts = self.config, []
         if config.visual != "none":
             if video is None:
-                row = self.unet.fixed_embedding.embedding.weight
-                return row.expand(n, -1, -1)
+                rows: Tensor = self.unet.fixed_embedding.embedding.weight
+                return rows.expand(n, -1, -1)
             parts.append(video if config.visual == "linear" else self._along(video, generator))
         if config.motion:
             assert motion is not None

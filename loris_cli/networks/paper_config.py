@@ -42,7 +42,7 @@ class PaperConfig:
     shared_rhythm: bool = False
     """One encoder of rhythm for all blocks instead of one in each (M4): 235 M fewer."""
     aligned: bool = False
-    """The rhythm a second time, as a channel on the time of the sound."""
+    """The rhythm a second time, as channels on the time of the sound."""
     hawkes: Hawkes = "interval"
     """What shifts the phase of a position (Eq. 9): the time since the last peak, a constant
     (the released code), a sum of decaying traces of peaks, or nothing (w/o Hawkes)."""

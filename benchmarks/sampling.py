@@ -1,0 +1,136 @@
+"""How fast is the paper's network sampled? ``python benchmarks/sampling.py``.
+
+One guided evaluation of the full-size network with random weights, as the released recipe has
+it (the two sides of guidance one after the other, nothing kept, eager attention) and as ours
+does it (both in one batch, keys and values kept, torch's attention). Each variant runs in a
+process of its own, in turns. Prints seconds an evaluation of both, their ratio beside the ratio
+of counted FLOPs, peak memory, and passes through the U-Net that a clip takes.
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import torch
+from audio_diffusion_pytorch.modules import AttentionBase
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from loris_cli.diffusion import n_evaluations
+from loris_cli.networks.paper import LEAD, PaperModel
+from loris_cli.networks.paper_config import PaperConfig, official
+from loris_cli.networks.told import Told
+
+GUIDANCE = 20.0
+VARIANTS = ("released", "ours")
+SMALL = PaperConfig(
+    channels=64, multipliers=(1, 1, 2), factors=(4, 2), num_blocks=(1, 2),
+    attentions=(False, True), heads=4, head_features=16, features=64,
+)  # fmt: skip
+
+
+class Evaluation:
+    """One guided evaluation of a variant, to be made again and again."""
+
+    def __init__(self, variant: str, config: PaperConfig, device: str, n_samples: int) -> None:
+        """Make the network and what it is told."""
+        self.variant = variant
+        with torch.device(device):
+            torch.manual_seed(0)
+            self.network = PaperModel(official(config)).eval().requires_grad_(False)
+            video = torch.randn(1, config.video_length, config.features)
+            rhythm = (torch.arange(config.pose_length - LEAD) % 8 == 0).float()[None]
+            self.x = torch.randn(1, config.in_channels, n_samples)
+            self.level = torch.zeros(1)
+        self.told = Told(video=video, rhythm=rhythm)
+        self.null = self.network.unet.null(self.told)
+        self.both = self.told.beside(self.null, keep=True)
+        if variant == "released":
+            for module in self.network.modules():
+                if isinstance(module, AttentionBase):
+                    module.__class__ = AttentionBase  # the package's own, not torch's kernel
+
+    def __call__(self) -> Tensor:
+        """F with guidance."""
+        if self.variant == "ours":
+            return self.network.guided(self.x, self.level, self.both, guidance=GUIDANCE)
+        unet = self.network.unet
+        with_it: Tensor = unet(self.x, self.level, embedding=self.told)
+        without: Tensor = unet(self.x, self.level, embedding=self.null)
+        return without + GUIDANCE * (with_it - without)
+
+
+@torch.inference_mode()
+def measure(variant: str, config: PaperConfig, n_samples: int, repeats: int) -> None:
+    """Print what one variant takes, as JSON; the first evaluation fills what is kept."""
+    evaluation = Evaluation(variant, config, "cpu", n_samples)
+    seconds = []
+    for _ in range(repeats + 1):
+        started = time.perf_counter()
+        evaluation()
+        seconds.append(time.perf_counter() - started)
+    peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(json.dumps({"seconds": seconds[1:], "first": seconds[0], "peak_gb": peak_gb}))
+
+
+@torch.no_grad()
+def flops(variant: str, config: PaperConfig, n_samples: int) -> float:
+    """Operations of an evaluation once what is kept is there, counted without doing them."""
+    evaluation = Evaluation(variant, config, "meta", n_samples)
+    evaluation()
+    with FlopCounterMode(display=False) as counter:
+        evaluation()
+    return float(counter.get_total_flops())
+
+
+def main() -> None:
+    """Measure both variants turn by turn, or one in this process."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--log2", type=int, default=19, help="samples of a clip, as a power")
+    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--turns", type=int, default=2)
+    parser.add_argument("--small", action="store_true", help="a small network, to try this")
+    parser.add_argument("--variant", choices=VARIANTS, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    config = SMALL if given.small else PaperConfig()
+    if given.variant:
+        measure(given.variant, replace(config), 2**given.log2, given.repeats)
+        return
+    rows: dict[str, list[dict[str, float]]] = {variant: [] for variant in VARIANTS}
+    words = [sys.executable, __file__, *sys.argv[1:], "--variant"]
+    for _ in range(given.turns):
+        for variant in VARIANTS:
+            done = subprocess.run([*words, variant], check=True, capture_output=True, text=True)
+            rows[variant].append(json.loads(done.stdout))
+    took = {
+        variant: statistics.median(s for row in rows[variant] for s in row["seconds"])  # type: ignore[attr-defined]
+        for variant in VARIANTS
+    }
+    counted = {variant: flops(variant, config, 2**given.log2) for variant in VARIANTS}
+    print(
+        f"{os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads,"
+        f" 2^{given.log2} samples, {given.turns} turns of {given.repeats} guided evaluations"
+    )
+    for variant in VARIANTS:
+        peak_gb = max(row["peak_gb"] for row in rows[variant])
+        print(
+            f"{variant:9} {took[variant]:8.2f} s, {counted[variant] / 1e12:.4f} TFLOP,"
+            f" peak {peak_gb:.2f} GB"
+        )
+    released, ours = 2 * n_evaluations("adpm2", 50), 2 * n_evaluations("dpmpp-2m", 20)
+    print(
+        f"ratio of seconds {took['released'] / took['ours']:.2f},"
+        f" of FLOPs {counted['released'] / counted['ours']:.2f};"
+        f" passes a clip {released} (adpm2, 50 steps) against {ours} (dpmpp-2m, 20 steps),"
+        f" together {took['released'] / took['ours'] * released / ours:.1f} times less"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""Each ablation of the paper is a switch: it is built, it learns, and what is off is off."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from loris_cli.networks.paper import PaperModel, on_sound
+from loris_cli.networks.paper_config import PaperConfig
+from loris_cli.networks.stgcn import MotionFeatures
+from loris_cli.networks.told import Told
+
+FULL = PaperConfig(
+    channels=64,
+    multipliers=(1, 1),
+    factors=(2,),
+    num_blocks=(1,),
+    attentions=(True,),
+    heads=2,
+    head_features=8,
+    features=16,
+    visual_features=12,
+    video_length=4,
+    pose_length=8,
+    n_genres=10,
+)
+"""Of clips of half a second."""
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "full": {},
+    "w/o V": {"visual": "none"},
+    "w/o R": {"rhythm": "none"},
+    "w/ M": {"motion": True},
+    "M alone": {"motion": True, "visual": "none"},
+    "w/o LSTM": {"visual": "linear"},
+    "w/o Hawkes": {"hawkes": "none"},
+    "w/o PE": {"position": False},
+    "w/ rhymul": {"rhythm": "multiply"},
+    "aligned": {"aligned": True},
+    "shared": {"shared_rhythm": True},
+}
+LEVEL = torch.tensor([0.3, -0.5])
+HEARD = {
+    "full": {"video", "order", "rhythm", "shift", "genre"},
+    "w/o V": {"rhythm", "shift", "genre"},
+    "w/o R": {"video", "order", "genre"},
+    "w/ M": {"video", "order", "rhythm", "shift", "genre", "motion"},
+    "M alone": {"rhythm", "shift", "genre", "motion"},
+    # Attention does not know the order of what it looks at: the LSTM and the positions tell.
+    "w/o LSTM": {"video", "rhythm", "shift", "genre"},
+    "w/o Hawkes": {"video", "order", "rhythm", "shift", "genre"},
+    "w/o PE": {"video", "order", "rhythm", "genre"},
+    "w/ rhymul": {"video", "order", "genre", "envelope"},
+    "aligned": {"video", "order", "rhythm", "shift", "genre"},
+    "shared": {"video", "order", "rhythm", "shift", "genre"},
+}
+"""What each network is told of; ``order`` and ``shift`` move things without changing them."""
+
+
+def given() -> dict[str, Tensor]:
+    rng = torch.Generator().manual_seed(1)
+    rhythm = torch.zeros(2, 6)
+    rhythm[:, ::4] = 1
+    return {
+        "video": torch.randn(2, 4, 12, generator=rng),
+        "rhythm": rhythm,
+        "genre": torch.tensor([1, 2]),
+        "envelope": torch.rand(2, 6, generator=rng),
+        "motion": torch.randn(2, 8, 17, 3, generator=rng),
+    }
+
+
+CHANGES: dict[str, Callable[[dict[str, Tensor]], dict[str, Tensor]]] = {
+    "video": lambda told: told | {"video": told["video"] + 1},
+    "order": lambda told: told | {"video": told["video"].flip(1)},
+    "rhythm": lambda told: told | {"rhythm": 1 - told["rhythm"]},
+    "shift": lambda told: told | {"rhythm": told["rhythm"].roll(1, 1)},
+    "genre": lambda told: told | {"genre": told["genre"].flip(0)},
+    "envelope": lambda told: told | {"envelope": told["envelope"].flip(1)},
+    "motion": lambda told: told | {"motion": told["motion"] + 1},
+}
+
+
+def network(name: str) -> PaperModel:
+    torch.manual_seed(0)
+    return PaperModel(replace(FULL, **ABLATIONS[name]))
+
+
+def tell(made: PaperModel, told: dict[str, Tensor]) -> Told:
+    return made.tell(
+        told["video"],
+        told["rhythm"],
+        told["genre"],
+        envelope=told["envelope"],
+        motion=told["motion"],
+    )
+
+
+def answer(made: PaperModel, told: dict[str, Tensor], dropped: tuple[bool, bool]) -> Tensor:
+    sound = torch.sin(0.05 * torch.arange(2 * 2 * 8192.0)).reshape(2, 2, 8192)
+    out: Tensor = made(sound, LEVEL, tell(made, told), torch.tensor(dropped))
+    return out
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+@torch.no_grad()
+def test_it_hears_what_it_is_built_for_and_nothing_else(name: str) -> None:
+    made = network(name).eval()
+    plain = answer(made, given(), (False, False))
+    heard = {
+        change
+        for change, apply in CHANGES.items()
+        if not torch.allclose(
+            plain, answer(made, apply(given()), (False, False)), atol=2e-6, rtol=1e-5
+        )
+    }
+    assert heard == HEARD[name]
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_gradients_reach_all_that_should_train(name: str) -> None:
+    made = network(name)
+    torch.autograd.backward(answer(made, given(), (False, True)).square().mean())
+    idle = [
+        key
+        for key, value in made.named_parameters()
+        if value.grad is None or not value.grad.any()
+    ]
+    assert idle == []
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+@torch.no_grad()
+def test_what_is_kept_changes_nothing(name: str) -> None:
+    """Rhythm tokens, keys and values of a condition are made once; guidance is one batch."""
+    made = network(name).eval()
+    told = tell(made, given())
+    null = made.unet.null(told)
+    sound, level = torch.randn(2, 2, 8192), LEVEL
+    with_it = made.unet(sound, level, embedding=told)
+    without = made.unet(sound, level, embedding=null)
+    apart = without + 3 * (with_it - without)
+    both = told.beside(null, keep=True)
+    for _ in range(2):  # while it is made, and once it is kept
+        together = made.guided(sound, level, both, guidance=3.0)
+        torch.testing.assert_close(together, apart, atol=1e-5, rtol=1e-5)
+        alone = made.guided(sound, level, both, guidance=1.0)
+        torch.testing.assert_close(alone, with_it, atol=1e-5, rtol=1e-5)
+    assert both.kept
+
+
+def test_a_shared_encoder_saves_all_but_one_of_the_29() -> None:
+    with torch.device("meta"):
+        sizes = [
+            sum(p.numel() for p in PaperModel(PaperConfig(shared_rhythm=shared)).parameters())
+            for shared in (False, True)
+        ]
+    assert sizes[0] - sizes[1] == 28 * 8_396_288
+
+
+def test_the_motion_encoder_has_the_size_it_is_told_to_have() -> None:
+    with torch.device("meta"):
+        made = MotionFeatures(1024)
+    assert sum(p.numel() for p in made.parameters()) == 2_547_003
+
+
+def test_a_curve_on_the_sound_is_at_its_step_and_straight_between() -> None:
+    steps = torch.tensor([[0.0, 0.0, 1.0, 0.0, 0.0, 0.5]])
+    curve = on_sound(steps, 22_050)[0, 0]
+
+    def at(frame: float) -> float:
+        return float(curve[round(frame * 22_050 / 16)])
+
+    assert at(2 + 2) == pytest.approx(1, abs=1e-3)
+    assert at(2 + 2.5) == pytest.approx(0.5, abs=1e-3)
+    assert at(2 + 4) == pytest.approx(0, abs=1e-3)
+    assert at(15) == pytest.approx(0.5)
+    assert on_sound(steps, 22_048, every=32).shape == (1, 1, 689)
+
+
+def test_an_aligned_rhythm_needs_a_rhythm() -> None:
+    with pytest.raises(ValueError, match="needs a rhythm"):
+        PaperConfig(aligned=True, rhythm="none")
