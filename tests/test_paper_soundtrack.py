@@ -121,7 +121,7 @@ def test_a_file_that_has_become_another_is_told_of(
     assert load_named_paper(released, device=CPU).warnings == ()
     network = trained()
     with torch.no_grad():
-        network.cond_lin.bias += 1
+        network.cond_lin.bias.add_(1)
     save_released(released, network)
 
     loaded = load_named_paper(released, device=CPU)

@@ -69,7 +69,7 @@ class Mean(nn.Module):
     """In the I3D's place: the mean colour of every eight frames."""
 
     def forward(self, pictures: Tensor) -> Tensor:
-        parts = pictures.mean(dim=(3, 4)).split(8, dim=2)
+        parts = torch.split(pictures.mean(dim=(3, 4)), 8, dim=2)
         return torch.stack([part.mean(dim=2) for part in parts], dim=1)
 
 
