@@ -33,18 +33,23 @@ def train(
         Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the run.")
     ] = Path("run"),
     split: Annotated[str, typer.Option(help="Subset of the data set.")] = "synthetic",
-    preset: Annotated[Literal["mini"], typer.Option(help="Size of the networks.")] = "mini",
+    preset: Annotated[
+        Literal["mini", "paper"],
+        typer.Option(help="Which networks: ours on a latent, or the paper's on the waveform."),
+    ] = "mini",
     stage: Annotated[
         list[Stages] | None,
         typer.Option(
             help="What to learn: the latent code, a backbone on music alone, or the model"
-            " itself. May be given more than once; by default latent, then conditional."
+            " itself. May be given more than once; by default latent, then conditional, and of"
+            " the paper's networks conditional."
         ),
     ] = None,
     backbone: Annotated[
         str,
         typer.Option(
-            metavar="FILE|none", help="Weights of an unconditional stage to begin with."
+            metavar="FILE|none",
+            help="Weights of an unconditional stage, or a released backbone, to begin with.",
         ),
     ] = "none",
     recipe: Annotated[
@@ -88,7 +93,9 @@ def train(
     from loris_cli.training.run import Plan, estimate, run
     from loris_cli.training.settings import Stage, resolve
 
-    names: list[Stage] = [name.value for name in stage or ()] or ["latent", "conditional"]
+    names: list[Stage] = [name.value for name in stage or ()]
+    if not names:
+        names = ["conditional"] if preset == "paper" else ["latent", "conditional"]
     settings = {
         name: resolve(
             preset=preset,

@@ -62,7 +62,13 @@ def precondition(network: Network, x: Tensor, sigma: Tensor, sigma_data: float) 
 
 
 def loss(
-    network: Network, clean: Tensor, *, noise: Tensor, sigma: Tensor, sigma_data: float
+    network: Network,
+    clean: Tensor,
+    *,
+    noise: Tensor,
+    sigma: Tensor,
+    sigma_data: float,
+    limit: float = math.inf,
 ) -> Tensor:
     """Weighted error of denoising (LORIS Eq. 12), a scalar.
 
@@ -72,9 +78,10 @@ def loss(
         noise: standard normal, shaped like ``clean``.
         sigma: noise level of each, ``(batch,)``.
         sigma_data: standard deviation of ``clean``.
+        limit: what is seen is clamped to this on both sides.
     """
     seen = precondition(network, clean + sigma[:, None, None] * noise, sigma, sigma_data)
-    error = (seen - clean).square().mean(dim=(1, 2))
+    error = (seen.clamp(-limit, limit) - clean).square().mean(dim=(1, 2))
     return (scalings(sigma, sigma_data).weight * error).mean()
 
 

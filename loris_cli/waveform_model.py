@@ -83,9 +83,8 @@ class WaveformGenerator:
         if duration_s <= whole_s:
             return [0]
         n_rows = int(np.ceil(duration_s * VISUAL_FPS - 1e-6))
-        return [
-            row * ROW for row in window_starts(n_rows, config.n_samples // ROW, stretch=False)
-        ]
+        window = min(config.n_samples // ROW, config.video_length)  # that has sound and is told
+        return [row * ROW for row in window_starts(n_rows, window, stretch=False)]
 
     def generate(
         self, features: ClipFeatures, *, seed: int, progress: Callable[[int, int], None]

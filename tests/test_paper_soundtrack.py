@@ -130,6 +130,17 @@ def test_a_file_that_has_become_another_is_told_of(
     assert torch.equal(loaded.network.cond_lin.bias, network.cond_lin.bias)
 
 
+def test_a_damaged_cache_is_made_anew(released: Path, cache: Path) -> None:
+    load_named_paper(released, device=CPU)
+    (kept,) = cache.glob("*.safetensors")
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[: len(whole) // 2])
+
+    load_named_paper(released, device=CPU)
+
+    assert kept.read_bytes() == whole
+
+
 def test_a_cache_that_cannot_be_written_is_done_without(
     released: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

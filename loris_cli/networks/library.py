@@ -21,7 +21,7 @@ from loris_cli.errors import OutputError, WeightsError
 from loris_cli.files import printable, replacing
 from loris_cli.networks.paper import PaperModel
 from loris_cli.networks.released import load_paper, save_paper
-from loris_cli.networks.state_files import is_torch_file
+from loris_cli.networks.state_files import claims_torch, is_torch_file
 
 Kind = Literal["mini", "paper"]
 
@@ -47,7 +47,7 @@ def kind_of(model: str) -> Kind:
     if not path.is_file():
         return "mini"
     try:
-        if is_torch_file(path):
+        if claims_torch(path):
             return "paper"
         with safe_open(path, framework="pt") as weights:
             kind = (weights.metadata() or {}).get("loris.kind")
@@ -56,7 +56,7 @@ def kind_of(model: str) -> Kind:
             f"{printable(path)} cannot be read: {error.strerror}", hint="give another file"
         ) from error
     except SafetensorError:
-        return "paper" if path.suffix in {".pt", ".pth", ".ckpt"} else "mini"
+        return "mini"  # whose loader tells what is wrong with it
     return "paper" if kind == "paper" else "mini"
 
 
@@ -81,10 +81,10 @@ def load_named_paper(path: Path, *, device: torch.device) -> NamedPaper:
     unchanged = {key: known.get(key) for key in here} == here
     digest = str(known["sha256"]) if unchanged else _sha256(path)
     converted = note.with_name(f"{digest}.safetensors")
-    source = converted if converted.is_file() else path
-    network = load_paper(source, device=device)
+    kept = _load_kept(converted, device)
+    network = kept or load_paper(path, device=device)
     _check_learned(network, path)
-    if source is path or not unchanged:
+    if kept is None or not unchanged:
         _keep(converted, note, network, {**here, "sha256": digest})
     warnings: tuple[str, ...] = ()
     if known and known["sha256"] != digest:
@@ -116,6 +116,15 @@ def _read(note: Path) -> dict[str, str]:
         return told if len(digest) == 64 and set(digest) <= set("0123456789abcdef") else {}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
+
+
+def _load_kept(converted: Path, device: torch.device) -> PaperModel | None:
+    """What was converted before, or None; a damaged cache is made anew."""
+    try:
+        return load_paper(converted, device=device) if converted.is_file() else None
+    except WeightsError:
+        converted.unlink(missing_ok=True)
+        return None
 
 
 def _keep(converted: Path, note: Path, network: PaperModel, told: dict[str, object]) -> None:

@@ -289,7 +289,8 @@ class PaperModel(nn.Module):
             video: features, ``(batch, video_length, visual_features)``; None is the null that
                 guidance learned, where no features are to be had.
             rhythm: 1 where a peak is, ``(batch, pose_length - 2)``.
-            genre: index, ``(batch,)``, for a network that is told of genres; None is the null.
+            genre: index, ``(batch,)``, for a network that is told of genres; None, or an index
+                below zero, is the null.
             envelope: how much motion begins at each step, 0..1, shaped like ``rhythm``.
             motion: the body, ``(batch, pose_length, 17, 3)``; see `stgcn`.
             generator: of the state that the Bi-LSTM begins with, where that is noise.
@@ -298,11 +299,10 @@ class PaperModel(nn.Module):
         token = None
         if config.n_genres:
             nothing = rhythm.new_zeros(len(rhythm), 1, 1)
-            token = (
-                self.unet.fixed_genre(nothing)
-                if genre is None
-                else self.gencoder.genre_embed(genre)[:, None]
-            )
+            token = self.unet.fixed_genre(nothing)
+            if genre is not None:
+                known = self.gencoder.genre_embed(genre.clamp(min=0))[:, None]
+                token = torch.where((genre < 0)[:, None, None], token, known)
         peaks = config.rhythm == "attention" or config.aligned
         return Told(
             video=self._seen(video, motion, len(rhythm), generator) if config.sees else None,

@@ -19,7 +19,7 @@ from loris_cli.errors import WeightsError
 from loris_cli.files import replacing
 from loris_cli.networks.paper import PaperModel
 from loris_cli.networks.paper_config import PaperConfig, official
-from loris_cli.networks.state_files import NAMED, check_state, read_state
+from loris_cli.networks.state_files import NAMED, check_state, claims_torch, read_state
 
 MODULE = "module."
 UNET, TWICE = "cond_diffusion.unet.", "cond_diffusion.diffusion.net."
@@ -41,11 +41,11 @@ def load_paper(path: Path, *, device: torch.device) -> PaperModel:
         WeightsError: it is none of these, or damaged; or a pickled module, which could run
             code.
     """
-    if path.suffix == ".safetensors":
-        config, state = _read_ours(path)
-    else:
+    if claims_torch(path):
         state = _plain(read_state(path, hint=HINT), path)
         config = _sized(state, path)
+    else:
+        config, state = _read_ours(path)
     with torch.device("meta"):
         model = PaperModel(config)
     check_state(state, model.state_dict(), path)
@@ -65,14 +65,18 @@ def save_paper(path: Path, model: PaperModel, *, source: str = "") -> None:
         source: SHA-256 of the released file it is a conversion of.
     """
     state = {key: value.contiguous() for key, value in model.state_dict().items()}
-    told = {
-        "loris.schema": "1",
-        "loris.kind": KIND,
-        "loris.paper": json.dumps(asdict(model.config)),
-        **({"loris.source": source} if source else {}),
-    }
+    told = described(model.config) | ({"loris.source": source} if source else {})
     with replacing(path, overwrite=True) as part:
         save_file(state, part, told)
+
+
+def described(config: PaperConfig) -> dict[str, str]:
+    """What a safetensors file of ours says of the network in it."""
+    return {
+        "loris.schema": "1",
+        "loris.kind": KIND,
+        "loris.paper": json.dumps(asdict(config)),
+    }
 
 
 def save_released(path: Path, model: PaperModel) -> None:

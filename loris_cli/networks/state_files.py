@@ -19,10 +19,18 @@ NAMED = 3
 """So many odd names are told of."""
 
 
+SUFFIXES = frozenset({".pt", ".pth", ".ckpt"})
+
+
 def is_torch_file(path: Path) -> bool:
     """Whether a file begins as torch's do."""
     with path.open("rb") as file:
         return file.read(len(ZIP)) == ZIP
+
+
+def claims_torch(path: Path) -> bool:
+    """Whether a file begins as torch's do, or has their name."""
+    return path.suffix in SUFFIXES or is_torch_file(path)
 
 
 def read_state(path: Path, *, hint: str) -> dict[str, Tensor]:

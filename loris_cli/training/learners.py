@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 from loris_cli.diffusion import loss
 from loris_cli.networks.denoiser import Condition, MiniDenoiser
 from loris_cli.networks.latent import LatentCoder
+from loris_cli.networks.paper import PaperModel
 
 KL_WEIGHT = 3e-4
 EDGES = 0.5
@@ -55,7 +56,7 @@ class DenoiserLearner(nn.Module):
         )
 
 
-def checkpoint_activations(denoiser: MiniDenoiser) -> None:
+def checkpoint_activations(denoiser: MiniDenoiser | PaperModel) -> None:
     """Keep no activations inside the U-Net's levels: they are computed again going back."""
     unet = denoiser.unet
     for level in (*unet.downsamples, unet.bottleneck, *unet.upsamples):

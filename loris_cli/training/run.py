@@ -4,6 +4,7 @@ data set -> latent -> codes -> (unconditional) -> conditional -> mini.safetensor
 """
 
 import resource
+import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,12 +15,13 @@ import torch
 
 from loris_cli.dataset.manifest import Clip, read_manifest
 from loris_cli.errors import InputError, UsageError
-from loris_cli.files import printable
+from loris_cli.files import printable, replacing
 from loris_cli.networks.latent import LatentCoder
 from loris_cli.reporting import Reporter
 from loris_cli.training.codes import read_codes, read_heard, write_codes
 from loris_cli.training.learners import n_parameters
 from loris_cli.training.loop import Row, Stage, n_steps_of, train
+from loris_cli.training.paper_stage import PaperStage
 from loris_cli.training.processes import Processes
 from loris_cli.training.run_folder import RunFolder, fingerprint
 from loris_cli.training.settings import Settings
@@ -127,8 +129,11 @@ def run(
         train(stage, settings, place, processes, tell=told)
         made = place.best if place.best.exists() else place.last
         if name == "conditional":
-            model = folder.path / "mini.safetensors"
-            if processes.first:
+            model = folder.path / f"{settings.preset}.safetensors"
+            if processes.first and settings.preset == "paper":
+                with replacing(model, overwrite=True) as part:
+                    shutil.copyfile(made, part)  # they have their configuration with them
+            elif processes.first:
                 coder = _coder(folder)
                 read_codes(folder.codes, coder)
                 export(model, coder, made)
@@ -196,6 +201,8 @@ def _stage(
     processes: Processes,
     reporter: Reporter,
 ) -> Stage:
+    if settings.preset == "paper":
+        return _paper(plan, settings, train_clips, held_out)
     if settings.stage == "latent":
         return LatentStage(plan.data, train_clips, held_out, settings)
     coder = _coder(folder)
@@ -222,9 +229,24 @@ def _stage(
     )
 
 
+def _paper(
+    plan: Plan, settings: Settings, train_clips: Sequence[Clip], held_out: Sequence[Clip]
+) -> Stage:
+    conditional = settings.stage == "conditional"
+    return PaperStage(
+        plan.data,
+        train_clips,
+        held_out,
+        settings,
+        backbone=plan.backbone if conditional else None,
+    )
+
+
 def _trial(
     plan: Plan, settings: Settings, train_clips: Sequence[Clip], held_out: Sequence[Clip]
 ) -> Stage:
+    if settings.preset == "paper":
+        return _paper(plan, settings, train_clips[:TRIAL_CLIPS], held_out[:1])
     if settings.stage == "latent":
         return LatentStage(plan.data, train_clips, held_out, settings)
     few, one = train_clips[:TRIAL_CLIPS], held_out[:1]

@@ -8,7 +8,7 @@
     RUN/STAGE/resume.pt              all that a stopped run goes on from
     RUN/STAGE/log.jsonl              losses, rates, validations
     RUN/STAGE/sounds/                what it makes of held-out clips
-    RUN/mini.safetensors             the whole model, for ``--model``
+    RUN/PRESET.safetensors           the whole model, for ``--model``
 
 Every file is written beside its place and renamed, so a full disk or a kill leaves the old one.
 """

@@ -11,8 +11,9 @@ from typing import Any, Literal, get_args
 
 from loris_cli.errors import InputError, UsageError
 from loris_cli.files import printable
+from loris_cli.networks.hawkes import Hawkes
 
-Preset = Literal["mini"]
+Preset = Literal["mini", "paper"]
 Stage = Literal["latent", "unconditional", "conditional"]
 Recipe = Literal["ours", "paper", "official"]
 
@@ -47,6 +48,16 @@ class Settings:
     ema: float = 0.999
     drop_condition: float = 0.1
 
+    channels: int = 256
+    """Of the outermost level of the paper preset's U-Net; this and what follows are its own."""
+    features: int = 1024
+    motion: bool = True
+    rhythm: Literal["attention", "multiply", "none"] = "attention"
+    hawkes: Hawkes = "interval"
+    position: bool = True
+    shared_rhythm: bool = False
+    aligned: bool = False
+
     bf16: bool = False
     checkpoint_activations: bool = False
     compile: bool = False
@@ -80,11 +91,26 @@ BY_STAGE: Mapping[Stage, Mapping[str, Any]] = {
 }  # fmt: skip
 
 
+BY_PRESET: Mapping[Preset, Mapping[str, Any]] = {
+    "mini": {},
+    "paper": {
+        "batch": 10, "epochs": 100.0, "learning_rate": 2e-4, "warmup_steps": 1000,
+        "weight_decay": 4.5e-2,
+    },
+}  # fmt: skip
+"""What a preset has of its own where the recipe is ours: LORIS, Sec. 5.1."""
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "rhythm": ("attention", "multiply", "none"),
+    "hawkes": get_args(Hawkes),
+}
+
+
 def by_recipe(recipe: Recipe, split: str) -> dict[str, Any]:
     """What a recipe says of the settings; of rates and groups see `recipes`.
 
     The paper's (Sec. 5.1) and the released code's (specification, 4.4) are for networks on the
-    waveform. Their amplitude augmentation is not here: `mini` learns from codes made once.
+    waveform. Their amplitude augmentation is not here: the paper preset always has it, and
+    `mini` learns from codes made once.
     """
     if recipe == "ours":
         return {}
@@ -116,6 +142,11 @@ def resolve(
         UsageError: there is no such setting, or the value does not fit.
         InputError: the file cannot be read.
     """
+    if preset == "paper" and stage == "latent":
+        raise UsageError(
+            "the paper's network is on the waveform: it has no latent to learn",
+            hint="leave out --stage, or give unconditional or conditional",
+        )
     # A latent is learned the same way whoever's recipe trains what runs in it.
     told = by_recipe(recipe, split) if stage != "latent" else {}
     settings = Settings(
@@ -123,7 +154,7 @@ def resolve(
         stage=stage,
         recipe=recipe if stage != "latent" else "ours",
         split=split,
-        **{**told, **BY_STAGE[stage]},
+        **{**BY_PRESET[preset], **told, **BY_STAGE[stage]},
     )
     if config is not None:
         settings = _changed(settings, _read(config, stage), where=printable(config))
@@ -182,10 +213,17 @@ def _check(settings: Settings, where: str) -> None:
         "accumulate": (1, 10**4), "learning_rate": (0.0, 10.0), "warmup_steps": (0, 10**7),
         "beta1": (0.0, 0.9999), "beta2": (0.0, 0.99999), "weight_decay": (0.0, 10.0),
         "clip": (1e-9, 1e9), "ema": (0.0, 0.999999), "drop_condition": (0.0, 1.0),
-        "workers": (0, 256), "log_every": (1, 10**6),
+        "channels": (64, 4096), "features": (2, 8192), "workers": (0, 256),
+        "log_every": (1, 10**6),
         "validate_every": (1, 10**9), "validate_clips": (0, 10**5), "sounds": (0, 1000),
         "save_every_s": (0.0, 1e9), "most_bad_steps": (0, 10**6),
     }  # fmt: skip
+    for key, choices in CHOICES.items():
+        if getattr(settings, key) not in choices:
+            raise UsageError(
+                f"{where}: {key} is {getattr(settings, key)!r}",
+                hint="give one of " + ", ".join(choices),
+            )
     for key, (low, high) in ranges.items():
         value = getattr(settings, key)
         if not low <= value <= high:

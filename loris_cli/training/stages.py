@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
@@ -23,7 +22,6 @@ from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.dataset.clips import read_features, read_sound
 from loris_cli.dataset.manifest import Clip
 from loris_cli.errors import InputError
-from loris_cli.evaluation.onsets import detect_onsets, match
 from loris_cli.longform import LatentGenerator
 from loris_cli.mel import FINE
 from loris_cli.networks.checkpoint import MiniModel, save_mini
@@ -35,6 +33,7 @@ from loris_cli.training.learners import (
     checkpoint_activations,
 )
 from loris_cli.training.lessons import CodeExamples, Example, MelExamples, read_lessons
+from loris_cli.training.listening import listen
 from loris_cli.training.run_folder import read_weights
 from loris_cli.training.settings import Settings
 
@@ -216,9 +215,6 @@ class DenoiserStage:
     def listen(self, learner: nn.Module, folder: Path, step: int) -> dict[str, float]:
         """What it makes of a few held-out clips; how many of their accents are heard."""
         assert isinstance(learner, DenoiserLearner)
-        if not self._heard:
-            return {}
-        folder.mkdir(exist_ok=True)
         device = next(learner.parameters()).device
         model = MiniModel(
             coder=self._coder.to(device),
@@ -226,20 +222,8 @@ class DenoiserStage:
             name="in training",
             fingerprint="",
         )
-        generator = LatentGenerator(model=model, device=device)
-        hits = []
-        for clip in self._heard:
-            features = read_features(self._data, clip)
-            blocks = generator.generate(features, seed=0, progress=lambda done, total: None)
-            sound = np.concatenate(list(blocks), axis=1)[0]
-            place = folder / f"{clip.id}-step{step:07d}.flac"
-            peak = max(float(np.abs(sound).max()), 1e-9)
-            soundfile.write(place, 0.9 * sound / peak, SAMPLE_RATE_HZ)
-            hits.append(match(features.peaks_s, detect_onsets(sound)))
-        return {
-            "hit": float(np.mean([hit.recall for hit in hits])),
-            "precision": float(np.mean([hit.precision for hit in hits])),
-        }
+        clips = [(clip.id, read_features(self._data, clip)) for clip in self._heard]
+        return listen(LatentGenerator(model=model, device=device), clips, folder, step)
 
 
 def export(path: Path, coder: LatentCoder, weights: Path) -> None:

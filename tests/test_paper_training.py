@@ -1,0 +1,244 @@
+"""``loris train --preset paper`` at a small size, on clips of two seconds."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from conftest import Loris
+
+from loris_cli.conditioning import ClipFeatures
+from loris_cli.dataset.manifest import Clip, read_manifest, write_manifest
+from loris_cli.errors import InputError, UsageError
+from loris_cli.networks.paper import PaperModel
+from loris_cli.networks.paper_config import PaperConfig
+from loris_cli.networks.released import load_paper
+from loris_cli.training import paper_stage
+from loris_cli.training.learners import checkpoint_activations
+from loris_cli.training.lessons import Lesson
+from loris_cli.training.loop import train
+from loris_cli.training.paper_stage import PaperLearner, PaperStage, read_backbone
+from loris_cli.training.processes import Processes
+from loris_cli.training.run_folder import StageFolder
+from loris_cli.training.settings import resolve
+from loris_cli.training.sound_examples import SoundExamples
+
+RATE_HZ = 22_050
+TINY = PaperConfig(
+    channels=64,
+    multipliers=(1, 1),
+    factors=(2,),
+    num_blocks=(1,),
+    attentions=(True,),
+    heads=1,
+    head_features=16,
+    features=16,
+    video_length=4,
+    pose_length=32,
+    n_genres=12,
+    visual="none",
+    motion=True,
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clip to train on and one held out, of three seconds with a click every half."""
+    folder = tmp_path_factory.mktemp("data")
+    clips = []
+    for name, part in (("a", "train"), ("b", "val")):
+        sound = np.zeros(3 * RATE_HZ)
+        peaks_s = np.arange(0.5, 3, 0.5)
+        for peak_s in peaks_s:
+            sound[round(peak_s * RATE_HZ)] = 0.5
+        soundfile.write(folder / f"{name}.flac", sound, RATE_HZ)
+        told: dict[str, Any] = {"accents_s": peaks_s, "strengths": np.ones(len(peaks_s))}
+        np.savez(folder / f"{name}.npz", energy=np.full(48, 0.5), beats_s=np.empty(0), **told)
+        clip = Clip(
+            id=name,
+            subset="clicks",
+            split=part,
+            duration_s=3.0,
+            genre="pop",
+            source="clicks",
+            audio=f"{name}.flac",
+            rhythm=f"{name}.npz",
+        )
+        clips.append(clip)
+    write_manifest(folder, clips)
+    return folder
+
+
+def examples(data: Path, seed: int = 0, *, augment: bool = False) -> SoundExamples:
+    clip = Clip(
+        id="a", subset="", split="", duration_s=3.0, genre="", source="", audio="a.flac",
+        rhythm="",
+    )  # fmt: skip
+    peaks_s = np.arange(0.5, 3, 0.5)
+    features = ClipFeatures(
+        duration_s=3.0,
+        peaks_s=peaks_s,
+        strengths=np.ones(len(peaks_s)),
+        energy=np.ones(48),
+        genre="skate",
+    )
+    return SoundExamples(
+        data,
+        [clip],
+        [Lesson(features, None)],
+        config=TINY,
+        seed=seed,
+        drop_condition=0.1,
+        augment=augment,
+    )
+
+
+def test_sound_and_rhythm_of_an_example_belong_together(data: Path) -> None:
+    starts = set()
+    for number in range(8):
+        example = examples(data)[number]
+        clean, rhythm = example["clean"].numpy(), example["rhythm"].numpy()
+        clicks = np.flatnonzero(clean[0] > 0.9)
+        clicks = clicks[(clicks > 0.2 * RATE_HZ) & (clicks < 1.9 * RATE_HZ)]
+        steps = np.round(clicks / RATE_HZ * 16).astype(int) - 2
+        assert len(steps) >= 3
+        assert rhythm[steps].tolist() == [1] * len(steps)
+        assert np.array_equal(clean[0], clean[1])
+        assert clean.max() == pytest.approx(0.95)
+        assert int(example["genre"]) == 11
+        starts.add(tuple(np.flatnonzero(clean[0] > 0.9)))
+    assert len(starts) > 1  # more than one stretch of the clip
+
+
+def test_an_example_is_a_function_of_its_number(data: Path) -> None:
+    one, again, other = (examples(data, seed)[3] for seed in (0, 0, 1))
+    assert all(torch.equal(one[key], again[key]) for key in one)
+    assert not torch.equal(one["noise"], other["noise"])
+    loud = [float(examples(data, augment=True)[k]["clean"].max()) for k in range(8)]
+    assert 0.95 * 0.3 <= min(loud) < max(loud) <= 0.95
+
+
+def test_activations_computed_again_give_the_same_gradients(data: Path) -> None:
+    def gradients(again: bool) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        learner = PaperLearner(PaperModel(replace(TINY, motion=False)))
+        if again:
+            checkpoint_activations(learner.network)
+        example = {key: value[None] for key, value in examples(data)[0].items()}
+        torch.autograd.backward(learner(example))
+        return [p.grad for p in learner.parameters() if p.grad is not None]
+
+    plain, again = gradients(False), gradients(True)
+    assert len(plain) == len(again) > 100
+    for one, other in zip(plain, again, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def words(data: Path, out: Path, *more: object) -> list[object]:
+    settings = ("steps=1", "batch=1", "validate_clips=1", "sounds=0", "channels=64")
+    settings += ("features=16", "motion=false")
+    given = [word for setting in settings for word in ("--set", setting)]
+    fixed = ["--preset", "paper", "--data", data, "--split", "clicks", "-o", out]
+    return ["train", *fixed, *given, "--device", "cpu", *more]
+
+
+def test_a_stage_learns_and_its_weights_make_a_soundtrack(
+    loris: Loris, data: Path, tmp_path: Path, moving: Path, body: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("LORIS_CACHE", str(tmp_path / "cache"))
+    settings = replace(
+        resolve(preset="paper", stage="conditional", recipe="ours", split="clicks"),
+        steps=2, batch=1, validate_clips=1, sounds=1,
+    )  # fmt: skip
+    clips = read_manifest(data)
+    monkeypatch.setattr(paper_stage, "HEARD_STEPS", 2)
+    stage = PaperStage(data, clips[:1], clips[1:], settings, config=TINY)
+    folder = StageFolder(tmp_path / "conditional")
+    folder.path.mkdir()
+    rows: list[dict[str, Any]] = []
+
+    train(
+        stage,
+        settings,
+        folder,
+        Processes(rank=0, world=1, device=torch.device("cpu")),
+        tell=rows.append,
+    )
+
+    assert [row["step"] for row in rows if "held_out" in row] == [2]
+    assert {"hit", "precision"} <= rows[-1].keys() | rows[-2].keys()
+    assert [path.suffix for path in folder.sounds.iterdir()] == [".flac"]
+    assert load_paper(folder.best, device=torch.device("cpu")).config == TINY
+    out = tmp_path / "new.wav"
+    options = ("--model", folder.best, "--poses", body, "--steps", 2, "--genre", "skate")
+    told = loris("soundtrack", moving, "-o", out, *options)
+    assert told.code == 0, told.err
+    assert soundfile.info(out).channels == 2
+
+
+@pytest.mark.slow
+def test_a_run_takes_its_own_backbone(loris: Loris, data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    told = loris(*words(data, run, "--stage", "unconditional"))
+    assert told.code == 0, told.err
+
+    backbone = run / "unconditional" / "best.safetensors"
+    told = loris(*words(data, run, "--backbone", backbone, "--recipe", "paper"))
+    assert told.code == 0, told.err
+    model = run / "paper.safetensors"
+    assert told.out == f"{model}\n"
+    rows = (run / "conditional" / "log.jsonl").read_text().splitlines()
+    assert json.loads(rows[0])["rate"] == {"backbone": 2e-4, "added": 2e-4}
+    config = load_paper(model, device=torch.device("cpu")).config
+    assert (config.channels, config.pose_length, config.compat) == (64, 48, "paper")
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--stage", "latent"], "it has no latent to learn"),
+        (["--set", "rhythm=loud"], "rhythm is 'loud'"),
+        (["--set", "channels=65"], "make no network"),
+    ],
+)
+def test_what_makes_no_network_is_a_usage_error(
+    loris: Loris, data: Path, tmp_path: Path, more: list[str], message: str
+) -> None:
+    told = loris(*words(data, tmp_path / "run", *more))
+    assert told.code == 2
+    assert message in told.err
+
+
+def test_the_preset_has_the_papers_settings() -> None:
+    settings = resolve(preset="paper", stage="conditional", recipe="ours", split="da25")
+    assert (settings.batch, settings.learning_rate, settings.weight_decay) == (10, 2e-4, 0.045)
+    with pytest.raises(UsageError, match="no latent"):
+        resolve(preset="paper", stage="latent", recipe="ours", split="da25")
+
+
+def test_a_released_backbone_is_taken_by_its_own_names(tmp_path: Path) -> None:
+    network = PaperModel(TINY)
+    prefix = "cond_diffusion.unet."
+    state = {
+        key.replace(prefix, "unet."): value + 1
+        for key, value in network.state_dict().items()
+        if key.startswith(prefix)
+        and not any(part in key for part in ("cross_", "rhythm_", "fixed_"))
+    }
+    both = state | {key.replace("unet.", "diffusion.net."): v for key, v in state.items()}
+    torch.save(both, tmp_path / "audio.pt")
+
+    known = read_backbone(tmp_path / "audio.pt", network)
+
+    assert len(known) == len(state)
+    assert all(key.startswith(prefix) for key in known)
+
+    del both["unet.to_time.0.0.weights"]
+    torch.save(both, tmp_path / "less.pt")
+    with pytest.raises(InputError, match=r"to_time\.0\.0\.weights' is missing or odd"):
+        read_backbone(tmp_path / "less.pt", network)
