@@ -246,5 +246,8 @@ def test_the_released_lstm_begins_with_noise_that_a_seed_fixes() -> None:
     with torch.no_grad():
         one, again = (paper.tell(video, rhythm, generator=seeded()).video for _ in range(2))
         other = paper.tell(video, rhythm, generator=torch.Generator().manual_seed(4)).video
+    assert one is not None
+    assert again is not None
+    assert other is not None
     assert torch.equal(one, again)
     assert not torch.allclose(one[:, 0], other[:, 0])

@@ -10,6 +10,7 @@ import soundfile
 import torch
 from conftest import Loris, Told
 
+from loris_cli.batch import models
 from loris_cli.conditioning import ClipFeatures
 from loris_cli.networks.library import load_named_paper
 from loris_cli.networks.paper import PaperModel
@@ -108,9 +109,7 @@ def test_the_second_time_it_is_read_from_the_cache_and_sounds_the_same(
     stat = released.stat()
     released.write_bytes(b"PK\x03\x04" + bytes(stat.st_size - 4))  # only its form is looked at
     os.utime(released, ns=(stat.st_mtime_ns, stat.st_mtime_ns))
-    from loris_cli.batch import takes
-
-    takes.model_of.cache_clear()
+    models.model_of.cache_clear()
     assert make("-o", other).code == 0
     assert one.read_bytes() == other.read_bytes()
 

@@ -139,8 +139,10 @@ def test_activations_computed_again_give_the_same_gradients(data: Path) -> None:
 
 
 def words(data: Path, out: Path, *more: object) -> list[object]:
-    settings = ("steps=1", "batch=1", "validate_clips=1", "sounds=0", "channels=64")
-    settings += ("features=16", "motion=false")
+    settings = [
+        "steps=1", "batch=1", "validate_clips=1", "sounds=0", "channels=64", "features=16",
+        "motion=false",
+    ]  # fmt: skip
     given = [word for setting in settings for word in ("--set", setting)]
     fixed = ["--preset", "paper", "--data", data, "--split", "clicks", "-o", out]
     return ["train", *fixed, *given, "--device", "cpu", *more]

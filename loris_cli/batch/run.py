@@ -3,9 +3,10 @@
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 
+from loris_cli.batch.models import generator_of
 from loris_cli.batch.plan import Job
 from loris_cli.batch.rows import Row, Told, row_of, row_of_the_dead, skipped, with_name
-from loris_cli.batch.takes import estimate_takes, generator_of, make_takes
+from loris_cli.batch.takes import estimate_takes, make_takes
 from loris_cli.errors import LorisError
 from loris_cli.fanout import Died, fan_out
 from loris_cli.reporting import Reporter, Silent
