@@ -13,6 +13,7 @@ import typer
 
 from loris_cli.errors import LorisError
 
+from . import eval as evaluation
 from . import pose, rhythm, soundtrack, train
 from .console import print_error
 
@@ -25,6 +26,7 @@ app.command("pose")(pose.pose)
 app.command("rhythm")(rhythm.rhythm)
 app.command("train")(train.train)
 app.command("soundtrack")(soundtrack.soundtrack)
+app.command("eval")(evaluation.evaluate)
 
 
 def _print_version(wanted: bool) -> None:

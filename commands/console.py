@@ -28,11 +28,11 @@ def printable(text: str) -> str:
 
 
 def print_error(message: str, *, hint: str = "") -> None:
-    """Tell of an error on stderr, in one line and a second one for the hint."""
+    """Tell of an error on stderr, in one line and another for each line of the hint."""
     console = _stderr()
     _print(console, "loris: error:", "bold red", message)
-    if hint:
-        _print(console, "hint:", "cyan", hint)
+    for line in hint.split("\n") if hint else []:
+        _print(console, "hint:", "cyan", line)
 
 
 def _stderr() -> Console:

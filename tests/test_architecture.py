@@ -31,6 +31,7 @@ LAYERS = [  # low to high; rooms of one layer do not know each other
     {"synthesis"},
     {"dataset"},
     {"evaluation"},
+    {"benchmark"},
     {"training"},
     {"batch"},
     {"api"},

@@ -1,0 +1,310 @@
+"""``loris eval``: the benchmark."""
+
+import json
+import os
+import re
+from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from loris_cli.errors import InputError, UsageError
+from loris_cli.files import printable
+
+from .console import Reporter, print_error
+from .options import Device, Overwrite, Quiet, Seed, Verbose
+
+if TYPE_CHECKING:
+    from loris_cli.benchmark.run import Plan, Result
+
+
+class Rival(StrEnum):
+    """Nulls and ceilings: typer wants an enumeration where an option is a list."""
+
+    CLICK_1HZ = "click_1hz"
+    ALWAYS_ON = "always_on"
+    WHITE_NOISE = "white_noise"
+    DENSITY_MATCHED = "density_matched"
+    TEMPO_CLICK = "tempo_click"
+    SHUFFLED = "shuffled"
+    GROUND_TRUTH = "ground_truth"
+    THROUGH_LATENT = "through_latent"
+    OTHER_TAKE = "other_take"
+    NONE = "none"
+
+
+def _shard(text: str | None) -> str | None:
+    found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text or "1/1")
+    if not found or not 1 <= int(found[1]) <= int(found[2]):
+        raise typer.BadParameter(f"{text!r} is not I/N with I from 1 to N, such as 2/8")
+    return text
+
+
+def evaluate(
+    split: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Subset to score on; --list shows all.")
+    ] = None,
+    part: Annotated[
+        Literal["test", "val", "train"], typer.Option(help="Which of its clips.")
+    ] = "test",
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Data set. By default LORIS_DATA, else the platform's folder."
+        ),
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME|FILE|none",
+            help="Weights to score: mini, a .safetensors file, or none. May be given more"
+            " than once.",
+        ),
+    ] = None,
+    generated: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="Score this file, or the files of this folder,"),
+    ] = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH", help="against this sound or video, or its namesakes here."
+        ),
+    ] = None,
+    row: Annotated[
+        list[Rival] | None,
+        typer.Option(help="Null or ceiling to show; more than once. By default all."),
+    ] = None,
+    against: Annotated[
+        str, typer.Option(metavar="ROW", help="Row that the others are compared with.")
+    ] = "shuffled",
+    protocol: Annotated[
+        Literal["official", "paper", "d2m"],
+        typer.Option(
+            help="Of the first block: LORIS's released script, the parameters of its paper,"
+            " or the older script of D2M-GAN and CDCD."
+        ),
+    ] = "official",
+    avg: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=100, help="Frames of the mean in peak picking; 2 is the paper's."
+        ),
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict/--no-strict", help="Show the second block too.")
+    ] = True,
+    beats: Annotated[
+        Literal["librosa", "madmom"],
+        typer.Option(
+            help="Who hears beats; madmom's models are CC BY-NC-SA 4.0, non-commercial."
+        ),
+    ] = "librosa",
+    clips: Annotated[
+        int | None, typer.Option(min=1, help="No more than the first so many clips.")
+    ] = None,
+    seeds: Annotated[
+        int, typer.Option(min=1, max=100, help="Takes of each clip, seeds one apart.")
+    ] = 3,
+    seed: Seed = 0,
+    steps: Annotated[int, typer.Option(min=2, max=1000, help="Sampling steps.")] = 16,
+    guidance: Annotated[
+        float, typer.Option(min=0.0, max=100.0, help="How strictly the rhythm is followed.")
+    ] = 1.5,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            callback=_shard,
+            help="Only make the sounds of this share of the clips; score when all are made.",
+        ),
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Make sounds anew that the cache has.")
+    ] = False,
+    table: Annotated[
+        Literal["table", "json", "csv", "md", "tex"],
+        typer.Option("--format", help="Numbers from 0 to 1 in json and csv, else percent."),
+    ] = "table",
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write it there.")
+    ] = None,
+    per_clip: Annotated[
+        Path | None, typer.Option(metavar="JSONL", help="Write the values of every clip.")
+    ] = None,
+    min_f1: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="Exit with 1 if a model's F1, 0..1, is below."),
+    ] = None,
+    show: Annotated[
+        bool, typer.Option("--list", help="Show the splits, what is on disk, what is missing.")
+    ] = False,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Processes that listen; one a core by default.")
+    ] = None,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Score soundtracks by the paper's protocol, and by a strict one.
+
+    Beside a method stand sounds that know nothing of the video, such as a click a second,
+    and the truth itself: what is not above the former keeps no time.
+
+    Examples:
+        loris eval --split synthetic --clips 20
+
+        loris eval --split fe50 --model mini --format json -o fe50.json
+
+        loris eval --generated made/ --reference true/ --per-clip clips.jsonl
+
+        loris eval --generated take.wav --reference skate.mp4
+    """
+    from loris_cli.benchmark.contract import as_json, clips_as_json
+    from loris_cli.benchmark.heard import Ears
+    from loris_cli.benchmark.planning import (
+        heard_folder,
+        makers_of,
+        plan_of_files,
+        plan_of_split,
+    )
+    from loris_cli.benchmark.run import Plan, run
+    from loris_cli.benchmark.tables import FORMATS
+    from loris_cli.config import data_home
+    from loris_cli.evaluation.beats import PROTOCOLS, with_average
+    from loris_cli.files import check_outputs
+
+    reporter = Reporter(quiet=quiet, verbose=verbose)
+    home = data_home(data)
+    if show:
+        _list(home, reporter)
+        return
+    _check(split, generated, reference, model, shard)
+    outs = [path for path in (out, per_clip) if path is not None]
+    inputs = [path for path in (generated, reference) if path is not None]
+    check_outputs(outs, inputs, overwrite=overwrite)
+    chosen = PROTOCOLS[protocol] if avg is None else with_average(PROTOCOLS[protocol], avg)
+    rows = [name.value for name in row or Rival if name is not Rival.NONE]
+    plan = Plan(
+        title="",
+        cases=[],
+        rows=rows,
+        seeds=tuple(range(seed, seed + seeds)),
+        ears=Ears(protocol=chosen, strict=strict, tracker=beats),
+        against=against,
+        jobs=jobs or os.cpu_count() or 1,
+        cache=heard_folder(),
+    )
+    if generated is not None and reference is not None:
+        plan = plan_of_files(generated, reference, plan=plan, reporter=reporter)
+    elif split is not None:
+        plan = plan_of_split(home, split, part=part, n_clips=clips, plan=plan)
+        settings = [("", steps, guidance)]
+        plan = replace(
+            plan,
+            makers=makers_of(
+                model or ["mini"], home, settings=settings, device=device, fresh=fresh
+            ),
+        )
+    if shard is not None:
+        _make_share(plan, shard, reporter)
+        return
+    result = run(plan, reporter=reporter)
+    told = as_json(result, settings={"steps": steps, "guidance": guidance, "clips": clips})
+    _write(FORMATS[table](told), out, reporter, overwrite=overwrite)
+    if per_clip is not None:
+        lines = [json.dumps(clip, allow_nan=False) for clip in clips_as_json(result)]
+        _write("\n".join(lines), per_clip, reporter, overwrite=overwrite)
+    _finish(result, min_f1, reporter)
+
+
+def _check(
+    split: str | None,
+    generated: Path | None,
+    reference: Path | None,
+    model: list[str] | None,
+    shard: str | None,
+) -> None:
+    """Refuse what makes no sense together."""
+    if (generated is None) != (reference is None):
+        raise UsageError("--generated and --reference go together", hint="name both")
+    if (split is None) == (generated is None):
+        raise UsageError(
+            "name what to score: --split, or --generated and --reference",
+            hint="loris eval --list shows the splits",
+        )
+    if generated is not None and (model or shard):
+        raise UsageError(
+            "--model and --shard go with --split", hint="leave them out, or name a split"
+        )
+    for path in (generated, reference):
+        if path is not None and not path.exists():
+            raise InputError(f"no file or folder {printable(path)}", hint="check the name")
+
+
+def _write(text: str, place: Path | None, reporter: Reporter, *, overwrite: bool) -> None:
+    """Write a result to its place, or to stdout."""
+    from loris_cli.files import replacing
+
+    if place is None:
+        reporter.result(text)
+        return
+    with replacing(place, overwrite=overwrite) as part:
+        part.write_text(text + "\n", encoding="utf-8")
+    reporter.result(str(place))
+
+
+def _make_share(plan: "Plan", shard: str, reporter: Reporter) -> None:
+    """Make the sounds of a share of the clips, and score nothing."""
+    from loris_cli.benchmark.takes import share
+
+    number, of = (int(word) for word in shard.split("/"))
+    cases = share(plan.cases, (number - 1, of))
+    for maker in plan.makers:
+        sounds, cost = maker.make(cases, plan.seeds, reporter=reporter)
+        reporter.result(f"{maker.name}: {len(sounds)} takes of {len(cases)} clips are made")
+        reporter.detail(f"{cost.evaluations} network evaluations, {cost.seconds:.0f} s")
+
+
+def _finish(result: "Result", min_f1: float | None, reporter: Reporter) -> None:
+    """Exit with 1 if clips were skipped, or a model is below what was asked for."""
+    bad = bool(result.skipped)
+    for row in result.rows:
+        f1 = None if row.official is None else row.official.f1
+        if min_f1 is None or row.kind != "model":
+            continue
+        if f1 is None or f1 < min_f1:
+            shown = "no F1" if f1 is None else f"F1 {f1:.4f}"
+            print_error(f"{row.id} has {shown}, less than {min_f1:g}")
+            bad = True
+    if result.skipped:
+        reporter.note(f"{len(result.skipped)} clips or takes were skipped")
+    if bad:
+        raise typer.Exit(1)
+
+
+def _list(data: Path, reporter: Reporter) -> None:
+    """Print the splits, and how to get those that are not there."""
+    from loris_cli.benchmark.splits import how_to_get, splits_of
+
+    reporter.result(f"data set: {data}")
+    reporter.result(
+        f"{'split':12} {'train':>6} {'val':>6} {'test':>6} {'published':>9}  on disk"
+    )
+    for found in splits_of(data):
+        published = "-" if found.n_published is None else str(found.n_published)
+        state = (
+            "none"
+            if not any(found.counts)
+            else f"{found.n_missing} test clips lack files"
+            if found.n_missing
+            else "all"
+        )
+        counts = " ".join(f"{n:6}" for n in found.counts)
+        reporter.result(f"{found.name:12} {counts} {published:>9}  {state}")
+        if state != "all":
+            for line in how_to_get(found.name, data).splitlines():
+                reporter.note(f"  {line}")

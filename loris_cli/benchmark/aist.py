@@ -1,0 +1,18 @@
+"""What the name of a dance of AIST tells: its music, and who danced what to it.
+
+``gBR_sFM_c01_d04_mBR0_ch01``: genre, situation, camera, dancer, music, choreography (Tsuchida
+et al., AIST Dance Video Database, ISMIR 2019).
+"""
+
+import re
+
+NAME = re.compile(r"g[A-Z]{2}_s[A-Z]{2}_c\d{2}_(d\d{2})_(m[A-Z]{2}\d)_(ch\d{2})")
+
+
+def performance_of(name: str) -> tuple[str, str, str] | None:
+    """Music, dancer and choreography of a recording; None of a name of another kind.
+
+    Cameras are not told apart: they saw one performance.
+    """
+    found = NAME.search(name)
+    return (found[2], found[1], found[3]) if found else None

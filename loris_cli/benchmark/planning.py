@@ -1,0 +1,150 @@
+"""From what a user names to a plan: a split and models, or files and their references."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from loris_cli.benchmark.cases import Case, Skipped, case_of_clip, clips_of_split, paired
+from loris_cli.benchmark.rivals import CEILINGS, NULLS
+from loris_cli.benchmark.run import Plan
+from loris_cli.benchmark.sounds import Recorded
+from loris_cli.benchmark.splits import clips_in
+from loris_cli.benchmark.takes import Maker
+from loris_cli.conditioning import accents_of
+from loris_cli.config import cache_home
+from loris_cli.errors import LorisError, UsageError
+from loris_cli.inputs import VIDEO_SUFFIXES
+from loris_cli.longform import LatentGenerator
+from loris_cli.networks.checkpoint import load_mini
+from loris_cli.networks.device import resolve
+from loris_cli.observation import look, observe
+from loris_cli.reporting import Reporter
+
+
+def makers_of(
+    models: Sequence[str],
+    data: Path,
+    *,
+    settings: Sequence[tuple[str, int, float]],
+    device: str,
+    fresh: bool,
+) -> list[Maker]:
+    """Models as rows of a benchmark.
+
+    Args:
+        models: ``mini``, or ``.safetensors`` files; ``none`` is no model.
+        data: the data set whose clips they are told of.
+        settings: what is added to a row's name, sampling steps and guidance; a row for each.
+        device: where networks run.
+        fresh: make sounds anew that are kept.
+
+    Raises:
+        WeightsError: a model is missing or damaged.
+        UsageError: two rows would have one name.
+    """
+    where = resolve(device)
+    makers = []
+    for name in models:
+        if name == "none":
+            continue
+        model = load_mini(name, device=where)
+        for suffix, steps, guidance in settings:
+            generator = LatentGenerator(
+                model=model, device=where, steps=steps, guidance=guidance
+            )
+            makers.append(
+                Maker(
+                    name=Path(model.name).stem + suffix,
+                    generator=generator,
+                    data=data,
+                    cache=takes_folder(),
+                    fresh=fresh,
+                )
+            )
+    names = [maker.name for maker in makers]
+    for name in names:
+        if names.count(name) > 1 or name in (*NULLS, *CEILINGS, "generated"):
+            raise UsageError(
+                f"two rows would be called {name!r}", hint="rename one of the files"
+            )
+    return makers
+
+
+def plan_of_split(
+    data: Path, split: str, *, part: str, n_clips: int | None, plan: Plan
+) -> Plan:
+    """Score models on the clips of a split.
+
+    Args:
+        data: the data set.
+        split: the subset.
+        part: which of its clips, ``test`` above all.
+        n_clips: no more than so many; None is all.
+        plan: everything else.
+
+    Raises:
+        InputError: there is no such split.
+    """
+    chosen = clips_of_split(clips_in(data, split), split, part=part, n=n_clips)
+    found = [case_of_clip(data, clip) for clip in chosen]
+    return replace(
+        plan,
+        title=split if part == "test" else f"{split} ({part})",
+        cases=[case for case in found if isinstance(case, Case)],
+        skipped=[case for case in found if isinstance(case, Skipped)],
+    )
+
+
+def plan_of_files(generated: Path, reference: Path, *, plan: Plan, reporter: Reporter) -> Plan:
+    """Score files that are there against their references, sounds or videos.
+
+    Args:
+        generated: a file, or a folder.
+        reference: likewise; in a folder namesakes belong together.
+        plan: everything else.
+        reporter: whom to tell.
+
+    Raises:
+        InputError: nothing belongs together, or the one reference cannot be used.
+    """
+    pairs, skipped = paired(generated, reference)
+    cases = []
+    for stem, _, true in pairs:
+        try:
+            cases.append(_case_of_file(stem, true, reporter))
+        except LorisError as error:
+            if len(pairs) == 1:
+                raise
+            skipped.append(Skipped(id=stem, reason=str(error)))
+    return replace(
+        plan,
+        title=reference.name,
+        cases=cases,
+        skipped=skipped,
+        generated={stem: made for stem, made, _ in pairs},
+        makers=[],
+    )
+
+
+def takes_folder() -> Path:
+    """Where sounds of models are kept."""
+    return cache_home() / "eval" / "takes"
+
+
+def heard_folder() -> Path:
+    """Where it is kept what was heard."""
+    return cache_home() / "eval" / "heard"
+
+
+def _case_of_file(stem: str, true: Path, reporter: Reporter) -> Case:
+    if true.suffix.lower() not in VIDEO_SUFFIXES:
+        return Case(id=stem, group=stem, reference=Recorded(path=true))
+    info = look(true, reporter=reporter)
+    seen = observe(info, reporter=reporter)
+    peaks_s, _ = accents_of(seen.rhythm.times_s, seen.rhythm.strengths)
+    return Case(
+        id=stem,
+        group=stem,
+        reference=Recorded(path=true) if info.has_sound else None,
+        peaks_s=tuple(peaks_s.tolist()),
+    )

@@ -1,0 +1,281 @@
+"""A whole benchmark: listen to the truth, make and listen to every row, score, compare.
+
+plan -> truths heard -> sounds of every row -> heard, in one pass -> rows -> result
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from loris_cli.benchmark.cases import Case, Skipped
+from loris_cli.benchmark.heard import Ears, Heard, Unheard, listen_to_all
+from loris_cli.benchmark.rivals import CEILINGS, NULLS, SEEDED, Kind, rival, strangers
+from loris_cli.benchmark.scores import Row, score_row
+from loris_cli.benchmark.significance import Difference, compared
+from loris_cli.benchmark.sounds import Recorded, Sound
+from loris_cli.benchmark.takes import Cost, Maker
+from loris_cli.errors import InputError
+from loris_cli.reporting import Reporter
+
+COMPARED = ("F1", "onset_f", "beat_f")
+"""Figures whose difference from the named row is tested."""
+PARTS: Mapping[str, tuple[str, ...]] = {"F1": ("BCS", "BHS")}
+"""What a figure is made of, where it is no plain mean."""
+
+Sounds = dict[tuple[str, int], Sound]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What to run."""
+
+    title: str
+    """The split, or what stands for one."""
+    cases: Sequence[Case]
+    skipped: Sequence[Skipped] = ()
+    generated: Mapping[str, Path] = field(default_factory=dict)
+    """Sounds that are there already, by clip: the row ``generated``."""
+    makers: Sequence[Maker] = ()
+    rows: Sequence[str] = (*NULLS, *CEILINGS)
+    """Nulls and ceilings wanted."""
+    seeds: Sequence[int] = (0, 1, 2)
+    ears: Ears = field(default_factory=Ears)
+    against: str = "shuffled"
+    """The row that the others are compared with."""
+    jobs: int = 1
+    cache: Path | None = None
+    """Folder of what was heard before."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What came of it."""
+
+    plan: Plan
+    cases: Sequence[Case]
+    """Clips whose true sound was heard, or that have none."""
+    truths: Mapping[str, Heard]
+    takes: Mapping[str, Mapping[tuple[str, int], Heard]]
+    """By row, clip and seed."""
+    sounds: Mapping[str, Sounds]
+    rows: Sequence[Row]
+    skipped: Sequence[Skipped]
+    left_out: Mapping[str, str]
+    """Rows that could not be had, and why."""
+    costs: Mapping[str, Cost]
+    differences: Mapping[str, Mapping[str, Difference]]
+    """From the named row, by row and figure."""
+    seconds: float
+
+    def row(self, row_id: str) -> Row | None:
+        """The row of a name."""
+        return next((row for row in self.rows if row.id == row_id), None)
+
+
+def run(plan: Plan, *, reporter: Reporter) -> Result:
+    """Run a benchmark.
+
+    Raises:
+        InputError: no clip could be scored.
+    """
+    started = time.perf_counter()
+    hear = _hearing(plan, reporter)
+    cases, truths, skipped = _truths(plan, hear)
+    left_out: dict[str, str] = {}
+    costs: dict[str, Cost] = {}
+    sounds: dict[str, Sounds] = {}
+    kinds: dict[str, tuple[Kind, str]] = {}
+    for maker in plan.makers:
+        made, costs[maker.name] = maker.make(cases, plan.seeds, reporter=reporter)
+        sounds[maker.name] = dict(made)
+        kinds[maker.name] = ("model", _words(maker))
+    if plan.generated:
+        sounds["generated"] = {
+            (case.id, 0): Recorded(
+                path=plan.generated[case.id],
+                most_samples=truths[case.id].n_samples if case.id in truths else None,
+            )
+            for case in cases
+        }
+        kinds["generated"] = ("model", "what was given")
+    true_cases = [case for case in cases if case.id in truths]
+    for row_id in plan.rows:
+        built = _rival_sounds(row_id, true_cases, truths, plan, reporter)
+        if isinstance(built, str):
+            left_out[row_id] = built
+            continue
+        sounds[row_id] = built
+        kinds[row_id] = (
+            ("null", NULLS[row_id]) if row_id in NULLS else ("ceiling", CEILINGS[row_id])
+        )
+    order = [(row_id, key) for row_id, row in sounds.items() for key in row]
+    takes: dict[str, dict[tuple[str, int], Heard]] = {row_id: {} for row_id in sounds}
+    for (row_id, key), found in zip(
+        order, hear([sounds[row_id][key] for row_id, key in order]), strict=True
+    ):
+        if isinstance(found, Unheard):
+            skipped.append(Skipped(id=key[0], reason=f"{row_id}: {found.reason}"))
+        else:
+            takes[row_id][key] = found
+    rows = []
+    for row_id, (kind, what) in kinds.items():
+        row = score_row(
+            row_id,
+            kind,
+            what,
+            cases,
+            truths,
+            takes[row_id],
+            seeds=sorted({seed for _, seed in sounds[row_id]}),
+            protocol=plan.ears.protocol,
+            strict=plan.ears.strict,
+        )
+        if row is None:
+            left_out[row_id] = "no clip of it could be heard"
+        else:
+            rows.append(row)
+    if not rows:
+        reason = skipped[0].reason if skipped else next(iter(left_out.values()), "no row")
+        raise InputError(f"nothing could be scored: {reason}", hint="see `loris eval --help`")
+    return Result(
+        plan=plan,
+        cases=cases,
+        truths=truths,
+        takes=takes,
+        sounds=sounds,
+        rows=rows,
+        skipped=skipped,
+        left_out=left_out,
+        costs=costs,
+        differences=_differences(rows, plan.against),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _hearing(
+    plan: Plan, reporter: Reporter
+) -> Callable[[Sequence[Sound]], list[Heard | Unheard]]:
+    def hear(sounds: Sequence[Sound]) -> list[Heard | Unheard]:
+        return listen_to_all(
+            sounds, ears=plan.ears, cache=plan.cache, jobs=plan.jobs, reporter=reporter
+        )
+
+    return hear
+
+
+def _truths(
+    plan: Plan, hear: Callable[[Sequence[Sound]], list[Heard | Unheard]]
+) -> tuple[list[Case], dict[str, Heard], list[Skipped]]:
+    """Clips that take part, what was heard in their true sounds, and those left out."""
+    skipped = list(plan.skipped)
+    with_sound = [case for case in plan.cases if case.reference is not None]
+    references = [case.reference for case in with_sound if case.reference is not None]
+    truths, bad = {}, set()
+    for case, found in zip(with_sound, hear(references), strict=True):
+        if isinstance(found, Unheard):
+            skipped.append(Skipped(id=case.id, reason=found.reason))
+            bad.add(case.id)
+        else:
+            truths[case.id] = found
+    cases = [case for case in plan.cases if case.id not in bad]
+    if not cases:
+        reason = skipped[0].reason if skipped else "there is no clip"
+        raise InputError(f"no clip can be scored: {reason}", hint="see `loris eval --list`")
+    return cases, truths, skipped
+
+
+def _rival_sounds(
+    row_id: str,
+    cases: Sequence[Case],
+    truths: Mapping[str, Heard],
+    plan: Plan,
+    reporter: Reporter,
+) -> Sounds | str:
+    """Sounds of a null or a ceiling by clip and seed, or why there are none."""
+    if not cases:
+        return "no clip has a true sound"
+    seeds = plan.seeds if row_id in SEEDED else plan.seeds[:1]
+    if row_id == "tempo_click" and not plan.ears.strict:
+        return "the tempo is known from the strict figures' beats only"
+    if row_id == "through_latent":
+        if not plan.makers:
+            return "no model was named"
+        latent = plan.makers[0].latent(cases, reporter=reporter)
+        return {(case_id, seeds[0]): sound for case_id, sound in latent.items()}
+    if row_id == "other_take":
+        return other_takes(cases, truths, seed=seeds[0])
+    if row_id != "shuffled":
+        found: Sounds = {}
+        for case in cases:
+            for seed in seeds:
+                sound = rival(row_id, case, truths[case.id], seed=seed)
+                assert sound is not None
+                found[case.id, seed] = sound
+        return found
+    shuffled: Sounds = {}
+    for seed in seeds:
+        others = strangers([case.group for case in cases], seed=seed)
+        for case, other in zip(cases, others, strict=True):
+            if other is None:
+                return "all clips are of one source"
+            shuffled[case.id, seed] = _of_other(case, cases[other], truths)
+    return shuffled
+
+
+def other_takes(
+    cases: Sequence[Case], truths: Mapping[str, Heard], *, seed: int
+) -> Sounds | str:
+    """For clips of AIST: the sound of the same music, danced by somebody else."""
+    from loris_cli.benchmark.aist import performance_of
+
+    named = {case.id: performance_of(case.group) for case in cases}
+    found: Sounds = {}
+    for case in cases:
+        ours = named[case.id]
+        for other in cases:
+            theirs = named[other.id]
+            if ours and theirs and ours[0] == theirs[0] and ours != theirs:
+                found[case.id, seed] = _of_other(case, other, truths)
+                break
+    return found or "no two clips are known to be of one piece of music"
+
+
+def _of_other(case: Case, other: Case, truths: Mapping[str, Heard]) -> Recorded:
+    assert other.reference is not None
+    return Recorded(path=other.reference.path, most_samples=truths[case.id].n_samples)
+
+
+def _words(maker: Maker) -> str:
+    settings: dict[str, Any] = maker.settings
+    return (
+        f"weights {settings['weights']}, {settings['steps']} steps,"
+        f" guidance {settings['guidance']:g}"
+    )
+
+
+def _differences(rows: Sequence[Row], against: str) -> dict[str, dict[str, Difference]]:
+    base = next((row for row in rows if row.id == against), None)
+    if base is None:
+        return {}
+    found: dict[str, dict[str, Difference]] = {}
+    for row in rows:
+        both = [clip for clip in row.clips if clip in set(base.clips)]
+        ours = [row.clips.index(clip) for clip in both]
+        theirs = [base.clips.index(clip) for clip in both]
+        for figure in COMPARED:
+            parts = PARTS.get(figure, (figure,))
+            if row is base or not all(
+                part in row.values and part in base.values for part in parts
+            ):
+                continue
+            difference = compared(
+                tuple(row.values[part][ours] for part in parts),
+                tuple(base.values[part][theirs] for part in parts),
+                [row.groups[k] for k in ours],
+                figure,
+            )
+            if difference is not None:
+                found.setdefault(row.id, {})[figure] = difference
+    return found

@@ -1,0 +1,270 @@
+"""The result of a benchmark for people: a table on a screen, CSV, Markdown, LaTeX.
+
+Percent, but for CSV, which has the numbers of the JSON. All are made from the JSON contract, so
+nothing is told in a table that is not in it.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from types import MappingProxyType
+from typing import Any
+
+from loris_cli.benchmark.contract import OFFICIAL
+
+STRICT = MappingProxyType(
+    {
+        "f1_corrected": "F1 - chance",
+        "onset_precision": "onset P",
+        "onset_recall": "onset R",
+        "onset_f": "onset F",
+        "beat_f": "beat F",
+        "cml_t": "CMLt",
+        "aml_t": "AMLt",
+        "information_gain": "info",
+        "tempo_error": "tempo err",
+        "align_sound": "snd>mot",
+        "align_motion": "mot>snd",
+        "av_align": "AV",
+    }
+)
+"""Strict figures and the heads of their columns."""
+KINDS = MappingProxyType({"model": "", "null": "null", "ceiling": "ceiling"})
+
+Table = tuple[str, list[str], list[list[str]]]
+"""Title, heads, rows of cells."""
+
+
+def tables(told: dict[str, Any]) -> list[Table]:
+    """The tables of a result: official scores, strict figures, those of the paper.
+
+    Args:
+        told: the JSON contract.
+    """
+    found = [
+        (
+            "Official scores, %",
+            ["row", "", "n", *OFFICIAL, "F1 95 %", f"F1 - {told['against']}", "p"],
+            [_official(told, row) for row in told["rows"] if row["official"] is not None],
+        )
+    ]
+    strict = [row for row in told["rows"] if row["strict"]]
+    if strict:
+        columns = [name for name in STRICT if any(name in row["strict"] for row in strict)]
+        found.append(
+            (
+                "Strict figures, %",
+                ["row", "", *(STRICT[name] for name in columns)],
+                [
+                    [row["id"], KINDS[row["kind"]]]
+                    + [percent(row["strict"].get(name)) for name in columns]
+                    for row in strict
+                ],
+            )
+        )
+    quality = [row for row in told["rows"] if row.get("quality")]
+    if quality:
+        names = list(dict.fromkeys(name for row in quality for name in row["quality"]))
+        found.append(
+            (
+                "Quality",
+                ["row", "", *names],
+                [
+                    [row["id"], KINDS[row["kind"]]]
+                    + [_number(row["quality"].get(name)) for name in names]
+                    for row in quality
+                ],
+            )
+        )
+    if told["published"]:
+        found.append(_published(told))
+    return [table for table in found if table[2]]
+
+
+def notes(told: dict[str, Any]) -> list[str]:
+    """What has to be said with the tables, a line each."""
+    data, versions = told["data"], told["versions"]
+    said = [
+        f"protocol {told['protocol']}, split {told['split']}, {data['n']} clips of"
+        f" {data['sources']} sources, data {data['hash']}, seeds"
+        f" {', '.join(map(str, told['seeds']))}",
+        f"loris {versions['loris']}, librosa {versions['librosa']}, mir_eval"
+        f" {versions['mir_eval']}; {told['seconds']:.0f} s",
+    ]
+    if data["made_up"]:
+        said.append(
+            "MADE-UP DATA: clips by rules, no recordings; published figures are of other data"
+        )
+    said += [f"{row['id']}: {row['what']}" for row in told["rows"]]
+    said += [f"{name} left out: {reason}" for name, reason in told["left_out"].items()]
+    said += [f"{one['id']} skipped: {one['reason']}" for one in data["skipped"]]
+    said += [
+        f"{row['id']}: {row['n_cut']} takes longer than the truth were cut"
+        for row in told["rows"]
+        if row["n_cut"]
+    ]
+    for row in told["rows"]:
+        if cost := row.get("cost"):
+            memory = "" if cost["peak_mb"] is None else f", {cost['peak_mb']:.0f} MB at most"
+            said.append(
+                f"{row['id']}: {cost['n_takes']} takes, {cost['evaluations']} network"
+                f" evaluations, {cost['seconds']:.0f} s{memory}"
+            )
+    for method in told["published"]:
+        for slip in method.get("misprints", []):
+            said.append(
+                f"misprint in table {slip['table']}: {method['name']} {slip['column']}"
+                f" {slip['printed']}: {slip['why']}"
+            )
+    return said
+
+
+def as_text(told: dict[str, Any]) -> str:
+    """Aligned columns under their titles, and the notes below."""
+    parts = []
+    for title, heads, rows in tables(told):
+        widths = [max(len(row[k]) for row in [heads, *rows]) for k in range(len(heads))]
+        lines = [
+            "  ".join(
+                cell.ljust(width) if k < 2 else cell.rjust(width)
+                for k, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in [heads, *rows]
+        ]
+        parts.append("\n".join([title, *lines]))
+    return "\n\n".join([*parts, "\n".join(notes(told))])
+
+
+def as_markdown(told: dict[str, Any]) -> str:
+    """Tables and notes as Markdown."""
+    parts = []
+    for title, heads, rows in tables(told):
+        rule = ["---"] * 2 + ["---:"] * (len(heads) - 2)
+        escaped = [[cell.replace("|", r"\|") for cell in row] for row in [heads, rule, *rows]]
+        lines = ["| " + " | ".join(row) + " |" for row in escaped]
+        parts.append("\n".join([f"**{title}**", "", *lines]))
+    return "\n\n".join([*parts, "\n".join(f"- {note}" for note in notes(told))])
+
+
+def as_tex(told: dict[str, Any]) -> str:
+    """Tables for LaTeX with booktabs; the notes as comments."""
+    parts = []
+    for title, heads, rows in tables(told):
+        body = [" & ".join(_tex(cell) for cell in row) + r" \\" for row in [heads, *rows]]
+        parts.append(
+            "\n".join(
+                [
+                    rf"\begin{{tabular}}{{ll{'r' * (len(heads) - 2)}}} % {title}",
+                    r"\toprule",
+                    body[0],
+                    r"\midrule",
+                    *body[1:],
+                    r"\bottomrule",
+                    r"\end{tabular}",
+                ]
+            )
+        )
+    return "\n\n".join([*parts, "\n".join(f"% {note}" for note in notes(told))])
+
+
+def as_csv(told: dict[str, Any]) -> str:
+    """One row a method, figures from 0 to 1 as in the JSON."""
+    out = io.StringIO()
+    names = ("f1_by_chance", *STRICT)
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(
+        [
+            "protocol",
+            "split",
+            "data",
+            "row",
+            "kind",
+            "n",
+            *OFFICIAL,
+            "F1_low",
+            "F1_high",
+            *names,
+        ]
+    )
+    for row in told["rows"]:
+        official, strict = row["official"] or {}, row["strict"] or {}
+        low, high = row["intervals"].get("F1", (None, None))
+        writer.writerow(
+            [
+                told["protocol"],
+                told["split"],
+                told["data"]["hash"],
+                row["id"],
+                row["kind"],
+                row["n"],
+                *(official.get(name) for name in OFFICIAL),
+                low,
+                high,
+                *(strict.get(name) for name in names),
+            ]
+        )
+    return out.getvalue().rstrip("\n")
+
+
+def _json(told: dict[str, Any]) -> str:
+    return json.dumps(told, indent=1, allow_nan=False)
+
+
+FORMATS: MappingProxyType[str, Callable[[dict[str, Any]], str]] = MappingProxyType(
+    {"table": as_text, "json": _json, "csv": as_csv, "md": as_markdown, "tex": as_tex}
+)
+"""How a result may be written."""
+
+
+def percent(value: float | None) -> str:
+    """A share as percent with a decimal; a dash where there is none."""
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def _official(told: dict[str, Any], row: dict[str, Any]) -> list[str]:
+    interval = row["intervals"].get("F1")
+    gap = row.get("against", {}).get("F1")
+    return [
+        row["id"],
+        KINDS[row["kind"]],
+        str(row["n"]),
+        *(percent(row["official"][name]) for name in OFFICIAL),
+        "-" if interval is None else f"{percent(interval[0])}..{percent(interval[1])}",
+        "-" if gap is None else f"{100 * gap['difference']:+.1f}",
+        "-" if gap is None else f"{gap['p']:.4f}",
+    ]
+
+
+def _published(told: dict[str, Any]) -> Table:
+    """The paper's rows, and how far ours are from its own."""
+    rows = [
+        [method["name"], f"table {method['table']}"]
+        + [
+            percent(method[name])
+            + ("*" if any(s["column"] == name for s in method.get("misprints", [])) else "")
+            for name in OFFICIAL
+        ]
+        + [f"{method['MOS']:.1f}"]
+        for method in told["published"]
+    ]
+    rows += [
+        [f"{row['id']} - LORIS", ""]
+        + [
+            "-" if gap is None else f"{100 * gap:+.1f}"
+            for gap in (row["published"][name]["difference"] for name in OFFICIAL)
+        ]
+        + ["-"]
+        for row in told["rows"]
+        if "published" in row
+    ]
+    return ("Published, % (* is a misprint)", ["method", "", *OFFICIAL, "MOS"], rows)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
+
+
+def _tex(cell: str) -> str:
+    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    return "".join(special.get(c, rf"\{c}" if c in "&%$#_{}" else c) for c in cell)

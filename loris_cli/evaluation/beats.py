@@ -1,0 +1,194 @@
+"""The published scores of rhythm, as the authors' scripts compute them.
+
+    sound -> onsets -> one flag a second -> hits -> BCS, BHS of a clip -> BCS, CSD, BHS, HSD, F1
+
+LORIS (Yu et al., ICML 2023), Sec. 4.2 and App. B.3, and its released script. The paper calls
+BCS recall and BHS precision; the script computes the reverse, and so do we: **BCS is the
+precision** (the share of the generated seconds that are right), **BHS is the recall** (the
+share of the true seconds that are met). Sums are taken in the script's order, so figures agree
+to the last digit.
+
+One flag a second says little: where nearly every second of the truth has an onset, so does
+nearly every second of anything. Read these figures beside those of a metronome
+(`benchmark.rivals`) and of `evaluation.strict`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+import librosa
+import numpy as np
+from numpy.typing import NDArray
+
+from loris_cli.config import SAMPLE_RATE_HZ
+from loris_cli.errors import InputError
+
+Array = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+Samples = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """Whose script is followed: how it picks onsets and what it makes of the flags."""
+
+    id: str
+    """Told with every figure."""
+    pre_avg: int
+    post_avg: int
+    pre_max: int
+    post_max: int
+    """Windows of the peak picking, in frames of 512 samples; ``post`` is exclusive."""
+    delta: float = 0.2
+    """Least height over the mean, of an envelope scaled to 0..1."""
+    wait: int = 1
+    coverage_is_ratio: bool = False
+    """BCS is generated over true seconds, which can exceed 1, rather than a precision."""
+
+    @property
+    def detector(self) -> dict[str, float]:
+        """Arguments of librosa's peak picking."""
+        return {
+            "pre_avg": self.pre_avg,
+            "post_avg": self.post_avg,
+            "pre_max": self.pre_max,
+            "post_max": self.post_max,
+            "delta": self.delta,
+            "wait": self.wait,
+        }
+
+
+OFFICIAL = Protocol(id="loris-official-v1", pre_avg=3, post_avg=3, pre_max=3, post_max=3)
+"""As released with LORIS."""
+
+
+def with_average(protocol: Protocol, frames: int) -> Protocol:
+    """The protocol with other windows of the mean, in frames; an identity of its own."""
+    if frames == protocol.pre_avg == protocol.post_avg:
+        return protocol
+    return replace(protocol, id=f"{protocol.id}-avg{frames}", pre_avg=frames, post_avg=frames)
+
+
+PROTOCOLS = MappingProxyType(
+    {
+        "official": OFFICIAL,
+        "paper": with_average(OFFICIAL, 2),  # App. B.3 says 2 where the script has 3
+        # Beats_Scores of D2M-GAN (Zhu et al., 2022), used by CDCD: pre_max is librosa's own
+        # 30 ms, which is one frame.
+        "d2m": Protocol(
+            id="d2m-v1", pre_avg=1, post_avg=1, pre_max=1, post_max=1, coverage_is_ratio=True
+        ),
+    }
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """Scores of one clip, each 0 where its denominator is."""
+
+    bcs: float
+    """Precision: hits over generated seconds; of `d2m` the ratio of seconds instead."""
+    bhs: float
+    """Recall: hits over true seconds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """Scores of many clips."""
+
+    bcs: float
+    csd: float | None
+    """Standard deviation of BCS over clips, one degree of freedom less; None of one clip."""
+    bhs: float
+    hsd: float | None
+    f1: float | None
+    """Of the two means, not the mean of F1; None where BCS is no precision."""
+
+
+def onset_times(samples: Samples, protocol: Protocol = OFFICIAL) -> Array:
+    """Moments at which a sound begins.
+
+    Args:
+        samples: mono, 22,050 Hz, ``(samples,)``.
+        protocol: whose parameters.
+
+    Returns:
+        rising seconds, ``(onsets,)``, multiples of 512 samples; none in silence.
+
+    Raises:
+        InputError: the sound is empty, not mono, or holds values that are not finite.
+    """
+    if samples.ndim != 1 or not len(samples) or not np.isfinite(samples).all():
+        raise InputError("onsets are found in finite mono sound, (samples,)")
+    onsets: Array = librosa.onset.onset_detect(
+        y=samples, sr=SAMPLE_RATE_HZ, hop_length=512, units="time", **protocol.detector
+    )
+    return onsets
+
+
+def flags(onsets_s: Array, n_samples: int) -> Flags:
+    """Which seconds of a sound have an onset.
+
+    Args:
+        onsets_s: seconds, not negative.
+        n_samples: length of the sound at 22,050 Hz.
+
+    Returns:
+        ``(seconds,)``, of which the last may be a part of one.
+    """
+    seconds = np.zeros(-(-n_samples // SAMPLE_RATE_HZ), dtype=bool)
+    which = onsets_s.astype(np.int64)  # truncated
+    seconds[which[which < len(seconds)]] = True
+    return seconds
+
+
+def score(true: Flags, made: Flags, protocol: Protocol = OFFICIAL) -> Pair:
+    """Scores of one clip; the truth is cut to the generated length.
+
+    Args:
+        true: flags of the ground truth, ``(seconds,)``.
+        made: flags of what was generated, ``(seconds,)``, no longer.
+        protocol: whose BCS.
+
+    Raises:
+        InputError: what was generated is empty, or longer than the truth.
+    """
+    if not 0 < len(made) <= len(true):
+        raise InputError(
+            f"{len(made)} generated seconds cannot be scored against {len(true)}",
+            hint="cut what was generated to the length of the truth",
+        )
+    true = true[: len(made)]
+    n_true, n_made, n_hits = int(true.sum()), int(made.sum()), int((true & made).sum())
+    covered, of = (n_made, n_true) if protocol.coverage_is_ratio else (n_hits, n_made)
+    return Pair(bcs=covered / of if of else 0.0, bhs=n_hits / n_true if n_true else 0.0)
+
+
+def summary(pairs: Sequence[Pair], protocol: Protocol = OFFICIAL) -> Summary:
+    """Scores of many clips.
+
+    Raises:
+        InputError: there is none.
+    """
+    if not pairs:
+        raise InputError("no clip was scored")
+    bcs, bhs = [pair.bcs for pair in pairs], [pair.bhs for pair in pairs]
+    # One after the other, as the script adds them: numpy's sum rounds another way.
+    mean_bcs, mean_bhs = sum(bcs) / len(bcs), sum(bhs) / len(bhs)
+    return Summary(
+        bcs=mean_bcs,
+        csd=_deviation(bcs),
+        bhs=mean_bhs,
+        hsd=_deviation(bhs),
+        f1=None if protocol.coverage_is_ratio else f1(mean_bcs, mean_bhs),
+    )
+
+
+def f1(bcs: float, bhs: float) -> float:
+    """Harmonic mean; 0 where both are."""
+    return 2 * bcs * bhs / (bcs + bhs) if bcs + bhs else 0.0
+
+
+def _deviation(values: list[float]) -> float | None:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else None

@@ -1,0 +1,53 @@
+"""Who hears the beats of a sound: librosa's tracker or madmom's.
+
+librosa's (Ellis, 2007) is the default and comes with the program. madmom's (Boeck, Krebs and
+Widmer, 2016) hears better, but its models are CC BY-NC-SA 4.0: for non-commercial use only.
+Both sounds of a comparison are heard by one tracker, named beside the figures.
+"""
+
+from typing import Any, Literal
+
+import librosa
+import numpy as np
+from numpy.typing import NDArray
+
+from loris_cli.config import SAMPLE_RATE_HZ
+from loris_cli.evaluation.music import tracked_beats
+from loris_cli.optional import require
+
+Array = NDArray[np.float64]
+Tracker = Literal["librosa", "madmom"]
+
+MADMOM_HZ = 44_100
+"""Of another rate madmom would look for an ffmpeg program."""
+MADMOM_FPS = 100
+
+
+def beats(samples: NDArray[np.float32], tracker: Tracker = "librosa") -> Array:
+    """Beats of a sound.
+
+    Args:
+        samples: mono, 22,050 Hz, ``(samples,)``.
+        tracker: who hears.
+
+    Returns:
+        rising seconds, none in silence.
+
+    Raises:
+        MissingDependencyError: the tracker is not installed.
+    """
+    return _madmom(samples) if tracker == "madmom" else tracked_beats(samples)
+
+
+def _madmom(samples: NDArray[np.float32]) -> Array:
+    features: Any = require("madmom.features.beats", extra="", purpose="hear beats with it")
+    signal: Any = require("madmom.audio.signal", extra="", purpose="hear beats with it")
+    if not samples.any():
+        return np.zeros(0)
+    fine = librosa.resample(
+        samples, orig_sr=SAMPLE_RATE_HZ, target_sr=MADMOM_HZ, res_type="soxr_hq"
+    )
+    heard = signal.Signal(fine, sample_rate=MADMOM_HZ, num_channels=1)
+    activations = features.RNNBeatProcessor()(heard)
+    found: Array = features.DBNBeatTrackingProcessor(fps=MADMOM_FPS)(activations)
+    return found
