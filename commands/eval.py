@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -96,6 +96,9 @@ def evaluate(
     strict: Annotated[
         bool, typer.Option("--strict/--no-strict", help="Show the second block too.")
     ] = True,
+    quality: Annotated[
+        bool, typer.Option("--quality", help="Show a third block: spectra, loudness, tags.")
+    ] = False,
     beats: Annotated[
         Literal["librosa", "madmom"],
         typer.Option(
@@ -113,6 +116,13 @@ def evaluate(
     guidance: Annotated[
         float, typer.Option(min=0.0, max=100.0, help="How strictly the rhythm is followed.")
     ] = 1.5,
+    sweep: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=V,V,...",
+            help="A row for each value of steps or guidance, beside tables 7 and 8 of the paper.",
+        ),
+    ] = None,
     shard: Annotated[
         str | None,
         typer.Option(
@@ -133,6 +143,16 @@ def evaluate(
     ] = None,
     per_clip: Annotated[
         Path | None, typer.Option(metavar="JSONL", help="Write the values of every clip.")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="HTML", help="Write a report that is one page.")
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="PNG", help="Draw a clip of the first row beside its truth."),
+    ] = None,
+    plot_clip: Annotated[
+        str | None, typer.Option(metavar="ID", help="Which clip; the first by default.")
     ] = None,
     min_f1: Annotated[
         float | None,
@@ -171,7 +191,9 @@ def evaluate(
         plan_of_files,
         plan_of_split,
     )
+    from loris_cli.benchmark.quality import quality as heard_quality
     from loris_cli.benchmark.run import Plan, run
+    from loris_cli.benchmark.sweeps import published_sweeps, settings_of
     from loris_cli.benchmark.tables import FORMATS
     from loris_cli.config import data_home
     from loris_cli.evaluation.beats import PROTOCOLS, with_average
@@ -182,8 +204,8 @@ def evaluate(
     if show:
         _list(home, reporter)
         return
-    _check(split, generated, reference, model, shard)
-    outs = [path for path in (out, per_clip) if path is not None]
+    _check(split, generated, reference, model, shard or sweep)
+    outs = [path for path in (out, per_clip, html, plot) if path is not None]
     inputs = [path for path in (generated, reference) if path is not None]
     check_outputs(outs, inputs, overwrite=overwrite)
     chosen = PROTOCOLS[protocol] if avg is None else with_average(PROTOCOLS[protocol], avg)
@@ -202,7 +224,7 @@ def evaluate(
         plan = plan_of_files(generated, reference, plan=plan, reporter=reporter)
     elif split is not None:
         plan = plan_of_split(home, split, part=part, n_clips=clips, plan=plan)
-        settings = [("", steps, guidance)]
+        settings = settings_of(sweep or [], steps=steps, guidance=guidance)
         plan = replace(
             plan,
             makers=makers_of(
@@ -213,11 +235,17 @@ def evaluate(
         _make_share(plan, shard, reporter)
         return
     result = run(plan, reporter=reporter)
-    told = as_json(result, settings={"steps": steps, "guidance": guidance, "clips": clips})
+    told = as_json(
+        result,
+        settings={"steps": steps, "guidance": guidance, "clips": clips},
+        quality=heard_quality(result, reporter=reporter) if quality else None,
+        ablations=published_sweeps(sweep or []),
+    )
     _write(FORMATS[table](told), out, reporter, overwrite=overwrite)
     if per_clip is not None:
         lines = [json.dumps(clip, allow_nan=False) for clip in clips_as_json(result)]
         _write("\n".join(lines), per_clip, reporter, overwrite=overwrite)
+    _draw(result, told, html, plot, plot_clip, reporter, overwrite=overwrite)
     _finish(result, min_f1, reporter)
 
 
@@ -226,7 +254,7 @@ def _check(
     generated: Path | None,
     reference: Path | None,
     model: list[str] | None,
-    shard: str | None,
+    of_models: object,
 ) -> None:
     """Refuse what makes no sense together."""
     if (generated is None) != (reference is None):
@@ -236,9 +264,10 @@ def _check(
             "name what to score: --split, or --generated and --reference",
             hint="loris eval --list shows the splits",
         )
-    if generated is not None and (model or shard):
+    if generated is not None and (model or of_models):
         raise UsageError(
-            "--model and --shard go with --split", hint="leave them out, or name a split"
+            "--model, --sweep and --shard go with --split",
+            hint="leave them out, or name a split",
         )
     for path in (generated, reference):
         if path is not None and not path.exists():
@@ -255,6 +284,38 @@ def _write(text: str, place: Path | None, reporter: Reporter, *, overwrite: bool
     with replacing(place, overwrite=overwrite) as part:
         part.write_text(text + "\n", encoding="utf-8")
     reporter.result(str(place))
+
+
+def _draw(
+    result: "Result",
+    told: dict[str, Any],
+    html: Path | None,
+    plot: Path | None,
+    clip: str | None,
+    reporter: Reporter,
+    *,
+    overwrite: bool,
+) -> None:
+    """Write the pictures and the page that were asked for."""
+    if html is None and plot is None:
+        return
+    from loris_cli.benchmark.figures import clip_figure, spread_figure
+    from loris_cli.benchmark.page import as_page
+    from loris_cli.files import replacing
+
+    first = result.rows[0]
+    name = clip or first.clips[0]
+    picture = clip_figure(result, first.id, name)
+    if plot is not None:
+        with replacing(plot, overwrite=overwrite) as part:
+            part.write_bytes(picture)
+        reporter.result(str(plot))
+    if html is not None:
+        pictures = {
+            "Values of clips; a line is their mean": spread_figure(result.rows),
+            f"{name}: onsets above, visual rhythm below": picture,
+        }
+        _write(as_page(told, pictures), html, reporter, overwrite=overwrite)
 
 
 def _make_share(plan: "Plan", shard: str, reporter: Reporter) -> None:

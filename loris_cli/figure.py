@@ -147,10 +147,16 @@ def _draw_envelope(axes: "Axes", rhythm: Rhythm) -> None:
     _label(axes, "rise of motion", f"{peaks} of {source}; a stem is as high as it is strong")
 
 
-def _draw_sound(axes: "Axes", sound: Array, rate_hz: int, rhythm: Rhythm) -> None:
+def draw_spectrogram(axes: "Axes", heard: NDArray[np.float32], rate_hz: int) -> None:
+    """Draw the mel spectrogram of a sound, 64 bands from 30 Hz, with room below and above.
+
+    Args:
+        axes: whose unit of height becomes a band.
+        heard: ``(samples,)``.
+        rate_hz: samples a second.
+    """
     import librosa
 
-    heard = np.ascontiguousarray(sound, dtype=np.float32)
     mel = librosa.feature.melspectrogram(
         y=heard, sr=rate_hz, n_fft=N_FFT, hop_length=HOP, n_mels=64, fmin=30, fmax=rate_hz / 2
     )
@@ -159,16 +165,23 @@ def _draw_sound(axes: "Axes", sound: Array, rate_hz: int, rhythm: Rhythm) -> Non
     axes.imshow(
         level, origin="lower", aspect="auto", extent=extent, cmap="viridis", vmin=-70, vmax=0
     )
-    onsets = librosa.onset.onset_detect(y=heard, sr=rate_hz, hop_length=HOP, units="time")
-    if not heard.any():
-        onsets = np.zeros(0)
-    axes.vlines(onsets, 65, 70, color=ONSET_COLOUR, linewidth=1.6)
-    axes.vlines(rhythm.times_s, -6, -1, color=PEAK_COLOUR, linewidth=1.6)
     ticks = np.array([100, 400, 1600, 6400])
     ticks = ticks[ticks < rate_hz / 2]
     bands = librosa.mel_frequencies(n_mels=64, fmin=30, fmax=rate_hz / 2)
     axes.set_yticks(np.interp(ticks, bands, np.arange(64) + 0.5), [str(tick) for tick in ticks])
     axes.set_ylim(-6, 70)
     axes.set_ylabel("Hz", fontsize=8)
+
+
+def _draw_sound(axes: "Axes", sound: Array, rate_hz: int, rhythm: Rhythm) -> None:
+    import librosa
+
+    heard = np.ascontiguousarray(sound, dtype=np.float32)
+    draw_spectrogram(axes, heard, rate_hz)
+    onsets = librosa.onset.onset_detect(y=heard, sr=rate_hz, hop_length=HOP, units="time")
+    if not heard.any():
+        onsets = np.zeros(0)
+    axes.vlines(onsets, 65, 70, color=ONSET_COLOUR, linewidth=1.6)
+    axes.vlines(rhythm.times_s, -6, -1, color=PEAK_COLOUR, linewidth=1.6)
     count = "1 onset" if len(onsets) == 1 else f"{len(onsets)} onsets"
     _label(axes, "sound", f"mel spectrogram; {count} above, peaks of the video below")

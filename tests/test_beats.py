@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from media import wav
 
 from loris_cli.benchmark.sounds import Clicks, read, samples_of
 from loris_cli.errors import InputError
@@ -22,7 +23,6 @@ from loris_cli.evaluation.beats import (
     summary,
     with_average,
 )
-from media import wav
 
 RATE = 22_050
 FLAGS = st.lists(st.booleans(), min_size=1, max_size=60)
@@ -173,6 +173,7 @@ def test_what_is_no_mono_sound_is_refused(sound: np.ndarray) -> None:
         onset_times(sound.astype(np.float32))
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what librosa.load imports
 def test_files_are_read_as_the_script_reads_them(tmp_path: Path) -> None:
     stereo = np.random.default_rng(1).normal(size=(2, 48_000)).astype(np.float32) * 0.1
     path = wav(tmp_path / "a.wav", stereo, 48_000)

@@ -34,6 +34,8 @@ class Case:
     """The true sound; None of a video without one."""
     peaks_s: tuple[float, ...] | None = None
     """The visual rhythm, rising seconds; None where it is not known."""
+    video: Path | None = None
+    """The video itself, where it is at hand."""
     made_up: bool = False
     """The clip was made by rules, not recorded."""
     clip: Clip | None = None

@@ -1,11 +1,12 @@
 """The result of a benchmark as JSON: a contract, so names and units do not change.
 
-All figures are from 0 to 1, but for ``f1_corrected``, which is below 0 where a row is worse
-than chance. What could not be had is null or absent, never 0.
+All scores are from 0 to 1, but for ``f1_corrected``, which is below 0 where a row is worse than
+chance, and those of ``quality``, whose names tell the unit. What could not be had is null or
+absent, never 0.
 """
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
@@ -23,12 +24,20 @@ SCHEMA = 1
 OFFICIAL = ("BCS", "CSD", "BHS", "HSD", "F1")
 
 
-def as_json(result: Result, *, settings: dict[str, Any]) -> dict[str, Any]:
+def as_json(
+    result: Result,
+    *,
+    settings: dict[str, Any],
+    quality: Mapping[str, dict[str, float]] | None = None,
+    ablations: Sequence[dict[str, Any]] = (),
+) -> dict[str, Any]:
     """Everything that a run tells, as plain values.
 
     Args:
         result: of the run.
         settings: how it was asked for.
+        quality: figures by row, if they were wanted; in their own units.
+        ablations: rows of the paper's ablations to show beside ours.
     """
     plan = result.plan
     protocol = plan.ears.protocol
@@ -44,9 +53,14 @@ def as_json(result: Result, *, settings: dict[str, Any]) -> dict[str, Any]:
             "made_up": any(case.made_up for case in result.cases),
             "skipped": [asdict(one) for one in result.skipped],
         },
-        "rows": [_row(result, row, published) for row in result.rows],
+        "rows": [
+            _row(result, row, published)
+            | ({} if quality is None else {"quality": quality.get(row.id)})
+            for row in result.rows
+        ],
         "left_out": dict(result.left_out),
         "published": published,
+        "published_ablations": list(ablations),
         "against": plan.against,
         "parameters": {
             "official": {**protocol.detector, "hop": 512},

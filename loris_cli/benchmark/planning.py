@@ -147,4 +147,5 @@ def _case_of_file(stem: str, true: Path, reporter: Reporter) -> Case:
         group=stem,
         reference=Recorded(path=true) if info.has_sound else None,
         peaks_s=tuple(peaks_s.tolist()),
+        video=true,
     )

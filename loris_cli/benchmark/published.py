@@ -10,7 +10,6 @@ from typing import Any
 
 COLUMNS = ("BCS", "CSD", "BHS", "HSD", "F1", "MOS")
 SUBSETS = ("da25", "fe25", "fe50", "fs25", "fs50")
-ABLATION_SPLIT = "fe25"
 
 
 @cache

@@ -84,8 +84,9 @@ def samples_of(sound: Sound) -> tuple[Samples, int]:
 def read(path: Path) -> Samples:
     """A file's sound, mono at 22,050 Hz, ``(samples,)``.
 
-    What libsndfile knows is read as the official script reads it, by librosa, which resamples
-    with soxr and averages the channels; other files, videos above all, by their own times.
+    What libsndfile knows is read as the official script reads it, through the steps of
+    `librosa.load`, which itself imports what later Pythons lack; other files, videos above
+    all, are read by their own times.
     """
     name = printable(path)
     hint = "give a sound file, or a video with sound"
@@ -93,7 +94,13 @@ def read(path: Path) -> Samples:
         shape = soundfile.info(path)
         if shape.frames > LONGEST_S * shape.samplerate:
             raise InputError(f"{name} lasts more than an hour", hint="cut it into clips")
-        sound: Samples = librosa.load(path, sr=SAMPLE_RATE_HZ)[0]
+        channels, rate_hz = soundfile.read(path, dtype="float32")
+        sound: Samples = librosa.resample(
+            librosa.to_mono(channels.T),
+            orig_sr=rate_hz,
+            target_sr=SAMPLE_RATE_HZ,
+            res_type="soxr_hq",
+        )
     except soundfile.LibsndfileError as error:
         sound = _sound_track(path, hint, error)
     if not len(sound):

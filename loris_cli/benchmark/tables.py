@@ -79,6 +79,14 @@ def tables(told: dict[str, Any]) -> list[Table]:
         )
     if told["published"]:
         found.append(_published(told))
+    if told["published_ablations"]:
+        found.append(
+            (
+                "Published ablations on fe25, % (* is a misprint)",
+                ["setting", "", *OFFICIAL],
+                [_printed(row) for row in told["published_ablations"]],
+            )
+        )
     return [table for table in found if table[2]]
 
 
@@ -111,7 +119,7 @@ def notes(told: dict[str, Any]) -> list[str]:
                 f"{row['id']}: {cost['n_takes']} takes, {cost['evaluations']} network"
                 f" evaluations, {cost['seconds']:.0f} s{memory}"
             )
-    for method in told["published"]:
+    for method in (*told["published"], *told["published_ablations"]):
         for slip in method.get("misprints", []):
             said.append(
                 f"misprint in table {slip['table']}: {method['name']} {slip['column']}"
@@ -238,16 +246,7 @@ def _official(told: dict[str, Any], row: dict[str, Any]) -> list[str]:
 
 def _published(told: dict[str, Any]) -> Table:
     """The paper's rows, and how far ours are from its own."""
-    rows = [
-        [method["name"], f"table {method['table']}"]
-        + [
-            percent(method[name])
-            + ("*" if any(s["column"] == name for s in method.get("misprints", [])) else "")
-            for name in OFFICIAL
-        ]
-        + [f"{method['MOS']:.1f}"]
-        for method in told["published"]
-    ]
+    rows = [[*_printed(method), f"{method['MOS']:.1f}"] for method in told["published"]]
     rows += [
         [f"{row['id']} - LORIS", ""]
         + [
@@ -259,6 +258,13 @@ def _published(told: dict[str, Any]) -> Table:
         if "published" in row
     ]
     return ("Published, % (* is a misprint)", ["method", "", *OFFICIAL, "MOS"], rows)
+
+
+def _printed(row: dict[str, Any]) -> list[str]:
+    """A row of the paper; a misprint has a star."""
+    wrong = {slip["column"] for slip in row.get("misprints", [])}
+    scores = (percent(row[name]) + "*" * (name in wrong) for name in OFFICIAL)
+    return [row["name"], f"table {row['table']}", *scores]
 
 
 def _number(value: float | None) -> str:
