@@ -120,7 +120,7 @@ def evaluate(
         list[str] | None,
         typer.Option(
             metavar="NAME=V,V,...",
-            help="A row for each value of steps or guidance, beside tables 7 and 8 of the paper.",
+            help="A row for each of some steps or guidances, beside tables 7 and 8.",
         ),
     ] = None,
     shard: Annotated[

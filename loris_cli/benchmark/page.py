@@ -27,13 +27,14 @@ tr.model td:first-child { border-left: 4px solid var(--accent); }
 tr:hover td { background: var(--soft); }
 img { max-width: 100%; background: white; border-radius: 6px; }
 ul { padding-left: 1.2rem; } li { overflow-wrap: anywhere; }
-.warning { border-left: 4px solid var(--accent); padding: .4rem .8rem; background: var(--soft); }
+.warning { border-left: 4px solid var(--accent); padding: .4rem .8rem;
+  background: var(--soft); }
 """
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 WHY = (
-    "The official scores count one flag a second. A metronome meets every second of the truth, so"
-    " its BHS is 100 and its F1 is 2p / (1 + p), where p is the share of seconds with an onset;"
-    " the strict figures, onset by onset and beat by beat, tell it from music in time."
+    "The official scores count one flag a second. A metronome meets every second of the truth,"
+    " so its BHS is 100 and its F1 is 2p / (1 + p), where p is the share of seconds with an"
+    " onset; the strict figures, onset by onset and beat by beat, tell it from music in time."
 )
 
 

@@ -2,8 +2,8 @@
 
     sounds of a row, true sounds -> log-mel, musicnn, loudness, texture -> figures of the row
 
-Of each clip the first take is listened to. Distances of few clips are too large (they are biased
-by the number of frames) and are compared within one table only.
+Of each clip the first take is listened to. Distances of few clips are too large (they are
+biased by the number of frames) and are compared within one table only.
 """
 
 import tempfile

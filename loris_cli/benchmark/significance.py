@@ -74,7 +74,8 @@ class Resampler:
         there = ~np.isnan(values)
         sums = self._counts @ (self._member.T @ np.where(there, values, 0.0))
         n = self._counts @ (self._member.T @ there.astype(np.float64))
-        return np.divide(sums, n, out=np.full(self._n, np.nan), where=n > 0)
+        means: Array = np.divide(sums, n, out=np.full(self._n, np.nan), where=n > 0)
+        return means
 
     def interval(self, means: Array) -> tuple[float, float] | None:
         """Where 95 % of the resamples lie; None if there are not two sources."""
@@ -120,7 +121,7 @@ def compared(
     Returns:
         the difference; None if fewer than two sources have values of both.
     """
-    there = ~np.isnan(np.stack([*one, *other])).any(axis=0)
+    there = np.isfinite(np.stack([*one, *other])).all(axis=0)
     kept = [group for group, is_there in zip(groups, there, strict=True) if is_there]
     if len(set(kept)) < 2:
         return None

@@ -1,0 +1,283 @@
+"""``loris eval`` as a user meets it: splits, folders, one file, and what is refused."""
+
+import csv
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Loris
+from corpus import click_corpus
+from media import click, film, wav
+
+from loris_cli.benchmark.contract import OFFICIAL
+
+NULLS = ("click_1hz", "always_on", "white_noise", "density_matched", "tempo_click", "shuffled")
+FEW = ("--row", "click_1hz", "--row", "shuffled", "--no-strict")
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus") / "data"
+    click_corpus(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What was heard and made is shared by these tests, and by nothing else."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["LORIS_CACHE"] = str(folder)
+    return folder
+
+
+@pytest.fixture
+def folders(data: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """Generated and true files of one name each: the first is its truth, the second is not."""
+    made, true = tmp_path / "made", tmp_path / "true"
+    made.mkdir()
+    true.mkdir()
+    for name, source in (("a", "0"), ("b", "1")):
+        shutil.copy(data / "audio" / f"{source}.flac", true / f"{name}.flac")
+        shutil.copy(data / "audio" / "0.flac", made / f"{name}.flac")
+    return made, true
+
+
+def test_a_fresh_machine_is_told_in_three_lines(loris: Loris, tmp_path: Path) -> None:
+    told = loris("eval", "--split", "fe50", "--data", tmp_path / "nothing")
+
+    assert told.code == 4
+    assert len(told.err.splitlines()) == 3
+    assert "no data set" in told.err
+    assert "loris prep --synthetic" in told.err
+
+
+def test_the_list_tells_what_there_is(loris: Loris, data: Path) -> None:
+    told = loris("eval", "--list", "--data", data)
+
+    assert told.code == 0
+    [line] = [line for line in told.out.splitlines() if line.startswith("fe50")]
+    assert line.split() == ["fe50", "0", "0", "4", "66", "all"]
+    assert "synthetic" in told.out
+
+
+def test_a_model_is_scored_beside_the_rows_that_nobody_can_hide(
+    loris: Loris, data: Path, small_model: Path, tmp_path: Path
+) -> None:
+    out, clips = tmp_path / "fe50.json", tmp_path / "clips.jsonl"
+    words = ("eval", "--split", "fe50", "--data", data, "--model", small_model, "--device",
+             "cpu", "--clips", 3, "--seeds", 2, "--steps", 2, "--jobs", 1)  # fmt: skip
+
+    told = loris(*words, "--format", "json", "-o", out, "--per-clip", clips)
+
+    assert told.code == 0, told.err
+    result = json.loads(out.read_text())
+    rows = {row["id"]: row for row in result["rows"]}
+    assert set(rows) == {"small", *NULLS, "ground_truth", "through_latent"}
+    assert rows["small"]["kind"] == "model"
+    assert rows["small"]["cost"]["n_takes"] == 6
+    assert rows["small"]["cost"]["evaluations"] > 0
+    assert rows["click_1hz"]["official"]["BHS"] == 1.0
+    assert rows["ground_truth"]["official"]["F1"] == 1.0
+    gap = rows["small"]["published"]["F1"]
+    assert gap["difference"] == pytest.approx(rows["small"]["official"]["F1"] - 0.589)
+    lines = [json.loads(line) for line in clips.read_text().splitlines()]
+    assert len(lines) == 3 * len(rows)
+
+    again = loris(*words, "--format", "json")  # everything is remembered
+
+    repeated = {row["id"]: row for row in json.loads(again.out)["rows"]}
+    assert repeated["small"] == rows["small"]
+
+
+def test_a_share_is_made_and_not_scored(
+    loris: Loris, data: Path, small_model: Path, cache: Path
+) -> None:
+    before = set(cache.rglob("*.wav"))
+
+    told = loris("eval", "--split", "fe50", "--data", data, "--model", small_model, "--device",
+                 "cpu", "--seeds", 1, "--seed", 9, "--steps", 2, "--shard", "2/2")  # fmt: skip
+
+    assert told.code == 0, told.err
+    assert told.out == "small: 2 takes of 2 clips are made\n"
+    assert len(set(cache.rglob("*.wav")) - before) == 2
+
+
+def test_settings_are_swept_beside_the_paper(
+    loris: Loris, data: Path, small_model: Path
+) -> None:
+    told = loris("eval", "--split", "fe50", "--data", data, "--model", small_model, "--device",
+                 "cpu", "--clips", 2, "--seeds", 1, "--sweep", "steps=2,3", "--row", "none",
+                 "--no-strict", "--jobs", 1, "--format", "json")  # fmt: skip
+
+    assert told.code == 0, told.err
+    result = json.loads(told.out)
+    assert [row["id"] for row in result["rows"]] == ["small steps=2", "small steps=3"]
+    assert [row["id"] for row in result["published_ablations"]][-1] == "steps=100"
+    assert loris("eval", "--split", "fe50", "--sweep", "steps=1.5").code == 2
+
+
+def test_folders_are_scored_and_a_bad_file_stops_nothing(
+    loris: Loris, folders: tuple[Path, Path]
+) -> None:
+    made, true = folders
+    for folder in folders:
+        (folder / "bad.wav").write_bytes(b"RIFF nonsense")
+
+    told = loris("eval", "--generated", made, "--reference", true, "--row", "ground_truth",
+                 "--jobs", 1, "--format", "json")  # fmt: skip
+
+    assert told.code == 1  # one clip failed, the others are done
+    result = json.loads(told.out)
+    [row, _] = result["rows"]
+    assert (row["id"], row["n"]) == ("generated", 2)
+    assert [one["id"] for one in result["data"]["skipped"]] == ["bad"]
+
+
+def test_a_longer_file_is_cut_and_a_shorter_one_cuts_the_truth(
+    loris: Loris, tmp_path: Path
+) -> None:
+    true = wav(tmp_path / "true.wav", click(4.0, 1.5, rate_hz=22_050))
+    longer = wav(tmp_path / "longer.wav", click(6.0, 1.5, rate_hz=22_050))
+    shorter = wav(tmp_path / "shorter.wav", click(2.0, 1.5, rate_hz=22_050))
+    for made, n_cut in ((longer, 1), (shorter, 0)):
+        told = loris("eval", "--generated", made, "--reference", true, "--row", "none",
+                     "--format", "json", "--jobs", 1)  # fmt: skip
+        [row] = json.loads(told.out)["rows"]
+        assert row["n_cut"] == n_cut
+        assert row["official"]["F1"] == 1.0
+
+
+def test_one_file_is_scored_against_a_silent_video(
+    loris: Loris, moving: Path, tmp_path: Path
+) -> None:
+    made = wav(tmp_path / "a.wav", click(2.0, 0.6, rate_hz=22_050))
+    plot = tmp_path / "a.png"
+
+    told = loris("eval", "--generated", made, "--reference", moving, "--format", "json",
+                 "--jobs", 1, "--plot", plot)  # fmt: skip
+
+    assert told.code == 0, told.err
+    result = json.loads(told.out[: told.out.rindex("}") + 1])
+    [row] = result["rows"]
+    assert row["official"] is None
+    assert set(row["strict"]) == {"align_sound", "align_motion", "av_align"}
+    assert result["left_out"]["click_1hz"] == "no clip has a true sound"
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_video_with_sound_is_a_truth_too(loris: Loris, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    sound = click(2.0, 0.5) + rng.normal(0, 1e-4, (1, 2 * 44_100)).astype(np.float32)
+    video = film(tmp_path / "a.mp4", n_frames=20, sound=sound)
+
+    told = loris("eval", "--generated", video, "--reference", video, "--row", "none",
+                 "--format", "json", "--jobs", 1)  # fmt: skip
+
+    assert told.code == 0, told.err
+    assert json.loads(told.out)["rows"][0]["official"]["F1"] == 1.0
+
+
+@pytest.mark.parametrize("form", ["table", "csv", "md", "tex"])
+def test_every_format_has_every_row(loris: Loris, data: Path, form: str) -> None:
+    told = loris("eval", "--split", "fe50", "--data", data, "--model", "none", *FEW, "--jobs",
+                 1, "--format", form)  # fmt: skip
+
+    assert told.code == 0, told.err
+    name = r"click\_1hz" if form == "tex" else "click_1hz"
+    assert name in told.out
+    if form == "csv":
+        [row, _] = csv.DictReader(io.StringIO(told.out))
+        assert float(row["BHS"]) == 1.0
+    elif form != "tex":
+        assert "100.0" in told.out
+        assert "D2M-GAN" in told.out
+
+
+def test_misprints_of_the_paper_are_marked(loris: Loris, tmp_path: Path) -> None:
+    click_corpus(tmp_path / "da25", n=4, subset="da25")
+
+    told = loris("eval", "--split", "da25", "--data", tmp_path / "da25", "--model", "none",
+                 *FEW, "--jobs", 1)  # fmt: skip
+
+    assert "93.1*" in told.out
+    assert "misprint in table 2: D2M-GAN F1 93.1" in told.out
+
+
+def test_a_score_below_the_least_ends_with_1(loris: Loris, folders: tuple[Path, Path]) -> None:
+    made, true = folders
+    words = ("eval", "--generated", made, "--reference", true, "--row", "none", "--no-strict",
+             "--jobs", 1)  # fmt: skip
+
+    assert loris(*words, "--min-f1", 0.1).code == 0
+    told = loris(*words, "--min-f1", 0.999)
+
+    assert told.code == 1
+    assert "generated has F1" in told.err
+    assert loris(*words, "--min-f1", 60).code == 2  # a share, not percent
+
+
+def test_quality_tells_the_truth_from_noise(loris: Loris, data: Path) -> None:
+    told = loris("eval", "--split", "fe50", "--data", data, "--model", "none", "--clips", 2,
+                 "--row", "ground_truth", "--row", "white_noise", "--seeds", 1, "--no-strict",
+                 "--quality", "--jobs", 1, "--format", "json")  # fmt: skip
+
+    assert told.code == 0, told.err
+    noise, truth = (row["quality"] for row in json.loads(told.out)["rows"])
+    assert truth["frechet_log_mel"] == pytest.approx(0, abs=1e-3)
+    assert truth["kl_tags"] == 0.0
+    assert noise["frechet_log_mel"] > 10
+    assert noise["kl_tags"] > 0.01
+    assert noise["flatness"] > 10 * truth["flatness"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("--split", "fe50", "--generated", "a", "--reference", "b"),
+        ("--generated", "a"),
+        ("--split", "fe50", "--shard", "3/2"),
+        ("--split", "fe50", "--format", "xml"),
+        ("--split", "fe50", "--seeds", "0"),
+    ],
+)
+def test_what_makes_no_sense_is_a_usage_error(loris: Loris, words: tuple[str, ...]) -> None:
+    assert loris("eval", *words).code == 2
+
+
+def test_what_is_not_there_is_one_line(loris: Loris, data: Path, tmp_path: Path) -> None:
+    gone = loris("eval", "--generated", tmp_path / "a.wav", "--reference", data)
+    other = loris("eval", "--split", "fs25", "--data", data)
+    model = loris("eval", "--split", "fe50", "--data", data, "--model", tmp_path / "no.pt")
+
+    assert (gone.code, other.code, model.code) == (4, 4, 3)
+    assert "no split 'fs25'" in other.err
+    assert "it has fe50" in other.err
+
+
+def test_results_are_not_overwritten(loris: Loris, data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a.json"
+    out.write_text("mine")
+
+    told = loris("eval", "--split", "fe50", "--data", data, "-o", out)
+
+    assert told.code == 2
+    assert out.read_text() == "mine"
+
+
+def test_the_program_itself_scores(data: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "loris_cli", "eval", "--split", "fe50", "--data", data,
+         "--model", "none", *FEW, "--jobs", "2", "--format", "json"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    [click_row, _] = json.loads(done.stdout)["rows"]
+    assert set(click_row["official"]) == set(OFFICIAL)
