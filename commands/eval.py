@@ -154,6 +154,21 @@ def evaluate(
     plot_clip: Annotated[
         str | None, typer.Option(metavar="ID", help="Which clip; the first by default.")
     ] = None,
+    mos_kit: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Make a blind listening test of models and truth."),
+    ] = None,
+    mos_clips: Annotated[int, typer.Option(min=1, max=100, help="How many clips it has.")] = 5,
+    mos_results: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="CSV", help="Show what a listener answered; more than once for more."
+        ),
+    ] = None,
+    mos_key: Annotated[
+        Path | None,
+        typer.Option(metavar="JSON", help="The kit's key.json, with --mos-results."),
+    ] = None,
     min_f1: Annotated[
         float | None,
         typer.Option(min=0.0, max=1.0, help="Exit with 1 if a model's F1, 0..1, is below."),
@@ -185,6 +200,7 @@ def evaluate(
     """
     from loris_cli.benchmark.contract import as_json, clips_as_json
     from loris_cli.benchmark.heard import Ears
+    from loris_cli.benchmark.listening import make_kit
     from loris_cli.benchmark.planning import (
         heard_folder,
         makers_of,
@@ -204,7 +220,12 @@ def evaluate(
     if show:
         _list(home, reporter)
         return
+    if mos_results or mos_key:
+        _tell_opinions(mos_results, mos_key, reporter)
+        return
     _check(split, generated, reference, model, shard or sweep)
+    if mos_kit is not None and mos_kit.exists():
+        raise UsageError(f"{printable(mos_kit)} exists already", hint="name a new folder")
     outs = [path for path in (out, per_clip, html, plot) if path is not None]
     inputs = [path for path in (generated, reference) if path is not None]
     check_outputs(outs, inputs, overwrite=overwrite)
@@ -245,6 +266,9 @@ def evaluate(
     if per_clip is not None:
         lines = [json.dumps(clip, allow_nan=False) for clip in clips_as_json(result)]
         _write("\n".join(lines), per_clip, reporter, overwrite=overwrite)
+    if mos_kit is not None:
+        n_sounds = make_kit(result, mos_kit, n_clips=mos_clips, seed=seed, reporter=reporter)
+        reporter.result(f"{mos_kit}: {n_sounds} sounds; keep key.json from the listeners")
     _draw(result, told, html, plot, plot_clip, reporter, overwrite=overwrite)
     _finish(result, min_f1, reporter)
 
@@ -284,6 +308,21 @@ def _write(text: str, place: Path | None, reporter: Reporter, *, overwrite: bool
     with replacing(place, overwrite=overwrite) as part:
         part.write_text(text + "\n", encoding="utf-8")
     reporter.result(str(place))
+
+
+def _tell_opinions(answers: list[Path] | None, key: Path | None, reporter: Reporter) -> None:
+    """Print the means of a listening test."""
+    if not answers or key is None:
+        raise UsageError("--mos-results and --mos-key go together", hint="name both")
+    from loris_cli.benchmark.listening import read_results
+
+    reporter.result(f"{'row':24} {'beside':24} {'':6} {'n':>5} {'mean':>6}  95 %")
+    for found in read_results(answers, key):
+        interval = "-" if found.low is None else f"{found.low:.2f}..{found.high:.2f}"
+        reporter.result(
+            f"{found.row:24} {found.other:24} {found.medium:6} {found.n:5} {found.mean:6.2f}"
+            f"  {interval}"
+        )
 
 
 def _draw(

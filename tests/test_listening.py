@@ -1,0 +1,135 @@
+"""The listening kit: blind, as loud as each other, and answers that can be trusted."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from corpus import click_corpus
+
+from loris_cli.benchmark.cases import Case, case_of_clip
+from loris_cli.benchmark.heard import Ears
+from loris_cli.benchmark.listening import LOUDNESS_LUFS, make_kit, read_results
+from loris_cli.benchmark.run import Plan, Result, run
+from loris_cli.dataset.manifest import read_manifest
+from loris_cli.errors import InputError
+from loris_cli.reporting import Silent
+from loris_cli.waveform import loudness
+
+HEAD = "kind,first,second,answer\n"
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory) -> Result:
+    data = tmp_path_factory.mktemp("kit") / "data"
+    clips = click_corpus(data)
+    cases = [case_of_clip(data, clip) for clip in read_manifest(data)]
+    plan = Plan(
+        title="fe50",
+        cases=[case for case in cases if isinstance(case, Case)],
+        generated={clip.id: data / clips[0].audio for clip in clips},
+        rows=["ground_truth"],
+        ears=Ears(strict=False),
+    )
+    return run(plan, reporter=Silent())
+
+
+@pytest.fixture(scope="module")
+def kit(result: Result, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made") / "kit"
+    make_kit(result, folder, n_clips=2, seed=0, reporter=Silent())
+    return folder
+
+
+def key_of(kit: Path) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads((kit / "key.json").read_text())["sounds"]
+    return told
+
+
+def numbers(kit: Path, row: str) -> list[str]:
+    """The sounds of a row, by clip."""
+    key = key_of(kit)
+    return sorted((n for n in key if key[n]["row"] == row), key=lambda n: key[n]["clip"])
+
+
+def test_the_kit_tells_nothing_of_whose_a_sound_is(kit: Path) -> None:
+    inside = sorted(
+        path.relative_to(kit / "kit").as_posix() for path in kit.rglob("kit/**/*.*")
+    )
+    page = (kit / "kit" / "index.html").read_text()
+
+    assert inside == ["index.html", *(f"sounds/{n}.flac" for n in range(1, 5))]
+    assert not re.search("ground_truth|generated|clip-", page)
+    assert "__ITEMS__" not in page
+
+
+def test_the_page_asks_of_every_sound_and_of_every_two_of_a_clip(kit: Path) -> None:
+    page = (kit / "kit" / "index.html").read_text()
+    found = re.search(r"const items = (\{.*\});", page)
+    assert found
+    items = json.loads(found[1])
+    key = key_of(kit)
+
+    assert sorted(items["sounds"]) == [1, 2, 3, 4]
+    assert len(items["pairs"]) == 2
+    for a, b in items["pairs"]:
+        assert key[str(a)]["clip"] == key[str(b)]["clip"]
+        assert key[str(a)]["row"] != key[str(b)]["row"]
+
+
+def test_all_sounds_are_as_loud(kit: Path) -> None:
+    for path in kit.rglob("*.flac"):
+        assert loudness(path).integrated_lufs == pytest.approx(LOUDNESS_LUFS, abs=0.6)
+
+
+def test_ratings_and_preferences_are_counted_by_row(kit: Path, tmp_path: Path) -> None:
+    (true_a, true_b), (made_a, made_b) = numbers(kit, "ground_truth"), numbers(kit, "generated")
+    answers = tmp_path / "a.csv"
+    answers.write_text(
+        HEAD
+        + f"rating-audio,{true_a},,5\nrating-audio,{true_b},,4\nrating-audio,{made_a},,2\n"
+        + f"preference-audio,{true_a},{made_a},first\npreference-audio,{made_b},{true_b},second\n"
+    )
+
+    made, true, preferred = read_results([answers], kit / "key.json")
+
+    assert (made.row, made.mean, made.low) == ("generated", 2.0, None)  # of one clip
+    assert (true.row, true.mean, true.n) == ("ground_truth", 4.5, 2)
+    assert (preferred.row, preferred.other, preferred.mean) == (
+        "generated",
+        "ground_truth",
+        0.0,
+    )
+    assert preferred.high == pytest.approx(1 - 0.025**0.5)  # none of two, Clopper and Pearson
+
+
+@pytest.mark.parametrize(
+    "rows",
+    ["rating-audio,1,,6\n", "rating-audio,99,,3\n", "rating-audio,1,,\n", "hearsay,1,,3\n"],
+)
+def test_answers_that_make_no_sense_are_refused(kit: Path, tmp_path: Path, rows: str) -> None:
+    answers = tmp_path / "a.csv"
+    answers.write_text(HEAD + rows)
+
+    with pytest.raises(InputError):
+        read_results([answers], kit / "key.json")
+
+
+@pytest.mark.parametrize("text", ["", "a,b\n1,2\n", "\x00"])
+def test_what_is_no_list_of_answers_is_refused(kit: Path, tmp_path: Path, text: str) -> None:
+    answers = tmp_path / "a.csv"
+    answers.write_text(text)
+
+    with pytest.raises(InputError):
+        read_results([answers], kit / "key.json")
+    with pytest.raises(InputError, match="no key"):
+        read_results([answers], answers)
+
+
+def test_one_row_alone_is_no_test(result: Result, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    alone = replace(result, rows=[row for row in result.rows if row.kind == "model"])
+    with pytest.raises(InputError, match="two rows"):
+        make_kit(alone, tmp_path / "kit", n_clips=1, seed=0, reporter=Silent())
