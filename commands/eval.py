@@ -198,22 +198,7 @@ def evaluate(
 
         loris eval --generated take.wav --reference skate.mp4
     """
-    from loris_cli.benchmark.contract import as_json, clips_as_json
-    from loris_cli.benchmark.heard import Ears
-    from loris_cli.benchmark.listening import make_kit
-    from loris_cli.benchmark.planning import (
-        heard_folder,
-        makers_of,
-        plan_of_files,
-        plan_of_split,
-    )
-    from loris_cli.benchmark.quality import quality as heard_quality
-    from loris_cli.benchmark.run import Plan, run
-    from loris_cli.benchmark.sweeps import published_sweeps, settings_of
-    from loris_cli.benchmark.tables import FORMATS
     from loris_cli.config import data_home
-    from loris_cli.evaluation.beats import PROTOCOLS, with_average
-    from loris_cli.files import check_outputs
 
     reporter = Reporter(quiet=quiet, verbose=verbose)
     home = data_home(data)
@@ -226,6 +211,24 @@ def evaluate(
     _check(split, generated, reference, model, shard or sweep)
     if mos_kit is not None and mos_kit.exists():
         raise UsageError(f"{printable(mos_kit)} exists already", hint="name a new folder")
+    from loris_cli.benchmark.contract import as_json, clips_as_json
+    from loris_cli.benchmark.heard import Ears
+    from loris_cli.benchmark.listening import make_kit
+    from loris_cli.benchmark.planning import (
+        check_against,
+        heard_folder,
+        makers_of,
+        plan_of_files,
+        plan_of_split,
+    )
+    from loris_cli.benchmark.quality import quality as heard_quality
+    from loris_cli.benchmark.run import Plan, run
+    from loris_cli.benchmark.sweeps import published_sweeps, settings_of
+    from loris_cli.benchmark.tables import FORMATS
+    from loris_cli.evaluation.beats import PROTOCOLS, with_average
+    from loris_cli.files import check_outputs
+
+    settings = settings_of(sweep or [], steps=steps, guidance=guidance)
     outs = [path for path in (out, per_clip, html, plot) if path is not None]
     inputs = [path for path in (generated, reference) if path is not None]
     check_outputs(outs, inputs, overwrite=overwrite)
@@ -245,13 +248,13 @@ def evaluate(
         plan = plan_of_files(generated, reference, plan=plan, reporter=reporter)
     elif split is not None:
         plan = plan_of_split(home, split, part=part, n_clips=clips, plan=plan)
-        settings = settings_of(sweep or [], steps=steps, guidance=guidance)
         plan = replace(
             plan,
             makers=makers_of(
                 model or ["mini"], home, settings=settings, device=device, fresh=fresh
             ),
         )
+    check_against(plan)
     if shard is not None:
         _make_share(plan, shard, reporter)
         return

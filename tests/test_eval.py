@@ -251,6 +251,14 @@ def test_what_makes_no_sense_is_a_usage_error(loris: Loris, words: tuple[str, ..
     assert loris("eval", *words).code == 2
 
 
+def test_a_row_to_compare_with_must_be_there(loris: Loris, data: Path) -> None:
+    told = loris("eval", "--split", "fe50", "--data", data, "--model", "none", *FEW,
+                 "--against", "mini")  # fmt: skip
+
+    assert told.code == 2
+    assert "there are click_1hz, shuffled" in told.err
+
+
 def test_what_is_not_there_is_one_line(loris: Loris, data: Path, tmp_path: Path) -> None:
     gone = loris("eval", "--generated", tmp_path / "a.wav", "--reference", data)
     other = loris("eval", "--split", "fs25", "--data", data)

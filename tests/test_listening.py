@@ -86,11 +86,14 @@ def test_all_sounds_are_as_loud(kit: Path) -> None:
 def test_ratings_and_preferences_are_counted_by_row(kit: Path, tmp_path: Path) -> None:
     (true_a, true_b), (made_a, made_b) = numbers(kit, "ground_truth"), numbers(kit, "generated")
     answers = tmp_path / "a.csv"
-    answers.write_text(
-        HEAD
-        + f"rating-audio,{true_a},,5\nrating-audio,{true_b},,4\nrating-audio,{made_a},,2\n"
-        + f"preference-audio,{true_a},{made_a},first\npreference-audio,{made_b},{true_b},second\n"
-    )
+    given = [
+        f"rating-audio,{true_a},,5",
+        f"rating-audio,{true_b},,4",
+        f"rating-audio,{made_a},,2",
+        f"preference-audio,{true_a},{made_a},first",
+        f"preference-audio,{made_b},{true_b},second",
+    ]
+    answers.write_text(HEAD + "\n".join(given) + "\n")
 
     made, true, preferred = read_results([answers], kit / "key.json")
 

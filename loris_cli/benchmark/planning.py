@@ -6,7 +6,7 @@ from pathlib import Path
 
 from loris_cli.benchmark.cases import Case, Skipped, case_of_clip, clips_of_split, paired
 from loris_cli.benchmark.rivals import CEILINGS, NULLS
-from loris_cli.benchmark.run import Plan
+from loris_cli.benchmark.run import DEFAULT_AGAINST, Plan
 from loris_cli.benchmark.sounds import Recorded
 from loris_cli.benchmark.splits import clips_in
 from loris_cli.benchmark.takes import Maker
@@ -118,12 +118,28 @@ def plan_of_files(generated: Path, reference: Path, *, plan: Plan, reporter: Rep
             skipped.append(Skipped(id=stem, reason=str(error)))
     return replace(
         plan,
-        title=reference.name,
+        title=f"files of {reference.name}",
         cases=cases,
         skipped=skipped,
         generated={stem: made for stem, made, _ in pairs},
         makers=[],
     )
+
+
+def check_against(plan: Plan) -> None:
+    """Refuse to compare with a row that will not be there, before the long work starts.
+
+    The default may be absent: then nothing is compared.
+
+    Raises:
+        UsageError: there will be no such row.
+    """
+    made = [maker.name for maker in plan.makers]
+    names = [*made, *(["generated"] if plan.generated else []), *plan.rows]
+    if plan.against not in names and plan.against != DEFAULT_AGAINST:
+        raise UsageError(
+            f"no row {plan.against!r} to compare with", hint=f"there are {', '.join(names)}"
+        )
 
 
 def takes_folder() -> Path:

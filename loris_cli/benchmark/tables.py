@@ -15,7 +15,7 @@ from loris_cli.benchmark.contract import OFFICIAL
 
 STRICT = MappingProxyType(
     {
-        "f1_corrected": "F1 - chance",
+        "f1_corrected": "F1 corr",
         "onset_precision": "onset P",
         "onset_recall": "onset R",
         "onset_f": "onset F",
