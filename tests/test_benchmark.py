@@ -15,7 +15,7 @@ from loris_cli.benchmark.published import COLUMNS, SUBSETS, methods_of, publishe
 from loris_cli.benchmark.rivals import CEILINGS, NULLS, rival, strangers
 from loris_cli.benchmark.run import Plan, Result, run
 from loris_cli.benchmark.significance import Resampler, by_chance, compared
-from loris_cli.benchmark.sounds import Clicks, Recorded
+from loris_cli.benchmark.sounds import Clicks, Recorded, Sound
 from loris_cli.dataset.manifest import Clip, read_manifest
 from loris_cli.errors import InputError
 from loris_cli.evaluation.beats import score
@@ -169,7 +169,7 @@ def test_a_sound_is_remembered_to_the_last_bit(data: Path, tmp_path: Path) -> No
 
 
 def test_two_processes_hear_what_one_hears(data: Path) -> None:
-    sounds = [
+    sounds: list[Sound] = [
         Recorded(path=data / "audio" / "0.flac"),
         Recorded(path=data / "audio" / "gone.flac"),
         Clicks(times_s=(1.0, 2.0), n_samples=N),

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
-import librosa
 import numpy as np
 from numpy.typing import NDArray
 
@@ -168,7 +168,7 @@ def _heard(samples: Samples, key: str, ears: Ears) -> Heard:
 
 def _name(key: str, ears: Ears) -> str:
     parameters = {**asdict(ears), "fine": [DETECTOR, HOP, DELAY_S], "schema": SCHEMA}
-    told = json.dumps([key, librosa.__version__, parameters], sort_keys=True)
+    told = json.dumps([key, version("librosa"), parameters], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()[:32]
 
 

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from itertools import combinations
+from itertools import combinations, islice
 from pathlib import Path
 from typing import Any
 
@@ -229,10 +229,11 @@ def _read_answers(path: Path) -> list[tuple[str, str, str, str]]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file)
-            rows = [row for row, _ in zip(reader, range(MOST_ANSWERS), strict=False)]
+            columns = tuple(reader.fieldnames or ())
+            rows = list(islice(reader, MOST_ANSWERS))
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"{printable(path)} cannot be read as CSV", hint=hint) from error
-    if tuple(reader.fieldnames or ()) != ANSWERS:
+    if columns != ANSWERS:
         raise InputError(f"{printable(path)} has other columns than {ANSWERS}", hint=hint)
     return [
         (row["kind"] or "", row["first"] or "", row["second"] or "", row["answer"] or "")

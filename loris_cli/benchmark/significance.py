@@ -121,7 +121,7 @@ def compared(
     Returns:
         the difference; None if fewer than two sources have values of both.
     """
-    there: NDArray[np.bool_] = np.isfinite(np.stack([*one, *other])).all(axis=0)
+    there = np.asarray(np.isfinite(np.stack([*one, *other])).all(axis=0))
     kept = [group for group, is_there in zip(groups, there, strict=True) if is_there]
     if len(set(kept)) < 2:
         return None

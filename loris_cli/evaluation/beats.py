@@ -16,6 +16,7 @@ nearly every second of anything. Read these figures beside those of a metronome
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Any
 
 import librosa
 import numpy as np
@@ -47,7 +48,7 @@ class Protocol:
     """BCS is generated over true seconds, which can exceed 1, rather than a precision."""
 
     @property
-    def detector(self) -> dict[str, float]:
+    def detector(self) -> dict[str, Any]:
         """Arguments of librosa's peak picking."""
         return {
             "pre_avg": self.pre_avg,

@@ -1,8 +1,9 @@
-"""Who hears the beats of a sound: librosa's tracker or madmom's.
+"""Who hears the beats of a sound: librosa's tracker, madmom's or BeatNet's.
 
 librosa's (Ellis, 2007) is the default and comes with the program. madmom's (Boeck, Krebs and
 Widmer, 2016) hears better, but its models are CC BY-NC-SA 4.0: for non-commercial use only.
-Both sounds of a comparison are heard by one tracker, named beside the figures.
+BeatNet's (Heydari, Cwitkowitz and Duan, 2021) networks are CC BY 4.0; it follows them with
+madmom's state space, of which no model is used. Both sounds of a comparison are heard by one tracker, named beside the figures.
 """
 
 from typing import Any, Literal
@@ -16,11 +17,13 @@ from loris_cli.evaluation.music import tracked_beats
 from loris_cli.optional import require
 
 Array = NDArray[np.float64]
-Tracker = Literal["librosa", "madmom"]
+Tracker = Literal["librosa", "madmom", "beatnet"]
 
 MADMOM_HZ = 44_100
 """Of another rate madmom would look for an ffmpeg program."""
 MADMOM_FPS = 100
+BEATNET_MODEL = 1
+"""The network that was not trained on GTZAN, of three."""
 
 
 def beats(samples: NDArray[np.float32], tracker: Tracker = "librosa") -> Array:
@@ -36,14 +39,16 @@ def beats(samples: NDArray[np.float32], tracker: Tracker = "librosa") -> Array:
     Raises:
         MissingDependencyError: the tracker is not installed.
     """
-    return _madmom(samples) if tracker == "madmom" else tracked_beats(samples)
+    if tracker != "librosa" and not samples.any():
+        return np.zeros(0)
+    if tracker == "madmom":
+        return _madmom(samples)
+    return _beatnet(samples) if tracker == "beatnet" else tracked_beats(samples)
 
 
 def _madmom(samples: NDArray[np.float32]) -> Array:
     features: Any = require("madmom.features.beats", extra="", purpose="hear beats with it")
     signal: Any = require("madmom.audio.signal", extra="", purpose="hear beats with it")
-    if not samples.any():
-        return np.zeros(0)
     fine = librosa.resample(
         samples, orig_sr=SAMPLE_RATE_HZ, target_sr=MADMOM_HZ, res_type="soxr_hq"
     )
@@ -51,3 +56,13 @@ def _madmom(samples: NDArray[np.float32]) -> Array:
     activations = features.RNNBeatProcessor()(heard)
     found: Array = features.DBNBeatTrackingProcessor(fps=MADMOM_FPS)(activations)
     return found
+
+
+def _beatnet(samples: NDArray[np.float32]) -> Array:
+    module: Any = require("BeatNet.BeatNet", extra="", purpose="hear beats with it")
+    # A new one for each sound: its network remembers what it heard last.
+    tracker = module.BeatNet(
+        BEATNET_MODEL, mode="offline", inference_model="DBN", plot=[], thread=False
+    )
+    found: Array = np.asarray(tracker.process(samples), dtype=np.float64).reshape(-1, 2)
+    return found[:, 0]
