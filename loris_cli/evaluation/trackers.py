@@ -3,7 +3,8 @@
 librosa's (Ellis, 2007) is the default and comes with the program. madmom's (Boeck, Krebs and
 Widmer, 2016) hears better, but its models are CC BY-NC-SA 4.0: for non-commercial use only.
 BeatNet's (Heydari, Cwitkowitz and Duan, 2021) networks are CC BY 4.0; it follows them with
-madmom's state space, of which no model is used. Both sounds of a comparison are heard by one tracker, named beside the figures.
+madmom's state space, of which no model is used. Both sounds of a comparison are heard by one
+tracker, named beside the figures.
 """
 
 from typing import Any, Literal
@@ -47,8 +48,10 @@ def beats(samples: NDArray[np.float32], tracker: Tracker = "librosa") -> Array:
 
 
 def _madmom(samples: NDArray[np.float32]) -> Array:
-    features: Any = require("madmom.features.beats", extra="", purpose="hear beats with it")
-    signal: Any = require("madmom.audio.signal", extra="", purpose="hear beats with it")
+    features: Any = require(
+        "madmom.features.beats", extra="madmom", purpose="hear beats with it"
+    )
+    signal: Any = require("madmom.audio.signal", extra="madmom", purpose="hear beats with it")
     fine = librosa.resample(
         samples, orig_sr=SAMPLE_RATE_HZ, target_sr=MADMOM_HZ, res_type="soxr_hq"
     )
@@ -59,7 +62,7 @@ def _madmom(samples: NDArray[np.float32]) -> Array:
 
 
 def _beatnet(samples: NDArray[np.float32]) -> Array:
-    module: Any = require("BeatNet.BeatNet", extra="", purpose="hear beats with it")
+    module: Any = require("BeatNet.BeatNet", extra="madmom", purpose="hear its beats")
     # A new one for each sound: its network remembers what it heard last.
     tracker = module.BeatNet(
         BEATNET_MODEL, mode="offline", inference_model="DBN", plot=[], thread=False

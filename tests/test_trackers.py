@@ -1,0 +1,60 @@
+"""Who hears beats: each tracker on clicks, or how to get it."""
+
+import sys
+from typing import Literal
+
+import numpy as np
+import pytest
+
+from loris_cli.benchmark.sounds import Clicks, samples_of
+from loris_cli.errors import MissingDependencyError
+from loris_cli.evaluation.trackers import Tracker, beats
+
+TRUE_S = np.arange(0.3, 9.8, 0.5)
+
+
+def clicks() -> np.ndarray:
+    return samples_of(Clicks(times_s=tuple(TRUE_S.tolist()), n_samples=220_500))[0]
+
+
+def check(tracker: Tracker) -> None:
+    found = beats(clicks(), tracker)
+    near = np.abs(found[:, None] - TRUE_S).min(axis=1)
+    assert len(found) >= 18
+    assert np.mean(near < 0.07) > 0.9
+
+
+def test_librosa_hears_clicks() -> None:
+    check("librosa")
+
+
+@pytest.mark.legacy
+@pytest.mark.filterwarnings("ignore")  # about the packages themselves
+@pytest.mark.parametrize("tracker", ["madmom", "beatnet"])
+def test_the_others_hear_clicks(tracker: Literal["madmom", "beatnet"]) -> None:
+    try:
+        check(tracker)
+    except MissingDependencyError as missing:
+        pytest.skip(f"{missing}: {missing.hint}")
+
+
+def test_silence_has_no_beats() -> None:
+    assert len(beats(np.zeros(66_150, np.float32))) == 0
+
+
+@pytest.mark.parametrize(
+    ("tracker", "package", "hint"),
+    [("madmom", "madmom", "loris[madmom]"), ("beatnet", "BeatNet", "--no-deps BeatNet==")],
+)
+def test_a_tracker_that_is_not_there_tells_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch,
+    tracker: Literal["madmom", "beatnet"],
+    package: str,
+    hint: str,
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+
+    with pytest.raises(MissingDependencyError, match=f"{package} is needed") as told:
+        beats(clicks(), tracker)
+
+    assert hint in told.value.hint
