@@ -6,18 +6,16 @@ import re
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from loris_cli.errors import InputError, UsageError
 from loris_cli.files import printable
 
-from .console import Reporter, print_error
+from .console import Reporter
+from .eval_results import draw, finish, make_share, tell_opinions, tell_splits, write
 from .options import Device, Overwrite, Quiet, Seed, Verbose
-
-if TYPE_CHECKING:
-    from loris_cli.benchmark.run import Plan, Result
 
 
 class Rival(StrEnum):
@@ -204,10 +202,10 @@ def evaluate(
     reporter = Reporter(quiet=quiet, verbose=verbose)
     home = data_home(data)
     if show:
-        _list(home, reporter)
+        tell_splits(home, reporter)
         return
     if mos_results or mos_key:
-        _tell_opinions(mos_results, mos_key, reporter)
+        tell_opinions(mos_results, mos_key, reporter)
         return
     _check(split, generated, reference, model, shard or sweep)
     if mos_kit is not None and mos_kit.exists():
@@ -257,7 +255,7 @@ def evaluate(
         )
     check_against(plan)
     if shard is not None:
-        _make_share(plan, shard, reporter)
+        make_share(plan, shard, reporter)
         return
     result = run(plan, reporter=reporter)
     told = as_json(
@@ -266,15 +264,15 @@ def evaluate(
         quality=heard_quality(result, reporter=reporter) if quality else None,
         ablations=published_sweeps(sweep or []),
     )
-    _write(FORMATS[table](told), out, reporter, overwrite=overwrite)
+    write(FORMATS[table](told), out, reporter, overwrite=overwrite)
     if per_clip is not None:
         lines = [json.dumps(clip, allow_nan=False) for clip in clips_as_json(result)]
-        _write("\n".join(lines), per_clip, reporter, overwrite=overwrite)
+        write("\n".join(lines), per_clip, reporter, overwrite=overwrite)
     if mos_kit is not None:
         n_sounds = make_kit(result, mos_kit, n_clips=mos_clips, seed=seed, reporter=reporter)
         reporter.result(f"{mos_kit}: {n_sounds} sounds; keep key.json from the listeners")
-    _draw(result, told, html, plot, plot_clip, reporter, overwrite=overwrite)
-    _finish(result, min_f1, reporter)
+    draw(result, told, html, plot, plot_clip, reporter, overwrite=overwrite)
+    finish(result, min_f1, reporter)
 
 
 def _check(
@@ -300,115 +298,3 @@ def _check(
     for path in (generated, reference):
         if path is not None and not path.exists():
             raise InputError(f"no file or folder {printable(path)}", hint="check the name")
-
-
-def _write(text: str, place: Path | None, reporter: Reporter, *, overwrite: bool) -> None:
-    """Write a result to its place, or to stdout."""
-    from loris_cli.files import replacing
-
-    if place is None:
-        reporter.result(text)
-        return
-    with replacing(place, overwrite=overwrite) as part:
-        part.write_text(text + "\n", encoding="utf-8")
-    reporter.result(str(place))
-
-
-def _tell_opinions(answers: list[Path] | None, key: Path | None, reporter: Reporter) -> None:
-    """Print the means of a listening test."""
-    if not answers or key is None:
-        raise UsageError("--mos-results and --mos-key go together", hint="name both")
-    from loris_cli.benchmark.listening import read_results
-
-    reporter.result(f"{'row':24} {'beside':24} {'':6} {'n':>5} {'mean':>6}  95 %")
-    for found in read_results(answers, key):
-        interval = "-" if found.low is None else f"{found.low:.2f}..{found.high:.2f}"
-        reporter.result(
-            f"{found.row:24} {found.other:24} {found.medium:6} {found.n:5} {found.mean:6.2f}"
-            f"  {interval}"
-        )
-
-
-def _draw(
-    result: "Result",
-    told: dict[str, Any],
-    html: Path | None,
-    plot: Path | None,
-    clip: str | None,
-    reporter: Reporter,
-    *,
-    overwrite: bool,
-) -> None:
-    """Write the pictures and the page that were asked for."""
-    if html is None and plot is None:
-        return
-    from loris_cli.benchmark.figures import clip_figure, spread_figure
-    from loris_cli.benchmark.page import as_page
-    from loris_cli.files import replacing
-
-    first = result.rows[0]
-    name = clip or first.clips[0]
-    picture = clip_figure(result, first.id, name)
-    if plot is not None:
-        with replacing(plot, overwrite=overwrite) as part:
-            part.write_bytes(picture)
-        reporter.result(str(plot))
-    if html is not None:
-        pictures = {
-            "Values of clips; a line is their mean": spread_figure(result.rows),
-            f"{name}: onsets above, visual rhythm below": picture,
-        }
-        _write(as_page(told, pictures), html, reporter, overwrite=overwrite)
-
-
-def _make_share(plan: "Plan", shard: str, reporter: Reporter) -> None:
-    """Make the sounds of a share of the clips, and score nothing."""
-    from loris_cli.benchmark.takes import share
-
-    number, of = (int(word) for word in shard.split("/"))
-    cases = share(plan.cases, (number - 1, of))
-    for maker in plan.makers:
-        sounds, cost = maker.make(cases, plan.seeds, reporter=reporter)
-        reporter.result(f"{maker.name}: {len(sounds)} takes of {len(cases)} clips are made")
-        reporter.detail(f"{cost.evaluations} network evaluations, {cost.seconds:.0f} s")
-
-
-def _finish(result: "Result", min_f1: float | None, reporter: Reporter) -> None:
-    """Exit with 1 if clips were skipped, or a model is below what was asked for."""
-    bad = bool(result.skipped)
-    for row in result.rows:
-        f1 = None if row.official is None else row.official.f1
-        if min_f1 is None or row.kind != "model":
-            continue
-        if f1 is None or f1 < min_f1:
-            shown = "no F1" if f1 is None else f"F1 {f1:.4f}"
-            print_error(f"{row.id} has {shown}, less than {min_f1:g}")
-            bad = True
-    if result.skipped:
-        reporter.note(f"{len(result.skipped)} clips or takes were skipped")
-    if bad:
-        raise typer.Exit(1)
-
-
-def _list(data: Path, reporter: Reporter) -> None:
-    """Print the splits, and how to get those that are not there."""
-    from loris_cli.benchmark.splits import how_to_get, splits_of
-
-    reporter.result(f"data set: {data}")
-    reporter.result(
-        f"{'split':12} {'train':>6} {'val':>6} {'test':>6} {'published':>9}  on disk"
-    )
-    for found in splits_of(data):
-        published = "-" if found.n_published is None else str(found.n_published)
-        state = (
-            "none"
-            if not any(found.counts)
-            else f"{found.n_missing} test clips lack files"
-            if found.n_missing
-            else "all"
-        )
-        counts = " ".join(f"{n:6}" for n in found.counts)
-        reporter.result(f"{found.name:12} {counts} {published:>9}  {state}")
-        if state != "all":
-            for line in how_to_get(found.name, data).splitlines():
-                reporter.note(f"  {line}")
