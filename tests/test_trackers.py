@@ -52,6 +52,8 @@ def test_a_tracker_that_is_not_there_tells_how_to_get_it(
     package: str,
     hint: str,
 ) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)
 
     with pytest.raises(MissingDependencyError, match=f"{package} is needed") as told:
