@@ -86,6 +86,16 @@ def test_distance_of_shifted_and_scaled_gaussians_has_a_closed_form() -> None:
     assert frechet_distance(a, b) == pytest.approx(12 + 12)
 
 
+def test_few_frames_of_many_features_have_a_distance_too() -> None:
+    frames = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+
+    few = statistics([frames])
+
+    assert frechet_distance(few, few) == pytest.approx(0, abs=1e-5)
+    moved = Statistics(few.mean + 1, few.covariance)
+    assert frechet_distance(few, moved) == pytest.approx(50)
+
+
 def test_statistics_do_not_depend_on_how_frames_are_grouped() -> None:
     frames = np.random.default_rng(1).normal(size=(4, 100)).astype(np.float32)
 

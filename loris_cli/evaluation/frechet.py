@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import NDArray
 
 from loris_cli.errors import InputError
@@ -47,7 +46,13 @@ def statistics(sounds: Iterable[NDArray[np.float32]]) -> Statistics:
 
 
 def frechet_distance(a: Statistics, b: Statistics) -> float:
-    """``|mu_a - mu_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2))``; 0 for equal sets."""
-    root = np.real(scipy.linalg.sqrtm(a.covariance @ b.covariance))
-    spread = float(np.trace(a.covariance + b.covariance - 2 * root))
+    """``|mu_a - mu_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2))``; 0 for equal sets.
+
+    The trace of the root is that of ``(S_a^(1/2) S_b S_a^(1/2))^(1/2)``, which is symmetric: no
+    trouble with covariances of fewer frames than features, which have no rank.
+    """
+    values, vectors = np.linalg.eigh(a.covariance)
+    root = (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
+    shared = np.sqrt(np.linalg.eigvalsh(root @ b.covariance @ root).clip(min=0)).sum()
+    spread = float(np.trace(a.covariance + b.covariance) - 2 * shared)
     return float(np.square(a.mean - b.mean).sum()) + max(spread, 0.0)
