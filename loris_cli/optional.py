@@ -10,6 +10,7 @@ import importlib.util
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Never
 
@@ -55,10 +56,31 @@ def require(module: str, *, extra: str, purpose: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name != package:
             raise
-        raise MissingDependencyError(
-            f"{package} is needed to {purpose}",
-            hint=BY_HAND.get(package, f"pip install 'loris[{extra}]'"),
-        ) from error
+        raise _missing(package, extra, purpose) from error
+
+
+def folder_of_package(package: str, *, extra: str, purpose: str) -> Path:
+    """Where an optional package lies, for the files in it: nothing of it is run.
+
+    Args:
+        package: importable name.
+        extra: as for `require`.
+        purpose: as for `require`.
+
+    Raises:
+        MissingDependencyError: it is absent.
+    """
+    found = importlib.util.find_spec(package)
+    if found is None or not found.submodule_search_locations:
+        raise _missing(package, extra, purpose)
+    return Path(found.submodule_search_locations[0])
+
+
+def _missing(package: str, extra: str, purpose: str) -> MissingDependencyError:
+    return MissingDependencyError(
+        f"{package} is needed to {purpose}",
+        hint=BY_HAND.get(package, f"pip install 'loris[{extra}]'"),
+    )
 
 
 @contextmanager
