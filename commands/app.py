@@ -14,7 +14,7 @@ import typer
 from loris_cli.errors import LorisError
 
 from . import eval as evaluation
-from . import pose, rhythm, soundtrack, train
+from . import pose, prep, rhythm, soundtrack, train
 from .console import print_error
 
 INTERRUPTED = 130
@@ -22,6 +22,7 @@ CLEAN_UP_S = 3.0
 
 # Commands are registered right below, in the order of `loris --help`.
 app = typer.Typer(pretty_exceptions_enable=False)
+app.command("prep")(prep.prep)
 app.command("pose")(pose.pose)
 app.command("rhythm")(rhythm.rhythm)
 app.command("train")(train.train)

@@ -1,6 +1,6 @@
 """Work on many things in processes of their own, where no failure stops the rest.
 
-items -> idle workers, one item each -> results as they come
+items -> idle workers, one item each, in bounds of time and memory -> results as they come
 
 Not ``concurrent.futures``: its workers finish all that they hold when a run is interrupted, and
 one that is killed, out of memory, takes the work of all others with it.
@@ -10,7 +10,8 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
@@ -32,10 +33,17 @@ class Died:
 
     exit_code: int | None
     """Of the process; a signal is negative."""
+    overdue: bool = False
+    """It was ended because its time was up."""
 
 
 def fan_out(
-    work: Callable[[Item], Result], items: Sequence[Item], *, n_workers: int
+    work: Callable[[Item], Result],
+    items: Sequence[Item],
+    *,
+    n_workers: int,
+    limit_s: float | None = None,
+    limit_bytes: int | None = None,
 ) -> Generator[tuple[int, Result | Died], None, None]:
     """Do some work on every item.
 
@@ -46,6 +54,9 @@ def fan_out(
         work: a function of a module, so that another process finds it.
         items: what to work on.
         n_workers: processes at a time.
+        limit_s: an item that takes longer costs its process; None is as long as it takes.
+        limit_bytes: memory that a process may hold; beyond it there is a ``MemoryError`` in it,
+            or it dies. None is as much as there is. Windows knows no such limit.
 
     Yields:
         number of an item and its result, in the order in which they are done.
@@ -55,23 +66,29 @@ def fan_out(
     workers: dict[Connection, _Worker[Item, Result]] = {}
     try:
         for index, item in waiting:
-            worker = _Worker(work, context)
+            worker = _Worker(work, context, limit_bytes)
             workers[worker.pipe] = worker
             worker.give(index, item)
             if len(workers) == n_workers:
                 break
         while workers:
-            for pipe in wait(list(workers)):
+            ready = set(wait(list(workers), _patience_s(workers.values(), limit_s)))
+            late = {
+                pipe
+                for pipe, worker in workers.items()
+                if limit_s is not None and worker.busy_s() >= limit_s
+            }
+            for pipe in [*ready, *(late - ready)]:
                 assert isinstance(pipe, Connection)
                 worker = workers[pipe]
-                result = worker.take()
+                result = worker.take() if pipe in ready else worker.kill()
                 index = worker.index
                 if isinstance(result, Died):
                     del workers[pipe]
                 following = next(waiting, None)
                 if following is not None:
                     if isinstance(result, Died):
-                        worker = _Worker(work, context)
+                        worker = _Worker(work, context, limit_bytes)
                         workers[worker.pipe] = worker
                     worker.give(*following)
                 elif pipe in workers:
@@ -86,19 +103,37 @@ def fan_out(
             worker.process.join()
 
 
+def _patience_s(
+    workers: "Iterable[_Worker[Item, Result]]", limit_s: float | None
+) -> float | None:
+    """How long to wait until some worker's time is up."""
+    if limit_s is None:
+        return None
+    return max(0.0, limit_s - max(worker.busy_s() for worker in workers))
+
+
 class _Worker(Generic[Item, Result]):
     """A process, seen from the one that gives it work."""
 
-    def __init__(self, work: Callable[[Item], Result], context: SpawnContext) -> None:
+    def __init__(
+        self,
+        work: Callable[[Item], Result],
+        context: SpawnContext,
+        limit_bytes: int | None,
+    ) -> None:
         self.index = -1
+        self._given_s = time.monotonic()
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(work, theirs), daemon=True)
+        self.process = context.Process(
+            target=_serve, args=(work, theirs, limit_bytes), daemon=True
+        )
         with _deaf_children():
             self.process.start()
         theirs.close()
 
     def give(self, index: int, item: Item) -> None:
         self.index = index
+        self._given_s = time.monotonic()
         try:
             self.pipe.send(item)
         except BrokenPipeError:
@@ -111,6 +146,16 @@ class _Worker(Generic[Item, Result]):
             self.process.join()
             return Died(exit_code=self.process.exitcode)
         return result
+
+    def busy_s(self) -> float:
+        """Since it was given its item."""
+        return time.monotonic() - self._given_s
+
+    def kill(self) -> Died:
+        """End it where it is: a native loop hears no signal that Python handles."""
+        self.process.kill()
+        self.process.join()
+        return Died(exit_code=self.process.exitcode, overdue=True)
 
     def dismiss(self) -> None:
         self.pipe.close()
@@ -134,8 +179,10 @@ def _deaf_children() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _serve(work: Callable[[Item], Result], pipe: Connection) -> None:
+def _serve(work: Callable[[Item], Result], pipe: Connection, limit_bytes: int | None) -> None:
     """What a worker does: items until the pipe closes or it is interrupted."""
+    if limit_bytes is not None:
+        _limit_memory(limit_bytes)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who gives the work decides
     signal.signal(signal.SIGTERM, _interrupt)
     threading.Thread(target=_follow_parent, daemon=True).start()
@@ -149,6 +196,18 @@ def _serve(work: Callable[[Item], Result], pipe: Connection) -> None:
             pipe.send(result)
     except KeyboardInterrupt:
         return
+
+
+def _limit_memory(limit_bytes: int) -> None:
+    """Bound what this process may hold: its own data, not the files it maps."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    if most != resource.RLIM_INFINITY:
+        limit_bytes = min(limit_bytes, most)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit_bytes, most))
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:

@@ -85,9 +85,9 @@ def find_poses(
         InputError: the video has no readable pictures.
     """
 
-    def progress(done: int, anyone: bool) -> None:
+    def progress(done: int, n_bodies: int) -> None:
         advance(1)
-        if flow is not None and anyone:
+        if flow is not None and n_bodies:
             flow.n_seen += 1
 
     n_frames = round(info.duration_s * POSE_FPS)

@@ -56,7 +56,7 @@ def read_lesson(data: Path, clip: Clip) -> ClipFeatures:
             peaks_s=arrays["accents_s"],
             strengths=arrays["strengths"],
             energy=arrays["energy"],
-            genre=clip.genre,
+            genre=clip.genre or None,
             harmony=harmony,
         )
 

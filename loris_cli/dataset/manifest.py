@@ -1,11 +1,14 @@
 """The list of a data set's clips: ``manifest.jsonl``, one row a clip."""
 
 import json
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from loris_cli.errors import InputError
+from loris_cli.files import printable, replacing
 
 NAME = "manifest.jsonl"
 
@@ -34,11 +37,15 @@ class Clip:
 
 def write_manifest(folder: Path, clips: Iterable[Clip]) -> Path:
     """Write the list, whole or not at all."""
+    return write_rows(folder, (asdict(clip) for clip in clips))
+
+
+def write_rows(folder: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
+    """As `write_manifest`, of rows that tell more than a `Clip` does."""
     path = folder / NAME
-    part = path.with_suffix(".part")
-    rows = "".join(json.dumps(asdict(clip)) + "\n" for clip in clips)
-    part.write_text(rows, encoding="utf-8")
-    part.replace(path)
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    with replacing(path, overwrite=True) as part:
+        part.write_text(lines, encoding="utf-8")
     return path
 
 
@@ -47,7 +54,32 @@ def read_manifest(folder: Path) -> list[Clip]:
 
     Raises:
         InputError: there is none, or a row is not a clip of schema 1, or a path of it
-            leads out of the folder.
+            leads out of the folder, or an id stands twice.
+    """
+    clips = [clip for clip, _ in read_rows(folder)]
+    seen: set[str] = set()
+    root = os.path.realpath(folder)
+    for clip in clips:
+        if clip.id in seen:
+            raise InputError(
+                f"{printable(folder)} has two clips {printable(clip.id)}",
+                hint="make the manifest again",
+            )
+        seen.add(clip.id)
+        for name in (clip.audio, clip.rhythm, clip.poses):
+            if not os.path.realpath(folder / name).startswith(os.path.join(root, "")) and name:
+                raise InputError(
+                    f"{printable(name)} is a link out of {printable(folder)}",
+                    hint="a data set holds its own files",
+                )
+    return clips
+
+
+def read_rows(folder: Path) -> list[tuple[Clip, dict[str, Any]]]:
+    """Clips, and their rows with whatever else these tell.
+
+    Raises:
+        InputError: there is no list, or a row is not a clip of schema 1.
     """
     path = folder / NAME
     try:
@@ -59,7 +91,7 @@ def read_manifest(folder: Path) -> list[Clip]:
     return [_clip(row, f"{path}:{number}") for number, row in enumerate(rows, 1) if row.strip()]
 
 
-def _clip(row: str, where: str) -> Clip:
+def _clip(row: str, where: str) -> tuple[Clip, dict[str, Any]]:
     types = {field.name: field.type for field in fields(Clip)}
     try:
         values = json.loads(row)
@@ -76,4 +108,4 @@ def _clip(row: str, where: str) -> Clip:
     for path in (clip.audio, clip.rhythm, clip.poses):
         if Path(path).is_absolute() or ".." in Path(path).parts:
             raise InputError(f"{where} points out of the data set: {path}")
-    return clip
+    return clip, values

@@ -8,7 +8,7 @@ A file comes from anywhere, so its declared sizes are checked before a byte of i
 import re
 import zipfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -71,6 +71,18 @@ class Poses:
     def seen_share(self) -> float:
         """Share of frames in which the body was seen, 0..1."""
         return 1.0 - float(np.mean(self.interpolated)) if self.n_frames else 0.0
+
+
+def part(poses: Poses, start: int, stop: int) -> Poses:
+    """A stretch of frames as poses of their own, on a clock that begins with it."""
+    inside = poses.cuts[(poses.cuts > start) & (poses.cuts < stop)]
+    return replace(
+        poses,
+        keypoints=poses.keypoints[start:stop],
+        times_s=np.arange(stop - start) / poses.fps,
+        interpolated=poses.interpolated[start:stop],
+        cuts=inside - start,
+    )
 
 
 def write_poses(path: Path, poses: Poses) -> None:

@@ -40,6 +40,8 @@ NEWCOMER_SIZE = 1.5
 # Side of a close-up, as a share of the picture's shorter side.
 CLOSE_UP = 0.6
 CLOSE_UPS_AT_ONCE = 2
+# A body so much smaller than the largest is a bystander.
+BYSTANDER_SIZE = 0.5
 # Close-ups are tried where nobody is found, or all crops are smaller than this share of it.
 SMALL = 0.5
 
@@ -71,7 +73,7 @@ def estimate_poses(
     *,
     fps: float = 16.0,
     size: tuple[int, int],
-    progress: Callable[[int, bool], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
     n_threads: int = 1,
 ) -> Poses:
     """Poses of the main performer of a clip.
@@ -80,7 +82,8 @@ def estimate_poses(
         frames: upright pictures at ``fps``, all of one size, perhaps scaled down. None is kept.
         fps: pictures a second.
         size: width and height of the video in px; joints are given in its pixels.
-        progress: told after each frame how many are done, and whether anybody is in it.
+        progress: told after each frame how many are done, and how many bodies are in it that
+            are no bystanders.
         n_threads: threads that a network may use.
 
     Returns:
@@ -101,7 +104,7 @@ def follow(
     *,
     fps: float,
     size: tuple[int, int],
-    progress: Callable[[int, bool], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Poses:
     """As ``estimate_poses``, with any ``eyes``."""
     follower = Follower(eyes)
@@ -116,7 +119,7 @@ def follow(
             shot_start = n_frames
         n_frames += 1
         if progress is not None:
-            progress(n_frames, follower.follows)
+            progress(n_frames, follower.n_followed)
     if not n_frames:
         raise InputError("the video has no pictures", hint="see whether it plays in a player")
     performance.add(perform(follower.finish(), picture_size, fps), shot_start)
@@ -176,9 +179,10 @@ class Follower:
         return None
 
     @property
-    def follows(self) -> bool:
-        """Whether anybody was followed into the last picture."""
-        return bool(self._live)
+    def n_followed(self) -> int:
+        """Bodies followed into the last picture, without far smaller ones."""
+        sides = [track.last.crop.side_px for track in self._live]
+        return sum(side >= BYSTANDER_SIZE * max(sides) for side in sides)
 
     def finish(self) -> list[Track]:
         """The tracks of the shot that ends here; the next picture begins another."""

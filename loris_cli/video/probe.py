@@ -20,6 +20,8 @@ from .containers import CONVERT, check_size, codec_of, first_frame, main_video, 
 from .upright import display_size, orientation_of
 
 MAX_GAP_S = 600.0
+GAP_S, GAP_FRAMES = 0.25, 3.0
+"""A frame held longer, and so many times longer than most, stands for missing ones."""
 MAX_DURATION_S = 24 * 3600.0
 MAX_STEP_BACK_S = 1.0
 MAX_LAST_FRAME_S = 60.0
@@ -61,6 +63,8 @@ class VideoInfo:
     sound_channels: int
     codec: str
     truncated: bool
+    gaps_s: tuple[tuple[float, float], ...] = ()
+    """Where a frame is held far longer than the others: from, to."""
 
 
 @dataclass(kw_only=True)
@@ -125,7 +129,13 @@ def probe(path: Path) -> VideoInfo:
             sound_channels=sound[0].channels if sound else 0,
             codec=codec_of(stream),
             truncated=packets.cut or _ends_early(container, path, packets.end_s),
+            gaps_s=tuple(_gaps_s(times * float(tick), interval_s)),
         )
+
+
+def _gaps_s(times_s: np.ndarray, interval_s: float) -> Iterator[tuple[float, float]]:
+    held = np.flatnonzero(np.diff(times_s) > max(GAP_FRAMES * interval_s, GAP_S))
+    yield from ((float(times_s[k]), float(times_s[k + 1])) for k in held)
 
 
 def _read_packets(

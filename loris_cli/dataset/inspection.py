@@ -1,0 +1,180 @@
+"""A data set looked at: whole or damaged, what it holds, what a person should look at again."""
+
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from loris_cli.config import POSE_FPS, SAMPLE_RATE_HZ
+from loris_cli.dataset.gather import every_clip, is_used, read_decisions
+from loris_cli.dataset.manifest import Clip, read_manifest, read_rows
+from loris_cli.dataset.recipe import SUBSETS
+from loris_cli.dataset.records import Record, files_of, fingerprint
+from loris_cli.errors import InputError
+from loris_cli.pose.keypoints import read_poses
+
+RHYTHM_ARRAYS = ("accents_s", "strengths", "energy", "beats_s")
+PAPER_CLIPS = {"da25": 1881, "fe25": 1950, "fe50": 660, "fs25": 8585, "fs50": 4147}
+"""LORIS, Sec. 4.1."""
+
+
+def problems(data: Path) -> Iterator[str]:
+    """What is missing, damaged or out of place in a data set, one line each.
+
+    Every file is read: those with a known sha256 against it, all of them for what they hold.
+
+    Raises:
+        InputError: it has no manifest that can be read.
+    """
+    clips = read_manifest(data)
+    for _, row in read_rows(data):
+        if isinstance(row.get("files"), dict):
+            yield from _altered(data, row)
+    for clip in clips:
+        yield from _unfit(data, clip)
+
+
+def _altered(data: Path, row: Record) -> Iterator[str]:
+    for path, told in files_of(data, [row]):
+        try:
+            sha256, n_bytes = fingerprint(path)
+        except InputError:
+            continue  # told as missing below
+        if (sha256, n_bytes) != (told.get("sha256"), told.get("bytes")):
+            yield f"{row['id']}: {path.relative_to(data)} is damaged or was changed"
+
+
+def _unfit(data: Path, clip: Clip) -> Iterator[str]:
+    for name in filter(None, (clip.audio, clip.rhythm, clip.poses)):
+        if not (data / name).is_file():
+            yield f"{clip.id}: {name} is missing"
+    if (data / clip.audio).is_file():
+        yield from _unfit_sound(data / clip.audio, clip)
+    if (data / clip.rhythm).is_file():
+        yield from _unfit_rhythm(data / clip.rhythm, clip)
+    if clip.poses and (data / clip.poses).is_file():
+        try:
+            poses = read_poses(data / clip.poses)
+        except InputError as error:
+            yield f"{clip.id}: {error}"
+        else:
+            if poses.n_frames != round(clip.duration_s * POSE_FPS):
+                yield f"{clip.id}: {clip.poses} has {poses.n_frames} frames"
+
+
+def _unfit_sound(path: Path, clip: Clip) -> Iterator[str]:
+    try:
+        told = soundfile.info(path)
+    except soundfile.LibsndfileError:
+        yield f"{clip.id}: {clip.audio} is no sound file"
+        return
+    if (told.samplerate, told.channels) != (SAMPLE_RATE_HZ, 1):
+        yield f"{clip.id}: {clip.audio} is not mono at {SAMPLE_RATE_HZ} Hz"
+    elif told.frames != round(clip.duration_s * SAMPLE_RATE_HZ):
+        yield f"{clip.id}: {clip.audio} lasts {told.duration:.2f} s, not {clip.duration_s:g} s"
+
+
+def _unfit_rhythm(path: Path, clip: Clip) -> Iterator[str]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            lacking = [name for name in RHYTHM_ARRAYS if name not in arrays]
+            if not lacking and any(not np.isfinite(arrays[name]).all() for name in arrays):
+                yield f"{clip.id}: {clip.rhythm} holds what is no number"
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        yield f"{clip.id}: {clip.rhythm} cannot be read: {error}"
+        return
+    if lacking:
+        yield f"{clip.id}: {clip.rhythm} has no {lacking[0]}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubsetStats:
+    """What a subset holds."""
+
+    subset: str
+    content: str
+    seconds: float
+    """Length of a clip."""
+    clips: int
+    by_split: dict[str, int]
+    hours: float
+    sources: int
+    with_poses: int
+    made_up: int
+    genres: int
+
+
+def stats(data: Path) -> list[SubsetStats]:
+    """The columns of the paper's table 1 for what is on disk, a subset a row.
+
+    Raises:
+        InputError: it has no manifest that can be read.
+    """
+    rows = read_rows(data)
+    found = []
+    for subset in sorted({clip.subset for clip, _ in rows}, key=_place):
+        ours = [(clip, row) for clip, row in rows if clip.subset == subset]
+        splits = [clip.split for clip, _ in ours]
+        found.append(
+            SubsetStats(
+                subset=subset,
+                content=_content(subset),
+                seconds=float(np.median([clip.duration_s for clip, _ in ours])),
+                clips=len(ours),
+                by_split={name: splits.count(name) for name in ("train", "val", "test")},
+                hours=sum(clip.duration_s for clip, _ in ours) / 3600,
+                sources=len({row.get("source_sha256", clip.source) for clip, row in ours}),
+                with_poses=sum(bool(clip.poses) for clip, _ in ours),
+                made_up=sum(_is_made_up(clip, row) for clip, row in ours),
+                genres=len({clip.genre for clip, _ in ours if clip.genre}),
+            )
+        )
+    return found
+
+
+def _is_made_up(clip: Clip, row: Record) -> bool:
+    return bool(row.get("made_up", clip.source == "synthesised"))
+
+
+def _place(subset: str) -> tuple[int, str]:
+    return (SUBSETS.index(subset) if subset in SUBSETS else len(SUBSETS), subset)
+
+
+def _content(subset: str) -> str:
+    contents = {"da": "dance", "fe": "floor exercise", "fs": "figure skating"}
+    return contents.get(subset[:2], "music")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doubtful:
+    """A clip that a person should look at again."""
+
+    id: str
+    source: str
+    start_s: float
+    reasons: tuple[str, ...]
+    used: bool
+
+
+def review(data: Path) -> list[Doubtful]:
+    """Clips that were set aside, or about which a person has decided, with the reasons.
+
+    Raises:
+        InputError: a record is damaged.
+    """
+    decisions = read_decisions(data)
+    return [
+        Doubtful(
+            id=clip["id"],
+            source=clip["source"],
+            start_s=clip["start_s"],
+            reasons=(*clip["rejected"], *filter(None, [decisions.get(clip["id"])])),
+            used=is_used(clip, decisions),
+        )
+        for clip in every_clip(data)
+        if clip["rejected"] or clip["id"] in decisions
+    ]

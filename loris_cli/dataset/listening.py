@@ -1,0 +1,88 @@
+"""What is heard in a clip's sound: where it strikes, its beat, how much goes on.
+
+sound -> onset envelope -> accents and beats; sound -> loudness -> energy
+"""
+
+from dataclasses import dataclass
+
+import librosa
+import numpy as np
+from numpy.typing import NDArray
+
+from loris_cli.config import POSE_FPS, SAMPLE_RATE_HZ
+
+Array = NDArray[np.float64]
+Samples = NDArray[np.float32]
+
+HOP = 256
+APART_S = 0.2
+"""An accent is the strongest onset within so much time on both sides: at a brisk tempo a beat,
+not each of its quarters."""
+DELTA = 0.15
+"""How far an onset stands above the envelope's mean, of its greatest value."""
+DELAY_S = 0.0125
+"""librosa's envelope is highest so long after the first sample of a click; measured."""
+LOUD_QUANTILE = 0.98
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heard:
+    """What is heard in a sound."""
+
+    accents_s: Array
+    """``(accents,)``, rising."""
+    strengths: Array
+    """``(accents,)``, 0..1."""
+    beats_s: Array
+    """``(beats,)``, rising; none where no beat is found."""
+    energy: Array
+    """Loudness at 16 Hz, ``(frames,)``, 0..1."""
+
+
+def listen(samples: Samples) -> Heard:
+    """Hear a sound.
+
+    Args:
+        samples: mono at 22,050 Hz, ``(samples,)``.
+    """
+    envelope = librosa.onset.onset_strength(y=samples, sr=SAMPLE_RATE_HZ, hop_length=HOP)
+    top = float(np.quantile(envelope, LOUD_QUANTILE)) if len(envelope) else 0.0
+    if top <= 0:
+        nothing = np.zeros(0)
+        return Heard(
+            accents_s=nothing, strengths=nothing, beats_s=nothing, energy=energy_of(samples)
+        )
+    apart = round(APART_S * SAMPLE_RATE_HZ / HOP)
+    peaks = librosa.util.peak_pick(
+        envelope / envelope.max(),
+        pre_max=apart,
+        post_max=apart,
+        pre_avg=apart,
+        post_avg=apart,
+        delta=DELTA,
+        wait=apart,
+    )
+    _, beats_s = librosa.beat.beat_track(
+        onset_envelope=envelope, sr=SAMPLE_RATE_HZ, hop_length=HOP, units="time"
+    )
+    times_s = np.maximum(peaks * HOP / SAMPLE_RATE_HZ - DELAY_S, 0.0)
+    return Heard(
+        accents_s=times_s,
+        strengths=(envelope[peaks] / top).clip(0, 1).astype(np.float64),
+        beats_s=np.maximum(np.asarray(beats_s, np.float64) - DELAY_S, 0.0),
+        energy=energy_of(samples),
+    )
+
+
+def energy_of(samples: Samples) -> Array:
+    """How loud a sound is beside its loudest moments, at 16 Hz, ``(frames,)``, 0..1."""
+    n_frames = round(len(samples) / SAMPLE_RATE_HZ * POSE_FPS)
+    edges = np.round(np.arange(n_frames + 1) * SAMPLE_RATE_HZ / POSE_FPS).astype(int)
+    power = np.concatenate([[0.0], np.cumsum(samples.astype(np.float64) ** 2)])
+    edges = edges.clip(0, len(samples))
+    mean = np.diff(power[edges]) / np.maximum(np.diff(edges), 1)
+    smooth = np.convolve(mean, np.ones(5) / 5, mode="same") if n_frames else mean
+    rms = np.sqrt(np.maximum(smooth, 0))
+    loudest = float(np.quantile(rms, LOUD_QUANTILE)) if n_frames else 0.0
+    energy: Array = (rms / loudest).clip(0, 1) if loudest > 0 else np.zeros(n_frames)
+    return energy

@@ -1,0 +1,212 @@
+"""One raw video -> clips on disk, and a record of what came of it.
+
+video -> segments -> sound, music, poses of the stretch -> per segment: files, measures, reasons
+
+The same video and settings give the same bytes, on whatever machine and in whatever order.
+"""
+
+import re
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+
+from loris_cli import __version__
+from loris_cli.config import SAMPLE_RATE_HZ
+from loris_cli.dataset.hearing import hear
+from loris_cli.dataset.manifest import Clip
+from loris_cli.dataset.names import Named, read_name
+from loris_cli.dataset.recipe import Settings, segments
+from loris_cli.dataset.records import (
+    SCHEMA,
+    Record,
+    fingerprint,
+    is_whole,
+    place_of,
+    read_record,
+    write_record,
+)
+from loris_cli.dataset.seeing import see, within
+from loris_cli.dataset.separation import Separator
+from loris_cli.dataset.spleeter_weights import load_two_stems
+from loris_cli.dataset.writing import write_clip
+from loris_cli.errors import InputError, LorisError, MissingDependencyError, OutputError
+from loris_cli.files import printable
+from loris_cli.observation import look
+from loris_cli.reporting import Silent
+
+TOOLS = ("ai-edge-litert", "av", "librosa", "numpy", "soundfile", "soxr", "torch")
+STEM_LENGTH = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """How videos are worked on; nothing of it changes what comes out."""
+
+    data: Path
+    settings: Settings
+    device: str = "cpu"
+    retry_failed: bool = False
+
+
+def prepare(video: Path, work: Work) -> Record:
+    """Make the clips of one video, unless they are there.
+
+    Args:
+        video: the file.
+        work: where to and how.
+
+    Returns:
+        its record, which is on disk; a video that cannot be used has one of status ``failed``.
+
+    Raises:
+        OutputError: nothing can be written: no other video will fare better.
+        MissingDependencyError: a tool that was asked for is absent.
+    """
+    try:
+        sha256, n_bytes = fingerprint(video)
+    except InputError as error:  # it has no bytes to be known by: tried again next time
+        return failure(video, "", 0, work.settings, error)
+    known = read_record(place_of(work.data, sha256))
+    if known is not None and not _to_do(known, work):
+        return known | {"known": True}
+    told = _Told()
+    try:
+        record = _record(video, sha256, n_bytes, work.settings) | _make(
+            video, sha256, work, told
+        )
+    except (OutputError, MissingDependencyError):
+        raise
+    except LorisError as error:
+        record = failure(video, sha256, n_bytes, work.settings, error)
+    except MemoryError:
+        full = LorisError(
+            f"{printable(video.name)} needs more memory than it may have",
+            hint="raise --memory-limit and add --retry-failed",
+        )
+        record = failure(video, sha256, n_bytes, work.settings, full)
+    record["warnings"] = told.warnings
+    write_record(work.data, record)
+    return record
+
+
+def failure(
+    video: Path, sha256: str, n_bytes: int, settings: Settings, error: LorisError
+) -> Record:
+    """The record of a video that gives nothing."""
+    return _record(video, sha256, n_bytes, settings) | {
+        "status": "failed",
+        "error": str(error),
+        "hint": error.hint,
+        "exit_code": error.exit_code,
+    }
+
+
+def _to_do(known: Record, work: Work) -> bool:
+    if known["settings"].get("digest") != work.settings.digest():
+        return True
+    if known["status"] == "failed":
+        return work.retry_failed
+    return not is_whole(work.data, known)
+
+
+def _record(video: Path, sha256: str, n_bytes: int, settings: Settings) -> Record:
+    return {
+        "schema": SCHEMA,
+        "source": {"name": video.name, "sha256": sha256, "bytes": n_bytes},
+        "settings": asdict(settings) | {"digest": settings.digest()},
+        "tools": {"loris": __version__} | {name: version(name) for name in TOOLS},
+        "status": "done",
+        "rejected": [],
+        "clips": [],
+        "warnings": [],
+    }
+
+
+class _Told(Silent):
+    """Keeps what is worth knowing of a video for its record."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+def identify(video: Path, sha256: str, settings: Settings) -> Named:
+    """What kind of video it is, by its name or as it was said.
+
+    Raises:
+        InputError: neither tells.
+    """
+    named = read_name(video.stem)
+    if settings.kind is None and named is None:
+        raise InputError(
+            f"the name of {printable(video.name)} does not tell what it shows",
+            hint="say so with --kind dance, floor or skate",
+        )
+    if named is None or (settings.kind is not None and settings.kind != named.kind):
+        assert settings.kind is not None
+        genre = {"floor": "floor", "skate": "skate"}.get(settings.kind, "")
+        named = Named(kind=settings.kind, genre=genre, groups=(f"video:{sha256[:16]}",))
+    return replace(named, genre=settings.genre or named.genre)
+
+
+def _make(video: Path, sha256: str, work: Work, told: _Told) -> Record:
+    """The clips of a video, or why it has none."""
+    settings = work.settings
+    named = identify(video, sha256, settings)
+    info = look(video, reporter=told)
+    parts = segments(named.kind, info.duration_s, trim_s=settings.trim_s)
+    if not parts:
+        return {"rejected": ["too short"]}
+    span_s = (min(p.start_s for p in parts), max(p.stop_s for p in parts))
+    heard = hear(
+        video,
+        span_s=span_s,
+        separator=separator_of(settings, work.device),
+        accompaniment_hz=settings.accompaniment_hz,
+    )
+    if heard is None:
+        return {"rejected": ["no sound"]}
+    mix, music = heard
+    seen = see(info, span_s, settings.poses, reporter=told)
+    stem = re.sub(r"[^A-Za-z0-9_.-]", "_", video.stem)[:STEM_LENGTH]
+    clips = []
+    for segment in parts:
+        name = f"{stem}-{sha256[:8]}-{segment.subset}-{segment.number}"
+        sound = within(segment, span_s[0], SAMPLE_RATE_HZ)
+        clip = Clip(
+            id=name,
+            subset=segment.subset,
+            split=settings.split,
+            duration_s=segment.seconds,
+            genre=named.genre,
+            source=video.name,
+            audio=f"audio/{name}.flac",
+            rhythm=f"rhythm/{name}.npz",
+        )
+        clips.append(
+            write_clip(
+                clip,
+                segment,
+                work.data,
+                mix=mix[sound],
+                music=music[sound],
+                seen=None if seen is None else seen.part_of(segment, span_s[0]),
+                size=(info.width, info.height),
+                gaps_s=info.gaps_s,
+                settings=settings,
+            )
+            | {"groups": list(named.groups), "source_sha256": sha256}
+        )
+    return {"clips": clips}
+
+
+def separator_of(settings: Settings, device: str) -> Separator | None:
+    """Who takes the voices out; None where nobody does.
+
+    Raises:
+        MissingDependencyError: the package for it is absent.
+        WeightsError: its weights are not what they ought to be.
+    """
+    return load_two_stems(device) if settings.separator == "torch" else None

@@ -1,0 +1,108 @@
+"""The body in a stretch of a video: found now, or read where it was found before.
+
+frames of the stretch at 16 fps -> embedded estimator -> Poses, and how many bodies were there
+"""
+
+from dataclasses import dataclass, replace
+from itertools import islice
+
+import numpy as np
+
+from loris_cli.config import POSE_FPS
+from loris_cli.dataset.recipe import PoseSource, Segment
+from loris_cli.errors import InputError
+from loris_cli.files import printable
+from loris_cli.observation import POSE_SIDE_PX
+from loris_cli.pose.keypoints import Poses, part, read_poses
+from loris_cli.pose.tracking import estimate_poses
+from loris_cli.reporting import Reporter
+from loris_cli.video.frames import frames_at
+from loris_cli.video.probe import VideoInfo
+
+POSES_SUFFIX = ".poses.npz"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """The body of a stretch of video."""
+
+    poses: Poses
+    n_bodies: tuple[int, ...] | None
+    """In each frame; None where nobody counted."""
+
+    def part_of(self, segment: Segment, since_s: float) -> "Seen":
+        """The part in a segment."""
+        frames = within(segment, since_s, POSE_FPS)
+        return Seen(
+            poses=part(self.poses, frames.start, frames.stop),
+            n_bodies=None if self.n_bodies is None else self.n_bodies[frames],
+        )
+
+
+def within(segment: Segment, since_s: float, rate_hz: float) -> slice:
+    """A segment in an array that begins at a moment."""
+    start = round((segment.start_s - since_s) * rate_hz)
+    return slice(start, start + round(segment.seconds * rate_hz))
+
+
+def see(
+    info: VideoInfo,
+    span_s: tuple[float, float],
+    source: PoseSource,
+    *,
+    n_threads: int = 1,
+    reporter: Reporter,
+) -> Seen | None:
+    """The body in a stretch of a video; None where nobody is to look.
+
+    Args:
+        info: the video.
+        span_s: from and to.
+        source: who finds the body.
+        n_threads: threads that a network may use.
+        reporter: hears of damage.
+
+    Raises:
+        InputError: the poses beside it are absent, or not of the whole video.
+    """
+    if source == "none":
+        return None
+    first, last = (round(moment_s * POSE_FPS) for moment_s in span_s)
+    if source == "beside":
+        poses = read_poses(info.path.with_name(info.path.stem + POSES_SUFFIX))
+        if poses.fps != POSE_FPS or poses.n_frames < last:
+            raise InputError(
+                f"the poses of {printable(info.path.name)} are not those of the whole video"
+                f" at {POSE_FPS:g} fps",
+                hint="make them again with `loris pose`",
+            )
+        return Seen(poses=part(poses, first, last), n_bodies=None)
+    counts: list[int] = []
+    pictures = frames_at(
+        info.path, POSE_FPS, max_side_px=POSE_SIDE_PX, on_warning=reporter.warn
+    )
+    poses = estimate_poses(
+        islice(pictures, first, last),
+        fps=POSE_FPS,
+        size=(info.width, info.height),
+        progress=lambda done, n_bodies: counts.append(n_bodies),
+        n_threads=n_threads,
+    )
+    poses = _whole(poses, last - first)
+    poses = replace(poses, interval_s=info.frame_interval_s)
+    return Seen(poses=poses, n_bodies=tuple(counts))
+
+
+def _whole(poses: Poses, n_frames: int) -> Poses:
+    """Poses of a stretch whose last frame the video's rounded length cost, perhaps."""
+    lack = n_frames - poses.n_frames
+    if lack <= 0:
+        return poses
+    filled = np.repeat(poses.keypoints[-1:], lack, axis=0)
+    filled[..., 2] = 0
+    return replace(
+        poses,
+        keypoints=np.concatenate([poses.keypoints, filled]),
+        times_s=np.arange(n_frames) / poses.fps,
+        interpolated=np.pad(poses.interpolated, (0, lack), constant_values=True),
+    )

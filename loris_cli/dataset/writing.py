@@ -1,0 +1,141 @@
+"""One clip's files, what was measured of it, and its row of the manifest.
+
+music -> accents, beats, energy; poses -> the rhythm they show -> FLAC, npz -> row
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from loris_cli.conditioning import accents_of
+from loris_cli.config import SAMPLE_RATE_HZ
+from loris_cli.dataset.filters import measure, reasons
+from loris_cli.dataset.listening import listen
+from loris_cli.dataset.manifest import Clip
+from loris_cli.dataset.recipe import Segment, Settings
+from loris_cli.dataset.records import Record, fingerprint
+from loris_cli.dataset.seeing import Seen
+from loris_cli.files import replacing
+from loris_cli.pose.keypoints import Poses, write_poses
+from loris_cli.rhythm.body import motion_energy, rhythm_from_poses
+from loris_cli.synthesis.dancer import LOOSEST_S
+
+Array = NDArray[np.float64]
+
+MET_S = 0.1
+"""A peak of the body answers for an accent no further away."""
+FEW_MEETINGS = 4
+
+
+def write_clip(
+    clip: Clip,
+    segment: Segment,
+    data: Path,
+    *,
+    mix: NDArray[np.float32],
+    music: NDArray[np.float32],
+    seen: Seen | None,
+    size: tuple[int, int],
+    gaps_s: Sequence[tuple[float, float]],
+    settings: Settings,
+) -> Record:
+    """Write one clip's files and give its row, as far as the video knows it.
+
+    Args:
+        clip: what it is called and where its files belong; the poses' place is filled in.
+        segment: which part of the source it is.
+        data: the data set's folder.
+        mix: its own sound, mono at 22,050 Hz.
+        music: what is kept of it, as long.
+        seen: its body; None where nobody looked.
+        size: width and height of the source's picture, in px; zeros where unknown.
+        gaps_s: where the source's frames are missing, from and to.
+        settings: how it was made.
+    """
+    heard = listen(music)
+    arrays: dict[str, Any] = {
+        "accents_s": heard.accents_s,
+        "strengths": heard.strengths,
+        "energy": heard.energy,
+        "beats_s": heard.beats_s,
+    }
+    written: dict[str, Callable[[Path], None]] = {}
+    if seen is not None and seen.poses.seen_share:
+        poses = seen.poses
+        clip = replace(clip, poses=f"poses/{clip.id}.npz")
+        written[clip.poses] = lambda path: write_poses(path, poses)
+        arrays |= _shown(poses, heard.accents_s)
+    written[clip.rhythm] = lambda path: np.savez(path, **arrays)
+    written[clip.audio] = lambda path: _write_sound(path, music)
+    files = {}
+    for name, write in written.items():
+        place = data / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(place, overwrite=True) as hidden:
+            write(hidden)
+        sha256, n_bytes = fingerprint(place)
+        files[name] = {"sha256": sha256, "bytes": n_bytes}
+    measures = measure(
+        mix=mix,
+        music=music,
+        separated=settings.separator != "none",
+        n_bodies=None if seen is None else seen.n_bodies,
+        seen=None if seen is None else round(seen.poses.seen_share, 4),
+        gaps_s=gaps_s,
+        span_s=(segment.start_s, segment.stop_s),
+    )
+    return asdict(clip) | {
+        "start_s": segment.start_s,
+        "files": files,
+        "size": list(size),
+        "poses_from": settings.poses,
+        "separator": settings.separator,
+        "made_up": settings.made_up,
+        "measures": asdict(measures),
+        "rejected": reasons(measures) if settings.filters else [],
+    }
+
+
+def _shown(poses: Poses, accents_s: Array) -> dict[str, Array]:
+    """The rhythm that a body shows, and how near it keeps to the music."""
+    rhythm = rhythm_from_poses(
+        poses.keypoints, fps=poses.fps, interval_s=poses.interval_s, cuts=poses.cuts
+    )
+    peaks_s, strengths = accents_of(rhythm.times_s, rhythm.strengths)
+    return {
+        "seen_peaks_s": peaks_s,
+        "seen_strengths": strengths,
+        "seen_energy": motion_energy(poses.keypoints, poses.fps, cuts=poses.cuts),
+        "looseness": np.array(looseness(peaks_s, accents_s)),
+    }
+
+
+def looseness(peaks_s: Array, accents_s: Array) -> float:
+    """How far a body's peaks stray from the accents they meet.
+
+    Args:
+        peaks_s: of the body, ``(peaks,)``.
+        accents_s: of the music, ``(accents,)``.
+
+    Returns:
+        standard deviation of their distances, of 40 ms, 0..1; 1 where few meet.
+    """
+    if not len(peaks_s) or not len(accents_s):
+        return 1.0
+    distance_s = accents_s[None, :] - peaks_s[:, None]
+    nearest_s = distance_s[np.arange(len(peaks_s)), np.abs(distance_s).argmin(axis=1)]
+    met_s = nearest_s[np.abs(nearest_s) <= MET_S]
+    if len(met_s) < FEW_MEETINGS:
+        return 1.0
+    return float(min(met_s.std() / LOOSEST_S, 1.0))
+
+
+def _write_sound(path: Path, samples: NDArray[np.float32]) -> None:
+    """FLAC of 16 bits; what is beyond full scale is brought down, not cut."""
+    peak = float(np.abs(samples).max(initial=0.0))
+    soundfile.write(path, samples / max(peak, 1.0), SAMPLE_RATE_HZ, format="FLAC")

@@ -1,0 +1,300 @@
+"""From one raw video to clips: what is cut, what is written, and that it is done once."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import Loris
+from media import AUDIO_HZ, film
+
+from loris_cli.dataset import prep, recipe
+from loris_cli.dataset.clips import read_danced, read_lesson, read_sound
+from loris_cli.dataset.gather import decide, gather, read_ids
+from loris_cli.dataset.inspection import problems, review, stats
+from loris_cli.dataset.manifest import read_manifest
+from loris_cli.dataset.names import Kind, read_name
+from loris_cli.dataset.prep import Work, prepare
+from loris_cli.dataset.recipe import Cut, Recipe, Settings, segments
+from loris_cli.dataset.records import read_records
+from loris_cli.dataset.writing import looseness
+from loris_cli.errors import InputError
+from loris_cli.pose.keypoints import Poses, write_poses
+
+CLICKS_S = (1.0, 1.5, 2.25, 2.75, 3.5)
+PLAIN = Settings(kind="dance", genre="house", separator="none", poses="none")
+
+
+def clicks(seconds: float) -> np.ndarray:
+    """Tones that begin where `CLICKS_S` say, over a soft hum."""
+    times_s = np.arange(round(seconds * AUDIO_HZ)) / AUDIO_HZ
+    sound = 0.02 * np.sin(2 * np.pi * 110 * times_s)
+    for at_s in CLICKS_S:
+        since_s = times_s - at_s
+        sound += (since_s >= 0) * 0.5 * np.exp(-8 * since_s.clip(0)) * np.sin(5000 * since_s)
+    return sound[None].astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four seconds of film with sound."""
+    path = tmp_path_factory.mktemp("raw") / "own.mp4"
+    return film(path, n_frames=32, fps=8, size=(64, 48), sound=clicks(4.0))
+
+
+@pytest.fixture(autouse=True)
+def short_clips(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clips of one and two seconds, that nothing here takes long."""
+    cuts = (Cut(subset="fe25", seconds=1.0, most=3), Cut(subset="fe50", seconds=2.0, most=1))
+    monkeypatch.setitem(recipe.RECIPES, "floor", Recipe(trim_s=0.5, cuts=cuts))
+    dance = Recipe(trim_s=0.0, cuts=(Cut(subset="da25", seconds=4.0, most=1),))
+    monkeypatch.setitem(recipe.RECIPES, "dance", dance)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "duration_s", "starts"),
+    [
+        ("dance", 3.9, []),
+        ("dance", 3.98, [("da25", 0.0)]),  # half a pose frame short is long enough
+        ("dance", 60.0, [("da25", 0.0)]),
+        ("floor", 2.9, [("fe25", 0.5)]),
+        ("floor", 4.0, [("fe25", 0.5), ("fe25", 1.5), ("fe25", 2.5), ("fe50", 0.5)]),
+    ],
+)
+def test_segments_by_hand(
+    kind: Kind, duration_s: float, starts: list[tuple[str, float]]
+) -> None:
+    assert [(s.subset, s.start_s) for s in segments(kind, duration_s)] == starts
+
+
+@pytest.mark.parametrize(
+    ("stem", "kind", "genre", "groups"),
+    [
+        (
+            "gBR_sFM_c01_d04_mBR0_ch01",
+            "dance",
+            "break",
+            ("performance:gBR_sFM_d04_mBR0_ch01", "music:mBR0"),
+        ),
+        ("-_Ab_efgh_k_E_000100_000190", "floor", "floor", ("video:-_Ab_efgh_k",)),
+        ("0LtLS9wROrk_000100_000190", "floor", "floor", ("video:0LtLS9wROrk",)),
+        ("417", "skate", "skate", ("video:fisv-417",)),
+        ("2018_Worlds_MF_12", "skate", "skate", ("video:2018_Worlds_MF_12",)),
+    ],
+)
+def test_names_tell(stem: str, kind: str, genre: str, groups: tuple[str, ...]) -> None:
+    named = read_name(stem)
+    assert named is not None
+    assert (named.kind, named.genre, named.groups) == (kind, genre, groups)
+
+
+@pytest.mark.parametrize("stem", ["holiday", "gXX_sFM_c01_d04_mBR0_ch01", "", "2018_Worlds"])
+def test_other_names_tell_nothing(stem: str) -> None:
+    assert read_name(stem) is None
+
+
+def test_a_clip_is_what_training_reads(video: Path, tmp_path: Path) -> None:
+    record = prepare(video, Work(data=tmp_path, settings=PLAIN))
+    gather(tmp_path)
+
+    (clip,) = read_manifest(tmp_path)
+    lesson = read_lesson(tmp_path, clip)
+    assert record["status"] == "done"
+    assert (clip.subset, clip.genre, clip.split) == ("da25", "house", "train")
+    assert read_sound(tmp_path, clip).shape == (4 * 22_050,)
+    np.testing.assert_allclose(lesson.peaks_s, CLICKS_S, atol=0.02)
+    assert lesson.energy.shape == (64,)
+    assert list(problems(tmp_path)) == []
+
+
+def test_sport_loses_its_ends_and_keeps_time(video: Path, tmp_path: Path) -> None:
+    settings = Settings(kind="floor", separator="none", poses="none", filters=False)
+    prepare(video, Work(data=tmp_path, settings=settings))
+
+    rows = {row["id"][-6:]: row for row in gather(tmp_path)}
+    assert sorted(rows) == ["fe25-0", "fe25-1", "fe25-2", "fe50-0"]
+    assert len({row["split"] for row in rows.values()}) == 1  # one video, one split
+    long = next(clip for clip in read_manifest(tmp_path) if clip.subset == "fe50")
+    # It begins half a second into the video.
+    heard = read_lesson(tmp_path, long).peaks_s
+    np.testing.assert_allclose(heard, np.array([1.0, 1.5, 2.25]) - 0.5, atol=0.02)
+
+
+def test_poses_beside_a_video_are_used(video: Path, body: Path, tmp_path: Path) -> None:
+    (tmp_path / "own.mp4").write_bytes(video.read_bytes())
+    rng = np.random.default_rng(0)
+    keypoints = np.full((64, 17, 3), 0.9, np.float32)
+    keypoints[..., :2] = rng.normal(100, 20, (17, 2))
+    keypoints[16:, 9:11, 0] += 40  # both hands jump at 1 s
+    poses = Poses(
+        keypoints=keypoints,
+        times_s=np.arange(64) / 16,
+        fps=16.0,
+        size=(320, 240),
+        interpolated=np.zeros(64, bool),
+        cuts=np.zeros(0, np.int64),
+    )
+    write_poses(tmp_path / "own.poses.npz", poses)
+    settings = Settings(kind="dance", separator="none", poses="beside")
+
+    prepare(tmp_path / "own.mp4", Work(data=tmp_path / "data", settings=settings))
+    (row,) = gather(tmp_path / "data")
+    danced = read_danced(tmp_path / "data", read_manifest(tmp_path / "data")[0])
+
+    assert row["poses_from"] == "beside"
+    assert danced is not None
+    assert danced.keypoints is not None
+    np.testing.assert_array_equal(danced.keypoints, keypoints)
+    np.testing.assert_allclose(danced.peaks_s, [1.0], atol=0.07)
+
+
+def test_the_second_time_nothing_is_done(
+    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = Work(data=tmp_path, settings=PLAIN)
+    prepare(video, work)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    monkeypatch.setattr(prep, "hear", lambda *_, **__: pytest.fail("it was done again"))
+
+    assert prepare(video, work)["known"]
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_what_was_lost_or_made_otherwise_is_made_again_to_the_byte(
+    video: Path, tmp_path: Path
+) -> None:
+    work = Work(data=tmp_path, settings=PLAIN)
+    prepare(video, work)
+    first = tree(tmp_path)
+    (audio,) = (tmp_path / "audio").iterdir()
+    audio.unlink()
+    prepare(video, work)
+    assert tree(tmp_path) == first
+
+    other = Settings(kind="dance", genre="pop", separator="none", poses="none")
+    assert "known" not in prepare(video, Work(data=tmp_path, settings=other))
+    assert [clip["genre"] for r in read_records(tmp_path) for clip in r["clips"]] == ["pop"]
+
+
+def test_a_failure_is_remembered_until_it_is_to_be_tried_again(tmp_path: Path) -> None:
+    (tmp_path / "bad.mp4").write_text("no video")
+    work = Work(data=tmp_path / "data", settings=PLAIN)
+
+    failed = prepare(tmp_path / "bad.mp4", work)
+    assert failed["status"] == "failed"
+    assert "not a video" in failed["error"]
+    assert prepare(tmp_path / "bad.mp4", work)["known"]
+    again = Work(data=tmp_path / "data", settings=PLAIN, retry_failed=True)
+    assert "known" not in prepare(tmp_path / "bad.mp4", again)
+
+
+@pytest.mark.parametrize(
+    ("sound", "n_frames", "reason"), [(None, 40, "no sound"), (clicks(2.0), 16, "too short")]
+)
+def test_what_gives_no_clip_says_why(
+    sound: np.ndarray | None, n_frames: int, reason: str, tmp_path: Path
+) -> None:
+    path = film(tmp_path / "a.mp4", n_frames=n_frames, fps=8, size=(64, 48), sound=sound)
+    record = prepare(path, Work(data=tmp_path / "data", settings=PLAIN))
+    assert (record["status"], record["rejected"], record["clips"]) == ("done", [reason], [])
+
+
+def test_a_person_has_the_last_word(tmp_path: Path) -> None:
+    silent = np.zeros((1, 4 * AUDIO_HZ), np.float32)
+    path = film(tmp_path / "a.mp4", n_frames=32, fps=8, size=(64, 48), sound=silent)
+    data = tmp_path / "data"
+    prepare(path, Work(data=data, settings=PLAIN))
+    assert gather(data) == []
+    (doubtful,) = review(data)
+    assert (doubtful.reasons, doubtful.used) == (("silence",), False)
+
+    (tmp_path / "good.txt").write_text(f"# mine\n{doubtful.id}  aside  a.mp4\n")
+    decide(data, "keep", read_ids(tmp_path / "good.txt"))
+    assert [row["id"] for row in gather(data)] == [doubtful.id]
+    decide(data, "drop", [doubtful.id])
+    assert gather(data) == []
+    with pytest.raises(InputError, match="no clip nobody"):
+        decide(data, "keep", ["nobody"])
+
+
+def damage_length(data: Path) -> None:
+    (path,) = (data / "audio").iterdir()
+    soundfile.write(path, np.zeros(100), 22_050)
+
+
+def damage_bytes(data: Path) -> None:
+    (path,) = (data / "rhythm").iterdir()
+    path.write_bytes(path.read_bytes()[:-30])
+
+
+def lose(data: Path) -> None:
+    (path,) = (data / "rhythm").iterdir()
+    path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("harm", "told"),
+    [(damage_length, "lasts 0.00 s"), (damage_bytes, "cannot be read"), (lose, "is missing")],
+)
+def test_damage_is_named(
+    harm: Callable[[Path], None], told: str, video: Path, tmp_path: Path
+) -> None:
+    prepare(video, Work(data=tmp_path, settings=PLAIN))
+    gather(tmp_path)
+    harm(tmp_path)
+    assert any(told in problem for problem in problems(tmp_path))
+
+
+def test_stats_count_what_is_there(video: Path, tmp_path: Path) -> None:
+    settings = Settings(kind="floor", separator="none", poses="none", filters=False)
+    prepare(video, Work(data=tmp_path, settings=settings))
+    gather(tmp_path)
+    short, long = stats(tmp_path)
+    assert (short.subset, short.clips, short.sources) == ("fe25", 3, 1)
+    assert short.hours == pytest.approx(3 / 3600)
+    assert (long.subset, long.seconds, long.with_poses) == ("fe50", 2.0, 0)
+
+
+def test_a_link_out_of_the_data_set_is_refused(video: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    prepare(video, Work(data=data, settings=PLAIN))
+    gather(data)
+    (audio,) = (data / "audio").iterdir()
+    audio.rename(tmp_path / "away.flac")
+    os.symlink(tmp_path / "away.flac", audio)
+    with pytest.raises(InputError, match="link out of"):
+        read_manifest(data)
+
+
+def test_looseness_is_the_spread_around_the_accents() -> None:
+    accents_s = np.arange(1.0, 9.0)
+    assert looseness(accents_s, accents_s) == 0.0
+    late = accents_s + np.array([0.02, -0.02] * 4)
+    assert looseness(late, accents_s) == pytest.approx(0.5)  # 20 of 40 ms
+    assert looseness(accents_s[:2], accents_s) == 1.0
+    assert looseness(np.zeros(0), accents_s) == 1.0
+
+
+def test_one_video_of_unknown_kind_is_refused_with_a_hint(
+    video: Path, tmp_path: Path, loris: Loris
+) -> None:
+    told = loris("prep", video, "--data", tmp_path / "d", "--separator", "none", "-q")
+    assert told.code == 4
+    assert "--kind" in told.err
+
+
+def test_modes_go_alone(tmp_path: Path, loris: Loris) -> None:
+    assert loris("prep", "a.mp4", "--check", tmp_path).code == 2
+    assert loris("prep", "a.mp4", "--keep", tmp_path / "x").code == 2
+    assert loris("prep").code == 2
+    assert loris("prep", "--check", tmp_path).code == 4
