@@ -109,6 +109,14 @@ def prep(
         Path | None,
         typer.Option(metavar="FILE", help="With --review: set the clips listed in it aside."),
     ] = None,
+    release: Annotated[
+        Path | None,
+        typer.Option(
+            "--import",
+            metavar="DIR",
+            help="Bring a copy of the authors' published data set into --data.",
+        ),
+    ] = None,
     synthetic: Annotated[
         Path | None,
         typer.Option(metavar="DATA", help="Make a stand-in for the paper's data set."),
@@ -136,9 +144,17 @@ def prep(
         loris prep --review DATA --keep good.txt
 
         loris prep --synthetic DATA --clips 4 --jobs 2
+
+        loris prep --import LORIS/ --data DATA
     """
     reporter = Reporter(quiet=quiet, verbose=verbose)
-    modes = {"--check": check, "--stats": stats, "--review": review, "--synthetic": synthetic}
+    modes = {
+        "--check": check,
+        "--stats": stats,
+        "--review": review,
+        "--synthetic": synthetic,
+        "--import": release,
+    }
     chosen = [name for name, folder in modes.items() if folder is not None]
     if len(chosen) + bool(inputs) > 1:
         raise UsageError(
@@ -159,18 +175,24 @@ def prep(
     from loris_cli.dataset.many import Limits, VideoTask, prepare_all, prepare_task, shard_of
     from loris_cli.dataset.prep import Work
     from loris_cli.dataset.recipe import Settings
+    from loris_cli.dataset.released import find, import_clip, unpack_all
     from loris_cli.dataset.standin import make_and_prepare, stand_ins
     from loris_cli.inputs import expand, folder_of
 
     limits = Limits(seconds=time_limit, memory_mb=memory_limit)
     ours = shard_of(shard, os.environ)
-    if synthetic is not None:
-        place = synthetic
+    place = data_home(data) if synthetic is None else synthetic
+    if release is not None:
+        with folder_of(place):
+            unpack_all(release, place)
+        found = ours.of(find(release, place), key=lambda task: str(task.video))
+        records = prepare_all(found, import_clip, jobs=jobs, limits=limits)
+        n_videos = len(found)
+    elif synthetic is not None:
         made_up = ours.of(stand_ins(place, clips, seed=seed), key=lambda task: str(task.video))
         records = prepare_all(made_up, make_and_prepare, jobs=jobs, limits=limits)
         n_videos = len(made_up)
     else:
-        place = data_home(data)
         settings = Settings(
             kind=kind,
             genre=genre,

@@ -81,10 +81,10 @@ def _through(samples: Samples, rate_hz: int) -> Samples:
     if rate_hz == SAMPLE_RATE_HZ:
         return samples
     down = soxr.resample(samples, SAMPLE_RATE_HZ, rate_hz)
-    return _fit(soxr.resample(down, rate_hz, SAMPLE_RATE_HZ), len(samples))
+    return fit(soxr.resample(down, rate_hz, SAMPLE_RATE_HZ), len(samples))
 
 
-def _fit(samples: Samples, n_samples: int) -> Samples:
+def fit(samples: Samples, n_samples: int) -> Samples:
     """As long as asked for: cut, or followed by silence."""
     fitted: Samples = np.pad(samples[:n_samples], (0, max(0, n_samples - len(samples))))
     return fitted
@@ -113,4 +113,4 @@ class _Mono:
         if self._stream is not None:
             last = self._stream.resample_chunk(np.zeros(0, np.float32), last=True)
             self._parts.append(last)
-        return _fit(np.concatenate(self._parts), n_samples)
+        return fit(np.concatenate(self._parts), n_samples)

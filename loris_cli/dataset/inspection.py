@@ -80,7 +80,7 @@ def _unfit_sound(path: Path, clip: Clip) -> Iterator[str]:
 
 def _unfit_rhythm(path: Path, clip: Clip) -> Iterator[str]:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             lacking = [name for name in RHYTHM_ARRAYS if name not in arrays]
             if not lacking and any(not np.isfinite(arrays[name]).all() for name in arrays):
                 yield f"{clip.id}: {clip.rhythm} holds what is no number"

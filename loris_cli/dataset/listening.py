@@ -18,11 +18,13 @@ HOP = 256
 APART_S = 0.2
 """An accent is the strongest onset within so much time on both sides: at a brisk tempo a beat,
 not each of its quarters."""
-DELTA = 0.15
+DELTA = 0.08
 """How far an onset stands above the envelope's mean, of its greatest value."""
 DELAY_S = 0.0125
 """librosa's envelope is highest so long after the first sample of a click; measured."""
 LOUD_QUANTILE = 0.98
+HARD_QUANTILE = 0.9
+"""Accents this far up the order of their own piece have full strength."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +48,7 @@ def listen(samples: Samples) -> Heard:
         samples: mono at 22,050 Hz, ``(samples,)``.
     """
     envelope = librosa.onset.onset_strength(y=samples, sr=SAMPLE_RATE_HZ, hop_length=HOP)
-    top = float(np.quantile(envelope, LOUD_QUANTILE)) if len(envelope) else 0.0
-    if top <= 0:
+    if not envelope.any():
         nothing = np.zeros(0)
         return Heard(
             accents_s=nothing, strengths=nothing, beats_s=nothing, energy=energy_of(samples)
@@ -65,10 +66,12 @@ def listen(samples: Samples) -> Heard:
     _, beats_s = librosa.beat.beat_track(
         onset_envelope=envelope, sr=SAMPLE_RATE_HZ, hop_length=HOP, units="time"
     )
+    heights = envelope[peaks].astype(np.float64)
+    hardest = float(np.quantile(heights, HARD_QUANTILE)) if len(peaks) else 1.0
     times_s = np.maximum(peaks * HOP / SAMPLE_RATE_HZ - DELAY_S, 0.0)
     return Heard(
         accents_s=times_s,
-        strengths=(envelope[peaks] / top).clip(0, 1).astype(np.float64),
+        strengths=(heights / hardest).clip(0, 1),
         beats_s=np.maximum(np.asarray(beats_s, np.float64) - DELAY_S, 0.0),
         energy=energy_of(samples),
     )

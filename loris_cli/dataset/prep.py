@@ -67,11 +67,11 @@ def prepare(video: Path, work: Work) -> Record:
     except InputError as error:  # it has no bytes to be known by: tried again next time
         return failure(video, "", 0, work.settings, error)
     known = read_record(place_of(work.data, sha256))
-    if known is not None and not _to_do(known, work):
+    if known is not None and is_done(known, work):
         return known | {"known": True}
     told = _Told()
     try:
-        record = _record(video, sha256, n_bytes, work.settings) | _make(
+        record = blank_record(video, sha256, n_bytes, work.settings) | _make(
             video, sha256, work, told
         )
     except (OutputError, MissingDependencyError):
@@ -93,7 +93,7 @@ def failure(
     video: Path, sha256: str, n_bytes: int, settings: Settings, error: LorisError
 ) -> Record:
     """The record of a video that gives nothing."""
-    return _record(video, sha256, n_bytes, settings) | {
+    return blank_record(video, sha256, n_bytes, settings) | {
         "status": "failed",
         "error": str(error),
         "hint": error.hint,
@@ -101,15 +101,17 @@ def failure(
     }
 
 
-def _to_do(known: Record, work: Work) -> bool:
+def is_done(known: Record, work: Work) -> bool:
+    """Whether a record tells that there is nothing to do."""
     if known["settings"].get("digest") != work.settings.digest():
-        return True
+        return False
     if known["status"] == "failed":
-        return work.retry_failed
-    return not is_whole(work.data, known)
+        return not work.retry_failed
+    return is_whole(work.data, known)
 
 
-def _record(video: Path, sha256: str, n_bytes: int, settings: Settings) -> Record:
+def blank_record(video: Path, sha256: str, n_bytes: int, settings: Settings) -> Record:
+    """A record that has no clips yet."""
     return {
         "schema": SCHEMA,
         "source": {"name": video.name, "sha256": sha256, "bytes": n_bytes},

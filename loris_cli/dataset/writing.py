@@ -72,14 +72,7 @@ def write_clip(
         arrays |= _shown(poses, heard.accents_s)
     written[clip.rhythm] = lambda path: np.savez(path, **arrays)
     written[clip.audio] = lambda path: _write_sound(path, music)
-    files = {}
-    for name, write in written.items():
-        place = data / name
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(place, overwrite=True) as hidden:
-            write(hidden)
-        sha256, n_bytes = fingerprint(place)
-        files[name] = {"sha256": sha256, "bytes": n_bytes}
+    files = {name: write_file(data / name, write) for name, write in written.items()}
     measures = measure(
         mix=mix,
         music=music,
@@ -99,6 +92,15 @@ def write_clip(
         "measures": asdict(measures),
         "rejected": reasons(measures) if settings.filters else [],
     }
+
+
+def write_file(place: Path, write: Callable[[Path], None]) -> dict[str, Any]:
+    """Write a file, whole or not at all, and give what is told of it."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(place, overwrite=True) as hidden:
+        write(hidden)
+    sha256, n_bytes = fingerprint(place)
+    return {"sha256": sha256, "bytes": n_bytes}
 
 
 def _shown(poses: Poses, accents_s: Array) -> dict[str, Array]:

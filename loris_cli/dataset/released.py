@@ -1,0 +1,341 @@
+"""The published data set, as its users have it, brought into our layout.
+
+archives -> tree {dance,fe,fs}/{audio,i3d,pose2d}_{s25,s50}/CLIP -> one record a clip
+
+The release is taken as it is found: poses at any rate and thinned out, lists that name paths of
+their authors' machine, ids that lack ``_seg0`` in one modality (specification, D4, D9, D10).
+Of a list only the names in it count, and only to tell on which side a clip was; our own splits
+are drawn beside it.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
+
+from loris_cli.config import POSE_FPS, SAMPLE_RATE_HZ
+from loris_cli.dataset.archives import unpack
+from loris_cli.dataset.hearing import fit
+from loris_cli.dataset.manifest import Clip
+from loris_cli.dataset.names import Kind, read_name
+from loris_cli.dataset.prep import Work, blank_record, failure, is_done
+from loris_cli.dataset.recipe import Segment, Settings
+from loris_cli.dataset.records import (
+    Record,
+    fingerprint,
+    place_of,
+    read_record,
+    write_record,
+)
+from loris_cli.dataset.seeing import Seen
+from loris_cli.dataset.writing import write_clip, write_file
+from loris_cli.errors import InputError, LorisError, OutputError
+from loris_cli.files import printable
+from loris_cli.pose.keypoints import MAX_COORDINATE_PX, MAX_FRAMES, MAX_SIDE_PX, Poses
+
+Array = NDArray[Any]
+
+UNPACKED = "unpacked"
+KINDS: dict[str, tuple[Kind, str]] = {
+    "dance": ("dance", "da"),
+    "fe": ("floor", "fe"),
+    "fs": ("skate", "fs"),
+}
+FOLDER = re.compile(r"(audio|i3d|pose2d)_s(25|50)")
+LIST = re.compile(r"(dance|fe|fs)_audio_s(25|50)_(train|test)_segment\.txt")
+SEGMENT = re.compile(r"_seg\d+$")
+FEATURES = 1024
+SHORT_S = 1.0
+"""Sound that ends so much before its clip is too short."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Released:
+    """One clip of the release."""
+
+    video: Path
+    """Its sound: what its record is known by."""
+    work: Work
+    subset: str
+    seconds: float
+    kind: Kind
+    poses: Path | None
+    visual: Path | None
+    official_split: str
+
+
+def unpack_all(release: Path, data: Path) -> int:
+    """Unpack the archives in a release beside the data set's own files.
+
+    Returns:
+        how many there are.
+
+    Raises:
+        InputError: one is damaged or unsafe.
+    """
+    archives = [path for path in _files(release) if path.suffix.lower() == ".zip"]
+    for archive in archives:
+        unpack(archive, data / UNPACKED / archive.relative_to(release).with_suffix(""))
+    return len(archives)
+
+
+def find(release: Path, data: Path) -> list[Released]:
+    """The clips of a release, and of what was unpacked of it.
+
+    Raises:
+        InputError: there are none, or a link leads out of the tree.
+    """
+    found: dict[tuple[str, str, str], dict[str, Path]] = {}
+    sides: dict[tuple[str, str], str] = {}
+    for root in (release, data / UNPACKED):
+        for path in _files(root):
+            if listed := LIST.fullmatch(path.name):
+                domain, length, side = listed.groups()
+                subset = f"{KINDS[domain][1]}{length}"
+                sides |= {(subset, stem): side for stem in _listed(path)}
+            elif place := _place(path, root):
+                found.setdefault(place, {}).setdefault(path.stem, path)
+    clips = []
+    for (domain, modality, length), sounds in sorted(found.items()):
+        if modality != "audio":
+            continue
+        kind, short = KINDS[domain]
+        for stem, path in sorted(sounds.items()):
+            subset = f"{short}{length}"
+            clips.append(
+                Released(
+                    video=path,
+                    work=Work(data=data, settings=Settings(kind=kind, separator="none")),
+                    subset=subset,
+                    seconds=float(length),
+                    kind=kind,
+                    poses=_partner(found.get((domain, "pose2d", length), {}), stem),
+                    visual=_partner(found.get((domain, "i3d", length), {}), stem),
+                    official_split=sides.get((subset, stem), ""),
+                )
+            )
+    if not clips:
+        raise InputError(
+            f"{printable(release)} holds no clips of the published data set",
+            hint="its clips lie in dance/audio_s25, fe/audio_s50 and so on",
+        )
+    return clips
+
+
+def _files(root: Path) -> Iterator[Path]:
+    """Files below a folder by name; hidden ones are left out."""
+    inside = os.path.join(os.path.realpath(root), "")
+    for folder, _, names in os.walk(root):
+        for name in sorted(names):
+            path = Path(folder, name)
+            if name.startswith("."):
+                continue
+            if not os.path.realpath(path).startswith(inside):
+                raise InputError(
+                    f"{printable(path)} is a link out of {printable(root)}",
+                    hint="copy the file to its place",
+                )
+            yield path
+
+
+def _place(path: Path, root: Path) -> tuple[str, str, str] | None:
+    """Domain, modality and length of a file, by the folders it is in."""
+    folder = FOLDER.fullmatch(path.parent.name)
+    wanted = ".wav" if folder and folder[1] == "audio" else ".npy"
+    if folder is None or path.suffix.lower() != wanted:
+        return None
+    above = [name for name in path.relative_to(root).parts if name in KINDS]
+    return (above[-1], folder[1], folder[2]) if above else None
+
+
+def _listed(path: Path) -> Iterator[str]:
+    """Names of clips in a list; ``yourpath/dataset/LORIS/...`` before them means nothing."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"the list {printable(path)} cannot be read", hint="remove it"
+        ) from error
+    for line in lines:
+        if line.strip():
+            yield PurePosixPath(line.strip().replace("\\", "/")).stem
+
+
+def _partner(files: dict[str, Path], stem: str) -> Path | None:
+    """The file of a clip in another modality, whose name may lack ``_seg0`` or have it."""
+    for name in (stem, stem.removesuffix("_seg0"), f"{stem}_seg0"):
+        if name in files:
+            return files[name]
+    return None
+
+
+def import_clip(task: Released) -> Record | LorisError:
+    """Bring one clip into the layout, unless it is there."""
+    try:
+        return _imported(task)
+    except LorisError as error:
+        return error
+
+
+def _imported(task: Released) -> Record:
+    try:
+        sha256, n_bytes = fingerprint(task.video)
+    except InputError as error:
+        return failure(task.video, "", 0, task.work.settings, error)
+    known = read_record(place_of(task.work.data, sha256))
+    if known is not None and is_done(known, task.work):
+        return known | {"known": True}
+    try:
+        clips = [_clip(task, sha256)]
+        record = blank_record(task.video, sha256, n_bytes, task.work.settings)
+        record["clips"] = clips
+    except OutputError:
+        raise
+    except LorisError as error:
+        record = failure(task.video, sha256, n_bytes, task.work.settings, error)
+    write_record(task.work.data, record)
+    return record
+
+
+def _clip(task: Released, sha256: str) -> Record:
+    """Files and row of one clip."""
+    stem, data = task.video.stem, task.work.data
+    named = read_name(SEGMENT.sub("", stem))
+    if named is None or named.kind != task.kind:
+        raise InputError(
+            f"{printable(task.video.name)} is no name of the published data set",
+            hint="its clips are called as their sources are, and _seg0, _seg1 and so on",
+        )
+    music, length_s = read_clip_sound(task.video, task.seconds)
+    poses = None if task.poses is None else read_raw_poses(task.poses, task.seconds)
+    name = f"{stem}-{task.subset}"
+    row = write_clip(
+        Clip(
+            id=name,
+            subset=task.subset,
+            split="",
+            duration_s=task.seconds,
+            genre=named.genre,
+            source=SEGMENT.sub("", stem),
+            audio=f"audio/{name}.flac",
+            rhythm=f"rhythm/{name}.npz",
+        ),
+        Segment(subset=task.subset, number=0, start_s=0.0, seconds=task.seconds),
+        data,
+        mix=music,
+        music=music,
+        seen=None if poses is None else Seen(poses=poses, n_bodies=None),
+        size=(0, 0) if poses is None else poses.size,
+        gaps_s=(),
+        settings=task.work.settings,
+    )
+    if length_s < task.seconds - SHORT_S:
+        row["rejected"].append("too short")
+    if task.visual is not None:
+        features = read_features(task.visual)
+        row["visual"] = f"visual/{name}.npz"
+        row["files"][row["visual"]] = write_file(
+            data / row["visual"], lambda path: np.savez(path, features=features)
+        )
+    return row | {
+        "groups": list(named.groups),
+        "source_sha256": sha256,
+        "official_split": task.official_split,
+        "poses_from": "none" if poses is None else "released",
+        "separator": "released",
+    }
+
+
+def read_clip_sound(path: Path, seconds: float) -> tuple[NDArray[np.float32], float]:
+    """A clip's sound, mono at 22,050 Hz, as long as its clip; and how long it was.
+
+    Raises:
+        InputError: it is no sound file.
+    """
+    try:
+        with soundfile.SoundFile(path) as file:
+            most = round((seconds + SHORT_S) * file.samplerate)
+            samples = file.read(most, dtype="float32", always_2d=True).mean(axis=1)
+            rate_hz = file.samplerate
+    except (OSError, soundfile.LibsndfileError) as error:
+        raise InputError(
+            f"{printable(path.name)} is no sound file", hint="get it again"
+        ) from error
+    length_s = len(samples) / rate_hz
+    ours = soxr.resample(samples, rate_hz, SAMPLE_RATE_HZ)
+    return fit(ours, round(seconds * SAMPLE_RATE_HZ)), length_s
+
+
+def read_raw_poses(path: Path, seconds: float) -> Poses:
+    """Keypoints of the release at our rate.
+
+    Their own rate is told nowhere, but they cover their clip; so frame ``k`` of ``T`` is taken
+    to be at ``k / T`` of it.
+
+    Args:
+        path: ``.npy``, ``(T, 17, 3)``: x and y in pixels, and a score.
+        seconds: length of the clip.
+
+    Raises:
+        InputError: it is no such array.
+    """
+    raw = _read_npy(path)
+    fits = raw.ndim == 3 and raw.shape[1:] == (17, 3) and 2 <= len(raw) <= MAX_FRAMES
+    if not fits or not np.isfinite(raw).all():
+        raise InputError(
+            f"{printable(path.name)} holds no poses, (frames, 17, 3)", hint="get it again"
+        )
+    if np.abs(raw).max() > MAX_COORDINATE_PX:
+        raise InputError(f"a joint in {printable(path.name)} is absurdly far away")
+    n_frames = round(seconds * POSE_FPS)
+    at = np.linspace(0, len(raw), n_frames, endpoint=False).clip(0, len(raw) - 1)
+    low = at.astype(int)
+    high = np.minimum(low + 1, len(raw) - 1)
+    part = (at - low)[:, None, None]
+    keypoints = ((1 - part) * raw[low] + part * raw[high]).astype(np.float32)
+    keypoints[..., 2] = keypoints[..., 2].clip(0, 1)
+    largest = np.ceil(keypoints[..., :2].max(axis=(0, 1))).clip(1, MAX_SIDE_PX).astype(int)
+    return Poses(
+        keypoints=keypoints,
+        times_s=np.arange(n_frames) / POSE_FPS,
+        fps=POSE_FPS,
+        size=(int(largest[0]), int(largest[1])),
+        interpolated=~(keypoints[..., 2] > 0).any(axis=1),
+        cuts=np.zeros(0, np.int64),
+    )
+
+
+def read_features(path: Path) -> NDArray[np.float32]:
+    """I3D features of the release, ``(rows, 1024)``.
+
+    Raises:
+        InputError: it is no such array.
+    """
+    raw = _read_npy(path)
+    if not raw.ndim or not len(raw) or raw.size // len(raw) != FEATURES:
+        raise InputError(
+            f"{printable(path.name)} holds {raw.shape}, not rows of {FEATURES} features",
+            hint="get it again",
+        )
+    features: NDArray[np.float32] = raw.reshape(len(raw), FEATURES).astype(np.float32)
+    return features
+
+
+def _read_npy(path: Path) -> Array:
+    """An array of numbers; nothing is unpickled."""
+    try:
+        raw: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(
+            f"{printable(path.name)} is no array of numbers", hint="get it again"
+        ) from error
+    if not isinstance(raw, np.ndarray) or raw.dtype.kind not in "fiu":
+        raise InputError(f"{printable(path.name)} is no array of numbers", hint="get it again")
+    return raw

@@ -1,0 +1,270 @@
+"""The published data set with all its flaws, made up small."""
+
+import struct
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import Loris
+
+from loris_cli.dataset import archives
+from loris_cli.dataset.archives import unpack
+from loris_cli.dataset.clips import read_danced
+from loris_cli.dataset.gather import gather
+from loris_cli.dataset.inspection import problems, stats
+from loris_cli.dataset.manifest import read_manifest
+from loris_cli.dataset.prep import Work
+from loris_cli.dataset.recipe import Settings
+from loris_cli.dataset.records import Record
+from loris_cli.dataset.released import (
+    Released,
+    find,
+    import_clip,
+    read_clip_sound,
+    read_raw_poses,
+)
+from loris_cli.errors import InputError, LorisError
+
+RATE_HZ = 22_050
+EVENT = "-_Ab_efgh_k_000100_000190"
+
+
+def sound(path: Path, seconds: float = 1.0, *, rate_hz: int = RATE_HZ) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    times_s = np.arange(round(seconds * rate_hz)) / rate_hz
+    tones = 0.3 * np.sin(2 * np.pi * 220 * times_s) * (1 + (times_s % 0.5 < 0.1))
+    # Another name is another clip: no two have the same bytes.
+    tones += 0.001 * np.sin(2 * np.pi * (300 + len(path.name) + ord(path.stem[-1])) * times_s)
+    soundfile.write(path, tones, rate_hz)
+    return path
+
+
+def poses(path: Path, n_frames: int) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    raw = np.full((n_frames, 17, 3), 0.9, np.float32)
+    raw[..., 0] = np.arange(n_frames)[:, None]  # everybody walks a pixel a frame
+    raw[..., 1] = np.arange(17) * 10
+    np.save(path, raw)
+    return path
+
+
+@pytest.fixture
+def release(tmp_path: Path) -> Path:
+    """Two cameras of a dance, one floor exercise, a skater, and the authors' lists."""
+    root = tmp_path / "LORIS"
+    for camera in ("c01", "c02"):
+        name = f"gBR_sFM_{camera}_d04_mBR0_ch01"
+        sound(root / f"dance/audio_s25/{name}.wav")
+        poses(root / f"dance/pose2d_s25/{name}.npy", 30)  # 30 a second, on a clip of 1 s
+    sound(root / f"fe/audio_s50/{EVENT}_seg0.wav", rate_hz=16_000)
+    poses(root / f"fe/pose2d_s50/{EVENT}.npy", 16)  # the suffix is missing, D9
+    np.save(poses(root / f"fe/i3d_s50/{EVENT}_seg0.npy", 2), np.ones((2, 1, 1024)))
+    sound(root / "fs/audio_s25/417_seg2.wav")
+    lists = root / "data/dance"
+    lists.mkdir(parents=True)
+    for side, camera in (("train", "c01"), ("test", "c02")):
+        entry = f"yourpath/dataset/LORIS/dance/audio_s25/gBR_sFM_{camera}_d04_mBR0_ch01.wav\n"
+        (lists / f"dance_audio_s25_{side}_segment.txt").write_text(entry)
+    return root
+
+
+def brought(release: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> list[Record]:
+    """Import a release whose clips last a second."""
+    for task in find(release, data):
+        short = Released(**{**task.__dict__, "seconds": 1.0})
+        assert not isinstance(import_clip(short), LorisError)
+    return gather(data)
+
+
+def test_a_release_becomes_a_data_set(
+    release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "data"
+    rows = {row["id"]: row for row in brought(release, data, monkeypatch)}
+
+    one, other = (rows[f"gBR_sFM_c0{k}_d04_mBR0_ch01-da25"] for k in (1, 2))
+    assert (one["official_split"], other["official_split"]) == ("train", "test")
+    assert one["split"] == other["split"]  # one performance: the official lists leak
+    assert one["genre"] == "break"
+    floor = rows[f"{EVENT}_seg0-fe50"]
+    assert floor["poses"]
+    assert floor["groups"] == ["video:-_Ab_efgh_k"]
+    with np.load(data / floor["visual"]) as arrays:
+        assert arrays["features"].shape == (2, 1024)
+    assert not rows["417_seg2-fs25"]["poses"]
+    assert [row.subset for row in stats(data)] == ["da25", "fe50", "fs25"]
+    assert list(problems(data)) == []
+    danced = read_danced(data, next(c for c in read_manifest(data) if c.subset == "fe50"))
+    assert danced is not None
+    assert danced.keypoints is not None
+    assert danced.keypoints.shape == (16, 17, 3)
+
+
+@pytest.mark.parametrize("n_frames", [16, 15, 24, 30, 60])
+def test_poses_of_any_rate_keep_their_time(n_frames: int, tmp_path: Path) -> None:
+    found = read_raw_poses(poses(tmp_path / "a.npy", n_frames), 1.0)
+    walked = np.minimum(np.arange(16) / 16 * n_frames, n_frames - 1)
+    np.testing.assert_allclose(found.keypoints[:, 0, 0], walked, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((20, 18, 3)),
+        np.zeros((1, 17, 3)),
+        np.full((20, 17, 3), np.nan),
+        np.full((20, 17, 3), 1e9),
+        np.array([{"a": 1}]),
+        np.array(["text"]),
+    ],
+)
+def test_what_is_no_pose_is_refused(array: np.ndarray, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", array)
+    with pytest.raises(InputError, match=r"a\.npy"):
+        read_raw_poses(tmp_path / "a.npy", 1.0)
+
+
+def test_sound_is_cut_and_filled_to_its_clip(tmp_path: Path) -> None:
+    short, length_s = read_clip_sound(sound(tmp_path / "a.wav", 0.5, rate_hz=44_100), 1.0)
+    assert short.shape == (RATE_HZ,)
+    assert length_s == 0.5
+    assert not short[RATE_HZ * 3 // 4 :].any()
+    assert read_clip_sound(sound(tmp_path / "b.wav", 1.4), 1.0)[0].shape == (RATE_HZ,)
+
+
+def test_a_bad_clip_fails_alone_and_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "dance/audio_s25/holiday.wav"
+    sound(path)
+    (task,) = find(tmp_path, tmp_path / "data")
+    record = import_clip(task)
+    assert not isinstance(record, LorisError)
+    assert record["status"] == "failed"
+    assert "no name of the published data set" in record["error"]
+
+
+def test_a_tree_without_clips_is_refused(tmp_path: Path, loris: Loris) -> None:
+    (tmp_path / "empty").mkdir()
+    told = loris("prep", "--import", tmp_path / "empty", "--data", tmp_path / "data")
+    assert told.code == 4
+    assert "no clips of the published data set" in told.err
+
+
+def test_a_link_out_of_the_tree_is_refused(release: Path, tmp_path: Path) -> None:
+    (release / "fs/audio_s25/418_seg0.wav").symlink_to(sound(tmp_path / "away.wav"))
+    with pytest.raises(InputError, match="link out of"):
+        find(release, tmp_path / "data")
+
+
+def test_an_archive_is_unpacked_and_found(release: Path, tmp_path: Path) -> None:
+    packed = tmp_path / "packed"
+    (packed / "dance").mkdir(parents=True)
+    with zipfile.ZipFile(packed / "dance/audio_s25.zip", "w") as archive:
+        for path in (release / "dance/audio_s25").iterdir():
+            archive.write(path, path.name)
+    data = tmp_path / "data"
+
+    assert unpack(packed / "dance/audio_s25.zip", data / "unpacked/dance/audio_s25") == 2
+    assert {clip.subset for clip in find(packed, data)} == {"da25"}
+
+
+def split_archive(whole: Path, folder: Path, *, n_volumes: int) -> Path:
+    """The archive in volumes, as `zip -s` leaves it: places count from each volume's start."""
+    content = bytearray(whole.read_bytes())
+    end_at = content.rfind(b"PK\x05\x06")
+    end = list(archives.END.unpack_from(content, end_at))
+    size = len(content) // n_volumes + 1
+    at = end[6]
+    for _ in range(end[4]):
+        entry = list(archives.ENTRY.unpack_from(content, at))
+        entry[13], entry[16] = divmod(entry[16], size)
+        archives.ENTRY.pack_into(content, at, *entry)
+        at += archives.ENTRY.size + entry[10] + entry[11] + entry[12]
+    end[1] = n_volumes - 1
+    end[2], end[6] = divmod(end[6], size)
+    archives.END.pack_into(content, end_at, *end)
+    for k in range(n_volumes):
+        suffix = ".zip" if k == n_volumes - 1 else f".z{k + 1:02d}"
+        (folder / f"split{suffix}").write_bytes(content[k * size : (k + 1) * size])
+    return folder / "split.zip"
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Path:
+    path = tmp_path / "whole.zip"
+    rng = np.random.default_rng(0)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for k in range(6):
+            archive.writestr(f"fs/{k}.bin", rng.bytes(2000 + k))
+    return path
+
+
+@pytest.mark.parametrize("n_volumes", [2, 3, 12])
+def test_volumes_are_joined(n_volumes: int, whole: Path, tmp_path: Path) -> None:
+    volumes = tmp_path / "volumes"
+    volumes.mkdir()
+    last = split_archive(whole, volumes, n_volumes=n_volumes)
+
+    assert unpack(last, tmp_path / "out") == 6
+    unpack(whole, tmp_path / "expected")
+    for k in range(6):
+        name = f"fs/{k}.bin"
+        expected = (tmp_path / "expected" / name).read_bytes()
+        assert (tmp_path / "out" / name).read_bytes() == expected
+    assert not list(volumes.glob(".loris-*"))
+
+
+def test_a_missing_volume_is_named(whole: Path, tmp_path: Path) -> None:
+    last = split_archive(whole, tmp_path, n_volumes=4)
+    (tmp_path / "split.z02").unlink()
+    with pytest.raises(InputError, match=r"lacks its volume \.z02"):
+        unpack(last, tmp_path / "out")
+    (tmp_path / "split.z01").unlink()
+    (tmp_path / "split.z03").unlink()
+    with pytest.raises(InputError, match="damaged|4 volumes"):
+        unpack(last, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["../out.wav", "/etc/out.wav", "a/../../out.wav", "C:/x"])
+def test_no_name_in_an_archive_leads_out(name: str, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr(name, "x")
+    with pytest.raises(InputError, match="leads out"):
+        unpack(tmp_path / "a.zip", tmp_path / "deep/out")
+    assert not list(tmp_path.rglob("out.wav"))
+
+
+def test_a_link_in_an_archive_is_refused(tmp_path: Path) -> None:
+    link = zipfile.ZipInfo("link.wav")
+    link.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr(link, "/etc/passwd")
+    with pytest.raises(InputError, match="leads out"):
+        unpack(tmp_path / "a.zip", tmp_path / "out")
+
+
+def test_a_bomb_is_refused_before_it_goes_off(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.wav", bytes(10_000_000))
+    with pytest.raises(InputError, match="times its size"):
+        unpack(tmp_path / "a.zip", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_archive_is_refused(whole: Path, tmp_path: Path) -> None:
+    content = bytearray(whole.read_bytes())
+    content[500] ^= 0xFF
+    whole.write_bytes(content)
+    with pytest.raises(InputError, match="damaged"):
+        unpack(whole, tmp_path / "out")
+    (tmp_path / "none.zip").write_bytes(struct.pack("<4s", b"PK\x05\x06"))
+    with pytest.raises(InputError, match="damaged"):
+        unpack(tmp_path / "none.zip", tmp_path / "out")
+
+
+def test_the_work_of_an_import_says_what_it_is(release: Path, tmp_path: Path) -> None:
+    task = find(release, tmp_path / "data")[0]
+    assert task.work == Work(
+        data=tmp_path / "data", settings=Settings(kind="dance", separator="none")
+    )

@@ -1,0 +1,177 @@
+"""What clips are judged by, how they are shared out, and what of a run is whose."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loris_cli.dataset.filters import Measures, measure, reasons
+from loris_cli.dataset.listening import energy_of, listen
+from loris_cli.dataset.many import Shard, shard_of
+from loris_cli.dataset.splits import split
+from loris_cli.errors import UsageError
+
+RATE_HZ = 22_050
+N = 6 * RATE_HZ
+TIMES_S = np.arange(N) / RATE_HZ
+Samples = np.ndarray
+
+
+def chord(level: float = 0.1) -> Samples:
+    tones = [np.sin(2 * np.pi * hz * TIMES_S) for hz in (220, 277, 330)]
+    return (level * np.sum(tones, axis=0)).astype(np.float32)
+
+
+def noise(level: float = 0.1) -> Samples:
+    return np.random.default_rng(0).normal(0, level, N).astype(np.float32)
+
+
+def measured(
+    music: Samples,
+    *,
+    mix: Samples | None = None,
+    separated: bool = True,
+    n_bodies: list[int] | None = None,
+    seen: float | None = 1.0,
+    gaps_s: tuple[tuple[float, float], ...] = (),
+) -> Measures:
+    return measure(
+        mix=music if mix is None else mix,
+        music=music,
+        separated=separated,
+        n_bodies=n_bodies,
+        seen=seen,
+        gaps_s=gaps_s,
+        span_s=(10.0, 16.0),
+    )
+
+
+def test_a_clip_as_it_should_be_has_no_reason_against_it() -> None:
+    assert reasons(measured(chord(), n_bodies=[1] * 96)) == []
+
+
+def test_each_fault_has_its_reason() -> None:
+    half = chord()
+    half[: N // 2] = 0
+    clipped = np.clip(chord(2.0), -1, 1)
+    for fault, reason in (
+        (measured(half), "silence"),
+        (measured(clipped), "clipping"),
+        (measured(noise()), "no music"),
+        (measured(chord(0.01), mix=chord(0.01) + noise(0.3)), "speech left over"),
+        (measured(chord(), seen=0.4), "no person"),
+        (measured(chord(), n_bodies=[2] * 30 + [1] * 66), "more than one person"),
+        (measured(chord(), gaps_s=((9.0, 10.5), (15.8, 20.0))), "missing frames"),
+    ):
+        assert reasons(fault) == [reason]
+
+
+def test_measures_by_hand() -> None:
+    half = chord()
+    half[: N // 2] = 0
+    found = measured(half, n_bodies=[0, 1, 2, 3], gaps_s=((9.0, 10.5), (15.8, 20.0)))
+    assert (found.silent, found.company) == (0.5, 0.5)
+    assert found.missing == pytest.approx(0.7 / 6, abs=1e-4)
+    assert measured(noise()).flatness == pytest.approx(0.56, abs=0.03)  # exp(-gamma)
+    assert measured(chord(), separated=False).voiced is None
+
+
+def test_one_peak_at_full_scale_is_no_clipping() -> None:
+    sound = chord()
+    sound[::100] = 1.0
+    assert measured(sound).clipped == 0
+    sound[:3] = 1.0
+    assert measured(sound).clipped == pytest.approx(3 / N, abs=1e-6)
+
+
+def test_strikes_are_heard_when_they_sound_and_as_hard_as_they_are() -> None:
+    rng = np.random.default_rng(0)
+    at_s, levels = np.array([0.5, 1.2, 2.4, 3.0, 4.5]), np.array([1, 0.5, 1, 0.5, 1]) / 2
+    sound = rng.normal(0, 1e-4, N)
+    for start_s, level in zip(at_s, levels, strict=True):
+        burst = slice(round(start_s * RATE_HZ), round((start_s + 0.1) * RATE_HZ))
+        length = burst.stop - burst.start
+        sound[burst] += level * rng.normal(size=length) * np.exp(-np.arange(length) / 700)
+
+    heard = listen(sound.astype(np.float32))
+
+    np.testing.assert_allclose(heard.accents_s, at_s, atol=0.012)  # one hop
+    assert heard.strengths.min() >= 0
+    assert heard.strengths.max() <= 1
+
+
+def test_silence_has_no_accents() -> None:
+    heard = listen(np.zeros(N, np.float32))
+    assert not len(heard.accents_s)
+    assert not heard.energy.any()
+
+
+def test_energy_follows_loudness() -> None:
+    energy = energy_of(chord() * np.where(TIMES_S < 3, 0.5, 1.0).astype(np.float32))
+    assert energy.shape == (96,)
+    np.testing.assert_allclose(energy[5:40], 0.5, atol=0.02)
+    np.testing.assert_allclose(energy[55:90], 1.0, atol=0.02)
+
+
+GROUPS = st.dictionaries(
+    st.integers(0, 10_000).map(str),
+    st.lists(st.integers(0, 15), min_size=1, max_size=2),
+    min_size=3,
+    max_size=60,
+)
+
+
+@given(groups=GROUPS, seed=st.integers(0, 5))
+def test_clips_that_share_anything_share_a_split(
+    groups: dict[str, list[int]], seed: int
+) -> None:
+    found = split(groups, seed=seed)
+
+    assert found.keys() == groups.keys()
+    for one in groups:
+        for other in groups:
+            if set(groups[one]) & set(groups[other]):
+                assert found[one] == found[other]
+
+
+@given(n_groups=st.integers(3, 60), seed=st.integers(0, 5))
+def test_three_families_fill_three_splits(n_groups: int, seed: int) -> None:
+    found = split({str(k): [k] for k in range(n_groups)}, seed=seed)
+    assert set(found.values()) == {"train", "val", "test"}
+
+
+def test_shares_are_those_of_the_paper() -> None:
+    found = list(split({str(k): [k // 4] for k in range(4000)}, seed=1).values())
+    assert found.count("test") == pytest.approx(200, abs=4)
+    assert found.count("val") == pytest.approx(200, abs=4)
+
+
+def test_the_seed_decides_and_the_order_does_not() -> None:
+    groups = {str(k): [k] for k in range(100)}
+    turned = dict(reversed(groups.items()))
+    assert split(groups, seed=3) == split(turned, seed=3)
+    assert split(groups, seed=3) != split(groups, seed=4)
+
+
+def test_shards_share_all_and_nothing_twice() -> None:
+    items = [f"{k:02d}" for k in range(17)]
+    parts = [Shard(number=k, count=5).of(reversed(items), key=str) for k in range(5)]
+    assert sorted(item for part in parts for item in part) == items
+
+
+def test_a_job_array_tells_its_shard() -> None:
+    array = {
+        "SLURM_ARRAY_TASK_ID": "7",
+        "SLURM_ARRAY_TASK_MIN": "1",
+        "SLURM_ARRAY_TASK_STEP": "2",
+        "SLURM_ARRAY_TASK_COUNT": "5",
+    }
+    assert shard_of(None, array) == Shard(number=3, count=5)
+    assert shard_of("1/4", array) == Shard(number=1, count=4)
+    assert shard_of(None, {}) == Shard(number=0, count=1)
+
+
+@pytest.mark.parametrize("text", ["4/4", "-1/4", "1", "a/b", "0/0", ""])
+def test_what_is_no_shard_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="no shard"):
+        shard_of(text, {})

@@ -1,0 +1,137 @@
+"""Voices out of music: the way through the networks, and the weights' file."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from loris_cli.dataset.records import fingerprint
+from loris_cli.dataset.separation import FRAME, HOP, PATCH, RATE_HZ, StemNet, TwoStems
+from loris_cli.dataset.spleeter_weights import COUNTER, read_pickled
+from loris_cli.errors import WeightsError
+
+# Longer than a patch and no multiple of anything: the second patch must join the first.
+N_SAMPLES = PATCH * HOP + 12_345
+# At its ends a tone is cut off: there it holds all frequencies, those not heard too.
+INSIDE = (slice(None), slice(FRAME, -FRAME))
+
+
+class Silent(nn.Module):
+    """A stem that is never there."""
+
+    def forward(self, mix: Tensor) -> Tensor:
+        return torch.zeros_like(mix)
+
+
+def tone(hz: float) -> np.ndarray:
+    times_s = np.arange(N_SAMPLES) / RATE_HZ
+    left = np.sin(2 * np.pi * hz * times_s)
+    return np.stack([0.4 * left, -0.1 * left]).astype(np.float32)
+
+
+def stems(*, vocals: nn.Module, accompaniment: nn.Module) -> TwoStems:
+    made = TwoStems().eval()
+    made.vocals, made.accompaniment = vocals, accompaniment  # type: ignore[assignment]
+    return made
+
+
+def music(separator: TwoStems, sound: np.ndarray, n_blocks: int = 1) -> np.ndarray:
+    blocks = np.array_split(sound, n_blocks, axis=1)
+    return np.concatenate(list(separator.music(blocks)), axis=1)
+
+
+def test_without_voices_the_music_is_the_mix() -> None:
+    sound = tone(440)
+    out = music(stems(vocals=Silent(), accompaniment=nn.Identity()), sound)
+    assert out.shape == sound.shape
+    np.testing.assert_allclose(out[INSIDE], sound[INSIDE], atol=2e-4)
+
+
+def test_two_stems_alike_get_half_each() -> None:
+    sound = tone(440)
+    out = music(stems(vocals=nn.Identity(), accompaniment=nn.Identity()), sound)
+    np.testing.assert_allclose(out[INSIDE], sound[INSIDE] / 2, atol=2e-4)
+
+
+def test_what_the_network_does_not_hear_goes_to_neither() -> None:
+    separator = stems(vocals=Silent(), accompaniment=nn.Identity())
+    assert np.abs(music(separator, tone(14_000))[INSIDE]).max() < 1e-3
+
+
+@pytest.mark.parametrize("n_blocks", [3, 50])
+def test_how_the_sound_comes_in_makes_no_difference(n_blocks: int) -> None:
+    separator = stems(vocals=Silent(), accompaniment=nn.Identity())
+    sound = np.random.default_rng(0).normal(0, 0.1, (2, N_SAMPLES)).astype(np.float32)
+    np.testing.assert_array_equal(music(separator, sound, n_blocks), music(separator, sound))
+
+
+def test_no_sound_gives_none() -> None:
+    separator = stems(vocals=Silent(), accompaniment=nn.Identity())
+    nothing: Iterator[np.ndarray] = iter(())
+    assert list(separator.music(nothing)) == []
+
+
+def test_the_network_is_as_large_as_deezers() -> None:
+    sizes = {
+        name: value.numel()
+        for name, value in StemNet().state_dict().items()
+        if not name.endswith(COUNTER)
+    }
+    assert sum(sizes.values()) == 9_826_759
+
+
+def test_the_network_gives_a_share_of_the_mix() -> None:
+    torch.manual_seed(0)
+    mix = torch.rand(1, 2, 64, 64)
+    with torch.no_grad():
+        stem = StemNet().eval()(mix)
+    assert stem.shape == mix.shape
+    assert bool(((stem > 0) & (stem < mix)).all())
+
+
+def saved(path: Path, content: object) -> str:
+    torch.save(content, path)
+    return fingerprint(path)[0]
+
+
+def test_arrays_are_read(tmp_path: Path) -> None:
+    array = np.arange(6, dtype=np.float32).reshape(2, 3)
+    digest = saved(tmp_path / "a.ckpt", {"w": array})
+    found = read_pickled(tmp_path / "a.ckpt", digest=digest)
+    np.testing.assert_array_equal(found["w"].numpy(), array)
+
+
+class Harm:
+    """What would run a command when it is unpickled."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (print, ("harm done",))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"w": Harm()},
+        [np.zeros(2, np.float32)],
+        {"w": np.zeros(2, np.int64)},
+        {"w": np.array([Harm()])},
+    ],
+)
+def test_anything_but_arrays_is_refused(
+    content: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    digest = saved(tmp_path / "a.ckpt", content)
+    with pytest.raises(WeightsError, match="more than arrays"):
+        read_pickled(tmp_path / "a.ckpt", digest=digest)
+    assert "harm" not in capsys.readouterr().out
+
+
+def test_another_file_is_not_even_opened(tmp_path: Path) -> None:
+    saved(tmp_path / "a.ckpt", {"w": np.zeros(2, np.float32)})
+    with pytest.raises(WeightsError, match="not the file"):
+        read_pickled(tmp_path / "a.ckpt", digest="0" * 64)
+    with pytest.raises(WeightsError, match="cannot be read"):
+        read_pickled(tmp_path / "none.ckpt", digest="0" * 64)
