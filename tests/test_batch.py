@@ -31,6 +31,14 @@ def double(number):
         os._exit(3)
     return 2 * number
 
+def spin(number):
+    while number == 13:
+        pass
+    return number
+
+def grow(n_bytes):
+    return len(bytearray(n_bytes))
+
 def wait_and_clean(path):
     path.touch()
     try:
@@ -57,6 +65,23 @@ def test_a_process_that_dies_fails_its_item_alone(work: Any) -> None:
 
     killed, left = Died(exit_code=-signal.SIGKILL), Died(exit_code=3)
     assert results == {0: 2, 1: killed, 2: 4, 3: left, 4: 6}
+
+
+def test_an_endless_item_is_ended_and_the_rest_go_on(work: Any) -> None:
+    results = dict(fan_out(work.spin, [1, 13, 2], n_workers=1, limit_s=15.0))
+
+    assert results[1] == Died(exit_code=-signal.SIGKILL, overdue=True)
+    assert (results[0], results[2]) == (1, 2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
+def test_an_item_that_grows_too_large_dies_alone(work: Any) -> None:
+    sizes = [1 << 20, 1 << 30, 2 << 20]
+
+    results = dict(fan_out(work.grow, sizes, n_workers=1, limit_bytes=512 << 20))
+
+    assert (results[0], results[2]) == (sizes[0], sizes[2])
+    assert results[1] == Died(exit_code=1)
 
 
 def test_workers_clean_up_when_the_reader_stops(work: Any, tmp_path: Path) -> None:

@@ -19,7 +19,8 @@ Samples = np.ndarray
 
 def chord(level: float = 0.1) -> Samples:
     tones = [np.sin(2 * np.pi * hz * TIMES_S) for hz in (220, 277, 330)]
-    return (level * np.sum(tones, axis=0)).astype(np.float32)
+    sound: Samples = (level * np.sum(tones, axis=0)).astype(np.float32)
+    return sound
 
 
 def noise(level: float = 0.1) -> Samples:

@@ -8,6 +8,7 @@ Of a list only the names in it count, and only to tell on which side a clip was;
 are drawn beside it.
 """
 
+import hashlib
 import os
 import re
 from collections.abc import Iterator
@@ -186,25 +187,39 @@ def import_clip(task: Released) -> Record | LorisError:
 
 def _imported(task: Released) -> Record:
     try:
-        sha256, n_bytes = fingerprint(task.video)
+        key, n_bytes = _key(task)
     except InputError as error:
         return failure(task.video, "", 0, task.work.settings, error)
-    known = read_record(place_of(task.work.data, sha256))
+    known = read_record(place_of(task.work.data, key))
     if known is not None and is_done(known, task.work):
         return known | {"known": True}
     try:
-        clips = [_clip(task, sha256)]
-        record = blank_record(task.video, sha256, n_bytes, task.work.settings)
+        clips = [_clip(task)]
+        record = blank_record(task.video, key, n_bytes, task.work.settings)
         record["clips"] = clips
     except OutputError:
         raise
     except LorisError as error:
-        record = failure(task.video, sha256, n_bytes, task.work.settings, error)
+        record = failure(task.video, key, n_bytes, task.work.settings, error)
     write_record(task.work.data, record)
     return record
 
 
-def _clip(task: Released, sha256: str) -> Record:
+def _key(task: Released) -> tuple[str, int]:
+    """What a clip is known by: its name and all its files, and the size of its sound.
+
+    The sound alone does not do: the nine cameras of a dance hear the same music.
+    """
+    parts = [task.subset, task.video.stem]
+    sizes = []
+    for path in filter(None, (task.video, task.poses, task.visual)):
+        sha256, n_bytes = fingerprint(path)
+        parts.append(sha256)
+        sizes.append(n_bytes)
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest(), sizes[0]
+
+
+def _clip(task: Released) -> Record:
     """Files and row of one clip."""
     stem, data = task.video.stem, task.work.data
     named = read_name(SEGMENT.sub("", stem))
@@ -246,7 +261,6 @@ def _clip(task: Released, sha256: str) -> Record:
         )
     return row | {
         "groups": list(named.groups),
-        "source_sha256": sha256,
         "official_split": task.official_split,
         "poses_from": "none" if poses is None else "released",
         "separator": "released",

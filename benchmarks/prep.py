@@ -1,0 +1,100 @@
+"""What preparing videos costs: ``python benchmarks/prep.py VIDEO``.
+
+Decoding and poses beside a plain loop of the same libraries, in turns, so that both meet the
+same machine; the rhythm of a 25 s clip; separation; what 86 hours would take. The first line
+says on what.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+
+from loris_cli.config import POSE_FPS
+from loris_cli.dataset.separation import RATE_HZ, TwoStems
+from loris_cli.observation import POSE_SIDE_PX
+from loris_cli.pose.tracking import estimate_poses
+from loris_cli.rhythm.body import rhythm_from_poses
+from loris_cli.video.frames import Frame, frames_at
+from loris_cli.video.probe import probe
+
+ROUNDS = 3
+LONGEST_S = 25.0
+PAPER_HOURS = 86.43
+"""LORIS, table 1."""
+CORES = 16
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    """Wall-clock time of some work."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def ours(video: Path, size: tuple[int, int], n_frames: int) -> object:
+    """Decode small, 16 a second, and find the body in it, as `loris prep` does."""
+    shown = frames_at(video, POSE_FPS, max_side_px=POSE_SIDE_PX)
+    return estimate_poses(islice(shown, n_frames), fps=POSE_FPS, size=size)
+
+
+def plain(video: Path, size: tuple[int, int], n_frames: int) -> object:
+    """A loop as one writes it: every frame at full size, each with its body."""
+
+    def pictures() -> object:
+        with av.open(str(video)) as container:
+            rate = float(container.streams.video[0].average_rate or 25)
+            wanted = int(n_frames / POSE_FPS * rate)
+            for k, picture in enumerate(islice(container.decode(video=0), wanted)):
+                yield Frame(time_s=k / rate, rgb=picture.to_ndarray(format="rgb24"))
+
+    return estimate_poses(pictures(), fps=POSE_FPS, size=size)
+
+
+def main() -> None:
+    """Measure and print."""
+    video = Path(sys.argv[1])
+    info = probe(video)
+    size = (info.width, info.height)
+    length_s = min(info.duration_s, LONGEST_S)
+    n_frames = int(length_s * POSE_FPS)
+    print(
+        f"{length_s:.1f} s of {size[0]}x{size[1]} at {info.fps:.4g} fps,"
+        f" {os.cpu_count()} cores, torch {torch.__version__}"
+    )
+    rounds = [
+        (
+            seconds_of(lambda: ours(video, size, n_frames)),
+            seconds_of(lambda: plain(video, size, n_frames)),
+        )
+        for _ in range(ROUNDS)
+    ]
+    own_s = min(own for own, _ in rounds)
+    print(f"decode and poses {own_s:8.2f} s  {own_s / length_s:6.3f} of the length")
+    for own, loop in rounds:
+        print(f"a plain loop takes {loop / own:.2f} times as long ({loop:.2f} s, {own:.2f} s)")
+
+    body = np.random.default_rng(0).normal(100, 20, (400, 17, 3)).cumsum(axis=0) / 20
+    body[..., 2] = 0.9
+    rhythm_s = min(seconds_of(lambda: rhythm_from_poses(body)) for _ in range(20))
+    print(f"rhythm of a 25 s clip {1000 * rhythm_s:.1f} ms")
+
+    stems = TwoStems().eval()  # the time does not depend on what they have learned
+    sound = np.random.default_rng(0).normal(0, 0.1, (2, round(12 * RATE_HZ)))
+    blocks = [sound.astype(np.float32)]
+    apart_s = min(seconds_of(lambda: list(stems.music(blocks))) for _ in range(2))
+    print(f"separation {12 / apart_s:.1f} times as fast as the sound lasts")
+
+    each_s = own_s / length_s + apart_s / 12
+    print(f"{3600 / (each_s * length_s):.0f} videos like this an hour and core")
+    print(f"{PAPER_HOURS:g} h on {CORES} cores: {PAPER_HOURS * each_s / CORES:.1f} h")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""The stand-in data set: who is in it, and one of its videos made and prepared."""
+
+import shutil
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from loris_cli.dataset import recipe
+from loris_cli.dataset.gather import gather
+from loris_cli.dataset.recipe import Cut, Recipe
+from loris_cli.dataset.standin import StandIn, make_and_prepare, make_video, stand_ins
+from loris_cli.errors import LorisError
+from loris_cli.pose.keypoints import read_poses
+from loris_cli.synthesis.sound import SOUNDFONT
+from loris_cli.video.probe import probe
+
+needs_synthesiser = pytest.mark.skipif(
+    shutil.which("fluidsynth") is None or not SOUNDFONT.exists(),
+    reason="needs fluidsynth and its soundfont",
+)
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuts = (Cut(subset="fs25", seconds=4.0), Cut(subset="fs50", seconds=4.0))
+    monkeypatch.setitem(recipe.RECIPES, "skate", Recipe(trim_s=0.0, cuts=cuts))
+
+
+def of(tasks: list[StandIn], kind: str, split: str) -> list[StandIn]:
+    return [t for t in tasks if t.kind == kind and t.work.settings.split == split]
+
+
+@pytest.mark.parametrize(
+    ("n_clips", "counts"),
+    [(1, (2, 2, 2)), (4, (2, 2, 2)), (10, (6, 2, 2)), (200, (180, 10, 10))],
+)
+def test_every_split_has_its_clips(n_clips: int, counts: tuple[int, int, int]) -> None:
+    tasks = stand_ins(Path("data"), n_clips)
+    for kind in ("dance", "floor", "skate"):
+        found = tuple(len(of(tasks, kind, split)) for split in ("train", "val", "test"))
+        assert found == counts
+    assert len({t.video for t in tasks}) == len({t.seed for t in tasks}) == len(tasks)
+
+
+def test_the_test_split_is_seen_and_the_rest_is_told() -> None:
+    tasks = stand_ins(Path("data"), 4)
+    sources = Counter((t.work.settings.split, t.work.settings.poses, t.rendered) for t in tasks)
+    assert set(sources) == {
+        ("train", "beside", False),
+        ("val", "beside", False),
+        ("test", "embedded", True),
+    }
+    assert all(t.work.settings.made_up for t in tasks)
+
+
+def test_another_seed_makes_other_clips() -> None:
+    one, other = (stand_ins(Path("data"), 4, seed=seed) for seed in (0, 1))
+    assert not {t.seed for t in one} & {t.seed for t in other}
+    assert not {t.video for t in one} & {t.video for t in other}
+
+
+@needs_synthesiser
+def test_a_made_up_video_goes_the_way_of_all_videos(short: None, tmp_path: Path) -> None:
+    pytest.importorskip("mido")
+    task = of(stand_ins(tmp_path, 4), "skate", "val")[0]
+
+    record = make_and_prepare(task)
+    assert not isinstance(record, LorisError)
+    assert record["status"] == "done", record
+
+    poses = read_poses(task.video.with_name(task.video.stem + ".poses.npz"))
+    assert poses.n_frames == 64
+    assert probe(task.video).duration_s == pytest.approx(4.0, abs=0.05)
+    rows = gather(tmp_path)
+    assert [row["subset"] for row in rows] == ["fs25", "fs50"]
+    for row in rows:
+        assert (row["split"], row["made_up"], row["poses_from"]) == ("val", True, "beside")
+        assert row["genre"] == "skate"
+
+
+@needs_synthesiser
+@pytest.mark.slow
+def test_a_rendered_body_is_found_again(short: None, tmp_path: Path) -> None:
+    pytest.importorskip("mido")
+    task = of(stand_ins(tmp_path, 4), "skate", "test")[0]
+    make_video(task)
+    record = make_and_prepare(replace(task, video=task.video))
+    assert not isinstance(record, LorisError)
+    assert all(clip["measures"]["seen"] > 0.9 for clip in record["clips"])
+    assert all(clip["poses_from"] == "embedded" for clip in record["clips"])
+    assert np.all([clip["measures"]["company"] < 0.25 for clip in record["clips"]])
