@@ -8,7 +8,7 @@ says on what.
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -47,12 +47,13 @@ def ours(video: Path, size: tuple[int, int], n_frames: int) -> object:
 def plain(video: Path, size: tuple[int, int], n_frames: int) -> object:
     """A loop as one writes it: every frame at full size, each with its body."""
 
-    def pictures() -> object:
+    def pictures() -> Iterator[Frame]:
         with av.open(str(video)) as container:
             rate = float(container.streams.video[0].average_rate or 25)
             wanted = int(n_frames / POSE_FPS * rate)
             for k, picture in enumerate(islice(container.decode(video=0), wanted)):
-                yield Frame(time_s=k / rate, rgb=picture.to_ndarray(format="rgb24"))
+                rgb = np.asarray(picture.to_ndarray(format="rgb24"), np.uint8)
+                yield Frame(time_s=k / rate, rgb=rgb)
 
     return estimate_poses(pictures(), fps=POSE_FPS, size=size)
 

@@ -1,22 +1,18 @@
 """``loris prep``: from raw videos to a data set that ``train`` reads."""
 
-import json
 import os
-from collections.abc import Generator
-from contextlib import closing
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from loris_cli.config import GENRES
 from loris_cli.errors import UsageError
 
-from .console import Reporter, print_error
+from . import dataset
+from .console import Reporter
 from .options import Device, Jobs, JsonOutput, Quiet, Seed, Verbose
-
-if TYPE_CHECKING:
-    from loris_cli.dataset.records import Record
 
 
 def prep(
@@ -86,6 +82,13 @@ def prep(
     memory_limit: Annotated[
         int, typer.Option(metavar="MB", min=512, help="A video that needs more fails.")
     ] = 6144,
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option(help="Who runs the processes.")
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(help="With --engine ray: of a cluster. By default one on this machine."),
+    ] = None,
     device: Device = "cpu",
     check: Annotated[
         Path | None,
@@ -162,35 +165,48 @@ def prep(
         )
     if (keep or drop) and review is None:
         raise UsageError("--keep and --drop go with --review", hint="--review DATA --keep FILE")
+    if address is not None and engine != "ray":
+        raise UsageError("--address goes with --engine ray", hint="add --engine ray")
     if genre is not None and genre not in GENRES:
         raise UsageError(f"no genre {genre!r}", hint="one of " + ", ".join(GENRES))
     if check is not None:
-        return _check(check, reporter)
+        return dataset.check(check, reporter)
     if stats is not None:
-        return _stats(stats, reporter, json_output=json_output)
+        return dataset.stats(stats, reporter, json_output=json_output)
     if review is not None:
-        return _review(review, keep, drop, seed, reporter, json_output=json_output)
+        return dataset.review(review, keep, drop, seed, reporter, json_output=json_output)
 
     from loris_cli.config import data_home
-    from loris_cli.dataset.many import Limits, VideoTask, prepare_all, prepare_task, shard_of
+    from loris_cli.dataset.many import (
+        Engine,
+        Limits,
+        VideoTask,
+        prepare_all,
+        prepare_task,
+        shard_of,
+    )
+    from loris_cli.dataset.on_ray import fan_out_on_ray
     from loris_cli.dataset.prep import Work
     from loris_cli.dataset.recipe import Settings
     from loris_cli.dataset.released import find, import_clip, unpack_all
     from loris_cli.dataset.standin import make_and_prepare, stand_ins
+    from loris_cli.fanout import fan_out
     from loris_cli.inputs import expand, folder_of
 
+    runner: Engine = partial(fan_out_on_ray, address=address) if engine == "ray" else fan_out
     limits = Limits(seconds=time_limit, memory_mb=memory_limit)
+    how: dict[str, Any] = {"jobs": jobs, "limits": limits, "engine": runner}
     ours = shard_of(shard, os.environ)
     place = data_home(data) if synthetic is None else synthetic
     if release is not None:
         with folder_of(place):
             unpack_all(release, place)
         found = ours.of(find(release, place), key=lambda task: str(task.video))
-        records = prepare_all(found, import_clip, jobs=jobs, limits=limits)
+        records = prepare_all(found, import_clip, **how)
         n_videos = len(found)
     elif synthetic is not None:
         made_up = ours.of(stand_ins(place, clips, seed=seed), key=lambda task: str(task.video))
-        records = prepare_all(made_up, make_and_prepare, jobs=jobs, limits=limits)
+        records = prepare_all(made_up, make_and_prepare, **how)
         n_videos = len(made_up)
     else:
         settings = Settings(
@@ -205,135 +221,7 @@ def prep(
         work = Work(data=place, settings=settings, device=device, retry_failed=retry_failed)
         videos = ours.of(expand(inputs or []), key=str)
         tasks = [VideoTask(video=video, work=work) for video in videos]
-        records = prepare_all(tasks, prepare_task, jobs=jobs, limits=limits)
+        records = prepare_all(tasks, prepare_task, **how)
         n_videos = len(tasks)
     with folder_of(place):
-        _run(place, n_videos, records, seed, reporter, json_output=json_output)
-
-
-def _run(
-    data: Path,
-    n_videos: int,
-    records: "Generator[Record, None, None]",
-    seed: int,
-    reporter: Reporter,
-    *,
-    json_output: bool,
-) -> None:
-    """Work through videos, tell of each, and write the manifest whatever ends the run."""
-    from loris_cli.dataset.gather import gather
-    from loris_cli.dataset.records import FOLDER
-
-    failed = []
-    try:
-        with (
-            reporter.stage("videos", n_videos) as advance,
-            closing(records),
-        ):
-            for record in records:
-                advance(1)
-                _tell(record, reporter, json_output=json_output)
-                if record["status"] == "failed":
-                    failed.append(record)
-    finally:
-        if (data / FOLDER).is_dir():
-            rows = gather(data, seed=seed)
-            reporter.note(f"{data}: {len(rows)} clips in the manifest")
-    if failed:
-        if n_videos == 1:
-            raise typer.Exit(failed[0]["exit_code"])
-        reporter.note(f"{len(failed)} of {n_videos} videos failed")
-        raise typer.Exit(1)
-
-
-def _tell(record: "Record", reporter: Reporter, *, json_output: bool) -> None:
-    name = record["source"]["name"]
-    if record["status"] == "failed":
-        text = record["error"] if name in record["error"] else f"{name}: {record['error']}"
-        print_error(text, hint=record["hint"])
-    for warning in record["warnings"] if "known" not in record else ():
-        reporter.warn(warning if name in warning else f"{name}: {warning}")
-    if json_output:
-        reporter.result(json.dumps(record))
-    elif record["status"] == "done":
-        aside = [clip for clip in record["clips"] if clip["rejected"]]
-        why = sorted({*record["rejected"], *(r for clip in aside for r in clip["rejected"])})
-        told = f"{name}: {len(record['clips']) - len(aside)} clips"
-        told += f", {len(aside)} set aside" if aside else ""
-        told += f" ({', '.join(why)})" if why else ""
-        reporter.result(told + (", made before" if "known" in record else ""))
-
-
-def _check(data: Path, reporter: Reporter) -> None:
-    """Tell what is wrong with a data set; exit code 1 if anything is."""
-    from loris_cli.dataset.inspection import problems
-    from loris_cli.dataset.manifest import read_manifest
-
-    n_problems = 0
-    for problem in problems(data):
-        reporter.result(problem)
-        n_problems += 1
-    n_clips = len(read_manifest(data))
-    if n_problems:
-        reporter.note(f"{n_problems} problems in {n_clips} clips: prepare their videos again")
-        raise typer.Exit(1)
-    reporter.result(f"{n_clips} clips, all whole")
-
-
-def _stats(data: Path, reporter: Reporter, *, json_output: bool) -> None:
-    from dataclasses import asdict
-
-    from loris_cli.dataset.inspection import PAPER_CLIPS
-    from loris_cli.dataset.inspection import stats as stats_of
-
-    found = stats_of(data)
-    if json_output:
-        for row in found:
-            reporter.result(json.dumps(asdict(row) | {"paper": PAPER_CLIPS.get(row.subset)}))
-        return
-    reporter.result(
-        "subset  content          length   clips  train/val/test      hours"
-        "  sources  poses  paper"
-    )
-    for row in found:
-        splits = "/".join(str(row.by_split[name]) for name in ("train", "val", "test"))
-        paper = str(PAPER_CLIPS.get(row.subset, "-"))
-        made_up = f"  {row.made_up} made up" if row.made_up else ""
-        reporter.result(
-            f"{row.subset:<7} {row.content:<15} {row.seconds:>5.4g} s {row.clips:>7}"
-            f"  {splits:<16} {row.hours:>8.2f} {row.sources:>8} {row.with_poses:>6} {paper:>6}"
-            + made_up
-        )
-    hours = sum(row.hours for row in found)
-    reporter.result(f"all: {sum(row.clips for row in found)} clips, {hours:.2f} h")
-
-
-def _review(
-    data: Path,
-    keep: Path | None,
-    drop: Path | None,
-    seed: int,
-    reporter: Reporter,
-    *,
-    json_output: bool,
-) -> None:
-    from dataclasses import asdict
-
-    from loris_cli.dataset.gather import DROP, KEEP, decide, gather, read_ids
-    from loris_cli.dataset.inspection import review as review_of
-
-    for decision, listed in ((KEEP, keep), (DROP, drop)):
-        if listed is not None:
-            decide(data, decision, read_ids(listed))
-    if keep is not None or drop is not None:
-        rows = gather(data, seed=seed)
-        reporter.note(f"{data}: {len(rows)} clips in the manifest")
-    for clip in review_of(data):
-        if json_output:
-            reporter.result(json.dumps(asdict(clip)))
-        else:
-            state = "used" if clip.used else "aside"
-            reporter.result(
-                f"{clip.id}  {state}  {clip.source} at {clip.start_s:g} s: "
-                + ", ".join(clip.reasons)
-            )
+        dataset.run(place, n_videos, records, seed, reporter, json_output=json_output)

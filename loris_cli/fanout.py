@@ -182,7 +182,7 @@ def _deaf_children() -> Iterator[None]:
 def _serve(work: Callable[[Item], Result], pipe: Connection, limit_bytes: int | None) -> None:
     """What a worker does: items until the pipe closes or it is interrupted."""
     if limit_bytes is not None:
-        _limit_memory(limit_bytes)
+        limit_memory(limit_bytes)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who gives the work decides
     signal.signal(signal.SIGTERM, _interrupt)
     threading.Thread(target=_follow_parent, daemon=True).start()
@@ -198,7 +198,7 @@ def _serve(work: Callable[[Item], Result], pipe: Connection, limit_bytes: int | 
         return
 
 
-def _limit_memory(limit_bytes: int) -> None:
+def limit_memory(limit_bytes: int) -> None:
     """Bound what this process may hold: its own data, not the files it maps."""
     try:
         import resource

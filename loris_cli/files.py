@@ -61,8 +61,17 @@ def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path], *, overwrite:
             raise UsageError(
                 f"{name} exists already", hint="--overwrite replaces it, -o names another"
             )
-        if not os.access(Path(place).parent, os.W_OK | os.X_OK):
-            raise _no_permission(out)
+        check_writable(Path(place).parent)
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse a folder that may not be written to.
+
+    Raises:
+        OutputError: it may not.
+    """
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise _no_permission(folder / "result")
 
 
 @contextmanager

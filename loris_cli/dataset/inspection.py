@@ -13,7 +13,7 @@ from loris_cli.config import POSE_FPS, SAMPLE_RATE_HZ
 from loris_cli.dataset.gather import every_clip, is_used, read_decisions
 from loris_cli.dataset.manifest import Clip, read_manifest, read_rows
 from loris_cli.dataset.recipe import SUBSETS
-from loris_cli.dataset.records import Record, files_of, fingerprint
+from loris_cli.dataset.records import Record, fingerprint
 from loris_cli.errors import InputError
 from loris_cli.pose.keypoints import read_poses
 
@@ -30,33 +30,25 @@ def problems(data: Path) -> Iterator[str]:
     Raises:
         InputError: it has no manifest that can be read.
     """
-    clips = read_manifest(data)
-    for _, row in read_rows(data):
-        if isinstance(row.get("files"), dict):
-            yield from _altered(data, row)
-    for clip in clips:
-        yield from _unfit(data, clip)
+    read_manifest(data)  # ids and paths are as they should be
+    for clip, row in read_rows(data):
+        told = row.get("files", {})
+        names = {clip.audio, clip.rhythm, clip.poses, *told} - {""}
+        there = {name for name in names if (data / name).is_file()}
+        yield from (f"{clip.id}: {name} is missing" for name in sorted(names - there))
+        for name in sorted(there & set(told)):
+            if fingerprint(data / name) != (told[name].get("sha256"), told[name].get("bytes")):
+                yield f"{clip.id}: {name} is damaged or was changed"
+        yield from _unfit(data, clip, there)
 
 
-def _altered(data: Path, row: Record) -> Iterator[str]:
-    for path, told in files_of(data, [row]):
-        try:
-            sha256, n_bytes = fingerprint(path)
-        except InputError:
-            continue  # told as missing below
-        if (sha256, n_bytes) != (told.get("sha256"), told.get("bytes")):
-            yield f"{row['id']}: {path.relative_to(data)} is damaged or was changed"
-
-
-def _unfit(data: Path, clip: Clip) -> Iterator[str]:
-    for name in filter(None, (clip.audio, clip.rhythm, clip.poses)):
-        if not (data / name).is_file():
-            yield f"{clip.id}: {name} is missing"
-    if (data / clip.audio).is_file():
+def _unfit(data: Path, clip: Clip, there: set[str]) -> Iterator[str]:
+    """What is wrong with the content of the files that are there."""
+    if clip.audio in there:
         yield from _unfit_sound(data / clip.audio, clip)
-    if (data / clip.rhythm).is_file():
+    if clip.rhythm in there:
         yield from _unfit_rhythm(data / clip.rhythm, clip)
-    if clip.poses and (data / clip.poses).is_file():
+    if clip.poses in there:
         try:
             poses = read_poses(data / clip.poses)
         except InputError as error:

@@ -105,7 +105,10 @@ def _clip(row: str, where: str) -> tuple[Clip, dict[str, Any]]:
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not (number if kind in (float, int) else isinstance(value, str)):
             raise InputError(f"{where} holds {value!r} as {name}")
-    for path in (clip.audio, clip.rhythm, clip.poses):
+    told = values.get("files", {})
+    if not isinstance(told, dict):
+        raise InputError(f"{where} holds {told!r} as files")
+    for path in (clip.audio, clip.rhythm, clip.poses, *told):
         if Path(path).is_absolute() or ".." in Path(path).parts:
             raise InputError(f"{where} points out of the data set: {path}")
     return clip, values

@@ -14,7 +14,7 @@ from loris_cli.dataset.prep import Work, failure, prepare, separator_of
 from loris_cli.dataset.records import Record, fingerprint, write_record
 from loris_cli.errors import InputError, LorisError, UsageError
 from loris_cli.fanout import Died, fan_out
-from loris_cli.files import printable
+from loris_cli.files import check_writable, printable
 
 MEBIBYTE = 1 << 20
 
@@ -32,6 +32,9 @@ class Task(Protocol):
     def work(self) -> Work:
         """Where to, and how."""
 
+
+Engine = Callable[..., Generator[tuple[int, Record | LorisError | Died], None, None]]
+"""`fanout.fan_out`, or what does as it does."""
 
 AnyTask = TypeVar("AnyTask", bound=Task)
 
@@ -103,6 +106,7 @@ def prepare_all(
     *,
     jobs: int,
     limits: Limits,
+    engine: Engine = fan_out,
 ) -> Generator[Record, None, None]:
     """Prepare videos, each in a process of its own making; none stops the others.
 
@@ -111,18 +115,20 @@ def prepare_all(
         attempt: works on one, in another process; an error that it gives ends the run.
         jobs: processes at a time.
         limits: of each video; one that exceeds them fails alone.
+        engine: who runs the processes.
 
     Yields:
         the record of each video, as they are done.
 
     Raises:
-        OutputError: nothing can be written.
+        OutputError: nothing can be written, to begin with or later.
         MissingDependencyError: a tool that was asked for is absent.
         WeightsError: weights are damaged.
     """
     if tasks:  # what no video can do without is missed at once
         separator_of(tasks[0].work.settings, "cpu")
-    results = fan_out(
+        check_writable(tasks[0].work.data)
+    results = engine(
         attempt,
         tasks,
         n_workers=min(jobs, max(len(tasks), 1)),

@@ -29,7 +29,13 @@ from loris_cli.dataset.seeing import see, within
 from loris_cli.dataset.separation import Separator
 from loris_cli.dataset.spleeter_weights import load_two_stems
 from loris_cli.dataset.writing import write_clip
-from loris_cli.errors import InputError, LorisError, MissingDependencyError, OutputError
+from loris_cli.errors import (
+    InputError,
+    LorisError,
+    MissingDependencyError,
+    OutputError,
+    WeightsError,
+)
 from loris_cli.files import printable
 from loris_cli.observation import look
 from loris_cli.reporting import Silent
@@ -61,6 +67,7 @@ def prepare(video: Path, work: Work) -> Record:
     Raises:
         OutputError: nothing can be written: no other video will fare better.
         MissingDependencyError: a tool that was asked for is absent.
+        WeightsError: its weights are damaged.
     """
     try:
         sha256, n_bytes = fingerprint(video)
@@ -74,7 +81,7 @@ def prepare(video: Path, work: Work) -> Record:
         record = blank_record(video, sha256, n_bytes, work.settings) | _make(
             video, sha256, work, told
         )
-    except (OutputError, MissingDependencyError):
+    except (OutputError, MissingDependencyError, WeightsError):
         raise
     except LorisError as error:
         record = failure(video, sha256, n_bytes, work.settings, error)

@@ -21,29 +21,23 @@ def split(groups: Mapping[str, Sequence[Hashable]], *, seed: int = 0) -> dict[st
         seed: of the draw. The order of the clips has no say.
 
     Returns:
-        the split of each clip. Test and val take whole families in the order of the draw until
-        they hold their share; where there are three families or more each split has one.
+        the split of each clip. Test and val take whole families in the order of the draw while
+        these fit their share, and one at least; with two families there is no test split, with
+        one no val split either.
     """
-    families = sorted(_families(groups), key=lambda family: _lot(family[0], seed))
-    shares = {"test": TEST_SHARE * len(groups), "val": VAL_SHARE * len(groups)}
-    if len(families) < 2:
-        shares = {}
-    elif len(families) == 2:
-        del shares["test"]
-    found: dict[str, str] = {}
-    counts = dict.fromkeys(shares, 0)
-    for number, family in enumerate(families):
-        left = len(families) - number
-        name = "train"
-        for part, share in shares.items():
-            if counts[part] == 0 or counts[part] + len(family) / 2 <= share:
-                name = part
-                break
-        if left == 1 and "train" not in found.values():
-            name = "train"
-        if name != "train":
-            counts[name] += len(family)
-        found |= dict.fromkeys(family, name)
+    left = sorted(_families(groups), key=lambda family: _lot(family[0], seed))
+    parts = [("test", TEST_SHARE), ("val", VAL_SHARE)][max(0, 3 - len(left)) :]
+    found = dict.fromkeys(groups, "train")
+    for part, share in parts:
+        wanted = share * len(groups)
+        taken: list[str] = []
+        for family in left:
+            # Over the share by no more than half a family.
+            if len(taken) + len(family) / 2 <= wanted:
+                taken += family
+        taken = taken or min(left, key=len)
+        found |= dict.fromkeys(taken, part)
+        left = [family for family in left if found[family[0]] == "train"]
     return found
 
 

@@ -20,7 +20,8 @@ from loris_cli.dataset.manifest import Clip
 from loris_cli.dataset.recipe import Segment, Settings
 from loris_cli.dataset.records import Record, fingerprint
 from loris_cli.dataset.seeing import Seen
-from loris_cli.files import replacing
+from loris_cli.errors import OutputError
+from loris_cli.files import printable, replacing
 from loris_cli.pose.keypoints import Poses, write_poses
 from loris_cli.rhythm.body import motion_energy, rhythm_from_poses
 from loris_cli.synthesis.dancer import LOOSEST_S
@@ -140,4 +141,10 @@ def looseness(peaks_s: Array, accents_s: Array) -> float:
 def _write_sound(path: Path, samples: NDArray[np.float32]) -> None:
     """FLAC of 16 bits; what is beyond full scale is brought down, not cut."""
     peak = float(np.abs(samples).max(initial=0.0))
-    soundfile.write(path, samples / max(peak, 1.0), SAMPLE_RATE_HZ, format="FLAC")
+    try:
+        soundfile.write(path, samples / max(peak, 1.0), SAMPLE_RATE_HZ, format="FLAC")
+    except soundfile.LibsndfileError as error:  # it does not say that the disk is full
+        raise OutputError(
+            f"{printable(path)} cannot be written: {error}",
+            hint="free some space, or make the data set on another disk with --data",
+        ) from error

@@ -1,0 +1,96 @@
+"""`fanout.fan_out` on Ray: the same work on the same items, on a cluster or on this machine.
+
+items -> tasks, as many at a time as wanted -> results as they come
+
+A worker that dies or is late fails its item alone, as there. Every machine of the cluster needs
+this package and the same folders.
+"""
+
+import time
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, TypeVar
+
+from loris_cli.fanout import Died, limit_memory
+from loris_cli.optional import require
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def fan_out_on_ray(
+    work: Callable[[Item], Result],
+    items: Sequence[Item],
+    *,
+    n_workers: int,
+    limit_s: float | None = None,
+    limit_bytes: int | None = None,
+    address: str | None = None,
+) -> Generator[tuple[int, Result | Died], None, None]:
+    """Do some work on every item.
+
+    Args:
+        work: a function of a module.
+        items: what to work on.
+        n_workers: tasks at a time, each on a core.
+        limit_s: as for `fan_out`; the time that a task waits for a free core counts.
+        limit_bytes: as for `fan_out`.
+        address: of a cluster that runs; None starts one on this machine, and ends it.
+
+    Yields:
+        number of an item and its result, in the order in which they are done.
+
+    Raises:
+        MissingDependencyError: Ray is not installed.
+    """
+    ray = require("ray", extra="ray", purpose="spread videos over a cluster")
+    ray.init(
+        address=address,
+        num_cpus=None if address else n_workers,
+        include_dashboard=None if address else False,
+        log_to_driver=False,
+    )
+    attempt = ray.remote(num_cpus=1, max_retries=0)(_limited)
+    waiting = iter(enumerate(items))
+    running: dict[Any, tuple[int, float]] = {}
+    try:
+        while True:
+            while len(running) < n_workers and (following := next(waiting, None)) is not None:
+                index, item = following
+                task = attempt.remote(work, item, limit_bytes)
+                running[task] = index, time.monotonic()
+            if not running:
+                return
+            patience_s = None
+            if limit_s is not None:
+                first_s = min(given_s for _, given_s in running.values())
+                patience_s = max(0.0, first_s + limit_s - time.monotonic())
+            ready, _ = ray.wait(list(running), timeout=patience_s)
+            for task in ready:
+                index, _ = running.pop(task)
+                yield index, _result(ray, task)
+            for task, (index, given_s) in list(running.items()):
+                if limit_s is not None and time.monotonic() - given_s >= limit_s:
+                    ray.cancel(task, force=True)
+                    del running[task]
+                    yield index, Died(exit_code=None, overdue=True)
+    finally:
+        for task in running:
+            ray.cancel(task, force=True)
+        ray.shutdown()
+
+
+def _limited(work: Callable[[Item], Result], item: Item, limit_bytes: int | None) -> Result:
+    """What a worker does: one item, in bounds."""
+    if limit_bytes is not None:
+        limit_memory(limit_bytes)
+    return work(item)
+
+
+def _result(ray: Any, task: Any) -> Any:
+    """What came of a task; an error of ours in it is a death, as it is in `fan_out`."""
+    try:
+        return ray.get(task)
+    except ray.exceptions.RayTaskError:
+        return Died(exit_code=1)
+    except ray.exceptions.RayError:  # the worker crashed, or the machine's memory was full
+        return Died(exit_code=None)

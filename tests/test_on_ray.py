@@ -1,0 +1,62 @@
+"""Ray does the same work as processes do, and a death in it costs one item."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from loris_cli.dataset.on_ray import fan_out_on_ray
+from loris_cli.fanout import Died, fan_out
+
+WORK = """
+import os, time
+
+def double(number):
+    if number == 14:
+        os._exit(3)
+    if number == 15:
+        raise ValueError("an error of ours")
+    if number == 16:
+        time.sleep(600)
+    return 2 * number
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # Ray's own
+def test_two_ray_workers_give_what_one_process_gives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray")
+    (tmp_path / "ray_work.py").write_text(WORK)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv(
+        "PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    )
+    import ray_work  # type: ignore[import-not-found]
+
+    items = [1, 14, 2, 15, 3, 4]
+    with_ray = dict(fan_out_on_ray(ray_work.double, items, n_workers=2, limit_s=240.0))
+    local = dict(fan_out(ray_work.double, items, n_workers=1))
+
+    died = {index for index, result in local.items() if isinstance(result, Died)}
+    assert died == {1, 3}
+    assert {k for k, result in with_ray.items() if isinstance(result, Died)} == died
+    alive = {k: result for k, result in local.items() if k not in died}
+    assert {k: result for k, result in with_ray.items() if k not in died} == alive
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_late_item_is_ended_on_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray")
+    (tmp_path / "ray_work.py").write_text(WORK)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv(
+        "PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    )
+    import ray_work
+
+    results = dict(fan_out_on_ray(ray_work.double, [16], n_workers=1, limit_s=20.0))
+
+    assert results == {0: Died(exit_code=None, overdue=True)}
