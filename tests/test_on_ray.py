@@ -1,7 +1,11 @@
 """Ray does the same work as processes do, and a death in it costs one item."""
 
+import importlib
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,22 +26,28 @@ def double(number):
 """
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")  # Ray's own
-def test_two_ray_workers_give_what_one_process_gives(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore"),  # Ray's own
+]
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A module that Ray's workers find as well."""
     pytest.importorskip("ray")
     (tmp_path / "ray_work.py").write_text(WORK)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv(
-        "PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
-    )
-    import ray_work  # type: ignore[import-not-found]
+    before = os.environ.get("PYTHONPATH", "")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{before}")
+    yield importlib.import_module("ray_work")
+    del sys.modules["ray_work"]
 
+
+def test_two_ray_workers_give_what_one_process_gives(work: Any) -> None:
     items = [1, 14, 2, 15, 3, 4]
-    with_ray = dict(fan_out_on_ray(ray_work.double, items, n_workers=2, limit_s=240.0))
-    local = dict(fan_out(ray_work.double, items, n_workers=1))
+    with_ray = dict(fan_out_on_ray(work.double, items, n_workers=2, limit_s=240.0))
+    local = dict(fan_out(work.double, items, n_workers=1))
 
     died = {index for index, result in local.items() if isinstance(result, Died)}
     assert died == {1, 3}
@@ -46,17 +56,7 @@ def test_two_ray_workers_give_what_one_process_gives(
     assert {k: result for k, result in with_ray.items() if k not in died} == alive
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")
-def test_a_late_item_is_ended_on_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("ray")
-    (tmp_path / "ray_work.py").write_text(WORK)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv(
-        "PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
-    )
-    import ray_work
-
-    results = dict(fan_out_on_ray(ray_work.double, [16], n_workers=1, limit_s=20.0))
+def test_a_late_item_is_ended_on_ray(work: Any) -> None:
+    results = dict(fan_out_on_ray(work.double, [16], n_workers=1, limit_s=20.0))
 
     assert results == {0: Died(exit_code=None, overdue=True)}

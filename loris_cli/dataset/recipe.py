@@ -14,7 +14,7 @@ from typing import Literal
 from loris_cli.config import POSE_FPS
 from loris_cli.dataset.names import Kind
 
-Separation = Literal["torch", "spleeter", "none"]
+Separation = Literal["torch", "none"]
 PoseSource = Literal["embedded", "beside", "none"]
 
 

