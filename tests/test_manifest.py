@@ -48,3 +48,18 @@ def test_a_row_that_is_no_clip_is_refused_with_its_line(tmp_path: Path, row: str
 def test_a_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no readable"):
         read_manifest(tmp_path)
+
+
+def test_an_id_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    write_manifest(tmp_path, [CLIP, CLIP])
+
+    with pytest.raises(InputError, match="two clips a"):
+        read_manifest(tmp_path)
+
+
+def test_hashed_files_stay_in_the_folder_too(tmp_path: Path) -> None:
+    row = json.dumps({**CLIP.__dict__, "files": {"../secret": {"bytes": 1}}})
+    (tmp_path / "manifest.jsonl").write_text(row + "\n")
+
+    with pytest.raises(InputError, match="points out"):
+        read_manifest(tmp_path)
