@@ -82,6 +82,9 @@ def fan_out(
                 assert isinstance(pipe, Connection)
                 worker = workers[pipe]
                 result = worker.take() if pipe in ready else worker.kill()
+                if isinstance(result, _Started):
+                    worker.start_clock()
+                    continue
                 index = worker.index
                 if isinstance(result, Died):
                     del workers[pipe]
@@ -112,6 +115,11 @@ def _patience_s(
     return max(0.0, limit_s - max(worker.busy_s() for worker in workers))
 
 
+@dataclass(frozen=True)
+class _Started:
+    """What a worker says first: how long its imports took is no item's fault."""
+
+
 class _Worker(Generic[Item, Result]):
     """A process, seen from the one that gives it work."""
 
@@ -122,7 +130,7 @@ class _Worker(Generic[Item, Result]):
         limit_bytes: int | None,
     ) -> None:
         self.index = -1
-        self._given_s = time.monotonic()
+        self._given_s: float | None = None
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(
             target=_serve, args=(work, theirs, limit_bytes), daemon=True
@@ -133,23 +141,28 @@ class _Worker(Generic[Item, Result]):
 
     def give(self, index: int, item: Item) -> None:
         self.index = index
-        self._given_s = time.monotonic()
+        if self._given_s is not None:
+            self._given_s = time.monotonic()
         try:
             self.pipe.send(item)
         except BrokenPipeError:
             pass  # it died; `take` will tell
 
-    def take(self) -> Result | Died:
+    def start_clock(self) -> None:
+        """From now on its first item takes time."""
+        self._given_s = time.monotonic()
+
+    def take(self) -> Result | Died | _Started:
         try:
-            result: Result = self.pipe.recv()
+            result: Result | _Started = self.pipe.recv()
         except (EOFError, ConnectionResetError):
             self.process.join()
             return Died(exit_code=self.process.exitcode)
         return result
 
     def busy_s(self) -> float:
-        """Since it was given its item."""
-        return time.monotonic() - self._given_s
+        """Since it was given its item, or came to life."""
+        return 0.0 if self._given_s is None else time.monotonic() - self._given_s
 
     def kill(self) -> Died:
         """End it where it is: a native loop hears no signal that Python handles."""
@@ -187,6 +200,7 @@ def _serve(work: Callable[[Item], Result], pipe: Connection, limit_bytes: int | 
     signal.signal(signal.SIGTERM, _interrupt)
     threading.Thread(target=_follow_parent, daemon=True).start()
     try:
+        pipe.send(_Started())
         while True:
             try:
                 item = pipe.recv()

@@ -68,7 +68,7 @@ def test_a_process_that_dies_fails_its_item_alone(work: Any) -> None:
 
 
 def test_an_endless_item_is_ended_and_the_rest_go_on(work: Any) -> None:
-    results = dict(fan_out(work.spin, [1, 13, 2], n_workers=1, limit_s=15.0))
+    results = dict(fan_out(work.spin, [1, 13, 2], n_workers=1, limit_s=5.0))
 
     assert results[1] == Died(exit_code=-signal.SIGKILL, overdue=True)
     assert (results[0], results[2]) == (1, 2)

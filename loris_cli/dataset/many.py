@@ -32,6 +32,13 @@ class Task(Protocol):
     def work(self) -> Work:
         """Where to, and how."""
 
+    def key(self) -> tuple[str, int]:
+        """What its record is known by, a sha256, and the size of the file.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+
 
 Engine = Callable[..., Generator[tuple[int, Record | LorisError | Died], None, None]]
 """`fanout.fan_out`, or what does as it does."""
@@ -45,6 +52,10 @@ class VideoTask:
 
     video: Path
     work: Work
+
+    def key(self) -> tuple[str, int]:
+        """Its bytes' sha256, and their number."""
+        return fingerprint(self.video)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,13 +151,13 @@ def prepare_all(
             if isinstance(record, LorisError):
                 raise record
             if isinstance(record, Died):
-                task = tasks[index]
-                record = _record_of_the_dead(task.video, task.work, record, limits)
+                record = _record_of_the_dead(tasks[index], record, limits)
             yield record
 
 
-def _record_of_the_dead(video: Path, work: Work, died: Died, limits: Limits) -> Record:
+def _record_of_the_dead(task: Task, died: Died, limits: Limits) -> Record:
     """A video whose process was ended, or ended itself."""
+    video, work = task.video, task.work
     name = printable(video.name)
     if died.overdue:
         error = LorisError(
@@ -159,7 +170,7 @@ def _record_of_the_dead(video: Path, work: Work, died: Died, limits: Limits) -> 
             hint="perhaps it is damaged; perhaps raise --memory-limit and add --retry-failed",
         )
     try:
-        sha256, n_bytes = fingerprint(video)
+        sha256, n_bytes = task.key()
     except InputError:
         return failure(video, "", 0, work.settings, error)
     record = failure(video, sha256, n_bytes, work.settings, error)

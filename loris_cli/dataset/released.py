@@ -71,6 +71,19 @@ class Released:
     visual: Path | None
     official_split: str
 
+    def key(self) -> tuple[str, int]:
+        """What its record is known by: its name and all its files; the size of its sound.
+
+        The sound alone does not do: the nine cameras of a dance hear the same music.
+        """
+        parts = [self.subset, self.video.stem]
+        sizes = []
+        for path in filter(None, (self.video, self.poses, self.visual)):
+            sha256, n_bytes = fingerprint(path)
+            parts.append(sha256)
+            sizes.append(n_bytes)
+        return hashlib.sha256(" ".join(parts).encode()).hexdigest(), sizes[0]
+
 
 def unpack_all(release: Path, data: Path) -> int:
     """Unpack the archives in a release beside the data set's own files.
@@ -187,7 +200,7 @@ def import_clip(task: Released) -> Record | LorisError:
 
 def _imported(task: Released) -> Record:
     try:
-        key, n_bytes = _key(task)
+        key, n_bytes = task.key()
     except InputError as error:
         return failure(task.video, "", 0, task.work.settings, error)
     known = read_record(place_of(task.work.data, key))
@@ -203,20 +216,6 @@ def _imported(task: Released) -> Record:
         record = failure(task.video, key, n_bytes, task.work.settings, error)
     write_record(task.work.data, record)
     return record
-
-
-def _key(task: Released) -> tuple[str, int]:
-    """What a clip is known by: its name and all its files, and the size of its sound.
-
-    The sound alone does not do: the nine cameras of a dance hear the same music.
-    """
-    parts = [task.subset, task.video.stem]
-    sizes = []
-    for path in filter(None, (task.video, task.poses, task.visual)):
-        sha256, n_bytes = fingerprint(path)
-        parts.append(sha256)
-        sizes.append(n_bytes)
-    return hashlib.sha256(" ".join(parts).encode()).hexdigest(), sizes[0]
 
 
 def _clip(task: Released) -> Record:

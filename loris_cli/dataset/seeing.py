@@ -50,7 +50,6 @@ def see(
     span_s: tuple[float, float],
     source: PoseSource,
     *,
-    n_threads: int = 1,
     reporter: Reporter,
 ) -> Seen | None:
     """The body in a stretch of a video; None where nobody is to look.
@@ -59,7 +58,6 @@ def see(
         info: the video.
         span_s: from and to.
         source: who finds the body.
-        n_threads: threads that a network may use.
         reporter: hears of damage.
 
     Raises:
@@ -86,7 +84,6 @@ def see(
         fps=POSE_FPS,
         size=(info.width, info.height),
         progress=lambda done, n_bodies: counts.append(n_bodies),
-        n_threads=n_threads,
     )
     poses = _whole(poses, last - first)
     poses = replace(poses, interval_s=info.frame_interval_s)

@@ -20,7 +20,7 @@ from loris_cli.config import POSE_FPS, SAMPLE_RATE_HZ
 from loris_cli.dataset.names import KINDS, Kind
 from loris_cli.dataset.prep import Work, prepare
 from loris_cli.dataset.recipe import RECIPES, Settings
-from loris_cli.dataset.records import Record
+from loris_cli.dataset.records import Record, fingerprint
 from loris_cli.dataset.seeing import POSES_SUFFIX
 from loris_cli.errors import LorisError
 from loris_cli.files import replacing
@@ -60,6 +60,10 @@ class StandIn:
     seed: int
     rendered: bool
     """Whether it is rendered to pixels."""
+
+    def key(self) -> tuple[str, int]:
+        """The video's sha256 and size."""
+        return fingerprint(self.video)
 
 
 def stand_ins(data: Path, n_clips: int, *, seed: int = 0) -> list[StandIn]:
