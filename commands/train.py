@@ -25,7 +25,7 @@ def train(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Data set, as `python -m loris_cli.dataset.synthetic DIR` makes it."
+            help="Data set of `loris prep`, or of `python -m loris_cli.dataset.synthetic DIR`."
             " By default LORIS_DATA, else the platform's data folder.",
         ),
     ] = None,
