@@ -25,7 +25,7 @@ from loris_cli.conditioning import ClipFeatures
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.dataset.clips import read_danced, read_features
 from loris_cli.dataset.manifest import Clip
-from loris_cli.evaluation.given_rhythm import through_latent
+from loris_cli.evaluation.case import through_latent
 from loris_cli.files import replacing
 from loris_cli.longform import LatentGenerator
 from loris_cli.reporting import Reporter
