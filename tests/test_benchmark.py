@@ -201,8 +201,14 @@ def test_a_clip_without_its_files_is_skipped_with_the_reason(data: Path) -> None
 
     lost = case_of_clip(data, replace(clip, audio="audio/gone.flac"))
 
+    bodiless = case_of_clip(data, replace(clip, poses=clip.rhythm))
+    posed = case_of_clip(data, replace(clip, poses="poses/0.npz"))
+
     assert isinstance(lost, Skipped)
     assert "audio/gone.flac" in lost.reason
+    assert isinstance(bodiless, Skipped)
+    assert "lacks seen_peaks_s" in bodiless.reason
+    assert posed == Skipped(id=clip.id, reason="poses/0.npz is not there")
 
 
 def test_a_split_that_is_not_there_is_refused(data: Path) -> None:

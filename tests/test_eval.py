@@ -228,7 +228,7 @@ def test_quality_tells_the_truth_from_noise(loris: Loris, data: Path) -> None:
                  "--quality", "--jobs", 1, "--format", "json")  # fmt: skip
 
     assert told.code == 0, told.err
-    noise, truth = (row["quality"] for row in json.loads(told.out)["rows"])
+    truth, noise = (row["quality"] for row in json.loads(told.out)["rows"])
     assert truth["frechet_log_mel"] == pytest.approx(0, abs=1e-3)
     assert truth["kl_tags"] == 0.0
     assert noise["frechet_log_mel"] > 10

@@ -77,11 +77,17 @@ def clips_of_split(
 def case_of_clip(data: Path, clip: Clip) -> Case | Skipped:
     """A clip of a data set as a case; its sound is looked at, not read."""
     audio, rhythm = data / clip.audio, data / clip.rhythm
+    if clip.poses and not (data / clip.poses).is_file():
+        return Skipped(id=clip.id, reason=f"{printable(clip.poses)} is not there")
     try:
         soundfile.info(audio)
         with np.load(rhythm, allow_pickle=False) as arrays:
             # Where a body is seen its rhythm leads, as it would in a video.
-            peaks = arrays["seen_peaks_s" if "seen_peaks_s" in arrays else "accents_s"]
+            lacking = [name for name in _told(clip) if name not in arrays]
+            if lacking:
+                reason = f"{printable(clip.rhythm)} lacks {', '.join(lacking)}"
+                return Skipped(id=clip.id, reason=reason)
+            peaks = arrays["seen_peaks_s" if clip.poses else "accents_s"]
             peaks_s = tuple(np.asarray(peaks, dtype=np.float64).tolist())
     except soundfile.LibsndfileError:
         return Skipped(id=clip.id, reason=f"{printable(clip.audio)} cannot be read")
@@ -142,6 +148,12 @@ def digest(keys: Sequence[tuple[str, str]]) -> str:
     """Hash of a data set: of the names and the sounds of its clips, 12 hex digits."""
     told = "".join(f"{name}\t{key}\n" for name, key in sorted(keys))
     return hashlib.sha256(told.encode()).hexdigest()[:12]
+
+
+def _told(clip: Clip) -> tuple[str, ...]:
+    """Arrays that a generator is told of a clip (docs/contracts.md)."""
+    seen = ("seen_peaks_s", "seen_strengths", "seen_energy", "looseness") if clip.poses else ()
+    return ("accents_s", "strengths", "energy", *seen)
 
 
 def _by_stem(folder: Path, prefix: str) -> dict[str, Path]:

@@ -84,48 +84,11 @@ def run(plan: Plan, *, reporter: Reporter) -> Result:
     started = time.perf_counter()
     hear = _hearing(plan, reporter)
     cases, truths, skipped = _truths(plan, hear)
-    left_out: dict[str, str] = {}
-    costs: dict[str, Cost] = {}
-    sounds: dict[str, Sounds] = {}
-    kinds: dict[str, tuple[Kind, str]] = {}
-    for maker in plan.makers:
-        made, costs[maker.name] = maker.make(cases, plan.seeds, reporter=reporter)
-        sounds[maker.name] = {
-            # A manifest rounds durations: a sample too many would be a second too many.
-            key: replace(sound, most_samples=truths[key[0]].n_samples)
-            for key, sound in made.items()
-        }
-        kinds[maker.name] = ("model", _words(maker))
-    if plan.generated:
-        sounds["generated"] = {
-            (case.id, 0): Recorded(
-                path=plan.generated[case.id],
-                most_samples=truths[case.id].n_samples if case.id in truths else None,
-            )
-            for case in cases
-        }
-        kinds["generated"] = ("model", "what was given")
-    true_cases = [case for case in cases if case.id in truths]
-    for row_id in plan.rows:
-        built = _rival_sounds(row_id, true_cases, truths, plan, reporter)
-        if isinstance(built, str):
-            left_out[row_id] = built
-            continue
-        sounds[row_id] = built
-        kinds[row_id] = (
-            ("null", NULLS[row_id]) if row_id in NULLS else ("ceiling", CEILINGS[row_id])
-        )
-    order = [(row_id, key) for row_id, row in sounds.items() for key in row]
-    takes: dict[str, dict[tuple[str, int], Heard]] = {row_id: {} for row_id in sounds}
-    for (row_id, key), found in zip(
-        order, hear([sounds[row_id][key] for row_id, key in order]), strict=True
-    ):
-        if isinstance(found, Unheard):
-            skipped.append(Skipped(id=key[0], reason=f"{row_id}: {found.reason}"))
-        else:
-            takes[row_id][key] = found
+    entrants = _entrants(plan, cases, truths, reporter)
+    takes, unheard = _takes(entrants.sounds, hear)
+    skipped += unheard
     rows = []
-    for row_id, (kind, what) in kinds.items():
+    for row_id, (kind, what) in entrants.kinds.items():
         row = score_row(
             row_id,
             kind,
@@ -133,30 +96,91 @@ def run(plan: Plan, *, reporter: Reporter) -> Result:
             cases,
             truths,
             takes[row_id],
-            seeds=sorted({seed for _, seed in sounds[row_id]}),
+            seeds=sorted({seed for _, seed in entrants.sounds[row_id]}),
             protocol=plan.ears.protocol,
             strict=plan.ears.strict,
         )
         if row is None:
-            left_out[row_id] = "no clip of it could be heard"
+            entrants.left_out[row_id] = "no clip of it could be heard"
         else:
             rows.append(row)
     if not rows:
-        reason = skipped[0].reason if skipped else next(iter(left_out.values()), "no row")
-        raise InputError(f"nothing could be scored: {reason}", hint="see `loris eval --help`")
+        why = [one.reason for one in skipped] or [*entrants.left_out.values(), "no row"]
+        raise InputError(f"nothing could be scored: {why[0]}", hint="see `loris eval --help`")
     return Result(
         plan=plan,
         cases=cases,
         truths=truths,
         takes=takes,
-        sounds=sounds,
+        sounds=entrants.sounds,
         rows=rows,
         skipped=skipped,
-        left_out=left_out,
-        costs=costs,
+        left_out=entrants.left_out,
+        costs=entrants.costs,
         differences=_differences(rows, plan.against),
         seconds=time.perf_counter() - started,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Entrants:
+    """The sounds that are to be scored, and what is known of their rows."""
+
+    sounds: dict[str, Sounds] = field(default_factory=dict)
+    kinds: dict[str, tuple[Kind, str]] = field(default_factory=dict)
+    costs: dict[str, Cost] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+def _entrants(
+    plan: Plan, cases: Sequence[Case], truths: Mapping[str, Heard], reporter: Reporter
+) -> _Entrants:
+    """Sounds of every row, made or found."""
+    found = _Entrants()
+    for maker in plan.makers:
+        made, found.costs[maker.name] = maker.make(cases, plan.seeds, reporter=reporter)
+        found.sounds[maker.name] = {
+            # A manifest rounds durations: a sample too many would be a second too many.
+            key: replace(sound, most_samples=truths[key[0]].n_samples)
+            for key, sound in made.items()
+        }
+        found.kinds[maker.name] = ("model", _words(maker))
+    if plan.generated:
+        found.sounds["generated"] = {
+            (case.id, 0): Recorded(
+                path=plan.generated[case.id],
+                most_samples=truths[case.id].n_samples if case.id in truths else None,
+            )
+            for case in cases
+        }
+        found.kinds["generated"] = ("model", "what was given")
+    true_cases = [case for case in cases if case.id in truths]
+    for row_id in plan.rows:
+        built = _rival_sounds(row_id, true_cases, truths, plan, reporter)
+        if isinstance(built, str):
+            found.left_out[row_id] = built
+            continue
+        found.sounds[row_id] = built
+        found.kinds[row_id] = (
+            ("null", NULLS[row_id]) if row_id in NULLS else ("ceiling", CEILINGS[row_id])
+        )
+    return found
+
+
+def _takes(
+    sounds: Mapping[str, Sounds], hear: Callable[[Sequence[Sound]], list[Heard | Unheard]]
+) -> tuple[dict[str, dict[tuple[str, int], Heard]], list[Skipped]]:
+    """What was heard in every sound of every row, in one pass, and what could not be."""
+    order = [(row_id, key) for row_id, row in sounds.items() for key in row]
+    heard = hear([sounds[row_id][key] for row_id, key in order])
+    takes: dict[str, dict[tuple[str, int], Heard]] = {row_id: {} for row_id in sounds}
+    skipped = []
+    for (row_id, key), found in zip(order, heard, strict=True):
+        if isinstance(found, Unheard):
+            skipped.append(Skipped(id=key[0], reason=f"{row_id}: {found.reason}"))
+        else:
+            takes[row_id][key] = found
+    return takes, skipped
 
 
 def _hearing(
