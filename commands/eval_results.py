@@ -109,6 +109,7 @@ def tell_splits(data: Path, reporter: Reporter) -> None:
     reporter.result(
         f"{'split':12} {'train':>6} {'val':>6} {'test':>6} {'published':>9}  on disk"
     )
+    lacking = []
     for found in splits_of(data):
         published = "-" if found.n_published is None else str(found.n_published)
         state = (
@@ -121,5 +122,7 @@ def tell_splits(data: Path, reporter: Reporter) -> None:
         counts = " ".join(f"{n:6}" for n in found.counts)
         reporter.result(f"{found.name:12} {counts} {published:>9}  {state}")
         if state != "all":
-            for line in how_to_get(found.name, data).splitlines():
-                reporter.note(f"  {line}")
+            lacking.append(found.name)
+    hints = dict.fromkeys(how_to_get(name, data) for name in lacking)
+    for line in "\n".join(hints).splitlines():
+        reporter.note(line)

@@ -1,5 +1,6 @@
 """Rows, chance and intervals: known answers on clicks, and two ways that agree."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,14 @@ import pytest
 from corpus import click_corpus
 
 from loris_cli.benchmark.aist import performance_of
-from loris_cli.benchmark.cases import Case, Skipped, case_of_clip, clips_of_split, paired
+from loris_cli.benchmark.cases import (
+    Case,
+    Skipped,
+    case_of_clip,
+    clips_of_split,
+    marked_made_up,
+    paired,
+)
 from loris_cli.benchmark.contract import OFFICIAL, as_json, clips_as_json
 from loris_cli.benchmark.heard import Ears, Heard, Unheard, listen, listen_to_all
 from loris_cli.benchmark.published import COLUMNS, SUBSETS, methods_of, published
@@ -274,6 +282,27 @@ def test_music_of_aist_is_known_by_name() -> None:
     assert performance_of(name) == performance_of(name.replace("c01", "c09"))
     assert performance_of(name) == ("mBR0", "d04", "ch01")
     assert performance_of("skate.mp4") is None
+
+
+def test_the_cameras_of_a_performance_are_one_source(data: Path) -> None:
+    [clip, *_] = read_manifest(data)
+    names = [f"gBR_sFM_c0{k}_d04_mBR0_ch01.mp4" for k in (1, 9)]
+
+    groups = {
+        case.group
+        for name in names
+        if isinstance(case := case_of_clip(data, replace(clip, source=name)), Case)
+    }
+
+    assert groups == {"gBR_sFM_c00_d04_mBR0_ch01.mp4"}
+
+
+def test_a_row_that_says_so_is_made_up(tmp_path: Path) -> None:
+    rows = [{"id": "a", "made_up": True}, {"id": "b"}, {"id": "c", "made_up": "no"}]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "manifest.jsonl").write_text(text)
+
+    assert marked_made_up(tmp_path) == {"a"}
 
 
 def test_another_dancer_to_the_same_music_is_a_ceiling(data: Path) -> None:

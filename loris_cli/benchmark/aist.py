@@ -8,6 +8,8 @@ import re
 
 NAME = re.compile(r"g[A-Z]{2}_s[A-Z]{2}_c\d{2}_(d\d{2})_(m[A-Z]{2}\d)_(ch\d{2})")
 
+CAMERA = re.compile(r"(?<=_)c\d{2}(?=_d\d{2}_m[A-Z]{2}\d_)")
+
 
 def performance_of(name: str) -> tuple[str, str, str] | None:
     """Music, dancer and choreography of a recording; None of a name of another kind.
@@ -16,3 +18,8 @@ def performance_of(name: str) -> tuple[str, str, str] | None:
     """
     found = NAME.search(name)
     return (found[2], found[1], found[3]) if found else None
+
+
+def without_camera(name: str) -> str:
+    """The name of a recording as of one camera: its nine saw one performance."""
+    return CAMERA.sub("c00", name)

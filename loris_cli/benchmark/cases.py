@@ -4,6 +4,7 @@ manifest | folders | two files -> cases: a true sound, a visual rhythm, a source
 """
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,16 +12,17 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from loris_cli.benchmark.aist import without_camera
 from loris_cli.benchmark.sounds import Recorded
-from loris_cli.dataset.manifest import Clip
+from loris_cli.dataset.manifest import NAME, Clip
 from loris_cli.errors import InputError
 from loris_cli.files import printable
 from loris_cli.inputs import VIDEO_SUFFIXES
 
 SUFFIXES = frozenset(".wav .flac .ogg .mp3 .aiff .aif .m4a .aac .opus".split()) | VIDEO_SUFFIXES
 """What is taken out of a folder."""
-MADE_UP = "synth"
-"""A source that begins so is no recording."""
+MADE_UP = "synthesised"
+"""The source of clips that have no video; each is a source of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +76,21 @@ def clips_of_split(
     return found[:n]
 
 
-def case_of_clip(data: Path, clip: Clip) -> Case | Skipped:
-    """A clip of a data set as a case; its sound is looked at, not read."""
+def marked_made_up(data: Path) -> frozenset[str]:
+    """Clips whose rows in the manifest say that they are made up."""
+    lines = (data / NAME).read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines if line.strip()]
+    return frozenset(row["id"] for row in rows if row.get("made_up") is True)
+
+
+def case_of_clip(data: Path, clip: Clip, *, made_up: bool = False) -> Case | Skipped:
+    """A clip of a data set as a case; its sound is looked at, not read.
+
+    Args:
+        data: the data set.
+        clip: its row of the manifest.
+        made_up: whether the row says that the clip is made up.
+    """
     audio, rhythm = data / clip.audio, data / clip.rhythm
     if clip.poses and not (data / clip.poses).is_file():
         return Skipped(id=clip.id, reason=f"{printable(clip.poses)} is not there")
@@ -95,10 +110,10 @@ def case_of_clip(data: Path, clip: Clip) -> Case | Skipped:
         return Skipped(id=clip.id, reason=f"{printable(clip.rhythm)} cannot be read")
     return Case(
         id=clip.id,
-        group=clip.id if clip.source == "synthesised" else clip.source,
+        group=clip.id if clip.source == MADE_UP else without_camera(clip.source),
         reference=Recorded(path=audio),
         peaks_s=peaks_s,
-        made_up=clip.source.startswith(MADE_UP),
+        made_up=made_up or clip.source == MADE_UP,
         clip=clip,
     )
 

@@ -4,7 +4,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from loris_cli.benchmark.cases import Case, Skipped, case_of_clip, clips_of_split, paired
+from loris_cli.benchmark.cases import (
+    Case,
+    Skipped,
+    case_of_clip,
+    clips_of_split,
+    marked_made_up,
+    paired,
+)
 from loris_cli.benchmark.rivals import CEILINGS, NULLS
 from loris_cli.benchmark.run import DEFAULT_AGAINST, Plan
 from loris_cli.benchmark.sounds import Recorded
@@ -86,7 +93,8 @@ def plan_of_split(
         InputError: there is no such split.
     """
     chosen = clips_of_split(clips_in(data, split), split, part=part, n=n_clips)
-    found = [case_of_clip(data, clip) for clip in chosen]
+    marked = marked_made_up(data)
+    found = [case_of_clip(data, clip, made_up=clip.id in marked) for clip in chosen]
     return replace(
         plan,
         title=split if part == "test" else f"{split} ({part})",

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from loris_cli.benchmark.aist import performance_of
 from loris_cli.benchmark.cases import Case, Skipped
 from loris_cli.benchmark.heard import Ears, Heard, Unheard, listen_to_all
 from loris_cli.benchmark.rivals import CEILINGS, NULLS, SEEDED, Kind, rival, strangers
@@ -257,8 +258,6 @@ def other_takes(
     cases: Sequence[Case], truths: Mapping[str, Heard], *, seed: int
 ) -> Sounds | str:
     """For clips of AIST: the sound of the same music, danced by somebody else."""
-    from loris_cli.benchmark.aist import performance_of
-
     named = {case.id: performance_of(case.group) for case in cases}
     found: Sounds = {}
     for case in cases:

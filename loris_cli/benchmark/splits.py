@@ -52,7 +52,7 @@ def how_to_get(name: str, data: Path) -> str:
         return f"make it: python -m loris_cli.dataset.synthetic {place}"
     return (
         f"the stand-in, made up on this machine: loris prep --synthetic {place}\n"
-        "the real one, from the authors' release: docs/evaluation.md tells how"
+        f"the real one, from the authors' release: loris prep --import RELEASE --data {place}"
     )
 
 
