@@ -47,7 +47,9 @@ def as_json(
         "protocol": protocol.id,
         "split": plan.title,
         "data": {
-            "hash": digest([(name, heard.key) for name, heard in result.truths.items()]),
+            "hash": digest([(name, heard.key) for name, heard in result.truths.items()])
+            if result.truths
+            else None,
             "n": len(result.cases),
             "sources": len({case.group for case in result.cases}),
             "made_up": any(case.made_up for case in result.cases),

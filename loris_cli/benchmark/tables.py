@@ -95,7 +95,7 @@ def notes(told: dict[str, Any]) -> list[str]:
     data, versions = told["data"], told["versions"]
     said = [
         f"protocol {told['protocol']}, split {told['split']}, {data['n']} clips of"
-        f" {data['sources']} sources, data {data['hash']}, seeds"
+        f" {data['sources']} sources, data {data['hash'] or 'without sound'}, seeds"
         f" {', '.join(map(str, told['seeds']))}",
         f"loris {versions['loris']}, librosa {versions['librosa']}, mir_eval"
         f" {versions['mir_eval']}; {told['seconds']:.0f} s",
