@@ -2,10 +2,12 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Loris
 from corpus import click_corpus
 
 from loris_cli.benchmark.cases import Case, case_of_clip
@@ -130,9 +132,27 @@ def test_what_is_no_list_of_answers_is_refused(kit: Path, tmp_path: Path, text: 
         read_results([answers], answers)
 
 
-def test_one_row_alone_is_no_test(result: Result, tmp_path: Path) -> None:
-    from dataclasses import replace
+def test_a_kit_is_made_and_its_answers_are_told(
+    loris: Loris, kit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LORIS_CACHE", str(tmp_path / "cache"))
+    source = kit / "kit" / "sounds" / "1.flac"
+    mine = tmp_path / "mine"
 
+    made = loris("eval", "--generated", source, "--reference", source, "--row", "ground_truth",
+                 "--no-strict", "--jobs", 1, "--mos-kit", mine)  # fmt: skip
+    [number] = numbers(mine, "generated")
+    answers = tmp_path / "a.csv"
+    answers.write_text(f"{HEAD}rating-audio,{number},,4\n")
+    told = loris("eval", "--mos-results", answers, "--mos-key", mine / "key.json")
+
+    assert made.code == 0, made.err
+    assert f"{mine}: 2 sounds" in made.out
+    assert told.out.splitlines()[1].split() == ["generated", "audio", "1", "4.00", "-"]
+    assert loris("eval", "--mos-results", answers).code == 2
+
+
+def test_one_row_alone_is_no_test(result: Result, tmp_path: Path) -> None:
     alone = replace(result, rows=[row for row in result.rows if row.kind == "model"])
     with pytest.raises(InputError, match="two rows"):
         make_kit(alone, tmp_path / "kit", n_clips=1, seed=0, reporter=Silent())
