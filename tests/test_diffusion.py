@@ -2,15 +2,20 @@
 
 import math
 from collections.abc import Callable
+from typing import get_args
 
 import pytest
 import torch
 
+from loris_cli import diffusion
 from loris_cli.diffusion import (
     ancestral,
+    between,
     karras_sigmas,
     loss,
+    n_evaluations,
     precondition,
+    sample,
     sample_adpm2,
     sample_dpmpp_2m,
     sample_dpmpp_sde,
@@ -220,3 +225,45 @@ def test_a_zero_at_the_end_is_reached_without_noise(sampler: Sampler) -> None:
 
     assert len(drawn) == 1
     assert sample.tolist() == pytest.approx([3.0, 3.0])
+
+
+@pytest.mark.parametrize("name", get_args(diffusion.Sampler))
+def test_a_sampler_is_found_by_its_name_and_costs_what_is_told(name: diffusion.Sampler) -> None:
+    n_calls = 0
+
+    def denoise(x: torch.Tensor, sigma: float) -> torch.Tensor:
+        nonlocal n_calls
+        n_calls += 1
+        return ideal(x, sigma)
+
+    rng = torch.Generator().manual_seed(0)
+    x = 3 * torch.randn(1, 1, 4096, generator=rng)
+
+    def draw(x: torch.Tensor) -> torch.Tensor:
+        return torch.randn(x.shape, generator=rng)
+
+    made = sample(
+        name, denoise, x, karras_sigmas(50, sigma_min=1e-4, sigma_max=3.0, rho=7.0), draw=draw
+    )
+
+    assert n_calls == n_evaluations(name, 50)
+    assert float(made.std()) == pytest.approx(SIGMA_DATA, rel=0.15)
+    assert n_evaluations("adpm2", 50) == 98  # 49 transitions of two
+
+
+def test_the_middle_of_a_schedule_lies_between_its_levels() -> None:
+    sigmas = torch.tensor([8.0, 4.0, 2.0, 1.0, 0.5, 0.0])
+    assert between(sigmas, (0.0, 1.0)) == (0.0, 8.0)
+    assert between(sigmas, (0.25, 0.75)) == (1.0, 4.0)
+    assert between(sigmas, (0.3, 0.7)) == (1.0, 4.0)
+
+
+def test_what_is_seen_is_clamped_before_it_is_judged() -> None:
+    clean, nothing = torch.ones(1, 2, 16), torch.zeros(1, 2, 16)
+
+    def loud(x: torch.Tensor, c_noise: torch.Tensor) -> torch.Tensor:
+        return torch.full_like(x, 1e3)
+
+    given = {"noise": nothing, "sigma": torch.ones(1), "sigma_data": 0.1}
+    assert float(loss(loud, clean, limit=1.0, **given)) == 0  # type: ignore[arg-type]
+    assert float(loss(loud, clean, **given)) > 1e3  # type: ignore[arg-type]

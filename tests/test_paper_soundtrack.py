@@ -15,7 +15,7 @@ from loris_cli.conditioning import ClipFeatures
 from loris_cli.networks.library import load_named_paper
 from loris_cli.networks.paper import PaperModel
 from loris_cli.networks.paper_config import PaperConfig
-from loris_cli.networks.released import save_paper, save_released
+from loris_cli.networks.released import load_paper, save_paper, save_released
 from loris_cli.waveform_model import WaveformGenerator
 
 CPU = torch.device("cpu")
@@ -132,12 +132,12 @@ def test_a_file_that_has_become_another_is_told_of(
 def test_a_damaged_cache_is_made_anew(released: Path, cache: Path) -> None:
     load_named_paper(released, device=CPU)
     (kept,) = cache.glob("*.safetensors")
-    whole = kept.read_bytes()
-    kept.write_bytes(whole[: len(whole) // 2])
+    kept.write_bytes(kept.read_bytes()[:5000])
 
     load_named_paper(released, device=CPU)
 
-    assert kept.read_bytes() == whole
+    weights = load_paper(kept, device=CPU).cond_lin.weight
+    assert torch.equal(weights, trained().cond_lin.weight)
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(

@@ -51,7 +51,8 @@ def load_paper(path: Path, *, device: torch.device) -> PaperModel:
     check_state(state, model.state_dict(), path)
     # Copies lie where torch wants them. In a mapped file they lie anywhere, and sums of the
     # same numbers then round in another way, so that one seed would not give one sound.
-    state = {key: value.clone() for key, value in state.items()}
+    for key, value in state.items():
+        state[key] = value.clone()
     model.load_state_dict(state, assign=True)
     return model.to(device).eval().requires_grad_(False)
 
