@@ -34,6 +34,18 @@ def test_peaks_are_where_the_shape_changes() -> None:
     assert rhythm.envelope.max() == 1
 
 
+def test_a_body_that_sways_twice_a_second_and_strikes_is_met_at_its_strikes() -> None:
+    """The energy of a body that never rests is no comb of narrow peaks but a line of hills."""
+    keypoints = body(())
+    moment = np.arange(len(keypoints)) / FPS
+    stress = 1 + 0.8 * np.cos(2 * np.pi * moment)  # strongest at every whole second
+    keypoints[:, 7:11, 0] += (stress * 30 * np.sin(2 * np.pi * 2 * moment))[:, None]
+    rhythm = rhythm_from_stft(keypoints)
+    inside = rhythm.times_s[(rhythm.times_s > 1.5) & (rhythm.times_s < 7.5)]
+    assert len(inside) == 6
+    assert inside == pytest.approx(np.round(inside), abs=0.2)
+
+
 def test_one_change_of_one_bin_has_the_energy_of_its_taper() -> None:
     """By hand: an impulse at each place of the window, all but the mean of its spectrum."""
     positions = np.zeros((32, 17, 2))
