@@ -42,6 +42,7 @@ def command(program: Path, *words: object) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_a_killed_run_goes_on_to_the_same_bytes(
     videos: Path, program: Path, tmp_path: Path
 ) -> None:
@@ -65,6 +66,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_two_runs_on_one_folder_make_what_one_makes(
     videos: Path, program: Path, tmp_path: Path
 ) -> None:
