@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loris_cli.conditioning import SOFTEST, ClipFeatures
-from loris_cli.config import POSE_FPS, SAMPLE_RATE_HZ
-from loris_cli.evaluation.music import LOUD_S, loudness_db
+from loris_cli.config import SAMPLE_RATE_HZ
+from loris_cli.dataset.listening import energy_of
 from loris_cli.evaluation.onsets import HOP, detect_onsets, onset_rise
 from loris_cli.longform import ATTACK_S
 
@@ -21,25 +21,19 @@ def heard(samples: NDArray[np.float32], *, genre: str | None = None) -> ClipFeat
         genre: of the sound, if it is known.
 
     Returns:
-        peaks where notes begin (their attack is heard some time later), strengths by how much
-        of the spectrum begins there, energy by the loudness between its 5th and its 95th
-        percentile.
+        peaks where notes begin (their attack is heard some time later), all of them, where
+        `loris_cli.dataset.listening` takes accents alone; strengths by how much of the spectrum
+        begins there; energy by the loudness.
     """
     rise = onset_rise(samples)
     onsets_s = detect_onsets(samples, rise=rise)
     index = np.round(onsets_s * SAMPLE_RATE_HZ / HOP).astype(int).clip(max=len(rise) - 1)
     # The delay of the detector was taken off: the rise itself lies a frame or two later.
     strengths = np.array([float(rise[k : k + 4].max()) for k in index])
-    loud = loudness_db(samples)
-    low, high = np.percentile(loud, [5, 95])
-    moments_s = (np.arange(len(loud)) + 1) * LOUD_S / 2
-    duration_s = len(samples) / SAMPLE_RATE_HZ
-    frames_s = np.arange(round(duration_s * POSE_FPS)) / POSE_FPS
-    energy = np.interp(frames_s, moments_s, ((loud - low) / max(high - low, 1.0)).clip(0, 1))
     return ClipFeatures(
-        duration_s=duration_s,
+        duration_s=len(samples) / SAMPLE_RATE_HZ,
         peaks_s=np.maximum(onsets_s - ATTACK_S, 0.0),
         strengths=SOFTEST + (1 - SOFTEST) * strengths / max(strengths.max(initial=0.0), 1e-9),
-        energy=energy,
+        energy=energy_of(samples),
         genre=genre,
     )
