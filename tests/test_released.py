@@ -16,6 +16,7 @@ from loris_cli.errors import WeightsError
 from loris_cli.networks.paper import PaperModel
 from loris_cli.networks.paper_config import PaperConfig, official
 from loris_cli.networks.released import load_paper, save_paper, save_released
+from loris_cli.networks.state_files import read_state
 
 CPU = torch.device("cpu")
 SIZES = PaperConfig(
@@ -165,3 +166,11 @@ def test_another_models_safetensors_are_refused(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors", {"loris.kind": "mini"})
     with pytest.raises(WeightsError, match="not the paper's model"):
         load_paper(tmp_path / "a.safetensors", device=CPU)
+
+
+def test_what_torch_never_saved_is_refused_in_words_of_ours(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pt"
+    path.write_text("junk\n")
+
+    with pytest.raises(WeightsError, match=r"weights\.pt is not a checkpoint$"):
+        read_state(path, hint="give another")

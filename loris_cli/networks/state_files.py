@@ -52,6 +52,8 @@ def read_state(path: Path, *, hint: str) -> dict[str, Tensor]:
             " torch.save(model.state_dict(), 'plain.pt')",
         ) from error
     except (OSError, RuntimeError, ValueError, EOFError) as error:
+        if not is_torch_file(path):  # torch would tell how to save it for mmap
+            raise WeightsError(f"{printable(path)} is not a checkpoint", hint=hint) from error
         raise WeightsError(
             f"{printable(path)} is not a checkpoint: {str(error).splitlines()[0]}", hint=hint
         ) from error
