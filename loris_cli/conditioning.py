@@ -39,7 +39,7 @@ WEAK = 0.2
 CALM_S = 1.5
 """A weak peak that is the strongest for so long on both sides stays."""
 
-SOFTEST = 0.35
+SOFTEST = 0.3
 """Strength of the softest accents that the training music has."""
 
 LONGEST_INTERVAL_S = 8.0

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from loris_cli.arrangement import DRUMS
 from loris_cli.config import GENRES
 from loris_cli.styles import STYLES
-from loris_cli.synthesis.composer import DRUMS, compose
+from loris_cli.synthesis.composer import compose
 from loris_cli.synthesis.sound import midi_bytes
 
 BY_NAME = {style.name: style for style in STYLES}
@@ -28,7 +29,9 @@ def test_a_piece_keeps_its_promises(seed: int, name: str) -> None:
     assert ((score.strengths >= 0) & (score.strengths <= 1)).all()
     assert ((score.energy >= 0) & (score.energy <= 1)).all()
     assert len(score.energy) == 12 * 16
-    assert all(0 <= note.pitch < 128 and 1 <= note.velocity <= 127 for note in score.notes)
+    assert all(
+        0 <= note.pitch < 128 and 1 <= note.velocity <= 127 for note in score.arrangement.notes
+    )
 
 
 @settings(deadline=None, max_examples=20)
@@ -37,7 +40,9 @@ def test_a_drum_and_the_bass_fall_on_every_accent(seed: int, name: str) -> None:
     score = compose(seed, BY_NAME[name], 12.0)
 
     for accent in score.accents_s:
-        there = {note.channel for note in score.notes if abs(note.time_s - accent) < 1e-9}
+        there = {
+            note.channel for note in score.arrangement.notes if abs(note.time_s - accent) < 1e-9
+        }
         assert {0, DRUMS} <= there
 
 
@@ -46,7 +51,7 @@ def test_accents_are_louder_than_what_lies_between() -> None:
     between: list[int] = []
     for seed in range(24):
         score = compose(seed, STYLES[seed % len(STYLES)], 24.0)
-        for note in score.notes:
+        for note in score.arrangement.notes:
             if note.channel == DRUMS:
                 near = np.abs(score.accents_s - note.time_s).min(initial=9.0) < 1e-9
                 (on if near else between).append(note.velocity)
@@ -57,8 +62,8 @@ def test_accents_are_louder_than_what_lies_between() -> None:
 def test_the_same_seed_writes_the_same_piece_and_another_another() -> None:
     one, again, other = (compose(seed, STYLES[0], 24.0) for seed in (1, 1, 2))
 
-    assert one.notes == again.notes
-    assert one.notes != other.notes
+    assert one.arrangement.notes == again.arrangement.notes
+    assert one.arrangement.notes != other.arrangement.notes
 
 
 def test_steady_pieces_have_their_accents_on_the_grid() -> None:
@@ -85,5 +90,5 @@ def test_midi_holds_the_notes_at_their_times() -> None:
         now += message.time
         if message.type == "note_on" and message.velocity:
             starts.append(now)
-    expected = [note.time_s for note in score.notes]
+    expected = [note.time_s for note in score.arrangement.notes]
     np.testing.assert_allclose(sorted(starts), sorted(expected), atol=1e-3)

@@ -57,6 +57,8 @@ def make_clip(seed: int, *, folder: Path, split: str) -> Clip:
             "starts_s": harmony.starts_s,
             "degrees": harmony.degrees,
             "pulses_s": harmony.pulses_s,
+            "notes": score.arrangement.table.astype(np.float32),
+            "programs": np.array(sorted(score.arrangement.programs.items())),
         }
         if clip.poses:
             told |= _danced(seed, score, folder / clip.poses)

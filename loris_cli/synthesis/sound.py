@@ -83,13 +83,13 @@ def midi_bytes(score: Score, *, balance: Array) -> bytes:
     mido = require("mido", extra="synthesis", purpose="write scores as MIDI")
     events = [
         (0, 0, mido.Message(kind, channel=channel, **values))
-        for channel, program in sorted(score.programs.items())
+        for channel, program in sorted(score.arrangement.programs.items())
         for kind, values in (
             ("program_change", {"program": program}),
             ("control_change", {"control": 7, "value": round(110 * balance[channel])}),
         )
     ]
-    for note in score.notes:
+    for note in score.arrangement.notes:
         start, end = (
             round(time * TICKS_PER_S) for time in (note.time_s, note.time_s + note.length_s)
         )
