@@ -1,6 +1,6 @@
 """What a model is told of a clip, and that as tensors on the time of the latent code.
 
-rhythm, energy, genre, chords, body -> ClipFeatures -> Condition of a stretch of code frames
+rhythm, energy, genre, chords, notes, body -> ClipFeatures -> Condition of a stretch of frames
 """
 
 from dataclasses import dataclass, replace
@@ -9,6 +9,27 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from loris_cli.arrangement import (
+    BASS,
+    CLAP,
+    CRASH,
+    DRUMS,
+    HAT,
+    HIGH_TOM,
+    INSTRUMENTS,
+    KEYS,
+    KICK,
+    LEAD,
+    LOW_TOM,
+    OPEN_HAT,
+    PADS,
+    RIDE,
+    SECOND_CRASH,
+    SNARE,
+    TIMPANI,
+    Arrangement,
+    arrange,
+)
 from loris_cli.config import GENRES, POSE_FPS, SAMPLE_RATE_HZ
 from loris_cli.harmony import STEADY, Harmony, harmony_for, steadiness
 from loris_cli.networks.denoiser import Condition
@@ -26,6 +47,28 @@ BUMPS = (1.0, 4.0, 12.0)
 """Widths (standard deviations) of the bumps around a peak, in log-mel frames of 11.6 ms."""
 
 HARMONY_CHANNELS = 24 + 2 * SUBFRAMES
+
+RANGES: tuple[tuple[tuple[int, ...], int, int], ...] = (
+    ((BASS, PADS, TIMPANI), 36, 68),
+    ((KEYS,), 58, 96),
+    ((LEAD,), 58, 96),
+)
+"""Three staves of the piano roll: channels, the lowest pitch and the one above the highest."""
+PLAYERS: tuple[tuple[int, tuple[int, ...]], ...] = (
+    (BASS, ()),
+    (PADS, ()),
+    (KEYS, ()),
+    (LEAD, ()),
+    (TIMPANI, ()),
+    (DRUMS, (KICK,)),
+    (DRUMS, (SNARE, CLAP)),
+    (DRUMS, (LOW_TOM, HIGH_TOM)),
+    (DRUMS, (HAT, OPEN_HAT, RIDE)),
+    (DRUMS, (CRASH, SECOND_CRASH)),
+)
+"""Whose notes begin is told apart: channels, and the drums of one channel."""
+ROLL_CHANNELS = sum(high - low for _, low, high in RANGES) + len(PLAYERS) * SUBFRAMES
+LOUDEST = 127
 
 DECAY = 20.0
 """Time constant of the trace that follows a peak, in log-mel frames."""
@@ -61,6 +104,8 @@ class ClipFeatures:
     """One of `config.GENRES`, or none."""
     harmony: Harmony | None = None
     """The plan of chords and pulse; None is one drawn by the seed (`planned`)."""
+    arrangement: Arrangement | None = None
+    """The notes; None are ones drawn by the seed (`planned`)."""
     keypoints: Array | None = None
     """The body, ``(frames, 17, 3)``: x px, y px, score, at 16 Hz; None if it is not known."""
     method: str = "directogram"
@@ -109,23 +154,30 @@ def style_for(peaks_s: Array, *, seed: int) -> str:
 
 
 def planned(features: ClipFeatures, *, seed: int) -> ClipFeatures:
-    """Features with a plan of chords: their own, or one drawn by the seed.
+    """Features with chords and notes: their own, or ones drawn by the seed.
 
-    A style that is not known is drawn for the plan too; the network is not told of it.
+    A style that is not known is drawn for them too; the network is not told of it.
     """
-    if features.harmony is not None:
+    if features.harmony is not None and features.arrangement is not None:
         return features
-    name = features.genre or style_for(features.peaks_s, seed=seed)
-    return replace(
-        features,
-        harmony=harmony_for(
-            features.peaks_s,
-            features.strengths,
-            duration_s=features.duration_s,
-            style=BY_NAME[name],
-            seed=seed,
-        ),
+    style = BY_NAME[features.genre or style_for(features.peaks_s, seed=seed)]
+    harmony = features.harmony or harmony_for(
+        features.peaks_s,
+        features.strengths,
+        duration_s=features.duration_s,
+        style=style,
+        seed=seed,
     )
+    arrangement = features.arrangement or arrange(
+        features.peaks_s,
+        features.strengths,
+        features.energy,
+        harmony,
+        duration_s=features.duration_s,
+        style=style,
+        rng=np.random.default_rng([seed, 14]),
+    )
+    return replace(features, harmony=harmony, arrangement=arrangement)
 
 
 def aligned_rhythm(features: ClipFeatures, start: int, frames: int) -> Array:
@@ -219,6 +271,59 @@ def aligned_harmony(harmony: Harmony | None, start: int, frames: int) -> Array:
     return np.concatenate([chords, *bumps], axis=1).T
 
 
+def piano_roll(arrangement: Arrangement | None, start: int, frames: int) -> Array:
+    """Notes on the time of the code.
+
+    Args:
+        arrangement: the notes, or None if there are none to tell of.
+        start: first frame of the code, counted from the clip's second 0.
+        frames: how many.
+
+    Returns:
+        ``(148, frames)``: how loud each pitch of three staves is asked for, as shares of a
+        frame, 0..1, and bumps as high as a note is loud where notes of ten players begin,
+        each at four moments of a frame. Zeros where there is no arrangement.
+    """
+    roll = np.zeros((ROLL_CHANNELS, frames))
+    if arrangement is None:
+        return roll
+    table = arrangement.table
+    first = table[:, 0] * CODE_HZ - start
+    last = first + table[:, 1] * CODE_HZ
+    near = (last > -2) & (first < frames + 2)
+    _, _, channels, pitches, velocities = table[near].T
+    loud, first, last = velocities / LOUDEST, first[near], last[near]
+    row = 0
+    for players, low, high in RANGES:
+        here = np.isin(channels, players) & (pitches >= low) & (pitches < high)
+        for note in np.flatnonzero(here):
+            span = np.arange(max(int(first[note]), 0), min(int(last[note]) + 1, frames))
+            share = np.minimum(last[note], span + 1) - np.maximum(first[note], span)
+            held = roll[row + int(pitches[note]) - low]
+            held[span] = np.maximum(held[span], share.clip(0, 1) * loud[note])
+        row += high - low
+    reach = np.arange(-3, 5)
+    for channel, drums in PLAYERS:
+        here = (channels == channel) & (np.isin(pitches, drums) if drums else True)
+        moments = first[here, None] * SUBFRAMES
+        at = np.floor(moments).astype(int) + reach
+        bumps = np.exp(-0.5 * ((at - moments) / BUMPS[0]) ** 2) * loud[here, None]
+        inside = (at >= 0) & (at < frames * SUBFRAMES)
+        curve = np.zeros(frames * SUBFRAMES)
+        np.maximum.at(curve, at[inside], bumps[inside])
+        roll[row : row + SUBFRAMES] = curve.reshape(frames, SUBFRAMES).T
+        row += SUBFRAMES
+    return roll
+
+
+def instruments_of(arrangement: Arrangement | None) -> Array:
+    """Which of `arrangement.INSTRUMENTS` play, ``(instruments,)``, 0 or 1."""
+    if arrangement is None:
+        return np.zeros(len(INSTRUMENTS))
+    playing = arrangement.programs.items()
+    return np.array([float(instrument in playing) for instrument in INSTRUMENTS])
+
+
 def body_of(keypoints: Array | None, start: float, n_tokens: int) -> Array:
     """A body in its own measure: heights, from where it usually is.
 
@@ -258,6 +363,8 @@ def condition(features: ClipFeatures, start: int, frames: int) -> Condition:
         aligned_harmony(features.harmony, start, frames),
         body_of(features.keypoints, start, len(peaks)),
         np.array([features.looseness]),
+        piano_roll(features.arrangement, start, frames),
+        instruments_of(features.arrangement),
     )
     return Condition(*(torch.from_numpy(value)[None].float() for value in values))
 

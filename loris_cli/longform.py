@@ -183,8 +183,9 @@ class LatentGenerator:
         Yields:
             ``(1, samples)`` blocks at 22,050 Hz; in all ``round(duration_s * 22050)``.
         """
+        config = self.model.denoiser.config
         early = replace(features, peaks_s=features.peaks_s - ATTACK_S)
-        if self.model.denoiser.config.harmony_channels:
+        if config.harmony_channels or config.roll_channels:
             early = planned(early, seed=seed)
         code = self._sample(early, seed=seed, progress=progress)
         blocks = self._sound(code, round(features.duration_s * SAMPLE_RATE_HZ), seed)

@@ -20,6 +20,7 @@ LAYERS = [  # low to high; rooms of one layer do not know each other
     {"mel", "waveform"},
     {"styles"},
     {"pose", "visual", "rhythm", "harmony"},
+    {"arrangement"},
     {"networks"},
     {"conditioning", "diffusion", "picture"},
     {"longform", "paper_condition"},

@@ -1,10 +1,13 @@
 """What is trained: the same losses and gradients however they are computed."""
 
 import copy
+from dataclasses import replace
 
+import pytest
 import torch
 from torch import Tensor
 
+from loris_cli.errors import InputError
 from loris_cli.networks.denoiser import DenoiserConfig, MiniDenoiser
 from loris_cli.networks.latent import LatentCoder, LatentConfig
 from loris_cli.training.learners import (
@@ -13,9 +16,17 @@ from loris_cli.training.learners import (
     checkpoint_activations,
     n_parameters,
 )
+from loris_cli.training.stages import widened
 
 SIZES = DenoiserConfig(
-    channels=16, heads=2, head_features=8, rhythm_features=16, num_blocks=(1, 1, 1)
+    roll_channels=8,
+    roll_width=4,
+    n_instruments=3,
+    channels=16,
+    heads=2,
+    head_features=8,
+    rhythm_features=16,
+    num_blocks=(1, 1, 1),
 )
 
 
@@ -37,6 +48,8 @@ def batch() -> dict[str, Tensor]:
         "harmony": draw(2, 32, 32),
         "motion": draw(2, 24, 17, 3),
         "looseness": draw(2, 1).abs(),
+        "roll": draw(2, SIZES.roll_channels, 32).abs(),
+        "instruments": draw(2, SIZES.n_instruments).abs(),
     }
 
 
@@ -94,3 +107,34 @@ def test_parameters_that_do_not_learn_are_not_counted() -> None:
     every = n_parameters(one)
     one.denoiser.null_token.requires_grad_(False)
     assert n_parameters(one) == every - 16
+
+
+def test_a_network_that_is_told_more_begins_as_the_one_that_was_told_less() -> None:
+    torch.manual_seed(0)
+    less = MiniDenoiser(replace(SIZES, roll_channels=0, n_instruments=0))
+    more = MiniDenoiser(SIZES)
+    state = widened(less.state_dict(), more.state_dict())
+    more.load_state_dict(state)
+
+    name = "unet.to_in.module_list.0.block.block1.project.weight"
+    old, new = less.state_dict()[name], state[name]
+    assert new.shape[1] == old.shape[1] + SIZES.roll_width
+    assert torch.equal(new[:, : old.shape[1]], old)
+    assert not new[:, old.shape[1] :].any()
+    assert all(
+        torch.equal(state[key], value)
+        for key, value in less.state_dict().items()
+        if value.shape == state[key].shape
+    )
+    out = DenoiserLearner(more)(batch())
+    out.backward()
+    gradients = {key: parameter.grad for key, parameter in more.named_parameters()}
+    first = gradients[name]
+    assert first is not None
+    assert first[:, old.shape[1] :].any()  # it learns to listen
+
+
+def test_a_network_that_is_told_less_takes_no_weights_of_one_that_is_told_more() -> None:
+    less = MiniDenoiser(replace(SIZES, roll_channels=0, n_instruments=0))
+    with pytest.raises(InputError, match="not"):
+        widened(MiniDenoiser(SIZES).state_dict(), less.state_dict())

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from loris_cli.arrangement import Arrangement
 from loris_cli.conditioning import ClipFeatures
 from loris_cli.errors import InputError, UsageError
 from loris_cli.harmony import SCALES, Harmony
@@ -30,6 +31,7 @@ COMPOSED = ClipFeatures(
         degrees=np.array([0]),
         pulses_s=np.arange(0, 24, 0.5),
     ),
+    arrangement=Arrangement(table=np.array([[1.0, 0.5, 0, 40, 90]]), programs={0: 33}),
 )
 BODY = np.random.default_rng(0).uniform(0, 100, (384, 17, 3))
 DANCED = replace(COMPOSED, peaks_s=COMPOSED.peaks_s + 0.03, keypoints=BODY, looseness=0.5)
@@ -82,9 +84,12 @@ def test_what_is_told_is_by_the_score_or_by_the_body() -> None:
     seen = np.mean([features.looseness == 0.5 for features in heard])
     hidden = np.mean([features.keypoints is None for features in heard])
     plain = np.mean([features.harmony is None for features in heard])
+    unscored = np.mean([features.arrangement is None for features in heard])
     assert seen == pytest.approx(0.4, abs=0.04)
     assert hidden == pytest.approx(0.1, abs=0.03)
     assert plain == pytest.approx(0.1, abs=0.03)
+    assert unscored == pytest.approx(0.1 + 0.9 * 0.05, abs=0.03)
+    assert all(features.arrangement is None for features in heard if features.harmony is None)
     assert told(Lesson(COMPOSED, None), np.random.default_rng(1)).keypoints is None
 
 

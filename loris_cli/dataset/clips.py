@@ -7,6 +7,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from loris_cli.arrangement import Arrangement
 from loris_cli.conditioning import ClipFeatures
 from loris_cli.config import POSE_FPS
 from loris_cli.dataset.manifest import Clip
@@ -22,12 +23,12 @@ def read_sound(data: Path, clip: Clip) -> NDArray[np.float32]:
 
 
 def read_features(data: Path, clip: Clip) -> ClipFeatures:
-    """The given rhythm of a clip, as a generator is told it; its chords are not told."""
-    return replace(read_lesson(data, clip), harmony=None)
+    """The given rhythm of a clip, as a generator is told it: without chords and notes."""
+    return replace(read_lesson(data, clip), harmony=None, arrangement=None)
 
 
 def read_lesson(data: Path, clip: Clip) -> ClipFeatures:
-    """The truth about a clip, with its chords where they are known: to learn from.
+    """The truth about a clip, with its chords and notes if they are known: to learn from.
 
     Of a clip with no rhythm beside it only the sound is known: it has no peaks here.
     """
@@ -51,6 +52,12 @@ def read_lesson(data: Path, clip: Clip) -> ClipFeatures:
                 pulses_s=arrays["pulses_s"],
                 beats_s=arrays["beats_s"],
             )
+        arrangement = None
+        if "notes" in arrays:
+            arrangement = Arrangement(
+                table=arrays["notes"].astype(np.float64),
+                programs={int(channel): int(kind) for channel, kind in arrays["programs"]},
+            )
         return ClipFeatures(
             duration_s=clip.duration_s,
             peaks_s=arrays["accents_s"],
@@ -58,6 +65,7 @@ def read_lesson(data: Path, clip: Clip) -> ClipFeatures:
             energy=arrays["energy"],
             genre=clip.genre or None,
             harmony=harmony,
+            arrangement=arrangement,
         )
 
 

@@ -82,7 +82,7 @@ class Case:
         self.beats_s = np.empty(0) if lesson.harmony is None else lesson.harmony.beats_s
         danced = read_danced(data, clip)
         # Told as the peaks of a video are: nobody knows how loosely that body keeps time.
-        self.danced = danced and replace(danced, harmony=None, looseness=0.0)
+        self.danced = danced and replace(danced, harmony=None, arrangement=None, looseness=0.0)
         self.other_s = read_features(data, other).peaks_s
 
     def score(self, takes: Sequence[Samples], given_s: Moments) -> Scored:

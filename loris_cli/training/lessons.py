@@ -30,7 +30,8 @@ HEARD = 0.1
 """How often the peaks are the onsets of the sound itself."""
 SEEN, NO_BODY = 0.4, 0.1
 """Of clips with a body: how often the peaks are those it shows, and how often it is hidden."""
-DROP_HARMONY = 0.1
+DROP_HARMONY, DROP_NOTES = 0.1, 0.05
+"""How often neither chords nor notes are told, and of the rest how often no notes."""
 
 
 def generator_of(*key: int) -> np.random.Generator:
@@ -107,7 +108,7 @@ def read_lessons(
 
 
 def told(lesson: Lesson, rng: np.random.Generator) -> ClipFeatures:
-    """What the network is told this time: by score, body or sound, chords or none."""
+    """What the network is told this time: by score, body or sound; chords and notes or none."""
     features = lesson.composed
     unknown = not len(features.peaks_s)
     if lesson.heard is not None and (unknown or rng.random() < HEARD):
@@ -121,7 +122,11 @@ def told(lesson: Lesson, rng: np.random.Generator) -> ClipFeatures:
             features = lesson.danced
         elif draw < 1 - NO_BODY:
             features = replace(features, keypoints=lesson.danced.keypoints)
-    return replace(features, harmony=None) if rng.random() < DROP_HARMONY else features
+    if rng.random() < DROP_HARMONY:
+        features = replace(features, harmony=None, arrangement=None)
+    elif rng.random() < DROP_NOTES:
+        features = replace(features, arrangement=None)
+    return features
 
 
 class MelExamples(Dataset[Example]):

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from loris_cli import mel
-from loris_cli.conditioning import HARMONY_CHANNELS, ClipFeatures
+from loris_cli.arrangement import INSTRUMENTS
+from loris_cli.conditioning import HARMONY_CHANNELS, ROLL_CHANNELS, ClipFeatures
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.dataset.clips import read_features, read_sound
 from loris_cli.dataset.manifest import Clip
@@ -41,6 +42,8 @@ LATENT = LatentConfig(n_mels=FINE.n_mels, n_fft=FINE.n_fft, channels=64, width=4
 DENOISER = DenoiserConfig(
     code_channels=LATENT.channels,
     harmony_channels=HARMONY_CHANNELS,
+    roll_channels=ROLL_CHANNELS,
+    n_instruments=len(INSTRUMENTS),
     motion_width=32,
     told_looseness=1,
     window=512,
@@ -204,7 +207,8 @@ class DenoiserStage:
     def begin(self) -> None:
         """Take the weights of the backbone, if there is one."""
         if self._begin_with is not None:
-            self.denoiser.load_state_dict(read_weights(self._begin_with))
+            known = read_weights(self._begin_with)
+            self.denoiser.load_state_dict(widened(known, self.denoiser.state_dict()))
 
     def weights(self, learner: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
         """The denoiser alone."""
@@ -224,6 +228,35 @@ class DenoiserStage:
         )
         clips = [(clip.id, read_features(self._data, clip)) for clip in self._heard]
         return listen(LatentGenerator(model=model, device=device), clips, folder, step)
+
+
+def widened(known: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of a network that was told less, for one that is told more.
+
+    What the network is newly told comes last in every input, and begins with no say: columns
+    of zeros in matrices. Norms and what the older network has not at all stay as they are.
+
+    Args:
+        known: its weights, by name.
+        wanted: those of the new one, as it begins.
+
+    Raises:
+        InputError: a tensor of the new network is smaller, or of another rank.
+    """
+    state = dict(wanted)
+    for name in known.keys() & wanted.keys():
+        old, new = known[name], wanted[name]
+        if old.ndim != new.ndim or any(
+            a > b for a, b in zip(old.shape, new.shape, strict=True)
+        ):
+            raise InputError(
+                f"the backbone's {name} is {tuple(old.shape)}, not {tuple(new.shape)}",
+                hint="it is of another preset",
+            )
+        fresh = new.clone() if new.ndim == 1 else torch.zeros_like(new)
+        fresh[tuple(slice(size) for size in old.shape)] = old
+        state[name] = fresh
+    return state
 
 
 def export(path: Path, coder: LatentCoder, weights: Path) -> None:
