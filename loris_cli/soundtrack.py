@@ -31,7 +31,7 @@ Samples = NDArray[np.float32]
 
 LOUDNESS_LUFS = -14.0
 CEILING_DBTP = -1.0
-IMPACT_LATE_S = 0.0045
+IMPACT_LATE_S = 0.0095
 """Stops of even bursts are found 5 ms early, of bursts that speed up to the end 14 ms late, in
 the median (docs/rhythm.md): music is made for the middle of the two."""
 JOIN_S = 0.02
