@@ -32,8 +32,8 @@ Samples = NDArray[np.float32]
 LOUDNESS_LUFS = -14.0
 CEILING_DBTP = -1.0
 IMPACT_LATE_S = 0.0095
-"""Strikes that speed up to a dead stop are found 12 ms late in the median, even bursts 5 ms early
-(docs/rhythm.md): most of the former is taken off."""
+"""Strikes that speed up to a dead stop are found 12 ms late in the median, even bursts 5 ms
+early (docs/rhythm.md): most of the former is taken off."""
 JOIN_S = 0.02
 """Fade between what is kept and what is made anew, inside the latter."""
 COPY_BLOCK = 1 << 16  # samples
