@@ -1,0 +1,48 @@
+"""A drum on every peak of the body, and nothing else.
+
+    peaks, strengths -> kick and snare, kick, or hat -> sound
+
+What a maker of music scores that follows the given rhythm to the sample and knows no music: a
+model below it in time does not keep it, and one above it knows more than the peaks.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from loris_cli.baselines.kit import Samples, Stroke, play
+from loris_cli.conditioning import ClipFeatures
+from loris_cli.config import SAMPLE_RATE_HZ
+
+STRONGEST = 0.8
+"""Quantile of strengths from which a snare sounds too; below the median it is the hat."""
+
+
+@dataclass(frozen=True)
+class Drums:
+    """As a `loris_cli.soundtrack.MusicGenerator`."""
+
+    def generate(
+        self, features: ClipFeatures, *, seed: int, progress: Callable[[int, int], None]
+    ) -> Iterator[Samples]:
+        """Sound for a clip, ``(1, samples)``, in one block."""
+        n_samples = round(features.duration_s * SAMPLE_RATE_HZ)
+        sound = play(strokes_of(features), n_samples, seed=seed)
+        progress(1, 1)
+        yield sound[None]
+
+
+def strokes_of(features: ClipFeatures) -> list[Stroke]:
+    """Strokes on the peaks: the stronger, the more drums."""
+    if not len(features.peaks_s):
+        return []
+    middle, high = np.quantile(features.strengths, [0.5, STRONGEST])
+    strokes: list[Stroke] = []
+    for moment_s, strength in zip(
+        features.peaks_s.tolist(), features.strengths.tolist(), strict=True
+    ):
+        if strength >= high:
+            strokes.append((moment_s, "snare", strength))
+        strokes.append((moment_s, "kick" if strength >= middle else "hat", strength))
+    return strokes

@@ -1,0 +1,111 @@
+"""A steady groove by the rules of CMT (Di et al., 2021), without its network.
+
+    peaks -> tempo and phase;  energy of each bar -> how dense it is;  peaks -> how strong
+
+CMT takes the tempo from visual beats, counts bars of 16 ticks, makes a bar the denser the more
+the picture moves in it, and stresses what falls on strong visual beats; a transformer then
+writes the notes. The notes here are a drum pattern.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loris_cli.baselines.kit import Drum, Samples, Stroke, play
+from loris_cli.conditioning import ClipFeatures
+from loris_cli.config import POSE_FPS, SAMPLE_RATE_HZ
+
+Array = NDArray[np.float64]
+
+TICKS = 16
+"""Of a bar of four beats."""
+SLOWEST_BPM, FASTEST_BPM, STEP_BPM = 80.0, 160.0, 0.25
+"""One octave: a pulse and its double fit the same peaks."""
+FALLBACK_BPM = 120.0
+ORDER = (0, 8, 4, 12, 2, 6, 10, 14, 3, 7, 11, 15, 1, 5, 9, 13)
+"""In which the ticks of a bar are filled: the beats, then what is between them."""
+LEAST, MOST = 4, 12
+"""Strokes in the calmest bar and in the liveliest."""
+NEAR_S = 0.1
+"""A peak within this of a tick stresses it."""
+SOFT = 0.4
+"""How strong a stroke is that no peak stresses."""
+
+
+@dataclass(frozen=True)
+class Groove:
+    """As a `loris_cli.soundtrack.MusicGenerator`."""
+
+    def generate(
+        self, features: ClipFeatures, *, seed: int, progress: Callable[[int, int], None]
+    ) -> Iterator[Samples]:
+        """Sound for a clip, ``(1, samples)``, in one block."""
+        n_samples = round(features.duration_s * SAMPLE_RATE_HZ)
+        sound = play(strokes_of(features), n_samples, seed=seed)
+        progress(1, 1)
+        yield sound[None]
+
+
+def pulse(peaks_s: Array, strengths: Array) -> tuple[float, float]:
+    """The steady beat that the peaks fit best.
+
+    Args:
+        peaks_s: rising seconds, ``(peaks,)``.
+        strengths: their weights.
+
+    Returns:
+        beats a minute, and a second at which one falls, less than a beat from 0.
+    """
+    if not len(peaks_s) or not strengths.any():
+        return FALLBACK_BPM, 0.0
+    tempi = np.arange(SLOWEST_BPM, FASTEST_BPM + STEP_BPM / 2, STEP_BPM)
+    # Peaks on the beat point one way: the length of the sum says how far they are together.
+    sums = np.exp(2j * np.pi * tempi[:, None] / 60 * peaks_s) @ strengths
+    best = int(np.abs(sums).argmax())
+    bpm = float(tempi[best])
+    return bpm, float(np.angle(sums[best]) / (2 * np.pi) % 1 * 60 / bpm)
+
+
+def strokes_of(features: ClipFeatures) -> list[Stroke]:
+    """A bar after the other: its ticks by its energy, stressed by the peaks."""
+    bpm, phase_s = pulse(features.peaks_s, features.strengths)
+    tick_s = 60 / bpm / 4
+    bar_s = TICKS * tick_s
+    starts_s = np.arange(phase_s - bar_s, features.duration_s, bar_s)
+    strokes: list[Stroke] = []
+    for start_s, share in zip(
+        starts_s.tolist(), _liveliness(features, starts_s, bar_s), strict=True
+    ):
+        n_strokes = LEAST + round(share * (MOST - LEAST))
+        for tick in sorted(ORDER[:n_strokes]):
+            moment_s = start_s + tick * tick_s
+            if 0 <= moment_s < features.duration_s:
+                strokes.append((moment_s, _drum(tick), _stress(features, moment_s)))
+    return strokes
+
+
+def _liveliness(features: ClipFeatures, starts_s: Array, bar_s: float) -> list[float]:
+    """Rank of each bar's energy among all, 0..1."""
+    frames = np.arange(len(features.energy)) / POSE_FPS
+    means = np.array(
+        [
+            float(features.energy[inside].mean()) if inside.any() else 0.0
+            for inside in ((frames >= start) & (frames < start + bar_s) for start in starts_s)
+        ]
+    )
+    ranks: list[float] = ((means[:, None] > means).mean(axis=1)).tolist()
+    return ranks
+
+
+def _drum(tick: int) -> Drum:
+    """Kick on one and three, snare on two and four, hats between."""
+    if tick % 8 == 0:
+        return "kick"
+    return "snare" if tick % 8 == 4 else "hat"
+
+
+def _stress(features: ClipFeatures, moment_s: float) -> float:
+    near = np.abs(features.peaks_s - moment_s) <= NEAR_S
+    return float(features.strengths[near].max(initial=SOFT))
