@@ -1,0 +1,53 @@
+"""A result tells which source made it."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from loris_cli import __version__
+from loris_cli.benchmark.provenance import PACKAGES, checkout, versions
+
+GIT = shutil.which("git")
+
+
+def git(folder: Path, *words: str) -> str:
+    settings = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")
+    done = subprocess.run(
+        [str(GIT), "-C", folder, *settings, *words], capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+@pytest.mark.skipif(GIT is None, reason="no git here")
+def test_a_checkout_tells_its_commit_and_whether_it_was_changed(tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q")
+    (tmp_path / "a.py").write_text("a = 1\n")
+    git(tmp_path, "add", "a.py")
+    git(tmp_path, "commit", "-q", "-m", "Begin")
+    commit = git(tmp_path, "rev-parse", "HEAD")
+    (tmp_path / "notes.txt").write_text("untracked files are not the source's")
+
+    assert checkout(tmp_path) == (commit, False)
+    (tmp_path / "a.py").write_text("a = 2\n")
+    assert checkout(tmp_path) == (commit, True)
+    # What is installed inside a checkout of something else is not of that commit.
+    inside = tmp_path / ".venv" / "site-packages"
+    inside.mkdir(parents=True)
+    assert checkout(inside) == (None, None)
+
+
+def test_a_broken_checkout_tells_nothing(tmp_path: Path) -> None:
+    (tmp_path / ".git").write_text("gitdir: nowhere\n")
+
+    assert checkout(tmp_path) == (None, None)
+
+
+def test_versions_are_told_whole() -> None:
+    told = versions()
+
+    assert told["loris"] == __version__
+    assert set(told) == {"loris", "commit", "changed", "python", *PACKAGES}
+    assert (told["commit"] is None) == (told["changed"] is None)
+    assert told["commit"] is None or len(told["commit"]) in (40, 64)
