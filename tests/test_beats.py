@@ -1,5 +1,6 @@
 """The published scores, against worked examples and a plain reading of the script."""
 
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import librosa
@@ -179,3 +180,30 @@ def test_files_are_read_as_the_script_reads_them(tmp_path: Path) -> None:
     path = wav(tmp_path / "a.wav", stereo, 48_000)
 
     np.testing.assert_array_equal(read(path), librosa.load(path)[0])
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_220_random_pairs_score_as_by_the_plain_script_to_the_last_digit(
+    tmp_path: Path,
+) -> None:
+    place = Path(__file__).parents[1] / "benchmarks" / "eval.py"
+    spec = spec_from_file_location("plain_script", place)
+    assert spec is not None
+    assert spec.loader is not None
+    script = module_from_spec(spec)
+    spec.loader.exec_module(script)
+    made, true = tmp_path / "made", tmp_path / "true"
+    for folder, first in ((made, 0), (true, 1000)):
+        folder.mkdir()
+        for k in range(220):
+            script.random_sound(folder / f"{k}.wav", first + k, seconds=2.5 + 1.5 * (first > 0))
+
+    def heard(path: Path) -> Flags:
+        samples = read(path)
+        return flags(onset_times(samples), len(samples))
+
+    pairs = [score(heard(true / path.name), heard(path)) for path in sorted(made.iterdir())]
+
+    told = summary(pairs)
+    expected = script.plain(made, true)
+    assert [told.bcs, told.csd, told.bhs, told.hsd, told.f1] == expected

@@ -156,13 +156,15 @@ def listen_to_all(
 
 
 def _heard(samples: Samples, key: str, ears: Ears) -> Heard:
-    nothing = np.zeros(0)
+    fine_onsets_s = beats_s = np.zeros(0)
+    if ears.strict:
+        fine_onsets_s, beats_s = detect_onsets(samples), beats(samples, ears.tracker)
     return Heard(
         key=key,
         n_samples=len(samples),
         onsets_s=onset_times(samples, ears.protocol),
-        fine_onsets_s=detect_onsets(samples) if ears.strict else nothing,
-        beats_s=beats(samples, ears.tracker) if ears.strict else nothing,
+        fine_onsets_s=fine_onsets_s,
+        beats_s=beats_s,
     )
 
 

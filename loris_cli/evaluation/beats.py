@@ -15,6 +15,7 @@ nearly every second of anything. Read these figures beside those of a metronome
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from types import MappingProxyType
 from typing import Any
 
@@ -28,6 +29,9 @@ from loris_cli.errors import InputError
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 Samples = NDArray[np.float32]
+
+N_FFT, HOP = 2048, 512
+"""librosa's own, in samples: no script changes them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,9 +127,32 @@ def onset_times(samples: Samples, protocol: Protocol = OFFICIAL) -> Array:
     if samples.ndim != 1 or not len(samples) or not np.isfinite(samples).all():
         raise InputError("onsets are found in finite mono sound, (samples,)")
     onsets: Array = librosa.onset.onset_detect(
-        y=samples, sr=SAMPLE_RATE_HZ, hop_length=512, units="time", **protocol.detector
+        onset_envelope=_flux(samples),
+        sr=SAMPLE_RATE_HZ,
+        hop_length=HOP,
+        units="time",
+        **protocol.detector,
     )
     return onsets
+
+
+def _flux(samples: Samples) -> NDArray[np.float32]:
+    """Onset strength as librosa has it, bit for bit, with its mel filters made once."""
+    power = np.abs(librosa.stft(samples, n_fft=N_FFT, hop_length=HOP)) ** 2.0
+    bands = np.einsum("ft,mf->mt", power, _mel_filters(), optimize=True)
+    flux: NDArray[np.float32] = librosa.onset.onset_strength(
+        S=librosa.power_to_db(bands), sr=SAMPLE_RATE_HZ, hop_length=HOP
+    )
+    return flux
+
+
+@cache
+def _mel_filters() -> NDArray[np.float32]:
+    """Those that librosa makes anew for each sound, a fifth of the time of its onsets."""
+    filters: NDArray[np.float32] = librosa.filters.mel(
+        sr=SAMPLE_RATE_HZ, n_fft=N_FFT, fmax=0.5 * SAMPLE_RATE_HZ
+    )
+    return filters
 
 
 def flags(onsets_s: Array, n_samples: int) -> Flags:

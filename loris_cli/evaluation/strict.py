@@ -4,15 +4,15 @@
 
 All matching and all figures of beats are mir_eval's (Raffel et al., 2014), with nothing cut
 off: its customary trimming of the first 5 s is never done, since it would empty a short clip.
+mir_eval is imported where it is used: that takes two seconds, by scipy.stats, and who scores by
+the official protocol alone never needs it.
 """
 
 from dataclasses import dataclass
 
-import mir_eval
 import numpy as np
 from numpy.typing import NDArray
 
-from loris_cli.evaluation.music import beat_f
 from loris_cli.evaluation.onsets import WINDOW_S, match
 
 Array = NDArray[np.float64]
@@ -75,6 +75,8 @@ def against_motion(peaks_s: Array, onsets_s: Array) -> dict[str, float]:
     """
     if not len(peaks_s) or not len(onsets_s):
         return {"align_sound": 0.0, "align_motion": 0.0, "av_align": 0.0}
+    import mir_eval
+
     distance = np.abs(onsets_s[:, None] - peaks_s[None, :])
     near = np.exp(-np.square(distance) / (2 * ALIGN_SIGMA_S**2))
     n_hits = len(mir_eval.util.match_events(peaks_s, onsets_s, AV_WINDOW_S))
@@ -101,6 +103,10 @@ def _beats(true_s: Array, made_s: Array) -> dict[str, float]:
             "information_gain": 0.0,
             "tempo_error": 1.0,
         }
+    import mir_eval
+
+    from loris_cli.evaluation.music import beat_f
+
     _, cml_t, _, aml_t = mir_eval.beat.continuity(true_s, made_s)
     return {
         "beat_f": beat_f(true_s, made_s),

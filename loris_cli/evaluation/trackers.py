@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loris_cli.config import SAMPLE_RATE_HZ
-from loris_cli.evaluation.music import tracked_beats
 from loris_cli.optional import require
 
 Array = NDArray[np.float64]
@@ -44,7 +43,12 @@ def beats(samples: NDArray[np.float32], tracker: Tracker = "librosa") -> Array:
         return np.zeros(0)
     if tracker == "madmom":
         return _madmom(samples)
-    return _beatnet(samples) if tracker == "beatnet" else tracked_beats(samples)
+    if tracker == "beatnet":
+        return _beatnet(samples)
+    # With it comes mir_eval, which takes two seconds: not for who wants no beats.
+    from loris_cli.evaluation.music import tracked_beats
+
+    return tracked_beats(samples)
 
 
 def _madmom(samples: NDArray[np.float32]) -> Array:
