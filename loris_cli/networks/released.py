@@ -57,6 +57,24 @@ def load_paper(path: Path, *, device: torch.device) -> PaperModel:
     return model.to(device).eval().requires_grad_(False)
 
 
+def read_config(path: Path) -> PaperConfig:
+    """The configuration of a file, without its weights where it is one of ours.
+
+    Args:
+        path: a ``.safetensors`` file of ours, or a released ``.pt``.
+
+    Raises:
+        WeightsError: it is none of these, or damaged.
+    """
+    if claims_torch(path):
+        return _sized(_plain(read_state(path, hint=HINT), path), path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            return _told(file.metadata() or {}, path)
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path.name} is not a safetensors file of ours: {error}") from error
+
+
 def save_paper(path: Path, model: PaperModel, *, source: str = "") -> None:
     """Write a model as safetensors with its configuration inside.
 
@@ -94,15 +112,22 @@ def save_released(path: Path, model: PaperModel) -> None:
 def _read_ours(path: Path) -> tuple[PaperConfig, dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
-            told = file.metadata() or {}
-        if told.get("loris.kind") != KIND:
-            raise WeightsError(
-                f"{path.name} is not the paper's model",
-                hint="give a released checkpoint, or a file that `loris` wrote of one",
-            )
-        config = _config(told["loris.paper"])
+            config = _told(file.metadata() or {}, path)
         return config, load_file(path)
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path.name} is not a safetensors file of ours: {error}") from error
+
+
+def _told(metadata: dict[str, str], path: Path) -> PaperConfig:
+    """The configuration that a file of ours tells."""
+    if metadata.get("loris.kind") != KIND:
+        raise WeightsError(
+            f"{path.name} is not the paper's model",
+            hint="give a released checkpoint, or a file that `loris` wrote of one",
+        )
+    try:
+        return _config(metadata["loris.paper"])
+    except (KeyError, ValueError, TypeError) as error:
         raise WeightsError(f"{path.name} is not a safetensors file of ours: {error}") from error
 
 
