@@ -22,6 +22,7 @@ from loris_cli.benchmark.sounds import Recorded, Samples, Sound, samples_of
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import InputError, LorisError
 from loris_cli.evaluation import musicnn
+from loris_cli.evaluation.embeddings import Embedder
 from loris_cli.evaluation.frechet import frechet_distance, statistics
 from loris_cli.evaluation.music import texture
 from loris_cli.evaluation.onsets import detect_onsets
@@ -76,12 +77,23 @@ def timbre(sound: Sound) -> Timbre | None:
     )
 
 
-def quality(result: Result, *, reporter: Reporter) -> dict[str, dict[str, float]]:
+def quality(
+    result: Result, *, embeddings: Sequence[str] = (), reporter: Reporter
+) -> dict[str, dict[str, float]]:
     """Figures of every row.
+
+    Args:
+        result: of the run.
+        embeddings: of `embeddings.LOADERS`, on which there is to be a distance too.
+        reporter: whom to tell.
 
     Returns:
         by row: ``frechet_log_mel``; ``frechet_musicnn`` and ``kl_tags`` of sounds of 3 s and
-        more; means of the figures of `Timbre`.
+        more; means of the figures of `Timbre`; ``frechet_`` of each embedding.
+
+    Raises:
+        MissingDependencyError: there are embeddings and fadtk is not installed.
+        WeightsError: weights of an embedding cannot be fetched.
     """
     truths = {
         case.id: case.reference
@@ -102,7 +114,20 @@ def quality(result: Result, *, reporter: Reporter) -> dict[str, dict[str, float]
         for row_id, sounds in firsts.items()
     }
     true = rows.pop("")
-    return {row_id: _figures(made, true) for row_id, made in rows.items() if made}
+    figures = {row_id: _figures(made, true) for row_id, made in rows.items() if made}
+    for name in embeddings:
+        heard = _embedded(name, [sound for sound in different if sound in found], reporter)
+        for row_id, own in figures.items():
+            both = [
+                (sound, truths[clip])
+                for clip, sound in firsts[row_id].items()
+                if sound in heard and truths[clip] in heard
+            ]
+            own[f"frechet_{name}"] = frechet_distance(
+                statistics(heard[made] for made, _ in both),
+                statistics(heard[theirs] for _, theirs in both),
+            )
+    return figures
 
 
 def tag_divergence(true: NDArray[np.float32], made: NDArray[np.float32]) -> float:
@@ -162,6 +187,19 @@ def _timbres(sounds: Sequence[Sound], jobs: int, reporter: Reporter) -> dict[Sou
                     if result is not None and not isinstance(result, Died):
                         found[sounds[index]] = result
                     advance(1)
+    return found
+
+
+def _embedded(
+    name: str, sounds: Sequence[Sound], reporter: Reporter
+) -> dict[Sound, NDArray[np.float32]]:
+    """What one network hears in each sound; it is in memory only meanwhile."""
+    embedder = Embedder(name)
+    found = {}
+    with reporter.stage(name, len(sounds)) as advance:
+        for sound in sounds:
+            found[sound] = embedder.embed(samples_of(sound)[0])
+            advance(1)
     return found
 
 
