@@ -3,8 +3,6 @@
 import json
 import os
 import re
-from dataclasses import replace
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,23 +12,9 @@ from loris_cli.errors import InputError, UsageError
 from loris_cli.files import printable
 
 from .console import Reporter
+from .eval_choices import Ablated, Embedding, Method, Rival
 from .eval_results import draw, finish, make_share, tell_opinions, tell_splits, write
 from .options import Device, Overwrite, Quiet, Seed, Verbose
-
-
-class Rival(StrEnum):
-    """Nulls and ceilings: typer wants an enumeration where an option is a list."""
-
-    CLICK_1HZ = "click_1hz"
-    ALWAYS_ON = "always_on"
-    WHITE_NOISE = "white_noise"
-    DENSITY_MATCHED = "density_matched"
-    TEMPO_CLICK = "tempo_click"
-    SHUFFLED = "shuffled"
-    GROUND_TRUTH = "ground_truth"
-    THROUGH_LATENT = "through_latent"
-    OTHER_TAKE = "other_take"
-    NONE = "none"
 
 
 def _shard(text: str | None) -> str | None:
@@ -42,7 +26,10 @@ def _shard(text: str | None) -> str | None:
 
 def evaluate(
     split: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Subset to score on; --list shows all.")
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Subset to score on, such as fe50; --list shows all."
+        ),
     ] = None,
     part: Annotated[
         Literal["test", "val", "train"], typer.Option(help="Which of its clips.")
@@ -57,18 +44,29 @@ def evaluate(
         list[str] | None,
         typer.Option(
             metavar="NAME|FILE|none",
-            help="Weights to score: mini, a .safetensors file, or none. May be given more"
-            " than once.",
+            help="Weights to score: mini, a .safetensors file, a released LORIS checkpoint, or"
+            " none. May be given more than once.",
+        ),
+    ] = None,
+    method: Annotated[
+        list[Method] | None,
+        typer.Option(
+            help="Another maker of music to score, by rules: a drum on each peak, a steady"
+            " groove, the best fitting sound of the train part, or that one stretched. More"
+            " than once for more."
         ),
     ] = None,
     generated: Annotated[
         Path | None,
-        typer.Option(metavar="PATH", help="Score this file, or the files of this folder,"),
+        typer.Option(
+            metavar="PATH", help="Score this sound, or those of this folder; with --reference."
+        ),
     ] = None,
     reference: Annotated[
         Path | None,
         typer.Option(
-            metavar="PATH", help="against this sound or video, or its namesakes here."
+            metavar="PATH",
+            help="True sound or video of --generated, or a folder of the same names.",
         ),
     ] = None,
     row: Annotated[
@@ -88,7 +86,9 @@ def evaluate(
     avg: Annotated[
         int | None,
         typer.Option(
-            min=1, max=100, help="Frames of the mean in peak picking; 2 is the paper's."
+            min=1,
+            max=100,
+            help="Frames of the mean in peak picking, else the protocol's; 2 is the paper's.",
         ),
     ] = None,
     strict: Annotated[
@@ -97,6 +97,13 @@ def evaluate(
     quality: Annotated[
         bool, typer.Option("--quality", help="Show a third block: spectra, loudness, tags.")
     ] = False,
+    embedding: Annotated[
+        list[Embedding] | None,
+        typer.Option(
+            help="With --quality, a Fréchet distance on what this network hears, if you have"
+            " fadtk, which fetches its weights; more than once for more."
+        ),
+    ] = None,
     beats: Annotated[
         Literal["librosa", "madmom", "beatnet"],
         typer.Option(
@@ -105,21 +112,46 @@ def evaluate(
         ),
     ] = "librosa",
     clips: Annotated[
-        int | None, typer.Option(min=1, help="No more than the first so many clips.")
+        int | None, typer.Option(min=1, help="Only the first so many clips.")
     ] = None,
     seeds: Annotated[
         int, typer.Option(min=1, max=100, help="Takes of each clip, seeds one apart.")
     ] = 3,
     seed: Seed = 0,
-    steps: Annotated[int, typer.Option(min=2, max=1000, help="Sampling steps.")] = 16,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            min=2, max=1000, help="Sampling steps. By default 16, of the paper's model 50."
+        ),
+    ] = None,
     guidance: Annotated[
-        float, typer.Option(min=0.0, max=100.0, help="How strictly the rhythm is followed.")
-    ] = 1.5,
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=100.0,
+            help="How strictly the rhythm is followed. By default 1.5; the paper's 20.",
+        ),
+    ] = None,
     sweep: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME=V,V,...",
-            help="A row for each of some steps or guidances, beside tables 7 and 8.",
+            help="A row for each of some steps or guidances, in the paper's tables 7 and 8.",
+        ),
+    ] = None,
+    ablation: Annotated[
+        list[Ablated] | None,
+        typer.Option(
+            help="A line of the paper's table 5 (v, r, m) or 6, with the full model's below;"
+            " more than once for more."
+        ),
+    ] = None,
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FILE|DIR",
+            help="Weights, or a run of `loris train --preset paper`, of such a line or of"
+            " full; or a folder of runs, which are known by their configuration.",
         ),
     ] = None,
     shard: Annotated[
@@ -138,7 +170,8 @@ def evaluate(
         typer.Option("--format", help="Numbers from 0 to 1 in json and csv, else percent."),
     ] = "table",
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write it there.")
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="Write the tables to this file."),
     ] = None,
     per_clip: Annotated[
         Path | None, typer.Option(metavar="JSONL", help="Write the values of every clip.")
@@ -155,9 +188,11 @@ def evaluate(
     ] = None,
     mos_kit: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Make a blind listening test of models and truth."),
+        typer.Option(metavar="DIR", help="Make a blind listening test of all but the nulls."),
     ] = None,
-    mos_clips: Annotated[int, typer.Option(min=1, max=100, help="How many clips it has.")] = 5,
+    mos_clips: Annotated[
+        int, typer.Option(min=1, max=100, help="How many clips the test has.")
+    ] = 5,
     mos_results: Annotated[
         list[Path] | None,
         typer.Option(
@@ -185,17 +220,21 @@ def evaluate(
 ) -> None:
     """Score soundtracks by the paper's protocol, and by a strict one.
 
-    Beside a method stand sounds that know nothing of the video, such as a click a second,
+    Beside a model stand sounds that know nothing of the video, such as a click a second,
     and the truth itself: what is not above the former keeps no time.
 
     Examples:
+        loris eval --list
+
         loris eval --split synthetic --clips 20
 
-        loris eval --split fe50 --model mini --format json -o fe50.json
+        loris eval --split fe50 --model mini --method retrieval --format json -o fe50.json
 
         loris eval --generated made/ --reference true/ --per-clip clips.jsonl
 
         loris eval --generated take.wav --reference skate.mp4
+
+        loris eval --split fe25 --ablation hawkes --variant runs/
     """
     from loris_cli.config import data_home
 
@@ -207,32 +246,39 @@ def evaluate(
     if mos_results or mos_key:
         tell_opinions(mos_results, mos_key, reporter)
         return
-    _check(split, generated, reference, model, shard or sweep)
+    _check(split, generated, reference, [model, method, shard, sweep, ablation, variant])
+    if sweep and (ablation or variant):
+        raise UsageError("--sweep varies one model, --ablation many", hint="leave one out")
+    if embedding and not quality:
+        raise UsageError("--embedding is a figure of --quality", hint="give both")
     if mos_kit is not None and mos_kit.exists():
         raise UsageError(f"{printable(mos_kit)} exists already", hint="name a new folder")
     from loris_cli.benchmark.contract import as_json, clips_as_json
     from loris_cli.benchmark.heard import Ears
-    from loris_cli.benchmark.listening import make_kit
     from loris_cli.benchmark.planning import (
         check_against,
         heard_folder,
-        makers_of,
         plan_of_files,
         plan_of_split,
     )
-    from loris_cli.benchmark.quality import quality as heard_quality
     from loris_cli.benchmark.run import Plan, run
-    from loris_cli.benchmark.sweeps import published_sweeps, settings_of
+    from loris_cli.benchmark.sweeps import settings_of
     from loris_cli.benchmark.tables import FORMATS
     from loris_cli.evaluation.beats import PROTOCOLS, with_average
+    from loris_cli.evaluation.embeddings import check_embeddings
     from loris_cli.files import check_outputs
 
-    settings = settings_of(sweep or [], steps=steps, guidance=guidance)
     outs = [path for path in (out, per_clip, html, plot) if path is not None]
     inputs = [path for path in (generated, reference) if path is not None]
     check_outputs(outs, inputs, overwrite=overwrite)
     chosen = PROTOCOLS[protocol] if avg is None else with_average(PROTOCOLS[protocol], avg)
     rows = [name.value for name in row or Rival if name is not Rival.NONE]
+    wanted = [name.value for name in ablation or (Ablated if variant else ())]
+    hear_with = [name.value for name in embedding or ()]
+    if hear_with:
+        check_embeddings()
+    # Checked before anything is looked at.
+    settings = settings_of(sweep or [], steps=steps, guidance=guidance)
     plan = Plan(
         title="",
         cases=[],
@@ -247,28 +293,42 @@ def evaluate(
         plan = plan_of_files(generated, reference, plan=plan, reporter=reporter)
     elif split is not None:
         plan = plan_of_split(home, split, part=part, n_clips=clips, plan=plan)
-        plan = replace(
-            plan,
-            makers=makers_of(
-                model or ["mini"], home, settings=settings, device=device, fresh=fresh
-            ),
+        # Brings torch: not before it is known that there is something to score.
+        from loris_cli.benchmark.entering import Asked, enter
+
+        asked = Asked(
+            models=model or ([] if wanted else ["mini"]),
+            methods=[name.value for name in method or ()],
+            ablated=wanted,
+            variants=variant or [],
+            sweeps=sweep or [],
+            settings=settings,
+            device=device,
+            fresh=fresh,
         )
+        plan = enter(asked, home, split, plan=plan, reporter=reporter)
     check_against(plan)
     if shard is not None:
         make_share(plan, shard, reporter)
         return
     result = run(plan, reporter=reporter)
+    heard = None
+    if quality:
+        from loris_cli.benchmark.quality import quality as heard_quality
+
+        heard = heard_quality(result, embeddings=hear_with, reporter=reporter)
     told = as_json(
         result,
         settings={"steps": steps, "guidance": guidance, "clips": clips},
-        quality=heard_quality(result, reporter=reporter) if quality else None,
-        ablations=published_sweeps(sweep or []),
+        quality=heard,
     )
     write(FORMATS[table](told), out, reporter, overwrite=overwrite)
     if per_clip is not None:
         lines = [json.dumps(clip, allow_nan=False) for clip in clips_as_json(result)]
         write("\n".join(lines), per_clip, reporter, overwrite=overwrite)
     if mos_kit is not None:
+        from loris_cli.benchmark.listening import make_kit
+
         n_sounds = make_kit(result, mos_kit, n_clips=mos_clips, seed=seed, reporter=reporter)
         reporter.result(f"{mos_kit}: {n_sounds} sounds; keep key.json from the listeners")
     draw(result, told, html, plot, plot_clip, reporter, overwrite=overwrite)
@@ -279,8 +339,7 @@ def _check(
     split: str | None,
     generated: Path | None,
     reference: Path | None,
-    model: list[str] | None,
-    of_models: object,
+    of_models: list[object],
 ) -> None:
     """Refuse what makes no sense together."""
     if (generated is None) != (reference is None):
@@ -290,9 +349,9 @@ def _check(
             "name what to score: --split, or --generated and --reference",
             hint="loris eval --list shows the splits",
         )
-    if generated is not None and (model or of_models):
+    if generated is not None and any(of_models):
         raise UsageError(
-            "--model, --sweep and --shard go with --split",
+            "--model, --method, --sweep, --ablation, --variant and --shard go with --split",
             hint="leave them out, or name a split",
         )
     for path in (generated, reference):

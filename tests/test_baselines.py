@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from loris_cli.baselines import drums, groove
 from loris_cli.baselines.drums import Drums
 from loris_cli.baselines.groove import Groove, pulse
-from loris_cli.baselines.kit import DRUMS, PEAK, play
+from loris_cli.baselines.kit import DRUMS, PEAK, Drum, Stroke, play
 from loris_cli.baselines.retrieval import (
     CURVE_HZ,
     FADE_S,
@@ -50,7 +50,7 @@ def song(
     name: str, accents_s: NDArray[np.float64], *, duration_s: float = 8.0, source: str = ""
 ) -> Song:
     inside = accents_s[accents_s < duration_s - 0.1]
-    strokes = [(moment_s, "kick", 1.0) for moment_s in inside.tolist()]
+    strokes: list[Stroke] = [(moment_s, "kick", 1.0) for moment_s in inside.tolist()]
     return Song(
         name=name,
         source=source or name,
@@ -65,7 +65,8 @@ def sound_of(maker: MusicGenerator, told: ClipFeatures, seed: int = 0) -> NDArra
     blocks: Iterator[NDArray[np.float32]] = maker.generate(
         told, seed=seed, progress=lambda done, total: None
     )
-    return np.concatenate(list(blocks), axis=1)[0]
+    whole: NDArray[np.float32] = np.concatenate(list(blocks), axis=1)[0]
+    return whole
 
 
 @pytest.mark.parametrize("maker", [Drums(), Groove()])
@@ -98,8 +99,8 @@ def test_drums_are_heard_on_the_peaks_and_nowhere_else() -> None:
 
 
 @pytest.mark.parametrize("drum", DRUMS)
-def test_a_drum_begins_at_its_moment(drum: str) -> None:
-    sound = play([(0.5, drum, 1.0)], RATE_HZ, seed=0)  # type: ignore[list-item]
+def test_a_drum_begins_at_its_moment(drum: Drum) -> None:
+    sound = play([(0.5, drum, 1.0)], RATE_HZ, seed=0)
 
     first = int(np.flatnonzero(sound)[0])
     assert 0 <= first - RATE_HZ // 2 <= 1

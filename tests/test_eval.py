@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,8 @@ from corpus import click_corpus
 from media import click, film, wav
 
 from loris_cli.benchmark.contract import OFFICIAL
+from loris_cli.benchmark.methods import METHODS
+from loris_cli.dataset.manifest import write_manifest
 
 NULLS = ("click_1hz", "always_on", "white_noise", "density_matched", "tempo_click", "shuffled")
 FEW = ("--row", "click_1hz", "--row", "shuffled", "--no-strict")
@@ -95,6 +99,44 @@ def test_a_model_is_scored_beside_the_rows_that_nobody_can_hide(
     assert repeated["small"] == rows["small"]
 
 
+def test_other_makers_of_music_are_rows_too(loris: Loris, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    clips = click_corpus(data, n=2)
+    library = [
+        replace(clip, id=f"t-{clip.id}", split="train", source="elsewhere") for clip in clips
+    ]
+    write_manifest(data, [*clips, *library])
+    words = ("eval", "--split", "fe50", "--data", data, "--model", "none", "--seeds", 2,
+             "--row", "shuffled", "--row", "through_latent", "--no-strict", "--jobs", 1,
+             "--method", "drums", "--method", "groove", "--method", "retrieval",
+             "--method", "stretched", "--format", "json")  # fmt: skip
+
+    told = loris(*words)
+
+    assert told.code == 0, told.err
+    result = json.loads(told.out)
+    rows = {row["id"]: row for row in result["rows"]}
+    assert [rows[name]["kind"] for name in METHODS] == ["method"] * 4
+    assert rows["retrieval"]["official"]["F1"] == 1.0  # the library has the very sound
+    assert rows["stretched"]["official"]["F1"] == 1.0
+    assert rows["drums"]["official"]["F1"] > 0.9
+    assert [rows[name]["seeds"] for name in METHODS] == [[0, 1], [0, 1], [0], [0]]
+    assert rows["groove"]["cost"]["evaluations"] == 0
+    assert rows["retrieval"]["settings"]["method"] == "retrieval"
+    assert result["left_out"]["through_latent"].startswith("no model")
+
+    assert json.loads(loris(*words).out)["rows"] == result["rows"]  # from the cache
+
+
+def test_a_library_is_the_train_part_of_the_split(loris: Loris, data: Path) -> None:
+    told = loris(
+        "eval", "--split", "fe50", "--data", data, "--model", "none", "--method", "retrieval"
+    )
+
+    assert told.code == 4
+    assert "no train clips of 'fe50'" in told.err
+
+
 def test_a_share_is_made_and_not_scored(
     loris: Loris, data: Path, small_model: Path, cache: Path
 ) -> None:
@@ -118,7 +160,13 @@ def test_settings_are_swept_beside_the_paper(
     assert told.code == 0, told.err
     result = json.loads(told.out)
     assert [row["id"] for row in result["rows"]] == ["small steps=2", "small steps=3"]
-    assert [row["id"] for row in result["published_ablations"]][-1] == "steps=100"
+    [table] = result["ablations"]
+    assert (table["table"], table["title"]) == (7, "sampling steps")
+    ours = {line["name"]: line["row"] for line in table["lines"]}
+    assert list(ours)[-3:] == ["steps=100", "steps=2", "steps=3"]
+    assert (ours["steps=10"], ours["steps=2"]) == (None, "small steps=2")
+    assert table["lines"][-1]["official"] == result["rows"][-1]["official"]
+    assert table["lines"][0]["published"]["F1"] == 0.558
     assert loris("eval", "--split", "fe50", "--sweep", "steps=1.5").code == 2
 
 
@@ -236,6 +284,20 @@ def test_quality_tells_the_truth_from_noise(loris: Loris, data: Path) -> None:
     assert noise["flatness"] > 10 * truth["flatness"]
 
 
+@pytest.mark.skipif(find_spec("fadtk") is not None, reason="fadtk is installed here")
+def test_without_fadtk_its_distances_are_refused_before_the_long_work(
+    loris: Loris, data: Path
+) -> None:
+    words = ("eval", "--split", "fe50", "--data", data, "--embedding", "clap")
+
+    told = loris(*words, "--quality")
+
+    assert told.code == 3
+    assert "fadtk is needed to hear with CLAP" in told.err
+    assert "pip install" in told.err
+    assert loris(*words).code == 2  # of no figure that was asked for
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -289,3 +351,12 @@ def test_the_program_itself_scores(data: Path) -> None:
     assert done.returncode == 0, done.stderr
     [click_row, _] = json.loads(done.stdout)["rows"]
     assert set(click_row["official"]) == set(OFFICIAL)
+
+
+def test_files_that_are_there_are_scored_without_torch_and_mir_eval() -> None:
+    code = """
+import sys
+from loris_cli.benchmark import contract, planning, run, tables
+sys.exit(bool({"torch", "mir_eval", "scipy.stats"} & set(sys.modules)))
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

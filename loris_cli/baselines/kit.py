@@ -22,19 +22,22 @@ PEAK = 0.9
 def _kick(since_s: Array, rng: np.random.Generator) -> Array:
     """A tone that falls from 140 to 50 Hz."""
     turns = 50 * since_s + (140 - 50) * 0.03 * (1 - np.exp(-since_s / 0.03))
-    return np.sin(2 * np.pi * turns) * np.exp(-since_s / 0.09)
+    sound: Array = np.sin(2 * np.pi * turns) * np.exp(-since_s / 0.09)
+    return sound
 
 
 def _snare(since_s: Array, rng: np.random.Generator) -> Array:
     """A tone of 190 Hz under noise."""
     tone = 0.4 * np.sin(2 * np.pi * 190 * since_s) * np.exp(-since_s / 0.05)
-    return tone + 0.3 * rng.standard_normal(len(since_s)) * np.exp(-since_s / 0.06)
+    sound: Array = tone + 0.3 * rng.standard_normal(len(since_s)) * np.exp(-since_s / 0.06)
+    return sound
 
 
 def _hat(since_s: Array, rng: np.random.Generator) -> Array:
     """Noise without its lows, short."""
     bright = np.diff(rng.standard_normal(len(since_s)), prepend=0.0)
-    return 0.2 * bright * np.exp(-since_s / 0.02)
+    sound: Array = 0.2 * bright * np.exp(-since_s / 0.02)
+    return sound
 
 
 DRUMS: Mapping[Drum, tuple[Callable[[Array, np.random.Generator], Array], float]] = (

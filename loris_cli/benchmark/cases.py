@@ -110,12 +110,17 @@ def case_of_clip(data: Path, clip: Clip, *, made_up: bool = False) -> Case | Ski
         return Skipped(id=clip.id, reason=f"{printable(clip.rhythm)} cannot be read")
     return Case(
         id=clip.id,
-        group=clip.id if clip.source == MADE_UP else without_camera(clip.source),
+        group=group_of(clip),
         reference=Recorded(path=audio),
         peaks_s=peaks_s,
         made_up=made_up or clip.source == MADE_UP,
         clip=clip,
     )
+
+
+def group_of(clip: Clip) -> str:
+    """The source of a clip; of one without a video its own name."""
+    return clip.id if clip.source == MADE_UP else without_camera(clip.source)
 
 
 def paired(

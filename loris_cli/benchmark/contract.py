@@ -5,14 +5,13 @@ chance, and those of ``quality``, whose names tell the unit. What could not be h
 absent, never 0.
 """
 
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from importlib.metadata import version
 from typing import Any
 
-from loris_cli import __version__
 from loris_cli.benchmark.cases import digest
+from loris_cli.benchmark.layouts import Layout
+from loris_cli.benchmark.provenance import versions
 from loris_cli.benchmark.published import methods_of
 from loris_cli.benchmark.run import Result
 from loris_cli.benchmark.scores import Row, clip_rows
@@ -29,7 +28,6 @@ def as_json(
     *,
     settings: dict[str, Any],
     quality: Mapping[str, dict[str, float]] | None = None,
-    ablations: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
     """Everything that a run tells, as plain values.
 
@@ -37,7 +35,6 @@ def as_json(
         result: of the run.
         settings: how it was asked for.
         quality: figures by row, if they were wanted; in their own units.
-        ablations: rows of the paper's ablations to show beside ours.
     """
     plan = result.plan
     protocol = plan.ears.protocol
@@ -62,7 +59,7 @@ def as_json(
         ],
         "left_out": dict(result.left_out),
         "published": published,
-        "published_ablations": list(ablations),
+        "ablations": [_layout(result, layout) for layout in plan.layouts],
         "against": plan.against,
         "parameters": {
             "official": {**protocol.detector, "hop": 512},
@@ -79,11 +76,7 @@ def as_json(
             **settings,
         },
         "seeds": list(plan.seeds),
-        "versions": {
-            "loris": __version__,
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("librosa", "mir_eval", "numpy", "torch")},
-        },
+        "versions": versions(),
         "seconds": round(result.seconds, 3),
     }
 
@@ -121,6 +114,9 @@ def _row(result: Result, row: Row, published: Sequence[dict[str, Any]]) -> dict[
         }
     if cost is not None:
         told["cost"] = asdict(cost)
+    for maker in result.plan.makers:
+        if maker.name == row.id:
+            told["settings"] = maker.entrant.settings
     theirs = next((method for method in published if method["id"] == "loris"), None)
     if theirs is not None and row.kind == "model" and row.official is not None:
         ours = scores_of(row.official)
@@ -129,6 +125,28 @@ def _row(result: Result, row: Row, published: Sequence[dict[str, Any]]) -> dict[
             for name in OFFICIAL
         }
     return told
+
+
+def _layout(result: Result, layout: Layout) -> dict[str, Any]:
+    """A table of the paper: each line ours, or why there is none, and theirs."""
+    rows = {row.id: row for row in result.rows}
+    lines: list[dict[str, Any]] = []
+    for line in layout.lines:
+        row = rows.get(line.row or "")
+        why = line.lacking or (result.left_out.get(line.row or "") if row is None else None)
+        lines.append(
+            {
+                "name": line.name,
+                "row": None if row is None else row.id,
+                "n": 0 if row is None else len(row.clips),
+                "official": None
+                if row is None or row.official is None
+                else scores_of(row.official),
+                "lacking": why or None,
+                "published": None if line.published is None else dict(line.published),
+            }
+        )
+    return {"table": layout.table, "title": layout.title, "lines": lines}
 
 
 def _less(ours: float | None, theirs: float) -> float | None:

@@ -62,7 +62,7 @@ class Opinion:
 def make_kit(
     result: Result, folder: Path, *, n_clips: int, seed: int, reporter: Reporter
 ) -> int:
-    """Make the kit of a run's models and of the truth.
+    """Make the kit of a run's models and methods and of the truth.
 
     Args:
         result: of the run.
@@ -78,7 +78,11 @@ def make_kit(
         InputError: there are not two rows to compare, or they share no clip.
         OutputError: the folder cannot be made.
     """
-    rows = [row for row in result.rows if row.kind == "model" or row.id == "ground_truth"]
+    rows = [
+        row
+        for row in result.rows
+        if row.kind in ("model", "method") or row.id == "ground_truth"
+    ]
     shared = [clip for clip in rows[0].clips if all(clip in row.clips for row in rows)]
     clips = shared[:n_clips]
     if len(rows) < 2 or not clips:

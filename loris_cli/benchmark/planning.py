@@ -1,6 +1,5 @@
-"""From what a user names to a plan: a split and models, or files and their references."""
+"""From what a user names to what is scored: a split, or files and their references."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,69 +11,13 @@ from loris_cli.benchmark.cases import (
     marked_made_up,
     paired,
 )
-from loris_cli.benchmark.rivals import CEILINGS, NULLS
 from loris_cli.benchmark.run import DEFAULT_AGAINST, Plan
 from loris_cli.benchmark.sounds import Recorded
 from loris_cli.benchmark.splits import clips_in
-from loris_cli.benchmark.takes import Maker
-from loris_cli.conditioning import accents_of
 from loris_cli.config import cache_home
 from loris_cli.errors import LorisError, UsageError
 from loris_cli.inputs import VIDEO_SUFFIXES
-from loris_cli.longform import LatentGenerator
-from loris_cli.networks.checkpoint import load_mini
-from loris_cli.networks.device import resolve
-from loris_cli.observation import look, observe
 from loris_cli.reporting import Reporter
-
-
-def makers_of(
-    models: Sequence[str],
-    data: Path,
-    *,
-    settings: Sequence[tuple[str, int, float]],
-    device: str,
-    fresh: bool,
-) -> list[Maker]:
-    """Models as rows of a benchmark.
-
-    Args:
-        models: ``mini``, or ``.safetensors`` files; ``none`` is no model.
-        data: the data set whose clips they are told of.
-        settings: what is added to a row's name, sampling steps and guidance; a row for each.
-        device: where networks run.
-        fresh: make sounds anew that are kept.
-
-    Raises:
-        WeightsError: a model is missing or damaged.
-        UsageError: two rows would have one name.
-    """
-    where = resolve(device)
-    makers = []
-    for name in models:
-        if name == "none":
-            continue
-        model = load_mini(name, device=where)
-        for suffix, steps, guidance in settings:
-            generator = LatentGenerator(
-                model=model, device=where, steps=steps, guidance=guidance
-            )
-            makers.append(
-                Maker(
-                    name=Path(model.name).stem + suffix,
-                    generator=generator,
-                    data=data,
-                    cache=takes_folder(),
-                    fresh=fresh,
-                )
-            )
-    names = [maker.name for maker in makers]
-    for name in names:
-        if names.count(name) > 1 or name in (*NULLS, *CEILINGS, "generated"):
-            raise UsageError(
-                f"two rows would be called {name!r}", hint="rename one of the files"
-            )
-    return makers
 
 
 def plan_of_split(
@@ -150,11 +93,6 @@ def check_against(plan: Plan) -> None:
         )
 
 
-def takes_folder() -> Path:
-    """Where sounds of models are kept."""
-    return cache_home() / "eval" / "takes"
-
-
 def heard_folder() -> Path:
     """Where it is kept what was heard."""
     return cache_home() / "eval" / "heard"
@@ -163,6 +101,10 @@ def heard_folder() -> Path:
 def _case_of_file(stem: str, true: Path, reporter: Reporter) -> Case:
     if true.suffix.lower() not in VIDEO_SUFFIXES:
         return Case(id=stem, group=stem, reference=Recorded(path=true))
+    # What sees brings torch, which sounds that are there do not need.
+    from loris_cli.conditioning import accents_of
+    from loris_cli.observation import look, observe
+
     info = look(true, reporter=reporter)
     seen = observe(info, reporter=reporter)
     peaks_s, _ = accents_of(seen.rhythm.times_s, seen.rhythm.strengths)

@@ -41,6 +41,11 @@ def ablation(number: int) -> list[dict[str, Any]]:
     return [_row(table, row) for row in table["rows"]]
 
 
+def title_of(number: int) -> str:
+    """What a table is about, in a word or two."""
+    return str(next(t["title"] for t in published()["tables"] if t["table"] == number))
+
+
 def _row(table: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
     wrong = [
         slip

@@ -15,7 +15,8 @@ from loris_cli.benchmark.sounds import Clicks, Noise, Sound
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.evaluation.strict import tempo_bpm
 
-Kind = Literal["model", "null", "ceiling"]
+Kind = Literal["model", "method", "null", "ceiling"]
+"""A method is another maker of music, by rules; see `loris_cli.baselines`."""
 
 CLICKS_HZ = MappingProxyType({"click_1hz": 1.0, "always_on": 4.0})
 """Clicks a second. Four are as dense as both detectors tell apart without fail."""

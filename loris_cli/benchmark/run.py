@@ -7,18 +7,21 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from loris_cli.benchmark.aist import performance_of
 from loris_cli.benchmark.cases import Case, Skipped
 from loris_cli.benchmark.heard import Ears, Heard, Unheard, listen_to_all
+from loris_cli.benchmark.layouts import Layout
 from loris_cli.benchmark.rivals import CEILINGS, NULLS, SEEDED, Kind, rival, strangers
 from loris_cli.benchmark.scores import Row, score_row
 from loris_cli.benchmark.significance import Difference, compared
 from loris_cli.benchmark.sounds import Recorded, Sound
-from loris_cli.benchmark.takes import Cost, Maker
 from loris_cli.errors import InputError
 from loris_cli.reporting import Reporter
+
+if TYPE_CHECKING:  # with models comes torch, which files that are there do not need
+    from loris_cli.benchmark.takes import Cost, Maker
 
 COMPARED = ("F1", "onset_f", "beat_f")
 """Figures whose difference from the named row is tested."""
@@ -39,7 +42,9 @@ class Plan:
     skipped: Sequence[Skipped] = ()
     generated: Mapping[str, Path] = field(default_factory=dict)
     """Sounds that are there already, by clip: the row ``generated``."""
-    makers: Sequence[Maker] = ()
+    makers: "Sequence[Maker]" = ()
+    layouts: Sequence[Layout] = ()
+    """Tables of the paper in which rows of makers belong."""
     rows: Sequence[str] = (*NULLS, *CEILINGS)
     """Nulls and ceilings wanted."""
     seeds: Sequence[int] = (0, 1, 2)
@@ -66,7 +71,7 @@ class Result:
     skipped: Sequence[Skipped]
     left_out: Mapping[str, str]
     """Rows that could not be had, and why."""
-    costs: Mapping[str, Cost]
+    costs: "Mapping[str, Cost]"
     differences: Mapping[str, Mapping[str, Difference]]
     """From the named row, by row and figure."""
     seconds: float
@@ -129,7 +134,7 @@ class _Entrants:
 
     sounds: dict[str, Sounds] = field(default_factory=dict)
     kinds: dict[str, tuple[Kind, str]] = field(default_factory=dict)
-    costs: dict[str, Cost] = field(default_factory=dict)
+    costs: "dict[str, Cost]" = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
 
 
@@ -145,7 +150,7 @@ def _entrants(
             key: replace(sound, most_samples=truths[key[0]].n_samples)
             for key, sound in made.items()
         }
-        found.kinds[maker.name] = ("model", _words(maker))
+        found.kinds[maker.name] = (maker.entrant.kind, maker.entrant.what)
     if plan.generated:
         found.sounds["generated"] = {
             (case.id, 0): Recorded(
@@ -230,9 +235,10 @@ def _rival_sounds(
     if row_id == "tempo_click" and not plan.ears.strict:
         return "the tempo is known from the strict figures' beats only"
     if row_id == "through_latent":
-        if not plan.makers:
-            return "no model was named"
-        latent = plan.makers[0].latent(cases, reporter=reporter)
+        coding = next((maker for maker in plan.makers if maker.has_code), None)
+        if coding is None:
+            return "no model that works on a latent code was named"
+        latent = coding.latent(cases, reporter=reporter)
         return {(case_id, seeds[0]): sound for case_id, sound in latent.items()}
     if row_id == "other_take":
         return other_takes(cases, truths, seed=seeds[0])
@@ -273,14 +279,6 @@ def other_takes(
 def _of_other(case: Case, other: Case, truths: Mapping[str, Heard]) -> Recorded:
     assert other.reference is not None
     return Recorded(path=other.reference.path, most_samples=truths[case.id].n_samples)
-
-
-def _words(maker: Maker) -> str:
-    settings: dict[str, Any] = maker.settings
-    return (
-        f"weights {settings['weights']}, {settings['steps']} steps,"
-        f" guidance {settings['guidance']:g}"
-    )
 
 
 def _differences(rows: Sequence[Row], against: str) -> dict[str, dict[str, Difference]]:

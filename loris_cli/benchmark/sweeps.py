@@ -5,9 +5,8 @@ followed; each by itself, the other as it is.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
-from loris_cli.benchmark.published import ablation
+from loris_cli.benchmark.layouts import Layout, beside
 from loris_cli.errors import UsageError
 
 TABLES = {"steps": 7, "guidance": 8}
@@ -15,11 +14,13 @@ TABLES = {"steps": 7, "guidance": 8}
 MOST = {"steps": 1000.0, "guidance": 100.0}
 LEAST = {"steps": 2.0, "guidance": 0.0}
 
-Setting = tuple[str, int, float]
-"""What is added to a row's name, steps, guidance."""
+Setting = tuple[str, int | None, float | None]
+"""What is added to a row's name, steps, guidance; None is what suits the model."""
 
 
-def settings_of(sweeps: Sequence[str], *, steps: int, guidance: float) -> list[Setting]:
+def settings_of(
+    sweeps: Sequence[str], *, steps: int | None, guidance: float | None
+) -> list[Setting]:
     """The settings that sweeps ask for.
 
     Args:
@@ -35,17 +36,29 @@ def settings_of(sweeps: Sequence[str], *, steps: int, guidance: float) -> list[S
         name, _, values = sweep.partition("=")
         for text in values.split(","):
             value = _value(name, text, sweep)
-            label = f" {name}={text.strip()}"
+            label = f" {name}={value:g}"
             found.append(
                 (label, int(value), guidance) if name == "steps" else (label, steps, value)
             )
     return found or [("", steps, guidance)]
 
 
-def published_sweeps(sweeps: Sequence[str]) -> list[dict[str, Any]]:
-    """What the paper printed for the parameters that are varied."""
-    names = list(dict.fromkeys(sweep.partition("=")[0] for sweep in sweeps))
-    return [row for name in names for row in ablation(TABLES[name])]
+def sweep_tables(sweeps: Sequence[str], rows: Sequence[str]) -> list[Layout]:
+    """Tables 7 and 8 with the rows of sweeps in them.
+
+    Args:
+        sweeps: as given to `settings_of`.
+        rows: names of the rows that came of them.
+    """
+    found = []
+    for name in dict.fromkeys(sweep.partition("=")[0] for sweep in sweeps):
+        ours: dict[str, list[str]] = {}
+        for row in rows:
+            label = row.rpartition(" ")[2]
+            if label.startswith(f"{name}="):
+                ours.setdefault(label, []).append(row)
+        found.append(beside(TABLES[name], ours))
+    return found
 
 
 def _value(name: str, text: str, sweep: str) -> float:

@@ -30,7 +30,9 @@ STRICT = MappingProxyType(
     }
 )
 """Strict figures and the heads of their columns."""
-KINDS = MappingProxyType({"model": "", "null": "null", "ceiling": "ceiling"})
+KINDS = MappingProxyType(
+    {"model": "", "method": "method", "null": "null", "ceiling": "ceiling"}
+)
 
 Table = tuple[str, list[str], list[list[str]]]
 """Title, heads, rows of cells."""
@@ -79,14 +81,7 @@ def tables(told: dict[str, Any]) -> list[Table]:
         )
     if told["published"]:
         found.append(_published(told))
-    if told["published_ablations"]:
-        found.append(
-            (
-                "Published ablations on fe25, % (* is a misprint)",
-                ["setting", "", *OFFICIAL],
-                [_printed(row) for row in told["published_ablations"]],
-            )
-        )
+    found += [_ablations(layout) for layout in told["ablations"]]
     return [table for table in found if table[2]]
 
 
@@ -97,7 +92,7 @@ def notes(told: dict[str, Any]) -> list[str]:
         f"protocol {told['protocol']}, split {told['split']}, {data['n']} clips of"
         f" {data['sources']} sources, data {data['hash'] or 'without sound'}, seeds"
         f" {', '.join(map(str, told['seeds']))}",
-        f"loris {versions['loris']}, librosa {versions['librosa']}, mir_eval"
+        f"loris {versions['loris']}{_commit(versions)}, librosa {versions['librosa']}, mir_eval"
         f" {versions['mir_eval']}; {told['seconds']:.0f} s",
     ]
     if data["made_up"]:
@@ -119,7 +114,12 @@ def notes(told: dict[str, Any]) -> list[str]:
                 f"{row['id']}: {cost['n_takes']} takes, {cost['evaluations']} network"
                 f" evaluations, {cost['seconds']:.0f} s{memory}"
             )
-    for method in (*told["published"], *told["published_ablations"]):
+    lines = [line for layout in told["ablations"] for line in layout["lines"]]
+    said += dict.fromkeys(
+        f"{line['name']}: {line['lacking']}" for line in lines if line["lacking"]
+    )
+    theirs = [line["published"] for line in lines if line["published"] is not None]
+    for method in (*told["published"], *theirs):
         for slip in method.get("misprints", []):
             said.append(
                 f"misprint in table {slip['table']}: {method['name']} {slip['column']}"
@@ -230,6 +230,13 @@ def percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f}"
 
 
+def _commit(versions: dict[str, Any]) -> str:
+    """The commit in short, where there is one."""
+    if versions["commit"] is None:
+        return ""
+    return f" (commit {versions['commit'][:12]}{', changed since' * versions['changed']})"
+
+
 def _official(told: dict[str, Any], row: dict[str, Any]) -> list[str]:
     interval = row["intervals"].get("F1")
     gap = row.get("against", {}).get("F1")
@@ -258,6 +265,24 @@ def _published(told: dict[str, Any]) -> Table:
         if "published" in row
     ]
     return ("Published, % (* is a misprint)", ["method", "", *OFFICIAL, "MOS"], rows)
+
+
+def _ablations(layout: dict[str, Any]) -> Table:
+    """Our rows in the paper's layout, its own figures beside them."""
+    rows = []
+    for line in layout["lines"]:
+        ours, theirs = line["official"], line["published"]
+        rows.append(
+            [line["name"], line["row"] or "-", str(line["n"] or "-")]
+            + [percent(None if ours is None else ours[name]) for name in OFFICIAL]
+            + (["-"] * len(OFFICIAL) if theirs is None else _printed(theirs)[2:])
+        )
+    heads = ["variant", "row", "n", *OFFICIAL, *(f"paper {name}" for name in OFFICIAL)]
+    title = (
+        f"Table {layout['table']} of the paper, {layout['title']}, %: ours, then the paper's"
+        " on fe25 (* is a misprint)"
+    )
+    return (title, heads, rows)
 
 
 def _printed(row: dict[str, Any]) -> list[str]:

@@ -1,6 +1,6 @@
-"""Sounds that a model makes for the clips of a split, kept by weights, settings and seed.
+"""Sounds that are made for the clips of a split, kept by who made them, settings and seed.
 
-    clip -> what its video tells -> generator -> float WAV in the cache, and what it cost
+    clip -> what its video tells -> entrant -> float WAV in the cache, and what it cost
 
 A run that is stopped goes on where it was: what is kept is not made again. Shares of the clips
 can be made on several machines into one folder.
@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from loris_cli import __version__
 from loris_cli.benchmark.cases import Case
+from loris_cli.benchmark.entrants import Entrant, Sampled
 from loris_cli.benchmark.sounds import Recorded, read
 from loris_cli.conditioning import ClipFeatures
 from loris_cli.config import SAMPLE_RATE_HZ
@@ -27,9 +27,8 @@ from loris_cli.dataset.clips import read_danced, read_features
 from loris_cli.dataset.manifest import Clip
 from loris_cli.evaluation.case import through_latent
 from loris_cli.files import replacing
-from loris_cli.longform import LatentGenerator
 from loris_cli.reporting import Reporter
-from loris_cli.soundtrack import play
+from loris_cli.soundtrack import MusicGenerator, play
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,25 +45,19 @@ class Cost:
 
 @dataclass(frozen=True, kw_only=True)
 class Maker:
-    """A model in its settings, and where its sounds are kept."""
+    """Who makes a row's sounds, and where these are kept."""
 
     name: str
-    generator: LatentGenerator
+    entrant: Entrant
     data: Path
     cache: Path
     fresh: bool = False
     """Make sounds anew that are kept."""
 
     @property
-    def settings(self) -> dict[str, Any]:
-        """What the sounds depend on, but for the clip and the seed."""
-        return {
-            "weights": self.generator.model.fingerprint,
-            "steps": self.generator.steps,
-            "guidance": self.generator.guidance,
-            "device": self.generator.device.type,
-            "version": __version__,
-        }
+    def has_code(self) -> bool:
+        """Whether it works on a latent code, which sounds can be sent through."""
+        return isinstance(self.entrant, Sampled) and self.entrant.has_code
 
     def make(
         self, cases: Sequence[Case], seeds: Sequence[int], *, reporter: Reporter
@@ -73,35 +66,44 @@ class Maker:
 
         Args:
             cases: with their rows of the manifest.
-            seeds: one take of each clip for each.
+            seeds: one take of each clip for each; of who draws nothing the first alone.
             reporter: whom to tell.
 
         Returns:
             sounds by clip and seed, and what they cost.
         """
-        made, costs = {}, []
+        made, costs, n_unseen = {}, [], 0
+        seeds = seeds if self.entrant.seeded else seeds[:1]
         with reporter.stage(f"music of {self.name}", len(cases) * len(seeds)) as advance:
             for case in cases:
                 assert case.clip is not None
-                told = told_of(self.data, case.clip)
+                told, music = told_of(self.data, case.clip), self.entrant.music_of(case)
+                n_unseen += told.visual is None
                 for seed in seeds:
-                    path, cost = self._take(told, seed)
+                    path, cost = self._take(music, told, seed)
                     made[case.id, seed] = Recorded(path=path)
                     costs.append(cost)
                     advance(1)
+        if n_unseen and isinstance(self.entrant, Sampled) and self.entrant.sees_picture:
+            reporter.warn(
+                f"{self.name} was trained on features of the picture, and {n_unseen} clips have"
+                " none: it was told of no picture there"
+            )
         return made, total(costs)
 
     def latent(self, cases: Sequence[Case], *, reporter: Reporter) -> dict[str, Recorded]:
-        """The true sounds, encoded and decoded by the model, by clip."""
+        """The true sounds, encoded and decoded by the model, which has a code, by clip."""
+        assert isinstance(self.entrant, Sampled)
+        model = self.entrant.code
         found = {}
         with reporter.stage("truth through the latent", len(cases)) as advance:
             for case in cases:
                 assert case.reference is not None
                 samples = read(case.reference.path)
                 key = hashlib.sha256(samples.tobytes()).hexdigest()
-                path = self._place({"latent": self.settings["weights"], "sound": key})
+                path = self._place({"latent": model.fingerprint, "sound": key})
                 if self.fresh or not path.exists():
-                    again = through_latent(self.generator.model, samples)
+                    again = through_latent(model, samples)
                     path.parent.mkdir(parents=True, exist_ok=True)
                     with replacing(path, overwrite=True) as part:
                         soundfile.write(part, again, SAMPLE_RATE_HZ, subtype="FLOAT")
@@ -109,8 +111,8 @@ class Maker:
                 advance(1)
         return found
 
-    def _take(self, told: ClipFeatures, seed: int) -> tuple[Path, Cost]:
-        path = self._place({**self.settings, "seed": seed, "told": fingerprint(told)})
+    def _take(self, music: MusicGenerator, told: ClipFeatures, seed: int) -> tuple[Path, Cost]:
+        path = self._place({**self.entrant.settings, "seed": seed, "told": fingerprint(told)})
         ledger = path.with_suffix(".json")
         known = None if self.fresh or not path.exists() else _cost_in(ledger)
         if known is not None:
@@ -118,10 +120,10 @@ class Maker:
         path.parent.mkdir(parents=True, exist_ok=True)
         started = time.perf_counter()
         with replacing(path, overwrite=True) as part:
-            play(self.generator, told, part, seed=seed, advance=lambda n=1.0: None)
+            play(music, told, part, seed=seed, advance=lambda n=1.0: None)
         cost = Cost(
             n_takes=1,
-            evaluations=self.generator.windows(told.duration_s)[2],
+            evaluations=self.entrant.evaluations(told.duration_s),
             seconds=time.perf_counter() - started,
             peak_mb=peak_memory_mb(),
         )
@@ -147,7 +149,8 @@ def told_of(data: Path, clip: Clip) -> ClipFeatures:
 def fingerprint(told: ClipFeatures) -> str:
     """Hash of all that a generator is told."""
     hashed = hashlib.sha256(f"{told.duration_s} {told.genre} {told.looseness}".encode())
-    for array in (told.peaks_s, told.strengths, told.energy, told.keypoints):
+    arrays = [told.peaks_s, told.strengths, told.energy, told.keypoints]
+    for array in arrays if told.visual is None else [*arrays, told.visual]:
         values = np.zeros(0) if array is None else np.ascontiguousarray(array)
         hashed.update(f"{values.shape}{values.dtype}".encode() + values.tobytes())
     return hashed.hexdigest()

@@ -1,0 +1,47 @@
+"""What ``loris eval`` lets one choose: typer wants enumerations where an option is a list."""
+
+from enum import StrEnum
+
+
+class Rival(StrEnum):
+    """Nulls and ceilings: `loris_cli.benchmark.rivals`."""
+
+    CLICK_1HZ = "click_1hz"
+    ALWAYS_ON = "always_on"
+    WHITE_NOISE = "white_noise"
+    DENSITY_MATCHED = "density_matched"
+    TEMPO_CLICK = "tempo_click"
+    SHUFFLED = "shuffled"
+    GROUND_TRUTH = "ground_truth"
+    THROUGH_LATENT = "through_latent"
+    OTHER_TAKE = "other_take"
+    NONE = "none"
+
+
+class Method(StrEnum):
+    """Other makers of music: `loris_cli.benchmark.methods.METHODS`."""
+
+    DRUMS = "drums"
+    GROOVE = "groove"
+    RETRIEVAL = "retrieval"
+    STRETCHED = "stretched"
+
+
+class Embedding(StrEnum):
+    """What fadtk hears with: `loris_cli.evaluation.embeddings.LOADERS`."""
+
+    CLAP = "clap"
+    VGGISH = "vggish"
+    ENCODEC = "encodec"
+
+
+class Ablated(StrEnum):
+    """Lines of the paper's tables 5 and 6."""
+
+    V = "v"
+    R = "r"
+    M = "m"
+    LSTM = "lstm"
+    HAWKES = "hawkes"
+    PE = "pe"
+    RHYMUL = "rhymul"

@@ -1,0 +1,167 @@
+"""Tables 5 and 6 of the paper: variants are known by their configuration, or refused."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import Loris
+from corpus import CLIP_S, click_corpus
+
+from loris_cli.benchmark.ablations import (
+    NAMES,
+    SWITCHES,
+    ablation_tables,
+    expected,
+    full_of,
+    name_of,
+)
+from loris_cli.networks.paper import PaperModel
+from loris_cli.networks.paper_config import PaperConfig, official
+from loris_cli.networks.released import read_config, save_paper
+
+PICTURE = PaperConfig(
+    channels=64,
+    multipliers=(1, 1),
+    factors=(2,),
+    num_blocks=(1,),
+    attentions=(True,),
+    heads=1,
+    head_features=16,
+    features=16,
+    video_length=round(2 * CLIP_S),
+    pose_length=round(16 * CLIP_S),
+)
+BODY = replace(PICTURE, visual="none", motion=True)
+"""As `loris train --preset paper` makes it: the data holds no features of the picture."""
+
+
+def save(path: Path, config: PaperConfig) -> Path:
+    """Weights that are no longer those of a new network."""
+    torch.manual_seed(0)
+    network = PaperModel(config)
+    with torch.no_grad():
+        for name, value in network.named_parameters():
+            if name.endswith(".g"):
+                value.mul_(1.1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_paper(path, network)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LORIS_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ablations") / "data"
+    click_corpus(folder, subset="fe25")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    for name in ("full", "hawkes"):  # names of folders tell nothing
+        config = expected(name, BODY)
+        assert config is not None
+        save(folder / f"run-{len(name)}" / "paper.safetensors", config)
+    save(folder / "another" / "paper.safetensors", replace(BODY, features=32))
+    return folder
+
+
+@pytest.mark.parametrize("full", [PICTURE, official(PICTURE), replace(PICTURE, aligned=True)])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_variant_is_known_by_its_one_switch(name: str, full: PaperConfig) -> None:
+    config = expected(name, full)
+    assert config is not None
+    assert name_of(config, full) == name
+    assert name_of(replace(config, channels=128), full) is None  # of another size
+    assert full_of([config, full]) == full
+
+
+def test_who_sees_the_body_alone_has_no_lstm_to_leave_out() -> None:
+    assert full_of([replace(BODY, hawkes="none")]) == BODY
+    assert [name for name in NAMES if expected(name, BODY) is None] == ["m", "lstm"]
+    [conditioning, architecture] = ablation_tables(list(SWITCHES), {}, "fe25")
+    assert [line.name for line in conditioning.lines] == ["w/o V", "w/o R", "w/ M", "full"]
+    lacking = {line.name: line.lacking for line in architecture.lines}
+    assert "sees the body" in lacking["w/o LSTM"]
+    assert lacking["w/o PE"].endswith(
+        "loris train --preset paper --split fe25 --out runs/pe --set position=false"
+    )
+
+
+def test_a_configuration_is_read_without_the_weights(runs: Path) -> None:
+    assert read_config(runs / "run-4" / "paper.safetensors") == BODY
+
+
+def test_a_folder_of_runs_fills_the_table_of_the_paper(
+    loris: Loris, data: Path, runs: Path
+) -> None:
+    words = ("eval", "--split", "fe25", "--data", data, "--ablation", "hawkes", "--ablation",
+             "pe", "--variant", runs, "--steps", 2, "--seeds", 1, "--clips", 2, "--row",
+             "through_latent", "--no-strict", "--device", "cpu", "--jobs", 1)  # fmt: skip
+
+    told = loris(*words, "--format", "json")
+
+    assert told.code == 0, told.err
+    result = json.loads(told.out)
+    assert [row["id"] for row in result["rows"]] == ["hawkes", "full"]
+    assert "another/paper.safetensors is no variant" in told.err.replace("\n", " ")
+    assert "latent" in result["left_out"]["through_latent"]
+    [table] = result["ablations"]
+    assert (table["table"], table["title"]) == (6, "architecture")
+    hawkes, position, full = table["lines"]
+    assert (hawkes["name"], hawkes["row"], hawkes["n"]) == ("w/o Hawkes", "hawkes", 2)
+    assert hawkes["official"] == result["rows"][0]["official"]
+    assert hawkes["published"]["F1"] == 0.549
+    assert (position["row"], position["official"]) == (None, None)
+    assert "loris train --preset paper" in position["lacking"]
+    assert (full["row"], full["published"]["BCS"]) == ("full", 0.588)
+
+    shown = loris(*words).out  # from the cache
+
+    assert "Table 6 of the paper, architecture" in shown
+    assert "w/o PE: not trained: loris train" in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "why"),
+    [
+        ("pe", {"hawkes": "none"}, "not 'pe' but 'hawkes'"),
+        ("pe", {"position": False, "hawkes": "none"}, 'its hawkes is "none"'),
+        ("hawkes", {"hawkes": "none", "features": 32}, "its features is 32, not 16"),
+    ],
+)
+def test_a_file_that_is_not_its_variant_is_refused(
+    loris: Loris, data: Path, runs: Path, tmp_path: Path, name: str, change: dict[str, Any],
+    why: str,
+) -> None:  # fmt: skip
+    path = save(tmp_path / "a.safetensors", replace(BODY, **change))
+
+    told = loris("eval", "--split", "fe25", "--data", data, "--ablation", name, "--variant",
+                 f"full={runs / 'run-4'}", "--variant", f"{name}={path}")  # fmt: skip
+
+    assert told.code == 2
+    assert why in told.err
+
+
+def test_what_is_no_variant_and_no_run_is_told(
+    loris: Loris, data: Path, small_model: Path, tmp_path: Path
+) -> None:
+    words = ("eval", "--split", "fe25", "--data", data, "--ablation", "pe", "--variant")
+    (tmp_path / "run").mkdir()
+
+    assert loris(*words, "nothing=x").code == 2
+    assert loris(*words, tmp_path / "gone").code == 4
+    assert loris(*words, f"pe={tmp_path / 'run'}").code == 4
+    assert loris(*words, tmp_path / "run").code == 4
+    other = loris(*words, f"pe={small_model}")
+    assert other.code == 3
+    assert "not the paper's model" in other.err
+    assert loris(*words[:-1], "--sweep", "steps=2").code == 2
