@@ -15,7 +15,7 @@ LAYERS = [  # low to high; rooms of one layer do not know each other
     {"config", "optional"},
     {"fanout"},
     {"files"},
-    {"inputs"},
+    {"inputs", "fetching"},
     {"video"},
     {"mel", "waveform"},
     {"styles"},
