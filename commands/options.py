@@ -33,6 +33,12 @@ SkipExisting = Annotated[
 JsonOutput = Annotated[
     bool, typer.Option("--json", help="Print the result as JSON, one line a file.")
 ]
+Offline = Annotated[
+    bool,
+    typer.Option(
+        "--offline", envvar=["LORIS_OFFLINE", "HF_HUB_OFFLINE"], help="Fetch no weights."
+    ),
+]
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="Only results, warnings and errors.")
 ]

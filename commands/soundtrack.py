@@ -15,6 +15,7 @@ from .options import (
     Device,
     Jobs,
     JsonOutput,
+    Offline,
     Out,
     Overwrite,
     Quiet,
@@ -86,13 +87,15 @@ def soundtrack(
         ),
     ] = (0.0, 1.0),
     visual: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            metavar="NPY|PT",
+            metavar="NPY|NAME[=FILE]",
             help="What the paper's model is told of the picture: features of the one input, or"
-            " the weights of an Inception I3D that makes them.",
+            " who makes them: i3d=WEIGHTS (Inception), i3d-r50[=WEIGHTS] (pytorchvideo, fetched"
+            " where no file is given).",
         ),
     ] = None,
+    offline: Offline = False,
     pose_model: Annotated[
         Literal["blazepose"], typer.Option(help="Who finds the body.")
     ] = "blazepose",
@@ -185,6 +188,7 @@ def soundtrack(
         )
     from loris_cli import batch
     from loris_cli.inputs import expand, folder_of, lists
+    from loris_cli.visual import visual_source
 
     reporter = Reporter(quiet=quiet, verbose=verbose)
     videos = expand(inputs)
@@ -196,7 +200,8 @@ def soundtrack(
         guidance=guidance,
         guided=guided,
         sampler=sampler,
-        visual=visual,
+        visual=None if visual is None else visual_source(visual),
+        offline=offline,
         rhythm=rhythm,
         device=device,
         mix_db=mix,

@@ -16,6 +16,7 @@ from loris_cli.diffusion import Sampler
 from loris_cli.inputs import folder_of
 from loris_cli.observation import Method
 from loris_cli.reporting import Reporter
+from loris_cli.visual import visual_source
 
 
 def soundtrack(
@@ -30,6 +31,7 @@ def soundtrack(
     guided: tuple[float, float] = (0.0, 1.0),
     sampler: Sampler | None = None,
     visual: str | Path | None = None,
+    offline: bool = False,
     rhythm: Method | None = None,
     device: str = "auto",
     mix_db: float | None = None,
@@ -48,7 +50,9 @@ def soundtrack(
         guidance: how strictly the rhythm is followed; None likewise.
         guided: part of the steps that is guided, as shares of them.
         sampler: None likewise.
-        visual: features of the picture, for the paper's model.
+        visual: features of the picture, for the paper's model: a ``.npy`` file of them, or who
+            makes them (``i3d-r50``, ``i3d-r50=FILE``, ``i3d=FILE``).
+        offline: whether weights may not be fetched.
         rhythm: the body's, the picture's flow, or None: the body's if there is one.
         device: where networks run.
         mix_db: keep the video's own sound underneath at this gain.
@@ -69,7 +73,8 @@ def soundtrack(
         guidance=guidance,
         guided=guided,
         sampler=sampler,
-        visual=None if visual is None else Path(visual),
+        visual=None if visual is None else visual_source(str(visual)),
+        offline=offline,
         rhythm=rhythm,
         device=device,
         mix_db=mix_db,

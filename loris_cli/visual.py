@@ -1,17 +1,19 @@
-"""Features of a video's picture, two rows a second, from a file.
+"""Features of a video's picture, two rows a second: where they come from, and their files.
 
-    .npy -> (rows, width) -> as many rows as the video has
+    NAME=FILE -> who makes them;  .npy -> (rows, width) -> as many rows as the video has
 
 The released data has them of an I3D trained on Kinetics and on Charades, 1024 wide. Where a
 file comes from is not in it, so its width is all that can be checked.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from loris_cli.errors import InputError
+from loris_cli.errors import InputError, UsageError
 from loris_cli.files import printable
 
 Array = NDArray[np.float64]
@@ -21,6 +23,52 @@ VISUAL_FPS = 2.0
 SHORT_ROWS = 2
 """A network that looks at many frames at once gives so many rows fewer at the end."""
 MAX_BYTES = 2 << 30
+
+Network = Literal["i3d", "i3d-r50"]
+WIDTHS: dict[Network, int] = {"i3d": 1024, "i3d-r50": 2048}
+"""Values in a row: of the Inception I3D, and of pytorchvideo's I3D-R50."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisualSource:
+    """Who makes the features of a picture, or the file that has them."""
+
+    network: Network | None
+    """None is a file of features."""
+    path: Path | None = None
+    """The features, or a network's weights; None is wherever the weights usually are."""
+
+    def __str__(self) -> str:
+        """As it is given on the command line."""
+        if self.network is None or self.path is None:
+            return str(self.path or self.network)
+        return f"{self.network}={self.path}"
+
+
+def visual_source(text: str) -> VisualSource:
+    """What is meant by ``FEATURES.npy``, ``i3d=FILE``, ``i3d-r50``, ``i3d-r50=FILE``.
+
+    A file alone is features where it ends in ``.npy``; other weights are those of an Inception
+    I3D, but for ``.pyth``, which is how pytorchvideo calls its own.
+
+    Raises:
+        UsageError: a network without weights that it could have.
+    """
+    name, given, file = text.partition("=")
+    path = Path(file) if file else None
+    if name == "i3d-r50" and (path is not None or not given):
+        return VisualSource(network="i3d-r50", path=path)
+    if name == "i3d" and path is not None:
+        return VisualSource(network="i3d", path=path)
+    if name in WIDTHS or not text:
+        raise UsageError(
+            f"{text!r} names no weights",
+            hint="give i3d=FILE, i3d-r50=FILE, or i3d-r50, which are fetched",
+        )
+    alone = Path(text)
+    suffix = alone.suffix.lower()
+    networks: dict[str, Network | None] = {".npy": None, ".pyth": "i3d-r50"}
+    return VisualSource(network=networks.get(suffix, "i3d"), path=alone)
 
 
 def read_visual(path: Path, *, width: int, duration_s: float) -> Array:

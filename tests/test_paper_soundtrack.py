@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from conftest import Loris, Told
 
 from loris_cli.batch import models
 from loris_cli.conditioning import ClipFeatures
+from loris_cli.networks import i3d_r50
 from loris_cli.networks.library import load_named_paper
 from loris_cli.networks.paper import PaperModel
 from loris_cli.networks.paper_config import PaperConfig
@@ -185,13 +187,38 @@ def test_options_that_make_no_sense_are_usage_errors(
     assert message in told.err
 
 
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("rgb.pt", "an Inception I3D makes 1024 values"),
+        ("i3d-r50", "I3D-R50 makes 2048 values"),
+        ("i3d", "'i3d' names no weights"),
+    ],
+)
 def test_an_i3d_for_a_network_of_other_features_is_a_usage_error(
-    make: Loris, tmp_path: Path
+    make: Loris, source: str, message: str
 ) -> None:
-    (tmp_path / "rgb.pt").write_bytes(b"")
-    told = make("--visual", tmp_path / "rgb.pt")
+    told = make("--visual", source)
     assert told.code == 2
-    assert "an Inception I3D makes 1024 values" in told.err
+    assert message in told.err
+
+
+def test_offline_the_weights_of_i3d_r50_are_asked_for_at_once(
+    loris: Loris, film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    zoo = type("Zoo", (), {"checkpoint_paths": {"i3d_r50": "http://zoo.example/a.pyth"}})
+    monkeypatch.setattr(i3d_r50, "_hub", lambda part="": zoo)
+    wide = tmp_path / "wide.safetensors"
+    save_paper(wide, trained(replace(SIZES, visual_features=2048)))
+    for offline in (["--offline"], []):
+        monkeypatch.setenv("HF_HUB_OFFLINE", "0" if offline else "1")
+        words = ("--model", wide, "--visual", "i3d-r50", *offline)
+        told = loris("soundtrack", film, *words)
+        assert told.code == 3
+        assert "nothing is to be fetched" in told.err
+        place = tmp_path / "cache" / "weights" / "I3D_8x8_R50.pyth"
+        assert f"put the file of http://zoo.example/a.pyth at {place}" in told.err
 
 
 def test_mini_is_shown_no_features(

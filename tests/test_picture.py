@@ -43,6 +43,9 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As they are passed around: with a classifier, without counters."""
     torch.manual_seed(0)
     state = InceptionI3D().state_dict()
+    for key, value in state.items():
+        if key.endswith("running_mean"):
+            value.normal_(0, 0.1)  # a network that has seen something
     kept = {key: value for key, value in state.items() if not key.endswith("_tracked")}
     path = tmp_path_factory.mktemp("i3d") / "rgb.pt"
     logits = {"logits.conv3d.weight": torch.zeros(400, 1024, 1, 1, 1)}
@@ -63,6 +66,12 @@ def test_weights_are_found_by_their_usual_names(weights: Path, tmp_path: Path) -
         WeightsError, match=r"lacks or adds 1 tensors: 'Mixed_5c\.b0\.bn\.bias'"
     ):
         load_i3d(tmp_path / "less.pt", device=torch.device("cpu"))
+
+
+def test_a_network_that_nobody_trained_is_refused(tmp_path: Path) -> None:
+    torch.save(InceptionI3D().state_dict(), tmp_path / "new.pt")
+    with pytest.raises(WeightsError, match="has learned nothing"):
+        load_i3d(tmp_path / "new.pt", device=torch.device("cpu"))
 
 
 class Mean(nn.Module):

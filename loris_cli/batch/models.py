@@ -13,15 +13,19 @@ from loris_cli.errors import UsageError
 from loris_cli.longform import LatentGenerator
 from loris_cli.networks.checkpoint import MiniModel, load_mini
 from loris_cli.networks.device import resolve
-from loris_cli.networks.i3d import FEATURES, InceptionI3D, load_i3d
+from loris_cli.networks.i3d import InceptionI3D, load_i3d
+from loris_cli.networks.i3d_r50 import I3DR50, load_i3d_r50, weights_file
 from loris_cli.networks.library import NamedPaper, kind_of, load_named_paper
-from loris_cli.picture import features_of_picture
+from loris_cli.networks.notes import Identity
+from loris_cli.picture import Seer, features_of_picture
+from loris_cli.reporting import Reporter
 from loris_cli.rhythm.directogram import Compat
 from loris_cli.video.probe import VideoInfo
-from loris_cli.visual import Array, read_visual
+from loris_cli.visual import WIDTHS, Array, Network, VisualSource, read_visual
 from loris_cli.waveform_model import WaveformGenerator
 
 Generator = LatentGenerator | WaveformGenerator
+NAMES: dict[Network, str] = {"i3d": "an Inception I3D", "i3d-r50": "I3D-R50"}
 
 
 @cache
@@ -36,6 +40,29 @@ def model_of(name: str, device: str) -> MiniModel | NamedPaper:
 def i3d_of(path: Path, device: str) -> InceptionI3D:
     """The user's I3D, loaded once a process."""
     return load_i3d(path, device=resolve(device))
+
+
+@cache
+def i3d_r50_of(weights: Identity, device: str) -> I3DR50:
+    """I3D-R50, loaded once a process."""
+    return load_i3d_r50(weights, device=resolve(device))
+
+
+def seer_of(settings: Settings, reporter: Reporter) -> Seer | None:
+    """The network that makes features of pictures, if one is to.
+
+    Raises:
+        MissingDependencyError: a package that it needs is absent.
+        WeightsError: its weights are absent, or not its own.
+    """
+    source = settings.visual
+    if source is None or source.network is None:
+        return None
+    if source.network == "i3d-r50":
+        weights = weights_file(source.path, offline=settings.offline, reporter=reporter)
+        return i3d_r50_of(weights, settings.device)
+    assert source.path is not None
+    return i3d_of(source.path, settings.device)
 
 
 def generator_of(settings: Settings) -> Generator:
@@ -59,8 +86,8 @@ def generator_of(settings: Settings) -> Generator:
     )
     if settings.keep is not None:
         raise UsageError(f"{model.name} makes a soundtrack whole", hint="leave out --keep")
-    if settings.visual is not None and model.network.config.visual == "none":
-        raise UsageError(f"{model.name} sees no picture", hint="leave out --visual")
+    if settings.visual is not None:
+        _check_visual(settings.visual, model)
     if settings.genre is not None and settings.genre not in generator.genres:
         known = ", ".join(generator.genres)
         raise UsageError(
@@ -68,6 +95,19 @@ def generator_of(settings: Settings) -> Generator:
             hint=f"it knows {known}" if known else "it knows no styles: leave out --genre",
         )
     return generator
+
+
+def _check_visual(source: VisualSource, model: NamedPaper) -> None:
+    """Refuse features that the network was not trained on."""
+    config = model.network.config
+    if config.visual == "none":
+        raise UsageError(f"{model.name} sees no picture", hint="leave out --visual")
+    if source.network is not None and WIDTHS[source.network] != config.visual_features:
+        raise UsageError(
+            f"{NAMES[source.network]} makes {WIDTHS[source.network]} values and {model.name}"
+            f" was trained on {config.visual_features}",
+            hint="give features of the width that it knows as a .npy file",
+        )
 
 
 def compat_of(generator: Generator) -> Compat:
@@ -94,15 +134,10 @@ def visual_of(
             " none: give them with --visual"
         )
         return None
-    if settings.has_features:
+    network = seer_of(settings, told)
+    if network is None:
+        assert settings.visual.path is not None
         return read_visual(
-            settings.visual, width=config.visual_features, duration_s=info.duration_s
+            settings.visual.path, width=config.visual_features, duration_s=info.duration_s
         )
-    if config.visual_features != FEATURES:
-        raise UsageError(
-            f"an Inception I3D makes {FEATURES} values and {generator.model.name} was trained"
-            f" on {config.visual_features}",
-            hint="give features as a .npy file",
-        )
-    network = i3d_of(settings.visual, settings.device)
     return features_of_picture(info, network, device=generator.device, reporter=told)

@@ -14,6 +14,7 @@ from loris_cli.files import check_outputs, printable
 from loris_cli.inputs import check_suffix, is_folder, result_names
 from loris_cli.observation import Method
 from loris_cli.video.mux import FORMATS
+from loris_cli.visual import VisualSource
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +32,10 @@ class Settings:
     """Part of the steps that is guided."""
     sampler: Sampler | None = None
     """None likewise: ``dpmpp-2m`` and ``adpm2``."""
-    visual: Path | None = None
-    """Features of the picture (``.npy``), or weights of an I3D that makes them."""
+    visual: VisualSource | None = None
+    """Features of the picture, or who makes them."""
+    offline: bool = False
+    """Whether weights may not be fetched."""
     rhythm: Method | None = None
     device: str = "auto"
     mix_db: float | None = None
@@ -46,7 +49,7 @@ class Settings:
     @property
     def has_features(self) -> bool:
         """Whether ``visual`` is one video's features, not the weights of what makes them."""
-        return self.visual is not None and self.visual.suffix.lower() == ".npy"
+        return self.visual is not None and self.visual.network is None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +115,11 @@ def plan(
         *also_read,
         *(
             path
-            for path in (settings.keep, settings.poses, settings.visual)
+            for path in (
+                settings.keep,
+                settings.poses,
+                None if settings.visual is None else settings.visual.path,
+            )
             if path is not None
         ),
         *([model] if model.is_file() else []),

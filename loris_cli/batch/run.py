@@ -3,7 +3,7 @@
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 
-from loris_cli.batch.models import generator_of
+from loris_cli.batch.models import generator_of, seer_of
 from loris_cli.batch.plan import Job
 from loris_cli.batch.rows import Row, Told, row_of, row_of_the_dead, skipped, with_name
 from loris_cli.batch.takes import estimate_takes, make_takes
@@ -26,7 +26,8 @@ def run(
         reporter: whom to tell; processes of their own tell only their warnings.
 
     Raises:
-        WeightsError: there is no such model.
+        WeightsError: there is no such model, or no weights for features of the picture.
+        MissingDependencyError: a package that these need is absent.
         UsageError: there is no such device.
     """
     reporter = reporter or Silent()
@@ -35,6 +36,7 @@ def run(
     if not todo:
         return
     generator_of(todo[0].settings)  # what no video can do without is missed at once
+    seer_of(todo[0].settings, reporter)
     if workers == 1 or len(todo) == 1:
         for job in todo:
             yield from _attempt(job, make_takes, reporter, named=len(jobs) > 1)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from loris_cli.networks.state_files import check_state, read_state
+from loris_cli.networks.state_files import check_seen, check_state, read_state
 
 FEATURES = 1024
 FRAMES_A_ROW = 8
@@ -130,7 +130,7 @@ def load_i3d(path: Path, *, device: torch.device) -> InceptionI3D:
     """The network with the user's weights, from a state dict; a classifier is left out.
 
     Raises:
-        WeightsError: the file is none, or of another network.
+        WeightsError: the file is none, or of another network, or has learned nothing.
     """
     state = read_state(path, hint="give the state dict of an Inception I3D, such as rgb_*.pt")
     plain = {
@@ -143,5 +143,6 @@ def load_i3d(path: Path, *, device: torch.device) -> InceptionI3D:
     # Older files lack the counters of batch norm, which nothing here reads.
     counters = {key: value for key, value in expected.items() if key.endswith("_tracked")}
     check_state({**counters, **plain}, expected, path)
+    check_seen(plain, path)
     network.load_state_dict({**counters, **plain})
     return network.to(device).eval().requires_grad_(False)

@@ -7,8 +7,6 @@ Nobody here has seen the released files, so no hash of theirs is known beforehan
 file is noted when it is first loaded, and a file that is another one later is told of.
 """
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,9 +14,9 @@ from typing import Literal
 import torch
 from safetensors import SafetensorError, safe_open
 
-from loris_cli.config import cache_home
 from loris_cli.errors import OutputError, WeightsError
-from loris_cli.files import printable, replacing
+from loris_cli.files import printable
+from loris_cli.networks.notes import Identity, identify, note, note_of, sha256_of
 from loris_cli.networks.paper import PaperModel
 from loris_cli.networks.released import load_paper, save_paper
 from loris_cli.networks.state_files import claims_torch, is_torch_file
@@ -73,49 +71,20 @@ def load_named_paper(path: Path, *, device: torch.device) -> NamedPaper:
     if not is_torch_file(path):
         network = load_paper(path, device=device)
         _check_learned(network, path)
-        return NamedPaper(network=network, name=path.name, fingerprint=_sha256(path)[:12])
-    note = _note(path)
-    known = _read(note)
-    stat = path.stat()
-    here = {"path": str(path.resolve()), "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
-    unchanged = {key: known.get(key) for key in here} == here
-    digest = str(known["sha256"]) if unchanged else _sha256(path)
-    converted = note.with_name(f"{digest}.safetensors")
+        return NamedPaper(network=network, name=path.name, fingerprint=sha256_of(path)[:12])
+    seen = identify(path)
+    converted = note_of(path).with_name(f"{seen.sha256}.safetensors")
     kept = _load_kept(converted, device)
     network = kept or load_paper(path, device=device)
     _check_learned(network, path)
-    if kept is None or not unchanged:
-        _keep(converted, note, network, {**here, "sha256": digest})
-    warnings: tuple[str, ...] = ()
-    if known and known["sha256"] != digest:
-        warnings = (
-            f"{printable(path)} is another file than when it was first loaded:"
-            f" its SHA-256 was {known['sha256'][:12]}... and is {digest[:12]}...",
-        )
+    if kept is None or not seen.noted:
+        _keep(converted, network, seen)
     return NamedPaper(
-        network=network, name=path.name, fingerprint=digest[:12], warnings=warnings
+        network=network,
+        name=path.name,
+        fingerprint=seen.sha256[:12],
+        warnings=seen.warnings,
     )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _note(path: Path) -> Path:
-    """Where it is noted what a file was when it was first loaded."""
-    place = hashlib.sha256(str(path.resolve()).encode(errors="surrogateescape")).hexdigest()
-    return cache_home() / "models" / f"{place[:16]}.json"
-
-
-def _read(note: Path) -> dict[str, str]:
-    """A note, or nothing where there is none, or none that can be read."""
-    try:
-        told = json.loads(note.read_text(encoding="utf-8"))
-        digest = told["sha256"]
-        return told if len(digest) == 64 and set(digest) <= set("0123456789abcdef") else {}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
 
 
 def _load_kept(converted: Path, device: torch.device) -> PaperModel | None:
@@ -127,16 +96,15 @@ def _load_kept(converted: Path, device: torch.device) -> PaperModel | None:
         return None
 
 
-def _keep(converted: Path, note: Path, network: PaperModel, told: dict[str, object]) -> None:
+def _keep(converted: Path, network: PaperModel, seen: Identity) -> None:
     """Convert into the cache. It only saves time: where there is no room all goes on."""
     try:
         converted.parent.mkdir(parents=True, exist_ok=True)
         if not converted.is_file():
-            save_paper(converted, network, source=str(told["sha256"]))
-        with replacing(note, overwrite=True) as part:
-            part.write_text(json.dumps(told), encoding="utf-8")
+            save_paper(converted, network, source=seen.sha256)
     except (OSError, OutputError):
         return
+    note(seen)
 
 
 def _check_learned(network: PaperModel, path: Path) -> None:

@@ -15,17 +15,23 @@ from loris_cli.files import printable
 
 ZIP = b"PK\x03\x04"
 """First bytes of what torch has written since 1.6."""
+OLD = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
+"""First bytes of what it wrote before: a pickle of its magic number."""
 NAMED = 3
 """So many odd names are told of."""
 
 
-SUFFIXES = frozenset({".pt", ".pth", ".ckpt"})
+SUFFIXES = frozenset({".pt", ".pth", ".pyth", ".ckpt"})
 
 
 def is_torch_file(path: Path) -> bool:
     """Whether a file begins as torch's do."""
+    return _begins(path, ZIP)
+
+
+def _begins(path: Path, start: bytes) -> bool:
     with path.open("rb") as file:
-        return file.read(len(ZIP)) == ZIP
+        return file.read(len(start)) == start
 
 
 def claims_torch(path: Path) -> bool:
@@ -33,18 +39,20 @@ def claims_torch(path: Path) -> bool:
     return path.suffix in SUFFIXES or is_torch_file(path)
 
 
-def read_state(path: Path, *, hint: str) -> dict[str, Tensor]:
+def read_state(path: Path, *, hint: str, inside: str = "") -> dict[str, Tensor]:
     """Names and tensors of a state dict.
 
     Args:
         path: a file that torch saved.
         hint: what to give instead of a file that is none.
+        inside: where the state dict is, in a file that may hold others beside it.
 
     Raises:
         WeightsError: it is no state dict, or holds more, which could run code.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        old = _begins(path, OLD)  # which cannot be mapped
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=not old)
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"{printable(path.name)} holds more than tensors, and opening it could run code",
@@ -57,11 +65,28 @@ def read_state(path: Path, *, hint: str) -> dict[str, Tensor]:
         raise WeightsError(
             f"{printable(path)} is not a checkpoint: {str(error).splitlines()[0]}", hint=hint
         ) from error
+    if inside and isinstance(state, dict):
+        state = state.get(inside, state)
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise WeightsError(
             f"{printable(path.name)} is not a state dict", hint="save model.state_dict() alone"
         )
     return state
+
+
+def check_seen(state: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse a network that has seen nothing yet: its batch norms know no means.
+
+    Raises:
+        WeightsError: it is as random as a new one.
+    """
+    means = [value for key, value in state.items() if key.endswith("running_mean")]
+    if not any(bool(mean.any()) for mean in means):
+        raise WeightsError(
+            f"{printable(path.name)} has learned nothing: its weights are as random as a new"
+            " network's",
+            hint="give weights that somebody trained",
+        )
 
 
 def check_state(
