@@ -1,6 +1,7 @@
 """``loris prep``: from raw videos to a data set that ``train`` reads."""
 
 import os
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,7 +13,7 @@ from loris_cli.errors import UsageError
 
 from . import dataset
 from .console import Reporter
-from .options import Device, Jobs, JsonOutput, Quiet, Seed, Verbose
+from .options import Device, Jobs, JsonOutput, Offline, Quiet, Seed, Verbose
 
 
 def prep(
@@ -61,6 +62,15 @@ def prep(
             " video, or nobody."
         ),
     ] = "embedded",
+    visual: Annotated[
+        str,
+        typer.Option(
+            metavar="none|NAME[=FILE]",
+            help="Who makes features of the picture: nobody, i3d-r50[=WEIGHTS] (pytorchvideo,"
+            " fetched where no file is given) or i3d=WEIGHTS (Inception).",
+        ),
+    ] = "none",
+    offline: Offline = False,
     filters: Annotated[
         bool, typer.Option("--filters/--no-filters", help="Set unfit clips aside.")
     ] = True,
@@ -142,6 +152,8 @@ def prep(
 
         loris prep skating/ --kind skate --data DATA --shard 0/16
 
+        loris prep videos/ --data DATA --visual i3d-r50 --device cuda
+
         loris prep --check DATA
 
         loris prep --review DATA --keep good.txt
@@ -169,6 +181,10 @@ def prep(
         raise UsageError("--address goes with --engine ray", hint="add --engine ray")
     if genre is not None and genre not in GENRES:
         raise UsageError(f"no genre {genre!r}", hint="one of " + ", ".join(GENRES))
+    if release is not None and visual != "none":
+        raise UsageError(
+            "the published data set has no pictures to look at", hint="leave out --visual"
+        )
     if check is not None:
         return dataset.check(check, reporter)
     if stats is not None:
@@ -186,12 +202,23 @@ def prep(
         shard_of,
     )
     from loris_cli.dataset.on_ray import fan_out_on_ray
-    from loris_cli.dataset.prep import Work
+    from loris_cli.dataset.prep import Work, with_visual
     from loris_cli.dataset.recipe import Settings
     from loris_cli.dataset.released import find, import_clip, unpack_all
+    from loris_cli.dataset.seeing import visual_weights
     from loris_cli.dataset.standin import make_and_prepare, stand_ins
     from loris_cli.fanout import fan_out
     from loris_cli.inputs import expand, folder_of
+    from loris_cli.visual import visual_source
+
+    maker = (
+        None
+        if visual == "none"
+        else visual_weights(visual_source(visual), offline=offline, reporter=reporter)
+    )
+
+    def seeing(work: Work) -> Work:
+        return work if maker is None else with_visual(work, *maker)
 
     runner: Engine = partial(fan_out_on_ray, address=address) if engine == "ray" else fan_out
     limits = Limits(seconds=time_limit, memory_mb=memory_limit)
@@ -206,6 +233,7 @@ def prep(
         n_videos = len(found)
     elif synthetic is not None:
         made_up = ours.of(stand_ins(place, clips, seed=seed), key=lambda task: str(task.video))
+        made_up = [replace(task, work=seeing(task.work)) for task in made_up]
         records = prepare_all(made_up, make_and_prepare, **how)
         n_videos = len(made_up)
     else:
@@ -219,6 +247,7 @@ def prep(
             filters=filters,
         )
         work = Work(data=place, settings=settings, device=device, retry_failed=retry_failed)
+        work = seeing(work)
         videos = ours.of(expand(inputs or []), key=str)
         tasks = [VideoTask(video=video, work=work) for video in videos]
         records = prepare_all(tasks, prepare_task, **how)

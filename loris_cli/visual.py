@@ -6,9 +6,11 @@ The released data has them of an I3D trained on Kinetics and on Charades, 1024 w
 file comes from is not in it, so its width is all that can be checked.
 """
 
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,6 +107,37 @@ def read_visual(path: Path, *, width: int, duration_s: float) -> Array:
             f"{name} has rows of {rows.shape[1]} values; this model was trained on {width}",
             hint="1024 are those of the Inception I3D, 2048 those of I3D-R50",
         )
+    return _fit(rows, name, duration_s)
+
+
+def read_kept_visual(path: Path, *, duration_s: float) -> Array:
+    """Read the features that a data set holds of a clip.
+
+    Args:
+        path: npz with ``features``, ``(rows, width)``.
+        duration_s: of the clip.
+
+    Returns:
+        ``(rows, width)`` for the whole clip, as `read_visual`.
+
+    Raises:
+        InputError: it is no such file, or of another length.
+    """
+    name = printable(path)
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            rows = np.asarray(arrays["features"])
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
+        raise InputError(
+            f"{name} holds no features of the picture", hint="prepare the clip again"
+        ) from error
+    if rows.ndim != 2 or not rows.size or rows.dtype.kind != "f":
+        raise InputError(f"{name} holds no rows of features", hint="prepare the clip again")
+    return _fit(rows.astype(np.float64), name, duration_s)
+
+
+def _fit(rows: Array, name: str, duration_s: float) -> Array:
+    """As many rows as a video has; all that there are must be numbers."""
     if not np.isfinite(rows).all():
         raise InputError(f"{name} holds values that are not finite", hint="make it again")
     need = int(np.ceil(duration_s * VISUAL_FPS - 1e-6))

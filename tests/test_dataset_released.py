@@ -19,6 +19,7 @@ from loris_cli.dataset.manifest import read_manifest
 from loris_cli.dataset.records import Record
 from loris_cli.dataset.released import find, import_clip, read_clip_sound, read_raw_poses
 from loris_cli.errors import InputError, LorisError
+from loris_cli.visual import read_kept_visual
 
 RATE_HZ = 22_050
 EVENT = "-_Ab_efgh_k_000100_000190"
@@ -79,7 +80,7 @@ def test_a_release_becomes_a_data_set(release: Path, tmp_path: Path) -> None:
     floor = rows[f"{EVENT}_seg0-fe50"]
     assert floor["poses"]
     assert floor["groups"] == ["video:-_Ab_efgh_k"]
-    with np.load(data / floor["visual"]) as arrays:
+    with np.load(data / floor["visual"]["i3d"]) as arrays:
         assert arrays["features"].shape == (2, 1024)
     assert not rows["417_seg2-fs25"]["poses"]
     assert [row.subset for row in stats(data)] == ["da25", "fe50", "fs25"]
@@ -88,6 +89,36 @@ def test_a_release_becomes_a_data_set(release: Path, tmp_path: Path) -> None:
     assert danced is not None
     assert danced.keypoints is not None
     assert danced.keypoints.shape == (16, 17, 3)
+
+
+@pytest.mark.parametrize(
+    ("folders", "kept"),
+    [
+        (["i3d_s50"], {"i3d"}),
+        (["i3d_kinetics_s50", "i3d_charades_s50"], {"i3d-kinetics", "i3d-charades"}),
+        (["i3d_s50/rgb_imagenet", "i3d_s50/rgb_charades"], {"i3d-kinetics", "i3d-charades"}),
+        (["i3d_s50", "charades/i3d_s50"], {"i3d", "i3d-charades"}),
+    ],
+)
+def test_features_are_kept_apart_by_what_their_network_was_trained_on(
+    folders: list[str], kept: set[str], release: Path, tmp_path: Path
+) -> None:
+    (release / f"fe/i3d_s50/{EVENT}_seg0.npy").unlink()
+    for number, folder in enumerate(folders):
+        place = release / "fe" / folder / f"{EVENT}_seg0.npy"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        np.save(place, np.full((2, 1024), number, np.float32))
+    data = tmp_path / "data"
+    brought(release, data)
+
+    (clip,) = (clip for clip in read_manifest(data) if clip.subset == "fe50")
+
+    assert set(clip.visual) == kept
+    values = {
+        read_kept_visual(data / path, duration_s=1.0)[0, 0] for path in clip.visual.values()
+    }
+    assert values == set(range(len(folders)))
+    assert list(problems(data)) == []
 
 
 @pytest.mark.parametrize("n_frames", [16, 15, 24, 30, 60])

@@ -1,6 +1,7 @@
 """The list of a data set's clips."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,17 @@ def test_a_manifest_comes_back_as_it_went(tmp_path: Path) -> None:
     assert read_manifest(tmp_path) == [CLIP]
 
 
+def test_visual_features_are_told_by_who_made_them(tmp_path: Path) -> None:
+    two = replace(CLIP, visual={"i3d-kinetics": "visual/a.npz", "i3d-charades": "visual/b.npz"})
+    write_manifest(tmp_path, [two])
+    assert read_manifest(tmp_path) == [two]
+    assert two.files == ("audio/a.flac", "rhythm/a.npz", "visual/a.npz", "visual/b.npz")
+
+    old = {**CLIP.__dict__, "visual": "visual/a.npz"}  # when there was one maker
+    (tmp_path / "manifest.jsonl").write_text(json.dumps(old) + "\n")
+    assert read_manifest(tmp_path) == [replace(CLIP, visual={"i3d": "visual/a.npz"})]
+
+
 @pytest.mark.parametrize(
     "row",
     [
@@ -36,6 +48,10 @@ def test_a_manifest_comes_back_as_it_went(tmp_path: Path) -> None:
         json.dumps({**CLIP.__dict__, "duration_s": "long"}),
         json.dumps({**CLIP.__dict__, "audio": "../../secret.flac"}),
         json.dumps({**CLIP.__dict__, "rhythm": "/etc/passwd"}),
+        json.dumps({**CLIP.__dict__, "visual": {"i3d": "../a.npz"}}),
+        json.dumps({**CLIP.__dict__, "visual": {"i3d": 1}}),
+        json.dumps({**CLIP.__dict__, "visual": {"clairvoyance": "a.npz"}}),
+        json.dumps({**CLIP.__dict__, "visual": ["a.npz"]}),
     ],
 )
 def test_a_row_that_is_no_clip_is_refused_with_its_line(tmp_path: Path, row: str) -> None:

@@ -1,14 +1,19 @@
 """From one raw video to clips: what is cut, what is written, and that it is done once."""
 
+import hashlib
+import json
 import os
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+import torch
 from conftest import Loris
 from media import AUDIO_HZ, film
+from torch import Tensor, nn
 
 from loris_cli.dataset import prep, recipe
 from loris_cli.dataset.clips import read_danced, read_lesson, read_sound
@@ -16,12 +21,14 @@ from loris_cli.dataset.gather import decide, gather, read_ids
 from loris_cli.dataset.inspection import problems, review, stats
 from loris_cli.dataset.manifest import read_manifest
 from loris_cli.dataset.names import Kind, read_name
-from loris_cli.dataset.prep import Work, prepare
+from loris_cli.dataset.prep import Work, prepare, with_visual
 from loris_cli.dataset.recipe import Cut, Recipe, Settings, segments
 from loris_cli.dataset.records import read_records
 from loris_cli.dataset.writing import looseness
 from loris_cli.errors import InputError
+from loris_cli.networks.notes import identify
 from loris_cli.pose.keypoints import Poses, write_poses
+from loris_cli.visual import read_kept_visual
 
 CLICKS_S = (1.0, 1.5, 2.25, 2.75, 3.5)
 PLAIN = Settings(kind="dance", genre="house", separator="none", poses="none")
@@ -115,6 +122,79 @@ def test_a_clip_is_what_training_reads(video: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(lesson.peaks_s, CLICKS_S, atol=0.02)
     assert lesson.energy.shape == (64,)
     assert list(problems(tmp_path)) == []
+
+
+class Mean(nn.Module):
+    """In an I3D's place: the mean colour of every eight frames."""
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        parts = torch.split(pictures.mean(dim=(3, 4)), 8, dim=2)
+        return torch.stack([part.mean(dim=2) for part in parts], dim=1)
+
+
+def test_features_of_the_picture_lie_beside_each_clip(
+    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = tmp_path / "rgb.pt"
+    weights.write_bytes(b"weights")
+    sha256 = hashlib.sha256(b"weights").hexdigest()
+    asked: list[object] = []
+
+    def load(*given: object) -> Mean:
+        asked.append(given)
+        return Mean()
+
+    monkeypatch.setattr(prep, "load_seer", load)
+    plain = Settings(kind="floor", separator="none", poses="none", filters=False)
+    data = tmp_path / "data"
+    work = with_visual(Work(data=data, settings=plain), "i3d", identify(weights))
+
+    prepare(video, work)
+    rows = gather(data)
+
+    assert asked == [("i3d", weights, "cpu")]
+    assert {row["visual_sha256"] for row in rows} == {sha256}
+    clips = {clip.id[-6:]: clip for clip in read_manifest(data)}
+    found = {
+        name: read_kept_visual(data / clip.visual["i3d"], duration_s=clip.duration_s)
+        for name, clip in clips.items()
+    }
+    assert {name: rows.shape for name, rows in found.items()} == {
+        "fe25-0": (2, 3), "fe25-1": (2, 3), "fe25-2": (2, 3), "fe50-0": (4, 3),
+    }  # fmt: skip
+    # Two clips of a second are what the one of two seconds shows.
+    both = np.concatenate([found["fe25-0"], found["fe25-1"]])
+    np.testing.assert_array_equal(found["fe50-0"], both)
+    assert list(problems(data)) == []
+    np.savez(data / clips["fe25-0"].visual["i3d"], features=np.full((2, 3), np.nan))
+    assert any("not finite" in text for text in problems(data))
+    known = read_records(data)[0]["settings"]
+    assert (known["visual"], known["visual_sha256"]) == ("i3d", sha256)
+
+
+def test_clips_of_before_there_was_a_choice_are_the_same() -> None:
+    told = {key: value for key, value in asdict(PLAIN).items() if not key.startswith("visual")}
+    before = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+    assert PLAIN.digest() == before
+    assert replace(PLAIN, visual="i3d", visual_sha256="0").digest() != before
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["--visual", "i3d"], 2, "'i3d' names no weights"),
+        (["--visual", "dance.npy"], 2, "is one video's features"),
+        (["--visual", "i3d=none.pt"], 3, "no weights none.pt"),
+        (["--visual", "i3d-r50=none.pyth"], 3, "no weights none.pyth"),
+    ],
+)
+def test_features_without_weights_are_refused_at_once(
+    words: list[str], code: int, message: str, loris: Loris, video: Path, tmp_path: Path
+) -> None:
+    told = loris("prep", video, "--kind", "dance", "--data", tmp_path / "data", *words)
+    assert told.code == code
+    assert message in told.err
+    assert not (tmp_path / "data").exists()
 
 
 def test_sport_loses_its_ends_and_keeps_time(video: Path, tmp_path: Path) -> None:

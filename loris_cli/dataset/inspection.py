@@ -16,6 +16,7 @@ from loris_cli.dataset.recipe import SUBSETS
 from loris_cli.dataset.records import Record, fingerprint
 from loris_cli.errors import InputError
 from loris_cli.pose.keypoints import read_poses
+from loris_cli.visual import read_kept_visual
 
 RHYTHM_ARRAYS = ("accents_s", "strengths", "energy", "beats_s")
 PAPER_CLIPS = {"da25": 1881, "fe25": 1950, "fe50": 660, "fs25": 8585, "fs50": 4147}
@@ -33,7 +34,7 @@ def problems(data: Path) -> Iterator[str]:
     read_manifest(data)  # ids and paths are as they should be
     for clip, row in read_rows(data):
         told = row.get("files", {})
-        names = {clip.audio, clip.rhythm, clip.poses, *told} - {""}
+        names = {*clip.files, *told}
         there = {name for name in names if (data / name).is_file()}
         yield from (f"{clip.id}: {name} is missing" for name in sorted(names - there))
         for name in sorted(there & set(told)):
@@ -48,6 +49,11 @@ def _unfit(data: Path, clip: Clip, there: set[str]) -> Iterator[str]:
         yield from _unfit_sound(data / clip.audio, clip)
     if clip.rhythm in there:
         yield from _unfit_rhythm(data / clip.rhythm, clip)
+    for name in sorted(set(clip.visual.values()) & there):
+        try:
+            read_kept_visual(data / name, duration_s=clip.duration_s)
+        except InputError as error:
+            yield f"{clip.id}: {error}"
     if clip.poses in there:
         try:
             poses = read_poses(data / clip.poses)

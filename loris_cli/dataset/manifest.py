@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,9 @@ from loris_cli.errors import InputError
 from loris_cli.files import printable, replacing
 
 NAME = "manifest.jsonl"
+VISUAL = ("i3d-r50", "i3d-kinetics", "i3d-charades", "i3d")
+"""Makers of visual features, the one that a network is rather trained on first: pytorchvideo's
+I3D-R50; the Inception I3D by what it was itself trained on, or just so where nobody tells."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +35,14 @@ class Clip:
     for what made-up clips tell besides."""
     poses: str = ""
     """npz as `loris pose` writes it; empty where no body is known."""
+    visual: Mapping[str, str] = field(default_factory=dict)
+    """npz with ``features``, ``(rows, width)``, two rows a second, by maker (`VISUAL`)."""
     schema: int = 1
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All that it has, relative to the data set's folder."""
+        return tuple(filter(None, (self.audio, self.rhythm, self.poses, *self.visual.values())))
 
 
 def write_manifest(folder: Path, clips: Iterable[Clip]) -> Path:
@@ -66,8 +76,8 @@ def read_manifest(folder: Path) -> list[Clip]:
                 hint="make the manifest again",
             )
         seen.add(clip.id)
-        for name in (clip.audio, clip.rhythm, clip.poses):
-            if not os.path.realpath(folder / name).startswith(os.path.join(root, "")) and name:
+        for name in clip.files:
+            if not os.path.realpath(folder / name).startswith(os.path.join(root, "")):
                 raise InputError(
                     f"{printable(name)} is a link out of {printable(folder)}",
                     hint="a data set holds its own files",
@@ -92,15 +102,22 @@ def read_rows(folder: Path) -> list[tuple[Clip, dict[str, Any]]]:
 
 
 def _clip(row: str, where: str) -> tuple[Clip, dict[str, Any]]:
-    types = {field.name: field.type for field in fields(Clip)}
+    types = {known.name: known.type for known in fields(Clip)}
     try:
         values = json.loads(row)
         if not isinstance(values, dict) or values.get("schema") != 1:
             raise InputError(f"{where} is not a clip of schema 1")
+        if isinstance(values.get("visual"), str):  # as it was when there was one maker
+            values["visual"] = {"i3d": values["visual"]}
         clip = Clip(**{name: value for name, value in values.items() if name in types})
     except (ValueError, TypeError) as error:
         raise InputError(f"{where} is not a clip: {error}") from error
+    visual = clip.visual if isinstance(clip.visual, dict) else {"": None}
+    if not all(isinstance(path, str) for path in visual.values()) or set(visual) - set(VISUAL):
+        raise InputError(f"{where} holds {clip.visual!r} as visual")
     for name, kind in types.items():
+        if name == "visual":
+            continue
         value = getattr(clip, name)
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not (number if kind in (float, int) else isinstance(value, str)):
@@ -108,7 +125,7 @@ def _clip(row: str, where: str) -> tuple[Clip, dict[str, Any]]:
     told = values.get("files", {})
     if not isinstance(told, dict):
         raise InputError(f"{where} holds {told!r} as files")
-    for path in (clip.audio, clip.rhythm, clip.poses, *told):
+    for path in (*clip.files, *told):
         if Path(path).is_absolute() or ".." in Path(path).parts:
             raise InputError(f"{where} points out of the data set: {path}")
     return clip, values

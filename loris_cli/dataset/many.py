@@ -6,11 +6,11 @@ videos -> a shard of them -> workers -> records, in the order in which they are 
 import re
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from loris_cli.dataset.prep import Work, failure, prepare, separator_of
+from loris_cli.dataset.prep import Work, failure, prepare, seer_of, separator_of
 from loris_cli.dataset.records import Record, fingerprint, write_record
 from loris_cli.errors import InputError, LorisError, UsageError
 from loris_cli.fanout import Died, fan_out
@@ -138,6 +138,7 @@ def prepare_all(
     """
     if tasks:  # what no video can do without is missed at once
         separator_of(tasks[0].work.settings, "cpu")
+        seer_of(replace(tasks[0].work, device="cpu"))
         check_writable(tasks[0].work.data)
     results = engine(
         attempt,

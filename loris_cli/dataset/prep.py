@@ -25,7 +25,7 @@ from loris_cli.dataset.records import (
     read_record,
     write_record,
 )
-from loris_cli.dataset.seeing import see, within
+from loris_cli.dataset.seeing import features_of, load_seer, see, within
 from loris_cli.dataset.separation import Separator
 from loris_cli.dataset.spleeter_weights import load_two_stems
 from loris_cli.dataset.writing import write_clip
@@ -37,8 +37,11 @@ from loris_cli.errors import (
     WeightsError,
 )
 from loris_cli.files import printable
+from loris_cli.networks.notes import Identity
 from loris_cli.observation import look
+from loris_cli.picture import Seer
 from loris_cli.reporting import Silent
+from loris_cli.visual import VISUAL_FPS
 
 TOOLS = ("ai-edge-litert", "av", "librosa", "numpy", "soundfile", "soxr", "torch")
 STEM_LENGTH = 60
@@ -50,6 +53,8 @@ class Work:
 
     data: Path
     settings: Settings
+    visual_weights: Path | None = None
+    """Of the network that makes features of the picture, whose hash the settings tell."""
     device: str = "cpu"
     retry_failed: bool = False
 
@@ -179,6 +184,12 @@ def _make(video: Path, sha256: str, work: Work, told: _Told) -> Record:
         return {"rejected": ["no sound"]}
     mix, music = heard
     seen = see(info, span_s, settings.poses, reporter=told)
+    seer = seer_of(work)
+    visual = (
+        None
+        if seer is None
+        else features_of(info, span_s, seer, device=work.device, reporter=told)
+    )
     stem = re.sub(r"[^A-Za-z0-9_.-]", "_", video.stem)[:STEM_LENGTH]
     clips = []
     for segment in parts:
@@ -202,6 +213,9 @@ def _make(video: Path, sha256: str, work: Work, told: _Told) -> Record:
                 mix=mix[sound],
                 music=music[sound],
                 seen=None if seen is None else seen.part_of(segment, span_s[0]),
+                visual={}
+                if visual is None
+                else {settings.visual: visual[within(segment, span_s[0], VISUAL_FPS)]},
                 size=(info.width, info.height),
                 gaps_s=info.gaps_s,
                 settings=settings,
@@ -209,6 +223,24 @@ def _make(video: Path, sha256: str, work: Work, told: _Told) -> Record:
             | {"groups": list(named.groups), "source_sha256": sha256}
         )
     return {"clips": clips}
+
+
+def with_visual(work: Work, network: str, weights: Identity) -> Work:
+    """The same work, with features of the picture besides."""
+    settings = replace(work.settings, visual=network, visual_sha256=weights.sha256)
+    return replace(work, settings=settings, visual_weights=weights.path)
+
+
+def seer_of(work: Work) -> Seer | None:
+    """Who makes features of the picture; None where nobody does.
+
+    Raises:
+        MissingDependencyError: a package that it needs is absent.
+        WeightsError: its weights are not its own.
+    """
+    if work.visual_weights is None:
+        return None
+    return load_seer(work.settings.visual, work.visual_weights, work.device)
 
 
 def separator_of(settings: Settings, device: str) -> Separator | None:

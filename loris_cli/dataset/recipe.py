@@ -83,6 +83,10 @@ class Settings:
     accompaniment_hz: int = 22_050
     """The paper takes the accompaniment at 16 kHz and brings it up again."""
     poses: PoseSource = "embedded"
+    visual: str = ""
+    """Who makes features of the picture, one of `visual.WIDTHS`; empty where nobody does."""
+    visual_sha256: str = ""
+    """Of the weights."""
     filters: bool = True
     made_up: bool = False
     """The videos are rendered, not filmed."""
@@ -91,7 +95,10 @@ class Settings:
 
     def digest(self) -> str:
         """A fingerprint: other settings, other clips."""
-        return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:16]
+        told = asdict(self)
+        if not self.visual:  # clips of before there was a choice are the same
+            del told["visual"], told["visual_sha256"]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
 
 def segments(kind: Kind, duration_s: float, *, trim_s: float | None = None) -> list[Segment]:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from loris_cli.config import POSE_FPS, SAMPLE_RATE_HZ
 from loris_cli.dataset.archives import unpack
 from loris_cli.dataset.hearing import fit
-from loris_cli.dataset.manifest import Clip
+from loris_cli.dataset.manifest import VISUAL, Clip
 from loris_cli.dataset.names import Kind, read_name
 from loris_cli.dataset.prep import Work, blank_record, failure, is_done
 from loris_cli.dataset.recipe import Segment, Settings
@@ -36,7 +36,7 @@ from loris_cli.dataset.records import (
     write_record,
 )
 from loris_cli.dataset.seeing import Seen
-from loris_cli.dataset.writing import write_clip, write_file
+from loris_cli.dataset.writing import write_clip
 from loris_cli.errors import InputError, LorisError, OutputError
 from loris_cli.files import printable
 from loris_cli.pose.keypoints import MAX_COORDINATE_PX, MAX_FRAMES, MAX_SIDE_PX, Poses
@@ -49,7 +49,10 @@ KINDS: dict[str, tuple[Kind, str]] = {
     "fe": ("floor", "fe"),
     "fs": ("skate", "fs"),
 }
-FOLDER = re.compile(r"(audio|i3d|pose2d)_s(25|50)")
+FOLDER = re.compile(r"(?P<what>audio|i3d|pose2d)(_[a-z]+)?_s(?P<length>25|50)(_[a-z]+)?")
+TRAINED_ON = {"charades": "charades", "kinetics": "kinetics", "imagenet": "kinetics"}
+"""What an I3D was trained on, by the words that folders have for it: in its authors' files the
+weights that were trained on Kinetics, after ImageNet, are called by the latter."""
 LIST = re.compile(r"(dance|fe|fs)_audio_s(25|50)_(train|test)_segment\.txt")
 SEGMENT = re.compile(r"_seg\d+$")
 FEATURES = 1024
@@ -68,7 +71,8 @@ class Released:
     seconds: float
     kind: Kind
     poses: Path | None
-    visual: Path | None
+    visual: tuple[tuple[str, Path], ...]
+    """Features of its picture, by who made them."""
     official_split: str
 
     def key(self) -> tuple[str, int]:
@@ -78,7 +82,8 @@ class Released:
         """
         parts = [self.subset, self.video.stem]
         sizes = []
-        for path in filter(None, (self.video, self.poses, self.visual)):
+        features = (path for _, path in self.visual)
+        for path in filter(None, (self.video, self.poses, *features)):
             sha256, n_bytes = fingerprint(path)
             parts.append(sha256)
             sizes.append(n_bytes)
@@ -131,7 +136,11 @@ def find(release: Path, data: Path) -> list[Released]:
                     seconds=float(length),
                     kind=kind,
                     poses=_partner(found.get((domain, "pose2d", length), {}), stem),
-                    visual=_partner(found.get((domain, "i3d", length), {}), stem),
+                    visual=tuple(
+                        (by, features)
+                        for by in VISUAL
+                        if (features := _partner(found.get((domain, by, length), {}), stem))
+                    ),
                     official_split=sides.get((subset, stem), ""),
                 )
             )
@@ -161,12 +170,21 @@ def _files(root: Path) -> Iterator[Path]:
 
 def _place(path: Path, root: Path) -> tuple[str, str, str] | None:
     """Domain, modality and length of a file, by the folders it is in."""
-    folder = FOLDER.fullmatch(path.parent.name)
-    wanted = ".wav" if folder and folder[1] == "audio" else ".npy"
-    if folder is None or path.suffix.lower() != wanted:
+    parts = path.relative_to(root).parts[:-1]
+    places = [found for name in parts[-2:] if (found := FOLDER.fullmatch(name))]
+    above = [name for name in parts if name in KINDS]
+    if not places or not above:
         return None
-    above = [name for name in path.relative_to(root).parts if name in KINDS]
-    return (above[-1], folder[1], folder[2]) if above else None
+    what, length = places[-1]["what"], places[-1]["length"]
+    if path.suffix.lower() != (".wav" if what == "audio" else ".npy"):
+        return None
+    if what == "i3d":
+        words = re.split(r"[^a-z]+", "/".join(parts[parts.index(above[-1]) :]).lower())
+        told = [on for word, on in TRAINED_ON.items() if word in words]
+        what = f"i3d-{told[0]}" if told else "i3d"
+    elif not FOLDER.fullmatch(parts[-1]):
+        return None
+    return above[-1], what, length
 
 
 def _listed(path: Path) -> Iterator[str]:
@@ -246,18 +264,13 @@ def _clip(task: Released) -> Record:
         mix=music,
         music=music,
         seen=None if poses is None else Seen(poses=poses, n_bodies=None),
+        visual={by: read_features(path) for by, path in task.visual},
         size=(0, 0) if poses is None else poses.size,
         gaps_s=(),
         settings=task.work.settings,
     )
     if length_s < task.seconds - SHORT_S:
         row["rejected"].append("too short")
-    if task.visual is not None:
-        features = read_features(task.visual)
-        row["visual"] = f"visual/{name}.npz"
-        row["files"][row["visual"]] = write_file(
-            data / row["visual"], lambda path: np.savez(path, features=features)
-        )
     return row | {
         "groups": list(named.groups),
         "official_split": task.official_split,

@@ -1,23 +1,32 @@
-"""The body in a stretch of a video: found now, or read where it was found before.
+"""The body in a stretch of a video, found now or read where it was found before; its picture.
 
 frames of the stretch at 16 fps -> embedded estimator -> Poses, and how many bodies were there
+frames of the stretch -> a network for action recognition -> features, two rows a second
 """
 
 from dataclasses import dataclass, replace
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from loris_cli.config import POSE_FPS
 from loris_cli.dataset.recipe import PoseSource, Segment
-from loris_cli.errors import InputError
+from loris_cli.errors import InputError, UsageError, WeightsError
 from loris_cli.files import printable
+from loris_cli.networks.device import resolve
+from loris_cli.networks.i3d import load_i3d
+from loris_cli.networks.i3d_r50 import load_i3d_r50, weights_file
+from loris_cli.networks.notes import Identity, identify
 from loris_cli.observation import POSE_SIDE_PX
+from loris_cli.picture import Seer, features_of_picture
 from loris_cli.pose.keypoints import Poses, part, read_poses
 from loris_cli.pose.tracking import estimate_poses
 from loris_cli.reporting import Reporter
 from loris_cli.video.frames import frames_at
 from loris_cli.video.probe import VideoInfo
+from loris_cli.visual import VisualSource
 
 POSES_SUFFIX = ".poses.npz"
 
@@ -103,3 +112,56 @@ def _whole(poses: Poses, n_frames: int) -> Poses:
         times_s=np.arange(n_frames) / poses.fps,
         interpolated=np.pad(poses.interpolated, (0, lack), constant_values=True),
     )
+
+
+def visual_weights(
+    source: VisualSource, *, offline: bool, reporter: Reporter
+) -> tuple[str, Identity]:
+    """Who makes features of pictures, and with which weights.
+
+    Args:
+        source: as it was asked for.
+        offline: whether weights may not be fetched.
+        reporter: whom to tell.
+
+    Raises:
+        UsageError: it is features, which are of one video.
+        WeightsError: there are no weights.
+    """
+    if source.network is None:
+        raise UsageError(
+            f"{source} is one video's features", hint="name a network: i3d-r50, i3d=FILE"
+        )
+    if source.network == "i3d-r50":
+        return source.network, weights_file(source.path, offline=offline, reporter=reporter)
+    assert source.path is not None
+    if not source.path.is_file():
+        raise WeightsError(f"no weights {printable(source.path)}", hint="i3d=FILE")
+    return source.network, identify(source.path)
+
+
+def load_seer(network: str, weights: Path, device: str) -> Seer:
+    """The network that makes features of pictures.
+
+    Raises:
+        MissingDependencyError: a package that it needs is absent.
+        WeightsError: its weights are not its own.
+    """
+    if network == "i3d-r50":
+        return load_i3d_r50(identify(weights), device=resolve(device))
+    return load_i3d(weights, device=resolve(device))
+
+
+def features_of(
+    info: VideoInfo,
+    span_s: tuple[float, float],
+    seer: Seer,
+    *,
+    device: str,
+    reporter: Reporter,
+) -> NDArray[np.float32]:
+    """Features of the picture in a stretch of a video, ``(rows, width)``, two rows a second."""
+    found = features_of_picture(
+        info, seer, device=resolve(device), reporter=reporter, span_s=span_s
+    )
+    return found.astype(np.float32)

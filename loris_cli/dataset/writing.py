@@ -3,7 +3,7 @@
 music -> accents, beats, energy; poses -> the rhythm they show -> FLAC, npz -> row
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ def write_clip(
     mix: NDArray[np.float32],
     music: NDArray[np.float32],
     seen: Seen | None,
+    visual: Mapping[str, NDArray[np.float32]],
     size: tuple[int, int],
     gaps_s: Sequence[tuple[float, float]],
     settings: Settings,
@@ -54,6 +55,7 @@ def write_clip(
         mix: its own sound, mono at 22,050 Hz.
         music: what is kept of it, as long.
         seen: its body; None where nobody looked.
+        visual: features of its picture, by who made them.
         size: width and height of the source's picture, in px; zeros where unknown.
         gaps_s: where the source's frames are missing, from and to.
         settings: how it was made.
@@ -71,6 +73,8 @@ def write_clip(
         clip = replace(clip, poses=f"poses/{clip.id}.npz")
         written[clip.poses] = lambda path: write_poses(path, poses)
         arrays |= _shown(poses, heard.accents_s)
+    clip = replace(clip, visual={by: f"visual/{clip.id}.{by}.npz" for by in visual})
+    written |= {clip.visual[by]: _features(rows) for by, rows in visual.items()}
     written[clip.rhythm] = lambda path: np.savez(path, **arrays)
     written[clip.audio] = lambda path: _write_sound(path, music)
     files = {name: write_file(data / name, write) for name, write in written.items()}
@@ -89,10 +93,15 @@ def write_clip(
         "size": list(size),
         "poses_from": settings.poses,
         "separator": settings.separator,
+        "visual_sha256": settings.visual_sha256,
         "made_up": settings.made_up,
         "measures": asdict(measures),
         "rejected": reasons(measures) if settings.filters else [],
     }
+
+
+def _features(rows: NDArray[np.float32]) -> Callable[[Path], None]:
+    return lambda path: np.savez(path, features=rows)
 
 
 def write_file(place: Path, write: Callable[[Path], None]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from loris_cli.config import cache_home
 from loris_cli.errors import WeightsError
 from loris_cli.fetching import fetch
+from loris_cli.files import printable
 from loris_cli.networks.notes import Identity, identify, note, note_of, noted_sha256
 from loris_cli.networks.state_files import check_seen, check_state, read_state
 from loris_cli.optional import require
@@ -87,7 +88,9 @@ def weights_file(given: Path | None, *, offline: bool, reporter: Reporter) -> Id
     """
     if given is not None:
         if not given.is_file():
-            raise WeightsError(f"no weights {given}", hint="give the state dict of an I3D-R50")
+            raise WeightsError(
+                f"no weights {printable(given)}", hint="give the state dict of an I3D-R50"
+            )
         seen = identify(given)
         for text in seen.warnings:
             reporter.warn(text)
