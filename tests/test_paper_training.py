@@ -1,7 +1,9 @@
 """``loris train --preset paper`` at a small size, on clips of two seconds."""
 
+import hashlib
 import json
-from dataclasses import replace
+import shutil
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 import soundfile
 import torch
 from conftest import Loris
+from safetensors import safe_open
 
 from loris_cli.conditioning import ClipFeatures
 from loris_cli.dataset.manifest import Clip, read_manifest, write_manifest
@@ -21,10 +24,16 @@ from loris_cli.training import paper_stage
 from loris_cli.training.learners import checkpoint_activations
 from loris_cli.training.lessons import Lesson
 from loris_cli.training.loop import train
-from loris_cli.training.paper_stage import PaperLearner, PaperStage, read_backbone
+from loris_cli.training.paper_stage import (
+    PaperLearner,
+    PaperStage,
+    config_of,
+    maker_of,
+    read_backbone,
+)
 from loris_cli.training.processes import Processes
-from loris_cli.training.run_folder import StageFolder
-from loris_cli.training.settings import resolve
+from loris_cli.training.run_folder import StageFolder, fingerprint
+from loris_cli.training.settings import Settings, resolve
 from loris_cli.training.sound_examples import SoundExamples
 
 RATE_HZ = 22_050
@@ -71,6 +80,122 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         clips.append(clip)
     write_manifest(folder, clips)
     return folder
+
+
+MAKERS = {"a": ("i3d-charades", "i3d-kinetics"), "b": ("i3d-kinetics",)}
+
+
+@pytest.fixture
+def seen(data: Path, tmp_path: Path) -> Path:
+    """The same clips with features of their pictures: row ``k`` is all ``k``."""
+    folder = tmp_path / "seen"
+    shutil.copytree(data, folder)
+    clips = []
+    for clip in read_manifest(folder):
+        visual = {by: f"{clip.id}.{by}.npz" for by in MAKERS[clip.id]}
+        for path in visual.values():
+            rows = np.arange(6.0)[:, None].repeat(1024, axis=1).astype(np.float32)
+            np.savez(folder / path, features=rows)
+        clips.append(replace(clip, visual=visual))
+    write_manifest(folder, clips)
+    return folder
+
+
+SEEING = replace(TINY, visual="lstm", motion=False)
+
+
+def short(**more: Any) -> Settings:
+    settings = resolve(preset="paper", stage="conditional", recipe="ours", split="clicks")
+    return replace(settings, steps=2, batch=1, validate_clips=1, sounds=1, **more)
+
+
+def test_features_of_the_picture_belong_to_the_sound_of_an_example(seen: Path) -> None:
+    clips = read_manifest(seen)
+    stage = PaperStage(seen, clips[:1], clips[1:], short(), config=SEEING)
+    rows = set()
+    for number in range(8):
+        example = stage.examples[number]
+        first = int(example["visual"][0, 0])
+        assert example["visual"].shape == (4, 1024)
+        assert example["visual"][:, 0].tolist() == [first, first + 1, first + 2, first + 3]
+        # The clip clicks at 0.5 s and every half second on, where its rows 1 to 5 begin.
+        clicks = np.flatnonzero(example["clean"][0].numpy() > 0.2) / (RATE_HZ / 2)
+        begin = [row - first for row in range(max(first, 1), min(first + 4, 6))]
+        np.testing.assert_allclose([at for at in clicks if at < 3.9], begin, atol=0.01)
+        rows.add(first)
+    assert rows == {0, 1, 2}
+
+
+def test_a_network_that_sees_learns_and_its_weights_tell_whose_features(
+    loris: Loris, seen: Path, tmp_path: Path, moving: Path, body: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(paper_stage, "HEARD_STEPS", 2)
+    clips = read_manifest(seen)
+    stage = PaperStage(seen, clips[:1], clips[1:], short(), config=SEEING)
+    folder = StageFolder(tmp_path / "conditional")
+    folder.path.mkdir()
+    processes = Processes(rank=0, world=1, device=torch.device("cpu"))
+    along = stage.network.vencoder.lstm.weight_ih_l0
+    before = along.detach().clone()
+
+    train(stage, short(), folder, processes, tell=lambda row: None)
+
+    assert not torch.equal(along.detach(), before)
+    with safe_open(folder.best, framework="pt") as weights:
+        assert weights.metadata()["loris.visual_maker"] == "i3d-kinetics"
+    features = tmp_path / "moving.npy"
+    np.save(features, np.zeros((4, 1024), np.float32))
+    options = ("--model", folder.best, "--poses", body, "--steps", 2, "--genre", "skate")
+    told = loris("soundtrack", moving, "-o", tmp_path / "a.wav", *options, "--visual", features)
+    assert told.code == 0, told.err
+    assert "is told of none" not in told.err
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, ("lstm", False, "i3d-kinetics")),
+        ({"motion": "true"}, ("lstm", True, "i3d-kinetics")),
+        ({"visual": "none"}, ("none", True, "")),
+        ({"visual": "none", "motion": "false"}, ("none", False, "")),
+        ({"visual": "i3d-kinetics"}, ("lstm", False, "i3d-kinetics")),
+    ],
+)
+def test_what_the_clips_have_is_told(
+    seen: Path, settings: dict[str, Any], expected: tuple[str, bool, str]
+) -> None:
+    clips = read_manifest(seen)
+    config = config_of(short(**settings), clips)
+    assert (config.visual, config.motion, maker_of(short(**settings), clips)) == expected
+    assert config.visual_features == 1024
+
+
+def test_without_features_the_body_is_told_as_ever(data: Path) -> None:
+    config = config_of(short(), read_manifest(data))
+    assert (config.visual, config.motion) == ("none", True)
+
+
+def test_rows_of_i3d_r50_are_2048_wide(data: Path) -> None:
+    clips = [replace(clip, visual={"i3d-r50": "a.npz"}) for clip in read_manifest(data)]
+    config = config_of(short(), clips)
+    assert (config.visual, config.visual_features) == ("lstm", 2048)
+
+
+def test_features_that_some_clips_lack_cannot_be_asked_for(seen: Path) -> None:
+    with pytest.raises(UsageError, match="b has no features of the picture by i3d-charades"):
+        config_of(short(visual="i3d-charades"), read_manifest(seen))
+
+
+def test_a_run_of_before_there_was_a_choice_goes_on(data: Path) -> None:
+    identity = short().identity()
+    assert "visual" not in identity
+    assert identity["motion"] is True
+    assert short(motion="false").identity()["motion"] is False
+    clips = read_manifest(data)
+    rows = [{k: v for k, v in asdict(clip).items() if k != "visual"} for clip in clips]
+    before = "\n".join(sorted(json.dumps(row, sort_keys=True) for row in rows))
+    assert fingerprint(clips) == hashlib.sha256(before.encode()).hexdigest()[:12]
 
 
 def examples(data: Path, seed: int = 0, *, augment: bool = False) -> SoundExamples:

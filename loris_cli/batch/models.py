@@ -129,9 +129,10 @@ def visual_of(
     if config.visual == "none":
         return None
     if settings.visual is None:
+        makers = [source for source, width in WIDTHS.items() if width == config.visual_features]
         told.warn(
             f"{generator.model.name} was trained on features of the picture and is told of"
-            " none: give them with --visual"
+            f" none: give them with --visual{''.join(f' {source}=FILE' for source in makers)}"
         )
         return None
     network = seer_of(settings, told)

@@ -11,8 +11,10 @@ from loris_cli.arrangement import Arrangement
 from loris_cli.conditioning import ClipFeatures
 from loris_cli.config import POSE_FPS
 from loris_cli.dataset.manifest import Clip
+from loris_cli.errors import InputError
 from loris_cli.harmony import Harmony
 from loris_cli.pose.keypoints import read_poses
+from loris_cli.visual import read_kept_visual
 
 
 def read_sound(data: Path, clip: Clip) -> NDArray[np.float32]:
@@ -20,6 +22,20 @@ def read_sound(data: Path, clip: Clip) -> NDArray[np.float32]:
     samples, _ = soundfile.read(data / clip.audio, dtype="float32")
     sound: NDArray[np.float32] = samples
     return sound
+
+
+def read_picture(data: Path, clip: Clip, maker: str) -> NDArray[np.float64]:
+    """Features of a clip's picture, ``(rows, width)``, two rows a second.
+
+    Raises:
+        InputError: it has none of this maker, or they are damaged.
+    """
+    if maker not in clip.visual:
+        raise InputError(
+            f"{clip.id} has no features of the picture by {maker}",
+            hint="make them with `loris prep --visual`",
+        )
+    return read_kept_visual(data / clip.visual[maker], duration_s=clip.duration_s)
 
 
 def read_features(data: Path, clip: Clip) -> ClipFeatures:

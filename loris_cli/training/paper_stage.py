@@ -2,21 +2,24 @@
 
     clips -> SoundExamples -> PaperLearner -> weights with their configuration
 
-The data sets made here hold no features of the picture, so what is seen is the body's motion
-by an ST-GCN (the paper's "w/ M" without its V).
+Where all clips have features of the picture by one maker the network is told them, as the
+paper's is; where they have none it is told the body's motion by an ST-GCN instead (the paper's
+"w/ M" without its V).
 """
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from loris_cli.conditioning import ClipFeatures
 from loris_cli.config import GENRES
-from loris_cli.dataset.clips import read_danced, read_features
-from loris_cli.dataset.manifest import Clip
+from loris_cli.dataset.clips import read_danced, read_features, read_picture
+from loris_cli.dataset.manifest import VISUAL, Clip
 from loris_cli.diffusion import loss
 from loris_cli.errors import InputError, UsageError, WeightsError
 from loris_cli.networks.library import NamedPaper
@@ -31,7 +34,7 @@ from loris_cli.training.listening import listen
 from loris_cli.training.run_folder import read_weights
 from loris_cli.training.settings import Settings
 from loris_cli.training.sound_examples import SoundExamples
-from loris_cli.visual import VISUAL_FPS
+from loris_cli.visual import VISUAL_FPS, WIDTHS
 from loris_cli.waveform_model import SIGMA_DATA, WaveformGenerator
 
 LONGEST_S = 50.0
@@ -54,7 +57,7 @@ class PaperLearner(nn.Module):
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
         """The loss of what `SoundExamples` gives."""
         told = self.network.tell(
-            None,
+            batch.get("visual"),
             batch["rhythm"],
             batch["genre"],
             envelope=batch["envelope"],
@@ -70,6 +73,26 @@ class PaperLearner(nn.Module):
         )
 
 
+def maker_of(settings: Settings, clips: Sequence[Clip]) -> str:
+    """Whose features of the picture the network is told; empty for none.
+
+    Raises:
+        UsageError: some clips have none by the maker that was asked for.
+    """
+    if settings.visual == "none":
+        return ""
+    shared = [by for by in VISUAL if all(by in clip.visual for clip in clips)]
+    if settings.visual == "auto":
+        return next(iter(shared), "")
+    if settings.visual not in shared:
+        lack = next(clip for clip in clips if settings.visual not in clip.visual)
+        raise UsageError(
+            f"{lack.id} has no features of the picture by {settings.visual}",
+            hint="make them with `loris prep --visual`, or --set visual=auto",
+        )
+    return settings.visual
+
+
 def config_of(settings: Settings, clips: Sequence[Clip]) -> PaperConfig:
     """The network that settings ask for, for clips of the length that all of these have.
 
@@ -80,6 +103,8 @@ def config_of(settings: Settings, clips: Sequence[Clip]) -> PaperConfig:
     n_rows = math.floor(shortest_s * VISUAL_FPS)
     if not n_rows:
         raise InputError("a clip is too short to learn from", hint="clips of 25 s are usual")
+    maker = maker_of(settings, clips)
+    motion = settings.motion == "true" or (settings.motion == "auto" and not maker)
     try:
         config = PaperConfig(
             channels=settings.channels,
@@ -87,8 +112,9 @@ def config_of(settings: Settings, clips: Sequence[Clip]) -> PaperConfig:
             video_length=n_rows,
             pose_length=n_rows * POSES_A_ROW,
             n_genres=len(GENRES),
-            visual="none",
-            motion=settings.motion,
+            visual="lstm" if maker else "none",
+            visual_features=WIDTHS["i3d-r50" if maker == "i3d-r50" else "i3d"],
+            motion=motion,
             rhythm=settings.rhythm,
             hawkes=settings.hawkes,
             position=settings.position,
@@ -134,6 +160,8 @@ class PaperStage:
         """
         torch.manual_seed(settings.seed)
         self.config = config or config_of(settings, [*clips, *held_out])
+        sees = self.config.visual != "none"
+        self.maker = maker_of(settings, [*clips, *held_out]) if sees else ""
         self.network = PaperModel(self.config)
         self.learner: nn.Module = PaperLearner(self.network)
         self._begin_with = backbone
@@ -154,15 +182,21 @@ class PaperStage:
                 seed=HELD_OUT_SEED if held_out else settings.seed,
                 drop_condition=float(unconditional) if held_out else settings.drop_condition,
                 augment=not held_out,
+                visual=self.maker,
             )
 
         self.examples: Dataset[Example] = examples(clips, held_out=False)
         self.held_out: Dataset[Example] = examples(held_out, held_out=True)
         heard = [] if unconditional else held_out[: settings.sounds]
-        self._heard = [
-            (clip.id, read_danced(data, clip) or read_features(data, clip)) for clip in heard
-        ]
+        self._heard = [(clip.id, self._shown(data, clip)) for clip in heard]
         self.n_clips = len(clips)
+
+    def _shown(self, data: Path, clip: Clip) -> ClipFeatures:
+        """A clip as a video of it tells of it."""
+        shown = read_danced(data, clip) or read_features(data, clip)
+        if not self.maker:
+            return shown
+        return replace(shown, visual=read_picture(data, clip, self.maker))
 
     def begin(self) -> None:
         """Take the weights of the backbone, if there is one."""
@@ -173,7 +207,8 @@ class PaperStage:
     def weights(self, learner: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
         """The network, as `--model` takes it."""
         assert isinstance(learner, PaperLearner)
-        return learner.network.state_dict(), described(self.config)
+        maker = {"loris.visual_maker": self.maker} if self.maker else {}
+        return learner.network.state_dict(), described(self.config) | maker
 
     def listen(self, learner: nn.Module, folder: Path, step: int) -> dict[str, float]:
         """What it makes of a few held-out clips; how many of their accents are heard."""

@@ -38,7 +38,11 @@ State = dict[str, Any]
 
 def fingerprint(clips: list[Clip]) -> str:
     """Of the clips of a data set, by what its manifest says of them: 12 hex digits."""
-    rows = sorted(json.dumps(asdict(clip), sort_keys=True) for clip in clips)
+    told = [asdict(clip) for clip in clips]
+    for row in told:
+        if not row["visual"]:  # as it was when there was no such thing
+            del row["visual"]
+    rows = sorted(json.dumps(row, sort_keys=True) for row in told)
     return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:12]
 
 

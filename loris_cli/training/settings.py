@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from loris_cli.dataset.manifest import VISUAL
 from loris_cli.errors import InputError, UsageError
 from loris_cli.files import printable
 from loris_cli.networks.hawkes import Hawkes
@@ -51,7 +52,11 @@ class Settings:
     channels: int = 256
     """Of the outermost level of the paper preset's U-Net; this and what follows are its own."""
     features: int = 1024
-    motion: bool = True
+    visual: str = "auto"
+    """Whose features of the picture it is told: of the makers in `dataset.manifest.VISUAL` the
+    first whose features all clips have, or one by name, or ``none``."""
+    motion: Literal["auto", "true", "false"] = "auto"
+    """Whether an ST-GCN tells of the body; ``auto`` is where no features of the picture do."""
     rhythm: Literal["attention", "multiply", "none"] = "attention"
     hawkes: Hawkes = "interval"
     position: bool = True
@@ -78,7 +83,11 @@ class Settings:
             "workers", "log_every", "tensorboard", "validate_every", "validate_clips", "sounds",
             "save_every_s", "most_bad_steps",
         }  # fmt: skip
-        return {key: value for key, value in asdict(self).items() if key not in changeable}
+        told = {key: value for key, value in asdict(self).items() if key not in changeable}
+        if self.visual == "auto":  # the clips decide, as before there was a choice
+            del told["visual"]
+        told["motion"] = {"auto": True, "false": False}.get(self.motion, self.motion)
+        return told
 
 
 BY_STAGE: Mapping[Stage, Mapping[str, Any]] = {
@@ -100,6 +109,8 @@ BY_PRESET: Mapping[Preset, Mapping[str, Any]] = {
 }  # fmt: skip
 """What a preset has of its own where the recipe is ours: LORIS, Sec. 5.1."""
 CHOICES: Mapping[str, tuple[str, ...]] = {
+    "visual": ("auto", "none", *VISUAL),
+    "motion": ("auto", "true", "false"),
     "rhythm": ("attention", "multiply", "none"),
     "hawkes": get_args(Hawkes),
 }
@@ -200,7 +211,7 @@ def _typed(key: str, value: Any, kind: type, where: str) -> Any:
     try:
         if kind is bool:
             return {"true": True, "false": False}[str(value).lower()]
-        return kind(value)
+        return kind(str(value).lower() if isinstance(value, bool) else value)
     except (ValueError, TypeError, KeyError) as error:
         raise UsageError(
             f"{where}: {key} is {value!r}, not a {kind.__name__}", hint="give another value"

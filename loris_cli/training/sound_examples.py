@@ -4,13 +4,14 @@ clip -> stretch on the grid of half seconds -> gain -> two channels, noise, wind
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from loris_cli.dataset.clips import read_sound
+from loris_cli.dataset.clips import read_picture, read_sound
 from loris_cli.dataset.manifest import Clip
 from loris_cli.networks.paper_config import PaperConfig
 from loris_cli.paper_condition import window_of
@@ -38,6 +39,7 @@ class SoundExamples(Dataset[Example]):
         seed: int,
         drop_condition: float,
         augment: bool,
+        visual: str = "",
     ) -> None:
         """Take clips, and what is told of each.
 
@@ -49,10 +51,11 @@ class SoundExamples(Dataset[Example]):
             seed: of the run.
             drop_condition: how often nothing is told (LORIS, Sec. 5.1).
             augment: whether the gain varies; to validate it does not (D1).
+            visual: maker of the features of the picture that are told; empty for none.
         """
         self._data, self._clips, self._lessons = data, list(clips), list(lessons)
         self._config, self._seed = config, seed
-        self._drop, self._augment = drop_condition, augment
+        self._drop, self._augment, self._visual = drop_condition, augment, visual
 
     def __getitem__(self, number: int) -> Example:
         """``clean``, ``noise``, ``sigma``, ``dropped``; ``rhythm`` and what else is told."""
@@ -62,7 +65,10 @@ class SoundExamples(Dataset[Example]):
         clip = self._clips[index]
         n_rows = int(clip.duration_s * VISUAL_FPS)
         row = int(rng.integers(max(n_rows - config.video_length, 0) + 1))
-        window = window_of(told(self._lessons[index], rng), config, row, alone=False)
+        features = told(self._lessons[index], rng)
+        if self._visual:
+            features = replace(features, visual=read_picture(self._data, clip, self._visual))
+        window = window_of(features, config, row, alone=False)
         sound = read_sound(self._data, clip)
         gain = PEAK / max(float(np.abs(sound).max(initial=0.0)), 1e-6)
         gain *= float(rng.uniform(QUIETEST, 1.0)) if self._augment else 1.0
@@ -70,7 +76,9 @@ class SoundExamples(Dataset[Example]):
         stretch = np.pad(stretch, (0, config.n_samples - len(stretch)))
         mean, deviation = SIGMAS
         noise = rng.standard_normal((config.in_channels, config.n_samples), dtype=np.float32)
+        picture = {} if window.visual is None else {"visual": window.visual}
         return {
+            **{key: torch.from_numpy(rows).float() for key, rows in picture.items()},
             "clean": torch.from_numpy(np.tile(stretch, (config.in_channels, 1))),
             "noise": torch.from_numpy(noise),
             "sigma": torch.tensor(np.exp(mean + deviation * rng.standard_normal())).float(),
