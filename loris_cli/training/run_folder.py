@@ -31,7 +31,7 @@ from loris_cli import __version__
 from loris_cli.dataset.manifest import Clip
 from loris_cli.errors import InputError, OutputError, UsageError
 from loris_cli.files import printable, replacing
-from loris_cli.training.settings import Settings
+from loris_cli.training.settings import Settings, in_words_of_now
 
 State = dict[str, Any]
 
@@ -116,7 +116,7 @@ class RunFolder:
         folder.path.mkdir(exist_ok=True)
         told = folder.path / "settings.json"
         if told.exists():
-            before, now = _read_json(told), settings.identity()
+            before, now = in_words_of_now(_read_json(told)), settings.identity()
             for key in sorted(now):
                 if key in before and before[key] != now[key]:
                     raise UsageError(

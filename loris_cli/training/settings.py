@@ -83,11 +83,13 @@ class Settings:
             "workers", "log_every", "tensorboard", "validate_every", "validate_clips", "sounds",
             "save_every_s", "most_bad_steps",
         }  # fmt: skip
-        told = {key: value for key, value in asdict(self).items() if key not in changeable}
-        if self.visual == "auto":  # the clips decide, as before there was a choice
-            del told["visual"]
-        told["motion"] = {"auto": True, "false": False}.get(self.motion, self.motion)
-        return told
+        return {key: value for key, value in asdict(self).items() if key not in changeable}
+
+
+def in_words_of_now(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that were kept, perhaps when nobody could be told of the picture."""
+    motion = {True: "auto", False: "false"}.get(told.get("motion", True), told.get("motion"))
+    return {"visual": "auto", **told, "motion": motion}
 
 
 BY_STAGE: Mapping[Stage, Mapping[str, Any]] = {
