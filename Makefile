@@ -38,7 +38,7 @@ core: ## .venv: the core, as a user has it
 dev: ## .venv-core: the core with numpy 2, linters and test tools
 	@$(ENVIRONMENT) .venv-core dev
 
-legacy: ## .venv-legacy: everything, with numpy 1 (mmpose, spleeter, madmom, ...)
+legacy: ## .venv-legacy: everything, with numpy 1 (mmpose, spleeter, madmom, ray, ...)
 	@$(ENVIRONMENT) .venv-legacy legacy
 
 .PHONY: test test-core test-all

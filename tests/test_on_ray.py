@@ -27,7 +27,7 @@ def double(number):
 
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.legacy,
     pytest.mark.filterwarnings("ignore"),  # Ray's own
 ]
 
