@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from loris_cli.errors import WeightsError
+from loris_cli.networks.library import kind_of
 from loris_cli.networks.paper import PaperModel
 from loris_cli.networks.paper_config import PaperConfig, official
 from loris_cli.networks.released import load_paper, save_paper, save_released
@@ -174,3 +175,21 @@ def test_what_torch_never_saved_is_refused_in_words_of_ours(tmp_path: Path) -> N
 
     with pytest.raises(WeightsError, match=r"weights\.pt is not a checkpoint$"):
         read_state(path, hint="give another")
+
+
+def old_form(path: Path) -> PaperModel:
+    """A network as torch before 1.6 would have saved it."""
+    made = model()
+    state = {f"module.{key}": value for key, value in made.state_dict().items()}
+    torch.save(state, path, _use_new_zipfile_serialization=False)
+    return made
+
+
+@pytest.mark.parametrize("name", ["old.pt", "old.bin"])
+def test_a_file_that_torch_wrote_before_it_zipped_is_read_whatever_its_name(
+    tmp_path: Path, name: str
+) -> None:
+    made = old_form(tmp_path / name)
+
+    assert kind_of(str(tmp_path / name)) == "paper"
+    assert same(made, load_paper(tmp_path / name, device=CPU))

@@ -25,8 +25,8 @@ SUFFIXES = frozenset({".pt", ".pth", ".pyth", ".ckpt"})
 
 
 def is_torch_file(path: Path) -> bool:
-    """Whether a file begins as torch's do."""
-    return _begins(path, ZIP)
+    """Whether a file begins as torch's do, old or new."""
+    return _begins(path, ZIP) or _begins(path, OLD)
 
 
 def _begins(path: Path, start: bytes) -> bool:
