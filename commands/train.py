@@ -11,6 +11,8 @@ import typer
 from .console import Reporter
 from .options import Device, Quiet, Seed, Verbose
 
+EXPORT = "loris train --export run -o mine.safetensors"
+
 
 class Stages(StrEnum):
     """What there is to learn: typer wants an enumeration where an option is a list."""
@@ -30,8 +32,14 @@ def train(
         ),
     ] = None,
     out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the run.")
-    ] = Path("run"),
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="DIR|FILE",
+            help="Folder of the run, by default run; with --export the file to write.",
+        ),
+    ] = None,
     split: Annotated[str, typer.Option(help="Subset of the data set.")] = "synthetic",
     preset: Annotated[
         Literal["mini", "paper"],
@@ -69,6 +77,28 @@ def train(
     ] = "auto",
     seed: Seed = 0,
     device: Device = "auto",
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN|CHECKPOINT",
+            help="Train nothing: write the model of a run, or a released checkpoint, into the"
+            " one file -o, as `loris soundtrack --model` takes it.",
+        ),
+    ] = None,
+    form: Annotated[
+        Literal["loris", "official"],
+        typer.Option(
+            help="With --export: safetensors with the configuration inside, or the paper's"
+            " model as the authors' code has it (.pt)."
+        ),
+    ] = "loris",
+    weights: Annotated[
+        Literal["best", "last"],
+        typer.Option(help="With --export: of a run, the best on held-out clips, or the last."),
+    ] = "best",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="With --export: replace the file if it exists.")
+    ] = False,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Print parameters, memory, steps and time; do nothing."),
@@ -86,9 +116,32 @@ def train(
         loris train --data DATA --out run --set batch=24 --set bf16=true --device cuda
 
         torchrun --nproc-per-node 8 -m loris_cli train --data DATA --out run
+
+        loris train --export run -o mine.safetensors
     """
     from loris_cli.config import data_home
-    from loris_cli.errors import InputError
+    from loris_cli.errors import InputError, UsageError
+
+    if export is not None:
+        trains = {
+            "--data": data, "--stage": stage, "--config": config, "--set": given,
+            "--backbone": backbone != "none", "--dry-run": dry_run,
+        }  # fmt: skip
+        odd = [name for name, value in trains.items() if value]
+        if odd:
+            raise UsageError(f"--export trains nothing: {odd[0]} makes no sense", hint=EXPORT)
+        if out is None:
+            raise UsageError("--export needs -o", hint=EXPORT)
+        from loris_cli.training.export import export as write_model
+
+        reporter = Reporter(quiet=quiet, verbose=verbose)
+        write_model(
+            export, out, form=form, take=weights, overwrite=overwrite, note=reporter.warn
+        )
+        reporter.result(str(out))
+        return
+    if overwrite or form != "loris" or weights != "best":
+        raise UsageError("--form, --weights and --overwrite go with --export", hint=EXPORT)
     from loris_cli.training.processes import joined
     from loris_cli.training.run import Plan, estimate, run
     from loris_cli.training.settings import Stage, resolve
@@ -114,7 +167,7 @@ def train(
         )
     plan = Plan(
         data=data_home(data),
-        out=out,
+        out=out or Path("run"),
         stages=settings,
         backbone=begin_with,
         resume=resume == "auto",

@@ -14,6 +14,7 @@ import pytest
 import soundfile
 import torch
 from conftest import Loris
+from safetensors.torch import load_file
 
 from loris_cli.dataset.manifest import Clip, write_manifest
 from loris_cli.networks.checkpoint import load_mini
@@ -119,6 +120,15 @@ def test_a_run_makes_a_model_its_logs_and_its_sounds(trained: Path) -> None:
     samples, rate_hz = soundfile.read(sound)
     assert (rate_hz, len(samples)) == (22_050, 24 * 22_050)
     assert np.isfinite(samples).all()
+
+
+def test_an_export_of_a_run_is_its_model(trained: Path, loris: Loris, tmp_path: Path) -> None:
+    out = tmp_path / "mine.safetensors"
+    told = loris("train", "--export", trained, "-o", out)
+    assert (told.code, told.out) == (0, f"{out}\n"), told.err
+    one, other = load_file(out), load_file(trained / "mini.safetensors")
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[key], other[key]) for key in one)
 
 
 def test_called_again_it_has_nothing_left_to_do(

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from loris_cli.errors import WeightsError
+from loris_cli.files import replacing
 from loris_cli.networks.denoiser import DenoiserConfig, MiniDenoiser
 from loris_cli.networks.latent import LatentCoder, LatentConfig
 
@@ -36,7 +37,9 @@ class MiniModel:
     """First 12 hex digits of the SHA-256 of the file."""
 
 
-def save_mini(path: Path, coder: LatentCoder, denoiser: MiniDenoiser) -> None:
+def save_mini(
+    path: Path, coder: LatentCoder, denoiser: MiniDenoiser, *, overwrite: bool = True
+) -> None:
     """Write both networks, parameters in half precision, with their configuration."""
     tensors = {}
     for name, module in (("coder", coder), ("denoiser", denoiser)):
@@ -50,9 +53,8 @@ def save_mini(path: Path, coder: LatentCoder, denoiser: MiniDenoiser) -> None:
         "loris.coder": json.dumps(asdict(coder.config)),
         "loris.denoiser": json.dumps(asdict(denoiser.config)),
     }
-    part = path.with_name(f".{path.name}.part")
-    save_file(tensors, part, metadata)
-    part.replace(path)
+    with replacing(path, overwrite=overwrite) as part:
+        save_file(tensors, part, metadata)
 
 
 def load_mini(model: str, *, device: torch.device) -> MiniModel:

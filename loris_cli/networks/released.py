@@ -75,17 +75,20 @@ def read_config(path: Path) -> PaperConfig:
         raise WeightsError(f"{path.name} is not a safetensors file of ours: {error}") from error
 
 
-def save_paper(path: Path, model: PaperModel, *, source: str = "") -> None:
+def save_paper(
+    path: Path, model: PaperModel, *, source: str = "", overwrite: bool = True
+) -> None:
     """Write a model as safetensors with its configuration inside.
 
     Args:
         path: where.
         model: what.
         source: SHA-256 of the released file it is a conversion of.
+        overwrite: an existing file may be replaced.
     """
     state = {key: value.contiguous() for key, value in model.state_dict().items()}
     told = described(model.config) | ({"loris.source": source} if source else {})
-    with replacing(path, overwrite=True) as part:
+    with replacing(path, overwrite=overwrite) as part:
         save_file(state, part, told)
 
 
@@ -98,14 +101,25 @@ def described(config: PaperConfig) -> dict[str, str]:
     }
 
 
-def save_released(path: Path, model: PaperModel) -> None:
+def foreign(config: PaperConfig) -> list[str]:
+    """What a network has, or lacks, that the released form cannot hold: names of its fields."""
+    plain = PaperConfig()
+    names = ("visual", "motion", "rhythm", "shared_rhythm", "aligned", "position")
+    odd = [name for name in names if getattr(config, name) != getattr(plain, name)]
+    if config.hawkes == "none":
+        odd.append("hawkes")
+    # Shapes tell heads only all together, so each must be as wide as the paper's.
+    return odd + ["head_features"] * (config.head_features != plain.head_features)
+
+
+def save_released(path: Path, model: PaperModel, *, overwrite: bool = True) -> None:
     """Write a model in the released form, which does not tell its reading."""
     state: dict[str, Tensor] = {}
     for key, value in model.state_dict().items():
         state[MODULE + key] = value
         if key.startswith(UNET):  # the same storage: it takes no room twice
             state[MODULE + TWICE + key.removeprefix(UNET)] = value
-    with replacing(path, overwrite=True) as part:
+    with replacing(path, overwrite=overwrite) as part:
         torch.save(state, part)
 
 

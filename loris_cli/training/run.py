@@ -14,11 +14,13 @@ from pathlib import Path
 import torch
 
 from loris_cli.dataset.manifest import Clip, read_manifest
-from loris_cli.errors import InputError, UsageError
+from loris_cli.errors import InputError
 from loris_cli.files import printable, replacing
+from loris_cli.networks.checkpoint import save_mini
 from loris_cli.networks.latent import LatentCoder
 from loris_cli.reporting import Reporter
 from loris_cli.training.codes import read_codes, read_heard, write_codes
+from loris_cli.training.export import coder_of, mini_of
 from loris_cli.training.learners import n_parameters
 from loris_cli.training.loop import Row, Stage, n_steps_of, train
 from loris_cli.training.paper_stage import PaperStage
@@ -31,8 +33,6 @@ from loris_cli.training.stages import (
     LATENT,
     DenoiserStage,
     LatentStage,
-    export,
-    read_coder,
 )
 
 TRIAL_CLIPS = 8
@@ -134,9 +134,7 @@ def run(
                 with replacing(model, overwrite=True) as part:
                     shutil.copyfile(made, part)  # they have their configuration with them
             elif processes.first:
-                coder = _coder(folder)
-                read_codes(folder.codes, coder)
-                export(model, coder, made)
+                save_mini(model, *mini_of(folder, made))
             made = model
         processes.wait()
     return made
@@ -182,16 +180,6 @@ def estimate(
     )
 
 
-def _coder(folder: RunFolder) -> LatentCoder:
-    for name in ("best", "last"):
-        path = folder.path / "latent" / f"{name}.safetensors"
-        if path.exists():
-            return read_coder(path)
-    raise UsageError(
-        f"{printable(folder.path)} has no latent yet", hint="train --stage latent first"
-    )
-
-
 def _stage(
     plan: Plan,
     settings: Settings,
@@ -205,7 +193,7 @@ def _stage(
         return _paper(plan, settings, train_clips, held_out)
     if settings.stage == "latent":
         return LatentStage(plan.data, train_clips, held_out, settings)
-    coder = _coder(folder)
+    coder = coder_of(folder)
     if not folder.codes.exists() and processes.first:
         write_codes(
             folder.codes,

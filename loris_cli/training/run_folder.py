@@ -207,10 +207,16 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
 @contextmanager
 def _writing(path: Path) -> Iterator[Path]:
     """A file that takes its place when it is whole; a full disk is told of as such."""
+    with telling_of_disk(path), replacing(path, overwrite=True) as part:
+        yield part
+
+
+@contextmanager
+def telling_of_disk(path: Path) -> Iterator[None]:
+    """While weights are written: torch and safetensors have errors of their own for a disk."""
     try:
-        with replacing(path, overwrite=True) as part:
-            yield part
-    except (RuntimeError, SafetensorError) as error:  # how torch and safetensors tell of it
+        yield
+    except (RuntimeError, SafetensorError) as error:
         raise OutputError(
             f"{printable(path)} cannot be written: {str(error).splitlines()[0]}",
             hint="free some space; what was saved before is whole",

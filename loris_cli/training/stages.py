@@ -7,7 +7,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +24,7 @@ from loris_cli.dataset.manifest import Clip
 from loris_cli.errors import InputError
 from loris_cli.longform import LatentGenerator
 from loris_cli.mel import FINE
-from loris_cli.networks.checkpoint import MiniModel, save_mini
+from loris_cli.networks.checkpoint import MiniModel
 from loris_cli.networks.denoiser import DenoiserConfig, MiniDenoiser
 from loris_cli.networks.latent import LatentCoder, LatentConfig
 from loris_cli.training.learners import (
@@ -257,14 +256,3 @@ def widened(known: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[s
         fresh[tuple(slice(size) for size in old.shape)] = old
         state[name] = fresh
     return state
-
-
-def export(path: Path, coder: LatentCoder, weights: Path) -> None:
-    """The whole model in one file, as `--model` takes it."""
-    with safe_open(weights, framework="pt") as file:
-        told: dict[str, Any] = json.loads((file.metadata() or {})["loris.denoiser"])
-    for key, value in told.items():
-        told[key] = tuple(value) if isinstance(value, list) else value
-    denoiser = MiniDenoiser(DenoiserConfig(**told))
-    denoiser.load_state_dict(read_weights(weights))
-    save_mini(path, coder, denoiser)

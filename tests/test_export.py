@@ -1,0 +1,234 @@
+"""``loris train --export``: a run or a checkpoint as one file, without a data set."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import Loris
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from loris_cli.errors import OutputError, UsageError
+from loris_cli.networks.checkpoint import load_mini
+from loris_cli.networks.denoiser import DenoiserConfig, MiniDenoiser
+from loris_cli.networks.latent import LatentCoder, LatentConfig
+from loris_cli.networks.paper import PaperModel
+from loris_cli.networks.paper_config import PaperConfig, official
+from loris_cli.networks.released import described, load_paper, save_paper, save_released
+from loris_cli.training.export import export
+from loris_cli.training.run_folder import write_weights
+
+CPU = torch.device("cpu")
+SIZES = PaperConfig(
+    channels=64,
+    multipliers=(1, 1),
+    factors=(2,),
+    num_blocks=(1,),
+    attentions=(True,),
+    heads=1,
+    features=16,
+    visual_features=16,
+    video_length=6,
+    pose_length=48,
+)
+
+
+def network(seed: int = 0, config: PaperConfig = SIZES) -> PaperModel:
+    torch.manual_seed(seed)
+    return PaperModel(config)
+
+
+def same(one: torch.nn.Module, other: torch.nn.Module) -> bool:
+    a, b = one.state_dict(), other.state_dict()
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run of the paper preset: its best weights are seed 1's, its last seed 2's."""
+    run = tmp_path / "run"
+    (run / "conditional").mkdir(parents=True)
+    (run / "run.json").write_text(json.dumps({"preset": "paper"}))
+    for seed, name in ((1, "best"), (2, "last")):
+        told = {**described(SIZES), "loris.step": "7"}
+        path = run / "conditional" / f"{name}.safetensors"
+        write_weights(path, network(seed).state_dict(), told)
+    return run
+
+
+def test_a_run_gives_its_best_weights_or_its_last(
+    run: Path, tmp_path: Path, loris: Loris
+) -> None:
+    for seed, more in ((1, ()), (2, ("--weights", "last"))):
+        out = tmp_path / f"{seed}.safetensors"
+        told = loris("train", "--export", run, "-o", out, *more)
+        assert (told.code, told.out, told.err) == (0, f"{out}\n", "")
+        loaded = load_paper(out, device=CPU)
+        assert loaded.config == SIZES
+        assert same(loaded, network(seed))
+
+
+def test_a_run_never_validated_gives_its_last_and_says_so(run: Path, tmp_path: Path) -> None:
+    (run / "conditional" / "best.safetensors").unlink()
+    said: list[str] = []
+    export(run, tmp_path / "a.safetensors", note=said.append)
+    assert same(load_paper(tmp_path / "a.safetensors", device=CPU), network(2))
+    assert "was not validated yet" in said[0]
+
+
+def test_a_run_of_mini_brings_its_latent_and_the_statistics_of_its_codes(
+    tmp_path: Path,
+) -> None:
+    torch.manual_seed(0)
+    coder = LatentCoder(LatentConfig(width=16, channels=32))
+    sizes = DenoiserConfig(
+        channels=16, heads=2, head_features=8, rhythm_features=16, num_blocks=(1, 1, 1)
+    )
+    denoiser = MiniDenoiser(sizes)
+    run = tmp_path / "run"
+    for stage in ("latent", "conditional"):
+        (run / stage).mkdir(parents=True)
+    (run / "run.json").write_text(json.dumps({"preset": "mini"}))
+    told = {"loris.coder": json.dumps(coder.config.__dict__)}
+    write_weights(run / "latent" / "best.safetensors", coder.state_dict(), told)
+    told = {"loris.denoiser": json.dumps(sizes.__dict__)}
+    write_weights(run / "conditional" / "best.safetensors", denoiser.state_dict(), told)
+    statistics = {"mean": torch.full((32, 1), 0.25), "std": torch.full((32, 1), 2.0)}
+    write_weights(run / "codes.safetensors", statistics, {})
+
+    export(run, tmp_path / "mine.safetensors")
+
+    model = load_mini(str(tmp_path / "mine.safetensors"), device=CPU)
+    assert model.denoiser.config == sizes
+    assert torch.equal(model.coder.code_mean, statistics["mean"])
+    assert torch.equal(model.coder.code_std, statistics["std"])
+    kept = model.denoiser.state_dict()
+    for key, value in denoiser.state_dict().items():
+        torch.testing.assert_close(kept[key], value, atol=1e-3, rtol=1e-3)  # in half precision
+    export(tmp_path / "mine.safetensors", tmp_path / "again.safetensors")
+    one, other = (load_file(tmp_path / f"{n}.safetensors") for n in ("mine", "again"))
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[key], other[key]) for key in one)
+    with pytest.raises(UsageError, match="the authors' form cannot hold"):
+        export(run, tmp_path / "a.pt", form="official")
+
+
+@pytest.mark.parametrize("n_genres", [0, 10])
+def test_a_released_checkpoint_goes_to_ours_and_back_to_the_bit(
+    tmp_path: Path, n_genres: int, loris: Loris
+) -> None:
+    first, ours, back = tmp_path / "loris.pt", tmp_path / "a.safetensors", tmp_path / "b.pt"
+    config = official(replace(SIZES, n_genres=n_genres))
+    save_released(first, network(config=config))
+
+    told = loris("train", "--export", first, "-o", ours)
+    assert (told.code, told.err) == (0, "")
+    told = loris("train", "--export", ours, "-o", back, "--form", "official")
+    assert (told.code, told.err) == (0, "")
+
+    assert load_paper(ours, device=CPU).config == config
+    with safe_open(ours, framework="pt") as file:
+        assert len(file.metadata()["loris.source"]) == 64
+    one, other = (torch.load(path, weights_only=True) for path in (first, back))
+    assert list(one) == list(other)
+    assert all(torch.equal(one[key], other[key]) for key in one)
+    assert "module.cond_diffusion.diffusion.net.to_time.0.0.weights" in other
+
+
+def test_a_reading_that_the_authors_form_loses_is_told_of(run: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    export(run, tmp_path / "a.pt", form="official", note=said.append)
+    assert "hawkes 'interval'" in said[0]
+    assert load_paper(tmp_path / "a.pt", device=CPU).config == official(SIZES)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"visual": "none", "motion": True},
+        {"visual": "linear"},
+        {"rhythm": "none"},
+        {"shared_rhythm": True},
+        {"aligned": True},
+        {"hawkes": "none"},
+        {"position": False},
+        {"head_features": 32},
+    ],
+)
+def test_a_network_that_the_authors_form_cannot_hold_is_refused(
+    tmp_path: Path, change: dict[str, object]
+) -> None:
+    path = tmp_path / "a.safetensors"
+    save_paper(path, network(config=replace(SIZES, **change)))  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=f"cannot hold: .*{next(iter(change))}"):
+        export(path, tmp_path / "a.pt", form="official")
+    assert not (tmp_path / "a.pt").exists()
+
+
+def test_a_file_that_exists_is_replaced_only_when_asked(
+    run: Path, tmp_path: Path, loris: Loris
+) -> None:
+    out = tmp_path / "a.safetensors"
+    out.write_text("mine")
+    told = loris("train", "--export", run, "-o", out)
+    assert told.code == 2
+    assert "exists already" in told.err
+    assert out.read_text() == "mine"
+    assert loris("train", "--export", run, "-o", out, "--overwrite").code == 0
+    assert same(load_paper(out, device=CPU), network(1))
+
+
+def test_a_full_disk_leaves_the_older_file(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "a.pt"
+    out.write_text("mine")
+
+    def full(state: object, place: Path) -> None:
+        place.write_bytes(b"half of it")
+        raise RuntimeError("PytorchStreamWriter failed writing file data.pkl")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OutputError, match="cannot be written"):
+        export(run, out, form="official", overwrite=True)
+    assert out.read_text() == "mine"
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["--export", "nothing", "-o", "a.safetensors"], 4, "no run and no checkpoint"),
+        (["--export", "empty", "-o", "a.safetensors"], 4, "empty is no run"),
+        (["--export", "new", "-o", "a.safetensors"], 4, "no weights of its conditional"),
+        (["--export", "junk.pt", "-o", "a.safetensors"], 3, "is not a checkpoint"),
+        (["--export", "junk.safetensors", "-o", "a.safetensors"], 3, "is not a safetensors"),
+        (["--export", "junk.pt"], 2, "--export needs -o"),
+        (["--export", "junk.pt", "-o", "junk.pt", "--form", "official"], 2, "input itself"),
+        (["--export", "junk.pt", "-o", "a.pt"], 2, "no format .pt"),
+        (["--export", "junk.pt", "-o", "a.safetensors", "--form", "official"], 2, "no format"),
+        (["--export", "junk.pt", "-o", "no/a.safetensors"], 2, "does not exist"),
+        (["--export", "junk.pt", "-o", "a.safetensors", "--set", "batch=2"], 2, "--set makes"),
+        (["--overwrite"], 2, "go with --export"),
+    ],
+)
+def test_what_cannot_be_exported_is_refused(
+    tmp_path: Path,
+    loris: Loris,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    code: int,
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "run.json").write_text('{"preset": "mini"}')
+    for name in ("junk.pt", "junk.safetensors"):
+        (tmp_path / name).write_text("junk")
+    told = loris("train", *words)
+    assert told.code == code, told.err
+    assert message in told.err
+    assert not list(tmp_path.glob("a.*"))
