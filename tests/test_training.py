@@ -225,7 +225,7 @@ def test_steps_are_those_of_the_epochs() -> None:
 
 
 def torchrun(
-    folder: Path, world: int, batch: int, *more: str
+    folder: Path, world: int, batch: int, *more: str, n_steps: int = 12
 ) -> subprocess.CompletedProcess[str]:
     environment = {
         **os.environ,
@@ -233,7 +233,8 @@ def torchrun(
         "OMP_NUM_THREADS": "1",
     }
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += [f"--nproc-per-node={world}", str(PROGRAM), str(folder), "12", str(batch), *more]
+    command += [f"--nproc-per-node={world}", str(PROGRAM), str(folder)]
+    command += [str(n_steps), str(batch), *more]
     return subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=240, check=False
     )
@@ -263,3 +264,48 @@ def test_two_processes_are_one_with_the_doubled_batch_and_a_dead_one_is_made_up_
     assert losses(tmp_path / "killed") == shared
     ends = [(tmp_path / name / "slope.json").read_text() for name in ("two", "killed")]
     assert ends[0] == ends[1]
+
+
+def test_parted_processes_are_as_one_and_a_dead_one_is_made_up_for(tmp_path: Path) -> None:
+    """FSDP2: three parameters with two processes, so one has two of them and one has one."""
+    two = torchrun(tmp_path / "two", 2, 8)
+    parted = torchrun(tmp_path / "parted", 2, 8, "--shard", "--accumulate", "2")
+    assert two.returncode == parted.returncode == 0, two.stderr + parted.stderr
+    curve = losses(tmp_path / "parted")
+    np.testing.assert_allclose(
+        list(curve.values()), list(losses(tmp_path / "two").values()), rtol=1e-4
+    )
+
+    killed = torchrun(tmp_path / "killed", 2, 8, "--shard", "--kill-at", "7")
+    assert killed.returncode != 0
+    resumed = torchrun(tmp_path / "killed", 2, 8, "--shard")
+    assert resumed.returncode == 0, resumed.stderr
+    np.testing.assert_allclose(
+        list(losses(tmp_path / "killed").values()), list(curve.values()), rtol=1e-4
+    )
+
+
+def test_a_parted_network_learns_and_is_kept_as_a_whole_one(tmp_path: Path) -> None:
+    """The paper's network, small; what is kept goes on in one process, and the other way."""
+    alone = torchrun(tmp_path / "alone", 1, 4, "--unet", n_steps=6)
+    parted = torchrun(tmp_path / "parted", 2, 4, "--unet", "--shard", n_steps=3)
+    assert alone.returncode == parted.returncode == 0, alone.stderr + parted.stderr
+    states = [
+        torch.load(tmp_path / name / "resume.pt", weights_only=True)
+        for name in ("alone", "parted")
+    ]
+    for part in ("learner", "average"):
+        one, other = (state[part] for state in states)
+        assert {k: v.shape for k, v in one.items()} == {k: v.shape for k, v in other.items()}
+        assert {type(value) for value in other.values()} == {torch.Tensor}
+
+    goes_on = torchrun(tmp_path / "parted", 1, 4, "--unet", n_steps=5)
+    back = torchrun(tmp_path / "parted", 2, 4, "--unet", "--shard", n_steps=6)
+    assert goes_on.returncode == back.returncode == 0, goes_on.stderr + back.stderr
+    expected, found = losses(tmp_path / "alone"), losses(tmp_path / "parted")
+    assert sorted(found) == list(range(1, 7))
+    np.testing.assert_allclose(list(found.values()), list(expected.values()), rtol=1e-3)
+    weights = [load_file(tmp_path / n / "last.safetensors") for n in ("alone", "parted")]
+    assert weights[0].keys() == weights[1].keys()
+    for key, value in weights[0].items():
+        torch.testing.assert_close(weights[1][key], value, atol=2e-3, rtol=0)

@@ -1,6 +1,6 @@
 """A stage small enough to run many times: a line through noise. A program too, for torchrun.
 
-python training_line.py FOLDER STEPS BATCH [--kill-at STEP]
+python training_line.py FOLDER STEPS BATCH [--kill-at STEP] [--shard] [--unet]
 """
 
 import argparse
@@ -17,10 +17,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from loris_cli.networks.paper import LEAD, PaperModel
+from loris_cli.networks.paper_config import PaperConfig
 from loris_cli.training.loop import Row, train
+from loris_cli.training.paper_stage import PaperLearner
 from loris_cli.training.processes import joined
 from loris_cli.training.run_folder import StageFolder
 from loris_cli.training.settings import Settings
+from loris_cli.training.sharding import whole
 
 TRUTH = torch.tensor([1.0, -2.0, 0.5])
 SETTINGS = Settings(
@@ -83,6 +87,56 @@ class LineStage:
         return {"hit": 0.5}
 
 
+SMALL = PaperConfig(
+    channels=64,
+    multipliers=(1, 1, 2),
+    factors=(2, 2),
+    num_blocks=(1, 1),
+    attentions=(False, True),
+    heads=1,
+    head_features=16,
+    features=16,
+    video_length=1,
+    pose_length=8,
+    n_genres=12,
+    visual="none",
+)
+"""Of clips of half a second."""
+
+
+class Sounds(Points):
+    """Noise in the place of sound, and what is told of it; each a function of its number."""
+
+    def __getitem__(self, number: int) -> dict[str, Tensor]:
+        self.bad(number)
+        rng = np.random.default_rng([self.seed, number])
+
+        def normal(*shape: int) -> Tensor:
+            return torch.from_numpy(rng.normal(size=shape).astype(np.float32))
+
+        rhythm = (normal(SMALL.pose_length - LEAD) > 0).float()
+        return {
+            "clean": 0.1 * normal(2, SMALL.n_samples),
+            "noise": normal(2, SMALL.n_samples),
+            "sigma": torch.tensor(0.1),
+            "rhythm": rhythm,
+            "envelope": rhythm,
+            "motion": torch.zeros(SMALL.pose_length, 17, 3),
+            "genre": torch.tensor(number % 12),
+            "dropped": torch.tensor(number % 4 == 0),
+        }
+
+
+class UNetStage(LineStage):
+    """The paper's network, small: levels, an encoder of rhythm in each block, a null."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.learner = PaperLearner(PaperModel(SMALL))
+        self.examples, self.held_out = Sounds(0), Sounds(1)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
@@ -90,8 +144,10 @@ def main() -> None:
     parser.add_argument("batch", type=int)
     parser.add_argument("--accumulate", type=int, default=1)
     parser.add_argument("--kill-at", type=int, default=-1)
+    parser.add_argument("--shard", action="store_true")
+    parser.add_argument("--unet", action="store_true")
     given = parser.parse_args()
-    stage = LineStage()
+    stage = UNetStage() if given.unet else LineStage()
     settings = replace(
         SETTINGS,
         steps=given.steps,
@@ -99,7 +155,10 @@ def main() -> None:
         accumulate=given.accumulate,
         log_every=1,
         save_every_s=0.0,
+        shard=given.shard,
     )
+    if given.unet:
+        settings = replace(settings, learning_rate=1e-3, validate_clips=2)
     given.folder.mkdir(exist_ok=True)
     with joined("cpu") as processes:
         examples: Any = stage.examples
@@ -112,8 +171,9 @@ def main() -> None:
         examples.bad = dies
         rows: list[Row] = []
         train(stage, settings, StageFolder(given.folder), processes, tell=rows.append)
-        if processes.first:
-            slope = stage.learner.state_dict()["slope"].tolist()
+        kept = whole(stage.learner.state_dict())
+        if processes.first and not given.unet:
+            slope = kept["slope"].tolist()
             (given.folder / "slope.json").write_text(json.dumps(slope))
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from audio_diffusion_pytorch.modules import UNet1d
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -58,9 +59,18 @@ class DenoiserLearner(nn.Module):
 
 def checkpoint_activations(denoiser: MiniDenoiser | PaperModel) -> None:
     """Keep no activations inside the U-Net's levels: they are computed again going back."""
-    unet = denoiser.unet
-    for level in (*unet.downsamples, unet.bottleneck, *unet.upsamples):
+    for level in levels(denoiser):
         level.forward = partial(_computed_again, level.forward)
+
+
+def levels(module: nn.Module) -> list[nn.Module]:
+    """The levels of the U-Net within, in the order they work; none where there is no U-Net."""
+    return [
+        level
+        for unet in module.modules()
+        if isinstance(unet, UNet1d)
+        for level in (*unet.downsamples, unet.bottleneck, *unet.upsamples)
+    ]
 
 
 def _computed_again(forward: Callable[..., Any], *given: Any, **told: Any) -> Any:

@@ -5,6 +5,7 @@ weights, their moving average and the optimizer's state, so a run that was stopp
 the same bits on a CPU as one that was not.
 """
 
+import copy
 import math
 import signal
 import time
@@ -26,6 +27,7 @@ from loris_cli.training.processes import Processes
 from loris_cli.training.recipes import clips_each_group, groups, rate
 from loris_cli.training.run_folder import StageFolder, write_weights
 from loris_cli.training.settings import Settings
+from loris_cli.training.sharding import parted, shard, whole, whole_norm
 
 Row = dict[str, Any]
 STOPPED = (signal.SIGTERM, signal.SIGUSR1)
@@ -82,7 +84,7 @@ def train(
         tell: hears every row of the log.
 
     Returns:
-        the learner, averaged.
+        the learner, averaged; where it is parted, whole with the first process alone.
 
     Raises:
         TrainingError: the loss was no number too often.
@@ -112,7 +114,7 @@ def train(
                 raise SystemExit(0)
             if last or run.due():
                 run.save()
-    return run.average.module
+    return run.averaged()
 
 
 @contextmanager
@@ -147,10 +149,23 @@ class _Run:
         self.step, self.best = 0, math.inf
         self.bad_in_a_row = self.n_bad = 0
         device = processes.device
-        state = folder.read_state(device)
+        self.sharded = settings.shard and processes.world > 1
+        # What is parted comes to the device in parts.
+        home = torch.device("cpu") if self.sharded else device
+        state = folder.read_state(home)
         if state is None:
             stage.begin()
-        learner = stage.learner.to(device)
+        learner = stage.learner.to(home)
+        self.average = AveragedModel(learner, multi_avg_fn=self._average)
+        if state is not None:
+            learner.load_state_dict(state["learner"])
+            self.average.load_state_dict(state["average"])
+        self.unparted = self.average.module
+        if self.sharded:
+            if processes.first:
+                self.unparted = copy.deepcopy(self.average.module)
+            for module in (learner, self.average.module):
+                shard(module, device=device, world=processes.world)
         parts = groups(settings, learner, stage.backbone)
         self.optimizer = torch.optim.AdamW(
             [{"params": part, "name": name} for name, part in parts.items()],
@@ -158,11 +173,11 @@ class _Run:
             weight_decay=settings.weight_decay,
             fused=True,  # one pass over each parameter: a third of the time on a CPU
         )
-        self.average = AveragedModel(learner, multi_avg_fn=self._average)
         if state is not None:
-            learner.load_state_dict(state["learner"])
-            self.average.load_state_dict(state["average"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            kept = state["optimizer"]
+            self.optimizer.load_state_dict(
+                parted(kept, self.optimizer) if self.sharded else kept
+            )
             self.step, self.best, self.n_bad = state["step"], state["best"], state["n_bad"]
             if processes.first:
                 folder.cut_log(self.step)
@@ -242,10 +257,10 @@ class _Run:
         parts = [group["params"] for group in self.optimizer.param_groups]
         if clips_each_group(self.settings.recipe):
             norms = [nn.utils.clip_grad_norm_(part, self.settings.clip) for part in parts]
-            norm: Tensor = torch.stack(norms).norm()
+            norm: Tensor = torch.stack([whole_norm(norm) for norm in norms]).norm()
         else:
             every = [parameter for part in parts for parameter in part]
-            norm = nn.utils.clip_grad_norm_(every, self.settings.clip)
+            norm = whole_norm(nn.utils.clip_grad_norm_(every, self.settings.clip))
         return norm
 
     def _bad(self) -> None:
@@ -287,8 +302,9 @@ class _Run:
     @torch.no_grad()
     def validate(self) -> None:
         """The loss of the average on held-out clips, the same every time, and a few sounds."""
-        if self.processes.first and self.settings.validate_clips:
-            learner = self.average.module.eval()
+        averaged = self.averaged() if self.settings.validate_clips else None
+        if self.processes.first and averaged is not None:
+            learner = averaged.to(self.processes.device).eval()
             numbers = range(self.settings.validate_clips)
             loader = DataLoader(
                 Subset(self.stage.held_out, list(numbers)),
@@ -307,7 +323,17 @@ class _Run:
                 self.best = value
                 self._keep(self.folder.best)
             learner.train()
+            if self.sharded:
+                learner.cpu()
         self.processes.wait()
+
+    def averaged(self) -> nn.Module:
+        """The learner, averaged; where it is parted, whole with the first process alone."""
+        if self.sharded:
+            weights = whole(self.average.module.state_dict(), keep=self.processes.first)
+            if self.processes.first:
+                self.unparted.load_state_dict(weights)
+        return self.unparted
 
     def due(self) -> bool:
         """Whether it is long enough since the last save; the first process decides."""
@@ -316,22 +342,24 @@ class _Run:
 
     def save(self) -> None:
         """Keep all that the run goes on from, and the average for use."""
+        state = {
+            "step": self.step,
+            "best": self.best,
+            "n_bad": self.n_bad,
+            "learner": self.stage.learner.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        if self.sharded:
+            state = whole(state, keep=self.processes.first)
+        self.averaged()
         if self.processes.first:
-            self.folder.write_state(
-                {
-                    "step": self.step,
-                    "best": self.best,
-                    "n_bad": self.n_bad,
-                    "learner": self.stage.learner.state_dict(),
-                    "average": self.average.state_dict(),
-                    "optimizer": self.optimizer.state_dict(),
-                }
-            )
+            self.folder.write_state(state)
             self._keep(self.folder.last)
         self.saved = time.monotonic()
         self.processes.wait()
 
     def _keep(self, path: Path) -> None:
-        tensors, metadata = self.stage.weights(self.average.module)
+        tensors, metadata = self.stage.weights(self.unparted)
         told = {f"loris.{key}": str(value) for key, value in asdict(self.settings).items()}
         write_weights(path, tensors, {**metadata, **told, "loris.step": str(self.step)})

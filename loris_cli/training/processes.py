@@ -14,10 +14,12 @@ from typing import cast
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
 from loris_cli.errors import UsageError
 from loris_cli.networks.device import resolve
+from loris_cli.training.sharding import unsynced
 
 PATIENCE = timedelta(hours=2)
 """Others wait so long for the first process, which alone encodes a data set."""
@@ -37,8 +39,8 @@ class Processes:
         return self.rank == 0
 
     def wrap(self, learner: nn.Module) -> nn.Module:
-        """The learner, its gradients shared with the others."""
-        if self.world == 1:
+        """The learner, its gradients shared with the others; a parted one shares them."""
+        if self.world == 1 or isinstance(learner, FSDPModule):
             return learner
         ids = [self.device.index] if self.device.type == "cuda" else None
         return DistributedDataParallel(learner, device_ids=ids)
@@ -47,6 +49,8 @@ class Processes:
         """While gradients gather for a later step, they are not shared."""
         if isinstance(learner, DistributedDataParallel):
             return cast(AbstractContextManager[None], learner.no_sync())
+        if isinstance(learner, FSDPModule):
+            return unsynced(learner)
         return nullcontext()
 
     def mean(self, value: Tensor) -> Tensor:

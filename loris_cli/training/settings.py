@@ -66,6 +66,8 @@ class Settings:
     bf16: bool = False
     checkpoint_activations: bool = False
     compile: bool = False
+    shard: bool = False
+    """Part weights, gradients and the optimizer's state among the processes (FSDP2)."""
     workers: int = 0
 
     log_every: int = 20
@@ -80,8 +82,8 @@ class Settings:
         """What may not change when a run goes on; the rest is how it is run, not what."""
         changeable = {
             "steps", "epochs", "accumulate", "bf16", "checkpoint_activations", "compile",
-            "workers", "log_every", "tensorboard", "validate_every", "validate_clips", "sounds",
-            "save_every_s", "most_bad_steps",
+            "shard", "workers", "log_every", "tensorboard", "validate_every", "validate_clips",
+            "sounds", "save_every_s", "most_bad_steps",
         }  # fmt: skip
         return {key: value for key, value in asdict(self).items() if key not in changeable}
 
@@ -237,6 +239,10 @@ def _check(settings: Settings, where: str) -> None:
                 f"{where}: {key} is {getattr(settings, key)!r}",
                 hint="give one of " + ", ".join(choices),
             )
+    if settings.shard and settings.compile:
+        raise UsageError(
+            f"{where}: shard and compile have not been tried together", hint="leave out one"
+        )
     for key, (low, high) in ranges.items():
         value = getattr(settings, key)
         if not low <= value <= high:
