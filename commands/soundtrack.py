@@ -112,6 +112,19 @@ def soundtrack(
         ),
     ] = None,
     device: Device = "auto",
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16"],
+        typer.Option(
+            help="What networks compute in. By default bf16 on CUDA devices that have it,"
+            " elsewhere fp32."
+        ),
+    ] = "auto",
+    compiled: Annotated[
+        bool,
+        typer.Option(
+            "--compile", help="Compile the network first: pays for many videos or takes."
+        ),
+    ] = False,
     mix: Annotated[
         float | None,
         typer.Option(
@@ -204,6 +217,8 @@ def soundtrack(
         offline=offline,
         rhythm=rhythm,
         device=device,
+        precision=precision,
+        compile=compiled,
         mix_db=mix,
         overwrite=overwrite,
         poses=poses,

@@ -14,6 +14,7 @@ from pathlib import Path
 from loris_cli.batch import Row, Settings, make, plan
 from loris_cli.diffusion import Sampler
 from loris_cli.inputs import folder_of
+from loris_cli.networks.device import Precision
 from loris_cli.observation import Method
 from loris_cli.reporting import Reporter
 from loris_cli.visual import visual_source
@@ -34,6 +35,8 @@ def soundtrack(
     offline: bool = False,
     rhythm: Method | None = None,
     device: str = "auto",
+    precision: Precision = "auto",
+    compiled: bool = False,
     mix_db: float | None = None,
     overwrite: bool = False,
     reporter: Reporter | None = None,
@@ -55,6 +58,8 @@ def soundtrack(
         offline: whether weights may not be fetched.
         rhythm: the body's, the picture's flow, or None: the body's if there is one.
         device: where networks run.
+        precision: what they compute in; ``auto`` is bf16 on CUDA where it can, else fp32.
+        compiled: by torch.compile as they are first called.
         mix_db: keep the video's own sound underneath at this gain.
         overwrite: replace ``out`` if it exists.
         reporter: told of progress and of warnings; without one the row has the latter.
@@ -77,6 +82,8 @@ def soundtrack(
         offline=offline,
         rhythm=rhythm,
         device=device,
+        precision=precision,
+        compile=compiled,
         mix_db=mix_db,
         overwrite=overwrite,
     )

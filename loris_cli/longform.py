@@ -31,6 +31,7 @@ from loris_cli.diffusion import (
 )
 from loris_cli.networks.checkpoint import MiniModel
 from loris_cli.networks.denoiser import Condition
+from loris_cli.networks.device import moved, working
 
 Array = NDArray[np.float32]
 Progress = Callable[[int, int], None]
@@ -102,7 +103,14 @@ def noise(
     return torch.from_numpy(np.concatenate(blocks, axis=1)[:, :n_frames])
 
 
-def shares(starts: list[int], length: int, border: float, *, ramp: int = RAMP) -> list[Tensor]:
+def shares(
+    starts: list[int],
+    length: int,
+    border: float,
+    *,
+    ramp: int = RAMP,
+    device: torch.device | None = None,
+) -> list[Tensor]:
     """How much of each frame's answer comes from each window.
 
     Args:
@@ -110,16 +118,17 @@ def shares(starts: list[int], length: int, border: float, *, ramp: int = RAMP) -
         length: of each.
         border: where in every overlap one window hands over, from 0 to 1.
         ramp: over so many frames.
+        device: where to make them; None is the CPU.
 
     Returns:
         one ``(length,)`` for each window; for every frame of the clip they sum to one.
     """
-    result = [torch.ones(length) for _ in starts]
+    result = [torch.ones(length, device=device) for _ in starts]
     for left in range(len(starts) - 1):
         overlap = starts[left] + length - starts[left + 1]
         width = min(ramp, overlap)
         middle = width / 2 + border * (overlap - width)
-        position = torch.arange(overlap) + 0.5
+        position = torch.arange(overlap, device=device) + 0.5
         rise = ((position - middle) / width + 0.5).clamp(0, 1)
         result[left][length - overlap :] *= 1 - rise
         result[left + 1][:overlap] *= rise
@@ -153,6 +162,8 @@ class LatentGenerator:
     interval: tuple[float, float] = (0.0, 1.0)
     """Part of the steps that is guided, by `loris_cli.diffusion.between`."""
     kept: Kept | None = field(default=None)
+    dtype: torch.dtype = torch.float32
+    """What the denoiser computes in; state and code are fp32 whatever it is."""
 
     def windows(self, duration_s: float) -> tuple[int, int, int]:
         """Frames of code, windows, and network evaluations for a clip, in this order."""
@@ -202,6 +213,10 @@ class LatentGenerator:
         starts = window_starts(n_frames, self.window)
         length = self.window if len(starts) > 1 else n_frames
         told = [condition(features, start, length) for start in starts]
+        groups = [
+            self._group(told, range(first, min(first + self._rows, len(starts))))
+            for first in range(0, len(starts), self._rows)
+        ]
         sigmas = karras_sigmas(self.steps, sigma_min=SIGMA_MIN, sigma_max=SIGMA_MAX, rho=RHO)
         low, high = between(sigmas, self.interval)
         calls = -(-len(starts) // self._rows)
@@ -214,21 +229,17 @@ class LatentGenerator:
         def denoise(x: Tensor, sigma: float) -> Tensor:
             nonlocal done
             answer = torch.zeros_like(x)
-            weights = shares(starts, length, (done // calls * BORDER_STEP) % 1)
+            border = (done // calls * BORDER_STEP) % 1
+            weights = shares(starts, length, border, device=self.device)
             guidance = self.guidance if low <= sigma <= high else 1.0
-            for first in range(0, calls * self._rows, self._rows):
-                chosen = range(first, min(first + self._rows, len(starts)))
-                # A short last batch is filled up with its own last window.
-                rows = [*chosen, *[chosen[-1]] * (self._rows - len(chosen))]
-                if len(starts) == 1:
-                    rows = [0]
+            for rows, both in groups:
                 seen = self._denoise_windows(
                     torch.stack([x[:, starts[i] : starts[i] + length] for i in rows]),
                     sigma,
-                    batch([told[i] for i in rows]),
+                    both,
                     guidance,
-                ).cpu()
-                for i, window in zip(chosen, seen, strict=False):
+                )
+                for i, window in zip(dict.fromkeys(rows), seen, strict=False):
                     answer[:, starts[i] : starts[i] + length] += weights[i] * window
                 done += 1
                 progress(done, total)
@@ -238,21 +249,37 @@ class LatentGenerator:
         def draw(x: Tensor) -> Tensor:
             nonlocal drawn
             drawn += 1
-            return noise(seed, n_frames, channels, draw=drawn).to(x)
+            return moved(noise(seed, n_frames, channels, draw=drawn), self.device)
 
-        start = noise(seed, n_frames, channels) * sigmas[0].float()
+        start = moved(noise(seed, n_frames, channels), self.device) * sigmas[0].float()
         return sample(self.sampler, denoise, start, sigmas, draw=draw)
 
+    def _group(self, told: list[Condition], chosen: range) -> tuple[list[int], Condition]:
+        """Windows of one call of the network, and what is told of them, twice, on its device.
+
+        A short last batch is filled up with its own last window.
+        """
+        n_rows = self._rows if len(told) > 1 else 1
+        rows = [*chosen, *[chosen[-1]] * (n_rows - len(chosen))]
+        parts = batch([told[i] for i in rows])
+        both = (moved(torch.cat([part, part]), self.device) for part in parts)
+        return rows, Condition(*both)
+
     def _denoise_windows(
-        self, x: Tensor, sigma: float, told: Condition, guidance: float
+        self, x: Tensor, sigma: float, both: Condition, guidance: float
     ) -> Tensor:
         """One guided evaluation: with and without the condition, in one batch."""
         n = len(x)
-        both = Condition(*(torch.cat([part, part]).to(self.device) for part in told))
         dropped = torch.arange(2 * n, device=self.device) >= n
+
+        def network(scaled: Tensor, c_noise: Tensor) -> Tensor:
+            with working(self.device, self.dtype):
+                seen: Tensor = self.model.denoiser(scaled, c_noise, both, dropped)
+            return seen
+
         seen = precondition(
-            lambda scaled, c_noise: self.model.denoiser(scaled, c_noise, both, dropped),
-            torch.cat([x, x]).to(self.device),
+            network,
+            torch.cat([x, x]),
             torch.full((2 * n,), sigma, device=self.device),
             sigma_data=1.0,
         )
@@ -268,10 +295,11 @@ class LatentGenerator:
         samples[:take] = self.kept.samples[:take] * self.kept.scale
         bands = self.model.coder.config.bands
         frames = torch.from_numpy(mel.log_mel(samples, bands)[:, : n_frames * 4])[None]
-        code = self.model.coder.encode(frames.to(self.device))[0].cpu()
+        code = self.model.coder.encode(frames.to(self.device))[0]
         moment_s = torch.arange(n_frames) / CODE_HZ
         anew = (moment_s >= self.kept.from_s) & (moment_s < self.kept.to_s)
-        return code, anew | (torch.arange(n_frames) * SAMPLES_PER_FRAME >= take)
+        anew = anew | (torch.arange(n_frames) * SAMPLES_PER_FRAME >= take)
+        return code, anew.to(self.device)
 
     def _join(self, blocks: Iterator[Array], kept: Kept) -> Iterator[Array]:
         """Old samples as they were, ours faded in and out inside the stretch made anew."""

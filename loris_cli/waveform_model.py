@@ -27,6 +27,7 @@ from loris_cli.diffusion import (
     sample,
 )
 from loris_cli.longform import BORDER_STEP, noise, shares, window_starts
+from loris_cli.networks.device import moved, working
 from loris_cli.networks.library import NamedPaper
 from loris_cli.networks.told import Told
 from loris_cli.paper_condition import tell, window_of
@@ -62,6 +63,8 @@ class WaveformGenerator:
     sampler: Sampler = "adpm2"
     interval: tuple[float, float] = (0.0, 1.0)
     """Part of the steps that is guided, by `loris_cli.diffusion.between`."""
+    dtype: torch.dtype = torch.float32
+    """What the network computes in; the sound on its way is fp32 whatever it is."""
 
     @property
     def genres(self) -> tuple[str, ...]:
@@ -125,22 +128,23 @@ class WaveformGenerator:
             nonlocal done
             answer = torch.zeros_like(x)
             border = (done // len(starts) * BORDER_STEP) % 1
-            weights = shares(starts, length, border, ramp=RAMP)
+            weights = shares(starts, length, border, ramp=RAMP, device=self.device)
             guidance = self.guidance if low <= sigma <= high else 1.0
             level = torch.full((1,), sigma, device=self.device)
             for both, start, weight in zip(told, starts, weights, strict=True):
                 part = slice(start, start + length)
                 guided = partial(network.guided, both=both, guidance=guidance)
-                seen = precondition(guided, x[None, :, part], level, sigma_data=SIGMA_DATA)
+                with working(self.device, self.dtype):
+                    seen = precondition(guided, x[None, :, part], level, sigma_data=SIGMA_DATA)
                 # Clamped as while it was trained (M13).
-                answer[:, part] += weight.to(x) * seen[0].clamp(-1, 1)
+                answer[:, part] += weight * seen[0].clamp(-1, 1)
                 done += 1
                 progress(done, total)
             return answer
 
         def fresh(number: int) -> Tensor:
             drew = noise(seed, n_samples, config.in_channels, draw=number, block=NOISE_BLOCK)
-            return drew.to(self.device)
+            return moved(drew, self.device)
 
         def draw(x: Tensor) -> Tensor:
             nonlocal drawn

@@ -1,5 +1,6 @@
 """Music of any length: windows, noise, seams, and the promise of length."""
 
+import copy
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -7,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from device_copies import Sent
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loris_cli.conditioning import ClipFeatures
+from loris_cli.diffusion import Sampler
 from loris_cli.longform import (
     Kept,
     LatentGenerator,
@@ -23,6 +26,9 @@ from loris_cli.networks.denoiser import DenoiserConfig, MiniDenoiser
 from loris_cli.networks.latent import LatentCoder, LatentConfig
 
 WINDOW = 256
+META = torch.device("meta")
+BF16_OFF = 0.02
+"""Of the code's norm: a rounding to bf16 is 0.004 at most, and there are many."""
 
 
 @settings(deadline=None)
@@ -139,3 +145,50 @@ def test_what_is_kept_stays_to_the_sample(generator: LatentGenerator) -> None:
     outside[inside] = False
     assert np.array_equal(new[outside], old[outside])
     assert np.abs(new[inside] - old[inside]).mean() > 1e-3
+
+
+def code(generator: LatentGenerator, duration_s: float, sampler: Sampler) -> torch.Tensor:
+    sampled = replace(generator, sampler=sampler)
+    return sampled._sample(features(duration_s), seed=0, progress=lambda d, t: None)
+
+
+@pytest.mark.parametrize("duration_s", [3, 16])
+def test_in_bf16_the_code_is_nearly_that_of_fp32(
+    generator: LatentGenerator, duration_s: float
+) -> None:
+    exact = code(generator, duration_s, "dpmpp-2m")
+    rough = code(replace(generator, dtype=torch.bfloat16), duration_s, "dpmpp-2m")
+
+    assert rough.dtype == torch.float32
+    off = (rough - exact).norm() / exact.norm()
+    assert 0 < off < BF16_OFF
+
+
+def test_in_fp32_nothing_is_cast(
+    generator: LatentGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "autocast", None)
+    assert np.isfinite(play(generator, 3)).all()
+
+
+@pytest.mark.parametrize(
+    ("sampler", "duration_s"),
+    [("dpmpp-2m", 3), ("dpmpp-2m", 16), ("adpm2", 3), ("dpmpp-sde", 3), ("heun", 3)],
+)
+def test_no_step_waits_for_the_device(
+    generator: LatentGenerator, sampler: Sampler, duration_s: float
+) -> None:
+    """The meta device has no values: whatever would read one, or bring it back, fails."""
+    denoiser = copy.deepcopy(generator.model.denoiser).to(META)
+    away = replace(generator, model=replace(generator.model, denoiser=denoiser), device=META)
+    sent = []
+    for steps in (2, 3):
+        counted = Sent(META)
+        with counted:
+            found = code(replace(away, steps=steps), duration_s, sampler)
+        assert found.device == META
+        assert found.shape[1] == generator.windows(duration_s)[0]
+        sent.append(counted.n)
+    # Of a step, nothing but the noise that the host draws for it is sent.
+    assert sent[1] - sent[0] == (sampler in ("adpm2", "dpmpp-sde"))
+    assert sent[0] > 0

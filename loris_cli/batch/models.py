@@ -12,7 +12,7 @@ from loris_cli.batch.rows import Told
 from loris_cli.errors import UsageError
 from loris_cli.longform import LatentGenerator
 from loris_cli.networks.checkpoint import MiniModel, load_mini
-from loris_cli.networks.device import resolve
+from loris_cli.networks.device import check_compiles, dtype_of, resolve
 from loris_cli.networks.i3d import InceptionI3D, load_i3d
 from loris_cli.networks.i3d_r50 import I3DR50, load_i3d_r50, weights_file
 from loris_cli.networks.library import NamedPaper, kind_of, load_named_paper
@@ -29,11 +29,24 @@ NAMES: dict[Network, str] = {"i3d": "an Inception I3D", "i3d-r50": "I3D-R50"}
 
 
 @cache
-def model_of(name: str, device: str) -> MiniModel | NamedPaper:
-    """The weights, loaded once a process."""
+def model_of(name: str, device: str, compiled: bool = False) -> MiniModel | NamedPaper:
+    """The weights, loaded once a process; what is sampled is compiled as it is first called.
+
+    Raises:
+        UsageError: it is to be compiled, and what torch needs for that is missing.
+    """
+    place = resolve(device)
+    if compiled:
+        check_compiles(place)
     if kind_of(name) == "paper":
-        return load_named_paper(Path(name), device=resolve(device))
-    return load_mini(name, device=resolve(device))
+        paper = load_named_paper(Path(name), device=place)
+        if compiled:
+            paper.network.unet.compile()
+        return paper
+    mini = load_mini(name, device=place)
+    if compiled:
+        mini.denoiser.compile()
+    return mini
 
 
 @cache
@@ -71,19 +84,19 @@ def generator_of(settings: Settings) -> Generator:
     Raises:
         UsageError: an option that this model does not take.
     """
-    model, device = model_of(settings.model, settings.device), resolve(settings.device)
+    device = resolve(settings.device)
+    model = model_of(settings.model, settings.device, settings.compile)
     chosen: dict[str, Any] = {
         key: value
         for key in ("steps", "guidance", "sampler")
         if (value := getattr(settings, key)) is not None
     }
+    chosen |= {"interval": settings.guided, "dtype": dtype_of(settings.precision, device)}
     if isinstance(model, MiniModel):
         if settings.visual is not None:
             raise UsageError(f"{model.name} sees no picture", hint="leave out --visual")
-        return LatentGenerator(model=model, device=device, interval=settings.guided, **chosen)
-    generator = WaveformGenerator(
-        model=model, device=device, interval=settings.guided, **chosen
-    )
+        return LatentGenerator(model=model, device=device, **chosen)
+    generator = WaveformGenerator(model=model, device=device, **chosen)
     if settings.keep is not None:
         raise UsageError(f"{model.name} makes a soundtrack whole", hint="leave out --keep")
     if settings.visual is not None:

@@ -12,6 +12,7 @@ from loris_cli.diffusion import Sampler
 from loris_cli.errors import UsageError
 from loris_cli.files import check_outputs, printable
 from loris_cli.inputs import check_suffix, is_folder, result_names
+from loris_cli.networks.device import Precision
 from loris_cli.observation import Method
 from loris_cli.video.mux import FORMATS
 from loris_cli.visual import VisualSource
@@ -38,6 +39,8 @@ class Settings:
     """Whether weights may not be fetched."""
     rhythm: Method | None = None
     device: str = "auto"
+    precision: Precision = "auto"
+    compile: bool = False
     mix_db: float | None = None
     overwrite: bool = False
     poses: Path | None = None

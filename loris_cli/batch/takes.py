@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from loris_cli import __version__
 from loris_cli.batch.models import Generator, compat_of, generator_of, visual_of
@@ -89,6 +90,7 @@ def make_takes(job: Job, told: Told) -> Iterator[Row]:
             steps=generator.steps,
             guidance=generator.guidance,
             sampler=generator.sampler,
+            precision="fp32" if generator.dtype == torch.float32 else "bf16",
             visual=None if settings.visual is None else str(settings.visual),
             mix_db=settings.mix_db,
             anew_s=[kept.from_s, kept.to_s] if kept else None,

@@ -1,10 +1,17 @@
-"""Where networks run."""
+"""Where networks run, and in which precision."""
 
+import importlib.util
 import os
+import shutil
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
 
 import torch
+from torch import Tensor
 
 from loris_cli.errors import UsageError
+
+Precision = Literal["auto", "fp32", "bf16"]
 
 THREADS = min(os.cpu_count() or 1, 8)
 """Threads of one network evaluation on a CPU, however many jobs run beside it: sums split
@@ -36,3 +43,42 @@ def resolve(name: str) -> torch.device:
             "no device mps on this machine", hint="--device auto uses what is there"
         )
     return device
+
+
+def dtype_of(precision: Precision, device: torch.device) -> torch.dtype:
+    """What a network computes in: ``auto`` is bf16 on CUDA devices that have it, else fp32."""
+    if precision == "auto":
+        halves = device.type == "cuda" and torch.cuda.is_bf16_supported(
+            including_emulation=False
+        )
+        precision = "bf16" if halves else "fp32"
+    return torch.bfloat16 if precision == "bf16" else torch.float32
+
+
+def working(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
+    """While a network works: its matrix products in a type, its norms as torch sees fit."""
+    if dtype == torch.float32:
+        return nullcontext()
+    return torch.autocast(device.type, dtype)
+
+
+def moved(value: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the CPU on a device, without waiting for what that still has to do."""
+    if device.type != "cuda":
+        return value.to(device)
+    return value.pin_memory().to(device, non_blocking=True)
+
+
+def check_compiles(device: torch.device) -> None:
+    """Refuse to compile networks where torch could not.
+
+    Raises:
+        UsageError: what it compiles with is missing.
+    """
+    if device.type == "cuda":
+        there, name = importlib.util.find_spec("triton") is not None, "triton"
+    else:
+        name = os.environ.get("CXX", "g++")
+        there = shutil.which(name) is not None
+    if not there:
+        raise UsageError(f"--compile needs {name}, which is not here", hint="leave it out")

@@ -371,5 +371,5 @@ class PaperModel(nn.Module):
         out: Tensor = self.unet(
             torch.cat([x, x]), torch.cat([c_noise, c_noise]), embedding=both
         )
-        with_it, without = out.chunk(2)
+        with_it, without = out.float().chunk(2)  # guidance multiplies what bf16 rounds off
         return without + guidance * (with_it - without)
