@@ -140,7 +140,7 @@ class Kept:
     """Sound that is to stay, around a stretch to be made anew."""
 
     samples: Array
-    """Mono, 22,050 Hz, from the clip's second 0, ``(samples,)``."""
+    """22,050 Hz, from the clip's second 0, ``(channels, samples)``."""
     from_s: float
     to_s: float
 
@@ -148,6 +148,23 @@ class Kept:
     def scale(self) -> float:
         """Gain that brings the sound to the peak of the clips the networks know."""
         return 0.9 / max(float(np.abs(self.samples).max(initial=0.0)), 1e-3)
+
+    def join(self, blocks: Iterator[Array]) -> Iterator[Array]:
+        """Old samples as they were, new ones faded in and out inside the stretch made anew.
+
+        Args:
+            blocks: consecutive, ``(channels, samples)``, at `scale`.
+        """
+        start, n_old = 0, self.samples.shape[1]
+        for block in blocks:
+            moment_s = (start + np.arange(block.shape[1])) / SAMPLE_RATE_HZ
+            inside = np.minimum(moment_s - self.from_s, self.to_s - moment_s) / FADE_S
+            share = np.clip(inside, 0, 1).astype(np.float32)
+            share[start + np.arange(block.shape[1]) >= n_old] = 1
+            old = self.samples[:, start : start + block.shape[1]]
+            old = np.pad(old, ((0, 0), (0, block.shape[1] - old.shape[1])))
+            yield np.where(share > 0, old * (1 - share) + block * (share / self.scale), old)
+            start += block.shape[1]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,7 +217,7 @@ class LatentGenerator:
             early = planned(early, seed=seed)
         code = self._sample(early, seed=seed, progress=progress)
         blocks = self._sound(code, round(features.duration_s * SAMPLE_RATE_HZ), seed)
-        yield from blocks if self.kept is None else self._join(blocks, self.kept)
+        yield from blocks if self.kept is None else self.kept.join(blocks)
 
     def _frames(self, duration_s: float) -> int:
         """Frames of code for a clip: a little more than it lasts, as the strides ask."""
@@ -291,8 +308,9 @@ class LatentGenerator:
         if self.kept is None:
             return None
         samples = np.zeros(n_frames * SAMPLES_PER_FRAME, dtype=np.float32)
-        take = min(len(samples), len(self.kept.samples))
-        samples[:take] = self.kept.samples[:take] * self.kept.scale
+        old = self.kept.samples.mean(axis=0)
+        take = min(len(samples), len(old))
+        samples[:take] = old[:take] * self.kept.scale
         bands = self.model.coder.config.bands
         frames = torch.from_numpy(mel.log_mel(samples, bands)[:, : n_frames * 4])[None]
         code = self.model.coder.encode(frames.to(self.device))[0]
@@ -300,19 +318,6 @@ class LatentGenerator:
         anew = (moment_s >= self.kept.from_s) & (moment_s < self.kept.to_s)
         anew = anew | (torch.arange(n_frames) * SAMPLES_PER_FRAME >= take)
         return code, anew.to(self.device)
-
-    def _join(self, blocks: Iterator[Array], kept: Kept) -> Iterator[Array]:
-        """Old samples as they were, ours faded in and out inside the stretch made anew."""
-        start = 0
-        for block in blocks:
-            moment_s = (start + np.arange(block.shape[1])) / SAMPLE_RATE_HZ
-            inside = np.minimum(moment_s - kept.from_s, kept.to_s - moment_s) / FADE_S
-            share = np.clip(inside, 0, 1).astype(np.float32)
-            share[start + np.arange(block.shape[1]) >= len(kept.samples)] = 1
-            old = kept.samples[start : start + block.shape[1]]
-            old = np.pad(old, (0, block.shape[1] - len(old)))
-            yield np.where(share > 0, old * (1 - share) + block * (share / kept.scale), old)
-            start += block.shape[1]
 
     def _sound(self, code: Tensor, n_samples: int, seed: int) -> Iterator[Array]:
         """Decode and invert in blocks that overlap by a short cross-fade."""

@@ -4,7 +4,8 @@
 
 One window is what the authors' code makes. A longer video has several, which are denoised from
 one common state and hand over to each other inside their overlaps, as in `longform`; what each
-is told begins at its own first frame.
+is told begins at its own first frame. Sound that is kept is known at every level of noise, so
+what is made beside it fits.
 """
 
 from collections.abc import Callable, Iterator
@@ -26,7 +27,7 @@ from loris_cli.diffusion import (
     precondition,
     sample,
 )
-from loris_cli.longform import BORDER_STEP, noise, shares, window_starts
+from loris_cli.longform import BORDER_STEP, Kept, noise, shares, window_starts
 from loris_cli.networks.device import moved, working
 from loris_cli.networks.library import NamedPaper
 from loris_cli.networks.told import Told
@@ -63,6 +64,7 @@ class WaveformGenerator:
     sampler: Sampler = "adpm2"
     interval: tuple[float, float] = (0.0, 1.0)
     """Part of the steps that is guided, by `loris_cli.diffusion.between`."""
+    kept: Kept | None = None
     dtype: torch.dtype = torch.float32
     """What the network computes in; the sound on its way is fp32 whatever it is."""
 
@@ -108,8 +110,11 @@ class WaveformGenerator:
             # The released sound of a clip ends early and its end is played again (D6).
             again = n_samples - sound.shape[1]
             sound = np.concatenate([sound, sound[:, -again:]], axis=1)
-        for first in range(0, n_samples, BLOCK):
-            yield sound[:, first : min(first + BLOCK, n_samples)]
+        blocks = (
+            sound[:, first : min(first + BLOCK, n_samples)]
+            for first in range(0, n_samples, BLOCK)
+        )
+        yield from blocks if self.kept is None else self.kept.join(blocks)
 
     @torch.inference_mode()
     def _sample(
@@ -122,6 +127,7 @@ class WaveformGenerator:
         low, high = between(sigmas, self.interval)
         length, n_samples = config.n_samples, starts[-1] + config.n_samples
         total = len(starts) * n_evaluations(self.sampler, self.steps)
+        known = self._known(n_samples)
         done, drawn = 0, 0
 
         def denoise(x: Tensor, sigma: float) -> Tensor:
@@ -140,7 +146,8 @@ class WaveformGenerator:
                 answer[:, part] += weight * seen[0].clamp(-1, 1)
                 done += 1
                 progress(done, total)
-            return answer
+            # Where sound is kept the clean signal is known; the rest is led to fit it.
+            return answer if known is None else torch.where(known[1], answer, known[0])
 
         def fresh(number: int) -> Tensor:
             drew = noise(seed, n_samples, config.in_channels, draw=number, block=NOISE_BLOCK)
@@ -153,6 +160,20 @@ class WaveformGenerator:
 
         start = fresh(0) * float(sigmas[0])
         return sample(self.sampler, denoise, start, sigmas, draw=draw).clamp(-1, 1)
+
+    def _known(self, n_samples: int) -> tuple[Tensor, Tensor] | None:
+        """Sound that stays, and where it is to be made anew, ``(n_samples,)``."""
+        if self.kept is None:
+            return None
+        old = self.kept.samples[:, :n_samples] * np.float32(self.kept.scale)
+        padded = np.pad(old, ((0, 0), (0, n_samples - old.shape[1])))
+        channels = self.model.network.config.in_channels
+        sound = torch.from_numpy(np.broadcast_to(padded, (channels, n_samples)).copy())
+        place = torch.arange(n_samples)
+        from_s, to_s = self.kept.from_s, self.kept.to_s
+        anew = (place >= from_s * SAMPLE_RATE_HZ) & (place < to_s * SAMPLE_RATE_HZ)
+        anew = anew | (place >= old.shape[1])
+        return sound.to(self.device), anew.to(self.device)
 
     def _both(self, features: ClipFeatures, start: int, seed: int, *, n: int) -> Told:
         """What is told of a window and, behind it, the null."""

@@ -136,7 +136,7 @@ def test_progress_ends_at_the_whole(generator: LatentGenerator) -> None:
 
 def test_what_is_kept_stays_to_the_sample(generator: LatentGenerator) -> None:
     old = np.random.default_rng(0).normal(0, 0.1, 22_050 * 6).astype(np.float32)
-    kept = Kept(samples=old, from_s=2.0, to_s=4.0)
+    kept = Kept(samples=old[None], from_s=2.0, to_s=4.0)
 
     new = play(replace(generator, kept=kept), 6)
 

@@ -15,6 +15,7 @@ from device_copies import Sent
 from loris_cli.batch import models
 from loris_cli.conditioning import ClipFeatures
 from loris_cli.diffusion import Sampler
+from loris_cli.longform import Kept
 from loris_cli.networks import i3d_r50
 from loris_cli.networks.device import dtype_of
 from loris_cli.networks.library import load_named_paper
@@ -180,7 +181,6 @@ def test_features_that_do_not_fit_are_refused(
     ("words", "message"),
     [
         (["--genre", "skate"], "was not taught the style skate"),
-        (["--keep", "old.wav", "--to", 1], "makes a soundtrack whole"),
         (["--guided", 0.8, 0.2], "--guided 0.8 0.2 is no part of the steps"),
     ],
 )
@@ -344,6 +344,60 @@ def test_the_file_is_stereo_at_the_projects_rate(make: Loris, film: Path) -> Non
     samples, rate_hz = soundfile.read(film.with_name("out.wav"))
     assert rate_hz == RATE_HZ
     assert samples.shape[1] == 2
+
+
+def noise_for(duration_s: float, seed: int = 0, scale: float = 0.1) -> np.ndarray:
+    size = (2, round(duration_s * RATE_HZ))
+    drawn = np.random.default_rng(seed).normal(0, scale, size).astype(np.float32)
+    return np.clip(drawn, -2 * scale, 2 * scale)  # all with one peak
+
+
+@pytest.mark.parametrize("duration_s", [2.0, 7.13])
+def test_what_is_kept_stays_to_the_sample_and_leads_the_rest(
+    released: Path, duration_s: float
+) -> None:
+    clip, old = features(duration_s), noise_for(duration_s)
+    kept = Kept(samples=old, from_s=0.5, to_s=1.3)
+    found = sound(released, clip, kept=kept)
+    inside = slice(round(0.5 * RATE_HZ), round(1.3 * RATE_HZ))
+    outside = np.ones(old.shape[1], dtype=bool)
+    outside[inside] = False
+    assert np.array_equal(found[:, outside], old[:, outside])
+    assert np.abs(found[:, inside] - old[:, inside]).mean() > 1e-3
+
+    other = noise_for(duration_s, seed=1)
+    other[:, inside] = old[:, inside]
+    led = sound(released, clip, kept=Kept(samples=other, from_s=0.5, to_s=1.3))
+    assert not np.allclose(led[:, inside], found[:, inside], atol=1e-4)
+    again = sound(released, clip, kept=kept)
+    assert np.array_equal(found, again)
+
+
+def test_keeping_nothing_is_making_all(released: Path) -> None:
+    """A stretch to make anew as long as the clip: only the fades at its ends differ."""
+    clip = features(2.0)
+    kept = Kept(samples=noise_for(2.0), from_s=0.0, to_s=2.0)
+    found, plain = sound(released, clip, kept=kept), sound(released, clip)
+    middle = slice(2000, 42_000)
+    np.testing.assert_allclose(found[:, middle] * kept.scale, plain[:, middle], atol=1e-6)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4])
+def test_an_earlier_result_is_kept_around_a_stretch(
+    make: Loris, film: Path, channels: int
+) -> None:
+    old, new = film.with_name("old.wav"), film.with_name("new.wav")
+    before = np.resize(noise_for(2.0, scale=0.05), (channels, 2 * RATE_HZ))
+    soundfile.write(old, before.T, RATE_HZ, subtype="FLOAT")
+
+    told = make("-o", new, "--keep", old, "--from", 0.5, "--to", 1.25)
+
+    assert told.code == 0, told.err
+    samples = soundfile.read(new)[0].T
+    expected = before if channels == 2 else before.mean(axis=0, keepdims=True).repeat(2, axis=0)
+    for part in (slice(0, 11_000), slice(27_600, 44_000)):
+        np.testing.assert_allclose(samples[:, part], expected[:, part], atol=2e-4)
+    assert np.abs(samples[:, 13_000:26_000] - expected[:, 13_000:26_000]).mean() > 1e-3
 
 
 def test_in_bf16_the_sound_is_nearly_that_of_fp32(released: Path) -> None:

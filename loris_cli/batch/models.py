@@ -97,8 +97,6 @@ def generator_of(settings: Settings) -> Generator:
             raise UsageError(f"{model.name} sees no picture", hint="leave out --visual")
         return LatentGenerator(model=model, device=device, **chosen)
     generator = WaveformGenerator(model=model, device=device, **chosen)
-    if settings.keep is not None:
-        raise UsageError(f"{model.name} makes a soundtrack whole", hint="leave out --keep")
     if settings.visual is not None:
         _check_visual(settings.visual, model)
     if settings.genre is not None and settings.genre not in generator.genres:

@@ -25,9 +25,10 @@ from loris_cli.networks.checkpoint import MiniModel
 from loris_cli.networks.library import NamedPaper
 from loris_cli.observation import Observation, look, observe
 from loris_cli.pose.keypoints import read_poses
-from loris_cli.soundtrack import make_soundtrack, own_sound
+from loris_cli.soundtrack import make_soundtrack
 from loris_cli.video.mux import check_fits
 from loris_cli.video.probe import VideoInfo
+from loris_cli.video.sound import read_sound
 
 POSE_S = 0.035
 """Seconds to find a pose in a frame, about, on two cores of 2017: for estimates only."""
@@ -51,9 +52,8 @@ def make_takes(job: Job, told: Told) -> Iterator[Row]:
     info = look(job.video, reporter=told)
     for _, out in job.takes:
         check_fits(info.path, out)
-    kept = _kept(settings, info)
+    kept = _kept(settings, info, n_channels=_n_channels(generator))
     if kept is not None:
-        assert isinstance(generator, LatentGenerator)  # the other refuses to keep
         generator = replace(generator, kept=kept)
     poses = read_poses(settings.poses) if settings.poses else None
     visual, compat = visual_of(settings, generator, info, told), compat_of(generator)
@@ -117,8 +117,15 @@ def _tag(model: MiniModel | NamedPaper, seed: int) -> str:
     )
 
 
-def _kept(settings: Settings, info: VideoInfo) -> Kept | None:
-    """The soundtrack to keep, if it is one of this video."""
+def _n_channels(generator: Generator) -> int:
+    """Of the sound that a generator makes."""
+    if isinstance(generator, LatentGenerator):
+        return 1
+    return generator.model.network.config.in_channels
+
+
+def _kept(settings: Settings, info: VideoInfo, *, n_channels: int) -> Kept | None:
+    """The soundtrack to keep, if it is one of this video, with as many channels as asked."""
     if settings.keep is None:
         return None
     name = printable(settings.keep)
@@ -129,15 +136,18 @@ def _kept(settings: Settings, info: VideoInfo) -> Kept | None:
             f" in {info.duration_s:.1f} s of video",
             hint="--from and --to are seconds inside the video",
         )
-    old = own_sound(settings.keep)
+    old = read_sound(settings.keep, rate_hz=SAMPLE_RATE_HZ)
     if old is None:
         raise UsageError(f"{name} has no sound to keep", hint="give an earlier soundtrack")
-    if len(old) / SAMPLE_RATE_HZ < info.duration_s - KEPT_SHORT_S:
+    old_s = old.shape[1] / SAMPLE_RATE_HZ
+    if old_s < info.duration_s - KEPT_SHORT_S:
         raise UsageError(
-            f"{name} lasts {len(old) / SAMPLE_RATE_HZ:.1f} s"
+            f"{name} lasts {old_s:.1f} s"
             f" and the video {info.duration_s:.1f} s: it is not its soundtrack",
             hint="--keep takes an earlier result for the same video",
         )
+    if len(old) != n_channels:
+        old = old.mean(axis=0, keepdims=True).repeat(n_channels, axis=0)
     return Kept(samples=old, from_s=settings.keep_from_s, to_s=to_s)
 
 
