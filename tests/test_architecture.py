@@ -13,11 +13,11 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [  # low to high; rooms of one layer do not know each other
     {"errors", "reporting"},
     {"config", "optional"},
-    {"fanout"},
+    {"apart", "fanout", "torch_files"},
     {"files"},
     {"inputs", "fetching"},
     {"video"},
-    {"mel", "waveform"},
+    {"madmom_ears", "mel", "waveform"},
     {"styles"},
     {"pose", "visual", "rhythm", "harmony"},
     {"arrangement"},

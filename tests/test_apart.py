@@ -1,0 +1,84 @@
+"""A module in a Python of its own: what it is given, what it gives, how it may fail."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from loris_cli.apart import ask
+from loris_cli.errors import LorisError
+
+DOUBLES = """
+import os
+from loris_cli.apart import answer
+answer(lambda arrays: {"twice": 2 * arrays["x"], "pid": [os.getpid()]})
+"""
+FAILS = """
+from loris_cli.apart import answer
+def fail(arrays): raise ValueError("no such sound")
+answer(fail)
+"""
+TRIES_IN_VAIN = """
+import time, os, pathlib
+from loris_cli.apart import answer
+def wait(arrays):
+    pathlib.Path("pid").write_text(str(os.getpid()))
+    time.sleep(600)
+answer(wait)
+"""
+ASKS = """
+import numpy as np
+from loris_cli.apart import ask
+ask("waits", {"x": np.zeros(1)}, task="it")
+"""
+
+
+@pytest.fixture(autouse=True)
+def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name, source in (
+        ("doubles", DOUBLES),
+        ("chatters", DOUBLES.replace("lambda arrays:", "lambda arrays: print('!') or")),
+        ("fails", FAILS),
+        ("waits", TRIES_IN_VAIN),
+        ("dies", "import os; os._exit(7)"),
+    ):
+        (tmp_path / f"{name}.py").write_text(source)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize("module", ["doubles", "chatters"])
+def test_arrays_go_to_another_process_and_back(module: str) -> None:
+    sound = np.random.default_rng(0).normal(size=(2, 100_000)).astype(np.float32)
+    found = ask(module, {"x": sound}, task="it")
+    np.testing.assert_array_equal(found["twice"], 2 * sound)
+    assert found["pid"] != os.getpid()
+
+
+def test_what_went_wrong_is_told_in_its_last_words() -> None:
+    with pytest.raises(LorisError, match="hearing failed: ValueError: no such sound"):
+        ask("fails", {"x": np.zeros(1)}, task="hearing")
+
+
+def test_a_sudden_end_is_no_answer() -> None:
+    with pytest.raises(LorisError, match="hearing failed"):
+        ask("dies", {"x": np.zeros(1_000_000)}, task="hearing")
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for the process in /proc")
+def test_it_ends_with_the_one_who_asked(modules: Path) -> None:
+    asking = subprocess.Popen([sys.executable, "-c", ASKS], cwd=modules)
+    place = modules / "pid"
+    deadline_s = time.monotonic() + 60
+    while not (place.is_file() and place.read_text()) and time.monotonic() < deadline_s:
+        time.sleep(0.05)
+    asking.kill()
+    asking.wait()
+    working = Path("/proc") / place.read_text()
+    while working.exists() and time.monotonic() < deadline_s:
+        time.sleep(0.05)
+    assert not working.exists()
