@@ -1,18 +1,24 @@
 """What is heard in a clip's sound: where it strikes, its beat, how much goes on.
 
 sound -> onset envelope -> accents and beats; sound -> loudness -> energy
+
+librosa hears onsets and beats, or madmom where asked: how hard an accent is tells the envelope
+in either case.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import librosa
 import numpy as np
 from numpy.typing import NDArray
 
+from loris_cli import madmom_ears
 from loris_cli.config import POSE_FPS, SAMPLE_RATE_HZ
 
 Array = NDArray[np.float64]
 Samples = NDArray[np.float32]
+Ear = Literal["librosa", "madmom"]
 
 HOP = 256
 APART_S = 0.2
@@ -22,6 +28,8 @@ DELTA = 0.08
 """How far an onset stands above the envelope's mean, of its greatest value."""
 DELAY_S = 0.0125
 """librosa's envelope is highest so long after the first sample of a click; measured."""
+RISE_FRAMES = 4
+"""An onset's envelope is highest within so many frames, 46 ms, of it."""
 LOUD_QUANTILE = 0.98
 HARD_QUANTILE = 0.9
 """Accents this far up the order of their own piece have full strength."""
@@ -41,11 +49,16 @@ class Heard:
     """Loudness at 16 Hz, ``(frames,)``, 0..1."""
 
 
-def listen(samples: Samples) -> Heard:
+def listen(samples: Samples, ear: Ear = "librosa") -> Heard:
     """Hear a sound.
 
     Args:
         samples: mono at 22,050 Hz, ``(samples,)``.
+        ear: who hears onsets and beats.
+
+    Raises:
+        MissingDependencyError: madmom was asked for and is absent.
+        LorisError: it failed.
     """
     envelope = librosa.onset.onset_strength(y=samples, sr=SAMPLE_RATE_HZ, hop_length=HOP)
     if not envelope.any():
@@ -53,6 +66,22 @@ def listen(samples: Samples) -> Heard:
         return Heard(
             accents_s=nothing, strengths=nothing, beats_s=nothing, energy=energy_of(samples)
         )
+    if ear == "madmom":
+        onsets_s, beats_s = madmom_ears.onsets_and_beats(samples)
+        times_s, heights = _accents(onsets_s, envelope)
+    else:
+        times_s, heights, beats_s = _by_librosa(envelope)
+    hardest = float(np.quantile(heights, HARD_QUANTILE)) if len(heights) else 1.0
+    return Heard(
+        accents_s=times_s,
+        strengths=(heights / hardest).clip(0, 1),
+        beats_s=beats_s,
+        energy=energy_of(samples),
+    )
+
+
+def _by_librosa(envelope: Samples) -> tuple[Array, Array, Array]:
+    """Accents, the height of each, and beats."""
     apart = round(APART_S * SAMPLE_RATE_HZ / HOP)
     peaks = librosa.util.peak_pick(
         envelope / envelope.max(),
@@ -67,14 +96,27 @@ def listen(samples: Samples) -> Heard:
         onset_envelope=envelope, sr=SAMPLE_RATE_HZ, hop_length=HOP, units="time"
     )
     heights = envelope[peaks].astype(np.float64)
-    hardest = float(np.quantile(heights, HARD_QUANTILE)) if len(peaks) else 1.0
     times_s = np.maximum(peaks * HOP / SAMPLE_RATE_HZ - DELAY_S, 0.0)
-    return Heard(
-        accents_s=times_s,
-        strengths=(heights / hardest).clip(0, 1),
-        beats_s=np.maximum(np.asarray(beats_s, np.float64) - DELAY_S, 0.0),
-        energy=energy_of(samples),
+    return times_s, heights, np.maximum(np.asarray(beats_s, np.float64) - DELAY_S, 0.0)
+
+
+def _accents(onsets_s: Array, envelope: Samples) -> tuple[Array, Array]:
+    """Of given onsets those that are accents, and how high the envelope rises at each."""
+    frames = np.round((onsets_s + DELAY_S) * SAMPLE_RATE_HZ / HOP).astype(int)
+    heights = np.array(
+        [
+            envelope[max(0, k - RISE_FRAMES) : k + RISE_FRAMES + 1].max(initial=0)
+            for k in frames
+        ],
+        np.float64,
     )
+    near = np.abs(onsets_s[:, None] - onsets_s[None, :]) <= APART_S
+    # Of two as high the first: as a peak that is picked silences what follows it.
+    order = np.lexsort((np.arange(len(frames)), -heights))
+    kept = np.zeros(len(frames), bool)
+    for k in order:
+        kept[k] = heights[k] > 0 and not (near[k] & kept).any()
+    return onsets_s[kept], heights[kept]
 
 
 def energy_of(samples: Samples) -> Array:

@@ -9,19 +9,15 @@ tracker, named beside the figures.
 
 from typing import Any, Literal
 
-import librosa
 import numpy as np
 from numpy.typing import NDArray
 
-from loris_cli.config import SAMPLE_RATE_HZ
+from loris_cli import madmom_ears
 from loris_cli.optional import require
 
 Array = NDArray[np.float64]
 Tracker = Literal["librosa", "madmom", "beatnet"]
 
-MADMOM_HZ = 44_100
-"""Of another rate madmom would look for an ffmpeg program."""
-MADMOM_FPS = 100
 BEATNET_MODEL = 1
 """The network that was not trained on GTZAN, of three."""
 
@@ -42,27 +38,13 @@ def beats(samples: NDArray[np.float32], tracker: Tracker = "librosa") -> Array:
     if tracker != "librosa" and not samples.any():
         return np.zeros(0)
     if tracker == "madmom":
-        return _madmom(samples)
+        return madmom_ears.beats(samples)
     if tracker == "beatnet":
         return _beatnet(samples)
     # With it comes mir_eval, which takes two seconds: not for who wants no beats.
     from loris_cli.evaluation.music import tracked_beats
 
     return tracked_beats(samples)
-
-
-def _madmom(samples: NDArray[np.float32]) -> Array:
-    features: Any = require(
-        "madmom.features.beats", extra="madmom", purpose="hear beats with it"
-    )
-    signal: Any = require("madmom.audio.signal", extra="madmom", purpose="hear beats with it")
-    fine = librosa.resample(
-        samples, orig_sr=SAMPLE_RATE_HZ, target_sr=MADMOM_HZ, res_type="soxr_hq"
-    )
-    heard = signal.Signal(fine, sample_rate=MADMOM_HZ, num_channels=1)
-    activations = features.RNNBeatProcessor()(heard)
-    found: Array = features.DBNBeatTrackingProcessor(fps=MADMOM_FPS)(activations)
-    return found
 
 
 def _beatnet(samples: NDArray[np.float32]) -> Array:
