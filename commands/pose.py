@@ -1,13 +1,16 @@
 """``loris pose``: the body in videos, as joints over time."""
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+from loris_cli.config import MMPOSE_NETWORK
+
 from .console import Reporter
 from .many import each
-from .options import Out, Overwrite, Quiet, Verbose
+from .options import Device, Out, Overwrite, Quiet, Verbose
 
 
 def pose(
@@ -19,6 +22,23 @@ def pose(
         Path | None,
         typer.Option(metavar="MP4", help="Draw the body over the one input, as a video."),
     ] = None,
+    estimator: Annotated[
+        Literal["embedded", "mmpose"],
+        typer.Option(help="Who finds the joints: the embedded estimator, or mmpose."),
+    ] = "embedded",
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="With --estimator mmpose: its network's weights; it has none."
+        ),
+    ] = None,
+    network: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="With --estimator mmpose: which of its own configurations."
+        ),
+    ] = MMPOSE_NETWORK,
+    device: Device = "cpu",
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -26,10 +46,13 @@ def pose(
     """Find the main performer's joints, 16 times a second.
 
     Writes STEM.poses.npz beside each video, or to -o, an .npz file or a folder: x and y in
-    pixels and a score for the 17 joints of COCO.
+    pixels and a score for the 17 joints of COCO. mmpose takes its weights from a file
+    alone: without one it would place joints at random.
 
     Examples:
         loris pose skate.mp4
+
+        loris pose skate.mp4 --estimator mmpose --weights hrnet_w48.pth
 
         loris pose skate.mp4 -o skate.npz --draw overlay.mp4
     """
@@ -43,6 +66,10 @@ def pose(
 
     reporter = Reporter(quiet=quiet, verbose=verbose)
     videos = expand(inputs)
+    if weights is not None and estimator != "mmpose":
+        raise UsageError(
+            "--weights goes with --estimator mmpose", hint="add --estimator mmpose"
+        )
     if draw is not None:
         check_suffix(draw, [".mp4"])
         if len(videos) > 1:
@@ -52,7 +79,7 @@ def pose(
 
     def work(video: Path, place: Path) -> str:
         info = look(video, reporter=reporter)
-        poses = find_poses(info, reporter=reporter)
+        poses = find_poses(info, reporter=reporter, estimator=finder)
         if not poses.seen_share:
             raise InputError(
                 f"nobody is to be seen in {video.name}",
@@ -73,4 +100,12 @@ def pose(
         outs = [name for (name,) in names]
         results = [*outs, *([draw] if draw else [])]
         check_outputs(results, [*videos, *lists(inputs)], overwrite=overwrite)
+        finder = None
+        if estimator == "mmpose" and any(video.is_file() for video in videos):
+            from loris_cli.networks.device import resolve
+            from loris_cli.pose.ahead import estimate_with
+            from loris_cli.pose.top_down import TopDown
+
+            top_down = TopDown(weights, network=network, device=str(resolve(device)))
+            finder = partial(estimate_with, top_down)
         each(list(zip(videos, outs, strict=True)), work, reporter)

@@ -18,6 +18,10 @@ GENRES = (
 """Style labels: AIST's ten in the order of the paper's one-hot label, then the two sports."""
 
 
+MMPOSE_NETWORK = "td-hm_hrnet-w48_8xb32-210e_coco-256x192"
+"""The configuration of mmpose that stands for the paper's estimator: HRNet-W48 on COCO."""
+
+
 def data_home(chosen: Path | None = None) -> Path:
     """Folder of data sets: what was chosen, else ``LORIS_DATA``, else the platform's."""
     if chosen is not None:

