@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from loris_cli.config import GENRES
+from loris_cli.config import GENRES, MMPOSE_NETWORK
 from loris_cli.errors import UsageError
 
 from . import dataset
@@ -48,18 +48,21 @@ def prep(
         ),
     ] = None,
     separator: Annotated[
-        Literal["torch", "none"],
-        typer.Option(help="Who takes voices out: Spleeter's 2stems in torch, or nobody."),
+        Literal["torch", "spleeter", "none"],
+        typer.Option(
+            help="Who takes voices out: Spleeter's 2stems in torch, the package spleeter"
+            " itself (TensorFlow), or nobody."
+        ),
     ] = "torch",
     accompaniment_rate: Annotated[
         Literal["16000", "22050"],
         typer.Option(help="Rate the music goes through; the paper's is 16000."),
     ] = "22050",
     poses: Annotated[
-        Literal["embedded", "beside", "none"],
+        Literal["embedded", "mmpose", "beside", "none"],
         typer.Option(
-            help="Who finds the body: the embedded estimator, STEM.poses.npz beside each"
-            " video, or nobody."
+            help="Who finds the body: the embedded estimator, one of mmpose's networks,"
+            " STEM.poses.npz beside each video, or nobody."
         ),
     ] = "embedded",
     visual: Annotated[
@@ -71,6 +74,25 @@ def prep(
         ),
     ] = "none",
     offline: Offline = False,
+    pose_weights: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="With --poses mmpose: its network's weights; it has none."
+        ),
+    ] = None,
+    pose_network: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="With --poses mmpose: which of its own configurations."
+        ),
+    ] = MMPOSE_NETWORK,
+    onsets: Annotated[
+        Literal["librosa", "madmom"],
+        typer.Option(
+            help="Who hears accents and beats of the music. madmom's models are for"
+            " non-commercial use only (CC BY-NC-SA 4.0)."
+        ),
+    ] = "librosa",
     filters: Annotated[
         bool, typer.Option("--filters/--no-filters", help="Set unfit clips aside.")
     ] = True,
@@ -154,6 +176,8 @@ def prep(
 
         loris prep videos/ --data DATA --visual i3d-r50 --device cuda
 
+        loris prep videos/ --data DATA --poses mmpose --pose-weights hrnet_w48.pth
+
         loris prep --check DATA
 
         loris prep --review DATA --keep good.txt
@@ -177,6 +201,8 @@ def prep(
         )
     if (keep or drop) and review is None:
         raise UsageError("--keep and --drop go with --review", hint="--review DATA --keep FILE")
+    if pose_weights is not None and poses != "mmpose":
+        raise UsageError("--pose-weights goes with --poses mmpose", hint="add --poses mmpose")
     if address is not None and engine != "ray":
         raise UsageError("--address goes with --engine ray", hint="add --engine ray")
     if genre is not None and genre not in GENRES:
@@ -202,7 +228,7 @@ def prep(
         shard_of,
     )
     from loris_cli.dataset.on_ray import fan_out_on_ray
-    from loris_cli.dataset.prep import Work, with_visual
+    from loris_cli.dataset.prep import Work, digest_of, with_visual
     from loris_cli.dataset.recipe import Settings
     from loris_cli.dataset.released import find, import_clip, unpack_all
     from loris_cli.dataset.seeing import visual_weights
@@ -245,8 +271,17 @@ def prep(
             accompaniment_hz=int(accompaniment_rate),
             poses=poses,
             filters=filters,
+            pose_network=pose_network if poses == "mmpose" else "",
+            pose_weights=digest_of(pose_weights),
+            onsets=onsets,
         )
-        work = Work(data=place, settings=settings, device=device, retry_failed=retry_failed)
+        work = Work(
+            data=place,
+            settings=settings,
+            device=device,
+            retry_failed=retry_failed,
+            pose_weights=pose_weights,
+        )
         work = seeing(work)
         videos = ours.of(expand(inputs or []), key=str)
         tasks = [VideoTask(video=video, work=work) for video in videos]

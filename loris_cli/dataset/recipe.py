@@ -8,14 +8,15 @@ LORIS, Sec. 4.1: sport loses 5 s at both ends; dance gives 25 s clips, sport 25 
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Literal
 
 from loris_cli.config import POSE_FPS
+from loris_cli.dataset.listening import Ear
 from loris_cli.dataset.names import Kind
 
-Separation = Literal["torch", "none"]
-PoseSource = Literal["embedded", "beside", "none"]
+Separation = Literal["torch", "spleeter", "none"]
+PoseSource = Literal["embedded", "mmpose", "beside", "none"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,9 @@ RECIPES: dict[Kind, Recipe] = {
         cuts=(Cut(subset="fs25", seconds=25.0), Cut(subset="fs50", seconds=50.0)),
     ),
 }
+
+ADDED = frozenset({"pose_network", "pose_weights", "onsets", "visual", "visual_sha256"})
+"""Settings that came after the first data sets were made."""
 
 SUBSETS = tuple(cut.subset for recipe in RECIPES.values() for cut in recipe.cuts)
 
@@ -92,12 +96,18 @@ class Settings:
     """The videos are rendered, not filmed."""
     split: str = ""
     """Where all clips belong; nothing lets the manifest draw it."""
+    pose_network: str = ""
+    """Of mmpose: name of its configuration."""
+    pose_weights: str = ""
+    """Of mmpose: sha256 of the file."""
+    onsets: Ear = "librosa"
 
     def digest(self) -> str:
         """A fingerprint: other settings, other clips."""
         told = asdict(self)
-        if not self.visual:  # clips of before there was a choice are the same
-            del told["visual"], told["visual_sha256"]
+        for added in fields(self):  # data sets are older than these: they keep their name
+            if added.name in ADDED and told[added.name] == added.default:
+                del told[added.name]
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
 

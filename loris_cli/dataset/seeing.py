@@ -1,6 +1,6 @@
 """The body in a stretch of a video, found now or read where it was found before; its picture.
 
-frames of the stretch at 16 fps -> embedded estimator -> Poses, and how many bodies were there
+frames of the stretch at 16 fps -> estimator -> Poses, and how many bodies were there
 frames of the stretch -> a network for action recognition -> features, two rows a second
 """
 
@@ -19,7 +19,7 @@ from loris_cli.networks.device import resolve
 from loris_cli.networks.i3d import load_i3d
 from loris_cli.networks.i3d_r50 import load_i3d_r50, weights_file
 from loris_cli.networks.notes import Identity, identify
-from loris_cli.observation import POSE_SIDE_PX
+from loris_cli.observation import POSE_SIDE_PX, Estimator
 from loris_cli.picture import Seer, features_of_picture
 from loris_cli.pose.keypoints import Poses, part, read_poses
 from loris_cli.pose.tracking import estimate_poses
@@ -60,6 +60,7 @@ def see(
     source: PoseSource,
     *,
     reporter: Reporter,
+    estimator: Estimator = estimate_poses,
 ) -> Seen | None:
     """The body in a stretch of a video; None where nobody is to look.
 
@@ -68,6 +69,7 @@ def see(
         span_s: from and to.
         source: who finds the body.
         reporter: hears of damage.
+        estimator: makes the poses where they are neither beside nor unwanted.
 
     Raises:
         InputError: the poses beside it are absent, or not of the whole video.
@@ -88,7 +90,7 @@ def see(
     pictures = frames_at(
         info.path, POSE_FPS, max_side_px=POSE_SIDE_PX, on_warning=reporter.warn
     )
-    poses = estimate_poses(
+    poses = estimator(
         islice(pictures, first, last),
         fps=POSE_FPS,
         size=(info.width, info.height),

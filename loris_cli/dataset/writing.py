@@ -60,7 +60,7 @@ def write_clip(
         gaps_s: where the source's frames are missing, from and to.
         settings: how it was made.
     """
-    heard = listen(music)
+    heard = listen(music, settings.onsets)
     arrays: dict[str, Any] = {
         "accents_s": heard.accents_s,
         "strengths": heard.strengths,

@@ -1,0 +1,74 @@
+"""Voices out by Spleeter's own `Separator`: TensorFlow, in a Python of its own.
+
+sound -> another Python: Spleeter's 2stems on Deezer's weights -> accompaniment
+
+The same weights as in `separation`, written once as the checkpoint that Spleeter reads, so that
+nothing is fetched. It takes a sound whole: memory grows with its length.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from importlib.util import find_spec
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loris_cli.apart import ask
+from loris_cli.config import cache_home
+from loris_cli.dataset.spleeter_weights import cached_weights
+from loris_cli.errors import MissingDependencyError
+from loris_cli.networks import device as devices
+from loris_cli.optional import BY_HAND, folder_of_package
+
+Samples = NDArray[np.float32]
+
+CACHED = "spleeter"
+"""A folder of Spleeter's models, as its variable ``MODEL_PATH`` names one."""
+PURPOSE = "take voices out with Spleeter's own code"
+
+
+class OwnSpleeter:
+    """A `separation.Separator` that asks Spleeter itself."""
+
+    def __init__(self, device: str = "cpu") -> None:
+        """See that all it takes is there; TensorFlow is not yet started.
+
+        Raises:
+            MissingDependencyError: spleeter, TensorFlow or the weights are absent.
+            WeightsError: the weights are not what they ought to be.
+        """
+        folder_of_package("spleeter", extra="", purpose=PURPOSE)
+        if find_spec("tensorflow") is None:
+            raise MissingDependencyError(
+                f"TensorFlow is needed to {PURPOSE}", hint=BY_HAND["spleeter"]
+            )
+        self._weights = cached_weights()
+        self._environment = {
+            "MODEL_PATH": str(cache_home() / CACHED),
+            "TF_CPP_MIN_LOG_LEVEL": "2",
+            "TF_NUM_INTRAOP_THREADS": os.environ.get(
+                "TF_NUM_INTRAOP_THREADS", str(devices.THREADS)
+            ),
+        }
+        if device == "cpu":
+            self._environment["CUDA_VISIBLE_DEVICES"] = "-1"
+
+    def music(self, blocks: Iterable[Samples]) -> Iterator[Samples]:
+        """The accompaniment, as `separation.Separator` says, in one block.
+
+        Raises:
+            LorisError: Spleeter failed.
+        """
+        held = list(blocks)
+        if not held:
+            return
+        found = ask(
+            "loris_cli.dataset.spleeter_process",
+            {
+                "sound": np.concatenate(held, axis=1),
+                "weights": np.array(str(self._weights)),
+            },
+            task="Spleeter",
+            **self._environment,
+        )
+        yield found["music"]

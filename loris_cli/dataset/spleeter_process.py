@@ -1,0 +1,127 @@
+"""What `spleeter_own` asks, in a Python of its own: Spleeter's `Separator`, on its weights.
+
+our safetensors -> TensorFlow checkpoint, once -> Separator -> accompaniment
+"""
+
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+
+from loris_cli.apart import Arrays, answer
+from loris_cli.errors import OutputError
+from loris_cli.optional import require
+
+Array = NDArray[Any]
+
+MODEL = "spleeter:2stems"
+FOLDER = "2stems"
+PROBE = ".probe"
+"""Spleeter's own sign that nothing is to be fetched."""
+STEMS = ("vocals", "accompaniment")
+"""In the order in which Spleeter builds their networks."""
+LEVELS = 6
+PURPOSE = "take voices out with it"
+
+
+def separate(given: Arrays) -> Arrays:
+    """The music of ``sound``, ``(2, samples)`` at 44,100 Hz, by the weights in ``weights``."""
+    folder = Path(os.environ["MODEL_PATH"]) / FOLDER
+    if not (folder / PROBE).is_file():
+        install_checkpoint(load_file(str(given["weights"])), folder)
+    separator = require("spleeter.separator", extra="separation", purpose=PURPOSE).Separator(
+        MODEL, multiprocess=False
+    )
+    stems = separator.separate(np.ascontiguousarray(given["sound"].T))
+    return {"music": np.ascontiguousarray(stems["accompaniment"].T)}
+
+
+def install_checkpoint(tensors: Mapping[str, Array], folder: Path) -> None:
+    """Make the folder of a model, whole or not at all; another may make it meanwhile."""
+    part = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
+    part.mkdir(parents=True)
+    try:
+        write_checkpoint(tensors, part)
+        (part / PROBE).write_text("OK")
+        try:
+            part.rename(folder)
+        except OSError as error:
+            if not (folder / PROBE).is_file():
+                raise OutputError(
+                    f"{folder} is in the way: {error.strerror}", hint="remove that folder"
+                ) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def write_checkpoint(tensors: Mapping[str, Array], folder: Path) -> None:
+    """Write weights as Spleeter's own training would have.
+
+    Args:
+        tensors: of `separation.TwoStems`, by their names there.
+        folder: where to.
+    """
+    tensorflow = require("tensorflow.compat.v1", extra="separation", purpose=PURPOSE)
+    model = require("spleeter.model", extra="separation", purpose=PURPOSE)
+    configuration = require(
+        "spleeter.utils.configuration", extra="separation", purpose=PURPOSE
+    ).load_configuration(MODEL)
+    with tensorflow.Graph().as_default(), tensorflow.Session() as session:
+        inputs = model.InputProviderFactory.get(configuration).get_input_dict_placeholders()
+        _ = model.EstimatorSpecBuilder(inputs, configuration).outputs  # builds the graph
+        tensorflow.train.get_or_create_global_step()
+        session.run(tensorflow.global_variables_initializer())
+        variables = {v.op.name: v for v in tensorflow.global_variables()}
+        for name, value in variables_of(tensors).items():
+            variables.pop(name).load(value, session)
+        assert set(variables) == {"global_step"}
+        tensorflow.train.Saver().save(session, str(folder / "model"))
+
+
+def variables_of(tensors: Mapping[str, Array]) -> dict[str, Array]:
+    """Weights by the names, and in the shapes, that Keras gives them in Spleeter's graph.
+
+    Args:
+        tensors: of `separation.TwoStems`; a kernel is ``(out, in, height, width)``, of the
+            transposed ones ``(in, out, height, width)``.
+
+    Returns:
+        kernels ``(height, width, in, out)``, of the transposed ones
+        ``(height, width, out, in)``, and all else as it was.
+    """
+    found: dict[str, Array] = {}
+    for number, stem in enumerate(STEMS):
+        downs = [f"down{level}_conv.1" for level in range(1, LEVELS + 1)]
+        ups = [f"up{level}.0" for level in range(1, LEVELS + 1)]
+        norms = [f"down{level}_act.0" for level in range(1, LEVELS + 1)]
+        norms += [f"up{level}.3" for level in range(1, LEVELS + 1)]
+        for kind, layers in (("conv2d", [*downs, "up7.0"]), ("conv2d_transpose", ups)):
+            for k, layer in enumerate(layers, number * len(layers)):
+                kernel = tensors[f"{stem}.{layer}.weight"]
+                found[f"{_numbered(kind, k)}/kernel"] = kernel.transpose(2, 3, 1, 0)
+                found[f"{_numbered(kind, k)}/bias"] = tensors[f"{stem}.{layer}.bias"]
+        for k, layer in enumerate(norms, number * len(norms)):
+            for theirs, ours in (
+                ("gamma", "weight"),
+                ("beta", "bias"),
+                ("moving_mean", "running_mean"),
+                ("moving_variance", "running_var"),
+            ):
+                name = f"{_numbered('batch_normalization', k)}/{theirs}"
+                found[name] = tensors[f"{stem}.{layer}.{ours}"]
+    return found
+
+
+def _numbered(name: str, number: int) -> str:
+    """How Keras tells layers of one kind apart."""
+    return f"{name}_{number}" if number else name
+
+
+if __name__ == "__main__":
+    answer(separate)
