@@ -12,7 +12,6 @@ from loris_cli.dataset.listening import APART_S, _accents, listen
 from loris_cli.errors import MissingDependencyError
 
 CLICKS_S = np.array([0.5, 1.25, 2.0, 3.1])
-LOUD = np.array([1.0, 0.5, 1.0, 0.25])
 
 needs_madmom = pytest.mark.skipif(
     find_spec("madmom") is None, reason="madmom: `make legacy` installs it"
@@ -20,12 +19,12 @@ needs_madmom = pytest.mark.skipif(
 
 
 def clicks() -> np.ndarray:
-    """Bursts of noise of different loudness, ``(samples,)`` at 22,050 Hz."""
+    """Bursts of noise, ``(samples,)`` at 22,050 Hz."""
     rng = np.random.default_rng(0)
     sound = np.zeros(4 * 22_050, np.float32)
-    for click_s, loud in zip(CLICKS_S, LOUD, strict=True):
+    for click_s in CLICKS_S:
         start = round(click_s * 22_050)
-        sound[start : start + 100] = loud * rng.normal(size=100) / 3
+        sound[start : start + 100] = rng.normal(size=100) / 3
     return sound
 
 
@@ -66,5 +65,6 @@ def test_accents_are_where_clicks_are() -> None:
     before = set(sys.modules)
     heard = listen(clicks(), "madmom")
     np.testing.assert_allclose(heard.accents_s, CLICKS_S, atol=0.025)
-    assert heard.strengths[0] > heard.strengths[1] > heard.strengths[3]
+    assert heard.strengths.max() == 1
+    assert (heard.strengths > 0).all()
     assert not {name for name in set(sys.modules) - before if name.startswith("madmom.")}
