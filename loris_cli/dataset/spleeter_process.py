@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from loris_cli.apart import Arrays, answer
-from loris_cli.errors import OutputError
+from loris_cli.errors import OutputError, WeightsError
 from loris_cli.optional import require
 
 Array = NDArray[Any]
@@ -35,6 +35,10 @@ def separate(given: Arrays) -> Arrays:
     folder = Path(os.environ["MODEL_PATH"]) / FOLDER
     if not (folder / PROBE).is_file():
         install_checkpoint(load_file(str(given["weights"])), folder)
+    tensorflow = require("tensorflow", extra="separation", purpose=PURPOSE)
+    if tensorflow.train.latest_checkpoint(str(folder)) is None:
+        # Spleeter's estimator would go on with random weights, and only log it.
+        raise WeightsError(f"{folder} holds no checkpoint", hint="remove it: it is made anew")
     separator = require("spleeter.separator", extra="separation", purpose=PURPOSE).Separator(
         MODEL, multiprocess=False
     )
@@ -81,7 +85,9 @@ def write_checkpoint(tensors: Mapping[str, Array], folder: Path) -> None:
         for name, value in variables_of(tensors).items():
             variables.pop(name).load(value, session)
         assert set(variables) == {"global_step"}
-        tensorflow.train.Saver().save(session, str(folder / "model"))
+        # Relative: the folder is about to be renamed.
+        saver = tensorflow.train.Saver(save_relative_paths=True)
+        saver.save(session, str(folder / "model"))
 
 
 def variables_of(tensors: Mapping[str, Array]) -> dict[str, Array]:
