@@ -92,6 +92,29 @@ def body(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def resnet_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """I3D-R50 as pytorchvideo has it, random, but its batch norms have seen something."""
+    import torch
+
+    from loris_cli.errors import MissingDependencyError
+    from loris_cli.networks.i3d_r50 import FILE, I3DR50
+
+    try:
+        state = torch.get_rng_state()
+        torch.manual_seed(0)
+        network = I3DR50().network
+    except MissingDependencyError as missing:
+        pytest.skip(f"{missing}: `make legacy` installs it")
+    for name, value in network.named_buffers():
+        if name.endswith("running_mean"):
+            value.normal_(0, 0.1)
+    torch.set_rng_state(state)
+    path = tmp_path_factory.mktemp("zoo") / FILE
+    torch.save({"model_state": network.state_dict(), "epoch": 3}, path)
+    return path
+
+
 @dataclass(frozen=True)
 class Told:
     """What the program said, and how it ended."""

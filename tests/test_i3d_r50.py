@@ -1,6 +1,7 @@
 """I3D-R50: its rows in time, its weights, and pytorchvideo's network where it is installed."""
 
 import hashlib
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,6 @@ from loris_cli.errors import MissingDependencyError, UsageError, WeightsError
 from loris_cli.networks import i3d_r50
 from loris_cli.networks.i3d_r50 import FILE, I3DR50, load_i3d_r50, weights_file
 from loris_cli.networks.notes import identify
-from loris_cli.optional import require
 from loris_cli.picture import features_of_picture, rows_of_resnet
 from loris_cli.reporting import Silent
 from loris_cli.video.frames import Frame
@@ -167,29 +167,10 @@ def test_without_pytorchvideo_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPa
     assert "loris[visual]" in told.value.hint
 
 
-def network_that_learned() -> I3DR50:
-    """pytorchvideo's own, with random weights and batch norms that have seen something."""
-    try:
-        require("torchvision", extra="", purpose="run this test")
-        require("pytorchvideo", extra="", purpose="run this test")
-    except MissingDependencyError as missing:
-        pytest.skip(f"{missing}: `make legacy` installs it")
-    torch.manual_seed(0)
-    network = I3DR50().eval()
-    with torch.no_grad():
-        for name, value in network.named_buffers():
-            if name.endswith("running_mean"):
-                value.normal_(0, 0.1)
-    return network
-
-
 @pytest.fixture
-def weights(tmp_path: Path) -> Path:
-    """As pytorchvideo has them: the state dict inside, something else beside it."""
-    path = tmp_path / FILE
-    state = network_that_learned().network.state_dict()
-    torch.save({"model_state": state, "epoch": 3}, path)
-    return path
+def weights(resnet_weights: Path, tmp_path: Path) -> Path:
+    """A copy, to be changed."""
+    return Path(shutil.copy(resnet_weights, tmp_path))
 
 
 @pytest.mark.legacy

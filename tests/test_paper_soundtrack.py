@@ -226,6 +226,20 @@ def test_offline_the_weights_of_i3d_r50_are_asked_for_at_once(
         assert f"put the file of http://zoo.example/a.pyth at {place}" in told.err
 
 
+@pytest.mark.legacy
+def test_i3d_r50_tells_the_network_of_the_picture(
+    loris: Loris, film: Path, body: Path, tmp_path: Path, resnet_weights: Path
+) -> None:
+    wide = tmp_path / "wide.safetensors"
+    save_paper(wide, trained(replace(SIZES, visual_features=2048)))
+    fixed = ("--model", wide, "--poses", body, "--steps", 2, "--genre", "house")
+    told = loris("soundtrack", film, *fixed, "--visual", f"i3d-r50={resnet_weights}", "--json")
+    assert told.code == 0, told.err
+    row = json.loads(told.out)
+    assert row["visual"] == f"i3d-r50={resnet_weights}"
+    assert row["warnings"] == []
+
+
 def test_mini_is_shown_no_features(
     loris: Loris, film: Path, small_model: Path, tmp_path: Path
 ) -> None:

@@ -172,6 +172,26 @@ def test_features_of_the_picture_lie_beside_each_clip(
     assert (known["visual"], known["visual_sha256"]) == ("i3d", sha256)
 
 
+@pytest.mark.legacy
+def test_i3d_r50_looks_at_a_video_the_same_way_twice(
+    video: Path, tmp_path: Path, resnet_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LORIS_CACHE", str(tmp_path / "cache"))
+    cut = Cut(subset="fe25", seconds=1.0, most=1)
+    monkeypatch.setitem(recipe.RECIPES, "floor", Recipe(trim_s=0.5, cuts=(cut,)))
+    plain = Settings(kind="floor", separator="none", poses="none", filters=False)
+    for name in ("one", "other"):
+        work = Work(data=tmp_path / name, settings=plain)
+        prepare(video, with_visual(work, "i3d-r50", identify(resnet_weights)))
+        gather(tmp_path / name)
+
+    (clip,) = read_manifest(tmp_path / "one")
+    found = read_kept_visual(tmp_path / "one" / clip.visual["i3d-r50"], duration_s=1.0)
+    assert found.shape == (2, 2048)
+    assert found.std() > 0
+    assert tree(tmp_path / "one") == tree(tmp_path / "other")
+
+
 def test_clips_of_before_there_was_a_choice_are_the_same() -> None:
     told = {key: value for key, value in asdict(PLAIN).items() if not key.startswith("visual")}
     before = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
