@@ -4,7 +4,7 @@ rows of a run, lines of a table of the paper -> lines: ours, or why there is non
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from loris_cli.benchmark.published import ablation, title_of
@@ -29,7 +29,7 @@ class Layout:
     """A table of the paper with our rows in it."""
 
     table: int
-    lines: Sequence[Line] = field(default_factory=tuple)
+    lines: Sequence[Line]
 
     @property
     def title(self) -> str:
