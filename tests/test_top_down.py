@@ -55,7 +55,8 @@ class Knows:
         self.batches: list[tuple[list[int], list[Array]]] = []
 
     def true(self, k: int) -> Array:
-        return STANDING + np.array([self.speed_px * k, 0])
+        there: Array = STANDING + np.array([self.speed_px * k, 0])
+        return there
 
     def joints(
         self, pictures: Sequence[Array], boxes: Sequence[Array]
