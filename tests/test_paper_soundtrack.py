@@ -440,30 +440,32 @@ def test_compiled_it_sounds_the_same(released: Path) -> None:
     np.testing.assert_allclose(one, other, atol=1e-6)
 
 
-@pytest.mark.parametrize("duration_s", [2.0, 7.13])
-def test_no_step_waits_for_the_device(released: Path, duration_s: float) -> None:
+@pytest.mark.parametrize(
+    ("sampler", "duration_s"), [("adpm2", 2.0), ("dpmpp-2m", 2.0), ("dpmpp-2m", 3.6)]
+)
+def test_no_step_waits_for_the_device(
+    released: Path, sampler: Sampler, duration_s: float
+) -> None:
     """The meta device has no values: whatever would read one, or bring it back, fails."""
     meta = torch.device("meta")
     model = load_named_paper(released, device=CPU)
     model.network.to(meta)
-    samplers: tuple[Sampler, ...] = ("adpm2", "dpmpp-2m")
-    for sampler in samplers:
-        sent = []
-        for steps in (2, 3):
-            generator = WaveformGenerator(
-                model=model, device=meta, steps=steps, sampler=sampler, guidance=20.0
+    sent = []
+    for steps in (2, 3):
+        generator = WaveformGenerator(
+            model=model, device=meta, steps=steps, sampler=sampler, guidance=20.0
+        )
+        counted = Sent(meta)
+        with counted:
+            found = generator._sample(
+                features(duration_s), seed=0, progress=lambda done, total: None
             )
-            counted = Sent(meta)
-            with counted:
-                found = generator._sample(
-                    features(duration_s), seed=0, progress=lambda done, total: None
-                )
-            assert found.device == meta
-            assert found.shape == (2, generator.windows(duration_s)[0])
-            sent.append(counted.n)
-        # Of a step, nothing but the noise that the host draws for it is sent.
-        assert sent[1] - sent[0] == (sampler == "adpm2")
-        assert sent[0] > 0
+        assert found.device == meta
+        assert found.shape == (2, generator.windows(duration_s)[0])
+        sent.append(counted.n)
+    # Of a step, nothing but the noise that the host draws for it is sent.
+    assert sent[1] - sent[0] == (sampler == "adpm2")
+    assert sent[0] > 0
 
 
 @pytest.mark.parametrize(
