@@ -55,8 +55,8 @@ class Knows:
         self.batches: list[tuple[list[int], list[Array]]] = []
 
     def true(self, k: int) -> Array:
-        there: Array = STANDING + np.array([self.speed_px * k, 0])
-        return there
+        moved: Array = STANDING + np.array([self.speed_px * k, 0])
+        return moved
 
     def joints(
         self, pictures: Sequence[Array], boxes: Sequence[Array]
