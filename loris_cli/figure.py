@@ -155,7 +155,7 @@ def draw_spectrogram(axes: "Axes", heard: NDArray[np.float32], rate_hz: int) -> 
         heard: ``(samples,)``.
         rate_hz: samples a second.
     """
-    import librosa
+    from loris_cli.kernels import librosa
 
     mel = librosa.feature.melspectrogram(
         y=heard, sr=rate_hz, n_fft=N_FFT, hop_length=HOP, n_mels=64, fmin=30, fmax=rate_hz / 2
@@ -174,7 +174,7 @@ def draw_spectrogram(axes: "Axes", heard: NDArray[np.float32], rate_hz: int) -> 
 
 
 def _draw_sound(axes: "Axes", sound: Array, rate_hz: int, rhythm: Rhythm) -> None:
-    import librosa
+    from loris_cli.kernels import librosa
 
     heard = np.ascontiguousarray(sound, dtype=np.float32)
     draw_spectrogram(axes, heard, rate_hz)

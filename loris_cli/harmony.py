@@ -187,7 +187,7 @@ def steady_beats(
     Returns:
         ``(beats,)``, rising seconds from 0 to the end.
     """
-    import librosa
+    from loris_cli.kernels import part
 
     rate_hz = 100.0
     envelope = np.zeros(int(duration_s * rate_hz) + 1)
@@ -197,7 +197,7 @@ def steady_beats(
     envelope = np.convolve(envelope, np.hanning(9), mode="same")  # 80 ms: bodies are no clocks
     if not envelope.any():
         return np.empty(0)
-    _, beats = librosa.beat.beat_track(
+    _, beats = part("beat").beat_track(
         onset_envelope=envelope,
         sr=rate_hz,
         hop_length=1,

@@ -9,12 +9,12 @@ within 50 ms at F 0.99, so phase is not what limits the timing of a soundtrack.
 from dataclasses import dataclass
 from functools import cache
 
-import librosa
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from loris_cli.config import SAMPLE_RATE_HZ
+from loris_cli.kernels import librosa
 
 Array = NDArray[np.float32]
 

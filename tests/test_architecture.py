@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [  # low to high; rooms of one layer do not know each other
     {"errors", "reporting"},
     {"config", "optional"},
-    {"apart", "fanout", "torch_files"},
+    {"apart", "fanout", "kernels", "torch_files"},
     {"files"},
     {"inputs", "fetching"},
     {"video"},
@@ -155,3 +155,11 @@ def test_nothing_installed_is_called_commands() -> None:
     mapping = PROJECT["tool"]["setuptools"]["package-dir"]
     assert mapping["loris_cli.commands"] == "commands"
     assert "commands" not in PROJECT["tool"]["setuptools"]["packages"]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_librosa_is_taken_from_the_room_that_has_it_compiled_once(path: Path) -> None:
+    """Two processes that have numba compile it at once break it for good (`kernels`)."""
+    if path.name == "kernels.py":
+        return
+    assert "librosa" not in {found[0] for found in imports_of(path)}

@@ -11,13 +11,13 @@ library; no network takes part.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-import librosa
 import numpy as np
 from numpy.typing import NDArray
 
 from loris_cli.conditioning import ClipFeatures
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import InputError
+from loris_cli.kernels import librosa
 
 Samples = NDArray[np.float32]
 Array = NDArray[np.float64]

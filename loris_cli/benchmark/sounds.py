@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import av
-import librosa
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import InputError
 from loris_cli.files import printable
+from loris_cli.kernels import librosa
 from loris_cli.video.sound import read_sound
 
 Samples = NDArray[np.float32]

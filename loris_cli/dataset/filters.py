@@ -9,11 +9,11 @@ over, noise, missing frames, more than one person. What is set aside can be take
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import librosa
 import numpy as np
 from numpy.typing import NDArray
 
 from loris_cli.config import SAMPLE_RATE_HZ
+from loris_cli.kernels import librosa
 
 Array = NDArray[np.float64]
 Samples = NDArray[np.float32]

@@ -9,12 +9,12 @@ in either case.
 from dataclasses import dataclass
 from typing import Literal
 
-import librosa
 import numpy as np
 from numpy.typing import NDArray
 
 from loris_cli import madmom_ears
 from loris_cli.config import POSE_FPS, SAMPLE_RATE_HZ
+from loris_cli.kernels import librosa, part
 
 Array = NDArray[np.float64]
 Samples = NDArray[np.float32]
@@ -92,7 +92,7 @@ def _by_librosa(envelope: Samples) -> tuple[Array, Array, Array]:
         delta=DELTA,
         wait=apart,
     )
-    _, beats_s = librosa.beat.beat_track(
+    _, beats_s = part("beat").beat_track(
         onset_envelope=envelope, sr=SAMPLE_RATE_HZ, hop_length=HOP, units="time"
     )
     heights = envelope[peaks].astype(np.float64)

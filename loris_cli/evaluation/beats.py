@@ -19,12 +19,12 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any
 
-import librosa
 import numpy as np
 from numpy.typing import NDArray
 
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import InputError
+from loris_cli.kernels import librosa
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]

@@ -13,13 +13,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import librosa
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import WeightsError
+from loris_cli.kernels import librosa
 from loris_cli.optional import folder_of_package, require
 
 LOADERS: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType(

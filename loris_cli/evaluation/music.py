@@ -8,7 +8,6 @@ beside the same figures of true music, never alone.
 
 from dataclasses import dataclass
 
-import librosa
 import mir_eval
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ from scipy.stats import spearmanr
 
 from loris_cli.config import POSE_FPS, SAMPLE_RATE_HZ
 from loris_cli.errors import InputError
+from loris_cli.kernels import librosa, part
 
 Array = NDArray[np.float64]
 Samples = NDArray[np.float32]
@@ -78,7 +78,9 @@ def texture(samples: Samples, onsets_s: Array) -> Texture:
     if len(samples) < 4 * SAMPLE_RATE_HZ or not np.any(samples):
         raise InputError("texture is told of four seconds of sound or more")
     pitch = np.abs(
-        librosa.cqt(samples, sr=SAMPLE_RATE_HZ, hop_length=HOP, fmin=LOWEST_HZ, n_bins=N_BINS)
+        part("core.constantq").cqt(
+            samples, sr=SAMPLE_RATE_HZ, hop_length=HOP, fmin=LOWEST_HZ, n_bins=N_BINS
+        )
     )
     power = np.square(pitch)  # of magnitudes too much leaks into the next semitone
     chroma = power.reshape(-1, 12, pitch.shape[1]).sum(axis=0)
@@ -125,7 +127,7 @@ def follows_energy(samples: Samples, energy: Array) -> float:
 
 def tracked_beats(samples: Samples) -> Array:
     """Beats as librosa's tracker hears them (Ellis, 2007), seconds."""
-    _, beats = librosa.beat.beat_track(y=samples, sr=SAMPLE_RATE_HZ, units="time", trim=False)
+    _, beats = part("beat").beat_track(y=samples, sr=SAMPLE_RATE_HZ, units="time", trim=False)
     found: Array = np.asarray(beats, dtype=np.float64)
     return found
 
@@ -149,7 +151,7 @@ def tempo_steadiness(beats_s: Array) -> float:
 def chroma_distance(one: Samples, other: Samples) -> float:
     """How far the harmonies of two sounds are apart: 1 less the mean cosine of their chroma."""
     pair = [
-        librosa.feature.chroma_cqt(y=samples, sr=SAMPLE_RATE_HZ, hop_length=HOP)
+        part("feature.spectral").chroma_cqt(y=samples, sr=SAMPLE_RATE_HZ, hop_length=HOP)
         for samples in (one, other)
     ]
     n = min(chroma.shape[1] for chroma in pair)

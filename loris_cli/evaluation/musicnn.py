@@ -10,7 +10,6 @@ network is written anew after `musicnn/models.py`: TensorFlow is not needed.
 from functools import cache
 from importlib.resources import as_file, files
 
-import librosa
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -20,6 +19,7 @@ from torch.nn import functional
 
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import InputError
+from loris_cli.kernels import librosa
 
 Samples = NDArray[np.float32]
 Features = NDArray[np.float32]

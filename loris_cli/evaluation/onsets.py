@@ -8,12 +8,12 @@ answers for one moment at most, so a drum roll is no better than a stroke.
 from dataclasses import dataclass
 from typing import Any
 
-import librosa
 import numpy as np
 from numpy.typing import NDArray
 
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import InputError
+from loris_cli.kernels import librosa
 
 Array = NDArray[np.float64]
 

@@ -10,7 +10,6 @@ import argparse
 import json
 from dataclasses import asdict
 
-import librosa
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ from loris_cli.conditioning import CODE_HZ, ClipFeatures
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.evaluation.intervals import bootstrap
 from loris_cli.evaluation.onsets import HOP, detect_onsets, match
+from loris_cli.kernels import librosa
 from loris_cli.longform import LatentGenerator, window_starts
 from loris_cli.networks.checkpoint import load_mini
 from loris_cli.styles import STYLES

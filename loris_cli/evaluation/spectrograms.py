@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import librosa
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -18,6 +17,7 @@ from loris_cli.dataset.clips import read_features, read_sound
 from loris_cli.dataset.manifest import read_manifest
 from loris_cli.evaluation.case import takes_of, through_latent
 from loris_cli.files import replacing
+from loris_cli.kernels import librosa
 from loris_cli.longform import LatentGenerator
 from loris_cli.networks.checkpoint import load_mini
 

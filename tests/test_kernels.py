@@ -1,0 +1,77 @@
+"""librosa's kernels are compiled by one process at a time, and work afterwards."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from loris_cli import kernels
+from loris_cli.kernels import one_at_a_time
+
+HOLD = """
+import sys, time
+from loris_cli.kernels import one_at_a_time
+with one_at_a_time("x"):
+    print("mine", flush=True)
+    sys.stdin.read()
+"""
+TRACK = """
+import numpy as np
+from loris_cli.evaluation.music import tracked_beats
+clicks = np.zeros(22050 * 8, dtype=np.float32)
+clicks[::11025] = 1
+print(len(tracked_beats(clicks)))
+"""
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LORIS_CACHE", str(tmp_path / "cache"))
+
+
+def test_who_comes_second_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "PATIENCE_S", 0.2)
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "mine\n"
+        began = time.monotonic()
+        with one_at_a_time("x"):  # for as long as it has patience
+            waited_s = time.monotonic() - began
+        holder.communicate("")
+    assert waited_s >= 0.2
+    monkeypatch.setattr(kernels, "PATIENCE_S", 60.0)
+    with one_at_a_time("x"):
+        pass
+
+
+def test_a_cache_that_is_no_folder_keeps_nobody_from_working(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("LORIS_CACHE", str(tmp_path / "file"))
+    with one_at_a_time("x"):
+        done = True
+    assert done
+
+
+@pytest.mark.slow
+def test_processes_that_are_the_first_all_at_once_track_beats_and_so_do_later_ones(
+    tmp_path: Path,
+) -> None:
+    new = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "numba")}
+
+    def begin() -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [sys.executable, "-c", TRACK], env=new, stdout=subprocess.PIPE, text=True
+        )
+
+    together = [begin() for _ in range(3)]
+    told = [process.communicate()[0] for process in together]
+    told.append(begin().communicate()[0])
+    assert len(set(told)) == 1
+    assert int(told[0]) > 10
