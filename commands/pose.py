@@ -10,7 +10,7 @@ from loris_cli.config import MMPOSE_NETWORK
 
 from .console import Reporter
 from .many import each
-from .options import Device, Out, Overwrite, Quiet, Verbose
+from .options import Device, Offline, Out, Overwrite, Quiet, Verbose
 
 
 def pose(
@@ -29,7 +29,8 @@ def pose(
     weights: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="With --estimator mmpose: its network's weights; it has none."
+            metavar="FILE",
+            help="With --estimator mmpose: its network's weights; by default they are fetched.",
         ),
     ] = None,
     network: Annotated[
@@ -38,6 +39,7 @@ def pose(
             metavar="NAME", help="With --estimator mmpose: which of its own configurations."
         ),
     ] = MMPOSE_NETWORK,
+    offline: Offline = False,
     device: Device = "cpu",
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -46,8 +48,8 @@ def pose(
     """Find the main performer's joints, 16 times a second.
 
     Writes STEM.poses.npz beside each video, or to -o, an .npz file or a folder: x and y in
-    pixels and a score for the 17 joints of COCO. mmpose takes its weights from a file
-    alone: without one it would place joints at random.
+    pixels and a score for the 17 joints of COCO. mmpose's weights come from a file, or are
+    fetched once from where mmpose says they are.
 
     Examples:
         loris pose skate.mp4
@@ -105,7 +107,10 @@ def pose(
             from loris_cli.networks.device import resolve
             from loris_cli.pose.ahead import estimate_with
             from loris_cli.pose.top_down import TopDown
+            from loris_cli.pose.zoo import zoo_weights
 
+            if weights is None:
+                weights = zoo_weights(network, offline=offline, reporter=reporter)
             top_down = TopDown(weights, network=network, device=str(resolve(device)))
             finder = partial(estimate_with, top_down)
         each(list(zip(videos, outs, strict=True)), work, reporter)

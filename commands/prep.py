@@ -1,6 +1,7 @@
 """``loris prep``: from raw videos to a data set that ``train`` reads."""
 
 import os
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from loris_cli.config import GENRES, MMPOSE_NETWORK
-from loris_cli.errors import UsageError
+from loris_cli.errors import MissingDependencyError, UsageError
 
 from . import dataset
 from .console import Reporter
@@ -77,7 +78,8 @@ def prep(
     pose_weights: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="With --poses mmpose: its network's weights; it has none."
+            metavar="FILE",
+            help="With --poses mmpose: its network's weights; by default they are fetched.",
         ),
     ] = None,
     pose_network: Annotated[
@@ -235,6 +237,7 @@ def prep(
     from loris_cli.dataset.standin import make_and_prepare, stand_ins
     from loris_cli.fanout import fan_out
     from loris_cli.inputs import expand, folder_of
+    from loris_cli.pose.zoo import zoo_weights
     from loris_cli.visual import visual_source
 
     maker = (
@@ -263,6 +266,11 @@ def prep(
         records = prepare_all(made_up, make_and_prepare, **how)
         n_videos = len(made_up)
     else:
+        videos = ours.of(expand(inputs or []), key=str)
+        if poses == "mmpose" and pose_weights is None and any(v.is_file() for v in videos):
+            # A package that is absent is told of beside the videos that are.
+            with suppress(MissingDependencyError):
+                pose_weights = zoo_weights(pose_network, offline=offline, reporter=reporter)
         settings = Settings(
             kind=kind,
             genre=genre,
@@ -283,7 +291,6 @@ def prep(
             pose_weights=pose_weights,
         )
         work = seeing(work)
-        videos = ours.of(expand(inputs or []), key=str)
         tasks = [VideoTask(video=video, work=work) for video in videos]
         records = prepare_all(tasks, prepare_task, **how)
         n_videos = len(tasks)

@@ -1,5 +1,6 @@
 """mmpose as an estimator: bodies found ahead, weights that are needed, the whole way."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -16,10 +17,13 @@ from conftest import Loris
 from numpy.typing import NDArray
 
 from loris_cli.errors import WeightsError
+from loris_cli.pose import zoo
 from loris_cli.pose.ahead import EVERY, Ahead, between, box_of, box_of_crop, crop_of
 from loris_cli.pose.blazepose import Crop, Pyramid
 from loris_cli.pose.top_down import load_weights
 from loris_cli.pose.tracking import follow
+from loris_cli.pose.zoo import zoo_address, zoo_weights
+from loris_cli.reporting import Silent
 
 Array = NDArray[Any]
 
@@ -161,11 +165,16 @@ def test_the_box_of_a_crop_holds_the_body() -> None:
 # --- weights --------------------------------------------------------------------------------
 
 
-def test_there_are_no_poses_without_weights(loris: Loris, moving: Path, tmp_path: Path) -> None:
-    told = loris("pose", moving, "--estimator", "mmpose", "-o", tmp_path / "out.npz")
+def test_there_are_no_poses_without_weights(
+    loris: Loris, moving: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LORIS_CACHE", str(tmp_path / "cache"))
+    words = ("--estimator", "mmpose", "--offline", "-o", tmp_path / "out.npz")
+    told = loris("pose", moving, *words)
     assert told.code == 3
-    assert "mmpose's networks come without weights" in told.err
-    assert not list(tmp_path.iterdir())
+    has = find_spec("mmpose") is not None
+    assert ("put the file of" if has else "mmpose is needed") in told.err
+    assert not (tmp_path / "out.npz").exists()
 
 
 def test_weights_without_mmpose_are_refused(loris: Loris, moving: Path, tmp_path: Path) -> None:
@@ -322,3 +331,38 @@ def test_a_network_that_mmpose_has_not_is_told_with_those_near_it(
     told = loris("pose", moving, "--estimator", "mmpose", *words, "-o", tmp_path / "o.npz")
     assert told.code == 2
     assert "td-hm_hrnet-w48_8xb32-210e_coco-256x192" in told.err
+
+
+@pytest.mark.legacy
+@needs_mmpose
+def test_mmpose_itself_says_where_its_weights_are() -> None:
+    network = "td-hm_hrnet-w48_8xb32-210e_coco-256x192"
+    url = zoo_address(network)
+    assert url.startswith("https://")
+    assert url.rpartition("/")[2] == f"{network}-0e67c616_20220913.pth"
+    assert RTMPOSE_T in zoo_address(RTMPOSE_T) or zoo_address(RTMPOSE_T).endswith(".pth")
+
+
+def test_weights_are_fetched_once_and_have_to_be_what_their_name_promises(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = b"weights"
+    fetched: list[Path] = []
+
+    def fetch(url: str, place: Path, **_: object) -> str:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(body)
+        fetched.append(place)
+        return ""
+
+    digest = hashlib.sha256(body).hexdigest()
+    monkeypatch.setenv("LORIS_CACHE", str(tmp_path))
+    monkeypatch.setattr(zoo, "fetch", fetch)
+    monkeypatch.setattr(zoo, "zoo_address", lambda network: f"https://x/{network}")
+
+    for _ in range(2):
+        got = zoo_weights(f"net-{digest[:8]}_20220913.pth", offline=False, reporter=Silent())
+        assert got.read_bytes() == body
+    assert len(fetched) == 1
+    with pytest.raises(WeightsError, match="not what its name promises"):
+        zoo_weights("net-00000000_20220913.pth", offline=False, reporter=Silent())

@@ -52,6 +52,7 @@ def check_top_down(weights: Path | None, network: str) -> Path:
         MissingDependencyError: mmpose is absent.
         UsageError: mmpose has no such configuration.
     """
+    config = configuration(network)
     if weights is None:
         raise WeightsError(
             "mmpose's networks come without weights",
@@ -60,6 +61,16 @@ def check_top_down(weights: Path | None, network: str) -> Path:
         )
     if not weights.is_file():
         raise WeightsError(f"{printable(weights)} is not there", hint="check the path")
+    return config
+
+
+def configuration(network: str) -> Path:
+    """The file of one of mmpose's configurations.
+
+    Raises:
+        MissingDependencyError: mmpose is absent.
+        UsageError: mmpose has no such configuration.
+    """
     folder = folder_of_package("mmpose", extra="", purpose=PURPOSE)
     configs = {
         path.stem: path
