@@ -266,6 +266,7 @@ def test_two_processes_are_one_with_the_doubled_batch_and_a_dead_one_is_made_up_
     assert ends[0] == ends[1]
 
 
+@pytest.mark.slow
 def test_parted_processes_are_as_one_and_a_dead_one_is_made_up_for(tmp_path: Path) -> None:
     """FSDP2: three parameters with two processes, so one has two of them and one has one."""
     two = torchrun(tmp_path / "two", 2, 8)
