@@ -34,6 +34,10 @@ Array = NDArray[np.float64]
 SCHEMA = 1
 """Of what is kept; a change of what is heard raises it."""
 
+WORTH_A_PROCESS = {True: 16, False: 200}
+"""With fewer sounds than that to each, strictly heard or not, processes cost more than they
+save: one takes some four seconds to begin, a sound 35 ms by the official protocol alone."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Ears:
@@ -129,7 +133,7 @@ def listen_to_all(
         sounds: what to listen to.
         ears: what for.
         cache: folder of what was heard before.
-        jobs: processes; 1 is this one.
+        jobs: processes at most; 1 is this one, which does all where there is little to do.
         reporter: whom to tell.
 
     Returns:
@@ -139,12 +143,13 @@ def listen_to_all(
     work = partial(listen, ears=ears, cache=cache)
     found: dict[Sound, Heard | Unheard] = {}
     with (reporter or Silent()).stage("listening", len(different)) as advance:
-        if min(jobs, len(different)) <= 1:
+        n_workers = min(jobs, len(different) // WORTH_A_PROCESS[ears.strict])
+        if n_workers <= 1:
             for sound in different:
                 found[sound] = work(sound)
                 advance(1)
         else:
-            with closing(fan_out(work, different, n_workers=jobs)) as results:
+            with closing(fan_out(work, different, n_workers=n_workers)) as results:
                 for index, result in results:
                     found[different[index]] = (
                         Unheard(reason=f"the listener died (exit code {result.exit_code})")
