@@ -17,7 +17,7 @@ from loris_cli.conditioning import ClipFeatures
 from loris_cli.diffusion import Sampler
 from loris_cli.longform import Kept
 from loris_cli.networks import i3d_r50
-from loris_cli.networks.device import dtype_of
+from loris_cli.networks.device import dtype_of, halves_cost
 from loris_cli.networks.library import load_named_paper
 from loris_cli.networks.paper import PaperModel
 from loris_cli.networks.paper_config import PaperConfig
@@ -480,6 +480,23 @@ def test_by_itself_it_takes_bf16_only_where_cuda_has_it(
     assert dtype_of("auto", torch.device(device)) == types[expected]
     assert dtype_of("bf16", torch.device(device)) == torch.bfloat16
     assert dtype_of("fp32", torch.device(device)) == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("told", "device", "cost"),
+    [
+        ({"architecture": "x86_64", "avx512_bf16": False, "amx_bf16": False}, "cpu", True),
+        ({"architecture": "x86_64", "avx512_bf16": True, "amx_bf16": False}, "cpu", False),
+        ({"architecture": "aarch64"}, "cpu", False),
+        ({}, "cpu", False),
+        ({"architecture": "x86_64", "avx512_bf16": False}, "cuda", False),
+    ],
+)
+def test_a_processor_without_bfloat16_is_known_to_be_slow_in_it(
+    monkeypatch: pytest.MonkeyPatch, told: dict[str, object], device: str, cost: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: told, raising=False)
+    assert halves_cost(torch.device(device)) == cost
 
 
 def test_what_cannot_compile_is_told_before_the_work(

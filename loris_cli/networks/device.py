@@ -55,6 +55,18 @@ def dtype_of(precision: Precision, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if precision == "bf16" else torch.float32
 
 
+def halves_cost(device: torch.device) -> bool:
+    """Whether bf16 is known to be slower than fp32 there: the processor has no such numbers.
+
+    Such a one takes minutes for what takes seconds. False where torch cannot tell: older
+    releases do not know the processor.
+    """
+    told: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    if device.type != "cpu" or told.get("architecture") != "x86_64":
+        return False
+    return not (told.get("avx512_bf16") or told.get("amx_bf16"))
+
+
 def working(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
     """While a network works: its matrix products in a type, its norms as torch sees fit."""
     if dtype == torch.float32:
