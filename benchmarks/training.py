@@ -54,6 +54,7 @@ class MadeUp:
             energy=np.full(384, 0.5),
             genre="pop",
             keypoints=body,
+            sketch=rng.standard_normal((DENOISER.sketch_channels, 516), dtype=np.float32),
         )
         self.examples: Dataset[Example] = CodeExamples(
             codes,
@@ -62,6 +63,7 @@ class MadeUp:
             seed=0,
             drop_condition=0.1,
             sigmas=SIGMAS,
+            sketch_channels=DENOISER.sketch_channels,
         )
         self.held_out = self.examples
 

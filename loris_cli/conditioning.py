@@ -9,27 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from loris_cli.arrangement import (
-    BASS,
-    CLAP,
-    CRASH,
-    DRUMS,
-    HAT,
-    HIGH_TOM,
-    INSTRUMENTS,
-    KEYS,
-    KICK,
-    LEAD,
-    LOW_TOM,
-    OPEN_HAT,
-    PADS,
-    RIDE,
-    SECOND_CRASH,
-    SNARE,
-    TIMPANI,
-    Arrangement,
-    arrange,
-)
+from loris_cli.arrangement import Arrangement, arrange
 from loris_cli.config import GENRES, POSE_FPS, SAMPLE_RATE_HZ
 from loris_cli.harmony import STEADY, Harmony, harmony_for, steadiness
 from loris_cli.networks.denoiser import Condition
@@ -47,28 +27,6 @@ BUMPS = (1.0, 4.0, 12.0)
 """Widths (standard deviations) of the bumps around a peak, in log-mel frames of 11.6 ms."""
 
 HARMONY_CHANNELS = 24 + 2 * SUBFRAMES
-
-RANGES: tuple[tuple[tuple[int, ...], int, int], ...] = (
-    ((BASS, PADS, TIMPANI), 36, 68),
-    ((KEYS,), 58, 96),
-    ((LEAD,), 58, 96),
-)
-"""Three staves of the piano roll: channels, the lowest pitch and the one above the highest."""
-PLAYERS: tuple[tuple[int, tuple[int, ...]], ...] = (
-    (BASS, ()),
-    (PADS, ()),
-    (KEYS, ()),
-    (LEAD, ()),
-    (TIMPANI, ()),
-    (DRUMS, (KICK,)),
-    (DRUMS, (SNARE, CLAP)),
-    (DRUMS, (LOW_TOM, HIGH_TOM)),
-    (DRUMS, (HAT, OPEN_HAT, RIDE)),
-    (DRUMS, (CRASH, SECOND_CRASH)),
-)
-"""Whose notes begin is told apart: channels, and the drums of one channel."""
-ROLL_CHANNELS = sum(high - low for _, low, high in RANGES) + len(PLAYERS) * SUBFRAMES
-LOUDEST = 127
 
 DECAY = 20.0
 """Time constant of the trace that follows a peak, in log-mel frames."""
@@ -106,6 +64,9 @@ class ClipFeatures:
     """The plan of chords and pulse; None is one drawn by the seed (`planned`)."""
     arrangement: Arrangement | None = None
     """The notes; None are ones drawn by the seed (`planned`)."""
+    sketch: NDArray[np.float32] | None = None
+    """Code of what the notes would about sound like (`loris_cli.sketch`), ``(channels,
+    frames)`` from the clip's second 0; None if it is not told."""
     keypoints: Array | None = None
     """The body, ``(frames, 17, 3)``: x px, y px, score, at 16 Hz; None if it is not known."""
     method: str = "directogram"
@@ -271,57 +232,19 @@ def aligned_harmony(harmony: Harmony | None, start: int, frames: int) -> Array:
     return np.concatenate([chords, *bumps], axis=1).T
 
 
-def piano_roll(arrangement: Arrangement | None, start: int, frames: int) -> Array:
-    """Notes on the time of the code.
+def aligned_sketch(
+    sketch: NDArray[np.float32] | None, start: int, frames: int, channels: int
+) -> Array:
+    """The code of what the notes would about sound like, ``(channels, frames)``.
 
     Args:
-        arrangement: the notes, or None if there are none to tell of.
+        sketch: of the whole clip, or None if no notes are told: that is zeros.
         start: first frame of the code, counted from the clip's second 0.
-        frames: how many.
-
-    Returns:
-        ``(148, frames)``: how loud each pitch of three staves is asked for, as shares of a
-        frame, 0..1, and bumps as high as a note is loud where notes of ten players begin,
-        each at four moments of a frame. Zeros where there is no arrangement.
+        frames: how many; zeros after the last of the clip.
+        channels: of the code.
     """
-    roll = np.zeros((ROLL_CHANNELS, frames))
-    if arrangement is None:
-        return roll
-    table = arrangement.table
-    first = table[:, 0] * CODE_HZ - start
-    last = first + table[:, 1] * CODE_HZ
-    near = (last > -2) & (first < frames + 2)
-    _, _, channels, pitches, velocities = table[near].T
-    loud, first, last = velocities / LOUDEST, first[near], last[near]
-    row = 0
-    for players, low, high in RANGES:
-        here = np.isin(channels, players) & (pitches >= low) & (pitches < high)
-        for note in np.flatnonzero(here):
-            span = np.arange(max(int(first[note]), 0), min(int(last[note]) + 1, frames))
-            share = np.minimum(last[note], span + 1) - np.maximum(first[note], span)
-            held = roll[row + int(pitches[note]) - low]
-            held[span] = np.maximum(held[span], share.clip(0, 1) * loud[note])
-        row += high - low
-    reach = np.arange(-3, 5)
-    for channel, drums in PLAYERS:
-        here = (channels == channel) & (np.isin(pitches, drums) if drums else True)
-        moments = first[here, None] * SUBFRAMES
-        at = np.floor(moments).astype(int) + reach
-        bumps = np.exp(-0.5 * ((at - moments) / BUMPS[0]) ** 2) * loud[here, None]
-        inside = (at >= 0) & (at < frames * SUBFRAMES)
-        curve = np.zeros(frames * SUBFRAMES)
-        np.maximum.at(curve, at[inside], bumps[inside])
-        roll[row : row + SUBFRAMES] = curve.reshape(frames, SUBFRAMES).T
-        row += SUBFRAMES
-    return roll
-
-
-def instruments_of(arrangement: Arrangement | None) -> Array:
-    """Which of `arrangement.INSTRUMENTS` play, ``(instruments,)``, 0 or 1."""
-    if arrangement is None:
-        return np.zeros(len(INSTRUMENTS))
-    playing = arrangement.programs.items()
-    return np.array([float(instrument in playing) for instrument in INSTRUMENTS])
+    part = np.zeros((channels, 0)) if sketch is None else sketch[:, start : start + frames]
+    return np.pad(part, ((0, 0), (0, frames - part.shape[1])))
 
 
 def body_of(keypoints: Array | None, start: float, n_tokens: int) -> Array:
@@ -349,7 +272,9 @@ def body_of(keypoints: Array | None, start: float, n_tokens: int) -> Array:
     return seen
 
 
-def condition(features: ClipFeatures, start: int, frames: int) -> Condition:
+def condition(
+    features: ClipFeatures, start: int, frames: int, *, sketch_channels: int = 0
+) -> Condition:
     """Everything for one stretch of the code, as a batch of one."""
     peaks, interval_s = rhythm_tokens(features, start, frames)
     genre = np.zeros(len(GENRES))
@@ -363,8 +288,7 @@ def condition(features: ClipFeatures, start: int, frames: int) -> Condition:
         aligned_harmony(features.harmony, start, frames),
         body_of(features.keypoints, start, len(peaks)),
         np.array([features.looseness]),
-        piano_roll(features.arrangement, start, frames),
-        instruments_of(features.arrangement),
+        aligned_sketch(features.sketch, start, frames, sketch_channels),
     )
     return Condition(*(torch.from_numpy(value)[None].float() for value in values))
 

@@ -32,6 +32,7 @@ from loris_cli.diffusion import (
 from loris_cli.networks.checkpoint import MiniModel
 from loris_cli.networks.denoiser import Condition
 from loris_cli.networks.device import moved, working
+from loris_cli.sketch import sketch
 
 Array = NDArray[np.float32]
 Progress = Callable[[int, int], None]
@@ -213,11 +214,28 @@ class LatentGenerator:
         """
         config = self.model.denoiser.config
         early = replace(features, peaks_s=features.peaks_s - ATTACK_S)
-        if config.harmony_channels or config.roll_channels:
+        if config.harmony_channels or config.sketch_channels:
             early = planned(early, seed=seed)
+        if config.sketch_channels:
+            early = self._sketched(early)
         code = self._sample(early, seed=seed, progress=progress)
         blocks = self._sound(code, round(features.duration_s * SAMPLE_RATE_HZ), seed)
         yield from blocks if self.kept is None else self.kept.join(blocks)
+
+    @torch.inference_mode()
+    def _sketched(self, features: ClipFeatures) -> ClipFeatures:
+        """Features with the code of what their notes would about sound like."""
+        assert features.arrangement is not None
+        n_frames = self._frames(features.duration_s)
+        coder, stride = self.model.coder, self.model.coder.config.stride
+        blocks = []
+        for first in range(0, n_frames, BLOCK):
+            left, last = max(first - coder.margin, 0), min(first + BLOCK, n_frames)
+            right = min(last + coder.margin, n_frames)
+            frames = sketch(features.arrangement, left * stride, (right - left) * stride)
+            code = coder.encode(torch.from_numpy(frames)[None].to(self.device))[0]
+            blocks.append(code[:, first - left : last - left].cpu().numpy())
+        return replace(features, sketch=np.concatenate(blocks, axis=1))
 
     def _frames(self, duration_s: float) -> int:
         """Frames of code for a clip: a little more than it lasts, as the strides ask."""
@@ -229,7 +247,8 @@ class LatentGenerator:
         n_frames = self._frames(features.duration_s)
         starts = window_starts(n_frames, self.window)
         length = self.window if len(starts) > 1 else n_frames
-        told = [condition(features, start, length) for start in starts]
+        drawn = self.model.denoiser.config.sketch_channels
+        told = [condition(features, start, length, sketch_channels=drawn) for start in starts]
         groups = [
             self._group(told, range(first, min(first + self._rows, len(starts))))
             for first in range(0, len(starts), self._rows)
@@ -285,21 +304,28 @@ class LatentGenerator:
     def _denoise_windows(
         self, x: Tensor, sigma: float, both: Condition, guidance: float
     ) -> Tensor:
-        """One guided evaluation: with and without the condition, in one batch."""
+        """One guided evaluation: with and without the condition, in one batch.
+
+        Guidance of 1 asks nothing of the network without it.
+        """
         n = len(x)
-        dropped = torch.arange(2 * n, device=self.device) >= n
+        guided = guidance != 1.0
+        dropped = torch.arange(2 * n if guided else n, device=self.device) >= n
+        told = both if guided else Condition(*(part[:n] for part in both))
 
         def network(scaled: Tensor, c_noise: Tensor) -> Tensor:
             with working(self.device, self.dtype):
-                seen: Tensor = self.model.denoiser(scaled, c_noise, both, dropped)
+                seen: Tensor = self.model.denoiser(scaled, c_noise, told, dropped)
             return seen
 
         seen = precondition(
             network,
-            torch.cat([x, x]),
-            torch.full((2 * n,), sigma, device=self.device),
+            torch.cat([x, x]) if guided else x,
+            torch.full((len(dropped),), sigma, device=self.device),
             sigma_data=1.0,
         )
+        if not guided:
+            return seen
         with_it, without = seen.chunk(2)
         return without + guidance * (with_it - without)
 

@@ -21,6 +21,7 @@ LAYERS = [  # low to high; rooms of one layer do not know each other
     {"styles"},
     {"pose", "visual", "rhythm", "harmony"},
     {"arrangement"},
+    {"sketch"},
     {"networks"},
     {"conditioning", "diffusion", "picture"},
     {"longform", "paper_condition"},

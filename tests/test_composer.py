@@ -83,7 +83,7 @@ def test_midi_holds_the_notes_at_their_times() -> None:
     mido = pytest.importorskip("mido")
     score = compose(7, STYLES[8], 8.0)
 
-    file = mido.MidiFile(file=io.BytesIO(midi_bytes(score, balance=np.ones(16))))
+    file = mido.MidiFile(file=io.BytesIO(midi_bytes(score.arrangement, balance=np.ones(16))))
 
     now, starts = 0.0, []
     for message in file:

@@ -97,7 +97,8 @@ def test_a_clip_of_which_nothing_else_is_known_is_always_told_by_its_sound(
         reporter=Silent(),
     )
 
-    codes = read_codes(tmp_path / "codes.safetensors", coder)
+    codes, sketches = read_codes(tmp_path / "codes.safetensors", coder)
+    assert not sketches  # nobody knows its notes
     assert codes["a"].shape == (8, 7 * 22_050 // 1024)
     np.testing.assert_allclose(codes["a"].mean(axis=1), 0, atol=0.02)
     np.testing.assert_allclose(codes["a"].std(axis=1), 1, atol=0.02)

@@ -19,9 +19,7 @@ from loris_cli.training.learners import (
 from loris_cli.training.stages import widened
 
 SIZES = DenoiserConfig(
-    roll_channels=8,
-    roll_width=4,
-    n_instruments=3,
+    sketch_channels=32,
     channels=16,
     heads=2,
     head_features=8,
@@ -48,8 +46,7 @@ def batch() -> dict[str, Tensor]:
         "harmony": draw(2, 32, 32),
         "motion": draw(2, 24, 17, 3),
         "looseness": draw(2, 1).abs(),
-        "roll": draw(2, SIZES.roll_channels, 32).abs(),
-        "instruments": draw(2, SIZES.n_instruments).abs(),
+        "sketch": draw(2, 32, 32),
     }
 
 
@@ -111,14 +108,14 @@ def test_parameters_that_do_not_learn_are_not_counted() -> None:
 
 def test_a_network_that_is_told_more_begins_as_the_one_that_was_told_less() -> None:
     torch.manual_seed(0)
-    less = MiniDenoiser(replace(SIZES, roll_channels=0, n_instruments=0))
+    less = MiniDenoiser(replace(SIZES, sketch_channels=0))
     more = MiniDenoiser(SIZES)
     state = widened(less.state_dict(), more.state_dict())
     more.load_state_dict(state)
 
     name = "unet.to_in.module_list.0.block.block1.project.weight"
     old, new = less.state_dict()[name], state[name]
-    assert new.shape[1] == old.shape[1] + SIZES.roll_width
+    assert new.shape[1] == old.shape[1] + SIZES.sketch_channels
     assert torch.equal(new[:, : old.shape[1]], old)
     assert not new[:, old.shape[1] :].any()
     assert all(
@@ -135,6 +132,6 @@ def test_a_network_that_is_told_more_begins_as_the_one_that_was_told_less() -> N
 
 
 def test_a_network_that_is_told_less_takes_no_weights_of_one_that_is_told_more() -> None:
-    less = MiniDenoiser(replace(SIZES, roll_channels=0, n_instruments=0))
+    less = MiniDenoiser(replace(SIZES, sketch_channels=0))
     with pytest.raises(InputError, match="not"):
         widened(MiniDenoiser(SIZES).state_dict(), less.state_dict())

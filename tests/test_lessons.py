@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import nn
 
-from loris_cli.arrangement import Arrangement
 from loris_cli.conditioning import ClipFeatures
 from loris_cli.errors import InputError, UsageError
 from loris_cli.harmony import SCALES, Harmony
@@ -31,7 +30,7 @@ COMPOSED = ClipFeatures(
         degrees=np.array([0]),
         pulses_s=np.arange(0, 24, 0.5),
     ),
-    arrangement=Arrangement(table=np.array([[1.0, 0.5, 0, 40, 90]]), programs={0: 33}),
+    sketch=np.random.default_rng(1).normal(size=(4, 517)).astype(np.float32),
 )
 BODY = np.random.default_rng(0).uniform(0, 100, (384, 17, 3))
 DANCED = replace(COMPOSED, peaks_s=COMPOSED.peaks_s + 0.03, keypoints=BODY, looseness=0.5)
@@ -84,12 +83,12 @@ def test_what_is_told_is_by_the_score_or_by_the_body() -> None:
     seen = np.mean([features.looseness == 0.5 for features in heard])
     hidden = np.mean([features.keypoints is None for features in heard])
     plain = np.mean([features.harmony is None for features in heard])
-    unscored = np.mean([features.arrangement is None for features in heard])
+    unscored = np.mean([features.sketch is None for features in heard])
     assert seen == pytest.approx(0.4, abs=0.04)
     assert hidden == pytest.approx(0.1, abs=0.03)
     assert plain == pytest.approx(0.1, abs=0.03)
     assert unscored == pytest.approx(0.1 + 0.9 * 0.05, abs=0.03)
-    assert all(features.arrangement is None for features in heard if features.harmony is None)
+    assert all(features.sketch is None for features in heard if features.harmony is None)
     assert told(Lesson(COMPOSED, None), np.random.default_rng(1)).keypoints is None
 
 
@@ -103,6 +102,7 @@ def examples(drop: float = 0.1) -> CodeExamples:
         seed=0,
         drop_condition=drop,
         sigmas=(-0.4, 1.2),
+        sketch_channels=4,
     )
 
 
@@ -112,6 +112,25 @@ def test_an_example_depends_on_its_number_alone() -> None:
     assert not torch.equal(one["noise"], other["noise"])
     assert one["clean"].shape == one["noise"].shape == (4, 256)
     assert one["motion"].shape[1:] == (17, 3)
+
+
+def test_a_crop_is_told_the_sketch_of_its_own_stretch() -> None:
+    """Codes that are their own sketches: crop and sketch are the same, or nothing is told."""
+    assert COMPOSED.sketch is not None
+    own = CodeExamples(
+        [COMPOSED.sketch] * 3,
+        [Lesson(COMPOSED, DANCED)] * 3,
+        window=256,
+        seed=0,
+        drop_condition=0.0,
+        sigmas=(-0.4, 1.2),
+        sketch_channels=4,
+    )
+    drawn = [own[number] for number in range(60)]
+    alike = [torch.equal(example["sketch"], example["clean"]) for example in drawn]
+    untold = [not example["sketch"].any() for example in drawn]
+    assert 45 < sum(alike) < 60
+    assert sum(alike) + sum(untold) == 60
 
 
 def test_noise_levels_are_log_normal_and_conditions_dropped_as_often_as_asked() -> None:

@@ -125,6 +125,26 @@ def test_the_same_seed_gives_the_same_bytes_and_another_gives_others(
     assert np.abs(first - other).max() > 1e-3
 
 
+def test_guidance_of_one_does_not_ask_what_there_is_without_the_rhythm(
+    generator: LatentGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[int] = []
+    forward = MiniDenoiser.forward
+
+    def counted(network: MiniDenoiser, x: torch.Tensor, *told: object) -> torch.Tensor:
+        rows.append(len(x))
+        answer: torch.Tensor = forward(network, x, *told)  # type: ignore[arg-type]
+        return answer
+
+    monkeypatch.setattr(MiniDenoiser, "forward", counted)
+    one = play(replace(generator, guidance=1.0), 3)
+    assert rows == [1, 1]
+    nearly = play(replace(generator, guidance=1.0 + 1e-6), 3)
+    assert rows[2:] == [2, 2]
+    # Phases are estimated from nearly the same spectrum: the same sound, not the same bytes.
+    np.testing.assert_allclose(one, nearly, atol=1e-2)
+
+
 def test_progress_ends_at_the_whole(generator: LatentGenerator) -> None:
     told: list[tuple[int, int]] = []
 

@@ -7,8 +7,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from loris_cli.arrangement import INSTRUMENTS
-from loris_cli.conditioning import ROLL_CHANNELS
 from loris_cli.errors import WeightsError
 from loris_cli.networks.checkpoint import MiniModel, load_mini, save_mini
 from loris_cli.networks.denoiser import Condition, DenoiserConfig, MiniDenoiser
@@ -24,8 +22,7 @@ SMALL_DENOISER = DenoiserConfig(
     num_blocks=(1, 1, 1),
     harmony_channels=32,
     motion_width=8,
-    roll_channels=ROLL_CHANNELS,
-    n_instruments=len(INSTRUMENTS),
+    sketch_channels=32,
     told_looseness=1,
 )
 CPU = torch.device("cpu")
@@ -41,8 +38,7 @@ def told(batch: int, frames: int = 32, tokens: int = 24) -> Condition:
         harmony=torch.rand(batch, 32, frames, generator=generator),
         motion=torch.rand(batch, tokens, 17, 3, generator=generator),
         looseness=torch.rand(batch, 1, generator=generator),
-        roll=torch.rand(batch, ROLL_CHANNELS, frames, generator=generator),
-        instruments=torch.rand(batch, len(INSTRUMENTS), generator=generator).round(),
+        sketch=torch.randn(batch, 32, frames, generator=generator),
     )
 
 

@@ -136,6 +136,8 @@ def _build(metadata: dict[str, str], path: Path) -> tuple[LatentCoder, MiniDenoi
         with torch.device("meta"):
             coder = LatentCoder(_config(LatentConfig, metadata["loris.coder"]))
             denoiser = MiniDenoiser(_config(DenoiserConfig, metadata["loris.denoiser"]))
+        if denoiser.config.sketch_channels not in (0, coder.config.channels):
+            raise ValueError("a sketch is a code as any other")
     except (KeyError, ValueError, TypeError, AssertionError, RuntimeError) as error:
         raise WeightsError(f"{path.name} has a configuration that makes no network") from error
     return coder, denoiser

@@ -3,7 +3,7 @@
 The paper's conditioning reaches it as cross-attention on tokens of rhythm and motion. A U-Net
 has no notion of where it is in time, so attention alone cannot place a beat; the rhythm is
 therefore given a second time, aligned with the code frame by frame, as channels beside the
-noisy code, and with it the plan of chords and pulse and the notes as a piano roll.
+noisy code, and with it the plan of chords and pulse and a sketch of the notes.
 """
 
 from dataclasses import dataclass
@@ -27,12 +27,8 @@ class DenoiserConfig:
     """32, or 0 for a network that is told of no plan."""
     motion_width: int = 0
     """Of the encoder of motion, 0 for none."""
-    roll_channels: int = 0
-    """Of the piano roll, or 0 for a network that is told of no notes."""
-    roll_width: int = 64
-    """Channels that the piano roll is brought to."""
-    n_instruments: int = 0
-    """Of those that may play, or 0 for a network that is not told which do."""
+    sketch_channels: int = 0
+    """Those of the code, or 0 for a network that is told of no notes."""
     told_looseness: int = 0
     """1 if the network is told how loosely a body keeps time."""
     n_genres: int = 12
@@ -70,10 +66,9 @@ class Condition(NamedTuple):
     """The body, ``(batch, tokens, 17, 3)`` at 16 Hz; zeros where it is not known."""
     looseness: Tensor
     """How far peaks may lie from what they are meant for, ``(batch, 1)``, 0..1."""
-    roll: Tensor
-    """Notes on the code's own time, ``(batch, 148, frames)``; zeros if unknown."""
-    instruments: Tensor
-    """Which play, ``(batch, n_instruments)``, 0 or 1; zeros if unknown."""
+    sketch: Tensor
+    """Code of what the notes would about sound like, ``(batch, channels, frames)``; zeros if
+    they are unknown."""
 
 
 class MiniDenoiser(nn.Module):
@@ -83,14 +78,7 @@ class MiniDenoiser(nn.Module):
         """Make a network of these sizes, with random weights."""
         super().__init__()
         self.config = config
-        n_aligned = config.aligned_channels + config.harmony_channels
-        if config.roll_channels:
-            n_aligned += config.roll_width
-            self.roll_encoder = nn.Sequential(
-                nn.Conv1d(config.roll_channels, config.channels, 3, padding=1),
-                nn.GELU(),
-                nn.Conv1d(config.channels, config.roll_width, 3, padding=1),
-            )
+        n_aligned = config.aligned_channels + config.harmony_channels + config.sketch_channels
         self.rhythm_encoder = RhythmEncoder(
             config.rhythm_features, heads=config.heads, head_features=config.head_features
         )
@@ -98,7 +86,7 @@ class MiniDenoiser(nn.Module):
             in_channels=config.code_channels,
             patch_factor=1,
             **options(config),
-            context_features=config.n_genres + config.told_looseness + config.n_instruments,
+            context_features=config.n_genres + config.told_looseness,
             context_channels=[n_aligned],
             context_embedding_features=config.rhythm_features,
         )
@@ -134,12 +122,10 @@ class MiniDenoiser(nn.Module):
         aligned, genre = condition.aligned, condition.genre
         if self.config.harmony_channels:
             aligned = torch.cat([aligned, condition.harmony], dim=1)
-        if self.config.roll_channels:
-            aligned = torch.cat([aligned, self.roll_encoder(condition.roll)], dim=1)
+        if self.config.sketch_channels:
+            aligned = torch.cat([aligned, condition.sketch], dim=1)
         if self.config.told_looseness:
             genre = torch.cat([genre, condition.looseness], dim=1)
-        if self.config.n_instruments:
-            genre = torch.cat([genre, condition.instruments], dim=1)
         drop = dropped[:, None, None]
         tokens = torch.where(drop, self.null_token, tokens)
         aligned = torch.where(drop, self.null_aligned, aligned)

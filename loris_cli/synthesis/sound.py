@@ -9,6 +9,7 @@ import io
 import shutil
 import subprocess
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ import soundfile
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
+from loris_cli.arrangement import Arrangement
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import MissingDependencyError
 from loris_cli.optional import require
@@ -26,6 +28,21 @@ Array = NDArray[np.float64]
 TICKS_PER_S = 960
 SOUNDFONT = Path("/usr/share/sounds/sf2/FluidR3_GM.sf2")
 """Where Debian's package puts it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mix:
+    """How a piece is mixed."""
+
+    gain: float
+    reverb: float
+    """Level of the room, 0..1."""
+    room: float
+    """Its size, 0..1."""
+    balance: Array
+    """Volume of each MIDI channel, ``(16,)``, 0..1."""
+    tilt: float
+    """Of a one-pole shelf: darker (positive) or brighter as a whole."""
 
 
 def render(score: Score, *, seed: int, soundfont: Path = SOUNDFONT) -> Array:
@@ -42,54 +59,81 @@ def render(score: Score, *, seed: int, soundfont: Path = SOUNDFONT) -> Array:
     Raises:
         MissingDependencyError: fluidsynth or the soundfont is not installed.
     """
+    rng = np.random.default_rng([seed, 1])
+    mix = Mix(
+        gain=0.5,
+        reverb=rng.uniform(0.0, 0.5),
+        room=rng.uniform(0.2, 0.8),
+        balance=rng.uniform(0.65, 1.0, 16),
+        tilt=rng.uniform(-0.35, 0.35),
+    )
+    mono = play(score.arrangement, mix, duration_s=score.duration_s, soundfont=soundfont)
+    level: Array = 0.9 * mono / max(float(np.abs(mono).max()), 1e-9)
+    return level
+
+
+def play(
+    arrangement: Arrangement, mix: Mix, *, duration_s: float, soundfont: Path = SOUNDFONT
+) -> Array:
+    """Play notes, as loud as they are.
+
+    Args:
+        arrangement: what to play.
+        mix: how.
+        duration_s: what is played later is cut off.
+        soundfont: an ``.sf2`` file.
+
+    Returns:
+        mono sound at 22,050 Hz, ``(round(duration_s * 22050),)``.
+
+    Raises:
+        MissingDependencyError: fluidsynth or the soundfont is not installed.
+    """
     program = shutil.which("fluidsynth")
     if program is None or not soundfont.exists():
         raise MissingDependencyError(
             "fluidsynth and its soundfont are needed to play scores",
             hint="apt-get install fluidsynth fluid-soundfont-gm",
         )
-    rng = np.random.default_rng([seed, 1])
     settings = {
-        "synth.gain": 0.5,
-        "synth.reverb.level": rng.uniform(0.0, 0.5),
-        "synth.reverb.room-size": rng.uniform(0.2, 0.8),
+        "synth.gain": mix.gain,
+        "synth.reverb.level": mix.reverb,
+        "synth.reverb.room-size": mix.room,
         "synth.chorus.active": 0,
         "synth.dynamic-sample-loading": 1,  # the soundfont has 140 MB, a piece needs six
     }
     options = [part for key, value in settings.items() for part in ("-o", f"{key}={value}")]
     with tempfile.TemporaryDirectory() as folder:
         midi, wav = Path(folder, "score.mid"), Path(folder, "score.wav")
-        midi.write_bytes(midi_bytes(score, balance=rng.uniform(0.65, 1.0, 16)))
+        midi.write_bytes(midi_bytes(arrangement, balance=mix.balance))
         command = [program, "-niq", "-r", str(SAMPLE_RATE_HZ), *options, "-F", str(wav)]
         subprocess.run([*command, str(soundfont), str(midi)], check=True, capture_output=True)
         stereo, _ = soundfile.read(wav, always_2d=True)
-    n_samples = round(score.duration_s * SAMPLE_RATE_HZ)
+    n_samples = round(duration_s * SAMPLE_RATE_HZ)
     mono = np.zeros(n_samples)
     take = min(n_samples, len(stereo))
     mono[:take] = stereo[:take].mean(axis=1)
-    tilt = rng.uniform(-0.35, 0.35)  # a one-pole shelf: darker or brighter as a whole
-    mono = lfilter([1.0, tilt], [1.0], mono)
-    level: Array = 0.9 * mono / max(float(np.abs(mono).max()), 1e-9)
-    return level
+    toned: Array = lfilter([1.0, mix.tilt], [1.0], mono)
+    return toned
 
 
-def midi_bytes(score: Score, *, balance: Array) -> bytes:
-    """A score as a standard MIDI file of one track.
+def midi_bytes(arrangement: Arrangement, *, balance: Array) -> bytes:
+    """Notes as a standard MIDI file of one track.
 
     Args:
-        score: what to write.
+        arrangement: what to write.
         balance: volume of each MIDI channel, ``(16,)``, 0..1.
     """
     mido = require("mido", extra="synthesis", purpose="write scores as MIDI")
     events = [
         (0, 0, mido.Message(kind, channel=channel, **values))
-        for channel, program in sorted(score.arrangement.programs.items())
+        for channel, program in sorted(arrangement.programs.items())
         for kind, values in (
             ("program_change", {"program": program}),
             ("control_change", {"control": 7, "value": round(110 * balance[channel])}),
         )
     ]
-    for note in score.arrangement.notes:
+    for note in arrangement.notes:
         start, end = (
             round(time * TICKS_PER_S) for time in (note.time_s, note.time_s + note.length_s)
         )

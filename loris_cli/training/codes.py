@@ -14,10 +14,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from loris_cli import mel
 from loris_cli.conditioning import ClipFeatures
-from loris_cli.dataset.clips import read_sound
+from loris_cli.dataset.clips import read_lesson, read_sound
 from loris_cli.dataset.manifest import Clip
 from loris_cli.networks.latent import LatentCoder
 from loris_cli.reporting import Reporter
+from loris_cli.sketch import BANDS, sketch
 from loris_cli.training.heard import heard
 from loris_cli.training.run_folder import read_weights, write_weights
 
@@ -25,8 +26,8 @@ Heard = tuple[Tensor, Tensor, Tensor]
 """Peaks in seconds, their strengths, energy at 16 Hz."""
 
 
-class _Sounds(Dataset[tuple[Tensor, Heard]]):
-    """Log-mel frames of whole clips, and the rhythm of their sound."""
+class _Sounds(Dataset[tuple[Tensor, Tensor | None, Heard]]):
+    """Log-mel frames of whole clips, sketches of their notes, the rhythm of their sound."""
 
     def __init__(
         self, data: Path, clips: Sequence[Clip], bands: mel.Bands, stride: int
@@ -36,14 +37,19 @@ class _Sounds(Dataset[tuple[Tensor, Heard]]):
     def __len__(self) -> int:
         return len(self._clips)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Heard]:
-        samples = read_sound(self._data, self._clips[index])
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor | None, Heard]:
+        clip = self._clips[index]
+        samples = read_sound(self._data, clip)
         frames = mel.log_mel(samples, self._bands)
         whole = frames.shape[1] // self._stride * self._stride
         own = heard(samples)
         parts = (own.peaks_s, own.strengths, own.energy)
         peaks, strengths, energy = (torch.from_numpy(part).float() for part in parts)
-        return torch.from_numpy(frames[:, :whole]), (peaks, strengths, energy)
+        notes = read_lesson(self._data, clip).arrangement
+        drawn = None
+        if notes is not None and self._bands == BANDS:
+            drawn = torch.from_numpy(sketch(notes, 0, whole))
+        return torch.from_numpy(frames[:, :whole]), drawn, (peaks, strengths, energy)
 
 
 @torch.inference_mode()
@@ -57,7 +63,7 @@ def write_codes(
     workers: int,
     reporter: Reporter,
 ) -> None:
-    """Codes of clips, not yet of unit variance, with their mean and deviation.
+    """Codes of clips and their notes, not yet of unit variance, with mean and deviation.
 
     Args:
         path: of the safetensors file.
@@ -73,9 +79,11 @@ def write_codes(
     sounds = _Sounds(data, clips, coder.config.bands, coder.config.stride)
     loader = DataLoader(sounds, batch_size=None, num_workers=workers)
     with reporter.stage("codes", len(clips)) as advance:
-        for clip, (frames, own) in zip(clips, loader, strict=True):
-            mean, _ = coder.posterior(frames[None].to(device))
-            tensors[f"code.{clip.id}"] = mean[0].cpu()
+        for clip, (frames, drawn, own) in zip(clips, loader, strict=True):
+            for name, part in (("code", frames), ("sketch", drawn)):
+                if part is not None:
+                    mean, _ = coder.posterior(part[None].to(device))
+                    tensors[f"{name}.{clip.id}"] = mean[0].cpu()
             for name, part in zip(("peaks", "strengths", "energy"), own, strict=True):
                 tensors[f"{name}.{clip.id}"] = part
             advance(1)
@@ -83,23 +91,34 @@ def write_codes(
     every = torch.cat(codes, dim=1)
     statistics = {"mean": every.mean(dim=1)[:, None], "std": every.std(dim=1)[:, None]}
     halves = {
-        name: value.half() if name.startswith("code.") else value
+        name: value.half() if name.startswith(("code.", "sketch.")) else value
         for name, value in tensors.items()
     }
     write_weights(path, {**halves, **statistics}, {})
 
 
-def read_codes(path: Path, coder: LatentCoder) -> dict[str, NDArray[np.float32]]:
-    """Codes of unit variance by the clip's id; the coder learns to make such."""
+Codes = dict[str, NDArray[np.float32]]
+"""By the clip's id, ``(channels, frames)`` each."""
+
+
+def read_codes(path: Path, coder: LatentCoder) -> tuple[Codes, Codes]:
+    """Codes of clips, of unit variance, and on the same scale those of their notes.
+
+    The coder learns to make such. A clip whose notes are not known has no second.
+    """
     tensors = read_weights(path)
     mean, deviation = tensors["mean"], tensors["std"]
     coder.code_mean.copy_(mean)
     coder.code_std.copy_(deviation)
-    return {
-        name.removeprefix("code."): ((code.float() - mean) / deviation).numpy()
-        for name, code in tensors.items()
-        if name.startswith("code.")
-    }
+
+    def scaled(kind: str) -> Codes:
+        return {
+            name.removeprefix(kind): ((code.float() - mean) / deviation).numpy()
+            for name, code in tensors.items()
+            if name.startswith(kind)
+        }
+
+    return scaled("code."), scaled("sketch.")
 
 
 def read_heard(path: Path, clips: Sequence[Clip]) -> dict[str, ClipFeatures]:

@@ -92,7 +92,10 @@ class Lesson:
 
 
 def read_lessons(
-    data: Path, clips: Sequence[Clip], heard: Mapping[str, ClipFeatures]
+    data: Path,
+    clips: Sequence[Clip],
+    heard: Mapping[str, ClipFeatures],
+    sketches: Mapping[str, NDArray[np.float32]],
 ) -> list[Lesson]:
     """What there is to be told of clips.
 
@@ -100,11 +103,20 @@ def read_lessons(
         data: folder of the data set.
         clips: of it.
         heard: what the sound of some of them tells, by id.
+        sketches: codes of the notes of some of them, by id.
     """
-    return [
-        Lesson(read_lesson(data, clip), read_danced(data, clip), heard.get(clip.id))
-        for clip in clips
-    ]
+    lessons = []
+    for clip in clips:
+        drawn = sketches.get(clip.id)
+        danced = read_danced(data, clip)
+        lessons.append(
+            Lesson(
+                replace(read_lesson(data, clip), sketch=drawn),
+                danced and replace(danced, sketch=drawn),
+                heard.get(clip.id),
+            )
+        )
+    return lessons
 
 
 def told(lesson: Lesson, rng: np.random.Generator) -> ClipFeatures:
@@ -123,9 +135,9 @@ def told(lesson: Lesson, rng: np.random.Generator) -> ClipFeatures:
         elif draw < 1 - NO_BODY:
             features = replace(features, keypoints=lesson.danced.keypoints)
     if rng.random() < DROP_HARMONY:
-        features = replace(features, harmony=None, arrangement=None)
+        features = replace(features, harmony=None, sketch=None)
     elif rng.random() < DROP_NOTES:
-        features = replace(features, arrangement=None)
+        features = replace(features, sketch=None)
     return features
 
 
@@ -187,6 +199,7 @@ class CodeExamples(Dataset[Example]):
         seed: int,
         drop_condition: float,
         sigmas: tuple[float, float],
+        sketch_channels: int = 0,
     ) -> None:
         """Take the codes of clips, each ``(channels, frames)``, and what is told of them.
 
@@ -197,7 +210,9 @@ class CodeExamples(Dataset[Example]):
             seed: of the run.
             drop_condition: how often nothing is told (LORIS, Sec. 5.1).
             sigmas: mean and standard deviation of the logarithm of the noise levels.
+            sketch_channels: of the sketches that are told, 0 for none.
         """
+        self._sketch_channels = sketch_channels
         self._codes, self._lessons, self._window = codes, lessons, window
         self._seed, self._drop, self._sigmas = seed, drop_condition, sigmas
 
@@ -207,7 +222,12 @@ class CodeExamples(Dataset[Example]):
         row = clip_of(self._seed, number, len(self._codes))
         code = self._codes[row]
         start = int(rng.integers(code.shape[1] - self._window + 1))
-        conditions = condition(told(self._lessons[row], rng), start, self._window)
+        conditions = condition(
+            told(self._lessons[row], rng),
+            start,
+            self._window,
+            sketch_channels=self._sketch_channels,
+        )
         mean, deviation = self._sigmas
         return {
             "clean": torch.from_numpy(code[:, start : start + self._window].copy()),

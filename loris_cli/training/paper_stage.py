@@ -177,7 +177,7 @@ class PaperStage:
             return SoundExamples(
                 data,
                 chosen,
-                read_lessons(data, chosen, {}),
+                read_lessons(data, chosen, {}, {}),
                 config=self.config,
                 seed=HELD_OUT_SEED if held_out else settings.seed,
                 drop_condition=float(unconditional) if held_out else settings.drop_condition,

@@ -17,6 +17,7 @@ from loris_cli.dataset.manifest import Clip, read_manifest
 from loris_cli.errors import InputError
 from loris_cli.files import printable, replacing
 from loris_cli.networks.checkpoint import save_mini
+from loris_cli.networks.device import halves_cost
 from loris_cli.networks.latent import LatentCoder
 from loris_cli.reporting import Reporter
 from loris_cli.training.codes import read_codes, read_heard, write_codes
@@ -118,6 +119,8 @@ def run(
     made = plan.out
     for name, settings in plan.stages.items():
         stage = _stage(plan, settings, folder, train_clips, held_out, processes, reporter)
+        if processes.first and settings.bf16 and halves_cost(processes.device):
+            reporter.warn("bf16=true is many times slower here: this processor has no bfloat16")
         if processes.first:
             folder.stage(settings)
         processes.wait()
@@ -205,13 +208,15 @@ def _stage(
             reporter=reporter,
         )
     processes.wait()
+    codes, sketches = read_codes(folder.codes, coder)
     return DenoiserStage(
         plan.data,
         train_clips,
         held_out,
         settings,
         coder=coder,
-        codes=read_codes(folder.codes, coder),
+        codes=codes,
+        sketches=sketches,
         heard=read_heard(folder.codes, train_clips),
         backbone=plan.backbone if settings.stage == "conditional" else None,
     )
@@ -250,6 +255,7 @@ def _trial(
         settings,
         coder=LatentCoder(LATENT),
         codes=codes,
+        sketches={},
         heard={},
         backbone=plan.backbone,
     )

@@ -10,14 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors import safe_open
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from loris_cli import mel
-from loris_cli.arrangement import INSTRUMENTS
-from loris_cli.conditioning import HARMONY_CHANNELS, ROLL_CHANNELS, ClipFeatures
+from loris_cli.conditioning import HARMONY_CHANNELS, ClipFeatures
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.dataset.clips import read_features, read_sound
 from loris_cli.dataset.manifest import Clip
@@ -27,6 +25,7 @@ from loris_cli.mel import FINE
 from loris_cli.networks.checkpoint import MiniModel
 from loris_cli.networks.denoiser import DenoiserConfig, MiniDenoiser
 from loris_cli.networks.latent import LatentCoder, LatentConfig
+from loris_cli.training.codes import Codes
 from loris_cli.training.learners import (
     DenoiserLearner,
     LatentLearner,
@@ -41,8 +40,7 @@ LATENT = LatentConfig(n_mels=FINE.n_mels, n_fft=FINE.n_fft, channels=64, width=4
 DENOISER = DenoiserConfig(
     code_channels=LATENT.channels,
     harmony_channels=HARMONY_CHANNELS,
-    roll_channels=ROLL_CHANNELS,
-    n_instruments=len(INSTRUMENTS),
+    sketch_channels=LATENT.channels,
     motion_width=32,
     told_looseness=1,
     window=512,
@@ -138,7 +136,8 @@ class DenoiserStage:
         settings: Settings,
         *,
         coder: LatentCoder,
-        codes: dict[str, NDArray[np.float32]],
+        codes: Codes,
+        sketches: Codes,
         heard: Mapping[str, ClipFeatures],
         backbone: Path | None = None,
         config: DenoiserConfig = DENOISER,
@@ -152,6 +151,7 @@ class DenoiserStage:
             settings: of the stage.
             coder: of the codes.
             codes: of all these clips, by id.
+            sketches: codes of the notes of some of them.
             heard: the rhythm of the sound itself, of some of these clips, by id.
             backbone: weights of an unconditional stage to begin with.
             config: sizes.
@@ -186,11 +186,12 @@ class DenoiserStage:
                 )
             return CodeExamples(
                 [codes[clip.id] for clip in long],
-                read_lessons(data, long, heard),
+                read_lessons(data, long, heard, sketches),
                 window=config.window,
                 seed=seed,
                 drop_condition=drop,
                 sigmas=SIGMAS,
+                sketch_channels=config.sketch_channels,
             )
 
         self.examples: Dataset[Example] = examples(

@@ -1,0 +1,136 @@
+"""Sketches of notes: each from the table, laid over one another, in tune."""
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from loris_cli import mel
+from loris_cli.arrangement import BASS, DRUMS, KICK, LEAD, Arrangement
+from loris_cli.config import GENRES, SAMPLE_RATE_HZ
+from loris_cli.sketch import (
+    BANDS,
+    POINTS,
+    RELEASED,
+    ROW,
+    SOUNDS,
+    VELOCITY,
+    sketch,
+    timbres,
+)
+from loris_cli.styles import BY_NAME
+from loris_cli.synthesis.composer import compose
+from loris_cli.synthesis.sound import SOUNDFONT, render
+
+FLUTE = 73
+BEGINS = 100
+"""A frame of the spectrum, for notes that begin on one."""
+
+
+def notes(*rows: tuple[float, float, int, int, int]) -> Arrangement:
+    """Each row: first frame, frames, channel, pitch, velocity."""
+    table = np.array(rows, dtype=np.float64)
+    table[:, :2] /= mel.MEL_HZ
+    return Arrangement(table=table, programs={BASS: 33, LEAD: FLUTE, DRUMS: 8})
+
+
+def magnitude(arrangement: Arrangement, frames: int = 1000) -> np.ndarray:
+    drawn: np.ndarray = np.exp(sketch(arrangement, 0, frames).astype(np.float64)) - mel.FLOOR
+    return drawn
+
+
+def test_the_table_has_a_row_for_every_sound() -> None:
+    table = timbres()
+    assert table.levels.shape == (len(SOUNDS), len(POINTS), BANDS.n_mels)
+    assert table.released.shape == (len(SOUNDS), len(RELEASED))
+    assert (table.released <= 0).all()
+    # But for notes above the saxophone's and the violin's highest, which the soundfont lacks.
+    heard = table.levels[:, 3:8].max(axis=(1, 2)) > np.log(mel.FLOOR)
+    assert {SOUNDS[row][:2] for row in np.flatnonzero(~heard)} == {(LEAD, 65), (LEAD, 40)}
+    assert heard.mean() > 0.98
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=st.integers(0, 2**31), name=st.sampled_from(GENRES))
+def test_every_note_that_is_written_has_a_sound(seed: int, name: str) -> None:
+    arrangement = compose(seed, BY_NAME[name], 12.0).arrangement
+    for note in arrangement.notes:
+        assert (note.channel, arrangement.programs[note.channel], note.pitch) in ROW
+
+
+def test_a_lone_note_is_what_the_table_says() -> None:
+    drawn = magnitude(notes((BEGINS, 500, LEAD, 72, VELOCITY)))
+    expected = np.exp(timbres().levels[ROW[LEAD, FLUTE, 72]])
+    for point, bands in zip(POINTS, expected, strict=True):
+        np.testing.assert_allclose(drawn[:, BEGINS + point], bands, rtol=1e-3, atol=1e-6)
+    assert np.abs(drawn[:, : BEGINS - 3]).max() < 1e-8
+
+
+@pytest.mark.parametrize("pitch", [60, 67, 72, 79, 84, 91])
+def test_a_note_is_in_tune(pitch: int) -> None:
+    """A flute's strongest band holds one of the pitch's first partials."""
+    drawn = magnitude(notes((BEGINS, 200, LEAD, pitch, VELOCITY)))
+    strongest = drawn[:, BEGINS + 40].argmax()
+    partials_hz = 440 * 2 ** ((pitch - 69) / 12) * np.arange(1, 4)
+    bins = partials_hz / SAMPLE_RATE_HZ * BANDS.n_fft
+    weights = mel.filterbank(BANDS)[strongest]
+    assert max(np.interp(bins, np.arange(len(weights)), weights)) > weights.max() / 4
+
+
+def test_loudness_goes_with_the_square_of_the_velocity() -> None:
+    soft, loud = (magnitude(notes((BEGINS, 300, BASS, 40, v))) for v in (60, 120))
+    np.testing.assert_allclose(loud, 4 * soft, rtol=1e-2, atol=1e-5)
+
+
+def test_powers_of_notes_are_summed() -> None:
+    one = magnitude(notes((BEGINS, 300, BASS, 40, 80)))
+    other = magnitude(notes((BEGINS + 7, 300, LEAD, 80, 90)))
+    both = magnitude(notes((BEGINS, 300, BASS, 40, 80), (BEGINS + 7, 300, LEAD, 80, 90)))
+    np.testing.assert_allclose(both**2, one**2 + other**2, rtol=1e-2, atol=1e-8)
+
+
+def test_a_note_ends_and_a_stroke_rings_on() -> None:
+    flute = magnitude(notes((BEGINS, 50, LEAD, 72, 90)))
+    held = magnitude(notes((BEGINS, 500, LEAD, 72, 90)))
+    end = BEGINS + 50
+    np.testing.assert_allclose(flute[:, :end], held[:, :end], rtol=1e-4, atol=1e-8)
+    assert flute[:, end + 30].max() < held[:, end + 30].max() / 10
+    assert np.abs(flute[:, end + RELEASED[-1] + 1 :]).max() < 1e-8
+    short, long = (magnitude(notes((BEGINS, n, DRUMS, KICK, 90))) for n in (2, 200))
+    np.testing.assert_array_equal(short, long)
+
+
+def test_what_nobody_plays_is_left_out() -> None:
+    assert np.abs(magnitude(notes((BEGINS, 50, 7, 60, 90)))).max() < 1e-8
+    assert np.abs(magnitude(notes((BEGINS, 50, BASS, 100, 90)))).max() < 1e-8
+    nobody = replace(notes((BEGINS, 50, BASS, 40, 90)), programs={})
+    assert np.abs(magnitude(nobody)).max() < 1e-8
+
+
+@pytest.mark.parametrize(("start", "frames"), [(0, 200), (137, 400), (900, 300), (5000, 8)])
+def test_a_stretch_is_what_the_whole_has_there(start: int, frames: int) -> None:
+    arrangement = compose(3, BY_NAME["floor"], 12.0).arrangement
+    whole = sketch(arrangement, 0, 6000)
+    np.testing.assert_allclose(
+        sketch(arrangement, start, frames), whole[:, start : start + frames], atol=1e-5
+    )
+
+
+@pytest.mark.skipif(
+    shutil.which("fluidsynth") is None or not SOUNDFONT.exists(),
+    reason="needs fluidsynth and its soundfont",
+)
+@pytest.mark.parametrize("name", ["pop", "skate", "house"])
+def test_a_sketch_is_near_what_is_played(name: str) -> None:
+    score = compose(1, BY_NAME[name], 16.0)
+    played = mel.log_mel(render(score, seed=1).astype(np.float32), BANDS)
+    drawn = sketch(score.arrangement, 0, played.shape[1])
+    alike = np.corrcoef(played.ravel(), drawn.ravel())[0, 1]
+    apart = np.corrcoef(np.roll(played, 43, axis=1).ravel(), drawn.ravel())[0, 1]
+    assert alike > 0.93
+    assert alike > apart + 0.05
+    # In loudness too, within what the mix may change.
+    assert abs(float((played - drawn).mean())) < 0.5
