@@ -8,7 +8,7 @@ import soundfile
 from test_heard import MOMENTS_S, strokes
 
 from loris_cli.dataset.manifest import Clip
-from loris_cli.evaluation.case import Case
+from loris_cli.evaluation.case import Case, sketches_of
 from loris_cli.evaluation.spectrograms import Shown, draw
 from loris_cli.longform import ATTACK_S
 
@@ -49,6 +49,17 @@ def test_the_truth_hits_and_another_rhythm_does_not(tmp_path: Path) -> None:
     assert scored.every["rhythm_apart"] == [0.0]
     assert len(scored.frames) == len(scored.heard) == 2
     assert scored.frames[0].shape == (128, 7 * 22_050 // 256 + 1)
+
+
+def test_sketched_notes_are_heard_when_they_are_to_land(tmp_path: Path) -> None:
+    clip = clip_at(tmp_path, "a", MOMENTS_S)
+    case = Case(tmp_path, clip, other=clip)
+
+    takes = sketches_of(case.features, 2)
+
+    assert [len(take) for take in takes] == [7 * 22_050] * 2
+    assert case.score(takes, MOMENTS_S).values["hit"] == 1.0
+    assert np.abs(takes[0] - takes[1]).max() > 0.01
 
 
 def test_takes_of_different_rhythms_are_apart(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from loris_cli import mel
-from loris_cli.conditioning import ClipFeatures
+from loris_cli.conditioning import ClipFeatures, planned
+from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.dataset.clips import read_danced, read_features, read_lesson, read_sound
 from loris_cli.dataset.manifest import Clip
 from loris_cli.evaluation import musicnn
@@ -26,8 +27,9 @@ from loris_cli.evaluation.music import (
     tracked_beats,
 )
 from loris_cli.evaluation.onsets import detect_onsets, match, offsets
-from loris_cli.longform import LatentGenerator
+from loris_cli.longform import ATTACK_S, LatentGenerator
 from loris_cli.networks.checkpoint import MiniModel
+from loris_cli.sketch import BANDS, sketch
 
 Samples = NDArray[np.float32]
 Moments = NDArray[np.float64]
@@ -63,6 +65,24 @@ def through_latent(model: MiniModel, samples: Samples) -> Samples:
     with torch.inference_mode():
         again = model.coder.decode(model.coder.encode(torch.from_numpy(frames)[None]))[0]
     return mel.invert(again.numpy(), bands)[: len(samples)]
+
+
+def sketches_of(told: ClipFeatures, seeds: int) -> list[Samples]:
+    """The notes that a model would be told, as sound with no model between: a baseline.
+
+    Args:
+        told: of the clip.
+        seeds: takes, of seeds from 0 on.
+    """
+    early = replace(told, peaks_s=told.peaks_s - ATTACK_S)
+    n_frames = int(told.duration_s * mel.MEL_HZ) + 2
+    takes = []
+    for seed in range(seeds):
+        arrangement = planned(early, seed=seed).arrangement
+        assert arrangement is not None
+        samples = mel.invert(sketch(arrangement, 0, n_frames), BANDS, seed=seed)
+        takes.append(samples[: round(told.duration_s * SAMPLE_RATE_HZ)])
+    return takes
 
 
 class Case:

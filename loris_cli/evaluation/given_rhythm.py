@@ -2,8 +2,9 @@
 
     python -m loris_cli.evaluation.given_rhythm DATA --model mini --clips 50 --seeds 3
 
-Rows: the model, given the accents; the model, given what a loose body shows of them; the truth;
-the truth through the latent code (the ceiling). Beside each figure of hits stands the same for
+Rows: the model, given the accents; the model, given what a loose body shows of them; the notes
+that it is told, with no model between; the truth; the truth through the latent code (the
+ceiling). Beside each figure of hits stands the same for
 another clip's rhythm of the same style (chance). Intervals are 95 %, by bootstrap over clips;
 seeds of one clip are averaged first.
 """
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
@@ -21,8 +23,16 @@ from numpy.typing import NDArray
 
 from loris_cli.dataset.clips import read_sound
 from loris_cli.dataset.manifest import Clip, read_manifest
+from loris_cli.diffusion import Sampler
 from loris_cli.errors import InputError, LorisError
-from loris_cli.evaluation.case import Case, Scored, spectra_of, takes_of, through_latent
+from loris_cli.evaluation.case import (
+    Case,
+    Scored,
+    sketches_of,
+    spectra_of,
+    takes_of,
+    through_latent,
+)
 from loris_cli.evaluation.frechet import Statistics, frechet_distance, statistics
 from loris_cli.evaluation.intervals import bootstrap
 from loris_cli.evaluation.onsets import DETECTOR, WINDOW_S, match
@@ -37,7 +47,9 @@ BANDED = (
     "flatness", "dynamic_range_db", "silence", "key_clarity", "pitch_class_entropy",
 )  # fmt: skip
 """Figures that should lie where the truth's lie, from its 5th to its 95th percentile."""
-TRUTH, LATENT, OURS, LOOSE = "truth", "latent", "ours", "ours, loose bodies"
+TRUTH, LATENT, SKETCH, OURS, LOOSE = (
+    "truth", "latent", "sketch alone", "ours", "ours, loose bodies",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +63,7 @@ class Setting:
     guidance: float
     threads: int
     """Of each process."""
+    sampler: Sampler = "dpmpp-2m"
 
 
 @dataclass(frozen=True)
@@ -110,7 +123,7 @@ def evaluate(
         name: np.percentile([row.values[name] for row in truth], [5, 95]) for name in BANDED
     }
     rows: dict[str, object] = {}
-    for name in (TRUTH, LATENT, OURS, LOOSE):
+    for name in (TRUTH, LATENT, SKETCH, OURS, LOOSE):
         of_it = [result.rows[name] for result in scored if name in result.rows]
         if of_it:
             rows[name] = _row(of_it, bands, spectra, heard)
@@ -136,11 +149,12 @@ def _score(setting: Setting, job: _Job) -> _Done:
         frames, heard = spectra_of(read_sound(setting.data, job.clip))
         return _Done({TRUTH: Scored(every={}, frames=[frames], heard=[heard])}, None)
     case = Case(setting.data, job.clip, other=job.other)
-    generator = _generator(setting.model, setting.steps, setting.guidance)
+    generator = _generator(setting.model, setting.steps, setting.guidance, setting.sampler)
     given_s = case.features.peaks_s
     rows = {
         TRUTH: case.score([case.sound], given_s),
         LATENT: case.score([through_latent(generator.model, case.sound)], given_s),
+        SKETCH: case.score(sketches_of(case.features, setting.seeds), given_s),
         OURS: case.score(takes_of(generator, case.features, setting.seeds), given_s),
     }
     if case.danced is None:
@@ -151,10 +165,14 @@ def _score(setting: Setting, job: _Job) -> _Done:
 
 
 @cache
-def _generator(model: str, steps: int, guidance: float) -> LatentGenerator:
+def _generator(model: str, steps: int, guidance: float, sampler: Sampler) -> LatentGenerator:
     device = torch.device("cpu")
     return LatentGenerator(
-        model=load_mini(model, device=device), device=device, steps=steps, guidance=guidance
+        model=load_mini(model, device=device),
+        device=device,
+        steps=steps,
+        guidance=guidance,
+        sampler=sampler,
     )
 
 
@@ -204,6 +222,7 @@ def main() -> None:
     parser.add_argument("--guidance", type=float, default=1.5)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--sampler", choices=get_args(Sampler), default="dpmpp-2m")
     given = parser.parse_args()
     setting = Setting(
         data=given.data,
@@ -212,6 +231,7 @@ def main() -> None:
         steps=given.steps,
         guidance=given.guidance,
         threads=given.threads,
+        sampler=given.sampler,
     )
     figures = evaluate(
         setting,
