@@ -163,7 +163,7 @@ def soundtrack(
         bool, typer.Option("--dry-run", help="Say what it would take, make nothing.")
     ] = False,
     plot: Annotated[
-        Path | None, typer.Option(metavar="PNG", help="Draw the rhythm of the one input.")
+        Path | None, typer.Option(metavar="PNG", help="Draw rhythm and sound of the one input.")
     ] = None,
     quiet: Quiet = False,
     verbose: Verbose = False,

@@ -5,6 +5,7 @@ import math
 import os
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import soundfile
@@ -13,6 +14,7 @@ from media import ffmpeg, loudness_of_tone, tone, wav
 
 from loris_cli.api import soundtrack
 from loris_cli.errors import LorisError
+from loris_cli.figure import BOTTOM_PX, GAP_PX, LEFT_PX, PANEL_PX, RIGHT_PX, TOP_PX
 from loris_cli.observation import observe
 from loris_cli.video.probe import probe
 from loris_cli.video.sound import read_sound
@@ -219,10 +221,17 @@ def test_a_report_grows_from_run_to_run(make: Loris, film: Path) -> None:
     assert [row["status"] for row in rows] == ["done", "skipped"]
 
 
-def test_the_rhythm_can_be_drawn_on_the_way(make: Loris, film: Path) -> None:
-    plot = film.with_name("rhythm.png")
-    assert make(film, "--plot", plot).code == 0
-    assert plot.read_bytes().startswith(b"\x89PNG")
+def test_rhythm_and_sound_are_drawn_on_the_way(make: Loris, film: Path) -> None:
+    plot = film.with_name("both.png")
+
+    assert make(film, "--plot", plot, "--takes", 2).code == 0
+
+    picture = cv2.imread(str(plot))
+    assert picture is not None
+    # Sound, directogram and envelope, one below the other.
+    assert len(picture) == TOP_PX + BOTTOM_PX + sum(PANEL_PX.values()) + 2 * GAP_PX
+    sound = picture[TOP_PX : TOP_PX + PANEL_PX["sound"], LEFT_PX:-RIGHT_PX]
+    assert sound.std() > 10
 
 
 def test_progress_is_on_stderr_and_quiet_leaves_it_out(make: Loris, film: Path) -> None:

@@ -39,6 +39,8 @@ MEMORY_MB = 1200
 PAPER_SHARE = 1.6
 """Memory of the paper's network at work beside that of its weights alone, by reckoning: a batch
 of one takes 3.9 GB at full size (specification, 3.5) and guidance twice what is above 3.1."""
+DRAWN_S = 600.0
+"""The longest sound that is drawn beside its rhythm: of an hour it would take gigabytes."""
 TRIAL_S = 45.0
 """The longest clip on which an estimate times the network: one full batch of windows."""
 KEPT_SHORT_S = 0.25
@@ -59,9 +61,6 @@ def make_takes(job: Job, told: Told) -> Iterator[Row]:
     visual, compat = visual_of(settings, generator, info, told), compat_of(generator)
     seen = observe(info, method=settings.rhythm, compat=compat, poses=poses, reporter=told)
     seen = replace(seen, visual=visual)
-    if settings.plot:
-        with replacing(settings.plot, overwrite=settings.overwrite) as part:
-            draw(seen, part)
     _, windows, evaluations = generator.windows(info.duration_s)
     for take, out in job.takes:
         seed = settings.seed + take
@@ -77,6 +76,9 @@ def make_takes(job: Job, told: Told) -> Iterator[Row]:
             tags={"comment": _tag(generator.model, seed)},
             reporter=told,
         )
+        if settings.plot and take == job.takes[0][0]:
+            with replacing(settings.plot, overwrite=settings.overwrite) as part:
+                draw(seen, part, sound=_heard(out) if info.duration_s <= DRAWN_S else None)
         yield row_of(
             job,
             told,
@@ -103,6 +105,11 @@ def make_takes(job: Job, told: Told) -> Iterator[Row]:
             strengths=[round(float(strength), 4) for strength in seen.rhythm.strengths],
             **{key: _finite(value) for key, value in asdict(made.loudness).items()},
         )
+
+
+def _heard(path: Path) -> np.ndarray[Any, Any] | None:
+    sound = read_sound(path, rate_hz=SAMPLE_RATE_HZ)
+    return None if sound is None else sound.mean(axis=0)
 
 
 def _finite(value: float) -> float | None:
