@@ -1,6 +1,7 @@
 """``loris train`` as a researcher meets it, on three clips of clicks."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -251,21 +252,30 @@ def test_the_clips_are_what_the_manifest_says(data: Path) -> None:
     assert set(rows[0]) == set(asdict(Clip(**rows[0])))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize(
+    ("number", "whole_job"), [(signal.SIGTERM, False), (signal.SIGUSR1, True)]
+)
 def test_a_signal_ends_it_well_and_the_same_command_goes_on(
-    data: Path, program: Path, tmp_path: Path, number: int
+    data: Path, program: Path, tmp_path: Path, number: int, whole_job: bool
 ) -> None:
+    """Of a whole job, as schedulers do it, the readers of examples get the signal too."""
     run = tmp_path / "run"
     words = ["train", "--data", data, "--split", "clicks", "-o", run, "--stage", "latent"]
     words += [*QUICK, "--set", "log_every=1", "--set", "validate_every=1000"]
+    words += ["--set", f"workers={int(whole_job)}"]
     command = [sys.executable, str(program), *map(str, words), "--set", "steps=900"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    ) as process:
         log = run / "latent" / "log.jsonl"
         while process.poll() is None and not (
             log.exists() and log.read_text().count("\n") >= 2
         ):
             time.sleep(0.1)
-        process.send_signal(number)
+        if whole_job:
+            os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)
         _, err = process.communicate(timeout=60)
 
     assert process.returncode == 0, err.decode()

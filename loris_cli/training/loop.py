@@ -132,6 +132,12 @@ def _heeding() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
+def _unheeding(worker: int) -> None:
+    """Schedulers signal every process of a job; a reader of examples ends with its trainer."""
+    for number in STOPPED:
+        signal.signal(number, signal.SIG_IGN)
+
+
 class _Run:
     """A stage in work."""
 
@@ -209,6 +215,7 @@ class _Run:
                 accumulate=self.settings.accumulate,
             ),
             num_workers=self.settings.workers,
+            worker_init_fn=_unheeding,
             pin_memory=self.processes.device.type == "cuda",
         )
         examples = iter(loader)
