@@ -16,20 +16,16 @@ sys.path.insert(0, str(Path(__file__).parent))
 def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of a small network that has learned nothing: enough for all but the music."""
     import torch
+    from sizes import SMALL_CODER, SMALL_DENOISER
 
     from loris_cli.networks.checkpoint import save_mini
-    from loris_cli.networks.denoiser import DenoiserConfig, MiniDenoiser
-    from loris_cli.networks.latent import LatentCoder, LatentConfig
+    from loris_cli.networks.denoiser import MiniDenoiser
+    from loris_cli.networks.latent import LatentCoder
 
     path = tmp_path_factory.mktemp("weights") / "small.safetensors"
     state = torch.get_rng_state()
     torch.manual_seed(0)
-    denoiser = MiniDenoiser(
-        DenoiserConfig(
-            channels=16, heads=2, head_features=8, rhythm_features=16, num_blocks=(1, 1, 1)
-        )
-    )
-    save_mini(path, LatentCoder(LatentConfig(width=16)), denoiser)
+    save_mini(path, LatentCoder(SMALL_CODER), MiniDenoiser(SMALL_DENOISER))
     torch.set_rng_state(state)
     return path
 

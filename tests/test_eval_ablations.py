@@ -9,6 +9,7 @@ import pytest
 import torch
 from conftest import Loris
 from corpus import CLIP_S, click_corpus
+from sizes import SMALL_PAPER
 
 from loris_cli.benchmark.ablations import (
     NAMES,
@@ -22,15 +23,9 @@ from loris_cli.networks.paper import PaperModel
 from loris_cli.networks.paper_config import PaperConfig, official
 from loris_cli.networks.released import read_config, save_paper
 
-PICTURE = PaperConfig(
-    channels=64,
-    multipliers=(1, 1),
-    factors=(2,),
-    num_blocks=(1,),
-    attentions=(True,),
-    heads=1,
+PICTURE = replace(
+    SMALL_PAPER,
     head_features=16,
-    features=16,
     video_length=round(2 * CLIP_S),
     pose_length=round(16 * CLIP_S),
 )

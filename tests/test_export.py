@@ -9,11 +9,12 @@ import torch
 from conftest import Loris
 from safetensors import safe_open
 from safetensors.torch import load_file
+from sizes import SMALL_CODER, SMALL_DENOISER, SMALL_PAPER
 
 from loris_cli.errors import OutputError, UsageError
 from loris_cli.networks.checkpoint import load_mini
-from loris_cli.networks.denoiser import DenoiserConfig, MiniDenoiser
-from loris_cli.networks.latent import LatentCoder, LatentConfig
+from loris_cli.networks.denoiser import MiniDenoiser
+from loris_cli.networks.latent import LatentCoder
 from loris_cli.networks.paper import PaperModel
 from loris_cli.networks.paper_config import PaperConfig, official
 from loris_cli.networks.released import described, load_paper, save_paper, save_released
@@ -21,14 +22,8 @@ from loris_cli.training.export import export
 from loris_cli.training.run_folder import write_weights
 
 CPU = torch.device("cpu")
-SIZES = PaperConfig(
-    channels=64,
-    multipliers=(1, 1),
-    factors=(2,),
-    num_blocks=(1,),
-    attentions=(True,),
-    heads=1,
-    features=16,
+SIZES = replace(
+    SMALL_PAPER,
     visual_features=16,
     video_length=6,
     pose_length=48,
@@ -82,18 +77,15 @@ def test_a_run_of_mini_brings_its_latent_and_the_statistics_of_its_codes(
     tmp_path: Path,
 ) -> None:
     torch.manual_seed(0)
-    coder = LatentCoder(LatentConfig(width=16, channels=32))
-    sizes = DenoiserConfig(
-        channels=16, heads=2, head_features=8, rhythm_features=16, num_blocks=(1, 1, 1)
-    )
-    denoiser = MiniDenoiser(sizes)
+    coder = LatentCoder(SMALL_CODER)
+    denoiser = MiniDenoiser(SMALL_DENOISER)
     run = tmp_path / "run"
     for stage in ("latent", "conditional"):
         (run / stage).mkdir(parents=True)
     (run / "run.json").write_text(json.dumps({"preset": "mini"}))
     told = {"loris.coder": json.dumps(coder.config.__dict__)}
     write_weights(run / "latent" / "best.safetensors", coder.state_dict(), told)
-    told = {"loris.denoiser": json.dumps(sizes.__dict__)}
+    told = {"loris.denoiser": json.dumps(SMALL_DENOISER.__dict__)}
     write_weights(run / "conditional" / "best.safetensors", denoiser.state_dict(), told)
     statistics = {"mean": torch.full((32, 1), 0.25), "std": torch.full((32, 1), 2.0)}
     write_weights(run / "codes.safetensors", statistics, {})
@@ -101,7 +93,7 @@ def test_a_run_of_mini_brings_its_latent_and_the_statistics_of_its_codes(
     export(run, tmp_path / "mine.safetensors")
 
     model = load_mini(str(tmp_path / "mine.safetensors"), device=CPU)
-    assert model.denoiser.config == sizes
+    assert model.denoiser.config == SMALL_DENOISER
     assert torch.equal(model.coder.code_mean, statistics["mean"])
     assert torch.equal(model.coder.code_std, statistics["std"])
     kept = model.denoiser.state_dict()

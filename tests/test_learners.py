@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from sizes import SMALL_DENOISER
 from torch import Tensor
 
 from loris_cli.errors import InputError
-from loris_cli.networks.denoiser import DenoiserConfig, MiniDenoiser
+from loris_cli.networks.denoiser import MiniDenoiser
 from loris_cli.networks.latent import LatentCoder, LatentConfig
 from loris_cli.training.learners import (
     DenoiserLearner,
@@ -18,14 +19,7 @@ from loris_cli.training.learners import (
 )
 from loris_cli.training.stages import widened
 
-SIZES = DenoiserConfig(
-    sketch_channels=32,
-    channels=16,
-    heads=2,
-    head_features=8,
-    rhythm_features=16,
-    num_blocks=(1, 1, 1),
-)
+SIZES = replace(SMALL_DENOISER, sketch_channels=32)
 
 
 def batch() -> dict[str, Tensor]:

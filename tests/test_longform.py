@@ -11,10 +11,13 @@ import torch
 from device_copies import Sent
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sizes import SKETCHED_CODER, SKETCHED_DENOISER, SMALL_CODER, SMALL_DENOISER
 
-from loris_cli.conditioning import ClipFeatures
+from loris_cli.conditioning import ClipFeatures, planned
 from loris_cli.diffusion import Sampler
 from loris_cli.longform import (
+    ATTACK_S,
+    BLOCK,
     Kept,
     LatentGenerator,
     noise,
@@ -22,8 +25,9 @@ from loris_cli.longform import (
     window_starts,
 )
 from loris_cli.networks.checkpoint import load_mini, save_mini
-from loris_cli.networks.denoiser import DenoiserConfig, MiniDenoiser
-from loris_cli.networks.latent import LatentCoder, LatentConfig
+from loris_cli.networks.denoiser import Condition, MiniDenoiser
+from loris_cli.networks.latent import LatentCoder
+from loris_cli.sketch import sketch
 
 WINDOW = 256
 META = torch.device("meta")
@@ -75,12 +79,17 @@ def generator(tmp_path_factory: pytest.TempPathFactory) -> LatentGenerator:
     """A small random network: enough for shapes, bytes and seams."""
     path: Path = tmp_path_factory.mktemp("weights") / "small.safetensors"
     torch.manual_seed(0)
-    denoiser = MiniDenoiser(
-        DenoiserConfig(
-            channels=16, heads=2, head_features=8, rhythm_features=16, num_blocks=(1, 1, 1)
-        )
-    )
-    save_mini(path, LatentCoder(LatentConfig(width=16)), denoiser)
+    save_mini(path, LatentCoder(SMALL_CODER), MiniDenoiser(SMALL_DENOISER))
+    device = torch.device("cpu")
+    return LatentGenerator(model=load_mini(str(path), device=device), device=device, steps=2)
+
+
+@pytest.fixture(scope="module")
+def sketching(tmp_path_factory: pytest.TempPathFactory) -> LatentGenerator:
+    """One that is told a sketch of the notes."""
+    path: Path = tmp_path_factory.mktemp("weights") / "sketching.safetensors"
+    torch.manual_seed(0)
+    save_mini(path, LatentCoder(SKETCHED_CODER), MiniDenoiser(SKETCHED_DENOISER))
     device = torch.device("cpu")
     return LatentGenerator(model=load_mini(str(path), device=device), device=device, steps=2)
 
@@ -123,6 +132,55 @@ def test_the_same_seed_gives_the_same_bytes_and_another_gives_others(
 
     assert first.tobytes() == again.tobytes()
     assert np.abs(first - other).max() > 1e-3
+
+
+def test_every_window_is_told_the_sketch_of_its_own_stretch(
+    sketching: LatentGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The code of all notes at once, cut up: however long the piece and its blocks are."""
+    told: list[torch.Tensor] = []
+    forward = MiniDenoiser.forward
+
+    def listened(
+        network: MiniDenoiser,
+        x: torch.Tensor,
+        level: torch.Tensor,
+        given: Condition,
+        *more: object,
+    ) -> torch.Tensor:
+        told.extend(given.sketch)
+        answer: torch.Tensor = forward(network, x, level, given, *more)  # type: ignore[arg-type]
+        return answer
+
+    monkeypatch.setattr(MiniDenoiser, "forward", listened)
+    play(replace(sketching, steps=2), 40.0)
+
+    n_frames, n_windows, _ = sketching.windows(40.0)
+    assert n_frames > BLOCK
+    clip = features(40.0)
+    plan = planned(replace(clip, peaks_s=clip.peaks_s - ATTACK_S), seed=0)
+    assert plan.arrangement is not None
+    frames = torch.from_numpy(sketch(plan.arrangement, 0, n_frames * 4))[None]
+    whole = sketching.model.coder.encode(frames)[0]
+    assert whole.std() > 0.1
+    for start, window in zip(window_starts(n_frames, 64), told, strict=False):
+        torch.testing.assert_close(window, whole[:, start : start + 64], atol=1e-4, rtol=1e-4)
+    assert len(told) >= n_windows
+
+
+def test_other_notes_are_another_sound(sketching: LatentGenerator) -> None:
+    clip = features(6.0)
+    notes = planned(clip, seed=1)
+    other = planned(clip, seed=2)
+    assert notes.arrangement is not None
+    one, again, two = (
+        np.concatenate(
+            list(sketching.generate(told, seed=0, progress=lambda done, total: None)), axis=1
+        )
+        for told in (notes, notes, replace(notes, arrangement=other.arrangement))
+    )
+    assert one.tobytes() == again.tobytes()
+    assert np.abs(one - two).max() > 1e-3
 
 
 def test_guidance_of_one_does_not_ask_what_there_is_without_the_rhythm(

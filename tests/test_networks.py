@@ -1,30 +1,29 @@
 """The networks at a small size: every part works and learns, and files are what they claim."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from sizes import SMALL_CODER, SMALL_DENOISER
 
 from loris_cli.errors import WeightsError
+from loris_cli.mel import FINE
 from loris_cli.networks.checkpoint import MiniModel, load_mini, save_mini
-from loris_cli.networks.denoiser import Condition, DenoiserConfig, MiniDenoiser
+from loris_cli.networks.denoiser import Condition, MiniDenoiser
 from loris_cli.networks.encoders import HawkesPosition, RhythmEncoder, partitions
 from loris_cli.networks.latent import Fold, LatentCoder, LatentConfig, Unfold
 
-SMALL_CODER = LatentConfig(width=16)
-SMALL_DENOISER = DenoiserConfig(
-    channels=16,
-    heads=2,
-    head_features=8,
-    rhythm_features=16,
-    num_blocks=(1, 1, 1),
+TOLD_ALL = replace(
+    SMALL_DENOISER,
     harmony_channels=32,
     motion_width=8,
     sketch_channels=32,
     told_looseness=1,
 )
+FINE_CODER = replace(SMALL_CODER, n_mels=FINE.n_mels, n_fft=FINE.n_fft)
 CPU = torch.device("cpu")
 
 
@@ -44,7 +43,7 @@ def told(batch: int, frames: int = 32, tokens: int = 24) -> Condition:
 
 def small_denoiser() -> MiniDenoiser:
     torch.manual_seed(0)
-    return MiniDenoiser(SMALL_DENOISER)
+    return MiniDenoiser(TOLD_ALL)
 
 
 def test_gradient_reaches_every_parameter_of_the_denoiser() -> None:
@@ -151,7 +150,7 @@ def test_autoencoder_learns() -> None:
 def weights(tmp_path: Path) -> Path:
     torch.manual_seed(0)
     path = tmp_path / "small.safetensors"
-    save_mini(path, LatentCoder(SMALL_CODER), small_denoiser())
+    save_mini(path, LatentCoder(FINE_CODER), small_denoiser())
     return path
 
 
@@ -159,7 +158,7 @@ def test_weights_come_back_as_they_went(weights: Path) -> None:
     model: MiniModel = load_mini(str(weights), device=CPU)
 
     torch.manual_seed(0)
-    LatentCoder(SMALL_CODER)
+    LatentCoder(FINE_CODER)
     original = small_denoiser().eval()
     x, dropped = torch.randn(1, 32, 32), torch.tensor([False])
     with torch.no_grad():
@@ -214,6 +213,15 @@ def test_sizes_that_make_no_network_are_refused(
 ) -> None:
     with pytest.raises(WeightsError):
         load_mini(str(rewritten(weights, **{"loris.coder": json.dumps(sizes)})), device=CPU)
+
+
+@pytest.mark.parametrize("coder", [SMALL_CODER, replace(FINE_CODER, channels=16)])
+def test_a_sketch_that_its_coder_cannot_read_is_refused(
+    tmp_path: Path, coder: LatentConfig
+) -> None:
+    save_mini(tmp_path / "odd.safetensors", LatentCoder(coder), small_denoiser())
+    with pytest.raises(WeightsError, match="makes no network"):
+        load_mini(str(tmp_path / "odd.safetensors"), device=CPU)
 
 
 def test_another_kind_of_file_is_refused(weights: Path) -> None:

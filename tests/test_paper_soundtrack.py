@@ -11,6 +11,7 @@ import soundfile
 import torch
 from conftest import Loris, Told
 from device_copies import Sent
+from sizes import SMALL_PAPER
 
 from loris_cli.batch import models
 from loris_cli.conditioning import ClipFeatures
@@ -28,14 +29,8 @@ CPU = torch.device("cpu")
 RATE_HZ = 22_050
 BF16_OFF = {1.0: 0.02, 20.0: 0.1}
 """By guidance, of the sound's norm; 0.0075 and 0.030 were measured."""
-SIZES = PaperConfig(
-    channels=64,
-    multipliers=(1, 1),
-    factors=(2,),
-    num_blocks=(1,),
-    attentions=(True,),
-    heads=1,
-    features=16,
+SIZES = replace(
+    SMALL_PAPER,
     visual_features=24,
     video_length=4,
     pose_length=32,

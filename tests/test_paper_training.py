@@ -13,12 +13,12 @@ import soundfile
 import torch
 from conftest import Loris
 from safetensors import safe_open
+from sizes import SMALL_PAPER
 
 from loris_cli.conditioning import ClipFeatures
 from loris_cli.dataset.manifest import Clip, read_manifest, write_manifest
 from loris_cli.errors import InputError, UsageError
 from loris_cli.networks.paper import PaperModel
-from loris_cli.networks.paper_config import PaperConfig
 from loris_cli.networks.released import load_paper
 from loris_cli.training import paper_stage
 from loris_cli.training.learners import checkpoint_activations
@@ -37,15 +37,9 @@ from loris_cli.training.settings import Settings, in_words_of_now, resolve
 from loris_cli.training.sound_examples import SoundExamples
 
 RATE_HZ = 22_050
-TINY = PaperConfig(
-    channels=64,
-    multipliers=(1, 1),
-    factors=(2,),
-    num_blocks=(1,),
-    attentions=(True,),
-    heads=1,
+TINY = replace(
+    SMALL_PAPER,
     head_features=16,
-    features=16,
     video_length=4,
     pose_length=32,
     n_genres=12,

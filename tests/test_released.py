@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
+from sizes import SMALL_PAPER
 from torch import Tensor
 
 from loris_cli.errors import WeightsError
@@ -20,15 +21,8 @@ from loris_cli.networks.released import load_paper, save_paper, save_released
 from loris_cli.networks.state_files import read_state
 
 CPU = torch.device("cpu")
-SIZES = PaperConfig(
-    channels=64,
-    multipliers=(1, 1),
-    factors=(2,),
-    num_blocks=(1,),
-    attentions=(True,),
-    heads=1,
-    head_features=64,
-    features=16,
+SIZES = replace(
+    SMALL_PAPER,
     visual_features=16,
     video_length=6,
     pose_length=12,

@@ -3,8 +3,8 @@
     python -m loris_cli.evaluation.given_rhythm DATA --model mini --clips 50 --seeds 3
 
 Rows: the model, given the accents; the model, given what a loose body shows of them; the notes
-that it is told, with no model between; the truth; the truth through the latent code (the
-ceiling). Beside each figure of hits stands the same for
+that it is told, with no model between; earlier weights, if asked; the truth; the truth through
+the latent code (the ceiling). Beside each figure of hits stands the same for
 another clip's rhythm of the same style (chance). Intervals are 95 %, by bootstrap over clips;
 seeds of one clip are averaged first.
 """
@@ -47,9 +47,11 @@ BANDED = (
     "flatness", "dynamic_range_db", "silence", "key_clarity", "pitch_class_entropy",
 )  # fmt: skip
 """Figures that should lie where the truth's lie, from its 5th to its 95th percentile."""
-TRUTH, LATENT, SKETCH, OURS, LOOSE = (
-    "truth", "latent", "sketch alone", "ours", "ours, loose bodies",
+TRUTH, LATENT, SKETCH, EARLIER, OURS, LOOSE = ROWS = (
+    "truth", "latent", "sketch alone", "earlier", "ours", "ours, loose bodies",
 )  # fmt: skip
+BESIDE_TAKES = 1
+"""Takes of the sketch and of earlier weights: enough to stand beside."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +66,9 @@ class Setting:
     threads: int
     """Of each process."""
     sampler: Sampler = "dpmpp-2m"
+    earlier: str | None = None
+    """Other weights to score beside."""
+    earlier_guidance: float = 1.5
 
 
 @dataclass(frozen=True)
@@ -123,7 +128,7 @@ def evaluate(
         name: np.percentile([row.values[name] for row in truth], [5, 95]) for name in BANDED
     }
     rows: dict[str, object] = {}
-    for name in (TRUTH, LATENT, SKETCH, OURS, LOOSE):
+    for name in ROWS:
         of_it = [result.rows[name] for result in scored if name in result.rows]
         if of_it:
             rows[name] = _row(of_it, bands, spectra, heard)
@@ -154,9 +159,14 @@ def _score(setting: Setting, job: _Job) -> _Done:
     rows = {
         TRUTH: case.score([case.sound], given_s),
         LATENT: case.score([through_latent(generator.model, case.sound)], given_s),
-        SKETCH: case.score(sketches_of(case.features, setting.seeds), given_s),
+        SKETCH: case.score(sketches_of(case.features, BESIDE_TAKES), given_s),
         OURS: case.score(takes_of(generator, case.features, setting.seeds), given_s),
     }
+    if setting.earlier is not None:
+        before = _generator(
+            setting.earlier, setting.steps, setting.earlier_guidance, setting.sampler
+        )
+        rows[EARLIER] = case.score(takes_of(before, case.features, BESIDE_TAKES), given_s)
     if case.danced is None:
         return _Done(rows, None)
     danced_s = case.danced.peaks_s
@@ -223,6 +233,8 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--sampler", choices=get_args(Sampler), default="dpmpp-2m")
+    parser.add_argument("--earlier", help="other weights, to score beside")
+    parser.add_argument("--earlier-guidance", type=float, default=1.5)
     given = parser.parse_args()
     setting = Setting(
         data=given.data,
@@ -232,6 +244,8 @@ def main() -> None:
         guidance=given.guidance,
         threads=given.threads,
         sampler=given.sampler,
+        earlier=given.earlier,
+        earlier_guidance=given.earlier_guidance,
     )
     figures = evaluate(
         setting,

@@ -16,6 +16,7 @@ from loris_cli.errors import WeightsError
 from loris_cli.files import replacing
 from loris_cli.networks.denoiser import DenoiserConfig, MiniDenoiser
 from loris_cli.networks.latent import LatentCoder, LatentConfig
+from loris_cli.sketch import BANDS
 
 Config = TypeVar("Config", LatentConfig, DenoiserConfig)
 
@@ -136,8 +137,9 @@ def _build(metadata: dict[str, str], path: Path) -> tuple[LatentCoder, MiniDenoi
         with torch.device("meta"):
             coder = LatentCoder(_config(LatentConfig, metadata["loris.coder"]))
             denoiser = MiniDenoiser(_config(DenoiserConfig, metadata["loris.denoiser"]))
-        if denoiser.config.sketch_channels not in (0, coder.config.channels):
-            raise ValueError("a sketch is a code as any other")
+        drawn = denoiser.config.sketch_channels
+        if drawn and (drawn != coder.config.channels or coder.config.bands != BANDS):
+            raise ValueError("a sketch is a code as any other, of the bands it is drawn in")
     except (KeyError, ValueError, TypeError, AssertionError, RuntimeError) as error:
         raise WeightsError(f"{path.name} has a configuration that makes no network") from error
     return coder, denoiser
