@@ -19,7 +19,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from loris_cli import mel
-from loris_cli.conditioning import CODE_HZ, ClipFeatures, batch, condition, planned
+from loris_cli.conditioning import (
+    CODE_HZ,
+    ClipFeatures,
+    batch,
+    condition,
+    own_seed,
+    planned,
+)
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.diffusion import (
     Sampler,
@@ -213,6 +220,7 @@ class LatentGenerator:
             ``(1, samples)`` blocks at 22,050 Hz; in all ``round(duration_s * 22050)``.
         """
         config = self.model.denoiser.config
+        seed = own_seed(seed, features.peaks_s)
         early = replace(features, peaks_s=features.peaks_s - ATTACK_S)
         if config.harmony_channels or config.sketch_channels:
             early = planned(early, seed=seed)

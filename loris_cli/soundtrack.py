@@ -16,7 +16,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from loris_cli.conditioning import ClipFeatures, accents_of, style_for
+from loris_cli.conditioning import ClipFeatures, accents_of, own_seed, style_for
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import OutputError
 from loris_cli.files import printable, replacing
@@ -87,7 +87,7 @@ def features_of(seen: Observation, *, genre: str | None, seed: int) -> ClipFeatu
         peaks_s=peaks_s,
         strengths=strengths,
         energy=seen.energy,
-        genre=genre or style_for(peaks_s, seed=seed),
+        genre=genre or style_for(peaks_s, seed=own_seed(seed, peaks_s)),
         keypoints=None if seen.poses is None else seen.poses.keypoints,
         method=seen.rhythm.method,
         visual=seen.visual,

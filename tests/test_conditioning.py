@@ -18,6 +18,7 @@ from loris_cli.conditioning import (
     batch,
     body_of,
     condition,
+    own_seed,
     planned,
     rhythm_tokens,
     style_for,
@@ -115,6 +116,23 @@ def test_genre_is_a_one_hot_and_nothing_where_it_is_free() -> None:
 
     assert told.genre[0].nonzero().ravel().tolist() == [GENRES.index("skate")]
     assert not told.genre[1].any()
+
+
+def test_videos_of_a_batch_share_no_key_for_sharing_a_seed() -> None:
+    """Bodies that strike at other times get other keys; the same body the same, every time."""
+    rng = np.random.default_rng(2)
+    videos = [np.cumsum(rng.gamma(3, 0.3, 20)) for _ in range(40)]
+    keys = []
+    for peaks_s in videos:
+        clip = replace(CLIP, peaks_s=peaks_s, strengths=np.ones(20), duration_s=40.0)
+        one, again = (planned(clip, seed=own_seed(0, peaks_s.copy())) for _ in range(2))
+        assert one.harmony is not None
+        assert again.harmony is not None
+        assert one.harmony.key == again.harmony.key
+        keys.append(one.harmony.key)
+    assert len(set(keys)) > 8
+    assert own_seed(0, videos[0]) != own_seed(1, videos[0]) != own_seed(1, videos[1])
+    assert own_seed(3, np.empty(0)) == own_seed(3, np.empty(0))
 
 
 def test_who_dances_to_a_beat_gets_a_dance_and_who_does_not_a_sport() -> None:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from loris_cli import mel
-from loris_cli.conditioning import ClipFeatures, planned
+from loris_cli.conditioning import ClipFeatures, own_seed, planned
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.dataset.clips import read_danced, read_features, read_lesson, read_sound
 from loris_cli.dataset.manifest import Clip
@@ -78,7 +78,7 @@ def sketches_of(told: ClipFeatures, seeds: int) -> list[Samples]:
     n_frames = int(told.duration_s * mel.MEL_HZ) + 2
     takes = []
     for seed in range(seeds):
-        arrangement = planned(early, seed=seed).arrangement
+        arrangement = planned(early, seed=own_seed(seed, told.peaks_s)).arrangement
         assert arrangement is not None
         samples = mel.invert(sketch(arrangement, 0, n_frames), BANDS, seed=seed)
         takes.append(samples[: round(told.duration_s * SAMPLE_RATE_HZ)])
