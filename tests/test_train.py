@@ -217,7 +217,7 @@ def test_a_dry_run_tells_what_it_would_take_and_makes_nothing(
     assert told.code == 0, told.err
     latent, conditional = told.out.splitlines()
     assert "11.6 M parameters, 2 clips, 100 steps of" in latent
-    assert "25.5 M parameters" in conditional
+    assert "25.4 M parameters" in conditional
     assert "MB" in conditional
     assert list(tmp_path.iterdir()) == []
 
