@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from sizes import SMALL_PAPER
 from torch import Tensor
 
 from loris_cli.networks.paper import PaperModel, on_sound
@@ -13,15 +14,10 @@ from loris_cli.networks.paper_config import PaperConfig
 from loris_cli.networks.stgcn import MotionFeatures
 from loris_cli.networks.told import Told
 
-FULL = PaperConfig(
-    channels=64,
-    multipliers=(1, 1),
-    factors=(2,),
-    num_blocks=(1,),
-    attentions=(True,),
+FULL = replace(
+    SMALL_PAPER,
     heads=2,
     head_features=8,
-    features=16,
     visual_features=12,
     video_length=4,
     pose_length=8,
