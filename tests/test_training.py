@@ -13,9 +13,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import distributed
+from torch.distributed.fsdp import fully_shard
 from training_line import SETTINGS, TRUTH, LineStage, Points
 
 from loris_cli.errors import InputError, MissingDependencyError, OutputError
+from loris_cli.training import sharding
 from loris_cli.training.loop import Row, TrainingError, n_steps_of, train
 from loris_cli.training.processes import Processes
 from loris_cli.training.run_folder import StageFolder
@@ -231,6 +234,7 @@ def torchrun(
         **os.environ,
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
         "OMP_NUM_THREADS": "1",
+        "PYTHONFAULTHANDLER": "1",  # a process that crashes says where
     }
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += [f"--nproc-per-node={world}", str(PROGRAM), str(folder)]
@@ -284,6 +288,26 @@ def test_parted_processes_are_as_one_and_a_dead_one_is_made_up_for(tmp_path: Pat
     np.testing.assert_allclose(
         list(losses(tmp_path / "killed").values()), list(curve.values()), rtol=1e-4
     )
+
+
+@pytest.mark.parametrize("together", [1, 10, 1000])
+def test_parted_tensors_are_whole_however_many_travel_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, together: int
+) -> None:
+    monkeypatch.setattr(sharding, "TOGETHER", together)
+    learner = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 5)).double()
+    plain = {key: value.clone() for key, value in learner.state_dict().items()}
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        fully_shard(learner)
+        state = {"weights": learner.state_dict(), "groups": [{"step": 3}], "best": None}
+        kept, left = sharding.whole(state), sharding.whole(state, keep=False)
+    finally:
+        distributed.destroy_process_group()
+    assert kept["groups"] == left["groups"] == [{"step": 3}]
+    assert set(left["weights"].values()) == {None}
+    for key, value in plain.items():
+        torch.testing.assert_close(kept["weights"][key], value, rtol=0, atol=0)
 
 
 def test_a_parted_network_learns_and_is_kept_as_a_whole_one(tmp_path: Path) -> None:
