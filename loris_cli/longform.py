@@ -222,10 +222,14 @@ class LatentGenerator:
         config = self.model.denoiser.config
         seed = own_seed(seed, features.peaks_s)
         early = replace(features, peaks_s=features.peaks_s - ATTACK_S)
-        if config.harmony_channels or config.sketch_channels:
+        chords = config.harmony_channels and config.learned_chords
+        notes = config.sketch_channels and config.learned_notes
+        if chords or notes:
             early = planned(early, seed=seed)
-        if config.sketch_channels:
+        if notes:
             early = self._sketched(early)
+        if not chords:
+            early = replace(early, harmony=None)
         code = self._sample(early, seed=seed, progress=progress)
         blocks = self._sound(code, round(features.duration_s * SAMPLE_RATE_HZ), seed)
         yield from blocks if self.kept is None else self.kept.join(blocks)

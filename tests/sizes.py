@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from loris_cli import mel
+from loris_cli.conditioning import HARMONY_CHANNELS
 from loris_cli.networks.denoiser import DenoiserConfig
 from loris_cli.networks.latent import LatentConfig
 from loris_cli.networks.paper_config import PaperConfig
@@ -14,8 +15,14 @@ SMALL_DENOISER = DenoiserConfig(
 SKETCHED_CODER = LatentConfig(
     n_mels=mel.FINE.n_mels, n_fft=mel.FINE.n_fft, width=16, channels=8, blocks=1
 )
-SKETCHED_DENOISER = replace(SMALL_DENOISER, code_channels=8, sketch_channels=8, window=64)
-"""A pair that is told a sketch of the notes."""
+SKETCHED_DENOISER = replace(
+    SMALL_DENOISER,
+    code_channels=8,
+    harmony_channels=HARMONY_CHANNELS,
+    sketch_channels=8,
+    window=64,
+)
+"""A pair that is told chords and a sketch of the notes."""
 SMALL_PAPER = PaperConfig(
     channels=64,
     multipliers=(1, 1),

@@ -134,11 +134,9 @@ def test_the_same_seed_gives_the_same_bytes_and_another_gives_others(
     assert np.abs(first - other).max() > 1e-3
 
 
-def test_every_window_is_told_the_sketch_of_its_own_stretch(
-    sketching: LatentGenerator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The code of all notes at once, cut up: however long the piece and its blocks are."""
-    told: list[torch.Tensor] = []
+def overheard(monkeypatch: pytest.MonkeyPatch) -> list[Condition]:
+    """What networks are told from now on."""
+    told: list[Condition] = []
     forward = MiniDenoiser.forward
 
     def listened(
@@ -148,12 +146,21 @@ def test_every_window_is_told_the_sketch_of_its_own_stretch(
         given: Condition,
         *more: object,
     ) -> torch.Tensor:
-        told.extend(given.sketch)
+        told.append(given)
         answer: torch.Tensor = forward(network, x, level, given, *more)  # type: ignore[arg-type]
         return answer
 
     monkeypatch.setattr(MiniDenoiser, "forward", listened)
+    return told
+
+
+def test_every_window_is_told_the_sketch_of_its_own_stretch(
+    sketching: LatentGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The code of all notes at once, cut up: however long the piece and its blocks are."""
+    conditions = overheard(monkeypatch)
     play(replace(sketching, guidance=1.0), 40.0)
+    told = [row for condition in conditions for row in condition.sketch]
 
     n_frames, n_windows, _ = sketching.windows(40.0)
     assert n_frames > BLOCK
@@ -167,6 +174,23 @@ def test_every_window_is_told_the_sketch_of_its_own_stretch(
     for start, window in zip(window_starts(n_frames, 64), told, strict=False):
         torch.testing.assert_close(window, whole[:, start : start + 64], atol=1e-4, rtol=1e-4)
     assert len(told) >= n_windows
+
+
+@pytest.mark.parametrize("chords", [True, False])
+@pytest.mark.parametrize("notes", [True, False])
+def test_a_network_is_told_what_it_learned_of_and_no_more(
+    sketching: LatentGenerator, monkeypatch: pytest.MonkeyPatch, chords: bool, notes: bool
+) -> None:
+    model = copy.deepcopy(sketching.model)
+    model.denoiser.config = replace(
+        model.denoiser.config, learned_chords=chords, learned_notes=notes
+    )
+    conditions = overheard(monkeypatch)
+    play(replace(sketching, model=model, guidance=1.0), 3.0)
+    for condition in conditions:
+        assert bool(condition.harmony.any()) == chords
+        assert bool(condition.sketch.any()) == notes
+        assert condition.aligned.any()
 
 
 def test_other_notes_are_another_sound(sketching: LatentGenerator) -> None:

@@ -107,6 +107,9 @@ def trained(data: Path, program: Path, tmp_path_factory: pytest.TempPathFactory)
 def test_a_run_makes_a_model_its_logs_and_its_sounds(trained: Path) -> None:
     model = load_mini(str(trained / "mini.safetensors"), device=torch.device("cpu"))
     assert model.denoiser.config.window == 512
+    # Nobody knows chords or notes of these clips, so it will be told none.
+    assert not model.denoiser.config.learned_chords
+    assert not model.denoiser.config.learned_notes
     # The code it learned has unit variance: its statistics came along.
     assert not torch.equal(model.coder.code_std, torch.ones_like(model.coder.code_std))
 

@@ -29,6 +29,9 @@ class DenoiserConfig:
     """Of the encoder of motion, 0 for none."""
     sketch_channels: int = 0
     """Those of the code, or 0 for a network that is told of no notes."""
+    learned_chords: bool = True
+    learned_notes: bool = True
+    """False if no clip that it learned from told any; a soundtrack tells it none, then."""
     told_looseness: int = 0
     """1 if the network is told how loosely a body keeps time."""
     n_genres: int = 12

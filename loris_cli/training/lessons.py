@@ -90,6 +90,16 @@ class Lesson:
     heard: ClipFeatures | None = None
     """By its own sound alone."""
 
+    @property
+    def has_chords(self) -> bool:
+        """Whether its chords are known."""
+        return self.composed.harmony is not None
+
+    @property
+    def has_notes(self) -> bool:
+        """Whether there is a sketch of its notes."""
+        return self.composed.sketch is not None
+
 
 def read_lessons(
     data: Path,

@@ -5,7 +5,7 @@ clips -> log-mel -> LatentStage -> codes of all clips -> DenoiserStage -> mini.s
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,7 @@ from loris_cli.training.learners import (
     LatentLearner,
     checkpoint_activations,
 )
-from loris_cli.training.lessons import CodeExamples, Example, MelExamples, read_lessons
+from loris_cli.training.lessons import CodeExamples, Example, Lesson, MelExamples, read_lessons
 from loris_cli.training.listening import listen
 from loris_cli.training.run_folder import read_weights
 from loris_cli.training.settings import Settings
@@ -159,9 +159,51 @@ class DenoiserStage:
         Raises:
             InputError: no clip is as long as a window, or the backbone does not fit.
         """
-        torch.manual_seed(settings.seed)
         self._data, self._coder = data, coder
-        self.denoiser = MiniDenoiser(config)
+
+        def long_enough(chosen: Sequence[Clip]) -> list[Clip]:
+            long = [clip for clip in chosen if codes[clip.id].shape[1] >= config.window]
+            if not long:
+                raise InputError(
+                    "no clip is as long as the network's window",
+                    hint=f"clips of {config.window * 1024 / SAMPLE_RATE_HZ:.0f} s are needed",
+                )
+            return long
+
+        def examples(
+            long: Sequence[Clip], lessons: Sequence[Lesson], seed: int, drop: float
+        ) -> CodeExamples:
+            return CodeExamples(
+                [codes[clip.id] for clip in long],
+                lessons,
+                window=config.window,
+                seed=seed,
+                drop_condition=drop,
+                sigmas=SIGMAS,
+                sketch_channels=config.sketch_channels,
+            )
+
+        long = long_enough(clips)
+        lessons = read_lessons(data, long, heard, sketches)
+        unheard = long_enough(held_out)
+        self.examples: Dataset[Example] = examples(
+            long, lessons, settings.seed, settings.drop_condition
+        )
+        unconditional = settings.stage == "unconditional"
+        self.held_out: Dataset[Example] = examples(
+            unheard,
+            read_lessons(data, unheard, heard, sketches),
+            HELD_OUT_SEED,
+            float(unconditional),
+        )
+        torch.manual_seed(settings.seed)
+        self.denoiser = MiniDenoiser(
+            replace(
+                config,
+                learned_chords=any(lesson.has_chords for lesson in lessons),
+                learned_notes=any(lesson.has_notes for lesson in lessons),
+            )
+        )
         self.learner: nn.Module = DenoiserLearner(self.denoiser)
         self.backbone: frozenset[str] = frozenset()
         self._begin_with = backbone
@@ -177,30 +219,6 @@ class DenoiserStage:
         if settings.checkpoint_activations:
             checkpoint_activations(self.denoiser)
 
-        def examples(chosen: Sequence[Clip], seed: int, drop: float) -> CodeExamples:
-            long = [clip for clip in chosen if codes[clip.id].shape[1] >= config.window]
-            if not long:
-                raise InputError(
-                    "no clip is as long as the network's window",
-                    hint=f"clips of {config.window * 1024 / SAMPLE_RATE_HZ:.0f} s are needed",
-                )
-            return CodeExamples(
-                [codes[clip.id] for clip in long],
-                read_lessons(data, long, heard, sketches),
-                window=config.window,
-                seed=seed,
-                drop_condition=drop,
-                sigmas=SIGMAS,
-                sketch_channels=config.sketch_channels,
-            )
-
-        self.examples: Dataset[Example] = examples(
-            clips, settings.seed, settings.drop_condition
-        )
-        unconditional = settings.stage == "unconditional"
-        self.held_out: Dataset[Example] = examples(
-            held_out, HELD_OUT_SEED, float(unconditional)
-        )
         self._heard = [] if unconditional else list(held_out[: settings.sounds])
         self.n_clips = len(clips)
 
