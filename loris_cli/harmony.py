@@ -35,9 +35,16 @@ PROGRESSIONS = (
 )
 FORM = (0, 0, 1, 0)
 """Which of two progressions each round of four chords plays: a song's AABA."""
+SOUNDTRACK_FORM = (0, 0, 0, 1)
+"""The same in a soundtrack: a body's half minute has one, so that it comes again."""
 BEATS_A_BAR = 4
 STEADY = 0.6
 """Peaks that fit one beat better than this are danced to it; 40 random ones reach some 0.45."""
+STEADY_HALVES = 0.75
+"""Or that fit half a beat better than this, where a figure of eighths is danced."""
+HALVES_BY_CHANCE = 9.0
+"""Fits below ``sqrt(9 / peaks)`` are too near to what random peaks reach in one of a hundred
+clips: ``exp(-peaks * fit ** 2)`` for each of some 60 tempi that 25 s tell apart (Rayleigh)."""
 BEAT_S = (0.4, 0.8)
 """Shortest and longest beat that is looked for: 150 to 75 a minute."""
 FIRST_S = 60.0
@@ -86,6 +93,7 @@ def harmonise(
     beat_s: float,
     beats_s: Array,
     rng: np.random.Generator,
+    form: tuple[int, ...] = FORM,
 ) -> Harmony:
     """Draw a plan.
 
@@ -99,6 +107,7 @@ def harmonise(
         beat_s: how long a beat is, or would be.
         beats_s: the steady beats, the first of them a bar's; empty if there are none.
         rng: draws key, scale and progressions.
+        form: which of the two progressions each round plays.
     """
     key = int(rng.integers(12))
     scale = SCALES[str(rng.choice(style.scales))]
@@ -110,7 +119,7 @@ def harmonise(
     else:
         starts_s = _changes(accents_s, pulses_s, wait_s, duration_s)
     order = np.arange(len(starts_s))
-    degrees = [rounds[FORM[k // 4 % len(FORM)]][k % 4] for k in order]
+    degrees = [rounds[form[k // 4 % len(form)]][k % 4] for k in order]
     return Harmony(
         key=key,
         scale=scale,
@@ -149,7 +158,13 @@ def harmony_for(
         first = int(np.argmax([struck[k::BEATS_A_BAR].sum() for k in range(BEATS_A_BAR)]))
         beats_s = beats_s[first:]
     return harmonise(
-        peaks_s, duration_s=duration_s, style=style, beat_s=beat_s, beats_s=beats_s, rng=rng
+        peaks_s,
+        duration_s=duration_s,
+        style=style,
+        beat_s=beat_s,
+        beats_s=beats_s,
+        rng=rng,
+        form=SOUNDTRACK_FORM,
     )
 
 
@@ -157,7 +172,8 @@ def steadiness(peaks_s: Array) -> tuple[float, float]:
     """How well peaks fit one steady beat, from 0 to 1, and its length in seconds.
 
     The mean direction of their phases in the best beat from 75 to 150 a minute: 1 if all lie
-    on it, about ``1 / sqrt(peaks)`` and some more if they know no beat.
+    on it, about ``1 / sqrt(peaks)`` and some more if they know no beat. Where they fit none,
+    the same of its halves, if they fit those well: peaks on and off the beat cancel out.
 
     Args:
         peaks_s: ``(peaks,)``; of fewer than four nothing can be said, and that is 0.
@@ -166,7 +182,10 @@ def steadiness(peaks_s: Array) -> tuple[float, float]:
         return 0.0, float(np.mean(BEAT_S))
     periods_s = 1 / np.linspace(1 / BEAT_S[1], 1 / BEAT_S[0], 400)
     phases = np.exp(2j * np.pi * peaks_s[:, None] / periods_s)
-    fits = np.abs(phases.mean(axis=0))
+    fits, halves = np.abs(phases.mean(axis=0)), np.abs(np.square(phases).mean(axis=0))
+    enough = max(STEADY_HALVES, np.sqrt(HALVES_BY_CHANCE / len(peaks_s)))
+    if fits.max() <= STEADY and halves.max() > enough:
+        fits = halves
     best = int(fits.argmax())
     return float(fits[best]), float(periods_s[best])
 

@@ -124,6 +124,40 @@ def test_a_steady_beat_is_told_from_chance() -> None:
     assert np.quantile(chance, 0.95) < 0.6
 
 
+def test_a_figure_of_eighths_has_the_beat_it_is_danced_to() -> None:
+    """Half its strikes lie between the beats: one beat alone would not explain them."""
+    beat_s = 0.56
+    bars_s = np.arange(1.0, 24.0, 4 * beat_s)
+    figure = np.array([0, 3, 4, 5]) * beat_s / 2  # twice on the beat, twice off it
+    peaks_s = (bars_s[:, None] + figure).ravel()
+
+    fit, found_s = steadiness(peaks_s)
+
+    assert fit > 0.95
+    assert found_s == pytest.approx(beat_s, rel=0.02)
+
+
+def test_eighths_are_told_from_chance() -> None:
+    rng = np.random.default_rng(0)
+    for n_peaks in (10, 20, 40):
+        chance = [steadiness(np.sort(rng.uniform(0, 25, n_peaks))) for _ in range(200)]
+        by_halves = [fit for fit, _ in chance if fit > max(0.75, (9 / n_peaks) ** 0.5)]
+        assert len(by_halves) <= 4
+
+
+def test_a_soundtrack_comes_back_to_its_chords_and_leaves_them_once() -> None:
+    peaks_s = np.arange(0.5, 60, 0.5)
+    rounds = [
+        harmony_for(peaks_s, np.ones(119), duration_s=60.0, style=BY_NAME["house"], seed=seed)
+        .degrees[:16]
+        .reshape(4, 4)
+        .tolist()
+        for seed in range(5)
+    ]
+    assert all(plan[0] == plan[1] == plan[2] for plan in rounds)
+    assert any(plan[0] != plan[3] for plan in rounds)
+
+
 def test_few_peaks_have_no_beat() -> None:
     assert steadiness(np.array([1.0, 2.0, 3.0]))[0] == 0
 
