@@ -20,12 +20,14 @@ from numpy.typing import NDArray
 
 from loris_cli.evaluation.intervals import Figure, bootstrap
 from loris_cli.evaluation.onsets import DETECTOR, Hits, detect_onsets, match, offsets
+from loris_cli.files import replacing
 from loris_cli.longform import LatentGenerator
 from loris_cli.networks.checkpoint import load_mini
 from loris_cli.observation import observe
 from loris_cli.soundtrack import MusicGenerator, make_soundtrack, own_sound
 from loris_cli.synthesis.motion import STRONG, strike_motion
 from loris_cli.synthesis.render import render_video
+from loris_cli.synthesis.scene import Place
 
 Array = NDArray[np.float64]
 
@@ -63,7 +65,9 @@ def evaluate(
         motion = strike_motion(seed, CLIP_S)
         video, out = folder / f"{seed}.mp4", folder / f"{seed}.loris.mp4"
         if not video.exists():
-            render_video(video, motion, fps=fps, seed=seed, place="rink" if seed % 2 else "gym")
+            place: Place = "rink" if seed % 2 else "gym"
+            with replacing(video, overwrite=False) as part:
+                render_video(part, motion, fps=fps, seed=seed, place=place)
         seen = observe(video, method="directogram")
         make_soundtrack(seen, out, generator=generator, seed=seed, overwrite=True)
         sound = own_sound(out)
