@@ -129,7 +129,7 @@ def evaluate(
         typer.Option(
             min=0.0,
             max=100.0,
-            help="How strictly the rhythm is followed. By default 1.5; the paper's 20.",
+            help="How strictly the rhythm is followed. By default 1.3; the paper's 20.",
         ),
     ] = None,
     sweep: Annotated[

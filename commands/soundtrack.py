@@ -76,7 +76,7 @@ def soundtrack(
         typer.Option(
             min=0.0,
             max=100.0,
-            help="How strictly the rhythm is followed. By default 1.5; the paper's 20.",
+            help="How strictly the rhythm is followed. By default 1.3; the paper's 20.",
         ),
     ] = None,
     guided: Annotated[

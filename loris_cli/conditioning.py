@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
 
 from loris_cli.arrangement import Arrangement, arrange
 from loris_cli.config import GENRES, POSE_FPS, SAMPLE_RATE_HZ
@@ -44,6 +45,11 @@ CALM_S = 1.5
 SOFTEST = 0.3
 """Strength of the softest accents that the training music has."""
 
+LEVELS = (0.33, 0.81)
+"""Energy of composed pieces: 5th and 95th percentile, mean over 24 of them."""
+BURST_S, LEAST_RANGE = 0.5, 0.1
+"""Deviation that a body's bursts are smoothed with, and a range that is not stretched."""
+
 LONGEST_INTERVAL_S = 8.0
 """A longer pause is this long to the network: it has not seen longer ones often."""
 
@@ -76,6 +82,11 @@ class ClipFeatures:
     """Features of the picture, ``(rows, width)``, 2 a second; None if there are none."""
     looseness: float = 0.0
     """How far peaks may lie from what they are meant for, 0 (exactly on it) to 1 (40 ms)."""
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether this is of a picture: its energy is a body's, not a composer's."""
+        return self.keypoints is not None or self.method == "flow"
 
 
 def accents_of(peaks_s: Array, strengths: Array) -> tuple[Array, Array]:
@@ -128,6 +139,29 @@ def style_for(peaks_s: Array, *, seed: int) -> str:
     return styles[int(np.random.default_rng([seed, 11]).integers(len(styles)))]
 
 
+def liveliness(energy: Array) -> Array:
+    """How lively the music is to be for what a body moves.
+
+    A body's energy comes in bursts and is low in the middle; a composer's rises and falls over
+    seconds (`synthesis.composer`). Notes that went by bursts would be few, and far apart in
+    loudness.
+
+    Args:
+        energy: ``(frames,)`` at 16 Hz, 0..1.
+
+    Returns:
+        ``(frames,)``, 0..1: smooth, nine tenths of it in the range that composed pieces have;
+        what hardly changes hardly changes here too.
+    """
+    if not len(energy):
+        return energy
+    smooth = gaussian_filter1d(energy, BURST_S * POSE_FPS, mode="nearest")
+    low, high = np.percentile(smooth, [5, 95])
+    share = (smooth - low) / max(high - low, LEAST_RANGE)
+    lively: Array = (LEVELS[0] + (LEVELS[1] - LEVELS[0]) * share).clip(0, 1)
+    return lively
+
+
 def planned(features: ClipFeatures, *, seed: int) -> ClipFeatures:
     """Features with chords and notes: their own, or ones drawn by the seed.
 
@@ -146,7 +180,7 @@ def planned(features: ClipFeatures, *, seed: int) -> ClipFeatures:
     arrangement = features.arrangement or arrange(
         features.peaks_s,
         features.strengths,
-        features.energy,
+        liveliness(features.energy) if features.is_seen else features.energy,
         harmony,
         duration_s=features.duration_s,
         style=style,

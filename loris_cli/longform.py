@@ -60,6 +60,9 @@ NOISE_BLOCK = 64
 ATTACK_S = 0.0185
 """The instruments of the training music speak this long after their note begins, by the
 detector of `evaluation.onsets`, median over its clips; peaks are told that much earlier."""
+GUIDANCE = 1.3
+"""How strictly rhythm is followed: less misses strikes, more widens the range of loudness
+beyond true music's (chosen for ``mini`` on validation clips, docs/mini.md)."""
 SIGMA_MIN, SIGMA_MAX, RHO = 0.02, 30.0, 7.0
 SAMPLES_PER_FRAME = mel.HOP * 4
 BLOCK = 480
@@ -182,7 +185,7 @@ class LatentGenerator:
     model: MiniModel
     device: torch.device
     steps: int = 16
-    guidance: float = 1.5
+    guidance: float = GUIDANCE
     sampler: Sampler = "dpmpp-2m"
     interval: tuple[float, float] = (0.0, 1.0)
     """Part of the steps that is guided, by `loris_cli.diffusion.between`."""

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from loris_cli.conditioning import (
     CODE_HZ,
     HARMONY_CHANNELS,
+    LEVELS,
     LONGEST_INTERVAL_S,
     ClipFeatures,
     accents_of,
@@ -18,6 +20,7 @@ from loris_cli.conditioning import (
     batch,
     body_of,
     condition,
+    liveliness,
     own_seed,
     planned,
     rhythm_tokens,
@@ -221,3 +224,47 @@ def test_a_body_that_is_not_seen_for_a_while_is_not_there() -> None:
     seen = body_of(keypoints, 0, 320)
     assert not seen[100:120].any()
     assert seen[120:].any()
+
+
+def test_notes_go_by_a_body_as_by_a_composer() -> None:
+    """Its bursts become rises and falls in the range of composed energy; calm stays calm."""
+    rng = np.random.default_rng(0)
+    bursts = np.zeros(400)
+    bursts[50:350:23] = 1.0
+    bursts = np.convolve(bursts, np.hanning(9), mode="same") * rng.uniform(0.3, 1.0, 400)
+
+    lively = liveliness(bursts)
+
+    assert lively.min() >= 0
+    assert lively.max() <= 1
+    low, middle, high = np.percentile(lively, [5, 50, 95])
+    assert (low, high) == pytest.approx(LEVELS, abs=0.01)
+    assert low < middle < high
+    assert np.abs(np.diff(lively)).max() < np.abs(np.diff(bursts)).max() / 2
+    assert lively[:20].max() < lively[100:300].mean()
+
+
+@pytest.mark.parametrize("level", [0.0, 0.4, 1.0])
+def test_what_never_changes_is_not_blown_up(level: float) -> None:
+    still = np.full(160, level) + np.random.default_rng(1).uniform(0, 1e-4, 160)
+    assert np.ptp(liveliness(still)) < 0.01
+    assert len(liveliness(np.empty(0))) == 0
+
+
+def test_a_composed_piece_keeps_its_energy_and_a_seen_one_does_not() -> None:
+    peaks_s = np.arange(0.5, 24, 0.5)
+    energy = np.zeros(384)
+    energy[::40] = 1.0
+    composed = ClipFeatures(
+        duration_s=24.0,
+        peaks_s=peaks_s,
+        strengths=np.ones(len(peaks_s)),
+        energy=energy,
+        genre="house",
+    )
+    seen = replace(composed, keypoints=np.zeros((384, 17, 3)))
+    notes = [planned(told, seed=0).arrangement for told in (composed, seen)]
+    assert notes[0] is not None
+    assert notes[1] is not None
+    assert len(notes[1].table) > len(notes[0].table)
+    assert seen.energy is composed.energy

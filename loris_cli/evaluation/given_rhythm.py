@@ -37,7 +37,7 @@ from loris_cli.evaluation.frechet import Statistics, frechet_distance, statistic
 from loris_cli.evaluation.intervals import bootstrap
 from loris_cli.evaluation.onsets import DETECTOR, WINDOW_S, match
 from loris_cli.fanout import Died, fan_out
-from loris_cli.longform import LatentGenerator
+from loris_cli.longform import GUIDANCE, LatentGenerator
 from loris_cli.networks.checkpoint import load_mini
 from loris_cli.reporting import Reporter, Silent
 
@@ -68,7 +68,7 @@ class Setting:
     sampler: Sampler = "dpmpp-2m"
     earlier: str | None = None
     """Other weights to score beside."""
-    earlier_guidance: float = 1.5
+    earlier_guidance: float = GUIDANCE
 
 
 @dataclass(frozen=True)
@@ -229,12 +229,12 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=50)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=16)
-    parser.add_argument("--guidance", type=float, default=1.5)
+    parser.add_argument("--guidance", type=float, default=GUIDANCE)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--sampler", choices=get_args(Sampler), default="dpmpp-2m")
     parser.add_argument("--earlier", help="other weights, to score beside")
-    parser.add_argument("--earlier-guidance", type=float, default=1.5)
+    parser.add_argument("--earlier-guidance", type=float, default=GUIDANCE)
     given = parser.parse_args()
     setting = Setting(
         data=given.data,

@@ -18,7 +18,7 @@ from loris_cli.dataset.manifest import read_manifest
 from loris_cli.evaluation.case import takes_of, through_latent
 from loris_cli.files import replacing
 from loris_cli.kernels import librosa
-from loris_cli.longform import LatentGenerator
+from loris_cli.longform import GUIDANCE, LatentGenerator
 from loris_cli.networks.checkpoint import load_mini
 
 Samples = NDArray[np.float32]
@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--split", default="test")
     parser.add_argument("--clips", type=int, default=4)
     parser.add_argument("--steps", type=int, default=16)
-    parser.add_argument("--guidance", type=float, default=1.5)
+    parser.add_argument("--guidance", type=float, default=GUIDANCE)
     parser.add_argument("--out", "-o", type=Path, required=True)
     given = parser.parse_args()
     device = torch.device("cpu")
