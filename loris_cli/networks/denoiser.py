@@ -14,6 +14,7 @@ from audio_diffusion_pytorch.modules import UNet1d
 from torch import Tensor, nn
 
 from loris_cli.networks.encoders import MotionEncoder, RhythmEncoder
+from loris_cli.networks.fused import fuse
 from loris_cli.networks.unet import options
 
 
@@ -93,6 +94,7 @@ class MiniDenoiser(nn.Module):
             context_channels=[n_aligned],
             context_embedding_features=config.rhythm_features,
         )
+        fuse(self.unet)
         # What stands for "no condition" in guidance; learned, where the released code takes
         # the one-hot of an arg-max that never sees a gradient (M9).
         self.null_aligned = nn.Parameter(torch.zeros(1, n_aligned, 1))

@@ -17,7 +17,6 @@ from dataclasses import replace
 
 import torch
 from audio_diffusion_pytorch.modules import (
-    AttentionBase,
     FixedEmbedding,
     ResnetBlock1d,
     UNet1d,
@@ -26,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from loris_cli.config import POSE_FPS, SAMPLE_RATE_HZ
+from loris_cli.networks.fused import fuse
 from loris_cli.networks.hawkes import RhythmTransformer
 from loris_cli.networks.paper_config import PaperConfig
 from loris_cli.networks.stgcn import MotionFeatures
@@ -36,30 +36,6 @@ LEAD = 2
 """Rhythm step ``n`` belongs to pose frame ``n + 2`` (R6; docs/contracts.md)."""
 MOMENTS = 8
 """Values of an aligned rhythm for a frame of the first level: its norms have groups of 8."""
-
-
-class FusedAttention(AttentionBase):  # type: ignore[misc]
-    """The package's attention, through torch's own kernel: the same numbers, less memory."""
-
-    def forward(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        *,
-        mask: Tensor | None = None,
-        attention_bias: Tensor | None = None,
-    ) -> Tensor:
-        """``(batch, queries, heads * width)`` and so on to ``(batch, queries, out)``."""
-        assert mask is None
-        assert attention_bias is None
-        batch, n_queries, _ = q.shape
-        queries, keys, values = (
-            x.reshape(batch, x.shape[1], self.num_heads, -1).transpose(1, 2) for x in (q, k, v)
-        )
-        seen = functional.scaled_dot_product_attention(queries, keys, values, scale=self.scale)
-        out: Tensor = self.to_out(seen.transpose(1, 2).reshape(batch, n_queries, -1))
-        return out
 
 
 class ConditionalBlock(ResnetBlock1d):  # type: ignore[misc]
@@ -130,9 +106,7 @@ class PaperUNet(UNet1d):  # type: ignore[misc]
         for module in list(self.modules()):
             if isinstance(module, ResnetBlock1d) and module.use_embedding:
                 ConditionalBlock.of(module, config)
-        for module in self.modules():
-            if isinstance(module, AttentionBase):
-                module.__class__ = FusedAttention
+        fuse(self)
         if config.rhythm == "attention" and config.shared_rhythm:
             self.rhythm_encoder = rhythm_transformer(config)
         if config.sees:
