@@ -292,12 +292,13 @@ def test_parted_processes_are_as_one_and_a_dead_one_is_made_up_for(tmp_path: Pat
 
 @pytest.mark.parametrize("together", [1, 10, 1000])
 def test_parted_tensors_are_whole_however_many_travel_at_a_time(
-    monkeypatch: pytest.MonkeyPatch, together: int
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, together: int
 ) -> None:
     monkeypatch.setattr(sharding, "TOGETHER", together)
     learner = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 5)).double()
     plain = {key: value.clone() for key, value in learner.state_dict().items()}
-    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    meeting = (tmp_path / "processes").as_uri()
+    distributed.init_process_group("gloo", init_method=meeting, rank=0, world_size=1)
     try:
         fully_shard(learner)
         state = {"weights": learner.state_dict(), "groups": [{"step": 3}], "best": None}
