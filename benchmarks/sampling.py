@@ -1,10 +1,10 @@
 """How fast is the paper's network sampled? ``python benchmarks/sampling.py``.
 
 One guided evaluation of the full-size network with random weights, as the released recipe has
-it (the two sides of guidance one after the other, nothing kept, eager attention) and as ours
-does it (both in one batch, keys and values kept, torch's attention). Each variant runs in a
-process of its own, in turns. Prints seconds an evaluation of both, their ratio beside the ratio
-of counted FLOPs, peak memory, and passes through the U-Net that a clip takes.
+it (the two sides of guidance one after the other, nothing kept, eager attention and norms) and
+as ours does it (both in one batch, keys and values kept, torch's attention and norms). Each
+variant runs in a process of its own, in turns. Prints seconds an evaluation of both, their ratio
+beside the ratio of counted FLOPs, peak memory, and passes through the U-Net that a clip takes.
 """
 
 import argparse
@@ -18,11 +18,11 @@ import time
 from dataclasses import replace
 
 import torch
-from audio_diffusion_pytorch.modules import AttentionBase
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from loris_cli.diffusion import n_evaluations
+from loris_cli.networks.fused import unfuse
 from loris_cli.networks.paper import LEAD, PaperModel
 from loris_cli.networks.paper_config import PaperConfig, official
 from loris_cli.networks.told import Told
@@ -52,9 +52,7 @@ class Evaluation:
         self.null = self.network.unet.null(self.told)
         self.both = self.told.beside(self.null, keep=True)
         if variant == "released":
-            for module in self.network.modules():
-                if isinstance(module, AttentionBase):
-                    module.__class__ = AttentionBase  # the package's own, not torch's kernel
+            unfuse(self.network)
 
     def __call__(self) -> Tensor:
         """F with guidance."""

@@ -14,7 +14,7 @@ from sizes import SMALL_DENOISER
 from torch import nn
 
 from loris_cli.networks.denoiser import MiniDenoiser
-from loris_cli.networks.fused import FUSED, FusedAttention, FusedNorm, fuse
+from loris_cli.networks.fused import FUSED, FusedAttention, FusedNorm, fuse, unfuse
 
 
 class Attentive(nn.Module):
@@ -53,6 +53,9 @@ def test_what_is_fused_says_the_same_and_learns_the_same(frames: int) -> None:
         (answer * weights).sum().backward()
     for one, other in zip(plain.parameters(), fused.parameters(), strict=True):
         torch.testing.assert_close(one.grad, other.grad, atol=1e-3, rtol=1e-3)
+
+    unfuse(fused)
+    assert torch.equal(fused(x, context), plain(x, context))
 
 
 def test_the_small_network_is_fused() -> None:

@@ -53,3 +53,11 @@ def fuse(network: nn.Module) -> None:
     for module in network.modules():
         if type(module) in FUSED:
             module.__class__ = FUSED[type(module)]
+
+
+def unfuse(network: nn.Module) -> None:
+    """The package's own again, to compare with."""
+    plain = {ours: theirs for theirs, ours in FUSED.items()}
+    for module in network.modules():
+        if type(module) in plain:
+            module.__class__ = plain[type(module)]

@@ -1,0 +1,63 @@
+"""How fast is the small network? ``python benchmarks/denoiser.py``.
+
+A call on 24 s with and without the rhythm, as guidance makes it, with the package's attention
+and norms as they are written out and by torch's kernels, in turns. Prints the shortest call of
+each, their ratio, and how far their answers are apart.
+"""
+
+import argparse
+import os
+import time
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from loris_cli.conditioning import ClipFeatures, batch, condition
+from loris_cli.networks.checkpoint import load_mini
+from loris_cli.networks.fused import fuse, unfuse
+
+
+@torch.inference_mode()
+def main() -> None:
+    """Measure both, turn by turn."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="mini")
+    parser.add_argument("--turns", type=int, default=10)
+    given = parser.parse_args()
+    network = load_mini(given.model, device=torch.device("cpu")).denoiser
+    config = network.config
+    rng = np.random.default_rng(0)
+    clip = ClipFeatures(
+        duration_s=24.0,
+        peaks_s=np.sort(rng.uniform(0, 24, 40)),
+        strengths=rng.uniform(0.5, 1, 40),
+        energy=rng.uniform(0, 1, 384),
+    )
+    one = condition(clip, 0, config.window, sketch_channels=config.sketch_channels)
+    both = batch([one, one])
+    torch.manual_seed(0)
+    x = torch.randn(2, config.code_channels, config.window)
+    level, dropped = torch.zeros(2), torch.tensor([False, True])
+    answers: dict[str, Tensor] = {}
+    shortest_s = {"written out": np.inf, "fused": np.inf}
+    for _ in range(given.turns + 1):
+        for name, turn in (("written out", unfuse), ("fused", fuse)):
+            turn(network.unet)
+            network(x, level, both, dropped)
+            started = time.perf_counter()
+            answers[name] = network(x, level, both, dropped)
+            shortest_s[name] = min(shortest_s[name], time.perf_counter() - started)
+    plain, fused = answers["written out"], answers["fused"]
+    apart = float((plain - fused).norm() / plain.norm())
+    print(
+        f"{os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads,"
+        f" {given.turns} turns"
+    )
+    for name, seconds in shortest_s.items():
+        print(f"{name:12} {1000 * seconds:6.0f} ms")
+    print(f"ratio {shortest_s['written out'] / shortest_s['fused']:.2f}; apart by {apart:.0e}")
+
+
+if __name__ == "__main__":
+    main()
