@@ -3,7 +3,7 @@
 One guided evaluation of the full-size network with random weights, as the released recipe has
 it (the two sides of guidance one after the other, nothing kept, eager attention and norms) and
 as ours does it (both in one batch, keys and values kept, torch's attention and norms). Each
-variant runs in a process of its own, in turns. Prints seconds an evaluation of both, their ratio
+variant runs in a process of its own, in turns. Prints seconds an evaluation, their ratio
 beside the ratio of counted FLOPs, peak memory, and passes through the U-Net that a clip takes.
 """
 
