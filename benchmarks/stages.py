@@ -15,7 +15,8 @@ from pathlib import Path
 
 import torch
 
-from loris_cli.batch import Settings, generator_of
+from loris_cli.batch.models import generator_of
+from loris_cli.batch.plan import Settings
 from loris_cli.observation import observe
 from loris_cli.reporting import Silent
 from loris_cli.soundtrack import make_soundtrack

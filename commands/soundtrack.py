@@ -25,7 +25,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from loris_cli.batch import Row
+    from loris_cli.batch.rows import Row
 
 
 KEEP = "--keep old.wav --from 5 --to 9.5"
@@ -199,13 +199,17 @@ def soundtrack(
             f"--guided {guided[0]:g} {guided[1]:g} is no part of the steps",
             hint="--guided 0.2 0.8 guides in the middle",
         )
-    from loris_cli import batch
+    from loris_cli.batch.plan import Settings
+    from loris_cli.batch.plan import plan as plan_jobs
+    from loris_cli.batch.rows import add_to_report, exit_code
+    from loris_cli.batch.run import estimate
+    from loris_cli.batch.run import run as run_jobs
     from loris_cli.inputs import expand, folder_of, lists
     from loris_cli.visual import visual_source
 
     reporter = Reporter(quiet=quiet, verbose=verbose)
     videos = expand(inputs)
-    settings = batch.Settings(
+    settings = Settings(
         model=model,
         genre=genre,
         seed=seed,
@@ -229,7 +233,7 @@ def soundtrack(
     )
     rows: list[Row] = []
     with nullcontext() if dry_run else folder_of(out):
-        plan = batch.plan(
+        plan = plan_jobs(
             videos,
             out,
             settings=settings,
@@ -239,9 +243,9 @@ def soundtrack(
             also_read=lists(inputs),
         )
         results = (
-            batch.estimate(plan, reporter=reporter)
+            estimate(plan, reporter=reporter)
             if dry_run
-            else batch.run(plan, workers=jobs, reporter=reporter)
+            else run_jobs(plan, workers=jobs, reporter=reporter)
         )
         try:
             with closing(results):
@@ -250,11 +254,11 @@ def soundtrack(
                     _tell(row, reporter, json_output=json_output, only=len(videos) == 1)
         finally:
             if report is not None and rows and not dry_run:
-                batch.add_to_report(report, rows, plan)
+                add_to_report(report, rows, plan)
     n_failed = sum(row["status"] == "failed" for row in rows)
     if n_failed and len(videos) > 1:
         reporter.note(f"{n_failed} of {len(videos)} inputs failed")
-    if code := batch.exit_code(rows, n_inputs=len(videos)):
+    if code := exit_code(rows, n_inputs=len(videos)):
         raise typer.Exit(code)
 
 

@@ -11,7 +11,9 @@ The steps by themselves are `loris_cli.observation.observe` and
 
 from pathlib import Path
 
-from loris_cli.batch import Row, Settings, make, plan
+from loris_cli.batch.plan import Settings, plan
+from loris_cli.batch.rows import Row
+from loris_cli.batch.run import make
 from loris_cli.diffusion import Sampler
 from loris_cli.inputs import folder_of
 from loris_cli.networks.device import Precision

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import OutputError
 from loris_cli.files import printable
-from loris_cli.rhythm import Rhythm, body_directogram
+from loris_cli.rhythm.body import body_directogram
+from loris_cli.rhythm.file import Rhythm
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 from conftest import Loris
 
-from loris_cli.batch import Job, Settings, add_to_report, exit_code, plan
+from loris_cli.batch.plan import Job, Settings, plan
+from loris_cli.batch.rows import add_to_report, exit_code
 from loris_cli.errors import UsageError, WeightsError
 from loris_cli.fanout import Died, fan_out
 

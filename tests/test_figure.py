@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from loris_cli import figure
 from loris_cli.errors import OutputError
 from loris_cli.figure import rhythm_figure
-from loris_cli.rhythm import Rhythm
+from loris_cli.rhythm.file import Rhythm
 
 Array = NDArray[np.float64]
 Pixels = NDArray[np.uint8]

@@ -13,14 +13,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from loris_cli.errors import InputError, OutputError
-from loris_cli.rhythm import (
-    Rhythm,
-    motion_energy,
-    read_rhythm,
-    rhythm_from_poses,
-    write_rhythm,
-)
+from loris_cli.rhythm.body import motion_energy, rhythm_from_poses
 from loris_cli.rhythm.directogram import directogram, motion, normalised, onset_envelope
+from loris_cli.rhythm.file import Rhythm, read_rhythm, write_rhythm
 from loris_cli.rhythm.impact import impacts, onsets
 from loris_cli.rhythm.peaks import PeakRule, pick_peaks, pick_peaks_official
 from loris_cli.rhythm.points import noise_of, resampled
