@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.dataset.separation import RATE_HZ
 from loris_cli.dataset.spleeter_weights import load_two_stems
-from loris_cli.optional import folder_of_package
 from loris_cli.styles import BY_NAME
 from loris_cli.synthesis.composer import compose
 from loris_cli.synthesis.sound import render
+from loris_cli.system.optional_packages import folder_of_package
 from loris_cli.video.sound import read_sound
 
 Samples = NDArray[np.float32]

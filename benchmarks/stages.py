@@ -18,8 +18,8 @@ import torch
 from loris_cli.batch.models import generator_of
 from loris_cli.batch.plan import Settings
 from loris_cli.observation import observe
-from loris_cli.reporting import Silent
 from loris_cli.soundtrack import make_soundtrack
+from loris_cli.system.progress import Silent
 
 
 class Clock(Silent):

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from loris_cli.errors import InputError, UsageError
-from loris_cli.files import printable
+from loris_cli.system.atomic_files import printable
 
 from .console import Reporter
 from .eval_choices import Ablated, Embedding, Method, Rival
@@ -266,7 +266,7 @@ def evaluate(
     from loris_cli.benchmark.tables import FORMATS
     from loris_cli.evaluation.beats import PROTOCOLS, with_average
     from loris_cli.evaluation.embeddings import check_embeddings
-    from loris_cli.files import check_outputs
+    from loris_cli.system.atomic_files import check_outputs
 
     outs = [path for path in (out, per_clip, html, plot) if path is not None]
     inputs = [path for path in (generated, reference) if path is not None]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def write(text: str, place: Path | None, reporter: Reporter, *, overwrite: bool) -> None:
     """Write a result to its place, or to stdout."""
-    from loris_cli.files import replacing
+    from loris_cli.system.atomic_files import replacing
 
     if place is None:
         reporter.result(text)
@@ -55,7 +55,7 @@ def draw(
         return
     from loris_cli.benchmark.figures import clip_figure, spread_figure
     from loris_cli.benchmark.page import as_page
-    from loris_cli.files import replacing
+    from loris_cli.system.atomic_files import replacing
 
     first = result.rows[0]
     name = clip or first.clips[0]

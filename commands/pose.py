@@ -59,11 +59,17 @@ def pose(
         loris pose skate.mp4 -o skate.npz --draw overlay.mp4
     """
     from loris_cli.errors import InputError, UsageError
-    from loris_cli.files import check_outputs, replacing
-    from loris_cli.inputs import check_suffix, expand, folder_of, lists, result_names
     from loris_cli.observation import find_poses, look
     from loris_cli.pose.draw import overlay, write_overlay
     from loris_cli.pose.keypoints import write_poses
+    from loris_cli.system.atomic_files import check_outputs, replacing
+    from loris_cli.system.input_paths import (
+        check_suffix,
+        expand,
+        folder_of,
+        lists,
+        result_names,
+    )
     from loris_cli.video.frames import frames_at
 
     reporter = Reporter(quiet=quiet, verbose=verbose)
@@ -104,10 +110,10 @@ def pose(
         check_outputs(results, [*videos, *lists(inputs)], overwrite=overwrite)
         finder = None
         if estimator == "mmpose" and any(video.is_file() for video in videos):
-            from loris_cli.networks.device import resolve
             from loris_cli.pose.ahead import estimate_with
             from loris_cli.pose.top_down import TopDown
             from loris_cli.pose.zoo import zoo_weights
+            from loris_cli.system.device import resolve
 
             if weights is None:
                 weights = zoo_weights(network, offline=offline, reporter=reporter)

@@ -229,15 +229,15 @@ def prep(
         prepare_task,
         shard_of,
     )
-    from loris_cli.dataset.on_ray import fan_out_on_ray
     from loris_cli.dataset.prep import Work, digest_of, with_visual
     from loris_cli.dataset.recipe import Settings
     from loris_cli.dataset.released import find, import_clip, unpack_all
     from loris_cli.dataset.seeing import visual_weights
     from loris_cli.dataset.standin import make_and_prepare, stand_ins
-    from loris_cli.fanout import fan_out
-    from loris_cli.inputs import expand, folder_of
     from loris_cli.pose.zoo import zoo_weights
+    from loris_cli.system.input_paths import expand, folder_of
+    from loris_cli.system.ray_pool import fan_out_on_ray
+    from loris_cli.system.worker_pool import fan_out
     from loris_cli.visual import visual_source
 
     maker = (

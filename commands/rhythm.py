@@ -49,12 +49,18 @@ def rhythm(
     """
     from loris_cli.errors import UsageError
     from loris_cli.figure import rhythm_figure
-    from loris_cli.files import check_outputs, replacing
-    from loris_cli.inputs import check_suffix, expand, folder_of, lists, result_names
     from loris_cli.observation import observe, rhythm_of
     from loris_cli.pose.keypoints import read_poses
     from loris_cli.rhythm.file import write_rhythm
     from loris_cli.soundtrack import own_sound
+    from loris_cli.system.atomic_files import check_outputs, replacing
+    from loris_cli.system.input_paths import (
+        check_suffix,
+        expand,
+        folder_of,
+        lists,
+        result_names,
+    )
 
     if compat == "official" and method in {"flow", "stft"}:
         raise UsageError(

@@ -204,7 +204,7 @@ def soundtrack(
     from loris_cli.batch.rows import add_to_report, exit_code
     from loris_cli.batch.run import estimate
     from loris_cli.batch.run import run as run_jobs
-    from loris_cli.inputs import expand, folder_of, lists
+    from loris_cli.system.input_paths import expand, folder_of, lists
     from loris_cli.visual import visual_source
 
     reporter = Reporter(quiet=quiet, verbose=verbose)

@@ -15,10 +15,10 @@ from loris_cli.batch.plan import Settings, plan
 from loris_cli.batch.rows import Row
 from loris_cli.batch.run import make
 from loris_cli.diffusion import Sampler
-from loris_cli.inputs import folder_of
-from loris_cli.networks.device import Precision
 from loris_cli.observation import Method
-from loris_cli.reporting import Reporter
+from loris_cli.system.device import Precision
+from loris_cli.system.input_paths import folder_of
+from loris_cli.system.progress import Reporter
 from loris_cli.visual import visual_source
 
 

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import OutputError
-from loris_cli.files import printable
 from loris_cli.rhythm.body import body_directogram
 from loris_cli.rhythm.file import Rhythm
+from loris_cli.system.atomic_files import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -156,7 +156,7 @@ def draw_spectrogram(axes: "Axes", heard: NDArray[np.float32], rate_hz: int) -> 
         heard: ``(samples,)``.
         rate_hz: samples a second.
     """
-    from loris_cli.kernels import librosa
+    from loris_cli.system.librosa_import import librosa
 
     mel = librosa.feature.melspectrogram(
         y=heard, sr=rate_hz, n_fft=N_FFT, hop_length=HOP, n_mels=64, fmin=30, fmax=rate_hz / 2
@@ -175,7 +175,7 @@ def draw_spectrogram(axes: "Axes", heard: NDArray[np.float32], rate_hz: int) -> 
 
 
 def _draw_sound(axes: "Axes", sound: Array, rate_hz: int, rhythm: Rhythm) -> None:
-    from loris_cli.kernels import librosa
+    from loris_cli.system.librosa_import import librosa
 
     heard = np.ascontiguousarray(sound, dtype=np.float32)
     draw_spectrogram(axes, heard, rate_hz)

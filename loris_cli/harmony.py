@@ -206,7 +206,7 @@ def steady_beats(
     Returns:
         ``(beats,)``, rising seconds from 0 to the end.
     """
-    from loris_cli.kernels import part
+    from loris_cli.system.librosa_import import part
 
     rate_hz = 100.0
     envelope = np.zeros(int(duration_s * rate_hz) + 1)

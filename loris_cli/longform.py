@@ -38,8 +38,8 @@ from loris_cli.diffusion import (
 )
 from loris_cli.networks.checkpoint import MiniModel
 from loris_cli.networks.denoiser import Condition
-from loris_cli.networks.device import moved, working
 from loris_cli.sketch import sketch
+from loris_cli.system.device import moved, working
 
 Array = NDArray[np.float32]
 Progress = Callable[[int, int], None]

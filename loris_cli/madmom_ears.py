@@ -15,9 +15,9 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from loris_cli.apart import Arrays, answer, ask
 from loris_cli.config import SAMPLE_RATE_HZ
-from loris_cli.optional import folder_of_package, require
+from loris_cli.system.optional_packages import folder_of_package, require
+from loris_cli.system.python_subprocess import Arrays, answer, ask
 
 Array = NDArray[np.float64]
 

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from loris_cli.config import SAMPLE_RATE_HZ
-from loris_cli.kernels import librosa
+from loris_cli.system.librosa_import import librosa
 
 Array = NDArray[np.float32]
 

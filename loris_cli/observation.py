@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 
 from loris_cli.config import POSE_FPS
 from loris_cli.errors import InputError
-from loris_cli.files import printable
 from loris_cli.pose.keypoints import Poses
 from loris_cli.pose.tracking import estimate_poses
-from loris_cli.reporting import Reporter, Silent
 from loris_cli.rhythm.body import motion_energy, rhythm_from_poses
 from loris_cli.rhythm.directogram import Compat
 from loris_cli.rhythm.file import Rhythm
 from loris_cli.rhythm.flow import FlowPaths
 from loris_cli.rhythm.stft import rhythm_from_stft
+from loris_cli.system.atomic_files import printable
+from loris_cli.system.progress import Reporter, Silent
 from loris_cli.video.frames import Frame, Watch, frames, frames_at
 from loris_cli.video.probe import VideoInfo, probe
 

@@ -18,7 +18,7 @@ from loris_cli.config import POSE_FPS
 from loris_cli.networks import i3d_r50
 from loris_cli.networks.i3d import SIDE_PX, InceptionI3D
 from loris_cli.networks.i3d_r50 import I3DR50
-from loris_cli.reporting import Reporter
+from loris_cli.system.progress import Reporter
 from loris_cli.video.frames import Frame, frames_at
 from loris_cli.video.probe import VideoInfo
 from loris_cli.visual import VISUAL_FPS

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from loris_cli.conditioning import ClipFeatures, accents_of, own_seed, style_for
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import OutputError
-from loris_cli.files import printable, replacing
 from loris_cli.observation import Observation
-from loris_cli.reporting import Reporter, Silent
+from loris_cli.system.atomic_files import printable, replacing
+from loris_cli.system.progress import Reporter, Silent
 from loris_cli.video.mux import mux
 from loris_cli.video.sound import read_sound
 from loris_cli.waveform import Loudness, level, loudness, normalise

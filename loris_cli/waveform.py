@@ -12,7 +12,7 @@ from pathlib import Path
 import soundfile
 
 from loris_cli.errors import InputError, LorisError
-from loris_cli.files import printable
+from loris_cli.system.atomic_files import printable
 from loris_cli.video.ffmpeg import limiter, reading, run, writing
 
 SILENT_LUFS = -70.0  # the absolute gate of R128: nothing below it counts

@@ -28,10 +28,10 @@ from loris_cli.diffusion import (
     sample,
 )
 from loris_cli.longform import BORDER_STEP, Kept, noise, shares, window_starts
-from loris_cli.networks.device import moved, working
 from loris_cli.networks.library import NamedPaper
 from loris_cli.networks.told import Told
 from loris_cli.paper_condition import tell, window_of
+from loris_cli.system.device import moved, working
 from loris_cli.visual import VISUAL_FPS
 
 Samples = NDArray[np.float32]

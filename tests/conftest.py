@@ -127,7 +127,7 @@ Loris = Callable[..., Told]
 def loris(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Loris:
     """The program, run in this process: starting another takes seconds."""
     from loris_cli.commands import app
-    from loris_cli.networks import device
+    from loris_cli.system import device
 
     # Small networks need no second thread, and two wait long where others are at work.
     monkeypatch.setattr(device, "THREADS", 1)

@@ -9,22 +9,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loris_cli.apart import ask
 from loris_cli.errors import LorisError
+from loris_cli.system.python_subprocess import ask
 
 DOUBLES = """
 import os
-from loris_cli.apart import answer
+from loris_cli.system.python_subprocess import answer
 answer(lambda arrays: {"twice": 2 * arrays["x"], "pid": [os.getpid()]})
 """
 FAILS = """
-from loris_cli.apart import answer
+from loris_cli.system.python_subprocess import answer
 def fail(arrays): raise ValueError("no such sound")
 answer(fail)
 """
 TRIES_IN_VAIN = """
 import time, os, pathlib
-from loris_cli.apart import answer
+from loris_cli.system.python_subprocess import answer
 def wait(arrays):
     pathlib.Path("pid").write_text(str(os.getpid()))
     time.sleep(600)
@@ -32,7 +32,7 @@ answer(wait)
 """
 ASKS = """
 import numpy as np
-from loris_cli.apart import ask
+from loris_cli.system.python_subprocess import ask
 ask("waits", {"x": np.zeros(1)}, task="it")
 """
 

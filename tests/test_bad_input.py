@@ -21,8 +21,8 @@ import torch
 from conftest import Loris, Told
 from media import ffmpeg, film, picture, tone, wav
 
-from loris_cli import files
 from loris_cli import soundtrack as stages
+from loris_cli.system import atomic_files
 
 Make = Callable[[Path], Path]
 
@@ -403,7 +403,7 @@ def test_an_interruption_at_any_stage_leaves_nothing_half_made(
 ) -> None:
     from loris_cli.batch import takes
 
-    room = {"observe": takes, "_flush": files}.get(moment, stages)
+    room = {"observe": takes, "_flush": atomic_files}.get(moment, stages)
     work = getattr(room, moment)
 
     def interrupted(*given: object, **more: object) -> None:

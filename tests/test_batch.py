@@ -19,7 +19,7 @@ from conftest import Loris
 from loris_cli.batch.plan import Job, Settings, plan
 from loris_cli.batch.rows import add_to_report, exit_code
 from loris_cli.errors import UsageError, WeightsError
-from loris_cli.fanout import Died, fan_out
+from loris_cli.system.worker_pool import Died, fan_out
 
 # What workers do here; a module of its own, so that they start fast.
 WORK = """

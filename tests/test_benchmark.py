@@ -28,7 +28,7 @@ from loris_cli.benchmark.sounds import Clicks, Recorded, Sound
 from loris_cli.dataset.manifest import Clip, read_manifest
 from loris_cli.errors import InputError
 from loris_cli.evaluation.beats import score
-from loris_cli.reporting import Silent
+from loris_cli.system.progress import Silent
 
 N = 22_050 * 6
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from loris_cli.errors import OutputError, WeightsError
-from loris_cli.fetching import fetch
-from loris_cli.reporting import Silent
+from loris_cli.system.downloads import fetch
+from loris_cli.system.progress import Silent
 
 BODY = bytes(range(256)) * 1000
 SHA256 = hashlib.sha256(BODY).hexdigest()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from loris_cli.errors import LorisError, OutputError, UsageError
-from loris_cli.files import check_outputs, printable, replacing
+from loris_cli.system.atomic_files import check_outputs, printable, replacing
 
 AWKWARD = [
     "two words.mp4",

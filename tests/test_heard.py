@@ -13,7 +13,7 @@ from loris_cli.dataset.clips import read_lesson
 from loris_cli.dataset.manifest import Clip
 from loris_cli.longform import ATTACK_S
 from loris_cli.networks.latent import LatentCoder, LatentConfig
-from loris_cli.reporting import Silent
+from loris_cli.system.progress import Silent
 from loris_cli.training.codes import read_codes, read_heard, write_codes
 from loris_cli.training.heard import heard
 from loris_cli.training.lessons import Lesson, told

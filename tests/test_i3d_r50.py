@@ -15,9 +15,9 @@ from loris_cli import picture
 from loris_cli.errors import MissingDependencyError, UsageError, WeightsError
 from loris_cli.networks import i3d_r50
 from loris_cli.networks.i3d_r50 import FILE, I3DR50, load_i3d_r50, weights_file
-from loris_cli.networks.notes import identify
 from loris_cli.picture import features_of_picture, rows_of_resnet
-from loris_cli.reporting import Silent
+from loris_cli.system.file_fingerprints import identify
+from loris_cli.system.progress import Silent
 from loris_cli.video.frames import Frame
 from loris_cli.video.probe import probe
 from loris_cli.visual import VisualSource, visual_source

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from loris_cli.errors import InputError, OutputError, UsageError
-from loris_cli.inputs import expand, folder_of, is_folder, lists, result_names
+from loris_cli.system.input_paths import expand, folder_of, is_folder, lists, result_names
 
 
 @pytest.fixture

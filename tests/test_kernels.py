@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from loris_cli import kernels
-from loris_cli.kernels import one_at_a_time
+from loris_cli.system import librosa_import
+from loris_cli.system.librosa_import import one_at_a_time
 
 HOLD = """
 import sys, time
-from loris_cli.kernels import one_at_a_time
+from loris_cli.system.librosa_import import one_at_a_time
 with one_at_a_time("x"):
     print("mine", flush=True)
     sys.stdin.read()
@@ -33,7 +33,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_who_comes_second_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(librosa_import, "PATIENCE_S", 0.2)
     with subprocess.Popen(
         [sys.executable, "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as holder:
@@ -44,7 +44,7 @@ def test_who_comes_second_waits(monkeypatch: pytest.MonkeyPatch) -> None:
             waited_s = time.monotonic() - began
         holder.communicate("")
     assert waited_s >= 0.2
-    monkeypatch.setattr(kernels, "PATIENCE_S", 60.0)
+    monkeypatch.setattr(librosa_import, "PATIENCE_S", 60.0)
     with one_at_a_time("x"):
         pass
 

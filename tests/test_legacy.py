@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from loris_cli.errors import MissingDependencyError
-from loris_cli.optional import require
+from loris_cli.system.optional_packages import require
 
 # Their warnings are about themselves: years of deprecations that nobody there mends.
 pytestmark = [

@@ -16,7 +16,7 @@ from loris_cli.benchmark.listening import LOUDNESS_LUFS, make_kit, read_results
 from loris_cli.benchmark.run import Plan, Result, run
 from loris_cli.dataset.manifest import read_manifest
 from loris_cli.errors import InputError
-from loris_cli.reporting import Silent
+from loris_cli.system.progress import Silent
 from loris_cli.waveform import loudness
 
 HEAD = "kind,first,second,answer\n"

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from loris_cli.dataset.on_ray import fan_out_on_ray
-from loris_cli.fanout import Died, fan_out
+from loris_cli.system.ray_pool import fan_out_on_ray
+from loris_cli.system.worker_pool import Died, fan_out
 
 WORK = """
 import os, time

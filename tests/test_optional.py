@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from loris_cli.errors import MissingDependencyError
-from loris_cli.optional import BY_HAND, require
+from loris_cli.system.optional_packages import BY_HAND, require
 
 ROOT = Path(__file__).parents[1]
 

@@ -17,7 +17,7 @@ from loris_cli.benchmark.page import as_page
 from loris_cli.benchmark.run import Plan, Result, run
 from loris_cli.dataset.manifest import read_manifest
 from loris_cli.errors import InputError
-from loris_cli.reporting import Silent
+from loris_cli.system.progress import Silent
 
 HOSTILE = '<img src=x onerror="document.title=1">&"a.mp4'
 BROWSER = next(

@@ -18,11 +18,11 @@ from loris_cli.conditioning import ClipFeatures
 from loris_cli.diffusion import Sampler
 from loris_cli.longform import Kept
 from loris_cli.networks import i3d_r50
-from loris_cli.networks.device import dtype_of, halves_cost
 from loris_cli.networks.library import load_named_paper
 from loris_cli.networks.paper import PaperModel
 from loris_cli.networks.paper_config import PaperConfig
 from loris_cli.networks.released import load_paper, save_paper, save_released
+from loris_cli.system.device import dtype_of, halves_cost
 from loris_cli.waveform_model import WaveformGenerator
 
 CPU = torch.device("cpu")

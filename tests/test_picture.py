@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from loris_cli.errors import InputError, WeightsError
 from loris_cli.networks.i3d import InceptionI3D, load_i3d, padded_same
 from loris_cli.picture import features_of_picture, middle_of
-from loris_cli.reporting import Silent
+from loris_cli.system.progress import Silent
 from loris_cli.video.probe import probe
 from loris_cli.visual import read_visual
 

@@ -26,8 +26,8 @@ from loris_cli.dataset.recipe import ADDED, Cut, Recipe, Settings, segments
 from loris_cli.dataset.records import read_records
 from loris_cli.dataset.writing import looseness
 from loris_cli.errors import InputError
-from loris_cli.networks.notes import identify
 from loris_cli.pose.keypoints import Poses, write_poses
+from loris_cli.system.file_fingerprints import identify
 from loris_cli.visual import read_kept_visual
 
 CLICKS_S = (1.0, 1.5, 2.25, 2.75, 3.5)

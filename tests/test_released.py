@@ -18,7 +18,7 @@ from loris_cli.networks.library import kind_of
 from loris_cli.networks.paper import PaperModel
 from loris_cli.networks.paper_config import PaperConfig, official
 from loris_cli.networks.released import load_paper, save_paper, save_released
-from loris_cli.networks.state_files import read_state
+from loris_cli.system.state_dict_files import read_state
 
 CPU = torch.device("cpu")
 SIZES = replace(

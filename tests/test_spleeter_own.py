@@ -16,7 +16,7 @@ from loris_cli.dataset.spleeter_own import OwnSpleeter
 from loris_cli.dataset.spleeter_process import STEMS, variables_of
 from loris_cli.dataset.spleeter_weights import COUNTER, load_two_stems
 from loris_cli.errors import MissingDependencyError
-from loris_cli.optional import folder_of_package
+from loris_cli.system.optional_packages import folder_of_package
 from loris_cli.video.sound import read_sound
 
 LACK = [

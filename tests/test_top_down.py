@@ -23,7 +23,7 @@ from loris_cli.pose.blazepose import Crop, Pyramid
 from loris_cli.pose.top_down import load_weights
 from loris_cli.pose.tracking import follow
 from loris_cli.pose.zoo import zoo_address, zoo_weights
-from loris_cli.reporting import Silent
+from loris_cli.system.progress import Silent
 
 Array = NDArray[Any]
 
@@ -221,7 +221,7 @@ def test_weights_with_what_mmpose_tells_beside_them_are_taken(tmp_path: Path) ->
 
 MAKE_WEIGHTS = """
 import sys, torch
-from loris_cli.optional import require
+from loris_cli.system.optional_packages import require
 from loris_cli.pose.top_down import check_top_down
 from pathlib import Path
 place = check_top_down(Path(__file__), sys.argv[1])
@@ -238,7 +238,7 @@ torch.save({"state_dict": model.state_dict(), "meta": {}}, sys.argv[2])
 SAME = """
 import sys, numpy as np
 from pathlib import Path
-from loris_cli.optional import require
+from loris_cli.system.optional_packages import require
 from loris_cli.pose.top_down import TopDown
 network = TopDown(Path(sys.argv[2]), network=sys.argv[1])
 rng = np.random.default_rng(0)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from loris_cli.conditioning import ClipFeatures
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import InputError
-from loris_cli.kernels import librosa
+from loris_cli.system.librosa_import import librosa
 
 Samples = NDArray[np.float32]
 Array = NDArray[np.float64]

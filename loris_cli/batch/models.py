@@ -12,14 +12,14 @@ from loris_cli.batch.rows import Told
 from loris_cli.errors import UsageError
 from loris_cli.longform import LatentGenerator
 from loris_cli.networks.checkpoint import MiniModel, load_mini
-from loris_cli.networks.device import check_compiles, dtype_of, resolve
 from loris_cli.networks.i3d import InceptionI3D, load_i3d
 from loris_cli.networks.i3d_r50 import I3DR50, load_i3d_r50, weights_file
 from loris_cli.networks.library import NamedPaper, kind_of, load_named_paper
-from loris_cli.networks.notes import Identity
 from loris_cli.picture import Seer, features_of_picture
-from loris_cli.reporting import Reporter
 from loris_cli.rhythm.directogram import Compat
+from loris_cli.system.device import check_compiles, dtype_of, resolve
+from loris_cli.system.file_fingerprints import Identity
+from loris_cli.system.progress import Reporter
 from loris_cli.video.probe import VideoInfo
 from loris_cli.visual import WIDTHS, Array, Network, VisualSource, read_visual
 from loris_cli.waveform_model import WaveformGenerator

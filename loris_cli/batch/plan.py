@@ -10,10 +10,10 @@ from pathlib import Path
 
 from loris_cli.diffusion import Sampler
 from loris_cli.errors import UsageError
-from loris_cli.files import check_outputs, printable
-from loris_cli.inputs import check_suffix, is_folder, result_names
-from loris_cli.networks.device import Precision
 from loris_cli.observation import Method
+from loris_cli.system.atomic_files import check_outputs, printable
+from loris_cli.system.device import Precision
+from loris_cli.system.input_paths import check_suffix, is_folder, result_names
 from loris_cli.video.mux import FORMATS
 from loris_cli.visual import VisualSource
 

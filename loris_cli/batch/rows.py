@@ -10,9 +10,9 @@ from typing import Any
 from loris_cli import __version__
 from loris_cli.batch.plan import Job
 from loris_cli.errors import OutputError
-from loris_cli.fanout import Died
-from loris_cli.files import printable, replacing
-from loris_cli.reporting import Reporter, Silent
+from loris_cli.system.atomic_files import printable, replacing
+from loris_cli.system.progress import Reporter, Silent
+from loris_cli.system.worker_pool import Died
 
 Row = dict[str, Any]
 """What became of one take, as JSON has it.

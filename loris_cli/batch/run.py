@@ -8,8 +8,8 @@ from loris_cli.batch.plan import Job
 from loris_cli.batch.rows import Row, Told, row_of, row_of_the_dead, skipped, with_name
 from loris_cli.batch.takes import estimate_takes, make_takes
 from loris_cli.errors import LorisError
-from loris_cli.fanout import Died, fan_out
-from loris_cli.reporting import Reporter, Silent
+from loris_cli.system.progress import Reporter, Silent
+from loris_cli.system.worker_pool import Died, fan_out
 
 
 def run(

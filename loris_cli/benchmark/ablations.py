@@ -16,11 +16,11 @@ from typing import Any
 from loris_cli.benchmark.layouts import Layout, Line
 from loris_cli.benchmark.published import ablation
 from loris_cli.errors import InputError, UsageError
-from loris_cli.files import printable
 from loris_cli.networks.library import kind_of
 from loris_cli.networks.paper_config import PaperConfig
 from loris_cli.networks.released import read_config
-from loris_cli.reporting import Reporter
+from loris_cli.system.atomic_files import printable
+from loris_cli.system.progress import Reporter
 
 FULL = "full"
 SWITCHES: Mapping[str, Mapping[str, Any]] = MappingProxyType(

@@ -16,8 +16,8 @@ from loris_cli.benchmark.aist import without_camera
 from loris_cli.benchmark.sounds import Recorded
 from loris_cli.dataset.manifest import NAME, Clip
 from loris_cli.errors import InputError
-from loris_cli.files import printable
-from loris_cli.inputs import VIDEO_SUFFIXES
+from loris_cli.system.atomic_files import printable
+from loris_cli.system.input_paths import VIDEO_SUFFIXES
 
 SUFFIXES = frozenset(".wav .flac .ogg .mp3 .aiff .aif .m4a .aac .opus".split()) | VIDEO_SUFFIXES
 """What is taken out of a folder."""

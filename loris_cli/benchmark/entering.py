@@ -16,8 +16,8 @@ from loris_cli.benchmark.sweeps import Setting, sweep_tables
 from loris_cli.benchmark.takes import Maker
 from loris_cli.config import cache_home
 from loris_cli.errors import UsageError
-from loris_cli.networks.device import resolve
-from loris_cli.reporting import Reporter
+from loris_cli.system.device import resolve
+from loris_cli.system.progress import Reporter
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,9 +25,9 @@ from loris_cli.evaluation.beats import OFFICIAL, Flags, Protocol, flags, onset_t
 from loris_cli.evaluation.onsets import DELAY_S, DETECTOR, HOP, detect_onsets
 from loris_cli.evaluation.strict import Events
 from loris_cli.evaluation.trackers import Tracker, beats
-from loris_cli.fanout import Died, fan_out
-from loris_cli.files import replacing
-from loris_cli.reporting import Reporter, Silent
+from loris_cli.system.atomic_files import replacing
+from loris_cli.system.progress import Reporter, Silent
+from loris_cli.system.worker_pool import Died, fan_out
 
 Array = NDArray[np.float64]
 

@@ -27,8 +27,8 @@ from loris_cli.benchmark.significance import Resampler
 from loris_cli.benchmark.sounds import samples_of
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import InputError, OutputError
-from loris_cli.files import printable
-from loris_cli.reporting import Reporter
+from loris_cli.system.atomic_files import printable
+from loris_cli.system.progress import Reporter
 from loris_cli.video.mux import mux
 from loris_cli.waveform import normalise
 

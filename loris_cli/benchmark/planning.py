@@ -16,8 +16,8 @@ from loris_cli.benchmark.sounds import Recorded
 from loris_cli.benchmark.splits import clips_in
 from loris_cli.config import cache_home
 from loris_cli.errors import LorisError, UsageError
-from loris_cli.inputs import VIDEO_SUFFIXES
-from loris_cli.reporting import Reporter
+from loris_cli.system.input_paths import VIDEO_SUFFIXES
+from loris_cli.system.progress import Reporter
 
 
 def plan_of_split(

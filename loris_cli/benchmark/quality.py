@@ -26,8 +26,8 @@ from loris_cli.evaluation.embeddings import Embedder
 from loris_cli.evaluation.frechet import frechet_distance, statistics
 from loris_cli.evaluation.music import texture
 from loris_cli.evaluation.onsets import detect_onsets
-from loris_cli.fanout import Died, fan_out
-from loris_cli.reporting import Reporter
+from loris_cli.system.progress import Reporter
+from loris_cli.system.worker_pool import Died, fan_out
 from loris_cli.waveform import SILENT_LUFS, loudness
 
 Array = NDArray[np.float64]

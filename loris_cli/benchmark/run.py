@@ -18,7 +18,7 @@ from loris_cli.benchmark.scores import Row, score_row
 from loris_cli.benchmark.significance import Difference, compared
 from loris_cli.benchmark.sounds import Recorded, Sound
 from loris_cli.errors import InputError
-from loris_cli.reporting import Reporter
+from loris_cli.system.progress import Reporter
 
 if TYPE_CHECKING:  # with models comes torch, which files that are there do not need
     from loris_cli.benchmark.takes import Cost, Maker

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import InputError
-from loris_cli.files import printable
-from loris_cli.kernels import librosa
+from loris_cli.system.atomic_files import printable
+from loris_cli.system.librosa_import import librosa
 from loris_cli.video.sound import read_sound
 
 Samples = NDArray[np.float32]

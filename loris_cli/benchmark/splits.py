@@ -7,7 +7,7 @@ from pathlib import Path
 from loris_cli.benchmark.published import SUBSETS, published
 from loris_cli.dataset.manifest import NAME, Clip, read_manifest
 from loris_cli.errors import InputError
-from loris_cli.files import printable
+from loris_cli.system.atomic_files import printable
 
 MADE = "synthetic"
 """The subset of made-up music that the embedded model is trained and tested on."""

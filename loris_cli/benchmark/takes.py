@@ -26,9 +26,9 @@ from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.dataset.clips import read_danced, read_features
 from loris_cli.dataset.manifest import Clip
 from loris_cli.evaluation.case import through_latent
-from loris_cli.files import replacing
-from loris_cli.reporting import Reporter
 from loris_cli.soundtrack import MusicGenerator, play
+from loris_cli.system.atomic_files import replacing
+from loris_cli.system.progress import Reporter
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from loris_cli.errors import InputError
-from loris_cli.files import printable, replacing
+from loris_cli.system.atomic_files import printable, replacing
 
 END = struct.Struct("<4s4H2LH")
 END_SIGN = b"PK\x05\x06"

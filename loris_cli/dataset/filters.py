@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loris_cli.config import SAMPLE_RATE_HZ
-from loris_cli.kernels import librosa
+from loris_cli.system.librosa_import import librosa
 
 Array = NDArray[np.float64]
 Samples = NDArray[np.float32]

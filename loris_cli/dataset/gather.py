@@ -15,7 +15,7 @@ from loris_cli.dataset.recipe import RECIPES
 from loris_cli.dataset.records import FOLDER, Record, read_records
 from loris_cli.dataset.splits import split
 from loris_cli.errors import InputError
-from loris_cli.files import printable, replacing
+from loris_cli.system.atomic_files import printable, replacing
 
 DECISIONS = "decisions.json"
 KEEP, DROP = "keep", "drop"

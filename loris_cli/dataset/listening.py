@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from loris_cli import madmom_ears
 from loris_cli.config import POSE_FPS, SAMPLE_RATE_HZ
-from loris_cli.kernels import librosa, part
+from loris_cli.system.librosa_import import librosa, part
 
 Array = NDArray[np.float64]
 Samples = NDArray[np.float32]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from loris_cli.errors import InputError
-from loris_cli.files import printable, replacing
+from loris_cli.system.atomic_files import printable, replacing
 
 NAME = "manifest.jsonl"
 VISUAL = ("i3d-r50", "i3d-kinetics", "i3d-charades", "i3d")

@@ -19,8 +19,8 @@ from loris_cli.errors import (
     UsageError,
     WeightsError,
 )
-from loris_cli.fanout import Died, fan_out
-from loris_cli.files import check_writable, printable
+from loris_cli.system.atomic_files import check_writable, printable
+from loris_cli.system.worker_pool import Died, fan_out
 
 MEBIBYTE = 1 << 20
 

@@ -38,16 +38,16 @@ from loris_cli.errors import (
     OutputError,
     WeightsError,
 )
-from loris_cli.files import printable
 from loris_cli.madmom_ears import check_madmom
-from loris_cli.networks.device import resolve
-from loris_cli.networks.notes import Identity
 from loris_cli.observation import Estimator, look
 from loris_cli.picture import Seer
 from loris_cli.pose.ahead import estimate_with
 from loris_cli.pose.top_down import TopDown, check_top_down
 from loris_cli.pose.tracking import estimate_poses
-from loris_cli.reporting import Silent
+from loris_cli.system.atomic_files import printable
+from loris_cli.system.device import resolve
+from loris_cli.system.file_fingerprints import Identity
+from loris_cli.system.progress import Silent
 from loris_cli.visual import VISUAL_FPS
 
 TOOLS = ("ai-edge-litert", "av", "librosa", "numpy", "soundfile", "soxr", "torch")

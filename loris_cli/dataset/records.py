@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from loris_cli.errors import InputError
-from loris_cli.files import printable, replacing
+from loris_cli.system.atomic_files import printable, replacing
 
 Record = dict[str, Any]
 """What came of one video, as JSON has it.

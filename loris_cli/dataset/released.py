@@ -38,8 +38,8 @@ from loris_cli.dataset.records import (
 from loris_cli.dataset.seeing import Seen
 from loris_cli.dataset.writing import write_clip
 from loris_cli.errors import InputError, LorisError, OutputError
-from loris_cli.files import printable
 from loris_cli.pose.keypoints import MAX_COORDINATE_PX, MAX_FRAMES, MAX_SIDE_PX, Poses
+from loris_cli.system.atomic_files import printable
 
 Array = NDArray[Any]
 

@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 from loris_cli.config import POSE_FPS
 from loris_cli.dataset.recipe import PoseSource, Segment
 from loris_cli.errors import InputError, UsageError, WeightsError
-from loris_cli.files import printable
-from loris_cli.networks.device import resolve
 from loris_cli.networks.i3d import load_i3d
 from loris_cli.networks.i3d_r50 import load_i3d_r50, weights_file
-from loris_cli.networks.notes import Identity, identify
 from loris_cli.observation import POSE_SIDE_PX, Estimator
 from loris_cli.picture import Seer, features_of_picture
 from loris_cli.pose.keypoints import Poses, part, read_poses
 from loris_cli.pose.tracking import estimate_poses
-from loris_cli.reporting import Reporter
+from loris_cli.system.atomic_files import printable
+from loris_cli.system.device import resolve
+from loris_cli.system.file_fingerprints import Identity, identify
+from loris_cli.system.progress import Reporter
 from loris_cli.video.frames import frames_at
 from loris_cli.video.probe import VideoInfo
 from loris_cli.visual import VisualSource

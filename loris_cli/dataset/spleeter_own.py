@@ -13,12 +13,12 @@ from importlib.util import find_spec
 import numpy as np
 from numpy.typing import NDArray
 
-from loris_cli.apart import ask
 from loris_cli.config import cache_home
 from loris_cli.dataset.spleeter_weights import cached_weights
 from loris_cli.errors import MissingDependencyError
-from loris_cli.networks import device as devices
-from loris_cli.optional import BY_HAND, folder_of_package
+from loris_cli.system import device as devices
+from loris_cli.system.optional_packages import BY_HAND, folder_of_package
+from loris_cli.system.python_subprocess import ask
 
 Samples = NDArray[np.float32]
 

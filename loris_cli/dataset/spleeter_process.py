@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from loris_cli.apart import Arrays, answer
 from loris_cli.errors import OutputError, WeightsError
-from loris_cli.optional import require
+from loris_cli.system.optional_packages import require
+from loris_cli.system.python_subprocess import Arrays, answer
 
 Array = NDArray[Any]
 

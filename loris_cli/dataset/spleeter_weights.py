@@ -16,10 +16,10 @@ from torch import Tensor
 from loris_cli.config import cache_home
 from loris_cli.dataset.separation import TwoStems
 from loris_cli.errors import WeightsError
-from loris_cli.files import printable, replacing
-from loris_cli.networks.device import resolve
-from loris_cli.optional import folder_of_package
-from loris_cli.torch_files import load_plain
+from loris_cli.system.atomic_files import printable, replacing
+from loris_cli.system.device import resolve
+from loris_cli.system.optional_packages import folder_of_package
+from loris_cli.system.safe_torch_load import load_plain
 
 FILES = {
     "vocals": (

@@ -23,7 +23,6 @@ from loris_cli.dataset.recipe import RECIPES, Settings
 from loris_cli.dataset.records import Record, fingerprint
 from loris_cli.dataset.seeing import POSES_SUFFIX
 from loris_cli.errors import LorisError
-from loris_cli.files import replacing
 from loris_cli.pose.draw import draw_skeleton, write_overlay
 from loris_cli.pose.keypoints import Poses, write_poses
 from loris_cli.styles import BY_NAME, STYLES
@@ -33,6 +32,7 @@ from loris_cli.synthesis.motion import striking
 from loris_cli.synthesis.render import render_video
 from loris_cli.synthesis.scene import Place
 from loris_cli.synthesis.sound import render
+from loris_cli.system.atomic_files import replacing
 from loris_cli.video.mux import mux
 
 RAW = "raw"

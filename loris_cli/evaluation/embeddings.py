@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import WeightsError
-from loris_cli.kernels import librosa
-from loris_cli.optional import folder_of_package, require
+from loris_cli.system.librosa_import import librosa
+from loris_cli.system.optional_packages import folder_of_package, require
 
 LOADERS: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType(
     {

@@ -36,10 +36,10 @@ from loris_cli.evaluation.case import (
 from loris_cli.evaluation.frechet import Statistics, frechet_distance, statistics
 from loris_cli.evaluation.intervals import bootstrap
 from loris_cli.evaluation.onsets import DETECTOR, WINDOW_S, match
-from loris_cli.fanout import Died, fan_out
 from loris_cli.longform import GUIDANCE, LatentGenerator
 from loris_cli.networks.checkpoint import load_mini
-from loris_cli.reporting import Reporter, Silent
+from loris_cli.system.progress import Reporter, Silent
+from loris_cli.system.worker_pool import Died, fan_out
 
 REFERENCE_CLIPS = 200
 """So many clips that are not scored are the least that the Frechet distance is to."""

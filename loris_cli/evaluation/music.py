@@ -15,7 +15,7 @@ from scipy.stats import spearmanr
 
 from loris_cli.config import POSE_FPS, SAMPLE_RATE_HZ
 from loris_cli.errors import InputError
-from loris_cli.kernels import librosa, part
+from loris_cli.system.librosa_import import librosa, part
 
 Array = NDArray[np.float64]
 Samples = NDArray[np.float32]

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import InputError
-from loris_cli.kernels import librosa
+from loris_cli.system.librosa_import import librosa
 
 Samples = NDArray[np.float32]
 Features = NDArray[np.float32]

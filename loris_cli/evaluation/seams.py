@@ -18,11 +18,11 @@ from loris_cli.conditioning import CODE_HZ, ClipFeatures
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.evaluation.intervals import bootstrap
 from loris_cli.evaluation.onsets import HOP, detect_onsets, match
-from loris_cli.kernels import librosa
 from loris_cli.longform import LatentGenerator, window_starts
 from loris_cli.networks.checkpoint import load_mini
 from loris_cli.styles import STYLES
 from loris_cli.synthesis.composer import compose
+from loris_cli.system.librosa_import import librosa
 
 Array = NDArray[np.float64]
 

@@ -16,10 +16,10 @@ from loris_cli import mel
 from loris_cli.dataset.clips import read_features, read_sound
 from loris_cli.dataset.manifest import read_manifest
 from loris_cli.evaluation.case import takes_of, through_latent
-from loris_cli.files import replacing
-from loris_cli.kernels import librosa
 from loris_cli.longform import GUIDANCE, LatentGenerator
 from loris_cli.networks.checkpoint import load_mini
+from loris_cli.system.atomic_files import replacing
+from loris_cli.system.librosa_import import librosa
 
 Samples = NDArray[np.float32]
 

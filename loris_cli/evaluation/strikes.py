@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from loris_cli.evaluation.intervals import Figure, bootstrap
 from loris_cli.evaluation.onsets import DETECTOR, Hits, detect_onsets, match, offsets
-from loris_cli.files import replacing
 from loris_cli.longform import LatentGenerator
 from loris_cli.networks.checkpoint import load_mini
 from loris_cli.observation import observe
@@ -28,6 +27,7 @@ from loris_cli.soundtrack import MusicGenerator, make_soundtrack, own_sound
 from loris_cli.synthesis.motion import STRONG, strike_motion
 from loris_cli.synthesis.render import render_video
 from loris_cli.synthesis.scene import Place
+from loris_cli.system.atomic_files import replacing
 
 Array = NDArray[np.float64]
 

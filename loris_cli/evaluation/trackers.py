@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loris_cli import madmom_ears
-from loris_cli.optional import require
+from loris_cli.system.optional_packages import require
 
 Array = NDArray[np.float64]
 Tracker = Literal["librosa", "madmom", "beatnet"]

@@ -13,10 +13,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from loris_cli.errors import WeightsError
-from loris_cli.files import replacing
 from loris_cli.networks.denoiser import DenoiserConfig, MiniDenoiser
 from loris_cli.networks.latent import LatentCoder, LatentConfig
 from loris_cli.sketch import BANDS
+from loris_cli.system.atomic_files import replacing
 
 Config = TypeVar("Config", LatentConfig, DenoiserConfig)
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from loris_cli.networks.state_files import check_seen, check_state, read_state
+from loris_cli.system.state_dict_files import check_seen, check_state, read_state
 
 FEATURES = 1024
 FRAMES_A_ROW = 8

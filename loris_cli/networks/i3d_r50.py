@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 from loris_cli.config import cache_home
 from loris_cli.errors import WeightsError
-from loris_cli.fetching import fetch
-from loris_cli.files import printable
-from loris_cli.networks.notes import Identity, identify, note, note_of, noted_sha256
-from loris_cli.networks.state_files import check_seen, check_state, read_state
-from loris_cli.optional import require
-from loris_cli.reporting import Reporter
+from loris_cli.system.atomic_files import printable
+from loris_cli.system.downloads import fetch
+from loris_cli.system.file_fingerprints import Identity, identify, note, note_of, noted_sha256
+from loris_cli.system.optional_packages import require
+from loris_cli.system.progress import Reporter
+from loris_cli.system.state_dict_files import check_seen, check_state, read_state
 
 FEATURES = 2048
 SIDE_PX = 256

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loris_cli.errors import OutputError
-from loris_cli.files import printable
 from loris_cli.pose.keypoints import COCO_17, Poses
+from loris_cli.system.atomic_files import printable
 
 Array = NDArray[Any]
 Colour = tuple[int, int, int]

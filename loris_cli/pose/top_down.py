@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from loris_cli.config import MMPOSE_NETWORK
 from loris_cli.errors import UsageError, WeightsError
-from loris_cli.files import printable
-from loris_cli.optional import folder_of_package, require
 from loris_cli.pose.keypoints import COCO_17
-from loris_cli.torch_files import load_plain
+from loris_cli.system.atomic_files import printable
+from loris_cli.system.optional_packages import folder_of_package, require
+from loris_cli.system.safe_torch_load import load_plain
 
 Array = NDArray[Any]
 

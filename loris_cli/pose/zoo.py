@@ -9,11 +9,11 @@ from pathlib import Path
 
 from loris_cli.config import cache_home
 from loris_cli.errors import WeightsError
-from loris_cli.fetching import fetch
-from loris_cli.files import printable
-from loris_cli.optional import require
 from loris_cli.pose.top_down import PURPOSE, configuration
-from loris_cli.reporting import Reporter
+from loris_cli.system.atomic_files import printable
+from loris_cli.system.downloads import fetch
+from loris_cli.system.optional_packages import require
+from loris_cli.system.progress import Reporter
 
 NAMED_HASH = re.compile(r"-([0-9a-f]{8})_\d{8}\.pth$")
 """mmpose names its files by the first digits of their SHA-256 and their date."""

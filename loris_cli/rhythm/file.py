@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loris_cli.errors import InputError, OutputError
-from loris_cli.files import printable
+from loris_cli.system.atomic_files import printable
 
 Array = NDArray[np.float64]
 

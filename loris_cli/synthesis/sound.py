@@ -20,8 +20,8 @@ from scipy.signal import lfilter
 from loris_cli.arrangement import Arrangement
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import MissingDependencyError
-from loris_cli.optional import require
 from loris_cli.synthesis.composer import Score
+from loris_cli.system.optional_packages import require
 
 Array = NDArray[np.float64]
 

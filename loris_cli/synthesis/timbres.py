@@ -19,8 +19,6 @@ from loris_cli import mel
 from loris_cli.arrangement import DRUMS, Arrangement
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import LorisError
-from loris_cli.fanout import Died, fan_out
-from loris_cli.files import replacing
 from loris_cli.sketch import (
     BANDS,
     PLAYERS,
@@ -32,6 +30,8 @@ from loris_cli.sketch import (
     VELOCITY,
 )
 from loris_cli.synthesis.sound import SOUNDFONT, Mix, play
+from loris_cli.system.atomic_files import replacing
+from loris_cli.system.worker_pool import Died, fan_out
 
 Array = NDArray[np.float64]
 

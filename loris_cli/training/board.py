@@ -4,7 +4,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from loris_cli.optional import require
+from loris_cli.system.optional_packages import require
 
 
 class Board:

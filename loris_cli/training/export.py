@@ -14,16 +14,16 @@ import torch
 from safetensors import safe_open
 
 from loris_cli.errors import InputError, UsageError
-from loris_cli.files import check_outputs, printable
-from loris_cli.inputs import check_suffix
 from loris_cli.networks.checkpoint import load_mini, save_mini
 from loris_cli.networks.denoiser import DenoiserConfig, MiniDenoiser
 from loris_cli.networks.latent import LatentCoder
 from loris_cli.networks.library import kind_of
-from loris_cli.networks.notes import sha256_of
 from loris_cli.networks.paper_config import PaperConfig, official
 from loris_cli.networks.released import foreign, load_paper, save_paper, save_released
-from loris_cli.networks.state_files import SUFFIXES, is_torch_file
+from loris_cli.system.atomic_files import check_outputs, printable
+from loris_cli.system.file_fingerprints import sha256_of
+from loris_cli.system.input_paths import check_suffix
+from loris_cli.system.state_dict_files import SUFFIXES, is_torch_file
 from loris_cli.training.codes import read_codes
 from loris_cli.training.run_folder import RunFolder, read_weights, telling_of_disk
 from loris_cli.training.stages import read_coder

@@ -26,8 +26,8 @@ from loris_cli.networks.library import NamedPaper
 from loris_cli.networks.paper import PaperModel
 from loris_cli.networks.paper_config import PaperConfig
 from loris_cli.networks.released import UNET, described
-from loris_cli.networks.state_files import is_torch_file, read_state
 from loris_cli.paper_condition import POSES_A_ROW
+from loris_cli.system.state_dict_files import is_torch_file, read_state
 from loris_cli.training.learners import checkpoint_activations
 from loris_cli.training.lessons import Example, read_lessons
 from loris_cli.training.listening import listen

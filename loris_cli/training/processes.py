@@ -18,7 +18,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
 from loris_cli.errors import UsageError
-from loris_cli.networks.device import resolve
+from loris_cli.system.device import resolve
 from loris_cli.training.sharding import unsynced
 
 PATIENCE = timedelta(hours=2)

@@ -15,11 +15,11 @@ import torch
 
 from loris_cli.dataset.manifest import Clip, read_manifest
 from loris_cli.errors import InputError
-from loris_cli.files import printable, replacing
 from loris_cli.networks.checkpoint import save_mini
-from loris_cli.networks.device import halves_cost
 from loris_cli.networks.latent import LatentCoder
-from loris_cli.reporting import Reporter
+from loris_cli.system.atomic_files import printable, replacing
+from loris_cli.system.device import halves_cost
+from loris_cli.system.progress import Reporter
 from loris_cli.training.codes import read_codes, read_heard, write_codes
 from loris_cli.training.export import coder_of, mini_of
 from loris_cli.training.learners import n_parameters

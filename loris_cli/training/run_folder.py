@@ -30,7 +30,7 @@ from torch import Tensor
 from loris_cli import __version__
 from loris_cli.dataset.manifest import Clip
 from loris_cli.errors import InputError, OutputError, UsageError
-from loris_cli.files import printable, replacing
+from loris_cli.system.atomic_files import printable, replacing
 from loris_cli.training.settings import Settings, in_words_of_now
 
 State = dict[str, Any]

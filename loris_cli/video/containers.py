@@ -17,7 +17,7 @@ import av.container
 from av.subtitles.stream import SubtitleStream
 
 from loris_cli.errors import InputError
-from loris_cli.files import printable
+from loris_cli.system.atomic_files import printable
 
 DEMUXERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,mxf,"

@@ -13,7 +13,7 @@ import av
 import av.container
 
 from loris_cli.errors import InputError
-from loris_cli.files import printable
+from loris_cli.system.atomic_files import printable
 
 from .containers import CONVERT, check_size, main_video, opened, ticks_of
 from .probe import probe

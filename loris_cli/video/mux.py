@@ -13,7 +13,7 @@ import av.stream
 import soundfile
 
 from loris_cli.errors import InputError, UsageError
-from loris_cli.files import printable
+from loris_cli.system.atomic_files import printable
 
 from .containers import codec_of, main_video, opened, start_of
 from .ffmpeg import limiter, reading, run, writing

@@ -14,7 +14,7 @@ import av.container
 import numpy as np
 
 from loris_cli.errors import InputError
-from loris_cli.files import printable
+from loris_cli.system.atomic_files import printable
 
 from .containers import CONVERT, check_size, codec_of, first_frame, main_video, opened, ticks_of
 from .upright import display_size, orientation_of

@@ -9,8 +9,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from loris_cli.errors import OutputError, WeightsError
-from loris_cli.files import printable, replacing
-from loris_cli.reporting import Reporter
+from loris_cli.system.atomic_files import printable, replacing
+from loris_cli.system.progress import Reporter
 
 TIMEOUTS_S = (10.0, 30.0)
 """To be connected, and of silence after that."""

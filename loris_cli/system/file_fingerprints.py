@@ -10,7 +10,7 @@ from pathlib import Path
 
 from loris_cli.config import cache_home
 from loris_cli.errors import OutputError
-from loris_cli.files import printable, replacing
+from loris_cli.system.atomic_files import printable, replacing
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, TypeVar
 
-from loris_cli.fanout import Died, limit_memory
-from loris_cli.optional import require
+from loris_cli.system.optional_packages import require
+from loris_cli.system.worker_pool import Died, limit_memory
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

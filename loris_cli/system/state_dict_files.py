@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from loris_cli.errors import WeightsError
-from loris_cli.files import printable
+from loris_cli.system.atomic_files import printable
 
 ZIP = b"PK\x03\x04"
 """First bytes of what torch has written since 1.6."""

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from loris_cli.errors import InputError, OutputError, UsageError
-from loris_cli.files import printable
+from loris_cli.system.atomic_files import printable
 
 VIDEO_SUFFIXES = frozenset(
     ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .m2ts .wmv .flv .3gp".split()

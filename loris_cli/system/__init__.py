@@ -1,0 +1,1 @@
+"""Operating system: files, paths, processes, downloads, devices and progress."""
