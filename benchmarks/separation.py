@@ -20,7 +20,7 @@ from loris_cli.styles import BY_NAME
 from loris_cli.synthesis.composer import compose
 from loris_cli.synthesis.sound import render
 from loris_cli.system.optional_packages import folder_of_package
-from loris_cli.video.sound import read_sound
+from loris_cli.video.audio_track import read_sound
 
 Samples = NDArray[np.float32]
 

@@ -22,8 +22,8 @@ from loris_cli.errors import OutputError
 from loris_cli.observation import Observation
 from loris_cli.system.atomic_files import printable, replacing
 from loris_cli.system.progress import Reporter, Silent
+from loris_cli.video.audio_track import read_sound
 from loris_cli.video.mux import mux
-from loris_cli.video.sound import read_sound
 from loris_cli.waveform import Loudness, level, loudness, normalise
 
 Array = NDArray[np.float64]

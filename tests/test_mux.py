@@ -29,10 +29,10 @@ from media import (
 
 from loris_cli.errors import InputError, LorisError, OutputError, UsageError
 from loris_cli.video import ffmpeg as ffmpeg_module
+from loris_cli.video.audio_track import read_sound
 from loris_cli.video.frames import frames
 from loris_cli.video.mux import FORMATS, mux
 from loris_cli.video.probe import probe
-from loris_cli.video.sound import read_sound
 from loris_cli.waveform import loudness
 
 RATE_HZ = 22_050

@@ -17,7 +17,7 @@ from loris_cli.dataset.spleeter_process import STEMS, variables_of
 from loris_cli.dataset.spleeter_weights import COUNTER, load_two_stems
 from loris_cli.errors import MissingDependencyError
 from loris_cli.system.optional_packages import folder_of_package
-from loris_cli.video.sound import read_sound
+from loris_cli.video.audio_track import read_sound
 
 LACK = [
     package

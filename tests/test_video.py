@@ -16,10 +16,10 @@ import pytest
 from media import click, ffmpeg, film, is_upright, number_of, onset_s, picture, tone, turned
 
 from loris_cli.errors import InputError
+from loris_cli.video.audio_track import read_sound, sound_blocks
 from loris_cli.video.frames import frames, frames_at
+from loris_cli.video.orientation import Pixels, Upright
 from loris_cli.video.probe import probe
-from loris_cli.video.sound import read_sound, sound_blocks
-from loris_cli.video.upright import Pixels, Upright
 
 UNEVEN_S = [0, 0.1, 0.13, 0.4, 0.41, 0.9, 1.0, 1.5, 1.55, 1.6, 1.61, 2.0]
 RATE_HZ = 22_050

@@ -26,9 +26,9 @@ from loris_cli.observation import Observation, look, observe
 from loris_cli.pose.keypoints import read_poses
 from loris_cli.soundtrack import make_soundtrack
 from loris_cli.system.atomic_files import printable, replacing
+from loris_cli.video.audio_track import read_sound
 from loris_cli.video.mux import check_fits
 from loris_cli.video.probe import VideoInfo
-from loris_cli.video.sound import read_sound
 
 POSE_S = 0.035
 """Seconds to find a pose in a frame, about, on two cores of 2017: for estimates only."""

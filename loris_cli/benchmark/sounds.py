@@ -16,7 +16,7 @@ from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import InputError
 from loris_cli.system.atomic_files import printable
 from loris_cli.system.librosa_import import librosa
-from loris_cli.video.sound import read_sound
+from loris_cli.video.audio_track import read_sound
 
 Samples = NDArray[np.float32]
 

@@ -1,1 +1,1 @@
-"""The one door to media files: probe, pictures in time, sound in time, and the new film."""
+"""Video files: probe, frames, audio track, mux."""

@@ -15,9 +15,9 @@ import numpy as np
 
 from loris_cli.errors import InputError
 from loris_cli.system.atomic_files import printable
+from loris_cli.video.orientation import display_size, orientation_of
 
 from .containers import CONVERT, check_size, codec_of, first_frame, main_video, opened, ticks_of
-from .upright import display_size, orientation_of
 
 MAX_GAP_S = 600.0
 GAP_S, GAP_FRAMES = 0.25, 3.0
