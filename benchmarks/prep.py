@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from loris_cli.audio.separation import RATE_HZ, TwoStems
 from loris_cli.config import POSE_FPS
-from loris_cli.dataset.separation import RATE_HZ, TwoStems
 from loris_cli.observation import POSE_SIDE_PX
 from loris_cli.pose.tracking import estimate_poses
 from loris_cli.rhythm.body import rhythm_from_poses

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from loris_cli import mel
+from loris_cli.audio import mel
 from loris_cli.conditioning import (
     CODE_HZ,
     ClipFeatures,

@@ -15,7 +15,6 @@ from importlib.resources import files
 import numpy as np
 from numpy.typing import NDArray
 
-from loris_cli import mel
 from loris_cli.arrangement import (
     BASS,
     BASS_LOW,
@@ -39,6 +38,7 @@ from loris_cli.arrangement import (
     TIMPANI_PROGRAM,
     Arrangement,
 )
+from loris_cli.audio import mel
 
 Array = NDArray[np.float32]
 

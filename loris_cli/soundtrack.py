@@ -16,6 +16,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from loris_cli.audio.loudness import Loudness, level, loudness, normalise
 from loris_cli.conditioning import ClipFeatures, accents_of, own_seed, style_for
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import OutputError
@@ -24,7 +25,6 @@ from loris_cli.system.atomic_files import printable, replacing
 from loris_cli.system.progress import Reporter, Silent
 from loris_cli.video.audio_track import read_sound
 from loris_cli.video.mux import mux
-from loris_cli.waveform import Loudness, level, loudness, normalise
 
 Array = NDArray[np.float64]
 Samples = NDArray[np.float32]

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from loris_cli import mel
+from loris_cli.audio import mel
 from loris_cli.conditioning import HARMONY_CHANNELS
 from loris_cli.networks.denoiser import DenoiserConfig
 from loris_cli.networks.latent import LatentConfig

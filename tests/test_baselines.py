@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from loris_cli.audio.onsets import detect_onsets, match
 from loris_cli.baselines import drums, groove
 from loris_cli.baselines.drums import Drums
 from loris_cli.baselines.groove import Groove, pulse
@@ -23,7 +24,6 @@ from loris_cli.baselines.retrieval import (
 )
 from loris_cli.conditioning import ClipFeatures
 from loris_cli.errors import InputError
-from loris_cli.evaluation.onsets import detect_onsets, match
 from loris_cli.soundtrack import MusicGenerator
 
 RATE_HZ = 22_050

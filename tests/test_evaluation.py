@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from loris_cli.audio.onsets import detect_onsets, match, offsets
 from loris_cli.errors import InputError
 from loris_cli.evaluation.frechet import Statistics, frechet_distance, statistics
 from loris_cli.evaluation.intervals import bootstrap
-from loris_cli.evaluation.onsets import detect_onsets, match, offsets
 
 MOMENTS = np.array([1.0, 2.0, 3.5])
 

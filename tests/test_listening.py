@@ -10,6 +10,7 @@ import pytest
 from conftest import Loris
 from corpus import click_corpus
 
+from loris_cli.audio.loudness import loudness
 from loris_cli.benchmark.cases import Case, case_of_clip
 from loris_cli.benchmark.heard import Ears
 from loris_cli.benchmark.listening import LOUDNESS_LUFS, make_kit, read_results
@@ -17,7 +18,6 @@ from loris_cli.benchmark.run import Plan, Result, run
 from loris_cli.dataset.manifest import read_manifest
 from loris_cli.errors import InputError
 from loris_cli.system.progress import Silent
-from loris_cli.waveform import loudness
 
 HEAD = "kind,first,second,answer\n"
 

@@ -7,8 +7,8 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from loris_cli import madmom_ears
-from loris_cli.dataset.listening import APART_S, _accents, listen
+from loris_cli.audio import madmom_process
+from loris_cli.audio.accents import APART_S, _accents, listen
 from loris_cli.errors import MissingDependencyError
 
 CLICKS_S = np.array([0.5, 1.25, 2.0, 3.1])
@@ -29,8 +29,8 @@ def clicks() -> np.ndarray:
 
 
 def test_silence_is_heard_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(madmom_ears, "check_madmom", lambda *_: None)
-    assert len(madmom_ears.onsets(np.zeros(22_050, np.float32))) == 0
+    monkeypatch.setattr(madmom_process, "check_madmom", lambda *_: None)
+    assert len(madmom_process.onsets(np.zeros(22_050, np.float32))) == 0
     assert len(listen(np.zeros(22_050, np.float32), "madmom").accents_s) == 0
 
 

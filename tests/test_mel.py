@@ -4,8 +4,7 @@ import librosa
 import numpy as np
 import pytest
 
-from loris_cli.evaluation.onsets import detect_onsets
-from loris_cli.mel import (
+from loris_cli.audio.mel import (
     FINE,
     FLOOR,
     HOP,
@@ -17,6 +16,7 @@ from loris_cli.mel import (
     log_mel,
     unband,
 )
+from loris_cli.audio.onsets import detect_onsets
 
 SECOND = np.arange(22_050) / 22_050
 

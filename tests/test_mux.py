@@ -27,13 +27,13 @@ from media import (
     wav,
 )
 
+from loris_cli.audio.loudness import loudness
 from loris_cli.errors import InputError, LorisError, OutputError, UsageError
 from loris_cli.video import ffmpeg as ffmpeg_module
 from loris_cli.video.audio_track import read_sound
 from loris_cli.video.frames import frames
 from loris_cli.video.mux import FORMATS, mux
 from loris_cli.video.probe import probe
-from loris_cli.waveform import loudness
 
 RATE_HZ = 22_050
 UNEVEN_S = [0, 0.1, 0.13, 0.4, 0.41, 0.9, 1.0, 1.5, 1.55, 1.6, 1.61, 2.0]

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from sizes import SMALL_CODER, SMALL_DENOISER
 
+from loris_cli.audio.mel import FINE
 from loris_cli.errors import WeightsError
-from loris_cli.mel import FINE
 from loris_cli.networks.checkpoint import MiniModel, load_mini, save_mini
 from loris_cli.networks.denoiser import Condition, MiniDenoiser
 from loris_cli.networks.encoders import HawkesPosition, RhythmEncoder, partitions

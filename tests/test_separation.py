@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from loris_cli.audio.separation import FRAME, HOP, PATCH, RATE_HZ, StemNet, TwoStems
+from loris_cli.audio.spleeter_weights import COUNTER, read_pickled
 from loris_cli.dataset.records import fingerprint
-from loris_cli.dataset.separation import FRAME, HOP, PATCH, RATE_HZ, StemNet, TwoStems
-from loris_cli.dataset.spleeter_weights import COUNTER, read_pickled
 from loris_cli.errors import WeightsError
 
 # Longer than a patch and no multiple of anything: the second patch must join the first.

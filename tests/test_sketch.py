@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loris_cli import mel
 from loris_cli.arrangement import BASS, DRUMS, KICK, LEAD, Arrangement
+from loris_cli.audio import mel
 from loris_cli.config import GENRES, SAMPLE_RATE_HZ
 from loris_cli.sketch import (
     BANDS,

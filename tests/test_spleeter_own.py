@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loris_cli.dataset import spleeter_own
+from loris_cli.audio import spleeter_package
+from loris_cli.audio.separation import HOP, PATCH, RATE_HZ, TwoStems
+from loris_cli.audio.spleeter_package import OwnSpleeter
+from loris_cli.audio.spleeter_process import STEMS, variables_of
+from loris_cli.audio.spleeter_weights import COUNTER, load_two_stems
 from loris_cli.dataset.prep import separator_of
 from loris_cli.dataset.recipe import Settings
-from loris_cli.dataset.separation import HOP, PATCH, RATE_HZ, TwoStems
-from loris_cli.dataset.spleeter_own import OwnSpleeter
-from loris_cli.dataset.spleeter_process import STEMS, variables_of
-from loris_cli.dataset.spleeter_weights import COUNTER, load_two_stems
 from loris_cli.errors import MissingDependencyError
 from loris_cli.system.optional_packages import folder_of_package
 from loris_cli.video.audio_track import read_sound
@@ -72,9 +72,9 @@ def test_without_spleeter_it_is_told_how_to_get_it(monkeypatch: pytest.MonkeyPat
 
 
 def test_no_sound_starts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spleeter_own, "folder_of_package", lambda *_, **__: Path())
-    monkeypatch.setattr(spleeter_own, "cached_weights", Path)
-    monkeypatch.setattr(spleeter_own, "find_spec", lambda _: "there")
+    monkeypatch.setattr(spleeter_package, "folder_of_package", lambda *_, **__: Path())
+    monkeypatch.setattr(spleeter_package, "cached_weights", Path)
+    monkeypatch.setattr(spleeter_package, "find_spec", lambda _: "there")
     assert list(OwnSpleeter().music(iter(()))) == []
 
 

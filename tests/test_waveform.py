@@ -8,8 +8,8 @@ import soundfile
 from media import tone, wav
 from numpy.typing import NDArray
 
+from loris_cli.audio.loudness import level, loudness, normalise
 from loris_cli.errors import InputError
-from loris_cli.waveform import level, loudness, normalise
 
 RATE_HZ = 22_050
 Samples = NDArray[np.float32]

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from loris_cli.audio.onsets import DETECTOR, HOP, WINDOW_S
 from loris_cli.benchmark.cases import digest
 from loris_cli.benchmark.layouts import Layout
 from loris_cli.benchmark.provenance import versions
@@ -16,7 +17,6 @@ from loris_cli.benchmark.published import methods_of
 from loris_cli.benchmark.run import Result
 from loris_cli.benchmark.scores import Row, clip_rows
 from loris_cli.evaluation.beats import Summary
-from loris_cli.evaluation.onsets import DETECTOR, HOP, WINDOW_S
 from loris_cli.evaluation.strict import ALIGN_SIGMA_S, AV_WINDOW_S
 
 SCHEMA = 1

@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from loris_cli.audio.beat_tracking import Tracker, beats
+from loris_cli.audio.onsets import DELAY_S, DETECTOR, HOP, detect_onsets
 from loris_cli.benchmark.sounds import Samples, Sound, samples_of
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import LorisError
 from loris_cli.evaluation.beats import OFFICIAL, Flags, Protocol, flags, onset_times
-from loris_cli.evaluation.onsets import DELAY_S, DETECTOR, HOP, detect_onsets
 from loris_cli.evaluation.strict import Events
-from loris_cli.evaluation.trackers import Tracker, beats
 from loris_cli.system.atomic_files import replacing
 from loris_cli.system.progress import Reporter, Silent
 from loris_cli.system.worker_pool import Died, fan_out

@@ -22,6 +22,7 @@ import numpy as np
 import soundfile
 from scipy.stats import binomtest
 
+from loris_cli.audio.loudness import normalise
 from loris_cli.benchmark.run import Result
 from loris_cli.benchmark.significance import Resampler
 from loris_cli.benchmark.sounds import samples_of
@@ -30,7 +31,6 @@ from loris_cli.errors import InputError, OutputError
 from loris_cli.system.atomic_files import printable
 from loris_cli.system.progress import Reporter
 from loris_cli.video.mux import mux
-from loris_cli.waveform import normalise
 
 LOUDNESS_LUFS = -23.0
 """Of all sounds, after EBU R128; low enough that few peaks meet the limiter."""

@@ -10,8 +10,8 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
+from loris_cli.audio.separation import RATE_HZ, Separator
 from loris_cli.config import SAMPLE_RATE_HZ
-from loris_cli.dataset.separation import RATE_HZ, Separator
 from loris_cli.video.audio_track import sound_blocks
 
 Samples = NDArray[np.float32]

@@ -12,6 +12,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from loris_cli import __version__
+from loris_cli.audio.madmom_process import check_madmom
+from loris_cli.audio.separation import Separator
+from loris_cli.audio.spleeter_package import OwnSpleeter
+from loris_cli.audio.spleeter_weights import load_two_stems
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.dataset.hearing import hear
 from loris_cli.dataset.manifest import Clip
@@ -27,9 +31,6 @@ from loris_cli.dataset.records import (
     write_record,
 )
 from loris_cli.dataset.seeing import features_of, load_seer, see, within
-from loris_cli.dataset.separation import Separator
-from loris_cli.dataset.spleeter_own import OwnSpleeter
-from loris_cli.dataset.spleeter_weights import load_two_stems
 from loris_cli.dataset.writing import write_clip
 from loris_cli.errors import (
     InputError,
@@ -38,7 +39,6 @@ from loris_cli.errors import (
     OutputError,
     WeightsError,
 )
-from loris_cli.madmom_ears import check_madmom
 from loris_cli.observation import Estimator, look
 from loris_cli.picture import Seer
 from loris_cli.pose.ahead import estimate_with

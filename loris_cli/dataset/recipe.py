@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from typing import Literal
 
+from loris_cli.audio.accents import Ear
 from loris_cli.config import POSE_FPS
-from loris_cli.dataset.listening import Ear
 from loris_cli.dataset.names import Kind
 
 Separation = Literal["torch", "spleeter", "none"]

@@ -12,10 +12,10 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from loris_cli.audio.accents import listen
 from loris_cli.conditioning import accents_of
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.dataset.filters import measure, reasons
-from loris_cli.dataset.listening import listen
 from loris_cli.dataset.manifest import Clip
 from loris_cli.dataset.recipe import Segment, Settings
 from loris_cli.dataset.records import Record, fingerprint

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from loris_cli import mel
+from loris_cli.audio import mel
+from loris_cli.audio.onsets import detect_onsets, match, offsets
 from loris_cli.conditioning import ClipFeatures, own_seed, planned
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.dataset.clips import read_danced, read_features, read_lesson, read_sound
@@ -26,7 +27,6 @@ from loris_cli.evaluation.music import (
     texture,
     tracked_beats,
 )
-from loris_cli.evaluation.onsets import detect_onsets, match, offsets
 from loris_cli.longform import ATTACK_S, LatentGenerator
 from loris_cli.networks.checkpoint import MiniModel
 from loris_cli.sketch import BANDS, sketch

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from loris_cli.audio.onsets import DETECTOR, WINDOW_S, match
 from loris_cli.dataset.clips import read_sound
 from loris_cli.dataset.manifest import Clip, read_manifest
 from loris_cli.diffusion import Sampler
@@ -35,7 +36,6 @@ from loris_cli.evaluation.case import (
 )
 from loris_cli.evaluation.frechet import Statistics, frechet_distance, statistics
 from loris_cli.evaluation.intervals import bootstrap
-from loris_cli.evaluation.onsets import DETECTOR, WINDOW_S, match
 from loris_cli.longform import GUIDANCE, LatentGenerator
 from loris_cli.networks.checkpoint import load_mini
 from loris_cli.system.progress import Reporter, Silent

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from loris_cli.audio.onsets import HOP, detect_onsets, match
 from loris_cli.conditioning import CODE_HZ, ClipFeatures
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.evaluation.intervals import bootstrap
-from loris_cli.evaluation.onsets import HOP, detect_onsets, match
 from loris_cli.longform import LatentGenerator, window_starts
 from loris_cli.networks.checkpoint import load_mini
 from loris_cli.styles import STYLES

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from loris_cli import mel
+from loris_cli.audio import mel
 from loris_cli.dataset.clips import read_features, read_sound
 from loris_cli.dataset.manifest import read_manifest
 from loris_cli.evaluation.case import takes_of, through_latent

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from loris_cli.evaluation.onsets import WINDOW_S, match
+from loris_cli.audio.onsets import WINDOW_S, match
 
 Array = NDArray[np.float64]
 

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from loris_cli.audio.onsets import DETECTOR, Hits, detect_onsets, match, offsets
 from loris_cli.evaluation.intervals import Figure, bootstrap
-from loris_cli.evaluation.onsets import DETECTOR, Hits, detect_onsets, match, offsets
 from loris_cli.longform import LatentGenerator
 from loris_cli.networks.checkpoint import load_mini
 from loris_cli.observation import observe

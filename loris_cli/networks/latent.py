@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from loris_cli.mel import Bands
+from loris_cli.audio.mel import Bands
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from loris_cli import mel
 from loris_cli.arrangement import DRUMS, Arrangement
+from loris_cli.audio import mel
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import LorisError
 from loris_cli.sketch import (

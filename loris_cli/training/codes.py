@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from loris_cli import mel
+from loris_cli.audio import mel
 from loris_cli.conditioning import ClipFeatures
 from loris_cli.dataset.clips import read_lesson, read_sound
 from loris_cli.dataset.manifest import Clip

@@ -6,10 +6,10 @@ sound -> onsets -> peaks and strengths; loudness -> energy
 import numpy as np
 from numpy.typing import NDArray
 
+from loris_cli.audio.accents import energy_of
+from loris_cli.audio.onsets import HOP, detect_onsets, onset_rise
 from loris_cli.conditioning import SOFTEST, ClipFeatures
 from loris_cli.config import SAMPLE_RATE_HZ
-from loris_cli.dataset.listening import energy_of
-from loris_cli.evaluation.onsets import HOP, detect_onsets, onset_rise
 from loris_cli.longform import ATTACK_S
 
 
@@ -22,7 +22,7 @@ def heard(samples: NDArray[np.float32], *, genre: str | None = None) -> ClipFeat
 
     Returns:
         peaks where notes begin (their attack is heard some time later), all of them, where
-        `loris_cli.dataset.listening` takes accents alone; strengths by how much of the spectrum
+        `loris_cli.audio.accents` takes accents alone; strengths by how much of the spectrum
         begins there; energy by the loudness.
     """
     rise = onset_rise(samples)

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from loris_cli.audio.onsets import detect_onsets, match
 from loris_cli.conditioning import ClipFeatures
 from loris_cli.config import SAMPLE_RATE_HZ
-from loris_cli.evaluation.onsets import detect_onsets, match
 from loris_cli.soundtrack import MusicGenerator
 
 

@@ -14,14 +14,14 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from loris_cli import mel
+from loris_cli.audio import mel
+from loris_cli.audio.mel import FINE
 from loris_cli.conditioning import HARMONY_CHANNELS, ClipFeatures
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.dataset.clips import read_features, read_sound
 from loris_cli.dataset.manifest import Clip
 from loris_cli.errors import InputError
 from loris_cli.longform import LatentGenerator
-from loris_cli.mel import FINE
 from loris_cli.networks.checkpoint import MiniModel
 from loris_cli.networks.denoiser import DenoiserConfig, MiniDenoiser
 from loris_cli.networks.latent import LatentCoder, LatentConfig

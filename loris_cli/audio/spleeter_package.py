@@ -13,8 +13,8 @@ from importlib.util import find_spec
 import numpy as np
 from numpy.typing import NDArray
 
+from loris_cli.audio.spleeter_weights import cached_weights
 from loris_cli.config import cache_home
-from loris_cli.dataset.spleeter_weights import cached_weights
 from loris_cli.errors import MissingDependencyError
 from loris_cli.system import device as devices
 from loris_cli.system.optional_packages import BY_HAND, folder_of_package
@@ -63,7 +63,7 @@ class OwnSpleeter:
         if not held:
             return
         found = ask(
-            "loris_cli.dataset.spleeter_process",
+            "loris_cli.audio.spleeter_process",
             {
                 "sound": np.concatenate(held, axis=1),
                 "weights": np.array(str(self._weights)),

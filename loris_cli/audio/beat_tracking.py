@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from loris_cli import madmom_ears
+from loris_cli.audio import madmom_process
 from loris_cli.system.optional_packages import require
 
 Array = NDArray[np.float64]
@@ -38,7 +38,7 @@ def beats(samples: NDArray[np.float32], tracker: Tracker = "librosa") -> Array:
     if tracker != "librosa" and not samples.any():
         return np.zeros(0)
     if tracker == "madmom":
-        return madmom_ears.beats(samples)
+        return madmom_process.beats(samples)
     if tracker == "beatnet":
         return _beatnet(samples)
     # With it comes mir_eval, which takes two seconds: not for who wants no beats.

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from loris_cli import madmom_ears
+from loris_cli.audio import madmom_process
 from loris_cli.config import POSE_FPS, SAMPLE_RATE_HZ
 from loris_cli.system.librosa_import import librosa, part
 
@@ -67,7 +67,7 @@ def listen(samples: Samples, ear: Ear = "librosa") -> Heard:
             accents_s=nothing, strengths=nothing, beats_s=nothing, energy=energy_of(samples)
         )
     if ear == "madmom":
-        onsets_s, beats_s = madmom_ears.onsets_and_beats(samples)
+        onsets_s, beats_s = madmom_process.onsets_and_beats(samples)
         times_s, heights = _accents(onsets_s, envelope)
     else:
         times_s, heights, beats_s = _by_librosa(envelope)

@@ -13,8 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from loris_cli.audio.separation import TwoStems
 from loris_cli.config import cache_home
-from loris_cli.dataset.separation import TwoStems
 from loris_cli.errors import WeightsError
 from loris_cli.system.atomic_files import printable, replacing
 from loris_cli.system.device import resolve

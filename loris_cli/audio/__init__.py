@@ -1,0 +1,1 @@
+"""Audio signals: mel spectrogram, loudness, onsets, beats, accents, source separation."""
