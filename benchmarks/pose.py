@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from loris_cli.config import MMPOSE_NETWORK, POSE_FPS
 from loris_cli.pose.accuracy import GROUPS, Accuracy, accuracy
-from loris_cli.pose.ahead import estimate_with
+from loris_cli.pose.batched_detection import estimate_with
 from loris_cli.pose.keypoints import Poses
 from loris_cli.pose.tracking import estimate_poses
 from loris_cli.synthesis.motion import strike_motion
@@ -115,7 +115,7 @@ def main() -> None:
     given = parser.parse_args()
     estimate: Callable[..., Poses] = estimate_poses
     if given.weights is not None:
-        from loris_cli.pose.top_down import TopDown
+        from loris_cli.pose.mmpose_estimator import TopDown
 
         estimate = partial(estimate_with, TopDown(given.weights, network=given.network))
     print(f"{SECONDS:g} s each at {POSE_FPS:g} fps; after each name the seed")

@@ -60,8 +60,8 @@ def pose(
     """
     from loris_cli.errors import InputError, UsageError
     from loris_cli.observation import find_poses, look
-    from loris_cli.pose.draw import overlay, write_overlay
     from loris_cli.pose.keypoints import write_poses
+    from loris_cli.pose.overlay import overlay, write_overlay
     from loris_cli.system.atomic_files import check_outputs, replacing
     from loris_cli.system.input_paths import (
         check_suffix,
@@ -110,9 +110,9 @@ def pose(
         check_outputs(results, [*videos, *lists(inputs)], overwrite=overwrite)
         finder = None
         if estimator == "mmpose" and any(video.is_file() for video in videos):
-            from loris_cli.pose.ahead import estimate_with
-            from loris_cli.pose.top_down import TopDown
-            from loris_cli.pose.zoo import zoo_weights
+            from loris_cli.pose.batched_detection import estimate_with
+            from loris_cli.pose.mmpose_estimator import TopDown
+            from loris_cli.pose.mmpose_weights import zoo_weights
             from loris_cli.system.device import resolve
 
             if weights is None:

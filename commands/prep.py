@@ -234,7 +234,7 @@ def prep(
     from loris_cli.dataset.released import find, import_clip, unpack_all
     from loris_cli.dataset.seeing import visual_weights
     from loris_cli.dataset.standin import make_and_prepare, stand_ins
-    from loris_cli.pose.zoo import zoo_weights
+    from loris_cli.pose.mmpose_weights import zoo_weights
     from loris_cli.system.input_paths import expand, folder_of
     from loris_cli.system.ray_pool import fan_out_on_ray
     from loris_cli.system.worker_pool import fan_out

@@ -44,7 +44,7 @@ def still(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def film_of(path: Path, *, moves: bool) -> Path:
     """Two seconds of a textured square, ``(160, 120)`` at 16 fps."""
-    from loris_cli.pose.draw import write_overlay
+    from loris_cli.pose.overlay import write_overlay
 
     rng = np.random.default_rng(0)
     ground = rng.integers(60, 120, (120, 160, 3)).astype(np.uint8)

@@ -24,8 +24,8 @@ from loris_cli.pose.blazepose import (
     refine,
     suppress,
 )
-from loris_cli.pose.draw import overlay, write_overlay
 from loris_cli.pose.keypoints import Poses
+from loris_cli.pose.overlay import overlay, write_overlay
 from loris_cli.pose.tracking import estimate_poses
 
 Array = NDArray[Any]

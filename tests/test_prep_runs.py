@@ -19,7 +19,7 @@ from loris_cli.dataset import many
 from loris_cli.dataset.prep import Work, check_tools
 from loris_cli.dataset.recipe import Settings
 from loris_cli.errors import MissingDependencyError, WeightsError
-from loris_cli.pose import top_down
+from loris_cli.pose import mmpose_estimator
 
 OPTIONS = ("--kind", "skate", "--separator", "none", "--poses", "none", "--trim", "0")
 
@@ -145,7 +145,7 @@ def test_weights_of_poses_go_with_mmpose(loris: Loris, moving: Path, tmp_path: P
 def test_a_data_set_is_refused_without_weights_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(top_down, "configuration", lambda network: tmp_path / network)
+    monkeypatch.setattr(mmpose_estimator, "configuration", lambda network: tmp_path / network)
     settings = Settings(poses="mmpose", pose_network=MMPOSE_NETWORK, separator="none")
     with pytest.raises(WeightsError, match="without weights"):
         check_tools(Work(data=tmp_path, settings=settings))

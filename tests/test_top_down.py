@@ -17,12 +17,12 @@ from conftest import Loris
 from numpy.typing import NDArray
 
 from loris_cli.errors import WeightsError
-from loris_cli.pose import zoo
-from loris_cli.pose.ahead import EVERY, Ahead, between, box_of, box_of_crop, crop_of
+from loris_cli.pose import mmpose_weights
+from loris_cli.pose.batched_detection import EVERY, Ahead, between, box_of, box_of_crop, crop_of
 from loris_cli.pose.blazepose import Crop, Pyramid
-from loris_cli.pose.top_down import load_weights
+from loris_cli.pose.mmpose_estimator import load_weights
+from loris_cli.pose.mmpose_weights import zoo_address, zoo_weights
 from loris_cli.pose.tracking import follow
-from loris_cli.pose.zoo import zoo_address, zoo_weights
 from loris_cli.system.progress import Silent
 
 Array = NDArray[Any]
@@ -222,7 +222,7 @@ def test_weights_with_what_mmpose_tells_beside_them_are_taken(tmp_path: Path) ->
 MAKE_WEIGHTS = """
 import sys, torch
 from loris_cli.system.optional_packages import require
-from loris_cli.pose.top_down import check_top_down
+from loris_cli.pose.mmpose_estimator import check_top_down
 from pathlib import Path
 place = check_top_down(Path(__file__), sys.argv[1])
 apis = require("mmpose.apis", extra="", purpose="test it")
@@ -239,7 +239,7 @@ SAME = """
 import sys, numpy as np
 from pathlib import Path
 from loris_cli.system.optional_packages import require
-from loris_cli.pose.top_down import TopDown
+from loris_cli.pose.mmpose_estimator import TopDown
 network = TopDown(Path(sys.argv[2]), network=sys.argv[1])
 rng = np.random.default_rng(0)
 pictures = [rng.integers(0, 256, (240, 320, 3), dtype=np.uint8) for _ in range(3)]
@@ -357,8 +357,8 @@ def test_weights_are_fetched_once_and_have_to_be_what_their_name_promises(
 
     digest = hashlib.sha256(body).hexdigest()
     monkeypatch.setenv("LORIS_CACHE", str(tmp_path))
-    monkeypatch.setattr(zoo, "fetch", fetch)
-    monkeypatch.setattr(zoo, "zoo_address", lambda network: f"https://x/{network}")
+    monkeypatch.setattr(mmpose_weights, "fetch", fetch)
+    monkeypatch.setattr(mmpose_weights, "zoo_address", lambda network: f"https://x/{network}")
 
     for _ in range(2):
         got = zoo_weights(f"net-{digest[:8]}_20220913.pth", offline=False, reporter=Silent())

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from loris_cli.errors import InputError
 from loris_cli.pose.blazepose import Crop, Pyramid, Sighting, apply
 from loris_cli.pose.keypoints import Poses
-from loris_cli.pose.performer import Performance, Track, join, perform
-from loris_cli.pose.shots import ShotChanges
+from loris_cli.pose.main_performer import Performance, Track, join, perform
+from loris_cli.pose.shot_detection import ShotChanges
 from loris_cli.pose.tracking import MAX_PEOPLE, close_up, follow
 
 Array = NDArray[Any]

@@ -41,8 +41,8 @@ from loris_cli.errors import (
 )
 from loris_cli.observation import Estimator, look
 from loris_cli.picture import Seer
-from loris_cli.pose.ahead import estimate_with
-from loris_cli.pose.top_down import TopDown, check_top_down
+from loris_cli.pose.batched_detection import estimate_with
+from loris_cli.pose.mmpose_estimator import TopDown, check_top_down
 from loris_cli.pose.tracking import estimate_poses
 from loris_cli.system.atomic_files import printable
 from loris_cli.system.device import resolve

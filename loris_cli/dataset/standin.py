@@ -23,8 +23,8 @@ from loris_cli.dataset.recipe import RECIPES, Settings
 from loris_cli.dataset.records import Record, fingerprint
 from loris_cli.dataset.seeing import POSES_SUFFIX
 from loris_cli.errors import LorisError
-from loris_cli.pose.draw import draw_skeleton, write_overlay
 from loris_cli.pose.keypoints import Poses, write_poses
+from loris_cli.pose.overlay import draw_skeleton, write_overlay
 from loris_cli.styles import BY_NAME, STYLES
 from loris_cli.synthesis.composer import Score, compose
 from loris_cli.synthesis.dancer import Dance, dance

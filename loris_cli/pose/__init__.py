@@ -1,1 +1,1 @@
-"""Where the body is: frames of a video -> keypoints of its main performer, and their file."""
+"""2D poses of the main performer."""

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from loris_cli.errors import InputError
 from loris_cli.pose.blazepose import BlazePose, Crop, Pyramid, Sighting
 from loris_cli.pose.keypoints import Poses
-from loris_cli.pose.performer import Performance, Track, middle_distance, perform
-from loris_cli.pose.shots import ShotChanges
+from loris_cli.pose.main_performer import Performance, Track, middle_distance, perform
+from loris_cli.pose.shot_detection import ShotChanges
 
 Array = NDArray[Any]
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from loris_cli.pose.blazepose import CROP_MARGIN, BlazePose, Crop, Pyramid, Sighting, suppress
 from loris_cli.pose.keypoints import COCO_17, Poses
-from loris_cli.pose.performer import middle_distance
+from loris_cli.pose.main_performer import middle_distance
 from loris_cli.pose.tracking import (
     CLOSE_UPS_AT_ONCE,
     MAX_PEOPLE,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from loris_cli.config import cache_home
 from loris_cli.errors import WeightsError
-from loris_cli.pose.top_down import PURPOSE, configuration
+from loris_cli.pose.mmpose_estimator import PURPOSE, configuration
 from loris_cli.system.atomic_files import printable
 from loris_cli.system.downloads import fetch
 from loris_cli.system.optional_packages import require
