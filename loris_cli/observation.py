@@ -16,11 +16,11 @@ from loris_cli.config import POSE_FPS
 from loris_cli.errors import InputError
 from loris_cli.pose.keypoints import Poses
 from loris_cli.pose.tracking import estimate_poses
-from loris_cli.rhythm.body import motion_energy, rhythm_from_poses
 from loris_cli.rhythm.directogram import Compat
-from loris_cli.rhythm.file import Rhythm
-from loris_cli.rhythm.flow import FlowPaths
-from loris_cli.rhythm.stft import rhythm_from_stft
+from loris_cli.rhythm.flow_rhythm import FlowPaths
+from loris_cli.rhythm.pose_rhythm import motion_energy, rhythm_from_poses
+from loris_cli.rhythm.rhythm_file import Rhythm
+from loris_cli.rhythm.stft_rhythm import rhythm_from_stft
 from loris_cli.system.atomic_files import printable
 from loris_cli.system.progress import Reporter, Silent
 from loris_cli.video.frames import Frame, Watch, frames, frames_at

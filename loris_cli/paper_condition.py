@@ -15,8 +15,8 @@ from loris_cli.config import GENRES, POSE_FPS
 from loris_cli.networks.paper import LEAD, PaperModel
 from loris_cli.networks.paper_config import PaperConfig
 from loris_cli.networks.told import Told
-from loris_cli.rhythm.body import body_directogram, rhythm_from_poses
 from loris_cli.rhythm.directogram import normalised, onset_envelope
+from loris_cli.rhythm.pose_rhythm import body_directogram, rhythm_from_poses
 from loris_cli.visual import VISUAL_FPS
 
 Array = NDArray[np.float64]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from loris_cli.rhythm.body import rhythm_from_poses
+from loris_cli.rhythm.pose_rhythm import rhythm_from_poses
 from loris_cli.synthesis.body import coco_joints, joints_of, load_body, skin
 from loris_cli.synthesis.dancer import LOOSEST_S, Dance, dance
 from loris_cli.synthesis.motion import SHORTEST_INTERVAL_S, strike_motion

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from loris_cli import figure
 from loris_cli.errors import OutputError
-from loris_cli.figure import rhythm_figure
-from loris_cli.rhythm.file import Rhythm
+from loris_cli.rhythm import plot
+from loris_cli.rhythm.plot import rhythm_figure
+from loris_cli.rhythm.rhythm_file import Rhythm
 
 Array = NDArray[np.float64]
 Pixels = NDArray[np.uint8]
@@ -64,16 +64,16 @@ def near(picture: Pixels, colour: str, tolerance: int = 40) -> NDArray[np.bool_]
 
 
 def column(time_s: float) -> int:
-    return figure.LEFT_PX + round(time_s / DURATION_S * PLOT_PX)
+    return plot.LEFT_PX + round(time_s / DURATION_S * PLOT_PX)
 
 
 def test_a_stem_stands_at_every_peak_as_high_as_it_is_strong(tmp_path: Path) -> None:
     rhythm_figure(tmp_path / "a.png", some_rhythm())
 
-    stems = near(drawn(tmp_path / "a.png"), figure.PEAK_COLOUR).sum(axis=0)
+    stems = near(drawn(tmp_path / "a.png"), plot.PEAK_COLOUR).sum(axis=0)
     for time_s, strength in zip(PEAKS_S, STRENGTHS, strict=True):
         height = stems[column(time_s) - 2 : column(time_s) + 3].max()
-        assert height == pytest.approx(strength * figure.PANEL_PX["envelope"] / 1.08, abs=6)
+        assert height == pytest.approx(strength * plot.PANEL_PX["envelope"] / 1.08, abs=6)
     apart = np.ones(len(stems), dtype=bool)
     for time_s in PEAKS_S:
         apart[column(time_s) - 6 : column(time_s) + 7] = False
@@ -84,7 +84,7 @@ def test_the_directogram_is_bright_while_the_body_moves(tmp_path: Path) -> None:
     rhythm_figure(tmp_path / "a.png", some_rhythm(), keypoints=some_keypoints())
 
     picture = drawn(tmp_path / "a.png").astype(int).sum(axis=-1)
-    bottom = figure.TOP_PX + figure.PANEL_PX["directogram"]
+    bottom = plot.TOP_PX + plot.PANEL_PX["directogram"]
     lowest_bin = picture[bottom - 12 : bottom - 4]  # to the right: 0 degrees
     assert lowest_bin[:, column(6) : column(8)].mean() > 500
     assert lowest_bin[:, column(11) : column(14)].mean() < 60
@@ -94,8 +94,8 @@ def test_onsets_of_the_sound_are_marked_where_they_are(tmp_path: Path) -> None:
     onsets_s = (4.0, 9.0, 16.0)
     rhythm_figure(tmp_path / "a.png", some_rhythm(), sound=clicks(onsets_s))
 
-    top = drawn(tmp_path / "a.png")[figure.TOP_PX : figure.TOP_PX + 12]
-    marks = near(top, figure.ONSET_COLOUR).sum(axis=0)
+    top = drawn(tmp_path / "a.png")[plot.TOP_PX : plot.TOP_PX + 12]
+    marks = near(top, plot.ONSET_COLOUR).sum(axis=0)
     for time_s in onsets_s:
         assert marks[column(time_s) - 4 : column(time_s) + 5].max() >= 6
     assert marks[column(10) : column(15)].sum() == 0
@@ -111,7 +111,7 @@ def test_panels_stand_on_one_another(tmp_path: Path) -> None:
     )
     one, three = drawn(tmp_path / "one.png"), drawn(tmp_path / "all.png")
     assert three.shape[1] == one.shape[1]
-    more = figure.PANEL_PX["sound"] + figure.PANEL_PX["directogram"] + 2 * figure.GAP_PX
+    more = plot.PANEL_PX["sound"] + plot.PANEL_PX["directogram"] + 2 * plot.GAP_PX
     assert three.shape[0] == one.shape[0] + more
 
 
@@ -136,8 +136,8 @@ def test_silence_and_stillness_can_be_drawn(tmp_path: Path) -> None:
     keypoints = np.zeros((16, 17, 3))
     rhythm_figure(tmp_path / "a.png", still, keypoints=keypoints, sound=np.zeros(22_050))
     picture = drawn(tmp_path / "a.png")
-    assert not near(picture, figure.PEAK_COLOUR).any()
-    assert not near(picture, figure.ONSET_COLOUR, 20).any()
+    assert not near(picture, plot.PEAK_COLOUR).any()
+    assert not near(picture, plot.ONSET_COLOUR, 20).any()
 
 
 def test_a_long_video_has_a_picture_that_can_be_opened(tmp_path: Path) -> None:

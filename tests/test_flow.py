@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from loris_cli.errors import InputError
-from loris_cli.rhythm.flow import FlowPaths, rhythm_from_flow
+from loris_cli.rhythm.flow_rhythm import FlowPaths, rhythm_from_flow
 
 Array = NDArray[np.float64]
 

@@ -12,7 +12,7 @@ from loris_cli import observation
 from loris_cli.errors import InputError
 from loris_cli.observation import observe
 from loris_cli.pose.keypoints import Poses, read_poses
-from loris_cli.rhythm.flow import FlowPaths
+from loris_cli.rhythm.flow_rhythm import FlowPaths
 from loris_cli.video import frames as decoding
 from loris_cli.video.frames import Frame, Watch, frames, frames_at
 

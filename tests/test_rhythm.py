@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from loris_cli.errors import InputError, OutputError
-from loris_cli.rhythm.body import motion_energy, rhythm_from_poses
 from loris_cli.rhythm.directogram import directogram, motion, normalised, onset_envelope
-from loris_cli.rhythm.file import Rhythm, read_rhythm, write_rhythm
-from loris_cli.rhythm.impact import impacts, onsets
-from loris_cli.rhythm.peaks import PeakRule, pick_peaks, pick_peaks_official
-from loris_cli.rhythm.points import noise_of, resampled
+from loris_cli.rhythm.impact_timing import impacts, onsets
+from loris_cli.rhythm.peak_picking import PeakRule, pick_peaks, pick_peaks_official
+from loris_cli.rhythm.pose_rhythm import motion_energy, rhythm_from_poses
+from loris_cli.rhythm.rhythm_file import Rhythm, read_rhythm, write_rhythm
+from loris_cli.rhythm.trajectories import noise_of, resampled
 
 Array = NDArray[np.float64]
 

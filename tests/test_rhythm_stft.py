@@ -7,8 +7,8 @@ import pytest
 from conftest import Loris
 from numpy.typing import NDArray
 
-from loris_cli.rhythm.file import read_rhythm
-from loris_cli.rhythm.stft import changes, rhythm_from_stft
+from loris_cli.rhythm.rhythm_file import read_rhythm
+from loris_cli.rhythm.stft_rhythm import changes, rhythm_from_stft
 
 FPS = 16.0
 STEPS = (32, 64, 112)

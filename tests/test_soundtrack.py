@@ -14,8 +14,8 @@ from media import ffmpeg, loudness_of_tone, tone, wav
 
 from loris_cli.api import soundtrack
 from loris_cli.errors import LorisError
-from loris_cli.figure import BOTTOM_PX, GAP_PX, LEFT_PX, PANEL_PX, RIGHT_PX, TOP_PX
 from loris_cli.observation import observe
+from loris_cli.rhythm.plot import BOTTOM_PX, GAP_PX, LEFT_PX, PANEL_PX, RIGHT_PX, TOP_PX
 from loris_cli.video.audio_track import read_sound
 from loris_cli.video.probe import probe
 

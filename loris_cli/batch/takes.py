@@ -18,12 +18,12 @@ from loris_cli.batch.rows import Row, Told, row_of
 from loris_cli.conditioning import ClipFeatures
 from loris_cli.config import POSE_FPS, SAMPLE_RATE_HZ
 from loris_cli.errors import UsageError
-from loris_cli.figure import rhythm_figure
 from loris_cli.longform import Kept, LatentGenerator
 from loris_cli.networks.checkpoint import MiniModel
 from loris_cli.networks.library import NamedPaper
 from loris_cli.observation import Observation, look, observe
 from loris_cli.pose.keypoints import read_poses
+from loris_cli.rhythm.plot import rhythm_figure
 from loris_cli.soundtrack import make_soundtrack
 from loris_cli.system.atomic_files import printable, replacing
 from loris_cli.video.audio_track import read_sound

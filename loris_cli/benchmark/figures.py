@@ -18,7 +18,7 @@ from loris_cli.benchmark.scores import Row
 from loris_cli.benchmark.sounds import Samples, samples_of
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import InputError
-from loris_cli.figure import ONSET_COLOUR, PEAK_COLOUR, draw_spectrogram
+from loris_cli.rhythm.plot import ONSET_COLOUR, PEAK_COLOUR, draw_spectrogram
 from loris_cli.video.frames import frames_at
 
 if TYPE_CHECKING:

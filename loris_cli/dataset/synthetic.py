@@ -16,7 +16,7 @@ from loris_cli.conditioning import accents_of
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.dataset.manifest import Clip, write_manifest
 from loris_cli.pose.keypoints import write_poses
-from loris_cli.rhythm.body import motion_energy, rhythm_from_poses
+from loris_cli.rhythm.pose_rhythm import motion_energy, rhythm_from_poses
 from loris_cli.styles import STYLES
 from loris_cli.synthesis.composer import Score, compose
 from loris_cli.synthesis.dancer import dance

@@ -22,7 +22,7 @@ from loris_cli.dataset.records import Record, fingerprint
 from loris_cli.dataset.seeing import Seen
 from loris_cli.errors import OutputError
 from loris_cli.pose.keypoints import Poses, write_poses
-from loris_cli.rhythm.body import motion_energy, rhythm_from_poses
+from loris_cli.rhythm.pose_rhythm import motion_energy, rhythm_from_poses
 from loris_cli.synthesis.dancer import LOOSEST_S
 from loris_cli.system.atomic_files import printable, replacing
 

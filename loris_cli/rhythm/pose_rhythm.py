@@ -12,10 +12,10 @@ from scipy.ndimage import gaussian_filter1d, median_filter
 from loris_cli.config import POSE_FPS
 from loris_cli.errors import InputError
 from loris_cli.rhythm.directogram import Compat, directogram, motion, normalised, onset_envelope
-from loris_cli.rhythm.file import Rhythm
-from loris_cli.rhythm.impact import Placement
-from loris_cli.rhythm.peaks import pick_peaks_official
-from loris_cli.rhythm.points import (
+from loris_cli.rhythm.impact_timing import Placement
+from loris_cli.rhythm.peak_picking import pick_peaks_official
+from loris_cli.rhythm.rhythm_file import Rhythm
+from loris_cli.rhythm.trajectories import (
     joined,
     noise_of,
     resampled,

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from loris_cli.config import POSE_FPS
 from loris_cli.errors import InputError
 from loris_cli.rhythm.directogram import normalised
-from loris_cli.rhythm.file import Rhythm
-from loris_cli.rhythm.points import resampled, rhythm_of_points
+from loris_cli.rhythm.rhythm_file import Rhythm
+from loris_cli.rhythm.trajectories import resampled, rhythm_of_points
 
 Array = NDArray[np.float64]
 Grey = NDArray[np.uint8]

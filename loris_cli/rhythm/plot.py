@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import OutputError
-from loris_cli.rhythm.body import body_directogram
-from loris_cli.rhythm.file import Rhythm
+from loris_cli.rhythm.pose_rhythm import body_directogram
+from loris_cli.rhythm.rhythm_file import Rhythm
 from loris_cli.system.atomic_files import printable
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from loris_cli.rhythm.directogram import directogram, motion, onset_envelope
-from loris_cli.rhythm.impact import Frames, Placement, impacts, onsets
-from loris_cli.rhythm.peaks import pick_peaks
+from loris_cli.rhythm.impact_timing import Frames, Placement, impacts, onsets
+from loris_cli.rhythm.peak_picking import pick_peaks
 
 Array = NDArray[np.float64]
 

@@ -15,12 +15,12 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from loris_cli.config import POSE_FPS
-from loris_cli.rhythm.body import body_size, split
 from loris_cli.rhythm.directogram import directogram, normalised
-from loris_cli.rhythm.file import Rhythm
-from loris_cli.rhythm.impact import onsets
-from loris_cli.rhythm.peaks import PAPER, pick_peaks
-from loris_cli.rhythm.points import joined, without_slips
+from loris_cli.rhythm.impact_timing import onsets
+from loris_cli.rhythm.peak_picking import PAPER, pick_peaks
+from loris_cli.rhythm.pose_rhythm import body_size, split
+from loris_cli.rhythm.rhythm_file import Rhythm
+from loris_cli.rhythm.trajectories import joined, without_slips
 
 Array = NDArray[np.float64]
 
@@ -44,7 +44,7 @@ def rhythm_from_stft(
     """The moments at which the shape of a body changes most.
 
     Args:
-        keypoints: ``(frames, joints, 3)``, as for `loris_cli.rhythm.body.rhythm_from_poses`.
+        keypoints: ``(frames, joints, 3)``, as for `loris_cli.rhythm.pose_rhythm.rhythm_from_poses`.
         fps: frames a second.
         cuts: frames that show another body than the frame before.
 
