@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from loris_cli.arrangement import Arrangement, arrange
+from loris_cli.composition.arrangement import Arrangement, arrange
+from loris_cli.composition.chords import STEADY, Harmony, harmony_for, steadiness
+from loris_cli.composition.styles import BY_NAME
 from loris_cli.config import GENRES, POSE_FPS, SAMPLE_RATE_HZ
-from loris_cli.harmony import STEADY, Harmony, harmony_for, steadiness
 from loris_cli.networks.denoiser import Condition
-from loris_cli.styles import BY_NAME
 
 Array = NDArray[np.float64]
 
@@ -72,7 +72,7 @@ class ClipFeatures:
     arrangement: Arrangement | None = None
     """The notes; None are ones drawn by the seed (`planned`)."""
     sketch: NDArray[np.float32] | None = None
-    """Code of what the notes would about sound like (`loris_cli.sketch`), ``(channels,
+    """Code of what the notes would about sound like (`loris_cli.composition.note_spectrogram`), ``(channels,
     frames)`` from the clip's second 0; None if it is not told."""
     keypoints: Array | None = None
     """The body, ``(frames, 17, 3)``: x px, y px, score, at 16 Hz; None if it is not known."""

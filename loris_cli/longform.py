@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from loris_cli.audio import mel
+from loris_cli.composition.note_spectrogram import sketch
 from loris_cli.conditioning import (
     CODE_HZ,
     ClipFeatures,
@@ -38,7 +39,6 @@ from loris_cli.diffusion import (
 )
 from loris_cli.networks.checkpoint import MiniModel
 from loris_cli.networks.denoiser import Condition
-from loris_cli.sketch import sketch
 from loris_cli.system.device import moved, working
 
 Array = NDArray[np.float32]

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from loris_cli.arrangement import (
+from loris_cli.composition.arrangement import (
     BASS,
     DRUMS,
     LEAD,
@@ -12,9 +12,9 @@ from loris_cli.arrangement import (
     Arrangement,
     arrange,
 )
+from loris_cli.composition.chords import SCALES, Harmony
+from loris_cli.composition.styles import BY_NAME
 from loris_cli.conditioning import ClipFeatures, planned
-from loris_cli.harmony import SCALES, Harmony
-from loris_cli.styles import BY_NAME
 
 PEAKS_S = np.arange(0.5, 31.5, 1.0)
 CLIP = ClipFeatures(

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loris_cli.arrangement import DRUMS
+from loris_cli.composition.arrangement import DRUMS
+from loris_cli.composition.styles import STYLES
 from loris_cli.config import GENRES
-from loris_cli.styles import STYLES
 from loris_cli.synthesis.composer import compose
 from loris_cli.synthesis.sound import midi_bytes
 

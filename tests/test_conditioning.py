@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from loris_cli.composition.chords import SCALES, Harmony
 from loris_cli.conditioning import (
     CODE_HZ,
     HARMONY_CHANNELS,
@@ -27,7 +28,6 @@ from loris_cli.conditioning import (
     style_for,
 )
 from loris_cli.config import GENRES
-from loris_cli.harmony import SCALES, Harmony
 
 CLIP = ClipFeatures(
     duration_s=20.0,

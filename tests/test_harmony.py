@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loris_cli.harmony import (
+from loris_cli.composition.chords import (
     SCALES,
     Harmony,
     harmonise,
@@ -13,7 +13,7 @@ from loris_cli.harmony import (
     steadiness,
     steady_beats,
 )
-from loris_cli.styles import BY_NAME, STYLES
+from loris_cli.composition.styles import BY_NAME, STYLES
 
 C_MAJOR = Harmony(
     key=0,

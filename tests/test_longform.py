@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sizes import SKETCHED_CODER, SKETCHED_DENOISER, SMALL_CODER, SMALL_DENOISER
 
+from loris_cli.composition.note_spectrogram import sketch
 from loris_cli.conditioning import ClipFeatures, own_seed, planned
 from loris_cli.diffusion import Sampler
 from loris_cli.longform import (
@@ -27,7 +28,6 @@ from loris_cli.longform import (
 from loris_cli.networks.checkpoint import load_mini, save_mini
 from loris_cli.networks.denoiser import Condition, MiniDenoiser
 from loris_cli.networks.latent import LatentCoder
-from loris_cli.sketch import sketch
 
 WINDOW = 256
 META = torch.device("meta")

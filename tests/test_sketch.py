@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loris_cli.arrangement import BASS, DRUMS, KICK, LEAD, Arrangement
 from loris_cli.audio import mel
-from loris_cli.config import GENRES, SAMPLE_RATE_HZ
-from loris_cli.sketch import (
+from loris_cli.composition.arrangement import BASS, DRUMS, KICK, LEAD, Arrangement
+from loris_cli.composition.note_spectrogram import (
     BANDS,
     POINTS,
     RELEASED,
@@ -21,7 +20,8 @@ from loris_cli.sketch import (
     sketch,
     timbres,
 )
-from loris_cli.styles import BY_NAME
+from loris_cli.composition.styles import BY_NAME
+from loris_cli.config import GENRES, SAMPLE_RATE_HZ
 from loris_cli.synthesis.composer import compose
 from loris_cli.synthesis.sound import SOUNDFONT, render
 

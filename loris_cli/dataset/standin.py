@@ -16,6 +16,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from loris_cli.composition.styles import BY_NAME, STYLES
 from loris_cli.config import POSE_FPS, SAMPLE_RATE_HZ
 from loris_cli.dataset.names import KINDS, Kind
 from loris_cli.dataset.prep import Work, prepare
@@ -25,7 +26,6 @@ from loris_cli.dataset.seeing import POSES_SUFFIX
 from loris_cli.errors import LorisError
 from loris_cli.pose.keypoints import Poses, write_poses
 from loris_cli.pose.overlay import draw_skeleton, write_overlay
-from loris_cli.styles import BY_NAME, STYLES
 from loris_cli.synthesis.composer import Score, compose
 from loris_cli.synthesis.dancer import Dance, dance
 from loris_cli.synthesis.motion import striking

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from loris_cli.audio import mel
 from loris_cli.audio.onsets import detect_onsets, match, offsets
+from loris_cli.composition.note_spectrogram import BANDS, sketch
 from loris_cli.conditioning import ClipFeatures, own_seed, planned
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.dataset.clips import read_danced, read_features, read_lesson, read_sound
@@ -29,7 +30,6 @@ from loris_cli.evaluation.music import (
 )
 from loris_cli.longform import ATTACK_S, LatentGenerator
 from loris_cli.networks.checkpoint import MiniModel
-from loris_cli.sketch import BANDS, sketch
 
 Samples = NDArray[np.float32]
 Moments = NDArray[np.float64]

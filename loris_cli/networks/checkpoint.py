@@ -12,10 +12,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from loris_cli.composition.note_spectrogram import BANDS
 from loris_cli.errors import WeightsError
 from loris_cli.networks.denoiser import DenoiserConfig, MiniDenoiser
 from loris_cli.networks.latent import LatentCoder, LatentConfig
-from loris_cli.sketch import BANDS
 from loris_cli.system.atomic_files import replacing
 
 Config = TypeVar("Config", LatentConfig, DenoiserConfig)

@@ -5,7 +5,7 @@
 An accent is the sound of a body's strike. What lies between accents follows a pulse that, where
 no tempo is steady, divides the time from one accent to the next into equal parts, so the music
 leans towards every strike the way a film score does. Chords and notes are written by the
-rules that a soundtrack's plan is drawn by (`loris_cli.harmony`, `loris_cli.arrangement`).
+rules that a soundtrack's plan is drawn by (`loris_cli.composition.chords`, `loris_cli.composition.arrangement`).
 """
 
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from loris_cli.arrangement import Arrangement, arrange
+from loris_cli.composition.arrangement import Arrangement, arrange
+from loris_cli.composition.chords import Harmony, harmonise
+from loris_cli.composition.styles import Style
 from loris_cli.config import GENRES
-from loris_cli.harmony import Harmony, harmonise
-from loris_cli.styles import Style
 
 Array = NDArray[np.float64]
 

@@ -17,7 +17,7 @@ import soundfile
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
-from loris_cli.arrangement import Arrangement
+from loris_cli.composition.arrangement import Arrangement
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import MissingDependencyError
 from loris_cli.synthesis.composer import Score

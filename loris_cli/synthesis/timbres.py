@@ -15,11 +15,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from loris_cli.arrangement import DRUMS, Arrangement
 from loris_cli.audio import mel
-from loris_cli.config import SAMPLE_RATE_HZ
-from loris_cli.errors import LorisError
-from loris_cli.sketch import (
+from loris_cli.composition.arrangement import DRUMS, Arrangement
+from loris_cli.composition.note_spectrogram import (
     BANDS,
     PLAYERS,
     POINTS,
@@ -29,6 +27,8 @@ from loris_cli.sketch import (
     STEP,
     VELOCITY,
 )
+from loris_cli.config import SAMPLE_RATE_HZ
+from loris_cli.errors import LorisError
 from loris_cli.synthesis.sound import SOUNDFONT, Mix, play
 from loris_cli.system.atomic_files import replacing
 from loris_cli.system.worker_pool import Died, fan_out

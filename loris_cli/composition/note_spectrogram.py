@@ -15,7 +15,8 @@ from importlib.resources import files
 import numpy as np
 from numpy.typing import NDArray
 
-from loris_cli.arrangement import (
+from loris_cli.audio import mel
+from loris_cli.composition.arrangement import (
     BASS,
     BASS_LOW,
     CLAP,
@@ -38,7 +39,6 @@ from loris_cli.arrangement import (
     TIMPANI_PROGRAM,
     Arrangement,
 )
-from loris_cli.audio import mel
 
 Array = NDArray[np.float32]
 
@@ -90,7 +90,7 @@ class Timbres:
 def timbres() -> Timbres:
     """The table that ships with the package."""
     with (
-        files("loris_cli").joinpath("timbres.npz").open("rb") as stream,
+        files("loris_cli.composition").joinpath("timbres.npz").open("rb") as stream,
         np.load(stream, allow_pickle=False) as arrays,
     ):
         levels = arrays["levels"].astype(np.float32)

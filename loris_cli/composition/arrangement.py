@@ -3,7 +3,7 @@
     strikes, energy, chords, style, seed -> instruments -> notes on the strikes, notes between
 
 On a strike fall kick, cymbal or snare, the bass and, often, a new chord. What lies between
-strikes follows the pulse of the plan (`loris_cli.harmony`): softer layers, more of them and
+strikes follows the pulse of the plan (`loris_cli.composition.chords`): softer layers, more of them and
 louder where there is more energy. Everything is drawn from rules; no recording and no score
 is used. The training music is written so, and so is what ``mini`` is told to play: the network
 is left to say how it sounds. The paper has no such thing; a model that was not trained with
@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from loris_cli.composition.chords import FORM, Harmony
+from loris_cli.composition.styles import STYLES, Style
 from loris_cli.config import POSE_FPS
-from loris_cli.harmony import FORM, Harmony
-from loris_cli.styles import STYLES, Style
 
 Array = NDArray[np.float64]
 

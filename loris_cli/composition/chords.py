@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from loris_cli.styles import Style
+from loris_cli.composition.styles import Style
 
 Array = NDArray[np.float64]
 Degrees = NDArray[np.int64]

@@ -1,0 +1,1 @@
+"""Scores written by rules: styles, chords, arrangement, note spectrogram."""
