@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from loris_cli.conditioning import ClipFeatures, batch, condition
-from loris_cli.networks.checkpoint import load_mini
-from loris_cli.networks.fused import fuse, unfuse
+from loris_cli.models.fused_attention import fuse, unfuse
+from loris_cli.models.mini_checkpoint import load_mini
 
 
 @torch.inference_mode()

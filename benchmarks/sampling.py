@@ -21,11 +21,11 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from loris_cli.diffusion import n_evaluations
-from loris_cli.networks.fused import unfuse
-from loris_cli.networks.paper import LEAD, PaperModel
-from loris_cli.networks.paper_config import PaperConfig, official
-from loris_cli.networks.told import Told
+from loris_cli.models.diffusion import n_evaluations
+from loris_cli.models.fused_attention import unfuse
+from loris_cli.models.paper_condition import Told
+from loris_cli.models.paper_config import PaperConfig, official
+from loris_cli.models.paper_unet import LEAD, PaperModel
 
 GUIDANCE = 20.0
 VARIANTS = ("released", "ours")

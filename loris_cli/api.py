@@ -14,7 +14,7 @@ from pathlib import Path
 from loris_cli.batch.plan import Settings, plan
 from loris_cli.batch.rows import Row
 from loris_cli.batch.run import make
-from loris_cli.diffusion import Sampler
+from loris_cli.models.diffusion import Sampler
 from loris_cli.observation import Method
 from loris_cli.system.device import Precision
 from loris_cli.system.input_paths import folder_of

@@ -15,7 +15,7 @@ from loris_cli.composition.arrangement import Arrangement, arrange
 from loris_cli.composition.chords import STEADY, Harmony, harmony_for, steadiness
 from loris_cli.composition.styles import BY_NAME
 from loris_cli.config import GENRES, POSE_FPS, SAMPLE_RATE_HZ
-from loris_cli.networks.denoiser import Condition
+from loris_cli.models.mini_unet import Condition
 
 Array = NDArray[np.float64]
 

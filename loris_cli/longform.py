@@ -29,7 +29,7 @@ from loris_cli.conditioning import (
     planned,
 )
 from loris_cli.config import SAMPLE_RATE_HZ
-from loris_cli.diffusion import (
+from loris_cli.models.diffusion import (
     Sampler,
     between,
     karras_sigmas,
@@ -37,8 +37,8 @@ from loris_cli.diffusion import (
     precondition,
     sample,
 )
-from loris_cli.networks.checkpoint import MiniModel
-from loris_cli.networks.denoiser import Condition
+from loris_cli.models.mini_checkpoint import MiniModel
+from loris_cli.models.mini_unet import Condition
 from loris_cli.system.device import moved, working
 
 Array = NDArray[np.float32]
@@ -188,7 +188,7 @@ class LatentGenerator:
     guidance: float = GUIDANCE
     sampler: Sampler = "dpmpp-2m"
     interval: tuple[float, float] = (0.0, 1.0)
-    """Part of the steps that is guided, by `loris_cli.diffusion.between`."""
+    """Part of the steps that is guided, by `loris_cli.models.diffusion.between`."""
     kept: Kept | None = field(default=None)
     dtype: torch.dtype = torch.float32
     """What the denoiser computes in; state and code are fp32 whatever it is."""

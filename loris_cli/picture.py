@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from loris_cli.config import POSE_FPS
-from loris_cli.networks import i3d_r50
-from loris_cli.networks.i3d import SIDE_PX, InceptionI3D
-from loris_cli.networks.i3d_r50 import I3DR50
+from loris_cli.models import i3d_resnet50
+from loris_cli.models.i3d_inception import SIDE_PX, InceptionI3D
+from loris_cli.models.i3d_resnet50 import I3DR50
 from loris_cli.system.progress import Reporter
 from loris_cli.video.frames import Frame, frames_at
 from loris_cli.video.probe import VideoInfo
@@ -30,9 +30,9 @@ Seer = InceptionI3D | I3DR50
 SHORT_SIDE_PX = 256
 CLIP_FRAMES = 400
 """So many go through the network together: 25 s, as in the released data."""
-ROW_PICTURES = round(i3d_r50.FPS / VISUAL_FPS)
+ROW_PICTURES = round(i3d_resnet50.FPS / VISUAL_FPS)
 """From the first picture of a row of I3D-R50 to that of the next."""
-REACH = i3d_r50.APART * (i3d_r50.PICTURES - 1) + 1
+REACH = i3d_resnet50.APART * (i3d_resnet50.PICTURES - 1) + 1
 """So many pictures such a row spans."""
 ROWS_AT_ONCE = 16
 """Of I3D-R50 on a GPU. A CPU gains nothing by more than one."""
@@ -57,7 +57,7 @@ def features_of_picture(
             frames is put on it: by 0.05 s at most.
     """
     resnet = isinstance(network, I3DR50)
-    fps = i3d_r50.FPS if resnet else POSE_FPS
+    fps = i3d_resnet50.FPS if resnet else POSE_FPS
     start_s, stop_s = span_s or (0.0, info.duration_s)
     first, last = round(start_s * fps), round(stop_s * fps)
     if span_s is None:
@@ -118,7 +118,7 @@ def rows_of_resnet(
         ``(rows, 2048)``; a row that begins so late that its pictures end before it does sees
         the last one more than once.
     """
-    spans = _spans(middle_of(frame.rgb, i3d_r50.SIDE_PX) for frame in shown)
+    spans = _spans(middle_of(frame.rgb, i3d_resnet50.SIDE_PX) for frame in shown)
     at_once = 1 if device.type == "cpu" else ROWS_AT_ONCE
     while some := list(islice(spans, at_once)):
         pictures = torch.from_numpy(np.stack(some)).to(device).permute(0, 4, 1, 2, 3)
@@ -132,11 +132,11 @@ def _spans(pictures: Iterable[Pixels]) -> Iterator[Pixels]:
     for picture in pictures:
         held.append(picture)
         if len(held) == REACH:
-            yield np.stack(held[:: i3d_r50.APART])
+            yield np.stack(held[:: i3d_resnet50.APART])
             del held[:ROW_PICTURES]
     while held:
         padded = held + held[-1:] * (REACH - len(held))
-        yield np.stack(padded[:: i3d_r50.APART])
+        yield np.stack(padded[:: i3d_resnet50.APART])
         del held[:ROW_PICTURES]
 
 

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from loris_cli.conditioning import ClipFeatures
 from loris_cli.config import GENRES, SAMPLE_RATE_HZ
-from loris_cli.diffusion import (
+from loris_cli.longform import BORDER_STEP, Kept, noise, shares, window_starts
+from loris_cli.models.diffusion import (
     Sampler,
     between,
     karras_sigmas,
@@ -27,9 +28,8 @@ from loris_cli.diffusion import (
     precondition,
     sample,
 )
-from loris_cli.longform import BORDER_STEP, Kept, noise, shares, window_starts
-from loris_cli.networks.library import NamedPaper
-from loris_cli.networks.told import Told
+from loris_cli.models.load_model import NamedPaper
+from loris_cli.models.paper_condition import Told
 from loris_cli.paper_condition import tell, window_of
 from loris_cli.system.device import moved, working
 from loris_cli.visual import VISUAL_FPS
@@ -63,7 +63,7 @@ class WaveformGenerator:
     guidance: float = 20.0
     sampler: Sampler = "adpm2"
     interval: tuple[float, float] = (0.0, 1.0)
-    """Part of the steps that is guided, by `loris_cli.diffusion.between`."""
+    """Part of the steps that is guided, by `loris_cli.models.diffusion.between`."""
     kept: Kept | None = None
     dtype: torch.dtype = torch.float32
     """What the network computes in; the sound on its way is fp32 whatever it is."""

@@ -18,9 +18,9 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
     from sizes import SMALL_CODER, SMALL_DENOISER
 
-    from loris_cli.networks.checkpoint import save_mini
-    from loris_cli.networks.denoiser import MiniDenoiser
-    from loris_cli.networks.latent import LatentCoder
+    from loris_cli.models.mel_autoencoder import LatentCoder
+    from loris_cli.models.mini_checkpoint import save_mini
+    from loris_cli.models.mini_unet import MiniDenoiser
 
     path = tmp_path_factory.mktemp("weights") / "small.safetensors"
     state = torch.get_rng_state()
@@ -94,7 +94,7 @@ def resnet_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
 
     from loris_cli.errors import MissingDependencyError
-    from loris_cli.networks.i3d_r50 import FILE, I3DR50
+    from loris_cli.models.i3d_resnet50 import FILE, I3DR50
 
     try:
         state = torch.get_rng_state()

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 from loris_cli.audio import mel
 from loris_cli.conditioning import HARMONY_CHANNELS
-from loris_cli.networks.denoiser import DenoiserConfig
-from loris_cli.networks.latent import LatentConfig
-from loris_cli.networks.paper_config import PaperConfig
+from loris_cli.models.mel_autoencoder import LatentConfig
+from loris_cli.models.mini_unet import DenoiserConfig
+from loris_cli.models.paper_config import PaperConfig
 
 SMALL_CODER = LatentConfig(width=16)
 SMALL_DENOISER = DenoiserConfig(

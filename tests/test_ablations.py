@@ -9,10 +9,10 @@ import torch
 from sizes import SMALL_PAPER
 from torch import Tensor
 
-from loris_cli.networks.paper import PaperModel, on_sound
-from loris_cli.networks.paper_config import PaperConfig
-from loris_cli.networks.stgcn import MotionFeatures
-from loris_cli.networks.told import Told
+from loris_cli.models.paper_condition import Told
+from loris_cli.models.paper_config import PaperConfig
+from loris_cli.models.paper_unet import PaperModel, on_sound
+from loris_cli.models.stgcn import MotionFeatures
 
 FULL = replace(
     SMALL_PAPER,

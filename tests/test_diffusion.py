@@ -7,8 +7,8 @@ from typing import get_args
 import pytest
 import torch
 
-from loris_cli import diffusion
-from loris_cli.diffusion import (
+from loris_cli.models import diffusion
+from loris_cli.models.diffusion import (
     ancestral,
     between,
     karras_sigmas,

@@ -19,9 +19,9 @@ from loris_cli.benchmark.ablations import (
     full_of,
     name_of,
 )
-from loris_cli.networks.paper import PaperModel
-from loris_cli.networks.paper_config import PaperConfig, official
-from loris_cli.networks.released import read_config, save_paper
+from loris_cli.models.paper_checkpoint import read_config, save_paper
+from loris_cli.models.paper_config import PaperConfig, official
+from loris_cli.models.paper_unet import PaperModel
 
 PICTURE = replace(
     SMALL_PAPER,

@@ -12,12 +12,12 @@ from safetensors.torch import load_file
 from sizes import SMALL_CODER, SMALL_DENOISER, SMALL_PAPER
 
 from loris_cli.errors import OutputError, UsageError
-from loris_cli.networks.checkpoint import load_mini
-from loris_cli.networks.denoiser import MiniDenoiser
-from loris_cli.networks.latent import LatentCoder
-from loris_cli.networks.paper import PaperModel
-from loris_cli.networks.paper_config import PaperConfig, official
-from loris_cli.networks.released import described, load_paper, save_paper, save_released
+from loris_cli.models.mel_autoencoder import LatentCoder
+from loris_cli.models.mini_checkpoint import load_mini
+from loris_cli.models.mini_unet import MiniDenoiser
+from loris_cli.models.paper_checkpoint import described, load_paper, save_paper, save_released
+from loris_cli.models.paper_config import PaperConfig, official
+from loris_cli.models.paper_unet import PaperModel
 from loris_cli.training.export import export
 from loris_cli.training.run_folder import write_weights
 

@@ -13,8 +13,8 @@ from audio_diffusion_pytorch.modules import (
 from sizes import SMALL_DENOISER
 from torch import nn
 
-from loris_cli.networks.denoiser import MiniDenoiser
-from loris_cli.networks.fused import FUSED, FusedAttention, FusedNorm, fuse, unfuse
+from loris_cli.models.fused_attention import FUSED, FusedAttention, FusedNorm, fuse, unfuse
+from loris_cli.models.mini_unet import MiniDenoiser
 
 
 class Attentive(nn.Module):

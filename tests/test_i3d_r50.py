@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from loris_cli import picture
 from loris_cli.errors import MissingDependencyError, UsageError, WeightsError
-from loris_cli.networks import i3d_r50
-from loris_cli.networks.i3d_r50 import FILE, I3DR50, load_i3d_r50, weights_file
+from loris_cli.models import i3d_resnet50
+from loris_cli.models.i3d_resnet50 import FILE, I3DR50, load_i3d_r50, weights_file
 from loris_cli.picture import features_of_picture, rows_of_resnet
 from loris_cli.system.file_fingerprints import identify
 from loris_cli.system.progress import Silent
@@ -129,7 +129,7 @@ class Hub:
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(i3d_r50, "_hub", lambda part="": Hub)
+    monkeypatch.setattr(i3d_resnet50, "_hub", lambda part="": Hub)
 
 
 @pytest.mark.usefixtures("hub")

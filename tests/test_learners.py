@@ -9,8 +9,8 @@ from sizes import SMALL_DENOISER
 from torch import Tensor
 
 from loris_cli.errors import InputError
-from loris_cli.networks.denoiser import MiniDenoiser
-from loris_cli.networks.latent import LatentCoder, LatentConfig
+from loris_cli.models.mel_autoencoder import LatentCoder, LatentConfig
+from loris_cli.models.mini_unet import MiniDenoiser
 from loris_cli.training.learners import (
     DenoiserLearner,
     LatentLearner,

@@ -15,7 +15,6 @@ from sizes import SKETCHED_CODER, SKETCHED_DENOISER, SMALL_CODER, SMALL_DENOISER
 
 from loris_cli.composition.note_spectrogram import sketch
 from loris_cli.conditioning import ClipFeatures, own_seed, planned
-from loris_cli.diffusion import Sampler
 from loris_cli.longform import (
     ATTACK_S,
     BLOCK,
@@ -25,9 +24,10 @@ from loris_cli.longform import (
     shares,
     window_starts,
 )
-from loris_cli.networks.checkpoint import load_mini, save_mini
-from loris_cli.networks.denoiser import Condition, MiniDenoiser
-from loris_cli.networks.latent import LatentCoder
+from loris_cli.models.diffusion import Sampler
+from loris_cli.models.mel_autoencoder import LatentCoder
+from loris_cli.models.mini_checkpoint import load_mini, save_mini
+from loris_cli.models.mini_unet import Condition, MiniDenoiser
 
 WINDOW = 256
 META = torch.device("meta")

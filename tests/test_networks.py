@@ -11,10 +11,10 @@ from sizes import SMALL_CODER, SMALL_DENOISER
 
 from loris_cli.audio.mel import FINE
 from loris_cli.errors import WeightsError
-from loris_cli.networks.checkpoint import MiniModel, load_mini, save_mini
-from loris_cli.networks.denoiser import Condition, MiniDenoiser
-from loris_cli.networks.encoders import HawkesPosition, RhythmEncoder, partitions
-from loris_cli.networks.latent import Fold, LatentCoder, LatentConfig, Unfold
+from loris_cli.models.mel_autoencoder import Fold, LatentCoder, LatentConfig, Unfold
+from loris_cli.models.mini_checkpoint import MiniModel, load_mini, save_mini
+from loris_cli.models.mini_encoders import HawkesPosition, RhythmEncoder, partitions
+from loris_cli.models.mini_unet import Condition, MiniDenoiser
 
 TOLD_ALL = replace(
     SMALL_DENOISER,

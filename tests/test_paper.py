@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from loris_cli.diffusion import precondition
-from loris_cli.networks.hawkes import HawkesPosition
-from loris_cli.networks.paper import PaperModel, PaperUNet
-from loris_cli.networks.paper_config import PaperConfig, official
+from loris_cli.models.diffusion import precondition
+from loris_cli.models.hawkes import HawkesPosition
+from loris_cli.models.paper_config import PaperConfig, official
+from loris_cli.models.paper_unet import PaperModel, PaperUNet
 
 SIZES = PaperConfig(
     channels=64,

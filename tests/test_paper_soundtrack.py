@@ -15,13 +15,13 @@ from sizes import SMALL_PAPER
 
 from loris_cli.batch import models
 from loris_cli.conditioning import ClipFeatures
-from loris_cli.diffusion import Sampler
 from loris_cli.longform import Kept
-from loris_cli.networks import i3d_r50
-from loris_cli.networks.library import load_named_paper
-from loris_cli.networks.paper import PaperModel
-from loris_cli.networks.paper_config import PaperConfig
-from loris_cli.networks.released import load_paper, save_paper, save_released
+from loris_cli.models import i3d_resnet50
+from loris_cli.models.diffusion import Sampler
+from loris_cli.models.load_model import load_named_paper
+from loris_cli.models.paper_checkpoint import load_paper, save_paper, save_released
+from loris_cli.models.paper_config import PaperConfig
+from loris_cli.models.paper_unet import PaperModel
 from loris_cli.system.device import dtype_of, halves_cost
 from loris_cli.waveform_model import WaveformGenerator
 
@@ -208,7 +208,7 @@ def test_offline_the_weights_of_i3d_r50_are_asked_for_at_once(
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     zoo = type("Zoo", (), {"checkpoint_paths": {"i3d_r50": "http://zoo.example/a.pyth"}})
-    monkeypatch.setattr(i3d_r50, "_hub", lambda part="": zoo)
+    monkeypatch.setattr(i3d_resnet50, "_hub", lambda part="": zoo)
     wide = tmp_path / "wide.safetensors"
     save_paper(wide, trained(replace(SIZES, visual_features=2048)))
     for offline in (["--offline"], []):

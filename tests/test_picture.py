@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from loris_cli.errors import InputError, WeightsError
-from loris_cli.networks.i3d import InceptionI3D, load_i3d, padded_same
+from loris_cli.models.i3d_inception import InceptionI3D, load_i3d, padded_same
 from loris_cli.picture import features_of_picture, middle_of
 from loris_cli.system.progress import Silent
 from loris_cli.video.probe import probe

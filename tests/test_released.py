@@ -14,10 +14,10 @@ from sizes import SMALL_PAPER
 from torch import Tensor
 
 from loris_cli.errors import WeightsError
-from loris_cli.networks.library import kind_of
-from loris_cli.networks.paper import PaperModel
-from loris_cli.networks.paper_config import PaperConfig, official
-from loris_cli.networks.released import load_paper, save_paper, save_released
+from loris_cli.models.load_model import kind_of
+from loris_cli.models.paper_checkpoint import load_paper, save_paper, save_released
+from loris_cli.models.paper_config import PaperConfig, official
+from loris_cli.models.paper_unet import PaperModel
 from loris_cli.system.state_dict_files import read_state
 
 CPU = torch.device("cpu")

@@ -18,7 +18,7 @@ from conftest import Loris
 from safetensors.torch import load_file
 
 from loris_cli.dataset.manifest import Clip, write_manifest
-from loris_cli.networks.checkpoint import load_mini
+from loris_cli.models.mini_checkpoint import load_mini
 from loris_cli.pose.keypoints import Poses, write_poses
 
 QUICK = ["--set", "steps=2", "--set", "batch=2", "--set", "validate_clips=1", "--device", "cpu"]

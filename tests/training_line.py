@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from loris_cli.networks.paper import LEAD, PaperModel
-from loris_cli.networks.paper_config import PaperConfig
+from loris_cli.models.paper_config import PaperConfig
+from loris_cli.models.paper_unet import LEAD, PaperModel
 from loris_cli.training.loop import Row, train
 from loris_cli.training.paper_stage import PaperLearner
 from loris_cli.training.processes import joined

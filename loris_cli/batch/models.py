@@ -11,10 +11,10 @@ from loris_cli.batch.plan import Settings
 from loris_cli.batch.rows import Told
 from loris_cli.errors import UsageError
 from loris_cli.longform import LatentGenerator
-from loris_cli.networks.checkpoint import MiniModel, load_mini
-from loris_cli.networks.i3d import InceptionI3D, load_i3d
-from loris_cli.networks.i3d_r50 import I3DR50, load_i3d_r50, weights_file
-from loris_cli.networks.library import NamedPaper, kind_of, load_named_paper
+from loris_cli.models.i3d_inception import InceptionI3D, load_i3d
+from loris_cli.models.i3d_resnet50 import I3DR50, load_i3d_r50, weights_file
+from loris_cli.models.load_model import NamedPaper, kind_of, load_named_paper
+from loris_cli.models.mini_checkpoint import MiniModel, load_mini
 from loris_cli.picture import Seer, features_of_picture
 from loris_cli.rhythm.directogram import Compat
 from loris_cli.system.device import check_compiles, dtype_of, resolve

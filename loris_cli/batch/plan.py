@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from loris_cli.diffusion import Sampler
 from loris_cli.errors import UsageError
+from loris_cli.models.diffusion import Sampler
 from loris_cli.observation import Method
 from loris_cli.system.atomic_files import check_outputs, printable
 from loris_cli.system.device import Precision

@@ -19,8 +19,8 @@ from loris_cli.conditioning import ClipFeatures
 from loris_cli.config import POSE_FPS, SAMPLE_RATE_HZ
 from loris_cli.errors import UsageError
 from loris_cli.longform import Kept, LatentGenerator
-from loris_cli.networks.checkpoint import MiniModel
-from loris_cli.networks.library import NamedPaper
+from loris_cli.models.load_model import NamedPaper
+from loris_cli.models.mini_checkpoint import MiniModel
 from loris_cli.observation import Observation, look, observe
 from loris_cli.pose.keypoints import read_poses
 from loris_cli.rhythm.plot import rhythm_figure

@@ -16,9 +16,9 @@ from typing import Any
 from loris_cli.benchmark.layouts import Layout, Line
 from loris_cli.benchmark.published import ablation
 from loris_cli.errors import InputError, UsageError
-from loris_cli.networks.library import kind_of
-from loris_cli.networks.paper_config import PaperConfig
-from loris_cli.networks.released import read_config
+from loris_cli.models.load_model import kind_of
+from loris_cli.models.paper_checkpoint import read_config
+from loris_cli.models.paper_config import PaperConfig
 from loris_cli.system.atomic_files import printable
 from loris_cli.system.progress import Reporter
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from loris_cli.config import POSE_FPS
 from loris_cli.dataset.recipe import PoseSource, Segment
 from loris_cli.errors import InputError, UsageError, WeightsError
-from loris_cli.networks.i3d import load_i3d
-from loris_cli.networks.i3d_r50 import load_i3d_r50, weights_file
+from loris_cli.models.i3d_inception import load_i3d
+from loris_cli.models.i3d_resnet50 import load_i3d_r50, weights_file
 from loris_cli.observation import POSE_SIDE_PX, Estimator
 from loris_cli.picture import Seer, features_of_picture
 from loris_cli.pose.keypoints import Poses, part, read_poses

@@ -29,7 +29,7 @@ from loris_cli.evaluation.music import (
     tracked_beats,
 )
 from loris_cli.longform import ATTACK_S, LatentGenerator
-from loris_cli.networks.checkpoint import MiniModel
+from loris_cli.models.mini_checkpoint import MiniModel
 
 Samples = NDArray[np.float32]
 Moments = NDArray[np.float64]

@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from loris_cli.audio.onsets import DETECTOR, WINDOW_S, match
 from loris_cli.dataset.clips import read_sound
 from loris_cli.dataset.manifest import Clip, read_manifest
-from loris_cli.diffusion import Sampler
 from loris_cli.errors import InputError, LorisError
 from loris_cli.evaluation.case import (
     Case,
@@ -37,7 +36,8 @@ from loris_cli.evaluation.case import (
 from loris_cli.evaluation.frechet import Statistics, frechet_distance, statistics
 from loris_cli.evaluation.intervals import bootstrap
 from loris_cli.longform import GUIDANCE, LatentGenerator
-from loris_cli.networks.checkpoint import load_mini
+from loris_cli.models.diffusion import Sampler
+from loris_cli.models.mini_checkpoint import load_mini
 from loris_cli.system.progress import Reporter, Silent
 from loris_cli.system.worker_pool import Died, fan_out
 

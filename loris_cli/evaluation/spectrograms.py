@@ -17,7 +17,7 @@ from loris_cli.dataset.clips import read_features, read_sound
 from loris_cli.dataset.manifest import read_manifest
 from loris_cli.evaluation.case import takes_of, through_latent
 from loris_cli.longform import GUIDANCE, LatentGenerator
-from loris_cli.networks.checkpoint import load_mini
+from loris_cli.models.mini_checkpoint import load_mini
 from loris_cli.system.atomic_files import replacing
 from loris_cli.system.librosa_import import librosa
 

@@ -14,12 +14,12 @@ import torch
 from safetensors import safe_open
 
 from loris_cli.errors import InputError, UsageError
-from loris_cli.networks.checkpoint import load_mini, save_mini
-from loris_cli.networks.denoiser import DenoiserConfig, MiniDenoiser
-from loris_cli.networks.latent import LatentCoder
-from loris_cli.networks.library import kind_of
-from loris_cli.networks.paper_config import PaperConfig, official
-from loris_cli.networks.released import foreign, load_paper, save_paper, save_released
+from loris_cli.models.load_model import kind_of
+from loris_cli.models.mel_autoencoder import LatentCoder
+from loris_cli.models.mini_checkpoint import load_mini, save_mini
+from loris_cli.models.mini_unet import DenoiserConfig, MiniDenoiser
+from loris_cli.models.paper_checkpoint import foreign, load_paper, save_paper, save_released
+from loris_cli.models.paper_config import PaperConfig, official
 from loris_cli.system.atomic_files import check_outputs, printable
 from loris_cli.system.file_fingerprints import sha256_of
 from loris_cli.system.input_paths import check_suffix

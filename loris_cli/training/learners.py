@@ -8,10 +8,10 @@ from audio_diffusion_pytorch.modules import UNet1d
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from loris_cli.diffusion import loss
-from loris_cli.networks.denoiser import Condition, MiniDenoiser
-from loris_cli.networks.latent import LatentCoder
-from loris_cli.networks.paper import PaperModel
+from loris_cli.models.diffusion import loss
+from loris_cli.models.mel_autoencoder import LatentCoder
+from loris_cli.models.mini_unet import Condition, MiniDenoiser
+from loris_cli.models.paper_unet import PaperModel
 
 KL_WEIGHT = 3e-4
 EDGES = 0.5

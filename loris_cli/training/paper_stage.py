@@ -20,12 +20,12 @@ from loris_cli.conditioning import ClipFeatures
 from loris_cli.config import GENRES
 from loris_cli.dataset.clips import read_danced, read_features, read_picture
 from loris_cli.dataset.manifest import VISUAL, Clip
-from loris_cli.diffusion import loss
 from loris_cli.errors import InputError, UsageError, WeightsError
-from loris_cli.networks.library import NamedPaper
-from loris_cli.networks.paper import PaperModel
-from loris_cli.networks.paper_config import PaperConfig
-from loris_cli.networks.released import UNET, described
+from loris_cli.models.diffusion import loss
+from loris_cli.models.load_model import NamedPaper
+from loris_cli.models.paper_checkpoint import UNET, described
+from loris_cli.models.paper_config import PaperConfig
+from loris_cli.models.paper_unet import PaperModel
 from loris_cli.paper_condition import POSES_A_ROW
 from loris_cli.system.state_dict_files import is_torch_file, read_state
 from loris_cli.training.learners import checkpoint_activations

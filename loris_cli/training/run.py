@@ -15,8 +15,8 @@ import torch
 
 from loris_cli.dataset.manifest import Clip, read_manifest
 from loris_cli.errors import InputError
-from loris_cli.networks.checkpoint import save_mini
-from loris_cli.networks.latent import LatentCoder
+from loris_cli.models.mel_autoencoder import LatentCoder
+from loris_cli.models.mini_checkpoint import save_mini
 from loris_cli.system.atomic_files import printable, replacing
 from loris_cli.system.device import halves_cost
 from loris_cli.system.progress import Reporter

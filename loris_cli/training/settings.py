@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 from loris_cli.dataset.manifest import VISUAL
 from loris_cli.errors import InputError, UsageError
-from loris_cli.networks.hawkes import Hawkes
+from loris_cli.models.hawkes import Hawkes
 from loris_cli.system.atomic_files import printable
 
 Preset = Literal["mini", "paper"]

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from loris_cli.dataset.clips import read_picture, read_sound
 from loris_cli.dataset.manifest import Clip
-from loris_cli.networks.paper_config import PaperConfig
+from loris_cli.models.paper_config import PaperConfig
 from loris_cli.paper_condition import window_of
 from loris_cli.training.lessons import Example, Lesson, clip_of, generator_of, told
 from loris_cli.visual import VISUAL_FPS

@@ -22,9 +22,9 @@ from loris_cli.dataset.clips import read_features, read_sound
 from loris_cli.dataset.manifest import Clip
 from loris_cli.errors import InputError
 from loris_cli.longform import LatentGenerator
-from loris_cli.networks.checkpoint import MiniModel
-from loris_cli.networks.denoiser import DenoiserConfig, MiniDenoiser
-from loris_cli.networks.latent import LatentCoder, LatentConfig
+from loris_cli.models.mel_autoencoder import LatentCoder, LatentConfig
+from loris_cli.models.mini_checkpoint import MiniModel
+from loris_cli.models.mini_unet import DenoiserConfig, MiniDenoiser
 from loris_cli.training.codes import Codes
 from loris_cli.training.learners import (
     DenoiserLearner,

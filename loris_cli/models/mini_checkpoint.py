@@ -14,8 +14,8 @@ from torch import Tensor
 
 from loris_cli.composition.note_spectrogram import BANDS
 from loris_cli.errors import WeightsError
-from loris_cli.networks.denoiser import DenoiserConfig, MiniDenoiser
-from loris_cli.networks.latent import LatentCoder, LatentConfig
+from loris_cli.models.mel_autoencoder import LatentCoder, LatentConfig
+from loris_cli.models.mini_unet import DenoiserConfig, MiniDenoiser
 from loris_cli.system.atomic_files import replacing
 
 Config = TypeVar("Config", LatentConfig, DenoiserConfig)
@@ -69,7 +69,7 @@ def load_mini(model: str, *, device: torch.device) -> MiniModel:
         WeightsError: no such model, or the file is not one of ours, damaged or hostile.
     """
     if model in EMBEDDED:
-        resource = files("loris_cli.networks").joinpath(EMBEDDED[model])
+        resource = files("loris_cli.models").joinpath(EMBEDDED[model])
         if not resource.is_file():
             raise WeightsError(
                 f"the weights of {model!r} are missing from this installation",

@@ -13,7 +13,7 @@ from audio_diffusion_pytorch.modules import Attention, EinopsToAndFrom, FeedForw
 from torch import Tensor, nn
 
 from loris_cli.config import POSE_FPS
-from loris_cli.networks.encoders import frequencies
+from loris_cli.models.mini_encoders import frequencies
 
 Hawkes = Literal["interval", "constant", "kernel", "none"]
 KERNEL_S = 0.5

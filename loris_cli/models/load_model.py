@@ -15,8 +15,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from loris_cli.errors import OutputError, WeightsError
-from loris_cli.networks.paper import PaperModel
-from loris_cli.networks.released import load_paper, save_paper
+from loris_cli.models.paper_checkpoint import load_paper, save_paper
+from loris_cli.models.paper_unet import PaperModel
 from loris_cli.system.atomic_files import printable
 from loris_cli.system.file_fingerprints import Identity, identify, note, note_of, sha256_of
 from loris_cli.system.state_dict_files import claims_torch, is_torch_file

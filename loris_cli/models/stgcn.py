@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from loris_cli.networks.encoders import N_JOINTS, partitions
+from loris_cli.models.mini_encoders import N_JOINTS, partitions
 
 CENTRE = (0,)
 """Joints in the middle of the body, as that code sees it: the nose."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from loris_cli.config import POSE_FPS, SAMPLE_RATE_HZ
-from loris_cli.networks.hawkes import Hawkes
+from loris_cli.models.hawkes import Hawkes
 
 
 @dataclass(frozen=True, kw_only=True)

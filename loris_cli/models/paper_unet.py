@@ -25,12 +25,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from loris_cli.config import POSE_FPS, SAMPLE_RATE_HZ
-from loris_cli.networks.fused import fuse
-from loris_cli.networks.hawkes import RhythmTransformer
-from loris_cli.networks.paper_config import PaperConfig
-from loris_cli.networks.stgcn import MotionFeatures
-from loris_cli.networks.told import Pair, Told
-from loris_cli.networks.unet import options
+from loris_cli.models.fused_attention import fuse
+from loris_cli.models.hawkes import RhythmTransformer
+from loris_cli.models.paper_condition import Pair, Told
+from loris_cli.models.paper_config import PaperConfig
+from loris_cli.models.stgcn import MotionFeatures
+from loris_cli.models.unet_options import options
 
 LEAD = 2
 """Rhythm step ``n`` belongs to pose frame ``n + 2`` (R6; docs/contracts.md)."""

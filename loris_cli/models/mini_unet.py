@@ -13,9 +13,9 @@ import torch
 from audio_diffusion_pytorch.modules import UNet1d
 from torch import Tensor, nn
 
-from loris_cli.networks.encoders import MotionEncoder, RhythmEncoder
-from loris_cli.networks.fused import fuse
-from loris_cli.networks.unet import options
+from loris_cli.models.fused_attention import fuse
+from loris_cli.models.mini_encoders import MotionEncoder, RhythmEncoder
+from loris_cli.models.unet_options import options
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from loris_cli.errors import WeightsError
-from loris_cli.networks.paper import PaperModel
-from loris_cli.networks.paper_config import PaperConfig, official
+from loris_cli.models.paper_config import PaperConfig, official
+from loris_cli.models.paper_unet import PaperModel
 from loris_cli.system.atomic_files import replacing
 from loris_cli.system.state_dict_files import NAMED, check_state, claims_torch, read_state
 

@@ -1,0 +1,1 @@
+"""Neural networks, diffusion sampling and checkpoints."""

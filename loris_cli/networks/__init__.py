@@ -1,1 +1,0 @@
-"""The learned parts: networks and their weights."""
