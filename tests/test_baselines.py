@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from loris_cli.audio.onsets import detect_onsets, match
 from loris_cli.baselines import drums, groove
+from loris_cli.baselines.drum_kit import DRUMS, PEAK, Drum, Stroke, play
 from loris_cli.baselines.drums import Drums
 from loris_cli.baselines.groove import Groove, pulse
-from loris_cli.baselines.kit import DRUMS, PEAK, Drum, Stroke, play
 from loris_cli.baselines.retrieval import (
     CURVE_HZ,
     FADE_S,

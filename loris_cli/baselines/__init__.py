@@ -1,1 +1,1 @@
-"""Other makers of music, by rules: what a network has to be better than."""
+"""Systems without learned weights that generate music from a visual rhythm."""

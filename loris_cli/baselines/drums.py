@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from loris_cli.baselines.kit import Samples, Stroke, play
+from loris_cli.baselines.drum_kit import Samples, Stroke, play
 from loris_cli.conditioning import ClipFeatures
 from loris_cli.config import SAMPLE_RATE_HZ
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from loris_cli.baselines.kit import Drum, Samples, Stroke, play
+from loris_cli.baselines.drum_kit import Drum, Samples, Stroke, play
 from loris_cli.conditioning import ClipFeatures
 from loris_cli.config import POSE_FPS, SAMPLE_RATE_HZ
 
