@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from loris_cli.conditioning import ClipFeatures, batch, condition
 from loris_cli.models.fused_attention import fuse, unfuse
 from loris_cli.models.mini_checkpoint import load_mini
+from loris_cli.soundtrack.conditioning import ClipFeatures, batch, condition
 
 
 @torch.inference_mode()

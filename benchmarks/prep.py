@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from loris_cli.audio.separation import RATE_HZ, TwoStems
 from loris_cli.config import POSE_FPS
-from loris_cli.observation import POSE_SIDE_PX
 from loris_cli.pose.tracking import estimate_poses
 from loris_cli.rhythm.pose_rhythm import rhythm_from_poses
+from loris_cli.soundtrack.video_analysis import POSE_SIDE_PX
 from loris_cli.video.frames import Frame, frames_at
 from loris_cli.video.probe import probe
 

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import torch
 
-from loris_cli.batch.models import generator_of
-from loris_cli.batch.plan import Settings
-from loris_cli.observation import observe
-from loris_cli.soundtrack import make_soundtrack
+from loris_cli.soundtrack.generators import generator_of
+from loris_cli.soundtrack.jobs import Settings
+from loris_cli.soundtrack.pipeline import make_soundtrack
+from loris_cli.soundtrack.video_analysis import observe
 from loris_cli.system.progress import Silent
 
 

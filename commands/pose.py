@@ -59,9 +59,9 @@ def pose(
         loris pose skate.mp4 -o skate.npz --draw overlay.mp4
     """
     from loris_cli.errors import InputError, UsageError
-    from loris_cli.observation import find_poses, look
     from loris_cli.pose.keypoints import write_poses
     from loris_cli.pose.overlay import overlay, write_overlay
+    from loris_cli.soundtrack.video_analysis import find_poses, look
     from loris_cli.system.atomic_files import check_outputs, replacing
     from loris_cli.system.input_paths import (
         check_suffix,

@@ -235,10 +235,10 @@ def prep(
     from loris_cli.dataset.seeing import visual_weights
     from loris_cli.dataset.standin import make_and_prepare, stand_ins
     from loris_cli.pose.mmpose_weights import zoo_weights
+    from loris_cli.soundtrack.visual_features import visual_source
     from loris_cli.system.input_paths import expand, folder_of
     from loris_cli.system.ray_pool import fan_out_on_ray
     from loris_cli.system.worker_pool import fan_out
-    from loris_cli.visual import visual_source
 
     maker = (
         None

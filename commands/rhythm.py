@@ -48,11 +48,11 @@ def rhythm(
         loris rhythm skate.poses.npz -o skate.json --compat official
     """
     from loris_cli.errors import UsageError
-    from loris_cli.observation import observe, rhythm_of
     from loris_cli.pose.keypoints import read_poses
     from loris_cli.rhythm.plot import rhythm_figure
     from loris_cli.rhythm.rhythm_file import write_rhythm
-    from loris_cli.soundtrack import own_sound
+    from loris_cli.soundtrack.pipeline import own_sound
+    from loris_cli.soundtrack.video_analysis import observe, rhythm_of
     from loris_cli.system.atomic_files import check_outputs, replacing
     from loris_cli.system.input_paths import (
         check_suffix,

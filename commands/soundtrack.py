@@ -25,7 +25,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from loris_cli.batch.rows import Row
+    from loris_cli.soundtrack.job_report import Row
 
 
 KEEP = "--keep old.wav --from 5 --to 9.5"
@@ -199,13 +199,13 @@ def soundtrack(
             f"--guided {guided[0]:g} {guided[1]:g} is no part of the steps",
             hint="--guided 0.2 0.8 guides in the middle",
         )
-    from loris_cli.batch.plan import Settings
-    from loris_cli.batch.plan import plan as plan_jobs
-    from loris_cli.batch.rows import add_to_report, exit_code
-    from loris_cli.batch.run import estimate
-    from loris_cli.batch.run import run as run_jobs
+    from loris_cli.soundtrack.job_report import add_to_report, exit_code
+    from loris_cli.soundtrack.jobs import Settings
+    from loris_cli.soundtrack.jobs import plan as plan_jobs
+    from loris_cli.soundtrack.run_jobs import estimate
+    from loris_cli.soundtrack.run_jobs import run as run_jobs
+    from loris_cli.soundtrack.visual_features import visual_source
     from loris_cli.system.input_paths import expand, folder_of, lists
-    from loris_cli.visual import visual_source
 
     reporter = Reporter(quiet=quiet, verbose=verbose)
     videos = expand(inputs)

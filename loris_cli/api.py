@@ -5,21 +5,21 @@
     made = soundtrack("skate.mp4", "out.mp4", genre="skate", seed=7)
     print(made["output"], made["peaks_s"])
 
-The steps by themselves are `loris_cli.observation.observe` and
-`loris_cli.soundtrack.make_soundtrack`.
+The steps by themselves are `loris_cli.soundtrack.video_analysis.observe` and
+`loris_cli.soundtrack.pipeline.make_soundtrack`.
 """
 
 from pathlib import Path
 
-from loris_cli.batch.plan import Settings, plan
-from loris_cli.batch.rows import Row
-from loris_cli.batch.run import make
 from loris_cli.models.diffusion import Sampler
-from loris_cli.observation import Method
+from loris_cli.soundtrack.job_report import Row
+from loris_cli.soundtrack.jobs import Settings, plan
+from loris_cli.soundtrack.run_jobs import make
+from loris_cli.soundtrack.video_analysis import Method
+from loris_cli.soundtrack.visual_features import visual_source
 from loris_cli.system.device import Precision
 from loris_cli.system.input_paths import folder_of
 from loris_cli.system.progress import Reporter
-from loris_cli.visual import visual_source
 
 
 def soundtrack(

@@ -3,10 +3,10 @@
 from dataclasses import replace
 
 from loris_cli.audio import mel
-from loris_cli.conditioning import HARMONY_CHANNELS
 from loris_cli.models.mel_autoencoder import LatentConfig
 from loris_cli.models.mini_unet import DenoiserConfig
 from loris_cli.models.paper_config import PaperConfig
+from loris_cli.soundtrack.conditioning import HARMONY_CHANNELS
 
 SMALL_CODER = LatentConfig(width=16)
 SMALL_DENOISER = DenoiserConfig(

@@ -94,9 +94,9 @@ def test_imports_from_outside_are_declared(path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "room"),
     [
-        ("import loris_cli.soundtrack", "soundtrack"),
+        ("import loris_cli.soundtrack.pipeline", "soundtrack"),
         ("from loris_cli import soundtrack", "soundtrack"),
-        ("from loris_cli.soundtrack import compose", "soundtrack"),
+        ("from loris_cli.soundtrack.pipeline import compose", "soundtrack"),
         ("from .. import soundtrack", "soundtrack"),
         ("from ..soundtrack import compose", "soundtrack"),
         ("from . import peaks", "rhythm"),

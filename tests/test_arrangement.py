@@ -14,7 +14,7 @@ from loris_cli.composition.arrangement import (
 )
 from loris_cli.composition.chords import SCALES, Harmony
 from loris_cli.composition.styles import BY_NAME
-from loris_cli.conditioning import ClipFeatures, planned
+from loris_cli.soundtrack.conditioning import ClipFeatures, planned
 
 PEAKS_S = np.arange(0.5, 31.5, 1.0)
 CLIP = ClipFeatures(

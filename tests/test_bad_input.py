@@ -21,7 +21,7 @@ import torch
 from conftest import Loris, Told
 from media import ffmpeg, film, picture, tone, wav
 
-from loris_cli import soundtrack as stages
+from loris_cli.soundtrack import pipeline as stages
 from loris_cli.system import atomic_files
 
 Make = Callable[[Path], Path]
@@ -401,9 +401,9 @@ def test_an_interruption_at_any_stage_leaves_nothing_half_made(
     moment: str,
     old: bytes | None,
 ) -> None:
-    from loris_cli.batch import takes
+    from loris_cli.soundtrack import job_processes
 
-    room = {"observe": takes, "_flush": atomic_files}.get(moment, stages)
+    room = {"observe": job_processes, "_flush": atomic_files}.get(moment, stages)
     work = getattr(room, moment)
 
     def interrupted(*given: object, **more: object) -> None:

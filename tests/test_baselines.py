@@ -22,9 +22,9 @@ from loris_cli.baselines.retrieval import (
     fits,
     repeated,
 )
-from loris_cli.conditioning import ClipFeatures
 from loris_cli.errors import InputError
-from loris_cli.soundtrack import MusicGenerator
+from loris_cli.soundtrack.conditioning import ClipFeatures
+from loris_cli.soundtrack.pipeline import MusicGenerator
 
 RATE_HZ = 22_050
 

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from conftest import Loris
 
-from loris_cli.batch.plan import Job, Settings, plan
-from loris_cli.batch.rows import add_to_report, exit_code
 from loris_cli.errors import UsageError, WeightsError
+from loris_cli.soundtrack.job_report import add_to_report, exit_code
+from loris_cli.soundtrack.jobs import Job, Settings, plan
 from loris_cli.system.worker_pool import Died, fan_out
 
 # What workers do here; a module of its own, so that they start fast.

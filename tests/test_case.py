@@ -10,7 +10,7 @@ from test_heard import MOMENTS_S, strokes
 from loris_cli.dataset.manifest import Clip
 from loris_cli.evaluation.case import Case, sketches_of
 from loris_cli.evaluation.spectrograms import Shown, draw
-from loris_cli.longform import ATTACK_S
+from loris_cli.soundtrack.latent_generator import ATTACK_S
 
 
 def clip_at(folder: Path, name: str, accents_s: np.ndarray) -> Clip:

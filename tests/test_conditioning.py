@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loris_cli.composition.chords import SCALES, Harmony
-from loris_cli.conditioning import (
+from loris_cli.config import GENRES
+from loris_cli.soundtrack.conditioning import (
     CODE_HZ,
     HARMONY_CHANNELS,
     LEVELS,
@@ -27,7 +28,6 @@ from loris_cli.conditioning import (
     rhythm_tokens,
     style_for,
 )
-from loris_cli.config import GENRES
 
 CLIP = ClipFeatures(
     duration_s=20.0,

@@ -19,7 +19,7 @@ from loris_cli.dataset.manifest import read_manifest
 from loris_cli.dataset.records import Record
 from loris_cli.dataset.released import find, import_clip, read_clip_sound, read_raw_poses
 from loris_cli.errors import InputError, LorisError
-from loris_cli.visual import read_kept_visual
+from loris_cli.soundtrack.visual_features import read_kept_visual
 
 RATE_HZ = 22_050
 EVENT = "-_Ab_efgh_k_000100_000190"

@@ -11,8 +11,8 @@ from test_lessons import COMPOSED, DANCED
 
 from loris_cli.dataset.clips import read_lesson
 from loris_cli.dataset.manifest import Clip
-from loris_cli.longform import ATTACK_S
 from loris_cli.models.mel_autoencoder import LatentCoder, LatentConfig
+from loris_cli.soundtrack.latent_generator import ATTACK_S
 from loris_cli.system.progress import Silent
 from loris_cli.training.codes import read_codes, read_heard, write_codes
 from loris_cli.training.heard import heard

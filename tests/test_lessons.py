@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from loris_cli.composition.chords import SCALES, Harmony
-from loris_cli.conditioning import ClipFeatures
 from loris_cli.errors import InputError, UsageError
+from loris_cli.soundtrack.conditioning import ClipFeatures
 from loris_cli.training.lessons import Batches, CodeExamples, Lesson, clip_of, order, told
 from loris_cli.training.recipes import groups, rate
 from loris_cli.training.settings import Settings, resolve

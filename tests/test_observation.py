@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from loris_cli import observation
 from loris_cli.errors import InputError
-from loris_cli.observation import observe
 from loris_cli.pose.keypoints import Poses, read_poses
 from loris_cli.rhythm.flow_rhythm import FlowPaths
+from loris_cli.soundtrack import video_analysis
+from loris_cli.soundtrack.video_analysis import observe
 from loris_cli.video import frames as decoding
 from loris_cli.video.frames import Frame, Watch, frames, frames_at
 
@@ -55,7 +55,7 @@ def test_flow_is_followed_no_longer_once_a_body_leads(
             progress(k + 1, True)
         return read_poses(body)
 
-    monkeypatch.setattr(observation, "estimate_poses", found)
+    monkeypatch.setattr(video_analysis, "estimate_poses", found)
     seen = observe(moving)
 
     assert seen.rhythm.method == "directogram"
@@ -75,7 +75,7 @@ def test_a_body_that_does_not_move_leaves_the_picture_to_lead(
         at_rest = np.repeat(poses.keypoints[:1], poses.n_frames, axis=0)
         return replace(poses, keypoints=at_rest)
 
-    monkeypatch.setattr(observation, "estimate_poses", found)
+    monkeypatch.setattr(video_analysis, "estimate_poses", found)
     seen = observe(moving)
 
     assert seen.rhythm.method == "flow"

@@ -13,17 +13,17 @@ from conftest import Loris, Told
 from device_copies import Sent
 from sizes import SMALL_PAPER
 
-from loris_cli.batch import models
-from loris_cli.conditioning import ClipFeatures
-from loris_cli.longform import Kept
 from loris_cli.models import i3d_resnet50
 from loris_cli.models.diffusion import Sampler
 from loris_cli.models.load_model import load_named_paper
 from loris_cli.models.paper_checkpoint import load_paper, save_paper, save_released
 from loris_cli.models.paper_config import PaperConfig
 from loris_cli.models.paper_unet import PaperModel
+from loris_cli.soundtrack import generators
+from loris_cli.soundtrack.conditioning import ClipFeatures
+from loris_cli.soundtrack.latent_generator import Kept
+from loris_cli.soundtrack.waveform_generator import WaveformGenerator
 from loris_cli.system.device import dtype_of, halves_cost
-from loris_cli.waveform_model import WaveformGenerator
 
 CPU = torch.device("cpu")
 RATE_HZ = 22_050
@@ -112,7 +112,7 @@ def test_the_second_time_it_is_read_from_the_cache_and_sounds_the_same(
     stat = released.stat()
     released.write_bytes(b"PK\x03\x04" + bytes(stat.st_size - 4))  # only its form is looked at
     os.utime(released, ns=(stat.st_mtime_ns, stat.st_mtime_ns))
-    models.model_of.cache_clear()
+    generators.model_of.cache_clear()
     assert make("-o", other).code == 0
     assert one.read_bytes() == other.read_bytes()
 

@@ -15,11 +15,11 @@ from conftest import Loris
 from safetensors import safe_open
 from sizes import SMALL_PAPER
 
-from loris_cli.conditioning import ClipFeatures
 from loris_cli.dataset.manifest import Clip, read_manifest, write_manifest
 from loris_cli.errors import InputError, UsageError
 from loris_cli.models.paper_checkpoint import load_paper
 from loris_cli.models.paper_unet import PaperModel
+from loris_cli.soundtrack.conditioning import ClipFeatures
 from loris_cli.training import paper_stage
 from loris_cli.training.learners import checkpoint_activations
 from loris_cli.training.lessons import Lesson

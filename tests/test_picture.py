@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from loris_cli.errors import InputError, WeightsError
 from loris_cli.models.i3d_inception import InceptionI3D, load_i3d, padded_same
-from loris_cli.picture import features_of_picture, middle_of
+from loris_cli.soundtrack.visual_encoding import features_of_picture, middle_of
+from loris_cli.soundtrack.visual_features import read_visual
 from loris_cli.system.progress import Silent
 from loris_cli.video.probe import probe
-from loris_cli.visual import read_visual
 
 
 def test_it_has_the_size_of_the_published_one() -> None:

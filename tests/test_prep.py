@@ -27,8 +27,8 @@ from loris_cli.dataset.records import read_records
 from loris_cli.dataset.writing import looseness
 from loris_cli.errors import InputError
 from loris_cli.pose.keypoints import Poses, write_poses
+from loris_cli.soundtrack.visual_features import read_kept_visual
 from loris_cli.system.file_fingerprints import identify
-from loris_cli.visual import read_kept_visual
 
 CLICKS_S = (1.0, 1.5, 2.25, 2.75, 3.5)
 PLAIN = Settings(kind="dance", genre="house", separator="none", poses="none")

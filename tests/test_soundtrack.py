@@ -14,8 +14,8 @@ from media import ffmpeg, loudness_of_tone, tone, wav
 
 from loris_cli.api import soundtrack
 from loris_cli.errors import LorisError
-from loris_cli.observation import observe
 from loris_cli.rhythm.plot import BOTTOM_PX, GAP_PX, LEFT_PX, PANEL_PX, RIGHT_PX, TOP_PX
+from loris_cli.soundtrack.video_analysis import observe
 from loris_cli.video.audio_track import read_sound
 from loris_cli.video.probe import probe
 
@@ -138,8 +138,8 @@ def test_an_earlier_film_can_be_kept_too(make: Loris, film: Path) -> None:
 
 def test_a_stretch_made_anew_does_not_clip(tmp_path: Path, film: Path) -> None:
     """By a generator that is far too loud in the stretch, and as it should be elsewhere."""
-    from loris_cli.conditioning import ClipFeatures
-    from loris_cli.soundtrack import make_soundtrack
+    from loris_cli.soundtrack.conditioning import ClipFeatures
+    from loris_cli.soundtrack.pipeline import make_soundtrack
 
     class Loud:
         def generate(self, features: ClipFeatures, *, seed: int, progress: object):  # type: ignore[no-untyped-def]

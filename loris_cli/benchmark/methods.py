@@ -20,7 +20,7 @@ from loris_cli.benchmark.cases import Case, clips_of_split, group_of
 from loris_cli.benchmark.splits import clips_in
 from loris_cli.dataset.clips import read_features, read_sound
 from loris_cli.errors import InputError
-from loris_cli.soundtrack import MusicGenerator
+from loris_cli.soundtrack.pipeline import MusicGenerator
 
 SCHEMA = 1
 """Of the methods; a change of what they make raises it, and nothing kept is taken."""

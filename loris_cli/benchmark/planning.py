@@ -102,8 +102,8 @@ def _case_of_file(stem: str, true: Path, reporter: Reporter) -> Case:
     if true.suffix.lower() not in VIDEO_SUFFIXES:
         return Case(id=stem, group=stem, reference=Recorded(path=true))
     # What sees brings torch, which sounds that are there do not need.
-    from loris_cli.conditioning import accents_of
-    from loris_cli.observation import look, observe
+    from loris_cli.soundtrack.conditioning import accents_of
+    from loris_cli.soundtrack.video_analysis import look, observe
 
     info = look(true, reporter=reporter)
     seen = observe(info, reporter=reporter)

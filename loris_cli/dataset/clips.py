@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from loris_cli.composition.arrangement import Arrangement
 from loris_cli.composition.chords import Harmony
-from loris_cli.conditioning import ClipFeatures
 from loris_cli.config import POSE_FPS
 from loris_cli.dataset.manifest import Clip
 from loris_cli.errors import InputError
 from loris_cli.pose.keypoints import read_poses
-from loris_cli.visual import read_kept_visual
+from loris_cli.soundtrack.conditioning import ClipFeatures
+from loris_cli.soundtrack.visual_features import read_kept_visual
 
 
 def read_sound(data: Path, clip: Clip) -> NDArray[np.float32]:

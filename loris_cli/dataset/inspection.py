@@ -16,7 +16,7 @@ from loris_cli.dataset.recipe import SUBSETS
 from loris_cli.dataset.records import Record, fingerprint
 from loris_cli.errors import InputError
 from loris_cli.pose.keypoints import read_poses
-from loris_cli.visual import read_kept_visual
+from loris_cli.soundtrack.visual_features import read_kept_visual
 
 RHYTHM_ARRAYS = ("accents_s", "strengths", "energy", "beats_s")
 PAPER_CLIPS = {"da25": 1881, "fe25": 1950, "fe50": 660, "fs25": 8585, "fs50": 4147}

@@ -39,16 +39,16 @@ from loris_cli.errors import (
     OutputError,
     WeightsError,
 )
-from loris_cli.observation import Estimator, look
-from loris_cli.picture import Seer
 from loris_cli.pose.batched_detection import estimate_with
 from loris_cli.pose.mmpose_estimator import TopDown, check_top_down
 from loris_cli.pose.tracking import estimate_poses
+from loris_cli.soundtrack.video_analysis import Estimator, look
+from loris_cli.soundtrack.visual_encoding import Seer
+from loris_cli.soundtrack.visual_features import VISUAL_FPS
 from loris_cli.system.atomic_files import printable
 from loris_cli.system.device import resolve
 from loris_cli.system.file_fingerprints import Identity
 from loris_cli.system.progress import Silent
-from loris_cli.visual import VISUAL_FPS
 
 TOOLS = ("ai-edge-litert", "av", "librosa", "numpy", "soundfile", "soxr", "torch")
 TOOLS_BESIDE = {

@@ -16,17 +16,17 @@ from loris_cli.dataset.recipe import PoseSource, Segment
 from loris_cli.errors import InputError, UsageError, WeightsError
 from loris_cli.models.i3d_inception import load_i3d
 from loris_cli.models.i3d_resnet50 import load_i3d_r50, weights_file
-from loris_cli.observation import POSE_SIDE_PX, Estimator
-from loris_cli.picture import Seer, features_of_picture
 from loris_cli.pose.keypoints import Poses, part, read_poses
 from loris_cli.pose.tracking import estimate_poses
+from loris_cli.soundtrack.video_analysis import POSE_SIDE_PX, Estimator
+from loris_cli.soundtrack.visual_encoding import Seer, features_of_picture
+from loris_cli.soundtrack.visual_features import VisualSource
 from loris_cli.system.atomic_files import printable
 from loris_cli.system.device import resolve
 from loris_cli.system.file_fingerprints import Identity, identify
 from loris_cli.system.progress import Reporter
 from loris_cli.video.frames import frames_at
 from loris_cli.video.probe import VideoInfo
-from loris_cli.visual import VisualSource
 
 POSES_SUFFIX = ".poses.npz"
 

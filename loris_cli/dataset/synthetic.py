@@ -13,11 +13,11 @@ import numpy as np
 import soundfile
 
 from loris_cli.composition.styles import STYLES
-from loris_cli.conditioning import accents_of
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.dataset.manifest import Clip, write_manifest
 from loris_cli.pose.keypoints import write_poses
 from loris_cli.rhythm.pose_rhythm import motion_energy, rhythm_from_poses
+from loris_cli.soundtrack.conditioning import accents_of
 from loris_cli.synthesis.composer import Score, compose
 from loris_cli.synthesis.dancer import dance
 from loris_cli.synthesis.sound import render

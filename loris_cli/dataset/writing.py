@@ -13,7 +13,6 @@ import soundfile
 from numpy.typing import NDArray
 
 from loris_cli.audio.accents import listen
-from loris_cli.conditioning import accents_of
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.dataset.filters import measure, reasons
 from loris_cli.dataset.manifest import Clip
@@ -23,6 +22,7 @@ from loris_cli.dataset.seeing import Seen
 from loris_cli.errors import OutputError
 from loris_cli.pose.keypoints import Poses, write_poses
 from loris_cli.rhythm.pose_rhythm import motion_energy, rhythm_from_poses
+from loris_cli.soundtrack.conditioning import accents_of
 from loris_cli.synthesis.dancer import LOOSEST_S
 from loris_cli.system.atomic_files import printable, replacing
 

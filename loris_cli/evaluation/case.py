@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from loris_cli.audio import mel
 from loris_cli.audio.onsets import detect_onsets, match, offsets
 from loris_cli.composition.note_spectrogram import BANDS, sketch
-from loris_cli.conditioning import ClipFeatures, own_seed, planned
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.dataset.clips import read_danced, read_features, read_lesson, read_sound
 from loris_cli.dataset.manifest import Clip
@@ -28,8 +27,9 @@ from loris_cli.evaluation.music import (
     texture,
     tracked_beats,
 )
-from loris_cli.longform import ATTACK_S, LatentGenerator
 from loris_cli.models.mini_checkpoint import MiniModel
+from loris_cli.soundtrack.conditioning import ClipFeatures, own_seed, planned
+from loris_cli.soundtrack.latent_generator import ATTACK_S, LatentGenerator
 
 Samples = NDArray[np.float32]
 Moments = NDArray[np.float64]

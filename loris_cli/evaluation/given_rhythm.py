@@ -35,9 +35,9 @@ from loris_cli.evaluation.case import (
 )
 from loris_cli.evaluation.frechet import Statistics, frechet_distance, statistics
 from loris_cli.evaluation.intervals import bootstrap
-from loris_cli.longform import GUIDANCE, LatentGenerator
 from loris_cli.models.diffusion import Sampler
 from loris_cli.models.mini_checkpoint import load_mini
+from loris_cli.soundtrack.latent_generator import GUIDANCE, LatentGenerator
 from loris_cli.system.progress import Reporter, Silent
 from loris_cli.system.worker_pool import Died, fan_out
 

@@ -14,10 +14,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from loris_cli.audio import mel
 from loris_cli.composition.note_spectrogram import BANDS, sketch
-from loris_cli.conditioning import ClipFeatures
 from loris_cli.dataset.clips import read_lesson, read_sound
 from loris_cli.dataset.manifest import Clip
 from loris_cli.models.mel_autoencoder import LatentCoder
+from loris_cli.soundtrack.conditioning import ClipFeatures
 from loris_cli.system.progress import Reporter
 from loris_cli.training.heard import heard
 from loris_cli.training.run_folder import read_weights, write_weights

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from loris_cli.audio.accents import energy_of
 from loris_cli.audio.onsets import HOP, detect_onsets, onset_rise
-from loris_cli.conditioning import SOFTEST, ClipFeatures
 from loris_cli.config import SAMPLE_RATE_HZ
-from loris_cli.longform import ATTACK_S
+from loris_cli.soundtrack.conditioning import SOFTEST, ClipFeatures
+from loris_cli.soundtrack.latent_generator import ATTACK_S
 
 
 def heard(samples: NDArray[np.float32], *, genre: str | None = None) -> ClipFeatures:

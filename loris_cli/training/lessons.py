@@ -20,9 +20,9 @@ from torch.utils.data import Dataset
 
 from loris_cli.audio import mel
 from loris_cli.audio.mel import Bands
-from loris_cli.conditioning import ClipFeatures, condition
 from loris_cli.dataset.clips import read_danced, read_lesson
 from loris_cli.dataset.manifest import Clip
+from loris_cli.soundtrack.conditioning import ClipFeatures, condition
 
 Example = dict[str, Tensor]
 

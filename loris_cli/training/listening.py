@@ -7,9 +7,9 @@ import numpy as np
 import soundfile
 
 from loris_cli.audio.onsets import detect_onsets, match
-from loris_cli.conditioning import ClipFeatures
 from loris_cli.config import SAMPLE_RATE_HZ
-from loris_cli.soundtrack import MusicGenerator
+from loris_cli.soundtrack.conditioning import ClipFeatures
+from loris_cli.soundtrack.pipeline import MusicGenerator
 
 
 def listen(

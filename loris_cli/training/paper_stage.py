@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from loris_cli.conditioning import ClipFeatures
 from loris_cli.config import GENRES
 from loris_cli.dataset.clips import read_danced, read_features, read_picture
 from loris_cli.dataset.manifest import VISUAL, Clip
@@ -26,7 +25,10 @@ from loris_cli.models.load_model import NamedPaper
 from loris_cli.models.paper_checkpoint import UNET, described
 from loris_cli.models.paper_config import PaperConfig
 from loris_cli.models.paper_unet import PaperModel
-from loris_cli.paper_condition import POSES_A_ROW
+from loris_cli.soundtrack.conditioning import ClipFeatures
+from loris_cli.soundtrack.paper_conditioning import POSES_A_ROW
+from loris_cli.soundtrack.visual_features import VISUAL_FPS, WIDTHS
+from loris_cli.soundtrack.waveform_generator import SIGMA_DATA, WaveformGenerator
 from loris_cli.system.state_dict_files import is_torch_file, read_state
 from loris_cli.training.learners import checkpoint_activations
 from loris_cli.training.lessons import Example, read_lessons
@@ -34,8 +36,6 @@ from loris_cli.training.listening import listen
 from loris_cli.training.run_folder import read_weights
 from loris_cli.training.settings import Settings
 from loris_cli.training.sound_examples import SoundExamples
-from loris_cli.visual import VISUAL_FPS, WIDTHS
-from loris_cli.waveform_model import SIGMA_DATA, WaveformGenerator
 
 LONGEST_S = 50.0
 """Of the paper's two lengths of clips the longer."""

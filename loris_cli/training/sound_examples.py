@@ -14,10 +14,10 @@ from torch.utils.data import Dataset
 from loris_cli.dataset.clips import read_picture, read_sound
 from loris_cli.dataset.manifest import Clip
 from loris_cli.models.paper_config import PaperConfig
-from loris_cli.paper_condition import window_of
+from loris_cli.soundtrack.paper_conditioning import window_of
+from loris_cli.soundtrack.visual_features import VISUAL_FPS
+from loris_cli.soundtrack.waveform_generator import ROW
 from loris_cli.training.lessons import Example, Lesson, clip_of, generator_of, told
-from loris_cli.visual import VISUAL_FPS
-from loris_cli.waveform_model import ROW
 
 SIGMAS = (-3.0, 1.0)
 """Mean and deviation of the logarithm of the noise levels (specification, 1.2)."""

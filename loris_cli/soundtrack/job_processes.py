@@ -12,19 +12,19 @@ import numpy as np
 import torch
 
 from loris_cli import __version__
-from loris_cli.batch.models import Generator, compat_of, generator_of, visual_of
-from loris_cli.batch.plan import Job, Settings
-from loris_cli.batch.rows import Row, Told, row_of
-from loris_cli.conditioning import ClipFeatures
 from loris_cli.config import POSE_FPS, SAMPLE_RATE_HZ
 from loris_cli.errors import UsageError
-from loris_cli.longform import Kept, LatentGenerator
 from loris_cli.models.load_model import NamedPaper
 from loris_cli.models.mini_checkpoint import MiniModel
-from loris_cli.observation import Observation, look, observe
 from loris_cli.pose.keypoints import read_poses
 from loris_cli.rhythm.plot import rhythm_figure
-from loris_cli.soundtrack import make_soundtrack
+from loris_cli.soundtrack.conditioning import ClipFeatures
+from loris_cli.soundtrack.generators import Generator, compat_of, generator_of, visual_of
+from loris_cli.soundtrack.job_report import Row, Told, row_of
+from loris_cli.soundtrack.jobs import Job, Settings
+from loris_cli.soundtrack.latent_generator import Kept, LatentGenerator
+from loris_cli.soundtrack.pipeline import make_soundtrack
+from loris_cli.soundtrack.video_analysis import Observation, look, observe
 from loris_cli.system.atomic_files import printable, replacing
 from loris_cli.video.audio_track import read_sound
 from loris_cli.video.mux import check_fits

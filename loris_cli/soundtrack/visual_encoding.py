@@ -18,10 +18,10 @@ from loris_cli.config import POSE_FPS
 from loris_cli.models import i3d_resnet50
 from loris_cli.models.i3d_inception import SIDE_PX, InceptionI3D
 from loris_cli.models.i3d_resnet50 import I3DR50
+from loris_cli.soundtrack.visual_features import VISUAL_FPS
 from loris_cli.system.progress import Reporter
 from loris_cli.video.frames import Frame, frames_at
 from loris_cli.video.probe import VideoInfo
-from loris_cli.visual import VISUAL_FPS
 
 Array = NDArray[np.float64]
 Pixels = NDArray[np.uint8]

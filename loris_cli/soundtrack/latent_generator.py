@@ -20,14 +20,6 @@ from torch import Tensor
 
 from loris_cli.audio import mel
 from loris_cli.composition.note_spectrogram import sketch
-from loris_cli.conditioning import (
-    CODE_HZ,
-    ClipFeatures,
-    batch,
-    condition,
-    own_seed,
-    planned,
-)
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.models.diffusion import (
     Sampler,
@@ -39,6 +31,14 @@ from loris_cli.models.diffusion import (
 )
 from loris_cli.models.mini_checkpoint import MiniModel
 from loris_cli.models.mini_unet import Condition
+from loris_cli.soundtrack.conditioning import (
+    CODE_HZ,
+    ClipFeatures,
+    batch,
+    condition,
+    own_seed,
+    planned,
+)
 from loris_cli.system.device import moved, working
 
 Array = NDArray[np.float32]
@@ -180,7 +180,7 @@ class Kept:
 
 @dataclass(frozen=True, kw_only=True)
 class LatentGenerator:
-    """The ``mini`` model as a `loris_cli.soundtrack.MusicGenerator`, of any length."""
+    """The ``mini`` model as a `loris_cli.soundtrack.pipeline.MusicGenerator`, of any length."""
 
     model: MiniModel
     device: torch.device

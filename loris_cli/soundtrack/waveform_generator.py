@@ -17,9 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from loris_cli.conditioning import ClipFeatures
 from loris_cli.config import GENRES, SAMPLE_RATE_HZ
-from loris_cli.longform import BORDER_STEP, Kept, noise, shares, window_starts
 from loris_cli.models.diffusion import (
     Sampler,
     between,
@@ -30,9 +28,17 @@ from loris_cli.models.diffusion import (
 )
 from loris_cli.models.load_model import NamedPaper
 from loris_cli.models.paper_condition import Told
-from loris_cli.paper_condition import tell, window_of
+from loris_cli.soundtrack.conditioning import ClipFeatures
+from loris_cli.soundtrack.latent_generator import (
+    BORDER_STEP,
+    Kept,
+    noise,
+    shares,
+    window_starts,
+)
+from loris_cli.soundtrack.paper_conditioning import tell, window_of
+from loris_cli.soundtrack.visual_features import VISUAL_FPS
 from loris_cli.system.device import moved, working
-from loris_cli.visual import VISUAL_FPS
 
 Samples = NDArray[np.float32]
 
@@ -55,7 +61,7 @@ round."""
 
 @dataclass(frozen=True, kw_only=True)
 class WaveformGenerator:
-    """The paper's model as a `loris_cli.soundtrack.MusicGenerator`, of any length."""
+    """The paper's model as a `loris_cli.soundtrack.pipeline.MusicGenerator`, of any length."""
 
     model: NamedPaper
     device: torch.device

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from loris_cli.errors import UsageError
 from loris_cli.models.diffusion import Sampler
-from loris_cli.observation import Method
+from loris_cli.soundtrack.video_analysis import Method
+from loris_cli.soundtrack.visual_features import VisualSource
 from loris_cli.system.atomic_files import check_outputs, printable
 from loris_cli.system.device import Precision
 from loris_cli.system.input_paths import check_suffix, is_folder, result_names
 from loris_cli.video.mux import FORMATS
-from loris_cli.visual import VisualSource
 
 
 @dataclass(frozen=True, kw_only=True)

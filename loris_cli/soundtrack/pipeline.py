@@ -17,10 +17,10 @@ import soundfile
 from numpy.typing import NDArray
 
 from loris_cli.audio.loudness import Loudness, level, loudness, normalise
-from loris_cli.conditioning import ClipFeatures, accents_of, own_seed, style_for
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import OutputError
-from loris_cli.observation import Observation
+from loris_cli.soundtrack.conditioning import ClipFeatures, accents_of, own_seed, style_for
+from loris_cli.soundtrack.video_analysis import Observation
 from loris_cli.system.atomic_files import printable, replacing
 from loris_cli.system.progress import Reporter, Silent
 from loris_cli.video.audio_track import read_sound

@@ -3,11 +3,18 @@
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 
-from loris_cli.batch.models import generator_of, seer_of
-from loris_cli.batch.plan import Job
-from loris_cli.batch.rows import Row, Told, row_of, row_of_the_dead, skipped, with_name
-from loris_cli.batch.takes import estimate_takes, make_takes
 from loris_cli.errors import LorisError
+from loris_cli.soundtrack.generators import generator_of, seer_of
+from loris_cli.soundtrack.job_processes import estimate_takes, make_takes
+from loris_cli.soundtrack.job_report import (
+    Row,
+    Told,
+    row_of,
+    row_of_the_dead,
+    skipped,
+    with_name,
+)
+from loris_cli.soundtrack.jobs import Job
 from loris_cli.system.progress import Reporter, Silent
 from loris_cli.system.worker_pool import Died, fan_out
 

@@ -7,22 +7,28 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from loris_cli.batch.plan import Settings
-from loris_cli.batch.rows import Told
 from loris_cli.errors import UsageError
-from loris_cli.longform import LatentGenerator
 from loris_cli.models.i3d_inception import InceptionI3D, load_i3d
 from loris_cli.models.i3d_resnet50 import I3DR50, load_i3d_r50, weights_file
 from loris_cli.models.load_model import NamedPaper, kind_of, load_named_paper
 from loris_cli.models.mini_checkpoint import MiniModel, load_mini
-from loris_cli.picture import Seer, features_of_picture
 from loris_cli.rhythm.directogram import Compat
+from loris_cli.soundtrack.job_report import Told
+from loris_cli.soundtrack.jobs import Settings
+from loris_cli.soundtrack.latent_generator import LatentGenerator
+from loris_cli.soundtrack.visual_encoding import Seer, features_of_picture
+from loris_cli.soundtrack.visual_features import (
+    WIDTHS,
+    Array,
+    Network,
+    VisualSource,
+    read_visual,
+)
+from loris_cli.soundtrack.waveform_generator import WaveformGenerator
 from loris_cli.system.device import check_compiles, dtype_of, resolve
 from loris_cli.system.file_fingerprints import Identity
 from loris_cli.system.progress import Reporter
 from loris_cli.video.probe import VideoInfo
-from loris_cli.visual import WIDTHS, Array, Network, VisualSource, read_visual
-from loris_cli.waveform_model import WaveformGenerator
 
 Generator = LatentGenerator | WaveformGenerator
 NAMES: dict[Network, str] = {"i3d": "an Inception I3D", "i3d-r50": "I3D-R50"}

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from loris_cli import __version__
-from loris_cli.batch.plan import Job
 from loris_cli.errors import OutputError
+from loris_cli.soundtrack.jobs import Job
 from loris_cli.system.atomic_files import printable, replacing
 from loris_cli.system.progress import Reporter, Silent
 from loris_cli.system.worker_pool import Died

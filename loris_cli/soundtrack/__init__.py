@@ -1,0 +1,1 @@
+"""From a video file to a soundtrack: analysis, conditioning, long-form generation, jobs."""
