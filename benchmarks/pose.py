@@ -21,9 +21,9 @@ from loris_cli.pose.accuracy import GROUPS, Accuracy, accuracy
 from loris_cli.pose.batched_detection import estimate_with
 from loris_cli.pose.keypoints import Poses
 from loris_cli.pose.tracking import estimate_poses
-from loris_cli.synthesis.motion import strike_motion
-from loris_cli.synthesis.render import portrait, render_video
-from loris_cli.synthesis.scene import Camera, Place
+from loris_cli.synthetic.motion import strike_motion
+from loris_cli.synthetic.render import portrait, render_video
+from loris_cli.synthetic.scene import Camera, Place
 from loris_cli.video.frames import Frame, frames_at
 
 SECONDS = 8.0

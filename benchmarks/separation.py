@@ -17,8 +17,8 @@ from loris_cli.audio.separation import RATE_HZ
 from loris_cli.audio.spleeter_weights import load_two_stems
 from loris_cli.composition.styles import BY_NAME
 from loris_cli.config import SAMPLE_RATE_HZ
-from loris_cli.synthesis.composer import compose
-from loris_cli.synthesis.sound import render
+from loris_cli.synthetic.composer import compose
+from loris_cli.synthetic.midi_synthesis import render
 from loris_cli.system.optional_packages import folder_of_package
 from loris_cli.video.audio_track import read_sound
 

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
-from loris_cli.synthesis.body import Array
-from loris_cli.synthesis.motion import Motion
-from loris_cli.synthesis.puppet import HOME, MIRROR, Controls
-from loris_cli.synthesis.render import render_video
-from loris_cli.synthesis.scene import Camera
+from loris_cli.synthetic.body_model import Array
+from loris_cli.synthetic.inverse_kinematics import HOME, MIRROR, Controls
+from loris_cli.synthetic.motion import Motion
+from loris_cli.synthetic.render import render_video
+from loris_cli.synthetic.scene import Camera
 
 # What a control of the puppet is at phases 0..1 of a cycle; what the controls of a pose are.
 Keys = Sequence[tuple[float, Sequence[float]]]

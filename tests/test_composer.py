@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from loris_cli.composition.arrangement import DRUMS
 from loris_cli.composition.styles import STYLES
 from loris_cli.config import GENRES
-from loris_cli.synthesis.composer import compose
-from loris_cli.synthesis.sound import midi_bytes
+from loris_cli.synthetic.composer import compose
+from loris_cli.synthetic.midi_synthesis import midi_bytes
 
 BY_NAME = {style.name: style for style in STYLES}
 

@@ -3,9 +3,9 @@
 import numpy as np
 
 from loris_cli.rhythm.pose_rhythm import rhythm_from_poses
-from loris_cli.synthesis.body import coco_joints, joints_of, load_body, skin
-from loris_cli.synthesis.dancer import LOOSEST_S, Dance, dance
-from loris_cli.synthesis.motion import SHORTEST_INTERVAL_S, strike_motion
+from loris_cli.synthetic.body_model import coco_joints, joints_of, load_body, skin
+from loris_cli.synthetic.dancer import LOOSEST_S, Dance, dance
+from loris_cli.synthetic.motion import SHORTEST_INTERVAL_S, strike_motion
 
 ACCENTS_S = np.arange(1.5, 23.0, 0.9)
 CALM = np.full(24 * 16, 0.5)

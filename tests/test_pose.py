@@ -176,9 +176,9 @@ SIZE = (320, 240)
 @pytest.fixture(scope="module")
 def dance() -> tuple[list[Frame], Array]:
     """Two seconds of a rendered dancer at 16 fps and the true joints, ``(frames, 17, 2)``."""
-    render = pytest.importorskip("loris_cli.synthesis.render")
-    motion = pytest.importorskip("loris_cli.synthesis.motion")
-    scene = pytest.importorskip("loris_cli.synthesis.scene")
+    render = pytest.importorskip("loris_cli.synthetic.render")
+    motion = pytest.importorskip("loris_cli.synthetic.motion")
+    scene = pytest.importorskip("loris_cli.synthetic.scene")
     times_s = np.arange(32) / 16
     camera = render.portrait(0)
     drawn = list(

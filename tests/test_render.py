@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from loris_cli.errors import OutputError
-from loris_cli.synthesis.body import Array, coco_joints, load_body, skin
-from loris_cli.synthesis.motion import Motion, strike_motion
-from loris_cli.synthesis.puppet import HOME
-from loris_cli.synthesis.render import (
+from loris_cli.synthetic.body_model import Array, coco_joints, load_body, skin
+from loris_cli.synthetic.inverse_kinematics import HOME
+from loris_cli.synthetic.motion import Motion, strike_motion
+from loris_cli.synthetic.render import (
     LOOKS,
     coarser,
     draw_body,
@@ -22,7 +22,7 @@ from loris_cli.synthesis.render import (
     portrait,
     render_video,
 )
-from loris_cli.synthesis.scene import ROOMS, Camera, Place
+from loris_cli.synthetic.scene import ROOMS, Camera, Place
 
 BODY = load_body()
 EXAMPLES = Path(__file__).parents[1] / "examples"

@@ -22,8 +22,8 @@ from loris_cli.composition.note_spectrogram import (
 )
 from loris_cli.composition.styles import BY_NAME
 from loris_cli.config import GENRES, SAMPLE_RATE_HZ
-from loris_cli.synthesis.composer import compose
-from loris_cli.synthesis.sound import SOUNDFONT, render
+from loris_cli.synthetic.composer import compose
+from loris_cli.synthetic.midi_synthesis import SOUNDFONT, render
 
 FLUTE = 73
 BEGINS = 100

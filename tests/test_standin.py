@@ -14,7 +14,7 @@ from loris_cli.dataset.recipe import Cut, Recipe
 from loris_cli.dataset.standin import StandIn, make_and_prepare, make_video, stand_ins
 from loris_cli.errors import LorisError
 from loris_cli.pose.keypoints import read_poses
-from loris_cli.synthesis.sound import SOUNDFONT
+from loris_cli.synthetic.midi_synthesis import SOUNDFONT
 from loris_cli.video.probe import probe
 
 needs_synthesiser = pytest.mark.skipif(

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loris_cli.errors import InputError
-from loris_cli.synthesis.body import (
+from loris_cli.synthetic.body_model import (
     COCO_JOINTS,
     HEIGHT_M,
     JOINTS,
@@ -17,8 +17,8 @@ from loris_cli.synthesis.body import (
     rotation,
     skin,
 )
-from loris_cli.synthesis.motion import STRONG, Motion, strike_motion
-from loris_cli.synthesis.puppet import HOME, mirrored, posture
+from loris_cli.synthetic.inverse_kinematics import HOME, mirrored, posture
+from loris_cli.synthetic.motion import STRONG, Motion, strike_motion
 
 BODY = load_body()
 STEP_S = 0.005

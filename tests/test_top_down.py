@@ -300,8 +300,8 @@ def test_a_batch_of_pictures_gives_what_mmpose_gives_one_by_one(weights: Path) -
 @needs_mmpose
 def test_a_film_goes_the_whole_way_through_mmpose(weights: Path, tmp_path: Path) -> None:
     from loris_cli.pose.keypoints import read_poses
-    from loris_cli.synthesis.motion import strike_motion
-    from loris_cli.synthesis.render import render_video
+    from loris_cli.synthetic.motion import strike_motion
+    from loris_cli.synthetic.render import render_video
 
     video = tmp_path / "body.mp4"
     render_video(video, strike_motion(1, 2.5), fps=16, size=(320, 240), seed=1)

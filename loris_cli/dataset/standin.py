@@ -26,12 +26,12 @@ from loris_cli.dataset.seeing import POSES_SUFFIX
 from loris_cli.errors import LorisError
 from loris_cli.pose.keypoints import Poses, write_poses
 from loris_cli.pose.overlay import draw_skeleton, write_overlay
-from loris_cli.synthesis.composer import Score, compose
-from loris_cli.synthesis.dancer import Dance, dance
-from loris_cli.synthesis.motion import striking
-from loris_cli.synthesis.render import render_video
-from loris_cli.synthesis.scene import Place
-from loris_cli.synthesis.sound import render
+from loris_cli.synthetic.composer import Score, compose
+from loris_cli.synthetic.dancer import Dance, dance
+from loris_cli.synthetic.midi_synthesis import render
+from loris_cli.synthetic.motion import striking
+from loris_cli.synthetic.render import render_video
+from loris_cli.synthetic.scene import Place
 from loris_cli.system.atomic_files import replacing
 from loris_cli.video.mux import mux
 

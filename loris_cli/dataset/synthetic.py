@@ -18,9 +18,9 @@ from loris_cli.dataset.manifest import Clip, write_manifest
 from loris_cli.pose.keypoints import write_poses
 from loris_cli.rhythm.pose_rhythm import motion_energy, rhythm_from_poses
 from loris_cli.soundtrack.conditioning import accents_of
-from loris_cli.synthesis.composer import Score, compose
-from loris_cli.synthesis.dancer import dance
-from loris_cli.synthesis.sound import render
+from loris_cli.synthetic.composer import Score, compose
+from loris_cli.synthetic.dancer import dance
+from loris_cli.synthetic.midi_synthesis import render
 
 CLIP_S = 24.0
 DANCED = 2

@@ -23,7 +23,7 @@ from loris_cli.errors import OutputError
 from loris_cli.pose.keypoints import Poses, write_poses
 from loris_cli.rhythm.pose_rhythm import motion_energy, rhythm_from_poses
 from loris_cli.soundtrack.conditioning import accents_of
-from loris_cli.synthesis.dancer import LOOSEST_S
+from loris_cli.synthetic.dancer import LOOSEST_S
 from loris_cli.system.atomic_files import printable, replacing
 
 Array = NDArray[np.float64]

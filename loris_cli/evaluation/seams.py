@@ -21,7 +21,7 @@ from loris_cli.evaluation.intervals import bootstrap
 from loris_cli.models.mini_checkpoint import load_mini
 from loris_cli.soundtrack.conditioning import CODE_HZ, ClipFeatures
 from loris_cli.soundtrack.latent_generator import LatentGenerator, window_starts
-from loris_cli.synthesis.composer import compose
+from loris_cli.synthetic.composer import compose
 from loris_cli.system.librosa_import import librosa
 
 Array = NDArray[np.float64]

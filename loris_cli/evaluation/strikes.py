@@ -24,9 +24,9 @@ from loris_cli.models.mini_checkpoint import load_mini
 from loris_cli.soundtrack.latent_generator import LatentGenerator
 from loris_cli.soundtrack.pipeline import MusicGenerator, make_soundtrack, own_sound
 from loris_cli.soundtrack.video_analysis import observe
-from loris_cli.synthesis.motion import STRONG, strike_motion
-from loris_cli.synthesis.render import render_video
-from loris_cli.synthesis.scene import Place
+from loris_cli.synthetic.motion import STRONG, strike_motion
+from loris_cli.synthetic.render import render_video
+from loris_cli.synthetic.scene import Place
 from loris_cli.system.atomic_files import replacing
 
 Array = NDArray[np.float64]

@@ -29,7 +29,7 @@ from loris_cli.composition.note_spectrogram import (
 )
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import LorisError
-from loris_cli.synthesis.sound import SOUNDFONT, Mix, play
+from loris_cli.synthetic.midi_synthesis import SOUNDFONT, Mix, play
 from loris_cli.system.atomic_files import replacing
 from loris_cli.system.worker_pool import Died, fan_out
 

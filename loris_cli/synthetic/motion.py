@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from loris_cli.errors import InputError
-from loris_cli.synthesis.body import Array, BodyPose
-from loris_cli.synthesis.puppet import HOME, Controls, mirrored, posture
+from loris_cli.synthetic.body_model import Array, BodyPose
+from loris_cli.synthetic.inverse_kinematics import HOME, Controls, mirrored, posture
 
 
 @dataclass(frozen=True)

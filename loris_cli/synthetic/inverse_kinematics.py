@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from loris_cli.synthesis.body import JOINTS, Array, BodyPose, load_body, rotation
+from loris_cli.synthetic.body_model import JOINTS, Array, BodyPose, load_body, rotation
 
 # The controls of the puppet, and the sign each number takes in the mirror (left for right).
 # Positions are in metres, angles in degrees; rotations are rotation vectors.

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from loris_cli.config import POSE_FPS
 from loris_cli.pose.keypoints import Poses
-from loris_cli.synthesis.body import joints_of
-from loris_cli.synthesis.motion import SHORTEST_INTERVAL_S, striking
-from loris_cli.synthesis.render import portrait
+from loris_cli.synthetic.body_model import joints_of
+from loris_cli.synthetic.motion import SHORTEST_INTERVAL_S, striking
+from loris_cli.synthetic.render import portrait
 
 Array = NDArray[np.float64]
 

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from loris_cli.synthesis.body import Array
+from loris_cli.synthetic.body_model import Array
 
 Image = NDArray[np.uint8]
 Place = Literal["gym", "rink"]

@@ -20,7 +20,7 @@ from scipy.signal import lfilter
 from loris_cli.composition.arrangement import Arrangement
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import MissingDependencyError
-from loris_cli.synthesis.composer import Score
+from loris_cli.synthetic.composer import Score
 from loris_cli.system.optional_packages import require
 
 Array = NDArray[np.float64]

@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 
 from loris_cli.errors import OutputError
-from loris_cli.synthesis.body import Array, BodyMesh, coco_joints, load_body, skin
-from loris_cli.synthesis.motion import Motion
-from loris_cli.synthesis.scene import ROOMS, Camera, CameraPath, Image, Place, Room
+from loris_cli.synthetic.body_model import Array, BodyMesh, coco_joints, load_body, skin
+from loris_cli.synthetic.motion import Motion
+from loris_cli.synthetic.scene import ROOMS, Camera, CameraPath, Image, Place, Room
 
 Colour = tuple[int, int, int]
 

@@ -1,0 +1,1 @@
+"""Synthetic training pairs: composed music and a rendered dancer."""
