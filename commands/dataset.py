@@ -27,7 +27,7 @@ def run(
     json_output: bool,
 ) -> None:
     """Work through videos, tell of each, and write the manifest whatever ends the run."""
-    from loris_cli.dataset.gather import gather
+    from loris_cli.dataset.build_manifest import gather
     from loris_cli.dataset.records import FOLDER
 
     failed = []
@@ -123,7 +123,7 @@ def review(
     json_output: bool,
 ) -> None:
     """Note a person's decisions, then list the clips that were set aside or decided on."""
-    from loris_cli.dataset.gather import DROP, KEEP, decide, gather, read_ids
+    from loris_cli.dataset.build_manifest import DROP, KEEP, decide, gather, read_ids
     from loris_cli.dataset.inspection import review as review_of
 
     for decision, listed in ((KEEP, keep), (DROP, drop)):

@@ -221,7 +221,11 @@ def prep(
         return dataset.review(review, keep, drop, seed, reporter, json_output=json_output)
 
     from loris_cli.config import data_home
-    from loris_cli.dataset.many import (
+    from loris_cli.dataset.clip_cutting import Settings
+    from loris_cli.dataset.extract_visual import visual_weights
+    from loris_cli.dataset.import_release import find, import_clip, unpack_all
+    from loris_cli.dataset.prepare_video import Work, digest_of, with_visual
+    from loris_cli.dataset.prepare_videos import (
         Engine,
         Limits,
         VideoTask,
@@ -229,11 +233,7 @@ def prep(
         prepare_task,
         shard_of,
     )
-    from loris_cli.dataset.prep import Work, digest_of, with_visual
-    from loris_cli.dataset.recipe import Settings
-    from loris_cli.dataset.released import find, import_clip, unpack_all
-    from loris_cli.dataset.seeing import visual_weights
-    from loris_cli.dataset.standin import make_and_prepare, stand_ins
+    from loris_cli.dataset.synthetic_videos import make_and_prepare, stand_ins
     from loris_cli.pose.mmpose_weights import zoo_weights
     from loris_cli.soundtrack.visual_features import visual_source
     from loris_cli.system.input_paths import expand, folder_of

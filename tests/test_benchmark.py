@@ -9,7 +9,6 @@ import pytest
 from corpus import click_corpus
 
 from loris_cli.benchmark import heard as hearing
-from loris_cli.benchmark.aist import performance_of
 from loris_cli.benchmark.cases import (
     Case,
     Skipped,
@@ -25,6 +24,7 @@ from loris_cli.benchmark.rivals import CEILINGS, NULLS, rival, strangers
 from loris_cli.benchmark.run import Plan, Result, run
 from loris_cli.benchmark.significance import Resampler, by_chance, compared
 from loris_cli.benchmark.sounds import Clicks, Recorded, Sound
+from loris_cli.dataset.aist_names import performance_of
 from loris_cli.dataset.manifest import Clip, read_manifest
 from loris_cli.errors import InputError
 from loris_cli.evaluation.beats import score

@@ -12,12 +12,12 @@ from conftest import Loris
 
 from loris_cli.dataset import archives
 from loris_cli.dataset.archives import unpack
-from loris_cli.dataset.clips import read_danced
-from loris_cli.dataset.gather import gather
+from loris_cli.dataset.build_manifest import gather
+from loris_cli.dataset.import_release import find, import_clip, read_clip_sound, read_raw_poses
 from loris_cli.dataset.inspection import problems, stats
 from loris_cli.dataset.manifest import read_manifest
+from loris_cli.dataset.read_clips import read_danced
 from loris_cli.dataset.records import Record
-from loris_cli.dataset.released import find, import_clip, read_clip_sound, read_raw_poses
 from loris_cli.errors import InputError, LorisError
 from loris_cli.soundtrack.visual_features import read_kept_visual
 

@@ -9,8 +9,8 @@ import soundfile
 import torch
 from test_lessons import COMPOSED, DANCED
 
-from loris_cli.dataset.clips import read_lesson
 from loris_cli.dataset.manifest import Clip
+from loris_cli.dataset.read_clips import read_lesson
 from loris_cli.models.mel_autoencoder import LatentCoder, LatentConfig
 from loris_cli.soundtrack.latent_generator import ATTACK_S
 from loris_cli.system.progress import Silent

@@ -15,16 +15,16 @@ from conftest import Loris
 from media import AUDIO_HZ, film
 from torch import Tensor, nn
 
-from loris_cli.dataset import prep, recipe
-from loris_cli.dataset.clips import read_danced, read_lesson, read_sound
-from loris_cli.dataset.gather import decide, gather, read_ids
+from loris_cli.dataset import clip_cutting, prepare_video
+from loris_cli.dataset.build_manifest import decide, gather, read_ids
+from loris_cli.dataset.clip_cutting import ADDED, Cut, Recipe, Settings, segments
 from loris_cli.dataset.inspection import problems, review, stats
 from loris_cli.dataset.manifest import read_manifest
-from loris_cli.dataset.names import Kind, read_name
-from loris_cli.dataset.prep import Work, prepare, with_visual
-from loris_cli.dataset.recipe import ADDED, Cut, Recipe, Settings, segments
+from loris_cli.dataset.prepare_video import Work, prepare, with_visual
+from loris_cli.dataset.read_clips import read_danced, read_lesson, read_sound
 from loris_cli.dataset.records import read_records
-from loris_cli.dataset.writing import looseness
+from loris_cli.dataset.source_names import Kind, read_name
+from loris_cli.dataset.write_clip import looseness
 from loris_cli.errors import InputError
 from loris_cli.pose.keypoints import Poses, write_poses
 from loris_cli.soundtrack.visual_features import read_kept_visual
@@ -55,9 +55,9 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def short_clips(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clips of one and two seconds, that nothing here takes long."""
     cuts = (Cut(subset="fe25", seconds=1.0, most=3), Cut(subset="fe50", seconds=2.0, most=1))
-    monkeypatch.setitem(recipe.RECIPES, "floor", Recipe(trim_s=0.5, cuts=cuts))
+    monkeypatch.setitem(clip_cutting.RECIPES, "floor", Recipe(trim_s=0.5, cuts=cuts))
     dance = Recipe(trim_s=0.0, cuts=(Cut(subset="da25", seconds=4.0, most=1),))
-    monkeypatch.setitem(recipe.RECIPES, "dance", dance)
+    monkeypatch.setitem(clip_cutting.RECIPES, "dance", dance)
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -144,7 +144,7 @@ def test_features_of_the_picture_lie_beside_each_clip(
         asked.append(given)
         return Mean()
 
-    monkeypatch.setattr(prep, "load_seer", load)
+    monkeypatch.setattr(prepare_video, "load_seer", load)
     plain = Settings(kind="floor", separator="none", poses="none", filters=False)
     data = tmp_path / "data"
     work = with_visual(Work(data=data, settings=plain), "i3d", identify(weights))
@@ -178,7 +178,7 @@ def test_i3d_r50_looks_at_a_video_the_same_way_twice(
 ) -> None:
     monkeypatch.setenv("LORIS_CACHE", str(tmp_path / "cache"))
     cut = Cut(subset="fe25", seconds=1.0, most=1)
-    monkeypatch.setitem(recipe.RECIPES, "floor", Recipe(trim_s=0.5, cuts=(cut,)))
+    monkeypatch.setitem(clip_cutting.RECIPES, "floor", Recipe(trim_s=0.5, cuts=(cut,)))
     plain = Settings(kind="floor", separator="none", poses="none", filters=False)
     for name in ("one", "other"):
         work = Work(data=tmp_path / name, settings=plain)
@@ -264,7 +264,9 @@ def test_the_second_time_nothing_is_done(
     work = Work(data=tmp_path, settings=PLAIN)
     prepare(video, work)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    monkeypatch.setattr(prep, "hear", lambda *_, **__: pytest.fail("it was done again"))
+    monkeypatch.setattr(
+        prepare_video, "hear", lambda *_, **__: pytest.fail("it was done again")
+    )
 
     assert prepare(video, work)["known"]
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before

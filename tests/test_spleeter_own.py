@@ -13,8 +13,8 @@ from loris_cli.audio.separation import HOP, PATCH, RATE_HZ, TwoStems
 from loris_cli.audio.spleeter_package import OwnSpleeter
 from loris_cli.audio.spleeter_process import STEMS, variables_of
 from loris_cli.audio.spleeter_weights import COUNTER, load_two_stems
-from loris_cli.dataset.prep import separator_of
-from loris_cli.dataset.recipe import Settings
+from loris_cli.dataset.clip_cutting import Settings
+from loris_cli.dataset.prepare_video import separator_of
 from loris_cli.errors import MissingDependencyError
 from loris_cli.system.optional_packages import folder_of_package
 from loris_cli.video.audio_track import read_sound

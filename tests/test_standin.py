@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loris_cli.dataset import recipe
-from loris_cli.dataset.gather import gather
-from loris_cli.dataset.recipe import Cut, Recipe
-from loris_cli.dataset.standin import StandIn, make_and_prepare, make_video, stand_ins
+from loris_cli.dataset import clip_cutting
+from loris_cli.dataset.build_manifest import gather
+from loris_cli.dataset.clip_cutting import Cut, Recipe
+from loris_cli.dataset.synthetic_videos import StandIn, make_and_prepare, make_video, stand_ins
 from loris_cli.errors import LorisError
 from loris_cli.pose.keypoints import read_poses
 from loris_cli.synthetic.midi_synthesis import SOUNDFONT
@@ -26,7 +26,7 @@ needs_synthesiser = pytest.mark.skipif(
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     cuts = (Cut(subset="fs25", seconds=4.0), Cut(subset="fs50", seconds=4.0))
-    monkeypatch.setitem(recipe.RECIPES, "skate", Recipe(trim_s=0.0, cuts=cuts))
+    monkeypatch.setitem(clip_cutting.RECIPES, "skate", Recipe(trim_s=0.0, cuts=cuts))
 
 
 def of(tasks: list[StandIn], kind: str, split: str) -> list[StandIn]:

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from loris_cli.benchmark.aist import without_camera
 from loris_cli.benchmark.sounds import Recorded
+from loris_cli.dataset.aist_names import without_camera
 from loris_cli.dataset.manifest import NAME, Clip
 from loris_cli.errors import InputError
 from loris_cli.system.atomic_files import printable

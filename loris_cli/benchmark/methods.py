@@ -18,7 +18,7 @@ from loris_cli.baselines.groove import Groove
 from loris_cli.baselines.retrieval import TEMPI, Library, Retrieval, Song
 from loris_cli.benchmark.cases import Case, clips_of_split, group_of
 from loris_cli.benchmark.splits import clips_in
-from loris_cli.dataset.clips import read_features, read_sound
+from loris_cli.dataset.read_clips import read_features, read_sound
 from loris_cli.errors import InputError
 from loris_cli.soundtrack.pipeline import MusicGenerator
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loris_cli.benchmark.aist import performance_of
 from loris_cli.benchmark.cases import Case, Skipped
 from loris_cli.benchmark.heard import Ears, Heard, Unheard, listen_to_all
 from loris_cli.benchmark.layouts import Layout
@@ -17,6 +16,7 @@ from loris_cli.benchmark.rivals import CEILINGS, NULLS, SEEDED, Kind, rival, str
 from loris_cli.benchmark.scores import Row, score_row
 from loris_cli.benchmark.significance import Difference, compared
 from loris_cli.benchmark.sounds import Recorded, Sound
+from loris_cli.dataset.aist_names import performance_of
 from loris_cli.errors import InputError
 from loris_cli.system.progress import Reporter
 

@@ -49,7 +49,7 @@ def how_to_get(name: str, data: Path) -> str:
     """The commands that bring a split, a line each."""
     place = printable(data)
     if name == MADE:
-        return f"make it: python -m loris_cli.dataset.synthetic {place}"
+        return f"make it: python -m loris_cli.dataset.synthetic_music {place}"
     return (
         f"the stand-in, made up on this machine: loris prep --synthetic {place}\n"
         f"the real one, from the authors' release: loris prep --import RELEASE --data {place}"

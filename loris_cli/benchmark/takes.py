@@ -22,8 +22,8 @@ from loris_cli.benchmark.cases import Case
 from loris_cli.benchmark.entrants import Entrant, Sampled
 from loris_cli.benchmark.sounds import Recorded, read
 from loris_cli.config import SAMPLE_RATE_HZ
-from loris_cli.dataset.clips import read_danced, read_features
 from loris_cli.dataset.manifest import Clip
+from loris_cli.dataset.read_clips import read_danced, read_features
 from loris_cli.evaluation.case import through_latent
 from loris_cli.soundtrack.conditioning import ClipFeatures
 from loris_cli.soundtrack.pipeline import MusicGenerator, play

@@ -1,1 +1,1 @@
-"""Many clips: their manifest, and how they are made."""
+"""Data sets: preparation of videos, manifest, splits, filters, import."""

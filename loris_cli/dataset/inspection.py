@@ -10,9 +10,9 @@ import numpy as np
 import soundfile
 
 from loris_cli.config import POSE_FPS, SAMPLE_RATE_HZ
-from loris_cli.dataset.gather import every_clip, is_used, read_decisions
+from loris_cli.dataset.build_manifest import every_clip, is_used, read_decisions
+from loris_cli.dataset.clip_cutting import SUBSETS
 from loris_cli.dataset.manifest import Clip, read_manifest, read_rows
-from loris_cli.dataset.recipe import SUBSETS
 from loris_cli.dataset.records import Record, fingerprint
 from loris_cli.errors import InputError
 from loris_cli.pose.keypoints import read_poses

@@ -22,8 +22,8 @@ import torch
 from numpy.typing import NDArray
 
 from loris_cli.audio.onsets import DETECTOR, WINDOW_S, match
-from loris_cli.dataset.clips import read_sound
 from loris_cli.dataset.manifest import Clip, read_manifest
+from loris_cli.dataset.read_clips import read_sound
 from loris_cli.errors import InputError, LorisError
 from loris_cli.evaluation.case import (
     Case,

@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from loris_cli.audio import mel
 from loris_cli.composition.note_spectrogram import BANDS, sketch
-from loris_cli.dataset.clips import read_lesson, read_sound
 from loris_cli.dataset.manifest import Clip
+from loris_cli.dataset.read_clips import read_lesson, read_sound
 from loris_cli.models.mel_autoencoder import LatentCoder
 from loris_cli.soundtrack.conditioning import ClipFeatures
 from loris_cli.system.progress import Reporter

@@ -20,8 +20,8 @@ from torch.utils.data import Dataset
 
 from loris_cli.audio import mel
 from loris_cli.audio.mel import Bands
-from loris_cli.dataset.clips import read_danced, read_lesson
 from loris_cli.dataset.manifest import Clip
+from loris_cli.dataset.read_clips import read_danced, read_lesson
 from loris_cli.soundtrack.conditioning import ClipFeatures, condition
 
 Example = dict[str, Tensor]

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from loris_cli.config import GENRES
-from loris_cli.dataset.clips import read_danced, read_features, read_picture
 from loris_cli.dataset.manifest import VISUAL, Clip
+from loris_cli.dataset.read_clips import read_danced, read_features, read_picture
 from loris_cli.errors import InputError, UsageError, WeightsError
 from loris_cli.models.diffusion import loss
 from loris_cli.models.load_model import NamedPaper

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from loris_cli.dataset.clips import read_picture, read_sound
 from loris_cli.dataset.manifest import Clip
+from loris_cli.dataset.read_clips import read_picture, read_sound
 from loris_cli.models.paper_config import PaperConfig
 from loris_cli.soundtrack.paper_conditioning import window_of
 from loris_cli.soundtrack.visual_features import VISUAL_FPS

@@ -17,8 +17,8 @@ from torch.utils.data import Dataset
 from loris_cli.audio import mel
 from loris_cli.audio.mel import FINE
 from loris_cli.config import SAMPLE_RATE_HZ
-from loris_cli.dataset.clips import read_features, read_sound
 from loris_cli.dataset.manifest import Clip
+from loris_cli.dataset.read_clips import read_features, read_sound
 from loris_cli.errors import InputError
 from loris_cli.models.mel_autoencoder import LatentCoder, LatentConfig
 from loris_cli.models.mini_checkpoint import MiniModel

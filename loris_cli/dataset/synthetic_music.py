@@ -1,6 +1,6 @@
 """A data set of made-up music, as large as wanted and the same every time.
 
-python -m loris_cli.dataset.synthetic FOLDER --clips 1608
+python -m loris_cli.dataset.synthetic_music FOLDER --clips 1608
 """
 
 import argparse

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from loris_cli.audio.accents import listen
 from loris_cli.config import SAMPLE_RATE_HZ
+from loris_cli.dataset.clip_cutting import Segment, Settings
+from loris_cli.dataset.extract_visual import Seen
 from loris_cli.dataset.filters import measure, reasons
 from loris_cli.dataset.manifest import Clip
-from loris_cli.dataset.recipe import Segment, Settings
 from loris_cli.dataset.records import Record, fingerprint
-from loris_cli.dataset.seeing import Seen
 from loris_cli.errors import OutputError
 from loris_cli.pose.keypoints import Poses, write_poses
 from loris_cli.rhythm.pose_rhythm import motion_energy, rhythm_from_poses

@@ -10,8 +10,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from loris_cli.dataset.clip_cutting import RECIPES
 from loris_cli.dataset.manifest import write_rows
-from loris_cli.dataset.recipe import RECIPES
 from loris_cli.dataset.records import FOLDER, Record, read_records
 from loris_cli.dataset.splits import split
 from loris_cli.errors import InputError

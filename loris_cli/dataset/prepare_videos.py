@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from loris_cli.dataset.prep import Work, check_tools, failure, prepare
+from loris_cli.dataset.prepare_video import Work, check_tools, failure, prepare
 from loris_cli.dataset.records import Record, fingerprint, write_record
 from loris_cli.errors import (
     InputError,

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loris_cli.config import POSE_FPS
-from loris_cli.dataset.recipe import PoseSource, Segment
+from loris_cli.dataset.clip_cutting import PoseSource, Segment
 from loris_cli.errors import InputError, UsageError, WeightsError
 from loris_cli.models.i3d_inception import load_i3d
 from loris_cli.models.i3d_resnet50 import load_i3d_r50, weights_file

@@ -17,10 +17,10 @@ from loris_cli.audio.separation import Separator
 from loris_cli.audio.spleeter_package import OwnSpleeter
 from loris_cli.audio.spleeter_weights import load_two_stems
 from loris_cli.config import SAMPLE_RATE_HZ
-from loris_cli.dataset.hearing import hear
+from loris_cli.dataset.clip_cutting import Settings, segments
+from loris_cli.dataset.extract_audio import hear
+from loris_cli.dataset.extract_visual import features_of, load_seer, see, within
 from loris_cli.dataset.manifest import Clip
-from loris_cli.dataset.names import Named, read_name
-from loris_cli.dataset.recipe import Settings, segments
 from loris_cli.dataset.records import (
     SCHEMA,
     Record,
@@ -30,8 +30,8 @@ from loris_cli.dataset.records import (
     read_record,
     write_record,
 )
-from loris_cli.dataset.seeing import features_of, load_seer, see, within
-from loris_cli.dataset.writing import write_clip
+from loris_cli.dataset.source_names import Named, read_name
+from loris_cli.dataset.write_clip import write_clip
 from loris_cli.errors import (
     InputError,
     LorisError,

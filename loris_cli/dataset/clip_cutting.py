@@ -13,7 +13,7 @@ from typing import Literal
 
 from loris_cli.audio.accents import Ear
 from loris_cli.config import POSE_FPS
-from loris_cli.dataset.names import Kind
+from loris_cli.dataset.source_names import Kind
 
 Separation = Literal["torch", "spleeter", "none"]
 PoseSource = Literal["embedded", "mmpose", "beside", "none"]

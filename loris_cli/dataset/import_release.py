@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 
 from loris_cli.config import POSE_FPS, SAMPLE_RATE_HZ
 from loris_cli.dataset.archives import unpack
-from loris_cli.dataset.hearing import fit
+from loris_cli.dataset.clip_cutting import Segment, Settings
+from loris_cli.dataset.extract_audio import fit
+from loris_cli.dataset.extract_visual import Seen
 from loris_cli.dataset.manifest import VISUAL, Clip
-from loris_cli.dataset.names import Kind, read_name
-from loris_cli.dataset.prep import Work, blank_record, failure, is_done
-from loris_cli.dataset.recipe import Segment, Settings
+from loris_cli.dataset.prepare_video import Work, blank_record, failure, is_done
 from loris_cli.dataset.records import (
     Record,
     fingerprint,
@@ -35,8 +35,8 @@ from loris_cli.dataset.records import (
     read_record,
     write_record,
 )
-from loris_cli.dataset.seeing import Seen
-from loris_cli.dataset.writing import write_clip
+from loris_cli.dataset.source_names import Kind, read_name
+from loris_cli.dataset.write_clip import write_clip
 from loris_cli.errors import InputError, LorisError, OutputError
 from loris_cli.pose.keypoints import MAX_COORDINATE_PX, MAX_FRAMES, MAX_SIDE_PX, Poses
 from loris_cli.system.atomic_files import printable
