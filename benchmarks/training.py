@@ -22,13 +22,13 @@ from torch.utils.data import Dataset
 
 from loris_cli.models.mini_unet import MiniDenoiser
 from loris_cli.soundtrack.conditioning import ClipFeatures
-from loris_cli.training.learners import DenoiserLearner
-from loris_cli.training.lessons import CodeExamples, Example, Lesson
+from loris_cli.training.checkpoints import StageFolder
+from loris_cli.training.datasets import CodeExamples, Example, Lesson
+from loris_cli.training.distributed import Processes
 from loris_cli.training.loop import train
-from loris_cli.training.processes import Processes
-from loris_cli.training.run_folder import StageFolder
+from loris_cli.training.losses import DenoiserLearner
+from loris_cli.training.mini_stages import DENOISER, SIGMAS
 from loris_cli.training.settings import Settings
-from loris_cli.training.stages import DENOISER, SIGMAS
 
 
 class MadeUp:

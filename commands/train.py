@@ -142,8 +142,8 @@ def train(
         return
     if overwrite or form != "loris" or weights != "best":
         raise UsageError("--form, --weights and --overwrite go with --export", hint=EXPORT)
-    from loris_cli.training.processes import joined
-    from loris_cli.training.run import Plan, estimate, run
+    from loris_cli.training.distributed import joined
+    from loris_cli.training.pipeline import Plan, estimate, run
     from loris_cli.training.settings import Stage, resolve
 
     names: list[Stage] = [name.value for name in stage or ()]

@@ -18,8 +18,8 @@ from loris_cli.models.mini_unet import MiniDenoiser
 from loris_cli.models.paper_checkpoint import described, load_paper, save_paper, save_released
 from loris_cli.models.paper_config import PaperConfig, official
 from loris_cli.models.paper_unet import PaperModel
+from loris_cli.training.checkpoints import write_weights
 from loris_cli.training.export import export
-from loris_cli.training.run_folder import write_weights
 
 CPU = torch.device("cpu")
 SIZES = replace(

@@ -14,9 +14,9 @@ from loris_cli.dataset.read_clips import read_lesson
 from loris_cli.models.mel_autoencoder import LatentCoder, LatentConfig
 from loris_cli.soundtrack.latent_generator import ATTACK_S
 from loris_cli.system.progress import Silent
-from loris_cli.training.codes import read_codes, read_heard, write_codes
-from loris_cli.training.heard import heard
-from loris_cli.training.lessons import Lesson, told
+from loris_cli.training.audio_analysis import heard
+from loris_cli.training.datasets import Lesson, told
+from loris_cli.training.latent_cache import read_codes, read_heard, write_codes
 
 MOMENTS_S = np.array([0.8, 1.5, 2.7, 3.4, 5.2, 6.1])
 LOUD = np.array([1.0, 0.3, 1.0, 0.3, 1.0, 0.3])

@@ -11,13 +11,13 @@ from torch import Tensor
 from loris_cli.errors import InputError
 from loris_cli.models.mel_autoencoder import LatentCoder, LatentConfig
 from loris_cli.models.mini_unet import MiniDenoiser
-from loris_cli.training.learners import (
+from loris_cli.training.losses import (
     DenoiserLearner,
     LatentLearner,
     checkpoint_activations,
     n_parameters,
 )
-from loris_cli.training.stages import widened
+from loris_cli.training.mini_stages import widened
 
 SIZES = replace(SMALL_DENOISER, sketch_channels=32)
 

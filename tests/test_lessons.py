@@ -13,8 +13,8 @@ from torch import nn
 from loris_cli.composition.chords import SCALES, Harmony
 from loris_cli.errors import InputError, UsageError
 from loris_cli.soundtrack.conditioning import ClipFeatures
-from loris_cli.training.lessons import Batches, CodeExamples, Lesson, clip_of, order, told
-from loris_cli.training.recipes import groups, rate
+from loris_cli.training.datasets import Batches, CodeExamples, Lesson, clip_of, order, told
+from loris_cli.training.lr_schedule import groups, rate
 from loris_cli.training.settings import Settings, resolve
 
 COMPOSED = ClipFeatures(

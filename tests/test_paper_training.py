@@ -21,9 +21,11 @@ from loris_cli.models.paper_checkpoint import load_paper
 from loris_cli.models.paper_unet import PaperModel
 from loris_cli.soundtrack.conditioning import ClipFeatures
 from loris_cli.training import paper_stage
-from loris_cli.training.learners import checkpoint_activations
-from loris_cli.training.lessons import Lesson
+from loris_cli.training.checkpoints import StageFolder, fingerprint
+from loris_cli.training.datasets import Lesson
+from loris_cli.training.distributed import Processes
 from loris_cli.training.loop import train
+from loris_cli.training.losses import checkpoint_activations
 from loris_cli.training.paper_stage import (
     PaperLearner,
     PaperStage,
@@ -31,10 +33,8 @@ from loris_cli.training.paper_stage import (
     maker_of,
     read_backbone,
 )
-from loris_cli.training.processes import Processes
-from loris_cli.training.run_folder import StageFolder, fingerprint
 from loris_cli.training.settings import Settings, in_words_of_now, resolve
-from loris_cli.training.sound_examples import SoundExamples
+from loris_cli.training.waveform_dataset import SoundExamples
 
 RATE_HZ = 22_050
 TINY = replace(

@@ -18,10 +18,10 @@ from torch.distributed.fsdp import fully_shard
 from training_line import SETTINGS, TRUTH, LineStage, Points
 
 from loris_cli.errors import InputError, MissingDependencyError, OutputError
-from loris_cli.training import sharding
+from loris_cli.training import fsdp
+from loris_cli.training.checkpoints import StageFolder
+from loris_cli.training.distributed import Processes
 from loris_cli.training.loop import Row, TrainingError, n_steps_of, train
-from loris_cli.training.processes import Processes
-from loris_cli.training.run_folder import StageFolder
 from loris_cli.training.settings import Settings
 
 ALONE = Processes(rank=0, world=1, device=torch.device("cpu"))
@@ -294,7 +294,7 @@ def test_parted_processes_are_as_one_and_a_dead_one_is_made_up_for(tmp_path: Pat
 def test_parted_tensors_are_whole_however_many_travel_at_a_time(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, together: int
 ) -> None:
-    monkeypatch.setattr(sharding, "TOGETHER", together)
+    monkeypatch.setattr(fsdp, "TOGETHER", together)
     learner = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 5)).double()
     plain = {key: value.clone() for key, value in learner.state_dict().items()}
     meeting = (tmp_path / "processes").as_uri()
@@ -302,7 +302,7 @@ def test_parted_tensors_are_whole_however_many_travel_at_a_time(
     try:
         fully_shard(learner)
         state = {"weights": learner.state_dict(), "groups": [{"step": 3}], "best": None}
-        kept, left = sharding.whole(state), sharding.whole(state, keep=False)
+        kept, left = fsdp.whole(state), fsdp.whole(state, keep=False)
     finally:
         distributed.destroy_process_group()
     assert kept["groups"] == left["groups"] == [{"step": 3}]

@@ -19,12 +19,12 @@ from torch.utils.data import Dataset
 
 from loris_cli.models.paper_config import PaperConfig
 from loris_cli.models.paper_unet import LEAD, PaperModel
+from loris_cli.training.checkpoints import StageFolder
+from loris_cli.training.distributed import joined
+from loris_cli.training.fsdp import whole
 from loris_cli.training.loop import Row, train
 from loris_cli.training.paper_stage import PaperLearner
-from loris_cli.training.processes import joined
-from loris_cli.training.run_folder import StageFolder
 from loris_cli.training.settings import Settings
-from loris_cli.training.sharding import whole
 
 TRUTH = torch.tensor([1.0, -2.0, 0.5])
 SETTINGS = Settings(

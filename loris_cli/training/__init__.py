@@ -1,1 +1,1 @@
-"""How weights are made."""
+"""Training: settings, data, losses, loop, distributed, export."""

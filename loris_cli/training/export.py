@@ -24,9 +24,9 @@ from loris_cli.system.atomic_files import check_outputs, printable
 from loris_cli.system.file_fingerprints import sha256_of
 from loris_cli.system.input_paths import check_suffix
 from loris_cli.system.state_dict_files import SUFFIXES, is_torch_file
-from loris_cli.training.codes import read_codes
-from loris_cli.training.run_folder import RunFolder, read_weights, telling_of_disk
-from loris_cli.training.stages import read_coder
+from loris_cli.training.checkpoints import RunFolder, read_weights, telling_of_disk
+from loris_cli.training.latent_cache import read_codes
+from loris_cli.training.mini_stages import read_coder
 
 Form = Literal["loris", "official"]
 Take = Literal["best", "last"]

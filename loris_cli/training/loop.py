@@ -21,13 +21,13 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from loris_cli.errors import LorisError, UsageError
-from loris_cli.training.board import Board
-from loris_cli.training.lessons import Batches, Example
-from loris_cli.training.processes import Processes
-from loris_cli.training.recipes import clips_each_group, groups, rate
-from loris_cli.training.run_folder import StageFolder, write_weights
+from loris_cli.training.checkpoints import StageFolder, write_weights
+from loris_cli.training.datasets import Batches, Example
+from loris_cli.training.distributed import Processes
+from loris_cli.training.fsdp import parted, shard, whole, whole_norm
+from loris_cli.training.lr_schedule import clips_each_group, groups, rate
 from loris_cli.training.settings import Settings
-from loris_cli.training.sharding import parted, shard, whole, whole_norm
+from loris_cli.training.tensorboard import Board
 
 Row = dict[str, Any]
 STOPPED = (signal.SIGTERM, signal.SIGUSR1)

@@ -30,12 +30,12 @@ from loris_cli.soundtrack.paper_conditioning import POSES_A_ROW
 from loris_cli.soundtrack.visual_features import VISUAL_FPS, WIDTHS
 from loris_cli.soundtrack.waveform_generator import SIGMA_DATA, WaveformGenerator
 from loris_cli.system.state_dict_files import is_torch_file, read_state
-from loris_cli.training.learners import checkpoint_activations
-from loris_cli.training.lessons import Example, read_lessons
-from loris_cli.training.listening import listen
-from loris_cli.training.run_folder import read_weights
+from loris_cli.training.checkpoints import read_weights
+from loris_cli.training.datasets import Example, read_lessons
+from loris_cli.training.losses import checkpoint_activations
 from loris_cli.training.settings import Settings
-from loris_cli.training.sound_examples import SoundExamples
+from loris_cli.training.validation_samples import listen
+from loris_cli.training.waveform_dataset import SoundExamples
 
 LONGEST_S = 50.0
 """Of the paper's two lengths of clips the longer."""

@@ -20,21 +20,21 @@ from loris_cli.models.mini_checkpoint import save_mini
 from loris_cli.system.atomic_files import printable, replacing
 from loris_cli.system.device import halves_cost
 from loris_cli.system.progress import Reporter
-from loris_cli.training.codes import read_codes, read_heard, write_codes
+from loris_cli.training.checkpoints import RunFolder, fingerprint
+from loris_cli.training.distributed import Processes
 from loris_cli.training.export import coder_of, mini_of
-from loris_cli.training.learners import n_parameters
+from loris_cli.training.latent_cache import read_codes, read_heard, write_codes
 from loris_cli.training.loop import Row, Stage, n_steps_of, train
-from loris_cli.training.paper_stage import PaperStage
-from loris_cli.training.processes import Processes
-from loris_cli.training.run_folder import RunFolder, fingerprint
-from loris_cli.training.settings import Settings
-from loris_cli.training.settings import Stage as StageName
-from loris_cli.training.stages import (
+from loris_cli.training.losses import n_parameters
+from loris_cli.training.mini_stages import (
     DENOISER,
     LATENT,
     DenoiserStage,
     LatentStage,
 )
+from loris_cli.training.paper_stage import PaperStage
+from loris_cli.training.settings import Settings
+from loris_cli.training.settings import Stage as StageName
 
 TRIAL_CLIPS = 8
 

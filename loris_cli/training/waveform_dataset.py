@@ -17,7 +17,7 @@ from loris_cli.models.paper_config import PaperConfig
 from loris_cli.soundtrack.paper_conditioning import window_of
 from loris_cli.soundtrack.visual_features import VISUAL_FPS
 from loris_cli.soundtrack.waveform_generator import ROW
-from loris_cli.training.lessons import Example, Lesson, clip_of, generator_of, told
+from loris_cli.training.datasets import Example, Lesson, clip_of, generator_of, told
 
 SIGMAS = (-3.0, 1.0)
 """Mean and deviation of the logarithm of the noise levels (specification, 1.2)."""

@@ -19,8 +19,8 @@ from loris_cli.dataset.read_clips import read_lesson, read_sound
 from loris_cli.models.mel_autoencoder import LatentCoder
 from loris_cli.soundtrack.conditioning import ClipFeatures
 from loris_cli.system.progress import Reporter
-from loris_cli.training.heard import heard
-from loris_cli.training.run_folder import read_weights, write_weights
+from loris_cli.training.audio_analysis import heard
+from loris_cli.training.checkpoints import read_weights, write_weights
 
 Heard = tuple[Tensor, Tensor, Tensor]
 """Peaks in seconds, their strengths, energy at 16 Hz."""

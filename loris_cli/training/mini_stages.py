@@ -25,16 +25,16 @@ from loris_cli.models.mini_checkpoint import MiniModel
 from loris_cli.models.mini_unet import DenoiserConfig, MiniDenoiser
 from loris_cli.soundtrack.conditioning import HARMONY_CHANNELS, ClipFeatures
 from loris_cli.soundtrack.latent_generator import LatentGenerator
-from loris_cli.training.codes import Codes
-from loris_cli.training.learners import (
+from loris_cli.training.checkpoints import read_weights
+from loris_cli.training.datasets import CodeExamples, Example, Lesson, MelExamples, read_lessons
+from loris_cli.training.latent_cache import Codes
+from loris_cli.training.losses import (
     DenoiserLearner,
     LatentLearner,
     checkpoint_activations,
 )
-from loris_cli.training.lessons import CodeExamples, Example, Lesson, MelExamples, read_lessons
-from loris_cli.training.listening import listen
-from loris_cli.training.run_folder import read_weights
 from loris_cli.training.settings import Settings
+from loris_cli.training.validation_samples import listen
 
 LATENT = LatentConfig(n_mels=FINE.n_mels, n_fft=FINE.n_fft, channels=64, width=448, blocks=3)
 DENOISER = DenoiserConfig(

@@ -17,7 +17,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from loris_cli.training.learners import levels
+from loris_cli.training.losses import levels
 
 TOGETHER = 2**26
 """Elements gathered at a time: 256 MB in fp32 that a save takes of a device's memory, twice."""

@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from loris_cli.errors import UsageError
 from loris_cli.system.device import resolve
-from loris_cli.training.sharding import unsynced
+from loris_cli.training.fsdp import unsynced
 
 PATIENCE = timedelta(hours=2)
 """Others wait so long for the first process, which alone encodes a data set."""
