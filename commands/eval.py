@@ -253,19 +253,19 @@ def evaluate(
         raise UsageError("--embedding is a figure of --quality", hint="give both")
     if mos_kit is not None and mos_kit.exists():
         raise UsageError(f"{printable(mos_kit)} exists already", hint="name a new folder")
-    from loris_cli.benchmark.contract import as_json, clips_as_json
-    from loris_cli.benchmark.heard import Ears
-    from loris_cli.benchmark.planning import (
+    from loris_cli.evaluation.metrics.embeddings import check_embeddings
+    from loris_cli.evaluation.metrics.loris_scores import PROTOCOLS, with_average
+    from loris_cli.evaluation.report.json_report import as_json, clips_as_json
+    from loris_cli.evaluation.report.tables import FORMATS
+    from loris_cli.evaluation.runner.audio_analysis import Ears
+    from loris_cli.evaluation.runner.plan import (
         check_against,
         heard_folder,
         plan_of_files,
         plan_of_split,
     )
-    from loris_cli.benchmark.run import Plan, run
-    from loris_cli.benchmark.sweeps import settings_of
-    from loris_cli.benchmark.tables import FORMATS
-    from loris_cli.evaluation.beats import PROTOCOLS, with_average
-    from loris_cli.evaluation.embeddings import check_embeddings
+    from loris_cli.evaluation.runner.run import Plan, run
+    from loris_cli.evaluation.runner.sweeps import settings_of
     from loris_cli.system.atomic_files import check_outputs
 
     outs = [path for path in (out, per_clip, html, plot) if path is not None]
@@ -294,7 +294,7 @@ def evaluate(
     elif split is not None:
         plan = plan_of_split(home, split, part=part, n_clips=clips, plan=plan)
         # Brings torch: not before it is known that there is something to score.
-        from loris_cli.benchmark.entering import Asked, enter
+        from loris_cli.evaluation.runner.add_systems import Asked, enter
 
         asked = Asked(
             models=model or ([] if wanted else ["mini"]),
@@ -314,7 +314,7 @@ def evaluate(
     result = run(plan, reporter=reporter)
     heard = None
     if quality:
-        from loris_cli.benchmark.quality import quality as heard_quality
+        from loris_cli.evaluation.metrics.quality import quality as heard_quality
 
         heard = heard_quality(result, embeddings=hear_with, reporter=reporter)
     told = as_json(
@@ -327,7 +327,7 @@ def evaluate(
         lines = [json.dumps(clip, allow_nan=False) for clip in clips_as_json(result)]
         write("\n".join(lines), per_clip, reporter, overwrite=overwrite)
     if mos_kit is not None:
-        from loris_cli.benchmark.listening import make_kit
+        from loris_cli.evaluation.report.listening_test import make_kit
 
         n_sounds = make_kit(result, mos_kit, n_clips=mos_clips, seed=seed, reporter=reporter)
         reporter.result(f"{mos_kit}: {n_sounds} sounds; keep key.json from the listeners")

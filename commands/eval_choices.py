@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class Rival(StrEnum):
-    """Nulls and ceilings: `loris_cli.benchmark.rivals`."""
+    """Nulls and ceilings: `loris_cli.evaluation.runner.reference_systems`."""
 
     CLICK_1HZ = "click_1hz"
     ALWAYS_ON = "always_on"
@@ -19,7 +19,7 @@ class Rival(StrEnum):
 
 
 class Method(StrEnum):
-    """Other makers of music: `loris_cli.benchmark.methods.METHODS`."""
+    """Other makers of music: `loris_cli.evaluation.runner.method_systems.METHODS`."""
 
     DRUMS = "drums"
     GROOVE = "groove"
@@ -28,7 +28,7 @@ class Method(StrEnum):
 
 
 class Embedding(StrEnum):
-    """What fadtk hears with: `loris_cli.evaluation.embeddings.LOADERS`."""
+    """What fadtk hears with: `loris_cli.evaluation.metrics.embeddings.LOADERS`."""
 
     CLAP = "clap"
     VGGISH = "vggish"

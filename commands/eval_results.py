@@ -10,7 +10,7 @@ from loris_cli.errors import UsageError
 from .console import Reporter, print_error
 
 if TYPE_CHECKING:
-    from loris_cli.benchmark.run import Plan, Result
+    from loris_cli.evaluation.runner.run import Plan, Result
 
 
 def write(text: str, place: Path | None, reporter: Reporter, *, overwrite: bool) -> None:
@@ -29,7 +29,7 @@ def tell_opinions(answers: list[Path] | None, key: Path | None, reporter: Report
     """Print the means of a listening test."""
     if not answers or key is None:
         raise UsageError("--mos-results and --mos-key go together", hint="name both")
-    from loris_cli.benchmark.listening import read_results
+    from loris_cli.evaluation.report.listening_test import read_results
 
     reporter.result(f"{'row':24} {'beside':24} {'':6} {'n':>5} {'mean':>6}  95 %")
     for found in read_results(answers, key):
@@ -53,8 +53,8 @@ def draw(
     """Write the pictures and the page that were asked for."""
     if html is None and plot is None:
         return
-    from loris_cli.benchmark.figures import clip_figure, spread_figure
-    from loris_cli.benchmark.page import as_page
+    from loris_cli.evaluation.report.figures import clip_figure, spread_figure
+    from loris_cli.evaluation.report.html import as_page
     from loris_cli.system.atomic_files import replacing
 
     first = result.rows[0]
@@ -74,7 +74,7 @@ def draw(
 
 def make_share(plan: "Plan", shard: str, reporter: Reporter) -> None:
     """Make the sounds of a share of the clips, and score nothing."""
-    from loris_cli.benchmark.takes import share
+    from loris_cli.evaluation.runner.generation_cache import share
 
     number, of = (int(word) for word in shard.split("/"))
     cases = share(plan.cases, (number - 1, of))
@@ -103,7 +103,7 @@ def finish(result: "Result", min_f1: float | None, reporter: Reporter) -> None:
 
 def tell_splits(data: Path, reporter: Reporter) -> None:
     """Print the splits, and how to get those that are not there."""
-    from loris_cli.benchmark.splits import how_to_get, splits_of
+    from loris_cli.evaluation.runner.subsets import how_to_get, splits_of
 
     reporter.result(f"data set: {data}")
     reporter.result(

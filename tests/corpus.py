@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from loris_cli.benchmark.sounds import Clicks, samples_of
 from loris_cli.config import POSE_FPS, SAMPLE_RATE_HZ
 from loris_cli.dataset.manifest import Clip, write_manifest
+from loris_cli.evaluation.runner.audio_sources import Clicks, samples_of
 
 CLIP_S = 6.0
 

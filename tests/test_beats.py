@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from media import wav
 
-from loris_cli.benchmark.sounds import Clicks, read, samples_of
 from loris_cli.errors import InputError
-from loris_cli.evaluation.beats import (
+from loris_cli.evaluation.metrics.loris_scores import (
     OFFICIAL,
     PROTOCOLS,
     Flags,
@@ -24,6 +23,7 @@ from loris_cli.evaluation.beats import (
     summary,
     with_average,
 )
+from loris_cli.evaluation.runner.audio_sources import Clicks, read, samples_of
 
 RATE = 22_050
 FLAGS = st.lists(st.booleans(), min_size=1, max_size=60)

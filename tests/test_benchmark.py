@@ -8,8 +8,23 @@ import numpy as np
 import pytest
 from corpus import click_corpus
 
-from loris_cli.benchmark import heard as hearing
-from loris_cli.benchmark.cases import (
+from loris_cli.dataset.aist_names import performance_of
+from loris_cli.dataset.manifest import Clip, read_manifest
+from loris_cli.errors import InputError
+from loris_cli.evaluation.metrics.bootstrap import Resampler, by_chance, compared
+from loris_cli.evaluation.metrics.loris_scores import score
+from loris_cli.evaluation.report.json_report import OFFICIAL, as_json, clips_as_json
+from loris_cli.evaluation.report.paper_tables import COLUMNS, SUBSETS, methods_of, published
+from loris_cli.evaluation.runner import audio_analysis as hearing
+from loris_cli.evaluation.runner.audio_analysis import (
+    Ears,
+    Heard,
+    Unheard,
+    listen,
+    listen_to_all,
+)
+from loris_cli.evaluation.runner.audio_sources import Clicks, Recorded, Sound
+from loris_cli.evaluation.runner.clips import (
     Case,
     Skipped,
     case_of_clip,
@@ -17,17 +32,8 @@ from loris_cli.benchmark.cases import (
     marked_made_up,
     paired,
 )
-from loris_cli.benchmark.contract import OFFICIAL, as_json, clips_as_json
-from loris_cli.benchmark.heard import Ears, Heard, Unheard, listen, listen_to_all
-from loris_cli.benchmark.published import COLUMNS, SUBSETS, methods_of, published
-from loris_cli.benchmark.rivals import CEILINGS, NULLS, rival, strangers
-from loris_cli.benchmark.run import Plan, Result, run
-from loris_cli.benchmark.significance import Resampler, by_chance, compared
-from loris_cli.benchmark.sounds import Clicks, Recorded, Sound
-from loris_cli.dataset.aist_names import performance_of
-from loris_cli.dataset.manifest import Clip, read_manifest
-from loris_cli.errors import InputError
-from loris_cli.evaluation.beats import score
+from loris_cli.evaluation.runner.reference_systems import CEILINGS, NULLS, rival, strangers
+from loris_cli.evaluation.runner.run import Plan, Result, run
 from loris_cli.system.progress import Silent
 
 N = 22_050 * 6

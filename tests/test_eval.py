@@ -17,9 +17,9 @@ from conftest import Loris
 from corpus import click_corpus
 from media import click, film, wav
 
-from loris_cli.benchmark.contract import OFFICIAL
-from loris_cli.benchmark.methods import METHODS
 from loris_cli.dataset.manifest import write_manifest
+from loris_cli.evaluation.report.json_report import OFFICIAL
+from loris_cli.evaluation.runner.method_systems import METHODS
 
 NULLS = ("click_1hz", "always_on", "white_noise", "density_matched", "tempo_click", "shuffled")
 FEW = ("--row", "click_1hz", "--row", "shuffled", "--no-strict")

@@ -11,7 +11,7 @@ from conftest import Loris
 from corpus import CLIP_S, click_corpus
 from sizes import SMALL_PAPER
 
-from loris_cli.benchmark.ablations import (
+from loris_cli.evaluation.runner.ablations import (
     NAMES,
     SWITCHES,
     ablation_tables,

@@ -20,7 +20,7 @@ with one_at_a_time("x"):
 """
 TRACK = """
 import numpy as np
-from loris_cli.evaluation.music import tracked_beats
+from loris_cli.evaluation.metrics.music import tracked_beats
 clicks = np.zeros(22050 * 8, dtype=np.float32)
 clicks[::11025] = 1
 print(len(tracked_beats(clicks)))

@@ -11,12 +11,12 @@ from conftest import Loris
 from corpus import click_corpus
 
 from loris_cli.audio.loudness import loudness
-from loris_cli.benchmark.cases import Case, case_of_clip
-from loris_cli.benchmark.heard import Ears
-from loris_cli.benchmark.listening import LOUDNESS_LUFS, make_kit, read_results
-from loris_cli.benchmark.run import Plan, Result, run
 from loris_cli.dataset.manifest import read_manifest
 from loris_cli.errors import InputError
+from loris_cli.evaluation.report.listening_test import LOUDNESS_LUFS, make_kit, read_results
+from loris_cli.evaluation.runner.audio_analysis import Ears
+from loris_cli.evaluation.runner.clips import Case, case_of_clip
+from loris_cli.evaluation.runner.run import Plan, Result, run
 from loris_cli.system.progress import Silent
 
 HEAD = "kind,first,second,answer\n"

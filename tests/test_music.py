@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from loris_cli.errors import InputError
-from loris_cli.evaluation.music import (
+from loris_cli.evaluation.metrics.music import (
     Samples,
     beat_f,
     chroma_distance,

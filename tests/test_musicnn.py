@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from loris_cli.errors import InputError
-from loris_cli.evaluation.musicnn import TAGS, Samples, listen
+from loris_cli.evaluation.metrics.musicnn import TAGS, Samples, listen
 
 RATE = 22_050
 

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from corpus import click_corpus
 
-from loris_cli.benchmark.cases import Case, case_of_clip
-from loris_cli.benchmark.contract import as_json
-from loris_cli.benchmark.figures import clip_figure, spread_figure
-from loris_cli.benchmark.heard import Ears
-from loris_cli.benchmark.page import as_page
-from loris_cli.benchmark.run import Plan, Result, run
 from loris_cli.dataset.manifest import read_manifest
 from loris_cli.errors import InputError
+from loris_cli.evaluation.report.figures import clip_figure, spread_figure
+from loris_cli.evaluation.report.html import as_page
+from loris_cli.evaluation.report.json_report import as_json
+from loris_cli.evaluation.runner.audio_analysis import Ears
+from loris_cli.evaluation.runner.clips import Case, case_of_clip
+from loris_cli.evaluation.runner.run import Plan, Result, run
 from loris_cli.system.progress import Silent
 
 HOSTILE = '<img src=x onerror="document.title=1">&"a.mp4'

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from loris_cli import __version__
-from loris_cli.benchmark.provenance import PACKAGES, checkout, versions
+from loris_cli.evaluation.report.provenance import PACKAGES, checkout, versions
 
 GIT = shutil.which("git")
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from loris_cli.evaluation.strict import (
+from loris_cli.evaluation.metrics.sync import (
     FIGURES,
     Events,
     against_motion,

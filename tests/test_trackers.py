@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from loris_cli.audio.beat_tracking import Tracker, beats
-from loris_cli.benchmark.sounds import Clicks, samples_of
 from loris_cli.errors import MissingDependencyError
+from loris_cli.evaluation.runner.audio_sources import Clicks, samples_of
 
 TRUE_S = np.arange(0.3, 9.8, 0.5)
 

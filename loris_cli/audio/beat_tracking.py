@@ -42,7 +42,7 @@ def beats(samples: NDArray[np.float32], tracker: Tracker = "librosa") -> Array:
     if tracker == "beatnet":
         return _beatnet(samples)
     # With it comes mir_eval, which takes two seconds: not for who wants no beats.
-    from loris_cli.evaluation.music import tracked_beats
+    from loris_cli.evaluation.metrics.music import tracked_beats
 
     return tracked_beats(samples)
 

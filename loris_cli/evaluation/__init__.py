@@ -1,1 +1,1 @@
-"""Whether the music keeps time with the body, and how real it sounds."""
+"""Evaluation of soundtracks against reference audio."""

@@ -18,8 +18,8 @@ from loris_cli.composition.note_spectrogram import BANDS, sketch
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.dataset.manifest import Clip
 from loris_cli.dataset.read_clips import read_danced, read_features, read_lesson, read_sound
-from loris_cli.evaluation import musicnn
-from loris_cli.evaluation.music import (
+from loris_cli.evaluation.metrics import musicnn
+from loris_cli.evaluation.metrics.music import (
     beat_f,
     chroma_distance,
     follows_energy,

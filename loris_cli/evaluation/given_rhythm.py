@@ -33,8 +33,8 @@ from loris_cli.evaluation.case import (
     takes_of,
     through_latent,
 )
-from loris_cli.evaluation.frechet import Statistics, frechet_distance, statistics
-from loris_cli.evaluation.intervals import bootstrap
+from loris_cli.evaluation.metrics.frechet import Statistics, frechet_distance, statistics
+from loris_cli.evaluation.metrics.intervals import bootstrap
 from loris_cli.models.diffusion import Sampler
 from loris_cli.models.mini_checkpoint import load_mini
 from loris_cli.soundtrack.latent_generator import GUIDANCE, LatentGenerator

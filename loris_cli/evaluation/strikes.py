@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from loris_cli.audio.onsets import DETECTOR, Hits, detect_onsets, match, offsets
-from loris_cli.evaluation.intervals import Figure, bootstrap
+from loris_cli.evaluation.metrics.intervals import Figure, bootstrap
 from loris_cli.models.mini_checkpoint import load_mini
 from loris_cli.soundtrack.latent_generator import LatentGenerator
 from loris_cli.soundtrack.pipeline import MusicGenerator, make_soundtrack, own_sound

@@ -105,7 +105,7 @@ def _beats(true_s: Array, made_s: Array) -> dict[str, float]:
         }
     import mir_eval
 
-    from loris_cli.evaluation.music import beat_f
+    from loris_cli.evaluation.metrics.music import beat_f
 
     _, cml_t, _, aml_t = mir_eval.beat.continuity(true_s, made_s)
     return {

@@ -9,11 +9,11 @@ from typing import Literal
 
 import numpy as np
 
-from loris_cli.benchmark.cases import Case
-from loris_cli.benchmark.heard import Heard
-from loris_cli.benchmark.sounds import Clicks, Noise, Sound
 from loris_cli.config import SAMPLE_RATE_HZ
-from loris_cli.evaluation.strict import tempo_bpm
+from loris_cli.evaluation.metrics.sync import tempo_bpm
+from loris_cli.evaluation.runner.audio_analysis import Heard
+from loris_cli.evaluation.runner.audio_sources import Clicks, Noise, Sound
+from loris_cli.evaluation.runner.clips import Case
 
 Kind = Literal["model", "method", "null", "ceiling"]
 """A method is another maker of music, by rules; see `loris_cli.baselines`."""

@@ -6,8 +6,8 @@ followed; each by itself, the other as it is.
 
 from collections.abc import Sequence
 
-from loris_cli.benchmark.layouts import Layout, beside
 from loris_cli.errors import UsageError
+from loris_cli.evaluation.runner.ablation_layouts import Layout, beside
 
 TABLES = {"steps": 7, "guidance": 8}
 """Table of the paper for each parameter."""

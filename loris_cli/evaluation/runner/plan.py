@@ -3,7 +3,10 @@
 from dataclasses import replace
 from pathlib import Path
 
-from loris_cli.benchmark.cases import (
+from loris_cli.config import cache_home
+from loris_cli.errors import LorisError, UsageError
+from loris_cli.evaluation.runner.audio_sources import Recorded
+from loris_cli.evaluation.runner.clips import (
     Case,
     Skipped,
     case_of_clip,
@@ -11,11 +14,8 @@ from loris_cli.benchmark.cases import (
     marked_made_up,
     paired,
 )
-from loris_cli.benchmark.run import DEFAULT_AGAINST, Plan
-from loris_cli.benchmark.sounds import Recorded
-from loris_cli.benchmark.splits import clips_in
-from loris_cli.config import cache_home
-from loris_cli.errors import LorisError, UsageError
+from loris_cli.evaluation.runner.run import DEFAULT_AGAINST, Plan
+from loris_cli.evaluation.runner.subsets import clips_in
 from loris_cli.system.input_paths import VIDEO_SUFFIXES
 from loris_cli.system.progress import Reporter
 

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from loris_cli.benchmark.ablations import ablation_tables, variants_of
-from loris_cli.benchmark.entrants import Entrant, sampled
-from loris_cli.benchmark.methods import method_of
-from loris_cli.benchmark.rivals import CEILINGS, NULLS
-from loris_cli.benchmark.run import Plan
-from loris_cli.benchmark.sweeps import Setting, sweep_tables
-from loris_cli.benchmark.takes import Maker
 from loris_cli.config import cache_home
 from loris_cli.errors import UsageError
+from loris_cli.evaluation.runner.ablations import ablation_tables, variants_of
+from loris_cli.evaluation.runner.generation_cache import Maker
+from loris_cli.evaluation.runner.method_systems import method_of
+from loris_cli.evaluation.runner.reference_systems import CEILINGS, NULLS
+from loris_cli.evaluation.runner.run import Plan
+from loris_cli.evaluation.runner.sweeps import Setting, sweep_tables
+from loris_cli.evaluation.runner.systems import Entrant, sampled
 from loris_cli.system.device import resolve
 from loris_cli.system.progress import Reporter
 

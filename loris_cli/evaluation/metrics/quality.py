@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 from loris_cli.audio import mel
 from loris_cli.audio.loudness import SILENT_LUFS, loudness
 from loris_cli.audio.onsets import detect_onsets
-from loris_cli.benchmark.run import Result
-from loris_cli.benchmark.sounds import Recorded, Samples, Sound, samples_of
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import InputError, LorisError
-from loris_cli.evaluation import musicnn
-from loris_cli.evaluation.embeddings import Embedder
-from loris_cli.evaluation.frechet import frechet_distance, statistics
-from loris_cli.evaluation.music import texture
+from loris_cli.evaluation.metrics import musicnn
+from loris_cli.evaluation.metrics.embeddings import Embedder
+from loris_cli.evaluation.metrics.frechet import frechet_distance, statistics
+from loris_cli.evaluation.metrics.music import texture
+from loris_cli.evaluation.runner.audio_sources import Recorded, Samples, Sound, samples_of
+from loris_cli.evaluation.runner.run import Result
 from loris_cli.system.progress import Reporter
 from loris_cli.system.worker_pool import Died, fan_out
 

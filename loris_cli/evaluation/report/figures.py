@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loris_cli.benchmark.cases import Case
-from loris_cli.benchmark.run import Result
-from loris_cli.benchmark.scores import Row
-from loris_cli.benchmark.sounds import Samples, samples_of
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import InputError
+from loris_cli.evaluation.runner.audio_sources import Samples, samples_of
+from loris_cli.evaluation.runner.clips import Case
+from loris_cli.evaluation.runner.run import Result
+from loris_cli.evaluation.runner.scores import Row
 from loris_cli.rhythm.plot import ONSET_COLOUR, PEAK_COLOUR, draw_spectrogram
 from loris_cli.video.frames import frames_at
 

@@ -10,14 +10,14 @@ from dataclasses import asdict
 from typing import Any
 
 from loris_cli.audio.onsets import DETECTOR, HOP, WINDOW_S
-from loris_cli.benchmark.cases import digest
-from loris_cli.benchmark.layouts import Layout
-from loris_cli.benchmark.provenance import versions
-from loris_cli.benchmark.published import methods_of
-from loris_cli.benchmark.run import Result
-from loris_cli.benchmark.scores import Row, clip_rows
-from loris_cli.evaluation.beats import Summary
-from loris_cli.evaluation.strict import ALIGN_SIGMA_S, AV_WINDOW_S
+from loris_cli.evaluation.metrics.loris_scores import Summary
+from loris_cli.evaluation.metrics.sync import ALIGN_SIGMA_S, AV_WINDOW_S
+from loris_cli.evaluation.report.paper_tables import methods_of
+from loris_cli.evaluation.report.provenance import versions
+from loris_cli.evaluation.runner.ablation_layouts import Layout
+from loris_cli.evaluation.runner.clips import digest
+from loris_cli.evaluation.runner.run import Result
+from loris_cli.evaluation.runner.scores import Row, clip_rows
 
 SCHEMA = 1
 OFFICIAL = ("BCS", "CSD", "BHS", "HSD", "F1")

@@ -42,7 +42,7 @@ TAGS = (
 
 @cache
 def _weights() -> dict[str, Tensor]:
-    with as_file(files("loris_cli.evaluation").joinpath("musicnn.safetensors")) as path:
+    with as_file(files("loris_cli.evaluation.metrics").joinpath("musicnn.safetensors")) as path:
         return load_file(path)
 
 

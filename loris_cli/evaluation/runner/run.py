@@ -9,19 +9,26 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loris_cli.benchmark.cases import Case, Skipped
-from loris_cli.benchmark.heard import Ears, Heard, Unheard, listen_to_all
-from loris_cli.benchmark.layouts import Layout
-from loris_cli.benchmark.rivals import CEILINGS, NULLS, SEEDED, Kind, rival, strangers
-from loris_cli.benchmark.scores import Row, score_row
-from loris_cli.benchmark.significance import Difference, compared
-from loris_cli.benchmark.sounds import Recorded, Sound
 from loris_cli.dataset.aist_names import performance_of
 from loris_cli.errors import InputError
+from loris_cli.evaluation.metrics.bootstrap import Difference, compared
+from loris_cli.evaluation.runner.ablation_layouts import Layout
+from loris_cli.evaluation.runner.audio_analysis import Ears, Heard, Unheard, listen_to_all
+from loris_cli.evaluation.runner.audio_sources import Recorded, Sound
+from loris_cli.evaluation.runner.clips import Case, Skipped
+from loris_cli.evaluation.runner.reference_systems import (
+    CEILINGS,
+    NULLS,
+    SEEDED,
+    Kind,
+    rival,
+    strangers,
+)
+from loris_cli.evaluation.runner.scores import Row, score_row
 from loris_cli.system.progress import Reporter
 
 if TYPE_CHECKING:  # with models comes torch, which files that are there do not need
-    from loris_cli.benchmark.takes import Cost, Maker
+    from loris_cli.evaluation.runner.generation_cache import Cost, Maker
 
 COMPARED = ("F1", "onset_f", "beat_f")
 """Figures whose difference from the named row is tested."""

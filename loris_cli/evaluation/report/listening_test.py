@@ -23,11 +23,11 @@ import soundfile
 from scipy.stats import binomtest
 
 from loris_cli.audio.loudness import normalise
-from loris_cli.benchmark.run import Result
-from loris_cli.benchmark.significance import Resampler
-from loris_cli.benchmark.sounds import samples_of
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import InputError, OutputError
+from loris_cli.evaluation.metrics.bootstrap import Resampler
+from loris_cli.evaluation.runner.audio_sources import samples_of
+from loris_cli.evaluation.runner.run import Result
 from loris_cli.system.atomic_files import printable
 from loris_cli.system.progress import Reporter
 from loris_cli.video.mux import mux
@@ -187,7 +187,7 @@ def _items(key: Mapping[int, Mapping[str, Any]], rng: np.random.Generator) -> di
 
 
 def _page(items: dict[str, Any]) -> str:
-    text = files("loris_cli.benchmark").joinpath(PAGE).read_text(encoding="utf-8")
+    text = files("loris_cli.evaluation.report").joinpath(PAGE).read_text(encoding="utf-8")
     return text.replace(MARK, json.dumps(items))
 
 

@@ -16,10 +16,10 @@ from loris_cli import __version__
 from loris_cli.baselines.drums import Drums
 from loris_cli.baselines.groove import Groove
 from loris_cli.baselines.retrieval import TEMPI, Library, Retrieval, Song
-from loris_cli.benchmark.cases import Case, clips_of_split, group_of
-from loris_cli.benchmark.splits import clips_in
 from loris_cli.dataset.read_clips import read_features, read_sound
 from loris_cli.errors import InputError
+from loris_cli.evaluation.runner.clips import Case, clips_of_split, group_of
+from loris_cli.evaluation.runner.subsets import clips_in
 from loris_cli.soundtrack.pipeline import MusicGenerator
 
 SCHEMA = 1

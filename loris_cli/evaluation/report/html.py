@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from loris_cli.benchmark.tables import Table, notes, tables
+from loris_cli.evaluation.report.tables import Table, notes, tables
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8881; --accent: #e4572e; }

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from loris_cli.benchmark.sounds import Recorded
 from loris_cli.dataset.aist_names import without_camera
 from loris_cli.dataset.manifest import NAME, Clip
 from loris_cli.errors import InputError
+from loris_cli.evaluation.runner.audio_sources import Recorded
 from loris_cli.system.atomic_files import printable
 from loris_cli.system.input_paths import VIDEO_SUFFIXES
 

@@ -20,11 +20,17 @@ from numpy.typing import NDArray
 
 from loris_cli.audio.beat_tracking import Tracker, beats
 from loris_cli.audio.onsets import DELAY_S, DETECTOR, HOP, detect_onsets
-from loris_cli.benchmark.sounds import Samples, Sound, samples_of
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import LorisError
-from loris_cli.evaluation.beats import OFFICIAL, Flags, Protocol, flags, onset_times
-from loris_cli.evaluation.strict import Events
+from loris_cli.evaluation.metrics.loris_scores import (
+    OFFICIAL,
+    Flags,
+    Protocol,
+    flags,
+    onset_times,
+)
+from loris_cli.evaluation.metrics.sync import Events
+from loris_cli.evaluation.runner.audio_sources import Samples, Sound, samples_of
 from loris_cli.system.atomic_files import replacing
 from loris_cli.system.progress import Reporter, Silent
 from loris_cli.system.worker_pool import Died, fan_out

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any
 
-from loris_cli.benchmark.contract import OFFICIAL
+from loris_cli.evaluation.report.json_report import OFFICIAL
 
 STRICT = MappingProxyType(
     {

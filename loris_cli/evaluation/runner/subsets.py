@@ -4,9 +4,9 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from loris_cli.benchmark.published import SUBSETS, published
 from loris_cli.dataset.manifest import NAME, Clip, read_manifest
 from loris_cli.errors import InputError
+from loris_cli.evaluation.report.paper_tables import SUBSETS, published
 from loris_cli.system.atomic_files import printable
 
 MADE = "synthetic"

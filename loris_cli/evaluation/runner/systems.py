@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 import torch
 
 from loris_cli import __version__
-from loris_cli.benchmark.cases import Case
+from loris_cli.evaluation.runner.clips import Case
 from loris_cli.models.load_model import NamedPaper, kind_of, load_named_paper
 from loris_cli.models.mini_checkpoint import MiniModel, load_mini
 from loris_cli.soundtrack.latent_generator import LatentGenerator

@@ -1,0 +1,1 @@
+"""Reports: tables, JSON, HTML, figures, listening test."""

@@ -1,0 +1,1 @@
+"""Systems times clips: generation, audio analysis, scores."""
