@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from loris_cli.models.fused_attention import fuse, unfuse
+from loris_cli.models.generator_interface import ClipFeatures
 from loris_cli.models.mini_checkpoint import load_mini
-from loris_cli.soundtrack.conditioning import ClipFeatures, batch, condition
+from loris_cli.soundtrack.conditioning import batch, condition
 
 
 @torch.inference_mode()

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from loris_cli.models.generator_interface import ClipFeatures
 from loris_cli.models.mini_unet import MiniDenoiser
-from loris_cli.soundtrack.conditioning import ClipFeatures
 from loris_cli.training.checkpoints import StageFolder
 from loris_cli.training.datasets import CodeExamples, Example, Lesson
 from loris_cli.training.distributed import Processes

@@ -14,7 +14,8 @@ from loris_cli.composition.arrangement import (
 )
 from loris_cli.composition.chords import SCALES, Harmony
 from loris_cli.composition.styles import BY_NAME
-from loris_cli.soundtrack.conditioning import ClipFeatures, planned
+from loris_cli.models.generator_interface import ClipFeatures
+from loris_cli.soundtrack.conditioning import planned
 
 PEAKS_S = np.arange(0.5, 31.5, 1.0)
 CLIP = ClipFeatures(

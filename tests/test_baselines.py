@@ -23,8 +23,7 @@ from loris_cli.baselines.retrieval import (
     repeated,
 )
 from loris_cli.errors import InputError
-from loris_cli.soundtrack.conditioning import ClipFeatures
-from loris_cli.soundtrack.pipeline import MusicGenerator
+from loris_cli.models.generator_interface import ClipFeatures, MusicGenerator
 
 RATE_HZ = 22_050
 

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from loris_cli.composition.chords import SCALES, Harmony
 from loris_cli.config import GENRES
+from loris_cli.models.generator_interface import ClipFeatures
 from loris_cli.soundtrack.conditioning import (
     CODE_HZ,
     HARMONY_CHANNELS,
     LEVELS,
     LONGEST_INTERVAL_S,
-    ClipFeatures,
     accents_of,
     aligned_harmony,
     aligned_rhythm,

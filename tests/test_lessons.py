@@ -12,7 +12,7 @@ from torch import nn
 
 from loris_cli.composition.chords import SCALES, Harmony
 from loris_cli.errors import InputError, UsageError
-from loris_cli.soundtrack.conditioning import ClipFeatures
+from loris_cli.models.generator_interface import ClipFeatures
 from loris_cli.training.datasets import Batches, CodeExamples, Lesson, clip_of, order, told
 from loris_cli.training.lr_schedule import groups, rate
 from loris_cli.training.settings import Settings, resolve

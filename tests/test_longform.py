@@ -15,10 +15,11 @@ from sizes import SKETCHED_CODER, SKETCHED_DENOISER, SMALL_CODER, SMALL_DENOISER
 
 from loris_cli.composition.note_spectrogram import sketch
 from loris_cli.models.diffusion import Sampler
+from loris_cli.models.generator_interface import ClipFeatures
 from loris_cli.models.mel_autoencoder import LatentCoder
 from loris_cli.models.mini_checkpoint import load_mini, save_mini
 from loris_cli.models.mini_unet import Condition, MiniDenoiser
-from loris_cli.soundtrack.conditioning import ClipFeatures, own_seed, planned
+from loris_cli.soundtrack.conditioning import own_seed, planned
 from loris_cli.soundtrack.latent_generator import (
     ATTACK_S,
     BLOCK,

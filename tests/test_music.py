@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from loris_cli.audio.beat_tracking import tracked_beats
 from loris_cli.errors import InputError
 from loris_cli.evaluation.metrics.music import (
     Samples,
@@ -11,7 +12,6 @@ from loris_cli.evaluation.metrics.music import (
     follows_energy,
     tempo_steadiness,
     texture,
-    tracked_beats,
 )
 
 RATE = 22_050

@@ -15,12 +15,12 @@ from sizes import SMALL_PAPER
 
 from loris_cli.models import i3d_resnet50
 from loris_cli.models.diffusion import Sampler
+from loris_cli.models.generator_interface import ClipFeatures
 from loris_cli.models.load_model import load_named_paper
 from loris_cli.models.paper_checkpoint import load_paper, save_paper, save_released
 from loris_cli.models.paper_config import PaperConfig
 from loris_cli.models.paper_unet import PaperModel
 from loris_cli.soundtrack import generators
-from loris_cli.soundtrack.conditioning import ClipFeatures
 from loris_cli.soundtrack.latent_generator import Kept
 from loris_cli.soundtrack.waveform_generator import WaveformGenerator
 from loris_cli.system.device import dtype_of, halves_cost

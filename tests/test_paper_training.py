@@ -17,9 +17,9 @@ from sizes import SMALL_PAPER
 
 from loris_cli.dataset.manifest import Clip, read_manifest, write_manifest
 from loris_cli.errors import InputError, UsageError
+from loris_cli.models.generator_interface import ClipFeatures
 from loris_cli.models.paper_checkpoint import load_paper
 from loris_cli.models.paper_unet import PaperModel
-from loris_cli.soundtrack.conditioning import ClipFeatures
 from loris_cli.training import paper_stage
 from loris_cli.training.checkpoints import StageFolder, fingerprint
 from loris_cli.training.datasets import Lesson

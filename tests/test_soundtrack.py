@@ -138,7 +138,7 @@ def test_an_earlier_film_can_be_kept_too(make: Loris, film: Path) -> None:
 
 def test_a_stretch_made_anew_does_not_clip(tmp_path: Path, film: Path) -> None:
     """By a generator that is far too loud in the stretch, and as it should be elsewhere."""
-    from loris_cli.soundtrack.conditioning import ClipFeatures
+    from loris_cli.models.generator_interface import ClipFeatures
     from loris_cli.soundtrack.pipeline import make_soundtrack
 
     class Loud:

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loris_cli.audio import madmom_process
+from loris_cli.config import SAMPLE_RATE_HZ
+from loris_cli.system.librosa_import import part
 from loris_cli.system.optional_packages import require
 
 Array = NDArray[np.float64]
@@ -41,9 +43,6 @@ def beats(samples: NDArray[np.float32], tracker: Tracker = "librosa") -> Array:
         return madmom_process.beats(samples)
     if tracker == "beatnet":
         return _beatnet(samples)
-    # With it comes mir_eval, which takes two seconds: not for who wants no beats.
-    from loris_cli.evaluation.metrics.music import tracked_beats
-
     return tracked_beats(samples)
 
 
@@ -55,3 +54,10 @@ def _beatnet(samples: NDArray[np.float32]) -> Array:
     )
     found: Array = np.asarray(tracker.process(samples), dtype=np.float64).reshape(-1, 2)
     return found[:, 0]
+
+
+def tracked_beats(samples: NDArray[np.float32]) -> Array:
+    """Beats as librosa's tracker hears them (Ellis, 2007), seconds."""
+    _, beats = part("beat").beat_track(y=samples, sr=SAMPLE_RATE_HZ, units="time", trim=False)
+    found: Array = np.asarray(beats, dtype=np.float64)
+    return found

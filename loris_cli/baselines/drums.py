@@ -13,7 +13,7 @@ import numpy as np
 
 from loris_cli.baselines.drum_kit import Samples, Stroke, play
 from loris_cli.config import SAMPLE_RATE_HZ
-from loris_cli.soundtrack.conditioning import ClipFeatures
+from loris_cli.models.generator_interface import ClipFeatures
 
 STRONGEST = 0.8
 """Quantile of strengths from which a snare sounds too; below the median it is the hat."""
@@ -21,7 +21,7 @@ STRONGEST = 0.8
 
 @dataclass(frozen=True)
 class Drums:
-    """As a `loris_cli.soundtrack.pipeline.MusicGenerator`."""
+    """As a `MusicGenerator`."""
 
     def generate(
         self, features: ClipFeatures, *, seed: int, progress: Callable[[int, int], None]

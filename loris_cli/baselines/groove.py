@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from loris_cli.baselines.drum_kit import Drum, Samples, Stroke, play
 from loris_cli.config import POSE_FPS, SAMPLE_RATE_HZ
-from loris_cli.soundtrack.conditioning import ClipFeatures
+from loris_cli.models.generator_interface import ClipFeatures
 
 Array = NDArray[np.float64]
 
@@ -36,7 +36,7 @@ SOFT = 0.4
 
 @dataclass(frozen=True)
 class Groove:
-    """As a `loris_cli.soundtrack.pipeline.MusicGenerator`."""
+    """As a `MusicGenerator`."""
 
     def generate(
         self, features: ClipFeatures, *, seed: int, progress: Callable[[int, int], None]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import InputError
-from loris_cli.soundtrack.conditioning import ClipFeatures
+from loris_cli.models.generator_interface import ClipFeatures
 from loris_cli.system.librosa_import import librosa
 
 Samples = NDArray[np.float32]
@@ -104,7 +104,7 @@ class Library:
 
 @dataclass(frozen=True, kw_only=True)
 class Retrieval:
-    """As a `loris_cli.soundtrack.pipeline.MusicGenerator`. It draws nothing: a seed changes nothing."""
+    """Retrieval as a `MusicGenerator`; it is not random: a seed changes nothing."""
 
     library: Library
     but_for: str | None = None

@@ -3,11 +3,11 @@
     strikes, energy, chords, style, seed -> instruments -> notes on the strikes, notes between
 
 On a strike fall kick, cymbal or snare, the bass and, often, a new chord. What lies between
-strikes follows the pulse of the plan (`loris_cli.composition.chords`): softer layers, more of them and
-louder where there is more energy. Everything is drawn from rules; no recording and no score
-is used. The training music is written so, and so is what ``mini`` is told to play: the network
-is left to say how it sounds. The paper has no such thing; a model that was not trained with
-it is told nothing of it.
+strikes follows the pulse of the plan (`loris_cli.composition.chords`): softer layers, more of
+them and louder where there is more energy. Everything is drawn from rules; no recording and
+no score is used. The training music is written so, and so are the notes that condition
+``mini``, which renders them. The paper has no such thing; a model that was not trained with
+notes is not conditioned on them.
 """
 
 from dataclasses import dataclass

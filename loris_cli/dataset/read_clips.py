@@ -12,8 +12,8 @@ from loris_cli.composition.chords import Harmony
 from loris_cli.config import POSE_FPS
 from loris_cli.dataset.manifest import Clip
 from loris_cli.errors import InputError
+from loris_cli.models.generator_interface import ClipFeatures
 from loris_cli.pose.keypoints import read_poses
-from loris_cli.soundtrack.conditioning import ClipFeatures
 from loris_cli.soundtrack.visual_features import read_kept_visual
 
 

@@ -9,10 +9,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from loris_cli.audio import mel
+from loris_cli.audio.beat_tracking import tracked_beats
 from loris_cli.audio.onsets import detect_onsets, match, offsets
 from loris_cli.composition.note_spectrogram import BANDS, sketch
 from loris_cli.config import SAMPLE_RATE_HZ
@@ -25,10 +25,9 @@ from loris_cli.evaluation.metrics.music import (
     follows_energy,
     tempo_steadiness,
     texture,
-    tracked_beats,
 )
-from loris_cli.models.mini_checkpoint import MiniModel
-from loris_cli.soundtrack.conditioning import ClipFeatures, own_seed, planned
+from loris_cli.models.generator_interface import ClipFeatures
+from loris_cli.soundtrack.conditioning import own_seed, planned
 from loris_cli.soundtrack.latent_generator import ATTACK_S, LatentGenerator
 
 Samples = NDArray[np.float32]
@@ -55,16 +54,6 @@ class Scored:
 def spectra_of(samples: Samples) -> tuple[Samples, Samples]:
     """Log-mel frames of a sound, and what musicnn hears in it."""
     return mel.log_mel(samples), musicnn.listen(samples)[0].T
-
-
-def through_latent(model: MiniModel, samples: Samples) -> Samples:
-    """A sound encoded and decoded again: the best the model could do."""
-    bands = model.coder.config.bands
-    frames = mel.log_mel(samples, bands)
-    frames = np.pad(frames, ((0, 0), (0, -frames.shape[1] % 4)), mode="edge")
-    with torch.inference_mode():
-        again = model.coder.decode(model.coder.encode(torch.from_numpy(frames)[None]))[0]
-    return mel.invert(again.numpy(), bands)[: len(samples)]
 
 
 def sketches_of(told: ClipFeatures, seeds: int) -> list[Samples]:

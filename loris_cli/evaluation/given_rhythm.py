@@ -25,18 +25,11 @@ from loris_cli.audio.onsets import DETECTOR, WINDOW_S, match
 from loris_cli.dataset.manifest import Clip, read_manifest
 from loris_cli.dataset.read_clips import read_sound
 from loris_cli.errors import InputError, LorisError
-from loris_cli.evaluation.case import (
-    Case,
-    Scored,
-    sketches_of,
-    spectra_of,
-    takes_of,
-    through_latent,
-)
+from loris_cli.evaluation.case import Case, Scored, sketches_of, spectra_of, takes_of
 from loris_cli.evaluation.metrics.frechet import Statistics, frechet_distance, statistics
 from loris_cli.evaluation.metrics.intervals import bootstrap
 from loris_cli.models.diffusion import Sampler
-from loris_cli.models.mini_checkpoint import load_mini
+from loris_cli.models.mini_checkpoint import load_mini, through_latent
 from loris_cli.soundtrack.latent_generator import GUIDANCE, LatentGenerator
 from loris_cli.system.progress import Reporter, Silent
 from loris_cli.system.worker_pool import Died, fan_out

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from loris_cli.audio import mel
 from loris_cli.dataset.manifest import read_manifest
 from loris_cli.dataset.read_clips import read_features, read_sound
-from loris_cli.evaluation.case import takes_of, through_latent
-from loris_cli.models.mini_checkpoint import load_mini
+from loris_cli.evaluation.case import takes_of
+from loris_cli.models.mini_checkpoint import load_mini, through_latent
 from loris_cli.soundtrack.latent_generator import GUIDANCE, LatentGenerator
 from loris_cli.system.atomic_files import replacing
 from loris_cli.system.librosa_import import librosa

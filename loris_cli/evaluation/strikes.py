@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 
 from loris_cli.audio.onsets import DETECTOR, Hits, detect_onsets, match, offsets
 from loris_cli.evaluation.metrics.intervals import Figure, bootstrap
+from loris_cli.models.generator_interface import MusicGenerator
 from loris_cli.models.mini_checkpoint import load_mini
 from loris_cli.soundtrack.latent_generator import LatentGenerator
-from loris_cli.soundtrack.pipeline import MusicGenerator, make_soundtrack, own_sound
+from loris_cli.soundtrack.pipeline import make_soundtrack, own_sound
 from loris_cli.soundtrack.video_analysis import observe
 from loris_cli.synthetic.motion import STRONG, strike_motion
 from loris_cli.synthetic.render import render_video

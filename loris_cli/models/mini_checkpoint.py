@@ -7,11 +7,14 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from loris_cli.audio import mel
 from loris_cli.composition.note_spectrogram import BANDS
 from loris_cli.errors import WeightsError
 from loris_cli.models.mel_autoencoder import LatentCoder, LatentConfig
@@ -158,3 +161,13 @@ def _config(kind: type[Config], text: str) -> Config:
             if not (is_size or isinstance(number, bool)):
                 raise ValueError("a size that is no size")
     return kind(**values)
+
+
+def through_latent(model: MiniModel, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A sound encoded and decoded again: the best the model could do."""
+    bands = model.coder.config.bands
+    frames = mel.log_mel(samples, bands)
+    frames = np.pad(frames, ((0, 0), (0, -frames.shape[1] % 4)), mode="edge")
+    with torch.inference_mode():
+        again = model.coder.decode(model.coder.encode(torch.from_numpy(frames)[None]))[0]
+    return mel.invert(again.numpy(), bands)[: len(samples)]

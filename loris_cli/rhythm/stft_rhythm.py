@@ -44,7 +44,7 @@ def rhythm_from_stft(
     """The moments at which the shape of a body changes most.
 
     Args:
-        keypoints: ``(frames, joints, 3)``, as for `loris_cli.rhythm.pose_rhythm.rhythm_from_poses`.
+        keypoints: ``(frames, joints, 3)``, as for `rhythm_from_poses`.
         fps: frames a second.
         cuts: frames that show another body than the frame before.
 

@@ -4,17 +4,18 @@ rhythm, energy, genre, chords, notes, body -> ClipFeatures -> Condition of a str
 """
 
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from loris_cli.composition.arrangement import Arrangement, arrange
+from loris_cli.composition.arrangement import arrange
 from loris_cli.composition.chords import STEADY, Harmony, harmony_for, steadiness
 from loris_cli.composition.styles import BY_NAME
 from loris_cli.config import GENRES, POSE_FPS, SAMPLE_RATE_HZ
+from loris_cli.models.generator_interface import ClipFeatures
 from loris_cli.models.mini_unet import Condition
 
 Array = NDArray[np.float64]
@@ -52,41 +53,6 @@ BURST_S, LEAST_RANGE = 0.5, 0.1
 
 LONGEST_INTERVAL_S = 8.0
 """A longer pause is this long to the network: it has not seen longer ones often."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClipFeatures:
-    """All that a generator knows of a video."""
-
-    duration_s: float
-    peaks_s: Array
-    """Rhythm peaks, ``(peaks,)``, rising seconds."""
-    strengths: Array
-    """How strong each is, ``(peaks,)``, 0..1."""
-    energy: Array
-    """How much the body moves, ``(frames,)`` at 16 Hz, 0..1."""
-    genre: str | None = None
-    """One of `config.GENRES`, or none."""
-    harmony: Harmony | None = None
-    """The plan of chords and pulse; None is one drawn by the seed (`planned`)."""
-    arrangement: Arrangement | None = None
-    """The notes; None are ones drawn by the seed (`planned`)."""
-    sketch: NDArray[np.float32] | None = None
-    """Code of what the notes would about sound like (`loris_cli.composition.note_spectrogram`), ``(channels,
-    frames)`` from the clip's second 0; None if it is not told."""
-    keypoints: Array | None = None
-    """The body, ``(frames, 17, 3)``: x px, y px, score, at 16 Hz; None if it is not known."""
-    method: str = "directogram"
-    """Where the peaks are from: ``directogram``, ``stft`` or ``flow``."""
-    visual: Array | None = None
-    """Features of the picture, ``(rows, width)``, 2 a second; None if there are none."""
-    looseness: float = 0.0
-    """How far peaks may lie from what they are meant for, 0 (exactly on it) to 1 (40 ms)."""
-
-    @property
-    def is_seen(self) -> bool:
-        """Whether this is of a picture: its energy is a body's, not a composer's."""
-        return self.keypoints is not None or self.method == "flow"
 
 
 def accents_of(peaks_s: Array, strengths: Array) -> tuple[Array, Array]:

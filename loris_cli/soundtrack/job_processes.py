@@ -14,11 +14,11 @@ import torch
 from loris_cli import __version__
 from loris_cli.config import POSE_FPS, SAMPLE_RATE_HZ
 from loris_cli.errors import UsageError
+from loris_cli.models.generator_interface import ClipFeatures
 from loris_cli.models.load_model import NamedPaper
 from loris_cli.models.mini_checkpoint import MiniModel
 from loris_cli.pose.keypoints import read_poses
 from loris_cli.rhythm.plot import rhythm_figure
-from loris_cli.soundtrack.conditioning import ClipFeatures
 from loris_cli.soundtrack.generators import Generator, compat_of, generator_of, visual_of
 from loris_cli.soundtrack.job_report import Row, Told, row_of
 from loris_cli.soundtrack.jobs import Job, Settings

@@ -29,16 +29,10 @@ from loris_cli.models.diffusion import (
     precondition,
     sample,
 )
+from loris_cli.models.generator_interface import ClipFeatures
 from loris_cli.models.mini_checkpoint import MiniModel
 from loris_cli.models.mini_unet import Condition
-from loris_cli.soundtrack.conditioning import (
-    CODE_HZ,
-    ClipFeatures,
-    batch,
-    condition,
-    own_seed,
-    planned,
-)
+from loris_cli.soundtrack.conditioning import CODE_HZ, batch, condition, own_seed, planned
 from loris_cli.system.device import moved, working
 
 Array = NDArray[np.float32]
@@ -180,7 +174,7 @@ class Kept:
 
 @dataclass(frozen=True, kw_only=True)
 class LatentGenerator:
-    """The ``mini`` model as a `loris_cli.soundtrack.pipeline.MusicGenerator`, of any length."""
+    """The ``mini`` model as a `MusicGenerator`, of any length."""
 
     model: MiniModel
     device: torch.device

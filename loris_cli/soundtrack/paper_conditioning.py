@@ -11,12 +11,13 @@ import torch
 from numpy.typing import NDArray
 
 from loris_cli.config import GENRES, POSE_FPS
+from loris_cli.models.generator_interface import ClipFeatures
 from loris_cli.models.paper_condition import Told
 from loris_cli.models.paper_config import PaperConfig
 from loris_cli.models.paper_unet import LEAD, PaperModel
 from loris_cli.rhythm.directogram import normalised, onset_envelope
 from loris_cli.rhythm.pose_rhythm import body_directogram, rhythm_from_poses
-from loris_cli.soundtrack.conditioning import CODE_HZ, ClipFeatures, body_of
+from loris_cli.soundtrack.conditioning import CODE_HZ, body_of
 from loris_cli.soundtrack.visual_features import VISUAL_FPS
 
 Array = NDArray[np.float64]

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import soundfile
@@ -19,7 +18,8 @@ from numpy.typing import NDArray
 from loris_cli.audio.loudness import Loudness, level, loudness, normalise
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import OutputError
-from loris_cli.soundtrack.conditioning import ClipFeatures, accents_of, own_seed, style_for
+from loris_cli.models.generator_interface import ClipFeatures, MusicGenerator
+from loris_cli.soundtrack.conditioning import accents_of, own_seed, style_for
 from loris_cli.soundtrack.video_analysis import Observation
 from loris_cli.system.atomic_files import printable, replacing
 from loris_cli.system.progress import Reporter, Silent
@@ -37,25 +37,6 @@ early (docs/rhythm.md): most of the former is taken off."""
 JOIN_S = 0.02
 """Fade between what is kept and what is made anew, inside the latter."""
 COPY_BLOCK = 1 << 16  # samples
-
-
-class MusicGenerator(Protocol):
-    """What `soundtrack` and `eval` know of a model."""
-
-    def generate(
-        self, features: ClipFeatures, *, seed: int, progress: Callable[[int, int], None]
-    ) -> Iterator[Samples]:
-        """Sound for a clip.
-
-        Args:
-            features: of the whole clip.
-            seed: the same seed and features give the same bytes.
-            progress: told what is done and what there is to do.
-
-        Yields:
-            consecutive blocks ``(channels, samples)`` at 22,050 Hz, in all
-            ``round(duration_s * 22050)`` samples.
-        """
 
 
 @dataclass(frozen=True, kw_only=True)

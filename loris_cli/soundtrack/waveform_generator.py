@@ -26,9 +26,9 @@ from loris_cli.models.diffusion import (
     precondition,
     sample,
 )
+from loris_cli.models.generator_interface import ClipFeatures
 from loris_cli.models.load_model import NamedPaper
 from loris_cli.models.paper_condition import Told
-from loris_cli.soundtrack.conditioning import ClipFeatures
 from loris_cli.soundtrack.latent_generator import (
     BORDER_STEP,
     Kept,
@@ -61,7 +61,7 @@ round."""
 
 @dataclass(frozen=True, kw_only=True)
 class WaveformGenerator:
-    """The paper's model as a `loris_cli.soundtrack.pipeline.MusicGenerator`, of any length."""
+    """The paper's model as a `MusicGenerator`, of any length."""
 
     model: NamedPaper
     device: torch.device

@@ -5,7 +5,7 @@
 An accent is the sound of a body's strike. What lies between accents follows a pulse that, where
 no tempo is steady, divides the time from one accent to the next into equal parts, so the music
 leans towards every strike the way a film score does. Chords and notes are written by the
-rules that a soundtrack's plan is drawn by (`loris_cli.composition.chords`, `loris_cli.composition.arrangement`).
+rules that a soundtrack's score is written by (`composition.chords`, `composition.arrangement`).
 """
 
 from dataclasses import dataclass

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from loris_cli.audio.accents import energy_of
 from loris_cli.audio.onsets import HOP, detect_onsets, onset_rise
 from loris_cli.config import SAMPLE_RATE_HZ
-from loris_cli.soundtrack.conditioning import SOFTEST, ClipFeatures
+from loris_cli.models.generator_interface import ClipFeatures
+from loris_cli.soundtrack.conditioning import SOFTEST
 from loris_cli.soundtrack.latent_generator import ATTACK_S
 
 

@@ -22,7 +22,8 @@ from loris_cli.audio import mel
 from loris_cli.audio.mel import Bands
 from loris_cli.dataset.manifest import Clip
 from loris_cli.dataset.read_clips import read_danced, read_lesson
-from loris_cli.soundtrack.conditioning import ClipFeatures, condition
+from loris_cli.models.generator_interface import ClipFeatures
+from loris_cli.soundtrack.conditioning import condition
 
 Example = dict[str, Tensor]
 

@@ -16,8 +16,8 @@ from loris_cli.audio import mel
 from loris_cli.composition.note_spectrogram import BANDS, sketch
 from loris_cli.dataset.manifest import Clip
 from loris_cli.dataset.read_clips import read_lesson, read_sound
+from loris_cli.models.generator_interface import ClipFeatures
 from loris_cli.models.mel_autoencoder import LatentCoder
-from loris_cli.soundtrack.conditioning import ClipFeatures
 from loris_cli.system.progress import Reporter
 from loris_cli.training.audio_analysis import heard
 from loris_cli.training.checkpoints import read_weights, write_weights

@@ -20,10 +20,11 @@ from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.dataset.manifest import Clip
 from loris_cli.dataset.read_clips import read_features, read_sound
 from loris_cli.errors import InputError
+from loris_cli.models.generator_interface import ClipFeatures
 from loris_cli.models.mel_autoencoder import LatentCoder, LatentConfig
 from loris_cli.models.mini_checkpoint import MiniModel
 from loris_cli.models.mini_unet import DenoiserConfig, MiniDenoiser
-from loris_cli.soundtrack.conditioning import HARMONY_CHANNELS, ClipFeatures
+from loris_cli.soundtrack.conditioning import HARMONY_CHANNELS
 from loris_cli.soundtrack.latent_generator import LatentGenerator
 from loris_cli.training.checkpoints import read_weights
 from loris_cli.training.datasets import CodeExamples, Example, Lesson, MelExamples, read_lessons

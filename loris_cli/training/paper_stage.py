@@ -21,11 +21,11 @@ from loris_cli.dataset.manifest import VISUAL, Clip
 from loris_cli.dataset.read_clips import read_danced, read_features, read_picture
 from loris_cli.errors import InputError, UsageError, WeightsError
 from loris_cli.models.diffusion import loss
+from loris_cli.models.generator_interface import ClipFeatures
 from loris_cli.models.load_model import NamedPaper
 from loris_cli.models.paper_checkpoint import UNET, described
 from loris_cli.models.paper_config import PaperConfig
 from loris_cli.models.paper_unet import PaperModel
-from loris_cli.soundtrack.conditioning import ClipFeatures
 from loris_cli.soundtrack.paper_conditioning import POSES_A_ROW
 from loris_cli.soundtrack.visual_features import VISUAL_FPS, WIDTHS
 from loris_cli.soundtrack.waveform_generator import SIGMA_DATA, WaveformGenerator

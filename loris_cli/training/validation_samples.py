@@ -8,8 +8,7 @@ import soundfile
 
 from loris_cli.audio.onsets import detect_onsets, match
 from loris_cli.config import SAMPLE_RATE_HZ
-from loris_cli.soundtrack.conditioning import ClipFeatures
-from loris_cli.soundtrack.pipeline import MusicGenerator
+from loris_cli.models.generator_interface import ClipFeatures, MusicGenerator
 
 
 def listen(

@@ -125,13 +125,6 @@ def follows_energy(samples: Samples, energy: Array) -> float:
     return float(spearmanr(loud, moved).statistic)
 
 
-def tracked_beats(samples: Samples) -> Array:
-    """Beats as librosa's tracker hears them (Ellis, 2007), seconds."""
-    _, beats = part("beat").beat_track(y=samples, sr=SAMPLE_RATE_HZ, units="time", trim=False)
-    found: Array = np.asarray(beats, dtype=np.float64)
-    return found
-
-
 def beat_f(true_s: Array, found_s: Array) -> float:
     """F-measure of beats within 70 ms, one to one (mir_eval); the first seconds count too."""
     if not len(true_s) or not len(found_s):

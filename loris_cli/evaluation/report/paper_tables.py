@@ -15,7 +15,11 @@ SUBSETS = ("da25", "fe25", "fe50", "fs25", "fs50")
 @cache
 def published() -> dict[str, Any]:
     """Everything, as in the file."""
-    text = files("loris_cli.evaluation.report").joinpath("published.json").read_text(encoding="utf-8")
+    text = (
+        files("loris_cli.evaluation.report")
+        .joinpath("published.json")
+        .read_text(encoding="utf-8")
+    )
     tables: dict[str, Any] = json.loads(text)
     return tables
 

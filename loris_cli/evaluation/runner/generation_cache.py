@@ -21,12 +21,12 @@ import soundfile
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.dataset.manifest import Clip
 from loris_cli.dataset.read_clips import read_danced, read_features
-from loris_cli.evaluation.case import through_latent
 from loris_cli.evaluation.runner.audio_sources import Recorded, read
 from loris_cli.evaluation.runner.clips import Case
 from loris_cli.evaluation.runner.systems import Entrant, Sampled
-from loris_cli.soundtrack.conditioning import ClipFeatures
-from loris_cli.soundtrack.pipeline import MusicGenerator, play
+from loris_cli.models.generator_interface import ClipFeatures, MusicGenerator
+from loris_cli.models.mini_checkpoint import through_latent
+from loris_cli.soundtrack.pipeline import play
 from loris_cli.system.atomic_files import replacing
 from loris_cli.system.progress import Reporter
 

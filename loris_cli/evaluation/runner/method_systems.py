@@ -20,7 +20,7 @@ from loris_cli.dataset.read_clips import read_features, read_sound
 from loris_cli.errors import InputError
 from loris_cli.evaluation.runner.clips import Case, clips_of_split, group_of
 from loris_cli.evaluation.runner.subsets import clips_in
-from loris_cli.soundtrack.pipeline import MusicGenerator
+from loris_cli.models.generator_interface import MusicGenerator
 
 SCHEMA = 1
 """Of the methods; a change of what they make raises it, and nothing kept is taken."""

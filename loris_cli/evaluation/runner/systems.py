@@ -12,10 +12,10 @@ import torch
 
 from loris_cli import __version__
 from loris_cli.evaluation.runner.clips import Case
+from loris_cli.models.generator_interface import MusicGenerator
 from loris_cli.models.load_model import NamedPaper, kind_of, load_named_paper
 from loris_cli.models.mini_checkpoint import MiniModel, load_mini
 from loris_cli.soundtrack.latent_generator import LatentGenerator
-from loris_cli.soundtrack.pipeline import MusicGenerator
 from loris_cli.soundtrack.waveform_generator import WaveformGenerator
 
 
