@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pck import GROUPS, Accuracy, accuracy
 
 from loris_cli.config import MMPOSE_NETWORK, POSE_FPS
-from loris_cli.pose.accuracy import GROUPS, Accuracy, accuracy
 from loris_cli.pose.batched_detection import estimate_with
 from loris_cli.pose.keypoints import Poses
 from loris_cli.pose.tracking import estimate_poses

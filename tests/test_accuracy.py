@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from pck import GROUPS, accuracy
 
 from loris_cli.errors import InputError
-from loris_cli.pose.accuracy import GROUPS, accuracy
 from loris_cli.pose.keypoints import Poses
 
 N_FRAMES = 4

@@ -5,11 +5,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import soundfile
+from clip_scores import Case, sketches_of
+from spectrograms import Shown, draw
 from test_heard import MOMENTS_S, strokes
 
 from loris_cli.dataset.manifest import Clip
-from loris_cli.evaluation.case import Case, sketches_of
-from loris_cli.evaluation.spectrograms import Shown, draw
 from loris_cli.soundtrack.latent_generator import ATTACK_S
 
 

@@ -3,7 +3,7 @@
     notes -> spectrum of each, from a table -> powers summed -> log-mel frames
 
 The table, ``timbres.npz``, is what the players of the training music sound like, note by note,
-measured by `loris_cli.synthesis.timbres`. A sketch knows neither the room nor the balance, and
+measured by `measure_timbres`. A sketch knows neither the room nor the balance, and
 nothing of phases that meet; it tells a network which notes are wanted in the terms that it
 works in. The paper has no such thing.
 """

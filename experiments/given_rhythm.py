@@ -1,6 +1,6 @@
 """Does a model follow a rhythm that it is given, and is it music? Held-out clips.
 
-    python -m loris_cli.evaluation.given_rhythm DATA --model mini --clips 50 --seeds 3
+    python -m given_rhythm DATA --model mini --clips 50 --seeds 3
 
 Rows: the model, given the accents; the model, given what a loose body shows of them; the notes
 that it is told, with no model between; earlier weights, if asked; the truth; the truth through
@@ -19,13 +19,13 @@ from typing import get_args
 
 import numpy as np
 import torch
+from clip_scores import Case, Scored, sketches_of, spectra_of, takes_of
 from numpy.typing import NDArray
 
 from loris_cli.audio.onsets import DETECTOR, WINDOW_S, match
 from loris_cli.dataset.manifest import Clip, read_manifest
 from loris_cli.dataset.read_clips import read_sound
 from loris_cli.errors import InputError, LorisError
-from loris_cli.evaluation.case import Case, Scored, sketches_of, spectra_of, takes_of
 from loris_cli.evaluation.metrics.frechet import Statistics, frechet_distance, statistics
 from loris_cli.evaluation.metrics.intervals import bootstrap
 from loris_cli.models.diffusion import Sampler

@@ -1,6 +1,6 @@
 """A look at what the figures say: spectrograms of the truth, its latent, and what is made.
 
-python -m loris_cli.evaluation.spectrograms DATA --model mini -o spectrograms.png
+python -m spectrograms DATA --model mini -o spectrograms.png
 """
 
 import argparse
@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from clip_scores import takes_of
 from numpy.typing import NDArray
 
 from loris_cli.audio import mel
 from loris_cli.dataset.manifest import read_manifest
 from loris_cli.dataset.read_clips import read_features, read_sound
-from loris_cli.evaluation.case import takes_of
 from loris_cli.models.mini_checkpoint import load_mini, through_latent
 from loris_cli.soundtrack.latent_generator import GUIDANCE, LatentGenerator
 from loris_cli.system.atomic_files import replacing

@@ -1,6 +1,6 @@
 """What each instrument sounds like, note by note: the table that sketches are drawn from.
 
-    python -m loris_cli.synthesis.timbres -o loris_cli/timbres.npz
+    python -m measure_timbres -o loris_cli/timbres.npz
 
     sounds -> notes apart from one another -> fluidsynth -> log-mel at some moments -> table
 

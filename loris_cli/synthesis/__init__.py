@@ -1,1 +1,0 @@
-"""Made-up pairs: music, motion, bodies, pictures."""
