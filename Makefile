@@ -61,4 +61,4 @@ dist: dev ## dist/: the wheel and the source archive
 
 clean: ## remove what the others made, but for the environments
 	rm -rf build dist out.mp4 .*_cache .hypothesis *.egg-info
-	find loris_cli commands tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
+	find loris_cli commands experiments tests tools -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -28,7 +28,8 @@ def train(
         typer.Option(
             metavar="DIR",
             help="Data set of `loris prep`, or of `python -m"
-            " loris_cli.dataset.synthetic_music DIR`. By default LORIS_DATA, else the platform's data folder.",
+            " loris_cli.dataset.synthetic_music DIR`. By default LORIS_DATA, else the"
+            " platform's data folder.",
         ),
     ] = None,
     out: Annotated[

@@ -2,7 +2,7 @@
 
     strikes -> rendered video -> decode, pose, rhythm, model, mux -> decode -> onsets
 
-    python -m end_to_end_sync --clips 24
+    python experiments/end_to_end_sync.py --clips 24
 
 What a viewer sees and hears is compared, and nothing in between: the strike is where the limb
 stops dead, the onset is found in the sound of the muxed file.

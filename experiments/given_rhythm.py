@@ -1,6 +1,6 @@
 """Does a model follow a rhythm that it is given, and is it music? Held-out clips.
 
-    python -m given_rhythm DATA --model mini --clips 50 --seeds 3
+    python experiments/given_rhythm.py DATA --model mini --clips 50 --seeds 3
 
 Rows: the model, given the accents; the model, given what a loose body shows of them; the notes
 that it is told, with no model between; earlier weights, if asked; the truth; the truth through

@@ -1,6 +1,6 @@
 """What each instrument sounds like, note by note: the table that sketches are drawn from.
 
-    python -m measure_timbres -o loris_cli/timbres.npz
+    python experiments/measure_timbres.py -o loris_cli/composition/timbres.npz
 
     sounds -> notes apart from one another -> fluidsynth -> log-mel at some moments -> table
 

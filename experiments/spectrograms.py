@@ -1,6 +1,6 @@
 """A look at what the figures say: spectrograms of the truth, its latent, and what is made.
 
-python -m spectrograms DATA --model mini -o spectrograms.png
+python experiments/spectrograms.py DATA --model mini -o spectrograms.png
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Are the joins of a long soundtrack heard? Hits near them against hits elsewhere.
 
-    python -m window_seams --clips 4 --seconds 120
+    python experiments/window_seams.py --clips 4 --seconds 120
 
 A made-up rhythm of full length is given; a moment within a second of the middle of two windows'
 overlap is near a seam. Spectral flux there is compared with that elsewhere, in deviations.

@@ -1,4 +1,4 @@
-"""How near poses come to the true joints of rendered clips: ``python benchmarks/pose.py``.
+"""Accuracy of the pose estimators on rendered clips: ``python experiments/pose_accuracy.py``.
 
 Clips of a body that strikes, each by its seed: near and far, in a gym and on a rink, from the
 front, the side and behind; and, turned with the picture, lying and upside down. They are
