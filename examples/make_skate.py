@@ -2,7 +2,7 @@
 
     python examples/make_skate.py [OUTPUT]
 
-Everything comes from this repository: the body is the mesh of ``loris_cli.synthesis``, and
+Everything comes from this repository: the body is the mesh of ``loris_cli.synthetic``, and
 the choreography is the tables below, written by hand. No motion capture is in it.
 """
 

@@ -144,7 +144,7 @@ def loris(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) ->
 
 # Spawned workers import this script too, so they use one thread as it does.
 PROGRAM = """
-from loris_cli.networks import device
+from loris_cli.system import device
 device.THREADS = 1
 if __name__ == "__main__":
     from loris_cli.commands.app import main

@@ -356,7 +356,8 @@ def test_the_program_itself_scores(data: Path) -> None:
 def test_files_that_are_there_are_scored_without_torch_and_mir_eval() -> None:
     code = """
 import sys
-from loris_cli.benchmark import contract, planning, run, tables
+from loris_cli.evaluation.report import json_report, tables
+from loris_cli.evaluation.runner import plan, run
 sys.exit(bool({"torch", "mir_eval", "scipy.stats"} & set(sys.modules)))
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
