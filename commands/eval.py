@@ -294,7 +294,7 @@ def evaluate(
     elif split is not None:
         plan = plan_of_split(home, split, part=part, n_clips=clips, plan=plan)
         # Brings torch: not before it is known that there is something to score.
-        from loris_cli.evaluation.runner.add_systems import Asked, enter
+        from loris_cli.evaluation.runner.system_selection import Asked, enter
 
         asked = Asked(
             models=model or ([] if wanted else ["mini"]),
@@ -314,7 +314,7 @@ def evaluate(
     result = run(plan, reporter=reporter)
     heard = None
     if quality:
-        from loris_cli.evaluation.metrics.quality import quality as heard_quality
+        from loris_cli.evaluation.runner.quality import quality as heard_quality
 
         heard = heard_quality(result, embeddings=hear_with, reporter=reporter)
     told = as_json(

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class Rival(StrEnum):
-    """Nulls and ceilings: `loris_cli.evaluation.runner.reference_systems`."""
+    """Nulls and ceilings: `loris_cli.evaluation.runner.bounds`."""
 
     CLICK_1HZ = "click_1hz"
     ALWAYS_ON = "always_on"

@@ -222,7 +222,7 @@ def prep(
 
     from loris_cli.config import data_home
     from loris_cli.dataset.clip_cutting import Settings
-    from loris_cli.dataset.extract_visual import visual_weights
+    from loris_cli.dataset.extract_poses import visual_weights
     from loris_cli.dataset.import_release import find, import_clip, unpack_all
     from loris_cli.dataset.prepare_video import Work, digest_of, with_visual
     from loris_cli.dataset.prepare_videos import (

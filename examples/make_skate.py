@@ -14,7 +14,7 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 
 from loris_cli.synthetic.body_model import Array
-from loris_cli.synthetic.inverse_kinematics import HOME, MIRROR, Controls
+from loris_cli.synthetic.body_rig import HOME, MIRROR, Controls
 from loris_cli.synthetic.motion import Motion
 from loris_cli.synthetic.render import render_video
 from loris_cli.synthetic.scene import Camera

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from bootstrap import Figure, bootstrap
 from numpy.typing import NDArray
 
 from loris_cli.audio.onsets import DETECTOR, Hits, detect_onsets, match, offsets
-from loris_cli.evaluation.metrics.intervals import Figure, bootstrap
 from loris_cli.models.generator_interface import MusicGenerator
 from loris_cli.models.mini_checkpoint import load_mini
 from loris_cli.soundtrack.latent_generator import LatentGenerator

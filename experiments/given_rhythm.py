@@ -19,6 +19,7 @@ from typing import get_args
 
 import numpy as np
 import torch
+from bootstrap import bootstrap
 from clip_scores import Case, Scored, sketches_of, spectra_of, takes_of
 from numpy.typing import NDArray
 
@@ -27,7 +28,6 @@ from loris_cli.dataset.manifest import Clip, read_manifest
 from loris_cli.dataset.read_clips import read_sound
 from loris_cli.errors import InputError, LorisError
 from loris_cli.evaluation.metrics.frechet import Statistics, frechet_distance, statistics
-from loris_cli.evaluation.metrics.intervals import bootstrap
 from loris_cli.models.diffusion import Sampler
 from loris_cli.models.mini_checkpoint import load_mini, through_latent
 from loris_cli.soundtrack.latent_generator import GUIDANCE, LatentGenerator

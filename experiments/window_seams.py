@@ -12,12 +12,12 @@ from dataclasses import asdict
 
 import numpy as np
 import torch
+from bootstrap import bootstrap
 from numpy.typing import NDArray
 
 from loris_cli.audio.onsets import HOP, detect_onsets, match
 from loris_cli.composition.styles import STYLES
 from loris_cli.config import SAMPLE_RATE_HZ
-from loris_cli.evaluation.metrics.intervals import bootstrap
 from loris_cli.models.generator_interface import ClipFeatures
 from loris_cli.models.mini_checkpoint import load_mini
 from loris_cli.soundtrack.conditioning import CODE_HZ

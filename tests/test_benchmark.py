@@ -11,10 +11,9 @@ from corpus import click_corpus
 from loris_cli.dataset.aist_names import performance_of
 from loris_cli.dataset.manifest import Clip, read_manifest
 from loris_cli.errors import InputError
-from loris_cli.evaluation.metrics.bootstrap import Resampler, by_chance, compared
 from loris_cli.evaluation.metrics.loris_scores import score
+from loris_cli.evaluation.metrics.significance import Resampler, by_chance, compared
 from loris_cli.evaluation.report.json_report import OFFICIAL, as_json, clips_as_json
-from loris_cli.evaluation.report.paper_tables import COLUMNS, SUBSETS, methods_of, published
 from loris_cli.evaluation.runner import audio_analysis as hearing
 from loris_cli.evaluation.runner.audio_analysis import (
     Ears,
@@ -24,6 +23,7 @@ from loris_cli.evaluation.runner.audio_analysis import (
     listen_to_all,
 )
 from loris_cli.evaluation.runner.audio_sources import Clicks, Recorded, Sound
+from loris_cli.evaluation.runner.bounds import CEILINGS, NULLS, rival, strangers
 from loris_cli.evaluation.runner.clips import (
     Case,
     Skipped,
@@ -32,7 +32,7 @@ from loris_cli.evaluation.runner.clips import (
     marked_made_up,
     paired,
 )
-from loris_cli.evaluation.runner.reference_systems import CEILINGS, NULLS, rival, strangers
+from loris_cli.evaluation.runner.paper_tables import COLUMNS, SUBSETS, methods_of, published
 from loris_cli.evaluation.runner.run import Plan, Result, run
 from loris_cli.system.progress import Silent
 

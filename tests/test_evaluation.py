@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
+from bootstrap import bootstrap
 
 from loris_cli.audio.onsets import detect_onsets, match, offsets
 from loris_cli.errors import InputError
 from loris_cli.evaluation.metrics.frechet import Statistics, frechet_distance, statistics
-from loris_cli.evaluation.metrics.intervals import bootstrap
 
 MOMENTS = np.array([1.0, 2.0, 3.5])
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from loris_cli.errors import MissingDependencyError, UsageError, WeightsError
 from loris_cli.models import i3d_resnet50
 from loris_cli.models.i3d_resnet50 import FILE, I3DR50, load_i3d_r50, weights_file
-from loris_cli.soundtrack import visual_encoding
-from loris_cli.soundtrack.visual_encoding import features_of_picture, rows_of_resnet
+from loris_cli.soundtrack import visual_encoder
+from loris_cli.soundtrack.visual_encoder import features_of_picture, rows_of_resnet
 from loris_cli.soundtrack.visual_features import VisualSource, visual_source
 from loris_cli.system.file_fingerprints import identify
 from loris_cli.system.progress import Silent
@@ -68,7 +68,7 @@ def test_no_more_frames_are_held_than_a_row_spans() -> None:
             yield frame
 
     next(rows_of_resnet(counted(), Greys(), device=CPU))
-    assert taken == visual_encoding.REACH == 22
+    assert taken == visual_encoder.REACH == 22
 
 
 def test_a_stretch_of_a_video_has_the_rows_of_the_whole(moving: Path) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from loris_cli.errors import InputError, WeightsError
 from loris_cli.models.i3d_inception import InceptionI3D, load_i3d, padded_same
-from loris_cli.soundtrack.visual_encoding import features_of_picture, middle_of
+from loris_cli.soundtrack.visual_encoder import features_of_picture, middle_of
 from loris_cli.soundtrack.visual_features import read_visual
 from loris_cli.system.progress import Silent
 from loris_cli.video.probe import probe

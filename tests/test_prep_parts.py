@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from loris_cli.audio.accents import energy_of, listen
 from loris_cli.dataset.filters import Measures, measure, reasons
+from loris_cli.dataset.partitions import split
 from loris_cli.dataset.prepare_videos import Shard, shard_of
-from loris_cli.dataset.splits import split
 from loris_cli.errors import UsageError
 
 RATE_HZ = 22_050

@@ -10,7 +10,7 @@ import pytest
 
 from loris_cli.errors import OutputError
 from loris_cli.synthetic.body_model import Array, coco_joints, load_body, skin
-from loris_cli.synthetic.inverse_kinematics import HOME
+from loris_cli.synthetic.body_rig import HOME
 from loris_cli.synthetic.motion import Motion, strike_motion
 from loris_cli.synthetic.render import (
     LOOKS,

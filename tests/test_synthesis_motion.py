@@ -17,7 +17,7 @@ from loris_cli.synthetic.body_model import (
     rotation,
     skin,
 )
-from loris_cli.synthetic.inverse_kinematics import HOME, mirrored, posture
+from loris_cli.synthetic.body_rig import HOME, mirrored, posture
 from loris_cli.synthetic.motion import STRONG, Motion, strike_motion
 
 BODY = load_body()

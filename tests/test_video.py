@@ -17,8 +17,8 @@ from media import click, ffmpeg, film, is_upright, number_of, onset_s, picture, 
 
 from loris_cli.errors import InputError
 from loris_cli.video.audio_track import read_sound, sound_blocks
+from loris_cli.video.frame_conversion import Pixels, Upright
 from loris_cli.video.frames import frames, frames_at
-from loris_cli.video.orientation import Pixels, Upright
 from loris_cli.video.probe import probe
 
 UNEVEN_S = [0, 0.1, 0.13, 0.4, 0.41, 0.9, 1.0, 1.5, 1.55, 1.6, 1.61, 2.0]

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from loris_cli.dataset.clip_cutting import RECIPES
 from loris_cli.dataset.manifest import write_rows
+from loris_cli.dataset.partitions import split
 from loris_cli.dataset.records import FOLDER, Record, read_records
-from loris_cli.dataset.splits import split
 from loris_cli.errors import InputError
 from loris_cli.system.atomic_files import printable, replacing
 

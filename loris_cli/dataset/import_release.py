@@ -25,7 +25,7 @@ from loris_cli.config import POSE_FPS, SAMPLE_RATE_HZ
 from loris_cli.dataset.archives import unpack
 from loris_cli.dataset.clip_cutting import Segment, Settings
 from loris_cli.dataset.extract_audio import fit
-from loris_cli.dataset.extract_visual import Seen
+from loris_cli.dataset.extract_poses import Seen
 from loris_cli.dataset.manifest import VISUAL, Clip
 from loris_cli.dataset.prepare_video import Work, blank_record, failure, is_done
 from loris_cli.dataset.records import (

@@ -19,7 +19,7 @@ from loris_cli.audio.spleeter_weights import load_two_stems
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.dataset.clip_cutting import Settings, segments
 from loris_cli.dataset.extract_audio import hear
-from loris_cli.dataset.extract_visual import features_of, load_seer, see, within
+from loris_cli.dataset.extract_poses import features_of, load_seer, see, within
 from loris_cli.dataset.manifest import Clip
 from loris_cli.dataset.records import (
     SCHEMA,
@@ -43,7 +43,7 @@ from loris_cli.pose.batched_detection import estimate_with
 from loris_cli.pose.mmpose_estimator import TopDown, check_top_down
 from loris_cli.pose.tracking import estimate_poses
 from loris_cli.soundtrack.video_analysis import Estimator, look
-from loris_cli.soundtrack.visual_encoding import Seer
+from loris_cli.soundtrack.visual_encoder import Seer
 from loris_cli.soundtrack.visual_features import VISUAL_FPS
 from loris_cli.system.atomic_files import printable
 from loris_cli.system.device import resolve

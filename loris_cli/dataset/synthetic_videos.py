@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from loris_cli.composition.styles import BY_NAME, STYLES
 from loris_cli.config import POSE_FPS, SAMPLE_RATE_HZ
 from loris_cli.dataset.clip_cutting import RECIPES, Settings
-from loris_cli.dataset.extract_visual import POSES_SUFFIX
+from loris_cli.dataset.extract_poses import POSES_SUFFIX
 from loris_cli.dataset.prepare_video import Work, prepare
 from loris_cli.dataset.records import Record, fingerprint
 from loris_cli.dataset.source_names import KINDS, Kind

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from loris_cli.audio.accents import listen
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.dataset.clip_cutting import Segment, Settings
-from loris_cli.dataset.extract_visual import Seen
+from loris_cli.dataset.extract_poses import Seen
 from loris_cli.dataset.filters import measure, reasons
 from loris_cli.dataset.manifest import Clip
 from loris_cli.dataset.records import Record, fingerprint

@@ -16,7 +16,7 @@ from loris_cli.rhythm.directogram import Compat
 from loris_cli.soundtrack.job_report import Told
 from loris_cli.soundtrack.jobs import Settings
 from loris_cli.soundtrack.latent_generator import LatentGenerator
-from loris_cli.soundtrack.visual_encoding import Seer, features_of_picture
+from loris_cli.soundtrack.visual_encoder import Seer, features_of_picture
 from loris_cli.soundtrack.visual_features import (
     WIDTHS,
     Array,

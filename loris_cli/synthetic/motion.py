@@ -15,7 +15,7 @@ import numpy as np
 
 from loris_cli.errors import InputError
 from loris_cli.synthetic.body_model import Array, BodyPose
-from loris_cli.synthetic.inverse_kinematics import HOME, Controls, mirrored, posture
+from loris_cli.synthetic.body_rig import HOME, Controls, mirrored, posture
 
 
 @dataclass(frozen=True)

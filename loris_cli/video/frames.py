@@ -14,7 +14,7 @@ import av.container
 
 from loris_cli.errors import InputError
 from loris_cli.system.atomic_files import printable
-from loris_cli.video.orientation import Pixels, Upright
+from loris_cli.video.frame_conversion import Pixels, Upright
 
 from .containers import CONVERT, check_size, main_video, opened, ticks_of
 from .probe import probe

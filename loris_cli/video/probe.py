@@ -15,7 +15,7 @@ import numpy as np
 
 from loris_cli.errors import InputError
 from loris_cli.system.atomic_files import printable
-from loris_cli.video.orientation import display_size, orientation_of
+from loris_cli.video.frame_conversion import display_size, orientation_of
 
 from .containers import CONVERT, check_size, codec_of, first_frame, main_video, opened, ticks_of
 

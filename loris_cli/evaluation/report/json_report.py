@@ -12,10 +12,10 @@ from typing import Any
 from loris_cli.audio.onsets import DETECTOR, HOP, WINDOW_S
 from loris_cli.evaluation.metrics.loris_scores import Summary
 from loris_cli.evaluation.metrics.sync import ALIGN_SIGMA_S, AV_WINDOW_S
-from loris_cli.evaluation.report.paper_tables import methods_of
 from loris_cli.evaluation.report.provenance import versions
 from loris_cli.evaluation.runner.ablation_layouts import Layout
 from loris_cli.evaluation.runner.clips import digest
+from loris_cli.evaluation.runner.paper_tables import methods_of
 from loris_cli.evaluation.runner.run import Result
 from loris_cli.evaluation.runner.scores import Row, clip_rows
 

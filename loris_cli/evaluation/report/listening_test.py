@@ -25,7 +25,7 @@ from scipy.stats import binomtest
 from loris_cli.audio.loudness import normalise
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import InputError, OutputError
-from loris_cli.evaluation.metrics.bootstrap import Resampler
+from loris_cli.evaluation.metrics.significance import Resampler
 from loris_cli.evaluation.runner.audio_sources import samples_of
 from loris_cli.evaluation.runner.run import Result
 from loris_cli.system.atomic_files import printable

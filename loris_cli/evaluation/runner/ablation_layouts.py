@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from loris_cli.evaluation.report.paper_tables import ablation, title_of
+from loris_cli.evaluation.runner.paper_tables import ablation, title_of
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,8 @@ from types import MappingProxyType
 from typing import Any
 
 from loris_cli.errors import InputError, UsageError
-from loris_cli.evaluation.report.paper_tables import ablation
 from loris_cli.evaluation.runner.ablation_layouts import Layout, Line
+from loris_cli.evaluation.runner.paper_tables import ablation
 from loris_cli.models.load_model import kind_of
 from loris_cli.models.paper_checkpoint import read_config
 from loris_cli.models.paper_config import PaperConfig

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING
 
 from loris_cli.dataset.aist_names import performance_of
 from loris_cli.errors import InputError
-from loris_cli.evaluation.metrics.bootstrap import Difference, compared
+from loris_cli.evaluation.metrics.significance import Difference, compared
 from loris_cli.evaluation.runner.ablation_layouts import Layout
 from loris_cli.evaluation.runner.audio_analysis import Ears, Heard, Unheard, listen_to_all
 from loris_cli.evaluation.runner.audio_sources import Recorded, Sound
-from loris_cli.evaluation.runner.clips import Case, Skipped
-from loris_cli.evaluation.runner.reference_systems import (
+from loris_cli.evaluation.runner.bounds import (
     CEILINGS,
     NULLS,
     SEEDED,
@@ -24,6 +23,7 @@ from loris_cli.evaluation.runner.reference_systems import (
     rival,
     strangers,
 )
+from loris_cli.evaluation.runner.clips import Case, Skipped
 from loris_cli.evaluation.runner.scores import Row, score_row
 from loris_cli.system.progress import Reporter
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from loris_cli.evaluation.metrics.bootstrap import Resampler, by_chance, joined
 from loris_cli.evaluation.metrics.loris_scores import Protocol, Summary, f1, score, summary
+from loris_cli.evaluation.metrics.significance import Resampler, by_chance, joined
 from loris_cli.evaluation.metrics.sync import FIGURES, against_motion, against_truth
 from loris_cli.evaluation.runner.audio_analysis import Heard
+from loris_cli.evaluation.runner.bounds import OF_OTHERS, Kind
 from loris_cli.evaluation.runner.clips import Case
-from loris_cli.evaluation.runner.reference_systems import OF_OTHERS, Kind
 
 Array = NDArray[np.float64]
 Interval = tuple[float, float]

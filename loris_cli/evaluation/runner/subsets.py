@@ -6,7 +6,7 @@ from pathlib import Path
 
 from loris_cli.dataset.manifest import NAME, Clip, read_manifest
 from loris_cli.errors import InputError
-from loris_cli.evaluation.report.paper_tables import SUBSETS, published
+from loris_cli.evaluation.runner.paper_tables import SUBSETS, published
 from loris_cli.system.atomic_files import printable
 
 MADE = "synthetic"

@@ -19,7 +19,7 @@ from loris_cli.models.i3d_resnet50 import load_i3d_r50, weights_file
 from loris_cli.pose.keypoints import Poses, part, read_poses
 from loris_cli.pose.tracking import estimate_poses
 from loris_cli.soundtrack.video_analysis import POSE_SIDE_PX, Estimator
-from loris_cli.soundtrack.visual_encoding import Seer, features_of_picture
+from loris_cli.soundtrack.visual_encoder import Seer, features_of_picture
 from loris_cli.soundtrack.visual_features import VisualSource
 from loris_cli.system.atomic_files import printable
 from loris_cli.system.device import resolve

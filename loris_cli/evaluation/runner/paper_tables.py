@@ -16,7 +16,7 @@ SUBSETS = ("da25", "fe25", "fe50", "fs25", "fs50")
 def published() -> dict[str, Any]:
     """Everything, as in the file."""
     text = (
-        files("loris_cli.evaluation.report")
+        files("loris_cli.evaluation.runner")
         .joinpath("published.json")
         .read_text(encoding="utf-8")
     )

@@ -10,9 +10,9 @@ from pathlib import Path
 from loris_cli.config import cache_home
 from loris_cli.errors import UsageError
 from loris_cli.evaluation.runner.ablations import ablation_tables, variants_of
+from loris_cli.evaluation.runner.bounds import CEILINGS, NULLS
 from loris_cli.evaluation.runner.generation_cache import Maker
 from loris_cli.evaluation.runner.method_systems import method_of
-from loris_cli.evaluation.runner.reference_systems import CEILINGS, NULLS
 from loris_cli.evaluation.runner.run import Plan
 from loris_cli.evaluation.runner.sweeps import Setting, sweep_tables
 from loris_cli.evaluation.runner.systems import Entrant, sampled
