@@ -15,7 +15,8 @@ from conftest import Loris
 from media import AUDIO_HZ, film
 from torch import Tensor, nn
 
-from loris_cli.dataset import clip_cutting, prepare_video
+from loris_cli.dataset import clip_cutting
+from loris_cli.dataset import prepare_video as prepare_module
 from loris_cli.dataset.build_manifest import decide, gather, read_ids
 from loris_cli.dataset.clip_cutting import ADDED, Cut, Recipe, Settings, segments
 from loris_cli.dataset.inspection import problems, review, stats
@@ -144,7 +145,7 @@ def test_features_of_the_picture_lie_beside_each_clip(
         asked.append(given)
         return Mean()
 
-    monkeypatch.setattr(prepare_video, "load_seer", load)
+    monkeypatch.setattr(prepare_module, "load_seer", load)
     plain = Settings(kind="floor", separator="none", poses="none", filters=False)
     data = tmp_path / "data"
     work = with_visual(Work(data=data, settings=plain), "i3d", identify(weights))
@@ -265,7 +266,7 @@ def test_the_second_time_nothing_is_done(
     prepare(video, work)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     monkeypatch.setattr(
-        prepare_video, "hear", lambda *_, **__: pytest.fail("it was done again")
+        prepare_module, "hear", lambda *_, **__: pytest.fail("it was done again")
     )
 
     assert prepare(video, work)["known"]
