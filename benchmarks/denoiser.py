@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from loris_cli.models.fused_attention import fuse, unfuse
+from loris_cli.models.fused_attention import fuse_attention_and_norms, restore_unfused
 from loris_cli.models.generator_interface import ClipFeatures
-from loris_cli.models.mini_checkpoint import load_mini
-from loris_cli.soundtrack.conditioning import batch, condition
+from loris_cli.models.mini_checkpoint import load_mini_checkpoint
+from loris_cli.soundtrack.conditioning import build_condition, collate_conditions
 
 
 @torch.inference_mode()
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--model", default="mini")
     parser.add_argument("--turns", type=int, default=10)
     given = parser.parse_args()
-    network = load_mini(given.model, device=torch.device("cpu")).denoiser
+    network = load_mini_checkpoint(given.model, device=torch.device("cpu")).denoiser
     config = network.config
     rng = np.random.default_rng(0)
     clip = ClipFeatures(
@@ -35,15 +35,20 @@ def main() -> None:
         strengths=rng.uniform(0.5, 1, 40),
         energy=rng.uniform(0, 1, 384),
     )
-    one = condition(clip, 0, config.window, sketch_channels=config.sketch_channels)
-    both = batch([one, one])
+    one = build_condition(
+        clip, 0, config.window_frames, note_latent_channels=config.note_latent_channels
+    )
+    both = collate_conditions([one, one])
     torch.manual_seed(0)
-    x = torch.randn(2, config.code_channels, config.window)
+    x = torch.randn(2, config.latent_channels, config.window_frames)
     level, dropped = torch.zeros(2), torch.tensor([False, True])
     answers: dict[str, Tensor] = {}
     shortest_s = {"written out": np.inf, "fused": np.inf}
     for _ in range(given.turns + 1):
-        for name, turn in (("written out", unfuse), ("fused", fuse)):
+        for name, turn in (
+            ("written out", restore_unfused),
+            ("fused", fuse_attention_and_norms),
+        ):
             turn(network.unet)
             network(x, level, both, dropped)
             started = time.perf_counter()

@@ -24,10 +24,10 @@ import numpy as np
 import soundfile
 
 RATE_HZ = 22_050
-FIGURES = ("BCS", "CSD", "BHS", "HSD", "F1")
+METRICS = ("BCS", "CSD", "BHS", "HSD", "F1")
 
 
-def random_sound(path: Path, seed: int, seconds: float) -> None:
+def write_random_audio(path: Path, seed: int, seconds: float) -> None:
     """Fading tones and bursts of noise at random moments, over a little noise."""
     rng = np.random.default_rng(seed)
     sound = rng.normal(0, 10 ** rng.uniform(-4, -2), round(seconds * RATE_HZ))
@@ -41,7 +41,7 @@ def random_sound(path: Path, seed: int, seconds: float) -> None:
     soundfile.write(path, sound / max(np.abs(sound).max(), 1), RATE_HZ)
 
 
-def plain_flags(path: Path) -> list[int]:
+def plain_onset_flags(path: Path) -> list[int]:
     """Seconds of a file with an onset, as a script with no library of ours would have them."""
     samples, rate_hz = librosa.load(path)
     found = librosa.onset.onset_detect(
@@ -54,12 +54,12 @@ def plain_flags(path: Path) -> list[int]:
     return seconds
 
 
-def plain(made: Path, true: Path) -> list[float]:
+def score_plainly(generated_dir: Path, reference_dir: Path) -> list[float]:
     """The five scores of two folders, likewise."""
     covers, hits = [], []
-    for path in sorted(made.iterdir()):
-        ours = plain_flags(path)
-        theirs = plain_flags(true / path.name)[: len(ours)]
+    for path in sorted(generated_dir.iterdir()):
+        ours = plain_onset_flags(path)
+        theirs = plain_onset_flags(reference_dir / path.name)[: len(ours)]
         n_hits = sum(1 for a, b in zip(theirs, ours, strict=True) if a == b == 1)
         covers.append(n_hits / sum(ours) if sum(ours) else 0)
         hits.append(n_hits / sum(theirs) if sum(theirs) else 0)
@@ -69,43 +69,45 @@ def plain(made: Path, true: Path) -> list[float]:
 
 
 @dataclass(frozen=True)
-class Took:
+class Timing:
     """How long a program took from its start to its end."""
 
-    seconds: float
-    processor_s: float
+    wall_s: float
+    cpu_s: float
     """Of it and of its children."""
 
-    def told(self, name: str, other: "Took | None" = None) -> str:
+    def format_row(self, name: str, baseline: "Timing | None" = None) -> str:
         """A line, with how many times as fast as another this is."""
-        line = f"{name:22} {self.seconds:7.2f} s, {self.processor_s:7.2f} s of processors"
-        if other is None:
+        line = f"{name:22} {self.wall_s:7.2f} s, {self.cpu_s:7.2f} s of processors"
+        if baseline is None:
             return line
-        return f"{line}, {other.seconds / self.seconds:5.2f} times as fast"
+        return f"{line}, {baseline.wall_s / self.wall_s:5.2f} times as fast"
 
 
-def timed(words: list[str | Path], cache: Path) -> tuple[str, Took]:
+def run_timed(arguments: list[str | Path], cache_dir: Path) -> tuple[str, Timing]:
     """What a program says, and how long it took."""
     started, before = time.perf_counter(), os.times()
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", *words], stdout=subprocess.PIPE, text=True,
-        check=True, env={**os.environ, "LORIS_CACHE": str(cache)},
+        [sys.executable, "-W", "ignore", *arguments], stdout=subprocess.PIPE, text=True,
+        check=True, env={**os.environ, "LORIS_CACHE": str(cache_dir)},
     )  # fmt: skip
     after = os.times()
     processor_s = after.children_user - before.children_user
     processor_s += after.children_system - before.children_system
-    return done.stdout, Took(time.perf_counter() - started, processor_s)
+    return done.stdout, Timing(time.perf_counter() - started, processor_s)
 
 
-def ours(made: Path, true: Path, jobs: int, cache: Path) -> tuple[list[float], Took]:
+def score_with_loris(
+    generated_dir: Path, reference_dir: Path, jobs: int, cache: Path
+) -> tuple[list[float], Timing]:
     """The five scores by `loris eval`, and how long it took."""
-    said, took = timed(
-        ["-m", "loris_cli", "eval", "--generated", made, "--reference", true, "--no-strict",
+    said, took = run_timed(
+        ["-m", "loris_cli", "eval", "--generated", generated_dir, "--reference", reference_dir, "--no-strict",
          "--row", "none", "--jobs", str(jobs), "--format", "json"],
         cache,
     )  # fmt: skip
     [row] = json.loads(said)["rows"]
-    return [row["official"][name] for name in FIGURES], took
+    return [row["official"][name] for name in METRICS], took
 
 
 def main() -> None:
@@ -119,7 +121,7 @@ def main() -> None:
     )
     given = parser.parse_args()
     if given.plain is not None:
-        print(json.dumps(plain(given.plain / "made", given.plain / "true")))
+        print(json.dumps(score_plainly(given.plain / "made", given.plain / "true")))
         return
     with tempfile.TemporaryDirectory() as name:
         room = Path(name)
@@ -128,21 +130,21 @@ def main() -> None:
             folder.mkdir()
         for k in range(given.clips):
             for side, folder in enumerate((true, made)):
-                random_sound(folder / f"{k:04}.wav", 2 * k + side, given.seconds)
+                write_random_audio(folder / f"{k:04}.wav", 2 * k + side, given.seconds)
         # Compilers have nothing left to do, and files are in memory, for whoever comes first.
         for folder in ("warm/made", "warm/true"):
             shutil.copytree(made, room / folder, ignore=lambda _, names: sorted(names)[2:])
-        ours(room / "warm/made", room / "warm/true", 1, room / "cache-warm")
-        timed([__file__, "--plain", room / "warm"], room)
+        score_with_loris(room / "warm/made", room / "warm/true", 1, room / "cache-warm")
+        run_timed([__file__, "--plain", room / "warm"], room)
 
-        said, plainly = timed([__file__, "--plain", room], room)
-        found, cold = ours(made, true, given.jobs, room / "cache")
-        ours(true, true, given.jobs, room / "known")
-        again, known = ours(made, true, given.jobs, room / "known")
+        said, plainly = run_timed([__file__, "--plain", room], room)
+        found, cold = score_with_loris(made, true, given.jobs, room / "cache")
+        score_with_loris(true, true, given.jobs, room / "known")
+        again, known = score_with_loris(made, true, given.jobs, room / "known")
     print(f"{given.clips} pairs of {given.seconds:g} s, {given.jobs} processes")
-    print(plainly.told("plain script"))
-    print(cold.told("loris eval", plainly))
-    print(known.told("loris eval, truth known", plainly))
+    print(plainly.format_row("plain script"))
+    print(cold.format_row("loris eval", plainly))
+    print(known.format_row("loris eval, truth known", plainly))
     expected = json.loads(said)
     apart = max(
         abs(a - b) for figures in (found, again) for a, b in zip(figures, expected, strict=True)

@@ -19,22 +19,22 @@ from imageio_ffmpeg import get_ffmpeg_exe
 
 from loris_cli.pose.keypoints import Poses, read_poses, write_poses
 
-EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "skate.mp4"
+EXAMPLE_VIDEO = Path(__file__).resolve().parents[1] / "examples" / "skate.mp4"
 
 
-def repeated(poses: Poses, times: int) -> Poses:
+def repeat_poses(poses: Poses, n_repeats: int) -> Poses:
     """The same dance again and again."""
-    n_frames = times * poses.n_frames
+    n_frames = n_repeats * poses.n_frames
     return replace(
         poses,
-        keypoints=np.tile(poses.keypoints, (times, 1, 1)),
+        keypoints=np.tile(poses.keypoints, (n_repeats, 1, 1)),
         times_s=np.arange(n_frames) / poses.fps,
-        interpolated=np.tile(poses.interpolated, times),
-        cuts=np.arange(1, times) * poses.n_frames,
+        interpolated=np.tile(poses.interpolated, n_repeats),
+        cuts=np.arange(1, n_repeats) * poses.n_frames,
     )
 
 
-def run(arguments: list[str]) -> tuple[float, float]:
+def measure_loris(arguments: list[str]) -> tuple[float, float]:
     """Seconds and peak memory in MB of the program, its children not counted."""
     started = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-m", "loris_cli", *arguments])
@@ -53,19 +53,19 @@ def main() -> None:
     first: tuple[float, float] | None = None
     with tempfile.TemporaryDirectory() as folder:
         short = Path(folder, "short.npz")
-        run(["pose", str(EXAMPLE), "-o", str(short), "-q"])
+        measure_loris(["pose", str(EXAMPLE_VIDEO), "-o", str(short), "-q"])
         poses = read_poses(short)
         for minutes in given.minutes:
             times = max(round(minutes * 60 / (poses.n_frames / poses.fps)), 1)
             video, long = Path(folder, "long.mp4"), Path(folder, "long.npz")
-            write_poses(long, repeated(poses, times))
+            write_poses(long, repeat_poses(poses, times))
             subprocess.run(
                 f"{get_ffmpeg_exe()} -v error -y -stream_loop {times - 1}".split()
-                + f"-i {EXAMPLE} -c copy {video}".split(),
+                + f"-i {EXAMPLE_VIDEO} -c copy {video}".split(),
                 check=True,
             )
             out = Path(folder, "out.mp4")
-            seconds, megabytes = run(
+            seconds, megabytes = measure_loris(
                 f"soundtrack {video} -o {out} --poses {long}".split()
                 + f"--steps {given.steps} --overwrite -q".split()
             )

@@ -18,31 +18,31 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from loris_cli.audio.separation import RATE_HZ, TwoStems
+from loris_cli.audio.separation import SPLEETER_RATE_HZ, TwoStemSeparator
 from loris_cli.config import POSE_FPS
 from loris_cli.pose.tracking import estimate_poses
 from loris_cli.rhythm.pose_rhythm import rhythm_from_poses
-from loris_cli.soundtrack.video_analysis import POSE_SIDE_PX
-from loris_cli.video.frames import Frame, frames_at
-from loris_cli.video.probe import probe
+from loris_cli.soundtrack.video_analysis import POSE_MAX_SIDE_PX
+from loris_cli.video.frames import Frame, read_frames_at_fps
+from loris_cli.video.probe import probe_video
 
-ROUNDS = 3
-RHYTHMS = 300
-BETWEEN_PICTURES: dict[str, Any] = {"interval_s": 0.04, "cuts": [100]}
-LONGEST_S = 25.0
+N_ROUNDS = 3
+N_RHYTHM_RUNS = 300
+RESAMPLING_OPTIONS: dict[str, Any] = {"interval_s": 0.04, "cuts": [100]}
+MAX_CLIP_S = 25.0
 PAPER_HOURS = 86.43
 """LORIS, table 1."""
-CORES = 16
+N_CORES = 16
 
 
-def seconds_of(work: Callable[[], object]) -> float:
+def measure_wall_s(function: Callable[[], object]) -> float:
     """Wall-clock time of some work."""
     started = time.perf_counter()
-    work()
+    function()
     return time.perf_counter() - started
 
 
-def rhythm_ms(**how: Any) -> NDArray[np.float64]:
+def measure_rhythm_ms(**options: Any) -> NDArray[np.float64]:
     """Processor time of finding the rhythm in 400 frames of a body that swings and shakes."""
     rng = np.random.default_rng(0)
     turns = 2 * np.pi * np.arange(400)[:, None, None] / POSE_FPS
@@ -50,23 +50,23 @@ def rhythm_ms(**how: Any) -> NDArray[np.float64]:
     body[..., :2] = rng.uniform(100, 500, (17, 2)) + rng.normal(0, 1, (400, 17, 2))
     for swing_hz in (0.5, 1, 2, 3):
         body[..., :2] += rng.normal(0, 30, (17, 2)) * np.sin(swing_hz * turns)
-    rhythm_from_poses(body, **how)
+    rhythm_from_poses(body, **options)
     each = []
-    for _ in range(RHYTHMS):
+    for _ in range(N_RHYTHM_RUNS):
         # Of the processor: so short a work would else be measured with what else runs.
         started = time.process_time()
-        rhythm_from_poses(body, **how)
+        rhythm_from_poses(body, **options)
         each.append(1000 * (time.process_time() - started))
     return np.array(each)
 
 
-def ours(video: Path, size: tuple[int, int], n_frames: int) -> object:
+def estimate_with_loris(video: Path, size: tuple[int, int], n_frames: int) -> object:
     """Decode small, 16 a second, and find the body in it, as `loris prep` does."""
-    shown = frames_at(video, POSE_FPS, max_side_px=POSE_SIDE_PX)
+    shown = read_frames_at_fps(video, POSE_FPS, max_side_px=POSE_MAX_SIDE_PX)
     return estimate_poses(islice(shown, n_frames), fps=POSE_FPS, size=size)
 
 
-def plain(video: Path, size: tuple[int, int], n_frames: int) -> object:
+def estimate_plainly(video: Path, size: tuple[int, int], n_frames: int) -> object:
     """A loop as one writes it: every frame at full size, each with its body."""
 
     def pictures() -> Iterator[Frame]:
@@ -83,8 +83,8 @@ def plain(video: Path, size: tuple[int, int], n_frames: int) -> object:
 def main() -> None:
     """Measure and print."""
     print(f"{os.cpu_count()} cores, numpy {np.__version__}, torch {torch.__version__}")
-    for name, how in (("", {}), (", of a video at 25 fps with a cut", BETWEEN_PICTURES)):
-        times_ms = rhythm_ms(**how)
+    for name, how in (("", {}), (", of a video at 25 fps with a cut", RESAMPLING_OPTIONS)):
+        times_ms = measure_rhythm_ms(**how)
         print(
             f"rhythm of a 25 s clip{name}: median {np.median(times_ms):.2f} ms,"
             f" quickest {times_ms.min():.2f} ms, 9 of 10 below"
@@ -93,32 +93,32 @@ def main() -> None:
     if len(sys.argv) == 1:
         return
     video = Path(sys.argv[1])
-    info = probe(video)
+    info = probe_video(video)
     size = (info.width, info.height)
-    length_s = min(info.duration_s, LONGEST_S)
+    length_s = min(info.duration_s, MAX_CLIP_S)
     n_frames = int(length_s * POSE_FPS)
     print(f"{length_s:.1f} s of {size[0]}x{size[1]} at {info.fps:.4g} fps")
     rounds = [
         (
-            seconds_of(lambda: ours(video, size, n_frames)),
-            seconds_of(lambda: plain(video, size, n_frames)),
+            measure_wall_s(lambda: estimate_with_loris(video, size, n_frames)),
+            measure_wall_s(lambda: estimate_plainly(video, size, n_frames)),
         )
-        for _ in range(ROUNDS)
+        for _ in range(N_ROUNDS)
     ]
     own_s = min(own for own, _ in rounds)
     print(f"decode and poses {own_s:8.2f} s  {own_s / length_s:6.3f} of the length")
     for own, loop in rounds:
         print(f"a plain loop takes {loop / own:.2f} times as long ({loop:.2f} s, {own:.2f} s)")
 
-    stems = TwoStems().eval()  # the time does not depend on what they have learned
-    sound = np.random.default_rng(0).normal(0, 0.1, (2, round(12 * RATE_HZ)))
+    stems = TwoStemSeparator().eval()  # the time does not depend on what they have learned
+    sound = np.random.default_rng(0).normal(0, 0.1, (2, round(12 * SPLEETER_RATE_HZ)))
     blocks = [sound.astype(np.float32)]
-    apart_s = min(seconds_of(lambda: list(stems.music(blocks))) for _ in range(2))
+    apart_s = min(measure_wall_s(lambda: list(stems.remove_vocals(blocks))) for _ in range(2))
     print(f"separation {12 / apart_s:.1f} times as fast as the sound lasts")
 
     each_s = own_s / length_s + apart_s / 12
     print(f"{3600 / (each_s * length_s):.0f} videos like this an hour and core")
-    print(f"{PAPER_HOURS:g} h on {CORES} cores: {PAPER_HOURS * each_s / CORES:.1f} h")
+    print(f"{PAPER_HOURS:g} h on {N_CORES} cores: {PAPER_HOURS * each_s / N_CORES:.1f} h")
 
 
 if __name__ == "__main__":

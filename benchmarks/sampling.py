@@ -21,21 +21,21 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from loris_cli.models.diffusion import n_evaluations
-from loris_cli.models.fused_attention import unfuse
-from loris_cli.models.paper_condition import Told
-from loris_cli.models.paper_config import PaperConfig, official
-from loris_cli.models.paper_unet import LEAD, PaperModel
+from loris_cli.models.diffusion import count_evaluations
+from loris_cli.models.fused_attention import restore_unfused
+from loris_cli.models.paper_condition import PaperCondition
+from loris_cli.models.paper_config import PaperConfig, to_official_config
+from loris_cli.models.paper_unet import RHYTHM_OFFSET_FRAMES, PaperModel
 
 GUIDANCE = 20.0
 VARIANTS = ("released", "ours")
-SMALL = PaperConfig(
+SMALL_CONFIG = PaperConfig(
     channels=64, multipliers=(1, 1, 2), factors=(4, 2), num_blocks=(1, 2),
-    attentions=(False, True), heads=4, head_features=16, features=64,
+    attentions=(False, True), heads=4, head_features=16, context_features=64,
 )  # fmt: skip
 
 
-class Evaluation:
+class GuidedEvaluation:
     """One guided evaluation of a variant, to be made again and again."""
 
     def __init__(self, variant: str, config: PaperConfig, device: str, n_samples: int) -> None:
@@ -43,31 +43,35 @@ class Evaluation:
         self.variant = variant
         with torch.device(device):
             torch.manual_seed(0)
-            self.network = PaperModel(official(config)).eval().requires_grad_(False)
-            video = torch.randn(1, config.video_length, config.features)
-            rhythm = (torch.arange(config.pose_length - LEAD) % 8 == 0).float()[None]
+            self.network = PaperModel(to_official_config(config)).eval().requires_grad_(False)
+            video = torch.randn(1, config.n_visual_frames, config.context_features)
+            rhythm = (
+                torch.arange(config.n_pose_frames - RHYTHM_OFFSET_FRAMES) % 8 == 0
+            ).float()[None]
             self.x = torch.randn(1, config.in_channels, n_samples)
-            self.level = torch.zeros(1)
-        self.told = Told(video=video, rhythm=rhythm)
-        self.null = self.network.unet.null(self.told)
-        self.both = self.told.beside(self.null, keep=True)
+            self.noise_level = torch.zeros(1)
+        self.condition = PaperCondition(visual_tokens=video, rhythm=rhythm)
+        self.null_condition = self.network.unet.null_condition(self.condition)
+        self.condition_pair = self.condition.concat(self.null_condition, cache_kv=True)
         if variant == "released":
-            unfuse(self.network)
+            restore_unfused(self.network)
 
     def __call__(self) -> Tensor:
         """F with guidance."""
         if self.variant == "ours":
-            return self.network.guided(self.x, self.level, self.both, guidance=GUIDANCE)
+            return self.network.forward_guided(
+                self.x, self.noise_level, self.condition_pair, guidance=GUIDANCE
+            )
         unet = self.network.unet
-        with_it: Tensor = unet(self.x, self.level, embedding=self.told)
-        without: Tensor = unet(self.x, self.level, embedding=self.null)
+        with_it: Tensor = unet(self.x, self.noise_level, embedding=self.condition)
+        without: Tensor = unet(self.x, self.noise_level, embedding=self.null_condition)
         return without + GUIDANCE * (with_it - without)
 
 
 @torch.inference_mode()
-def measure(variant: str, config: PaperConfig, n_samples: int, repeats: int) -> None:
+def print_measurement(variant: str, config: PaperConfig, n_samples: int, repeats: int) -> None:
     """Print what one variant takes, as JSON; the first evaluation fills what is kept."""
-    evaluation = Evaluation(variant, config, "cpu", n_samples)
+    evaluation = GuidedEvaluation(variant, config, "cpu", n_samples)
     seconds = []
     for _ in range(repeats + 1):
         started = time.perf_counter()
@@ -78,9 +82,9 @@ def measure(variant: str, config: PaperConfig, n_samples: int, repeats: int) -> 
 
 
 @torch.no_grad()
-def flops(variant: str, config: PaperConfig, n_samples: int) -> float:
+def count_flops(variant: str, config: PaperConfig, n_samples: int) -> float:
     """Operations of an evaluation once what is kept is there, counted without doing them."""
-    evaluation = Evaluation(variant, config, "meta", n_samples)
+    evaluation = GuidedEvaluation(variant, config, "meta", n_samples)
     evaluation()
     with FlopCounterMode(display=False) as counter:
         evaluation()
@@ -96,9 +100,9 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="a small network, to try this")
     parser.add_argument("--variant", choices=VARIANTS, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    config = SMALL if given.small else PaperConfig()
+    config = SMALL_CONFIG if given.small else PaperConfig()
     if given.variant:
-        measure(given.variant, replace(config), 2**given.log2, given.repeats)
+        print_measurement(given.variant, replace(config), 2**given.log2, given.repeats)
         return
     rows: dict[str, list[dict[str, float]]] = {variant: [] for variant in VARIANTS}
     words = [sys.executable, __file__, *sys.argv[1:], "--variant"]
@@ -110,7 +114,7 @@ def main() -> None:
         variant: statistics.median(s for row in rows[variant] for s in row["seconds"])  # type: ignore[attr-defined]
         for variant in VARIANTS
     }
-    counted = {variant: flops(variant, config, 2**given.log2) for variant in VARIANTS}
+    counted = {variant: count_flops(variant, config, 2**given.log2) for variant in VARIANTS}
     print(
         f"{os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads,"
         f" 2^{given.log2} samples, {given.turns} turns of {given.repeats} guided evaluations"
@@ -121,7 +125,7 @@ def main() -> None:
             f"{variant:9} {took[variant]:8.2f} s, {counted[variant] / 1e12:.4f} TFLOP,"
             f" peak {peak_gb:.2f} GB"
         )
-    released, ours = 2 * n_evaluations("adpm2", 50), 2 * n_evaluations("dpmpp-2m", 20)
+    released, ours = 2 * count_evaluations("adpm2", 50), 2 * count_evaluations("dpmpp-2m", 20)
     print(
         f"ratio of seconds {took['released'] / took['ours']:.2f},"
         f" of FLOPs {counted['released'] / counted['ours']:.2f};"

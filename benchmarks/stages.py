@@ -15,19 +15,19 @@ from pathlib import Path
 
 import torch
 
-from loris_cli.soundtrack.generators import generator_of
-from loris_cli.soundtrack.jobs import Settings
+from loris_cli.soundtrack.generators import build_generator
+from loris_cli.soundtrack.jobs import SoundtrackSettings
 from loris_cli.soundtrack.pipeline import make_soundtrack
-from loris_cli.soundtrack.video_analysis import observe
-from loris_cli.system.progress import Silent
+from loris_cli.soundtrack.video_analysis import analyze_video
+from loris_cli.system.progress import NullReporter
 
 
-class Clock(Silent):
+class StageTimer(NullReporter):
     """A reporter that notes how long each stage takes."""
 
     def __init__(self) -> None:
         """Begin with no stages."""
-        self.seconds: dict[str, float] = {}
+        self.elapsed_s: dict[str, float] = {}
 
     @contextmanager
     def stage(self, name: str, total: float | None = None) -> Iterator[Callable[..., None]]:
@@ -37,21 +37,21 @@ class Clock(Silent):
         yield lambda n=1.0: ticks.append(time.perf_counter())
         ended = time.perf_counter()
         if name == "music":
-            self.seconds["sampling"] = ticks[-1] - started
-            self.seconds["decoding and phases"] = ended - ticks[-1]
+            self.elapsed_s["sampling"] = ticks[-1] - started
+            self.elapsed_s["decoding and phases"] = ended - ticks[-1]
         else:
-            self.seconds[name] = ended - started
+            self.elapsed_s[name] = ended - started
 
 
 def main() -> None:
     """Make one soundtrack and print the times."""
     video = Path(sys.argv[1])
-    clock = Clock()
+    clock = StageTimer()
     started = time.perf_counter()
-    generator = generator_of(Settings())
-    clock.seconds["weights"] = time.perf_counter() - started
+    generator = build_generator(SoundtrackSettings())
+    clock.elapsed_s["weights"] = time.perf_counter() - started
     with tempfile.TemporaryDirectory() as folder:
-        seen = observe(video, reporter=clock)
+        seen = analyze_video(video, reporter=clock)
         make_soundtrack(
             seen, Path(folder, "out.mp4"), generator=generator, seed=0, reporter=clock
         )
@@ -61,7 +61,7 @@ def main() -> None:
         f"{info.duration_s:.1f} s of {info.width}x{info.height} at {info.fps:.4g} fps,"
         f" {os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads"
     )
-    for name, seconds in [*clock.seconds.items(), ("all", total)]:
+    for name, seconds in [*clock.elapsed_s.items(), ("all", total)]:
         print(f"{name:22} {seconds:7.2f} s  {seconds / info.duration_s:6.3f} of the length")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"{'peak memory':22} {peak:7.0f} MB")

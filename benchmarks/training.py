@@ -23,27 +23,27 @@ from torch.utils.data import Dataset
 from loris_cli.models.generator_interface import ClipFeatures
 from loris_cli.models.mini_unet import MiniDenoiser
 from loris_cli.training.checkpoints import StageFolder
-from loris_cli.training.datasets import CodeExamples, Example, Lesson
-from loris_cli.training.distributed import Processes
+from loris_cli.training.datasets import ClipAnnotations, Example, LatentDataset
+from loris_cli.training.distributed import DistributedContext
 from loris_cli.training.loop import train
-from loris_cli.training.losses import DenoiserLearner
-from loris_cli.training.mini_stages import DENOISER, SIGMAS
-from loris_cli.training.settings import Settings
+from loris_cli.training.losses import DenoiserLoss
+from loris_cli.training.mini_stages import MINI_DENOISER_CONFIG, MINI_LOG_SIGMA
+from loris_cli.training.settings import TrainingSettings
 
 
-class MadeUp:
+class RandomDataStage:
     """A stage on noise: what it learns is nothing, what it costs is the same."""
 
-    backbone: frozenset[str] = frozenset()
+    backbone_parameter_names: frozenset[str] = frozenset()
     n_clips = 16
 
     def __init__(self) -> None:
         """Make network and examples."""
         rng = np.random.default_rng(0)
         torch.manual_seed(0)
-        self.learner: nn.Module = DenoiserLearner(MiniDenoiser(DENOISER))
+        self.loss_module: nn.Module = DenoiserLoss(MiniDenoiser(MINI_DENOISER_CONFIG))
         codes = [
-            rng.standard_normal((DENOISER.code_channels, 516), dtype=np.float32)
+            rng.standard_normal((MINI_DENOISER_CONFIG.latent_channels, 516), dtype=np.float32)
             for _ in range(self.n_clips)
         ]
         body = rng.uniform(0, 100, (384, 17, 3))
@@ -54,55 +54,61 @@ class MadeUp:
             energy=np.full(384, 0.5),
             genre="pop",
             keypoints=body,
-            sketch=rng.standard_normal((DENOISER.sketch_channels, 516), dtype=np.float32),
+            note_latent=rng.standard_normal(
+                (MINI_DENOISER_CONFIG.note_latent_channels, 516), dtype=np.float32
+            ),
         )
-        self.examples: Dataset[Example] = CodeExamples(
+        self.train_set: Dataset[Example] = LatentDataset(
             codes,
-            [Lesson(lesson, lesson)] * self.n_clips,
-            window=DENOISER.window,
+            [ClipAnnotations(lesson, lesson)] * self.n_clips,
+            window_frames=MINI_DENOISER_CONFIG.window_frames,
             seed=0,
-            drop_condition=0.1,
-            sigmas=SIGMAS,
-            sketch_channels=DENOISER.sketch_channels,
+            condition_dropout=0.1,
+            log_sigma=MINI_LOG_SIGMA,
+            note_latent_channels=MINI_DENOISER_CONFIG.note_latent_channels,
         )
-        self.held_out = self.examples
+        self.val_set = self.train_set
 
-    def begin(self) -> None:
+    def initialize(self) -> None:
         """Nothing to set."""
 
-    def weights(self, learner: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
+    def export_weights(
+        self, loss_module: nn.Module
+    ) -> tuple[dict[str, Tensor], dict[str, str]]:
         """Nothing worth keeping."""
         return {}, {}
 
-    def listen(self, learner: nn.Module, folder: Path, step: int) -> dict[str, float]:
+    def render_validation_samples(
+        self, loss_module: nn.Module, samples_dir: Path, step: int
+    ) -> dict[str, float]:
         """Nothing worth hearing."""
         return {}
 
 
-def plain(stage: MadeUp, steps: int, batch: int) -> float:
+def time_plain_loop(stage: RandomDataStage, steps: int, batch_size: int) -> float:
     """Seconds a step of the plainest loop."""
-    optimizer = torch.optim.AdamW(stage.learner.parameters(), lr=1e-4)
+    optimizer = torch.optim.AdamW(stage.loss_module.parameters(), lr=1e-4)
     started = time.perf_counter()
     for step in range(steps):
-        rows = [stage.examples[step * batch + k] for k in range(batch)]
+        rows = [stage.train_set[step * batch_size + k] for k in range(batch_size)]
         examples = {key: torch.stack([row[key] for row in rows]) for key in rows[0]}
         optimizer.zero_grad()
-        stage.learner(examples).backward()
-        torch.nn.utils.clip_grad_norm_(stage.learner.parameters(), 0.5)
+        stage.loss_module(examples).backward()
+        torch.nn.utils.clip_grad_norm_(stage.loss_module.parameters(), 0.5)
         optimizer.step()
     return (time.perf_counter() - started) / steps
 
 
-def ours(stage: MadeUp, settings: Settings) -> tuple[float, float]:
+def time_loris_loop(stage: RandomDataStage, settings: TrainingSettings) -> tuple[float, float]:
     """Seconds a step of our loop, and the share it waited for data."""
     rows: list[dict[str, Any]] = []
-    alone = Processes(rank=0, world=1, device=torch.device("cpu"))
+    alone = DistributedContext(rank=0, world_size=1, device=torch.device("cpu"))
     with tempfile.TemporaryDirectory() as name:
         folder = StageFolder(Path(name))
         started = time.perf_counter()
-        train(stage, settings, folder, alone, tell=rows.append)
+        train(stage, settings, folder, alone, on_log=rows.append)
         took = (time.perf_counter() - started) / settings.steps
-        last = [json.loads(row) for row in folder.log.read_text().splitlines()][-1]
+        last = [json.loads(row) for row in folder.metrics_path.read_text().splitlines()][-1]
     return took, float(last["waited"])
 
 
@@ -115,7 +121,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=0)
     given = parser.parse_args()
     settings = replace(
-        Settings(),
+        TrainingSettings(),
         steps=given.steps,
         batch=given.batch,
         workers=given.workers,
@@ -123,10 +129,10 @@ def main() -> None:
         sounds=0,
         save_every_s=1e9,
     )
-    stage = MadeUp()
-    plain(stage, 1, given.batch)
+    stage = RandomDataStage()
+    time_plain_loop(stage, 1, given.batch)
     both = [
-        (plain(stage, given.steps, given.batch), ours(stage, settings))
+        (time_plain_loop(stage, given.steps, given.batch), time_loris_loop(stage, settings))
         for _ in range(given.turns)
     ]
     slow = statistics.median(first for first, _ in both)

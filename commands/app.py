@@ -17,8 +17,8 @@ from . import eval as evaluation
 from . import pose, prep, rhythm, soundtrack, train
 from .console import print_error
 
-INTERRUPTED = 130
-CLEAN_UP_S = 3.0
+EXIT_INTERRUPTED = 130
+CLEANUP_GRACE_S = 3.0
 
 # Commands are registered right below, in the order of `loris --help`.
 app = typer.Typer(pretty_exceptions_enable=False)
@@ -30,8 +30,8 @@ app.command("soundtrack")(soundtrack.soundtrack)
 app.command("eval")(evaluation.evaluate)
 
 
-def _print_version(wanted: bool) -> None:
-    if not wanted:
+def _print_version(requested: bool) -> None:
+    if not requested:
         return
     from importlib.metadata import version
 
@@ -71,54 +71,54 @@ def loris(
 def main() -> None:
     """Run the program and exit; every error that a user can mend is told in two lines."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _Interrupt())
-    sys.exit(_run())
+        signal.signal(number, _SignalHandler())
+    sys.exit(run_app())
 
 
-class _Interrupt:
+class _SignalHandler:
     """Lets SIGTERM and Ctrl-C unwind the stack, so that half-made files are removed.
 
     A second one within the time of that is an impatient finger, and must not stop it.
     """
 
     def __init__(self) -> None:
-        self._last_s = -math.inf
+        self._last_signal_s = -math.inf
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        before_s, self._last_s = self._last_s, time.monotonic()
-        if self._last_s - before_s > CLEAN_UP_S:
+        before_s, self._last_signal_s = self._last_signal_s, time.monotonic()
+        if self._last_signal_s - before_s > CLEANUP_GRACE_S:
             raise KeyboardInterrupt
 
 
-def _run() -> int:
+def run_app() -> int:
     """Run the app and give the exit code."""
     try:
         # Not standalone: Typer would print usage errors, Ctrl-C and its own words itself.
         code = app(prog_name="loris", standalone_mode=False)
         sys.stdout.flush()
     except LorisError as error:
-        return _tell(error, str(error), error.hint, error.exit_code)
+        return _report_error(error, str(error), error.hint, error.exit_code)
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
         path = context.command_path if context else "loris"
-        return _tell(error, error.format_message(), f"{path} --help", error.exit_code)
+        return _report_error(error, error.format_message(), f"{path} --help", error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        code = INTERRUPTED
+        code = EXIT_INTERRUPTED
     except BrokenPipeError:
-        return _reader_left()
-    if code == INTERRUPTED:  # Typer turns Ctrl-C inside a command into this code
+        return _handle_closed_stdout()
+    if code == EXIT_INTERRUPTED:  # Typer turns Ctrl-C inside a command into this code
         print_error("interrupted")
     return code if isinstance(code, int) else 0
 
 
-def _tell(error: Exception, message: str, hint: str, exit_code: int) -> int:
+def _report_error(error: Exception, message: str, hint: str, exit_code: int) -> int:
     if os.environ.get("LORIS_DEBUG"):
         traceback.print_exception(error)
     print_error(message, hint=hint)
     return exit_code
 
 
-def _reader_left() -> int:
+def _handle_closed_stdout() -> int:
     """Stop quietly when stdout's reader has gone (``| head``); any other pipe is a bug."""
     try:
         sys.stdout.flush()

@@ -11,48 +11,48 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from .console import Reporter, print_error
+from .console import ConsoleReporter, print_error
 
 if TYPE_CHECKING:
     from loris_cli.dataset.records import Record
 
 
-def run(
-    data: Path,
+def prepare_and_report(
+    data_dir: Path,
     n_videos: int,
-    records: Generator[Record, None, None],
+    record_stream: Generator[Record, None, None],
     seed: int,
-    reporter: Reporter,
+    reporter: ConsoleReporter,
     *,
     json_output: bool,
 ) -> None:
     """Work through videos, tell of each, and write the manifest whatever ends the run."""
-    from loris_cli.dataset.build_manifest import gather
-    from loris_cli.dataset.records import FOLDER
+    from loris_cli.dataset.build_manifest import build_manifest
+    from loris_cli.dataset.records import RECORDS_FOLDER
 
     failed = []
     try:
         with (
             reporter.stage("videos", n_videos) as advance,
-            closing(records),
+            closing(record_stream),
         ):
-            for record in records:
+            for record in record_stream:
                 advance(1)
-                _tell(record, reporter, json_output=json_output)
+                _print_record(record, reporter, json_output=json_output)
                 if record["status"] == "failed":
                     failed.append(record)
     finally:
-        if (data / FOLDER).is_dir():
-            rows = gather(data, seed=seed)
-            reporter.note(f"{data}: {len(rows)} clips in the manifest")
+        if (data_dir / RECORDS_FOLDER).is_dir():
+            rows = build_manifest(data_dir, seed=seed)
+            reporter.info(f"{data_dir}: {len(rows)} clips in the manifest")
     if failed:
         if n_videos == 1:
             raise typer.Exit(failed[0]["exit_code"])
-        reporter.note(f"{len(failed)} of {n_videos} videos failed")
+        reporter.info(f"{len(failed)} of {n_videos} videos failed")
         raise typer.Exit(1)
 
 
-def _tell(record: Record, reporter: Reporter, *, json_output: bool) -> None:
+def _print_record(record: Record, reporter: ConsoleReporter, *, json_output: bool) -> None:
     name = record["source"]["name"]
     if record["status"] == "failed":
         text = record["error"] if name in record["error"] else f"{name}: {record['error']}"
@@ -60,84 +60,94 @@ def _tell(record: Record, reporter: Reporter, *, json_output: bool) -> None:
     for warning in record["warnings"] if "known" not in record else ():
         reporter.warn(warning if name in warning else f"{name}: {warning}")
     if json_output:
-        reporter.result(json.dumps(record))
+        reporter.print_result(json.dumps(record))
     elif record["status"] == "done":
         aside = [clip for clip in record["clips"] if clip["rejected"]]
         why = sorted({*record["rejected"], *(r for clip in aside for r in clip["rejected"])})
         told = f"{name}: {len(record['clips']) - len(aside)} clips"
         told += f", {len(aside)} set aside" if aside else ""
         told += f" ({', '.join(why)})" if why else ""
-        reporter.result(told + (", made before" if "known" in record else ""))
+        reporter.print_result(told + (", made before" if "known" in record else ""))
 
 
-def check(data: Path, reporter: Reporter) -> None:
+def print_problems(data_dir: Path, reporter: ConsoleReporter) -> None:
     """Tell what is wrong with a data set; exit code 1 if anything is."""
-    from loris_cli.dataset.inspection import problems
+    from loris_cli.dataset.inspection import find_problems
     from loris_cli.dataset.manifest import read_manifest
 
     n_problems = 0
-    for problem in problems(data):
-        reporter.result(problem)
+    for problem in find_problems(data_dir):
+        reporter.print_result(problem)
         n_problems += 1
-    n_clips = len(read_manifest(data))
+    n_clips = len(read_manifest(data_dir))
     if n_problems:
-        reporter.note(f"{n_problems} problems in {n_clips} clips: prepare their videos again")
+        reporter.info(f"{n_problems} problems in {n_clips} clips: prepare their videos again")
         raise typer.Exit(1)
-    reporter.result(f"{n_clips} clips, all whole")
+    reporter.print_result(f"{n_clips} clips, all whole")
 
 
-def stats(data: Path, reporter: Reporter, *, json_output: bool) -> None:
+def print_stats(data_dir: Path, reporter: ConsoleReporter, *, json_output: bool) -> None:
     """Tell what a data set holds, a line a subset, beside the paper's counts."""
-    from loris_cli.dataset.inspection import PAPER_CLIPS
-    from loris_cli.dataset.inspection import stats as stats_of
+    from loris_cli.dataset.inspection import PAPER_CLIP_COUNTS
+    from loris_cli.dataset.inspection import compute_subset_stats as stats_of
 
-    found = stats_of(data)
+    found = stats_of(data_dir)
     if json_output:
         for row in found:
-            reporter.result(json.dumps(asdict(row) | {"paper": PAPER_CLIPS.get(row.subset)}))
+            reporter.print_result(
+                json.dumps(asdict(row) | {"paper": PAPER_CLIP_COUNTS.get(row.subset)})
+            )
         return
-    reporter.result(
+    reporter.print_result(
         "subset  content          length   clips  train/val/test      hours"
         "  sources  poses  paper"
     )
     for row in found:
-        splits = "/".join(str(row.by_split[name]) for name in ("train", "val", "test"))
-        paper = str(PAPER_CLIPS.get(row.subset, "-"))
-        made_up = f"  {row.made_up} made up" if row.made_up else ""
-        reporter.result(
-            f"{row.subset:<7} {row.content:<15} {row.seconds:>5.4g} s {row.clips:>7}"
-            f"  {splits:<16} {row.hours:>8.2f} {row.sources:>8} {row.with_poses:>6} {paper:>6}"
+        splits = "/".join(
+            str(row.clips_per_partition[name]) for name in ("train", "val", "test")
+        )
+        paper = str(PAPER_CLIP_COUNTS.get(row.subset, "-"))
+        made_up = f"  {row.n_synthetic} made up" if row.n_synthetic else ""
+        reporter.print_result(
+            f"{row.subset:<7} {row.activity:<15} {row.median_duration_s:>5.4g} s {row.n_clips:>7}"
+            f"  {splits:<16} {row.total_hours:>8.2f} {row.n_sources:>8} {row.n_with_poses:>6} {paper:>6}"
             + made_up
         )
-    hours = sum(row.hours for row in found)
-    reporter.result(f"all: {sum(row.clips for row in found)} clips, {hours:.2f} h")
+    hours = sum(row.total_hours for row in found)
+    reporter.print_result(f"all: {sum(row.n_clips for row in found)} clips, {hours:.2f} h")
 
 
-def review(
-    data: Path,
-    keep: Path | None,
-    drop: Path | None,
+def print_review(
+    data_dir: Path,
+    accept_file: Path | None,
+    reject_file: Path | None,
     seed: int,
-    reporter: Reporter,
+    reporter: ConsoleReporter,
     *,
     json_output: bool,
 ) -> None:
     """Note a person's decisions, then list the clips that were set aside or decided on."""
-    from loris_cli.dataset.build_manifest import DROP, KEEP, decide, gather, read_ids
-    from loris_cli.dataset.inspection import review as review_of
+    from loris_cli.dataset.build_manifest import (
+        DROP,
+        KEEP,
+        build_manifest,
+        read_clip_ids,
+        save_decisions,
+    )
+    from loris_cli.dataset.inspection import list_review_items as review_of
 
-    for decision, listed in ((KEEP, keep), (DROP, drop)):
+    for decision, listed in ((KEEP, accept_file), (DROP, reject_file)):
         if listed is not None:
-            decide(data, decision, read_ids(listed))
-    if keep is not None or drop is not None:
-        rows = gather(data, seed=seed)
-        reporter.note(f"{data}: {len(rows)} clips in the manifest")
-    for clip in review_of(data):
+            save_decisions(data_dir, decision, read_clip_ids(listed))
+    if accept_file is not None or reject_file is not None:
+        rows = build_manifest(data_dir, seed=seed)
+        reporter.info(f"{data_dir}: {len(rows)} clips in the manifest")
+    for clip in review_of(data_dir):
         if json_output:
-            reporter.result(json.dumps(asdict(clip)))
+            reporter.print_result(json.dumps(asdict(clip)))
         else:
-            state = "used" if clip.used else "aside"
-            reporter.result(
+            state = "used" if clip.accepted else "aside"
+            reporter.print_result(
                 f"{clip.id}  {state}  {clip.source} at {clip.start_s:g} s: "
                 + ", ".join(clip.reasons)
             )

@@ -9,15 +9,22 @@ from typing import Annotated, Literal
 import typer
 
 from loris_cli.errors import InputError, UsageError
-from loris_cli.system.atomic_files import printable
+from loris_cli.system.atomic_files import printable_path
 
-from .console import Reporter
-from .eval_choices import Ablated, Embedding, Method, Rival
-from .eval_results import draw, finish, make_share, tell_opinions, tell_splits, write
+from .console import ConsoleReporter
+from .eval_choices import Ablation, Bound, Embedding, Method
+from .eval_results import (
+    exit_on_failure,
+    generate_shard,
+    print_mos_results,
+    print_subsets,
+    write_figures,
+    write_or_print,
+)
 from .options import Device, Overwrite, Quiet, Seed, Verbose
 
 
-def _shard(text: str | None) -> str | None:
+def parse_shard(text: str | None) -> str | None:
     found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text or "1/1")
     if not found or not 1 <= int(found[1]) <= int(found[2]):
         raise typer.BadParameter(f"{text!r} is not I/N with I from 1 to N, such as 2/8")
@@ -70,7 +77,7 @@ def evaluate(
         ),
     ] = None,
     row: Annotated[
-        list[Rival] | None,
+        list[Bound] | None,
         typer.Option(help="Null or ceiling to show; more than once. By default all."),
     ] = None,
     against: Annotated[
@@ -140,7 +147,7 @@ def evaluate(
         ),
     ] = None,
     ablation: Annotated[
-        list[Ablated] | None,
+        list[Ablation] | None,
         typer.Option(
             help="A line of the paper's table 5 (v, r, m) or 6, with the full model's below;"
             " more than once for more."
@@ -158,7 +165,7 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="I/N",
-            callback=_shard,
+            callback=parse_shard,
             help="Only make the sounds of this share of the clips; score when all are made.",
         ),
     ] = None,
@@ -238,108 +245,114 @@ def evaluate(
     """
     from loris_cli.config import data_home
 
-    reporter = Reporter(quiet=quiet, verbose=verbose)
+    reporter = ConsoleReporter(quiet=quiet, verbose=verbose)
     home = data_home(data)
     if show:
-        tell_splits(home, reporter)
+        print_subsets(home, reporter)
         return
     if mos_results or mos_key:
-        tell_opinions(mos_results, mos_key, reporter)
+        print_mos_results(mos_results, mos_key, reporter)
         return
-    _check(split, generated, reference, [model, method, shard, sweep, ablation, variant])
+    _check_options(
+        split, generated, reference, [model, method, shard, sweep, ablation, variant]
+    )
     if sweep and (ablation or variant):
         raise UsageError("--sweep varies one model, --ablation many", hint="leave one out")
     if embedding and not quality:
         raise UsageError("--embedding is a figure of --quality", hint="give both")
     if mos_kit is not None and mos_kit.exists():
-        raise UsageError(f"{printable(mos_kit)} exists already", hint="name a new folder")
+        raise UsageError(f"{printable_path(mos_kit)} exists already", hint="name a new folder")
     from loris_cli.evaluation.metrics.embeddings import check_embeddings
-    from loris_cli.evaluation.metrics.loris_scores import PROTOCOLS, with_average
-    from loris_cli.evaluation.report.json_report import as_json, clips_as_json
-    from loris_cli.evaluation.report.tables import FORMATS
-    from loris_cli.evaluation.runner.audio_analysis import Ears
+    from loris_cli.evaluation.metrics.loris_scores import PROTOCOLS, with_onset_window
+    from loris_cli.evaluation.report.json_report import build_clip_records, build_report
+    from loris_cli.evaluation.report.tables import REPORT_FORMATTERS
+    from loris_cli.evaluation.runner.audio_analysis import AnalysisConfig
     from loris_cli.evaluation.runner.plan import (
-        check_against,
-        heard_folder,
-        plan_of_files,
-        plan_of_split,
+        analysis_cache_dir,
+        check_compare_to,
+        plan_file_evaluation,
+        plan_subset_evaluation,
     )
-    from loris_cli.evaluation.runner.run import Plan, run
-    from loris_cli.evaluation.runner.sweeps import settings_of
-    from loris_cli.system.atomic_files import check_outputs
+    from loris_cli.evaluation.runner.run import EvaluationPlan, run_evaluation
+    from loris_cli.evaluation.runner.sweeps import parse_sweeps
+    from loris_cli.system.atomic_files import check_output_paths
 
     outs = [path for path in (out, per_clip, html, plot) if path is not None]
     inputs = [path for path in (generated, reference) if path is not None]
-    check_outputs(outs, inputs, overwrite=overwrite)
-    chosen = PROTOCOLS[protocol] if avg is None else with_average(PROTOCOLS[protocol], avg)
-    rows = [name.value for name in row or Rival if name is not Rival.NONE]
-    wanted = [name.value for name in ablation or (Ablated if variant else ())]
+    check_output_paths(outs, inputs, overwrite=overwrite)
+    chosen = PROTOCOLS[protocol] if avg is None else with_onset_window(PROTOCOLS[protocol], avg)
+    rows = [name.value for name in row or Bound if name is not Bound.NONE]
+    wanted = [name.value for name in ablation or (Ablation if variant else ())]
     hear_with = [name.value for name in embedding or ()]
     if hear_with:
         check_embeddings()
     # Checked before anything is looked at.
-    settings = settings_of(sweep or [], steps=steps, guidance=guidance)
-    plan = Plan(
+    settings = parse_sweeps(sweep or [], steps=steps, guidance=guidance)
+    plan = EvaluationPlan(
         title="",
-        cases=[],
-        rows=rows,
+        clips=[],
+        bounds=rows,
         seeds=tuple(range(seed, seed + seeds)),
-        ears=Ears(protocol=chosen, strict=strict, tracker=beats),
-        against=against,
-        jobs=jobs or os.cpu_count() or 1,
-        cache=heard_folder(),
+        analysis_config=AnalysisConfig(
+            protocol=chosen, strict_metrics=strict, beat_tracker=beats
+        ),
+        compare_to=against,
+        max_workers=jobs or os.cpu_count() or 1,
+        analysis_cache=analysis_cache_dir(),
     )
     if generated is not None and reference is not None:
-        plan = plan_of_files(generated, reference, plan=plan, reporter=reporter)
+        plan = plan_file_evaluation(generated, reference, plan=plan, reporter=reporter)
     elif split is not None:
-        plan = plan_of_split(home, split, part=part, n_clips=clips, plan=plan)
+        plan = plan_subset_evaluation(home, split, partition=part, max_clips=clips, plan=plan)
         # Brings torch: not before it is known that there is something to score.
-        from loris_cli.evaluation.runner.system_selection import Asked, enter
+        from loris_cli.evaluation.runner.system_selection import SystemSelection, add_systems
 
-        asked = Asked(
+        asked = SystemSelection(
             models=model or ([] if wanted else ["mini"]),
             methods=[name.value for name in method or ()],
-            ablated=wanted,
-            variants=variant or [],
-            sweeps=sweep or [],
-            settings=settings,
+            ablations=wanted,
+            variant_specs=variant or [],
+            sweep_specs=sweep or [],
+            sampling_settings=settings,
             device=device,
-            fresh=fresh,
+            ignore_cache=fresh,
         )
-        plan = enter(asked, home, split, plan=plan, reporter=reporter)
-    check_against(plan)
+        plan = add_systems(asked, home, split, plan=plan, reporter=reporter)
+    check_compare_to(plan)
     if shard is not None:
-        make_share(plan, shard, reporter)
+        generate_shard(plan, shard, reporter)
         return
-    result = run(plan, reporter=reporter)
+    result = run_evaluation(plan, reporter=reporter)
     heard = None
     if quality:
-        from loris_cli.evaluation.runner.quality import quality as heard_quality
+        from loris_cli.evaluation.runner.quality import measure_quality as heard_quality
 
         heard = heard_quality(result, embeddings=hear_with, reporter=reporter)
-    told = as_json(
+    told = build_report(
         result,
-        settings={"steps": steps, "guidance": guidance, "clips": clips},
-        quality=heard,
+        run_options={"steps": steps, "guidance": guidance, "clips": clips},
+        quality_metrics=heard,
     )
-    write(FORMATS[table](told), out, reporter, overwrite=overwrite)
+    write_or_print(REPORT_FORMATTERS[table](told), out, reporter, overwrite=overwrite)
     if per_clip is not None:
-        lines = [json.dumps(clip, allow_nan=False) for clip in clips_as_json(result)]
-        write("\n".join(lines), per_clip, reporter, overwrite=overwrite)
+        lines = [json.dumps(clip, allow_nan=False) for clip in build_clip_records(result)]
+        write_or_print("\n".join(lines), per_clip, reporter, overwrite=overwrite)
     if mos_kit is not None:
-        from loris_cli.evaluation.report.listening_test import make_kit
+        from loris_cli.evaluation.report.listening_test import make_listening_kit
 
-        n_sounds = make_kit(result, mos_kit, n_clips=mos_clips, seed=seed, reporter=reporter)
-        reporter.result(f"{mos_kit}: {n_sounds} sounds; keep key.json from the listeners")
-    draw(result, told, html, plot, plot_clip, reporter, overwrite=overwrite)
-    finish(result, min_f1, reporter)
+        n_sounds = make_listening_kit(
+            result, mos_kit, n_clips=mos_clips, seed=seed, reporter=reporter
+        )
+        reporter.print_result(f"{mos_kit}: {n_sounds} sounds; keep key.json from the listeners")
+    write_figures(result, told, html, plot, plot_clip, reporter, overwrite=overwrite)
+    exit_on_failure(result, min_f1, reporter)
 
 
-def _check(
+def _check_options(
     split: str | None,
     generated: Path | None,
     reference: Path | None,
-    of_models: list[object],
+    model_options: list[object],
 ) -> None:
     """Refuse what makes no sense together."""
     if (generated is None) != (reference is None):
@@ -349,11 +362,11 @@ def _check(
             "name what to score: --split, or --generated and --reference",
             hint="loris eval --list shows the splits",
         )
-    if generated is not None and any(of_models):
+    if generated is not None and any(model_options):
         raise UsageError(
             "--model, --method, --sweep, --ablation, --variant and --shard go with --split",
             hint="leave them out, or name a split",
         )
     for path in (generated, reference):
         if path is not None and not path.exists():
-            raise InputError(f"no file or folder {printable(path)}", hint="check the name")
+            raise InputError(f"no file or folder {printable_path(path)}", hint="check the name")

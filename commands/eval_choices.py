@@ -3,18 +3,18 @@
 from enum import StrEnum
 
 
-class Rival(StrEnum):
+class Bound(StrEnum):
     """Nulls and ceilings: `loris_cli.evaluation.runner.bounds`."""
 
     CLICK_1HZ = "click_1hz"
-    ALWAYS_ON = "always_on"
+    CLICK_4HZ = "always_on"
     WHITE_NOISE = "white_noise"
     DENSITY_MATCHED = "density_matched"
     TEMPO_CLICK = "tempo_click"
-    SHUFFLED = "shuffled"
+    MISMATCHED = "shuffled"
     GROUND_TRUTH = "ground_truth"
-    THROUGH_LATENT = "through_latent"
-    OTHER_TAKE = "other_take"
+    LATENT_RECONSTRUCTION = "through_latent"
+    OTHER_PERFORMANCE = "other_take"
     NONE = "none"
 
 
@@ -24,7 +24,7 @@ class Method(StrEnum):
     DRUMS = "drums"
     GROOVE = "groove"
     RETRIEVAL = "retrieval"
-    STRETCHED = "stretched"
+    RETRIEVAL_STRETCHED = "stretched"
 
 
 class Embedding(StrEnum):
@@ -35,7 +35,7 @@ class Embedding(StrEnum):
     ENCODEC = "encodec"
 
 
-class Ablated(StrEnum):
+class Ablation(StrEnum):
     """Lines of the paper's tables 5 and 6."""
 
     V = "v"

@@ -7,17 +7,19 @@ import typer
 
 from loris_cli.errors import LorisError
 
-from .console import Reporter, print_error
+from .console import ConsoleReporter, print_error
 
 
-def each(
-    pairs: Sequence[tuple[Path, Path]], work: Callable[[Path, Path], str], reporter: Reporter
+def process_inputs(
+    paths: Sequence[tuple[Path, Path]],
+    process_one: Callable[[Path, Path], str],
+    reporter: ConsoleReporter,
 ) -> None:
     """Do some work to every input, print each result.
 
     Args:
-        pairs: inputs and the places of their results.
-        work: makes a result and gives what is printed of it.
+        paths: inputs and the places of their results.
+        process_one: makes a result and gives what is printed of it.
         reporter: prints.
 
     Raises:
@@ -25,15 +27,15 @@ def each(
         typer.Exit: some inputs failed and the rest are done; exit code 1.
     """
     n_failed = 0
-    for source, place in pairs:
+    for source, place in paths:
         try:
-            reporter.result(work(source, place))
+            reporter.print_result(process_one(source, place))
         except LorisError as error:
-            if len(pairs) == 1:
+            if len(paths) == 1:
                 raise
             named = source.name in str(error)
             print_error(str(error) if named else f"{source}: {error}", hint=error.hint)
             n_failed += 1
     if n_failed:
-        reporter.note(f"{n_failed} of {len(pairs)} inputs failed")
+        reporter.info(f"{n_failed} of {len(paths)} inputs failed")
         raise typer.Exit(1)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 
-def _device(name: str) -> str:
+def _check_device(name: str) -> str:
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
         raise typer.BadParameter(f"{name!r} is not auto, cpu, mps, cuda or cuda:N")
     return name
@@ -17,7 +17,7 @@ Device = Annotated[
     str,
     typer.Option(
         metavar="auto|cpu|mps|cuda[:N]",
-        callback=_device,
+        callback=_check_device,
         help="Where networks run; a named device that is absent is an error.",
     ),
 ]
@@ -25,7 +25,7 @@ Seed = Annotated[
     int, typer.Option(min=0, max=2**63 - 1, help="The same seed gives the same result.")
 ]
 Jobs = Annotated[int, typer.Option(min=1, help="Work on this many things at once.")]
-Out = Annotated[Path | None, typer.Option("--out", "-o", help="File or folder to write.")]
+OutPath = Annotated[Path | None, typer.Option("--out", "-o", help="File or folder to write.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")]
 SkipExisting = Annotated[
     bool, typer.Option("--skip-existing", help="Leave out inputs whose result exists.")

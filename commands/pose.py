@@ -6,18 +6,18 @@ from typing import Annotated, Literal
 
 import typer
 
-from loris_cli.config import MMPOSE_NETWORK
+from loris_cli.config import DEFAULT_MMPOSE_CONFIG
 
-from .console import Reporter
-from .many import each
-from .options import Device, Offline, Out, Overwrite, Quiet, Verbose
+from .console import ConsoleReporter
+from .many import process_inputs
+from .options import Device, Offline, OutPath, Overwrite, Quiet, Verbose
 
 
 def pose(
     inputs: Annotated[
         list[str], typer.Argument(metavar="INPUT...", help="Videos, folders, or @list.txt.")
     ],
-    out: Out = None,
+    out: OutPath = None,
     draw: Annotated[
         Path | None,
         typer.Option(metavar="MP4", help="Draw the body over the one input, as a video."),
@@ -38,7 +38,7 @@ def pose(
         typer.Option(
             metavar="NAME", help="With --estimator mmpose: which of its own configurations."
         ),
-    ] = MMPOSE_NETWORK,
+    ] = DEFAULT_MMPOSE_CONFIG,
     offline: Offline = False,
     device: Device = "cpu",
     overwrite: Overwrite = False,
@@ -60,20 +60,20 @@ def pose(
     """
     from loris_cli.errors import InputError, UsageError
     from loris_cli.pose.keypoints import write_poses
-    from loris_cli.pose.overlay import overlay, write_overlay
-    from loris_cli.soundtrack.video_analysis import find_poses, look
-    from loris_cli.system.atomic_files import check_outputs, replacing
+    from loris_cli.pose.overlay import overlay_poses, write_mp4
+    from loris_cli.soundtrack.video_analysis import estimate_video_poses, probe_for_rhythm
+    from loris_cli.system.atomic_files import atomic_write, check_output_paths
     from loris_cli.system.input_paths import (
         check_suffix,
-        expand,
-        folder_of,
-        lists,
-        result_names,
+        expand_inputs,
+        find_list_files,
+        output_folder,
+        resolve_output_paths,
     )
-    from loris_cli.video.frames import frames_at
+    from loris_cli.video.frames import read_frames_at_fps
 
-    reporter = Reporter(quiet=quiet, verbose=verbose)
-    videos = expand(inputs)
+    reporter = ConsoleReporter(quiet=quiet, verbose=verbose)
+    videos = expand_inputs(inputs)
     if weights is not None and estimator != "mmpose":
         raise UsageError(
             "--weights goes with --estimator mmpose", hint="add --estimator mmpose"
@@ -85,38 +85,42 @@ def pose(
                 f"--draw goes with one input, not {len(videos)}", hint="leave it out"
             )
 
-    def work(video: Path, place: Path) -> str:
-        info = look(video, reporter=reporter)
-        poses = find_poses(info, reporter=reporter, estimator=finder)
-        if not poses.seen_share:
+    def process_video(video: Path, place: Path) -> str:
+        info = probe_for_rhythm(video, reporter=reporter)
+        poses = estimate_video_poses(info, reporter=reporter, estimator=finder)
+        if not poses.detected_fraction:
             raise InputError(
                 f"nobody is to be seen in {video.name}",
                 hint="`loris soundtrack` follows the picture's own movement instead",
             )
-        with replacing(place, overwrite=overwrite) as part:
+        with atomic_write(place, overwrite=overwrite) as part:
             write_poses(part, poses)
         if draw is not None:
-            with replacing(draw, overwrite=overwrite) as part:
-                pictures = overlay(frames_at(video, poses.fps), poses)
-                write_overlay(part, pictures, poses.fps, poses.size)
-        seen = f"{poses.seen_share:.1%} of {poses.n_frames} frames"
-        reporter.note(f"{video.name}: a body in {seen}")
+            with atomic_write(draw, overwrite=overwrite) as part:
+                pictures = overlay_poses(read_frames_at_fps(video, poses.fps), poses)
+                write_mp4(part, pictures, poses.fps, poses.size)
+        seen = f"{poses.detected_fraction:.1%} of {poses.n_frames} frames"
+        reporter.info(f"{video.name}: a body in {seen}")
         return str(place)
 
-    with folder_of(out):
-        names = result_names(videos, out, suffix=".poses.npz", suffixes=[".npz"])
+    with output_folder(out):
+        names = resolve_output_paths(
+            videos, out, default_suffix=".poses.npz", allowed_suffixes=[".npz"]
+        )
         outs = [name for (name,) in names]
         results = [*outs, *([draw] if draw else [])]
-        check_outputs(results, [*videos, *lists(inputs)], overwrite=overwrite)
+        check_output_paths(results, [*videos, *find_list_files(inputs)], overwrite=overwrite)
         finder = None
         if estimator == "mmpose" and any(video.is_file() for video in videos):
-            from loris_cli.pose.batched_detection import estimate_with
-            from loris_cli.pose.mmpose_estimator import TopDown
-            from loris_cli.pose.mmpose_weights import zoo_weights
-            from loris_cli.system.device import resolve
+            from loris_cli.pose.batched_detection import estimate_poses_batched
+            from loris_cli.pose.mmpose_estimator import MmposeEstimator
+            from loris_cli.pose.mmpose_weights import fetch_mmpose_weights
+            from loris_cli.system.device import resolve_device
 
             if weights is None:
-                weights = zoo_weights(network, offline=offline, reporter=reporter)
-            top_down = TopDown(weights, network=network, device=str(resolve(device)))
-            finder = partial(estimate_with, top_down)
-        each(list(zip(videos, outs, strict=True)), work, reporter)
+                weights = fetch_mmpose_weights(network, offline=offline, reporter=reporter)
+            top_down = MmposeEstimator(
+                weights, network=network, device=str(resolve_device(device))
+            )
+            finder = partial(estimate_poses_batched, top_down)
+        process_inputs(list(zip(videos, outs, strict=True)), process_video, reporter)

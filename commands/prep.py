@@ -9,11 +9,11 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from loris_cli.config import GENRES, MMPOSE_NETWORK
+from loris_cli.config import DEFAULT_MMPOSE_CONFIG, GENRES
 from loris_cli.errors import MissingDependencyError, UsageError
 
 from . import dataset
-from .console import Reporter
+from .console import ConsoleReporter
 from .options import Device, Jobs, JsonOutput, Offline, Quiet, Seed, Verbose
 
 
@@ -87,7 +87,7 @@ def prep(
         typer.Option(
             metavar="NAME", help="With --poses mmpose: which of its own configurations."
         ),
-    ] = MMPOSE_NETWORK,
+    ] = DEFAULT_MMPOSE_CONFIG,
     onsets: Annotated[
         Literal["librosa", "madmom"],
         typer.Option(
@@ -188,7 +188,7 @@ def prep(
 
         loris prep --import LORIS/ --data DATA
     """
-    reporter = Reporter(quiet=quiet, verbose=verbose)
+    reporter = ConsoleReporter(quiet=quiet, verbose=verbose)
     modes = {
         "--check": check,
         "--stats": stats,
@@ -214,85 +214,105 @@ def prep(
             "the published data set has no pictures to look at", hint="leave out --visual"
         )
     if check is not None:
-        return dataset.check(check, reporter)
+        return dataset.print_problems(check, reporter)
     if stats is not None:
-        return dataset.stats(stats, reporter, json_output=json_output)
+        return dataset.print_stats(stats, reporter, json_output=json_output)
     if review is not None:
-        return dataset.review(review, keep, drop, seed, reporter, json_output=json_output)
+        return dataset.print_review(review, keep, drop, seed, reporter, json_output=json_output)
 
     from loris_cli.config import data_home
-    from loris_cli.dataset.clip_cutting import Settings
-    from loris_cli.dataset.extract_poses import visual_weights
-    from loris_cli.dataset.import_release import find, import_clip, unpack_all
-    from loris_cli.dataset.prepare_video import Work, digest_of, with_visual
-    from loris_cli.dataset.prepare_videos import (
-        Engine,
-        Limits,
-        VideoTask,
-        prepare_all,
-        prepare_task,
-        shard_of,
+    from loris_cli.dataset.clip_cutting import PrepSettings
+    from loris_cli.dataset.extract_poses import resolve_visual_weights
+    from loris_cli.dataset.import_release import (
+        find_released_clips,
+        import_released_clip,
+        unpack_archives,
     )
-    from loris_cli.dataset.synthetic_videos import make_and_prepare, stand_ins
-    from loris_cli.pose.mmpose_weights import zoo_weights
-    from loris_cli.soundtrack.visual_features import visual_source
-    from loris_cli.system.input_paths import expand, folder_of
-    from loris_cli.system.ray_pool import fan_out_on_ray
-    from loris_cli.system.worker_pool import fan_out
+    from loris_cli.dataset.prepare_video import PrepContext, hash_weights, with_visual_encoder
+    from loris_cli.dataset.prepare_videos import (
+        ParallelMap,
+        ResourceLimits,
+        VideoTask,
+        prepare_task_video,
+        prepare_videos,
+        resolve_shard,
+    )
+    from loris_cli.dataset.synthetic_videos import (
+        list_synthetic_videos,
+        prepare_synthetic_video,
+    )
+    from loris_cli.pose.mmpose_weights import fetch_mmpose_weights
+    from loris_cli.soundtrack.visual_features import parse_visual_source
+    from loris_cli.system.input_paths import expand_inputs, output_folder
+    from loris_cli.system.ray_pool import map_on_ray
+    from loris_cli.system.worker_pool import map_in_processes
 
-    maker = (
+    visual_encoder = (
         None
         if visual == "none"
-        else visual_weights(visual_source(visual), offline=offline, reporter=reporter)
+        else resolve_visual_weights(
+            parse_visual_source(visual), offline=offline, reporter=reporter
+        )
     )
 
-    def seeing(work: Work) -> Work:
-        return work if maker is None else with_visual(work, *maker)
+    def add_visual_encoder(work: PrepContext) -> PrepContext:
+        return work if visual_encoder is None else with_visual_encoder(work, *visual_encoder)
 
-    runner: Engine = partial(fan_out_on_ray, address=address) if engine == "ray" else fan_out
-    limits = Limits(seconds=time_limit, memory_mb=memory_limit)
+    runner: ParallelMap = (
+        partial(map_on_ray, cluster_address=address) if engine == "ray" else map_in_processes
+    )
+    limits = ResourceLimits(time_s=time_limit, memory_mib=memory_limit)
     how: dict[str, Any] = {"jobs": jobs, "limits": limits, "engine": runner}
-    ours = shard_of(shard, os.environ)
+    ours = resolve_shard(shard, os.environ)
     place = data_home(data) if synthetic is None else synthetic
     if release is not None:
-        with folder_of(place):
-            unpack_all(release, place)
-        found = ours.of(find(release, place), key=lambda task: str(task.video))
-        records = prepare_all(found, import_clip, **how)
+        with output_folder(place):
+            unpack_archives(release, place)
+        found = ours.select(
+            find_released_clips(release, place), key=lambda task: str(task.source_path)
+        )
+        records = prepare_videos(found, import_released_clip, **how)
         n_videos = len(found)
     elif synthetic is not None:
-        made_up = ours.of(stand_ins(place, clips, seed=seed), key=lambda task: str(task.video))
-        made_up = [replace(task, work=seeing(task.work)) for task in made_up]
-        records = prepare_all(made_up, make_and_prepare, **how)
+        made_up = ours.select(
+            list_synthetic_videos(place, clips, seed=seed),
+            key=lambda task: str(task.source_path),
+        )
+        made_up = [replace(task, context=add_visual_encoder(task.context)) for task in made_up]
+        records = prepare_videos(made_up, prepare_synthetic_video, **how)
         n_videos = len(made_up)
     else:
-        videos = ours.of(expand(inputs or []), key=str)
+        videos = ours.select(expand_inputs(inputs or []), key=str)
         if poses == "mmpose" and pose_weights is None and any(v.is_file() for v in videos):
             # A package that is absent is told of beside the videos that are.
             with suppress(MissingDependencyError):
-                pose_weights = zoo_weights(pose_network, offline=offline, reporter=reporter)
-        settings = Settings(
-            kind=kind,
+                pose_weights = fetch_mmpose_weights(
+                    pose_network, offline=offline, reporter=reporter
+                )
+        settings = PrepSettings(
+            activity=kind,
             genre=genre,
             trim_s=trim,
             separator=separator,
-            accompaniment_hz=int(accompaniment_rate),
-            poses=poses,
-            filters=filters,
+            accompaniment_rate_hz=int(accompaniment_rate),
+            pose_estimator=poses,
+            reject_unfit=filters,
             pose_network=pose_network if poses == "mmpose" else "",
-            pose_weights=digest_of(pose_weights),
-            onsets=onsets,
+            pose_weights_sha256=hash_weights(pose_weights),
+            onset_detector=onsets,
         )
-        work = Work(
-            data=place,
+        work = PrepContext(
+            data_dir=place,
             settings=settings,
             device=device,
             retry_failed=retry_failed,
             pose_weights=pose_weights,
         )
-        work = seeing(work)
-        tasks = [VideoTask(video=video, work=work) for video in videos]
-        records = prepare_all(tasks, prepare_task, **how)
+        work = add_visual_encoder(work)
+        tasks = [VideoTask(source_path=video, context=work) for video in videos]
+        records = prepare_videos(tasks, prepare_task_video, **how)
         n_videos = len(tasks)
-    with folder_of(place):
-        dataset.run(place, n_videos, records, seed, reporter, json_output=json_output)
+    with output_folder(place):
+        dataset.prepare_and_report(
+            place, n_videos, records, seed, reporter, json_output=json_output
+        )

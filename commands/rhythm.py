@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from .console import Reporter
-from .many import each
-from .options import Out, Overwrite, Quiet, Verbose
+from .console import ConsoleReporter
+from .many import process_inputs
+from .options import OutPath, Overwrite, Quiet, Verbose
 
 
 def rhythm(
@@ -17,7 +17,7 @@ def rhythm(
             metavar="INPUT...", help="Videos, poses from `loris pose`, folders, or @list.txt."
         ),
     ],
-    out: Out = None,
+    out: OutPath = None,
     method: Annotated[
         Literal["directogram", "flow", "stft"] | None,
         typer.Option(
@@ -49,17 +49,17 @@ def rhythm(
     """
     from loris_cli.errors import UsageError
     from loris_cli.pose.keypoints import read_poses
-    from loris_cli.rhythm.plot import rhythm_figure
+    from loris_cli.rhythm.plot import plot_rhythm
     from loris_cli.rhythm.rhythm_file import write_rhythm
-    from loris_cli.soundtrack.pipeline import own_sound
-    from loris_cli.soundtrack.video_analysis import observe, rhythm_of
-    from loris_cli.system.atomic_files import check_outputs, replacing
+    from loris_cli.soundtrack.pipeline import read_mono_audio
+    from loris_cli.soundtrack.video_analysis import analyze_video, compute_pose_rhythm
+    from loris_cli.system.atomic_files import atomic_write, check_output_paths
     from loris_cli.system.input_paths import (
         check_suffix,
-        expand,
-        folder_of,
-        lists,
-        result_names,
+        expand_inputs,
+        find_list_files,
+        output_folder,
+        resolve_output_paths,
     )
 
     if compat == "official" and method in {"flow", "stft"}:
@@ -67,8 +67,8 @@ def rhythm(
             f"--compat official is a reading of the directogram, not of {method}",
             hint="leave one of them out",
         )
-    reporter = Reporter(quiet=quiet, verbose=verbose)
-    paths = expand(inputs)
+    reporter = ConsoleReporter(quiet=quiet, verbose=verbose)
+    paths = expand_inputs(inputs)
     if plot is not None:
         check_suffix(plot, [".png"])
         if len(paths) > 1:
@@ -76,29 +76,34 @@ def rhythm(
                 f"--plot goes with one input, not {len(paths)}", hint="leave it out"
             )
 
-    def work(path: Path, place: Path) -> str:
+    def process_input(path: Path, place: Path) -> str:
         sound, keypoints = None, None
         if path.suffix.lower() == ".npz":
             if method == "flow":
                 raise UsageError(f"{path.name} has no picture to follow", hint="give the video")
             poses = read_poses(path)
-            found, keypoints = rhythm_of(poses, compat=compat, method=method), poses.keypoints
+            found, keypoints = (
+                compute_pose_rhythm(poses, compat=compat, method=method),
+                poses.keypoints,
+            )
         else:
-            seen = observe(path, method=method, compat=compat, reporter=reporter)
+            seen = analyze_video(path, method=method, compat=compat, reporter=reporter)
             found, keypoints = seen.rhythm, seen.poses.keypoints if seen.poses else None
-            own = own_sound(path) if plot and seen.info.has_sound else None
+            own = read_mono_audio(path) if plot and seen.info.has_audio else None
             sound = None if own is None else own.astype(float)
-        with replacing(place, overwrite=overwrite) as part:
+        with atomic_write(place, overwrite=overwrite) as part:
             write_rhythm(part, found)
         if plot is not None:
-            with replacing(plot, overwrite=overwrite) as part:
-                rhythm_figure(part, found, keypoints=keypoints, sound=sound, title=path.name)
-        reporter.note(f"{path.name}: {len(found.times_s)} peaks in {found.duration_s:.1f} s")
+            with atomic_write(plot, overwrite=overwrite) as part:
+                plot_rhythm(part, found, keypoints=keypoints, audio=sound, title=path.name)
+        reporter.info(f"{path.name}: {len(found.times_s)} peaks in {found.duration_s:.1f} s")
         return str(place)
 
-    with folder_of(out):
-        names = result_names(paths, out, suffix=".rhythm.json", suffixes=[".json"])
+    with output_folder(out):
+        names = resolve_output_paths(
+            paths, out, default_suffix=".rhythm.json", allowed_suffixes=[".json"]
+        )
         outs = [name for (name,) in names]
         results = [*outs, *([plot] if plot else [])]
-        check_outputs(results, [*paths, *lists(inputs)], overwrite=overwrite)
-        each(list(zip(paths, outs, strict=True)), work, reporter)
+        check_output_paths(results, [*paths, *find_list_files(inputs)], overwrite=overwrite)
+        process_inputs(list(zip(paths, outs, strict=True)), process_input, reporter)

@@ -10,13 +10,13 @@ import typer
 from loris_cli.config import GENRES
 from loris_cli.errors import UsageError
 
-from .console import Reporter, print_error
+from .console import ConsoleReporter, print_error
 from .options import (
     Device,
     Jobs,
     JsonOutput,
     Offline,
-    Out,
+    OutPath,
     Overwrite,
     Quiet,
     Seed,
@@ -25,13 +25,13 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from loris_cli.soundtrack.job_report import Row
+    from loris_cli.soundtrack.job_report import ReportRow
 
 
-KEEP = "--keep old.wav --from 5 --to 9.5"
+INPAINT_EXAMPLE = "--keep old.wav --from 5 --to 9.5"
 
 
-def _genre(name: str | None) -> str | None:
+def _check_genre(name: str | None) -> str | None:
     if name is not None and name not in GENRES:
         raise typer.BadParameter(f"{name!r} is none of {', '.join(GENRES)}")
     return name
@@ -42,7 +42,7 @@ def soundtrack(
         list[str],
         typer.Argument(metavar="INPUT...", help="Videos, folders, or @list.txt."),
     ],
-    out: Out = None,
+    out: OutPath = None,
     model: Annotated[
         str,
         typer.Option(
@@ -53,7 +53,7 @@ def soundtrack(
     genre: Annotated[
         str | None,
         typer.Option(
-            callback=_genre,
+            callback=_check_genre,
             help=f"Style: {', '.join(GENRES)}. By default one that suits the body's beat.",
         ),
     ] = None,
@@ -139,7 +139,7 @@ def soundtrack(
         typer.Option(
             metavar="OLD",
             help="An earlier result, sound or film, to keep but for --from to --to; its"
-            f" loudness too: {KEEP}.",
+            f" loudness too: {INPAINT_EXAMPLE}.",
         ),
     ] = None,
     from_s: Annotated[
@@ -191,35 +191,35 @@ def soundtrack(
             "--overwrite and --skip-existing contradict each other", hint="leave one out"
         )
     if keep is not None and to_s is None:
-        raise UsageError("--keep needs --to", hint=KEEP)
+        raise UsageError("--keep needs --to", hint=INPAINT_EXAMPLE)
     if keep is None and (to_s is not None or from_s):
-        raise UsageError("--from and --to go with --keep", hint=KEEP)
+        raise UsageError("--from and --to go with --keep", hint=INPAINT_EXAMPLE)
     if not 0 <= guided[0] < guided[1] <= 1:
         raise UsageError(
             f"--guided {guided[0]:g} {guided[1]:g} is no part of the steps",
             hint="--guided 0.2 0.8 guides in the middle",
         )
-    from loris_cli.soundtrack.job_report import add_to_report, exit_code
-    from loris_cli.soundtrack.jobs import Settings
-    from loris_cli.soundtrack.jobs import plan as plan_jobs
-    from loris_cli.soundtrack.run_jobs import estimate
-    from loris_cli.soundtrack.run_jobs import run as run_jobs
-    from loris_cli.soundtrack.visual_features import visual_source
-    from loris_cli.system.input_paths import expand, folder_of, lists
+    from loris_cli.soundtrack.job_report import add_to_report, compute_exit_code
+    from loris_cli.soundtrack.jobs import SoundtrackSettings
+    from loris_cli.soundtrack.jobs import plan_jobs as plan_jobs
+    from loris_cli.soundtrack.run_jobs import estimate_jobs
+    from loris_cli.soundtrack.run_jobs import run_jobs as run_jobs
+    from loris_cli.soundtrack.visual_features import parse_visual_source
+    from loris_cli.system.input_paths import expand_inputs, find_list_files, output_folder
 
-    reporter = Reporter(quiet=quiet, verbose=verbose)
-    videos = expand(inputs)
-    settings = Settings(
+    reporter = ConsoleReporter(quiet=quiet, verbose=verbose)
+    videos = expand_inputs(inputs)
+    settings = SoundtrackSettings(
         model=model,
         genre=genre,
         seed=seed,
         steps=steps,
         guidance=guidance,
-        guided=guided,
+        guidance_interval=guided,
         sampler=sampler,
-        visual=None if visual is None else visual_source(visual),
+        visual=None if visual is None else parse_visual_source(visual),
         offline=offline,
-        rhythm=rhythm,
+        rhythm_method=rhythm,
         device=device,
         precision=precision,
         compile=compiled,
@@ -227,12 +227,12 @@ def soundtrack(
         overwrite=overwrite,
         poses=poses,
         plot=plot,
-        keep=keep,
-        keep_from_s=from_s,
-        keep_to_s=to_s or 0.0,
+        inpaint=keep,
+        inpaint_start_s=from_s,
+        inpaint_end_s=to_s or 0.0,
     )
-    rows: list[Row] = []
-    with nullcontext() if dry_run else folder_of(out):
+    rows: list[ReportRow] = []
+    with nullcontext() if dry_run else output_folder(out):
         plan = plan_jobs(
             videos,
             out,
@@ -240,10 +240,10 @@ def soundtrack(
             takes=takes,
             skip_existing=skip_existing,
             report=report,
-            also_read=lists(inputs),
+            protected_paths=find_list_files(inputs),
         )
         results = (
-            estimate(plan, reporter=reporter)
+            estimate_jobs(plan, reporter=reporter)
             if dry_run
             else run_jobs(plan, workers=jobs, reporter=reporter)
         )
@@ -251,31 +251,35 @@ def soundtrack(
             with closing(results):
                 for row in results:
                     rows.append(row)
-                    _tell(row, reporter, json_output=json_output, only=len(videos) == 1)
+                    _print_row(
+                        row, reporter, json_output=json_output, is_single_input=len(videos) == 1
+                    )
         finally:
             if report is not None and rows and not dry_run:
                 add_to_report(report, rows, plan)
     n_failed = sum(row["status"] == "failed" for row in rows)
     if n_failed and len(videos) > 1:
-        reporter.note(f"{n_failed} of {len(videos)} inputs failed")
-    if code := exit_code(rows, n_inputs=len(videos)):
+        reporter.info(f"{n_failed} of {len(videos)} inputs failed")
+    if code := compute_exit_code(rows, n_inputs=len(videos)):
         raise typer.Exit(code)
 
 
-def _tell(row: "Row", reporter: Reporter, *, json_output: bool, only: bool) -> None:
+def _print_row(
+    row: "ReportRow", reporter: ConsoleReporter, *, json_output: bool, is_single_input: bool
+) -> None:
     if row["status"] == "failed":
-        named = only or Path(row["input"]).name in row["error"]
+        named = is_single_input or Path(row["input"]).name in row["error"]
         text = row["error"] if named else f"{row['input']}: {row['error']}"
         print_error(text, hint=row["hint"])
     if json_output:
-        reporter.result(json.dumps(row, allow_nan=False))
+        reporter.print_result(json.dumps(row, allow_nan=False))
     elif row["status"] == "planned":
-        reporter.result(
+        reporter.print_result(
             f"{row['input']}: {row['duration_s']:.1f} s, {row['windows']} windows,"
             f" {row['evaluations']} network evaluations, about {row['estimated_s']:.0f} s"
             f" and {row['estimated_memory_mb']} MB"
         )
     elif row["status"] == "skipped":
-        reporter.note(f"{row['output']} exists: skipped")
+        reporter.info(f"{row['output']} exists: skipped")
     elif row["status"] == "done":
-        reporter.result(row["output"])
+        reporter.print_result(row["output"])

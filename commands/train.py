@@ -8,13 +8,13 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from .console import Reporter
+from .console import ConsoleReporter
 from .options import Device, Quiet, Seed, Verbose
 
-EXPORT = "loris train --export run -o mine.safetensors"
+EXPORT_EXAMPLE = "loris train --export run -o mine.safetensors"
 
 
-class Stages(StrEnum):
+class StageChoice(StrEnum):
     """What there is to learn: typer wants an enumeration where an option is a list."""
 
     LATENT = "latent"
@@ -47,7 +47,7 @@ def train(
         typer.Option(help="Which networks: ours on a latent, or the paper's on the waveform."),
     ] = "mini",
     stage: Annotated[
-        list[Stages] | None,
+        list[StageChoice] | None,
         typer.Option(
             help="What to learn: the latent code, a backbone on music alone, or the model"
             " itself. May be given more than once; by default latent, then conditional, and of"
@@ -130,34 +130,43 @@ def train(
         }  # fmt: skip
         odd = [name for name, value in trains.items() if value]
         if odd:
-            raise UsageError(f"--export trains nothing: {odd[0]} makes no sense", hint=EXPORT)
+            raise UsageError(
+                f"--export trains nothing: {odd[0]} makes no sense", hint=EXPORT_EXAMPLE
+            )
         if out is None:
-            raise UsageError("--export needs -o", hint=EXPORT)
-        from loris_cli.training.export import export as write_model
+            raise UsageError("--export needs -o", hint=EXPORT_EXAMPLE)
+        from loris_cli.training.export import export_model as write_model
 
-        reporter = Reporter(quiet=quiet, verbose=verbose)
+        reporter = ConsoleReporter(quiet=quiet, verbose=verbose)
         write_model(
-            export, out, form=form, take=weights, overwrite=overwrite, note=reporter.warn
+            export,
+            out,
+            export_format=form,
+            weights_choice=weights,
+            overwrite=overwrite,
+            warn=reporter.warn,
         )
-        reporter.result(str(out))
+        reporter.print_result(str(out))
         return
     if overwrite or form != "loris" or weights != "best":
-        raise UsageError("--form, --weights and --overwrite go with --export", hint=EXPORT)
-    from loris_cli.training.distributed import joined
-    from loris_cli.training.pipeline import Plan, estimate, run
-    from loris_cli.training.settings import Stage, resolve
+        raise UsageError(
+            "--form, --weights and --overwrite go with --export", hint=EXPORT_EXAMPLE
+        )
+    from loris_cli.training.distributed import init_distributed
+    from loris_cli.training.pipeline import TrainingJob, estimate_cost, run_training
+    from loris_cli.training.settings import StageName, resolve_settings
 
-    names: list[Stage] = [name.value for name in stage or ()]
+    names: list[StageName] = [name.value for name in stage or ()]
     if not names:
         names = ["conditional"] if preset == "paper" else ["latent", "conditional"]
     settings = {
-        name: resolve(
+        name: resolve_settings(
             preset=preset,
             stage=name,
             recipe=recipe,
-            split=split,
-            config=config,
-            given=[f"seed={seed}", *(given or [])],
+            subset=split,
+            config_path=config,
+            overrides=[f"seed={seed}", *(given or [])],
         )
         for name in names
     }
@@ -166,64 +175,66 @@ def train(
         raise InputError(
             f"no backbone {backbone}", hint="train one with --stage unconditional, or none"
         )
-    plan = Plan(
-        data=data_home(data),
-        out=out or Path("run"),
-        stages=settings,
-        backbone=begin_with,
+    plan = TrainingJob(
+        data_dir=data_home(data),
+        run_dir=out or Path("run"),
+        stage_settings=settings,
+        backbone_path=begin_with,
         resume=resume == "auto",
     )
-    with joined(device) as processes:
-        reporter = Reporter(quiet=quiet or not processes.first, verbose=verbose)
+    with init_distributed(device) as processes:
+        reporter = ConsoleReporter(
+            quiet=quiet or not processes.is_main_process, verbose=verbose
+        )
         if dry_run:
             for name in settings:
-                _print_cost(
-                    estimate(plan, settings[name], processes, reporter=reporter), reporter
+                _print_estimate(
+                    estimate_cost(plan, settings[name], processes, reporter=reporter), reporter
                 )
             return
-        with _Screen(reporter) as screen:
-            made = run(plan, processes, reporter=reporter, tell=screen.tell)
-    if processes.first:
-        reporter.result(str(made))
+        with _TrainingDisplay(reporter) as screen:
+            made = run_training(plan, processes, reporter=reporter, on_log=screen.show_metrics)
+    if processes.is_main_process:
+        reporter.print_result(str(made))
 
 
-def _print_cost(cost: Any, reporter: Reporter) -> None:
+def _print_estimate(cost: Any, reporter: ConsoleReporter) -> None:
     hours = cost.n_steps * cost.step_s / 3600
-    reporter.result(
+    reporter.print_result(
         f"{cost.stage}: {cost.n_parameters / 1e6:.1f} M parameters, {cost.n_clips} clips,"
         f" {cost.n_steps} steps of {cost.step_s:.2f} s, {hours:.1f} h, peak memory"
         f" {cost.peak_mb:.0f} MB, as measured on two steps"
     )
 
 
-class _Screen(ExitStack):
+class _TrainingDisplay(ExitStack):
     """Shows a run: a bar for each stage on a terminal, lines elsewhere."""
 
-    def __init__(self, reporter: Reporter) -> None:
+    def __init__(self, reporter: ConsoleReporter) -> None:
         super().__init__()
         self._reporter = reporter
         self._bars: dict[str, Callable[..., None]] = {}
-        self._step = 0
+        self._last_step = 0
 
-    def tell(self, stage: str, row: dict[str, Any]) -> None:
+    def show_metrics(self, stage: str, metrics: dict[str, Any]) -> None:
         """Show a row of the log."""
         if stage not in self._bars:
-            bar = self._reporter.stage(stage, row["n_steps"])
+            bar = self._reporter.stage(stage, metrics["n_steps"])
             self._bars[stage] = self.enter_context(bar)
-            self._step = 0
-        since, self._step = row["step"] - self._step, row["step"]
-        at = f"{stage}: step {row['step']}"
-        if "bad" in row:
+            self._last_step = 0
+        since, self._last_step = metrics["step"] - self._last_step, metrics["step"]
+        at = f"{stage}: step {metrics['step']}"
+        if "bad" in metrics:
             self._bars[stage](since)
-            self._reporter.warn(f"{at} left out, its loss is no number ({row['bad']})")
-        elif "held_out" in row:
+            self._reporter.warn(f"{at} left out, its loss is no number ({metrics['bad']})")
+        elif "held_out" in metrics:
             self._bars[stage](since)
-            scores = {key: row[key] for key in ("hit", "precision") if key in row}
+            scores = {key: metrics[key] for key in ("hit", "precision") if key in metrics}
             more = "".join(f", {key} {value:.3f}" for key, value in scores.items())
-            self._reporter.note(f"{at}, held-out loss {row['held_out']:.4f}{more}")
-        elif row["loss"] is not None:
-            self._bars[stage](since, said=f"loss {row['loss']:.4f}")
-            self._reporter.detail(
-                f"{at}, loss {row['loss']:.4f} after {row['seconds']:.0f} s,"
-                f" {row['waited']:.1%} of it waiting for data"
+            self._reporter.info(f"{at}, held-out loss {metrics['held_out']:.4f}{more}")
+        elif metrics["loss"] is not None:
+            self._bars[stage](since, said=f"loss {metrics['loss']:.4f}")
+            self._reporter.debug(
+                f"{at}, loss {metrics['loss']:.4f} after {metrics['seconds']:.0f} s,"
+                f" {metrics['waited']:.1%} of it waiting for data"
             )

@@ -14,24 +14,24 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 
 from loris_cli.synthetic.body_model import Array
-from loris_cli.synthetic.body_rig import HOME, MIRROR, Controls
+from loris_cli.synthetic.body_rig import MIRROR_SIGNS, REST_CONTROLS, RigControls
 from loris_cli.synthetic.motion import Motion
 from loris_cli.synthetic.render import render_video
 from loris_cli.synthetic.scene import Camera
 
 # What a control of the puppet is at phases 0..1 of a cycle; what the controls of a pose are.
-Keys = Sequence[tuple[float, Sequence[float]]]
-Cycle = Mapping[str, Keys]
-Pose = Mapping[str, Sequence[float]]
+Keyframes = Sequence[tuple[float, Sequence[float]]]
+Cycle = Mapping[str, Keyframes]
+ControlPose = Mapping[str, Sequence[float]]
 
 DURATION_S = 24.0
 FPS = 30
 SEED = 4
-SIZE = (640, 360)
+SIZE_PX = (640, 360)
 
 # Travel: time (s), direction (degrees; 0 comes from the far side to the camera, 90 goes to
 # the right of the picture), speed (m/s), heading of the body against the direction of travel.
-TRAVEL = np.array(
+TRAVEL_KEYFRAMES = np.array(
     [
         (0.0, 62, 2.2, 0),
         (2.5, 84, 2.4, 0),
@@ -75,8 +75,8 @@ STRIDE: Cycle = {
 }  # fmt: skip
 
 # Crossovers on a curve to the left: the right foot steps over, the left pushes underneath.
-CROSS_S = 1.2
-CROSS: Cycle = {
+CROSSOVER_S = 1.2
+CROSSOVER: Cycle = {
     "foot.R": [
         (0.0, [-0.30, 0.12, 0.0, -20, 0]),
         (0.15, [-0.26, 0.10, 0.10, -10, 20]),
@@ -101,12 +101,12 @@ CROSS: Cycle = {
 }  # fmt: skip
 
 # When the cycles carry the body: how much, from 0 to 1.
-STRIDE_SHARE = [(0.0, 1), (4.6, 1), (5.1, 0), (8.5, 0), (8.8, 0.8), (9.2, 0), (24.0, 0)]
-CROSS_SHARE = [(0.0, 0), (4.6, 0), (5.1, 1), (8.3, 1), (8.8, 0), (24.0, 0)]
+STRIDE_WEIGHT = [(0.0, 1), (4.6, 1), (5.1, 0), (8.5, 0), (8.8, 0.8), (9.2, 0), (24.0, 0)]
+CROSSOVER_WEIGHT = [(0.0, 0), (4.6, 0), (5.1, 1), (8.3, 1), (8.8, 0), (24.0, 0)]
 
-ARMS_OUT: Pose = {"arm.L": [0, -82, 0, 8], "arm.R": [0, 82, 0, 8]}
-CLOSED: Pose = {"foot.L": [0.07, 0.0, 0, 6, 0], "foot.R": [-0.07, 0.0, 0, -6, 0]}
-SPUN: Pose = {
+ARMS_OUT: ControlPose = {"arm.L": [0, -82, 0, 8], "arm.R": [0, 82, 0, 8]}
+FEET_TOGETHER: ControlPose = {"foot.L": [0.07, 0.0, 0, 6, 0], "foot.R": [-0.07, 0.0, 0, -6, 0]}
+SPIN_POSE: ControlPose = {
     "pelvis": [-0.02, 0, 0.92],
     "foot.R": [-0.03, 0.0, 0, -4, 0],
     "foot.L": [0.03, -0.16, 0.12, 0, 50],
@@ -114,9 +114,9 @@ SPUN: Pose = {
 }
 
 # Poses: time, then what differs from standing at home. Two close together are an accent.
-POSES: list[tuple[float, Pose]] = [
+POSE_KEYFRAMES: list[tuple[float, ControlPose]] = [
     (0.0, {}),
-    (9.0, {"pelvis": [0, 0, 0.86], "tilt": [8, 0, 0], **ARMS_OUT, **CLOSED}),
+    (9.0, {"pelvis": [0, 0, 0.86], "tilt": [8, 0, 0], **ARMS_OUT, **FEET_TOGETHER}),
     # the jump: down, off the left foot, right knee up, and a landing on the right
     (9.65, {"pelvis": [0.03, 0, 0.74], "tilt": [18, 0, 0], "torso": [10, 0, 0],
             "arm.L": [50, -35, 0, 15], "arm.R": [50, 35, 0, 15],
@@ -133,9 +133,9 @@ POSES: list[tuple[float, Pose]] = [
     (11.5, {"pelvis": [-0.02, 0, 0.89], "tilt": [14, 0, 0], "torso": [-10, 0, 0],
             "neck": [-12, 0, 0], "arm.L": [0, -96, 0, 4], "arm.R": [0, 96, 0, 4],
             "foot.L": [0.20, 0.66, 0.34, 14, 95], "foot.R": [-0.04, 0, 0, -4, 0]}),
-    (12.2, {"pelvis": [0, 0, 0.86], **ARMS_OUT, **CLOSED}),
+    (12.2, {"pelvis": [0, 0, 0.86], **ARMS_OUT, **FEET_TOGETHER}),
     (12.8, {"pelvis": [0, 0, 0.87], "arm.L": [-20, -60, 0, 40], "arm.R": [-20, 60, 0, 40],
-            **CLOSED}),
+            **FEET_TOGETHER}),
     # the spiral
     (13.6, {"pelvis": [-0.02, 0.08, 0.87], "tilt": [48, 0, 0], "torso": [-18, 0, 0],
             "neck": [-34, 0, 0], "arm.L": [-28, -88, 0, 4], "arm.R": [-28, 88, 0, 4],
@@ -144,9 +144,9 @@ POSES: list[tuple[float, Pose]] = [
             "neck": [-38, 0, 0], "arm.L": [-34, -96, 0, 4], "arm.R": [-34, 96, 0, 4],
             "foot.R": [-0.03, 0, 0, -4, 0], "foot.L": [0.14, 0.88, 0.80, 10, 135]}),
     (15.35, {"pelvis": [0, 0.02, 0.88], "tilt": [10, 0, 0], "arm.L": [-20, -50, 0, 50],
-             "arm.R": [-20, 50, 0, 50], **CLOSED}),
+             "arm.R": [-20, 50, 0, 50], **FEET_TOGETHER}),
     (15.58, {"pelvis": [0, 0.0, 0.89], "arm.L": [-30, -30, 0, 100], "arm.R": [-30, 30, 0, 100],
-             **CLOSED}),
+             **FEET_TOGETHER}),
     # the stop, then five accents 0.6 s apart
     (15.8, {"pelvis": [0.07, 0, 0.74], "tilt": [14, 8, 0], "torso": [8, 4, 0],
             "arm.L": [0, -70, 0, 20], "arm.R": [0, 96, 0, 6],
@@ -171,10 +171,10 @@ POSES: list[tuple[float, Pose]] = [
     # the spin: arms wide to wind up, then closed
     (19.35, {"pelvis": [0, 0, 0.82], "torso": [4, 0, -28], "arm.L": [-60, -50, 0, 20],
              "arm.R": [10, 84, 0, 10]}),
-    (19.9, {**SPUN, **ARMS_OUT, "foot.L": [0.30, -0.10, 0.30, 10, 50]}),
-    (20.5, {**SPUN, "arm.L": [-62, -10, 0, 95], "arm.R": [-62, 10, 0, 95]}),
-    (21.3, {**SPUN, "arm.L": [-30, -150, 0, 40], "arm.R": [-30, 150, 0, 40]}),
-    (22.0, {**SPUN, "arm.L": [-30, -150, 0, 30], "arm.R": [-30, 150, 0, 30]}),
+    (19.9, {**SPIN_POSE, **ARMS_OUT, "foot.L": [0.30, -0.10, 0.30, 10, 50]}),
+    (20.5, {**SPIN_POSE, "arm.L": [-62, -10, 0, 95], "arm.R": [-62, 10, 0, 95]}),
+    (21.3, {**SPIN_POSE, "arm.L": [-30, -150, 0, 40], "arm.R": [-30, 150, 0, 40]}),
+    (22.0, {**SPIN_POSE, "arm.L": [-30, -150, 0, 30], "arm.R": [-30, 150, 0, 30]}),
     (22.4, {"pelvis": [0, 0, 0.86], "arm.L": [-50, -30, 0, 80], "arm.R": [-50, 30, 0, 80]}),
     # the last pose
     (22.72, {"pelvis": [0, 0, 0.85], "arm.L": [-40, -30, 0, 110], "arm.R": [-40, 30, 0, 110],
@@ -187,55 +187,62 @@ POSES: list[tuple[float, Pose]] = [
             "foot.R": [-0.28, -0.10, 0, -24, 0]}),
 ]  # fmt: skip
 
-TAKE_OFF_S, LANDING_S, JUMP_M = 9.93, 10.43, 0.34
+TAKE_OFF_S, LANDING_S, JUMP_HEIGHT_M = 9.93, 10.43, 0.34
 
 
-def path_of(keys: Sequence[tuple[float, object]]) -> PchipInterpolator:
+def interpolate_keyframes(keyframes: Sequence[tuple[float, object]]) -> PchipInterpolator:
     """A smooth path through keys (time, value) that does not overshoot them."""
-    times, values = zip(*keys, strict=True)
+    times, values = zip(*keyframes, strict=True)
     return PchipInterpolator(times, np.array(values, dtype=float), extrapolate=True)
 
 
-def cycle_of(keys: Keys) -> PchipInterpolator:
+def interpolate_cycle(keyframes: Keyframes) -> PchipInterpolator:
     """A smooth closed path through keys at phases 0..1."""
-    return path_of(
-        [(turn + phase, value) for turn in (-2, -1, 0, 1, 2) for phase, value in keys]
+    return interpolate_keyframes(
+        [(turn + phase, value) for turn in (-2, -1, 0, 1, 2) for phase, value in keyframes]
     )
 
 
-def half_cycle_later(keys: Keys, mirror: Sequence[float]) -> Keys:
+def mirror_half_cycle(keyframes: Keyframes, mirror_signs: Sequence[float]) -> Keyframes:
     """The keys of the other side."""
-    moved = [((phase + 0.5) % 1, (np.array(v) * mirror).tolist()) for phase, v in keys]
+    moved = [
+        ((phase + 0.5) % 1, (np.array(v) * mirror_signs).tolist()) for phase, v in keyframes
+    ]
     return sorted(moved, key=lambda key: key[0])
 
 
-def skate() -> Motion:
+def build_skating_motion() -> Motion:
     """The choreography as a motion."""
     poses = {
-        name: path_of([(time_s, pose.get(name, home)) for time_s, pose in POSES])
-        for name, home in HOME.items()
+        name: interpolate_keyframes(
+            [(time_s, pose.get(name, home)) for time_s, pose in POSE_KEYFRAMES]
+        )
+        for name, home in REST_CONTROLS.items()
     }
     other = {
-        name[:-2] + ".R": half_cycle_later(STRIDE[name], MIRROR[name])
+        name[:-2] + ".R": mirror_half_cycle(STRIDE[name], MIRROR_SIGNS[name])
         for name in ("foot.L", "arm.L")
     }
-    stride = {name: cycle_of(keys) for name, keys in {**STRIDE, **other}.items()}
-    cross = {name: cycle_of(keys) for name, keys in CROSS.items()}
-    stride_share, cross_share = path_of(STRIDE_SHARE), path_of(CROSS_SHARE)
+    stride = {name: interpolate_cycle(keys) for name, keys in {**STRIDE, **other}.items()}
+    cross = {name: interpolate_cycle(keys) for name, keys in CROSSOVER.items()}
+    stride_share, cross_share = (
+        interpolate_keyframes(STRIDE_WEIGHT),
+        interpolate_keyframes(CROSSOVER_WEIGHT),
+    )
 
     grid_s = np.arange(0, DURATION_S + 0.5, 1 / 240)
-    direction, speed, offset = PchipInterpolator(TRAVEL[:, 0], TRAVEL[:, 1:])(
-        np.minimum(grid_s, DURATION_S)
-    ).T
+    direction, speed, offset = PchipInterpolator(
+        TRAVEL_KEYFRAMES[:, 0], TRAVEL_KEYFRAMES[:, 1:]
+    )(np.minimum(grid_s, DURATION_S)).T
     course = np.radians(direction)
     steps = speed[:, None] * np.column_stack([np.sin(course), -np.cos(course)]) / 240
     place = START_M + np.cumsum(steps, axis=0)
 
-    def controls_at(time_s: float) -> Controls:
+    def controls_at(time_s: float) -> RigControls:
         controls = {name: path(time_s) for name, path in poses.items()}
         for share, cycle, period_s in (
             (stride_share(time_s), stride, STRIDE_S),
-            (cross_share(time_s), cross, CROSS_S),
+            (cross_share(time_s), cross, CROSSOVER_S),
         ):
             for name, path in cycle.items():
                 controls[name] = controls[name] + share * (
@@ -244,13 +251,13 @@ def skate() -> Motion:
         flown = np.clip((time_s - TAKE_OFF_S) / (LANDING_S - TAKE_OFF_S), 0, 1)
         x, y = (np.interp(time_s, grid_s, place[:, i]) for i in (0, 1))
         heading = np.interp(time_s, grid_s, direction + offset)
-        controls["base"] = np.array([x, y, 4 * JUMP_M * flown * (1 - flown), heading])
+        controls["base"] = np.array([x, y, 4 * JUMP_HEIGHT_M * flown * (1 - flown), heading])
         return controls
 
     return Motion(DURATION_S, controls_at)
 
 
-def follow(motion: Motion, time_s: float) -> Camera:
+def tracking_camera(motion: Motion, time_s: float) -> Camera:
     """A camera at the boards that turns and zooms with the skater."""
     near = np.linspace(-0.4, 0.4, 9)
     times = np.clip(time_s + near, 0, DURATION_S)
@@ -264,16 +271,16 @@ def follow(motion: Motion, time_s: float) -> Camera:
 def main() -> None:
     """Write the video to the path given, or beside this file."""
     output = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).with_name("skate.mp4")
-    motion = skate()
+    motion = build_skating_motion()
     render_video(
         output,
         motion,
         fps=FPS,
-        size=SIZE,
+        size=SIZE_PX,
         seed=SEED,
-        place="rink",
-        camera=lambda time_s: follow(motion, time_s),
-        quality=24,
+        room_name="rink",
+        camera=lambda time_s: tracking_camera(motion, time_s),
+        crf=24,
     )
     print(f"wrote {output}")
 

@@ -16,110 +16,141 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loris_cli.audio import mel
-from loris_cli.composition.arrangement import DRUMS, Arrangement
+from loris_cli.composition.arrangement import DRUM_CHANNEL, Arrangement
 from loris_cli.composition.note_spectrogram import (
-    BANDS,
-    PLAYERS,
-    POINTS,
-    RELEASED,
-    SOFTEST,
-    SOUNDS,
-    STEP,
-    VELOCITY,
+    LOG_LEVEL_STEP,
+    MIN_LOG_LEVEL,
+    NOTE_MEL_CONFIG,
+    ONSET_FRAME_OFFSETS,
+    REFERENCE_VELOCITY,
+    RELEASE_FRAME_OFFSETS,
+    TIMBRE_INSTRUMENTS,
+    TIMBRE_NOTES,
 )
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import LorisError
-from loris_cli.synthetic.midi_synthesis import SOUNDFONT, Mix, play
-from loris_cli.system.atomic_files import replacing
-from loris_cli.system.worker_pool import Died, fan_out
+from loris_cli.synthetic.midi_synthesis import (
+    DEFAULT_SOUNDFONT,
+    MixSettings,
+    synthesize_arrangement,
+)
+from loris_cli.system.atomic_files import atomic_write
+from loris_cli.system.worker_pool import WorkerCrash, map_in_processes
 
 Array = NDArray[np.float64]
 
-HELD_S, APART_S = 4.0, 5.5
+NOTE_DURATION_S, NOTE_SPACING_S = 4.0, 5.5
 """Each note sounds this long, and the next begins so much later."""
-SHORT_S, SHORT_APART_S, SHORT_NOTES = 0.4, 3.0, 6
+SHORT_NOTE_DURATION_S, SHORT_NOTE_SPACING_S, N_SHORT_NOTES = 0.4, 3.0, 6
 """So are some of each instrument's, to hear how they end."""
-FIRST_S = 1.0
-LEVEL = 2.37
+FIRST_ONSET_S = 1.0
+TRAINING_LEVEL_GAIN = 2.37
 """Training pieces are brought to a peak of 0.9: of ten, this much louder than what was played
 here, by the mean logarithm of their bands."""
-MIX = Mix(gain=0.5, reverb=0.25, room=0.5, balance=np.full(16, 0.825), tilt=0.0)
+MEAN_MIX = MixSettings(
+    gain=0.5,
+    reverb_level=0.25,
+    reverb_room_size=0.5,
+    channel_volumes=np.full(16, 0.825),
+    spectral_tilt=0.0,
+)
 """The middle of what the training pieces are mixed by."""
 
 
-def measure(soundfont: Path, player: tuple[int, int]) -> tuple[Array, Array]:
-    """Levels and releases of one player's sounds, rows as in `sketch.SOUNDS`.
+def measure_timbre(soundfont: Path, instrument: tuple[int, int]) -> tuple[Array, Array]:
+    """Levels and releases of one player's sounds, rows as in `sketch.TIMBRE_NOTES`.
 
     Args:
         soundfont: an ``.sf2`` file.
-        player: MIDI channel and General MIDI program.
+        instrument: MIDI channel and General MIDI program.
 
     Raises:
         MissingDependencyError: fluidsynth or the soundfont is not installed.
     """
-    pitches = [sound[2] for sound in SOUNDS if sound[:2] == player]
-    few = pitches[:: max(len(pitches) // SHORT_NOTES, 1)][:SHORT_NOTES]
-    held_s = [FIRST_S + APART_S * k for k in range(len(pitches))]
-    short_s = [held_s[-1] + APART_S + SHORT_APART_S * k for k in range(len(few))]
+    pitches = [sound[2] for sound in TIMBRE_NOTES if sound[:2] == instrument]
+    few = pitches[:: max(len(pitches) // N_SHORT_NOTES, 1)][:N_SHORT_NOTES]
+    held_s = [FIRST_ONSET_S + NOTE_SPACING_S * k for k in range(len(pitches))]
+    short_s = [held_s[-1] + NOTE_SPACING_S + SHORT_NOTE_SPACING_S * k for k in range(len(few))]
     notes = [
-        *_rows(player[0], held_s, HELD_S, pitches),
-        *_rows(player[0], short_s, SHORT_S, few),
+        *_build_note_rows(instrument[0], held_s, NOTE_DURATION_S, pitches),
+        *_build_note_rows(instrument[0], short_s, SHORT_NOTE_DURATION_S, few),
     ]
-    arrangement = Arrangement(table=np.array(notes), programs=dict([player]))
-    sound = play(arrangement, MIX, duration_s=short_s[-1] + SHORT_APART_S, soundfont=soundfont)
+    arrangement = Arrangement(note_array=np.array(notes), channel_programs=dict([instrument]))
+    sound = synthesize_arrangement(
+        arrangement,
+        MEAN_MIX,
+        duration_s=short_s[-1] + SHORT_NOTE_SPACING_S,
+        soundfont=soundfont,
+    )
     whole = {
-        pitch: _magnitudes(sound, at_s, POINTS[-1] - POINTS[0] + 1)
+        pitch: _measure_mel_magnitudes(
+            sound, at_s, ONSET_FRAME_OFFSETS[-1] - ONSET_FRAME_OFFSETS[0] + 1
+        )
         for pitch, at_s in zip(pitches, held_s, strict=True)
     }
-    levels = np.stack([np.log(whole[pitch][POINTS - POINTS[0]]) for pitch in pitches])
-    ends = round(SHORT_S * mel.MEL_HZ) - POINTS[0] + RELEASED
+    levels = np.stack(
+        [
+            np.log(whole[pitch][ONSET_FRAME_OFFSETS - ONSET_FRAME_OFFSETS[0]])
+            for pitch in pitches
+        ]
+    )
+    ends = (
+        round(SHORT_NOTE_DURATION_S * mel.MEL_FPS)
+        - ONSET_FRAME_OFFSETS[0]
+        + RELEASE_FRAME_OFFSETS
+    )
     left = []
     for pitch, at_s in zip(few, short_s, strict=True):
-        short = _magnitudes(sound, at_s, int(ends[-1]) + 1)
+        short = _measure_mel_magnitudes(sound, at_s, int(ends[-1]) + 1)
         shares = np.square(short[ends]).sum(axis=1) / np.square(whole[pitch][ends]).sum(axis=1)
         left.append(np.log(np.minimum(shares, 1)) / 2)
     released: Array = np.mean(left, axis=0)
-    if player[0] == DRUMS:  # a stroke rings on
-        released = np.zeros(len(RELEASED))
+    if instrument[0] == DRUM_CHANNEL:  # a stroke rings on
+        released = np.zeros(len(RELEASE_FRAME_OFFSETS))
     return levels, np.tile(released, (len(pitches), 1))
 
 
-def _rows(
-    channel: int, at_s: Sequence[float], long_s: float, pitches: Sequence[int]
+def _build_note_rows(
+    channel: int, onsets_s: Sequence[float], duration_s: float, pitches: Sequence[int]
 ) -> list[list[float]]:
     return [
-        [at, long_s, channel, pitch, VELOCITY] for at, pitch in zip(at_s, pitches, strict=True)
+        [at, duration_s, channel, pitch, REFERENCE_VELOCITY]
+        for at, pitch in zip(onsets_s, pitches, strict=True)
     ]
 
 
-def _magnitudes(sound: Array, at_s: float, frames: int) -> Array:
-    """Mel magnitudes of a note, ``(frames, bands)``, from `POINTS`' first on."""
-    before = BANDS.n_fft // mel.HOP
-    first = round(at_s * SAMPLE_RATE_HZ) + (POINTS[0] - before) * mel.HOP
-    part = sound[first : first + (frames + 2 * before) * mel.HOP]
+def _measure_mel_magnitudes(samples: Array, onset_s: float, n_frames: int) -> Array:
+    """Mel magnitudes of a note, ``(frames, bands)``, from `ONSET_FRAME_OFFSETS`' first on."""
+    before = NOTE_MEL_CONFIG.n_fft // mel.HOP_LENGTH
+    first = round(onset_s * SAMPLE_RATE_HZ) + (ONSET_FRAME_OFFSETS[0] - before) * mel.HOP_LENGTH
+    part = samples[first : first + (n_frames + 2 * before) * mel.HOP_LENGTH]
     loud = 100.0  # far above what is added before the logarithm
-    bands = mel.log_mel((part * loud).astype(np.float32), BANDS)[:, before : before + frames]
-    magnitudes: Array = (np.exp(bands.astype(np.float64)) - mel.FLOOR).clip(1e-4) / loud
-    return magnitudes.T * LEVEL
+    bands = mel.compute_log_mel((part * loud).astype(np.float32), NOTE_MEL_CONFIG)[
+        :, before : before + n_frames
+    ]
+    magnitudes: Array = (np.exp(bands.astype(np.float64)) - mel.LOG_OFFSET).clip(1e-4) / loud
+    return magnitudes.T * TRAINING_LEVEL_GAIN
 
 
 def main() -> None:
     """Read the command line, measure, write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-o", "--out", type=Path, required=True)
-    parser.add_argument("--soundfont", type=Path, default=SOUNDFONT)
+    parser.add_argument("--soundfont", type=Path, default=DEFAULT_SOUNDFONT)
     parser.add_argument("--jobs", type=int, default=2)
     given = parser.parse_args()
     done: dict[int, tuple[Array, Array]] = {}
-    work = partial(measure, given.soundfont)
-    for index, result in fan_out(work, PLAYERS, n_workers=given.jobs):
-        if isinstance(result, Died):
+    work = partial(measure_timbre, given.soundfont)
+    for index, result in map_in_processes(work, TIMBRE_INSTRUMENTS, n_workers=given.jobs):
+        if isinstance(result, WorkerCrash):
             raise LorisError(f"a process ended with {result.exit_code} in its work")
         done[index] = result
-    levels = np.concatenate([done[k][0] for k in range(len(PLAYERS))])
-    kept = np.round((levels - SOFTEST) / STEP).clip(0, 255).astype(np.uint8)
-    released = np.concatenate([done[k][1] for k in range(len(PLAYERS))]).astype(np.float16)
-    with replacing(given.out, overwrite=True) as part, part.open("wb") as stream:
+    levels = np.concatenate([done[k][0] for k in range(len(TIMBRE_INSTRUMENTS))])
+    kept = np.round((levels - MIN_LOG_LEVEL) / LOG_LEVEL_STEP).clip(0, 255).astype(np.uint8)
+    released = np.concatenate([done[k][1] for k in range(len(TIMBRE_INSTRUMENTS))]).astype(
+        np.float16
+    )
+    with atomic_write(given.out, overwrite=True) as part, part.open("wb") as stream:
         np.savez_compressed(stream, levels=kept, released=released)
 
 

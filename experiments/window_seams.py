@@ -12,34 +12,34 @@ from dataclasses import asdict
 
 import numpy as np
 import torch
-from bootstrap import bootstrap
+from bootstrap import bootstrap_mean
 from numpy.typing import NDArray
 
-from loris_cli.audio.onsets import HOP, detect_onsets, match
+from loris_cli.audio.onsets import ONSET_HOP_LENGTH, detect_onsets, match_onsets
 from loris_cli.composition.styles import STYLES
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.models.generator_interface import ClipFeatures
-from loris_cli.models.mini_checkpoint import load_mini
-from loris_cli.soundtrack.conditioning import CODE_HZ
+from loris_cli.models.mini_checkpoint import load_mini_checkpoint
+from loris_cli.soundtrack.conditioning import LATENT_FPS
 from loris_cli.soundtrack.latent_generator import LatentGenerator, window_starts
-from loris_cli.synthetic.composer import compose
+from loris_cli.synthetic.composer import compose_score
 from loris_cli.system.librosa_import import librosa
 
 Array = NDArray[np.float64]
 
 FIRST_SEED = 3_000_000
-NEAR_S = 1.0
+SEAM_RADIUS_S = 1.0
 
 
-def seams_s(generator: LatentGenerator, duration_s: float) -> Array:
+def compute_seam_times_s(generator: LatentGenerator, duration_s: float) -> Array:
     """Middles of the overlaps of windows, in seconds."""
-    n_frames, _, _ = generator.windows(duration_s)
-    starts = np.array(window_starts(n_frames, generator.window))
-    middles: Array = (starts[1:] + starts[:-1] + generator.window) / 2 / CODE_HZ
+    n_frames, _, _ = generator.compute_window_layout(duration_s)
+    starts = np.array(window_starts(n_frames, generator.window_frames))
+    middles: Array = (starts[1:] + starts[:-1] + generator.window_frames) / 2 / LATENT_FPS
     return middles
 
 
-def evaluate(
+def evaluate_window_seams(
     generator: LatentGenerator, *, n_clips: int, duration_s: float
 ) -> dict[str, object]:
     """Hit rates near seams and elsewhere, with 95 % intervals over clips.
@@ -52,7 +52,7 @@ def evaluate(
     near_hits, other_hits, flux_z = [], [], []
     for seed in range(FIRST_SEED, FIRST_SEED + n_clips):
         style = STYLES[seed % len(STYLES)]
-        score = compose(seed, style, duration_s)
+        score = compose_score(seed, style, duration_s)
         features = ClipFeatures(
             duration_s=duration_s,
             peaks_s=score.accents_s,
@@ -62,21 +62,23 @@ def evaluate(
         )
         blocks = list(generator.generate(features, seed=seed, progress=lambda done, n: None))
         sound = np.concatenate(blocks, axis=1)[0]
-        onsets, seams = detect_onsets(sound), seams_s(generator, duration_s)
-        near = np.abs(score.accents_s[:, None] - seams).min(axis=1) < NEAR_S
-        near_hits.append(match(score.accents_s[near], onsets).recall)
-        other_hits.append(match(score.accents_s[~near], onsets).recall)
-        flux = librosa.onset.onset_strength(y=sound, sr=SAMPLE_RATE_HZ, hop_length=HOP)
-        moments = np.arange(len(flux)) * HOP / SAMPLE_RATE_HZ
-        by_seam = np.abs(moments[:, None] - seams).min(axis=1) < NEAR_S
+        onsets, seams = detect_onsets(sound), compute_seam_times_s(generator, duration_s)
+        near = np.abs(score.accents_s[:, None] - seams).min(axis=1) < SEAM_RADIUS_S
+        near_hits.append(match_onsets(score.accents_s[near], onsets).recall)
+        other_hits.append(match_onsets(score.accents_s[~near], onsets).recall)
+        flux = librosa.onset.onset_strength(
+            y=sound, sr=SAMPLE_RATE_HZ, hop_length=ONSET_HOP_LENGTH
+        )
+        moments = np.arange(len(flux)) * ONSET_HOP_LENGTH / SAMPLE_RATE_HZ
+        by_seam = np.abs(moments[:, None] - seams).min(axis=1) < SEAM_RADIUS_S
         flux_z.append(float((flux[by_seam].mean() - flux[~by_seam].mean()) / flux.std()))
     return {
         "clips": n_clips,
         "duration_s": duration_s,
-        "near_s": NEAR_S,
-        "hit_near_seams": asdict(bootstrap(near_hits)),
-        "hit_elsewhere": asdict(bootstrap(other_hits)),
-        "flux_near_seams_z": asdict(bootstrap(flux_z)),
+        "near_s": SEAM_RADIUS_S,
+        "hit_near_seams": asdict(bootstrap_mean(near_hits)),
+        "hit_elsewhere": asdict(bootstrap_mean(other_hits)),
+        "flux_near_seams_z": asdict(bootstrap_mean(flux_z)),
     }
 
 
@@ -88,8 +90,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=120.0)
     given = parser.parse_args()
     device = torch.device("cpu")
-    generator = LatentGenerator(model=load_mini(given.model, device=device), device=device)
-    figures = evaluate(generator, n_clips=given.clips, duration_s=given.seconds)
+    generator = LatentGenerator(
+        model=load_mini_checkpoint(given.model, device=device), device=device
+    )
+    figures = evaluate_window_seams(generator, n_clips=given.clips, duration_s=given.seconds)
     print(json.dumps(figures, indent=1))
 
 

@@ -18,14 +18,14 @@ GENRES = (
 """Style labels: AIST's ten in the order of the paper's one-hot label, then the two sports."""
 
 
-MMPOSE_NETWORK = "td-hm_hrnet-w48_8xb32-210e_coco-256x192"
+DEFAULT_MMPOSE_CONFIG = "td-hm_hrnet-w48_8xb32-210e_coco-256x192"
 """The configuration of mmpose that stands for the paper's estimator: HRNet-W48 on COCO."""
 
 
-def data_home(chosen: Path | None = None) -> Path:
+def data_home(override: Path | None = None) -> Path:
     """Folder of data sets: what was chosen, else ``LORIS_DATA``, else the platform's."""
-    if chosen is not None:
-        return chosen
+    if override is not None:
+        return override
     named = os.environ.get("LORIS_DATA")
     return Path(named) if named else user_data_path("loris", appauthor=False)
 

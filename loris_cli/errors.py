@@ -13,11 +13,11 @@ class LorisError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         """Keep the hint when the error crosses from a worker process."""
-        return (_rebuild, (type(self), str(self), self.hint))
+        return (_rebuild_error, (type(self), str(self), self.hint))
 
 
-def _rebuild(kind: type[LorisError], message: str, hint: str) -> LorisError:
-    return kind(message, hint=hint)
+def _rebuild_error(error_class: type[LorisError], message: str, hint: str) -> LorisError:
+    return error_class(message, hint=hint)
 
 
 class UsageError(LorisError):

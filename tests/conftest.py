@@ -16,35 +16,35 @@ sys.path.insert(0, str(Path(__file__).parent))
 def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of a small network that has learned nothing: enough for all but the music."""
     import torch
-    from sizes import SMALL_CODER, SMALL_DENOISER
+    from sizes import SMALL_DENOISER, SMALL_LATENT_CODER
 
-    from loris_cli.models.mel_autoencoder import LatentCoder
-    from loris_cli.models.mini_checkpoint import save_mini
+    from loris_cli.models.mel_autoencoder import MelAutoencoder
+    from loris_cli.models.mini_checkpoint import save_mini_checkpoint
     from loris_cli.models.mini_unet import MiniDenoiser
 
     path = tmp_path_factory.mktemp("weights") / "small.safetensors"
     state = torch.get_rng_state()
     torch.manual_seed(0)
-    save_mini(path, LatentCoder(SMALL_CODER), MiniDenoiser(SMALL_DENOISER))
+    save_mini_checkpoint(path, MelAutoencoder(SMALL_LATENT_CODER), MiniDenoiser(SMALL_DENOISER))
     torch.set_rng_state(state)
     return path
 
 
 @pytest.fixture(scope="session")
-def moving(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def moving_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two seconds of a textured square that hops to and fro: flow, and nobody."""
-    return film_of(tmp_path_factory.mktemp("films") / "moving.mp4", moves=True)
+    return write_square_video(tmp_path_factory.mktemp("films") / "moving.mp4", moves=True)
 
 
 @pytest.fixture(scope="session")
-def still(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def static_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two seconds in which nothing moves."""
-    return film_of(tmp_path_factory.mktemp("films") / "still.mp4", moves=False)
+    return write_square_video(tmp_path_factory.mktemp("films") / "still.mp4", moves=False)
 
 
-def film_of(path: Path, *, moves: bool) -> Path:
+def write_square_video(path: Path, *, moves: bool) -> Path:
     """Two seconds of a textured square, ``(160, 120)`` at 16 fps."""
-    from loris_cli.pose.overlay import write_overlay
+    from loris_cli.pose.overlay import write_mp4
 
     rng = np.random.default_rng(0)
     ground = rng.integers(60, 120, (120, 160, 3)).astype(np.uint8)
@@ -55,13 +55,13 @@ def film_of(path: Path, *, moves: bool) -> Path:
         shown = ground.copy()
         shown[40:80, left : left + 40] = square
         pictures.append(shown)
-    write_overlay(path, pictures, 16, (160, 120))
+    write_mp4(path, pictures, 16, (160, 120))
     return path
 
 
 @pytest.fixture(scope="session")
-def body(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Poses of somebody whose arms stop at 0.5, 1 and 1.5 s, as long as ``moving``."""
+def pose_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Poses of somebody whose arms stop at 0.5, 1 and 1.5 s, as long as ``moving_video``."""
     from loris_cli.pose.keypoints import Poses, write_poses
 
     n_frames = 32
@@ -94,7 +94,7 @@ def resnet_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
 
     from loris_cli.errors import MissingDependencyError
-    from loris_cli.models.i3d_resnet50 import FILE, I3DR50
+    from loris_cli.models.i3d_resnet50 import I3DR50, WEIGHTS_FILE_NAME
 
     try:
         state = torch.get_rng_state()
@@ -106,46 +106,46 @@ def resnet_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if name.endswith("running_mean"):
             value.normal_(0, 0.1)
     torch.set_rng_state(state)
-    path = tmp_path_factory.mktemp("zoo") / FILE
+    path = tmp_path_factory.mktemp("zoo") / WEIGHTS_FILE_NAME
     torch.save({"model_state": network.state_dict(), "epoch": 3}, path)
     return path
 
 
 @dataclass(frozen=True)
-class Told:
+class CliResult:
     """What the program said, and how it ended."""
 
-    code: int
-    out: str
-    err: str
+    exit_code: int
+    stdout: str
+    stderr: str
 
 
-Loris = Callable[..., Told]
+RunLoris = Callable[..., CliResult]
 
 
 @pytest.fixture
-def loris(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Loris:
+def loris(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> RunLoris:
     """The program, run in this process: starting another takes seconds."""
     from loris_cli.commands import app
     from loris_cli.system import device
 
     # Small networks need no second thread, and two wait long where others are at work.
-    monkeypatch.setattr(device, "THREADS", 1)
+    monkeypatch.setattr(device, "CPU_THREADS", 1)
 
-    def call(*words: object) -> Told:
+    def call(*words: object) -> CliResult:
         monkeypatch.setattr(sys, "argv", ["loris", *map(str, words)])
         capfd.readouterr()
         code = app._run()
         said = capfd.readouterr()
-        return Told(code, said.out, said.err)
+        return CliResult(code, said.out, said.err)
 
     return call
 
 
 # Spawned workers import this script too, so they use one thread as it does.
-PROGRAM = """
+SINGLE_THREAD_SCRIPT = """
 from loris_cli.system import device
-device.THREADS = 1
+device.CPU_THREADS = 1
 if __name__ == "__main__":
     from loris_cli.commands.app import main
     main()
@@ -153,7 +153,7 @@ if __name__ == "__main__":
 
 
 @pytest.fixture(scope="session")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def loris_script(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("program") / "loris.py"
-    path.write_text(PROGRAM)
+    path.write_text(SINGLE_THREAD_SCRIPT)
     return path

@@ -7,22 +7,22 @@ import soundfile
 
 from loris_cli.config import POSE_FPS, SAMPLE_RATE_HZ
 from loris_cli.dataset.manifest import Clip, write_manifest
-from loris_cli.evaluation.runner.audio_sources import Clicks, samples_of
+from loris_cli.evaluation.runner.audio_sources import ClickTrain, load_samples
 
 CLIP_S = 6.0
 
 
-def click_corpus(folder: Path, *, n: int = 4, subset: str = "fe50") -> list[Clip]:
+def write_click_dataset(folder: Path, *, n_clips: int = 4, subset: str = "fe50") -> list[Clip]:
     """Clips whose clicks are random, two of each source."""
     rng = np.random.default_rng(0)
     for name in ("audio", "rhythm"):
         (folder / name).mkdir(parents=True)
     clips = []
-    for k in range(n):
+    for k in range(n_clips):
         clip = Clip(
             id=f"clip-{k}",
             subset=subset,
-            split="test",
+            partition="test",
             duration_s=CLIP_S,
             genre="floor",
             source=f"video-{k // 2}",
@@ -30,8 +30,10 @@ def click_corpus(folder: Path, *, n: int = 4, subset: str = "fe50") -> list[Clip
             rhythm=f"rhythm/{k}.npz",
         )
         moments = np.sort(rng.choice(np.arange(0.25, CLIP_S - 0.2, 0.25), 7, replace=False))
-        sound, _ = samples_of(
-            Clicks(times_s=tuple(moments.tolist()), n_samples=round(CLIP_S * SAMPLE_RATE_HZ))
+        sound, _ = load_samples(
+            ClickTrain(
+                click_times_s=tuple(moments.tolist()), n_samples=round(CLIP_S * SAMPLE_RATE_HZ)
+            )
         )
         soundfile.write(folder / clip.audio, sound, SAMPLE_RATE_HZ)
         np.savez(

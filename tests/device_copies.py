@@ -7,12 +7,12 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 
-class Sent(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """While it is entered: ``n`` copies from the CPU to the device."""
+class HostToDeviceCopyCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """While it is entered: ``n_copies`` copies from the CPU to the device."""
 
     def __init__(self, device: torch.device) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.device, self.n = device, 0
+        self.device, self.n_copies = device, 0
 
     def __torch_dispatch__(
         self,
@@ -28,5 +28,5 @@ class Sent(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return made
         made = function(*args, **kwargs)
         if function is torch.ops.aten._to_copy.default:
-            self.n += args[0].device.type == "cpu" and made.device == self.device
+            self.n_copies += args[0].device.type == "cpu" and made.device == self.device
         return made

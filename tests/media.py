@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 Pixels = NDArray[np.uint8]
 Samples = NDArray[np.float32]
 
-TICKS_HZ = 60_000  # MPEG-4 part 2 counts in 16 bits
+TIME_BASE_HZ = 60_000  # MPEG-4 part 2 counts in 16 bits
 AUDIO_HZ = 44_100
 
 
-def picture(number: int, width: int = 160, height: int = 120) -> Pixels:
+def draw_numbered_frame(number: int, width: int = 160, height: int = 120) -> Pixels:
     """Frame ``number`` (0 to 255), ``(height, width, 3)``."""
     image = np.zeros((height, width, 3), np.uint8)
     bars = np.array([255 * (number >> bit & 1) for bit in range(8)], np.uint8)
@@ -32,7 +32,7 @@ def picture(number: int, width: int = 160, height: int = 120) -> Pixels:
     return image
 
 
-def number_of(image: Pixels) -> int:
+def read_frame_number(image: Pixels) -> int:
     """Which frame this is, whatever its size."""
     height, width = image.shape[:2]
     centres = (np.arange(8) * 2 + 1) * width // 16
@@ -49,7 +49,7 @@ def is_upright(image: Pixels) -> bool:
     return bool(red[0] - red[2] > 80 and blue[2] - blue[0] > 80)
 
 
-def click(
+def make_click(
     seconds: float, at_s: float, *, rate_hz: int = AUDIO_HZ, hz: float = 1000.0
 ) -> Samples:
     """Silence but for 50 ms of a tone that begins at ``at_s``, ``(1, samples)``."""
@@ -58,26 +58,28 @@ def click(
     return tone[None].astype(np.float32)
 
 
-def tone(seconds: float, hz: float, amplitude: float, *, rate_hz: int = AUDIO_HZ) -> Samples:
+def make_tone(
+    seconds: float, hz: float, amplitude: float, *, rate_hz: int = AUDIO_HZ
+) -> Samples:
     """A steady sine, ``(1, samples)``."""
     times = np.arange(round(seconds * rate_hz)) / rate_hz
     return (amplitude * np.sin(2 * np.pi * hz * times))[None].astype(np.float32)
 
 
-def onset_s(samples: Samples, rate_hz: int) -> float:
+def find_onset_s(samples: Samples, rate_hz: int) -> float:
     """When the first channel first reaches a quarter of its peak."""
     loud = np.abs(samples[0])
     return float(np.flatnonzero(loud > loud.max() / 4)[0] / rate_hz)
 
 
-def loudness_of_tone(samples: Samples, hz: float, rate_hz: int) -> float:
+def measure_tone_amplitude(samples: Samples, hz: float, rate_hz: int) -> float:
     """Amplitude of the sine of this pitch in the mean of all channels."""
     mono = samples.mean(axis=0).astype(np.float64)
     turn = np.exp(-2j * np.pi * hz * np.arange(mono.size) / rate_hz)
     return float(2 * abs(mono @ turn) / mono.size)
 
 
-def film(
+def write_video(
     path: Path,
     *,
     n_frames: int = 12,
@@ -85,14 +87,14 @@ def film(
     times_s: Sequence[float] | None = None,
     size: tuple[int, int] = (160, 120),
     codec: str = "libx264",
-    pixels: str = "yuv420p",
+    pixel_format: str = "yuv420p",
     b_frames: int = 0,
-    gop: int = 12,
+    gop_size: int = 12,
     start_s: float = 0.0,
-    turn: int = 0,
+    quarter_turns: int = 0,
     sound: Samples | None = None,
-    sound_start_s: float = 0.0,
-    sound_codec: str = "aac",
+    audio_start_s: float = 0.0,
+    audio_codec: str = "aac",
     options: dict[str, str] | None = None,
 ) -> Path:
     """A film of numbered frames.
@@ -104,27 +106,27 @@ def film(
         times_s: when each frame is shown, for an uneven rate.
         size: ``(width, height)``.
         codec: encoder of the pictures.
-        pixels: pixel format, ``yuv420p10le`` for 10 bits.
+        pixel_format: pixel format, ``yuv420p10le`` for 10 bits.
         b_frames: frames between references.
-        gop: frames from key to key.
+        gop_size: frames from key to key.
         start_s: added to every time of the pictures.
-        turn: quarter turns clockwise of the pictures as stored; ``size`` is as shown.
+        quarter_turns: quarter turns clockwise of the pictures as stored; ``size`` is as shown.
         sound: ``(channels, samples)`` at 44,100 Hz.
-        sound_start_s: container time of its first sample.
-        sound_codec: its encoder.
+        audio_start_s: container time of its first sample.
+        audio_codec: its encoder.
         options: of the container.
     """
-    width, height = size if turn % 2 == 0 else size[::-1]
+    width, height = size if quarter_turns % 2 == 0 else size[::-1]
     shown = (
         times_s if times_s is not None else [float(k / Fraction(fps)) for k in range(n_frames)]
     )
     with av.open(str(path), "w", options=options or {}) as out:
         video = out.add_stream(codec, rate=Fraction(fps))
         assert isinstance(video, av.VideoStream)
-        video.width, video.height, video.pix_fmt = width, height, pixels
-        video.codec_context.time_base = Fraction(1, TICKS_HZ)
+        video.width, video.height, video.pix_fmt = width, height, pixel_format
+        video.codec_context.time_base = Fraction(1, TIME_BASE_HZ)
         video.codec_context.max_b_frames = b_frames
-        video.codec_context.gop_size = gop
+        video.codec_context.gop_size = gop_size
         if codec == "libx264":
             video.options = {
                 "preset": "ultrafast",
@@ -140,40 +142,42 @@ def film(
         audio: av.AudioStream | None = None
         if sound is not None:
             layout = "mono" if len(sound) == 1 else "stereo"
-            stream = out.add_stream(sound_codec, rate=AUDIO_HZ, layout=layout)
+            stream = out.add_stream(audio_codec, rate=AUDIO_HZ, layout=layout)
             assert isinstance(stream, av.AudioStream)
             audio = stream
         for number, time_s in enumerate(shown):
-            image = np.ascontiguousarray(np.rot90(picture(number % 256, *size), -turn))
+            image = np.ascontiguousarray(
+                np.rot90(draw_numbered_frame(number % 256, *size), -quarter_turns)
+            )
             frame = av.VideoFrame.from_ndarray(image, "rgb24")
-            frame = frame.reformat(format=pixels)
-            frame.pts = round((time_s + start_s) * TICKS_HZ)
-            frame.time_base = Fraction(1, TICKS_HZ)
+            frame = frame.reformat(format=pixel_format)
+            frame.pts = round((time_s + start_s) * TIME_BASE_HZ)
+            frame.time_base = Fraction(1, TIME_BASE_HZ)
             out.mux(video.encode(frame))
         out.mux(video.encode(None))
         if sound is not None and audio is not None:
             block = av.AudioFrame.from_ndarray(np.ascontiguousarray(sound), "fltp", layout)
             block.sample_rate = AUDIO_HZ
             block.time_base = Fraction(1, AUDIO_HZ)
-            block.pts = round(sound_start_s * AUDIO_HZ)
+            block.pts = round(audio_start_s * AUDIO_HZ)
             out.mux(audio.encode(block))
             out.mux(audio.encode(None))
     return path
 
 
-def ffmpeg(*arguments: str | Path) -> None:
+def run_ffmpeg(*arguments: str | Path) -> None:
     """Run the ffmpeg that the package itself would run."""
     command = [moviepy.config.FFMPEG_BINARY, "-nostdin", "-v", "error", "-y"]
     subprocess.run([*command, *map(str, arguments)], check=True)
 
 
-def turned(source: Path, out: Path, degrees: int) -> Path:
+def write_rotated_video(source: Path, out: Path, degrees: int) -> Path:
     """The same film with a display matrix that turns it counterclockwise."""
-    ffmpeg("-display_rotation", str(degrees), "-i", source, "-c", "copy", out)
+    run_ffmpeg("-display_rotation", str(degrees), "-i", source, "-c", "copy", out)
     return out
 
 
-def wav(path: Path, samples: Samples, rate_hz: int = 22_050) -> Path:
+def write_wav(path: Path, samples: Samples, rate_hz: int = 22_050) -> Path:
     """A float WAV of ``(channels, samples)``."""
     soundfile.write(path, samples.T, rate_hz, subtype="FLOAT")
     return path

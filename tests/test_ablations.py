@@ -6,21 +6,21 @@ from typing import Any
 
 import pytest
 import torch
-from sizes import SMALL_PAPER
+from sizes import SMALL_PAPER_CONFIG
 from torch import Tensor
 
-from loris_cli.models.paper_condition import Told
+from loris_cli.models.paper_condition import PaperCondition
 from loris_cli.models.paper_config import PaperConfig
-from loris_cli.models.paper_unet import PaperModel, on_sound
-from loris_cli.models.stgcn import MotionFeatures
+from loris_cli.models.paper_unet import PaperModel, upsample_to_audio
+from loris_cli.models.stgcn import PaperMotionEncoder
 
 FULL = replace(
-    SMALL_PAPER,
+    SMALL_PAPER_CONFIG,
     heads=2,
     head_features=8,
     visual_features=12,
-    video_length=4,
-    pose_length=8,
+    n_visual_frames=4,
+    n_pose_frames=8,
     n_genres=10,
 )
 """Of clips of half a second."""
@@ -84,13 +84,13 @@ def network(name: str) -> PaperModel:
     return PaperModel(replace(FULL, **ABLATIONS[name]))
 
 
-def tell(made: PaperModel, told: dict[str, Tensor]) -> Told:
-    return made.tell(
+def tell(made: PaperModel, told: dict[str, Tensor]) -> PaperCondition:
+    return made.encode_conditions(
         told["video"],
         told["rhythm"],
         told["genre"],
-        envelope=told["envelope"],
-        motion=told["motion"],
+        onset_envelope=told["envelope"],
+        pose=told["motion"],
     )
 
 
@@ -133,24 +133,27 @@ def test_what_is_kept_changes_nothing(name: str) -> None:
     """Rhythm tokens, keys and values of a condition are made once; guidance is one batch."""
     made = network(name).eval()
     told = tell(made, given())
-    null = made.unet.null(told)
+    null = made.unet.null_condition(told)
     sound, level = torch.randn(2, 2, 8192), LEVEL
     with_it = made.unet(sound, level, embedding=told)
     without = made.unet(sound, level, embedding=null)
     apart = without + 3 * (with_it - without)
-    both = told.beside(null, keep=True)
+    both = told.concat(null, cache_kv=True)
     for _ in range(2):  # while it is made, and once it is kept
-        together = made.guided(sound, level, both, guidance=3.0)
+        together = made.forward_guided(sound, level, both, guidance=3.0)
         torch.testing.assert_close(together, apart, atol=1e-5, rtol=1e-5)
-        alone = made.guided(sound, level, both, guidance=1.0)
+        alone = made.forward_guided(sound, level, both, guidance=1.0)
         torch.testing.assert_close(alone, with_it, atol=1e-5, rtol=1e-5)
-    assert both.kept
+    assert both.kv_cache
 
 
 def test_a_shared_encoder_saves_all_but_one_of_the_29() -> None:
     with torch.device("meta"):
         sizes = [
-            sum(p.numel() for p in PaperModel(PaperConfig(shared_rhythm=shared)).parameters())
+            sum(
+                p.numel()
+                for p in PaperModel(PaperConfig(shared_rhythm_encoder=shared)).parameters()
+            )
             for shared in (False, True)
         ]
     assert sizes[0] - sizes[1] == 28 * 8_396_288
@@ -158,13 +161,13 @@ def test_a_shared_encoder_saves_all_but_one_of_the_29() -> None:
 
 def test_the_motion_encoder_has_the_size_it_is_told_to_have() -> None:
     with torch.device("meta"):
-        made = MotionFeatures(1024)
+        made = PaperMotionEncoder(1024)
     assert sum(p.numel() for p in made.parameters()) == 2_547_003
 
 
 def test_a_curve_on_the_sound_is_at_its_step_and_straight_between() -> None:
     steps = torch.tensor([[0.0, 0.0, 1.0, 0.0, 0.0, 0.5]])
-    curve = on_sound(steps, 22_050)[0, 0]
+    curve = upsample_to_audio(steps, 22_050)[0, 0]
 
     def at(frame: float) -> float:
         return float(curve[round(frame * 22_050 / 16)])
@@ -173,9 +176,9 @@ def test_a_curve_on_the_sound_is_at_its_step_and_straight_between() -> None:
     assert at(2 + 2.5) == pytest.approx(0.5, abs=1e-3)
     assert at(2 + 4) == pytest.approx(0, abs=1e-3)
     assert at(15) == pytest.approx(0.5)
-    assert on_sound(steps, 22_048, every=32).shape == (1, 1, 689)
+    assert upsample_to_audio(steps, 22_048, hop=32).shape == (1, 1, 689)
 
 
 def test_an_aligned_rhythm_needs_a_rhythm() -> None:
     with pytest.raises(ValueError, match="needs a rhythm"):
-        PaperConfig(aligned=True, rhythm="none")
+        PaperConfig(aligned_rhythm=True, rhythm_conditioning="none")

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from pck import GROUPS, accuracy
+from pck import JOINT_GROUPS, measure_pose_accuracy
 
 from loris_cli.errors import InputError
 from loris_cli.pose.keypoints import Poses
@@ -38,20 +38,20 @@ def found(off_px: float) -> Poses:
 def test_joints_count_within_a_share_of_the_body(
     off_px: float, pck_10: float, pck_20: float
 ) -> None:
-    figures = accuracy(found(off_px), truth())
+    figures = measure_pose_accuracy(found(off_px), truth())
     assert (figures.pck_10, figures.pck_20) == (pck_10, pck_20)
-    assert figures.median_px == pytest.approx(off_px)
-    assert figures.median_bodies == pytest.approx(off_px / 100)
-    assert (figures.seen_share, figures.n_tracks) == (1, 1)
+    assert figures.median_error_px == pytest.approx(off_px)
+    assert figures.median_relative_error == pytest.approx(off_px / 100)
+    assert (figures.detected_fraction, figures.n_tracks) == (1, 1)
 
 
 def test_some_joints_alone() -> None:
     poses = found(0)
-    poses.keypoints[:, GROUPS["wrists"], 0] += 30
-    assert accuracy(poses, truth(), joints=GROUPS["wrists"]).pck_20 == 0
-    assert accuracy(poses, truth(), joints=GROUPS["ankles"]).pck_10 == 1
-    assert accuracy(poses, truth()).pck_10 == pytest.approx(15 / 17)
-    assert sorted(k for group in GROUPS.values() for k in group) == list(range(17))
+    poses.keypoints[:, JOINT_GROUPS["wrists"], 0] += 30
+    assert measure_pose_accuracy(poses, truth(), joints=JOINT_GROUPS["wrists"]).pck_20 == 0
+    assert measure_pose_accuracy(poses, truth(), joints=JOINT_GROUPS["ankles"]).pck_10 == 1
+    assert measure_pose_accuracy(poses, truth()).pck_10 == pytest.approx(15 / 17)
+    assert sorted(k for group in JOINT_GROUPS.values() for k in group) == list(range(17))
 
 
 def test_lost_bodies_are_counted() -> None:
@@ -60,10 +60,10 @@ def test_lost_bodies_are_counted() -> None:
         interpolated=np.array([True, False, False, False]),
         cuts=np.array([2], np.int64),
     )
-    figures = accuracy(poses, truth())
-    assert (figures.seen_share, figures.n_tracks) == (0.75, 2)
+    figures = measure_pose_accuracy(poses, truth())
+    assert (figures.detected_fraction, figures.n_tracks) == (0.75, 2)
 
 
 def test_the_truth_of_other_frames_is_refused() -> None:
     with pytest.raises(InputError, match="true joints"):
-        accuracy(found(0), truth()[:-1])
+        measure_pose_accuracy(found(0), truth()[:-1])

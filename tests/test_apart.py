@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from loris_cli.errors import LorisError
-from loris_cli.system.python_subprocess import ask
+from loris_cli.system.python_subprocess import call_module
 
 DOUBLES = """
 import os
@@ -54,19 +54,19 @@ def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("module", ["doubles", "chatters"])
 def test_arrays_go_to_another_process_and_back(module: str) -> None:
     sound = np.random.default_rng(0).normal(size=(2, 100_000)).astype(np.float32)
-    found = ask(module, {"x": sound}, task="it")
+    found = call_module(module, {"x": sound}, task_label="it")
     np.testing.assert_array_equal(found["twice"], 2 * sound)
     assert found["pid"] != os.getpid()
 
 
 def test_what_went_wrong_is_told_in_its_last_words() -> None:
     with pytest.raises(LorisError, match="hearing failed: ValueError: no such sound"):
-        ask("fails", {"x": np.zeros(1)}, task="hearing")
+        call_module("fails", {"x": np.zeros(1)}, task_label="hearing")
 
 
 def test_a_sudden_end_is_no_answer() -> None:
     with pytest.raises(LorisError, match="hearing failed"):
-        ask("dies", {"x": np.zeros(1_000_000)}, task="hearing")
+        call_module("dies", {"x": np.zeros(1_000_000)}, task_label="hearing")
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for the process in /proc")

@@ -5,17 +5,17 @@ from dataclasses import replace
 import numpy as np
 
 from loris_cli.composition.arrangement import (
-    BASS,
-    DRUMS,
-    LEAD,
-    MOTIF_PULSES,
+    BASS_CHANNEL,
+    DRUM_CHANNEL,
+    LEAD_CHANNEL,
+    MOTIF_SUBDIVISIONS,
     Arrangement,
-    arrange,
+    compose_arrangement,
 )
 from loris_cli.composition.chords import SCALES, Harmony
-from loris_cli.composition.styles import BY_NAME
+from loris_cli.composition.styles import STYLES_BY_NAME
 from loris_cli.models.generator_interface import ClipFeatures
-from loris_cli.soundtrack.conditioning import planned
+from loris_cli.soundtrack.conditioning import with_arrangement
 
 PEAKS_S = np.arange(0.5, 31.5, 1.0)
 CLIP = ClipFeatures(
@@ -26,61 +26,65 @@ CLIP = ClipFeatures(
     genre="pop",
 )
 STEADY = Harmony(
-    key=2,
+    tonic=2,
     scale=SCALES["major"],
-    starts_s=np.array([0.0]),
-    degrees=np.array([0]),
-    pulses_s=np.arange(0.0, 32.0, 0.25),
+    chord_starts_s=np.array([0.0]),
+    chord_degrees=np.array([0]),
+    subdivisions_s=np.arange(0.0, 32.0, 0.25),
     beats_s=np.arange(0.0, 32.0, 0.5),
 )
 
 
 def written(seed: int, *, energy: float = 0.6, style: str = "pop") -> Arrangement:
-    return arrange(
+    return compose_arrangement(
         PEAKS_S,
         CLIP.strengths,
         np.full(512, energy),
         STEADY,
         duration_s=32.0,
-        style=BY_NAME[style],
+        style=STYLES_BY_NAME[style],
         rng=np.random.default_rng(seed),
     )
 
 
 def test_notes_are_drawn_by_the_seed_unless_there_are_some() -> None:
-    one, again, other = (planned(CLIP, seed=seed).arrangement for seed in (1, 1, 2))
+    one, again, other = (with_arrangement(CLIP, seed=seed).arrangement for seed in (1, 1, 2))
     assert one is not None
     assert again is not None
     assert other is not None
-    np.testing.assert_array_equal(one.table, again.table)
-    assert one.table.shape != other.table.shape or not np.array_equal(one.table, other.table)
-    assert planned(replace(CLIP, arrangement=one), seed=2).arrangement is one
+    np.testing.assert_array_equal(one.note_array, again.note_array)
+    assert one.note_array.shape != other.note_array.shape or not np.array_equal(
+        one.note_array, other.note_array
+    )
+    assert with_arrangement(replace(CLIP, arrangement=one), seed=2).arrangement is one
 
 
 def test_every_strike_of_a_body_is_played_by_bass_and_drums() -> None:
-    plan = planned(CLIP, seed=5).arrangement
+    plan = with_arrangement(CLIP, seed=5).arrangement
     assert plan is not None
-    for channel in (BASS, DRUMS):
-        times_s = plan.table[plan.table[:, 2] == channel, 0]
+    for channel in (BASS_CHANNEL, DRUM_CHANNEL):
+        times_s = plan.note_array[plan.note_array[:, 2] == channel, 0]
         assert np.isin(PEAKS_S, times_s).all()
 
 
 def test_more_energy_is_louder_and_has_more_notes() -> None:
     for seed in range(8):
         calm, wild = written(seed, energy=0.15), written(seed, energy=0.95)
-        between = [plan.table[~np.isin(plan.table[:, 0], PEAKS_S)] for plan in (calm, wild)]
+        between = [
+            plan.note_array[~np.isin(plan.note_array[:, 0], PEAKS_S)] for plan in (calm, wild)
+        ]
         assert len(between[1]) >= len(between[0])
-        held = [plan.table[plan.table[:, 2] == 1, 4].mean() for plan in (calm, wild)]
+        held = [plan.note_array[plan.note_array[:, 2] == 1, 4].mean() for plan in (calm, wild)]
         assert held[1] > held[0] + 20
 
 
 def test_a_melody_says_it_again() -> None:
     """Two bars and the same two bars, over one chord: the form is A A B A."""
-    phrase_s = MOTIF_PULSES * 0.25
+    phrase_s = MOTIF_SUBDIVISIONS * 0.25
     sung = 0
     for seed in range(12):
-        table = written(seed).table
-        lead = table[table[:, 2] == LEAD]
+        table = written(seed).note_array
+        lead = table[table[:, 2] == LEAD_CHANNEL]
         rounds = [
             {
                 (round(row[0] - k * phrase_s, 6), row[3])
@@ -103,7 +107,7 @@ def test_an_hour_is_arranged_note_for_note_as_its_first_minutes_rules_say() -> N
         strengths=np.full(len(peaks_s), 0.5),
         energy=np.full(57_600, 0.5),
     )
-    plan = planned(clip, seed=0).arrangement
+    plan = with_arrangement(clip, seed=0).arrangement
     assert plan is not None
-    assert (np.diff(plan.table[:, 0]) >= 0).all()
-    assert np.isin(peaks_s, plan.table[plan.table[:, 2] == BASS, 0]).all()
+    assert (np.diff(plan.note_array[:, 0]) >= 0).all()
+    assert np.isin(peaks_s, plan.note_array[plan.note_array[:, 2] == BASS_CHANNEL, 0]).all()

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import Loris, Told
-from media import ffmpeg, film, picture, tone, wav
+from conftest import CliResult, RunLoris
+from media import draw_numbered_frame, make_tone, run_ffmpeg, write_video, write_wav
 
 from loris_cli.soundtrack import pipeline as stages
 from loris_cli.system import atomic_files
@@ -58,7 +58,7 @@ def written(name: str, content: bytes) -> Make:
 def spoiled(change: Callable[[bytearray], None], **kind: object) -> Make:
     def make(folder: Path) -> Path:
         suffix = ".avi" if kind else ".mp4"
-        path = film(folder / f"a{suffix}", n_frames=24, **kind)  # type: ignore[arg-type]
+        path = write_video(folder / f"a{suffix}", n_frames=24, **kind)  # type: ignore[arg-type]
         content = bytearray(path.read_bytes())
         change(content)
         path.write_bytes(content)
@@ -77,7 +77,13 @@ def cut(content: bytearray) -> None:
 
 
 def sound_alone(folder: Path) -> Path:
-    ffmpeg("-i", wav(folder / "a.wav", tone(1, 440, 0.5)), "-c:a", "aac", folder / "a.mp4")
+    run_ffmpeg(
+        "-i",
+        write_wav(folder / "a.wav", make_tone(1, 440, 0.5)),
+        "-c:a",
+        "aac",
+        folder / "a.mp4",
+    )
     return folder / "a.mp4"
 
 
@@ -103,14 +109,26 @@ BAD: list[tuple[str, Make, str]] = [
     ("text", written("a.mp4", b"these are words\n" * 99), "is not a video"),
     ("cut before its index", spoiled(cut), "has no index"),
     ("no video stream", sound_alone, "has no video in it"),
-    ("png", written("a.png", cv2.imencode(".png", picture(3))[1].tobytes()), "is a picture"),
-    ("jpeg", written("a.mp4", cv2.imencode(".jpg", picture(3))[1].tobytes()), "is a picture"),
-    ("1 frame", lambda folder: film(folder / "a.mp4", n_frames=1), "still picture"),
-    ("0.3 s", lambda folder: film(folder / "a.mp4", n_frames=3), "lasts 0.3 s, too short"),
+    (
+        "png",
+        written("a.png", cv2.imencode(".png", draw_numbered_frame(3))[1].tobytes()),
+        "is a picture",
+    ),
+    (
+        "jpeg",
+        written("a.mp4", cv2.imencode(".jpg", draw_numbered_frame(3))[1].tobytes()),
+        "is a picture",
+    ),
+    ("1 frame", lambda folder: write_video(folder / "a.mp4", n_frames=1), "still picture"),
+    (
+        "0.3 s",
+        lambda folder: write_video(folder / "a.mp4", n_frames=3),
+        "lasts 0.3 s, too short",
+    ),
     ("65,535 px", spoiled(grow, codec="ffv1"), "no size, or one too large"),
     (
         "83 minutes by one lying time",
-        lambda folder: film(folder / "a.mp4", times_s=[0, 0.1, 0.2, 5000]),
+        lambda folder: write_video(folder / "a.mp4", times_s=[0, 0.1, 0.2, 5000]),
         "jumps by 5000 s",
     ),
     ("ffconcat", written("a.mp4", b"ffconcat version 1.0\nfile b.ts\n"), "is a playlist"),
@@ -120,51 +138,51 @@ BAD: list[tuple[str, Make, str]] = [
 
 @pytest.mark.parametrize(("name", "make", "message"), BAD, ids=[row[0] for row in BAD])
 def test_the_one_input_is_bad(
-    loris: Loris, tmp_path: Path, small_model: Path, name: str, make: Make, message: str
+    loris: RunLoris, tmp_path: Path, small_model: Path, name: str, make: Make, message: str
 ) -> None:
     path = make(tmp_path)
     before = everything(tmp_path)
 
     told = loris("soundtrack", path, "--model", small_model)
 
-    assert told.code == 4, told.err
-    assert message in told.err
+    assert told.exit_code == 4, told.stderr
+    assert message in told.stderr
     said_clearly(told)
     assert everything(tmp_path) == before
 
 
-def said_clearly(told: Told) -> None:
+def said_clearly(told: CliResult) -> None:
     """One line for the error, one for the hint, nothing on stdout."""
-    assert told.out == ""
-    errors = [line for line in told.err.splitlines() if line.startswith("loris: error: ")]
+    assert told.stdout == ""
+    errors = [line for line in told.stderr.splitlines() if line.startswith("loris: error: ")]
     assert len(errors) == 1
-    assert told.err.splitlines()[-1].startswith("hint: ")
-    assert "Traceback" not in told.err
+    assert told.stderr.splitlines()[-1].startswith("hint: ")
+    assert "Traceback" not in told.stderr
 
 
 def test_nobody_and_nothing_that_moves_is_refused(
-    loris: Loris, tmp_path: Path, still: Path, small_model: Path
+    loris: RunLoris, tmp_path: Path, still: Path, small_model: Path
 ) -> None:
     told = loris("soundtrack", still, "-o", tmp_path / "a.mp4", "--model", small_model)
-    assert told.code == 4
-    assert "warning: no moving body" in told.err
-    assert "nothing moves" in told.err
+    assert told.exit_code == 4
+    assert "warning: no moving body" in told.stderr
+    assert "nothing moves" in told.stderr
     assert everything(tmp_path) == {}
 
 
 def test_where_nobody_is_seen_the_picture_leads_with_a_warning(
-    loris: Loris, dance: Path, small_model: Path
+    loris: RunLoris, dance: Path, small_model: Path
 ) -> None:
     told = loris("soundtrack", dance, "--model", small_model, "--steps", 2, "--json")
-    assert told.code == 0, told.err
-    row = json.loads(told.out)
+    assert told.exit_code == 0, told.stderr
+    row = json.loads(told.stdout)
     assert row["rhythm"] == "flow"
     assert "the picture's own movement leads" in row["warnings"][0]
-    assert "the picture's own movement leads" in told.err
+    assert "the picture's own movement leads" in told.stderr
 
 
 def test_a_person_for_a_moment_does_not_lead(
-    loris: Loris, dance: Path, small_model: Path, body: Path
+    loris: RunLoris, dance: Path, small_model: Path, body: Path
 ) -> None:
     from dataclasses import replace
 
@@ -177,22 +195,22 @@ def test_a_person_for_a_moment_does_not_lead(
     told = loris("soundtrack", dance, *words, "--json")
     refused = loris("soundtrack", dance, *words, "--rhythm", "directogram", "--overwrite")
 
-    assert json.loads(told.out)["rhythm"] == "flow"
-    assert "the picture's own movement leads" in told.err
-    assert refused.code == 4
-    assert "no moving body" in refused.err
+    assert json.loads(told.stdout)["rhythm"] == "flow"
+    assert "the picture's own movement leads" in told.stderr
+    assert refused.exit_code == 4
+    assert "no moving body" in refused.stderr
 
 
 def test_a_film_cut_short_is_used_as_far_as_it_goes_with_a_warning(
-    loris: Loris, tmp_path: Path, dance: Path, small_model: Path
+    loris: RunLoris, tmp_path: Path, dance: Path, small_model: Path
 ) -> None:
     content = dance.read_bytes()
     dance.write_bytes(content[: len(content) * 9 // 10])  # its index is at the front
     words = ["--model", small_model, "--steps", 2, "--rhythm", "flow", "--json"]
     told = loris("soundtrack", dance, *words)
-    assert told.code == 0, told.err
-    assert "ends early; what is there is used" in told.err
-    assert 1 < json.loads(told.out)["duration_s"] < 2
+    assert told.exit_code == 0, told.stderr
+    assert "ends early; what is there is used" in told.stderr
+    assert 1 < json.loads(told.stdout)["duration_s"] < 2
 
 
 @pytest.mark.parametrize(
@@ -242,7 +260,7 @@ def test_a_film_cut_short_is_used_as_far_as_it_goes_with_a_warning(
     ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else None,
 )
 def test_an_option_is_wrong(
-    loris: Loris,
+    loris: RunLoris,
     dance: Path,
     options: list[object],
     monkeypatch: pytest.MonkeyPatch,
@@ -255,8 +273,8 @@ def test_an_option_is_wrong(
     os.link("dance.mp4", "hard.mp4")
     Path("soft.mp4").symlink_to("dance.mp4")
     Path("soft.png").symlink_to("dance.mp4")
-    wav(Path("old.wav"), tone(1, 440, 0.5, rate_hz=22_050))
-    Path("old.png").write_bytes(cv2.imencode(".png", picture(3))[1].tobytes())
+    write_wav(Path("old.wav"), make_tone(1, 440, 0.5, rate_hz=22_050))
+    Path("old.png").write_bytes(cv2.imencode(".png", draw_numbered_frame(3))[1].tobytes())
     Path("pickle.safetensors").write_bytes(pickle.dumps({"weights": [1.0]}))
     Path("giant.safetensors").write_bytes(struct.pack("<Q", 1 << 60) + b"{}")
     Path("deep.safetensors").write_bytes(struct.pack("<Q", 90_000) + b"[" * 90_000)
@@ -266,8 +284,8 @@ def test_an_option_is_wrong(
 
     told = loris("soundtrack", "dance.mp4", *options, *words)
 
-    assert told.code == code, told.err
-    assert message in told.err
+    assert told.exit_code == code, told.stderr
+    assert message in told.stderr
     said_clearly(told)
     assert everything(dance.parent) == before
 
@@ -302,12 +320,12 @@ def poses_of(
 
 
 def test_a_device_that_is_not_there_is_never_replaced(
-    loris: Loris, dance: Path, options: list[object], monkeypatch: pytest.MonkeyPatch
+    loris: RunLoris, dance: Path, options: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     told = loris("soundtrack", dance, *options, "--device", "cuda")
-    assert told.code == 2
-    assert "no device cuda" in told.err
+    assert told.exit_code == 2
+    assert "no device cuda" in told.stderr
     assert os.listdir(dance.parent) == ["dance.mp4"]
 
 
@@ -317,7 +335,7 @@ def test_a_device_that_is_not_there_is_never_replaced(
      "[red]a[bold].mp4", "'a'$(b);.mp4", "\udcff.mp4", "dance.xyz"],
 )  # fmt: skip
 def test_names_mean_nothing(
-    loris: Loris,
+    loris: RunLoris,
     dance: Path,
     options: list[object],
     monkeypatch: pytest.MonkeyPatch,
@@ -328,8 +346,8 @@ def test_names_mean_nothing(
 
     told = loris("soundtrack", "--rhythm", "flow", *options[:4], "-q", "--json", "--", name)
 
-    assert told.code == 0, told.err
-    assert json.loads(told.out)["output"] == f"{Path(name).stem}.loris.mp4"
+    assert told.exit_code == 0, told.stderr
+    assert json.loads(told.stdout)["output"] == f"{Path(name).stem}.loris.mp4"
     assert sorted(os.listdir()) == sorted([name, f"{Path(name).stem}.loris.mp4"])
 
 
@@ -338,7 +356,7 @@ def test_names_mean_nothing(
 
 @pytest.mark.parametrize("limit", [1_000, 100_000, 180_000])
 def test_a_full_disk_leaves_the_old_file_and_nothing_else(
-    loris: Loris, dance: Path, options: list[object], limit: int
+    loris: RunLoris, dance: Path, options: list[object], limit: int
 ) -> None:
     old = dance.with_name("out.flac")
     old.write_bytes(b"mine")
@@ -351,42 +369,42 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
     if limit == 180_000:  # just enough for two seconds: the limit is what made it fail
-        assert told.code == 0, told.err
+        assert told.exit_code == 0, told.stderr
         return
-    assert told.code == 1
+    assert told.exit_code == 1
     said_clearly(told)
-    assert "disk" in told.err
+    assert "disk" in told.stderr
     assert everything(dance.parent) == before
 
 
 def test_libsndfile_that_cannot_write_is_a_full_disk_too(
-    loris: Loris, dance: Path, options: list[object], monkeypatch: pytest.MonkeyPatch
+    loris: RunLoris, dance: Path, options: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
         raise soundfile.LibsndfileError(2)
 
     monkeypatch.setattr(soundfile.SoundFile, "write", refuse)
     told = loris("soundtrack", dance, *options)
-    assert told.code == 1
-    assert "free some space" in told.err
+    assert told.exit_code == 1
+    assert "free some space" in told.stderr
     assert os.listdir(dance.parent) == ["dance.mp4"]
 
 
 def test_of_two_processes_with_one_output_the_first_wins(
-    loris: Loris, dance: Path, options: list[object], monkeypatch: pytest.MonkeyPatch
+    loris: RunLoris, dance: Path, options: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = dance.with_name("out.mp4")
-    mux = stages.mux  # type: ignore[attr-defined]
+    mux = stages.mux_audio  # type: ignore[attr-defined]
 
     def with_another_meanwhile(*given: object, **more: object) -> None:
         mux(*given, **more)  # type: ignore[arg-type]
         out.write_bytes(b"the other's")
 
-    monkeypatch.setattr(stages, "mux", with_another_meanwhile)
+    monkeypatch.setattr(stages, "mux_audio", with_another_meanwhile)
     told = loris("soundtrack", dance, *options, "-o", out)
 
-    assert told.code == 1
-    assert "exists already" in told.err
+    assert told.exit_code == 1
+    assert "exists already" in told.stderr
     assert out.read_bytes() == b"the other's"
     assert sorted(os.listdir(dance.parent)) == ["dance.mp4", "out.mp4"]
 
@@ -394,7 +412,7 @@ def test_of_two_processes_with_one_output_the_first_wins(
 @pytest.mark.parametrize("old", [None, b"mine"])
 @pytest.mark.parametrize("moment", ["observe", "play", "normalise", "mux", "_flush"])
 def test_an_interruption_at_any_stage_leaves_nothing_half_made(
-    loris: Loris,
+    loris: RunLoris,
     dance: Path,
     options: list[object],
     monkeypatch: pytest.MonkeyPatch,
@@ -420,15 +438,15 @@ def test_an_interruption_at_any_stage_leaves_nothing_half_made(
     place = out.parent if old is None else out
     told = loris("soundtrack", dance, *options, "-o", place, "--overwrite")
 
-    assert told.code == 130
-    assert told.err.endswith("loris: error: interrupted\n")
+    assert told.exit_code == 130
+    assert told.stderr.endswith("loris: error: interrupted\n")
     assert everything(dance.parent) == before
 
 
 def test_an_interruption_keeps_what_is_done_and_tells_it_in_the_report(
-    loris: Loris, dance: Path, options: list[object], monkeypatch: pytest.MonkeyPatch
+    loris: RunLoris, dance: Path, options: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mux = stages.mux  # type: ignore[attr-defined]
+    mux = stages.mux_audio  # type: ignore[attr-defined]
     calls = []
 
     def the_second_time(*given: object, **more: object) -> None:
@@ -437,11 +455,11 @@ def test_an_interruption_keeps_what_is_done_and_tells_it_in_the_report(
             raise KeyboardInterrupt
         mux(*given, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(stages, "mux", the_second_time)
+    monkeypatch.setattr(stages, "mux_audio", the_second_time)
     report = dance.with_name("run.jsonl")
     told = loris("soundtrack", dance, *options, "--takes", 2, "--report", report)
 
-    assert told.code == 130
+    assert told.exit_code == 130
     assert [json.loads(row)["seed"] for row in report.read_text().splitlines()] == [0]
     assert sorted(os.listdir(dance.parent)) == ["dance-1.loris.mp4", "dance.mp4", "run.jsonl"]
 
@@ -514,7 +532,7 @@ def test_a_signal_ends_all_processes_and_leaves_nothing(
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
 def test_pose_and_rhythm_refuse_alike(
-    loris: Loris,
+    loris: RunLoris,
     dance: Path,
     still: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -528,7 +546,7 @@ def test_pose_and_rhythm_refuse_alike(
 
     told = loris(*words)
 
-    assert told.code == code, told.err
-    assert message in told.err
+    assert told.exit_code == code, told.stderr
+    assert message in told.stderr
     said_clearly(told)
     assert everything(dance.parent) == before

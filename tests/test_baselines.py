@@ -7,20 +7,26 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from loris_cli.audio.onsets import detect_onsets, match
+from loris_cli.audio.onsets import detect_onsets, match_onsets
 from loris_cli.baselines import drums, groove
-from loris_cli.baselines.drum_kit import DRUMS, PEAK, Drum, Stroke, play
-from loris_cli.baselines.drums import Drums
-from loris_cli.baselines.groove import Groove, pulse
+from loris_cli.baselines.drum_kit import (
+    DRUM_SOUNDS,
+    MAX_AMPLITUDE,
+    DrumHit,
+    DrumName,
+    render_drum_hits,
+)
+from loris_cli.baselines.drums import DrumGenerator
+from loris_cli.baselines.groove import GrooveGenerator, fit_tempo_and_phase
 from loris_cli.baselines.retrieval import (
-    CURVE_HZ,
-    FADE_S,
-    Library,
-    Retrieval,
+    ACCENT_CURVE_HZ,
+    LOOP_FADE_S,
+    RetrievalGenerator,
     Song,
-    curve,
-    fits,
-    repeated,
+    SongLibrary,
+    compute_accent_curve,
+    compute_shift_similarity,
+    loop_samples,
 )
 from loris_cli.errors import InputError
 from loris_cli.models.generator_interface import ClipFeatures, MusicGenerator
@@ -49,14 +55,14 @@ def song(
     name: str, accents_s: NDArray[np.float64], *, duration_s: float = 8.0, source: str = ""
 ) -> Song:
     inside = accents_s[accents_s < duration_s - 0.1]
-    strokes: list[Stroke] = [(moment_s, "kick", 1.0) for moment_s in inside.tolist()]
+    strokes: list[DrumHit] = [(moment_s, "kick", 1.0) for moment_s in inside.tolist()]
     return Song(
         name=name,
         source=source or name,
         duration_s=duration_s,
         accents_s=inside,
         strengths=np.ones(len(inside)),
-        read=partial(play, strokes, round(duration_s * RATE_HZ), seed=0),
+        read_samples=partial(render_drum_hits, strokes, round(duration_s * RATE_HZ), seed=0),
     )
 
 
@@ -68,7 +74,7 @@ def sound_of(maker: MusicGenerator, told: ClipFeatures, seed: int = 0) -> NDArra
     return whole
 
 
-@pytest.mark.parametrize("maker", [Drums(), Groove()])
+@pytest.mark.parametrize("maker", [DrumGenerator(), GrooveGenerator()])
 @pytest.mark.parametrize("n_peaks", [0, 1, 12])
 def test_a_sound_is_as_long_as_the_clip_and_its_seed_alone_decides(
     maker: MusicGenerator, n_peaks: int
@@ -78,7 +84,7 @@ def test_a_sound_is_as_long_as_the_clip_and_its_seed_alone_decides(
     one, again, other = (sound_of(maker, told, seed) for seed in (0, 0, 1))
 
     assert len(one) == round(7.3 * RATE_HZ)
-    assert np.abs(one).max() <= PEAK
+    assert np.abs(one).max() <= MAX_AMPLITUDE
     np.testing.assert_array_equal(one, again)
     assert np.array_equal(one, other) == (not one.any())
 
@@ -87,23 +93,25 @@ def test_drums_are_heard_on_the_peaks_and_nowhere_else() -> None:
     peaks_s = irregular(1)
     peaks_s = peaks_s[peaks_s < 7.8]
 
-    hits = match(peaks_s, detect_onsets(sound_of(Drums(), features(peaks_s))))
+    hits = match_onsets(peaks_s, detect_onsets(sound_of(DrumGenerator(), features(peaks_s))))
 
     assert hits.recall > 0.9
     assert hits.precision > 0.9
-    strokes = drums.strokes_of(features(peaks_s))
+    strokes = drums.place_hits_on_peaks(features(peaks_s))
     assert {moment_s for moment_s, _, _ in strokes} == set(peaks_s.tolist())
     assert strokes[0][1] == "hat"  # the weakest
     assert [drum for _, drum, _ in strokes[-2:]] == ["snare", "kick"]  # the strongest
 
 
-@pytest.mark.parametrize("drum", DRUMS)
-def test_a_drum_begins_at_its_moment(drum: Drum) -> None:
-    sound = play([(0.5, drum, 1.0)], RATE_HZ, seed=0)
+@pytest.mark.parametrize("drum", DRUM_SOUNDS)
+def test_a_drum_begins_at_its_moment(drum: DrumName) -> None:
+    sound = render_drum_hits([(0.5, drum, 1.0)], RATE_HZ, seed=0)
 
     first = int(np.flatnonzero(sound)[0])
     assert 0 <= first - RATE_HZ // 2 <= 1
-    assert not play([(-0.1, "kick", 1.0), (1.5, "kick", 1.0)], RATE_HZ, seed=0).any()
+    assert not render_drum_hits(
+        [(-0.1, "kick", 1.0), (1.5, "kick", 1.0)], RATE_HZ, seed=0
+    ).any()
 
 
 @pytest.mark.parametrize("bpm", [80.0, 97.0, 123.5, 155.0])
@@ -111,37 +119,40 @@ def test_a_groove_finds_tempo_and_phase(bpm: float) -> None:
     beats_s = 0.21 + 60 / bpm * np.arange(20)
     some = np.delete(beats_s, [2, 3, 7, 11])
 
-    found, phase_s = pulse(some, np.ones(len(some)))
+    found, phase_s = fit_tempo_and_phase(some, np.ones(len(some)))
 
     assert found == pytest.approx(bpm, abs=0.3)
     assert phase_s == pytest.approx(0.21, abs=0.01)
-    assert pulse(np.zeros(0), np.zeros(0)) == (groove.FALLBACK_BPM, 0.0)
+    assert fit_tempo_and_phase(np.zeros(0), np.zeros(0)) == (groove.FALLBACK_BPM, 0.0)
 
 
 def test_a_livelier_bar_has_more_strokes() -> None:
     told = features(np.arange(0.0, 16.0, 0.5), duration_s=16.0)
     rising = ClipFeatures(**{**vars(told), "energy": np.linspace(0, 1, 256)})
-    moments_s = np.array([moment_s for moment_s, _, _ in groove.strokes_of(rising)])
+    moments_s = np.array([moment_s for moment_s, _, _ in groove.place_hits_on_grid(rising)])
 
     assert (moments_s >= 12).sum() > 1.5 * (moments_s < 4).sum()
 
 
 def test_the_cosine_is_one_at_the_shift_that_was_made() -> None:
-    whole = curve(irregular(2), np.ones(16), 8.0)
+    whole = compute_accent_curve(irregular(2), np.ones(16), 8.0)
 
-    found = fits(np.roll(whole, -123), whole)
+    found = compute_shift_similarity(np.roll(whole, -123), whole)
 
     assert found.argmax() == 123
     assert found[123] == pytest.approx(1.0)
-    assert not fits(np.zeros(50), whole).any()
+    assert not compute_shift_similarity(np.zeros(50), whole).any()
 
 
 def test_by_hand_and_by_transform_the_cosine_is_the_same() -> None:
-    body, tune = curve(irregular(3), np.ones(16), 11.0), curve(irregular(4), np.ones(16), 7.0)
+    body, tune = (
+        compute_accent_curve(irregular(3), np.ones(16), 11.0),
+        compute_accent_curve(irregular(4), np.ones(16), 7.0),
+    )
     for shift in (0, 250, 699):
         heard = tune[(shift + np.arange(len(body))) % len(tune)]
         expected = heard @ body / (np.linalg.norm(heard) * np.linalg.norm(body))
-        assert fits(body, tune)[shift] == pytest.approx(expected)
+        assert compute_shift_similarity(body, tune)[shift] == pytest.approx(expected)
 
 
 def test_the_song_of_the_body_is_chosen_and_played_from_the_right_moment() -> None:
@@ -154,13 +165,13 @@ def test_the_song_of_the_body_is_chosen_and_played_from_the_right_moment() -> No
     later_s = moments_s[(moments_s > 1.2) & (moments_s < 7.8)] - 1.2
     told = features(later_s, duration_s=5.0)
 
-    chosen = Library(songs).choose(told)
+    chosen = SongLibrary(songs).find_best_song(told)
 
     assert chosen.song.name == "own"
-    assert chosen.shift_s == pytest.approx(1.2, abs=1 / CURVE_HZ)
-    sound = sound_of(Retrieval(library=Library(songs)), told)
+    assert chosen.start_s == pytest.approx(1.2, abs=1 / ACCENT_CURVE_HZ)
+    sound = sound_of(RetrievalGenerator(library=SongLibrary(songs)), told)
     assert len(sound) == 5 * RATE_HZ
-    assert match(later_s[later_s < 4.9], detect_onsets(sound)).recall > 0.9
+    assert match_onsets(later_s[later_s < 4.9], detect_onsets(sound)).recall > 0.9
 
 
 def test_a_song_is_stretched_where_that_fits_better() -> None:
@@ -168,13 +179,13 @@ def test_a_song_is_stretched_where_that_fits_better() -> None:
     songs = [song("own", moments_s), song("other", irregular(8))]
     faster = features(moments_s[moments_s < 7.8] / 1.05, duration_s=7.0)
 
-    plain = Library(songs).choose(faster)
-    stretched = Library(songs, (0.95, 1.0, 1.05)).choose(faster)
+    plain = SongLibrary(songs).find_best_song(faster)
+    stretched = SongLibrary(songs, (0.95, 1.0, 1.05)).find_best_song(faster)
 
-    assert (stretched.song.name, stretched.tempo) == ("own", 1.05)
-    assert stretched.fit > plain.fit + 0.2
-    sound = sound_of(Retrieval(library=Library(songs, (1.05,))), faster)
-    assert match(faster.peaks_s[:10], detect_onsets(sound), window_s=0.05).recall > 0.7
+    assert (stretched.song.name, stretched.tempo_factor) == ("own", 1.05)
+    assert stretched.similarity > plain.similarity + 0.2
+    sound = sound_of(RetrievalGenerator(library=SongLibrary(songs, (1.05,))), faster)
+    assert match_onsets(faster.peaks_s[:10], detect_onsets(sound), window_s=0.05).recall > 0.7
 
 
 def test_a_song_of_the_clips_own_source_is_never_taken() -> None:
@@ -182,20 +193,20 @@ def test_a_song_of_the_clips_own_source_is_never_taken() -> None:
     songs = [song("own", moments_s, source="video"), song("other", irregular(10))]
     told = features(moments_s[moments_s < 8])
 
-    assert Library(songs).choose(told).song.name == "own"
-    assert Library(songs).choose(told, but_for="video").song.name == "other"
+    assert SongLibrary(songs).find_best_song(told).song.name == "own"
+    assert SongLibrary(songs).find_best_song(told, excluded_source="video").song.name == "other"
     with pytest.raises(InputError, match="no song of another source"):
-        Library(songs[:1]).choose(told, but_for="video")
+        SongLibrary(songs[:1]).find_best_song(told, excluded_source="video")
 
 
 def test_a_song_begins_again_where_it_ends() -> None:
     samples = np.ones(RATE_HZ, np.float32)
 
-    found = repeated(samples, RATE_HZ + 100, 3 * RATE_HZ)
+    found = loop_samples(samples, RATE_HZ + 100, 3 * RATE_HZ)
 
     assert len(found) == 3 * RATE_HZ
     assert found[RATE_HZ // 2] == 1.0
     assert found[RATE_HZ - 100] == 0.0  # where it begins again
-    fade = round(FADE_S * RATE_HZ)
+    fade = round(LOOP_FADE_S * RATE_HZ)
     assert np.all(found[RATE_HZ - 100 + fade : 2 * RATE_HZ - 100 - fade] == 1)
-    np.testing.assert_array_equal(repeated(samples, 0, RATE_HZ), samples)
+    np.testing.assert_array_equal(loop_samples(samples, 0, RATE_HZ), samples)

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Loris
+from conftest import RunLoris
 
 from loris_cli.errors import UsageError, WeightsError
-from loris_cli.soundtrack.job_report import add_to_report, exit_code
-from loris_cli.soundtrack.jobs import Job, Settings, plan
-from loris_cli.system.worker_pool import Died, fan_out
+from loris_cli.soundtrack.job_report import add_to_report, compute_exit_code
+from loris_cli.soundtrack.jobs import SoundtrackJob, SoundtrackSettings, plan_jobs
+from loris_cli.system.worker_pool import WorkerCrash, map_in_processes
 
 # What workers do here; a module of its own, so that they start fast.
 WORK = """
@@ -58,20 +58,22 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 def test_every_item_has_its_result(work: Any) -> None:
-    assert sorted(fan_out(work.double, range(5), n_workers=2)) == [(k, 2 * k) for k in range(5)]
+    assert sorted(map_in_processes(work.double, range(5), n_workers=2)) == [
+        (k, 2 * k) for k in range(5)
+    ]
 
 
 def test_a_process_that_dies_fails_its_item_alone(work: Any) -> None:
-    results = dict(fan_out(work.double, [1, 13, 2, 14, 3], n_workers=1))
+    results = dict(map_in_processes(work.double, [1, 13, 2, 14, 3], n_workers=1))
 
-    killed, left = Died(exit_code=-signal.SIGKILL), Died(exit_code=3)
+    killed, left = WorkerCrash(exit_code=-signal.SIGKILL), WorkerCrash(exit_code=3)
     assert results == {0: 2, 1: killed, 2: 4, 3: left, 4: 6}
 
 
 def test_an_endless_item_is_ended_and_the_rest_go_on(work: Any) -> None:
-    results = dict(fan_out(work.spin, [1, 13, 2], n_workers=1, limit_s=5.0))
+    results = dict(map_in_processes(work.spin, [1, 13, 2], n_workers=1, timeout_s=5.0))
 
-    assert results[1] == Died(exit_code=-signal.SIGKILL, overdue=True)
+    assert results[1] == WorkerCrash(exit_code=-signal.SIGKILL, timed_out=True)
     assert (results[0], results[2]) == (1, 2)
 
 
@@ -79,10 +81,12 @@ def test_an_endless_item_is_ended_and_the_rest_go_on(work: Any) -> None:
 def test_an_item_that_grows_too_large_dies_alone(work: Any) -> None:
     sizes = [1 << 20, 1 << 30, 2 << 20]
 
-    results = dict(fan_out(work.grow, sizes, n_workers=1, limit_bytes=512 << 20))
+    results = dict(
+        map_in_processes(work.grow, sizes, n_workers=1, memory_limit_bytes=512 << 20)
+    )
 
     assert (results[0], results[2]) == (sizes[0], sizes[2])
-    assert results[1] == Died(exit_code=1)
+    assert results[1] == WorkerCrash(exit_code=1)
 
 
 def test_workers_clean_up_when_the_reader_stops(work: Any, tmp_path: Path) -> None:
@@ -96,7 +100,7 @@ def test_workers_clean_up_when_the_reader_stops(work: Any, tmp_path: Path) -> No
             time.sleep(0.02)
         os.kill(os.getpid(), signal.SIGINT)
 
-    with closing(fan_out(work.wait_and_clean, held, n_workers=2)) as results:
+    with closing(map_in_processes(work.wait_and_clean, held, n_workers=2)) as results:
         threading.Thread(target=interrupt_when_both_are_at_work).start()
         with pytest.raises(KeyboardInterrupt):
             next(results)
@@ -113,11 +117,11 @@ def films(tmp_path: Path, moving: Path) -> list[Path]:
 
 
 def test_jobs_and_order_change_no_byte(
-    loris: Loris, program: Path, films: list[Path], small_model: Path, tmp_path: Path
+    loris: RunLoris, program: Path, films: list[Path], small_model: Path, tmp_path: Path
 ) -> None:
     same = ["--model", str(small_model), "--steps", "2", "--rhythm", "flow", "--takes", "2"]
     one = loris("soundtrack", *films, "-o", tmp_path / "one", *same)
-    assert one.code == 0, one.err
+    assert one.exit_code == 0, one.stderr
     report = tmp_path / "run.jsonl"
     both = [*reversed(films), tmp_path / "none.mp4"]
     two = subprocess.run(
@@ -140,41 +144,44 @@ def test_jobs_and_order_change_no_byte(
 
 
 def test_a_bad_video_is_told_of_and_the_rest_go_on(
-    loris: Loris, films: list[Path], small_model: Path
+    loris: RunLoris, films: list[Path], small_model: Path
 ) -> None:
     films[0].write_text("this is no film")
 
     told = loris("soundtrack", *films, "--model", small_model, "--steps", 2, "--rhythm", "flow")
 
-    assert told.code == 1
-    assert told.out == f"{films[1].with_name('b.loris.mp4')}\n"
-    assert told.err.count("loris: error:") == 1
-    assert "a.mp4 is not a video" in told.err
-    assert "b.mp4: music: done" in told.err
-    assert "1 of 2 inputs failed" in told.err
+    assert told.exit_code == 1
+    assert told.stdout == f"{films[1].with_name('b.loris.mp4')}\n"
+    assert told.stderr.count("loris: error:") == 1
+    assert "a.mp4 is not a video" in told.stderr
+    assert "b.mp4: music: done" in told.stderr
+    assert "1 of 2 inputs failed" in told.stderr
 
 
 def test_missing_weights_end_the_run_before_any_video(
-    loris: Loris, films: list[Path], tmp_path: Path
+    loris: RunLoris, films: list[Path], tmp_path: Path
 ) -> None:
     report = tmp_path / "run.jsonl"
     told = loris("soundtrack", *films, "--model", "none.safetensors", "--report", report)
-    assert told.code == WeightsError.exit_code == 3
-    assert told.err.count("loris: error:") == 1
+    assert told.exit_code == WeightsError.exit_code == 3
+    assert told.stderr.count("loris: error:") == 1
     assert not report.exists()
 
 
 @pytest.mark.parametrize("option", ["plot", "keep", "poses"])
 def test_what_goes_with_one_video_is_refused_with_two(option: str, films: list[Path]) -> None:
-    settings = Settings(**{option: Path("x.png")})  # type: ignore[arg-type]
+    settings = SoundtrackSettings(**{option: Path("x.png")})  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=f"--{option} goes with one input, not 2"):
-        plan(films, None, settings=settings)
+        plan_jobs(films, None, settings=settings)
 
 
 def test_a_report_is_in_the_order_of_the_jobs_and_after_what_was_there(tmp_path: Path) -> None:
     report = tmp_path / "run.jsonl"
     report.write_text('{"input": "old"}')
-    jobs = [Job(video=Path(name), takes=(), settings=Settings()) for name in "abc"]
+    jobs = [
+        SoundtrackJob(video=Path(name), takes=(), settings=SoundtrackSettings())
+        for name in "abc"
+    ]
 
     add_to_report(report, [{"input": name} for name in "cab"], jobs)
 
@@ -201,4 +208,4 @@ def test_the_exit_code_tells_one_bad_input_from_some(
         {"status": "done"} if one is None else {"status": "failed", "exit_code": one}
         for one in codes
     ]
-    assert exit_code(rows, n_inputs=n_inputs) == code
+    assert compute_exit_code(rows, n_inputs=n_inputs) == code

@@ -5,12 +5,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import soundfile
-from clip_scores import Case, sketches_of
-from spectrograms import Shown, draw
+from clip_scores import HeldOutClip, render_note_spectrograms
+from spectrograms import ClipAudio, plot_spectrograms
 from test_heard import MOMENTS_S, strokes
 
 from loris_cli.dataset.manifest import Clip
-from loris_cli.soundtrack.latent_generator import ATTACK_S
+from loris_cli.soundtrack.latent_generator import ATTACK_LATENCY_S
 
 
 def clip_at(folder: Path, name: str, accents_s: np.ndarray) -> Clip:
@@ -19,7 +19,7 @@ def clip_at(folder: Path, name: str, accents_s: np.ndarray) -> Clip:
     clip = Clip(
         id=name,
         subset="strokes",
-        split="test",
+        partition="test",
         duration_s=7.0,
         genre="pop",
         source="strokes",
@@ -38,27 +38,29 @@ def clip_at(folder: Path, name: str, accents_s: np.ndarray) -> Clip:
 
 
 def test_the_truth_hits_and_another_rhythm_does_not(tmp_path: Path) -> None:
-    clip = clip_at(tmp_path, "a", MOMENTS_S - ATTACK_S)
+    clip = clip_at(tmp_path, "a", MOMENTS_S - ATTACK_LATENCY_S)
     other = clip_at(tmp_path, "b", MOMENTS_S - 0.3)
 
-    scored = Case(tmp_path, clip, other=other).score([strokes(), strokes()], MOMENTS_S)
+    scored = HeldOutClip(tmp_path, clip, mismatched_clip=other).score_takes(
+        [strokes(), strokes()], MOMENTS_S
+    )
 
-    assert scored.values["hit"] == scored.values["precision"] == 1.0
-    assert scored.values["hit_of_another"] == 0.0
-    assert scored.every["chroma_apart"][0] < 1e-6
-    assert scored.every["rhythm_apart"] == [0.0]
-    assert len(scored.frames) == len(scored.heard) == 2
-    assert scored.frames[0].shape == (128, 7 * 22_050 // 256 + 1)
+    assert scored.mean_values["hit"] == scored.mean_values["precision"] == 1.0
+    assert scored.mean_values["hit_of_another"] == 0.0
+    assert scored.values_by_take["chroma_apart"][0] < 1e-6
+    assert scored.values_by_take["rhythm_apart"] == [0.0]
+    assert len(scored.log_mels) == len(scored.musicnn_features) == 2
+    assert scored.log_mels[0].shape == (128, 7 * 22_050 // 256 + 1)
 
 
 def test_sketched_notes_are_heard_when_they_are_to_land(tmp_path: Path) -> None:
     clip = clip_at(tmp_path, "a", MOMENTS_S)
-    case = Case(tmp_path, clip, other=clip)
+    case = HeldOutClip(tmp_path, clip, mismatched_clip=clip)
 
-    takes = sketches_of(case.features, 2)
+    takes = render_note_spectrograms(case.features, 2)
 
     assert [len(take) for take in takes] == [7 * 22_050] * 2
-    assert case.score(takes, MOMENTS_S).values["hit"] == 1.0
+    assert case.score_takes(takes, MOMENTS_S).mean_values["hit"] == 1.0
     assert np.abs(takes[0] - takes[1]).max() > 0.01
 
 
@@ -66,21 +68,23 @@ def test_takes_of_different_rhythms_are_apart(tmp_path: Path) -> None:
     clip = clip_at(tmp_path, "a", MOMENTS_S)
     late = np.roll(strokes(), 4000)
 
-    scored = Case(tmp_path, clip, other=clip).score([strokes(), late], MOMENTS_S)
+    scored = HeldOutClip(tmp_path, clip, mismatched_clip=clip).score_takes(
+        [strokes(), late], MOMENTS_S
+    )
 
-    assert scored.every["rhythm_apart"] == [1.0]
-    assert scored.every["hit"] == [1.0, 0.0]
+    assert scored.values_by_take["rhythm_apart"] == [1.0]
+    assert scored.values_by_take["hit"] == [1.0, 0.0]
 
 
 def test_a_stroke_is_seen_where_it_is_and_only_in_its_own_column(tmp_path: Path) -> None:
     silence = np.zeros(7 * 22_050, dtype=np.float32)
-    shown = Shown(
-        name="a $ pop",
+    shown = ClipAudio(
+        title="a $ pop",
         accents_s=MOMENTS_S,
-        sounds={"truth": strokes(), "made": silence},
+        audio_by_column={"truth": strokes(), "made": silence},
     )
 
-    draw(tmp_path / "a.png", [shown])
+    plot_spectrograms(tmp_path / "a.png", [shown])
 
     picture = cv2.imread(str(tmp_path / "a.png"))
     assert picture is not None

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loris_cli.composition.arrangement import DRUMS
+from loris_cli.composition.arrangement import DRUM_CHANNEL
 from loris_cli.composition.styles import STYLES
 from loris_cli.config import GENRES
-from loris_cli.synthetic.composer import compose
-from loris_cli.synthetic.midi_synthesis import midi_bytes
+from loris_cli.synthetic.composer import compose_score
+from loris_cli.synthetic.midi_synthesis import encode_midi
 
 BY_NAME = {style.name: style for style in STYLES}
 
@@ -21,7 +21,7 @@ def test_styles_are_the_labels_in_their_order() -> None:
 @settings(deadline=None, max_examples=40)
 @given(seed=st.integers(0, 2**31), name=st.sampled_from(GENRES))
 def test_a_piece_keeps_its_promises(seed: int, name: str) -> None:
-    score = compose(seed, BY_NAME[name], 12.0)
+    score = compose_score(seed, BY_NAME[name], 12.0)
 
     assert score == score
     assert (np.diff(score.accents_s) >= 0.2 - 1e-9).all()
@@ -37,37 +37,39 @@ def test_a_piece_keeps_its_promises(seed: int, name: str) -> None:
 @settings(deadline=None, max_examples=20)
 @given(seed=st.integers(0, 2**31), name=st.sampled_from(GENRES))
 def test_a_drum_and_the_bass_fall_on_every_accent(seed: int, name: str) -> None:
-    score = compose(seed, BY_NAME[name], 12.0)
+    score = compose_score(seed, BY_NAME[name], 12.0)
 
     for accent in score.accents_s:
         there = {
-            note.channel for note in score.arrangement.notes if abs(note.time_s - accent) < 1e-9
+            note.channel
+            for note in score.arrangement.notes
+            if abs(note.onset_s - accent) < 1e-9
         }
-        assert {0, DRUMS} <= there
+        assert {0, DRUM_CHANNEL} <= there
 
 
 def test_accents_are_louder_than_what_lies_between() -> None:
     on: list[int] = []
     between: list[int] = []
     for seed in range(24):
-        score = compose(seed, STYLES[seed % len(STYLES)], 24.0)
+        score = compose_score(seed, STYLES[seed % len(STYLES)], 24.0)
         for note in score.arrangement.notes:
-            if note.channel == DRUMS:
-                near = np.abs(score.accents_s - note.time_s).min(initial=9.0) < 1e-9
+            if note.channel == DRUM_CHANNEL:
+                near = np.abs(score.accents_s - note.onset_s).min(initial=9.0) < 1e-9
                 (on if near else between).append(note.velocity)
 
     assert np.quantile(on, 0.1) > np.quantile(between, 0.9)
 
 
 def test_the_same_seed_writes_the_same_piece_and_another_another() -> None:
-    one, again, other = (compose(seed, STYLES[0], 24.0) for seed in (1, 1, 2))
+    one, again, other = (compose_score(seed, STYLES[0], 24.0) for seed in (1, 1, 2))
 
     assert one.arrangement.notes == again.arrangement.notes
     assert one.arrangement.notes != other.arrangement.notes
 
 
 def test_steady_pieces_have_their_accents_on_the_grid() -> None:
-    house = [compose(seed, BY_NAME["house"], 24.0) for seed in range(30)]
+    house = [compose_score(seed, BY_NAME["house"], 24.0) for seed in range(30)]
     steady = [score for score in house if len(score.harmony.beats_s)]
 
     assert len(steady) > 15
@@ -81,14 +83,16 @@ def test_midi_holds_the_notes_at_their_times() -> None:
     import io
 
     mido = pytest.importorskip("mido")
-    score = compose(7, STYLES[8], 8.0)
+    score = compose_score(7, STYLES[8], 8.0)
 
-    file = mido.MidiFile(file=io.BytesIO(midi_bytes(score.arrangement, balance=np.ones(16))))
+    file = mido.MidiFile(
+        file=io.BytesIO(encode_midi(score.arrangement, channel_volumes=np.ones(16)))
+    )
 
     now, starts = 0.0, []
     for message in file:
         now += message.time
         if message.type == "note_on" and message.velocity:
             starts.append(now)
-    expected = [note.time_s for note in score.arrangement.notes]
+    expected = [note.onset_s for note in score.arrangement.notes]
     np.testing.assert_allclose(sorted(starts), sorted(expected), atol=1e-3)

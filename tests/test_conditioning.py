@@ -12,21 +12,21 @@ from loris_cli.composition.chords import SCALES, Harmony
 from loris_cli.config import GENRES
 from loris_cli.models.generator_interface import ClipFeatures
 from loris_cli.soundtrack.conditioning import (
-    CODE_HZ,
+    COMPOSED_ENERGY_RANGE,
     HARMONY_CHANNELS,
-    LEVELS,
-    LONGEST_INTERVAL_S,
-    accents_of,
-    aligned_harmony,
-    aligned_rhythm,
-    batch,
-    body_of,
-    condition,
-    liveliness,
-    own_seed,
-    planned,
+    LATENT_FPS,
+    MAX_PEAK_INTERVAL_S,
+    align_harmony_to_latent,
+    align_rhythm_to_latent,
+    build_condition,
+    choose_genre,
+    collate_conditions,
+    normalize_pose,
     rhythm_tokens,
-    style_for,
+    seed_from_rhythm,
+    select_accents,
+    smoothed_energy,
+    with_arrangement,
 )
 
 CLIP = ClipFeatures(
@@ -40,7 +40,7 @@ CLIP = ClipFeatures(
 
 def curve(features: ClipFeatures, index: int, start: int, frames: int) -> np.ndarray:
     """One of the five curves at its own rate of 86 Hz."""
-    folded = aligned_rhythm(features, start, frames).reshape(5, 4, frames)
+    folded = align_rhythm_to_latent(features, start, frames).reshape(5, 4, frames)
     values: np.ndarray = folded[index].T.ravel()
     return values
 
@@ -48,22 +48,22 @@ def curve(features: ClipFeatures, index: int, start: int, frames: int) -> np.nda
 def test_bumps_stand_at_the_peaks() -> None:
     bumps = curve(CLIP, 0, 0, 400)
 
-    moments = np.arange(len(bumps)) / (CODE_HZ * 4)
+    moments = np.arange(len(bumps)) / (LATENT_FPS * 4)
     tops = moments[1:-1][(bumps[1:-1] > bumps[:-2]) & (bumps[1:-1] >= bumps[2:])]
-    np.testing.assert_allclose(tops, CLIP.peaks_s, atol=0.5 / (CODE_HZ * 4))
+    np.testing.assert_allclose(tops, CLIP.peaks_s, atol=0.5 / (LATENT_FPS * 4))
 
 
 def test_the_wide_bump_is_as_high_as_the_peak_is_strong() -> None:
     wide = curve(CLIP, 2, 0, 400)
 
-    at = np.round(CLIP.peaks_s * CODE_HZ * 4).astype(int)
+    at = np.round(CLIP.peaks_s * LATENT_FPS * 4).astype(int)
     np.testing.assert_allclose(wide[at], CLIP.strengths, atol=0.01)
 
 
 def test_the_trace_falls_from_each_peak_and_is_none_before_the_first() -> None:
     trace = curve(CLIP, 3, 0, 400)
 
-    moments = np.arange(len(trace)) / (CODE_HZ * 4)
+    moments = np.arange(len(trace)) / (LATENT_FPS * 4)
     assert (trace[moments < 0.99] == 0).all()
     falling = (moments > 1.02) & (moments < 2.45)
     assert (np.diff(trace[falling]) < 0).all()
@@ -72,7 +72,7 @@ def test_the_trace_falls_from_each_peak_and_is_none_before_the_first() -> None:
 def test_energy_is_read_at_the_right_second() -> None:
     energy = curve(CLIP, 4, 0, 400)
 
-    moments = np.arange(len(energy)) / (CODE_HZ * 4)
+    moments = np.arange(len(energy)) / (LATENT_FPS * 4)
     inside = moments < 19.9
     np.testing.assert_allclose(energy[inside], moments[inside] * 16 / 319, atol=1e-6)
 
@@ -80,10 +80,10 @@ def test_energy_is_read_at_the_right_second() -> None:
 @settings(deadline=None)
 @given(start=st.integers(0, 300), frames=st.sampled_from([8, 64, 120]))
 def test_a_window_is_told_what_the_whole_clip_is_told_there(start: int, frames: int) -> None:
-    whole = aligned_rhythm(CLIP, 0, 430)
+    whole = align_rhythm_to_latent(CLIP, 0, 430)
 
     np.testing.assert_allclose(
-        aligned_rhythm(CLIP, start, frames), whole[:, start : start + frames], atol=1e-5
+        align_rhythm_to_latent(CLIP, start, frames), whole[:, start : start + frames], atol=1e-5
     )
 
 
@@ -101,21 +101,23 @@ def test_a_long_pause_is_no_longer_than_the_network_knows() -> None:
 
     _, interval_s = rhythm_tokens(lonely, 40_000, 256)
 
-    assert set(interval_s) == {LONGEST_INTERVAL_S}
+    assert set(interval_s) == {MAX_PEAK_INTERVAL_S}
 
 
 def test_a_clip_without_peaks_is_told_so() -> None:
     calm = replace(CLIP, peaks_s=np.zeros(0), strengths=np.zeros(0))
 
-    told = condition(calm, 0, 64)
+    told = build_condition(calm, 0, 64)
 
     assert not told.peaks.any()
-    assert torch.isfinite(told.aligned).all()
+    assert torch.isfinite(told.aligned_rhythm).all()
     assert not curve(calm, 0, 0, 64).any()
 
 
 def test_genre_is_a_one_hot_and_nothing_where_it_is_free() -> None:
-    told = batch([condition(CLIP, 0, 64), condition(replace(CLIP, genre=None), 0, 64)])
+    told = collate_conditions(
+        [build_condition(CLIP, 0, 64), build_condition(replace(CLIP, genre=None), 0, 64)]
+    )
 
     assert told.genre[0].nonzero().ravel().tolist() == [GENRES.index("skate")]
     assert not told.genre[1].any()
@@ -128,29 +130,35 @@ def test_videos_of_a_batch_share_no_key_for_sharing_a_seed() -> None:
     keys = []
     for peaks_s in videos:
         clip = replace(CLIP, peaks_s=peaks_s, strengths=np.ones(20), duration_s=40.0)
-        one, again = (planned(clip, seed=own_seed(0, peaks_s.copy())) for _ in range(2))
+        one, again = (
+            with_arrangement(clip, seed=seed_from_rhythm(0, peaks_s.copy())) for _ in range(2)
+        )
         assert one.harmony is not None
         assert again.harmony is not None
-        assert one.harmony.key == again.harmony.key
-        keys.append(one.harmony.key)
+        assert one.harmony.tonic == again.harmony.tonic
+        keys.append(one.harmony.tonic)
     assert len(set(keys)) > 8
-    assert own_seed(0, videos[0]) != own_seed(1, videos[0]) != own_seed(1, videos[1])
-    assert own_seed(3, np.empty(0)) == own_seed(3, np.empty(0))
+    assert (
+        seed_from_rhythm(0, videos[0])
+        != seed_from_rhythm(1, videos[0])
+        != seed_from_rhythm(1, videos[1])
+    )
+    assert seed_from_rhythm(3, np.empty(0)) == seed_from_rhythm(3, np.empty(0))
 
 
 def test_who_dances_to_a_beat_gets_a_dance_and_who_does_not_a_sport() -> None:
     beat = np.arange(1.0, 25.0, 0.5)
     free = np.cumsum(np.random.default_rng(1).gamma(3, 0.3, 25))
 
-    assert {style_for(beat, seed=seed) for seed in range(60)} == set(GENRES[:10])
-    assert {style_for(free, seed=seed) for seed in range(60)} == {"floor", "skate"}
+    assert {choose_genre(beat, seed=seed) for seed in range(60)} == set(GENRES[:10])
+    assert {choose_genre(free, seed=seed) for seed in range(60)} == {"floor", "skate"}
 
 
 def test_a_weak_peak_is_left_out_beside_a_strong_one_and_stays_where_it_is_alone() -> None:
     times = np.array([1.0, 1.5, 5.0, 9.0])
     strengths = np.array([0.9, 0.1, 0.1, 0.25])
 
-    stay, loud = accents_of(times, strengths)
+    stay, loud = select_accents(times, strengths)
 
     assert stay.tolist() == [1.0, 5.0, 9.0]
     assert (np.diff(loud) != 0).all()
@@ -159,23 +167,23 @@ def test_a_weak_peak_is_left_out_beside_a_strong_one_and_stays_where_it_is_alone
 
 
 def test_no_peaks_are_no_accents() -> None:
-    stay, loud = accents_of(np.zeros(0), np.zeros(0))
+    stay, loud = select_accents(np.zeros(0), np.zeros(0))
 
     assert len(stay) == len(loud) == 0
 
 
 PLAN = Harmony(
-    key=0,
+    tonic=0,
     scale=SCALES["major"],
-    starts_s=np.array([0.0, 4.0]),
-    degrees=np.array([0, 4]),
-    pulses_s=np.array([1.0, 2.0, 3.0]),
+    chord_starts_s=np.array([0.0, 4.0]),
+    chord_degrees=np.array([0, 4]),
+    subdivisions_s=np.array([1.0, 2.0, 3.0]),
 )
 
 
 def test_chords_and_pulse_stand_at_their_times() -> None:
-    told = aligned_harmony(PLAN, 0, 200)
-    change = 4.0 * CODE_HZ
+    told = align_harmony_to_latent(PLAN, 0, 200)
+    change = 4.0 * LATENT_FPS
 
     assert told.shape == (HARMONY_CHANNELS, 200)
     assert np.flatnonzero(told[:12, 10]).tolist() == [0, 4, 7]
@@ -185,23 +193,25 @@ def test_chords_and_pulse_stand_at_their_times() -> None:
     assert between.sum() == 1  # shares of the frame in which the chord changes
     bumps = told[28:].T.ravel()
     tops = np.flatnonzero((bumps[1:-1] > bumps[:-2]) & (bumps[1:-1] >= bumps[2:])) + 1
-    np.testing.assert_allclose(tops / (CODE_HZ * 4), PLAN.pulses_s, atol=0.5 / (CODE_HZ * 4))
+    np.testing.assert_allclose(
+        tops / (LATENT_FPS * 4), PLAN.subdivisions_s, atol=0.5 / (LATENT_FPS * 4)
+    )
 
 
 def test_a_stretch_is_told_what_the_whole_is_told_there() -> None:
-    whole, part = aligned_harmony(PLAN, 0, 200), aligned_harmony(PLAN, 64, 100)
+    whole, part = align_harmony_to_latent(PLAN, 0, 200), align_harmony_to_latent(PLAN, 64, 100)
     np.testing.assert_allclose(whole[:, 64:164], part)
 
 
 def test_without_a_plan_nothing_is_told() -> None:
-    assert not aligned_harmony(None, 0, 64).any()
+    assert not align_harmony_to_latent(None, 0, 64).any()
 
 
 def test_a_plan_is_drawn_by_the_seed_unless_there_is_one() -> None:
     told = replace(CLIP, harmony=PLAN)
-    assert planned(told, seed=0).harmony is PLAN
-    drawn = [planned(CLIP, seed=seed).harmony for seed in (0, 0, 1, 2, 3)]
-    keys = [plan.key for plan in drawn if plan is not None]
+    assert with_arrangement(told, seed=0).harmony is PLAN
+    drawn = [with_arrangement(CLIP, seed=seed).harmony for seed in (0, 0, 1, 2, 3)]
+    keys = [plan.tonic for plan in drawn if plan is not None]
     assert keys[0] == keys[1]
     assert len(set(keys)) > 1
 
@@ -211,17 +221,17 @@ def test_a_body_is_the_same_wherever_it_stands_and_however_large_it_is() -> None
     keypoints[..., 2] = 0.8
     moved = keypoints * (2.5, 2.5, 1) + (40, -7, 0)
 
-    seen = body_of(keypoints, 0, 320)
-    np.testing.assert_allclose(body_of(moved, 0, 320), seen)
-    np.testing.assert_allclose(body_of(keypoints, 64, 100), seen[48:148])
-    assert not body_of(None, 0, 32).any()
+    seen = normalize_pose(keypoints, 0, 320)
+    np.testing.assert_allclose(normalize_pose(moved, 0, 320), seen)
+    np.testing.assert_allclose(normalize_pose(keypoints, 64, 100), seen[48:148])
+    assert not normalize_pose(None, 0, 32).any()
 
 
 def test_a_body_that_is_not_seen_for_a_while_is_not_there() -> None:
     keypoints = np.random.default_rng(0).uniform(0, 100, (320, 17, 3))
     keypoints[..., 2] = 0.8
     keypoints[100:120, :, 2] = 0
-    seen = body_of(keypoints, 0, 320)
+    seen = normalize_pose(keypoints, 0, 320)
     assert not seen[100:120].any()
     assert seen[120:].any()
 
@@ -233,12 +243,12 @@ def test_notes_go_by_a_body_as_by_a_composer() -> None:
     bursts[50:350:23] = 1.0
     bursts = np.convolve(bursts, np.hanning(9), mode="same") * rng.uniform(0.3, 1.0, 400)
 
-    lively = liveliness(bursts)
+    lively = smoothed_energy(bursts)
 
     assert lively.min() >= 0
     assert lively.max() <= 1
     low, middle, high = np.percentile(lively, [5, 50, 95])
-    assert (low, high) == pytest.approx(LEVELS, abs=0.01)
+    assert (low, high) == pytest.approx(COMPOSED_ENERGY_RANGE, abs=0.01)
     assert low < middle < high
     assert np.abs(np.diff(lively)).max() < np.abs(np.diff(bursts)).max() / 2
     assert lively[:20].max() < lively[100:300].mean()
@@ -247,8 +257,8 @@ def test_notes_go_by_a_body_as_by_a_composer() -> None:
 @pytest.mark.parametrize("level", [0.0, 0.4, 1.0])
 def test_what_never_changes_is_not_blown_up(level: float) -> None:
     still = np.full(160, level) + np.random.default_rng(1).uniform(0, 1e-4, 160)
-    assert np.ptp(liveliness(still)) < 0.01
-    assert len(liveliness(np.empty(0))) == 0
+    assert np.ptp(smoothed_energy(still)) < 0.01
+    assert len(smoothed_energy(np.empty(0))) == 0
 
 
 def test_a_composed_piece_keeps_its_energy_and_a_seen_one_does_not() -> None:
@@ -263,8 +273,8 @@ def test_a_composed_piece_keeps_its_energy_and_a_seen_one_does_not() -> None:
         genre="house",
     )
     seen = replace(composed, keypoints=np.zeros((384, 17, 3)))
-    notes = [planned(told, seed=0).arrangement for told in (composed, seen)]
+    notes = [with_arrangement(told, seed=0).arrangement for told in (composed, seen)]
     assert notes[0] is not None
     assert notes[1] is not None
-    assert len(notes[1].table) > len(notes[0].table)
+    assert len(notes[1].note_array) > len(notes[0].note_array)
     assert seen.energy is composed.energy

@@ -3,42 +3,53 @@
 import numpy as np
 
 from loris_cli.rhythm.pose_rhythm import rhythm_from_poses
-from loris_cli.synthetic.body_model import coco_joints, joints_of, load_body, skin
-from loris_cli.synthetic.dancer import LOOSEST_S, Dance, dance
-from loris_cli.synthetic.motion import SHORTEST_INTERVAL_S, strike_motion
+from loris_cli.synthetic.body_model import (
+    load_body,
+    pose_to_coco_joints,
+    regress_coco_joints,
+    skin_vertices,
+)
+from loris_cli.synthetic.dancer import MAX_TIMING_JITTER_S, DancePerformance, simulate_dance
+from loris_cli.synthetic.motion import MIN_IMPACT_INTERVAL_S, sample_impact_motion
 
 ACCENTS_S = np.arange(1.5, 23.0, 0.9)
 CALM = np.full(24 * 16, 0.5)
 
 
-def danced(seed: int) -> Dance:
-    return dance(seed, ACCENTS_S, np.ones(len(ACCENTS_S)), duration_s=24.0, energy=CALM)
+def danced(seed: int) -> DancePerformance:
+    return simulate_dance(
+        seed, ACCENTS_S, np.ones(len(ACCENTS_S)), duration_s=24.0, energy=CALM
+    )
 
 
 def test_joints_without_skin_are_those_of_the_skin() -> None:
-    pose, body = strike_motion(0, 4.0).pose_at(1.7), load_body()
-    np.testing.assert_allclose(joints_of(pose), coco_joints(body, skin(body, pose)), atol=1e-9)
+    pose, body = sample_impact_motion(0, 4.0).pose_at(1.7), load_body()
+    np.testing.assert_allclose(
+        pose_to_coco_joints(pose),
+        regress_coco_joints(body, skin_vertices(body, pose)),
+        atol=1e-9,
+    )
 
 
 def test_dancers_stray_from_the_accents_as_far_as_they_say() -> None:
     by_looseness: dict[float, list[float]] = {}
     for seed in range(12):
         seen = danced(seed)
-        assert (np.diff(seen.strikes_s) >= SHORTEST_INTERVAL_S).all()
-        off_s = np.abs(seen.strikes_s[:, None] - ACCENTS_S).min(axis=1)
-        by_looseness.setdefault(seen.looseness, []).extend(off_s)
+        assert (np.diff(seen.impacts_s) >= MIN_IMPACT_INTERVAL_S).all()
+        off_s = np.abs(seen.impacts_s[:, None] - ACCENTS_S).min(axis=1)
+        by_looseness.setdefault(seen.timing_jitter, []).extend(off_s)
 
     assert set(by_looseness) == {0.25, 0.5, 1.0}
     for looseness, off_s in by_looseness.items():
         # of the absolute normal: the median is 0.67 standard deviations; some are extras
-        assert 0.4 < np.median(off_s) / (0.674 * looseness * LOOSEST_S) < 1.9
+        assert 0.4 < np.median(off_s) / (0.674 * looseness * MAX_TIMING_JITTER_S) < 1.9
 
 
 def test_the_rhythm_of_the_body_is_found_in_its_poses() -> None:
     seen = danced(3)
     rhythm = rhythm_from_poses(seen.poses.keypoints, fps=seen.poses.fps)
 
-    off_s = np.abs(rhythm.times_s[None] - seen.strikes_s[:, None]).min(axis=1)
+    off_s = np.abs(rhythm.times_s[None] - seen.impacts_s[:, None]).min(axis=1)
     assert np.mean(off_s < 0.07) >= 0.8
     assert seen.poses.keypoints.shape == (384, 17, 3)
 
@@ -46,5 +57,5 @@ def test_the_rhythm_of_the_body_is_found_in_its_poses() -> None:
 def test_the_same_seed_dances_the_same() -> None:
     one, again = danced(5), danced(5)
     np.testing.assert_array_equal(one.poses.keypoints, again.poses.keypoints)
-    np.testing.assert_array_equal(one.strikes_s, again.strikes_s)
-    assert not np.array_equal(one.strikes_s, danced(6).strikes_s)
+    np.testing.assert_array_equal(one.impacts_s, again.impacts_s)
+    assert not np.array_equal(one.impacts_s, danced(6).impacts_s)

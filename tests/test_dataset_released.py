@@ -8,18 +8,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import Loris
+from conftest import RunLoris
 
 from loris_cli.dataset import archives
-from loris_cli.dataset.archives import unpack
-from loris_cli.dataset.build_manifest import gather
-from loris_cli.dataset.import_release import find, import_clip, read_clip_sound, read_raw_poses
-from loris_cli.dataset.inspection import problems, stats
+from loris_cli.dataset.archives import unpack_archive
+from loris_cli.dataset.build_manifest import build_manifest
+from loris_cli.dataset.import_release import (
+    find_released_clips,
+    import_released_clip,
+    read_release_audio,
+    read_release_poses,
+)
+from loris_cli.dataset.inspection import compute_subset_stats, find_problems
 from loris_cli.dataset.manifest import read_manifest
-from loris_cli.dataset.read_clips import read_danced
+from loris_cli.dataset.read_clips import read_pose_features
 from loris_cli.dataset.records import Record
 from loris_cli.errors import InputError, LorisError
-from loris_cli.soundtrack.visual_features import read_kept_visual
+from loris_cli.soundtrack.visual_features import read_dataset_visual_features
 
 RATE_HZ = 22_050
 EVENT = "-_Ab_efgh_k_000100_000190"
@@ -64,9 +69,9 @@ def release(tmp_path: Path) -> Path:
 
 def brought(release: Path, data: Path) -> list[Record]:
     """Import a release whose clips last a second."""
-    for task in find(release, data):
-        assert not isinstance(import_clip(replace(task, seconds=1.0)), LorisError)
-    return gather(data)
+    for task in find_released_clips(release, data):
+        assert not isinstance(import_released_clip(replace(task, duration_s=1.0)), LorisError)
+    return build_manifest(data)
 
 
 def test_a_release_becomes_a_data_set(release: Path, tmp_path: Path) -> None:
@@ -83,9 +88,11 @@ def test_a_release_becomes_a_data_set(release: Path, tmp_path: Path) -> None:
     with np.load(data / floor["visual"]["i3d"]) as arrays:
         assert arrays["features"].shape == (2, 1024)
     assert not rows["417_seg2-fs25"]["poses"]
-    assert [row.subset for row in stats(data)] == ["da25", "fe50", "fs25"]
-    assert list(problems(data)) == []
-    danced = read_danced(data, next(c for c in read_manifest(data) if c.subset == "fe50"))
+    assert [row.subset for row in compute_subset_stats(data)] == ["da25", "fe50", "fs25"]
+    assert list(find_problems(data)) == []
+    danced = read_pose_features(
+        data, next(c for c in read_manifest(data) if c.subset == "fe50")
+    )
     assert danced is not None
     assert danced.keypoints is not None
     assert danced.keypoints.shape == (16, 17, 3)
@@ -115,15 +122,16 @@ def test_features_are_kept_apart_by_what_their_network_was_trained_on(
 
     assert set(clip.visual) == kept
     values = {
-        read_kept_visual(data / path, duration_s=1.0)[0, 0] for path in clip.visual.values()
+        read_dataset_visual_features(data / path, duration_s=1.0)[0, 0]
+        for path in clip.visual.values()
     }
     assert values == set(range(len(folders)))
-    assert list(problems(data)) == []
+    assert list(find_problems(data)) == []
 
 
 @pytest.mark.parametrize("n_frames", [16, 15, 24, 30, 60])
 def test_poses_of_any_rate_keep_their_time(n_frames: int, tmp_path: Path) -> None:
-    found = read_raw_poses(poses(tmp_path / "a.npy", n_frames), 1.0)
+    found = read_release_poses(poses(tmp_path / "a.npy", n_frames), 1.0)
     walked = np.minimum(np.arange(16) / 16 * n_frames, n_frames - 1)
     np.testing.assert_allclose(found.keypoints[:, 0, 0], walked, rtol=1e-5)
 
@@ -142,38 +150,38 @@ def test_poses_of_any_rate_keep_their_time(n_frames: int, tmp_path: Path) -> Non
 def test_what_is_no_pose_is_refused(array: np.ndarray, tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", array)
     with pytest.raises(InputError, match=r"a\.npy"):
-        read_raw_poses(tmp_path / "a.npy", 1.0)
+        read_release_poses(tmp_path / "a.npy", 1.0)
 
 
 def test_sound_is_cut_and_filled_to_its_clip(tmp_path: Path) -> None:
-    short, length_s = read_clip_sound(sound(tmp_path / "a.wav", 0.5, rate_hz=44_100), 1.0)
+    short, length_s = read_release_audio(sound(tmp_path / "a.wav", 0.5, rate_hz=44_100), 1.0)
     assert short.shape == (RATE_HZ,)
     assert length_s == 0.5
     assert not short[RATE_HZ * 3 // 4 :].any()
-    assert read_clip_sound(sound(tmp_path / "b.wav", 1.4), 1.0)[0].shape == (RATE_HZ,)
+    assert read_release_audio(sound(tmp_path / "b.wav", 1.4), 1.0)[0].shape == (RATE_HZ,)
 
 
 def test_a_bad_clip_fails_alone_and_is_told(tmp_path: Path) -> None:
     path = tmp_path / "dance/audio_s25/holiday.wav"
     sound(path)
-    (task,) = find(tmp_path, tmp_path / "data")
-    record = import_clip(task)
+    (task,) = find_released_clips(tmp_path, tmp_path / "data")
+    record = import_released_clip(task)
     assert not isinstance(record, LorisError)
     assert record["status"] == "failed"
     assert "no name of the published data set" in record["error"]
 
 
-def test_a_tree_without_clips_is_refused(tmp_path: Path, loris: Loris) -> None:
+def test_a_tree_without_clips_is_refused(tmp_path: Path, loris: RunLoris) -> None:
     (tmp_path / "empty").mkdir()
     told = loris("prep", "--import", tmp_path / "empty", "--data", tmp_path / "data")
-    assert told.code == 4
-    assert "no clips of the published data set" in told.err
+    assert told.exit_code == 4
+    assert "no clips of the published data set" in told.stderr
 
 
 def test_a_link_out_of_the_tree_is_refused(release: Path, tmp_path: Path) -> None:
     (release / "fs/audio_s25/418_seg0.wav").symlink_to(sound(tmp_path / "away.wav"))
     with pytest.raises(InputError, match="link out of"):
-        find(release, tmp_path / "data")
+        find_released_clips(release, tmp_path / "data")
 
 
 def test_an_archive_is_unpacked_and_found(release: Path, tmp_path: Path) -> None:
@@ -184,25 +192,27 @@ def test_an_archive_is_unpacked_and_found(release: Path, tmp_path: Path) -> None
             archive.write(path, path.name)
     data = tmp_path / "data"
 
-    assert unpack(packed / "dance/audio_s25.zip", data / "unpacked/dance/audio_s25") == 2
-    assert {clip.subset for clip in find(packed, data)} == {"da25"}
+    assert (
+        unpack_archive(packed / "dance/audio_s25.zip", data / "unpacked/dance/audio_s25") == 2
+    )
+    assert {clip.subset for clip in find_released_clips(packed, data)} == {"da25"}
 
 
 def split_archive(whole: Path, folder: Path, *, n_volumes: int) -> Path:
     """The archive in volumes, as `zip -s` leaves it: places count from each volume's start."""
     content = bytearray(whole.read_bytes())
     end_at = content.rfind(b"PK\x05\x06")
-    end = list(archives.END.unpack_from(content, end_at))
+    end = list(archives.END_RECORD.unpack_from(content, end_at))
     size = len(content) // n_volumes + 1
     at = end[6]
     for _ in range(end[4]):
-        entry = list(archives.ENTRY.unpack_from(content, at))
+        entry = list(archives.DIRECTORY_ENTRY.unpack_from(content, at))
         entry[13], entry[16] = divmod(entry[16], size)
-        archives.ENTRY.pack_into(content, at, *entry)
-        at += archives.ENTRY.size + entry[10] + entry[11] + entry[12]
+        archives.DIRECTORY_ENTRY.pack_into(content, at, *entry)
+        at += archives.DIRECTORY_ENTRY.size + entry[10] + entry[11] + entry[12]
     end[1] = n_volumes - 1
     end[2], end[6] = divmod(end[6], size)
-    archives.END.pack_into(content, end_at, *end)
+    archives.END_RECORD.pack_into(content, end_at, *end)
     for k in range(n_volumes):
         suffix = ".zip" if k == n_volumes - 1 else f".z{k + 1:02d}"
         (folder / f"split{suffix}").write_bytes(content[k * size : (k + 1) * size])
@@ -225,8 +235,8 @@ def test_volumes_are_joined(n_volumes: int, whole: Path, tmp_path: Path) -> None
     volumes.mkdir()
     last = split_archive(whole, volumes, n_volumes=n_volumes)
 
-    assert unpack(last, tmp_path / "out") == 6
-    unpack(whole, tmp_path / "expected")
+    assert unpack_archive(last, tmp_path / "out") == 6
+    unpack_archive(whole, tmp_path / "expected")
     for k in range(6):
         name = f"fs/{k}.bin"
         expected = (tmp_path / "expected" / name).read_bytes()
@@ -238,11 +248,11 @@ def test_a_missing_volume_is_named(whole: Path, tmp_path: Path) -> None:
     last = split_archive(whole, tmp_path, n_volumes=4)
     (tmp_path / "split.z02").unlink()
     with pytest.raises(InputError, match=r"lacks its volume \.z02"):
-        unpack(last, tmp_path / "out")
+        unpack_archive(last, tmp_path / "out")
     (tmp_path / "split.z01").unlink()
     (tmp_path / "split.z03").unlink()
     with pytest.raises(InputError, match=r"damaged|4 volumes"):
-        unpack(last, tmp_path / "out")
+        unpack_archive(last, tmp_path / "out")
 
 
 @pytest.mark.parametrize("name", ["../out.wav", "/etc/out.wav", "a/../../out.wav", "C:/x"])
@@ -250,7 +260,7 @@ def test_no_name_in_an_archive_leads_out(name: str, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr(name, "x")
     with pytest.raises(InputError, match="leads out"):
-        unpack(tmp_path / "a.zip", tmp_path / "deep/out")
+        unpack_archive(tmp_path / "a.zip", tmp_path / "deep/out")
     assert not list(tmp_path.rglob("out.wav"))
 
 
@@ -260,14 +270,14 @@ def test_a_link_in_an_archive_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr(link, "/etc/passwd")
     with pytest.raises(InputError, match="leads out"):
-        unpack(tmp_path / "a.zip", tmp_path / "out")
+        unpack_archive(tmp_path / "a.zip", tmp_path / "out")
 
 
 def test_a_bomb_is_refused_before_it_goes_off(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a.wav", bytes(10_000_000))
     with pytest.raises(InputError, match="times its size"):
-        unpack(tmp_path / "a.zip", tmp_path / "out")
+        unpack_archive(tmp_path / "a.zip", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -276,7 +286,7 @@ def test_a_damaged_archive_is_refused(whole: Path, tmp_path: Path) -> None:
     content[500] ^= 0xFF
     whole.write_bytes(content)
     with pytest.raises(InputError, match="damaged"):
-        unpack(whole, tmp_path / "out")
+        unpack_archive(whole, tmp_path / "out")
     (tmp_path / "none.zip").write_bytes(struct.pack("<4s", b"PK\x05\x06"))
     with pytest.raises(InputError, match="damaged"):
-        unpack(tmp_path / "none.zip", tmp_path / "out")
+        unpack_archive(tmp_path / "none.zip", tmp_path / "out")

@@ -9,20 +9,20 @@ import torch
 
 from loris_cli.models import diffusion
 from loris_cli.models.diffusion import (
-    ancestral,
-    between,
+    ancestral_step,
+    compute_scalings,
+    count_evaluations,
+    denoising_loss,
+    draw_sample,
+    guidance_sigmas,
     karras_sigmas,
-    loss,
-    n_evaluations,
     precondition,
-    sample,
     sample_adpm2,
     sample_dpmpp_2m,
-    sample_dpmpp_sde,
+    sample_dpmpp_2m_sde,
     sample_euler,
     sample_euler_ancestral,
     sample_heun,
-    scalings,
 )
 
 SIGMA_DATA = 0.5
@@ -46,7 +46,7 @@ def ideal(x: torch.Tensor, sigma: float) -> torch.Tensor:
 def test_scalings_are_those_of_the_released_code(
     sigma: float, expected: tuple[float, ...]
 ) -> None:
-    found = [float(value) for value in scalings(torch.tensor([sigma]), 0.1)]
+    found = [float(value) for value in compute_scalings(torch.tensor([sigma]), 0.1)]
 
     assert found == pytest.approx(expected, rel=1e-3, abs=1e-6)
 
@@ -63,11 +63,11 @@ def test_a_perfect_network_has_no_loss() -> None:
     clean = torch.zeros(4, 2, 16)
 
     def network(x: torch.Tensor, c_noise: torch.Tensor) -> torch.Tensor:
-        scale = scalings((4 * c_noise).exp(), SIGMA_DATA)
+        scale = compute_scalings((4 * c_noise).exp(), SIGMA_DATA)
         noisy = x / scale.c_in[:, None, None]
         return -(scale.c_skip / scale.c_out)[:, None, None] * noisy
 
-    value = loss(
+    value = denoising_loss(
         network,
         clean,
         noise=torch.randn(clean.shape, generator=torch.Generator().manual_seed(0)),
@@ -163,7 +163,7 @@ def off_variance(sampler: Sampler, n_steps: int) -> float:
 
 @pytest.mark.parametrize(
     ("sampler", "order"),
-    [(sample_euler_ancestral, 1), (sample_adpm2, 2), (sample_dpmpp_sde, 2)],
+    [(sample_euler_ancestral, 1), (sample_adpm2, 2), (sample_dpmpp_2m_sde, 2)],
 )
 def test_samplers_with_fresh_noise_are_of_their_order(sampler: Sampler, order: int) -> None:
     coarse, fine = off_variance(sampler, 40), off_variance(sampler, 160)
@@ -172,7 +172,7 @@ def test_samplers_with_fresh_noise_are_of_their_order(sampler: Sampler, order: i
 
 
 def test_an_ancestral_step_keeps_the_variance() -> None:
-    down, up = ancestral(3.0, 2.644502)
+    down, up = ancestral_step(3.0, 2.644502)
     assert [down, up] == pytest.approx([2.331130, 1.248688], rel=1e-6)
     assert down**2 + up**2 == pytest.approx(2.644502**2)
 
@@ -186,7 +186,7 @@ def test_the_papers_sampler_gives_what_the_released_code_gives() -> None:
         lambda x, sigma: x * 0.01 / (0.01 + sigma**2),
         noise * sigmas[0],
         sigmas,
-        draw=lambda x: torch.randn(x.shape, generator=generator),
+        noise_sampler=lambda x: torch.randn(x.shape, generator=generator),
     )
 
     expected = [
@@ -210,7 +210,7 @@ def test_the_papers_sampler_gives_what_the_released_code_gives() -> None:
     assert sample.flatten().tolist() == pytest.approx(expected, abs=2e-6)
 
 
-@pytest.mark.parametrize("sampler", [sample_euler_ancestral, sample_adpm2, sample_dpmpp_sde])
+@pytest.mark.parametrize("sampler", [sample_euler_ancestral, sample_adpm2, sample_dpmpp_2m_sde])
 def test_a_zero_at_the_end_is_reached_without_noise(sampler: Sampler) -> None:
     sigmas = torch.tensor([1.0, 0.5, 0.0], dtype=torch.float64)
     drawn: list[int] = []
@@ -227,8 +227,10 @@ def test_a_zero_at_the_end_is_reached_without_noise(sampler: Sampler) -> None:
     assert sample.tolist() == pytest.approx([3.0, 3.0])
 
 
-@pytest.mark.parametrize("name", get_args(diffusion.Sampler))
-def test_a_sampler_is_found_by_its_name_and_costs_what_is_told(name: diffusion.Sampler) -> None:
+@pytest.mark.parametrize("name", get_args(diffusion.SamplerName))
+def test_a_sampler_is_found_by_its_name_and_costs_what_is_told(
+    name: diffusion.SamplerName,
+) -> None:
     n_calls = 0
 
     def denoise(x: torch.Tensor, sigma: float) -> torch.Tensor:
@@ -242,20 +244,24 @@ def test_a_sampler_is_found_by_its_name_and_costs_what_is_told(name: diffusion.S
     def draw(x: torch.Tensor) -> torch.Tensor:
         return torch.randn(x.shape, generator=rng)
 
-    made = sample(
-        name, denoise, x, karras_sigmas(50, sigma_min=1e-4, sigma_max=3.0, rho=7.0), draw=draw
+    made = draw_sample(
+        name,
+        denoise,
+        x,
+        karras_sigmas(50, sigma_min=1e-4, sigma_max=3.0, rho=7.0),
+        noise_sampler=draw,
     )
 
-    assert n_calls == n_evaluations(name, 50)
+    assert n_calls == count_evaluations(name, 50)
     assert float(made.std()) == pytest.approx(SIGMA_DATA, rel=0.15)
-    assert n_evaluations("adpm2", 50) == 98  # 49 transitions of two
+    assert count_evaluations("adpm2", 50) == 98  # 49 transitions of two
 
 
 def test_the_middle_of_a_schedule_lies_between_its_levels() -> None:
     sigmas = torch.tensor([8.0, 4.0, 2.0, 1.0, 0.5, 0.0])
-    assert between(sigmas, (0.0, 1.0)) == (0.0, 8.0)
-    assert between(sigmas, (0.25, 0.75)) == (1.0, 4.0)
-    assert between(sigmas, (0.3, 0.7)) == (1.0, 4.0)
+    assert guidance_sigmas(sigmas, (0.0, 1.0)) == (0.0, 8.0)
+    assert guidance_sigmas(sigmas, (0.25, 0.75)) == (1.0, 4.0)
+    assert guidance_sigmas(sigmas, (0.3, 0.7)) == (1.0, 4.0)
 
 
 def test_what_is_seen_is_clamped_before_it_is_judged() -> None:
@@ -265,5 +271,5 @@ def test_what_is_seen_is_clamped_before_it_is_judged() -> None:
         return torch.full_like(x, 1e3)
 
     given = {"noise": nothing, "sigma": torch.ones(1), "sigma_data": 0.1}
-    assert float(loss(loud, clean, limit=1.0, **given)) == 0  # type: ignore[arg-type]
-    assert float(loss(loud, clean, **given)) > 1e3  # type: ignore[arg-type]
+    assert float(denoising_loss(loud, clean, clamp_limit=1.0, **given)) == 0  # type: ignore[arg-type]
+    assert float(denoising_loss(loud, clean, **given)) > 1e3  # type: ignore[arg-type]

@@ -7,29 +7,29 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Loris
-from corpus import CLIP_S, click_corpus
-from sizes import SMALL_PAPER
+from conftest import RunLoris
+from corpus import CLIP_S, write_click_dataset
+from sizes import SMALL_PAPER_CONFIG
 
 from loris_cli.evaluation.runner.ablations import (
-    NAMES,
-    SWITCHES,
-    ablation_tables,
-    expected,
-    full_of,
-    name_of,
+    VARIANT_NAMES,
+    VARIANT_OVERRIDES,
+    build_ablation_tables,
+    derive_variant_config,
+    identify_variant,
+    infer_full_config,
 )
-from loris_cli.models.paper_checkpoint import read_config, save_paper
-from loris_cli.models.paper_config import PaperConfig, official
+from loris_cli.models.paper_checkpoint import read_paper_config, save_paper_model
+from loris_cli.models.paper_config import PaperConfig, to_official_config
 from loris_cli.models.paper_unet import PaperModel
 
 PICTURE = replace(
-    SMALL_PAPER,
+    SMALL_PAPER_CONFIG,
     head_features=16,
-    video_length=round(2 * CLIP_S),
-    pose_length=round(16 * CLIP_S),
+    n_visual_frames=round(2 * CLIP_S),
+    n_pose_frames=round(16 * CLIP_S),
 )
-BODY = replace(PICTURE, visual="none", motion=True)
+BODY = replace(PICTURE, visual_projection="none", motion_encoder=True)
 """As `loris train --preset paper` makes it where clips have no features of the picture."""
 
 
@@ -42,7 +42,7 @@ def save(path: Path, config: PaperConfig) -> Path:
             if name.endswith(".g"):
                 value.mul_(1.1)
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_paper(path, network)
+    save_paper_model(path, network)
     return path
 
 
@@ -54,7 +54,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ablations") / "data"
-    click_corpus(folder, subset="fe25")
+    write_click_dataset(folder, subset="fe25")
     return folder
 
 
@@ -62,29 +62,34 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     for name in ("full", "hawkes"):  # names of folders tell nothing
-        config = expected(name, BODY)
+        config = derive_variant_config(name, BODY)
         assert config is not None
         save(folder / f"run-{len(name)}" / "paper.safetensors", config)
-    save(folder / "another" / "paper.safetensors", replace(BODY, features=32))
+    save(folder / "another" / "paper.safetensors", replace(BODY, context_features=32))
     return folder
 
 
-@pytest.mark.parametrize("full", [PICTURE, official(PICTURE), replace(PICTURE, aligned=True)])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "full", [PICTURE, to_official_config(PICTURE), replace(PICTURE, aligned_rhythm=True)]
+)
+@pytest.mark.parametrize("name", VARIANT_NAMES)
 def test_a_variant_is_known_by_its_one_switch(name: str, full: PaperConfig) -> None:
-    config = expected(name, full)
+    config = derive_variant_config(name, full)
     assert config is not None
-    assert name_of(config, full) == name
-    assert name_of(replace(config, channels=128), full) is None  # of another size
-    assert full_of([config, full]) == full
+    assert identify_variant(config, full) == name
+    assert identify_variant(replace(config, channels=128), full) is None  # of another size
+    assert infer_full_config([config, full]) == full
 
 
 def test_who_sees_the_body_alone_has_no_lstm_to_leave_out() -> None:
-    assert full_of([replace(BODY, hawkes="none")]) == BODY
-    assert [name for name in NAMES if expected(name, BODY) is None] == ["m", "lstm"]
-    [conditioning, architecture] = ablation_tables(list(SWITCHES), {}, "fe25")
+    assert infer_full_config([replace(BODY, hawkes_phase="none")]) == BODY
+    assert [name for name in VARIANT_NAMES if derive_variant_config(name, BODY) is None] == [
+        "m",
+        "lstm",
+    ]
+    [conditioning, architecture] = build_ablation_tables(list(VARIANT_OVERRIDES), {}, "fe25")
     assert [line.name for line in conditioning.lines] == ["w/o V", "w/o R", "w/ M", "full"]
-    lacking = {line.name: line.lacking for line in architecture.lines}
+    lacking = {line.name: line.missing_reason for line in architecture.lines}
     assert "sees the body" in lacking["w/o LSTM"]
     assert lacking["w/o PE"].endswith(
         "loris train --preset paper --split fe25 --out runs/pe --set position=false"
@@ -92,11 +97,11 @@ def test_who_sees_the_body_alone_has_no_lstm_to_leave_out() -> None:
 
 
 def test_a_configuration_is_read_without_the_weights(runs: Path) -> None:
-    assert read_config(runs / "run-4" / "paper.safetensors") == BODY
+    assert read_paper_config(runs / "run-4" / "paper.safetensors") == BODY
 
 
 def test_a_folder_of_runs_fills_the_table_of_the_paper(
-    loris: Loris, data: Path, runs: Path
+    loris: RunLoris, data: Path, runs: Path
 ) -> None:
     words = ("eval", "--split", "fe25", "--data", data, "--ablation", "hawkes", "--ablation",
              "pe", "--variant", runs, "--steps", 2, "--seeds", 1, "--clips", 2, "--row",
@@ -104,10 +109,10 @@ def test_a_folder_of_runs_fills_the_table_of_the_paper(
 
     told = loris(*words, "--format", "json")
 
-    assert told.code == 0, told.err
-    result = json.loads(told.out)
+    assert told.exit_code == 0, told.stderr
+    result = json.loads(told.stdout)
     assert [row["id"] for row in result["rows"]] == ["hawkes", "full"]
-    assert "another/paper.safetensors is no variant" in told.err.replace("\n", " ")
+    assert "another/paper.safetensors is no variant" in told.stderr.replace("\n", " ")
     assert "latent" in result["left_out"]["through_latent"]
     [table] = result["ablations"]
     assert (table["table"], table["title"]) == (6, "architecture")
@@ -119,7 +124,7 @@ def test_a_folder_of_runs_fills_the_table_of_the_paper(
     assert "loris train --preset paper" in position["lacking"]
     assert (full["row"], full["published"]["BCS"]) == ("full", 0.588)
 
-    shown = loris(*words).out  # from the cache
+    shown = loris(*words).stdout  # from the cache
 
     assert "Table 6 of the paper, architecture" in shown
     assert "w/o PE: not trained: loris train" in shown
@@ -134,7 +139,7 @@ def test_a_folder_of_runs_fills_the_table_of_the_paper(
     ],
 )
 def test_a_file_that_is_not_its_variant_is_refused(
-    loris: Loris, data: Path, runs: Path, tmp_path: Path, name: str, change: dict[str, Any],
+    loris: RunLoris, data: Path, runs: Path, tmp_path: Path, name: str, change: dict[str, Any],
     why: str,
 ) -> None:  # fmt: skip
     path = save(tmp_path / "a.safetensors", replace(BODY, **change))
@@ -142,21 +147,21 @@ def test_a_file_that_is_not_its_variant_is_refused(
     told = loris("eval", "--split", "fe25", "--data", data, "--ablation", name, "--variant",
                  f"full={runs / 'run-4'}", "--variant", f"{name}={path}")  # fmt: skip
 
-    assert told.code == 2
-    assert why in told.err
+    assert told.exit_code == 2
+    assert why in told.stderr
 
 
 def test_what_is_no_variant_and_no_run_is_told(
-    loris: Loris, data: Path, small_model: Path, tmp_path: Path
+    loris: RunLoris, data: Path, small_model: Path, tmp_path: Path
 ) -> None:
     words = ("eval", "--split", "fe25", "--data", data, "--ablation", "pe", "--variant")
     (tmp_path / "run").mkdir()
 
-    assert loris(*words, "nothing=x").code == 2
-    assert loris(*words, tmp_path / "gone").code == 4
-    assert loris(*words, f"pe={tmp_path / 'run'}").code == 4
-    assert loris(*words, tmp_path / "run").code == 4
+    assert loris(*words, "nothing=x").exit_code == 2
+    assert loris(*words, tmp_path / "gone").exit_code == 4
+    assert loris(*words, f"pe={tmp_path / 'run'}").exit_code == 4
+    assert loris(*words, tmp_path / "run").exit_code == 4
     other = loris(*words, f"pe={small_model}")
-    assert other.code == 3
-    assert "not the paper's model" in other.err
-    assert loris(*words[:-1], "--sweep", "steps=2").code == 2
+    assert other.exit_code == 3
+    assert "not the paper's model" in other.stderr
+    assert loris(*words[:-1], "--sweep", "steps=2").exit_code == 2

@@ -2,11 +2,15 @@
 
 import numpy as np
 import pytest
-from bootstrap import bootstrap
+from bootstrap import bootstrap_mean
 
-from loris_cli.audio.onsets import detect_onsets, match, offsets
+from loris_cli.audio.onsets import compute_onset_deviations, detect_onsets, match_onsets
 from loris_cli.errors import InputError
-from loris_cli.evaluation.metrics.frechet import Statistics, frechet_distance, statistics
+from loris_cli.evaluation.metrics.frechet import (
+    GaussianStatistics,
+    fit_gaussian,
+    frechet_distance,
+)
 
 MOMENTS = np.array([1.0, 2.0, 3.5])
 
@@ -43,7 +47,7 @@ def test_what_is_no_mono_sound_is_refused(sound: np.ndarray) -> None:
 
 
 def test_perfect_is_one() -> None:
-    hits = match(MOMENTS, MOMENTS + 0.02)
+    hits = match_onsets(MOMENTS, MOMENTS + 0.02)
 
     assert (hits.recall, hits.precision) == (1.0, 1.0)
 
@@ -51,36 +55,36 @@ def test_perfect_is_one() -> None:
 def test_nothing_given_and_nothing_found_are_zero() -> None:
     nothing = np.zeros(0)
 
-    assert match(nothing, MOMENTS).recall == 0
-    assert match(MOMENTS, nothing).precision == 0
-    assert match(nothing, nothing).recall == 0
+    assert match_onsets(nothing, MOMENTS).recall == 0
+    assert match_onsets(MOMENTS, nothing).precision == 0
+    assert match_onsets(nothing, nothing).recall == 0
 
 
 def test_one_onset_hits_one_moment_only() -> None:
-    hits = match(np.array([1.0, 1.03]), np.array([1.01]))
+    hits = match_onsets(np.array([1.0, 1.03]), np.array([1.01]))
 
     assert hits.recall == 0.5
     assert hits.precision == 1.0
 
 
 def test_an_onset_just_outside_the_window_misses() -> None:
-    assert match(MOMENTS, MOMENTS + 0.051).recall == 0
+    assert match_onsets(MOMENTS, MOMENTS + 0.051).recall == 0
 
 
 def test_offsets_are_positive_where_the_sound_is_late() -> None:
-    np.testing.assert_allclose(offsets(MOMENTS, MOMENTS + 0.04), 0.04)
+    np.testing.assert_allclose(compute_onset_deviations(MOMENTS, MOMENTS + 0.04), 0.04)
 
 
 def test_distance_of_a_set_to_itself_is_zero() -> None:
     frames = np.random.default_rng(0).normal(size=(6, 400)).astype(np.float32)
 
-    one = statistics([frames])
+    one = fit_gaussian([frames])
     assert frechet_distance(one, one) == pytest.approx(0, abs=1e-6)
 
 
 def test_distance_of_shifted_and_scaled_gaussians_has_a_closed_form() -> None:
-    a = Statistics(np.zeros(3), np.eye(3))
-    b = Statistics(np.full(3, 2.0), 9 * np.eye(3))
+    a = GaussianStatistics(np.zeros(3), np.eye(3))
+    b = GaussianStatistics(np.full(3, 2.0), 9 * np.eye(3))
 
     # |mu|^2 + sum (1 - 3)^2
     assert frechet_distance(a, b) == pytest.approx(12 + 12)
@@ -89,17 +93,17 @@ def test_distance_of_shifted_and_scaled_gaussians_has_a_closed_form() -> None:
 def test_few_frames_of_many_features_have_a_distance_too() -> None:
     frames = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
 
-    few = statistics([frames])
+    few = fit_gaussian([frames])
 
     assert frechet_distance(few, few) == pytest.approx(0, abs=1e-5)
-    moved = Statistics(few.mean + 1, few.covariance)
+    moved = GaussianStatistics(few.mean + 1, few.covariance)
     assert frechet_distance(few, moved) == pytest.approx(50)
 
 
 def test_statistics_do_not_depend_on_how_frames_are_grouped() -> None:
     frames = np.random.default_rng(1).normal(size=(4, 100)).astype(np.float32)
 
-    one, many = statistics([frames]), statistics(np.split(frames, 5, axis=1))
+    one, many = fit_gaussian([frames]), fit_gaussian(np.split(frames, 5, axis=1))
 
     np.testing.assert_allclose(one.covariance, many.covariance, atol=1e-10)
     np.testing.assert_allclose(one.covariance, np.cov(frames.astype(float)), atol=1e-10)
@@ -107,11 +111,11 @@ def test_statistics_do_not_depend_on_how_frames_are_grouped() -> None:
 
 def test_no_frames_are_refused() -> None:
     with pytest.raises(InputError):
-        statistics([])
+        fit_gaussian([])
 
 
 def test_the_interval_of_equal_values_is_a_point_and_of_others_is_not() -> None:
-    same, spread = bootstrap([0.5] * 9), bootstrap([0.0, 1.0] * 10)
+    same, spread = bootstrap_mean([0.5] * 9), bootstrap_mean([0.0, 1.0] * 10)
 
-    assert (same.low, same.mean, same.high) == (0.5, 0.5, 0.5)
-    assert spread.low < 0.4 < spread.mean < 0.6 < spread.high
+    assert (same.ci_low, same.mean, same.ci_high) == (0.5, 0.5, 0.5)
+    assert spread.ci_low < 0.4 < spread.mean < 0.6 < spread.ci_high

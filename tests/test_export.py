@@ -6,27 +6,32 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Loris
+from conftest import RunLoris
 from safetensors import safe_open
 from safetensors.torch import load_file
-from sizes import SMALL_CODER, SMALL_DENOISER, SMALL_PAPER
+from sizes import SMALL_DENOISER, SMALL_LATENT_CODER, SMALL_PAPER_CONFIG
 
 from loris_cli.errors import OutputError, UsageError
-from loris_cli.models.mel_autoencoder import LatentCoder
-from loris_cli.models.mini_checkpoint import load_mini
+from loris_cli.models.mel_autoencoder import MelAutoencoder
+from loris_cli.models.mini_checkpoint import load_mini_checkpoint
 from loris_cli.models.mini_unet import MiniDenoiser
-from loris_cli.models.paper_checkpoint import described, load_paper, save_paper, save_released
-from loris_cli.models.paper_config import PaperConfig, official
+from loris_cli.models.paper_checkpoint import (
+    checkpoint_metadata,
+    load_paper_model,
+    save_paper_model,
+    save_released_format,
+)
+from loris_cli.models.paper_config import PaperConfig, to_official_config
 from loris_cli.models.paper_unet import PaperModel
 from loris_cli.training.checkpoints import write_weights
-from loris_cli.training.export import export
+from loris_cli.training.export import export_model
 
 CPU = torch.device("cpu")
 SIZES = replace(
-    SMALL_PAPER,
+    SMALL_PAPER_CONFIG,
     visual_features=16,
-    video_length=6,
-    pose_length=48,
+    n_visual_frames=6,
+    n_pose_frames=48,
 )
 
 
@@ -47,20 +52,20 @@ def run(tmp_path: Path) -> Path:
     (run / "conditional").mkdir(parents=True)
     (run / "run.json").write_text(json.dumps({"preset": "paper"}))
     for seed, name in ((1, "best"), (2, "last")):
-        told = {**described(SIZES), "loris.step": "7"}
+        told = {**checkpoint_metadata(SIZES), "loris.step": "7"}
         path = run / "conditional" / f"{name}.safetensors"
         write_weights(path, network(seed).state_dict(), told)
     return run
 
 
 def test_a_run_gives_its_best_weights_or_its_last(
-    run: Path, tmp_path: Path, loris: Loris
+    run: Path, tmp_path: Path, loris: RunLoris
 ) -> None:
     for seed, more in ((1, ()), (2, ("--weights", "last"))):
         out = tmp_path / f"{seed}.safetensors"
         told = loris("train", "--export", run, "-o", out, *more)
-        assert (told.code, told.out, told.err) == (0, f"{out}\n", "")
-        loaded = load_paper(out, device=CPU)
+        assert (told.exit_code, told.stdout, told.stderr) == (0, f"{out}\n", "")
+        loaded = load_paper_model(out, device=CPU)
         assert loaded.config == SIZES
         assert same(loaded, network(seed))
 
@@ -68,8 +73,8 @@ def test_a_run_gives_its_best_weights_or_its_last(
 def test_a_run_never_validated_gives_its_last_and_says_so(run: Path, tmp_path: Path) -> None:
     (run / "conditional" / "best.safetensors").unlink()
     said: list[str] = []
-    export(run, tmp_path / "a.safetensors", note=said.append)
-    assert same(load_paper(tmp_path / "a.safetensors", device=CPU), network(2))
+    export_model(run, tmp_path / "a.safetensors", warn=said.append)
+    assert same(load_paper_model(tmp_path / "a.safetensors", device=CPU), network(2))
     assert "was not validated yet" in said[0]
 
 
@@ -77,7 +82,7 @@ def test_a_run_of_mini_brings_its_latent_and_the_statistics_of_its_codes(
     tmp_path: Path,
 ) -> None:
     torch.manual_seed(0)
-    coder = LatentCoder(SMALL_CODER)
+    coder = MelAutoencoder(SMALL_LATENT_CODER)
     denoiser = MiniDenoiser(SMALL_DENOISER)
     run = tmp_path / "run"
     for stage in ("latent", "conditional"):
@@ -90,37 +95,37 @@ def test_a_run_of_mini_brings_its_latent_and_the_statistics_of_its_codes(
     statistics = {"mean": torch.full((32, 1), 0.25), "std": torch.full((32, 1), 2.0)}
     write_weights(run / "codes.safetensors", statistics, {})
 
-    export(run, tmp_path / "mine.safetensors")
+    export_model(run, tmp_path / "mine.safetensors")
 
-    model = load_mini(str(tmp_path / "mine.safetensors"), device=CPU)
+    model = load_mini_checkpoint(str(tmp_path / "mine.safetensors"), device=CPU)
     assert model.denoiser.config == SMALL_DENOISER
-    assert torch.equal(model.coder.code_mean, statistics["mean"])
-    assert torch.equal(model.coder.code_std, statistics["std"])
+    assert torch.equal(model.autoencoder.code_mean, statistics["mean"])
+    assert torch.equal(model.autoencoder.code_std, statistics["std"])
     kept = model.denoiser.state_dict()
     for key, value in denoiser.state_dict().items():
         torch.testing.assert_close(kept[key], value, atol=1e-3, rtol=1e-3)  # in half precision
-    export(tmp_path / "mine.safetensors", tmp_path / "again.safetensors")
+    export_model(tmp_path / "mine.safetensors", tmp_path / "again.safetensors")
     one, other = (load_file(tmp_path / f"{n}.safetensors") for n in ("mine", "again"))
     assert one.keys() == other.keys()
     assert all(torch.equal(one[key], other[key]) for key in one)
     with pytest.raises(UsageError, match="the authors' form cannot hold"):
-        export(run, tmp_path / "a.pt", form="official")
+        export_model(run, tmp_path / "a.pt", export_format="official")
 
 
 @pytest.mark.parametrize("n_genres", [0, 10])
 def test_a_released_checkpoint_goes_to_ours_and_back_to_the_bit(
-    tmp_path: Path, n_genres: int, loris: Loris
+    tmp_path: Path, n_genres: int, loris: RunLoris
 ) -> None:
     first, ours, back = tmp_path / "loris.pt", tmp_path / "a.safetensors", tmp_path / "b.pt"
-    config = official(replace(SIZES, n_genres=n_genres))
-    save_released(first, network(config=config))
+    config = to_official_config(replace(SIZES, n_genres=n_genres))
+    save_released_format(first, network(config=config))
 
     told = loris("train", "--export", first, "-o", ours)
-    assert (told.code, told.err) == (0, "")
+    assert (told.exit_code, told.stderr) == (0, "")
     told = loris("train", "--export", ours, "-o", back, "--form", "official")
-    assert (told.code, told.err) == (0, "")
+    assert (told.exit_code, told.stderr) == (0, "")
 
-    assert load_paper(ours, device=CPU).config == config
+    assert load_paper_model(ours, device=CPU).config == config
     with safe_open(ours, framework="pt") as file:
         assert len(file.metadata()["loris.source"]) == 64
     one, other = (torch.load(path, weights_only=True) for path in (first, back))
@@ -131,9 +136,9 @@ def test_a_released_checkpoint_goes_to_ours_and_back_to_the_bit(
 
 def test_a_reading_that_the_authors_form_loses_is_told_of(run: Path, tmp_path: Path) -> None:
     said: list[str] = []
-    export(run, tmp_path / "a.pt", form="official", note=said.append)
+    export_model(run, tmp_path / "a.pt", export_format="official", warn=said.append)
     assert "hawkes 'interval'" in said[0]
-    assert load_paper(tmp_path / "a.pt", device=CPU).config == official(SIZES)
+    assert load_paper_model(tmp_path / "a.pt", device=CPU).config == to_official_config(SIZES)
 
 
 @pytest.mark.parametrize(
@@ -153,23 +158,23 @@ def test_a_network_that_the_authors_form_cannot_hold_is_refused(
     tmp_path: Path, change: dict[str, object]
 ) -> None:
     path = tmp_path / "a.safetensors"
-    save_paper(path, network(config=replace(SIZES, **change)))  # type: ignore[arg-type]
+    save_paper_model(path, network(config=replace(SIZES, **change)))  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=f"cannot hold: .*{next(iter(change))}"):
-        export(path, tmp_path / "a.pt", form="official")
+        export_model(path, tmp_path / "a.pt", export_format="official")
     assert not (tmp_path / "a.pt").exists()
 
 
 def test_a_file_that_exists_is_replaced_only_when_asked(
-    run: Path, tmp_path: Path, loris: Loris
+    run: Path, tmp_path: Path, loris: RunLoris
 ) -> None:
     out = tmp_path / "a.safetensors"
     out.write_text("mine")
     told = loris("train", "--export", run, "-o", out)
-    assert told.code == 2
-    assert "exists already" in told.err
+    assert told.exit_code == 2
+    assert "exists already" in told.stderr
     assert out.read_text() == "mine"
-    assert loris("train", "--export", run, "-o", out, "--overwrite").code == 0
-    assert same(load_paper(out, device=CPU), network(1))
+    assert loris("train", "--export", run, "-o", out, "--overwrite").exit_code == 0
+    assert same(load_paper_model(out, device=CPU), network(1))
 
 
 def test_a_full_disk_leaves_the_older_file(
@@ -184,7 +189,7 @@ def test_a_full_disk_leaves_the_older_file(
 
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(OutputError, match="cannot be written"):
-        export(run, out, form="official", overwrite=True)
+        export_model(run, out, export_format="official", overwrite=True)
     assert out.read_text() == "mine"
     assert not list(tmp_path.glob(".*"))
 
@@ -208,7 +213,7 @@ def test_a_full_disk_leaves_the_older_file(
 )
 def test_what_cannot_be_exported_is_refused(
     tmp_path: Path,
-    loris: Loris,
+    loris: RunLoris,
     monkeypatch: pytest.MonkeyPatch,
     words: list[str],
     code: int,
@@ -221,6 +226,6 @@ def test_what_cannot_be_exported_is_refused(
     for name in ("junk.pt", "junk.safetensors"):
         (tmp_path / name).write_text("junk")
     told = loris("train", *words)
-    assert told.code == code, told.err
-    assert message in told.err
+    assert told.exit_code == code, told.stderr
+    assert message in told.stderr
     assert not list(tmp_path.glob("a.*"))

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from loris_cli.errors import OutputError, WeightsError
-from loris_cli.system.downloads import fetch
-from loris_cli.system.progress import Silent
+from loris_cli.system.downloads import download_file
+from loris_cli.system.progress import NullReporter
 
 BODY = bytes(range(256)) * 1000
 SHA256 = hashlib.sha256(BODY).hexdigest()
@@ -55,7 +55,7 @@ def server() -> Iterator[Server]:
         thread.join()
 
 
-class Heard(Silent):
+class Heard(NullReporter):
     """Keeps the stages and how far each came."""
 
     def __init__(self) -> None:
@@ -83,9 +83,9 @@ def get(url: str, place: Path, **more: Any) -> str:
         "sha256": None,
         "instead": "put it there",
         "offline": False,
-        "reporter": Silent(),
+        "reporter": NullReporter(),
     }
-    return fetch(url, place, **{**how, **more})
+    return download_file(url, place, **{**how, **more})
 
 
 def test_a_file_comes_whole_and_its_progress_is_told(server: Server, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from loris_cli.errors import OutputError
 from loris_cli.rhythm import plot
-from loris_cli.rhythm.plot import rhythm_figure
+from loris_cli.rhythm.plot import plot_rhythm
 from loris_cli.rhythm.rhythm_file import Rhythm
 
 Array = NDArray[np.float64]
@@ -64,16 +64,18 @@ def near(picture: Pixels, colour: str, tolerance: int = 40) -> NDArray[np.bool_]
 
 
 def column(time_s: float) -> int:
-    return plot.LEFT_PX + round(time_s / DURATION_S * PLOT_PX)
+    return plot.LEFT_MARGIN_PX + round(time_s / DURATION_S * PLOT_PX)
 
 
 def test_a_stem_stands_at_every_peak_as_high_as_it_is_strong(tmp_path: Path) -> None:
-    rhythm_figure(tmp_path / "a.png", some_rhythm())
+    plot_rhythm(tmp_path / "a.png", some_rhythm())
 
     stems = near(drawn(tmp_path / "a.png"), plot.PEAK_COLOUR).sum(axis=0)
     for time_s, strength in zip(PEAKS_S, STRENGTHS, strict=True):
         height = stems[column(time_s) - 2 : column(time_s) + 3].max()
-        assert height == pytest.approx(strength * plot.PANEL_PX["envelope"] / 1.08, abs=6)
+        assert height == pytest.approx(
+            strength * plot.PANEL_HEIGHT_PX["envelope"] / 1.08, abs=6
+        )
     apart = np.ones(len(stems), dtype=bool)
     for time_s in PEAKS_S:
         apart[column(time_s) - 6 : column(time_s) + 7] = False
@@ -81,10 +83,10 @@ def test_a_stem_stands_at_every_peak_as_high_as_it_is_strong(tmp_path: Path) -> 
 
 
 def test_the_directogram_is_bright_while_the_body_moves(tmp_path: Path) -> None:
-    rhythm_figure(tmp_path / "a.png", some_rhythm(), keypoints=some_keypoints())
+    plot_rhythm(tmp_path / "a.png", some_rhythm(), keypoints=some_keypoints())
 
     picture = drawn(tmp_path / "a.png").astype(int).sum(axis=-1)
-    bottom = plot.TOP_PX + plot.PANEL_PX["directogram"]
+    bottom = plot.TOP_MARGIN_PX + plot.PANEL_HEIGHT_PX["directogram"]
     lowest_bin = picture[bottom - 12 : bottom - 4]  # to the right: 0 degrees
     assert lowest_bin[:, column(6) : column(8)].mean() > 500
     assert lowest_bin[:, column(11) : column(14)].mean() < 60
@@ -92,9 +94,9 @@ def test_the_directogram_is_bright_while_the_body_moves(tmp_path: Path) -> None:
 
 def test_onsets_of_the_sound_are_marked_where_they_are(tmp_path: Path) -> None:
     onsets_s = (4.0, 9.0, 16.0)
-    rhythm_figure(tmp_path / "a.png", some_rhythm(), sound=clicks(onsets_s))
+    plot_rhythm(tmp_path / "a.png", some_rhythm(), audio=clicks(onsets_s))
 
-    top = drawn(tmp_path / "a.png")[plot.TOP_PX : plot.TOP_PX + 12]
+    top = drawn(tmp_path / "a.png")[plot.TOP_MARGIN_PX : plot.TOP_MARGIN_PX + 12]
     marks = near(top, plot.ONSET_COLOUR).sum(axis=0)
     for time_s in onsets_s:
         assert marks[column(time_s) - 4 : column(time_s) + 5].max() >= 6
@@ -102,24 +104,26 @@ def test_onsets_of_the_sound_are_marked_where_they_are(tmp_path: Path) -> None:
 
 
 def test_panels_stand_on_one_another(tmp_path: Path) -> None:
-    rhythm_figure(tmp_path / "one.png", some_rhythm())
-    rhythm_figure(
+    plot_rhythm(tmp_path / "one.png", some_rhythm())
+    plot_rhythm(
         tmp_path / "all.png",
         some_rhythm(),
         keypoints=some_keypoints(),
-        sound=clicks((1.0,)),
+        audio=clicks((1.0,)),
     )
     one, three = drawn(tmp_path / "one.png"), drawn(tmp_path / "all.png")
     assert three.shape[1] == one.shape[1]
-    more = plot.PANEL_PX["sound"] + plot.PANEL_PX["directogram"] + 2 * plot.GAP_PX
+    more = (
+        plot.PANEL_HEIGHT_PX["sound"]
+        + plot.PANEL_HEIGHT_PX["directogram"]
+        + 2 * plot.PANEL_GAP_PX
+    )
     assert three.shape[0] == one.shape[0] + more
 
 
 def test_the_same_rhythm_gives_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
-        rhythm_figure(
-            tmp_path / name, some_rhythm(), keypoints=some_keypoints(), title="$a$ _b_"
-        )
+        plot_rhythm(tmp_path / name, some_rhythm(), keypoints=some_keypoints(), title="$a$ _b_")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
@@ -134,7 +138,7 @@ def test_silence_and_stillness_can_be_drawn(tmp_path: Path) -> None:
         duration_s=1.0,
     )
     keypoints = np.zeros((16, 17, 3))
-    rhythm_figure(tmp_path / "a.png", still, keypoints=keypoints, sound=np.zeros(22_050))
+    plot_rhythm(tmp_path / "a.png", still, keypoints=keypoints, audio=np.zeros(22_050))
     picture = drawn(tmp_path / "a.png")
     assert not near(picture, plot.PEAK_COLOUR).any()
     assert not near(picture, plot.ONSET_COLOUR, 20).any()
@@ -150,10 +154,10 @@ def test_a_long_video_has_a_picture_that_can_be_opened(tmp_path: Path) -> None:
         compat="paper",
         duration_s=3600.0,
     )
-    rhythm_figure(tmp_path / "a.png", long)
+    plot_rhythm(tmp_path / "a.png", long)
     assert drawn(tmp_path / "a.png").shape[1] < 7000
 
 
 def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot write"):
-        rhythm_figure(tmp_path / "no" / "a.png", some_rhythm())
+        plot_rhythm(tmp_path / "no" / "a.png", some_rhythm())

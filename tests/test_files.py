@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from loris_cli.errors import LorisError, OutputError, UsageError
-from loris_cli.system.atomic_files import check_outputs, printable, replacing
+from loris_cli.system.atomic_files import atomic_write, check_output_paths, printable_path
 
 AWKWARD = [
     "two words.mp4",
@@ -34,7 +34,7 @@ def test_a_result_reaches_its_place_under_any_name(
     tmp_path: Path, name: str, overwrite: bool
 ) -> None:
     out = tmp_path / name
-    with replacing(out, overwrite=overwrite) as part:
+    with atomic_write(out, overwrite=overwrite) as part:
         assert part.parent == tmp_path
         assert part.suffix == (out.suffix or ".part")
         assert part.name.startswith(".")
@@ -52,7 +52,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(
     out.write_text("old")
 
     def work() -> None:
-        with replacing(out, overwrite=True) as part:
+        with atomic_write(out, overwrite=True) as part:
             part.write_text("half")
             raise failure
 
@@ -65,7 +65,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(
 def test_an_existing_file_is_kept_without_overwrite(tmp_path: Path) -> None:
     out = tmp_path / "a.mp4"
     out.write_text("old")
-    with pytest.raises(OutputError, match="exists already"), replacing(out, overwrite=False):
+    with pytest.raises(OutputError, match="exists already"), atomic_write(out, overwrite=False):
         pytest.fail("the work must not start")
     assert out.read_text() == "old"
 
@@ -79,7 +79,7 @@ def test_a_file_that_appears_during_the_work_wins(
     out = tmp_path / "a.mp4"
 
     def work() -> None:
-        with replacing(out, overwrite=False) as part:
+        with atomic_write(out, overwrite=False) as part:
             part.write_text("ours")
             out.write_text("theirs")
 
@@ -97,7 +97,7 @@ def test_a_drive_without_hard_links_still_takes_a_new_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "link", refuse_link)
-    with replacing(tmp_path / "a.mp4", overwrite=False) as part:
+    with atomic_write(tmp_path / "a.mp4", overwrite=False) as part:
         part.write_text("new")
     assert (tmp_path / "a.mp4").read_text() == "new"
     assert files_in(tmp_path) == ["a.mp4"]
@@ -107,7 +107,7 @@ def test_a_drive_without_hard_links_still_takes_a_new_file(
 def test_a_full_disk_is_told_with_a_hint(tmp_path: Path, number: int) -> None:
     with (
         pytest.raises(OutputError, match="no room") as caught,
-        replacing(tmp_path / "a.mp4", overwrite=False),
+        atomic_write(tmp_path / "a.mp4", overwrite=False),
     ):
         raise OSError(number, os.strerror(number))
     assert caught.value.hint
@@ -123,14 +123,14 @@ def test_a_full_disk_met_when_flushing_is_told_too(
     monkeypatch.setattr(os, "fsync", full)
     with (
         pytest.raises(OutputError, match="no room"),
-        replacing(tmp_path / "a.mp4", overwrite=False) as part,
+        atomic_write(tmp_path / "a.mp4", overwrite=False) as part,
     ):
         part.write_text("new")
     assert files_in(tmp_path) == []
 
 
 def test_an_error_of_reading_is_not_blamed_on_the_output(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError), replacing(tmp_path / "a.mp4", overwrite=True):
+    with pytest.raises(FileNotFoundError), atomic_write(tmp_path / "a.mp4", overwrite=True):
         (tmp_path / "missing").read_text()
 
 
@@ -141,7 +141,7 @@ def test_no_permission_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(os, "open", closed)  # chmod does not stop root
     with (
         pytest.raises(OutputError, match="no permission"),
-        replacing(tmp_path / "a.mp4", overwrite=True),
+        atomic_write(tmp_path / "a.mp4", overwrite=True),
     ):
         pytest.fail("the work must not start")
 
@@ -149,7 +149,7 @@ def test_no_permission_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_a_missing_folder_is_told(tmp_path: Path) -> None:
     with (
         pytest.raises(OutputError, match="does not exist"),
-        replacing(tmp_path / "no" / "a.mp4", overwrite=True),
+        atomic_write(tmp_path / "no" / "a.mp4", overwrite=True),
     ):
         pytest.fail("the work must not start")
 
@@ -157,7 +157,7 @@ def test_a_missing_folder_is_told(tmp_path: Path) -> None:
 def test_a_device_is_not_replaced() -> None:
     with (
         pytest.raises(OutputError, match="not a plain file"),
-        replacing(Path(os.devnull), overwrite=True),
+        atomic_write(Path(os.devnull), overwrite=True),
     ):
         pytest.fail("the work must not start")
 
@@ -165,7 +165,7 @@ def test_a_device_is_not_replaced() -> None:
 def test_a_symbolic_link_stays_one(tmp_path: Path) -> None:
     (tmp_path / "far").mkdir()
     (tmp_path / "a.mp4").symlink_to(tmp_path / "far" / "b.mp4")
-    with replacing(tmp_path / "a.mp4", overwrite=True) as part:
+    with atomic_write(tmp_path / "a.mp4", overwrite=True) as part:
         part.write_text("new")
     assert (tmp_path / "a.mp4").is_symlink()
     assert (tmp_path / "far" / "b.mp4").read_text() == "new"
@@ -176,11 +176,11 @@ def test_a_new_file_has_the_usual_permissions_and_an_old_one_keeps_its_own(
 ) -> None:
     plain = tmp_path / "plain"
     plain.touch()
-    with replacing(tmp_path / "a.mp4", overwrite=True):
+    with atomic_write(tmp_path / "a.mp4", overwrite=True):
         pass
     assert (tmp_path / "a.mp4").stat().st_mode == plain.stat().st_mode
     (tmp_path / "a.mp4").chmod(0o600)
-    with replacing(tmp_path / "a.mp4", overwrite=True):
+    with atomic_write(tmp_path / "a.mp4", overwrite=True):
         pass
     assert (tmp_path / "a.mp4").stat().st_mode & 0o777 == 0o600
 
@@ -203,37 +203,37 @@ def test_an_output_that_is_an_input_is_refused(
     else:
         out = source
     with pytest.raises(UsageError, match="the input itself"):
-        check_outputs([out], [source], overwrite=overwrite)
+        check_output_paths([out], [source], overwrite=overwrite)
 
 
 def test_two_results_in_one_file_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="two results"):
-        check_outputs([tmp_path / "a", tmp_path / "." / "a"], [], overwrite=True)
+        check_output_paths([tmp_path / "a", tmp_path / "." / "a"], [], overwrite=True)
 
 
 def test_an_existing_output_needs_overwrite(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").touch()
-    check_outputs([tmp_path / "a.mp4"], [], overwrite=True)
+    check_output_paths([tmp_path / "a.mp4"], [], overwrite=True)
     with pytest.raises(UsageError, match="exists already") as caught:
-        check_outputs([tmp_path / "a.mp4"], [], overwrite=False)
+        check_output_paths([tmp_path / "a.mp4"], [], overwrite=False)
     assert "--overwrite" in caught.value.hint
 
 
 def test_a_place_that_cannot_be_is_refused_before_the_work(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="is not a folder"):
-        check_outputs([tmp_path / "file" / "a.mp4"], [], overwrite=True)
+        check_output_paths([tmp_path / "file" / "a.mp4"], [], overwrite=True)
     with pytest.raises(UsageError, match="does not exist"):
-        check_outputs([tmp_path / "no" / "a.mp4"], [], overwrite=True)
+        check_output_paths([tmp_path / "no" / "a.mp4"], [], overwrite=True)
     with pytest.raises(UsageError, match="is a folder"):
-        check_outputs([tmp_path], [], overwrite=True)
+        check_output_paths([tmp_path], [], overwrite=True)
 
 
 @pytest.mark.parametrize("name", [*AWKWARD, os.fsdecode(b"\xff\xfe.mp4"), "tab\tesc\x1b[31m"])
 def test_every_message_is_one_line_that_can_be_printed(tmp_path: Path, name: str) -> None:
     with pytest.raises(LorisError) as caught:
-        check_outputs([tmp_path / "no" / name], [], overwrite=False)
+        check_output_paths([tmp_path / "no" / name], [], overwrite=False)
     text = str(caught.value) + caught.value.hint
     assert text.isprintable()
     assert text.encode()
-    assert printable("plain [b] é.mp4") == "plain [b] é.mp4"
+    assert printable_path("plain [b] é.mp4") == "plain [b] é.mp4"

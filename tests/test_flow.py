@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from loris_cli.errors import InputError
-from loris_cli.rhythm.flow_rhythm import FlowPaths, rhythm_from_flow
+from loris_cli.rhythm.flow_rhythm import FlowTrajectories, rhythm_from_flow
 
 Array = NDArray[np.float64]
 
@@ -115,10 +115,10 @@ def test_too_few_frames_are_refused(n_frames: int) -> None:
 
 
 def cell_paths(pictures: Iterator[Picture]) -> tuple[Array, Array]:
-    paths = FlowPaths()
+    paths = FlowTrajectories()
     for picture in pictures:
-        paths.add(picture)
-    return paths.paths()
+        paths.add_frame(picture)
+    return paths.trajectories()
 
 
 def test_a_cell_follows_what_moves_in_it() -> None:

@@ -13,7 +13,13 @@ from audio_diffusion_pytorch.modules import (
 from sizes import SMALL_DENOISER
 from torch import nn
 
-from loris_cli.models.fused_attention import FUSED, FusedAttention, FusedNorm, fuse, unfuse
+from loris_cli.models.fused_attention import (
+    FUSED_CLASSES,
+    FusedAttention,
+    FusedLayerNorm,
+    fuse_attention_and_norms,
+    restore_unfused,
+)
 from loris_cli.models.mini_unet import MiniDenoiser
 
 
@@ -39,9 +45,9 @@ def test_what_is_fused_says_the_same_and_learns_the_same(frames: int) -> None:
     for parameter in plain.parameters():  # gains of 1 and shifts of 0 would hide what is lost
         nn.init.normal_(parameter, std=0.3)
     fused = copy.deepcopy(plain)
-    fuse(fused)
-    assert sum(type(module) in FUSED for module in plain.modules()) > 4
-    assert not any(type(module) in FUSED for module in fused.modules())
+    fuse_attention_and_norms(fused)
+    assert sum(type(module) in FUSED_CLASSES for module in plain.modules()) > 4
+    assert not any(type(module) in FUSED_CLASSES for module in fused.modules())
     assert plain.state_dict().keys() == fused.state_dict().keys()
 
     x, context = torch.randn(2, 32, frames), torch.randn(2, 7, 16)
@@ -54,11 +60,11 @@ def test_what_is_fused_says_the_same_and_learns_the_same(frames: int) -> None:
     for one, other in zip(plain.parameters(), fused.parameters(), strict=True):
         torch.testing.assert_close(one.grad, other.grad, atol=1e-3, rtol=1e-3)
 
-    unfuse(fused)
+    restore_unfused(fused)
     assert torch.equal(fused(x, context), plain(x, context))
 
 
 def test_the_small_network_is_fused() -> None:
     kinds = {type(module) for module in MiniDenoiser(SMALL_DENOISER).unet.modules()}
-    assert {FusedAttention, FusedNorm} <= kinds
+    assert {FusedAttention, FusedLayerNorm} <= kinds
     assert not kinds & {AttentionBase, LayerNorm}

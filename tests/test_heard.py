@@ -10,13 +10,17 @@ import torch
 from test_lessons import COMPOSED, DANCED
 
 from loris_cli.dataset.manifest import Clip
-from loris_cli.dataset.read_clips import read_lesson
-from loris_cli.models.mel_autoencoder import LatentCoder, LatentConfig
-from loris_cli.soundtrack.latent_generator import ATTACK_S
-from loris_cli.system.progress import Silent
-from loris_cli.training.audio_analysis import heard
-from loris_cli.training.datasets import Lesson, told
-from loris_cli.training.latent_cache import read_codes, read_heard, write_codes
+from loris_cli.dataset.read_clips import read_annotations
+from loris_cli.models.mel_autoencoder import MelAutoencoder, MelAutoencoderConfig
+from loris_cli.soundtrack.latent_generator import ATTACK_LATENCY_S
+from loris_cli.system.progress import NullReporter
+from loris_cli.training.audio_analysis import extract_pseudo_rhythm
+from loris_cli.training.datasets import ClipAnnotations, sample_condition_source
+from loris_cli.training.latent_cache import (
+    read_latents,
+    read_pseudo_rhythms,
+    write_latent_cache,
+)
 
 MOMENTS_S = np.array([0.8, 1.5, 2.7, 3.4, 5.2, 6.1])
 LOUD = np.array([1.0, 0.3, 1.0, 0.3, 1.0, 0.3])
@@ -32,9 +36,9 @@ def strokes() -> np.ndarray:
 
 
 def test_peaks_are_the_onsets_less_the_attack() -> None:
-    own = heard(strokes(), genre="pop")
+    own = extract_pseudo_rhythm(strokes(), genre="pop")
 
-    np.testing.assert_allclose(own.peaks_s, MOMENTS_S - ATTACK_S, atol=0.015)
+    np.testing.assert_allclose(own.peaks_s, MOMENTS_S - ATTACK_LATENCY_S, atol=0.015)
     assert own.strengths[LOUD == 1.0].min() > own.strengths[LOUD < 1.0].max()
     assert own.strengths.min() >= 0.35
     assert own.strengths.max() == 1.0
@@ -45,14 +49,14 @@ def test_energy_is_high_where_it_is_loud() -> None:
     level = np.repeat([1.0, 0.1, 0.01], 2 * 22_050)
     sound = level * np.random.default_rng(0).normal(size=len(level))
 
-    energy = heard(sound.astype(np.float32)).energy
+    energy = extract_pseudo_rhythm(sound.astype(np.float32)).energy
 
     assert len(energy) == 6 * 16
     np.testing.assert_allclose(energy[[16, 48, 80]], [1.0, 0.1, 0.01], atol=0.08)
 
 
 def test_silence_has_no_peaks_and_no_energy() -> None:
-    own = heard(np.zeros(4 * 22_050, dtype=np.float32))
+    own = extract_pseudo_rhythm(np.zeros(4 * 22_050, dtype=np.float32))
 
     assert len(own.peaks_s) == len(own.strengths) == 0
     assert not own.energy.any()
@@ -61,7 +65,10 @@ def test_silence_has_no_peaks_and_no_energy() -> None:
 def test_a_clip_is_now_and_then_told_by_its_sound() -> None:
     rng = np.random.default_rng(0)
     own = replace(COMPOSED, peaks_s=np.array([7.0]), strengths=np.array([0.6]))
-    lessons = [told(Lesson(COMPOSED, DANCED, own), rng) for _ in range(2000)]
+    lessons = [
+        sample_condition_source(ClipAnnotations(COMPOSED, DANCED, own), rng)
+        for _ in range(2000)
+    ]
 
     by_sound = [lesson for lesson in lessons if lesson.peaks_s.tolist() == [7.0]]
 
@@ -76,7 +83,7 @@ def test_a_clip_of_which_nothing_else_is_known_is_always_told_by_its_sound(
     clip = Clip(
         id="a",
         subset="music",
-        split="train",
+        partition="train",
         duration_s=7.0,
         genre="pop",
         source="strokes",
@@ -85,25 +92,25 @@ def test_a_clip_of_which_nothing_else_is_known_is_always_told_by_its_sound(
     )
     soundfile.write(tmp_path / clip.audio, strokes(), 22_050)
     torch.manual_seed(0)
-    coder = LatentCoder(LatentConfig(width=16, channels=8, blocks=1))
+    coder = MelAutoencoder(MelAutoencoderConfig(width=16, latent_channels=8, n_blocks=1))
 
-    write_codes(
+    write_latent_cache(
         tmp_path / "codes.safetensors",
         coder,
         tmp_path,
         [clip],
         device=torch.device("cpu"),
         workers=0,
-        reporter=Silent(),
+        reporter=NullReporter(),
     )
 
-    codes, sketches = read_codes(tmp_path / "codes.safetensors", coder)
+    codes, sketches = read_latents(tmp_path / "codes.safetensors", coder)
     assert not sketches  # nobody knows its notes
     assert codes["a"].shape == (8, 7 * 22_050 // 1024)
     np.testing.assert_allclose(codes["a"].mean(axis=1), 0, atol=0.02)
     np.testing.assert_allclose(codes["a"].std(axis=1), 1, atol=0.02)
-    own = read_heard(tmp_path / "codes.safetensors", [clip])["a"]
-    lesson = Lesson(read_lesson(tmp_path, clip), None, own)
+    own = read_pseudo_rhythms(tmp_path / "codes.safetensors", [clip])["a"]
+    lesson = ClipAnnotations(read_annotations(tmp_path, clip), None, own)
     for seed in range(20):
-        peaks_s = told(lesson, np.random.default_rng(seed)).peaks_s
-        np.testing.assert_allclose(peaks_s, MOMENTS_S - ATTACK_S, atol=0.015)
+        peaks_s = sample_condition_source(lesson, np.random.default_rng(seed)).peaks_s
+        np.testing.assert_allclose(peaks_s, MOMENTS_S - ATTACK_LATENCY_S, atol=0.015)

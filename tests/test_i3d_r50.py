@@ -13,14 +13,19 @@ from torch import Tensor, nn
 
 from loris_cli.errors import MissingDependencyError, UsageError, WeightsError
 from loris_cli.models import i3d_resnet50
-from loris_cli.models.i3d_resnet50 import FILE, I3DR50, load_i3d_r50, weights_file
+from loris_cli.models.i3d_resnet50 import (
+    I3DR50,
+    WEIGHTS_FILE_NAME,
+    find_i3d_r50_weights,
+    load_i3d_r50,
+)
 from loris_cli.soundtrack import visual_encoder
-from loris_cli.soundtrack.visual_encoder import features_of_picture, rows_of_resnet
-from loris_cli.soundtrack.visual_features import VisualSource, visual_source
-from loris_cli.system.file_fingerprints import identify
-from loris_cli.system.progress import Silent
+from loris_cli.soundtrack.visual_encoder import extract_r50_rows, extract_visual_features
+from loris_cli.soundtrack.visual_features import VisualSource, parse_visual_source
+from loris_cli.system.file_fingerprints import fingerprint_file
+from loris_cli.system.progress import NullReporter
 from loris_cli.video.frames import Frame
-from loris_cli.video.probe import probe
+from loris_cli.video.probe import probe_video
 
 CPU = torch.device("cpu")
 
@@ -43,7 +48,7 @@ def frames(n: int) -> Iterator[Frame]:
 
 
 def rows(n_frames: int) -> np.ndarray:
-    return np.concatenate(list(rows_of_resnet(frames(n_frames), Greys(), device=CPU)))
+    return np.concatenate(list(extract_r50_rows(frames(n_frames), Greys(), device=CPU)))
 
 
 def test_a_row_is_of_eight_pictures_from_its_half_second_on() -> None:
@@ -67,21 +72,23 @@ def test_no_more_frames_are_held_than_a_row_spans() -> None:
             taken += 1
             yield frame
 
-    next(rows_of_resnet(counted(), Greys(), device=CPU))
-    assert taken == visual_encoder.REACH == 22
+    next(extract_r50_rows(counted(), Greys(), device=CPU))
+    assert taken == visual_encoder.R50_CLIP_SPAN_FRAMES == 22
 
 
 def test_a_stretch_of_a_video_has_the_rows_of_the_whole(moving: Path) -> None:
-    info, how = probe(moving), {"device": CPU, "reporter": Silent()}
-    whole = features_of_picture(info, Greys(), **how)  # type: ignore[arg-type]
-    part = features_of_picture(info, Greys(), span_s=(0.5, 1.5), **how)  # type: ignore[arg-type]
+    info, how = probe_video(moving), {"device": CPU, "reporter": NullReporter()}
+    whole = extract_visual_features(info, Greys(), **how)  # type: ignore[arg-type]
+    part = extract_visual_features(info, Greys(), span_s=(0.5, 1.5), **how)  # type: ignore[arg-type]
     assert len(whole) == 4
     np.testing.assert_array_equal(part, whole[1:3])
 
 
 def test_a_stretch_beyond_the_end_repeats_the_last_row(moving: Path) -> None:
-    info = probe(moving)
-    found = features_of_picture(info, Greys(), device=CPU, reporter=Silent(), span_s=(1.0, 4.0))
+    info = probe_video(moving)
+    found = extract_visual_features(
+        info, Greys(), device=CPU, reporter=NullReporter(), span_s=(1.0, 4.0)
+    )
     assert len(found) == 6
     np.testing.assert_array_equal(found[2:], found[1:2].repeat(4, axis=0))
 
@@ -99,18 +106,18 @@ def test_a_stretch_beyond_the_end_repeats_the_last_row(moving: Path) -> None:
     ],
 )
 def test_a_source_is_a_name_or_a_file(text: str, network: str | None, path: str | None) -> None:
-    source = visual_source(text)
+    source = parse_visual_source(text)
     assert source == VisualSource(
         network=network,  # type: ignore[arg-type]
         path=None if path is None else Path(path),
     )
-    assert visual_source(str(source)) == source
+    assert parse_visual_source(str(source)) == source
 
 
 @pytest.mark.parametrize("text", ["i3d", "i3d=", "i3d-r50=", ""])
 def test_a_network_without_weights_is_a_usage_error(text: str) -> None:
     with pytest.raises(UsageError, match="names no weights"):
-        visual_source(text)
+        parse_visual_source(text)
 
 
 @pytest.fixture(autouse=True)
@@ -124,12 +131,12 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 class Hub:
     """In the place of pytorchvideo's module that names the address."""
 
-    checkpoint_paths = {"i3d_r50": f"http://127.0.0.1:9/{FILE}"}  # noqa: RUF012
+    checkpoint_paths = {"i3d_r50": f"http://127.0.0.1:9/{WEIGHTS_FILE_NAME}"}  # noqa: RUF012
 
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(i3d_resnet50, "_hub", lambda part="": Hub)
+    monkeypatch.setattr(i3d_resnet50, "_import_pytorchvideo_hub", lambda submodule="": Hub)
 
 
 @pytest.mark.usefixtures("hub")
@@ -138,25 +145,25 @@ def test_without_weights_and_network_one_line_says_what_to_put_where(
     cache: Path, offline: bool
 ) -> None:
     with pytest.raises(WeightsError) as told:
-        weights_file(None, offline=offline, reporter=Silent())
-    url, place = Hub.checkpoint_paths["i3d_r50"], cache / "weights" / FILE
+        find_i3d_r50_weights(None, offline=offline, reporter=NullReporter())
+    url, place = Hub.checkpoint_paths["i3d_r50"], cache / "weights" / WEIGHTS_FILE_NAME
     assert told.value.hint == f"put the file of {url} at {place}, or name it: i3d-r50=FILE"
 
 
 @pytest.mark.usefixtures("hub")
 @pytest.mark.parametrize("place", ["cache/weights", "torch/hub/checkpoints"])
 def test_weights_that_are_there_are_taken(tmp_path: Path, place: str) -> None:
-    path = tmp_path / place / FILE
+    path = tmp_path / place / WEIGHTS_FILE_NAME
     path.parent.mkdir(parents=True)
     path.write_bytes(b"weights")
-    seen = weights_file(None, offline=True, reporter=Silent())
+    seen = find_i3d_r50_weights(None, offline=True, reporter=NullReporter())
     assert seen.path == path
     assert seen.sha256 == hashlib.sha256(b"weights").hexdigest()
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="no weights"):
-        weights_file(tmp_path / "none.pt", offline=False, reporter=Silent())
+        find_i3d_r50_weights(tmp_path / "none.pt", offline=False, reporter=NullReporter())
 
 
 def test_without_pytorchvideo_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,7 +182,7 @@ def weights(resnet_weights: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.legacy
 def test_its_features_are_what_pytorchvideos_classifier_is_shown(weights: Path) -> None:
-    network = load_i3d_r50(identify(weights), device=CPU)
+    network = load_i3d_r50(fingerprint_file(weights), device=CPU)
     pictures = torch.rand(1, 3, 8, 256, 256, generator=torch.manual_seed(1))
 
     with torch.inference_mode():
@@ -193,12 +200,12 @@ def test_its_features_are_what_pytorchvideos_classifier_is_shown(weights: Path) 
 
 @pytest.mark.legacy
 def test_a_stream_gives_what_the_whole_clip_gives(weights: Path) -> None:
-    network = load_i3d_r50(identify(weights), device=CPU)
+    network = load_i3d_r50(fingerprint_file(weights), device=CPU)
     rng = np.random.default_rng(0)
     film = rng.integers(0, 256, (7, 256, 256, 3), dtype=np.uint8)
     shown = (Frame(time_s=k / 10, rgb=rgb) for k, rgb in enumerate(film))
 
-    streamed = np.concatenate(list(rows_of_resnet(shown, network, device=CPU)))
+    streamed = np.concatenate(list(extract_r50_rows(shown, network, device=CPU)))
 
     at = np.minimum(5 * np.arange(2)[:, None] + 3 * np.arange(8), len(film) - 1)
     clips = torch.from_numpy(film[at]).permute(0, 4, 1, 2, 3).float() / 255
@@ -211,18 +218,18 @@ def test_a_stream_gives_what_the_whole_clip_gives(weights: Path) -> None:
 def test_weights_are_noted_when_first_loaded_and_held_to_it_later(
     weights: Path, cache: Path
 ) -> None:
-    place = cache / "weights" / FILE
+    place = cache / "weights" / WEIGHTS_FILE_NAME
     place.parent.mkdir(parents=True)
     weights.rename(place)
-    first = weights_file(None, offline=True, reporter=Silent())
-    assert not first.noted
+    first = find_i3d_r50_weights(None, offline=True, reporter=NullReporter())
+    assert not first.is_recorded
     load_i3d_r50(first, device=CPU)
-    assert weights_file(None, offline=True, reporter=Silent()).noted
+    assert find_i3d_r50_weights(None, offline=True, reporter=NullReporter()).is_recorded
 
     state = torch.load(place, weights_only=True)
     torch.save({**state, "epoch": 4}, place)
     with pytest.raises(WeightsError, match="another file than when it was first loaded"):
-        weights_file(None, offline=True, reporter=Silent())
+        find_i3d_r50_weights(None, offline=True, reporter=NullReporter())
 
 
 @pytest.mark.legacy
@@ -240,11 +247,13 @@ def test_other_weights_are_refused(weights: Path, change: str, message: str) -> 
     if change == "text":
         weights.write_text("weights")
     with pytest.raises(WeightsError, match=message):
-        load_i3d_r50(identify(weights), device=CPU)
+        load_i3d_r50(fingerprint_file(weights), device=CPU)
 
 
 @pytest.mark.legacy
 def test_weights_of_before_torch_1_6_are_read_too(weights: Path) -> None:
     state = torch.load(weights, weights_only=True)
     torch.save(state, weights, _use_new_zipfile_serialization=False)
-    assert load_i3d_r50(identify(weights), device=CPU).network.blocks[0].training is False
+    assert (
+        load_i3d_r50(fingerprint_file(weights), device=CPU).network.blocks[0].training is False
+    )

@@ -6,7 +6,13 @@ from pathlib import Path
 import pytest
 
 from loris_cli.errors import InputError, OutputError, UsageError
-from loris_cli.system.input_paths import expand, folder_of, is_folder, lists, result_names
+from loris_cli.system.input_paths import (
+    expand_inputs,
+    find_list_files,
+    is_output_folder,
+    output_folder,
+    resolve_output_paths,
+)
 
 
 @pytest.fixture
@@ -23,22 +29,22 @@ def below(folder: Path, paths: list[Path]) -> list[str]:
 
 
 def test_a_folder_stands_for_its_videos_but_not_for_our_results(folder: Path) -> None:
-    assert below(folder, expand([str(folder)])) == ["a.MOV", "b.mp4", "deep/c.webm"]
+    assert below(folder, expand_inputs([str(folder)])) == ["a.MOV", "b.mp4", "deep/c.webm"]
 
 
 def test_a_video_named_twice_is_one(folder: Path) -> None:
     (folder / "link.mp4").symlink_to("b.mp4")
     names = [folder / "b.mp4", folder / "deep/../b.mp4", folder / "link.mp4"]
-    assert expand([str(name) for name in names]) == [folder / "b.mp4"]
+    assert expand_inputs([str(name) for name in names]) == [folder / "b.mp4"]
 
 
 def test_a_file_that_is_named_is_tried_whatever_its_name() -> None:
-    assert expand(["x.strange", "-x.mp4"]) == [Path("x.strange"), Path("-x.mp4")]
+    assert expand_inputs(["x.strange", "-x.mp4"]) == [Path("x.strange"), Path("-x.mp4")]
 
 
 def test_folders_that_link_in_a_ring_come_to_an_end(folder: Path) -> None:
     (folder / "deep" / "up").symlink_to(folder, target_is_directory=True)
-    assert len(expand([str(folder)])) == 3
+    assert len(expand_inputs([str(folder)])) == 3
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
@@ -55,7 +61,7 @@ def test_a_list_is_read_however_it_was_saved(folder: Path, end: str, mark: str) 
     ]
     (folder / "list.txt").write_bytes((mark + end.join(lines)).encode())
 
-    found = expand([f"@{folder / 'list.txt'}"])
+    found = expand_inputs([f"@{folder / 'list.txt'}"])
 
     assert below(folder, found) == [
         "b.mp4",
@@ -68,7 +74,7 @@ def test_a_list_is_read_however_it_was_saved(folder: Path, end: str, mark: str) 
 def test_a_list_may_name_folders_and_names_that_end_in_a_space(folder: Path) -> None:
     (folder / "b.mp4 ").touch()
     (folder / "list").write_text("deep\nb.mp4 \n")
-    assert below(folder, expand([f"@{folder / 'list'}"])) == ["deep/c.webm", "b.mp4 "]
+    assert below(folder, expand_inputs([f"@{folder / 'list'}"])) == ["deep/c.webm", "b.mp4 "]
 
 
 def test_a_file_whose_name_begins_with_an_at_sign_is_a_file(
@@ -76,34 +82,38 @@ def test_a_file_whose_name_begins_with_an_at_sign_is_a_file(
 ) -> None:
     monkeypatch.chdir(folder)
     Path("@b.mp4").touch()
-    assert expand(["@b.mp4"]) == [Path("@b.mp4")]
-    assert lists(["@b.mp4", "@list.txt", "b.mp4"]) == [Path("list.txt")]
+    assert expand_inputs(["@b.mp4"]) == [Path("@b.mp4")]
+    assert find_list_files(["@b.mp4", "@list.txt", "b.mp4"]) == [Path("list.txt")]
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfea\0", b"\x80\n", b"a\0b.mp4\n"])
 def test_a_list_that_is_no_text_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "list").write_bytes(content)
     with pytest.raises(InputError, match="list cannot be read"):
-        expand([f"@{tmp_path / 'list'}"])
+        expand_inputs([f"@{tmp_path / 'list'}"])
 
 
 @pytest.mark.parametrize("names", [[], [""], ["a.mp4", ""]])
 def test_no_name_is_a_usage_error(names: list[str]) -> None:
     with pytest.raises(UsageError):
-        expand(names)
+        expand_inputs(names)
 
 
 def test_an_empty_list_names_nothing(tmp_path: Path) -> None:
     (tmp_path / "list").write_text("# nothing yet\n\n")
     with pytest.raises(UsageError, match="no input"):
-        expand([f"@{tmp_path / 'list'}"])
+        expand_inputs([f"@{tmp_path / 'list'}"])
 
 
 def named(*videos: str, out: str | None = None, takes: int = 1) -> list[str]:
     paths = [Path(video) for video in videos]
     place = None if out is None else Path(out)
-    results = result_names(
-        paths, place, suffix=".loris.mp4", takes=takes, suffixes=[".mp4", ".wav"]
+    results = resolve_output_paths(
+        paths,
+        place,
+        default_suffix=".loris.mp4",
+        n_takes=takes,
+        allowed_suffixes=[".mp4", ".wav"],
     )
     return [str(name) for names in results for name in names]
 
@@ -118,7 +128,7 @@ def test_o_is_a_file_if_it_has_a_suffix_and_a_folder_if_not(tmp_path: Path) -> N
     assert named("a.mp4", out="new.WAV") == ["new.WAV"]
     assert named("a.mp4", out="new") == ["new/a.loris.mp4"]
     assert named("a.mp4", "b.mp4", out=f"{tmp_path}/old.v2")[1].endswith("old.v2/b.loris.mp4")
-    assert not is_folder(tmp_path / "file")
+    assert not is_output_folder(tmp_path / "file")
 
 
 @pytest.mark.parametrize("out", ["a.xyz", "a.loris"])
@@ -151,24 +161,26 @@ def test_takes_are_numbered_before_the_suffix(out: str | None, first: str) -> No
 
 def test_take_one_of_a_video_is_not_another_videos_result() -> None:
     with pytest.raises(UsageError, match="would both be"):
-        result_names([Path("a.mp4"), Path("a.mov")], None, suffix=".loris.mp4", takes=2)
+        resolve_output_paths(
+            [Path("a.mp4"), Path("a.mov")], None, default_suffix=".loris.mp4", n_takes=2
+        )
 
 
 def test_a_new_folder_is_made_and_goes_if_nothing_came_into_it(tmp_path: Path) -> None:
     new = tmp_path / "new"
-    with folder_of(new):
+    with output_folder(new):
         assert new.is_dir()
     assert not new.exists()
-    with folder_of(new):
+    with output_folder(new):
         (new / "a.wav").touch()
     assert os.listdir(new) == ["a.wav"]
-    with folder_of(new):
+    with output_folder(new):
         pass
     assert new.is_dir()
 
 
 def test_an_empty_folder_of_the_users_stays(tmp_path: Path) -> None:
-    with folder_of(tmp_path):
+    with output_folder(tmp_path):
         pass
     assert tmp_path.is_dir()
 
@@ -176,7 +188,7 @@ def test_an_empty_folder_of_the_users_stays(tmp_path: Path) -> None:
 def test_the_folder_above_is_never_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for name in ("none/new", "file/new"):
-        with pytest.raises(UsageError, match="no folder"), folder_of(tmp_path / name):
+        with pytest.raises(UsageError, match="no folder"), output_folder(tmp_path / name):
             pass
     assert os.listdir(tmp_path) == ["file"]
 
@@ -184,5 +196,5 @@ def test_the_folder_above_is_never_made(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_that_may_not_be_made_is_told(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    with pytest.raises(OutputError, match="cannot be made"), folder_of(tmp_path / "new"):
+    with pytest.raises(OutputError, match="cannot be made"), output_folder(tmp_path / "new"):
         pass

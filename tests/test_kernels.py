@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from loris_cli.system import librosa_import
-from loris_cli.system.librosa_import import one_at_a_time
+from loris_cli.system.librosa_import import interprocess_lock
 
 HOLD = """
 import sys, time
@@ -33,19 +33,19 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_who_comes_second_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(librosa_import, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(librosa_import, "LOCK_TIMEOUT_S", 0.2)
     with subprocess.Popen(
         [sys.executable, "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "mine\n"
         began = time.monotonic()
-        with one_at_a_time("x"):  # for as long as it has patience
+        with interprocess_lock("x"):  # for as long as it has patience
             waited_s = time.monotonic() - began
         holder.communicate("")
     assert waited_s >= 0.2
-    monkeypatch.setattr(librosa_import, "PATIENCE_S", 60.0)
-    with one_at_a_time("x"):
+    monkeypatch.setattr(librosa_import, "LOCK_TIMEOUT_S", 60.0)
+    with interprocess_lock("x"):
         pass
 
 
@@ -54,7 +54,7 @@ def test_a_cache_that_is_no_folder_keeps_nobody_from_working(
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("LORIS_CACHE", str(tmp_path / "file"))
-    with one_at_a_time("x"):
+    with interprocess_lock("x"):
         done = True
     assert done
 

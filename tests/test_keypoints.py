@@ -30,7 +30,7 @@ def some_poses() -> Poses:
         size=(320, 240),
         interpolated=np.arange(FRAMES) % 5 == 0,
         cuts=np.array([4, 9]),
-        interval_s=1 / 30,
+        frame_interval_s=1 / 30,
     )
 
 
@@ -41,7 +41,7 @@ def arrays_of(poses: Poses) -> Arrays:
         "schema": np.int64(1),
         "size": np.array(poses.size, np.int64),
         "fps": np.float64(poses.fps),
-        "interval_s": np.float64(poses.interval_s or 1),
+        "interval_s": np.float64(poses.frame_interval_s or 1),
     }
 
 
@@ -74,7 +74,7 @@ def test_poses_come_back_as_they_were_written(tmp_path: Path) -> None:
 def test_poses_without_what_is_optional_come_back(tmp_path: Path) -> None:
     again = read_poses(save(tmp_path / "a.npz", cuts=None, interval_s=None))
 
-    assert again.interval_s is None
+    assert again.frame_interval_s is None
     assert len(again.cuts) == 0
 
 
@@ -102,8 +102,8 @@ def test_the_order_of_an_array_in_memory_is_nobodys_business(tmp_path: Path) -> 
 
 
 def test_seen_share_counts_frames_that_are_not_filled_in() -> None:
-    assert some_poses().seen_share == 9 / 12
-    assert replace(some_poses(), interpolated=np.ones(FRAMES, bool)).seen_share == 0
+    assert some_poses().detected_fraction == 9 / 12
+    assert replace(some_poses(), interpolated=np.ones(FRAMES, bool)).detected_fraction == 0
 
 
 @pytest.mark.parametrize(

@@ -9,17 +9,17 @@ from sizes import SMALL_DENOISER
 from torch import Tensor
 
 from loris_cli.errors import InputError
-from loris_cli.models.mel_autoencoder import LatentCoder, LatentConfig
+from loris_cli.models.mel_autoencoder import MelAutoencoder, MelAutoencoderConfig
 from loris_cli.models.mini_unet import MiniDenoiser
 from loris_cli.training.losses import (
-    DenoiserLearner,
-    LatentLearner,
+    DenoiserLoss,
+    LatentLoss,
     checkpoint_activations,
-    n_parameters,
+    count_parameters,
 )
-from loris_cli.training.mini_stages import widened
+from loris_cli.training.mini_stages import pad_weights
 
-SIZES = replace(SMALL_DENOISER, sketch_channels=32)
+SIZES = replace(SMALL_DENOISER, note_latent_channels=32)
 
 
 def batch() -> dict[str, Tensor]:
@@ -44,9 +44,9 @@ def batch() -> dict[str, Tensor]:
     }
 
 
-def learner() -> DenoiserLearner:
+def learner() -> DenoiserLoss:
     torch.manual_seed(0)
-    return DenoiserLearner(MiniDenoiser(SIZES))
+    return DenoiserLoss(MiniDenoiser(SIZES))
 
 
 def test_activations_that_are_computed_again_give_the_same_gradients() -> None:
@@ -78,7 +78,7 @@ def test_half_precision_learns_about_the_same() -> None:
 
 
 def test_a_latent_that_gives_back_what_it_got_has_next_to_no_loss() -> None:
-    class Perfect(LatentCoder):
+    class Perfect(MelAutoencoder):
         def posterior(self, log_mel: Tensor) -> tuple[Tensor, Tensor]:
             return log_mel, torch.full_like(log_mel, -10.0)
 
@@ -87,29 +87,29 @@ def test_a_latent_that_gives_back_what_it_got_has_next_to_no_loss() -> None:
 
     frames = torch.zeros(1, 128, 16)
     told = {"frames": frames, "noise": torch.zeros_like(frames)}
-    config = LatentConfig(width=16, channels=8, blocks=1)
-    assert LatentLearner(Perfect(config))(told).item() < 0.002  # what the divergence weighs
-    noisy = LatentLearner(Perfect(config))({**told, "noise": torch.ones_like(frames) * 100})
+    config = MelAutoencoderConfig(width=16, latent_channels=8, n_blocks=1)
+    assert LatentLoss(Perfect(config))(told).item() < 0.002  # what the divergence weighs
+    noisy = LatentLoss(Perfect(config))({**told, "noise": torch.ones_like(frames) * 100})
     assert noisy.item() > 0.5
 
 
 def test_parameters_that_do_not_learn_are_not_counted() -> None:
     one = learner()
-    every = n_parameters(one)
+    every = count_parameters(one)
     one.denoiser.null_token.requires_grad_(False)
-    assert n_parameters(one) == every - 16
+    assert count_parameters(one) == every - 16
 
 
 def test_a_network_that_is_told_more_begins_as_the_one_that_was_told_less() -> None:
     torch.manual_seed(0)
-    less = MiniDenoiser(replace(SIZES, sketch_channels=0))
+    less = MiniDenoiser(replace(SIZES, note_latent_channels=0))
     more = MiniDenoiser(SIZES)
-    state = widened(less.state_dict(), more.state_dict())
+    state = pad_weights(less.state_dict(), more.state_dict())
     more.load_state_dict(state)
 
     name = "unet.to_in.module_list.0.block.block1.project.weight"
     old, new = less.state_dict()[name], state[name]
-    assert new.shape[1] == old.shape[1] + SIZES.sketch_channels
+    assert new.shape[1] == old.shape[1] + SIZES.note_latent_channels
     assert torch.equal(new[:, : old.shape[1]], old)
     assert not new[:, old.shape[1] :].any()
     assert all(
@@ -117,7 +117,7 @@ def test_a_network_that_is_told_more_begins_as_the_one_that_was_told_less() -> N
         for key, value in less.state_dict().items()
         if value.shape == state[key].shape
     )
-    out = DenoiserLearner(more)(batch())
+    out = DenoiserLoss(more)(batch())
     out.backward()
     gradients = {key: parameter.grad for key, parameter in more.named_parameters()}
     first = gradients[name]
@@ -126,6 +126,6 @@ def test_a_network_that_is_told_more_begins_as_the_one_that_was_told_less() -> N
 
 
 def test_a_network_that_is_told_less_takes_no_weights_of_one_that_is_told_more() -> None:
-    less = MiniDenoiser(replace(SIZES, sketch_channels=0))
+    less = MiniDenoiser(replace(SIZES, note_latent_channels=0))
     with pytest.raises(InputError, match="not"):
-        widened(MiniDenoiser(SIZES).state_dict(), less.state_dict())
+        pad_weights(MiniDenoiser(SIZES).state_dict(), less.state_dict())

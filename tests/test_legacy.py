@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from loris_cli.errors import MissingDependencyError
-from loris_cli.system.optional_packages import require
+from loris_cli.system.optional_packages import import_optional
 
 # Their warnings are about themselves: years of deprecations that nobody there mends.
 pytestmark = [
@@ -22,7 +22,7 @@ pytestmark = [
 def legacy(module: str) -> Any:
     """The module through our own door; the test is skipped where it is not installed."""
     try:
-        return require(module, extra="", purpose="run this test")
+        return import_optional(module, extra="", purpose="run this test")
     except MissingDependencyError as missing:
         return pytest.skip(f"{missing}: `make legacy` installs it")
 

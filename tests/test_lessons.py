@@ -13,9 +13,16 @@ from torch import nn
 from loris_cli.composition.chords import SCALES, Harmony
 from loris_cli.errors import InputError, UsageError
 from loris_cli.models.generator_interface import ClipFeatures
-from loris_cli.training.datasets import Batches, CodeExamples, Lesson, clip_of, order, told
-from loris_cli.training.lr_schedule import groups, rate
-from loris_cli.training.settings import Settings, resolve
+from loris_cli.training.datasets import (
+    ClipAnnotations,
+    DistributedBatchSampler,
+    LatentDataset,
+    clip_index,
+    epoch_permutation,
+    sample_condition_source,
+)
+from loris_cli.training.lr_schedule import build_parameter_groups, compute_learning_rate
+from loris_cli.training.settings import TrainingSettings, resolve_settings
 
 COMPOSED = ClipFeatures(
     duration_s=24.0,
@@ -24,16 +31,16 @@ COMPOSED = ClipFeatures(
     energy=np.linspace(0, 1, 384),
     genre="house",
     harmony=Harmony(
-        key=0,
+        tonic=0,
         scale=SCALES["minor"],
-        starts_s=np.array([0.0]),
-        degrees=np.array([0]),
-        pulses_s=np.arange(0, 24, 0.5),
+        chord_starts_s=np.array([0.0]),
+        chord_degrees=np.array([0]),
+        subdivisions_s=np.arange(0, 24, 0.5),
     ),
-    sketch=np.random.default_rng(1).normal(size=(4, 517)).astype(np.float32),
+    note_latent=np.random.default_rng(1).normal(size=(4, 517)).astype(np.float32),
 )
 BODY = np.random.default_rng(0).uniform(0, 100, (384, 17, 3))
-DANCED = replace(COMPOSED, peaks_s=COMPOSED.peaks_s + 0.03, keypoints=BODY, looseness=0.5)
+DANCED = replace(COMPOSED, peaks_s=COMPOSED.peaks_s + 0.03, keypoints=BODY, timing_jitter=0.5)
 
 
 def numbers(world: int, accumulate: int, steps: int, *, first: int = 0) -> list[list[int]]:
@@ -41,8 +48,12 @@ def numbers(world: int, accumulate: int, steps: int, *, first: int = 0) -> list[
     ranks = [
         list(
             islice(
-                Batches(
-                    first_step=first, batch=12, rank=rank, world=world, accumulate=accumulate
+                DistributedBatchSampler(
+                    first_step=first,
+                    batch_size=12,
+                    rank=rank,
+                    world_size=world,
+                    accumulation_steps=accumulate,
                 ),
                 steps * accumulate,
             )
@@ -69,40 +80,47 @@ def test_however_many_learn_they_learn_the_same(world: int, accumulate: int) -> 
 
 def test_an_epoch_goes_through_every_clip_once_each_in_its_own_order() -> None:
     one, two = (
-        [clip_of(7, number, 10) for number in range(start, start + 10)] for start in (0, 10)
+        [clip_index(7, number, 10) for number in range(start, start + 10)] for start in (0, 10)
     )
     assert sorted(one) == sorted(two) == list(range(10))
     assert one != two
-    assert not np.array_equal(order(7, 0, 10), order(8, 0, 10))
+    assert not np.array_equal(epoch_permutation(7, 0, 10), epoch_permutation(8, 0, 10))
 
 
 def test_what_is_told_is_by_the_score_or_by_the_body() -> None:
     rng = np.random.default_rng(0)
-    heard = [told(Lesson(COMPOSED, DANCED), rng) for _ in range(2000)]
+    heard = [
+        sample_condition_source(ClipAnnotations(COMPOSED, DANCED), rng) for _ in range(2000)
+    ]
 
-    seen = np.mean([features.looseness == 0.5 for features in heard])
+    seen = np.mean([features.timing_jitter == 0.5 for features in heard])
     hidden = np.mean([features.keypoints is None for features in heard])
     plain = np.mean([features.harmony is None for features in heard])
-    unscored = np.mean([features.sketch is None for features in heard])
+    unscored = np.mean([features.note_latent is None for features in heard])
     assert seen == pytest.approx(0.4, abs=0.04)
     assert hidden == pytest.approx(0.1, abs=0.03)
     assert plain == pytest.approx(0.1, abs=0.03)
     assert unscored == pytest.approx(0.1 + 0.9 * 0.05, abs=0.03)
-    assert all(features.sketch is None for features in heard if features.harmony is None)
-    assert told(Lesson(COMPOSED, None), np.random.default_rng(1)).keypoints is None
+    assert all(features.note_latent is None for features in heard if features.harmony is None)
+    assert (
+        sample_condition_source(
+            ClipAnnotations(COMPOSED, None), np.random.default_rng(1)
+        ).keypoints
+        is None
+    )
 
 
-def examples(drop: float = 0.1) -> CodeExamples:
+def examples(drop: float = 0.1) -> LatentDataset:
     rng = np.random.default_rng(3)
     codes = [rng.normal(size=(4, 300)).astype(np.float32) for _ in range(3)]
-    return CodeExamples(
+    return LatentDataset(
         codes,
-        [Lesson(COMPOSED, DANCED)] * 3,
-        window=256,
+        [ClipAnnotations(COMPOSED, DANCED)] * 3,
+        window_frames=256,
         seed=0,
-        drop_condition=drop,
-        sigmas=(-0.4, 1.2),
-        sketch_channels=4,
+        condition_dropout=drop,
+        log_sigma=(-0.4, 1.2),
+        note_latent_channels=4,
     )
 
 
@@ -116,15 +134,15 @@ def test_an_example_depends_on_its_number_alone() -> None:
 
 def test_a_crop_is_told_the_sketch_of_its_own_stretch() -> None:
     """Codes that are their own sketches: crop and sketch are the same, or nothing is told."""
-    assert COMPOSED.sketch is not None
-    own = CodeExamples(
-        [COMPOSED.sketch] * 3,
-        [Lesson(COMPOSED, DANCED)] * 3,
-        window=256,
+    assert COMPOSED.note_latent is not None
+    own = LatentDataset(
+        [COMPOSED.note_latent] * 3,
+        [ClipAnnotations(COMPOSED, DANCED)] * 3,
+        window_frames=256,
         seed=0,
-        drop_condition=0.0,
-        sigmas=(-0.4, 1.2),
-        sketch_channels=4,
+        condition_dropout=0.0,
+        log_sigma=(-0.4, 1.2),
+        note_latent_channels=4,
     )
     drawn = [own[number] for number in range(60)]
     alike = [torch.equal(example["sketch"], example["clean"]) for example in drawn]
@@ -144,8 +162,8 @@ def test_noise_levels_are_log_normal_and_conditions_dropped_as_often_as_asked() 
 
 
 def test_the_rate_of_ours_rises_and_falls_to_nothing() -> None:
-    settings = Settings(learning_rate=0.1, warmup_steps=5)
-    rates = [rate("ours", "added", step, settings, 60) for step in range(61)]
+    settings = TrainingSettings(learning_rate=0.1, warmup_steps=5)
+    rates = [compute_learning_rate("ours", "added", step, settings, 60) for step in range(61)]
     assert rates[0] == pytest.approx(0.02)
     assert set(rates[4:49]) == {0.1}
     assert rates[54] == pytest.approx(0.05)
@@ -153,10 +171,10 @@ def test_the_rate_of_ours_rises_and_falls_to_nothing() -> None:
 
 
 def test_the_rates_of_the_paper_and_of_its_code() -> None:
-    settings = Settings()
+    settings = TrainingSettings()
 
     def at(recipe: str, group: str, step: int) -> float:
-        return rate(recipe, group, step, settings, 10_000)  # type: ignore[arg-type]
+        return compute_learning_rate(recipe, group, step, settings, 10_000)  # type: ignore[arg-type]
 
     # Sec. 5.1: 2e-4 for all layers at first, then 3e-6 for the backbone and 3e-3 for the rest
     assert [at("paper", "backbone", k) for k in (0, 999, 1000)] == [2e-4, 2e-4, 3e-6]
@@ -170,14 +188,16 @@ def test_the_rates_of_the_paper_and_of_its_code() -> None:
 
 def test_parameters_belong_to_the_backbone_or_are_added() -> None:
     module = nn.ModuleDict({"old": nn.Linear(2, 2), "new": nn.Linear(2, 3)})
-    parts = groups(Settings(recipe="paper"), module, ["old.weight", "old.bias"])
+    parts = build_parameter_groups(
+        TrainingSettings(recipe="paper"), module, ["old.weight", "old.bias"]
+    )
     assert {name: sum(p.numel() for p in part) for name, part in parts.items()} == {
         "backbone": 6,
         "added": 9,
     }
-    assert set(groups(Settings(), module, [])) == {"added"}
+    assert set(build_parameter_groups(TrainingSettings(), module, [])) == {"added"}
     with pytest.raises(UsageError, match="backbone") as caught:
-        groups(Settings(recipe="official"), module, [])
+        build_parameter_groups(TrainingSettings(recipe="official"), module, [])
     assert "unconditional" in caught.value.hint
 
 
@@ -185,21 +205,25 @@ def test_settings_come_from_the_recipe_then_the_file_then_by_hand(tmp_path: Path
     config = tmp_path / "run.toml"
     config.write_text("batch = 4\nworkers = 3\n[latent]\nbatch = 7\n")
 
-    def resolved(stage: str, *given: str) -> Settings:
-        return resolve(
+    def resolved(stage: str, *given: str) -> TrainingSettings:
+        return resolve_settings(
             preset="mini",
             stage=stage,  # type: ignore[arg-type]
             recipe="paper",
-            split="fe25",
-            config=config,
-            given=given,
+            subset="fe25",
+            config_path=config,
+            overrides=given,
         )
 
     conditional, latent = resolved("conditional", "bf16=true"), resolved("latent", "batch=9")
     assert (conditional.epochs, conditional.weight_decay) == (200, 4.5e-2)
-    assert (conditional.batch, conditional.workers, conditional.bf16) == (4, 3, True)
-    assert (latent.batch, latent.recipe, latent.weight_decay) == (9, "ours", 0.01)
-    assert resolved("unconditional").drop_condition == 1.0
+    assert (conditional.batch_size, conditional.loader_workers, conditional.bf16) == (
+        4,
+        3,
+        True,
+    )
+    assert (latent.batch_size, latent.recipe, latent.weight_decay) == (9, "ours", 0.01)
+    assert resolved("unconditional").condition_dropout == 1.0
 
 
 @pytest.mark.parametrize(
@@ -207,11 +231,11 @@ def test_settings_come_from_the_recipe_then_the_file_then_by_hand(tmp_path: Path
     [("paper", "da25", 100), ("paper", "fs50", 250), ("official", "da25", 250)],
 )
 def test_epochs_are_the_recipes(recipe: str, split: str, epochs: int) -> None:
-    settings = resolve(
+    settings = resolve_settings(
         preset="mini",
         stage="conditional",
         recipe=recipe,  # type: ignore[arg-type]
-        split=split,
+        subset=split,
     )
     assert settings.epochs == epochs
 
@@ -230,7 +254,9 @@ def test_epochs_are_the_recipes(recipe: str, split: str, epochs: int) -> None:
 )
 def test_settings_that_are_none_are_refused(given: list[str], message: str) -> None:
     with pytest.raises(UsageError, match=message) as caught:
-        resolve(preset="mini", stage="conditional", recipe="ours", split="a", given=given)
+        resolve_settings(
+            preset="mini", stage="conditional", recipe="ours", subset="a", overrides=given
+        )
     assert caught.value.hint
 
 
@@ -248,10 +274,10 @@ def test_a_file_of_settings_that_is_none_is_refused(
 ) -> None:
     write(tmp_path / "run.toml")
     with pytest.raises(InputError):
-        resolve(
+        resolve_settings(
             preset="mini",
             stage="latent",
             recipe="ours",
-            split="a",
-            config=tmp_path / "run.toml",
+            subset="a",
+            config_path=tmp_path / "run.toml",
         )

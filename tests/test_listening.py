@@ -7,40 +7,44 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Loris
-from corpus import click_corpus
+from conftest import RunLoris
+from corpus import write_click_dataset
 
-from loris_cli.audio.loudness import loudness
+from loris_cli.audio.loudness import measure_loudness
 from loris_cli.dataset.manifest import read_manifest
 from loris_cli.errors import InputError
-from loris_cli.evaluation.report.listening_test import LOUDNESS_LUFS, make_kit, read_results
-from loris_cli.evaluation.runner.audio_analysis import Ears
-from loris_cli.evaluation.runner.clips import Case, case_of_clip
-from loris_cli.evaluation.runner.run import Plan, Result, run
-from loris_cli.system.progress import Silent
+from loris_cli.evaluation.report.listening_test import (
+    TARGET_LUFS,
+    make_listening_kit,
+    score_answers,
+)
+from loris_cli.evaluation.runner.audio_analysis import AnalysisConfig
+from loris_cli.evaluation.runner.clips import EvalClip, build_eval_clip
+from loris_cli.evaluation.runner.run import EvaluationPlan, EvaluationResult, run_evaluation
+from loris_cli.system.progress import NullReporter
 
 HEAD = "kind,first,second,answer\n"
 
 
 @pytest.fixture(scope="module")
-def result(tmp_path_factory: pytest.TempPathFactory) -> Result:
+def result(tmp_path_factory: pytest.TempPathFactory) -> EvaluationResult:
     data = tmp_path_factory.mktemp("kit") / "data"
-    clips = click_corpus(data)
-    cases = [case_of_clip(data, clip) for clip in read_manifest(data)]
-    plan = Plan(
+    clips = write_click_dataset(data)
+    cases = [build_eval_clip(data, clip) for clip in read_manifest(data)]
+    plan = EvaluationPlan(
         title="fe50",
-        cases=[case for case in cases if isinstance(case, Case)],
-        generated={clip.id: data / clips[0].audio for clip in clips},
-        rows=["ground_truth"],
-        ears=Ears(strict=False),
+        clips=[case for case in cases if isinstance(case, EvalClip)],
+        generated_files={clip.id: data / clips[0].audio for clip in clips},
+        bounds=["ground_truth"],
+        analysis_config=AnalysisConfig(strict_metrics=False),
     )
-    return run(plan, reporter=Silent())
+    return run_evaluation(plan, reporter=NullReporter())
 
 
 @pytest.fixture(scope="module")
-def kit(result: Result, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def kit(result: EvaluationResult, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made") / "kit"
-    make_kit(result, folder, n_clips=2, seed=0, reporter=Silent())
+    make_listening_kit(result, folder, n_clips=2, seed=0, reporter=NullReporter())
     return folder
 
 
@@ -82,7 +86,7 @@ def test_the_page_asks_of_every_sound_and_of_every_two_of_a_clip(kit: Path) -> N
 
 def test_all_sounds_are_as_loud(kit: Path) -> None:
     for path in kit.rglob("*.flac"):
-        assert loudness(path).integrated_lufs == pytest.approx(LOUDNESS_LUFS, abs=0.6)
+        assert measure_loudness(path).integrated_lufs == pytest.approx(TARGET_LUFS, abs=0.6)
 
 
 def test_ratings_and_preferences_are_counted_by_row(kit: Path, tmp_path: Path) -> None:
@@ -97,16 +101,18 @@ def test_ratings_and_preferences_are_counted_by_row(kit: Path, tmp_path: Path) -
     ]
     answers.write_text(HEAD + "\n".join(given) + "\n")
 
-    made, true, preferred = read_results([answers], kit / "key.json")
+    made, true, preferred = score_answers([answers], kit / "key.json")
 
-    assert (made.row, made.mean, made.low) == ("generated", 2.0, None)  # of one clip
-    assert (true.row, true.mean, true.n) == ("ground_truth", 4.5, 2)
-    assert (preferred.row, preferred.other, preferred.mean) == (
+    assert (made.system_id, made.mean, made.ci_low) == ("generated", 2.0, None)  # of one clip
+    assert (true.system_id, true.mean, true.n_answers) == ("ground_truth", 4.5, 2)
+    assert (preferred.system_id, preferred.other_system_id, preferred.mean) == (
         "generated",
         "ground_truth",
         0.0,
     )
-    assert preferred.high == pytest.approx(1 - 0.025**0.5)  # none of two, Clopper and Pearson
+    assert preferred.ci_high == pytest.approx(
+        1 - 0.025**0.5
+    )  # none of two, Clopper and Pearson
 
 
 @pytest.mark.parametrize(
@@ -118,7 +124,7 @@ def test_answers_that_make_no_sense_are_refused(kit: Path, tmp_path: Path, rows:
     answers.write_text(HEAD + rows)
 
     with pytest.raises(InputError):
-        read_results([answers], kit / "key.json")
+        score_answers([answers], kit / "key.json")
 
 
 @pytest.mark.parametrize("text", ["", "a,b\n1,2\n", "\x00"])
@@ -127,13 +133,13 @@ def test_what_is_no_list_of_answers_is_refused(kit: Path, tmp_path: Path, text: 
     answers.write_text(text)
 
     with pytest.raises(InputError):
-        read_results([answers], kit / "key.json")
+        score_answers([answers], kit / "key.json")
     with pytest.raises(InputError, match="no key"):
-        read_results([answers], answers)
+        score_answers([answers], answers)
 
 
 def test_a_kit_is_made_and_its_answers_are_told(
-    loris: Loris, kit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    loris: RunLoris, kit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LORIS_CACHE", str(tmp_path / "cache"))
     source = kit / "kit" / "sounds" / "1.flac"
@@ -146,13 +152,13 @@ def test_a_kit_is_made_and_its_answers_are_told(
     answers.write_text(f"{HEAD}rating-audio,{number},,4\n")
     told = loris("eval", "--mos-results", answers, "--mos-key", mine / "key.json")
 
-    assert made.code == 0, made.err
-    assert f"{mine}: 2 sounds" in made.out
-    assert told.out.splitlines()[1].split() == ["generated", "audio", "1", "4.00", "-"]
-    assert loris("eval", "--mos-results", answers).code == 2
+    assert made.exit_code == 0, made.stderr
+    assert f"{mine}: 2 sounds" in made.stdout
+    assert told.stdout.splitlines()[1].split() == ["generated", "audio", "1", "4.00", "-"]
+    assert loris("eval", "--mos-results", answers).exit_code == 2
 
 
-def test_one_row_alone_is_no_test(result: Result, tmp_path: Path) -> None:
-    alone = replace(result, rows=[row for row in result.rows if row.kind == "model"])
+def test_one_row_alone_is_no_test(result: EvaluationResult, tmp_path: Path) -> None:
+    alone = replace(result, systems=[row for row in result.systems if row.category == "model"])
     with pytest.raises(InputError, match="two rows"):
-        make_kit(alone, tmp_path / "kit", n_clips=1, seed=0, reporter=Silent())
+        make_listening_kit(alone, tmp_path / "kit", n_clips=1, seed=0, reporter=NullReporter())

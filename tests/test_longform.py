@@ -8,25 +8,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from device_copies import Sent
+from device_copies import HostToDeviceCopyCounter
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sizes import SKETCHED_CODER, SKETCHED_DENOISER, SMALL_CODER, SMALL_DENOISER
+from sizes import NOTES_DENOISER, NOTES_LATENT_CODER, SMALL_DENOISER, SMALL_LATENT_CODER
 
-from loris_cli.composition.note_spectrogram import sketch
-from loris_cli.models.diffusion import Sampler
+from loris_cli.composition.note_spectrogram import render_note_spectrogram
+from loris_cli.models.diffusion import SamplerName
 from loris_cli.models.generator_interface import ClipFeatures
-from loris_cli.models.mel_autoencoder import LatentCoder
-from loris_cli.models.mini_checkpoint import load_mini, save_mini
-from loris_cli.models.mini_unet import Condition, MiniDenoiser
-from loris_cli.soundtrack.conditioning import own_seed, planned
+from loris_cli.models.mel_autoencoder import MelAutoencoder
+from loris_cli.models.mini_checkpoint import load_mini_checkpoint, save_mini_checkpoint
+from loris_cli.models.mini_unet import MiniCondition, MiniDenoiser
+from loris_cli.soundtrack.conditioning import seed_from_rhythm, with_arrangement
 from loris_cli.soundtrack.latent_generator import (
-    ATTACK_S,
-    BLOCK,
-    Kept,
+    ATTACK_LATENCY_S,
+    DECODE_BLOCK_FRAMES,
+    InpaintRegion,
     LatentGenerator,
-    noise,
-    shares,
+    crossfade_weights,
+    draw_noise,
     window_starts,
 )
 
@@ -60,17 +60,17 @@ def test_every_frame_gets_one_whole_answer(n_frames: int, border: float) -> None
     starts = window_starts(n_frames, WINDOW)
 
     total = torch.zeros(n_frames)
-    for start, share in zip(starts, shares(starts, WINDOW, border), strict=True):
+    for start, share in zip(starts, crossfade_weights(starts, WINDOW, border), strict=True):
         total[start : start + WINDOW] += share
 
     torch.testing.assert_close(total, torch.ones(n_frames))
 
 
 def test_noise_depends_on_seed_and_place_alone() -> None:
-    short, long = noise(3, 100, 4), noise(3, 500, 4)
+    short, long = draw_noise(3, 100, 4), draw_noise(3, 500, 4)
 
     assert torch.equal(short, long[:, :100])
-    assert not torch.equal(noise(4, 100, 4), short)
+    assert not torch.equal(draw_noise(4, 100, 4), short)
     assert long.std() == pytest.approx(1, abs=0.1)
     assert not torch.equal(long[:, :64], long[:, 64:128])
 
@@ -80,9 +80,11 @@ def generator(tmp_path_factory: pytest.TempPathFactory) -> LatentGenerator:
     """A small random network: enough for shapes, bytes and seams."""
     path: Path = tmp_path_factory.mktemp("weights") / "small.safetensors"
     torch.manual_seed(0)
-    save_mini(path, LatentCoder(SMALL_CODER), MiniDenoiser(SMALL_DENOISER))
+    save_mini_checkpoint(path, MelAutoencoder(SMALL_LATENT_CODER), MiniDenoiser(SMALL_DENOISER))
     device = torch.device("cpu")
-    return LatentGenerator(model=load_mini(str(path), device=device), device=device, steps=2)
+    return LatentGenerator(
+        model=load_mini_checkpoint(str(path), device=device), device=device, steps=2
+    )
 
 
 @pytest.fixture(scope="module")
@@ -90,9 +92,11 @@ def sketching(tmp_path_factory: pytest.TempPathFactory) -> LatentGenerator:
     """One that is told a sketch of the notes."""
     path: Path = tmp_path_factory.mktemp("weights") / "sketching.safetensors"
     torch.manual_seed(0)
-    save_mini(path, LatentCoder(SKETCHED_CODER), MiniDenoiser(SKETCHED_DENOISER))
+    save_mini_checkpoint(path, MelAutoencoder(NOTES_LATENT_CODER), MiniDenoiser(NOTES_DENOISER))
     device = torch.device("cpu")
-    return LatentGenerator(model=load_mini(str(path), device=device), device=device, steps=2)
+    return LatentGenerator(
+        model=load_mini_checkpoint(str(path), device=device), device=device, steps=2
+    )
 
 
 def features(duration_s: float) -> ClipFeatures:
@@ -122,7 +126,7 @@ def test_the_sound_is_as_long_as_the_clip(duration_s: float) -> None:
 
     copy = Copy(model=None, device=torch.device("cpu"))  # type: ignore[arg-type]
     n_frames = int(duration_s * 22_050 / 1024) + 10
-    blocks = copy._sound(torch.zeros(32, n_frames), round(duration_s * 22_050), 0)
+    blocks = copy._decode_blocks(torch.zeros(32, n_frames), round(duration_s * 22_050), 0)
     assert sum(block.shape[1] for block in blocks) == round(duration_s * 22_050)
 
 
@@ -135,16 +139,16 @@ def test_the_same_seed_gives_the_same_bytes_and_another_gives_others(
     assert np.abs(first - other).max() > 1e-3
 
 
-def overheard(monkeypatch: pytest.MonkeyPatch) -> list[Condition]:
+def overheard(monkeypatch: pytest.MonkeyPatch) -> list[MiniCondition]:
     """What networks are told from now on."""
-    told: list[Condition] = []
+    told: list[MiniCondition] = []
     forward = MiniDenoiser.forward
 
     def listened(
         network: MiniDenoiser,
         x: torch.Tensor,
         level: torch.Tensor,
-        given: Condition,
+        given: MiniCondition,
         *more: object,
     ) -> torch.Tensor:
         told.append(given)
@@ -161,16 +165,16 @@ def test_every_window_is_told_the_sketch_of_its_own_stretch(
     """The code of all notes at once, cut up: however long the piece and its blocks are."""
     conditions = overheard(monkeypatch)
     play(replace(sketching, guidance=1.0), 40.0)
-    told = [row for condition in conditions for row in condition.sketch]
+    told = [row for condition in conditions for row in condition.note_latent]
 
-    n_frames, n_windows, _ = sketching.windows(40.0)
-    assert n_frames > BLOCK
+    n_frames, n_windows, _ = sketching.compute_window_layout(40.0)
+    assert n_frames > DECODE_BLOCK_FRAMES
     clip = features(40.0)
-    early = replace(clip, peaks_s=clip.peaks_s - ATTACK_S)
-    plan = planned(early, seed=own_seed(0, clip.peaks_s))
+    early = replace(clip, peaks_s=clip.peaks_s - ATTACK_LATENCY_S)
+    plan = with_arrangement(early, seed=seed_from_rhythm(0, clip.peaks_s))
     assert plan.arrangement is not None
-    frames = torch.from_numpy(sketch(plan.arrangement, 0, n_frames * 4))[None]
-    whole = sketching.model.coder.encode(frames)[0]
+    frames = torch.from_numpy(render_note_spectrogram(plan.arrangement, 0, n_frames * 4))[None]
+    whole = sketching.model.autoencoder.encode(frames)[0]
     assert whole.std() > 0.1
     for start, window in zip(window_starts(n_frames, 64), told, strict=False):
         torch.testing.assert_close(window, whole[:, start : start + 64], atol=1e-4, rtol=1e-4)
@@ -184,20 +188,20 @@ def test_a_network_is_told_what_it_learned_of_and_no_more(
 ) -> None:
     model = copy.deepcopy(sketching.model)
     model.denoiser.config = replace(
-        model.denoiser.config, learned_chords=chords, learned_notes=notes
+        model.denoiser.config, trained_with_harmony=chords, trained_with_notes=notes
     )
     conditions = overheard(monkeypatch)
     play(replace(sketching, model=model, guidance=1.0), 3.0)
     for condition in conditions:
-        assert bool(condition.harmony.any()) == chords
-        assert bool(condition.sketch.any()) == notes
-        assert condition.aligned.any()
+        assert bool(condition.aligned_harmony.any()) == chords
+        assert bool(condition.note_latent.any()) == notes
+        assert condition.aligned_rhythm.any()
 
 
 def test_other_notes_are_another_sound(sketching: LatentGenerator) -> None:
     clip = features(6.0)
-    notes = planned(clip, seed=1)
-    other = planned(clip, seed=2)
+    notes = with_arrangement(clip, seed=1)
+    other = with_arrangement(clip, seed=2)
     assert notes.arrangement is not None
     one, again, two = (
         np.concatenate(
@@ -234,15 +238,15 @@ def test_progress_ends_at_the_whole(generator: LatentGenerator) -> None:
 
     list(generator.generate(features(30), seed=0, progress=lambda d, t: told.append((d, t))))
 
-    assert told[-1][0] == told[-1][1] == generator.windows(30)[2]
+    assert told[-1][0] == told[-1][1] == generator.compute_window_layout(30)[2]
     assert [done for done, _ in told] == list(range(1, len(told) + 1))
 
 
 def test_what_is_kept_stays_to_the_sample(generator: LatentGenerator) -> None:
     old = np.random.default_rng(0).normal(0, 0.1, 22_050 * 6).astype(np.float32)
-    kept = Kept(samples=old[None], from_s=2.0, to_s=4.0)
+    kept = InpaintRegion(original=old[None], start_s=2.0, end_s=4.0)
 
-    new = play(replace(generator, kept=kept), 6)
+    new = play(replace(generator, inpaint_region=kept), 6)
 
     inside = slice(2 * 22_050, 4 * 22_050)
     outside = np.ones(len(old), dtype=bool)
@@ -251,7 +255,7 @@ def test_what_is_kept_stays_to_the_sample(generator: LatentGenerator) -> None:
     assert np.abs(new[inside] - old[inside]).mean() > 1e-3
 
 
-def code(generator: LatentGenerator, duration_s: float, sampler: Sampler) -> torch.Tensor:
+def code(generator: LatentGenerator, duration_s: float, sampler: SamplerName) -> torch.Tensor:
     sampled = replace(generator, sampler=sampler)
     return sampled._sample(features(duration_s), seed=0, progress=lambda d, t: None)
 
@@ -280,19 +284,19 @@ def test_in_fp32_nothing_is_cast(
     [("dpmpp-2m", 3), ("dpmpp-2m", 16), ("adpm2", 3), ("dpmpp-sde", 3), ("heun", 3)],
 )
 def test_no_step_waits_for_the_device(
-    generator: LatentGenerator, sampler: Sampler, duration_s: float
+    generator: LatentGenerator, sampler: SamplerName, duration_s: float
 ) -> None:
     """The meta device has no values: whatever would read one, or bring it back, fails."""
     denoiser = copy.deepcopy(generator.model.denoiser).to(META)
     away = replace(generator, model=replace(generator.model, denoiser=denoiser), device=META)
     sent = []
     for steps in (2, 3):
-        counted = Sent(META)
+        counted = HostToDeviceCopyCounter(META)
         with counted:
             found = code(replace(away, steps=steps), duration_s, sampler)
         assert found.device == META
-        assert found.shape[1] == generator.windows(duration_s)[0]
-        sent.append(counted.n)
+        assert found.shape[1] == generator.compute_window_layout(duration_s)[0]
+        sent.append(counted.n_copies)
     # Of a step, nothing but the noise that the host draws for it is sent.
     assert sent[1] - sent[0] == (sampler in ("adpm2", "dpmpp-sde"))
     assert sent[0] > 0

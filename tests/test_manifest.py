@@ -12,7 +12,7 @@ from loris_cli.errors import InputError
 CLIP = Clip(
     id="a",
     subset="synthetic",
-    split="train",
+    partition="train",
     duration_s=24.0,
     genre="skate",
     source="synthesised",
@@ -31,7 +31,7 @@ def test_visual_features_are_told_by_who_made_them(tmp_path: Path) -> None:
     two = replace(CLIP, visual={"i3d-kinetics": "visual/a.npz", "i3d-charades": "visual/b.npz"})
     write_manifest(tmp_path, [two])
     assert read_manifest(tmp_path) == [two]
-    assert two.files == ("audio/a.flac", "rhythm/a.npz", "visual/a.npz", "visual/b.npz")
+    assert two.file_paths == ("audio/a.flac", "rhythm/a.npz", "visual/a.npz", "visual/b.npz")
 
     old = {**CLIP.__dict__, "visual": "visual/a.npz"}  # when there was one maker
     (tmp_path / "manifest.jsonl").write_text(json.dumps(old) + "\n")

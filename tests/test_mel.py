@@ -5,16 +5,16 @@ import numpy as np
 import pytest
 
 from loris_cli.audio.mel import (
-    FINE,
-    FLOOR,
-    HOP,
-    MEL_HZ,
-    STANDARD,
-    Bands,
-    filterbank,
-    invert,
-    log_mel,
-    unband,
+    DEFAULT_MEL_CONFIG,
+    FINE_MEL_CONFIG,
+    HOP_LENGTH,
+    LOG_OFFSET,
+    MEL_FPS,
+    MelConfig,
+    compute_log_mel,
+    compute_mel_filterbank,
+    invert_log_mel,
+    mel_to_linear,
 )
 from loris_cli.audio.onsets import detect_onsets
 
@@ -22,7 +22,7 @@ SECOND = np.arange(22_050) / 22_050
 
 
 def test_a_tone_fills_the_band_it_belongs_to() -> None:
-    frames = log_mel(np.sin(2 * np.pi * 1000 * SECOND).astype(np.float32))
+    frames = compute_log_mel(np.sin(2 * np.pi * 1000 * SECOND).astype(np.float32))
 
     centres = librosa.mel_frequencies(130, fmin=0, fmax=11_025)[1:-1]
     loudest = centres[frames[:, 40].argmax()]
@@ -30,10 +30,10 @@ def test_a_tone_fills_the_band_it_belongs_to() -> None:
 
 
 def test_silence_is_the_floor() -> None:
-    frames = log_mel(np.zeros(4096, dtype=np.float32))
+    frames = compute_log_mel(np.zeros(4096, dtype=np.float32))
 
-    np.testing.assert_allclose(frames, np.log(FLOOR), rtol=1e-6)
-    assert frames.shape == (len(filterbank()), 4096 // HOP + 1)
+    np.testing.assert_allclose(frames, np.log(LOG_OFFSET), rtol=1e-6)
+    assert frames.shape == (len(compute_mel_filterbank()), 4096 // HOP_LENGTH + 1)
 
 
 def test_clicks_come_back_at_their_time() -> None:
@@ -43,56 +43,63 @@ def test_clicks_come_back_at_their_time() -> None:
         start = round(moment * 22_050)
         sound[start : start + 800] += np.hanning(800) * np.sin(np.arange(800) * 0.4)
 
-    again = invert(log_mel(sound), n_iter=8)
+    again = invert_log_mel(compute_log_mel(sound), n_iter=8)
 
-    assert len(again) == len(sound) // HOP * HOP
+    assert len(again) == len(sound) // HOP_LENGTH * HOP_LENGTH
     np.testing.assert_allclose(detect_onsets(again), detect_onsets(sound), atol=0.025)
 
 
 def test_the_way_back_is_the_same_every_time() -> None:
-    frames = log_mel(np.sin(2 * np.pi * 440 * SECOND[:8000]).astype(np.float32))
+    frames = compute_log_mel(np.sin(2 * np.pi * 440 * SECOND[:8000]).astype(np.float32))
 
-    assert invert(frames, n_iter=4).tobytes() == invert(frames, n_iter=4).tobytes()
-    assert invert(frames, n_iter=4, seed=1).tobytes() != invert(frames, n_iter=4).tobytes()
+    assert (
+        invert_log_mel(frames, n_iter=4).tobytes() == invert_log_mel(frames, n_iter=4).tobytes()
+    )
+    assert (
+        invert_log_mel(frames, n_iter=4, seed=1).tobytes()
+        != invert_log_mel(frames, n_iter=4).tobytes()
+    )
 
 
 def test_frames_are_86_a_second() -> None:
-    assert pytest.approx(86.13, abs=0.01) == MEL_HZ
+    assert pytest.approx(86.13, abs=0.01) == MEL_FPS
 
 
 def test_phases_are_as_good_as_librosas() -> None:
     rng = np.random.default_rng(0)
     sound = sum(np.sin(2 * np.pi * f * SECOND) for f in (220, 277, 330)) * np.exp(-3 * SECOND)
-    frames = log_mel((0.2 * sound + 0.002 * rng.normal(size=22_050)).astype(np.float32))
+    frames = compute_log_mel((0.2 * sound + 0.002 * rng.normal(size=22_050)).astype(np.float32))
 
-    ours = invert(frames, n_iter=24)
-    magnitude = unband(frames).numpy()
+    ours = invert_log_mel(frames, n_iter=24)
+    magnitude = mel_to_linear(frames).numpy()
     theirs = librosa.griffinlim(
-        magnitude, n_iter=24, hop_length=HOP, n_fft=1024, random_state=0
+        magnitude, n_iter=24, hop_length=HOP_LENGTH, n_fft=1024, random_state=0
     )
 
     def convergence(samples: np.ndarray) -> float:
-        off = np.abs(librosa.stft(samples, n_fft=1024, hop_length=HOP)) - magnitude
+        off = np.abs(librosa.stft(samples, n_fft=1024, hop_length=HOP_LENGTH)) - magnitude
         return float(np.linalg.norm(off) / np.linalg.norm(magnitude))
 
     assert convergence(ours) == pytest.approx(convergence(theirs), rel=0.15)
     assert convergence(ours) < 0.2
 
 
-@pytest.mark.parametrize("bands", [STANDARD, FINE])
-def test_a_tone_is_as_loud_however_finely_it_is_looked_at(bands: Bands) -> None:
+@pytest.mark.parametrize("bands", [DEFAULT_MEL_CONFIG, FINE_MEL_CONFIG])
+def test_a_tone_is_as_loud_however_finely_it_is_looked_at(bands: MelConfig) -> None:
     """Of a steady tone what a band holds depends on the band, but not on the window."""
     tone = np.sin(2 * np.pi * 1000 * SECOND).astype(np.float32)
-    longer = Bands(n_fft=2 * bands.n_fft, n_mels=bands.n_mels)
+    longer = MelConfig(n_fft=2 * bands.n_fft, n_mels=bands.n_mels)
 
-    one, other = (log_mel(tone, chosen)[:, 40].max() for chosen in (bands, longer))
+    one, other = (compute_log_mel(tone, chosen)[:, 40].max() for chosen in (bands, longer))
 
     assert one == pytest.approx(other, abs=0.4)
 
 
 def test_fine_bands_keep_low_semitones_apart() -> None:
     low, high = (
-        log_mel(np.sin(2 * np.pi * hz * SECOND).astype(np.float32), FINE)[:20, 40].argmax()
+        compute_log_mel(np.sin(2 * np.pi * hz * SECOND).astype(np.float32), FINE_MEL_CONFIG)[
+            :20, 40
+        ].argmax()
         for hz in (130.8, 146.8)
     )
 
@@ -103,7 +110,7 @@ def test_fine_bands_come_back_at_their_time() -> None:
     sound = np.zeros(22_050 * 2, dtype=np.float32)
     sound[22_050 : 22_050 + 800] += np.hanning(800) * np.sin(np.arange(800) * 0.4)
 
-    again = invert(log_mel(sound, FINE), FINE, n_iter=8)
+    again = invert_log_mel(compute_log_mel(sound, FINE_MEL_CONFIG), FINE_MEL_CONFIG, n_iter=8)
 
     np.testing.assert_allclose(detect_onsets(again), detect_onsets(sound), atol=0.025)
 
@@ -111,20 +118,20 @@ def test_fine_bands_come_back_at_their_time() -> None:
 @pytest.mark.parametrize(("n_fft", "n_mels"), [(64, 8), (1024, 0), (1024, 400), (10**6, 128)])
 def test_bands_that_there_cannot_be_are_refused(n_fft: int, n_mels: int) -> None:
     with pytest.raises(ValueError, match="no log-mel"):
-        Bands(n_fft=n_fft, n_mels=n_mels)
+        MelConfig(n_fft=n_fft, n_mels=n_mels)
 
 
 def test_a_spectrum_has_the_bands_it_was_asked_for() -> None:
     tones = np.sin(2 * np.pi * np.array([[110], [147], [165], [880]]) * SECOND)
-    frames = log_mel(0.2 * tones.sum(axis=0).astype(np.float32), FINE)
-    wanted = np.exp(frames) - FLOOR
-    cut_off = np.maximum(np.linalg.pinv(filterbank(FINE)) @ wanted, 0)
+    frames = compute_log_mel(0.2 * tones.sum(axis=0).astype(np.float32), FINE_MEL_CONFIG)
+    wanted = np.exp(frames) - LOG_OFFSET
+    cut_off = np.maximum(np.linalg.pinv(compute_mel_filterbank(FINE_MEL_CONFIG)) @ wanted, 0)
 
-    magnitude = unband(frames, FINE).numpy()
+    magnitude = mel_to_linear(frames, FINE_MEL_CONFIG).numpy()
 
     assert magnitude.min() >= 0
     off, off_before = (
-        np.abs(filterbank(FINE) @ spectrum - wanted).sum() / wanted.sum()
+        np.abs(compute_mel_filterbank(FINE_MEL_CONFIG) @ spectrum - wanted).sum() / wanted.sum()
         for spectrum in (magnitude, cut_off)
     )
     assert off < 0.03

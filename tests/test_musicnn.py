@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from loris_cli.errors import InputError
-from loris_cli.evaluation.metrics.musicnn import TAGS, Samples, listen
+from loris_cli.evaluation.metrics.musicnn import TAGS, Samples, embed
 
 RATE = 22_050
 
@@ -40,7 +40,7 @@ def drummed() -> Samples:
 
 
 def best(samples: Samples, n: int) -> list[str]:
-    _, tags = listen(samples)
+    _, tags = embed(samples)
     return [TAGS[k] for k in np.argsort(-tags.mean(axis=0))[:n]]
 
 
@@ -51,15 +51,15 @@ def test_plucked_strings_are_a_guitar_and_bursts_are_drums() -> None:
 
 
 def test_every_three_seconds_are_heard_apart() -> None:
-    features, tags = listen(plucked())
+    features, tags = embed(plucked())
     assert features.shape == (2, 200)
     assert tags.shape == (2, len(TAGS)) == (2, 50)
     assert ((tags >= 0) & (tags <= 1)).all()
     both = np.concatenate([plucked()[: 3 * RATE], drummed()[: 3 * RATE]])
-    alone, together = listen(plucked())[0], listen(both)[0]
+    alone, together = embed(plucked())[0], embed(both)[0]
     assert np.linalg.norm(together[0] - alone[0]) < 0.2 * np.linalg.norm(together[1] - alone[1])
 
 
 def test_what_is_too_short_is_refused() -> None:
     with pytest.raises(InputError, match="3 s"):
-        listen(np.zeros(RATE, dtype=np.float32))
+        embed(np.zeros(RATE, dtype=np.float32))

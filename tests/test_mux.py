@@ -15,25 +15,25 @@ import numpy as np
 import pytest
 import soundfile
 from media import (
-    click,
-    ffmpeg,
-    film,
+    find_onset_s,
     is_upright,
-    loudness_of_tone,
-    number_of,
-    onset_s,
-    tone,
-    turned,
-    wav,
+    make_click,
+    make_tone,
+    measure_tone_amplitude,
+    read_frame_number,
+    run_ffmpeg,
+    write_rotated_video,
+    write_video,
+    write_wav,
 )
 
-from loris_cli.audio.loudness import loudness
+from loris_cli.audio.loudness import measure_loudness
 from loris_cli.errors import InputError, LorisError, OutputError, UsageError
 from loris_cli.video import ffmpeg as ffmpeg_module
-from loris_cli.video.audio_track import read_sound
-from loris_cli.video.frames import frames
-from loris_cli.video.mux import FORMATS, mux
-from loris_cli.video.probe import probe
+from loris_cli.video.audio_track import read_audio
+from loris_cli.video.frames import read_frames
+from loris_cli.video.mux import CONTAINER_FORMATS, mux_audio
+from loris_cli.video.probe import probe_video
 
 RATE_HZ = 22_050
 UNEVEN_S = [0, 0.1, 0.13, 0.4, 0.41, 0.9, 1.0, 1.5, 1.55, 1.6, 1.61, 2.0]
@@ -53,40 +53,44 @@ def packets(path: Path) -> tuple[list[str], list[float]]:
 
 
 def heard(path: Path) -> np.ndarray:
-    samples = read_sound(path, rate_hz=RATE_HZ)
+    samples = read_audio(path, rate_hz=RATE_HZ)
     assert samples is not None
     return samples
 
 
 def made(video: Path, sound: Path, suffix: str, mix_db: float | None = None) -> Path:
     out = video.with_name(f"made of {video.stem}{suffix}")
-    mux(video, sound, out, mix_db=mix_db, tags=TAGS)
+    mux_audio(video, sound, out, original_gain_db=mix_db, tags=TAGS)
     return out
 
 
 @pytest.fixture
 def clicks(tmp_path: Path) -> Path:
-    return wav(tmp_path / "clicks.wav", click(2, 0.7, rate_hz=RATE_HZ))
+    return write_wav(tmp_path / "clicks.wav", make_click(2, 0.7, rate_hz=RATE_HZ))
 
 
 @pytest.fixture
 def ours(tmp_path: Path) -> Path:
-    return wav(tmp_path / "ours.wav", tone(2, OURS_HZ, 0.2, rate_hz=RATE_HZ))
+    return write_wav(tmp_path / "ours.wav", make_tone(2, OURS_HZ, 0.2, rate_hz=RATE_HZ))
 
 
 def source(folder: Path, kind: str) -> Path:
     if kind == "B frames":
-        return film(folder / "b.mp4", b_frames=2, n_frames=24)
+        return write_video(folder / "b.mp4", b_frames=2, n_frames=24)
     if kind == "late start":
-        return film(folder / "l.mp4", b_frames=2, n_frames=24, start_s=0.5, sound=click(3, 1))
+        return write_video(
+            folder / "l.mp4", b_frames=2, n_frames=24, start_s=0.5, sound=make_click(3, 1)
+        )
     if kind == "late start in Matroska":
-        return film(folder / "l.mkv", b_frames=2, n_frames=24, start_s=0.5, sound=click(3, 1))
+        return write_video(
+            folder / "l.mkv", b_frames=2, n_frames=24, start_s=0.5, sound=make_click(3, 1)
+        )
     if kind == "uneven":
-        return film(folder / "u.mp4", times_s=UNEVEN_S)
+        return write_video(folder / "u.mp4", times_s=UNEVEN_S)
     if kind == "VP9":
-        return film(folder / "v.webm", codec="libvpx-vp9", n_frames=24, start_s=0.3)
+        return write_video(folder / "v.webm", codec="libvpx-vp9", n_frames=24, start_s=0.3)
     if kind == "AVI":
-        return film(folder / "a.avi", codec="mpeg4", n_frames=24, fps=12)
+        return write_video(folder / "a.avi", codec="mpeg4", n_frames=24, fps=12)
     raise ValueError(kind)
 
 
@@ -109,20 +113,20 @@ def test_pictures_stay_and_sound_starts_with_the_first(
     digests_made, times_made_s = packets(out)
     assert digests_made == digests
     np.testing.assert_allclose(times_made_s, times_s, atol=1.1e-3)  # Matroska: milliseconds
-    assert probe(out).duration_s == pytest.approx(probe(video).duration_s, abs=2e-3)
-    assert onset_s(heard(out), RATE_HZ) == pytest.approx(0.7, abs=0.005)
+    assert probe_video(out).duration_s == pytest.approx(probe_video(video).duration_s, abs=2e-3)
+    assert find_onset_s(heard(out), RATE_HZ) == pytest.approx(0.7, abs=0.005)
     assert heard(out).shape[1] == pytest.approx(2 * RATE_HZ, abs=0.06 * RATE_HZ)
 
 
 def test_an_edit_list_still_hides_what_it_hid(tmp_path: Path, clicks: Path) -> None:
     video = tmp_path / "cut.mp4"
-    whole = film(tmp_path / "whole.mp4", n_frames=24, b_frames=2)
-    ffmpeg("-ss", "0.55", "-i", whole, "-c", "copy", video)
+    whole = write_video(tmp_path / "whole.mp4", n_frames=24, b_frames=2)
+    run_ffmpeg("-ss", "0.55", "-i", whole, "-c", "copy", video)
     out = made(video, clicks, ".mp4")
     assert packets(out)[0] == packets(video)[0]
-    assert probe(out).n_frames == probe(video).n_frames < 24
-    assert (next(frames(out)).rgb == next(frames(video)).rgb).all()
-    assert onset_s(heard(out), RATE_HZ) == pytest.approx(0.7, abs=0.005)
+    assert probe_video(out).n_frames == probe_video(video).n_frames < 24
+    assert (next(read_frames(out)).rgb == next(read_frames(video)).rgb).all()
+    assert find_onset_s(heard(out), RATE_HZ) == pytest.approx(0.7, abs=0.005)
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
@@ -131,7 +135,7 @@ def test_a_film_that_starts_between_key_frames_loses_no_packet(
 ) -> None:
     video = tmp_path / "late.mkv"
     with (
-        av.open(str(film(tmp_path / "whole.mkv", n_frames=24, gop=12))) as whole,
+        av.open(str(write_video(tmp_path / "whole.mkv", n_frames=24, gop_size=12))) as whole,
         av.open(str(video), "w") as late,
     ):
         stream = late.add_stream_from_template(whole.streams.video[0])
@@ -139,26 +143,32 @@ def test_a_film_that_starts_between_key_frames_loses_no_packet(
             if packet.size:
                 packet.stream = stream
                 late.mux(packet)
-    assert number_of(next(frames(video)).rgb) == 12
+    assert read_frame_number(next(read_frames(video)).rgb) == 12
     out = made(video, clicks, suffix)
     n_read = 12 if suffix == ".mp4" else 21  # MP4 readers leave out what the edit list hides
     assert packets(out)[0][-n_read:] == packets(video)[0][-n_read:]
-    assert number_of(next(frames(out)).rgb) == 12
-    assert onset_s(heard(out), RATE_HZ) == pytest.approx(0.7, abs=0.005)
+    assert read_frame_number(next(read_frames(out)).rgb) == 12
+    assert find_onset_s(heard(out), RATE_HZ) == pytest.approx(0.7, abs=0.005)
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
 def test_the_turn_is_kept(tmp_path: Path, clicks: Path, suffix: str) -> None:
-    video = turned(film(tmp_path / "a.mp4", turn=1), tmp_path / "b.mp4", 90)
+    video = write_rotated_video(
+        write_video(tmp_path / "a.mp4", quarter_turns=1), tmp_path / "b.mp4", 90
+    )
     out = made(video, clicks, suffix)
-    assert probe(out).rotation_deg == 90
-    assert is_upright(next(frames(out)).rgb)
+    assert probe_video(out).rotation_deg == 90
+    assert is_upright(next(read_frames(out)).rgb)
 
 
 @pytest.mark.parametrize("sound_s", [0.5, 3.0])
 def test_the_film_keeps_its_length_whatever_the_sound(tmp_path: Path, sound_s: float) -> None:
-    video = film(tmp_path / "a.mp4", n_frames=15)
-    out = made(video, wav(tmp_path / "s.wav", tone(sound_s, 500, 0.1, rate_hz=RATE_HZ)), ".mp4")
+    video = write_video(tmp_path / "a.mp4", n_frames=15)
+    out = made(
+        video,
+        write_wav(tmp_path / "s.wav", make_tone(sound_s, 500, 0.1, rate_hz=RATE_HZ)),
+        ".mp4",
+    )
     assert packets(out)[0] == packets(video)[0]
 
 
@@ -166,11 +176,11 @@ def test_the_film_keeps_its_length_whatever_the_sound(tmp_path: Path, sound_s: f
 def test_the_sound_is_ours_and_the_louder_one_is_gone(
     tmp_path: Path, ours: Path, suffix: str
 ) -> None:
-    loud = np.repeat(tone(2, OWN_HZ, 0.9), 2, axis=0)
-    out = made(film(tmp_path / "a.mp4", n_frames=20, sound=loud), ours, suffix)
+    loud = np.repeat(make_tone(2, OWN_HZ, 0.9), 2, axis=0)
+    out = made(write_video(tmp_path / "a.mp4", n_frames=20, sound=loud), ours, suffix)
     samples = heard(out)[:, RATE_HZ // 2 : RATE_HZ * 3 // 2]
-    assert loudness_of_tone(samples, OURS_HZ, RATE_HZ) == pytest.approx(0.2, rel=0.03)
-    assert loudness_of_tone(samples, OWN_HZ, RATE_HZ) < 0.002
+    assert measure_tone_amplitude(samples, OURS_HZ, RATE_HZ) == pytest.approx(0.2, rel=0.03)
+    assert measure_tone_amplitude(samples, OWN_HZ, RATE_HZ) < 0.002
     with av.open(str(out)) as container:
         assert len(container.streams.audio) == 1
         assert container.streams.audio[0].rate == RATE_HZ
@@ -181,49 +191,49 @@ def test_the_sound_is_ours_and_the_louder_one_is_gone(
 def test_the_old_sound_is_kept_underneath_at_its_gain(
     tmp_path: Path, ours: Path, suffix: str, channels: int
 ) -> None:
-    own = np.repeat(tone(2, OWN_HZ, 0.4), channels, axis=0)
-    video = film(
-        tmp_path / "a.mkv", codec="libvpx-vp9", n_frames=20, sound=own, sound_codec="aac"
+    own = np.repeat(make_tone(2, OWN_HZ, 0.4), channels, axis=0)
+    video = write_video(
+        tmp_path / "a.mkv", codec="libvpx-vp9", n_frames=20, sound=own, audio_codec="aac"
     )
     samples = heard(made(video, ours, suffix, mix_db=-12))
     middle = samples[:, RATE_HZ // 2 : RATE_HZ * 3 // 2]
     assert len(samples) == channels
-    assert loudness_of_tone(middle, OURS_HZ, RATE_HZ) == pytest.approx(0.2, rel=0.05)
-    assert loudness_of_tone(middle, OWN_HZ, RATE_HZ) == pytest.approx(0.1, rel=0.05)
+    assert measure_tone_amplitude(middle, OURS_HZ, RATE_HZ) == pytest.approx(0.2, rel=0.05)
+    assert measure_tone_amplitude(middle, OWN_HZ, RATE_HZ) == pytest.approx(0.1, rel=0.05)
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_the_old_sound_stays_in_time_with_the_pictures(tmp_path: Path, suffix: str) -> None:
-    video = film(
+    video = write_video(
         tmp_path / "a.mkv",
         n_frames=24,
         b_frames=2,
         start_s=0.5,
-        sound=click(2, 1.1),
-        sound_start_s=0.2,
+        sound=make_click(2, 1.1),
+        audio_start_s=0.2,
     )
-    silence = wav(tmp_path / "s.wav", np.zeros((1, 2 * RATE_HZ), np.float32))
+    silence = write_wav(tmp_path / "s.wav", np.zeros((1, 2 * RATE_HZ), np.float32))
     out = made(video, silence, suffix, mix_db=0)
-    assert onset_s(heard(out), RATE_HZ) == pytest.approx(0.8, abs=0.005)
+    assert find_onset_s(heard(out), RATE_HZ) == pytest.approx(0.8, abs=0.005)
 
 
 def test_a_mix_of_two_loud_sounds_does_not_clip(tmp_path: Path) -> None:
-    video = film(tmp_path / "a.mkv", n_frames=20, sound=tone(2, OWN_HZ, 0.95))
-    loud = wav(tmp_path / "loud.wav", tone(2, OURS_HZ, 0.95, rate_hz=RATE_HZ))
-    assert loudness(made(video, loud, ".wav", mix_db=0)).true_peak_dbtp <= -0.7
+    video = write_video(tmp_path / "a.mkv", n_frames=20, sound=make_tone(2, OWN_HZ, 0.95))
+    loud = write_wav(tmp_path / "loud.wav", make_tone(2, OURS_HZ, 0.95, rate_hz=RATE_HZ))
+    assert measure_loudness(made(video, loud, ".wav", mix_db=0)).true_peak_dbtp <= -0.7
 
 
 def test_a_silent_film_gets_our_sound_alone(tmp_path: Path, ours: Path) -> None:
-    out = made(film(tmp_path / "a.mp4", n_frames=20), ours, ".mp4", mix_db=-6)
+    out = made(write_video(tmp_path / "a.mp4", n_frames=20), ours, ".mp4", mix_db=-6)
     middle = heard(out)[:, RATE_HZ // 2 : RATE_HZ * 3 // 2]
-    assert loudness_of_tone(middle, OURS_HZ, RATE_HZ) == pytest.approx(0.2, rel=0.03)
+    assert measure_tone_amplitude(middle, OURS_HZ, RATE_HZ) == pytest.approx(0.2, rel=0.03)
 
 
 @pytest.mark.parametrize("suffix", [".wav", ".flac"])
 def test_sound_alone_is_as_long_and_as_it_was(
     tmp_path: Path, clicks: Path, suffix: str
 ) -> None:
-    out = made(film(tmp_path / "a.mp4", start_s=0.5, b_frames=2), clicks, suffix)
+    out = made(write_video(tmp_path / "a.mp4", start_s=0.5, b_frames=2), clicks, suffix)
     samples, rate_hz = soundfile.read(out)
     assert rate_hz == RATE_HZ
     np.testing.assert_allclose(samples, soundfile.read(clicks)[0], atol=1 / 32_000)
@@ -232,7 +242,7 @@ def test_sound_alone_is_as_long_and_as_it_was(
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".m4v", ".webm", ".wav", ".flac"])
 def test_the_tag_says_what_made_the_sound(tmp_path: Path, clicks: Path, suffix: str) -> None:
     codec = "libvpx-vp9" if suffix == ".webm" else "libx264"
-    out = made(film(tmp_path / "a.mkv", codec=codec), clicks, suffix)
+    out = made(write_video(tmp_path / "a.mkv", codec=codec), clicks, suffix)
     with av.open(str(out)) as container:
         tags = {key.lower(): tag for key, tag in container.metadata.items()}
     assert tags["comment"] == TAGS["comment"]
@@ -244,8 +254,8 @@ def test_the_same_inputs_give_the_same_bytes(
     tmp_path: Path, suffix: str, mix_db: float | None
 ) -> None:
     codec = "libvpx-vp9" if suffix == ".webm" else "libx264"
-    video = film(tmp_path / "a.mkv", codec=codec, sound=click(1, 0.2))
-    sound = wav(tmp_path / "s.wav", click(1, 0.7, rate_hz=RATE_HZ))
+    video = write_video(tmp_path / "a.mkv", codec=codec, sound=make_click(1, 0.2))
+    sound = write_wav(tmp_path / "s.wav", make_click(1, 0.7, rate_hz=RATE_HZ))
     first = made(video, sound, suffix, mix_db).read_bytes()
     assert made(video, sound, suffix, mix_db).read_bytes() == first
 
@@ -262,8 +272,15 @@ def test_subtitles_chapters_cover_and_tags_of_the_film_are_kept(
     )
     cv2.imwrite(str(tmp_path / "cover.png"), np.zeros((64, 64, 3), np.uint8))
     video = tmp_path / "v.mp4"
-    ffmpeg(
-        *("-i", film(tmp_path / "a.mp4"), "-i", tmp_path / "s.srt", "-i", tmp_path / "m.txt"),
+    run_ffmpeg(
+        *(
+            "-i",
+            write_video(tmp_path / "a.mp4"),
+            "-i",
+            tmp_path / "s.srt",
+            "-i",
+            tmp_path / "m.txt",
+        ),
         *("-i", tmp_path / "cover.png", "-map", "0", "-map", "1", "-map", "3"),
         *("-map_metadata", "2", "-c", "copy", "-c:s", "mov_text"),
         *("-disposition:v:1", "attached_pic", video),
@@ -285,7 +302,7 @@ def test_subtitles_chapters_cover_and_tags_of_the_film_are_kept(
         assert spoken == [0.5]
         covers = [s for s in container.streams.video if s.width == 64]
         assert len(covers) == (1 if suffix == ".mp4" else 0)
-    assert probe(out).width == 160
+    assert probe_video(out).width == 160
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".webm"])
@@ -294,17 +311,21 @@ def test_written_subtitles_are_kept_or_their_loss_is_told(
 ) -> None:
     (tmp_path / "s.srt").write_text("1\n00:00:00,500 --> 00:00:01,000\nspin\n")
     video = tmp_path / "v.mkv"
-    plain = film(tmp_path / "a.mkv", codec="libvpx-vp9" if suffix == ".webm" else "libx264")
-    ffmpeg("-i", plain, "-i", tmp_path / "s.srt", "-map", "0", "-map", "1", "-c", "copy", video)
+    plain = write_video(
+        tmp_path / "a.mkv", codec="libvpx-vp9" if suffix == ".webm" else "libx264"
+    )
+    run_ffmpeg(
+        "-i", plain, "-i", tmp_path / "s.srt", "-map", "0", "-map", "1", "-c", "copy", video
+    )
     told: list[str] = []
     out = tmp_path / f"o{suffix}"
     for lost in (0, 1):
-        mux(video, clicks, out, mix_db=None, tags=TAGS, on_warning=told.append)
+        mux_audio(video, clicks, out, original_gain_db=None, tags=TAGS, on_warning=told.append)
         with av.open(str(out)) as container:
             assert len(container.streams.subtitles) == 1 - lost
         assert len(told) == lost
-        takes_none = dataclasses.replace(FORMATS[suffix], text=None, copied=())
-        monkeypatch.setitem(FORMATS, suffix, takes_none)
+        takes_none = dataclasses.replace(CONTAINER_FORMATS[suffix], text_subtitle_codec=None, copied_subtitle_codecs=())
+        monkeypatch.setitem(CONTAINER_FORMATS, suffix, takes_none)
 
 
 @pytest.mark.parametrize("suffix", [".webm", ".mov"])
@@ -312,7 +333,7 @@ def test_pictures_that_do_not_fit_are_refused_with_a_way_out(
     tmp_path: Path, clicks: Path, suffix: str
 ) -> None:
     codec = "libvpx-vp9" if suffix == ".mov" else "libx264"
-    video = film(tmp_path / "a.mkv", codec=codec)
+    video = write_video(tmp_path / "a.mkv", codec=codec)
     with pytest.raises(InputError) as caught:
         made(video, clicks, suffix)
     assert ".mkv" in caught.value.hint
@@ -320,7 +341,13 @@ def test_pictures_that_do_not_fit_are_refused_with_a_way_out(
 
 def test_an_unknown_container_is_refused(tmp_path: Path, clicks: Path) -> None:
     with pytest.raises(UsageError, match="container"):
-        mux(film(tmp_path / "a.mp4"), clicks, tmp_path / "o.gif", mix_db=None, tags=TAGS)
+        mux_audio(
+            write_video(tmp_path / "a.mp4"),
+            clicks,
+            tmp_path / "o.gif",
+            original_gain_db=None,
+            tags=TAGS,
+        )
 
 
 @pytest.mark.parametrize("name", ["-a b.mp4", "%03d.mp4", "12:30.mp4", "a\nb.mp4", "ё[b].mp4"])
@@ -328,11 +355,13 @@ def test_names_mean_nothing(
     tmp_path: Path, clicks: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "in").mkdir()
-    film(tmp_path / "in" / "a.mp4").rename(tmp_path / "in" / name)
+    write_video(tmp_path / "in" / "a.mp4").rename(tmp_path / "in" / name)
     monkeypatch.chdir(tmp_path)
     (tmp_path / clicks).rename(tmp_path / f"{name}.wav")
-    mux(Path("in") / name, Path(f"{name}.wav"), Path(name), mix_db=None, tags=TAGS)
-    assert probe(tmp_path / name).has_sound
+    mux_audio(
+        Path("in") / name, Path(f"{name}.wav"), Path(name), original_gain_db=None, tags=TAGS
+    )
+    assert probe_video(tmp_path / name).has_audio
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
@@ -341,13 +370,15 @@ def test_a_full_disk_is_told(tmp_path: Path, clicks: Path, suffix: str) -> None:
     out = tmp_path / f"full{suffix}"
     out.symlink_to("/dev/full")
     with pytest.raises(OutputError, match="no room"):
-        mux(film(tmp_path / "a.mp4"), clicks, out, mix_db=None, tags=TAGS)
+        mux_audio(
+            write_video(tmp_path / "a.mp4"), clicks, out, original_gain_db=None, tags=TAGS
+        )
 
 
 def test_a_failure_is_one_line_in_words(tmp_path: Path, clicks: Path) -> None:
     clicks.write_text("no sound at all")
     with pytest.raises(LorisError, match="ffmpeg failed: ") as caught:
-        made(film(tmp_path / "a.mp4"), clicks, ".mp4")
+        made(write_video(tmp_path / "a.mp4"), clicks, ".mp4")
     assert str(caught.value).isprintable()
     assert "Invalid data found" in str(caught.value)
 
@@ -371,12 +402,12 @@ def test_ffmpeg_does_not_outlive_us(
     monkeypatch.setattr(ffmpeg_module, "deque", lambda maxlen: Interrupted())
     endless = ["-re", "-f", "lavfi", "-i", "anullsrc", "-t", "600", "-f", "null", "-"]
     with pytest.raises(interruption):
-        ffmpeg_module.run(endless, log_level="info")
+        ffmpeg_module.run_ffmpeg(endless, log_level="info")
     assert started[0].poll() is not None
 
 
 def test_an_empty_path_is_enough_and_stdout_stays_clean(tmp_path: Path, clicks: Path) -> None:
-    film(tmp_path / "a.mp4")
+    write_video(tmp_path / "a.mp4")
     code = (
         "from pathlib import Path; from loris_cli.video.mux import mux;"
         f"mux(Path('a.mp4'), Path({str(clicks)!r}), Path('o.mp4'), mix_db=None, tags={{}})"
@@ -393,4 +424,4 @@ def test_an_empty_path_is_enough_and_stdout_stays_clean(tmp_path: Path, clicks: 
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
-    assert probe(tmp_path / "o.mp4").has_sound
+    assert probe_video(tmp_path / "o.mp4").has_audio

@@ -7,37 +7,52 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from sizes import SMALL_CODER, SMALL_DENOISER
+from sizes import SMALL_DENOISER, SMALL_LATENT_CODER
 
-from loris_cli.audio.mel import FINE
+from loris_cli.audio.mel import FINE_MEL_CONFIG
 from loris_cli.errors import WeightsError
-from loris_cli.models.mel_autoencoder import Fold, LatentCoder, LatentConfig, Unfold
-from loris_cli.models.mini_checkpoint import MiniModel, load_mini, save_mini
-from loris_cli.models.mini_encoders import HawkesPosition, RhythmEncoder, partitions
-from loris_cli.models.mini_unet import Condition, MiniDenoiser
+from loris_cli.models.mel_autoencoder import (
+    FramesToPatches,
+    MelAutoencoder,
+    MelAutoencoderConfig,
+    PatchesToFrames,
+)
+from loris_cli.models.mini_checkpoint import (
+    MiniCheckpoint,
+    load_mini_checkpoint,
+    save_mini_checkpoint,
+)
+from loris_cli.models.mini_encoders import (
+    MiniHawkesEncoding,
+    MiniRhythmEncoder,
+    build_partitioned_adjacency,
+)
+from loris_cli.models.mini_unet import MiniCondition, MiniDenoiser
 
 TOLD_ALL = replace(
     SMALL_DENOISER,
     harmony_channels=32,
     motion_width=8,
-    sketch_channels=32,
-    told_looseness=1,
+    note_latent_channels=32,
+    timing_jitter_channels=1,
 )
-FINE_CODER = replace(SMALL_CODER, n_mels=FINE.n_mels, n_fft=FINE.n_fft)
+FINE_CODER = replace(
+    SMALL_LATENT_CODER, n_mels=FINE_MEL_CONFIG.n_mels, n_fft=FINE_MEL_CONFIG.n_fft
+)
 CPU = torch.device("cpu")
 
 
-def told(batch: int, frames: int = 32, tokens: int = 24) -> Condition:
+def told(batch: int, frames: int = 32, tokens: int = 24) -> MiniCondition:
     generator = torch.Generator().manual_seed(5)
-    return Condition(
-        aligned=torch.rand(batch, 20, frames, generator=generator),
+    return MiniCondition(
+        aligned_rhythm=torch.rand(batch, 20, frames, generator=generator),
         peaks=(torch.rand(batch, tokens, generator=generator) > 0.8).float(),
-        interval_s=torch.rand(batch, tokens, generator=generator),
+        time_since_peak_s=torch.rand(batch, tokens, generator=generator),
         genre=torch.eye(12)[:batch],
-        harmony=torch.rand(batch, 32, frames, generator=generator),
-        motion=torch.rand(batch, tokens, 17, 3, generator=generator),
-        looseness=torch.rand(batch, 1, generator=generator),
-        sketch=torch.randn(batch, 32, frames, generator=generator),
+        aligned_harmony=torch.rand(batch, 32, frames, generator=generator),
+        pose=torch.rand(batch, tokens, 17, 3, generator=generator),
+        timing_jitter=torch.rand(batch, 1, generator=generator),
+        note_latent=torch.randn(batch, 32, frames, generator=generator),
     )
 
 
@@ -61,12 +76,12 @@ def test_a_dropped_condition_is_not_heard() -> None:
     network = small_denoiser().eval()
     x, noise_level, dropped = torch.randn(1, 32, 32), torch.zeros(1), torch.tensor([True])
     one, other = told(2), told(2)
-    other = other._replace(aligned=1 - other.aligned, peaks=1 - other.peaks)
+    other = other._replace(aligned_rhythm=1 - other.aligned_rhythm, peaks=1 - other.peaks)
 
     with torch.no_grad():
-        a = network(x, noise_level, Condition(*(part[:1] for part in one)), dropped)
-        b = network(x, noise_level, Condition(*(part[:1] for part in other)), dropped)
-        c = network(x, noise_level, Condition(*(part[:1] for part in other)), ~dropped)
+        a = network(x, noise_level, MiniCondition(*(part[:1] for part in one)), dropped)
+        b = network(x, noise_level, MiniCondition(*(part[:1] for part in other)), dropped)
+        c = network(x, noise_level, MiniCondition(*(part[:1] for part in other)), ~dropped)
 
     torch.testing.assert_close(a, b)
     assert not torch.allclose(b, c)
@@ -81,7 +96,7 @@ def test_the_denoiser_keeps_the_length_of_any_multiple_of_its_stride() -> None:
 
 
 def test_hawkes_positions_shift_with_the_interval_alone_where_the_paper_says() -> None:
-    position = HawkesPosition(8)
+    position = MiniHawkesEncoding(8)
     with torch.no_grad():
         position.Wt.weight.fill_(1.0)
 
@@ -97,7 +112,7 @@ def test_hawkes_positions_shift_with_the_interval_alone_where_the_paper_says() -
 
 def test_rhythm_tokens_tell_peaks_from_none() -> None:
     torch.manual_seed(0)
-    encoder = RhythmEncoder(16, heads=2, head_features=8)
+    encoder = MiniRhythmEncoder(16, heads=2, head_features=8)
     interval = torch.zeros(1, 6)
 
     tokens = encoder(torch.tensor([[0, 0, 1, 0, 0, 0]]), interval)[0]
@@ -108,7 +123,7 @@ def test_rhythm_tokens_tell_peaks_from_none() -> None:
 
 def test_the_code_is_a_quarter_as_long_and_comes_back() -> None:
     torch.manual_seed(0)
-    coder = LatentCoder(SMALL_CODER)
+    coder = MelAutoencoder(SMALL_LATENT_CODER)
     frames = torch.randn(1, 128, 48)
 
     code = coder.encode(frames)
@@ -119,20 +134,20 @@ def test_the_code_is_a_quarter_as_long_and_comes_back() -> None:
 
 def test_a_decoded_frame_depends_on_no_more_than_the_margin() -> None:
     torch.manual_seed(0)
-    coder = LatentCoder(SMALL_CODER).eval()
+    coder = MelAutoencoder(SMALL_LATENT_CODER).eval()
     code = torch.randn(1, 32, 80, requires_grad=True)
 
     coder.decode(code)[0, :, 40 * 4 : 41 * 4].sum().backward()  # type: ignore[no-untyped-call]
 
     assert code.grad is not None
     used = torch.nonzero(code.grad[0].abs().sum(0)).ravel()
-    assert used.min() >= 40 - coder.margin
-    assert used.max() <= 40 + coder.margin
+    assert used.min() >= 40 - coder.receptive_margin_frames
+    assert used.max() <= 40 + coder.receptive_margin_frames
 
 
 def test_autoencoder_learns() -> None:
     torch.manual_seed(0)
-    coder = LatentCoder(SMALL_CODER)
+    coder = MelAutoencoder(SMALL_LATENT_CODER)
     frames = torch.randn(4, 128, 16)
     optimizer = torch.optim.Adam(coder.parameters(), 3e-3)
     errors = []
@@ -150,15 +165,15 @@ def test_autoencoder_learns() -> None:
 def weights(tmp_path: Path) -> Path:
     torch.manual_seed(0)
     path = tmp_path / "small.safetensors"
-    save_mini(path, LatentCoder(FINE_CODER), small_denoiser())
+    save_mini_checkpoint(path, MelAutoencoder(FINE_CODER), small_denoiser())
     return path
 
 
 def test_weights_come_back_as_they_went(weights: Path) -> None:
-    model: MiniModel = load_mini(str(weights), device=CPU)
+    model: MiniCheckpoint = load_mini_checkpoint(str(weights), device=CPU)
 
     torch.manual_seed(0)
-    LatentCoder(FINE_CODER)
+    MelAutoencoder(FINE_CODER)
     original = small_denoiser().eval()
     x, dropped = torch.randn(1, 32, 32), torch.tensor([False])
     with torch.no_grad():
@@ -168,10 +183,10 @@ def test_weights_come_back_as_they_went(weights: Path) -> None:
 
 
 def test_the_embedded_model_is_what_its_card_says() -> None:
-    model = load_mini("mini", device=CPU)
+    model = load_mini_checkpoint("mini", device=CPU)
 
     n_parameters = sum(
-        p.numel() for part in (model.coder, model.denoiser) for p in part.parameters()
+        p.numel() for part in (model.autoencoder, model.denoiser) for p in part.parameters()
     )
     assert n_parameters < 38_000_000
 
@@ -190,7 +205,7 @@ def test_a_pickle_is_refused(tmp_path: Path) -> None:
     torch.save({"a": torch.zeros(2)}, path)
 
     with pytest.raises(WeightsError, match="not a safetensors file") as refused:
-        load_mini(str(path), device=CPU)
+        load_mini_checkpoint(str(path), device=CPU)
 
     assert "pickled" in refused.value.hint
     assert refused.value.exit_code == 3
@@ -201,7 +216,7 @@ def test_an_absurd_header_is_refused(tmp_path: Path) -> None:
     path.write_bytes((2**62).to_bytes(8, "little") + b"{}")
 
     with pytest.raises(WeightsError):
-        load_mini(str(path), device=CPU)
+        load_mini_checkpoint(str(path), device=CPU)
 
 
 @pytest.mark.parametrize(
@@ -212,21 +227,23 @@ def test_sizes_that_make_no_network_are_refused(
     weights: Path, sizes: dict[str, object]
 ) -> None:
     with pytest.raises(WeightsError):
-        load_mini(str(rewritten(weights, **{"loris.coder": json.dumps(sizes)})), device=CPU)
+        load_mini_checkpoint(
+            str(rewritten(weights, **{"loris.coder": json.dumps(sizes)})), device=CPU
+        )
 
 
-@pytest.mark.parametrize("coder", [SMALL_CODER, replace(FINE_CODER, channels=16)])
+@pytest.mark.parametrize("coder", [SMALL_LATENT_CODER, replace(FINE_CODER, latent_channels=16)])
 def test_a_sketch_that_its_coder_cannot_read_is_refused(
-    tmp_path: Path, coder: LatentConfig
+    tmp_path: Path, coder: MelAutoencoderConfig
 ) -> None:
-    save_mini(tmp_path / "odd.safetensors", LatentCoder(coder), small_denoiser())
+    save_mini_checkpoint(tmp_path / "odd.safetensors", MelAutoencoder(coder), small_denoiser())
     with pytest.raises(WeightsError, match="makes no network"):
-        load_mini(str(tmp_path / "odd.safetensors"), device=CPU)
+        load_mini_checkpoint(str(tmp_path / "odd.safetensors"), device=CPU)
 
 
 def test_another_kind_of_file_is_refused(weights: Path) -> None:
     with pytest.raises(WeightsError, match="not a model of loris"):
-        load_mini(str(rewritten(weights, **{"loris.kind": "poem"})), device=CPU)
+        load_mini_checkpoint(str(rewritten(weights, **{"loris.kind": "poem"})), device=CPU)
 
 
 def test_a_missing_tensor_is_named(weights: Path) -> None:
@@ -239,7 +256,7 @@ def test_a_missing_tensor_is_named(weights: Path) -> None:
     save_file(tensors, weights, metadata)
 
     with pytest.raises(WeightsError, match=r"coder\.code_std"):
-        load_mini(str(weights), device=CPU)
+        load_mini_checkpoint(str(weights), device=CPU)
 
 
 def test_weights_that_are_not_finite_are_refused(weights: Path) -> None:
@@ -252,18 +269,18 @@ def test_weights_that_are_not_finite_are_refused(weights: Path) -> None:
     save_file(tensors, weights, metadata)
 
     with pytest.raises(WeightsError, match="finite"):
-        load_mini(str(weights), device=CPU)
+        load_mini_checkpoint(str(weights), device=CPU)
 
 
 def test_a_model_that_is_not_there_is_told_with_those_that_are() -> None:
     with pytest.raises(WeightsError) as missing:
-        load_mini("maxi", device=CPU)
+        load_mini_checkpoint("maxi", device=CPU)
 
     assert "mini" in missing.value.hint
 
 
 def test_the_graph_of_a_body_reaches_every_neighbour_once() -> None:
-    parts = partitions()
+    parts = build_partitioned_adjacency()
 
     rows = parts.sum(dim=2)
     assert torch.equal(parts[0], torch.eye(17))
@@ -277,9 +294,9 @@ def test_the_graph_of_a_body_reaches_every_neighbour_once() -> None:
 def test_motion_is_heard_where_there_is_a_body_and_the_null_where_there_is_none() -> None:
     network = small_denoiser().eval()
     x, noise_level, kept = torch.randn(1, 32, 32), torch.zeros(1), torch.tensor([False])
-    one = Condition(*(part[:1] for part in told(2)))
-    other = one._replace(motion=one.motion.flip(1))
-    none = one._replace(motion=torch.zeros_like(one.motion))
+    one = MiniCondition(*(part[:1] for part in told(2)))
+    other = one._replace(pose=one.pose.flip(1))
+    none = one._replace(pose=torch.zeros_like(one.pose))
 
     with torch.no_grad():
         a, b, c = (network(x, noise_level, heard, kept) for heard in (one, other, none))
@@ -292,23 +309,28 @@ def test_motion_is_heard_where_there_is_a_body_and_the_null_where_there_is_none(
 
 def test_patches_fold_and_unfold() -> None:
     frames = torch.randn(2, 3, 20)
-    folded = Fold()(frames)
+    folded = FramesToPatches()(frames)
     assert folded.shape == (2, 12, 5)
-    assert torch.equal(Unfold()(folded), frames)
+    assert torch.equal(PatchesToFrames()(folded), frames)
     assert torch.equal(folded[0, :4, 2], frames[0, 0, 8:12])
 
 
-@pytest.mark.parametrize("config", [SMALL_CODER, LatentConfig(width=16, channels=8, blocks=2)])
-def test_a_frame_depends_on_no_more_code_than_the_margin(config: LatentConfig) -> None:
+@pytest.mark.parametrize(
+    "config",
+    [SMALL_LATENT_CODER, MelAutoencoderConfig(width=16, latent_channels=8, n_blocks=2)],
+)
+def test_a_frame_depends_on_no_more_code_than_the_margin(config: MelAutoencoderConfig) -> None:
     torch.manual_seed(0)
-    coder = LatentCoder(config).eval()
-    code = torch.randn(1, config.channels, 80)
+    coder = MelAutoencoder(config).eval()
+    code = torch.randn(1, config.latent_channels, 80)
     changed = code.clone()
     changed[..., 40] += 1
 
     with torch.no_grad():
         off = (coder.decode(changed) - coder.decode(code)).abs().amax(dim=1)[0]
     frames = off.nonzero().ravel() / 4
-    assert frames.min() >= 40 - coder.margin
-    assert frames.max() < 41 + coder.margin
-    assert frames.min() <= 40 - coder.margin + 4  # and the margin is not much larger
+    assert frames.min() >= 40 - coder.receptive_margin_frames
+    assert frames.max() < 41 + coder.receptive_margin_frames
+    assert (
+        frames.min() <= 40 - coder.receptive_margin_frames + 4
+    )  # and the margin is not much larger

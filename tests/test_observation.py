@@ -10,33 +10,33 @@ import pytest
 
 from loris_cli.errors import InputError
 from loris_cli.pose.keypoints import Poses, read_poses
-from loris_cli.rhythm.flow_rhythm import FlowPaths
+from loris_cli.rhythm.flow_rhythm import FlowTrajectories
 from loris_cli.soundtrack import video_analysis
-from loris_cli.soundtrack.video_analysis import observe
+from loris_cli.soundtrack.video_analysis import analyze_video
 from loris_cli.video import frames as decoding
-from loris_cli.video.frames import Frame, Watch, frames, frames_at
+from loris_cli.video.frames import Frame, FrameObserver, read_frames, read_frames_at_fps
 
 
 @pytest.fixture
 def passes(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Files in the order of their being decoded."""
     seen: list[Path] = []
-    decode = decoding._decoded
+    decode = decoding._decode_frames
 
     def counted(path: Path, *more: Any) -> Iterator[Any]:
         seen.append(path)
         yield from decode(path, *more)
 
-    monkeypatch.setattr(decoding, "_decoded", counted)
+    monkeypatch.setattr(decoding, "_decode_frames", counted)
     return seen
 
 
 def test_one_pass_is_enough_where_nobody_is_seen(moving: Path, passes: list[Path]) -> None:
-    seen = observe(moving)
+    seen = analyze_video(moving)
     assert passes == [moving]
     assert seen.poses is None
 
-    alone = observe(moving, method="flow")
+    alone = analyze_video(moving, method="flow")
     np.testing.assert_array_equal(seen.rhythm.times_s, alone.rhythm.times_s)
     np.testing.assert_array_equal(seen.rhythm.envelope, alone.rhythm.envelope)
     np.testing.assert_array_equal(seen.energy, alone.energy)
@@ -46,7 +46,9 @@ def test_flow_is_followed_no_longer_once_a_body_leads(
     moving: Path, body: Path, passes: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     followed: list[float] = []
-    monkeypatch.setattr(FlowPaths, "add", lambda self, frame: followed.append(frame.time_s))
+    monkeypatch.setattr(
+        FlowTrajectories, "add_frame", lambda self, frame: followed.append(frame.time_s)
+    )
 
     def found(
         shown: Iterable[Frame], *, progress: Callable[[int, bool], None], **_: Any
@@ -56,7 +58,7 @@ def test_flow_is_followed_no_longer_once_a_body_leads(
         return read_poses(body)
 
     monkeypatch.setattr(video_analysis, "estimate_poses", found)
-    seen = observe(moving)
+    seen = analyze_video(moving)
 
     assert seen.rhythm.method == "directogram"
     assert passes == [moving]
@@ -76,14 +78,14 @@ def test_a_body_that_does_not_move_leaves_the_picture_to_lead(
         return replace(poses, keypoints=at_rest)
 
     monkeypatch.setattr(video_analysis, "estimate_poses", found)
-    seen = observe(moving)
+    seen = analyze_video(moving)
 
     assert seen.rhythm.method == "flow"
     assert passes == [moving, moving]
-    alone = observe(moving, method="flow")
+    alone = analyze_video(moving, method="flow")
     np.testing.assert_array_equal(seen.rhythm.times_s, alone.rhythm.times_s)
     with pytest.raises(InputError, match="no moving body"):
-        observe(moving, method="directogram")
+        analyze_video(moving, method="directogram")
 
 
 def test_a_watcher_sees_every_frame_at_its_own_time_until_it_has_enough(moving: Path) -> None:
@@ -93,9 +95,9 @@ def test_a_watcher_sees_every_frame_at_its_own_time_until_it_has_enough(moving: 
         seen.append(frame)
         return len(seen) < 20
 
-    ticks = list(frames_at(moving, 4, watch=Watch(see, max_side_px=80)))
+    ticks = list(read_frames_at_fps(moving, 4, observer=FrameObserver(see, max_side_px=80)))
 
-    every = list(frames(moving, max_side_px=80))
+    every = list(read_frames(moving, max_side_px=80))
     assert len(ticks) == 8
     assert [frame.time_s for frame in seen] == [frame.time_s for frame in every[:20]]
     for mine, theirs in zip(seen, every, strict=False):

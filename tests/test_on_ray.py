@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from loris_cli.system.ray_pool import fan_out_on_ray
-from loris_cli.system.worker_pool import Died, fan_out
+from loris_cli.system.ray_pool import map_on_ray
+from loris_cli.system.worker_pool import WorkerCrash, map_in_processes
 
 WORK = """
 import os, time
@@ -46,17 +46,17 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 def test_two_ray_workers_give_what_one_process_gives(work: Any) -> None:
     items = [1, 14, 2, 15, 3, 4]
-    with_ray = dict(fan_out_on_ray(work.double, items, n_workers=2, limit_s=240.0))
-    local = dict(fan_out(work.double, items, n_workers=1))
+    with_ray = dict(map_on_ray(work.double, items, n_workers=2, timeout_s=240.0))
+    local = dict(map_in_processes(work.double, items, n_workers=1))
 
-    died = {index for index, result in local.items() if isinstance(result, Died)}
+    died = {index for index, result in local.items() if isinstance(result, WorkerCrash)}
     assert died == {1, 3}
-    assert {k for k, result in with_ray.items() if isinstance(result, Died)} == died
+    assert {k for k, result in with_ray.items() if isinstance(result, WorkerCrash)} == died
     alive = {k: result for k, result in local.items() if k not in died}
     assert {k: result for k, result in with_ray.items() if k not in died} == alive
 
 
 def test_a_late_item_is_ended_on_ray(work: Any) -> None:
-    results = dict(fan_out_on_ray(work.double, [16], n_workers=1, limit_s=20.0))
+    results = dict(map_on_ray(work.double, [16], n_workers=1, timeout_s=20.0))
 
-    assert results == {0: Died(exit_code=None, overdue=True)}
+    assert results == {0: WorkerCrash(exit_code=None, timed_out=True)}

@@ -9,24 +9,26 @@ from pathlib import Path
 import pytest
 
 from loris_cli.errors import MissingDependencyError
-from loris_cli.system.optional_packages import BY_HAND, require
+from loris_cli.system.optional_packages import INSTALL_COMMANDS, import_optional
 
 ROOT = Path(__file__).parents[1]
 
 
 def test_a_module_that_is_there_is_given() -> None:
-    assert require("json.decoder", extra="x", purpose="x") is sys.modules["json.decoder"]
+    assert (
+        import_optional("json.decoder", extra="x", purpose="x") is sys.modules["json.decoder"]
+    )
 
 
 def test_an_absent_package_is_named_with_its_extra() -> None:
     with pytest.raises(MissingDependencyError) as told:
-        require("no_such_package.part", extra="dreams", purpose="dream")
+        import_optional("no_such_package.part", extra="dreams", purpose="dream")
     assert str(told.value) == "no_such_package is needed to dream"
     assert told.value.hint == "pip install 'loris[dreams]'"
     assert told.value.exit_code == 3
 
 
-@pytest.mark.parametrize("package", BY_HAND)
+@pytest.mark.parametrize("package", INSTALL_COMMANDS)
 def test_what_no_extra_can_install_comes_with_commands(
     package: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -34,7 +36,7 @@ def test_what_no_extra_can_install_comes_with_commands(
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(sys, "meta_path", [BuiltinImporter])  # as if nothing were installed
     with pytest.raises(MissingDependencyError) as told:
-        require(package, extra="unused", purpose="x")
+        import_optional(package, extra="unused", purpose="x")
     assert f"pip install --no-deps {package}==" in told.value.hint
 
 
@@ -44,7 +46,7 @@ def test_a_package_broken_inside_keeps_its_own_error(
     (tmp_path / "broken_inside.py").write_text("import a_missing_neighbour\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ModuleNotFoundError, match="a_missing_neighbour"):
-        require("broken_inside", extra="x", purpose="x")
+        import_optional("broken_inside", extra="x", purpose="x")
 
 
 def test_the_hints_install_what_make_legacy_installs() -> None:
@@ -55,11 +57,13 @@ def test_the_hints_install_what_make_legacy_installs() -> None:
         for line in (ROOT / "constraints" / name).read_text().splitlines()
         if "==" in line
     }
-    hinted = {word for hint in BY_HAND.values() for word in shlex.split(hint) if "==" in word}
+    hinted = {
+        word for hint in INSTALL_COMMANDS.values() for word in shlex.split(hint) if "==" in word
+    }
     assert hinted <= pins
 
 
 def test_no_extra_promises_what_cannot_be_resolved() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     listed = [line for lines in extras["optional-dependencies"].values() for line in lines]
-    assert not [line for line in listed if line.startswith(tuple(BY_HAND))]
+    assert not [line for line in listed if line.startswith(tuple(INSTALL_COMMANDS))]

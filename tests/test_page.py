@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from corpus import click_corpus
+from corpus import write_click_dataset
 
 from loris_cli.dataset.manifest import read_manifest
 from loris_cli.errors import InputError
-from loris_cli.evaluation.report.figures import clip_figure, spread_figure
-from loris_cli.evaluation.report.html import as_page
-from loris_cli.evaluation.report.json_report import as_json
-from loris_cli.evaluation.runner.audio_analysis import Ears
-from loris_cli.evaluation.runner.clips import Case, case_of_clip
-from loris_cli.evaluation.runner.run import Plan, Result, run
-from loris_cli.system.progress import Silent
+from loris_cli.evaluation.report.figures import plot_clip, plot_clip_scores
+from loris_cli.evaluation.report.html import render_html
+from loris_cli.evaluation.report.json_report import build_report
+from loris_cli.evaluation.runner.audio_analysis import AnalysisConfig
+from loris_cli.evaluation.runner.clips import EvalClip, build_eval_clip
+from loris_cli.evaluation.runner.run import EvaluationPlan, EvaluationResult, run_evaluation
+from loris_cli.system.progress import NullReporter
 
 HOSTILE = '<img src=x onerror="document.title=1">&"a.mp4'
 BROWSER = next(
@@ -28,28 +28,28 @@ BROWSER = next(
 
 
 @pytest.fixture(scope="module")
-def result(tmp_path_factory: pytest.TempPathFactory) -> Result:
+def result(tmp_path_factory: pytest.TempPathFactory) -> EvaluationResult:
     data = tmp_path_factory.mktemp("page") / "data"
-    click_corpus(data)
-    cases = [case_of_clip(data, clip) for clip in read_manifest(data)]
-    plan = Plan(
+    write_click_dataset(data)
+    cases = [build_eval_clip(data, clip) for clip in read_manifest(data)]
+    plan = EvaluationPlan(
         title=HOSTILE,
-        cases=[case for case in cases if isinstance(case, Case)],
-        rows=["click_1hz", "shuffled"],
+        clips=[case for case in cases if isinstance(case, EvalClip)],
+        bounds=["click_1hz", "shuffled"],
         seeds=(0,),
-        ears=Ears(strict=False),
+        analysis_config=AnalysisConfig(strict_metrics=False),
     )
-    return run(plan, reporter=Silent())
+    return run_evaluation(plan, reporter=NullReporter())
 
 
 @pytest.fixture(scope="module")
-def page(result: Result) -> str:
-    told: dict[str, Any] = as_json(result, settings={})
+def page(result: EvaluationResult) -> str:
+    told: dict[str, Any] = build_report(result, run_options={})
     pictures = {
-        "spread": spread_figure(result.rows),
-        HOSTILE: clip_figure(result, "click_1hz", "clip-0"),
+        "spread": plot_clip_scores(result.systems),
+        HOSTILE: plot_clip(result, "click_1hz", "clip-0"),
     }
-    return as_page(told, pictures)
+    return render_html(told, pictures)
 
 
 def test_names_are_escaped(page: str) -> None:
@@ -64,9 +64,9 @@ def test_nothing_is_fetched_and_nothing_runs(page: str) -> None:
     assert "default-src 'none'" in page
 
 
-def test_a_clip_that_is_not_there_is_refused(result: Result) -> None:
+def test_a_clip_that_is_not_there_is_refused(result: EvaluationResult) -> None:
     with pytest.raises(InputError, match="no clip"):
-        clip_figure(result, "click_1hz", "nobody")
+        plot_clip(result, "click_1hz", "nobody")
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium here; .ci/run installs one")

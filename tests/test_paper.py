@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from loris_cli.models.diffusion import precondition
-from loris_cli.models.hawkes import HawkesPosition
-from loris_cli.models.paper_config import PaperConfig, official
+from loris_cli.models.hawkes import HawkesEncoding
+from loris_cli.models.paper_config import PaperConfig, to_official_config
 from loris_cli.models.paper_unet import PaperModel, PaperUNet
 
 SIZES = PaperConfig(
@@ -23,12 +23,12 @@ SIZES = PaperConfig(
     attentions=(False, True),
     heads=4,
     head_features=16,
-    features=64,
+    context_features=64,
     visual_features=64,
-    video_length=10,
-    pose_length=40,
+    n_visual_frames=10,
+    n_pose_frames=40,
 )
-TINY = official(SIZES)
+TINY = to_official_config(SIZES)
 GENRES = replace(SIZES, n_genres=10)
 
 
@@ -37,14 +37,14 @@ GENRES = replace(SIZES, n_genres=10)
     [
         (PaperConfig(), 780_195_510),
         (PaperConfig(n_genres=10), 780_205_750),
-        (PaperConfig(video_length=100, pose_length=800), 780_247_110),
+        (PaperConfig(n_visual_frames=100, n_pose_frames=800), 780_247_110),
     ],
 )
 def test_it_has_as_many_parameters_as_the_released_one(
     config: PaperConfig, n_parameters: int
 ) -> None:
     with torch.device("meta"):
-        model = PaperModel(official(config))
+        model = PaperModel(to_official_config(config))
     assert sum(p.numel() for p in model.parameters()) == n_parameters
     assert config.stride == 16_384
 
@@ -52,14 +52,14 @@ def test_it_has_as_many_parameters_as_the_released_one(
 @pytest.mark.parametrize(
     ("config", "digest"),
     [
-        (PaperConfig(video_length=100, pose_length=800), "52a0a7e444787d7b"),
+        (PaperConfig(n_visual_frames=100, n_pose_frames=800), "52a0a7e444787d7b"),
         (PaperConfig(), "b99a2604cc70af9e"),
     ],
 )
 def test_every_name_and_shape_is_the_released_ones(config: PaperConfig, digest: str) -> None:
     """Of all 1994, the U-Net counted twice as it is registered there; the list is hashed."""
     with torch.device("meta"):
-        state = PaperModel(official(config)).state_dict()
+        state = PaperModel(to_official_config(config)).state_dict()
     twice = {
         key.replace("cond_diffusion.unet.", "cond_diffusion.diffusion.net."): value
         for key, value in state.items()
@@ -108,8 +108,8 @@ def test_its_numbers_are_the_released_codes() -> None:
     x, c_noise, video, rhythm = fixture()
     paper = PaperModel(TINY)
     paper.cond_diffusion.unet = model.unet
-    told = paper.tell(video, rhythm)
-    told = replace(told, video=video)  # the fixture goes past the encoders
+    told = paper.encode_conditions(video, rhythm)
+    told = replace(told, visual_tokens=video)  # the fixture goes past the encoders
 
     heard = model.unet(x, c_noise, embedding=told)
     close = pytest.approx
@@ -120,9 +120,9 @@ def test_its_numbers_are_the_released_codes() -> None:
         [0.281908, 0.274566, 0.213926, 0.120272], abs=1e-5
     )
 
-    both = told.beside(model.unet.null(told), keep=True)
+    both = told.concat(model.unet.null_condition(told), cache_kv=True)
     for _ in range(2):  # the second time with what the blocks kept
-        guided = paper.guided(x, c_noise, both, guidance=3.0)
+        guided = paper.forward_guided(x, c_noise, both, guidance=3.0)
         assert float(guided.mean()) == close(0.10114943600160586, abs=1e-6)
         assert float(guided.std()) == close(0.24268848758670952, abs=1e-6)
         assert guided[0, 0, :4].tolist() == close(
@@ -130,7 +130,7 @@ def test_its_numbers_are_the_released_codes() -> None:
         )
 
     seen = precondition(
-        lambda scaled, level: paper.guided(scaled, level, both, guidance=3.0),
+        lambda scaled, level: paper.forward_guided(scaled, level, both, guidance=3.0),
         x,
         torch.tensor([0.1, 0.01]),
         sigma_data=0.1,
@@ -145,12 +145,14 @@ def test_one_is_a_batch_too() -> None:
     torch.manual_seed(0)
     paper = PaperModel(SIZES).eval()
     x, c_noise, video, rhythm = fixture()
-    both = [paper.tell(video[k : k + 1], rhythm[k : k + 1]) for k in range(2)]
+    both = [paper.encode_conditions(video[k : k + 1], rhythm[k : k + 1]) for k in range(2)]
     alone = [
         paper(x[k : k + 1], c_noise[k : k + 1], both[k], torch.tensor([False]))
         for k in range(2)
     ]
-    together = paper(x, c_noise, paper.tell(video, rhythm), torch.tensor([False, False]))
+    together = paper(
+        x, c_noise, paper.encode_conditions(video, rhythm), torch.tensor([False, False])
+    )
     torch.testing.assert_close(torch.cat(alone), together, atol=1e-5, rtol=1e-4)
 
 
@@ -164,9 +166,9 @@ def changes(
     given = {"video": video, "rhythm": rhythm, "genre": torch.tensor([1, 2])}
     drop = torch.tensor([dropped, dropped])
     with torch.no_grad():
-        one = paper(x, c_noise, paper.tell(**given, generator=seeded()), drop)
+        one = paper(x, c_noise, paper.encode_conditions(**given, generator=seeded()), drop)
         change(given)
-        other = paper(x, c_noise, paper.tell(**given, generator=seeded()), drop)
+        other = paper(x, c_noise, paper.encode_conditions(**given, generator=seeded()), drop)
     return not torch.allclose(one, other, atol=1e-7)
 
 
@@ -189,12 +191,12 @@ def test_what_is_told_is_heard_and_what_is_dropped_is_not(name: str) -> None:
     assert not changes(SIZES, CHANGES["genre"])
 
 
-@pytest.mark.parametrize("config", [GENRES, replace(GENRES, hawkes="kernel")])
+@pytest.mark.parametrize("config", [GENRES, replace(GENRES, hawkes_phase="kernel")])
 def test_gradients_reach_all_that_learns_in_the_papers_reading(config: PaperConfig) -> None:
     torch.manual_seed(0)
     paper = PaperModel(config)
     x, c_noise, video, rhythm = fixture()
-    told = paper.tell(video, rhythm, torch.tensor([0, 3]))
+    told = paper.encode_conditions(video, rhythm, torch.tensor([0, 3]))
     paper(x, c_noise, told, torch.tensor([False, True])).square().mean().backward()
     idle = [
         name
@@ -208,7 +210,7 @@ def test_in_the_released_reading_the_null_rhythm_never_learns() -> None:
     torch.manual_seed(0)
     paper = PaperModel(TINY)
     x, c_noise, video, rhythm = fixture()
-    told = paper.tell(video, rhythm, generator=seeded())
+    told = paper.encode_conditions(video, rhythm, generator=seeded())
     paper(x, c_noise, told, torch.tensor([False, True])).square().mean().backward()
     assert paper.unet.fixed_rhythm.embedding.weight.grad is None
 
@@ -218,8 +220,8 @@ def test_the_phase_follows_the_peaks_as_the_reading_says() -> None:
     rhythm[0, [3, 9]] = 1
 
     def offsets(hawkes: str) -> list[float]:
-        position = HawkesPosition(8, 20, hawkes)  # type: ignore[arg-type]
-        values: list[float] = position.offsets(rhythm)[0].tolist()
+        position = HawkesEncoding(8, 20, hawkes)  # type: ignore[arg-type]
+        values: list[float] = position.phase_offsets(rhythm)[0].tolist()
         return values
 
     assert offsets("constant") == [1.0] * 16
@@ -232,7 +234,7 @@ def test_the_phase_follows_the_peaks_as_the_reading_says() -> None:
 
 
 def test_positions_without_hawkes_do_not_know_the_peaks() -> None:
-    position = HawkesPosition(8, 20, "none")
+    position = HawkesEncoding(8, 20, "none")
     one, other = position(torch.zeros(1, 16)), position(torch.ones(1, 16))
     assert torch.equal(one, other)
     expected = [math.sin(5 * 10_000 ** (-k / 4)) for k in range(4)]
@@ -244,8 +246,13 @@ def test_the_released_lstm_begins_with_noise_that_a_seed_fixes() -> None:
     paper = PaperModel(TINY).eval()
     _, _, video, rhythm = fixture()
     with torch.no_grad():
-        one, again = (paper.tell(video, rhythm, generator=seeded()).video for _ in range(2))
-        other = paper.tell(video, rhythm, generator=torch.Generator().manual_seed(4)).video
+        one, again = (
+            paper.encode_conditions(video, rhythm, generator=seeded()).visual_tokens
+            for _ in range(2)
+        )
+        other = paper.encode_conditions(
+            video, rhythm, generator=torch.Generator().manual_seed(4)
+        ).visual_tokens
     assert one is not None
     assert again is not None
     assert other is not None

@@ -9,31 +9,35 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import Loris, Told
-from device_copies import Sent
-from sizes import SMALL_PAPER
+from conftest import CliResult, RunLoris
+from device_copies import HostToDeviceCopyCounter
+from sizes import SMALL_PAPER_CONFIG
 
 from loris_cli.models import i3d_resnet50
-from loris_cli.models.diffusion import Sampler
+from loris_cli.models.diffusion import SamplerName
 from loris_cli.models.generator_interface import ClipFeatures
-from loris_cli.models.load_model import load_named_paper
-from loris_cli.models.paper_checkpoint import load_paper, save_paper, save_released
+from loris_cli.models.load_model import load_paper_checkpoint
+from loris_cli.models.paper_checkpoint import (
+    load_paper_model,
+    save_paper_model,
+    save_released_format,
+)
 from loris_cli.models.paper_config import PaperConfig
 from loris_cli.models.paper_unet import PaperModel
 from loris_cli.soundtrack import generators
-from loris_cli.soundtrack.latent_generator import Kept
+from loris_cli.soundtrack.latent_generator import InpaintRegion
 from loris_cli.soundtrack.waveform_generator import WaveformGenerator
-from loris_cli.system.device import dtype_of, halves_cost
+from loris_cli.system.device import bf16_is_slow, resolve_dtype
 
 CPU = torch.device("cpu")
 RATE_HZ = 22_050
 BF16_OFF = {1.0: 0.02, 20.0: 0.1}
 """By guidance, of the sound's norm; 0.0075 and 0.030 were measured."""
 SIZES = replace(
-    SMALL_PAPER,
+    SMALL_PAPER_CONFIG,
     visual_features=24,
-    video_length=4,
-    pose_length=32,
+    n_visual_frames=4,
+    n_pose_frames=32,
     n_genres=10,
 )
 """Of clips of 2 s."""
@@ -59,7 +63,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def released(tmp_path: Path) -> Path:
     path = tmp_path / "loris_dance2_epoch1.pt"
-    save_released(path, trained())
+    save_released_format(path, trained())
     return path
 
 
@@ -71,8 +75,8 @@ def film(tmp_path: Path, moving: Path) -> Path:
 
 
 @pytest.fixture
-def make(loris: Loris, released: Path, film: Path, body: Path) -> Loris:
-    def call(*words: object) -> Told:
+def make(loris: RunLoris, released: Path, film: Path, body: Path) -> RunLoris:
+    def call(*words: object) -> CliResult:
         fixed = ("--model", released, "--poses", body, "--steps", 3)
         return loris("soundtrack", film, *fixed, *words)
 
@@ -86,12 +90,12 @@ def visual(tmp_path: Path, rows: int = 4, width: int = 24) -> Path:
 
 
 def test_a_released_checkpoint_makes_a_soundtrack(
-    make: Loris, film: Path, tmp_path: Path, cache: Path
+    make: RunLoris, film: Path, tmp_path: Path, cache: Path
 ) -> None:
     told = make("--visual", visual(tmp_path), "--json", "--genre", "house")
 
-    assert told.code == 0, told.err
-    row = json.loads(told.out)
+    assert told.exit_code == 0, told.stderr
+    row = json.loads(told.stdout)
     assert (row["model"], row["sampler"], row["guidance"]) == (
         "loris_dance2_epoch1.pt",
         "adpm2",
@@ -105,41 +109,41 @@ def test_a_released_checkpoint_makes_a_soundtrack(
 
 
 def test_the_second_time_it_is_read_from_the_cache_and_sounds_the_same(
-    make: Loris, tmp_path: Path, released: Path, film: Path
+    make: RunLoris, tmp_path: Path, released: Path, film: Path
 ) -> None:
     one, other = film.with_name("one.wav"), film.with_name("other.wav")
-    assert make("-o", one).code == 0
+    assert make("-o", one).exit_code == 0
     stat = released.stat()
     released.write_bytes(b"PK\x03\x04" + bytes(stat.st_size - 4))  # only its form is looked at
     os.utime(released, ns=(stat.st_mtime_ns, stat.st_mtime_ns))
-    generators.model_of.cache_clear()
-    assert make("-o", other).code == 0
+    generators.load_model_cached.cache_clear()
+    assert make("-o", other).exit_code == 0
     assert one.read_bytes() == other.read_bytes()
 
 
 def test_a_file_that_has_become_another_is_told_of(
     tmp_path: Path, released: Path, cache: Path
 ) -> None:
-    assert load_named_paper(released, device=CPU).warnings == ()
+    assert load_paper_checkpoint(released, device=CPU).warnings == ()
     network = trained()
     with torch.no_grad():
         network.cond_lin.bias.add_(1)
-    save_released(released, network)
+    save_released_format(released, network)
 
-    loaded = load_named_paper(released, device=CPU)
+    loaded = load_paper_checkpoint(released, device=CPU)
 
     assert "another file than when it was first loaded" in loaded.warnings[0]
     assert torch.equal(loaded.network.cond_lin.bias, network.cond_lin.bias)
 
 
 def test_a_damaged_cache_is_made_anew(released: Path, cache: Path) -> None:
-    load_named_paper(released, device=CPU)
+    load_paper_checkpoint(released, device=CPU)
     (kept,) = cache.glob("*.safetensors")
     kept.write_bytes(kept.read_bytes()[:5000])
 
-    load_named_paper(released, device=CPU)
+    load_paper_checkpoint(released, device=CPU)
 
-    weights = load_paper(kept, device=CPU).cond_lin.weight
+    weights = load_paper_model(kept, device=CPU).cond_lin.weight
     assert torch.equal(weights, trained().cond_lin.weight)
 
 
@@ -148,13 +152,13 @@ def test_a_cache_that_cannot_be_written_is_done_without(
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("LORIS_CACHE", str(tmp_path / "file"))
-    assert load_named_paper(released, device=CPU).name == released.name
+    assert load_paper_checkpoint(released, device=CPU).name == released.name
 
 
-def test_without_features_of_the_picture_it_says_so(make: Loris) -> None:
+def test_without_features_of_the_picture_it_says_so(make: RunLoris) -> None:
     told = make()
-    assert told.code == 0
-    assert "is told of none: give them with --visual" in told.err
+    assert told.exit_code == 0
+    assert "is told of none: give them with --visual" in told.stderr
 
 
 @pytest.mark.parametrize(
@@ -165,11 +169,11 @@ def test_without_features_of_the_picture_it_says_so(make: Loris) -> None:
     ],
 )
 def test_features_that_do_not_fit_are_refused(
-    make: Loris, tmp_path: Path, rows: int, width: int, message: str
+    make: RunLoris, tmp_path: Path, rows: int, width: int, message: str
 ) -> None:
     told = make("--visual", visual(tmp_path, rows, width))
-    assert told.code == 4
-    assert message in told.err
+    assert told.exit_code == 4
+    assert message in told.stderr
 
 
 @pytest.mark.parametrize(
@@ -180,11 +184,11 @@ def test_features_that_do_not_fit_are_refused(
     ],
 )
 def test_options_that_make_no_sense_are_usage_errors(
-    make: Loris, words: list[object], message: str
+    make: RunLoris, words: list[object], message: str
 ) -> None:
     told = make(*words)
-    assert told.code == 2
-    assert message in told.err
+    assert told.exit_code == 2
+    assert message in told.stderr
 
 
 @pytest.mark.parametrize(
@@ -196,65 +200,65 @@ def test_options_that_make_no_sense_are_usage_errors(
     ],
 )
 def test_an_i3d_for_a_network_of_other_features_is_a_usage_error(
-    make: Loris, source: str, message: str
+    make: RunLoris, source: str, message: str
 ) -> None:
     told = make("--visual", source)
-    assert told.code == 2
-    assert message in told.err
+    assert told.exit_code == 2
+    assert message in told.stderr
 
 
 def test_offline_the_weights_of_i3d_r50_are_asked_for_at_once(
-    loris: Loris, film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    loris: RunLoris, film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     zoo = type("Zoo", (), {"checkpoint_paths": {"i3d_r50": "http://zoo.example/a.pyth"}})
-    monkeypatch.setattr(i3d_resnet50, "_hub", lambda part="": zoo)
+    monkeypatch.setattr(i3d_resnet50, "_import_pytorchvideo_hub", lambda submodule="": zoo)
     wide = tmp_path / "wide.safetensors"
-    save_paper(wide, trained(replace(SIZES, visual_features=2048)))
+    save_paper_model(wide, trained(replace(SIZES, visual_features=2048)))
     for offline in (["--offline"], []):
         monkeypatch.setenv("HF_HUB_OFFLINE", "0" if offline else "1")
         words = ("--model", wide, "--visual", "i3d-r50", *offline)
         told = loris("soundtrack", film, *words)
-        assert told.code == 3
-        assert "nothing is to be fetched" in told.err
+        assert told.exit_code == 3
+        assert "nothing is to be fetched" in told.stderr
         place = tmp_path / "cache" / "weights" / "I3D_8x8_R50.pyth"
-        assert f"put the file of http://zoo.example/a.pyth at {place}" in told.err
+        assert f"put the file of http://zoo.example/a.pyth at {place}" in told.stderr
 
 
 @pytest.mark.legacy
 def test_i3d_r50_tells_the_network_of_the_picture(
-    loris: Loris, film: Path, body: Path, tmp_path: Path, resnet_weights: Path
+    loris: RunLoris, film: Path, body: Path, tmp_path: Path, resnet_weights: Path
 ) -> None:
     wide = tmp_path / "wide.safetensors"
-    save_paper(wide, trained(replace(SIZES, visual_features=2048)))
+    save_paper_model(wide, trained(replace(SIZES, visual_features=2048)))
     fixed = ("--model", wide, "--poses", body, "--steps", 2, "--genre", "house")
     told = loris("soundtrack", film, *fixed, "--visual", f"i3d-r50={resnet_weights}", "--json")
-    assert told.code == 0, told.err
-    row = json.loads(told.out)
+    assert told.exit_code == 0, told.stderr
+    row = json.loads(told.stdout)
     assert row["visual"] == f"i3d-r50={resnet_weights}"
     assert row["warnings"] == []
 
 
 def test_mini_is_shown_no_features(
-    loris: Loris, film: Path, small_model: Path, tmp_path: Path
+    loris: RunLoris, film: Path, small_model: Path, tmp_path: Path
 ) -> None:
     told = loris("soundtrack", film, "--model", small_model, "--visual", visual(tmp_path))
-    assert told.code == 2
-    assert "sees no picture" in told.err
+    assert told.exit_code == 2
+    assert "sees no picture" in told.stderr
 
 
-def test_a_network_nobody_trained_makes_no_soundtrack(make: Loris, released: Path) -> None:
-    save_released(released, PaperModel(SIZES))
+def test_a_network_nobody_trained_makes_no_soundtrack(make: RunLoris, released: Path) -> None:
+    save_released_format(released, PaperModel(SIZES))
     told = make()
-    assert told.code == 3
-    assert "has learned nothing" in told.err
+    assert told.exit_code == 3
+    assert "has learned nothing" in told.stderr
 
 
-def test_the_preset_alone_is_no_model(loris: Loris, film: Path) -> None:
+def test_the_preset_alone_is_no_model(loris: RunLoris, film: Path) -> None:
     told = loris("soundtrack", film, "--model", "paper")
-    assert told.code == 3
-    assert "no model 'paper'" in told.err
-    assert "a released checkpoint" in told.err
+    assert told.exit_code == 3
+    assert "no model 'paper'" in told.stderr
+    assert "a released checkpoint" in told.stderr
 
 
 def features(duration_s: float, **more: object) -> ClipFeatures:
@@ -275,7 +279,7 @@ def features(duration_s: float, **more: object) -> ClipFeatures:
 def sound(
     path: Path, clip: ClipFeatures, seed: int = 0, *, compiled: bool = False, **more: object
 ) -> np.ndarray:
-    model = load_named_paper(path, device=CPU)
+    model = load_paper_checkpoint(path, device=CPU)
     if compiled:
         model.network.unet.compile(backend="eager")
     options = {"steps": 3, "sampler": "dpmpp-2m", **more}
@@ -283,7 +287,7 @@ def sound(
     told: list[tuple[int, int]] = []
     blocks = generator.generate(clip, seed=seed, progress=lambda *at: told.append(at))
     samples = np.concatenate(list(blocks), axis=1)
-    evaluations = generator.windows(clip.duration_s)[2]
+    evaluations = generator.compute_window_layout(clip.duration_s)[2]
     assert told == [(k + 1, evaluations) for k in range(evaluations)]
     return samples
 
@@ -306,7 +310,7 @@ def test_the_released_end_of_a_clip_is_played_again(released: Path) -> None:
 
 def test_in_the_papers_reading_a_clip_is_made_whole(tmp_path: Path) -> None:
     path = tmp_path / "ours.safetensors"
-    save_paper(path, trained())
+    save_paper_model(path, trained())
     samples = sound(path, features(2.0))
     again = 44_100 - 32_768
     assert not np.array_equal(samples[:, -again:], samples[:, 2**15 - again : 2**15])
@@ -348,8 +352,8 @@ def test_guidance_in_the_middle_only_is_between_none_and_all(released: Path) -> 
     assert np.array_equal(none, nowhere)
 
 
-def test_the_file_is_stereo_at_the_projects_rate(make: Loris, film: Path) -> None:
-    assert make("-o", film.with_name("out.wav")).code == 0
+def test_the_file_is_stereo_at_the_projects_rate(make: RunLoris, film: Path) -> None:
+    assert make("-o", film.with_name("out.wav")).exit_code == 0
     samples, rate_hz = soundfile.read(film.with_name("out.wav"))
     assert rate_hz == RATE_HZ
     assert samples.shape[1] == 2
@@ -366,7 +370,7 @@ def test_what_is_kept_stays_to_the_sample_and_leads_the_rest(
     released: Path, duration_s: float
 ) -> None:
     clip, old = features(duration_s), noise_for(duration_s)
-    kept = Kept(samples=old, from_s=0.5, to_s=1.3)
+    kept = InpaintRegion(original=old, start_s=0.5, end_s=1.3)
     found = sound(released, clip, kept=kept)
     inside = slice(round(0.5 * RATE_HZ), round(1.3 * RATE_HZ))
     outside = np.ones(old.shape[1], dtype=bool)
@@ -376,7 +380,7 @@ def test_what_is_kept_stays_to_the_sample_and_leads_the_rest(
 
     other = noise_for(duration_s, seed=1)
     other[:, inside] = old[:, inside]
-    led = sound(released, clip, kept=Kept(samples=other, from_s=0.5, to_s=1.3))
+    led = sound(released, clip, kept=InpaintRegion(original=other, start_s=0.5, end_s=1.3))
     assert not np.allclose(led[:, inside], found[:, inside], atol=1e-4)
     again = sound(released, clip, kept=kept)
     assert np.array_equal(found, again)
@@ -385,15 +389,17 @@ def test_what_is_kept_stays_to_the_sample_and_leads_the_rest(
 def test_keeping_nothing_is_making_all(released: Path) -> None:
     """A stretch to make anew as long as the clip: only the fades at its ends differ."""
     clip = features(2.0)
-    kept = Kept(samples=noise_for(2.0), from_s=0.0, to_s=2.0)
+    kept = InpaintRegion(original=noise_for(2.0), start_s=0.0, end_s=2.0)
     found, plain = sound(released, clip, kept=kept), sound(released, clip)
     middle = slice(2000, 42_000)
-    np.testing.assert_allclose(found[:, middle] * kept.scale, plain[:, middle], atol=1e-6)
+    np.testing.assert_allclose(
+        found[:, middle] * kept.training_peak_gain, plain[:, middle], atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4])
 def test_an_earlier_result_is_kept_around_a_stretch(
-    make: Loris, film: Path, channels: int
+    make: RunLoris, film: Path, channels: int
 ) -> None:
     old, new = film.with_name("old.wav"), film.with_name("new.wav")
     before = np.resize(noise_for(2.0, scale=0.05), (channels, 2 * RATE_HZ))
@@ -401,7 +407,7 @@ def test_an_earlier_result_is_kept_around_a_stretch(
 
     told = make("-o", new, "--keep", old, "--from", 0.5, "--to", 1.25)
 
-    assert told.code == 0, told.err
+    assert told.exit_code == 0, told.stderr
     samples = soundfile.read(new)[0].T
     expected = before if channels == 2 else before.mean(axis=0, keepdims=True).repeat(2, axis=0)
     for part in (slice(0, 11_000), slice(27_600, 44_000)):
@@ -419,12 +425,12 @@ def test_in_bf16_the_sound_is_nearly_that_of_fp32(released: Path) -> None:
         assert 0 < off < most, guidance
 
 
-def test_the_sound_says_what_it_was_computed_in(make: Loris, film: Path) -> None:
+def test_the_sound_says_what_it_was_computed_in(make: RunLoris, film: Path) -> None:
     out = film.with_name("out.wav")
     for words, precision in (((), "fp32"), (("--precision", "bf16"), "bf16")):
         told = make("-o", out, "--json", "--overwrite", *words)
-        assert told.code == 0, told.err
-        assert json.loads(told.out)["precision"] == precision
+        assert told.exit_code == 0, told.stderr
+        assert json.loads(told.stdout)["precision"] == precision
 
 
 def test_compiled_it_sounds_the_same(released: Path) -> None:
@@ -439,25 +445,25 @@ def test_compiled_it_sounds_the_same(released: Path) -> None:
     ("sampler", "duration_s"), [("adpm2", 2.0), ("dpmpp-2m", 2.0), ("dpmpp-2m", 3.6)]
 )
 def test_no_step_waits_for_the_device(
-    released: Path, sampler: Sampler, duration_s: float
+    released: Path, sampler: SamplerName, duration_s: float
 ) -> None:
     """The meta device has no values: whatever would read one, or bring it back, fails."""
     meta = torch.device("meta")
-    model = load_named_paper(released, device=CPU)
+    model = load_paper_checkpoint(released, device=CPU)
     model.network.to(meta)
     sent = []
     for steps in (2, 3):
         generator = WaveformGenerator(
             model=model, device=meta, steps=steps, sampler=sampler, guidance=20.0
         )
-        counted = Sent(meta)
+        counted = HostToDeviceCopyCounter(meta)
         with counted:
             found = generator._sample(
                 features(duration_s), seed=0, progress=lambda done, total: None
             )
         assert found.device == meta
-        assert found.shape == (2, generator.windows(duration_s)[0])
-        sent.append(counted.n)
+        assert found.shape == (2, generator.compute_window_layout(duration_s)[0])
+        sent.append(counted.n_copies)
     # Of a step, nothing but the noise that the host draws for it is sent.
     assert sent[1] - sent[0] == (sampler == "adpm2")
     assert sent[0] > 0
@@ -472,9 +478,9 @@ def test_by_itself_it_takes_bf16_only_where_cuda_has_it(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **more: supported)
     types = {"fp32": torch.float32, "bf16": torch.bfloat16}
-    assert dtype_of("auto", torch.device(device)) == types[expected]
-    assert dtype_of("bf16", torch.device(device)) == torch.bfloat16
-    assert dtype_of("fp32", torch.device(device)) == torch.float32
+    assert resolve_dtype("auto", torch.device(device)) == types[expected]
+    assert resolve_dtype("bf16", torch.device(device)) == torch.bfloat16
+    assert resolve_dtype("fp32", torch.device(device)) == torch.float32
 
 
 @pytest.mark.parametrize(
@@ -491,13 +497,13 @@ def test_a_processor_without_bfloat16_is_known_to_be_slow_in_it(
     monkeypatch: pytest.MonkeyPatch, told: dict[str, object], device: str, cost: bool
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: told, raising=False)
-    assert halves_cost(torch.device(device)) == cost
+    assert bf16_is_slow(torch.device(device)) == cost
 
 
 def test_what_cannot_compile_is_told_before_the_work(
-    make: Loris, monkeypatch: pytest.MonkeyPatch
+    make: RunLoris, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     told = make("--compile")
-    assert told.code == 2
-    assert "--compile needs no-such-compiler" in told.err
+    assert told.exit_code == 2
+    assert "--compile needs no-such-compiler" in told.stderr

@@ -11,40 +11,40 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import Loris
+from conftest import RunLoris
 from safetensors import safe_open
-from sizes import SMALL_PAPER
+from sizes import SMALL_PAPER_CONFIG
 
 from loris_cli.dataset.manifest import Clip, read_manifest, write_manifest
 from loris_cli.errors import InputError, UsageError
 from loris_cli.models.generator_interface import ClipFeatures
-from loris_cli.models.paper_checkpoint import load_paper
+from loris_cli.models.paper_checkpoint import load_paper_model
 from loris_cli.models.paper_unet import PaperModel
 from loris_cli.training import paper_stage
-from loris_cli.training.checkpoints import StageFolder, fingerprint
-from loris_cli.training.datasets import Lesson
-from loris_cli.training.distributed import Processes
+from loris_cli.training.checkpoints import StageFolder, hash_clips
+from loris_cli.training.datasets import ClipAnnotations
+from loris_cli.training.distributed import DistributedContext
 from loris_cli.training.loop import train
 from loris_cli.training.losses import checkpoint_activations
 from loris_cli.training.paper_stage import (
-    PaperLearner,
+    PaperLoss,
     PaperStage,
-    config_of,
-    maker_of,
+    build_paper_config,
     read_backbone,
+    select_visual_encoder,
 )
-from loris_cli.training.settings import Settings, in_words_of_now, resolve
-from loris_cli.training.waveform_dataset import SoundExamples
+from loris_cli.training.settings import TrainingSettings, in_words_of_now, resolve_settings
+from loris_cli.training.waveform_dataset import WaveformDataset
 
 RATE_HZ = 22_050
 TINY = replace(
-    SMALL_PAPER,
+    SMALL_PAPER_CONFIG,
     head_features=16,
-    video_length=4,
-    pose_length=32,
+    n_visual_frames=4,
+    n_pose_frames=32,
     n_genres=12,
-    visual="none",
-    motion=True,
+    visual_projection="none",
+    motion_encoder=True,
 )
 
 
@@ -64,7 +64,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         clip = Clip(
             id=name,
             subset="clicks",
-            split=part,
+            partition=part,
             duration_s=3.0,
             genre="pop",
             source="clicks",
@@ -95,12 +95,14 @@ def seen(data: Path, tmp_path: Path) -> Path:
     return folder
 
 
-SEEING = replace(TINY, visual="lstm", motion=False)
+SEEING = replace(TINY, visual_projection="lstm", motion_encoder=False)
 
 
-def short(**more: Any) -> Settings:
-    settings = resolve(preset="paper", stage="conditional", recipe="ours", split="clicks")
-    return replace(settings, steps=2, batch=1, validate_clips=1, sounds=1, **more)
+def short(**more: Any) -> TrainingSettings:
+    settings = resolve_settings(
+        preset="paper", stage="conditional", recipe="ours", subset="clicks"
+    )
+    return replace(settings, steps=2, batch_size=1, validation_clips=1, validation_samples=1, **more)
 
 
 def test_features_of_the_picture_belong_to_the_sound_of_an_example(seen: Path) -> None:
@@ -108,7 +110,7 @@ def test_features_of_the_picture_belong_to_the_sound_of_an_example(seen: Path) -
     stage = PaperStage(seen, clips[:1], clips[1:], short(), config=SEEING)
     rows = set()
     for number in range(8):
-        example = stage.examples[number]
+        example = stage.train_set[number]
         first = int(example["visual"][0, 0])
         assert example["visual"].shape == (4, 1024)
         assert example["visual"][:, 0].tolist() == [first, first + 1, first + 2, first + 3]
@@ -121,29 +123,38 @@ def test_features_of_the_picture_belong_to_the_sound_of_an_example(seen: Path) -
 
 
 def test_a_network_that_sees_learns_and_its_weights_tell_whose_features(
-    loris: Loris, seen: Path, tmp_path: Path, moving: Path, body: Path,
+    loris: RunLoris, seen: Path, tmp_path: Path, moving: Path, body: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(paper_stage, "HEARD_STEPS", 2)
+    monkeypatch.setattr(paper_stage, "VALIDATION_SAMPLER_STEPS", 2)
     clips = read_manifest(seen)
     stage = PaperStage(seen, clips[:1], clips[1:], short(), config=SEEING)
     folder = StageFolder(tmp_path / "conditional")
     folder.path.mkdir()
-    processes = Processes(rank=0, world=1, device=torch.device("cpu"))
+    processes = DistributedContext(rank=0, world_size=1, device=torch.device("cpu"))
     name = "vencoder.lstm.weight_ih_l0"
     before = stage.network.state_dict()[name].clone()
 
-    train(stage, short(), folder, processes, tell=lambda row: None)
+    train(stage, short(), folder, processes, on_log=lambda row: None)
 
     assert not torch.equal(stage.network.state_dict()[name], before)
-    with safe_open(folder.best, framework="pt") as weights:
+    with safe_open(folder.best_weights, framework="pt") as weights:
         assert weights.metadata()["loris.visual_maker"] == "i3d-kinetics"
     features = tmp_path / "moving.npy"
     np.save(features, np.zeros((4, 1024), np.float32))
-    options = ("--model", folder.best, "--poses", body, "--steps", 2, "--genre", "skate")
+    options = (
+        "--model",
+        folder.best_weights,
+        "--poses",
+        body,
+        "--steps",
+        2,
+        "--genre",
+        "skate",
+    )
     told = loris("soundtrack", moving, "-o", tmp_path / "a.wav", *options, "--visual", features)
-    assert told.code == 0, told.err
-    assert "is told of none" not in told.err
+    assert told.exit_code == 0, told.stderr
+    assert "is told of none" not in told.stderr
 
 
 @pytest.mark.parametrize(
@@ -161,29 +172,33 @@ def test_what_the_clips_have_is_told(
     seen: Path, settings: dict[str, Any], expected: tuple[str, bool, str]
 ) -> None:
     clips = read_manifest(seen)
-    config = config_of(short(**settings), clips)
-    assert (config.visual, config.motion, maker_of(short(**settings), clips)) == expected
+    config = build_paper_config(short(**settings), clips)
+    assert (
+        config.visual_projection,
+        config.motion_encoder,
+        select_visual_encoder(short(**settings), clips),
+    ) == expected
     assert config.visual_features == 1024
 
 
 def test_without_features_the_body_is_told_as_ever(data: Path) -> None:
-    config = config_of(short(), read_manifest(data))
-    assert (config.visual, config.motion) == ("none", True)
+    config = build_paper_config(short(), read_manifest(data))
+    assert (config.visual_projection, config.motion_encoder) == ("none", True)
 
 
 def test_rows_of_i3d_r50_are_2048_wide(data: Path) -> None:
     clips = [replace(clip, visual={"i3d-r50": "a.npz"}) for clip in read_manifest(data)]
-    config = config_of(short(), clips)
-    assert (config.visual, config.visual_features) == ("lstm", 2048)
+    config = build_paper_config(short(), clips)
+    assert (config.visual_projection, config.visual_features) == ("lstm", 2048)
 
 
 def test_features_that_some_clips_lack_cannot_be_asked_for(seen: Path) -> None:
     with pytest.raises(UsageError, match="b has no features of the picture by i3d-charades"):
-        config_of(short(visual="i3d-charades"), read_manifest(seen))
+        build_paper_config(short(visual="i3d-charades"), read_manifest(seen))
 
 
 def test_a_run_of_before_there_was_a_choice_goes_on(data: Path) -> None:
-    identity = short().identity()
+    identity = short().fixed_on_resume()
     old = {**{k: v for k, v in identity.items() if k != "visual"}, "motion": True}
     assert in_words_of_now(old) == identity
     assert in_words_of_now(identity) == identity
@@ -191,12 +206,12 @@ def test_a_run_of_before_there_was_a_choice_goes_on(data: Path) -> None:
     clips = read_manifest(data)
     rows = [{k: v for k, v in asdict(clip).items() if k != "visual"} for clip in clips]
     before = "\n".join(sorted(json.dumps(row, sort_keys=True) for row in rows))
-    assert fingerprint(clips) == hashlib.sha256(before.encode()).hexdigest()[:12]
+    assert hash_clips(clips) == hashlib.sha256(before.encode()).hexdigest()[:12]
 
 
-def examples(data: Path, seed: int = 0, *, augment: bool = False) -> SoundExamples:
+def examples(data: Path, seed: int = 0, *, augment: bool = False) -> WaveformDataset:
     clip = Clip(
-        id="a", subset="", split="", duration_s=3.0, genre="", source="", audio="a.flac",
+        id="a", subset="", partition="", duration_s=3.0, genre="", source="", audio="a.flac",
         rhythm="",
     )  # fmt: skip
     peaks_s = np.arange(0.5, 3, 0.5)
@@ -207,13 +222,13 @@ def examples(data: Path, seed: int = 0, *, augment: bool = False) -> SoundExampl
         energy=np.ones(48),
         genre="skate",
     )
-    return SoundExamples(
+    return WaveformDataset(
         data,
         [clip],
-        [Lesson(features, None)],
+        [ClipAnnotations(features, None)],
         config=TINY,
         seed=seed,
-        drop_condition=0.1,
+        condition_dropout=0.1,
         augment=augment,
     )
 
@@ -246,7 +261,7 @@ def test_an_example_is_a_function_of_its_number(data: Path) -> None:
 def test_activations_computed_again_give_the_same_gradients(data: Path) -> None:
     def gradients(again: bool) -> list[torch.Tensor]:
         torch.manual_seed(0)
-        learner = PaperLearner(PaperModel(replace(TINY, motion=False)))
+        learner = PaperLoss(PaperModel(replace(TINY, motion_encoder=False)))
         if again:
             checkpoint_activations(learner.network)
         example = {key: value[None] for key, value in examples(data)[0].items()}
@@ -270,16 +285,16 @@ def words(data: Path, out: Path, *more: object) -> list[object]:
 
 
 def test_a_stage_learns_and_its_weights_make_a_soundtrack(
-    loris: Loris, data: Path, tmp_path: Path, moving: Path, body: Path,
+    loris: RunLoris, data: Path, tmp_path: Path, moving: Path, body: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setenv("LORIS_CACHE", str(tmp_path / "cache"))
     settings = replace(
-        resolve(preset="paper", stage="conditional", recipe="ours", split="clicks"),
-        steps=2, batch=1, validate_clips=1, sounds=1,
+        resolve_settings(preset="paper", stage="conditional", recipe="ours", subset="clicks"),
+        steps=2, batch_size=1, validation_clips=1, validation_samples=1,
     )  # fmt: skip
     clips = read_manifest(data)
-    monkeypatch.setattr(paper_stage, "HEARD_STEPS", 2)
+    monkeypatch.setattr(paper_stage, "VALIDATION_SAMPLER_STEPS", 2)
     stage = PaperStage(data, clips[:1], clips[1:], settings, config=TINY)
     folder = StageFolder(tmp_path / "conditional")
     folder.path.mkdir()
@@ -289,36 +304,45 @@ def test_a_stage_learns_and_its_weights_make_a_soundtrack(
         stage,
         settings,
         folder,
-        Processes(rank=0, world=1, device=torch.device("cpu")),
-        tell=rows.append,
+        DistributedContext(rank=0, world_size=1, device=torch.device("cpu")),
+        on_log=rows.append,
     )
 
     assert [row["step"] for row in rows if "held_out" in row] == [2]
     assert {"hit", "precision"} <= rows[-1].keys() | rows[-2].keys()
-    assert [path.suffix for path in folder.sounds.iterdir()] == [".flac"]
-    assert load_paper(folder.best, device=torch.device("cpu")).config == TINY
+    assert [path.suffix for path in folder.samples_dir.iterdir()] == [".flac"]
+    assert load_paper_model(folder.best_weights, device=torch.device("cpu")).config == TINY
     out = tmp_path / "new.wav"
-    options = ("--model", folder.best, "--poses", body, "--steps", 2, "--genre", "skate")
+    options = (
+        "--model",
+        folder.best_weights,
+        "--poses",
+        body,
+        "--steps",
+        2,
+        "--genre",
+        "skate",
+    )
     told = loris("soundtrack", moving, "-o", out, *options)
-    assert told.code == 0, told.err
+    assert told.exit_code == 0, told.stderr
     assert soundfile.info(out).channels == 2
 
 
 @pytest.mark.slow
-def test_a_run_takes_its_own_backbone(loris: Loris, data: Path, tmp_path: Path) -> None:
+def test_a_run_takes_its_own_backbone(loris: RunLoris, data: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     told = loris(*words(data, run, "--stage", "unconditional"))
-    assert told.code == 0, told.err
+    assert told.exit_code == 0, told.stderr
 
     backbone = run / "unconditional" / "best.safetensors"
     told = loris(*words(data, run, "--backbone", backbone, "--recipe", "paper"))
-    assert told.code == 0, told.err
+    assert told.exit_code == 0, told.stderr
     model = run / "paper.safetensors"
-    assert told.out == f"{model}\n"
+    assert told.stdout == f"{model}\n"
     rows = (run / "conditional" / "log.jsonl").read_text().splitlines()
     assert json.loads(rows[0])["rate"] == {"backbone": 2e-4, "added": 2e-4}
-    config = load_paper(model, device=torch.device("cpu")).config
-    assert (config.channels, config.pose_length, config.compat) == (64, 48, "paper")
+    config = load_paper_model(model, device=torch.device("cpu")).config
+    assert (config.channels, config.n_pose_frames, config.compat) == (64, 48, "paper")
 
 
 @pytest.mark.parametrize(
@@ -330,18 +354,24 @@ def test_a_run_takes_its_own_backbone(loris: Loris, data: Path, tmp_path: Path) 
     ],
 )
 def test_what_makes_no_network_is_a_usage_error(
-    loris: Loris, data: Path, tmp_path: Path, more: list[str], message: str
+    loris: RunLoris, data: Path, tmp_path: Path, more: list[str], message: str
 ) -> None:
     told = loris(*words(data, tmp_path / "run", *more))
-    assert told.code == 2
-    assert message in told.err
+    assert told.exit_code == 2
+    assert message in told.stderr
 
 
 def test_the_preset_has_the_papers_settings() -> None:
-    settings = resolve(preset="paper", stage="conditional", recipe="ours", split="da25")
-    assert (settings.batch, settings.learning_rate, settings.weight_decay) == (10, 2e-4, 0.045)
+    settings = resolve_settings(
+        preset="paper", stage="conditional", recipe="ours", subset="da25"
+    )
+    assert (settings.batch_size, settings.learning_rate, settings.weight_decay) == (
+        10,
+        2e-4,
+        0.045,
+    )
     with pytest.raises(UsageError, match="no latent"):
-        resolve(preset="paper", stage="latent", recipe="ours", split="da25")
+        resolve_settings(preset="paper", stage="latent", recipe="ours", subset="da25")
 
 
 def test_a_released_backbone_is_taken_by_its_own_names(tmp_path: Path) -> None:

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from loris_cli.errors import InputError, WeightsError
-from loris_cli.models.i3d_inception import InceptionI3D, load_i3d, padded_same
-from loris_cli.soundtrack.visual_encoder import features_of_picture, middle_of
-from loris_cli.soundtrack.visual_features import read_visual
-from loris_cli.system.progress import Silent
-from loris_cli.video.probe import probe
+from loris_cli.models.i3d_inception import InceptionI3D, load_inception_i3d, pad_same
+from loris_cli.soundtrack.visual_encoder import center_crop, extract_visual_features
+from loris_cli.soundtrack.visual_features import read_visual_features
+from loris_cli.system.progress import NullReporter
+from loris_cli.video.probe import probe_video
 
 
 def test_it_has_the_size_of_the_published_one() -> None:
@@ -32,7 +32,7 @@ def test_a_row_is_eight_frames(n_frames: int, n_rows: int) -> None:
 
 def test_padding_puts_the_odd_zero_behind() -> None:
     x = torch.ones(1, 1, 2, 3, 4)
-    padded = padded_same(x, (3, 3, 3), (2, 2, 2))
+    padded = pad_same(x, (3, 3, 3), (2, 2, 2))
     assert padded.shape == (1, 1, 3, 5, 5)
     assert padded[0, 0, 0, :, 0].tolist() == [0, 1, 1, 1, 0]
     assert padded[0, 0, 0, 1].tolist() == [1, 1, 1, 1, 0]
@@ -54,7 +54,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_weights_are_found_by_their_usual_names(weights: Path, tmp_path: Path) -> None:
-    network = load_i3d(weights, device=torch.device("cpu"))
+    network = load_inception_i3d(weights, device=torch.device("cpu"))
     state = torch.load(weights, weights_only=True)
     assert torch.equal(
         network.state_dict()["Mixed_5c.b0.bn.bias"], state["Mixed_5c.b0.bn.bias"]
@@ -65,13 +65,13 @@ def test_weights_are_found_by_their_usual_names(weights: Path, tmp_path: Path) -
     with pytest.raises(
         WeightsError, match=r"lacks or adds 1 tensors: 'Mixed_5c\.b0\.bn\.bias'"
     ):
-        load_i3d(tmp_path / "less.pt", device=torch.device("cpu"))
+        load_inception_i3d(tmp_path / "less.pt", device=torch.device("cpu"))
 
 
 def test_a_network_that_nobody_trained_is_refused(tmp_path: Path) -> None:
     torch.save(InceptionI3D().state_dict(), tmp_path / "new.pt")
     with pytest.raises(WeightsError, match="has learned nothing"):
-        load_i3d(tmp_path / "new.pt", device=torch.device("cpu"))
+        load_inception_i3d(tmp_path / "new.pt", device=torch.device("cpu"))
 
 
 class Mean(nn.Module):
@@ -83,9 +83,11 @@ class Mean(nn.Module):
 
 
 def test_a_video_has_two_rows_a_second(moving: Path) -> None:
-    info = probe(moving)
+    info = probe_video(moving)
     network: InceptionI3D = Mean()  # type: ignore[assignment]
-    rows = features_of_picture(info, network, device=torch.device("cpu"), reporter=Silent())
+    rows = extract_visual_features(
+        info, network, device=torch.device("cpu"), reporter=NullReporter()
+    )
     assert rows.shape == (4, 3)
     assert (np.abs(rows) < 1).all()  # of the middle of the picture, -1..1
     assert rows.std(axis=0).max() < 0.2
@@ -95,7 +97,7 @@ def test_a_video_has_two_rows_a_second(moving: Path) -> None:
 def test_the_middle_is_taken_of_any_shape(shape: tuple[int, int]) -> None:
     rgb = np.zeros((*shape, 3), np.uint8)
     rgb[shape[0] // 2 - 1 : shape[0] // 2 + 1, shape[1] // 2 - 1 : shape[1] // 2 + 1] = 255
-    middle = middle_of(rgb)
+    middle = center_crop(rgb)
     assert middle.shape == (224, 224, 3)
     bright = np.argwhere(middle[..., 0] > 60).mean(axis=0)
     assert bright == pytest.approx((111.5, 111.5), abs=2)
@@ -104,9 +106,9 @@ def test_the_middle_is_taken_of_any_shape(shape: tuple[int, int]) -> None:
 def test_features_cover_the_video_and_no_more(tmp_path: Path) -> None:
     path = tmp_path / "a.npy"
     np.save(path, np.arange(12.0).reshape(6, 2, 1, 1))
-    rows = read_visual(path, width=2, duration_s=2.2)
+    rows = read_visual_features(path, width=2, duration_s=2.2)
     assert rows.tolist() == [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9]]
-    longer = read_visual(path, width=2, duration_s=4.0)
+    longer = read_visual_features(path, width=2, duration_s=4.0)
     assert longer[5:].tolist() == [[10, 11]] * 3
 
 
@@ -130,4 +132,4 @@ def test_other_files_are_refused(tmp_path: Path, stored: object, message: str) -
     elif stored is not None:
         np.save(path, stored, allow_pickle=True)  # type: ignore[arg-type]
     with pytest.raises(InputError, match=message):
-        read_visual(path, width=2, duration_s=3.0)
+        read_visual_features(path, width=2, duration_s=3.0)

@@ -17,15 +17,15 @@ from loris_cli.pose import blazepose
 from loris_cli.pose.blazepose import (
     BlazePose,
     Crop,
-    Pyramid,
-    anchors,
-    apply,
-    letterbox,
-    refine,
-    suppress,
+    ImagePyramid,
+    apply_affine,
+    generate_anchors,
+    letterbox_matrix,
+    non_max_suppression,
+    refine_landmarks,
 )
 from loris_cli.pose.keypoints import Poses
-from loris_cli.pose.overlay import overlay, write_overlay
+from loris_cli.pose.overlay import overlay_poses, write_mp4
 from loris_cli.pose.tracking import estimate_poses
 
 Array = NDArray[Any]
@@ -41,11 +41,11 @@ class Frame:
 
 
 def test_an_upright_body_has_an_upright_crop_around_its_hips() -> None:
-    crop = Crop.around(np.array([100.0, 80.0]), np.array([100.0, 40.0]))
+    crop = Crop.from_alignment_points(np.array([100.0, 80.0]), np.array([100.0, 40.0]))
 
-    assert (crop.x, crop.y, crop.angle_rad) == (100, 80, 0)
+    assert (crop.center_x_px, crop.center_y_px, crop.angle_rad) == (100, 80, 0)
     assert crop.side_px == 2 * 40 * 1.25
-    corners = apply(crop.to_picture(), np.array([[0.0, 0.0], [1.0, 1.0]]))
+    corners = apply_affine(crop.to_image_matrix(), np.array([[0.0, 0.0], [1.0, 1.0]]))
     np.testing.assert_allclose(corners, [[50, 30], [150, 130]])
 
 
@@ -61,29 +61,31 @@ def test_the_crop_stands_up_with_the_body(
     hips = np.array([x, y])
     rim = hips + reach * np.array([np.sin(lean), -np.cos(lean)])
 
-    matrix = Crop.around(hips, rim).to_picture()
+    matrix = Crop.from_alignment_points(hips, rim).to_image_matrix()
 
     # In the crop the hips are in the middle and the rim straight above, 1 / 1.25 up.
-    seen = apply(matrix, np.array([[0.5, 0.5], [0.5, 0.5 - 0.5 / 1.25]]))
+    seen = apply_affine(matrix, np.array([[0.5, 0.5], [0.5, 0.5 - 0.5 / 1.25]]))
     np.testing.assert_allclose(seen, [hips, rim], atol=1e-6)
 
 
 @given(lean=st.floats(-np.pi, np.pi), side=st.floats(1, 3000))
 def test_a_crop_and_its_inverse_are_nothing(lean: float, side: float) -> None:
-    matrix = Crop(x=300.0, y=200.0, side_px=side, angle_rad=lean).to_picture()
+    matrix = Crop(
+        center_x_px=300.0, center_y_px=200.0, side_px=side, angle_rad=lean
+    ).to_image_matrix()
     inverse = np.linalg.inv(matrix[:, :2])
     points = np.random.default_rng(0).uniform(0, 1, (20, 2))
 
-    back = (apply(matrix, points) - matrix[:, 2]) @ inverse.T
+    back = (apply_affine(matrix, points) - matrix[:, 2]) @ inverse.T
 
     np.testing.assert_allclose(back, points, atol=1e-9)
 
 
 @pytest.mark.parametrize(("width", "height"), [(640, 360), (360, 640), (200, 200)])
 def test_the_letterbox_puts_the_picture_in_the_middle(width: int, height: int) -> None:
-    matrix = letterbox(width, height)
+    matrix = letterbox_matrix(width, height)
 
-    middle, corner = apply(matrix, np.array([[0.5, 0.5], [0.0, 0.0]]))
+    middle, corner = apply_affine(matrix, np.array([[0.5, 0.5], [0.0, 0.0]]))
     np.testing.assert_allclose(middle, [width / 2, height / 2])
     assert corner.min() == (min(width, height) - max(width, height)) / 2
     assert corner.max() == 0
@@ -97,16 +99,18 @@ def test_a_warp_shows_a_spot_where_the_map_says(size: tuple[int, int]) -> None:
     spot = np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * (width / 40) ** 2))
     picture = np.repeat((255 * spot)[..., None], 3, axis=2).astype(np.uint8)
 
-    seen = Pyramid(picture).warp(letterbox(width, height), 224)[..., 0]
+    seen = ImagePyramid(picture).warp(letterbox_matrix(width, height), 224)[..., 0]
 
     middle = np.arange(224) + 0.5
     found = np.array([seen.sum(axis=0) @ middle, seen.sum(axis=1) @ middle]) / seen.sum()
-    expected = (np.array([x, y]) - letterbox(width, height)[:, 2]) / max(size) * 224
+    expected = (np.array([x, y]) - letterbox_matrix(width, height)[:, 2]) / max(size) * 224
     np.testing.assert_allclose(found, expected, atol=0.1)
 
 
 def test_outside_the_picture_a_warp_is_black() -> None:
-    seen = Pyramid(np.full((100, 200, 3), 255, np.uint8)).warp(letterbox(200, 100), 224)
+    seen = ImagePyramid(np.full((100, 200, 3), 255, np.uint8)).warp(
+        letterbox_matrix(200, 100), 224
+    )
 
     assert not seen[:50].any()
     assert not seen[-50:].any()
@@ -114,11 +118,13 @@ def test_outside_the_picture_a_warp_is_black() -> None:
 
 
 def test_a_tiny_picture_has_a_pyramid_too() -> None:
-    assert Pyramid(np.full((1, 3, 3), 9, np.uint8)).warp(letterbox(3, 1), 4).shape == (4, 4, 3)
+    assert ImagePyramid(np.full((1, 3, 3), 9, np.uint8)).warp(
+        letterbox_matrix(3, 1), 4
+    ).shape == (4, 4, 3)
 
 
 def test_anchors_are_the_middles_of_cells() -> None:
-    boxes = anchors()
+    boxes = generate_anchors()
 
     assert len(boxes) == 28 * 28 * 2 + 14 * 14 * 2 + 7 * 7 * 6
     np.testing.assert_allclose(boxes[:3], np.array([[0.5, 0.5], [0.5, 0.5], [1.5, 0.5]]) / 28)
@@ -129,10 +135,10 @@ def test_overlapping_boxes_leave_the_strongest() -> None:
     boxes = np.array([[0, 0, 10, 10], [1, 1, 11, 11], [20, 0, 30, 10], [0, 5, 10, 15]], float)
     # Overlaps with box 0: 81 / 119, 0, and 50 / 150 = 0.33.
 
-    assert suppress(boxes, np.array([0.8, 0.9, 0.7, 0.6])) == [1, 2]
-    assert suppress(boxes[[0, 3]], np.array([0.8, 0.6]), max_overlap=0.3) == [0]
-    assert suppress(boxes[[0, 3]], np.array([0.8, 0.6]), max_overlap=0.4) == [0, 1]
-    assert suppress(np.zeros((0, 4)), np.zeros(0)) == []
+    assert non_max_suppression(boxes, np.array([0.8, 0.9, 0.7, 0.6])) == [1, 2]
+    assert non_max_suppression(boxes[[0, 3]], np.array([0.8, 0.6]), max_iou=0.3) == [0]
+    assert non_max_suppression(boxes[[0, 3]], np.array([0.8, 0.6]), max_iou=0.4) == [0, 1]
+    assert non_max_suppression(np.zeros((0, 4)), np.zeros(0)) == []
 
 
 def test_a_landmark_moves_to_the_heat_near_it_and_only_there() -> None:
@@ -145,7 +151,7 @@ def test_a_landmark_moves_to_the_heat_near_it_and_only_there() -> None:
     points[1] = [50.0 / 64, 50.0 / 64]
     points[3] = [-0.2, 1.2]  # outside
 
-    refined = refine(points, heatmaps)
+    refined = refine_landmarks(points, heatmaps)
 
     np.testing.assert_allclose(refined[0], [30 / 64, 20 / 64], atol=1e-6)
     np.testing.assert_array_equal(refined[1:], points[1:])
@@ -155,14 +161,14 @@ def test_a_landmark_moves_to_the_heat_near_it_and_only_there() -> None:
 
 
 def test_damaged_weights_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blazepose, "DETECTOR", (blazepose.DETECTOR[0], "0" * 64))
+    monkeypatch.setattr(blazepose, "DETECTOR_FILE", (blazepose.DETECTOR_FILE[0], "0" * 64))
 
     with pytest.raises(WeightsError, match="damaged"):
         BlazePose()
 
 
 def test_missing_weights_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blazepose, "LANDMARKS", ("none.tflite", "0" * 64))
+    monkeypatch.setattr(blazepose, "LANDMARK_FILE", ("none.tflite", "0" * 64))
 
     with pytest.raises(WeightsError, match="missing"):
         BlazePose()
@@ -201,7 +207,7 @@ def danced(dance: tuple[list[Frame], Array]) -> Poses:
 
 
 def test_a_rendered_dancer_is_seen_in_every_frame(danced: Poses) -> None:
-    assert danced.seen_share == 1.0
+    assert danced.detected_fraction == 1.0
     assert danced.cuts.tolist() == []
     np.testing.assert_array_equal(danced.times_s, np.arange(32) / 16)
 
@@ -264,7 +270,7 @@ def test_where_nobody_is_nobody_is_seen() -> None:
 
     poses = estimate_poses(noise, size=SIZE)
 
-    assert poses.seen_share == 0
+    assert poses.detected_fraction == 0
     assert poses.interpolated.all()
     assert not poses.keypoints.any()
 
@@ -290,7 +296,7 @@ def grey(n_frames: int, width: int = 160, height: int = 120) -> Iterator[Frame]:
 
 
 def test_the_overlay_draws_joints_where_they_are() -> None:
-    (picture,) = overlay(grey(1), still_poses(1))
+    (picture,) = overlay_poses(grey(1), still_poses(1))
 
     assert (picture[30, 20] != 100).any()
     assert (picture[90, 120] != 100).any()
@@ -298,14 +304,14 @@ def test_the_overlay_draws_joints_where_they_are() -> None:
 
 
 def test_the_overlay_fits_pictures_that_were_scaled() -> None:
-    (picture,) = overlay(grey(1, 320, 240), still_poses(1))
+    (picture,) = overlay_poses(grey(1, 320, 240), still_poses(1))
 
     assert (picture[180, 240] != 100).any()
 
 
 def test_joints_that_are_filled_in_are_faint() -> None:
-    (seen,) = overlay(grey(1), still_poses(1))
-    (filled,) = overlay(grey(1), still_poses(1, interpolated=True))
+    (seen,) = overlay_poses(grey(1), still_poses(1))
+    (filled,) = overlay_poses(grey(1), still_poses(1, interpolated=True))
 
     strength = [np.abs(picture.astype(int) - 100).sum() for picture in (seen, filled)]
     assert 0 < strength[1] < strength[0] / 2
@@ -315,7 +321,7 @@ def test_the_overlay_of_nobody_is_the_video() -> None:
     poses = still_poses(2, interpolated=True)
     poses.keypoints[:] = 0
 
-    pictures = list(overlay(grey(3), poses))
+    pictures = list(overlay_poses(grey(3), poses))
 
     assert len(pictures) == 2
     assert all((picture == 100).all() for picture in pictures)
@@ -323,8 +329,8 @@ def test_the_overlay_of_nobody_is_the_video() -> None:
 
 @pytest.mark.parametrize("size", [(160, 120), (161, 121)])
 def test_an_overlay_is_a_video_that_plays(tmp_path: Path, size: tuple[int, int]) -> None:
-    write_overlay(
-        tmp_path / "a.mp4", overlay(grey(20, *size), still_poses(20)), fps=16.0, size=size
+    write_mp4(
+        tmp_path / "a.mp4", overlay_poses(grey(20, *size), still_poses(20)), fps=16.0, size=size
     )
 
     with av.open(str(tmp_path / "a.mp4")) as video:
@@ -339,9 +345,9 @@ def test_an_overlay_is_a_video_that_plays(tmp_path: Path, size: tuple[int, int])
 
 def test_an_overlay_without_a_folder_is_told(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot be written"):
-        write_overlay(
+        write_mp4(
             tmp_path / "none" / "a.mp4",
-            overlay(grey(1), still_poses(1)),
+            overlay_poses(grey(1), still_poses(1)),
             fps=16.0,
             size=(160, 120),
         )

@@ -11,28 +11,34 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import Loris
-from media import AUDIO_HZ, film
+from conftest import RunLoris
+from media import AUDIO_HZ, write_video
 from torch import Tensor, nn
 
 from loris_cli.dataset import clip_cutting
 from loris_cli.dataset import prepare_video as prepare_module
-from loris_cli.dataset.build_manifest import decide, gather, read_ids
-from loris_cli.dataset.clip_cutting import ADDED, Cut, Recipe, Settings, segments
-from loris_cli.dataset.inspection import problems, review, stats
+from loris_cli.dataset.build_manifest import build_manifest, read_clip_ids, save_decisions
+from loris_cli.dataset.clip_cutting import (
+    SETTINGS_OUTSIDE_DIGEST,
+    CuttingRules,
+    LengthRule,
+    PrepSettings,
+    cut_segments,
+)
+from loris_cli.dataset.inspection import compute_subset_stats, find_problems, list_review_items
 from loris_cli.dataset.manifest import read_manifest
-from loris_cli.dataset.prepare_video import Work, prepare, with_visual
-from loris_cli.dataset.read_clips import read_danced, read_lesson, read_sound
+from loris_cli.dataset.prepare_video import PrepContext, prepare_video, with_visual_encoder
+from loris_cli.dataset.read_clips import read_annotations, read_clip_audio, read_pose_features
 from loris_cli.dataset.records import read_records
-from loris_cli.dataset.source_names import Kind, read_name
-from loris_cli.dataset.write_clip import looseness
+from loris_cli.dataset.source_names import Activity, parse_source_name
+from loris_cli.dataset.write_clip import measure_timing_jitter
 from loris_cli.errors import InputError
 from loris_cli.pose.keypoints import Poses, write_poses
-from loris_cli.soundtrack.visual_features import read_kept_visual
-from loris_cli.system.file_fingerprints import identify
+from loris_cli.soundtrack.visual_features import read_dataset_visual_features
+from loris_cli.system.file_fingerprints import fingerprint_file
 
 CLICKS_S = (1.0, 1.5, 2.25, 2.75, 3.5)
-PLAIN = Settings(kind="dance", genre="house", separator="none", poses="none")
+PLAIN = PrepSettings(activity="dance", genre="house", separator="none", pose_estimator="none")
 
 
 def clicks(seconds: float) -> np.ndarray:
@@ -49,16 +55,23 @@ def clicks(seconds: float) -> np.ndarray:
 def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four seconds of film with sound."""
     path = tmp_path_factory.mktemp("raw") / "own.mp4"
-    return film(path, n_frames=32, fps=8, size=(64, 48), sound=clicks(4.0))
+    return write_video(path, n_frames=32, fps=8, size=(64, 48), sound=clicks(4.0))
 
 
 @pytest.fixture(autouse=True)
 def short_clips(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clips of one and two seconds, that nothing here takes long."""
-    cuts = (Cut(subset="fe25", seconds=1.0, most=3), Cut(subset="fe50", seconds=2.0, most=1))
-    monkeypatch.setitem(clip_cutting.RECIPES, "floor", Recipe(trim_s=0.5, cuts=cuts))
-    dance = Recipe(trim_s=0.0, cuts=(Cut(subset="da25", seconds=4.0, most=1),))
-    monkeypatch.setitem(clip_cutting.RECIPES, "dance", dance)
+    cuts = (
+        LengthRule(subset="fe25", duration_s=1.0, max_clips=3),
+        LengthRule(subset="fe50", duration_s=2.0, max_clips=1),
+    )
+    monkeypatch.setitem(
+        clip_cutting.CUTTING_RULES, "floor", CuttingRules(trim_s=0.5, length_rules=cuts)
+    )
+    dance = CuttingRules(
+        trim_s=0.0, length_rules=(LengthRule(subset="da25", duration_s=4.0, max_clips=1),)
+    )
+    monkeypatch.setitem(clip_cutting.CUTTING_RULES, "dance", dance)
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -80,9 +93,9 @@ def tree(folder: Path) -> dict[str, bytes]:
     ],
 )
 def test_segments_by_hand(
-    kind: Kind, duration_s: float, starts: list[tuple[str, float]]
+    kind: Activity, duration_s: float, starts: list[tuple[str, float]]
 ) -> None:
-    assert [(s.subset, s.start_s) for s in segments(kind, duration_s)] == starts
+    assert [(s.subset, s.start_s) for s in cut_segments(kind, duration_s)] == starts
 
 
 @pytest.mark.parametrize(
@@ -101,28 +114,28 @@ def test_segments_by_hand(
     ],
 )
 def test_names_tell(stem: str, kind: str, genre: str, groups: tuple[str, ...]) -> None:
-    named = read_name(stem)
+    named = parse_source_name(stem)
     assert named is not None
-    assert (named.kind, named.genre, named.groups) == (kind, genre, groups)
+    assert (named.activity, named.genre, named.groups) == (kind, genre, groups)
 
 
 @pytest.mark.parametrize("stem", ["holiday", "gXX_sFM_c01_d04_mBR0_ch01", "", "2018_Worlds"])
 def test_other_names_tell_nothing(stem: str) -> None:
-    assert read_name(stem) is None
+    assert parse_source_name(stem) is None
 
 
 def test_a_clip_is_what_training_reads(video: Path, tmp_path: Path) -> None:
-    record = prepare(video, Work(data=tmp_path, settings=PLAIN))
-    gather(tmp_path)
+    record = prepare_video(video, PrepContext(data_dir=tmp_path, settings=PLAIN))
+    build_manifest(tmp_path)
 
     (clip,) = read_manifest(tmp_path)
-    lesson = read_lesson(tmp_path, clip)
+    lesson = read_annotations(tmp_path, clip)
     assert record["status"] == "done"
-    assert (clip.subset, clip.genre, clip.split) == ("da25", "house", "train")
-    assert read_sound(tmp_path, clip).shape == (4 * 22_050,)
+    assert (clip.subset, clip.genre, clip.partition) == ("da25", "house", "train")
+    assert read_clip_audio(tmp_path, clip).shape == (4 * 22_050,)
     np.testing.assert_allclose(lesson.peaks_s, CLICKS_S, atol=0.02)
     assert lesson.energy.shape == (64,)
-    assert list(problems(tmp_path)) == []
+    assert list(find_problems(tmp_path)) == []
 
 
 class Mean(nn.Module):
@@ -145,19 +158,25 @@ def test_features_of_the_picture_lie_beside_each_clip(
         asked.append(given)
         return Mean()
 
-    monkeypatch.setattr(prepare_module, "load_seer", load)
-    plain = Settings(kind="floor", separator="none", poses="none", filters=False)
+    monkeypatch.setattr(prepare_module, "load_visual_encoder", load)
+    plain = PrepSettings(
+        activity="floor", separator="none", pose_estimator="none", reject_unfit=False
+    )
     data = tmp_path / "data"
-    work = with_visual(Work(data=data, settings=plain), "i3d", identify(weights))
+    work = with_visual_encoder(
+        PrepContext(data_dir=data, settings=plain), "i3d", fingerprint_file(weights)
+    )
 
-    prepare(video, work)
-    rows = gather(data)
+    prepare_video(video, work)
+    rows = build_manifest(data)
 
     assert asked == [("i3d", weights, "cpu")]
     assert {row["visual_sha256"] for row in rows} == {sha256}
     clips = {clip.id[-6:]: clip for clip in read_manifest(data)}
     found = {
-        name: read_kept_visual(data / clip.visual["i3d"], duration_s=clip.duration_s)
+        name: read_dataset_visual_features(
+            data / clip.visual["i3d"], duration_s=clip.duration_s
+        )
         for name, clip in clips.items()
     }
     assert {name: rows.shape for name, rows in found.items()} == {
@@ -166,9 +185,9 @@ def test_features_of_the_picture_lie_beside_each_clip(
     # Two clips of a second are what the one of two seconds shows.
     both = np.concatenate([found["fe25-0"], found["fe25-1"]])
     np.testing.assert_array_equal(found["fe50-0"], both)
-    assert list(problems(data)) == []
+    assert list(find_problems(data)) == []
     np.savez(data / clips["fe25-0"].visual["i3d"], features=np.full((2, 3), np.nan))
-    assert any("not finite" in text for text in problems(data))
+    assert any("not finite" in text for text in find_problems(data))
     known = read_records(data)[0]["settings"]
     assert (known["visual"], known["visual_sha256"]) == ("i3d", sha256)
 
@@ -178,26 +197,36 @@ def test_i3d_r50_looks_at_a_video_the_same_way_twice(
     video: Path, tmp_path: Path, resnet_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LORIS_CACHE", str(tmp_path / "cache"))
-    cut = Cut(subset="fe25", seconds=1.0, most=1)
-    monkeypatch.setitem(clip_cutting.RECIPES, "floor", Recipe(trim_s=0.5, cuts=(cut,)))
-    plain = Settings(kind="floor", separator="none", poses="none", filters=False)
+    cut = LengthRule(subset="fe25", duration_s=1.0, max_clips=1)
+    monkeypatch.setitem(
+        clip_cutting.CUTTING_RULES, "floor", CuttingRules(trim_s=0.5, length_rules=(cut,))
+    )
+    plain = PrepSettings(
+        activity="floor", separator="none", pose_estimator="none", reject_unfit=False
+    )
     for name in ("one", "other"):
-        work = Work(data=tmp_path / name, settings=plain)
-        prepare(video, with_visual(work, "i3d-r50", identify(resnet_weights)))
-        gather(tmp_path / name)
+        work = PrepContext(data_dir=tmp_path / name, settings=plain)
+        prepare_video(
+            video, with_visual_encoder(work, "i3d-r50", fingerprint_file(resnet_weights))
+        )
+        build_manifest(tmp_path / name)
 
     (clip,) = read_manifest(tmp_path / "one")
-    found = read_kept_visual(tmp_path / "one" / clip.visual["i3d-r50"], duration_s=1.0)
+    found = read_dataset_visual_features(
+        tmp_path / "one" / clip.visual["i3d-r50"], duration_s=1.0
+    )
     assert found.shape == (2, 2048)
     assert found.std() > 0
     assert tree(tmp_path / "one") == tree(tmp_path / "other")
 
 
 def test_clips_of_before_there_was_a_choice_are_the_same() -> None:
-    told = {key: value for key, value in asdict(PLAIN).items() if key not in ADDED}
+    told = {
+        key: value for key, value in asdict(PLAIN).items() if key not in SETTINGS_OUTSIDE_DIGEST
+    }
     before = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
     assert PLAIN.digest() == before
-    assert replace(PLAIN, visual="i3d", visual_sha256="0").digest() != before
+    assert replace(PLAIN, visual_encoder="i3d", visual_weights_sha256="0").digest() != before
 
 
 @pytest.mark.parametrize(
@@ -210,24 +239,26 @@ def test_clips_of_before_there_was_a_choice_are_the_same() -> None:
     ],
 )
 def test_features_without_weights_are_refused_at_once(
-    words: list[str], code: int, message: str, loris: Loris, video: Path, tmp_path: Path
+    words: list[str], code: int, message: str, loris: RunLoris, video: Path, tmp_path: Path
 ) -> None:
     told = loris("prep", video, "--kind", "dance", "--data", tmp_path / "data", *words)
-    assert told.code == code
-    assert message in told.err
+    assert told.exit_code == code
+    assert message in told.stderr
     assert not (tmp_path / "data").exists()
 
 
 def test_sport_loses_its_ends_and_keeps_time(video: Path, tmp_path: Path) -> None:
-    settings = Settings(kind="floor", separator="none", poses="none", filters=False)
-    prepare(video, Work(data=tmp_path, settings=settings))
+    settings = PrepSettings(
+        activity="floor", separator="none", pose_estimator="none", reject_unfit=False
+    )
+    prepare_video(video, PrepContext(data_dir=tmp_path, settings=settings))
 
-    rows = {row["id"][-6:]: row for row in gather(tmp_path)}
+    rows = {row["id"][-6:]: row for row in build_manifest(tmp_path)}
     assert sorted(rows) == ["fe25-0", "fe25-1", "fe25-2", "fe50-0"]
     assert len({row["split"] for row in rows.values()}) == 1  # one video, one split
     long = next(clip for clip in read_manifest(tmp_path) if clip.subset == "fe50")
     # It begins half a second into the video.
-    heard = read_lesson(tmp_path, long).peaks_s
+    heard = read_annotations(tmp_path, long).peaks_s
     np.testing.assert_allclose(heard, np.array([1.0, 1.5, 2.25]) - 0.5, atol=0.02)
 
 
@@ -246,11 +277,13 @@ def test_poses_beside_a_video_are_used(video: Path, body: Path, tmp_path: Path) 
         cuts=np.zeros(0, np.int64),
     )
     write_poses(tmp_path / "own.poses.npz", poses)
-    settings = Settings(kind="dance", separator="none", poses="beside")
+    settings = PrepSettings(activity="dance", separator="none", pose_estimator="beside")
 
-    prepare(tmp_path / "own.mp4", Work(data=tmp_path / "data", settings=settings))
-    (row,) = gather(tmp_path / "data")
-    danced = read_danced(tmp_path / "data", read_manifest(tmp_path / "data")[0])
+    prepare_video(
+        tmp_path / "own.mp4", PrepContext(data_dir=tmp_path / "data", settings=settings)
+    )
+    (row,) = build_manifest(tmp_path / "data")
+    danced = read_pose_features(tmp_path / "data", read_manifest(tmp_path / "data")[0])
 
     assert row["poses_from"] == "beside"
     assert danced is not None
@@ -262,43 +295,43 @@ def test_poses_beside_a_video_are_used(video: Path, body: Path, tmp_path: Path) 
 def test_the_second_time_nothing_is_done(
     video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    work = Work(data=tmp_path, settings=PLAIN)
-    prepare(video, work)
+    work = PrepContext(data_dir=tmp_path, settings=PLAIN)
+    prepare_video(video, work)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     monkeypatch.setattr(
-        prepare_module, "hear", lambda *_, **__: pytest.fail("it was done again")
+        prepare_module, "extract_audio", lambda *_, **__: pytest.fail("it was done again")
     )
 
-    assert prepare(video, work)["known"]
+    assert prepare_video(video, work)["known"]
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
 def test_what_was_lost_or_made_otherwise_is_made_again_to_the_byte(
     video: Path, tmp_path: Path
 ) -> None:
-    work = Work(data=tmp_path, settings=PLAIN)
-    prepare(video, work)
+    work = PrepContext(data_dir=tmp_path, settings=PLAIN)
+    prepare_video(video, work)
     first = tree(tmp_path)
     (audio,) = (tmp_path / "audio").iterdir()
     audio.unlink()
-    prepare(video, work)
+    prepare_video(video, work)
     assert tree(tmp_path) == first
 
-    other = Settings(kind="dance", genre="pop", separator="none", poses="none")
-    assert "known" not in prepare(video, Work(data=tmp_path, settings=other))
+    other = PrepSettings(activity="dance", genre="pop", separator="none", pose_estimator="none")
+    assert "known" not in prepare_video(video, PrepContext(data_dir=tmp_path, settings=other))
     assert [clip["genre"] for r in read_records(tmp_path) for clip in r["clips"]] == ["pop"]
 
 
 def test_a_failure_is_remembered_until_it_is_to_be_tried_again(tmp_path: Path) -> None:
     (tmp_path / "bad.mp4").write_text("no video")
-    work = Work(data=tmp_path / "data", settings=PLAIN)
+    work = PrepContext(data_dir=tmp_path / "data", settings=PLAIN)
 
-    failed = prepare(tmp_path / "bad.mp4", work)
+    failed = prepare_video(tmp_path / "bad.mp4", work)
     assert failed["status"] == "failed"
     assert "not a video" in failed["error"]
-    assert prepare(tmp_path / "bad.mp4", work)["known"]
-    again = Work(data=tmp_path / "data", settings=PLAIN, retry_failed=True)
-    assert "known" not in prepare(tmp_path / "bad.mp4", again)
+    assert prepare_video(tmp_path / "bad.mp4", work)["known"]
+    again = PrepContext(data_dir=tmp_path / "data", settings=PLAIN, retry_failed=True)
+    assert "known" not in prepare_video(tmp_path / "bad.mp4", again)
 
 
 @pytest.mark.parametrize(
@@ -307,27 +340,27 @@ def test_a_failure_is_remembered_until_it_is_to_be_tried_again(tmp_path: Path) -
 def test_what_gives_no_clip_says_why(
     sound: np.ndarray | None, n_frames: int, reason: str, tmp_path: Path
 ) -> None:
-    path = film(tmp_path / "a.mp4", n_frames=n_frames, fps=8, size=(64, 48), sound=sound)
-    record = prepare(path, Work(data=tmp_path / "data", settings=PLAIN))
+    path = write_video(tmp_path / "a.mp4", n_frames=n_frames, fps=8, size=(64, 48), sound=sound)
+    record = prepare_video(path, PrepContext(data_dir=tmp_path / "data", settings=PLAIN))
     assert (record["status"], record["rejected"], record["clips"]) == ("done", [reason], [])
 
 
 def test_a_person_has_the_last_word(tmp_path: Path) -> None:
     silent = np.zeros((1, 4 * AUDIO_HZ), np.float32)
-    path = film(tmp_path / "a.mp4", n_frames=32, fps=8, size=(64, 48), sound=silent)
+    path = write_video(tmp_path / "a.mp4", n_frames=32, fps=8, size=(64, 48), sound=silent)
     data = tmp_path / "data"
-    prepare(path, Work(data=data, settings=PLAIN))
-    assert gather(data) == []
-    (doubtful,) = review(data)
-    assert (doubtful.reasons, doubtful.used) == (("silence",), False)
+    prepare_video(path, PrepContext(data_dir=data, settings=PLAIN))
+    assert build_manifest(data) == []
+    (doubtful,) = list_review_items(data)
+    assert (doubtful.reasons, doubtful.accepted) == (("silence",), False)
 
     (tmp_path / "good.txt").write_text(f"# mine\n{doubtful.id}  aside  a.mp4\n")
-    decide(data, "keep", read_ids(tmp_path / "good.txt"))
-    assert [row["id"] for row in gather(data)] == [doubtful.id]
-    decide(data, "drop", [doubtful.id])
-    assert gather(data) == []
+    save_decisions(data, "keep", read_clip_ids(tmp_path / "good.txt"))
+    assert [row["id"] for row in build_manifest(data)] == [doubtful.id]
+    save_decisions(data, "drop", [doubtful.id])
+    assert build_manifest(data) == []
     with pytest.raises(InputError, match="no clip nobody"):
-        decide(data, "keep", ["nobody"])
+        save_decisions(data, "keep", ["nobody"])
 
 
 def damage_length(data: Path) -> None:
@@ -352,26 +385,28 @@ def lose(data: Path) -> None:
 def test_damage_is_named(
     harm: Callable[[Path], None], told: str, video: Path, tmp_path: Path
 ) -> None:
-    prepare(video, Work(data=tmp_path, settings=PLAIN))
-    gather(tmp_path)
+    prepare_video(video, PrepContext(data_dir=tmp_path, settings=PLAIN))
+    build_manifest(tmp_path)
     harm(tmp_path)
-    assert any(told in problem for problem in problems(tmp_path))
+    assert any(told in problem for problem in find_problems(tmp_path))
 
 
 def test_stats_count_what_is_there(video: Path, tmp_path: Path) -> None:
-    settings = Settings(kind="floor", separator="none", poses="none", filters=False)
-    prepare(video, Work(data=tmp_path, settings=settings))
-    gather(tmp_path)
-    short, long = stats(tmp_path)
-    assert (short.subset, short.clips, short.sources) == ("fe25", 3, 1)
-    assert short.hours == pytest.approx(3 / 3600)
-    assert (long.subset, long.seconds, long.with_poses) == ("fe50", 2.0, 0)
+    settings = PrepSettings(
+        activity="floor", separator="none", pose_estimator="none", reject_unfit=False
+    )
+    prepare_video(video, PrepContext(data_dir=tmp_path, settings=settings))
+    build_manifest(tmp_path)
+    short, long = compute_subset_stats(tmp_path)
+    assert (short.subset, short.n_clips, short.n_sources) == ("fe25", 3, 1)
+    assert short.total_hours == pytest.approx(3 / 3600)
+    assert (long.subset, long.median_duration_s, long.n_with_poses) == ("fe50", 2.0, 0)
 
 
 def test_a_link_out_of_the_data_set_is_refused(video: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
-    prepare(video, Work(data=data, settings=PLAIN))
-    gather(data)
+    prepare_video(video, PrepContext(data_dir=data, settings=PLAIN))
+    build_manifest(data)
     (audio,) = (data / "audio").iterdir()
     audio.rename(tmp_path / "away.flac")
     os.symlink(tmp_path / "away.flac", audio)
@@ -381,23 +416,23 @@ def test_a_link_out_of_the_data_set_is_refused(video: Path, tmp_path: Path) -> N
 
 def test_looseness_is_the_spread_around_the_accents() -> None:
     accents_s = np.arange(1.0, 9.0)
-    assert looseness(accents_s, accents_s) == 0.0
+    assert measure_timing_jitter(accents_s, accents_s) == 0.0
     late = accents_s + np.array([0.02, -0.02] * 4)
-    assert looseness(late, accents_s) == pytest.approx(0.5)  # 20 of 40 ms
-    assert looseness(accents_s[:2], accents_s) == 1.0
-    assert looseness(np.zeros(0), accents_s) == 1.0
+    assert measure_timing_jitter(late, accents_s) == pytest.approx(0.5)  # 20 of 40 ms
+    assert measure_timing_jitter(accents_s[:2], accents_s) == 1.0
+    assert measure_timing_jitter(np.zeros(0), accents_s) == 1.0
 
 
 def test_one_video_of_unknown_kind_is_refused_with_a_hint(
-    video: Path, tmp_path: Path, loris: Loris
+    video: Path, tmp_path: Path, loris: RunLoris
 ) -> None:
     told = loris("prep", video, "--data", tmp_path / "d", "--separator", "none", "-q")
-    assert told.code == 4
-    assert "--kind" in told.err
+    assert told.exit_code == 4
+    assert "--kind" in told.stderr
 
 
-def test_modes_go_alone(tmp_path: Path, loris: Loris) -> None:
-    assert loris("prep", "a.mp4", "--check", tmp_path).code == 2
-    assert loris("prep", "a.mp4", "--keep", tmp_path / "x").code == 2
-    assert loris("prep").code == 2
-    assert loris("prep", "--check", tmp_path).code == 4
+def test_modes_go_alone(tmp_path: Path, loris: RunLoris) -> None:
+    assert loris("prep", "a.mp4", "--check", tmp_path).exit_code == 2
+    assert loris("prep", "a.mp4", "--keep", tmp_path / "x").exit_code == 2
+    assert loris("prep").exit_code == 2
+    assert loris("prep", "--check", tmp_path).exit_code == 4

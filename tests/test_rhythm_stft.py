@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Loris
+from conftest import RunLoris
 from numpy.typing import NDArray
 
 from loris_cli.rhythm.rhythm_file import read_rhythm
-from loris_cli.rhythm.stft_rhythm import changes, rhythm_from_stft
+from loris_cli.rhythm.stft_rhythm import pose_change_energy, rhythm_from_stft
 
 FPS = 16.0
 STEPS = (32, 64, 112)
@@ -55,7 +55,7 @@ def test_one_change_of_one_bin_has_the_energy_of_its_taper() -> None:
     expected = np.zeros(32)
     for k in range(8):
         expected[16 + 3 - k + 1 - 1] = 5 * taper[k] * np.sqrt(4) / taper.sum()
-    energy = changes(positions, 8)
+    energy = pose_change_energy(positions, 8)
     assert np.sort(energy)[::-1][:7] == pytest.approx(np.sort(expected)[::-1][:7], rel=1e-9)
     assert int(energy.argmax()) == 16
 
@@ -73,18 +73,20 @@ def test_too_short_a_body_has_none(n_frames: int) -> None:
     assert len(rhythm.envelope) == n_frames
 
 
-def test_the_program_finds_it(loris: Loris, moving: Path, body: Path, tmp_path: Path) -> None:
+def test_the_program_finds_it(
+    loris: RunLoris, moving: Path, body: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "a.json"
     told = loris("rhythm", body, "--rhythm", "stft", "-o", out)
-    assert told.code == 0, told.err
+    assert told.exit_code == 0, told.stderr
     assert read_rhythm(out).method == "stft"
 
     told = loris("rhythm", moving, "--rhythm", "stft", "-o", tmp_path / "b.json")
-    assert told.code == 4
-    assert "no moving body" in told.err
+    assert told.exit_code == 4
+    assert "no moving body" in told.stderr
 
     told = loris(
         "rhythm", body, "--rhythm", "stft", "--compat", "official", "-o", tmp_path / "c.json"
     )
-    assert told.code == 2
-    assert "reading of the directogram" in told.err
+    assert told.exit_code == 2
+    assert "reading of the directogram" in told.stderr

@@ -8,15 +8,22 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from loris_cli.audio.separation import FRAME, HOP, PATCH, RATE_HZ, StemNet, TwoStems
-from loris_cli.audio.spleeter_weights import COUNTER, read_pickled
-from loris_cli.dataset.records import fingerprint
+from loris_cli.audio.separation import (
+    FRAME_LENGTH,
+    HOP_LENGTH,
+    PATCH_FRAMES,
+    SPLEETER_RATE_HZ,
+    StemUNet,
+    TwoStemSeparator,
+)
+from loris_cli.audio.spleeter_weights import BATCH_COUNTER_SUFFIX, read_pickled_weights
+from loris_cli.dataset.records import hash_file
 from loris_cli.errors import WeightsError
 
 # Longer than a patch and no multiple of anything: the second patch must join the first.
-N_SAMPLES = PATCH * HOP + 12_345
+N_SAMPLES = PATCH_FRAMES * HOP_LENGTH + 12_345
 # At its ends a tone is cut off: there it holds all frequencies, those not heard too.
-INSIDE = (slice(None), slice(FRAME, -FRAME))
+INSIDE = (slice(None), slice(FRAME_LENGTH, -FRAME_LENGTH))
 
 
 class Silent(nn.Module):
@@ -27,20 +34,20 @@ class Silent(nn.Module):
 
 
 def tone(hz: float) -> np.ndarray:
-    times_s = np.arange(N_SAMPLES) / RATE_HZ
+    times_s = np.arange(N_SAMPLES) / SPLEETER_RATE_HZ
     left = np.sin(2 * np.pi * hz * times_s)
     return np.stack([0.4 * left, -0.1 * left]).astype(np.float32)
 
 
-def stems(*, vocals: nn.Module, accompaniment: nn.Module) -> TwoStems:
-    made = TwoStems().eval()
+def stems(*, vocals: nn.Module, accompaniment: nn.Module) -> TwoStemSeparator:
+    made = TwoStemSeparator().eval()
     made.vocals, made.accompaniment = vocals, accompaniment  # type: ignore[assignment]
     return made
 
 
-def music(separator: TwoStems, sound: np.ndarray, n_blocks: int = 1) -> np.ndarray:
+def music(separator: TwoStemSeparator, sound: np.ndarray, n_blocks: int = 1) -> np.ndarray:
     blocks = np.array_split(sound, n_blocks, axis=1)
-    return np.concatenate(list(separator.music(blocks)), axis=1)
+    return np.concatenate(list(separator.remove_vocals(blocks)), axis=1)
 
 
 def test_without_voices_the_music_is_the_mix() -> None:
@@ -71,14 +78,14 @@ def test_how_the_sound_comes_in_makes_no_difference(n_blocks: int) -> None:
 def test_no_sound_gives_none() -> None:
     separator = stems(vocals=Silent(), accompaniment=nn.Identity())
     nothing: Iterator[np.ndarray] = iter(())
-    assert list(separator.music(nothing)) == []
+    assert list(separator.remove_vocals(nothing)) == []
 
 
 def test_the_network_is_as_large_as_deezers() -> None:
     sizes = {
         name: value.numel()
-        for name, value in StemNet().state_dict().items()
-        if not name.endswith(COUNTER)
+        for name, value in StemUNet().state_dict().items()
+        if not name.endswith(BATCH_COUNTER_SUFFIX)
     }
     assert sum(sizes.values()) == 9_826_759
 
@@ -87,20 +94,20 @@ def test_the_network_gives_a_share_of_the_mix() -> None:
     torch.manual_seed(0)
     mix = torch.rand(1, 2, 64, 64)
     with torch.no_grad():
-        stem = StemNet().eval()(mix)
+        stem = StemUNet().eval()(mix)
     assert stem.shape == mix.shape
     assert bool(((stem > 0) & (stem < mix)).all())
 
 
 def saved(path: Path, content: object) -> str:
     torch.save(content, path)
-    return fingerprint(path)[0]
+    return hash_file(path)[0]
 
 
 def test_arrays_are_read(tmp_path: Path) -> None:
     array = np.arange(6, dtype=np.float32).reshape(2, 3)
     digest = saved(tmp_path / "a.ckpt", {"w": array})
-    found = read_pickled(tmp_path / "a.ckpt", digest=digest)
+    found = read_pickled_weights(tmp_path / "a.ckpt", sha256=digest)
     np.testing.assert_array_equal(found["w"].numpy(), array)
 
 
@@ -125,13 +132,13 @@ def test_anything_but_arrays_is_refused(
 ) -> None:
     digest = saved(tmp_path / "a.ckpt", content)
     with pytest.raises(WeightsError, match="more than arrays"):
-        read_pickled(tmp_path / "a.ckpt", digest=digest)
+        read_pickled_weights(tmp_path / "a.ckpt", sha256=digest)
     assert "harm" not in capsys.readouterr().out
 
 
 def test_another_file_is_not_even_opened(tmp_path: Path) -> None:
     saved(tmp_path / "a.ckpt", {"w": np.zeros(2, np.float32)})
     with pytest.raises(WeightsError, match="not the file"):
-        read_pickled(tmp_path / "a.ckpt", digest="0" * 64)
+        read_pickled_weights(tmp_path / "a.ckpt", sha256="0" * 64)
     with pytest.raises(WeightsError, match="cannot be read"):
-        read_pickled(tmp_path / "none.ckpt", digest="0" * 64)
+        read_pickled_weights(tmp_path / "none.ckpt", sha256="0" * 64)

@@ -9,21 +9,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loris_cli.audio import mel
-from loris_cli.composition.arrangement import BASS, DRUMS, KICK, LEAD, Arrangement
-from loris_cli.composition.note_spectrogram import (
-    BANDS,
-    POINTS,
-    RELEASED,
-    ROW,
-    SOUNDS,
-    VELOCITY,
-    sketch,
-    timbres,
+from loris_cli.composition.arrangement import (
+    BASS_CHANNEL,
+    DRUM_CHANNEL,
+    KICK,
+    LEAD_CHANNEL,
+    Arrangement,
 )
-from loris_cli.composition.styles import BY_NAME
+from loris_cli.composition.note_spectrogram import (
+    NOTE_MEL_CONFIG,
+    ONSET_FRAME_OFFSETS,
+    REFERENCE_VELOCITY,
+    RELEASE_FRAME_OFFSETS,
+    TIMBRE_NOTES,
+    TIMBRE_ROW_BY_NOTE,
+    load_timbre_table,
+    render_note_spectrogram,
+)
+from loris_cli.composition.styles import STYLES_BY_NAME
 from loris_cli.config import GENRES, SAMPLE_RATE_HZ
-from loris_cli.synthetic.composer import compose
-from loris_cli.synthetic.midi_synthesis import SOUNDFONT, render
+from loris_cli.synthetic.composer import compose_score
+from loris_cli.synthetic.midi_synthesis import DEFAULT_SOUNDFONT, render_score
 
 FLUTE = 73
 BEGINS = 100
@@ -33,38 +39,57 @@ BEGINS = 100
 def notes(*rows: tuple[float, float, int, int, int]) -> Arrangement:
     """Each row: first frame, frames, channel, pitch, velocity."""
     table = np.array(rows, dtype=np.float64)
-    table[:, :2] /= mel.MEL_HZ
-    return Arrangement(table=table, programs={BASS: 33, LEAD: FLUTE, DRUMS: 8})
+    table[:, :2] /= mel.MEL_FPS
+    return Arrangement(
+        note_array=table,
+        channel_programs={BASS_CHANNEL: 33, LEAD_CHANNEL: FLUTE, DRUM_CHANNEL: 8},
+    )
 
 
 def magnitude(arrangement: Arrangement, frames: int = 1000) -> np.ndarray:
-    drawn: np.ndarray = np.exp(sketch(arrangement, 0, frames).astype(np.float64)) - mel.FLOOR
+    drawn: np.ndarray = (
+        np.exp(render_note_spectrogram(arrangement, 0, frames).astype(np.float64))
+        - mel.LOG_OFFSET
+    )
     return drawn
 
 
 def test_the_table_has_a_row_for_every_sound() -> None:
-    table = timbres()
-    assert table.levels.shape == (len(SOUNDS), len(POINTS), BANDS.n_mels)
-    assert table.released.shape == (len(SOUNDS), len(RELEASED))
-    assert (table.released <= 0).all()
+    table = load_timbre_table()
+    assert table.log_levels.shape == (
+        len(TIMBRE_NOTES),
+        len(ONSET_FRAME_OFFSETS),
+        NOTE_MEL_CONFIG.n_mels,
+    )
+    assert table.release_log_gains.shape == (len(TIMBRE_NOTES), len(RELEASE_FRAME_OFFSETS))
+    assert (table.release_log_gains <= 0).all()
     # But for notes above the saxophone's and the violin's highest, which the soundfont lacks.
-    heard = table.levels[:, 3:8].max(axis=(1, 2)) > np.log(mel.FLOOR)
-    assert {SOUNDS[row][:2] for row in np.flatnonzero(~heard)} == {(LEAD, 65), (LEAD, 40)}
+    heard = table.log_levels[:, 3:8].max(axis=(1, 2)) > np.log(mel.LOG_OFFSET)
+    assert {TIMBRE_NOTES[row][:2] for row in np.flatnonzero(~heard)} == {
+        (LEAD_CHANNEL, 65),
+        (LEAD_CHANNEL, 40),
+    }
     assert heard.mean() > 0.98
 
 
 @settings(deadline=None, max_examples=40)
 @given(seed=st.integers(0, 2**31), name=st.sampled_from(GENRES))
 def test_every_note_that_is_written_has_a_sound(seed: int, name: str) -> None:
-    arrangement = compose(seed, BY_NAME[name], 12.0).arrangement
+    arrangement = compose_score(seed, STYLES_BY_NAME[name], 12.0).arrangement
     for note in arrangement.notes:
-        assert (note.channel, arrangement.programs[note.channel], note.pitch) in ROW
+        assert (
+            note.channel,
+            arrangement.channel_programs[note.channel],
+            note.pitch,
+        ) in TIMBRE_ROW_BY_NOTE
 
 
 def test_a_lone_note_is_what_the_table_says() -> None:
-    drawn = magnitude(notes((BEGINS, 500, LEAD, 72, VELOCITY)))
-    expected = np.exp(timbres().levels[ROW[LEAD, FLUTE, 72]])
-    for point, bands in zip(POINTS, expected, strict=True):
+    drawn = magnitude(notes((BEGINS, 500, LEAD_CHANNEL, 72, REFERENCE_VELOCITY)))
+    expected = np.exp(
+        load_timbre_table().log_levels[TIMBRE_ROW_BY_NOTE[LEAD_CHANNEL, FLUTE, 72]]
+    )
+    for point, bands in zip(ONSET_FRAME_OFFSETS, expected, strict=True):
         np.testing.assert_allclose(drawn[:, BEGINS + point], bands, rtol=1e-3, atol=1e-6)
     assert np.abs(drawn[:, : BEGINS - 3]).max() < 1e-8
 
@@ -72,62 +97,68 @@ def test_a_lone_note_is_what_the_table_says() -> None:
 @pytest.mark.parametrize("pitch", [60, 67, 72, 79, 84, 91])
 def test_a_note_is_in_tune(pitch: int) -> None:
     """A flute's strongest band holds one of the pitch's first partials."""
-    drawn = magnitude(notes((BEGINS, 200, LEAD, pitch, VELOCITY)))
+    drawn = magnitude(notes((BEGINS, 200, LEAD_CHANNEL, pitch, REFERENCE_VELOCITY)))
     strongest = drawn[:, BEGINS + 40].argmax()
     partials_hz = 440 * 2 ** ((pitch - 69) / 12) * np.arange(1, 4)
-    bins = partials_hz / SAMPLE_RATE_HZ * BANDS.n_fft
-    weights = mel.filterbank(BANDS)[strongest]
+    bins = partials_hz / SAMPLE_RATE_HZ * NOTE_MEL_CONFIG.n_fft
+    weights = mel.compute_mel_filterbank(NOTE_MEL_CONFIG)[strongest]
     assert max(np.interp(bins, np.arange(len(weights)), weights)) > weights.max() / 4
 
 
 def test_loudness_goes_with_the_square_of_the_velocity() -> None:
-    soft, loud = (magnitude(notes((BEGINS, 300, BASS, 40, v))) for v in (60, 120))
+    soft, loud = (magnitude(notes((BEGINS, 300, BASS_CHANNEL, 40, v))) for v in (60, 120))
     np.testing.assert_allclose(loud, 4 * soft, rtol=1e-2, atol=1e-5)
 
 
 def test_powers_of_notes_are_summed() -> None:
-    one = magnitude(notes((BEGINS, 300, BASS, 40, 80)))
-    other = magnitude(notes((BEGINS + 7, 300, LEAD, 80, 90)))
-    both = magnitude(notes((BEGINS, 300, BASS, 40, 80), (BEGINS + 7, 300, LEAD, 80, 90)))
+    one = magnitude(notes((BEGINS, 300, BASS_CHANNEL, 40, 80)))
+    other = magnitude(notes((BEGINS + 7, 300, LEAD_CHANNEL, 80, 90)))
+    both = magnitude(
+        notes((BEGINS, 300, BASS_CHANNEL, 40, 80), (BEGINS + 7, 300, LEAD_CHANNEL, 80, 90))
+    )
     np.testing.assert_allclose(both**2, one**2 + other**2, rtol=1e-2, atol=1e-8)
 
 
 def test_a_note_ends_and_a_stroke_rings_on() -> None:
-    flute = magnitude(notes((BEGINS, 50, LEAD, 72, 90)))
-    held = magnitude(notes((BEGINS, 500, LEAD, 72, 90)))
+    flute = magnitude(notes((BEGINS, 50, LEAD_CHANNEL, 72, 90)))
+    held = magnitude(notes((BEGINS, 500, LEAD_CHANNEL, 72, 90)))
     end = BEGINS + 50
     np.testing.assert_allclose(flute[:, :end], held[:, :end], rtol=1e-4, atol=1e-8)
     assert flute[:, end + 30].max() < held[:, end + 30].max() / 10
-    assert np.abs(flute[:, end + RELEASED[-1] + 1 :]).max() < 1e-8
-    short, long = (magnitude(notes((BEGINS, n, DRUMS, KICK, 90))) for n in (2, 200))
+    assert np.abs(flute[:, end + RELEASE_FRAME_OFFSETS[-1] + 1 :]).max() < 1e-8
+    short, long = (magnitude(notes((BEGINS, n, DRUM_CHANNEL, KICK, 90))) for n in (2, 200))
     np.testing.assert_array_equal(short, long)
 
 
 def test_what_nobody_plays_is_left_out() -> None:
     assert np.abs(magnitude(notes((BEGINS, 50, 7, 60, 90)))).max() < 1e-8
-    assert np.abs(magnitude(notes((BEGINS, 50, BASS, 100, 90)))).max() < 1e-8
-    nobody = replace(notes((BEGINS, 50, BASS, 40, 90)), programs={})
+    assert np.abs(magnitude(notes((BEGINS, 50, BASS_CHANNEL, 100, 90)))).max() < 1e-8
+    nobody = replace(notes((BEGINS, 50, BASS_CHANNEL, 40, 90)), channel_programs={})
     assert np.abs(magnitude(nobody)).max() < 1e-8
 
 
 @pytest.mark.parametrize(("start", "frames"), [(0, 200), (137, 400), (900, 300), (5000, 8)])
 def test_a_stretch_is_what_the_whole_has_there(start: int, frames: int) -> None:
-    arrangement = compose(3, BY_NAME["floor"], 12.0).arrangement
-    whole = sketch(arrangement, 0, 6000)
+    arrangement = compose_score(3, STYLES_BY_NAME["floor"], 12.0).arrangement
+    whole = render_note_spectrogram(arrangement, 0, 6000)
     np.testing.assert_allclose(
-        sketch(arrangement, start, frames), whole[:, start : start + frames], atol=1e-5
+        render_note_spectrogram(arrangement, start, frames),
+        whole[:, start : start + frames],
+        atol=1e-5,
     )
 
 
 @pytest.mark.skipif(
-    shutil.which("fluidsynth") is None or not SOUNDFONT.exists(),
+    shutil.which("fluidsynth") is None or not DEFAULT_SOUNDFONT.exists(),
     reason="needs fluidsynth and its soundfont",
 )
 @pytest.mark.parametrize("name", ["pop", "skate", "house"])
 def test_a_sketch_is_near_what_is_played(name: str) -> None:
-    score = compose(1, BY_NAME[name], 16.0)
-    played = mel.log_mel(render(score, seed=1).astype(np.float32), BANDS)
-    drawn = sketch(score.arrangement, 0, played.shape[1])
+    score = compose_score(1, STYLES_BY_NAME[name], 16.0)
+    played = mel.compute_log_mel(
+        render_score(score, seed=1).astype(np.float32), NOTE_MEL_CONFIG
+    )
+    drawn = render_note_spectrogram(score.arrangement, 0, played.shape[1])
     alike = np.corrcoef(played.ravel(), drawn.ravel())[0, 1]
     apart = np.corrcoef(np.roll(played, 43, axis=1).ravel(), drawn.ravel())[0, 1]
     assert alike > 0.93

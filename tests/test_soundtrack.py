@@ -9,24 +9,31 @@ import cv2
 import numpy as np
 import pytest
 import soundfile
-from conftest import Loris, Told
-from media import ffmpeg, loudness_of_tone, tone, wav
+from conftest import CliResult, RunLoris
+from media import make_tone, measure_tone_amplitude, run_ffmpeg, write_wav
 
-from loris_cli.api import soundtrack
+from loris_cli.api import generate_soundtrack
 from loris_cli.errors import LorisError
-from loris_cli.rhythm.plot import BOTTOM_PX, GAP_PX, LEFT_PX, PANEL_PX, RIGHT_PX, TOP_PX
-from loris_cli.soundtrack.video_analysis import observe
-from loris_cli.video.audio_track import read_sound
-from loris_cli.video.probe import probe
+from loris_cli.rhythm.plot import (
+    BOTTOM_MARGIN_PX,
+    LEFT_MARGIN_PX,
+    PANEL_GAP_PX,
+    PANEL_HEIGHT_PX,
+    RIGHT_MARGIN_PX,
+    TOP_MARGIN_PX,
+)
+from loris_cli.soundtrack.video_analysis import analyze_video
+from loris_cli.video.audio_track import read_audio
+from loris_cli.video.probe import probe_video
 
 RATE_HZ = 22_050
 
 
 @pytest.fixture
-def make(loris: Loris, small_model: Path, body: Path) -> Loris:
+def make(loris: RunLoris, small_model: Path, body: Path) -> RunLoris:
     """``loris soundtrack`` with a small model and few steps, on poses found before."""
 
-    def call(*words: object, poses: Path | None = body) -> Told:
+    def call(*words: object, poses: Path | None = body) -> CliResult:
         given = ("--poses", poses) if poses else ()
         fixed = ("--model", small_model, "--steps", 2, *given)
         return loris("soundtrack", *words, *fixed)
@@ -46,24 +53,24 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_result_is_beside_its_video_and_named_on_stdout(make: Loris, film: Path) -> None:
+def test_a_result_is_beside_its_video_and_named_on_stdout(make: RunLoris, film: Path) -> None:
     told = make(film)
 
-    assert told.code == 0, told.err
-    assert told.out == f"{film.parent / 'dance.loris.mp4'}\n"
+    assert told.exit_code == 0, told.stderr
+    assert told.stdout == f"{film.parent / 'dance.loris.mp4'}\n"
     assert names(film.parent) == ["dance.loris.mp4", "dance.mp4"]
-    made = probe(film.parent / "dance.loris.mp4")
-    assert made.has_sound
-    assert made.duration_s == pytest.approx(probe(film).duration_s, abs=0.01)
+    made = probe_video(film.parent / "dance.loris.mp4")
+    assert made.has_audio
+    assert made.duration_s == pytest.approx(probe_video(film).duration_s, abs=0.01)
 
 
-def test_a_row_tells_all_of_a_take(make: Loris, film: Path, small_model: Path) -> None:
+def test_a_row_tells_all_of_a_take(make: RunLoris, film: Path, small_model: Path) -> None:
     told = make(
         film, "--json", "-q", "--seed", 5, "--genre", "skate", "-o", film.with_suffix(".wav")
     )
 
-    row = json.loads(told.out)
-    assert told.err == ""
+    row = json.loads(told.stdout)
+    assert told.stderr == ""
     assert row["status"] == "done"
     assert row["input"] == str(film)
     assert row["output"] == str(film.with_suffix(".wav"))
@@ -80,7 +87,7 @@ def test_a_row_tells_all_of_a_take(make: Loris, film: Path, small_model: Path) -
     assert row["warnings"] == []
 
 
-def test_the_film_says_which_model_and_seed_made_its_sound(make: Loris, film: Path) -> None:
+def test_the_film_says_which_model_and_seed_made_its_sound(make: RunLoris, film: Path) -> None:
     import av
 
     make(film, "--seed", 3)
@@ -90,14 +97,14 @@ def test_the_film_says_which_model_and_seed_made_its_sound(make: Loris, film: Pa
         assert "seed 3" in made.metadata["comment"]
 
 
-def test_takes_are_numbered_and_differ_by_their_seed(make: Loris, film: Path) -> None:
+def test_takes_are_numbered_and_differ_by_their_seed(make: RunLoris, film: Path) -> None:
     told = make(film, "--takes", 2, "-o", film.with_name("new.wav"))
     again = make(film, "--seed", 1, "-o", film.with_name("second.wav"))
 
     first, second = film.with_name("new-1.wav"), film.with_name("new-2.wav")
-    assert told.out.splitlines() == [str(first), str(second)]
+    assert told.stdout.splitlines() == [str(first), str(second)]
     assert first.read_bytes() != second.read_bytes()
-    assert again.code == 0
+    assert again.exit_code == 0
     assert sound_of(second).tobytes() == sound_of(film.with_name("second.wav")).tobytes()
 
 
@@ -108,13 +115,13 @@ def sound_of(path: Path) -> np.ndarray:
     return samples
 
 
-def test_what_is_kept_reaches_the_file_to_the_sample(make: Loris, film: Path) -> None:
+def test_what_is_kept_reaches_the_file_to_the_sample(make: RunLoris, film: Path) -> None:
     old, new = film.with_name("old.wav"), film.with_name("new.wav")
-    assert make(film, "-o", old).code == 0
+    assert make(film, "-o", old).exit_code == 0
 
     told = make(film, "-o", new, "--keep", old, "--from", 0.5, "--to", 1.25, "--seed", 9)
 
-    assert told.code == 0, told.err
+    assert told.exit_code == 0, told.stderr
     before, after = sound_of(old), sound_of(new)
     moment_s = np.arange(len(before)) / RATE_HZ
     anew = (moment_s > 0.5) & (moment_s < 1.25)
@@ -122,16 +129,16 @@ def test_what_is_kept_reaches_the_file_to_the_sample(make: Loris, film: Path) ->
     assert np.mean(before[anew] != after[anew]) > 0.9
 
 
-def test_an_earlier_film_can_be_kept_too(make: Loris, film: Path) -> None:
-    assert make(film).code == 0
+def test_an_earlier_film_can_be_kept_too(make: RunLoris, film: Path) -> None:
+    assert make(film).exit_code == 0
     old = film.with_name("dance.loris.mp4")
-    own = read_sound(old, rate_hz=RATE_HZ)
+    own = read_audio(old, rate_hz=RATE_HZ)
     assert own is not None
 
     new = film.with_name("new.wav")
     told = make(film, "-o", new, "--keep", old, "--from", 1, "--to", 2)
 
-    assert told.code == 0, told.err
+    assert told.exit_code == 0, told.stderr
     kept = sound_of(new)[:RATE_HZ] / 32768
     assert np.abs(kept - own[0, :RATE_HZ]).max() < 1e-4
 
@@ -143,30 +150,34 @@ def test_a_stretch_made_anew_does_not_clip(tmp_path: Path, film: Path) -> None:
 
     class Loud:
         def generate(self, features: ClipFeatures, *, seed: int, progress: object):  # type: ignore[no-untyped-def]
-            samples = tone(features.duration_s, 440, 0.5, rate_hz=RATE_HZ)
+            samples = make_tone(features.duration_s, 440, 0.5, rate_hz=RATE_HZ)
             moment_s = np.arange(samples.shape[1]) / RATE_HZ
             samples *= 1 + 4 * np.clip((0.25 - np.abs(moment_s - 1.25)) / 0.06, 0, 1)
             yield samples.astype(np.float32)
 
     out = tmp_path / "out.wav"
     made = make_soundtrack(
-        observe(film, method="flow"), out, generator=Loud(), seed=0, anew_s=(1.0, 1.5)
+        analyze_video(film, method="flow"),
+        out,
+        generator=Loud(),
+        seed=0,
+        regenerate_s=(1.0, 1.5),
     )
 
     assert made.loudness.true_peak_dbtp < -0.5
     assert np.abs(sound_of(out)).max() < 32_000
 
 
-def test_the_original_sound_stays_underneath_if_asked_for(make: Loris, film: Path) -> None:
-    song = wav(film.with_name("song.wav"), tone(2, 3000, 0.5, rate_hz=RATE_HZ))
+def test_the_original_sound_stays_underneath_if_asked_for(make: RunLoris, film: Path) -> None:
+    song = write_wav(film.with_name("song.wav"), make_tone(2, 3000, 0.5, rate_hz=RATE_HZ))
     loud = film.with_name("loud.mp4")
-    ffmpeg("-i", film, "-i", song, "-c:v", "copy", "-c:a", "aac", "-shortest", loud)
+    run_ffmpeg("-i", film, "-i", song, "-c:v", "copy", "-c:a", "aac", "-shortest", loud)
 
-    assert make(loud, "-o", film.with_name("without.wav")).code == 0
-    assert make(loud, "-o", film.with_name("with.wav"), "--mix", -6).code == 0
+    assert make(loud, "-o", film.with_name("without.wav")).exit_code == 0
+    assert make(loud, "-o", film.with_name("with.wav"), "--mix", -6).exit_code == 0
 
     without, mixed = (
-        loudness_of_tone(
+        measure_tone_amplitude(
             (sound_of(film.with_name(name))[None] / 32768).astype(np.float32), 3000, RATE_HZ
         )
         for name in ("without.wav", "with.wav")
@@ -174,7 +185,7 @@ def test_the_original_sound_stays_underneath_if_asked_for(make: Loris, film: Pat
     assert mixed > 0.15 > without
 
 
-def test_existing_results_are_skipped_if_asked_for(make: Loris, film: Path) -> None:
+def test_existing_results_are_skipped_if_asked_for(make: RunLoris, film: Path) -> None:
     done = film.with_name("new-1.wav")
     done.write_bytes(b"mine")
 
@@ -182,7 +193,7 @@ def test_existing_results_are_skipped_if_asked_for(make: Loris, film: Path) -> N
         film, "--takes", 2, "-o", film.with_name("new.wav"), "--skip-existing", "--json"
     )
 
-    rows = [json.loads(line) for line in told.out.splitlines()]
+    rows = [json.loads(line) for line in told.stdout.splitlines()]
     assert [(row["status"], row["output"]) for row in rows] == [
         ("skipped", str(done)),
         ("done", str(film.with_name("new-2.wav"))),
@@ -191,27 +202,27 @@ def test_existing_results_are_skipped_if_asked_for(make: Loris, film: Path) -> N
     assert done.read_bytes() == b"mine"
 
 
-def test_a_dry_run_tells_the_cost_and_writes_nothing(make: Loris, film: Path) -> None:
+def test_a_dry_run_tells_the_cost_and_writes_nothing(make: RunLoris, film: Path) -> None:
     report = film.with_name("run.jsonl")
 
     told = make(film, "--dry-run", "--takes", 3, "--report", report, "-o", film.with_name("d"))
-    row = json.loads(make(film, "--dry-run", "--json").out)
+    row = json.loads(make(film, "--dry-run", "--json").stdout)
 
-    assert told.code == 0, told.err
-    assert "1 windows, 6 network evaluations, about " in told.out
+    assert told.exit_code == 0, told.stderr
+    assert "1 windows, 6 network evaluations, about " in told.stdout
     assert row["status"] == "planned"
     assert row["estimated_s"] > 0
     assert row["estimated_memory_mb"] > 0
     assert names(film.parent) == ["dance.mp4"]
 
 
-def test_a_dry_run_finds_what_would_fail(make: Loris, film: Path, tmp_path: Path) -> None:
+def test_a_dry_run_finds_what_would_fail(make: RunLoris, film: Path, tmp_path: Path) -> None:
     told = make(tmp_path / "none.mp4", "--dry-run")
-    assert told.code == 4
-    assert "does not exist" in told.err
+    assert told.exit_code == 4
+    assert "does not exist" in told.stderr
 
 
-def test_a_report_grows_from_run_to_run(make: Loris, film: Path) -> None:
+def test_a_report_grows_from_run_to_run(make: RunLoris, film: Path) -> None:
     report = film.with_name("run.jsonl")
 
     make(film, "--report", report)
@@ -221,48 +232,58 @@ def test_a_report_grows_from_run_to_run(make: Loris, film: Path) -> None:
     assert [row["status"] for row in rows] == ["done", "skipped"]
 
 
-def test_rhythm_and_sound_are_drawn_on_the_way(make: Loris, film: Path) -> None:
+def test_rhythm_and_sound_are_drawn_on_the_way(make: RunLoris, film: Path) -> None:
     plot = film.with_name("both.png")
 
-    assert make(film, "--plot", plot, "--takes", 2).code == 0
+    assert make(film, "--plot", plot, "--takes", 2).exit_code == 0
 
     picture = cv2.imread(str(plot))
     assert picture is not None
     # Sound, directogram and envelope, one below the other.
-    assert len(picture) == TOP_PX + BOTTOM_PX + sum(PANEL_PX.values()) + 2 * GAP_PX
-    sound = picture[TOP_PX : TOP_PX + PANEL_PX["sound"], LEFT_PX:-RIGHT_PX]
+    assert (
+        len(picture)
+        == TOP_MARGIN_PX + BOTTOM_MARGIN_PX + sum(PANEL_HEIGHT_PX.values()) + 2 * PANEL_GAP_PX
+    )
+    sound = picture[
+        TOP_MARGIN_PX : TOP_MARGIN_PX + PANEL_HEIGHT_PX["sound"],
+        LEFT_MARGIN_PX:-RIGHT_MARGIN_PX,
+    ]
     assert sound.std() > 10
 
 
-def test_progress_is_on_stderr_and_quiet_leaves_it_out(make: Loris, film: Path) -> None:
+def test_progress_is_on_stderr_and_quiet_leaves_it_out(make: RunLoris, film: Path) -> None:
     told = make(film)
-    assert "music: done" in told.err
-    assert make(film, "--overwrite", "-q").err == ""
+    assert "music: done" in told.stderr
+    assert make(film, "--overwrite", "-q").stderr == ""
 
 
 @pytest.mark.parametrize("kind", [".mov", ".mkv", ".flac"])
-def test_the_name_chooses_the_container(make: Loris, film: Path, kind: str) -> None:
+def test_the_name_chooses_the_container(make: RunLoris, film: Path, kind: str) -> None:
     out = film.with_name(f"out{kind}")
-    assert make(film, "-o", out).code == 0
+    assert make(film, "-o", out).exit_code == 0
     head = out.read_bytes()[:12]
     assert {".mov": b"qt  ", ".mkv": b"\x1a\x45\xdf\xa3", ".flac": b"fLaC"}[kind] in head
 
 
-def test_pictures_that_do_not_fit_are_refused_before_the_work(make: Loris, film: Path) -> None:
+def test_pictures_that_do_not_fit_are_refused_before_the_work(
+    make: RunLoris, film: Path
+) -> None:
     told = make(film, "-o", film.with_name("out.webm"))
-    assert told.code == 4
-    assert "WebM does not hold h264" in told.err
-    assert "music" not in told.err
+    assert told.exit_code == 4
+    assert "WebM does not hold h264" in told.stderr
+    assert "music" not in told.stderr
 
 
 def test_the_api_makes_what_the_program_makes(
-    make: Loris, film: Path, small_model: Path
+    make: RunLoris, film: Path, small_model: Path
 ) -> None:
     out = film.with_name("api.wav")
     told = make(film, "-o", film.with_name("program.wav"), "--rhythm", "flow", poses=None)
-    row = soundtrack(str(film), out, model=str(small_model), steps=2, rhythm="flow")
+    row = generate_soundtrack(
+        str(film), out, model=str(small_model), steps=2, rhythm_method="flow"
+    )
 
-    assert told.code == 0, told.err
+    assert told.exit_code == 0, told.stderr
     assert row["output"] == str(out)
     assert row["rhythm"] == "flow"
     assert out.read_bytes() == film.with_name("program.wav").read_bytes()
@@ -270,5 +291,5 @@ def test_the_api_makes_what_the_program_makes(
 
 def test_the_api_raises_what_the_program_tells(tmp_path: Path, small_model: Path) -> None:
     with pytest.raises(LorisError, match="does not exist"):
-        soundtrack(tmp_path / "none.mp4", model=str(small_model))
+        generate_soundtrack(tmp_path / "none.mp4", model=str(small_model))
     assert os.listdir(tmp_path) == []

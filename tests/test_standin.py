@@ -9,28 +9,38 @@ import numpy as np
 import pytest
 
 from loris_cli.dataset import clip_cutting
-from loris_cli.dataset.build_manifest import gather
-from loris_cli.dataset.clip_cutting import Cut, Recipe
-from loris_cli.dataset.synthetic_videos import StandIn, make_and_prepare, make_video, stand_ins
+from loris_cli.dataset.build_manifest import build_manifest
+from loris_cli.dataset.clip_cutting import CuttingRules, LengthRule
+from loris_cli.dataset.synthetic_videos import (
+    SyntheticVideoTask,
+    list_synthetic_videos,
+    make_synthetic_video,
+    prepare_synthetic_video,
+)
 from loris_cli.errors import LorisError
 from loris_cli.pose.keypoints import read_poses
-from loris_cli.synthetic.midi_synthesis import SOUNDFONT
-from loris_cli.video.probe import probe
+from loris_cli.synthetic.midi_synthesis import DEFAULT_SOUNDFONT
+from loris_cli.video.probe import probe_video
 
 needs_synthesiser = pytest.mark.skipif(
-    shutil.which("fluidsynth") is None or not SOUNDFONT.exists(),
+    shutil.which("fluidsynth") is None or not DEFAULT_SOUNDFONT.exists(),
     reason="needs fluidsynth and its soundfont",
 )
 
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    cuts = (Cut(subset="fs25", seconds=4.0), Cut(subset="fs50", seconds=4.0))
-    monkeypatch.setitem(clip_cutting.RECIPES, "skate", Recipe(trim_s=0.0, cuts=cuts))
+    cuts = (
+        LengthRule(subset="fs25", duration_s=4.0),
+        LengthRule(subset="fs50", duration_s=4.0),
+    )
+    monkeypatch.setitem(
+        clip_cutting.CUTTING_RULES, "skate", CuttingRules(trim_s=0.0, length_rules=cuts)
+    )
 
 
-def of(tasks: list[StandIn], kind: str, split: str) -> list[StandIn]:
-    return [t for t in tasks if t.kind == kind and t.work.settings.split == split]
+def of(tasks: list[SyntheticVideoTask], kind: str, split: str) -> list[SyntheticVideoTask]:
+    return [t for t in tasks if t.activity == kind and t.context.settings.partition == split]
 
 
 @pytest.mark.parametrize(
@@ -38,43 +48,46 @@ def of(tasks: list[StandIn], kind: str, split: str) -> list[StandIn]:
     [(1, (2, 2, 2)), (4, (2, 2, 2)), (10, (6, 2, 2)), (200, (180, 10, 10))],
 )
 def test_every_split_has_its_clips(n_clips: int, counts: tuple[int, int, int]) -> None:
-    tasks = stand_ins(Path("data"), n_clips)
+    tasks = list_synthetic_videos(Path("data"), n_clips)
     for kind in ("dance", "floor", "skate"):
         found = tuple(len(of(tasks, kind, split)) for split in ("train", "val", "test"))
         assert found == counts
-    assert len({t.video for t in tasks}) == len({t.seed for t in tasks}) == len(tasks)
+    assert len({t.source_path for t in tasks}) == len({t.seed for t in tasks}) == len(tasks)
 
 
 def test_the_test_split_is_seen_and_the_rest_is_told() -> None:
-    tasks = stand_ins(Path("data"), 4)
-    sources = Counter((t.work.settings.split, t.work.settings.poses, t.rendered) for t in tasks)
+    tasks = list_synthetic_videos(Path("data"), 4)
+    sources = Counter(
+        (t.context.settings.partition, t.context.settings.pose_estimator, t.is_rendered)
+        for t in tasks
+    )
     assert set(sources) == {
         ("train", "beside", False),
         ("val", "beside", False),
         ("test", "embedded", True),
     }
-    assert all(t.work.settings.made_up for t in tasks)
+    assert all(t.context.settings.synthetic for t in tasks)
 
 
 def test_another_seed_makes_other_clips() -> None:
-    one, other = (stand_ins(Path("data"), 4, seed=seed) for seed in (0, 1))
+    one, other = (list_synthetic_videos(Path("data"), 4, seed=seed) for seed in (0, 1))
     assert not {t.seed for t in one} & {t.seed for t in other}
-    assert not {t.video for t in one} & {t.video for t in other}
+    assert not {t.source_path for t in one} & {t.source_path for t in other}
 
 
 @needs_synthesiser
 def test_a_made_up_video_goes_the_way_of_all_videos(short: None, tmp_path: Path) -> None:
     pytest.importorskip("mido")
-    task = of(stand_ins(tmp_path, 4), "skate", "val")[0]
+    task = of(list_synthetic_videos(tmp_path, 4), "skate", "val")[0]
 
-    record = make_and_prepare(task)
+    record = prepare_synthetic_video(task)
     assert not isinstance(record, LorisError)
     assert record["status"] == "done", record
 
-    poses = read_poses(task.video.with_name(task.video.stem + ".poses.npz"))
+    poses = read_poses(task.source_path.with_name(task.source_path.stem + ".poses.npz"))
     assert poses.n_frames == 64
-    assert probe(task.video).duration_s == pytest.approx(4.0, abs=0.05)
-    rows = gather(tmp_path)
+    assert probe_video(task.source_path).duration_s == pytest.approx(4.0, abs=0.05)
+    rows = build_manifest(tmp_path)
     assert [row["subset"] for row in rows] == ["fs25", "fs50"]
     for row in rows:
         assert (row["split"], row["made_up"], row["poses_from"]) == ("val", True, "beside")
@@ -85,9 +98,9 @@ def test_a_made_up_video_goes_the_way_of_all_videos(short: None, tmp_path: Path)
 @pytest.mark.slow
 def test_a_rendered_body_is_found_again(short: None, tmp_path: Path) -> None:
     pytest.importorskip("mido")
-    task = of(stand_ins(tmp_path, 4), "skate", "test")[0]
-    make_video(task)
-    record = make_and_prepare(replace(task, video=task.video))
+    task = of(list_synthetic_videos(tmp_path, 4), "skate", "test")[0]
+    make_synthetic_video(task)
+    record = prepare_synthetic_video(replace(task, source_path=task.source_path))
     assert not isinstance(record, LorisError)
     assert all(clip["measures"]["seen"] > 0.9 for clip in record["clips"])
     assert all(clip["poses_from"] == "embedded" for clip in record["clips"])

@@ -10,15 +10,15 @@ from loris_cli.synthetic.body_model import (
     JOINTS,
     Array,
     BodyPose,
-    coco_joints,
     forward_kinematics,
     load_body,
+    regress_coco_joints,
     rest_pose,
-    rotation,
-    skin,
+    rotation_matrix,
+    skin_vertices,
 )
-from loris_cli.synthetic.body_rig import HOME, mirrored, posture
-from loris_cli.synthetic.motion import STRONG, Motion, strike_motion
+from loris_cli.synthetic.body_rig import REST_CONTROLS, controls_to_pose, mirror_controls
+from loris_cli.synthetic.motion import MIN_STRONG_IMPACT, Motion, sample_impact_motion
 
 BODY = load_body()
 STEP_S = 0.005
@@ -40,13 +40,13 @@ def fastest_joint(motion: Motion) -> Array:
 
 
 def test_a_rotation_vector_turns_by_the_right_hand() -> None:
-    quarter = rotation(np.array([0.0, 0.0, 90.0]))
+    quarter = rotation_matrix(np.array([0.0, 0.0, 90.0]))
     np.testing.assert_allclose(quarter @ [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], atol=1e-12)
-    np.testing.assert_allclose(rotation(np.zeros(3)), np.eye(3), atol=1e-12)
+    np.testing.assert_allclose(rotation_matrix(np.zeros(3)), np.eye(3), atol=1e-12)
 
 
 def test_the_skin_of_the_modelled_pose_is_the_mesh() -> None:
-    np.testing.assert_allclose(skin(BODY, rest_pose(BODY)), BODY.vertices, atol=1e-6)
+    np.testing.assert_allclose(skin_vertices(BODY, rest_pose(BODY)), BODY.vertices, atol=1e-6)
 
 
 def test_the_mesh_is_as_tall_as_it_says() -> None:
@@ -68,7 +68,7 @@ def test_limbs_hang_straight_down_in_the_zero_pose() -> None:
 def test_an_arm_raised_by_a_right_angle_is_level_and_as_long() -> None:
     hanging = joints_of(BodyPose(np.zeros(3)))
     raised = joints_of(
-        BodyPose(np.zeros(3), {"shoulder.L": rotation(np.array([0.0, -90.0, 0.0]))})
+        BodyPose(np.zeros(3), {"shoulder.L": rotation_matrix(np.array([0.0, -90.0, 0.0]))})
     )
     length = np.linalg.norm(hanging["wrist.L"] - hanging["shoulder.L"])
     level = np.array([length, 0.0, 0.0])
@@ -77,16 +77,20 @@ def test_an_arm_raised_by_a_right_angle_is_level_and_as_long() -> None:
 
 
 def test_the_root_carries_the_whole_body() -> None:
-    still = coco_joints(BODY, skin(BODY, BodyPose(np.zeros(3))))
-    turn = rotation(np.array([10.0, 20.0, 30.0]))
+    still = regress_coco_joints(BODY, skin_vertices(BODY, BodyPose(np.zeros(3))))
+    turn = rotation_matrix(np.array([10.0, 20.0, 30.0]))
     there = np.array([1.0, 2.0, 3.0])
-    moved = coco_joints(BODY, skin(BODY, BodyPose(there, {"pelvis": turn})))
+    moved = regress_coco_joints(BODY, skin_vertices(BODY, BodyPose(there, {"pelvis": turn})))
     np.testing.assert_allclose(moved, still @ turn.T + there, atol=1e-5)
 
 
 def test_left_and_right_joints_mirror_each_other() -> None:
     joints = dict(
-        zip(COCO_JOINTS, coco_joints(BODY, skin(BODY, BodyPose(np.zeros(3)))), strict=True)
+        zip(
+            COCO_JOINTS,
+            regress_coco_joints(BODY, skin_vertices(BODY, BodyPose(np.zeros(3)))),
+            strict=True,
+        )
     )
     for name in ("eye", "shoulder", "wrist", "hip", "ankle"):
         mirror = joints[f"right_{name}"] * [-1, 1, 1]
@@ -96,15 +100,19 @@ def test_left_and_right_joints_mirror_each_other() -> None:
 
 def test_feet_stand_where_they_are_put_whatever_the_pelvis_does() -> None:
     for pelvis in ([0.0, 0.0, 0.9], [0.08, 0.05, 0.7], [-0.1, 0.0, 0.85]):
-        joints = joints_of(posture({**HOME, "pelvis": np.array(pelvis)}))
-        np.testing.assert_allclose(joints["ankle.L"][:2], HOME["foot.L"][:2], atol=1e-6)
-        np.testing.assert_allclose(joints["ankle.R"][:2], HOME["foot.R"][:2], atol=1e-6)
+        joints = joints_of(controls_to_pose({**REST_CONTROLS, "pelvis": np.array(pelvis)}))
+        np.testing.assert_allclose(
+            joints["ankle.L"][:2], REST_CONTROLS["foot.L"][:2], atol=1e-6
+        )
+        np.testing.assert_allclose(
+            joints["ankle.R"][:2], REST_CONTROLS["foot.R"][:2], atol=1e-6
+        )
         assert joints["ankle.L"][2] == pytest.approx(joints["ankle.R"][2])
 
 
 def test_a_foot_out_of_reach_is_approached_with_a_straight_leg() -> None:
-    far = {**HOME, "foot.L": np.array([0.1, -2.0, 0.4, 0.0, 0.0])}
-    joints = joints_of(posture(far))
+    far = {**REST_CONTROLS, "foot.L": np.array([0.1, -2.0, 0.4, 0.0, 0.0])}
+    joints = joints_of(controls_to_pose(far))
     thigh = joints["knee.L"] - joints["hip.L"]
     shin = joints["ankle.L"] - joints["knee.L"]
     cosine = thigh @ shin / np.linalg.norm(thigh) / np.linalg.norm(shin)
@@ -112,19 +120,19 @@ def test_a_foot_out_of_reach_is_approached_with_a_straight_leg() -> None:
 
 
 def test_mirroring_twice_changes_nothing() -> None:
-    controls = strike_motion(5, 4.0).controls_at(2.2)
-    again = mirrored(mirrored(controls))
+    controls = sample_impact_motion(5, 4.0).controls_at(2.2)
+    again = mirror_controls(mirror_controls(controls))
     for name, value in controls.items():
         np.testing.assert_array_equal(again[name], value)
 
 
 @pytest.mark.parametrize("seed", [0, 3])
 def test_a_limb_stops_dead_at_every_strike_and_only_there(seed: int) -> None:
-    motion = strike_motion(seed, 6.0)
+    motion = sample_impact_motion(seed, 6.0)
     speeds = fastest_joint(motion)
     braking = -np.diff(speeds) / STEP_S  # at STEP_S, 2 * STEP_S, ...
     at_strike = np.zeros(len(braking), dtype=bool)
-    for time_s in motion.strike_times_s:
+    for time_s in motion.impact_times_s:
         k = round(time_s / STEP_S)
         before, after = speeds[k - 3 : k - 1].max(), speeds[k + 1 : k + 3].max()
         assert before > 1.5
@@ -138,42 +146,42 @@ def test_strong_strikes_are_faster_than_weak_ones() -> None:
     weak: list[float] = []
     strong: list[float] = []
     for seed in range(8):
-        motion = strike_motion(seed, 8.0)
+        motion = sample_impact_motion(seed, 8.0)
         for time_s, strength in zip(
-            motion.strike_times_s, motion.strike_strengths, strict=True
+            motion.impact_times_s, motion.impact_strengths, strict=True
         ):
             before, at = places(motion, np.array([time_s - STEP_S, time_s]))
             speed = float(np.linalg.norm(at - before, axis=1).max()) / STEP_S
-            (strong if strength >= STRONG else weak).append(speed)
+            (strong if strength >= MIN_STRONG_IMPACT else weak).append(speed)
     assert np.median(strong) > 1.5 * np.median(weak)
 
 
 @settings(deadline=None, max_examples=60)
 @given(seed=st.integers(0, 10**6), duration_s=st.floats(2.5, 40.0))
 def test_strikes_keep_their_distance(seed: int, duration_s: float) -> None:
-    motion = strike_motion(seed, duration_s)
-    times_s = motion.strike_times_s
+    motion = sample_impact_motion(seed, duration_s)
+    times_s = motion.impact_times_s
     assert len(times_s) >= 1
-    assert len(times_s) == len(motion.strike_strengths)
+    assert len(times_s) == len(motion.impact_strengths)
     assert times_s[0] >= 1.0
     assert times_s[-1] <= duration_s - 0.6
     assert np.all(np.diff(times_s) >= 0.45 - 1e-9)
     assert np.all(np.diff(times_s) <= 2.5)
-    assert np.all((motion.strike_strengths >= 0) & (motion.strike_strengths <= 1))
+    assert np.all((motion.impact_strengths >= 0) & (motion.impact_strengths <= 1))
 
 
 def test_a_steady_motion_strikes_on_the_beats_of_a_tempo() -> None:
-    intervals_s = np.diff(strike_motion(2, 20.0, steady=True).strike_times_s)
+    intervals_s = np.diff(sample_impact_motion(2, 20.0, steady_tempo=True).impact_times_s)
     beats = intervals_s / intervals_s.min()
     np.testing.assert_allclose(beats, np.rint(beats), atol=1e-6)
 
 
 def test_the_body_stands_on_the_floor_and_bends_as_bodies_do() -> None:
     for seed in range(4):
-        motion = strike_motion(seed, 8.0)
+        motion = sample_impact_motion(seed, 8.0)
         for time_s in np.arange(0, 8, 0.25):
             pose = motion.pose_at(time_s)
-            assert 0.0 <= skin(BODY, pose)[:, 2].min() < 0.03
+            assert 0.0 <= skin_vertices(BODY, pose)[:, 2].min() < 0.03
             for joint, sign in (("elbow", -1), ("knee", 1)):
                 for side in (".L", ".R"):
                     _, y, z = pose.rotations[joint + side][:, 1]
@@ -182,13 +190,13 @@ def test_the_body_stands_on_the_floor_and_bends_as_bodies_do() -> None:
 
 
 def test_the_same_seed_gives_the_same_motion() -> None:
-    one, two, other = (strike_motion(seed, 6.0) for seed in (4, 4, 5))
-    np.testing.assert_array_equal(one.strike_times_s, two.strike_times_s)
+    one, two, other = (sample_impact_motion(seed, 6.0) for seed in (4, 4, 5))
+    np.testing.assert_array_equal(one.impact_times_s, two.impact_times_s)
     for name, value in one.controls_at(3.3).items():
         np.testing.assert_array_equal(value, two.controls_at(3.3)[name])
-    assert not np.array_equal(one.strike_times_s[:1], other.strike_times_s[:1])
+    assert not np.array_equal(one.impact_times_s[:1], other.impact_times_s[:1])
 
 
 def test_a_motion_too_short_for_a_strike_is_refused() -> None:
     with pytest.raises(InputError):
-        strike_motion(0, 2.0)
+        sample_impact_motion(0, 2.0)

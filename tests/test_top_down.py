@@ -13,17 +13,24 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import Loris
+from conftest import RunLoris
 from numpy.typing import NDArray
 
 from loris_cli.errors import WeightsError
 from loris_cli.pose import mmpose_weights
-from loris_cli.pose.batched_detection import EVERY, Ahead, between, box_of, box_of_crop, crop_of
-from loris_cli.pose.blazepose import Crop, Pyramid
-from loris_cli.pose.mmpose_estimator import load_weights
-from loris_cli.pose.mmpose_weights import zoo_address, zoo_weights
-from loris_cli.pose.tracking import follow
-from loris_cli.system.progress import Silent
+from loris_cli.pose.batched_detection import (
+    BOX_DETECTION_INTERVAL_FRAMES,
+    BatchedPoseEstimator,
+    crop_to_box,
+    interpolate_boxes,
+    keypoints_to_box,
+    keypoints_to_crop,
+)
+from loris_cli.pose.blazepose import Crop, ImagePyramid
+from loris_cli.pose.mmpose_estimator import load_mmpose_weights
+from loris_cli.pose.mmpose_weights import fetch_mmpose_weights, find_weights_url
+from loris_cli.pose.tracking import track_main_performer
+from loris_cli.system.progress import NullReporter
 
 Array = NDArray[Any]
 
@@ -62,7 +69,7 @@ class Knows:
         moved: Array = STANDING + np.array([self.speed_px * k, 0])
         return moved
 
-    def joints(
+    def estimate_keypoints(
         self, pictures: Sequence[Array], boxes: Sequence[Array]
     ) -> list[NDArray[np.float32]]:
         numbers = [int(picture[0, 0, 0]) for picture in pictures]
@@ -83,63 +90,71 @@ class Detects:
         self.only = only
         self.n_looks = 0
 
-    def detect(self, picture: Pyramid, region: Array | None = None) -> list[Crop]:
+    def detect_people(self, picture: ImagePyramid, region: Array | None = None) -> list[Crop]:
         self.n_looks += region is None
-        k = int(picture.level_for(1)[0, 0, 0])
+        k = int(picture.select_level(1)[0, 0, 0])
         if self.only is not None and k != self.only:
             return []
-        return [crop_of(np.column_stack([self.network.true(k), np.ones(17)]))]
+        return [keypoints_to_crop(np.column_stack([self.network.true(k), np.ones(17)]))]
 
 
 def test_a_body_is_followed_frame_by_frame_though_found_every_few() -> None:
     network = Knows()
     detector = Detects(network)
-    ahead = Ahead(network, detector)
+    ahead = BatchedPoseEstimator(network, detector)
 
-    poses = follow(ahead.read(frames(18)), ahead, fps=16, size=(160, 120))
+    poses = track_main_performer(
+        ahead.prefetch_frames(frames(18)), ahead, fps=16, size=(160, 120)
+    )
 
     assert poses.n_frames == 18
-    assert poses.seen_share == 1
+    assert poses.detected_fraction == 1
     assert len(poses.cuts) == 0
     true = np.stack([network.true(k) for k in range(18)])
     np.testing.assert_allclose(poses.keypoints[..., :2], true, atol=1e-3)
     assert detector.n_looks == 1 + 4 + 1  # the first, every fourth, the last
     longest = max(len(numbers) for numbers, _ in network.batches)
-    assert longest == EVERY
+    assert longest == BOX_DETECTION_INTERVAL_FRAMES
 
 
 def test_boxes_go_with_the_body_between_detections() -> None:
     network = Knows()
-    ahead = Ahead(network, Detects(network))
-    list(ahead.read(frames(9)))
+    ahead = BatchedPoseEstimator(network, Detects(network))
+    list(ahead.prefetch_frames(frames(9)))
 
-    numbers, boxes = next(batch for batch in network.batches if len(batch[0]) == EVERY)
+    numbers, boxes = next(
+        batch for batch in network.batches if len(batch[0]) == BOX_DETECTION_INTERVAL_FRAMES
+    )
 
     for k, around in zip(numbers, boxes, strict=True):
         middle = (around[0, :2] + around[0, 2:]) / 2
-        true = box_of(np.column_stack([network.true(k), np.ones(17)]))
+        true = keypoints_to_box(np.column_stack([network.true(k), np.ones(17)]))
         np.testing.assert_allclose(middle, (true[:2] + true[2:]) / 2, atol=1e-3)
 
 
 def test_a_body_that_is_detected_once_is_carried_over() -> None:
     network = Knows()
-    ahead = Ahead(network, Detects(network, only=0))
-    poses = follow(ahead.read(frames(18)), ahead, fps=16, size=(160, 120))
-    assert poses.seen_share == 1
+    ahead = BatchedPoseEstimator(network, Detects(network, only=0))
+    poses = track_main_performer(
+        ahead.prefetch_frames(frames(18)), ahead, fps=16, size=(160, 120)
+    )
+    assert poses.detected_fraction == 1
 
 
 def test_joints_that_the_network_doubts_are_no_body() -> None:
     network = Knows(hidden=range(18))
-    ahead = Ahead(network, Detects(network))
-    poses = follow(ahead.read(frames(18)), ahead, fps=16, size=(160, 120))
-    assert poses.seen_share == 0
+    ahead = BatchedPoseEstimator(network, Detects(network))
+    poses = track_main_performer(
+        ahead.prefetch_frames(frames(18)), ahead, fps=16, size=(160, 120)
+    )
+    assert poses.detected_fraction == 0
 
 
 @pytest.mark.parametrize("n", [1, 2, 4, 5, 6])
 def test_no_frame_is_lost_at_the_end(n: int) -> None:
     network = Knows()
-    ahead = Ahead(network, Detects(network))
-    assert [f.rgb[0, 0, 0] for f in ahead.read(frames(n))] == list(range(n))
+    ahead = BatchedPoseEstimator(network, Detects(network))
+    assert [f.rgb[0, 0, 0] for f in ahead.prefetch_frames(frames(n))] == list(range(n))
 
 
 def test_boxes_between_by_hand() -> None:
@@ -147,17 +162,17 @@ def test_boxes_between_by_hand() -> None:
     moved = moves + np.array([8, 0, 8, 0])
     comes = np.array([300.0, 0, 310, 20])
 
-    found = between(np.stack([still, moves]), np.stack([moved, comes]), 4)
+    found = interpolate_boxes(np.stack([still, moves]), np.stack([moved, comes]), 4)
 
     assert len(found) == 4
     np.testing.assert_allclose(found[0], [still, moves, comes])
     np.testing.assert_allclose(found[2], [still, (moves + moved) / 2, comes])
-    assert between(np.zeros((0, 4)), np.zeros((0, 4)), 4)[0].shape == (0, 4)
+    assert interpolate_boxes(np.zeros((0, 4)), np.zeros((0, 4)), 4)[0].shape == (0, 4)
 
 
 def test_the_box_of_a_crop_holds_the_body() -> None:
     body = np.column_stack([STANDING, np.ones(17)])
-    left, top, right, bottom = box_of_crop(crop_of(body))
+    left, top, right, bottom = crop_to_box(keypoints_to_crop(body))
     assert (STANDING > [left, top]).all()
     assert (STANDING < [right, bottom]).all()
 
@@ -166,20 +181,22 @@ def test_the_box_of_a_crop_holds_the_body() -> None:
 
 
 def test_there_are_no_poses_without_weights(
-    loris: Loris, moving: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    loris: RunLoris, moving: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LORIS_CACHE", str(tmp_path / "cache"))
     words = ("--estimator", "mmpose", "--offline", "-o", tmp_path / "out.npz")
     told = loris("pose", moving, *words)
-    assert told.code == 3
+    assert told.exit_code == 3
     has = find_spec("mmpose") is not None
-    assert ("put the file of" if has else "mmpose is needed") in told.err
+    assert ("put the file of" if has else "mmpose is needed") in told.stderr
     assert not (tmp_path / "out.npz").exists()
 
 
-def test_weights_without_mmpose_are_refused(loris: Loris, moving: Path, tmp_path: Path) -> None:
+def test_weights_without_mmpose_are_refused(
+    loris: RunLoris, moving: Path, tmp_path: Path
+) -> None:
     (tmp_path / "w.pth").touch()
-    assert loris("pose", moving, "--weights", tmp_path / "w.pth").code == 2
+    assert loris("pose", moving, "--weights", tmp_path / "w.pth").exit_code == 2
 
 
 class Harm:
@@ -203,7 +220,7 @@ def test_weights_that_do_not_fit_are_refused(
 ) -> None:
     torch.save(content, tmp_path / "w.pth")
     with pytest.raises(WeightsError, match=why):
-        load_weights(torch.nn.Linear(3, 2), tmp_path / "w.pth")
+        load_mmpose_weights(torch.nn.Linear(3, 2), tmp_path / "w.pth")
     assert "harm" not in capsys.readouterr().out
 
 
@@ -213,7 +230,7 @@ def test_weights_with_what_mmpose_tells_beside_them_are_taken(tmp_path: Path) ->
     meta = {"dataset_meta": {"sigmas": np.ones(17), "colours": colours, "one": np.float32(1)}}
     torch.save({"state_dict": model.state_dict(), "meta": meta}, tmp_path / "w.pth")
     other = torch.nn.Linear(3, 2)
-    load_weights(other, tmp_path / "w.pth")
+    load_mmpose_weights(other, tmp_path / "w.pth")
     torch.testing.assert_close(other.weight, model.weight)
 
 
@@ -300,11 +317,11 @@ def test_a_batch_of_pictures_gives_what_mmpose_gives_one_by_one(weights: Path) -
 @needs_mmpose
 def test_a_film_goes_the_whole_way_through_mmpose(weights: Path, tmp_path: Path) -> None:
     from loris_cli.pose.keypoints import read_poses
-    from loris_cli.synthetic.motion import strike_motion
+    from loris_cli.synthetic.motion import sample_impact_motion
     from loris_cli.synthetic.render import render_video
 
     video = tmp_path / "body.mp4"
-    render_video(video, strike_motion(1, 2.5), fps=16, size=(320, 240), seed=1)
+    render_video(video, sample_impact_motion(1, 2.5), fps=16, size=(320, 240), seed=1)
     own = (*("--estimator", "mmpose", "--weights"), weights, "-o", tmp_path / "out.npz")
 
     refused, done = (
@@ -317,30 +334,32 @@ def test_a_film_goes_the_whole_way_through_mmpose(weights: Path, tmp_path: Path)
     assert done.returncode == 0, done.stderr
     poses = read_poses(tmp_path / "out.npz")
     assert poses.n_frames == 40
-    assert poses.seen_share > 0
+    assert poses.detected_fraction > 0
     assert (poses.keypoints[~poses.interpolated][..., 2] > 0).any()
 
 
 @pytest.mark.legacy
 @needs_mmpose
 def test_a_network_that_mmpose_has_not_is_told_with_those_near_it(
-    loris: Loris, moving: Path, tmp_path: Path
+    loris: RunLoris, moving: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "w.pth").touch()
     words = ("--weights", tmp_path / "w.pth", "--network", "td-hm_hrnet-w48")
     told = loris("pose", moving, "--estimator", "mmpose", *words, "-o", tmp_path / "o.npz")
-    assert told.code == 2
-    assert "td-hm_hrnet-w48_8xb32-210e_coco-256x192" in told.err
+    assert told.exit_code == 2
+    assert "td-hm_hrnet-w48_8xb32-210e_coco-256x192" in told.stderr
 
 
 @pytest.mark.legacy
 @needs_mmpose
 def test_mmpose_itself_says_where_its_weights_are() -> None:
     network = "td-hm_hrnet-w48_8xb32-210e_coco-256x192"
-    url = zoo_address(network)
+    url = find_weights_url(network)
     assert url.startswith("https://")
     assert url.rpartition("/")[2] == f"{network}-0e67c616_20220913.pth"
-    assert RTMPOSE_T in zoo_address(RTMPOSE_T) or zoo_address(RTMPOSE_T).endswith(".pth")
+    assert RTMPOSE_T in find_weights_url(RTMPOSE_T) or find_weights_url(RTMPOSE_T).endswith(
+        ".pth"
+    )
 
 
 def test_weights_are_fetched_once_and_have_to_be_what_their_name_promises(
@@ -357,12 +376,16 @@ def test_weights_are_fetched_once_and_have_to_be_what_their_name_promises(
 
     digest = hashlib.sha256(body).hexdigest()
     monkeypatch.setenv("LORIS_CACHE", str(tmp_path))
-    monkeypatch.setattr(mmpose_weights, "fetch", fetch)
-    monkeypatch.setattr(mmpose_weights, "zoo_address", lambda network: f"https://x/{network}")
+    monkeypatch.setattr(mmpose_weights, "download_file", fetch)
+    monkeypatch.setattr(mmpose_weights, "find_weights_url", lambda network: f"https://x/{network}")
 
     for _ in range(2):
-        got = zoo_weights(f"net-{digest[:8]}_20220913.pth", offline=False, reporter=Silent())
+        got = fetch_mmpose_weights(
+            f"net-{digest[:8]}_20220913.pth", offline=False, reporter=NullReporter()
+        )
         assert got.read_bytes() == body
     assert len(fetched) == 1
     with pytest.raises(WeightsError, match="not what its name promises"):
-        zoo_weights("net-00000000_20220913.pth", offline=False, reporter=Silent())
+        fetch_mmpose_weights(
+            "net-00000000_20220913.pth", offline=False, reporter=NullReporter()
+        )

@@ -7,19 +7,19 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from loris_cli.audio.beat_tracking import Tracker, beats
+from loris_cli.audio.beat_tracking import BeatTracker, track_beats
 from loris_cli.errors import MissingDependencyError
-from loris_cli.evaluation.runner.audio_sources import Clicks, samples_of
+from loris_cli.evaluation.runner.audio_sources import ClickTrain, load_samples
 
 TRUE_S = np.arange(0.3, 9.8, 0.5)
 
 
 def clicks() -> np.ndarray:
-    return samples_of(Clicks(times_s=tuple(TRUE_S.tolist()), n_samples=220_500))[0]
+    return load_samples(ClickTrain(click_times_s=tuple(TRUE_S.tolist()), n_samples=220_500))[0]
 
 
-def check(tracker: Tracker) -> None:
-    found = beats(clicks(), tracker)
+def check(tracker: BeatTracker) -> None:
+    found = track_beats(clicks(), tracker)
     near = np.abs(found[:, None] - TRUE_S).min(axis=1)
     assert len(found) >= 18
     assert np.mean(near < 0.07) > 0.9
@@ -40,7 +40,7 @@ def test_the_others_hear_clicks(tracker: Literal["madmom", "beatnet"]) -> None:
 
 
 def test_silence_has_no_beats() -> None:
-    assert len(beats(np.zeros(66_150, np.float32))) == 0
+    assert len(track_beats(np.zeros(66_150, np.float32))) == 0
 
 
 @pytest.mark.parametrize(
@@ -59,6 +59,6 @@ def test_a_tracker_that_is_not_there_tells_how_to_get_it(
     monkeypatch.setattr(sys, "meta_path", [BuiltinImporter])  # as if nothing were installed
 
     with pytest.raises(MissingDependencyError, match=f"{package} is needed") as told:
-        beats(sound, tracker)
+        track_beats(sound, tracker)
 
     assert hint in told.value.hint

@@ -11,11 +11,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from loris_cli.errors import InputError
-from loris_cli.pose.blazepose import Crop, Pyramid, Sighting, apply
+from loris_cli.pose.blazepose import Crop, ImagePyramid, PersonPose, apply_affine
 from loris_cli.pose.keypoints import Poses
-from loris_cli.pose.main_performer import Performance, Track, join, perform
-from loris_cli.pose.shot_detection import ShotChanges
-from loris_cli.pose.tracking import MAX_PEOPLE, close_up, follow
+from loris_cli.pose.main_performer import (
+    PerformerTimeline,
+    Track,
+    link_tracks,
+    select_performers,
+)
+from loris_cli.pose.shot_detection import ShotDetector
+from loris_cli.pose.tracking import MAX_PEOPLE, tile_matrix, track_main_performer
 
 Array = NDArray[Any]
 FPS = 16.0
@@ -37,33 +42,37 @@ class Body:
     side: float = 100.0
 
     @property
-    def sighting(self) -> Sighting:
+    def sighting(self) -> PersonPose:
         offset = np.linspace(-0.4, 0.4, 17) * self.side
         joints = np.stack([self.x + offset / 4, self.y + offset, np.full(17, 0.9)], axis=1)
-        crop = Crop(x=self.x, y=self.y, side_px=self.side, angle_rad=0.0)
-        return Sighting(joints=joints.astype(np.float32), crop=crop)
+        crop = Crop(center_x_px=self.x, center_y_px=self.y, side_px=self.side, angle_rad=0.0)
+        return PersonPose(keypoints=joints.astype(np.float32), crop=crop)
 
 
 Scene = Callable[[int], list[Body]]
 
 
-class MadeUpEyes:
+class FakePoseEstimator:
     """Sees what the scene says is there; the frame's number is its first pixel's red."""
 
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
         self.n_looks = 0
 
-    def _bodies(self, picture: Pyramid) -> list[Body]:
-        return self.scene(int(picture.level_for(1)[0, 0, 0]))
+    def _bodies(self, picture: ImagePyramid) -> list[Body]:
+        return self.scene(int(picture.select_level(1)[0, 0, 0]))
 
-    def detect(self, picture: Pyramid, region: Array | None = None) -> list[Crop]:
+    def detect_people(self, picture: ImagePyramid, region: Array | None = None) -> list[Crop]:
         return [body.sighting.crop for body in self._bodies(picture)]
 
-    def look(self, picture: Pyramid, crop: Crop) -> Sighting | None:
+    def estimate_pose(self, picture: ImagePyramid, crop: Crop) -> PersonPose | None:
         self.n_looks += 1
-        near = [b for b in self._bodies(picture) if np.hypot(b.x - crop.x, b.y - crop.y) < 30]
-        near.sort(key=lambda b: float(np.hypot(b.x - crop.x, b.y - crop.y)))
+        near = [
+            b
+            for b in self._bodies(picture)
+            if np.hypot(b.x - crop.center_x_px, b.y - crop.center_y_px) < 30
+        ]
+        near.sort(key=lambda b: float(np.hypot(b.x - crop.center_x_px, b.y - crop.center_y_px)))
         return near[0].sighting if near else None
 
 
@@ -79,7 +88,9 @@ def pictures(n_frames: int, cuts: tuple[int, ...] = ()) -> list[Frame]:
 
 
 def watch(scene: Scene, n_frames: int = 48, cuts: tuple[int, ...] = ()) -> Poses:
-    return follow(pictures(n_frames, cuts), MadeUpEyes(scene), fps=FPS, size=SIZE)
+    return track_main_performer(
+        pictures(n_frames, cuts), FakePoseEstimator(scene), fps=FPS, size=SIZE
+    )
 
 
 def hips_x(poses: Poses) -> Array:
@@ -89,7 +100,7 @@ def hips_x(poses: Poses) -> Array:
 
 
 def track(frames: list[int], body: Callable[[int], Body]) -> Track:
-    return Track(frames=frames, sightings=[body(k).sighting for k in frames])
+    return Track(frame_indices=frames, poses=[body(k).sighting for k in frames])
 
 
 # --- following ------------------------------------------------------------------------------
@@ -99,13 +110,15 @@ def test_one_body_is_followed_frame_by_frame() -> None:
     poses = watch(lambda k: [Body(100 + 2 * k)])
 
     np.testing.assert_allclose(hips_x(poses), 100 + 2 * np.arange(48), atol=1e-3)
-    assert poses.seen_share == 1
+    assert poses.detected_fraction == 1
     assert (poses.keypoints[..., 2] > 0.8).all()
     assert poses.cuts.tolist() == []
 
 
 def test_joints_are_scaled_back_to_the_video() -> None:
-    poses = follow(pictures(4), MadeUpEyes(lambda k: [Body(100)]), fps=FPS, size=(1280, 1200))
+    poses = track_main_performer(
+        pictures(4), FakePoseEstimator(lambda k: [Body(100)]), fps=FPS, size=(1280, 1200)
+    )
 
     np.testing.assert_allclose(hips_x(poses), 100 * 4, rtol=1e-5)
     np.testing.assert_allclose(poses.keypoints[..., 1].mean(axis=1), 120 * 5, rtol=1e-5)
@@ -114,9 +127,9 @@ def test_joints_are_scaled_back_to_the_video() -> None:
 def test_progress_is_told_after_every_frame() -> None:
     told: list[int] = []
 
-    follow(
+    track_main_performer(
         pictures(5),
-        MadeUpEyes(lambda k: []),
+        FakePoseEstimator(lambda k: []),
         fps=FPS,
         size=SIZE,
         progress=lambda done, anyone: told.append(done),
@@ -127,7 +140,7 @@ def test_progress_is_told_after_every_frame() -> None:
 
 def test_no_pictures_are_refused() -> None:
     with pytest.raises(InputError, match="no pictures"):
-        follow([], MadeUpEyes(lambda k: []), fps=FPS, size=SIZE)
+        track_main_performer([], FakePoseEstimator(lambda k: []), fps=FPS, size=SIZE)
 
 
 def test_nobody_at_all_is_all_interpolated_and_zero() -> None:
@@ -175,20 +188,20 @@ def test_a_crowd_costs_no_more_than_its_four_largest() -> None:
     def crowd(k: int) -> list[Body]:
         return [Body(40.0 * n, side=20.0 + 6 * n) for n in range(1, 8)]
 
-    eyes = MadeUpEyes(crowd)
-    poses = follow(pictures(33), eyes, fps=FPS, size=SIZE)
+    eyes = FakePoseEstimator(crowd)
+    poses = track_main_performer(pictures(33), eyes, fps=FPS, size=SIZE)
 
     # MAX_PEOPLE every frame, and up to as many newcomers every eighth one.
     assert eyes.n_looks <= 33 * MAX_PEOPLE + 5 * MAX_PEOPLE
-    assert poses.seen_share == 1
+    assert poses.detected_fraction == 1
 
 
 def test_two_tracks_that_come_upon_one_body_become_one() -> None:
     def scene(k: int) -> list[Body]:
         return [Body(100), Body(128)] if k < 10 else [Body(114)]
 
-    eyes = MadeUpEyes(scene)
-    follow(pictures(48), eyes, fps=FPS, size=SIZE)
+    eyes = FakePoseEstimator(scene)
+    track_main_performer(pictures(48), eyes, fps=FPS, size=SIZE)
 
     assert eyes.n_looks < 10 * 2 + 38 + 30
 
@@ -230,7 +243,7 @@ def test_somebody_stands_in_while_the_main_performer_is_away() -> None:
 
     poses = watch(scene, 100)
 
-    assert poses.seen_share == 1
+    assert poses.detected_fraction == 1
     assert poses.cuts.tolist() == [60]
     np.testing.assert_allclose(hips_x(poses)[60:], 240, rtol=1e-5)
 
@@ -255,7 +268,7 @@ def test_after_a_cut_the_main_one_of_the_new_shot_is_followed() -> None:
     poses = watch(scene, cuts=(24,))
 
     assert poses.cuts.tolist() == [24]
-    assert poses.seen_share == 1
+    assert poses.detected_fraction == 1
     np.testing.assert_allclose(hips_x(poses)[:24], 80, rtol=1e-5)
     np.testing.assert_allclose(hips_x(poses)[24:], 200, rtol=1e-5)
 
@@ -292,7 +305,7 @@ def test_a_shot_without_a_body_is_held_up_to_the_next() -> None:
 def test_a_cut_shows_and_a_moving_camera_does_not() -> None:
     rng = np.random.default_rng(0)
     wall = np.kron(rng.integers(0, 256, (30, 200, 3)), np.ones((8, 8, 1))).astype(np.uint8)
-    shots = ShotChanges()
+    shots = ShotDetector()
 
     panned = [shots.is_cut(wall[:, 6 * k : 6 * k + 320]) for k in range(20)]
     cut = shots.is_cut(np.full((240, 320, 3), 200, np.uint8))
@@ -310,10 +323,10 @@ def test_a_broken_track_is_joined() -> None:
     first = track([0, 1, 2], lambda k: Body(100))
     second = track([8, 9], lambda k: Body(110, side=120))
 
-    (whole,) = join([second, first], FPS)
+    (whole,) = link_tracks([second, first], FPS)
 
-    assert whole.frames == [0, 1, 2, 8, 9]
-    assert len(whole.sightings) == 5
+    assert whole.frame_indices == [0, 1, 2, 8, 9]
+    assert len(whole.poses) == 5
 
 
 @pytest.mark.parametrize(
@@ -326,7 +339,7 @@ def test_a_broken_track_is_joined() -> None:
     ],
 )
 def test_what_cannot_be_the_same_body_is_not_joined(other: Track) -> None:
-    assert len(join([track([0, 1, 2], lambda k: Body(100)), other], FPS)) == 2
+    assert len(link_tracks([track([0, 1, 2], lambda k: Body(100)), other], FPS)) == 2
 
 
 def test_of_two_that_fit_the_nearer_is_joined() -> None:
@@ -334,13 +347,13 @@ def test_of_two_that_fit_the_nearer_is_joined() -> None:
     near = track([6, 7], lambda k: Body(105))
     far = track([6, 7, 8], lambda k: Body(140))
 
-    joined = join([first, far, near], FPS)
+    joined = link_tracks([first, far, near], FPS)
 
-    assert sorted(t.frames for t in joined) == [[0, 1, 2, 6, 7], [6, 7, 8]]
+    assert sorted(t.frame_indices for t in joined) == [[0, 1, 2, 6, 7], [6, 7, 8]]
 
 
 def test_nobody_performs_in_an_empty_shot() -> None:
-    assert perform([], SIZE, FPS) == []
+    assert select_performers([], SIZE, FPS) == []
 
 
 @settings(max_examples=50, deadline=None)
@@ -352,14 +365,14 @@ def test_performers_never_overlap_and_every_frame_is_filled(data: st.DataObject)
         stop = data.draw(st.integers(start + 1, 100))
         body = Body(data.draw(st.floats(0, 320)), 120, data.draw(st.floats(20, 150)))
         sightings = [body.sighting] * (stop - start)
-        tracks.append(Track(frames=list(range(start, stop)), sightings=sightings))
+        tracks.append(Track(frame_indices=list(range(start, stop)), poses=sightings))
 
-    chosen = perform(tracks, SIZE, FPS)
-    performance = Performance()
-    performance.add(chosen, 0)
-    keypoints, interpolated, cuts = performance.fill(100, FPS)
+    chosen = select_performers(tracks, SIZE, FPS)
+    performance = PerformerTimeline()
+    performance.add_shot(chosen, 0)
+    keypoints, interpolated, cuts = performance.interpolate_gaps(100, FPS)
 
-    frames = [k for part in chosen for k in part.frames]
+    frames = [k for part in chosen for k in part.frame_indices]
     assert frames == sorted(set(frames))
     assert bool(chosen) == bool(tracks)
     assert np.flatnonzero(~interpolated).tolist() == frames
@@ -371,12 +384,12 @@ def test_performers_never_overlap_and_every_frame_is_filled(data: st.DataObject)
 
 
 def test_close_ups_cover_the_picture() -> None:
-    picture = Pyramid(np.zeros((360, 640, 3), np.uint8))
+    picture = ImagePyramid(np.zeros((360, 640, 3), np.uint8))
     covered = np.zeros((360, 640), bool)
 
     for turn in range(8):
-        (left, top), (right, bottom) = apply(
-            close_up(picture, turn), np.array([[0.0, 0.0], [1.0, 1.0]])
+        (left, top), (right, bottom) = apply_affine(
+            tile_matrix(picture, turn), np.array([[0.0, 0.0], [1.0, 1.0]])
         )
         assert min(left, top) >= 0
         assert (right, bottom) <= (640.001, 360.001)

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import Loris
+from conftest import RunLoris
 from safetensors.torch import load_file
 
 from loris_cli.dataset.manifest import Clip, write_manifest
-from loris_cli.models.mini_checkpoint import load_mini
+from loris_cli.models.mini_checkpoint import load_mini_checkpoint
 from loris_cli.pose.keypoints import Poses, write_poses
 
 QUICK = ["--set", "steps=2", "--set", "batch=2", "--set", "validate_clips=1", "--device", "cpu"]
@@ -41,7 +41,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         clip = Clip(
             id=f"clip{k}",
             subset="clicks",
-            split=part,
+            partition=part,
             duration_s=24.0,
             genre="pop",
             source="clicks",
@@ -105,13 +105,15 @@ def trained(data: Path, program: Path, tmp_path_factory: pytest.TempPathFactory)
 
 
 def test_a_run_makes_a_model_its_logs_and_its_sounds(trained: Path) -> None:
-    model = load_mini(str(trained / "mini.safetensors"), device=torch.device("cpu"))
-    assert model.denoiser.config.window == 512
+    model = load_mini_checkpoint(str(trained / "mini.safetensors"), device=torch.device("cpu"))
+    assert model.denoiser.config.window_frames == 512
     # Nobody knows chords or notes of these clips, so it will be told none.
-    assert not model.denoiser.config.learned_chords
-    assert not model.denoiser.config.learned_notes
+    assert not model.denoiser.config.trained_with_harmony
+    assert not model.denoiser.config.trained_with_notes
     # The code it learned has unit variance: its statistics came along.
-    assert not torch.equal(model.coder.code_std, torch.ones_like(model.coder.code_std))
+    assert not torch.equal(
+        model.autoencoder.code_std, torch.ones_like(model.autoencoder.code_std)
+    )
 
     for stage in ("latent", "conditional"):
         rows = [
@@ -126,31 +128,33 @@ def test_a_run_makes_a_model_its_logs_and_its_sounds(trained: Path) -> None:
     assert np.isfinite(samples).all()
 
 
-def test_an_export_of_a_run_is_its_model(trained: Path, loris: Loris, tmp_path: Path) -> None:
+def test_an_export_of_a_run_is_its_model(
+    trained: Path, loris: RunLoris, tmp_path: Path
+) -> None:
     out = tmp_path / "mine.safetensors"
     told = loris("train", "--export", trained, "-o", out)
-    assert (told.code, told.out) == (0, f"{out}\n"), told.err
+    assert (told.exit_code, told.stdout) == (0, f"{out}\n"), told.stderr
     one, other = load_file(out), load_file(trained / "mini.safetensors")
     assert one.keys() == other.keys()
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 
 def test_called_again_it_has_nothing_left_to_do(
-    trained: Path, data: Path, loris: Loris
+    trained: Path, data: Path, loris: RunLoris
 ) -> None:
     before = (trained / "conditional" / "resume.pt").read_bytes()
     told = loris("train", "--data", data, "--split", "clicks", "-o", trained, *QUICK, "-q")
-    assert told.code == 0, told.err
-    assert told.out == f"{trained / 'mini.safetensors'}\n"
+    assert told.exit_code == 0, told.stderr
+    assert told.stdout == f"{trained / 'mini.safetensors'}\n"
     assert (trained / "conditional" / "resume.pt").read_bytes() == before
 
 
-def test_more_steps_go_on_from_there(trained: Path, data: Path, loris: Loris) -> None:
+def test_more_steps_go_on_from_there(trained: Path, data: Path, loris: RunLoris) -> None:
     words = ["--split", "clicks", "-o", trained, *QUICK, "--stage", "conditional"]
     told = loris("train", "--data", data, *words, "--set", "steps=3", "--set", "sounds=0", "-v")
-    assert told.code == 0, told.err
-    assert "conditional: step 3, loss" in told.err
-    assert "step 2, loss" not in told.err
+    assert told.exit_code == 0, told.stderr
+    assert "conditional: step 3, loss" in told.stderr
+    assert "step 2, loss" not in told.stderr
 
 
 @pytest.mark.parametrize(
@@ -173,7 +177,7 @@ def test_more_steps_go_on_from_there(trained: Path, data: Path, loris: Loris) ->
 def test_what_does_not_fit_is_refused_and_nothing_is_lost(
     trained: Path,
     data: Path,
-    loris: Loris,
+    loris: RunLoris,
     monkeypatch: pytest.MonkeyPatch,
     words: list[str],
     code: int,
@@ -186,39 +190,39 @@ def test_what_does_not_fit_is_refused_and_nothing_is_lost(
         fixed += ["--stage", "conditional"]
     told = loris("train", *fixed, *words)
 
-    assert told.code == code, told.err
-    assert message in told.err
-    assert "Traceback" not in told.err
-    assert told.err.splitlines()[-1].startswith("hint: ")
+    assert told.exit_code == code, told.stderr
+    assert message in told.stderr
+    assert "Traceback" not in told.stderr
+    assert told.stderr.splitlines()[-1].startswith("hint: ")
     assert {path: path.stat().st_mtime_ns for path in trained.rglob("*.safetensors")} == before
 
 
 def test_a_folder_that_is_no_run_is_left_alone(
-    data: Path, loris: Loris, tmp_path: Path
+    data: Path, loris: RunLoris, tmp_path: Path
 ) -> None:
     (tmp_path / "thesis.txt").write_text("all of it")
     told = loris("train", "--data", data, "--split", "clicks", "-o", tmp_path, *QUICK)
-    assert told.code == 1
-    assert "is no run" in told.err
+    assert told.exit_code == 1
+    assert "is no run" in told.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 def test_without_a_latent_there_is_nothing_to_denoise(
-    data: Path, loris: Loris, tmp_path: Path
+    data: Path, loris: RunLoris, tmp_path: Path
 ) -> None:
     words = ["--split", "clicks", "-o", tmp_path / "run", *QUICK, "--stage", "conditional"]
     told = loris("train", "--data", data, *words)
-    assert told.code == 2
-    assert "has no latent yet" in told.err
+    assert told.exit_code == 2
+    assert "has no latent yet" in told.stderr
 
 
 def test_a_dry_run_tells_what_it_would_take_and_makes_nothing(
-    data: Path, loris: Loris, tmp_path: Path
+    data: Path, loris: RunLoris, tmp_path: Path
 ) -> None:
     words = ["--split", "clicks", "-o", tmp_path / "run", *QUICK, "--dry-run"]
     told = loris("train", "--data", data, *words, "--set", "steps=100")
-    assert told.code == 0, told.err
-    latent, conditional = told.out.splitlines()
+    assert told.exit_code == 0, told.stderr
+    latent, conditional = told.stdout.splitlines()
     assert "11.6 M parameters, 2 clips, 100 steps of" in latent
     assert "25.4 M parameters" in conditional
     assert "MB" in conditional
@@ -226,27 +230,27 @@ def test_a_dry_run_tells_what_it_would_take_and_makes_nothing(
 
 
 def test_a_backbone_is_what_the_papers_rates_need(
-    data: Path, loris: Loris, tmp_path: Path
+    data: Path, loris: RunLoris, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     words = ["--data", data, "--split", "clicks", "-o", run, *QUICK, "--set", "sounds=0", "-q"]
     first = loris("train", *words, "--stage", "latent", "--stage", "unconditional")
-    assert first.code == 0, first.err
-    assert first.out == f"{run / 'unconditional' / 'best.safetensors'}\n"
+    assert first.exit_code == 0, first.stderr
+    assert first.stdout == f"{run / 'unconditional' / 'best.safetensors'}\n"
 
     words += ["--backbone", run / "unconditional" / "best.safetensors", "--recipe", "paper"]
     second = loris("train", *words, "--stage", "conditional")
-    assert second.code == 0, second.err
+    assert second.exit_code == 0, second.stderr
     rows = (run / "conditional" / "log.jsonl").read_text().splitlines()
     assert json.loads(rows[0])["rate"] == {"backbone": 2e-4, "added": 2e-4}
 
 
-def test_a_latent_is_no_backbone(trained: Path, data: Path, loris: Loris) -> None:
+def test_a_latent_is_no_backbone(trained: Path, data: Path, loris: RunLoris) -> None:
     words = ["--data", data, "--split", "clicks", "-o", trained, *QUICK, "--set", "steps=9"]
     words += ["--stage", "conditional", "--backbone", trained / "latent" / "best.safetensors"]
     told = loris("train", *words)
-    assert told.code == 4
-    assert "is no backbone" in told.err
+    assert told.exit_code == 4
+    assert "is no backbone" in told.stderr
 
 
 def test_the_clips_are_what_the_manifest_says(data: Path) -> None:

@@ -15,30 +15,30 @@ import torch
 from safetensors.torch import load_file
 from torch import distributed
 from torch.distributed.fsdp import fully_shard
-from training_line import SETTINGS, TRUTH, LineStage, Points
+from training_line import TINY_SETTINGS, TRUE_SLOPE, LineStage, NoisyLineDataset
 
 from loris_cli.errors import InputError, MissingDependencyError, OutputError
 from loris_cli.training import fsdp
 from loris_cli.training.checkpoints import StageFolder
-from loris_cli.training.distributed import Processes
-from loris_cli.training.loop import Row, TrainingError, n_steps_of, train
-from loris_cli.training.settings import Settings
+from loris_cli.training.distributed import DistributedContext
+from loris_cli.training.loop import LogRecord, TrainingError, count_optimizer_steps, train
+from loris_cli.training.settings import TrainingSettings
 
-ALONE = Processes(rank=0, world=1, device=torch.device("cpu"))
+ALONE = DistributedContext(rank=0, world_size=1, device=torch.device("cpu"))
 PROGRAM = Path(__file__).with_name("training_line.py")
 
 
 def run(
-    folder: Path, settings: Settings = SETTINGS, stage: LineStage | None = None
-) -> tuple[LineStage, list[Row]]:
+    folder: Path, settings: TrainingSettings = TINY_SETTINGS, stage: LineStage | None = None
+) -> tuple[LineStage, list[LogRecord]]:
     folder.mkdir(exist_ok=True)
-    stage, rows = stage or LineStage(), list[Row]()
-    train(stage, settings, StageFolder(folder), ALONE, tell=rows.append)
+    stage, rows = stage or LineStage(), list[LogRecord]()
+    train(stage, settings, StageFolder(folder), ALONE, on_log=rows.append)
     return stage, rows
 
 
 def slope(stage: LineStage) -> torch.Tensor:
-    found: torch.Tensor = stage.learner.state_dict()["slope"].clone()
+    found: torch.Tensor = stage.loss_module.state_dict()["slope"].clone()
     return found
 
 
@@ -50,24 +50,24 @@ def stopping(stage: LineStage, number: int, at_step: int) -> LineStage:
     """The stage, interrupted by a signal while it prepares a step."""
 
     def signalled(example: int) -> bool:
-        if example == at_step * SETTINGS.batch:
+        if example == at_step * TINY_SETTINGS.batch_size:
             os.kill(os.getpid(), number)
         return False
 
-    stage.examples = Points(0, signalled)
+    stage.train_set = NoisyLineDataset(0, signalled)
     return stage
 
 
 def test_it_learns_and_tells(tmp_path: Path) -> None:
     stage, rows = run(tmp_path)
 
-    torch.testing.assert_close(slope(stage), TRUTH, atol=0.1, rtol=0)
+    torch.testing.assert_close(slope(stage), TRUE_SLOPE, atol=0.1, rtol=0)
     losses = [row["loss"] for row in rows if "loss" in row]
     assert len(losses) == 3
     assert losses[-1] < 0.2 * losses[0]
     assert [row["step"] for row in rows if "held_out" in row] == [20, 40, 60]
     assert [row["hit"] for row in rows if "held_out" in row] == [0.5] * 3
-    assert stage.heard == [20, 40, 60]
+    assert stage.sampled_steps == [20, 40, 60]
     assert all(row["n_steps"] == 60 for row in rows)
     assert 0 <= rows[0]["waited"] < 1
 
@@ -84,7 +84,7 @@ def test_stopped_by_a_signal_it_ends_with_0_and_goes_on_to_the_same_bits(
     resumed, _ = run(tmp_path / "halves")
 
     assert stopped.value.code == 0
-    assert resumed.begun == 0
+    assert resumed.n_initializations == 0
     assert torch.equal(slope(whole), slope(resumed))
     for name in ("best.safetensors", "last.safetensors"):
         one, other = (load_file(tmp_path / part / name) for part in ("whole", "halves"))
@@ -104,53 +104,55 @@ def test_a_run_that_is_done_is_not_done_again(tmp_path: Path) -> None:
 
 
 def test_a_longer_run_goes_on_from_a_shorter_one(tmp_path: Path) -> None:
-    run(tmp_path, replace(SETTINGS, steps=20))
-    _, rows = run(tmp_path, replace(SETTINGS, steps=40))
+    run(tmp_path, replace(TINY_SETTINGS, steps=20))
+    _, rows = run(tmp_path, replace(TINY_SETTINGS, steps=40))
     assert [row["step"] for row in rows if "loss" in row] == [40]
 
 
 def test_accumulated_parts_make_the_step_of_the_whole(tmp_path: Path) -> None:
     whole, _ = run(tmp_path / "one")
-    parts, _ = run(tmp_path / "four", replace(SETTINGS, accumulate=4))
+    parts, _ = run(tmp_path / "four", replace(TINY_SETTINGS, accumulation_steps=4))
     torch.testing.assert_close(slope(whole), slope(parts), atol=1e-5, rtol=0)
 
 
 def test_workers_change_nothing(tmp_path: Path) -> None:
-    alone, _ = run(tmp_path / "none", replace(SETTINGS, steps=6))
-    helped, _ = run(tmp_path / "two", replace(SETTINGS, steps=6, workers=2))
+    alone, _ = run(tmp_path / "none", replace(TINY_SETTINGS, steps=6))
+    helped, _ = run(tmp_path / "two", replace(TINY_SETTINGS, steps=6, loader_workers=2))
     assert torch.equal(slope(alone), slope(helped))
 
 
 def test_a_loss_that_is_no_number_is_left_out_told_and_counted(tmp_path: Path) -> None:
-    bad = LineStage(lambda number: number // SETTINGS.batch in (7, 30))
+    bad = LineStage(lambda number: number // TINY_SETTINGS.batch_size in (7, 30))
     stage, rows = run(tmp_path, stage=bad)
 
     told = [row for row in rows if "bad" in row]
     assert [(row["step"], row["n_bad"]) for row in told] == [(8, 1), (31, 2)]
     assert told[0]["bad"] == "examples 56 to 63"
-    torch.testing.assert_close(slope(stage), TRUTH, atol=0.1, rtol=0)
+    torch.testing.assert_close(slope(stage), TRUE_SLOPE, atol=0.1, rtol=0)
 
 
 def test_too_many_of_them_are_the_end_and_say_where(tmp_path: Path) -> None:
-    bad = LineStage(lambda number: number >= 20 * SETTINGS.batch)
+    bad = LineStage(lambda number: number >= 20 * TINY_SETTINGS.batch_size)
     with pytest.raises(TrainingError, match="6 steps in a row, the last at step 26") as caught:
-        run(tmp_path, replace(SETTINGS, most_bad_steps=5), bad)
+        run(tmp_path, replace(TINY_SETTINGS, max_nonfinite_steps=5), bad)
     assert caught.value.hint
 
 
 def test_the_best_on_held_out_clips_is_kept(tmp_path: Path) -> None:
     # Good lessons, then wrong ones: the best is from before.
-    class Wrong(Points):
+    class Wrong(NoisyLineDataset):
         def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
             point = super().__getitem__(number)
-            return point if number < 40 * SETTINGS.batch else {**point, "y": -point["y"]}
+            return (
+                point if number < 40 * TINY_SETTINGS.batch_size else {**point, "y": -point["y"]}
+            )
 
     stage = LineStage()
-    stage.examples = Wrong(0)
-    run(tmp_path, replace(SETTINGS, steps=80), stage)
+    stage.train_set = Wrong(0)
+    run(tmp_path, replace(TINY_SETTINGS, steps=80), stage)
 
     best, last = (load_file(tmp_path / f"{name}.safetensors") for name in ("best", "last"))
-    assert (best["slope"] - TRUTH).norm() < 0.2 < (last["slope"] - TRUTH).norm()
+    assert (best["slope"] - TRUE_SLOPE).norm() < 0.2 < (last["slope"] - TRUE_SLOPE).norm()
 
 
 def test_a_save_that_fails_half_way_leaves_the_one_before(
@@ -178,7 +180,7 @@ def test_a_save_that_fails_half_way_leaves_the_one_before(
 
 
 def test_a_damaged_state_is_refused_with_its_name(tmp_path: Path) -> None:
-    run(tmp_path, replace(SETTINGS, steps=4))
+    run(tmp_path, replace(TINY_SETTINGS, steps=4))
     (tmp_path / "resume.pt").write_bytes(b"no state")
     with pytest.raises(InputError, match=r"resume\.pt is damaged"):
         run(tmp_path)
@@ -203,7 +205,7 @@ def test_tensorboard_hears_the_log(tmp_path: Path) -> None:
         "tensorboard.backend.event_processing.event_accumulator",
         reason="it comes with `make legacy`",
     )
-    run(tmp_path, replace(SETTINGS, steps=40, tensorboard=True))
+    run(tmp_path, replace(TINY_SETTINGS, steps=40, tensorboard=True))
 
     told = events.EventAccumulator(str(tmp_path / "tensorboard"))
     told.Reload()
@@ -217,14 +219,14 @@ def test_without_tensorboard_it_is_said_how_to_get_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     with pytest.raises(MissingDependencyError, match="tensorboard is needed") as caught:
-        run(tmp_path, replace(SETTINGS, tensorboard=True))
+        run(tmp_path, replace(TINY_SETTINGS, tensorboard=True))
     assert "pip install 'loris[tensorboard]'" in caught.value.hint
 
 
 def test_steps_are_those_of_the_epochs() -> None:
-    settings = replace(SETTINGS, steps=0, epochs=3.0, batch=8)
-    assert n_steps_of(settings, 100) == 38  # 300 examples by eights
-    assert n_steps_of(SETTINGS, 100) == 60
+    settings = replace(TINY_SETTINGS, steps=0, epochs=3.0, batch_size=8)
+    assert count_optimizer_steps(settings, 100) == 38  # 300 examples by eights
+    assert count_optimizer_steps(TINY_SETTINGS, 100) == 60
 
 
 def torchrun(
@@ -294,7 +296,7 @@ def test_parted_processes_are_as_one_and_a_dead_one_is_made_up_for(tmp_path: Pat
 def test_parted_tensors_are_whole_however_many_travel_at_a_time(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, together: int
 ) -> None:
-    monkeypatch.setattr(fsdp, "TOGETHER", together)
+    monkeypatch.setattr(fsdp, "MAX_GATHER_ELEMENTS", together)
     learner = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 5)).double()
     plain = {key: value.clone() for key, value in learner.state_dict().items()}
     meeting = (tmp_path / "processes").as_uri()
@@ -302,7 +304,7 @@ def test_parted_tensors_are_whole_however_many_travel_at_a_time(
     try:
         fully_shard(learner)
         state = {"weights": learner.state_dict(), "groups": [{"step": 3}], "best": None}
-        kept, left = fsdp.whole(state), fsdp.whole(state, keep=False)
+        kept, left = fsdp.gather_state(state), fsdp.gather_state(state, keep_result=False)
     finally:
         distributed.destroy_process_group()
     assert kept["groups"] == left["groups"] == [{"step": 3}]

@@ -13,24 +13,34 @@ import av
 import cv2
 import numpy as np
 import pytest
-from media import click, ffmpeg, film, is_upright, number_of, onset_s, picture, tone, turned
+from media import (
+    draw_numbered_frame,
+    find_onset_s,
+    is_upright,
+    make_click,
+    make_tone,
+    read_frame_number,
+    run_ffmpeg,
+    write_rotated_video,
+    write_video,
+)
 
 from loris_cli.errors import InputError
-from loris_cli.video.audio_track import read_sound, sound_blocks
-from loris_cli.video.frame_conversion import Pixels, Upright
-from loris_cli.video.frames import frames, frames_at
-from loris_cli.video.probe import probe
+from loris_cli.video.audio_track import read_audio, read_audio_blocks
+from loris_cli.video.frame_conversion import FrameConverter, RgbImage
+from loris_cli.video.frames import read_frames, read_frames_at_fps
+from loris_cli.video.probe import probe_video
 
 UNEVEN_S = [0, 0.1, 0.13, 0.4, 0.41, 0.9, 1.0, 1.5, 1.55, 1.6, 1.61, 2.0]
 RATE_HZ = 22_050
 
 
 def numbers(path: Path) -> list[int]:
-    return [number_of(frame.rgb) for frame in frames(path)]
+    return [read_frame_number(frame.rgb) for frame in read_frames(path)]
 
 
 def times_s(path: Path) -> list[float]:
-    return [frame.time_s for frame in frames(path)]
+    return [frame.time_s for frame in read_frames(path)]
 
 
 def spoiled(source: Path, out: Path, change: Callable[[bytearray], None]) -> Path:
@@ -48,10 +58,10 @@ def test_every_frame_is_shown_once_in_order(
 ) -> None:
     codec = "mpeg4" if suffix == ".avi" else "libx264"
     start_s = 0.0 if suffix == ".avi" else start_s  # AVI has no such thing
-    path = film(
+    path = write_video(
         tmp_path / f"a{suffix}", codec=codec, b_frames=b_frames, start_s=start_s, n_frames=14
     )
-    info = probe(path)
+    info = probe_video(path)
     assert numbers(path) == list(range(14))
     np.testing.assert_allclose(times_s(path), np.arange(14) / 10, atol=1e-3)
     assert info.n_frames == 14
@@ -64,10 +74,10 @@ def test_every_frame_is_shown_once_in_order(
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 @pytest.mark.parametrize("b_frames", [0, 2])
 def test_uneven_times_are_kept(tmp_path: Path, suffix: str, b_frames: int) -> None:
-    path = film(tmp_path / f"a{suffix}", times_s=UNEVEN_S, b_frames=b_frames)
+    path = write_video(tmp_path / f"a{suffix}", times_s=UNEVEN_S, b_frames=b_frames)
     assert numbers(path) == list(range(12))
     np.testing.assert_allclose(times_s(path), UNEVEN_S, atol=1e-3)
-    assert probe(path).fps == pytest.approx(11 / 2.0, rel=1e-3)
+    assert probe_video(path).fps == pytest.approx(11 / 2.0, rel=1e-3)
 
 
 @pytest.mark.parametrize("fps", [16.0, 2.0, 50.0, 29.97])
@@ -75,25 +85,27 @@ def test_uneven_times_are_kept(tmp_path: Path, suffix: str, b_frames: int) -> No
 def test_the_clock_shows_the_last_frame_that_is_not_later(
     tmp_path: Path, suffix: str, fps: float
 ) -> None:
-    path = film(tmp_path / f"a{suffix}", times_s=UNEVEN_S)
-    shown = list(frames_at(path, fps))
+    path = write_video(tmp_path / f"a{suffix}", times_s=UNEVEN_S)
+    shown = list(read_frames_at_fps(path, fps))
     ticks = np.arange(len(shown)) / fps
     by_hand = np.searchsorted(np.array(UNEVEN_S) - 1e-9, ticks, side="right") - 1
-    assert [number_of(frame.rgb) for frame in shown] == by_hand.tolist()
+    assert [read_frame_number(frame.rgb) for frame in shown] == by_hand.tolist()
     np.testing.assert_allclose([frame.time_s for frame in shown], ticks)
-    assert len(shown) == int(np.ceil(probe(path).duration_s * fps - 1e-6))
+    assert len(shown) == int(np.ceil(probe_video(path).duration_s * fps - 1e-6))
 
 
 def test_times_rounded_to_milliseconds_repeat_no_frame(tmp_path: Path) -> None:
-    path = film(tmp_path / "a.mkv", fps=16, n_frames=32)  # 0.0625 s becomes 0.063
-    assert [number_of(frame.rgb) for frame in frames_at(path, 16)] == list(range(32))
+    path = write_video(tmp_path / "a.mkv", fps=16, n_frames=32)  # 0.0625 s becomes 0.063
+    assert [read_frame_number(frame.rgb) for frame in read_frames_at_fps(path, 16)] == list(
+        range(32)
+    )
 
 
 def test_a_held_frame_is_the_callers_own(tmp_path: Path) -> None:
-    path = film(tmp_path / "a.mp4", fps=2, n_frames=2)
+    path = write_video(tmp_path / "a.mp4", fps=2, n_frames=2)
     seen = []
-    for frame in frames_at(path, 8):
-        seen.append(number_of(frame.rgb))
+    for frame in read_frames_at_fps(path, 8):
+        seen.append(read_frame_number(frame.rgb))
         frame.rgb[:] = 255
     assert seen == [0, 0, 0, 0, 1, 1, 1, 1]
 
@@ -101,42 +113,44 @@ def test_a_held_frame_is_the_callers_own(tmp_path: Path) -> None:
 def test_only_frames_in_use_are_converted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = film(tmp_path / "a.mp4", fps=60, n_frames=60)
+    path = write_video(tmp_path / "a.mp4", fps=60, n_frames=60)
     calls = []
-    convert = Upright.__call__
+    convert = FrameConverter.__call__
 
-    def counted(self: Upright, frame: av.VideoFrame) -> Pixels:
+    def counted(self: FrameConverter, frame: av.VideoFrame) -> RgbImage:
         calls.append(frame.pts)
         return convert(self, frame)
 
-    monkeypatch.setattr(Upright, "__call__", counted)
-    assert len(list(frames_at(path, 4))) == 4
+    monkeypatch.setattr(FrameConverter, "__call__", counted)
+    assert len(list(read_frames_at_fps(path, 4))) == 4
     assert len(calls) == 4
 
 
 @pytest.mark.parametrize("turn", [0, 1, 2, 3])
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
 def test_a_turned_film_is_upright(tmp_path: Path, turn: int, suffix: str) -> None:
-    stored = film(tmp_path / "stored.mp4", turn=turn, n_frames=5)
-    path = turned(stored, tmp_path / f"a{suffix}", 90 * turn)
-    info = probe(path)
+    stored = write_video(tmp_path / "stored.mp4", quarter_turns=turn, n_frames=5)
+    path = write_rotated_video(stored, tmp_path / f"a{suffix}", 90 * turn)
+    info = probe_video(path)
     assert (info.width, info.height, info.rotation_deg) == (160, 120, 90 * turn)
-    for number, frame in enumerate(frames(path, max_side_px=80)):
+    for number, frame in enumerate(read_frames(path, max_side_px=80)):
         assert frame.rgb.shape == (60, 80, 3)
         assert is_upright(frame.rgb)
-        assert number_of(frame.rgb) == number
+        assert read_frame_number(frame.rgb) == number
     if suffix == ".mp4" and (turn == 0 or int(cv2.__version__.split(".")[0]) >= 5):
         # OpenCV 4.11 gives turned films as they lie in the file.
         read, image = cv2.VideoCapture(str(path)).read()
         assert read
-        ours = next(frames(path)).rgb.astype(int)
+        ours = next(read_frames(path)).rgb.astype(int)
         assert np.abs(ours - image[..., ::-1]).mean() < 4
 
 
 def test_a_mirrored_film_is_set_right(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
-    ffmpeg("-display_hflip", "-i", film(tmp_path / "b.mp4", n_frames=3), "-c", "copy", path)
-    image = next(frames(path)).rgb
+    run_ffmpeg(
+        "-display_hflip", "-i", write_video(tmp_path / "b.mp4", n_frames=3), "-c", "copy", path
+    )
+    image = next(read_frames(path)).rgb
     assert not is_upright(image)
     assert is_upright(image[:, ::-1])
 
@@ -157,13 +171,13 @@ def test_a_mirrored_film_is_set_right(tmp_path: Path) -> None:
 def test_colours_are_right_in_any_pixel_format(
     tmp_path: Path, codec: str, pixels: str, suffix: str
 ) -> None:
-    path = film(tmp_path / f"a{suffix}", codec=codec, pixels=pixels, n_frames=4)
-    image = next(frames(path)).rgb
+    path = write_video(tmp_path / f"a{suffix}", codec=codec, pixel_format=pixels, n_frames=4)
+    image = next(read_frames(path)).rgb
     assert image.dtype == np.uint8
-    assert number_of(list(frames(path))[3].rgb) == 3
+    assert read_frame_number(list(read_frames(path))[3].rgb) == 3
     np.testing.assert_allclose(image[90, 40], (220, 30, 30), atol=14)
     np.testing.assert_allclose(image[90, 120], (30, 30, 220), atol=14)
-    np.testing.assert_allclose(list(frames(path))[1].rgb[30, 10], 255, atol=6)
+    np.testing.assert_allclose(list(read_frames(path))[1].rgb[30, 10], 255, atol=6)
     np.testing.assert_allclose(image[30, 10], 0, atol=6)
 
 
@@ -172,71 +186,93 @@ def test_colours_are_right_in_any_pixel_format(
 def test_odd_sizes_are_right(
     tmp_path: Path, size: tuple[int, int], max_side_px: int | None
 ) -> None:
-    path = film(tmp_path / "a.mp4", size=size, pixels="yuv444p", n_frames=3)
+    path = write_video(tmp_path / "a.mp4", size=size, pixel_format="yuv444p", n_frames=3)
     scale = min(1.0, (max_side_px or 500) / max(size))
     wanted = tuple(round(side * scale) for side in size)
-    for frame in frames(path, max_side_px=max_side_px):
+    for frame in read_frames(path, max_side_px=max_side_px):
         assert frame.rgb.shape == (wanted[1], wanted[0], 3)
         assert frame.rgb.flags["C_CONTIGUOUS"]
         assert is_upright(frame.rgb)
-    assert (probe(path).width, probe(path).height) == size
+    assert (probe_video(path).width, probe_video(path).height) == size
 
 
 def test_scaling_down_is_the_mean_of_an_area(tmp_path: Path) -> None:
-    path = film(tmp_path / "a.mkv", codec="ffv1", pixels="yuv444p", n_frames=3)
-    by_opencv = cv2.resize(picture(0), (40, 30), interpolation=cv2.INTER_AREA)
-    ours = next(frames(path, max_side_px=40)).rgb.astype(int)
+    path = write_video(tmp_path / "a.mkv", codec="ffv1", pixel_format="yuv444p", n_frames=3)
+    by_opencv = cv2.resize(draw_numbered_frame(0), (40, 30), interpolation=cv2.INTER_AREA)
+    ours = next(read_frames(path, max_side_px=40)).rgb.astype(int)
     assert np.abs(ours - by_opencv).max() <= 8
 
 
 def test_oblong_pixels_are_made_square(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
-    narrow = film(tmp_path / "b.mp4", size=(80, 120), n_frames=3)
-    ffmpeg("-i", narrow, "-c", "copy", "-bsf:v", "h264_metadata=sample_aspect_ratio=2/1", path)
-    assert next(frames(path)).rgb.shape == (120, 160, 3)
-    assert (probe(path).width, probe(path).height) == (160, 120)
+    narrow = write_video(tmp_path / "b.mp4", size=(80, 120), n_frames=3)
+    run_ffmpeg(
+        "-i", narrow, "-c", "copy", "-bsf:v", "h264_metadata=sample_aspect_ratio=2/1", path
+    )
+    assert next(read_frames(path)).rgb.shape == (120, 160, 3)
+    assert (probe_video(path).width, probe_video(path).height) == (160, 120)
 
 
 def test_frames_before_an_edit_list_are_not_shown(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
-    ffmpeg("-ss", "0.55", "-i", film(tmp_path / "b.mp4", n_frames=12), "-c", "copy", path)
+    run_ffmpeg(
+        "-ss", "0.55", "-i", write_video(tmp_path / "b.mp4", n_frames=12), "-c", "copy", path
+    )
     assert numbers(path)[0] in {5, 6}
     assert numbers(path)[-1] == 11
     assert times_s(path)[0] == 0
-    assert probe(path).n_frames == len(numbers(path))
+    assert probe_video(path).n_frames == len(numbers(path))
 
 
 def test_cover_art_is_not_the_video(tmp_path: Path) -> None:
     cover = tmp_path / "cover.png"
     cv2.imwrite(str(cover), np.zeros((64, 64, 3), np.uint8))
     path = tmp_path / "a.mp4"
-    ffmpeg(
-        *("-i", cover, "-i", film(tmp_path / "b.mp4"), "-map", "0", "-map", "1", "-c", "copy"),
+    run_ffmpeg(
+        *(
+            "-i",
+            cover,
+            "-i",
+            write_video(tmp_path / "b.mp4"),
+            "-map",
+            "0",
+            "-map",
+            "1",
+            "-c",
+            "copy",
+        ),
         *("-disposition:v:0", "attached_pic", path),
     )
-    assert probe(path).width == 160
+    assert probe_video(path).width == 160
     assert numbers(path) == list(range(12))
     song = tmp_path / "song.mp4"
-    ffmpeg(
-        *("-i", cover, "-i", film(tmp_path / "c.mp4", sound=click(1, 0.1)), "-map", "0"),
+    run_ffmpeg(
+        *(
+            "-i",
+            cover,
+            "-i",
+            write_video(tmp_path / "c.mp4", sound=make_click(1, 0.1)),
+            "-map",
+            "0",
+        ),
         *("-map", "1:a", "-c", "copy", "-disposition:v:0", "attached_pic", song),
     )
     with pytest.raises(InputError, match="no video"):
-        probe(song)
+        probe_video(song)
 
 
 def test_a_change_of_size_in_mid_stream_keeps_the_first_size(tmp_path: Path) -> None:
-    one = film(tmp_path / "1.ts", n_frames=10)
-    other = film(tmp_path / "2.ts", n_frames=10, start_s=1.0, size=(80, 60))
+    one = write_video(tmp_path / "1.ts", n_frames=10)
+    other = write_video(tmp_path / "2.ts", n_frames=10, start_s=1.0, size=(80, 60))
     path = tmp_path / "a.ts"
     path.write_bytes(one.read_bytes() + other.read_bytes())
-    shown = list(frames(path))
+    shown = list(read_frames(path))
     assert {frame.rgb.shape for frame in shown} == {(120, 160, 3)}
-    assert [number_of(frame.rgb) for frame in shown][-2:] == [8, 9]
+    assert [read_frame_number(frame.rgb) for frame in shown][-2:] == [8, 9]
 
 
 def test_damage_in_the_middle_is_left_out_and_told_once(tmp_path: Path) -> None:
-    source = film(tmp_path / "a.mkv", codec="libvpx-vp9", gop=1, n_frames=12)
+    source = write_video(tmp_path / "a.mkv", codec="libvpx-vp9", gop_size=1, n_frames=12)
     with av.open(str(source)) as container:
         places = [(p.pos or 0, p.size) for p in container.demux(video=0) if p.size]
 
@@ -246,11 +282,13 @@ def test_damage_in_the_middle_is_left_out_and_told_once(tmp_path: Path) -> None:
 
     path = spoiled(source, tmp_path / "b.mkv", spoil)
     told: list[str] = []
-    shown = [number_of(frame.rgb) for frame in frames(path, on_warning=told.append)]
+    shown = [
+        read_frame_number(frame.rgb) for frame in read_frames(path, on_warning=told.append)
+    ]
     assert shown[:5] == [0, 1, 2, 3, 4]
     assert shown[-5:] == [7, 8, 9, 10, 11]
     assert len(told) == 1
-    assert len(list(frames_at(path, 10))) == 12
+    assert len(list(read_frames_at_fps(path, 10))) == 12
 
 
 @pytest.mark.parametrize(
@@ -265,39 +303,39 @@ def test_damage_in_the_middle_is_left_out_and_told_once(tmp_path: Path) -> None:
 def test_a_film_cut_short_gives_what_it_has(
     tmp_path: Path, suffix: str, options: dict[str, str]
 ) -> None:
-    source = film(tmp_path / f"a{suffix}", n_frames=40, gop=4, options=options)
+    source = write_video(tmp_path / f"a{suffix}", n_frames=40, gop_size=4, options=options)
     cut = len(source.read_bytes()) * 6 // 10
     path = spoiled(
         source, tmp_path / f"b{suffix}", lambda content: content.__delitem__(slice(cut, None))
     )
-    info = probe(path)
+    info = probe_video(path)
     assert info.truncated
-    assert not probe(source).truncated
+    assert not probe_video(source).truncated
     assert 8 <= info.n_frames < 36
     shown = numbers(path)
     assert shown[:8] == list(range(8))
     assert abs(len(shown) - info.n_frames) <= 1
-    assert len(list(frames_at(path, 10))) == round(info.duration_s * 10)
+    assert len(list(read_frames_at_fps(path, 10))) == round(info.duration_s * 10)
 
 
 def test_a_film_without_its_index_is_refused(tmp_path: Path) -> None:
-    source = film(tmp_path / "a.mp4", n_frames=40)
+    source = write_video(tmp_path / "a.mp4", n_frames=40)
     path = spoiled(
         source, tmp_path / "b.mp4", lambda content: content.__delitem__(slice(999, None))
     )
     with pytest.raises(InputError, match="no index"):
-        probe(path)
+        probe_video(path)
 
 
 def test_a_lying_duration_in_the_header_is_not_believed(tmp_path: Path) -> None:
-    source = film(tmp_path / "a.mp4")
+    source = write_video(tmp_path / "a.mp4")
 
     def lie(content: bytearray) -> None:
         for box in (b"mvhd", b"tkhd", b"mdhd"):
             at = content.index(box) + (24 if box == b"tkhd" else 20)
             content[at : at + 4] = struct.pack(">I", 3_600_000_000)
 
-    info = probe(spoiled(source, tmp_path / "b.mp4", lie))
+    info = probe_video(spoiled(source, tmp_path / "b.mp4", lie))
     assert info.duration_s == pytest.approx(1.2)
     assert info.n_frames == 12
 
@@ -317,8 +355,8 @@ REFUSED: list[tuple[str, bytes, str]] = [
         b'<?xml version="1.0"?>\n<MPD xmlns="urn:mpeg:dash:schema:mpd:2011"/>',
         "playlist",
     ),
-    ("png", cv2.imencode(".png", picture(3))[1].tobytes(), "picture"),
-    ("jpeg", cv2.imencode(".jpg", picture(3))[1].tobytes(), "picture"),
+    ("png", cv2.imencode(".png", draw_numbered_frame(3))[1].tobytes(), "picture"),
+    ("jpeg", cv2.imencode(".jpg", draw_numbered_frame(3))[1].tobytes(), "picture"),
 ]
 
 
@@ -329,10 +367,10 @@ def test_what_is_no_video_is_refused(
     path = tmp_path / f"{kind}\n.mp4"
     path.write_bytes(content)
     readers: list[Callable[[Path], object]] = [
-        probe,
-        lambda path: next(frames(path)),
-        lambda path: next(frames_at(path, 16)),
-        lambda path: read_sound(path, rate_hz=RATE_HZ),
+        probe_video,
+        lambda path: next(read_frames(path)),
+        lambda path: next(read_frames_at_fps(path, 16)),
+        lambda path: read_audio(path, rate_hz=RATE_HZ),
     ]
     for reader in readers:
         with pytest.raises(InputError, match=words) as caught:
@@ -371,7 +409,7 @@ class Watch:
 def test_files_that_a_playlist_names_are_not_opened(
     tmp_path: Path, kind: str, suffix: str
 ) -> None:
-    film(tmp_path / "secret.ts")
+    write_video(tmp_path / "secret.ts")
     path = tmp_path / f"a{suffix}"
     path.write_bytes({name: content for name, content, _ in REFUSED}[kind])
     watch = Watch(tmp_path)
@@ -380,43 +418,48 @@ def test_files_that_a_playlist_names_are_not_opened(
         with av.open(str(path), options=trusting):
             assert watch.opened() >= {path.name, "secret.ts"}
     with pytest.raises(InputError, match="playlist"):
-        probe(path)
+        probe_video(path)
     with pytest.raises(InputError, match="playlist"):
-        read_sound(path, rate_hz=RATE_HZ)
+        read_audio(path, rate_hz=RATE_HZ)
     assert watch.opened() == {path.name}
 
 
 def test_what_is_not_there_or_no_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not exist"):
-        probe(tmp_path / "no.mp4")
+        probe_video(tmp_path / "no.mp4")
     with pytest.raises(InputError, match="is a folder"):
-        probe(tmp_path)
+        probe_video(tmp_path)
     os.mkfifo(tmp_path / "pipe.mp4")
     with pytest.raises(InputError, match="not a plain file"):
-        probe(tmp_path / "pipe.mp4")
+        probe_video(tmp_path / "pipe.mp4")
 
 
 @pytest.mark.parametrize("name", ["-a b.mp4", "%03d.mp4", "12:30.mp4", "a\nb.mp4", "ё[b].mp4"])
 def test_names_mean_nothing(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    film(tmp_path / "a.mp4").rename(tmp_path / name)
+    write_video(tmp_path / "a.mp4").rename(tmp_path / name)
     monkeypatch.chdir(tmp_path)
-    assert probe(Path(name)).n_frames == 12
+    assert probe_video(Path(name)).n_frames == 12
     assert numbers(Path(name)) == list(range(12))
 
 
 def test_one_frame_is_a_still_picture(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="still picture"):
-        probe(film(tmp_path / "a.mp4", n_frames=1))
+        probe_video(write_video(tmp_path / "a.mp4", n_frames=1))
 
 
 def test_sound_alone_is_no_video(tmp_path: Path) -> None:
-    ffmpeg("-i", film(tmp_path / "b.mp4", sound=click(1, 0.1)), "-vn", tmp_path / "a.mp4")
+    run_ffmpeg(
+        "-i",
+        write_video(tmp_path / "b.mp4", sound=make_click(1, 0.1)),
+        "-vn",
+        tmp_path / "a.mp4",
+    )
     with pytest.raises(InputError, match="no video"):
-        probe(tmp_path / "a.mp4")
+        probe_video(tmp_path / "a.mp4")
 
 
 def test_giant_frames_are_refused_before_decoding(tmp_path: Path) -> None:
-    source = film(tmp_path / "a.avi", codec="ffv1", pixels="yuv420p")
+    source = write_video(tmp_path / "a.avi", codec="ffv1", pixel_format="yuv420p")
 
     def grow(content: bytearray, side: int) -> None:
         at = content.index(struct.pack("<ii", 160, 120), content.index(b"strf"))
@@ -424,23 +467,23 @@ def test_giant_frames_are_refused_before_decoding(tmp_path: Path) -> None:
 
     for side in (16_000, 65_535):
         path = spoiled(source, tmp_path / "b.avi", partial(grow, side=side))
-        for reader in (probe, lambda path: next(frames(path))):
+        for reader in (probe_video, lambda path: next(read_frames(path))):
             with pytest.raises(InputError, match=r"too large|16000 x 16000"):
                 reader(path)
-    long = film(tmp_path / "c.mkv", codec="ffv1", size=(20_000, 16), n_frames=2)
+    long = write_video(tmp_path / "c.mkv", codec="ffv1", size=(20_000, 16), n_frames=2)
     with pytest.raises(InputError, match="20000 x 16"):
-        probe(long)
+        probe_video(long)
 
 
 def test_a_clock_that_jumps_is_refused(tmp_path: Path) -> None:
-    ahead = film(tmp_path / "a.mp4", times_s=[0, 0.1, 0.2, 5000])
+    ahead = write_video(tmp_path / "a.mp4", times_s=[0, 0.1, 0.2, 5000])
     with pytest.raises(InputError, match=r"jumps by 5000 s at second 0\.2"):
-        probe(ahead)
-    once = film(tmp_path / "b.ts", n_frames=30)
+        probe_video(ahead)
+    once = write_video(tmp_path / "b.ts", n_frames=30)
     back = tmp_path / "c.ts"
     back.write_bytes(once.read_bytes() * 2)
     with pytest.raises(InputError, match="jumps back"):
-        probe(back)
+        probe_video(back)
 
 
 # Sound
@@ -453,47 +496,47 @@ def test_a_clock_that_jumps_is_refused(tmp_path: Path) -> None:
 def test_sound_is_in_time_with_the_first_frame(
     tmp_path: Path, suffix: str, film_start_s: float, sound_start_s: float
 ) -> None:
-    path = film(
+    path = write_video(
         tmp_path / f"a{suffix}",
         n_frames=20,
         b_frames=2,
         start_s=film_start_s,
-        sound=click(1.5, 0.7),
-        sound_start_s=sound_start_s,
+        sound=make_click(1.5, 0.7),
+        audio_start_s=sound_start_s,
     )
-    samples = read_sound(path, rate_hz=RATE_HZ)
+    samples = read_audio(path, rate_hz=RATE_HZ)
     assert samples is not None
     assert samples.dtype == np.float32
-    heard = onset_s(samples, RATE_HZ)
+    heard = find_onset_s(samples, RATE_HZ)
     assert heard == pytest.approx(sound_start_s + 0.7 - film_start_s, abs=0.003)
 
 
 def test_channels_stay_apart_and_keep_their_level(tmp_path: Path) -> None:
-    both = np.concatenate([tone(1, 440, 0.5), tone(1, 880, 0.1)])
-    path = film(
+    both = np.concatenate([make_tone(1, 440, 0.5), make_tone(1, 880, 0.1)])
+    path = write_video(
         tmp_path / "a.mkv",
         sound=both,
     )
-    samples = read_sound(path, rate_hz=RATE_HZ)
+    samples = read_audio(path, rate_hz=RATE_HZ)
     assert samples is not None
-    assert samples.shape[0] == probe(path).sound_channels == 2
+    assert samples.shape[0] == probe_video(path).n_audio_channels == 2
     rms = np.sqrt(np.mean(samples[:, 4000:18_000] ** 2, axis=1))
     np.testing.assert_allclose(rms, np.array([0.5, 0.1]) / np.sqrt(2), rtol=0.05)
 
 
 def test_a_film_without_sound_has_none(tmp_path: Path) -> None:
-    path = film(tmp_path / "a.mp4")
-    assert read_sound(path, rate_hz=RATE_HZ) is None
-    assert list(sound_blocks(path, rate_hz=RATE_HZ, block_s=1)) == []
-    assert not probe(path).has_sound
+    path = write_video(tmp_path / "a.mp4")
+    assert read_audio(path, rate_hz=RATE_HZ) is None
+    assert list(read_audio_blocks(path, rate_hz=RATE_HZ, block_s=1)) == []
+    assert not probe_video(path).has_audio
 
 
 @pytest.mark.parametrize("block_s", [0.01, 0.3, 10.0])
 def test_blocks_join_to_the_whole(tmp_path: Path, block_s: float) -> None:
-    path = film(tmp_path / "a.mkv", sound=click(1, 0.3), start_s=0.1)
-    blocks = list(sound_blocks(path, rate_hz=RATE_HZ, block_s=block_s))
+    path = write_video(tmp_path / "a.mkv", sound=make_click(1, 0.3), start_s=0.1)
+    blocks = list(read_audio_blocks(path, rate_hz=RATE_HZ, block_s=block_s))
     assert {block.shape[1] for block in blocks[:-1]} <= {round(block_s * RATE_HZ)}
-    whole = read_sound(path, rate_hz=RATE_HZ)
+    whole = read_audio(path, rate_hz=RATE_HZ)
     assert whole is not None
     np.testing.assert_array_equal(np.concatenate(blocks, axis=1), whole)
 
@@ -501,16 +544,16 @@ def test_blocks_join_to_the_whole(tmp_path: Path, block_s: float) -> None:
 def test_a_sound_file_is_read_too(tmp_path: Path) -> None:
     import soundfile
 
-    both = np.concatenate([click(1, 0.25), tone(1, 300, 0.2)])
+    both = np.concatenate([make_click(1, 0.25), make_tone(1, 300, 0.2)])
     soundfile.write(tmp_path / "a.wav", both.T, 44_100, subtype="FLOAT")
-    samples = read_sound(tmp_path / "a.wav", rate_hz=44_100)
+    samples = read_audio(tmp_path / "a.wav", rate_hz=44_100)
     assert samples is not None
     np.testing.assert_allclose(samples, both, atol=1e-6)
     assert Fraction(samples.shape[1], 44_100) == 1
 
 
 def test_a_hole_in_the_sound_is_silence(tmp_path: Path) -> None:
-    steady = film(tmp_path / "a.mkv", n_frames=30, sound=tone(3, 500, 0.5))
+    steady = write_video(tmp_path / "a.mkv", n_frames=30, sound=make_tone(3, 500, 0.5))
     with_hole = tmp_path / "b.mkv"
     with av.open(str(steady)) as source, av.open(str(with_hole), "w") as out:
         streams = {s.index: out.add_stream_from_template(s) for s in source.streams}
@@ -522,7 +565,7 @@ def test_a_hole_in_the_sound_is_silence(tmp_path: Path) -> None:
                 continue
             packet.stream = streams[packet.stream.index]
             out.mux(packet)
-    samples = read_sound(with_hole, rate_hz=RATE_HZ)
+    samples = read_audio(with_hole, rate_hz=RATE_HZ)
     assert samples is not None
     assert samples.shape[1] == pytest.approx(3 * RATE_HZ, abs=0.05 * RATE_HZ)
     assert np.abs(samples[0, int(1.1 * RATE_HZ) : int(1.9 * RATE_HZ)]).max() < 1e-3

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from media import tone, wav
+from media import make_tone, write_wav
 from numpy.typing import NDArray
 
-from loris_cli.audio.loudness import level, loudness, normalise
+from loris_cli.audio.loudness import apply_gain, measure_loudness, normalize_loudness
 from loris_cli.errors import InputError
 
 RATE_HZ = 22_050
@@ -31,8 +31,8 @@ def read(path: Path) -> Samples:
 
 @pytest.mark.parametrize("amplitude_db", [0.0, -20.0])
 def test_a_full_sine_is_3_lu_below_full_scale(tmp_path: Path, amplitude_db: float) -> None:
-    sine = tone(4, 997, 10 ** (amplitude_db / 20), rate_hz=RATE_HZ)
-    measured = loudness(wav(tmp_path / "a.wav", sine))
+    sine = make_tone(4, 997, 10 ** (amplitude_db / 20), rate_hz=RATE_HZ)
+    measured = measure_loudness(write_wav(tmp_path / "a.wav", sine))
     assert measured.integrated_lufs == pytest.approx(amplitude_db - 3.01, abs=0.1)
     assert measured.true_peak_dbtp == pytest.approx(amplitude_db, abs=0.1)
 
@@ -41,14 +41,19 @@ def test_the_true_peak_is_seen_between_the_samples(tmp_path: Path) -> None:
     # A quarter of the rate, sampled 45 degrees off its peaks: samples at -3 dB of the peak.
     phase = np.pi / 2 * np.arange(RATE_HZ) + np.pi / 4
     sine = 0.5 * np.sin(phase) * np.hanning(RATE_HZ)
-    measured = loudness(wav(tmp_path / "a.wav", sine[None].astype(np.float32)))
+    measured = measure_loudness(write_wav(tmp_path / "a.wav", sine[None].astype(np.float32)))
     assert measured.true_peak_dbtp == pytest.approx(-6.02, abs=0.3)
 
 
 @pytest.mark.parametrize("n_samples", [1, 777, 22_050, 66_151])
 def test_levelling_keeps_every_sample_where_it_is(tmp_path: Path, n_samples: int) -> None:
     before = music(n_samples / RATE_HZ, amplitude=0.1)
-    level(wav(tmp_path / "a.wav", before), tmp_path / "b.wav", gain_db=6.0, ceiling_dbtp=-1.0)
+    apply_gain(
+        write_wav(tmp_path / "a.wav", before),
+        tmp_path / "b.wav",
+        gain_db=6.0,
+        ceiling_dbtp=-1.0,
+    )
     after = read(tmp_path / "b.wav")
     assert after.shape == before.shape
     if n_samples > 1000:
@@ -62,8 +67,13 @@ def test_the_limiter_moves_no_onset(tmp_path: Path) -> None:
     starts = [300, 9_000, 30_000]
     before = np.zeros((1, 44_100), np.float32)
     for start in starts:
-        before[0, start : start + 2_000] = tone(1, 440, 0.9, rate_hz=RATE_HZ)[0, :2_000]
-    level(wav(tmp_path / "a.wav", before), tmp_path / "b.wav", gain_db=12.0, ceiling_dbtp=-1.0)
+        before[0, start : start + 2_000] = make_tone(1, 440, 0.9, rate_hz=RATE_HZ)[0, :2_000]
+    apply_gain(
+        write_wav(tmp_path / "a.wav", before),
+        tmp_path / "b.wav",
+        gain_db=12.0,
+        ceiling_dbtp=-1.0,
+    )
     after = read(tmp_path / "b.wav")
     for start in starts:
         heard = start - 200 + int(np.argmax(np.abs(after[0, start - 200 : start + 500]) > 0.05))
@@ -72,43 +82,45 @@ def test_the_limiter_moves_no_onset(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ceiling_dbtp", [-1.0, -3.0])
 def test_no_true_peak_is_above_the_ceiling(tmp_path: Path, ceiling_dbtp: float) -> None:
-    source = wav(tmp_path / "a.wav", music(4, amplitude=2.0))
-    made = normalise(source, tmp_path / "b.wav", target_lufs=-9, ceiling_dbtp=ceiling_dbtp)
-    assert loudness(source).true_peak_dbtp > 0
-    assert made == loudness(tmp_path / "b.wav")
+    source = write_wav(tmp_path / "a.wav", music(4, amplitude=2.0))
+    made = normalize_loudness(
+        source, tmp_path / "b.wav", target_lufs=-9, ceiling_dbtp=ceiling_dbtp
+    )
+    assert measure_loudness(source).true_peak_dbtp > 0
+    assert made == measure_loudness(tmp_path / "b.wav")
     assert made.true_peak_dbtp <= ceiling_dbtp + 0.1
 
 
 @pytest.mark.parametrize("amplitude", [0.04, 0.1, 3.0])
 def test_soft_and_loud_music_end_within_half_a_unit(tmp_path: Path, amplitude: float) -> None:
-    source = wav(tmp_path / "a.wav", music(4, amplitude=amplitude))
-    made = normalise(source, tmp_path / "b.wav")
+    source = write_wav(tmp_path / "a.wav", music(4, amplitude=amplitude))
+    made = normalize_loudness(source, tmp_path / "b.wav")
     assert made.integrated_lufs == pytest.approx(-14.0, abs=0.5)
     assert made.true_peak_dbtp <= -0.9
 
 
 @pytest.mark.parametrize("amplitude", [0.0, 1e-5])
 def test_silence_stays_silence(tmp_path: Path, amplitude: float) -> None:
-    source = wav(tmp_path / "a.wav", music(2, amplitude=amplitude))
-    normalise(source, tmp_path / "b.wav")
+    source = write_wav(tmp_path / "a.wav", music(2, amplitude=amplitude))
+    normalize_loudness(source, tmp_path / "b.wav")
     assert np.abs(read(tmp_path / "b.wav")).max() <= 5 * amplitude
 
 
 def test_nothing_is_raised_by_more_than_30_db(tmp_path: Path) -> None:
-    source = wav(tmp_path / "a.wav", music(3, amplitude=0.003))
-    before = loudness(source).integrated_lufs
+    source = write_wav(tmp_path / "a.wav", music(3, amplitude=0.003))
+    before = measure_loudness(source).integrated_lufs
     assert before < -45
-    assert normalise(source, tmp_path / "b.wav").integrated_lufs - before <= 30.2
+    assert normalize_loudness(source, tmp_path / "b.wav").integrated_lufs - before <= 30.2
 
 
 def test_the_same_sound_gives_the_same_bytes(tmp_path: Path) -> None:
-    source = wav(tmp_path / "a.wav", music(2, amplitude=1.0))
-    normalise(source, tmp_path / "b.wav")
-    normalise(source, tmp_path / "c.wav")
+    source = write_wav(tmp_path / "a.wav", music(2, amplitude=1.0))
+    normalize_loudness(source, tmp_path / "b.wav")
+    normalize_loudness(source, tmp_path / "c.wav")
     assert (tmp_path / "b.wav").read_bytes() == (tmp_path / "c.wav").read_bytes()
 
 
 def test_what_is_no_sound_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_text("no sound")
     with pytest.raises(InputError, match="not a sound file"):
-        level(tmp_path / "a.wav", tmp_path / "b.wav", gain_db=0, ceiling_dbtp=-1)
+        apply_gain(tmp_path / "a.wav", tmp_path / "b.wav", gain_db=0, ceiling_dbtp=-1)

@@ -18,45 +18,45 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from loris_cli.models.paper_config import PaperConfig
-from loris_cli.models.paper_unet import LEAD, PaperModel
+from loris_cli.models.paper_unet import RHYTHM_OFFSET_FRAMES, PaperModel
 from loris_cli.training.checkpoints import StageFolder
-from loris_cli.training.distributed import joined
-from loris_cli.training.fsdp import whole
-from loris_cli.training.loop import Row, train
-from loris_cli.training.paper_stage import PaperLearner
-from loris_cli.training.settings import Settings
+from loris_cli.training.distributed import init_distributed
+from loris_cli.training.fsdp import gather_state
+from loris_cli.training.loop import LogRecord, train
+from loris_cli.training.paper_stage import PaperLoss
+from loris_cli.training.settings import TrainingSettings
 
-TRUTH = torch.tensor([1.0, -2.0, 0.5])
-SETTINGS = Settings(
+TRUE_SLOPE = torch.tensor([1.0, -2.0, 0.5])
+TINY_SETTINGS = TrainingSettings(
     steps=60,
-    batch=8,
+    batch_size=8,
     learning_rate=0.1,
     warmup_steps=5,
     weight_decay=0.0,
-    ema=0.9,
+    ema_decay=0.9,
     validate_every=20,
-    validate_clips=16,
-    sounds=1,
+    validation_clips=16,
+    validation_samples=1,
     save_every_s=1e9,
 )
 
 
-class Points(Dataset[dict[str, Tensor]]):
+class NoisyLineDataset(Dataset[dict[str, Tensor]]):
     """Noisy points of the line; each a function of its number."""
 
     def __init__(self, seed: int, bad: Callable[[int], bool] = lambda number: False) -> None:
-        self.seed, self.bad = seed, bad
+        self.seed, self.is_bad = seed, bad
 
-    def __getitem__(self, number: int) -> dict[str, Tensor]:
-        x = np.random.default_rng([self.seed, number]).normal(size=4).astype(np.float32)
-        y = float(x[:3] @ TRUTH.numpy() + 0.1 * x[3])
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        x = np.random.default_rng([self.seed, index]).normal(size=4).astype(np.float32)
+        y = float(x[:3] @ TRUE_SLOPE.numpy() + 0.1 * x[3])
         return {
             "x": torch.from_numpy(x[:3]),
-            "y": torch.tensor(np.nan if self.bad(number) else y),
+            "y": torch.tensor(np.nan if self.is_bad(index) else y),
         }
 
 
-class Line(nn.Module):
+class LinearModel(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.slope = nn.Parameter(torch.zeros(3))
@@ -66,28 +66,32 @@ class Line(nn.Module):
 
 
 class LineStage:
-    backbone: frozenset[str] = frozenset()
+    backbone_parameter_names: frozenset[str] = frozenset()
 
-    def __init__(self, bad: Callable[[int], bool] = lambda number: False) -> None:
-        self.learner: nn.Module = Line()
-        self.examples: Dataset[dict[str, Tensor]] = Points(0, bad)
-        self.held_out: Dataset[dict[str, Tensor]] = Points(1)
+    def __init__(self, is_bad: Callable[[int], bool] = lambda number: False) -> None:
+        self.loss_module: nn.Module = LinearModel()
+        self.train_set: Dataset[dict[str, Tensor]] = NoisyLineDataset(0, is_bad)
+        self.val_set: Dataset[dict[str, Tensor]] = NoisyLineDataset(1)
         self.n_clips = 100
-        self.begun = 0
-        self.heard: list[int] = []
+        self.n_initializations = 0
+        self.sampled_steps: list[int] = []
 
-    def begin(self) -> None:
-        self.begun += 1
+    def initialize(self) -> None:
+        self.n_initializations += 1
 
-    def weights(self, learner: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
-        return learner.state_dict(), {}
+    def export_weights(
+        self, loss_module: nn.Module
+    ) -> tuple[dict[str, Tensor], dict[str, str]]:
+        return loss_module.state_dict(), {}
 
-    def listen(self, learner: nn.Module, folder: Path, step: int) -> dict[str, float]:
-        self.heard.append(step)
+    def render_validation_samples(
+        self, loss_module: nn.Module, samples_dir: Path, step: int
+    ) -> dict[str, float]:
+        self.sampled_steps.append(step)
         return {"hit": 0.5}
 
 
-SMALL = PaperConfig(
+TINY_PAPER_CONFIG = PaperConfig(
     channels=64,
     multipliers=(1, 1, 2),
     factors=(2, 2),
@@ -95,46 +99,46 @@ SMALL = PaperConfig(
     attentions=(False, True),
     heads=1,
     head_features=16,
-    features=16,
-    video_length=1,
-    pose_length=8,
+    context_features=16,
+    n_visual_frames=1,
+    n_pose_frames=8,
     n_genres=12,
-    visual="none",
+    visual_projection="none",
 )
 """Of clips of half a second."""
 
 
-class Sounds(Points):
+class RandomAudioDataset(NoisyLineDataset):
     """Noise in the place of sound, and what is told of it; each a function of its number."""
 
     def __getitem__(self, number: int) -> dict[str, Tensor]:
-        self.bad(number)
+        self.is_bad(number)
         rng = np.random.default_rng([self.seed, number])
 
         def normal(*shape: int) -> Tensor:
             return torch.from_numpy(rng.normal(size=shape).astype(np.float32))
 
-        rhythm = (normal(SMALL.pose_length - LEAD) > 0).float()
+        rhythm = (normal(TINY_PAPER_CONFIG.n_pose_frames - RHYTHM_OFFSET_FRAMES) > 0).float()
         return {
-            "clean": 0.1 * normal(2, SMALL.n_samples),
-            "noise": normal(2, SMALL.n_samples),
+            "clean": 0.1 * normal(2, TINY_PAPER_CONFIG.n_samples),
+            "noise": normal(2, TINY_PAPER_CONFIG.n_samples),
             "sigma": torch.tensor(0.1),
             "rhythm": rhythm,
             "envelope": rhythm,
-            "motion": torch.zeros(SMALL.pose_length, 17, 3),
+            "motion": torch.zeros(TINY_PAPER_CONFIG.n_pose_frames, 17, 3),
             "genre": torch.tensor(number % 12),
             "dropped": torch.tensor(number % 4 == 0),
         }
 
 
-class UNetStage(LineStage):
+class TinyUNetStage(LineStage):
     """The paper's network, small: levels, an encoder of rhythm in each block, a null."""
 
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.learner = PaperLearner(PaperModel(SMALL))
-        self.examples, self.held_out = Sounds(0), Sounds(1)
+        self.loss_module = PaperLoss(PaperModel(TINY_PAPER_CONFIG))
+        self.train_set, self.val_set = RandomAudioDataset(0), RandomAudioDataset(1)
 
 
 def main() -> None:
@@ -147,32 +151,35 @@ def main() -> None:
     parser.add_argument("--shard", action="store_true")
     parser.add_argument("--unet", action="store_true")
     given = parser.parse_args()
-    stage = UNetStage() if given.unet else LineStage()
+    stage = TinyUNetStage() if given.unet else LineStage()
     settings = replace(
-        SETTINGS,
+        TINY_SETTINGS,
         steps=given.steps,
-        batch=given.batch,
-        accumulate=given.accumulate,
+        batch_size=given.batch,
+        accumulation_steps=given.accumulate,
         log_every=1,
         save_every_s=0.0,
-        shard=given.shard,
+        fsdp=given.shard,
     )
     if given.unet:
-        settings = replace(settings, learning_rate=1e-3, validate_clips=2)
+        settings = replace(settings, learning_rate=1e-3, validation_clips=2)
     given.folder.mkdir(exist_ok=True)
-    with joined("cpu") as processes:
-        examples: Any = stage.examples
+    with init_distributed("cpu") as processes:
+        examples: Any = stage.train_set
 
-        def dies(number: int) -> bool:
-            if number // given.batch == given.kill_at and processes.rank == processes.world - 1:
+        def kill_at_step(number: int) -> bool:
+            if (
+                number // given.batch == given.kill_at
+                and processes.rank == processes.world_size - 1
+            ):
                 os.kill(os.getpid(), signal.SIGKILL)
             return False
 
-        examples.bad = dies
-        rows: list[Row] = []
-        train(stage, settings, StageFolder(given.folder), processes, tell=rows.append)
-        kept = whole(stage.learner.state_dict())
-        if processes.first and not given.unet:
+        examples.bad = kill_at_step
+        rows: list[LogRecord] = []
+        train(stage, settings, StageFolder(given.folder), processes, on_log=rows.append)
+        kept = gather_state(stage.loss_module.state_dict())
+        if processes.is_main_process and not given.unet:
             slope = kept["slope"].tolist()
             (given.folder / "slope.json").write_text(json.dumps(slope))
 

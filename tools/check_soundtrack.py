@@ -10,11 +10,11 @@ from fractions import Fraction
 import av
 import numpy as np
 
-SILENT = 1e-3
+SILENCE_RMS = 1e-3
 """Level (RMS, of full scale 1) under which a second counts as silent: -60 dB."""
 
 
-def video_packets(path: str) -> list[tuple[Fraction, bytes]]:
+def read_video_packets(path: str) -> list[tuple[Fraction, bytes]]:
     """When each packet of the picture is shown (from the first one on), and its bytes."""
     with av.open(path) as media:
         found = [
@@ -26,7 +26,7 @@ def video_packets(path: str) -> list[tuple[Fraction, bytes]]:
     return [(time - start, data) for time, data in found]
 
 
-def level_by_second(path: str) -> list[float]:
+def compute_rms_per_second(path: str) -> list[float]:
     """RMS of each whole second of sound, full scale being 1."""
     resampler = av.AudioResampler(format="flt", layout="mono", rate=22_050)
     with av.open(path) as media:
@@ -40,19 +40,19 @@ def level_by_second(path: str) -> list[float]:
     return [float(level) for level in np.sqrt((seconds**2).mean(axis=1))]
 
 
-def faults(before: str, after: str) -> list[str]:
+def find_problems(input_path: str, output_path: str) -> list[str]:
     """What is wrong with the file; nothing where all is well."""
-    with av.open(after) as media:
+    with av.open(output_path) as media:
         if not media.streams.video or not media.streams.audio:
             return ["it has not both picture and sound"]
         picture, sound = media.streams.video[0], media.streams.audio[0]
         rate = picture.average_rate or Fraction(25)
         lengths = [float((s.duration or 0) * (s.time_base or 0)) for s in (picture, sound)]
         sample_rate = sound.codec_context.sample_rate
-    levels = level_by_second(after)
-    silent = sum(level < SILENT for level in levels)
+    levels = compute_rms_per_second(output_path)
+    silent = sum(level < SILENCE_RMS for level in levels)
     print(
-        f"{after}: picture {lengths[0]:.3f} s, sound {lengths[1]:.3f} s at {sample_rate} Hz, "
+        f"{output_path}: picture {lengths[0]:.3f} s, sound {lengths[1]:.3f} s at {sample_rate} Hz, "
         f"{silent} of {len(levels)} seconds silent"
     )
     wrong = []
@@ -60,10 +60,10 @@ def faults(before: str, after: str) -> list[str]:
         wrong.append("picture and sound differ by more than a frame")
     if not levels or silent > len(levels) / 10:
         wrong.append("the sound is silent")
-    if video_packets(before) != video_packets(after):
+    if read_video_packets(input_path) != read_video_packets(output_path):
         wrong.append("the picture is not the input's, packet for packet")
     return wrong
 
 
 if __name__ == "__main__":
-    sys.exit("; ".join(faults(*sys.argv[1:])) or 0)
+    sys.exit("; ".join(find_problems(*sys.argv[1:])) or 0)

@@ -5,16 +5,16 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-DATA = ("*.safetensors", "*.npz", "*.tflite", "py.typed", "LICENSE*")
+DATA_PATTERNS = ("*.safetensors", "*.npz", "*.tflite", "py.typed", "LICENSE*")
 
 
-def faults(wheel: str) -> list[str]:
+def find_problems(wheel_path: str) -> list[str]:
     """What is wrong with the wheel; nothing where all is well."""
-    names = set(zipfile.ZipFile(wheel).namelist())
+    names = set(zipfile.ZipFile(wheel_path).namelist())
     roots = {name.split("/")[0] for name in names}
     ours = {
         path.relative_to(ROOT).as_posix()
-        for pattern in ("*.py", *DATA)
+        for pattern in ("*.py", *DATA_PATTERNS)
         for path in (ROOT / "loris_cli").rglob(pattern)
     }
     commands = {f"loris_cli/commands/{p.name}" for p in (ROOT / "commands").glob("*.py")}
@@ -24,12 +24,12 @@ def faults(wheel: str) -> list[str]:
         for root in sorted(roots - {"loris_cli"})
         if not root.endswith(".dist-info")
     ]
-    size_mb = Path(wheel).stat().st_size / 1e6
-    print(f"{Path(wheel).name}: {len(names)} files, {size_mb:.1f} MB")
+    size_mb = Path(wheel_path).stat().st_size / 1e6
+    print(f"{Path(wheel_path).name}: {len(names)} files, {size_mb:.1f} MB")
     if size_mb > 100:
         wrong.append("it is larger than a package index takes (100 MB)")
     return wrong
 
 
 if __name__ == "__main__":
-    sys.exit("; ".join(faults(sys.argv[1])) or 0)
+    sys.exit("; ".join(find_problems(sys.argv[1])) or 0)

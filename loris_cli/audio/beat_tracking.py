@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 
 from loris_cli.audio import madmom_process
 from loris_cli.config import SAMPLE_RATE_HZ
-from loris_cli.system.librosa_import import part
-from loris_cli.system.optional_packages import require
+from loris_cli.system.librosa_import import import_librosa_module
+from loris_cli.system.optional_packages import import_optional
 
 Array = NDArray[np.float64]
-Tracker = Literal["librosa", "madmom", "beatnet"]
+BeatTracker = Literal["librosa", "madmom", "beatnet"]
 
 BEATNET_MODEL = 1
 """The network that was not trained on GTZAN, of three."""
 
 
-def beats(samples: NDArray[np.float32], tracker: Tracker = "librosa") -> Array:
+def track_beats(samples: NDArray[np.float32], tracker: BeatTracker = "librosa") -> Array:
     """Beats of a sound.
 
     Args:
@@ -40,14 +40,14 @@ def beats(samples: NDArray[np.float32], tracker: Tracker = "librosa") -> Array:
     if tracker != "librosa" and not samples.any():
         return np.zeros(0)
     if tracker == "madmom":
-        return madmom_process.beats(samples)
+        return madmom_process.track_beats_with_madmom(samples)
     if tracker == "beatnet":
-        return _beatnet(samples)
-    return tracked_beats(samples)
+        return _track_beats_with_beatnet(samples)
+    return track_beats_with_librosa(samples)
 
 
-def _beatnet(samples: NDArray[np.float32]) -> Array:
-    module: Any = require("BeatNet.BeatNet", extra="madmom", purpose="hear its beats")
+def _track_beats_with_beatnet(samples: NDArray[np.float32]) -> Array:
+    module: Any = import_optional("BeatNet.BeatNet", extra="madmom", purpose="hear its beats")
     # A new one for each sound: its network remembers what it heard last.
     tracker = module.BeatNet(
         BEATNET_MODEL, mode="offline", inference_model="DBN", plot=[], thread=False
@@ -56,8 +56,10 @@ def _beatnet(samples: NDArray[np.float32]) -> Array:
     return found[:, 0]
 
 
-def tracked_beats(samples: NDArray[np.float32]) -> Array:
+def track_beats_with_librosa(samples: NDArray[np.float32]) -> Array:
     """Beats as librosa's tracker hears them (Ellis, 2007), seconds."""
-    _, beats = part("beat").beat_track(y=samples, sr=SAMPLE_RATE_HZ, units="time", trim=False)
+    _, beats = import_librosa_module("beat").beat_track(
+        y=samples, sr=SAMPLE_RATE_HZ, units="time", trim=False
+    )
     found: Array = np.asarray(beats, dtype=np.float64)
     return found

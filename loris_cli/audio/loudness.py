@@ -12,16 +12,16 @@ from pathlib import Path
 import soundfile
 
 from loris_cli.errors import InputError, LorisError
-from loris_cli.system.atomic_files import printable
-from loris_cli.video.ffmpeg import limiter, reading, run, writing
+from loris_cli.system.atomic_files import printable_path
+from loris_cli.video.ffmpeg import input_args, output_url, run_ffmpeg, true_peak_limiter_filters
 
 SILENT_LUFS = -70.0  # the absolute gate of R128: nothing below it counts
 MAX_GAIN_DB = 30.0
 TOLERANCE_LU = 0.5
 PEAK_TOLERANCE_DB = 0.05
 MAX_PASSES = 6
-MAX_SQUASH_DB = 12.0  # more taken off the peaks is heard as distortion
-MIN_YIELD = 0.25  # loudness that a dB of gain must bring, for the next step to be sane
+MAX_PEAK_REDUCTION_DB = 12.0  # more taken off the peaks is heard as distortion
+MIN_LU_PER_DB = 0.25  # loudness that a dB of gain must bring, for the next step to be sane
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +37,11 @@ class Loudness:
     true_peak_dbtp: float
 
 
-def loudness(path: Path) -> Loudness:
+def measure_loudness(path: Path) -> Loudness:
     """How loud a sound file is, as a whole and at its highest point."""
-    log = run(
+    log = run_ffmpeg(
         [
-            *reading(path),
+            *input_args(path),
             "-map",
             "0:a:0",
             "-af",
@@ -56,11 +56,11 @@ def loudness(path: Path) -> Loudness:
     level_lufs = re.search(r"\bI:\s+(\S+) LUFS", summary)
     peak = re.search(r"Peak:\s+(\S+) dBFS", summary)
     if level_lufs is None or peak is None:
-        raise LorisError(f"the loudness of {printable(path)} cannot be measured")
+        raise LorisError(f"the loudness of {printable_path(path)} cannot be measured")
     return Loudness(integrated_lufs=float(level_lufs[1]), true_peak_dbtp=float(peak[1]))
 
 
-def level(source: Path, out: Path, *, gain_db: float, ceiling_dbtp: float) -> None:
+def apply_gain(source: Path, out: Path, *, gain_db: float, ceiling_dbtp: float) -> None:
     """Louder or softer, and no peak above the ceiling.
 
     Args:
@@ -73,25 +73,26 @@ def level(source: Path, out: Path, *, gain_db: float, ceiling_dbtp: float) -> No
         shape = soundfile.info(source)
     except soundfile.LibsndfileError as error:
         raise InputError(
-            f"{printable(source)} is not a sound file that can be read", hint="give WAV or FLAC"
+            f"{printable_path(source)} is not a sound file that can be read",
+            hint="give WAV or FLAC",
         ) from error
     chain = [
         f"volume={gain_db:.6f}dB:precision=double",
-        *limiter(ceiling_dbtp, rate_hz=shape.samplerate),
+        *true_peak_limiter_filters(ceiling_dbtp, rate_hz=shape.samplerate),
         f"apad=whole_len={shape.frames}",
         f"atrim=end_sample={shape.frames}",
     ]
-    run(
+    run_ffmpeg(
         [
-            *reading(source),
+            *input_args(source),
             *("-map", "0:a:0", "-af", ",".join(chain)),
             *("-c:a", "pcm_f32le", "-map_metadata", "-1"),
-            *("-fflags", "+bitexact", "-flags", "+bitexact", "-f", "wav", writing(out)),
+            *("-fflags", "+bitexact", "-flags", "+bitexact", "-f", "wav", output_url(out)),
         ]
     )
 
 
-def normalise(
+def normalize_loudness(
     source: Path, out: Path, *, target_lufs: float = -14.0, ceiling_dbtp: float = -1.0
 ) -> Loudness:
     """Set a file to a loudness, within half a unit, and hold its peaks under a ceiling.
@@ -108,20 +109,20 @@ def normalise(
     Returns:
         The loudness of ``out``.
     """
-    before = loudness(source)
+    before = measure_loudness(source)
     silent = before.integrated_lufs <= SILENT_LUFS
-    most_db = min(MAX_GAIN_DB, ceiling_dbtp + MAX_SQUASH_DB - before.true_peak_dbtp)
+    most_db = min(MAX_GAIN_DB, ceiling_dbtp + MAX_PEAK_REDUCTION_DB - before.true_peak_dbtp)
     gain_db = 0.0 if silent else min(target_lufs - before.integrated_lufs, most_db)
     limit_db, yields = ceiling_dbtp, 1.0
     for _ in range(MAX_PASSES):
-        level(source, out, gain_db=gain_db, ceiling_dbtp=limit_db)
-        after = loudness(out)
+        apply_gain(source, out, gain_db=gain_db, ceiling_dbtp=limit_db)
+        after = measure_loudness(out)
         over_db = after.true_peak_dbtp - ceiling_dbtp
         short_lu = 0.0 if silent else target_lufs - after.integrated_lufs
         if gain_db and not silent:
             # The limiter takes back a part of each dB given, so give that much more.
             gained_lu = after.integrated_lufs - before.integrated_lufs
-            yields = min(max(gained_lu / gain_db, MIN_YIELD), 1.0)
+            yields = min(max(gained_lu / gain_db, MIN_LU_PER_DB), 1.0)
         more_db = min(gain_db + short_lu / yields, most_db) - gain_db
         if over_db <= PEAK_TOLERANCE_DB and (abs(short_lu) <= TOLERANCE_LU or more_db == 0):
             break

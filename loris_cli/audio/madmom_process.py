@@ -16,26 +16,26 @@ import soxr
 from numpy.typing import NDArray
 
 from loris_cli.config import SAMPLE_RATE_HZ
-from loris_cli.system.optional_packages import folder_of_package, require
-from loris_cli.system.python_subprocess import Arrays, answer, ask
+from loris_cli.system.optional_packages import find_package_folder, import_optional
+from loris_cli.system.python_subprocess import NamedArrays, call_module, serve_call
 
 Array = NDArray[np.float64]
 
-RATE_HZ = 44_100
+MADMOM_RATE_HZ = 44_100
 """Of another rate madmom would look for an ffmpeg program."""
-FPS = 100
+ACTIVATION_FPS = 100
 
 
-def check_madmom(purpose: str = "hear with it") -> None:
+def check_madmom_installed(purpose: str = "hear with it") -> None:
     """See that madmom is there.
 
     Raises:
         MissingDependencyError: it is not.
     """
-    folder_of_package("madmom", extra="madmom", purpose=purpose)
+    find_package_folder("madmom", extra="madmom", purpose=purpose)
 
 
-def onsets(samples: NDArray[np.float32]) -> Array:
+def detect_onsets_with_madmom(samples: NDArray[np.float32]) -> Array:
     """Moments at which a sound begins.
 
     Args:
@@ -48,49 +48,53 @@ def onsets(samples: NDArray[np.float32]) -> Array:
         MissingDependencyError: madmom is absent.
         LorisError: it failed.
     """
-    check_madmom("hear onsets with it")
-    return _ask(samples, "onsets")["onsets"]
+    check_madmom_installed("hear onsets with it")
+    return _run_madmom(samples, "onsets")["onsets"]
 
 
-def beats(samples: NDArray[np.float32]) -> Array:
-    """Beats of a sound, as `onsets`."""
-    check_madmom("hear beats with it")
-    return _ask(samples, "beats")["beats"]
+def track_beats_with_madmom(samples: NDArray[np.float32]) -> Array:
+    """Beats of a sound, as `detect_onsets_with_madmom`."""
+    check_madmom_installed("hear beats with it")
+    return _run_madmom(samples, "beats")["beats"]
 
 
-def onsets_and_beats(samples: NDArray[np.float32]) -> tuple[Array, Array]:
-    """Both, of one start of madmom, as `onsets`."""
-    check_madmom()
-    found = _ask(samples, "onsets", "beats")
+def detect_onsets_and_beats(samples: NDArray[np.float32]) -> tuple[Array, Array]:
+    """Both, of one start of madmom, as `detect_onsets_with_madmom`."""
+    check_madmom_installed()
+    found = _run_madmom(samples, "onsets", "beats")
     return found["onsets"], found["beats"]
 
 
-def _ask(samples: NDArray[np.float32], *wanted: str) -> dict[str, Array]:
+def _run_madmom(samples: NDArray[np.float32], *event_names: str) -> dict[str, Array]:
     if not samples.any():
-        return {name: np.zeros(0) for name in wanted}
-    fine = soxr.resample(samples, SAMPLE_RATE_HZ, RATE_HZ)
-    found = ask(__name__, {"sound": fine, "wanted": np.array(wanted)}, task="madmom")
-    return {name: np.asarray(found[name], np.float64) for name in wanted}
+        return {name: np.zeros(0) for name in event_names}
+    fine = soxr.resample(samples, SAMPLE_RATE_HZ, MADMOM_RATE_HZ)
+    found = call_module(
+        __name__, {"sound": fine, "wanted": np.array(event_names)}, task_label="madmom"
+    )
+    return {name: np.asarray(found[name], np.float64) for name in event_names}
 
 
-def hear(given: Arrays) -> Arrays:
+def detect_events(inputs: NamedArrays) -> NamedArrays:
     """What is ``wanted`` of ``sound``, ``(samples,)`` at 44,100 Hz; in the other Python."""
-    signal = _madmom("audio.signal").Signal(given["sound"], sample_rate=RATE_HZ, num_channels=1)
+    signal = _import_madmom_module("audio.signal").Signal(
+        inputs["sound"], sample_rate=MADMOM_RATE_HZ, num_channels=1
+    )
     found = {}
-    for name in given["wanted"].tolist():
-        features = _madmom(f"features.{name}")
+    for name in inputs["wanted"].tolist():
+        features = _import_madmom_module(f"features.{name}")
         if name == "onsets":
-            strength = features.RNNOnsetProcessor(fps=FPS)(signal)
-            found[name] = features.OnsetPeakPickingProcessor(fps=FPS)(strength)
+            strength = features.RNNOnsetProcessor(fps=ACTIVATION_FPS)(signal)
+            found[name] = features.OnsetPeakPickingProcessor(fps=ACTIVATION_FPS)(strength)
         else:
             strength = features.RNNBeatProcessor()(signal)
-            found[name] = features.DBNBeatTrackingProcessor(fps=FPS)(strength)
+            found[name] = features.DBNBeatTrackingProcessor(fps=ACTIVATION_FPS)(strength)
     return found
 
 
-def _madmom(module: str) -> Any:
-    return require(f"madmom.{module}", extra="madmom", purpose="hear with it")
+def _import_madmom_module(module_name: str) -> Any:
+    return import_optional(f"madmom.{module_name}", extra="madmom", purpose="hear with it")
 
 
 if __name__ == "__main__":
-    answer(hear)
+    serve_call(detect_events)

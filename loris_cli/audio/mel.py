@@ -18,16 +18,16 @@ from loris_cli.system.librosa_import import librosa
 
 Array = NDArray[np.float32]
 
-HOP = 256
-MEL_HZ = SAMPLE_RATE_HZ / HOP
-FLOOR = 1e-3
+HOP_LENGTH = 256
+MEL_FPS = SAMPLE_RATE_HZ / HOP_LENGTH
+LOG_OFFSET = 1e-3
 """Added before the logarithm: some 78 dB below a full-scale tone."""
-MOMENTUM = 0.99
-UNBANDING_ROUNDS = 20
+GRIFFIN_LIM_MOMENTUM = 0.99
+MEL_INVERSION_ITERATIONS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bands:
+class MelConfig:
     """How finely a spectrum is looked at: in time and frequency together, and in frequency."""
 
     n_fft: int = 1024
@@ -40,48 +40,57 @@ class Bands:
         Raises:
             ValueError: either is so.
         """
-        if not 2 * HOP <= self.n_fft <= 32 * HOP or not 1 <= self.n_mels <= self.n_fft // 4:
+        if (
+            not 2 * HOP_LENGTH <= self.n_fft <= 32 * HOP_LENGTH
+            or not 1 <= self.n_mels <= self.n_fft // 4
+        ):
             raise ValueError(f"no log-mel of {self.n_mels} bands of {self.n_fft} samples")
 
 
-STANDARD = Bands()
+DEFAULT_MEL_CONFIG = MelConfig()
 """The specification's; all figures on log-mel frames are of these."""
-FINE = Bands(n_fft=1536, n_mels=160)
+FINE_MEL_CONFIG = MelConfig(n_fft=1536, n_mels=160)
 """Keeps low notes apart: of ten made-up pieces there and back, key clarity 0.61 for 0.55 (0.65
 before), pitch steadiness 0.79 for 0.78 (0.83); 2,048 samples blur onsets and gain no more."""
 
 
 @cache
-def filterbank(bands: Bands = STANDARD) -> Array:
+def compute_mel_filterbank(mel_config: MelConfig = DEFAULT_MEL_CONFIG) -> Array:
     """Slaney's mel filters, ``(n_mels, n_fft / 2 + 1)``."""
     weights: Array = librosa.filters.mel(
-        sr=SAMPLE_RATE_HZ, n_fft=bands.n_fft, n_mels=bands.n_mels
+        sr=SAMPLE_RATE_HZ, n_fft=mel_config.n_fft, n_mels=mel_config.n_mels
     )
-    return weights * np.float32(STANDARD.n_fft / bands.n_fft)  # a tone is as loud in each
+    return weights * np.float32(
+        DEFAULT_MEL_CONFIG.n_fft / mel_config.n_fft
+    )  # a tone is as loud in each
 
 
 @cache
-def _inverse(bands: Bands) -> Array:
-    return np.linalg.pinv(filterbank(bands)).astype(np.float32)
+def _compute_inverse_filterbank(mel_config: MelConfig) -> Array:
+    return np.linalg.pinv(compute_mel_filterbank(mel_config)).astype(np.float32)
 
 
-def log_mel(samples: Array, bands: Bands = STANDARD) -> Array:
+def compute_log_mel(samples: Array, mel_config: MelConfig = DEFAULT_MEL_CONFIG) -> Array:
     """Log-mel frames; frame ``k`` is centred on sample ``k * 256``.
 
     Args:
         samples: mono sound at 22,050 Hz, ``(samples,)``.
-        bands: how finely.
+        mel_config: how finely.
 
     Returns:
         natural logarithm of the mel magnitude, ``(n_mels, samples // 256 + 1)``.
     """
-    spectrum = librosa.stft(samples.astype(np.float32), n_fft=bands.n_fft, hop_length=HOP)
-    frames: Array = np.log(filterbank(bands) @ np.abs(spectrum) + FLOOR).astype(np.float32)
+    spectrum = librosa.stft(
+        samples.astype(np.float32), n_fft=mel_config.n_fft, hop_length=HOP_LENGTH
+    )
+    frames: Array = np.log(
+        compute_mel_filterbank(mel_config) @ np.abs(spectrum) + LOG_OFFSET
+    ).astype(np.float32)
     return frames
 
 
 @torch.inference_mode()
-def unband(frames: Array, bands: Bands = STANDARD) -> torch.Tensor:
+def mel_to_linear(log_mel: Array, mel_config: MelConfig = DEFAULT_MEL_CONFIG) -> torch.Tensor:
     """A spectrum whose bands are these.
 
     The pseudo-inverse, with what is negative cut off, and from there multiplicative updates
@@ -90,50 +99,58 @@ def unband(frames: Array, bands: Bands = STANDARD) -> torch.Tensor:
     with the true spectrum).
 
     Args:
-        frames: as `log_mel` gives them, ``(n_mels, frames)``.
-        bands: of the frames.
+        log_mel: as `compute_log_mel` gives them, ``(n_mels, frames)``.
+        mel_config: of the frames.
 
     Returns:
         magnitudes, ``(n_fft / 2 + 1, frames)``, not negative.
     """
-    wanted = torch.from_numpy(np.maximum(np.exp(frames.astype(np.float32)) - FLOOR, 0))
-    filters = torch.from_numpy(filterbank(bands))
+    wanted = torch.from_numpy(np.maximum(np.exp(log_mel.astype(np.float32)) - LOG_OFFSET, 0))
+    filters = torch.from_numpy(compute_mel_filterbank(mel_config))
     tiny = 1e-9
     spread = filters.sum(dim=0)[:, None] + tiny
-    magnitude = (torch.from_numpy(_inverse(bands)) @ wanted).clamp(min=1e-4)
-    for _ in range(UNBANDING_ROUNDS):
+    magnitude = (torch.from_numpy(_compute_inverse_filterbank(mel_config)) @ wanted).clamp(
+        min=1e-4
+    )
+    for _ in range(MEL_INVERSION_ITERATIONS):
         magnitude *= filters.T @ (wanted / (filters @ magnitude + tiny)) / spread
     return magnitude
 
 
 @torch.inference_mode()
-def invert(frames: Array, bands: Bands = STANDARD, *, n_iter: int = 32, seed: int = 0) -> Array:
+def invert_log_mel(
+    log_mel: Array,
+    mel_config: MelConfig = DEFAULT_MEL_CONFIG,
+    *,
+    n_iter: int = 32,
+    seed: int = 0,
+) -> Array:
     """Sound whose log-mel frames are about these (Griffin and Lim, 1984).
 
     The fast form with momentum (Perraudin, Balazs and Sondergaard, 2013), as librosa has it; in
     torch, whose transforms need no compiling at the first call.
 
     Args:
-        frames: as `log_mel` gives them, ``(n_mels, frames)``.
-        bands: of the frames.
+        log_mel: as `compute_log_mel` gives them, ``(n_mels, frames)``.
+        mel_config: of the frames.
         n_iter: rounds of phase estimation.
         seed: of the first phases.
 
     Returns:
         ``((frames - 1) * 256,)`` samples.
     """
-    magnitude = unband(frames, bands)
-    n_fft = bands.n_fft
+    magnitude = mel_to_linear(log_mel, mel_config)
+    n_fft = mel_config.n_fft
     window = torch.hann_window(n_fft)
     generator = torch.Generator().manual_seed(seed)
     turn = 2 * torch.pi * torch.rand(magnitude.shape, generator=generator)
     phases = torch.polar(torch.ones_like(magnitude), turn)
     before = torch.zeros_like(phases)
     for _ in range(n_iter):
-        samples = torch.istft(magnitude * phases, n_fft, HOP, window=window)
-        again = torch.stft(samples, n_fft, HOP, window=window, return_complex=True)
-        phases = again - MOMENTUM / (1 + MOMENTUM) * before
+        samples = torch.istft(magnitude * phases, n_fft, HOP_LENGTH, window=window)
+        again = torch.stft(samples, n_fft, HOP_LENGTH, window=window, return_complex=True)
+        phases = again - GRIFFIN_LIM_MOMENTUM / (1 + GRIFFIN_LIM_MOMENTUM) * before
         phases /= phases.abs() + 1e-16
         before = again
-    sound: Array = torch.istft(magnitude * phases, n_fft, HOP, window=window).numpy()
+    sound: Array = torch.istft(magnitude * phases, n_fft, HOP_LENGTH, window=window).numpy()
     return sound

@@ -13,21 +13,21 @@ from importlib.util import find_spec
 import numpy as np
 from numpy.typing import NDArray
 
-from loris_cli.audio.spleeter_weights import cached_weights
+from loris_cli.audio.spleeter_weights import prepare_spleeter_weights
 from loris_cli.config import cache_home
 from loris_cli.errors import MissingDependencyError
 from loris_cli.system import device as devices
-from loris_cli.system.optional_packages import BY_HAND, folder_of_package
-from loris_cli.system.python_subprocess import ask
+from loris_cli.system.optional_packages import INSTALL_COMMANDS, find_package_folder
+from loris_cli.system.python_subprocess import call_module
 
 Samples = NDArray[np.float32]
 
-CACHED = "spleeter"
+MODEL_FOLDER_NAME = "spleeter"
 """A folder of Spleeter's models, as its variable ``MODEL_PATH`` names one."""
 PURPOSE = "take voices out with Spleeter's own code"
 
 
-class OwnSpleeter:
+class SpleeterPackageSeparator:
     """A `separation.Separator` that asks Spleeter itself."""
 
     def __init__(self, device: str = "cpu") -> None:
@@ -37,23 +37,23 @@ class OwnSpleeter:
             MissingDependencyError: spleeter, TensorFlow or the weights are absent.
             WeightsError: the weights are not what they ought to be.
         """
-        folder_of_package("spleeter", extra="", purpose=PURPOSE)
+        find_package_folder("spleeter", extra="", purpose=PURPOSE)
         if find_spec("tensorflow") is None:
             raise MissingDependencyError(
-                f"TensorFlow is needed to {PURPOSE}", hint=BY_HAND["spleeter"]
+                f"TensorFlow is needed to {PURPOSE}", hint=INSTALL_COMMANDS["spleeter"]
             )
-        self._weights = cached_weights()
+        self._weights = prepare_spleeter_weights()
         self._environment = {
-            "MODEL_PATH": str(cache_home() / CACHED),
+            "MODEL_PATH": str(cache_home() / MODEL_FOLDER_NAME),
             "TF_CPP_MIN_LOG_LEVEL": "2",
             "TF_NUM_INTRAOP_THREADS": os.environ.get(
-                "TF_NUM_INTRAOP_THREADS", str(devices.THREADS)
+                "TF_NUM_INTRAOP_THREADS", str(devices.CPU_THREADS)
             ),
         }
         if device == "cpu":
             self._environment["CUDA_VISIBLE_DEVICES"] = "-1"
 
-    def music(self, blocks: Iterable[Samples]) -> Iterator[Samples]:
+    def remove_vocals(self, blocks: Iterable[Samples]) -> Iterator[Samples]:
         """The accompaniment, as `separation.Separator` says, in one block.
 
         Raises:
@@ -62,13 +62,13 @@ class OwnSpleeter:
         held = list(blocks)
         if not held:
             return
-        found = ask(
+        found = call_module(
             "loris_cli.audio.spleeter_process",
             {
                 "sound": np.concatenate(held, axis=1),
                 "weights": np.array(str(self._weights)),
             },
-            task="Spleeter",
+            task_label="Spleeter",
             **self._environment,
         )
         yield found["music"]

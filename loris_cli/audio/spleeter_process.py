@@ -15,34 +15,34 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from loris_cli.errors import OutputError, WeightsError
-from loris_cli.system.optional_packages import require
-from loris_cli.system.python_subprocess import Arrays, answer
+from loris_cli.system.optional_packages import import_optional
+from loris_cli.system.python_subprocess import NamedArrays, serve_call
 
 Array = NDArray[Any]
 
-MODEL = "spleeter:2stems"
-FOLDER = "2stems"
-PROBE = ".probe"
+SPLEETER_MODEL = "spleeter:2stems"
+MODEL_FOLDER_NAME = "2stems"
+PROBE_NAME = ".probe"
 """Spleeter's own sign that nothing is to be fetched."""
 STEMS = ("vocals", "accompaniment")
 """In the order in which Spleeter builds their networks."""
-LEVELS = 6
+N_UNET_LEVELS = 6
 PURPOSE = "take voices out with it"
 
 
-def separate(given: Arrays) -> Arrays:
+def separate_vocals(inputs: NamedArrays) -> NamedArrays:
     """The music of ``sound``, ``(2, samples)`` at 44,100 Hz, by the weights in ``weights``."""
-    folder = Path(os.environ["MODEL_PATH"]) / FOLDER
-    if not (folder / PROBE).is_file():
-        install_checkpoint(load_file(str(given["weights"])), folder)
-    tensorflow = require("tensorflow", extra="separation", purpose=PURPOSE)
+    folder = Path(os.environ["MODEL_PATH"]) / MODEL_FOLDER_NAME
+    if not (folder / PROBE_NAME).is_file():
+        install_checkpoint(load_file(str(inputs["weights"])), folder)
+    tensorflow = import_optional("tensorflow", extra="separation", purpose=PURPOSE)
     if tensorflow.train.latest_checkpoint(str(folder)) is None:
         # Spleeter's estimator would go on with random weights, and only log it.
         raise WeightsError(f"{folder} holds no checkpoint", hint="remove it: it is made anew")
-    separator = require("spleeter.separator", extra="separation", purpose=PURPOSE).Separator(
-        MODEL, multiprocess=False
-    )
-    stems = separator.separate(np.ascontiguousarray(given["sound"].T))
+    separator = import_optional(
+        "spleeter.separator", extra="separation", purpose=PURPOSE
+    ).Separator(SPLEETER_MODEL, multiprocess=False)
+    stems = separator.separate(np.ascontiguousarray(inputs["sound"].T))
     return {"music": np.ascontiguousarray(stems["accompaniment"].T)}
 
 
@@ -52,11 +52,11 @@ def install_checkpoint(tensors: Mapping[str, Array], folder: Path) -> None:
     part.mkdir(parents=True)
     try:
         write_checkpoint(tensors, part)
-        (part / PROBE).write_text("OK")
+        (part / PROBE_NAME).write_text("OK")
         try:
             part.rename(folder)
         except OSError as error:
-            if not (folder / PROBE).is_file():
+            if not (folder / PROBE_NAME).is_file():
                 raise OutputError(
                     f"{folder} is in the way: {error.strerror}", hint="remove that folder"
                 ) from error
@@ -71,18 +71,18 @@ def write_checkpoint(tensors: Mapping[str, Array], folder: Path) -> None:
         tensors: of `separation.TwoStems`, by their names there.
         folder: where to.
     """
-    tensorflow = require("tensorflow.compat.v1", extra="separation", purpose=PURPOSE)
-    model = require("spleeter.model", extra="separation", purpose=PURPOSE)
-    configuration = require(
+    tensorflow = import_optional("tensorflow.compat.v1", extra="separation", purpose=PURPOSE)
+    model = import_optional("spleeter.model", extra="separation", purpose=PURPOSE)
+    configuration = import_optional(
         "spleeter.utils.configuration", extra="separation", purpose=PURPOSE
-    ).load_configuration(MODEL)
+    ).load_configuration(SPLEETER_MODEL)
     with tensorflow.Graph().as_default(), tensorflow.Session() as session:
         inputs = model.InputProviderFactory.get(configuration).get_input_dict_placeholders()
         _ = model.EstimatorSpecBuilder(inputs, configuration).outputs  # builds the graph
         tensorflow.train.get_or_create_global_step()
         session.run(tensorflow.global_variables_initializer())
         variables = {v.op.name: v for v in tensorflow.global_variables()}
-        for name, value in variables_of(tensors).items():
+        for name, value in convert_to_keras_variables(tensors).items():
             variables.pop(name).load(value, session)
         assert set(variables) == {"global_step"}
         # Relative: the folder is about to be renamed.
@@ -90,7 +90,7 @@ def write_checkpoint(tensors: Mapping[str, Array], folder: Path) -> None:
         saver.save(session, str(folder / "model"))
 
 
-def variables_of(tensors: Mapping[str, Array]) -> dict[str, Array]:
+def convert_to_keras_variables(tensors: Mapping[str, Array]) -> dict[str, Array]:
     """Weights by the names, and in the shapes, that Keras gives them in Spleeter's graph.
 
     Args:
@@ -103,15 +103,15 @@ def variables_of(tensors: Mapping[str, Array]) -> dict[str, Array]:
     """
     found: dict[str, Array] = {}
     for number, stem in enumerate(STEMS):
-        downs = [f"down{level}_conv.1" for level in range(1, LEVELS + 1)]
-        ups = [f"up{level}.0" for level in range(1, LEVELS + 1)]
-        norms = [f"down{level}_act.0" for level in range(1, LEVELS + 1)]
-        norms += [f"up{level}.3" for level in range(1, LEVELS + 1)]
+        downs = [f"down{level}_conv.1" for level in range(1, N_UNET_LEVELS + 1)]
+        ups = [f"up{level}.0" for level in range(1, N_UNET_LEVELS + 1)]
+        norms = [f"down{level}_act.0" for level in range(1, N_UNET_LEVELS + 1)]
+        norms += [f"up{level}.3" for level in range(1, N_UNET_LEVELS + 1)]
         for kind, layers in (("conv2d", [*downs, "up7.0"]), ("conv2d_transpose", ups)):
             for k, layer in enumerate(layers, number * len(layers)):
                 kernel = tensors[f"{stem}.{layer}.weight"]
-                found[f"{_numbered(kind, k)}/kernel"] = kernel.transpose(2, 3, 1, 0)
-                found[f"{_numbered(kind, k)}/bias"] = tensors[f"{stem}.{layer}.bias"]
+                found[f"{_keras_layer_name(kind, k)}/kernel"] = kernel.transpose(2, 3, 1, 0)
+                found[f"{_keras_layer_name(kind, k)}/bias"] = tensors[f"{stem}.{layer}.bias"]
         for k, layer in enumerate(norms, number * len(norms)):
             for theirs, ours in (
                 ("gamma", "weight"),
@@ -119,15 +119,15 @@ def variables_of(tensors: Mapping[str, Array]) -> dict[str, Array]:
                 ("moving_mean", "running_mean"),
                 ("moving_variance", "running_var"),
             ):
-                name = f"{_numbered('batch_normalization', k)}/{theirs}"
+                name = f"{_keras_layer_name('batch_normalization', k)}/{theirs}"
                 found[name] = tensors[f"{stem}.{layer}.{ours}"]
     return found
 
 
-def _numbered(name: str, number: int) -> str:
+def _keras_layer_name(layer_type: str, number: int) -> str:
     """How Keras tells layers of one kind apart."""
-    return f"{name}_{number}" if number else name
+    return f"{layer_type}_{number}" if number else layer_type
 
 
 if __name__ == "__main__":
-    answer(separate)
+    serve_call(separate_vocals)

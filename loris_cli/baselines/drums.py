@@ -11,16 +11,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from loris_cli.baselines.drum_kit import Samples, Stroke, play
+from loris_cli.baselines.drum_kit import DrumHit, Samples, render_drum_hits
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.models.generator_interface import ClipFeatures
 
-STRONGEST = 0.8
+SNARE_QUANTILE = 0.8
 """Quantile of strengths from which a snare sounds too; below the median it is the hat."""
 
 
 @dataclass(frozen=True)
-class Drums:
+class DrumGenerator:
     """As a `MusicGenerator`."""
 
     def generate(
@@ -28,17 +28,17 @@ class Drums:
     ) -> Iterator[Samples]:
         """Sound for a clip, ``(1, samples)``, in one block."""
         n_samples = round(features.duration_s * SAMPLE_RATE_HZ)
-        sound = play(strokes_of(features), n_samples, seed=seed)
+        sound = render_drum_hits(place_hits_on_peaks(features), n_samples, seed=seed)
         progress(1, 1)
         yield sound[None]
 
 
-def strokes_of(features: ClipFeatures) -> list[Stroke]:
+def place_hits_on_peaks(features: ClipFeatures) -> list[DrumHit]:
     """Strokes on the peaks: the stronger, the more drums."""
     if not len(features.peaks_s):
         return []
-    middle, high = np.quantile(features.strengths, [0.5, STRONGEST])
-    strokes: list[Stroke] = []
+    middle, high = np.quantile(features.strengths, [0.5, SNARE_QUANTILE])
+    strokes: list[DrumHit] = []
     for moment_s, strength in zip(
         features.peaks_s.tolist(), features.strengths.tolist(), strict=True
     ):

@@ -13,29 +13,29 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from loris_cli.baselines.drum_kit import Drum, Samples, Stroke, play
+from loris_cli.baselines.drum_kit import DrumHit, DrumName, Samples, render_drum_hits
 from loris_cli.config import POSE_FPS, SAMPLE_RATE_HZ
 from loris_cli.models.generator_interface import ClipFeatures
 
 Array = NDArray[np.float64]
 
-TICKS = 16
+TICKS_PER_BAR = 16
 """Of a bar of four beats."""
 SLOWEST_BPM, FASTEST_BPM, STEP_BPM = 80.0, 160.0, 0.25
 """One octave: a pulse and its double fit the same peaks."""
 FALLBACK_BPM = 120.0
-ORDER = (0, 8, 4, 12, 2, 6, 10, 14, 3, 7, 11, 15, 1, 5, 9, 13)
+TICK_FILL_ORDER = (0, 8, 4, 12, 2, 6, 10, 14, 3, 7, 11, 15, 1, 5, 9, 13)
 """In which the ticks of a bar are filled: the beats, then what is between them."""
-LEAST, MOST = 4, 12
+MIN_HITS_PER_BAR, MAX_HITS_PER_BAR = 4, 12
 """Strokes in the calmest bar and in the liveliest."""
-NEAR_S = 0.1
+PEAK_WINDOW_S = 0.1
 """A peak within this of a tick stresses it."""
-SOFT = 0.4
+UNACCENTED_STRENGTH = 0.4
 """How strong a stroke is that no peak stresses."""
 
 
 @dataclass(frozen=True)
-class Groove:
+class GrooveGenerator:
     """As a `MusicGenerator`."""
 
     def generate(
@@ -43,12 +43,12 @@ class Groove:
     ) -> Iterator[Samples]:
         """Sound for a clip, ``(1, samples)``, in one block."""
         n_samples = round(features.duration_s * SAMPLE_RATE_HZ)
-        sound = play(strokes_of(features), n_samples, seed=seed)
+        sound = render_drum_hits(place_hits_on_grid(features), n_samples, seed=seed)
         progress(1, 1)
         yield sound[None]
 
 
-def pulse(peaks_s: Array, strengths: Array) -> tuple[float, float]:
+def fit_tempo_and_phase(peaks_s: Array, strengths: Array) -> tuple[float, float]:
     """The steady beat that the peaks fit best.
 
     Args:
@@ -68,25 +68,27 @@ def pulse(peaks_s: Array, strengths: Array) -> tuple[float, float]:
     return bpm, float(np.angle(sums[best]) / (2 * np.pi) % 1 * 60 / bpm)
 
 
-def strokes_of(features: ClipFeatures) -> list[Stroke]:
+def place_hits_on_grid(features: ClipFeatures) -> list[DrumHit]:
     """A bar after the other: its ticks by its energy, stressed by the peaks."""
-    bpm, phase_s = pulse(features.peaks_s, features.strengths)
+    bpm, phase_s = fit_tempo_and_phase(features.peaks_s, features.strengths)
     tick_s = 60 / bpm / 4
-    bar_s = TICKS * tick_s
+    bar_s = TICKS_PER_BAR * tick_s
     starts_s = np.arange(phase_s - bar_s, features.duration_s, bar_s)
-    strokes: list[Stroke] = []
+    strokes: list[DrumHit] = []
     for start_s, share in zip(
-        starts_s.tolist(), _liveliness(features, starts_s, bar_s), strict=True
+        starts_s.tolist(), _rank_bars_by_energy(features, starts_s, bar_s), strict=True
     ):
-        n_strokes = LEAST + round(share * (MOST - LEAST))
-        for tick in sorted(ORDER[:n_strokes]):
+        n_strokes = MIN_HITS_PER_BAR + round(share * (MAX_HITS_PER_BAR - MIN_HITS_PER_BAR))
+        for tick in sorted(TICK_FILL_ORDER[:n_strokes]):
             moment_s = start_s + tick * tick_s
             if 0 <= moment_s < features.duration_s:
-                strokes.append((moment_s, _drum(tick), _stress(features, moment_s)))
+                strokes.append(
+                    (moment_s, _drum_on_tick(tick), _accent_strength(features, moment_s))
+                )
     return strokes
 
 
-def _liveliness(features: ClipFeatures, starts_s: Array, bar_s: float) -> list[float]:
+def _rank_bars_by_energy(features: ClipFeatures, starts_s: Array, bar_s: float) -> list[float]:
     """Rank of each bar's energy among all, 0..1."""
     frames = np.arange(len(features.energy)) / POSE_FPS
     means = np.array(
@@ -99,13 +101,13 @@ def _liveliness(features: ClipFeatures, starts_s: Array, bar_s: float) -> list[f
     return ranks
 
 
-def _drum(tick: int) -> Drum:
+def _drum_on_tick(tick: int) -> DrumName:
     """Kick on one and three, snare on two and four, hats between."""
     if tick % 8 == 0:
         return "kick"
     return "snare" if tick % 8 == 4 else "hat"
 
 
-def _stress(features: ClipFeatures, moment_s: float) -> float:
-    near = np.abs(features.peaks_s - moment_s) <= NEAR_S
-    return float(features.strengths[near].max(initial=SOFT))
+def _accent_strength(features: ClipFeatures, time_s: float) -> float:
+    near = np.abs(features.peaks_s - time_s) <= PEAK_WINDOW_S
+    return float(features.strengths[near].max(initial=UNACCENTED_STRENGTH))

@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from loris_cli.composition.styles import Style
 
 Array = NDArray[np.float64]
-Degrees = NDArray[np.int64]
+DegreeArray = NDArray[np.int64]
 
 SCALES = {
     "major": (0, 2, 4, 5, 7, 9, 11),
     "minor": (0, 2, 3, 5, 7, 8, 10),
     "dorian": (0, 2, 3, 5, 7, 9, 10),
 }
-PROGRESSIONS = (
+CHORD_PROGRESSIONS = (
     (0, 4, 5, 3),
     (0, 5, 3, 4),
     (5, 3, 0, 4),
@@ -33,21 +33,21 @@ PROGRESSIONS = (
     (0, 6, 5, 4),
     (0, 0, 3, 4),
 )
-FORM = (0, 0, 1, 0)
+SONG_FORM = (0, 0, 1, 0)
 """Which of two progressions each round of four chords plays: a song's AABA."""
 SOUNDTRACK_FORM = (0, 0, 0, 1)
 """The same in a soundtrack: a body's half minute has one, so that it comes again."""
-BEATS_A_BAR = 4
-STEADY = 0.6
+BEATS_PER_BAR = 4
+MIN_BEAT_FIT = 0.6
 """Peaks that fit one beat better than this are danced to it; 40 random ones reach some 0.45."""
-STEADY_HALVES = 0.75
+MIN_HALF_BEAT_FIT = 0.75
 """Or that fit half a beat better than this, where a figure of eighths is danced."""
-HALVES_BY_CHANCE = 9.0
+RAYLEIGH_CRITICAL_Z = 9.0
 """Fits below ``sqrt(9 / peaks)`` are too near to what random peaks reach in one of a hundred
 clips: ``exp(-peaks * fit ** 2)`` for each of some 60 tempi that 25 s tell apart (Rayleigh)."""
-BEAT_S = (0.4, 0.8)
+BEAT_PERIOD_RANGE_S = (0.4, 0.8)
 """Shortest and longest beat that is looked for: 150 to 75 a minute."""
-FIRST_S = 60.0
+TEMPO_WINDOW_S = 60.0
 """Whether a body keeps time is judged by so much of it."""
 
 
@@ -55,45 +55,45 @@ FIRST_S = 60.0
 class Harmony:
     """Chords over time, and the pulse they move on."""
 
-    key: int
+    tonic: int
     """Pitch class of the tonic, 0 is C."""
     scale: tuple[int, ...]
     """Semitones above the tonic of its seven degrees."""
-    starts_s: Array
+    chord_starts_s: Array
     """When each chord begins, ``(chords,)``, rising; the first is not later than the piece."""
-    degrees: Degrees
+    chord_degrees: DegreeArray
     """Which degree of the scale each chord stands on, ``(chords,)``, 0..6."""
-    pulses_s: Array
+    subdivisions_s: Array
     """Moments that soft notes may fall on, half a beat apart, ``(pulses,)``, rising."""
     beats_s: Array = field(default_factory=lambda: np.empty(0))
     """Beats of the steady tempo, ``(beats,)``, empty where there is none."""
 
-    def roots(self) -> NDArray[np.bool_]:
+    def root_pitch_classes(self) -> NDArray[np.bool_]:
         """Pitch class of each chord's root, one-hot, ``(chords, 12)``."""
-        return self._classes((0,))
+        return self._one_hot_pitch_classes((0,))
 
-    def tones(self) -> NDArray[np.bool_]:
+    def chord_pitch_classes(self) -> NDArray[np.bool_]:
         """Pitch classes of each triad, ``(chords, 12)``."""
-        return self._classes((0, 2, 4))
+        return self._one_hot_pitch_classes((0, 2, 4))
 
-    def _classes(self, thirds: tuple[int, ...]) -> NDArray[np.bool_]:
+    def _one_hot_pitch_classes(self, degree_offsets: tuple[int, ...]) -> NDArray[np.bool_]:
         steps = np.array(self.scale)
-        classes = np.zeros((len(self.degrees), 12), dtype=bool)
-        for third in thirds:
-            pitch = (self.key + steps[(self.degrees + third) % 7]) % 12
+        classes = np.zeros((len(self.chord_degrees), 12), dtype=bool)
+        for third in degree_offsets:
+            pitch = (self.tonic + steps[(self.chord_degrees + third) % 7]) % 12
             classes[np.arange(len(pitch)), pitch] = True
         return classes
 
 
-def harmonise(
+def sample_harmony(
     accents_s: Array,
     *,
     duration_s: float,
     style: Style,
-    beat_s: float,
+    beat_period_s: float,
     beats_s: Array,
     rng: np.random.Generator,
-    form: tuple[int, ...] = FORM,
+    song_form: tuple[int, ...] = SONG_FORM,
 ) -> Harmony:
     """Draw a plan.
 
@@ -104,33 +104,33 @@ def harmonise(
         accents_s: moments of the strikes, ``(accents,)``, rising.
         duration_s: length of the piece.
         style: says which scales there are.
-        beat_s: how long a beat is, or would be.
+        beat_period_s: how long a beat is, or would be.
         beats_s: the steady beats, the first of them a bar's; empty if there are none.
         rng: draws key, scale and progressions.
-        form: which of the two progressions each round plays.
+        song_form: which of the two progressions each round plays.
     """
     key = int(rng.integers(12))
     scale = SCALES[str(rng.choice(style.scales))]
-    rounds = [PROGRESSIONS[k] for k in rng.integers(len(PROGRESSIONS), size=2)]
-    pulses_s = _pulses(accents_s, beats_s, beat_s, duration_s)
+    rounds = [CHORD_PROGRESSIONS[k] for k in rng.integers(len(CHORD_PROGRESSIONS), size=2)]
+    pulses_s = _subdivide_beats(accents_s, beats_s, beat_period_s, duration_s)
     wait_s = float(rng.uniform(1.2, 2.6))
     if len(beats_s) > 1:
-        starts_s = _bars(accents_s, beats_s)
+        starts_s = _snap_bars_to_accents(accents_s, beats_s)
     else:
-        starts_s = _changes(accents_s, pulses_s, wait_s, duration_s)
+        starts_s = _place_chord_changes(accents_s, pulses_s, wait_s, duration_s)
     order = np.arange(len(starts_s))
-    degrees = [rounds[form[k // 4 % len(form)]][k % 4] for k in order]
+    degrees = [rounds[song_form[k // 4 % len(song_form)]][k % 4] for k in order]
     return Harmony(
-        key=key,
+        tonic=key,
         scale=scale,
-        starts_s=starts_s,
-        degrees=np.array(degrees, dtype=np.int64),
-        pulses_s=pulses_s,
+        chord_starts_s=starts_s,
+        chord_degrees=np.array(degrees, dtype=np.int64),
+        subdivisions_s=pulses_s,
         beats_s=beats_s,
     )
 
 
-def harmony_for(
+def sample_rhythm_harmony(
     peaks_s: Array, strengths: Array, *, duration_s: float, style: Style, seed: int
 ) -> Harmony:
     """A plan for a body of which only the peaks are known.
@@ -145,30 +145,34 @@ def harmony_for(
     rng = np.random.default_rng([seed, 13])
     beat_s = 60 / float(rng.uniform(*style.tempo_bpm))
     beats_s = np.empty(0)
-    fit, period_s = steadiness(peaks_s[peaks_s < peaks_s.min(initial=0.0) + FIRST_S])
-    if fit > STEADY:
+    fit, period_s = fit_beat_period(
+        peaks_s[peaks_s < peaks_s.min(initial=0.0) + TEMPO_WINDOW_S]
+    )
+    if fit > MIN_BEAT_FIT:
         beat_s = period_s
-        beats_s = steady_beats(peaks_s, strengths, duration_s=duration_s, beat_s=beat_s)
+        beats_s = track_steady_beats(
+            peaks_s, strengths, duration_s=duration_s, beat_period_s=beat_s
+        )
         # A bar begins on the beat of four that is struck hardest.
         struck = np.zeros(len(beats_s))
         if len(beats_s):
             nearest = np.abs(beats_s[:, None] - peaks_s).argmin(axis=0)
             near = np.abs(beats_s[nearest] - peaks_s) < beat_s / 4
             np.add.at(struck, nearest[near], strengths[near])
-        first = int(np.argmax([struck[k::BEATS_A_BAR].sum() for k in range(BEATS_A_BAR)]))
+        first = int(np.argmax([struck[k::BEATS_PER_BAR].sum() for k in range(BEATS_PER_BAR)]))
         beats_s = beats_s[first:]
-    return harmonise(
+    return sample_harmony(
         peaks_s,
         duration_s=duration_s,
         style=style,
-        beat_s=beat_s,
+        beat_period_s=beat_s,
         beats_s=beats_s,
         rng=rng,
-        form=SOUNDTRACK_FORM,
+        song_form=SOUNDTRACK_FORM,
     )
 
 
-def steadiness(peaks_s: Array) -> tuple[float, float]:
+def fit_beat_period(peaks_s: Array) -> tuple[float, float]:
     """How well peaks fit one steady beat, from 0 to 1, and its length in seconds.
 
     The mean direction of their phases in the best beat from 75 to 150 a minute: 1 if all lie
@@ -179,21 +183,21 @@ def steadiness(peaks_s: Array) -> tuple[float, float]:
         peaks_s: ``(peaks,)``; of fewer than four nothing can be said, and that is 0.
     """
     if len(peaks_s) < 4:
-        return 0.0, float(np.mean(BEAT_S))
-    periods_s = 1 / np.linspace(1 / BEAT_S[1], 1 / BEAT_S[0], 400)
+        return 0.0, float(np.mean(BEAT_PERIOD_RANGE_S))
+    periods_s = 1 / np.linspace(1 / BEAT_PERIOD_RANGE_S[1], 1 / BEAT_PERIOD_RANGE_S[0], 400)
     phases = np.exp(2j * np.pi * peaks_s[:, None] / periods_s)
     fits, halves = np.abs(phases.mean(axis=0)), np.abs(np.square(phases).mean(axis=0))
-    enough = max(STEADY_HALVES, np.sqrt(HALVES_BY_CHANCE / len(peaks_s)))
-    if fits.max() <= STEADY and halves.max() > enough:
+    enough = max(MIN_HALF_BEAT_FIT, np.sqrt(RAYLEIGH_CRITICAL_Z / len(peaks_s)))
+    if fits.max() <= MIN_BEAT_FIT and halves.max() > enough:
         fits = halves
     best = int(fits.argmax())
     return float(fits[best]), float(periods_s[best])
 
 
-def steady_beats(
-    peaks_s: Array, strengths: Array, *, duration_s: float, beat_s: float
+def track_steady_beats(
+    peaks_s: Array, strengths: Array, *, duration_s: float, beat_period_s: float
 ) -> Array:
-    """Beats about ``beat_s`` apart that fall on peaks where there are some.
+    """Beats about ``beat_period_s`` apart that fall on peaks where there are some.
 
     Dynamic programming over the peaks (Ellis, 2007; librosa's), so the tempo may drift.
 
@@ -201,12 +205,12 @@ def steady_beats(
         peaks_s: ``(peaks,)``, rising.
         strengths: ``(peaks,)``, 0..1.
         duration_s: how far the beats go.
-        beat_s: how long one is.
+        beat_period_s: how long one is.
 
     Returns:
         ``(beats,)``, rising seconds from 0 to the end.
     """
-    from loris_cli.system.librosa_import import part
+    from loris_cli.system.librosa_import import import_librosa_module
 
     rate_hz = 100.0
     envelope = np.zeros(int(duration_s * rate_hz) + 1)
@@ -216,32 +220,34 @@ def steady_beats(
     envelope = np.convolve(envelope, np.hanning(9), mode="same")  # 80 ms: bodies are no clocks
     if not envelope.any():
         return np.empty(0)
-    _, beats = part("beat").beat_track(
+    _, beats = import_librosa_module("beat").beat_track(
         onset_envelope=envelope,
         sr=rate_hz,
         hop_length=1,
-        bpm=60 / beat_s,
+        bpm=60 / beat_period_s,
         trim=False,
         units="time",
     )
     found: Array = np.asarray(beats, dtype=np.float64)
     if len(found) < 2:
         return np.empty(0)
-    before = np.arange(found[0] - beat_s, 0, -beat_s)[::-1]
-    after = np.arange(found[-1] + beat_s, duration_s, beat_s)
+    before = np.arange(found[0] - beat_period_s, 0, -beat_period_s)[::-1]
+    after = np.arange(found[-1] + beat_period_s, duration_s, beat_period_s)
     return np.concatenate([before, found, after])
 
 
-def _pulses(accents_s: Array, beats_s: Array, beat_s: float, duration_s: float) -> Array:
+def _subdivide_beats(
+    accents_s: Array, beats_s: Array, beat_period_s: float, duration_s: float
+) -> Array:
     """Half-beats: of the steady tempo, or equal parts of each stretch between strikes."""
     if len(beats_s) > 1:
         halves = beats_s[:-1] + np.diff(beats_s) / 2
-        early = np.arange(beats_s[0] - beat_s / 2, 0, -beat_s / 2)[::-1]
-        late = np.arange(beats_s[-1] + beat_s / 2, duration_s, beat_s / 2)
+        early = np.arange(beats_s[0] - beat_period_s / 2, 0, -beat_period_s / 2)[::-1]
+        late = np.arange(beats_s[-1] + beat_period_s / 2, duration_s, beat_period_s / 2)
         return np.sort(np.concatenate([early, beats_s, halves, late]))
     knots = np.concatenate([[0.0], accents_s, [duration_s]])
     parts = [
-        np.linspace(a, b, max(round((b - a) / (beat_s / 2)), 1), endpoint=False)
+        np.linspace(a, b, max(round((b - a) / (beat_period_s / 2)), 1), endpoint=False)
         for a, b in pairwise(knots)
         if b > a
     ]
@@ -249,9 +255,9 @@ def _pulses(accents_s: Array, beats_s: Array, beat_s: float, duration_s: float) 
     return pulses
 
 
-def _bars(accents_s: Array, beats_s: Array) -> Array:
+def _snap_bars_to_accents(accents_s: Array, beats_s: Array) -> Array:
     """Where bars begin: on the strike that is meant by it, if there is one."""
-    bars = beats_s[::BEATS_A_BAR].copy()
+    bars = beats_s[::BEATS_PER_BAR].copy()
     if len(accents_s):
         nearest = accents_s[np.abs(accents_s[None] - bars[:, None]).argmin(axis=1)]
         meant = np.abs(nearest - bars) < (beats_s[1] - beats_s[0]) / 4
@@ -259,15 +265,20 @@ def _bars(accents_s: Array, beats_s: Array) -> Array:
     return bars if bars[0] <= 0 else np.concatenate([[0.0], bars])
 
 
-def _changes(accents_s: Array, pulses_s: Array, wait_s: float, duration_s: float) -> Array:
-    """Strikes at least ``wait_s`` apart; where none comes for twice as long, a pulse."""
+def _place_chord_changes(
+    accents_s: Array, subdivisions_s: Array, min_chord_s: float, duration_s: float
+) -> Array:
+    """Strikes at least ``min_chord_s`` apart; where none comes for twice as long, a pulse."""
     starts = [0.0]
     for moment in [*accents_s.tolist(), duration_s]:
-        while moment - starts[-1] > 2.5 * wait_s:
-            far = pulses_s[(pulses_s > starts[-1] + wait_s) & (pulses_s < moment - wait_s / 2)]
+        while moment - starts[-1] > 2.5 * min_chord_s:
+            far = subdivisions_s[
+                (subdivisions_s > starts[-1] + min_chord_s)
+                & (subdivisions_s < moment - min_chord_s / 2)
+            ]
             if not len(far):
                 break
-            starts.append(float(far[np.abs(far - starts[-1] - 1.5 * wait_s).argmin()]))
-        if moment - starts[-1] >= wait_s and moment < duration_s:
+            starts.append(float(far[np.abs(far - starts[-1] - 1.5 * min_chord_s).argmin()]))
+        if moment - starts[-1] >= min_chord_s and moment < duration_s:
             starts.append(moment)
     return np.array(starts)

@@ -10,21 +10,21 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from loris_cli.audio.separation import RATE_HZ, Separator
+from loris_cli.audio.separation import SPLEETER_RATE_HZ, VocalSeparator
 from loris_cli.config import SAMPLE_RATE_HZ
-from loris_cli.video.audio_track import sound_blocks
+from loris_cli.video.audio_track import read_audio_blocks
 
 Samples = NDArray[np.float32]
 
 BLOCK_S = 10.0
 
 
-def hear(
+def extract_audio(
     video: Path,
     *,
     span_s: tuple[float, float],
-    separator: Separator | None,
-    accompaniment_hz: int = SAMPLE_RATE_HZ,
+    separator: VocalSeparator | None,
+    accompaniment_rate_hz: int = SAMPLE_RATE_HZ,
 ) -> tuple[Samples, Samples] | None:
     """The sound of a stretch of a video.
 
@@ -32,7 +32,7 @@ def hear(
         video: the file.
         span_s: from and to, on the clock of the pictures.
         separator: takes the voices out; None leaves them.
-        accompaniment_hz: rate that the music goes through on its way; a lower one than ours
+        accompaniment_rate_hz: rate that the music goes through on its way; a lower one than ours
             takes its highest overtones.
 
     Returns:
@@ -41,32 +41,34 @@ def hear(
     """
     n_samples = round((span_s[1] - span_s[0]) * SAMPLE_RATE_HZ)
     if separator is None:
-        mix = _Mono(SAMPLE_RATE_HZ)
-        for block in _stretch(video, span_s, SAMPLE_RATE_HZ):
+        mix = _MonoResampler(SAMPLE_RATE_HZ)
+        for block in _stereo_blocks(video, span_s, SAMPLE_RATE_HZ):
             mix.add(block)
-        if mix.empty:
+        if mix.is_empty:
             return None
-        own = mix.take(n_samples)
-        return own, _through(own, accompaniment_hz)
-    mix, music = _Mono(RATE_HZ), _Mono(RATE_HZ)
+        own = mix.finish(n_samples)
+        return own, _limit_bandwidth(own, accompaniment_rate_hz)
+    mix, music = _MonoResampler(SPLEETER_RATE_HZ), _MonoResampler(SPLEETER_RATE_HZ)
 
     def heard() -> Iterator[Samples]:
-        for block in _stretch(video, span_s, RATE_HZ):
+        for block in _stereo_blocks(video, span_s, SPLEETER_RATE_HZ):
             mix.add(block)
             yield block
 
-    for block in separator.music(heard()):
+    for block in separator.remove_vocals(heard()):
         music.add(block)
-    if mix.empty:
+    if mix.is_empty:
         return None
-    return mix.take(n_samples), _through(music.take(n_samples), accompaniment_hz)
+    return mix.finish(n_samples), _limit_bandwidth(
+        music.finish(n_samples), accompaniment_rate_hz
+    )
 
 
-def _stretch(video: Path, span_s: tuple[float, float], rate_hz: int) -> Iterator[Samples]:
+def _stereo_blocks(video: Path, span_s: tuple[float, float], rate_hz: int) -> Iterator[Samples]:
     """Sound between two moments, in stereo: ``(2, samples)``."""
     first, last = (round(moment_s * rate_hz) for moment_s in span_s)
     at = 0
-    for block in sound_blocks(video, rate_hz=rate_hz, block_s=BLOCK_S):
+    for block in read_audio_blocks(video, rate_hz=rate_hz, block_s=BLOCK_S):
         inside = block[:, max(0, first - at) : max(0, last - at)]
         at += block.shape[1]
         if inside.shape[1]:
@@ -76,21 +78,21 @@ def _stretch(video: Path, span_s: tuple[float, float], rate_hz: int) -> Iterator
             return
 
 
-def _through(samples: Samples, rate_hz: int) -> Samples:
+def _limit_bandwidth(samples: Samples, rate_hz: int) -> Samples:
     """Down to a rate and up again."""
     if rate_hz == SAMPLE_RATE_HZ:
         return samples
     down = soxr.resample(samples, SAMPLE_RATE_HZ, rate_hz)
-    return fit(soxr.resample(down, rate_hz, SAMPLE_RATE_HZ), len(samples))
+    return fix_length(soxr.resample(down, rate_hz, SAMPLE_RATE_HZ), len(samples))
 
 
-def fit(samples: Samples, n_samples: int) -> Samples:
+def fix_length(samples: Samples, n_samples: int) -> Samples:
     """As long as asked for: cut, or followed by silence."""
     fitted: Samples = np.pad(samples[:n_samples], (0, max(0, n_samples - len(samples))))
     return fitted
 
 
-class _Mono:
+class _MonoResampler:
     """Stereo blocks at one rate, collected as mono at ours."""
 
     def __init__(self, rate_hz: int) -> None:
@@ -100,17 +102,17 @@ class _Mono:
             else soxr.ResampleStream(rate_hz, SAMPLE_RATE_HZ, 1, dtype="float32")
         )
         self._parts: list[Samples] = []
-        self.empty = True
+        self.is_empty = True
 
     def add(self, block: Samples) -> None:
         """Take a block, ``(2, samples)``."""
-        self.empty = False
+        self.is_empty = False
         mono = block.mean(axis=0)
         self._parts.append(mono if self._stream is None else self._stream.resample_chunk(mono))
 
-    def take(self, n_samples: int) -> Samples:
+    def finish(self, n_samples: int) -> Samples:
         """All that was collected, at a length."""
         if self._stream is not None:
             last = self._stream.resample_chunk(np.zeros(0, np.float32), last=True)
             self._parts.append(last)
-        return fit(np.concatenate(self._parts), n_samples)
+        return fix_length(np.concatenate(self._parts), n_samples)

@@ -12,83 +12,85 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loris_cli.config import POSE_FPS
-from loris_cli.dataset.clip_cutting import PoseSource, Segment
+from loris_cli.dataset.clip_cutting import PoseEstimatorName, Segment
 from loris_cli.errors import InputError, UsageError, WeightsError
-from loris_cli.models.i3d_inception import load_i3d
-from loris_cli.models.i3d_resnet50 import load_i3d_r50, weights_file
-from loris_cli.pose.keypoints import Poses, part, read_poses
+from loris_cli.models.i3d_inception import load_inception_i3d
+from loris_cli.models.i3d_resnet50 import find_i3d_r50_weights, load_i3d_r50
+from loris_cli.pose.keypoints import Poses, read_poses, slice_poses
 from loris_cli.pose.tracking import estimate_poses
-from loris_cli.soundtrack.video_analysis import POSE_SIDE_PX, Estimator
-from loris_cli.soundtrack.visual_encoder import Seer, features_of_picture
+from loris_cli.soundtrack.video_analysis import POSE_MAX_SIDE_PX, PoseEstimator
+from loris_cli.soundtrack.visual_encoder import VisualEncoder, extract_visual_features
 from loris_cli.soundtrack.visual_features import VisualSource
-from loris_cli.system.atomic_files import printable
-from loris_cli.system.device import resolve
-from loris_cli.system.file_fingerprints import Identity, identify
+from loris_cli.system.atomic_files import printable_path
+from loris_cli.system.device import resolve_device
+from loris_cli.system.file_fingerprints import FileFingerprint, fingerprint_file
 from loris_cli.system.progress import Reporter
-from loris_cli.video.frames import frames_at
+from loris_cli.video.frames import read_frames_at_fps
 from loris_cli.video.probe import VideoInfo
 
 POSES_SUFFIX = ".poses.npz"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
+class ExtractedPoses:
     """The body of a stretch of video."""
 
     poses: Poses
-    n_bodies: tuple[int, ...] | None
+    persons_per_frame: tuple[int, ...] | None
     """In each frame; None where nobody counted."""
 
-    def part_of(self, segment: Segment, since_s: float) -> "Seen":
+    def slice_segment(self, segment: Segment, origin_s: float) -> "ExtractedPoses":
         """The part in a segment."""
-        frames = within(segment, since_s, POSE_FPS)
-        return Seen(
-            poses=part(self.poses, frames.start, frames.stop),
-            n_bodies=None if self.n_bodies is None else self.n_bodies[frames],
+        frames = segment_slice(segment, origin_s, POSE_FPS)
+        return ExtractedPoses(
+            poses=slice_poses(self.poses, frames.start, frames.stop),
+            persons_per_frame=None
+            if self.persons_per_frame is None
+            else self.persons_per_frame[frames],
         )
 
 
-def within(segment: Segment, since_s: float, rate_hz: float) -> slice:
+def segment_slice(segment: Segment, origin_s: float, rate_hz: float) -> slice:
     """A segment in an array that begins at a moment."""
-    start = round((segment.start_s - since_s) * rate_hz)
-    return slice(start, start + round(segment.seconds * rate_hz))
+    start = round((segment.start_s - origin_s) * rate_hz)
+    return slice(start, start + round(segment.duration_s * rate_hz))
 
 
-def see(
+def extract_poses(
     info: VideoInfo,
     span_s: tuple[float, float],
-    source: PoseSource,
+    estimator_name: PoseEstimatorName,
     *,
     reporter: Reporter,
-    estimator: Estimator = estimate_poses,
-) -> Seen | None:
+    estimator: PoseEstimator = estimate_poses,
+) -> ExtractedPoses | None:
     """The body in a stretch of a video; None where nobody is to look.
 
     Args:
         info: the video.
         span_s: from and to.
-        source: who finds the body.
+        estimator_name: who finds the body.
         reporter: hears of damage.
         estimator: makes the poses where they are neither beside nor unwanted.
 
     Raises:
         InputError: the poses beside it are absent, or not of the whole video.
     """
-    if source == "none":
+    if estimator_name == "none":
         return None
     first, last = (round(moment_s * POSE_FPS) for moment_s in span_s)
-    if source == "beside":
+    if estimator_name == "beside":
         poses = read_poses(info.path.with_name(info.path.stem + POSES_SUFFIX))
         if poses.fps != POSE_FPS or poses.n_frames < last:
             raise InputError(
-                f"the poses of {printable(info.path.name)} are not those of the whole video"
+                f"the poses of {printable_path(info.path.name)} are not those of the whole video"
                 f" at {POSE_FPS:g} fps",
                 hint="make them again with `loris pose`",
             )
-        return Seen(poses=part(poses, first, last), n_bodies=None)
+        return ExtractedPoses(poses=slice_poses(poses, first, last), persons_per_frame=None)
     counts: list[int] = []
-    pictures = frames_at(
-        info.path, POSE_FPS, max_side_px=POSE_SIDE_PX, on_warning=reporter.warn
+    pictures = read_frames_at_fps(
+        info.path, POSE_FPS, max_side_px=POSE_MAX_SIDE_PX, on_warning=reporter.warn
     )
     poses = estimator(
         islice(pictures, first, last),
@@ -96,12 +98,12 @@ def see(
         size=(info.width, info.height),
         progress=lambda done, n_bodies: counts.append(n_bodies),
     )
-    poses = _whole(poses, last - first)
-    poses = replace(poses, interval_s=info.frame_interval_s)
-    return Seen(poses=poses, n_bodies=tuple(counts))
+    poses = _pad_to_length(poses, last - first)
+    poses = replace(poses, frame_interval_s=info.frame_interval_s)
+    return ExtractedPoses(poses=poses, persons_per_frame=tuple(counts))
 
 
-def _whole(poses: Poses, n_frames: int) -> Poses:
+def _pad_to_length(poses: Poses, n_frames: int) -> Poses:
     """Poses of a stretch whose last frame the video's rounded length cost, perhaps."""
     lack = n_frames - poses.n_frames
     if lack <= 0:
@@ -116,9 +118,9 @@ def _whole(poses: Poses, n_frames: int) -> Poses:
     )
 
 
-def visual_weights(
+def resolve_visual_weights(
     source: VisualSource, *, offline: bool, reporter: Reporter
-) -> tuple[str, Identity]:
+) -> tuple[str, FileFingerprint]:
     """Who makes features of pictures, and with which weights.
 
     Args:
@@ -135,35 +137,37 @@ def visual_weights(
             f"{source} is one video's features", hint="name a network: i3d-r50, i3d=FILE"
         )
     if source.network == "i3d-r50":
-        return source.network, weights_file(source.path, offline=offline, reporter=reporter)
+        return source.network, find_i3d_r50_weights(
+            source.path, offline=offline, reporter=reporter
+        )
     assert source.path is not None
     if not source.path.is_file():
-        raise WeightsError(f"no weights {printable(source.path)}", hint="i3d=FILE")
-    return source.network, identify(source.path)
+        raise WeightsError(f"no weights {printable_path(source.path)}", hint="i3d=FILE")
+    return source.network, fingerprint_file(source.path)
 
 
-def load_seer(network: str, weights: Path, device: str) -> Seer:
+def load_visual_encoder(encoder_name: str, weights: Path, device: str) -> VisualEncoder:
     """The network that makes features of pictures.
 
     Raises:
         MissingDependencyError: a package that it needs is absent.
         WeightsError: its weights are not its own.
     """
-    if network == "i3d-r50":
-        return load_i3d_r50(identify(weights), device=resolve(device))
-    return load_i3d(weights, device=resolve(device))
+    if encoder_name == "i3d-r50":
+        return load_i3d_r50(fingerprint_file(weights), device=resolve_device(device))
+    return load_inception_i3d(weights, device=resolve_device(device))
 
 
-def features_of(
+def extract_segment_features(
     info: VideoInfo,
     span_s: tuple[float, float],
-    seer: Seer,
+    encoder: VisualEncoder,
     *,
     device: str,
     reporter: Reporter,
 ) -> NDArray[np.float32]:
     """Features of the picture in a stretch of a video, ``(rows, width)``, two rows a second."""
-    found = features_of_picture(
-        info, seer, device=resolve(device), reporter=reporter, span_s=span_s
+    found = extract_visual_features(
+        info, encoder, device=resolve_device(device), reporter=reporter, span_s=span_s
     )
     return found.astype(np.float32)

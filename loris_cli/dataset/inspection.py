@@ -10,20 +10,20 @@ import numpy as np
 import soundfile
 
 from loris_cli.config import POSE_FPS, SAMPLE_RATE_HZ
-from loris_cli.dataset.build_manifest import every_clip, is_used, read_decisions
-from loris_cli.dataset.clip_cutting import SUBSETS
-from loris_cli.dataset.manifest import Clip, read_manifest, read_rows
-from loris_cli.dataset.records import Record, fingerprint
+from loris_cli.dataset.build_manifest import is_accepted, read_all_clips, read_decisions
+from loris_cli.dataset.clip_cutting import CUT_SUBSETS
+from loris_cli.dataset.manifest import Clip, read_manifest, read_manifest_rows
+from loris_cli.dataset.records import Record, hash_file
 from loris_cli.errors import InputError
 from loris_cli.pose.keypoints import read_poses
-from loris_cli.soundtrack.visual_features import read_kept_visual
+from loris_cli.soundtrack.visual_features import read_dataset_visual_features
 
 RHYTHM_ARRAYS = ("accents_s", "strengths", "energy", "beats_s")
-PAPER_CLIPS = {"da25": 1881, "fe25": 1950, "fe50": 660, "fs25": 8585, "fs50": 4147}
+PAPER_CLIP_COUNTS = {"da25": 1881, "fe25": 1950, "fe50": 660, "fs25": 8585, "fs50": 4147}
 """LORIS, Sec. 4.1."""
 
 
-def problems(data: Path) -> Iterator[str]:
+def find_problems(data_dir: Path) -> Iterator[str]:
     """What is missing, damaged or out of place in a data set, one line each.
 
     Every file is read: those with a known sha256 against it, all of them for what they hold.
@@ -31,32 +31,35 @@ def problems(data: Path) -> Iterator[str]:
     Raises:
         InputError: it has no manifest that can be read.
     """
-    read_manifest(data)  # ids and paths are as they should be
-    for clip, row in read_rows(data):
+    read_manifest(data_dir)  # ids and paths are as they should be
+    for clip, row in read_manifest_rows(data_dir):
         told = row.get("files", {})
-        names = {*clip.files, *told}
-        there = {name for name in names if (data / name).is_file()}
+        names = {*clip.file_paths, *told}
+        there = {name for name in names if (data_dir / name).is_file()}
         yield from (f"{clip.id}: {name} is missing" for name in sorted(names - there))
         for name in sorted(there & set(told)):
-            if fingerprint(data / name) != (told[name].get("sha256"), told[name].get("bytes")):
+            if hash_file(data_dir / name) != (
+                told[name].get("sha256"),
+                told[name].get("bytes"),
+            ):
                 yield f"{clip.id}: {name} is damaged or was changed"
-        yield from _unfit(data, clip, there)
+        yield from _check_contents(data_dir, clip, there)
 
 
-def _unfit(data: Path, clip: Clip, there: set[str]) -> Iterator[str]:
+def _check_contents(data_dir: Path, clip: Clip, present_files: set[str]) -> Iterator[str]:
     """What is wrong with the content of the files that are there."""
-    if clip.audio in there:
-        yield from _unfit_sound(data / clip.audio, clip)
-    if clip.rhythm in there:
-        yield from _unfit_rhythm(data / clip.rhythm, clip)
-    for name in sorted(set(clip.visual.values()) & there):
+    if clip.audio in present_files:
+        yield from _check_audio(data_dir / clip.audio, clip)
+    if clip.rhythm in present_files:
+        yield from _check_rhythm(data_dir / clip.rhythm, clip)
+    for name in sorted(set(clip.visual.values()) & present_files):
         try:
-            read_kept_visual(data / name, duration_s=clip.duration_s)
+            read_dataset_visual_features(data_dir / name, duration_s=clip.duration_s)
         except InputError as error:
             yield f"{clip.id}: {error}"
-    if clip.poses in there:
+    if clip.poses in present_files:
         try:
-            poses = read_poses(data / clip.poses)
+            poses = read_poses(data_dir / clip.poses)
         except InputError as error:
             yield f"{clip.id}: {error}"
         else:
@@ -64,7 +67,7 @@ def _unfit(data: Path, clip: Clip, there: set[str]) -> Iterator[str]:
                 yield f"{clip.id}: {clip.poses} has {poses.n_frames} frames"
 
 
-def _unfit_sound(path: Path, clip: Clip) -> Iterator[str]:
+def _check_audio(path: Path, clip: Clip) -> Iterator[str]:
     try:
         told = soundfile.info(path)
     except soundfile.LibsndfileError:
@@ -76,7 +79,7 @@ def _unfit_sound(path: Path, clip: Clip) -> Iterator[str]:
         yield f"{clip.id}: {clip.audio} lasts {told.duration:.2f} s, not {clip.duration_s:g} s"
 
 
-def _unfit_rhythm(path: Path, clip: Clip) -> Iterator[str]:
+def _check_rhythm(path: Path, clip: Clip) -> Iterator[str]:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             lacking = [name for name in RHYTHM_ARRAYS if name not in arrays]
@@ -94,85 +97,87 @@ class SubsetStats:
     """What a subset holds."""
 
     subset: str
-    content: str
-    seconds: float
+    activity: str
+    median_duration_s: float
     """Length of a clip."""
-    clips: int
-    by_split: dict[str, int]
-    hours: float
-    sources: int
-    with_poses: int
-    made_up: int
-    genres: int
+    n_clips: int
+    clips_per_partition: dict[str, int]
+    total_hours: float
+    n_sources: int
+    n_with_poses: int
+    n_synthetic: int
+    n_genres: int
 
 
-def stats(data: Path) -> list[SubsetStats]:
+def compute_subset_stats(data_dir: Path) -> list[SubsetStats]:
     """The columns of the paper's table 1 for what is on disk, a subset a row.
 
     Raises:
         InputError: it has no manifest that can be read.
     """
-    rows = read_rows(data)
+    rows = read_manifest_rows(data_dir)
     found = []
-    for subset in sorted({clip.subset for clip, _ in rows}, key=_place):
+    for subset in sorted({clip.subset for clip, _ in rows}, key=_subset_order):
         ours = [(clip, row) for clip, row in rows if clip.subset == subset]
-        splits = [clip.split for clip, _ in ours]
+        splits = [clip.partition for clip, _ in ours]
         found.append(
             SubsetStats(
                 subset=subset,
-                content=_content(subset),
-                seconds=float(np.median([clip.duration_s for clip, _ in ours])),
-                clips=len(ours),
-                by_split={name: splits.count(name) for name in ("train", "val", "test")},
-                hours=sum(clip.duration_s for clip, _ in ours) / 3600,
-                sources=len({row.get("source_sha256", clip.source) for clip, row in ours}),
-                with_poses=sum(bool(clip.poses) for clip, _ in ours),
-                made_up=sum(_is_made_up(clip, row) for clip, row in ours),
-                genres=len({clip.genre for clip, _ in ours if clip.genre}),
+                activity=_activity_name(subset),
+                median_duration_s=float(np.median([clip.duration_s for clip, _ in ours])),
+                n_clips=len(ours),
+                clips_per_partition={
+                    name: splits.count(name) for name in ("train", "val", "test")
+                },
+                total_hours=sum(clip.duration_s for clip, _ in ours) / 3600,
+                n_sources=len({row.get("source_sha256", clip.source) for clip, row in ours}),
+                n_with_poses=sum(bool(clip.poses) for clip, _ in ours),
+                n_synthetic=sum(_is_synthetic(clip, row) for clip, row in ours),
+                n_genres=len({clip.genre for clip, _ in ours if clip.genre}),
             )
         )
     return found
 
 
-def _is_made_up(clip: Clip, row: Record) -> bool:
+def _is_synthetic(clip: Clip, row: Record) -> bool:
     return bool(row.get("made_up", clip.source == "synthesised"))
 
 
-def _place(subset: str) -> tuple[int, str]:
-    return (SUBSETS.index(subset) if subset in SUBSETS else len(SUBSETS), subset)
+def _subset_order(subset: str) -> tuple[int, str]:
+    return (CUT_SUBSETS.index(subset) if subset in CUT_SUBSETS else len(CUT_SUBSETS), subset)
 
 
-def _content(subset: str) -> str:
+def _activity_name(subset: str) -> str:
     contents = {"da": "dance", "fe": "floor exercise", "fs": "figure skating"}
     return contents.get(subset[:2], "music")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Doubtful:
+class ReviewItem:
     """A clip that a person should look at again."""
 
     id: str
     source: str
     start_s: float
     reasons: tuple[str, ...]
-    used: bool
+    accepted: bool
 
 
-def review(data: Path) -> list[Doubtful]:
+def list_review_items(data_dir: Path) -> list[ReviewItem]:
     """Clips that were set aside, or about which a person has decided, with the reasons.
 
     Raises:
         InputError: a record is damaged.
     """
-    decisions = read_decisions(data)
+    decisions = read_decisions(data_dir)
     return [
-        Doubtful(
+        ReviewItem(
             id=clip["id"],
             source=clip["source"],
             start_s=clip["start_s"],
             reasons=(*clip["rejected"], *filter(None, [decisions.get(clip["id"])])),
-            used=is_used(clip, decisions),
+            accepted=is_accepted(clip, decisions),
         )
-        for clip in every_clip(data)
+        for clip in read_all_clips(data_dir)
         if clip["rejected"] or clip["id"] in decisions
     ]

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from loris_cli.errors import InputError
-from loris_cli.system.atomic_files import printable, replacing
+from loris_cli.system.atomic_files import atomic_write, printable_path
 
-NAME = "manifest.jsonl"
-VISUAL = ("i3d-r50", "i3d-kinetics", "i3d-charades", "i3d")
+MANIFEST_FILE = "manifest.jsonl"
+VISUAL_ENCODERS = ("i3d-r50", "i3d-kinetics", "i3d-charades", "i3d")
 """Makers of visual features, the one that a network is rather trained on first: pytorchvideo's
 I3D-R50; the Inception I3D by what it was itself trained on, or just so where nobody tells."""
 
@@ -22,7 +22,7 @@ class Clip:
 
     id: str
     subset: str
-    split: str
+    partition: str
     """``train``, ``val`` or ``test``."""
     duration_s: float
     genre: str
@@ -36,25 +36,25 @@ class Clip:
     poses: str = ""
     """npz as `loris pose` writes it; empty where no body is known."""
     visual: Mapping[str, str] = field(default_factory=dict)
-    """npz with ``features``, ``(rows, width)``, two rows a second, by maker (`VISUAL`)."""
+    """npz with ``features``, ``(rows, width)``, two rows a second, by maker (`VISUAL_ENCODERS`)."""
     schema: int = 1
 
     @property
-    def files(self) -> tuple[str, ...]:
+    def file_paths(self) -> tuple[str, ...]:
         """All that it has, relative to the data set's folder."""
         return tuple(filter(None, (self.audio, self.rhythm, self.poses, *self.visual.values())))
 
 
 def write_manifest(folder: Path, clips: Iterable[Clip]) -> Path:
     """Write the list, whole or not at all."""
-    return write_rows(folder, (asdict(clip) for clip in clips))
+    return write_manifest_rows(folder, (asdict(clip) for clip in clips))
 
 
-def write_rows(folder: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
+def write_manifest_rows(folder: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
     """As `write_manifest`, of rows that tell more than a `Clip` does."""
-    path = folder / NAME
+    path = folder / MANIFEST_FILE
     lines = "".join(json.dumps(row) + "\n" for row in rows)
-    with replacing(path, overwrite=True) as part:
+    with atomic_write(path, overwrite=True) as part:
         part.write_text(lines, encoding="utf-8")
     return path
 
@@ -66,66 +66,72 @@ def read_manifest(folder: Path) -> list[Clip]:
         InputError: there is none, or a row is not a clip of schema 1, or a path of it
             leads out of the folder, or an id stands twice.
     """
-    clips = [clip for clip, _ in read_rows(folder)]
+    clips = [clip for clip, _ in read_manifest_rows(folder)]
     seen: set[str] = set()
     root = os.path.realpath(folder)
     for clip in clips:
         if clip.id in seen:
             raise InputError(
-                f"{printable(folder)} has two clips {printable(clip.id)}",
+                f"{printable_path(folder)} has two clips {printable_path(clip.id)}",
                 hint="make the manifest again",
             )
         seen.add(clip.id)
-        for name in clip.files:
+        for name in clip.file_paths:
             if not os.path.realpath(folder / name).startswith(os.path.join(root, "")):
                 raise InputError(
-                    f"{printable(name)} is a link out of {printable(folder)}",
+                    f"{printable_path(name)} is a link out of {printable_path(folder)}",
                     hint="a data set holds its own files",
                 )
     return clips
 
 
-def read_rows(folder: Path) -> list[tuple[Clip, dict[str, Any]]]:
+def read_manifest_rows(folder: Path) -> list[tuple[Clip, dict[str, Any]]]:
     """Clips, and their rows with whatever else these tell.
 
     Raises:
         InputError: there is no list, or a row is not a clip of schema 1.
     """
-    path = folder / NAME
+    path = folder / MANIFEST_FILE
     try:
         rows = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
-            f"{folder} has no readable {NAME}", hint="is it a data set?"
+            f"{folder} has no readable {MANIFEST_FILE}", hint="is it a data set?"
         ) from error
-    return [_clip(row, f"{path}:{number}") for number, row in enumerate(rows, 1) if row.strip()]
+    return [
+        _parse_clip(row, f"{path}:{number}")
+        for number, row in enumerate(rows, 1)
+        if row.strip()
+    ]
 
 
-def _clip(row: str, where: str) -> tuple[Clip, dict[str, Any]]:
+def _parse_clip(line: str, location: str) -> tuple[Clip, dict[str, Any]]:
     types = {known.name: known.type for known in fields(Clip)}
     try:
-        values = json.loads(row)
+        values = json.loads(line)
         if not isinstance(values, dict) or values.get("schema") != 1:
-            raise InputError(f"{where} is not a clip of schema 1")
+            raise InputError(f"{location} is not a clip of schema 1")
         if isinstance(values.get("visual"), str):  # as it was when there was one maker
             values["visual"] = {"i3d": values["visual"]}
         clip = Clip(**{name: value for name, value in values.items() if name in types})
     except (ValueError, TypeError) as error:
-        raise InputError(f"{where} is not a clip: {error}") from error
+        raise InputError(f"{location} is not a clip: {error}") from error
     visual = clip.visual if isinstance(clip.visual, dict) else {"": None}
-    if not all(isinstance(path, str) for path in visual.values()) or set(visual) - set(VISUAL):
-        raise InputError(f"{where} holds {clip.visual!r} as visual")
+    if not all(isinstance(path, str) for path in visual.values()) or set(visual) - set(
+        VISUAL_ENCODERS
+    ):
+        raise InputError(f"{location} holds {clip.visual!r} as visual")
     for name, kind in types.items():
         if name == "visual":
             continue
         value = getattr(clip, name)
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not (number if kind in (float, int) else isinstance(value, str)):
-            raise InputError(f"{where} holds {value!r} as {name}")
+            raise InputError(f"{location} holds {value!r} as {name}")
     told = values.get("files", {})
     if not isinstance(told, dict):
-        raise InputError(f"{where} holds {told!r} as files")
-    for path in (*clip.files, *told):
+        raise InputError(f"{location} holds {told!r} as files")
+    for path in (*clip.file_paths, *told):
         if Path(path).is_absolute() or ".." in Path(path).parts:
-            raise InputError(f"{where} points out of the data set: {path}")
+            raise InputError(f"{location} points out of the data set: {path}")
     return clip, values

@@ -13,7 +13,9 @@ TEST_SHARE = VAL_SHARE = 0.05
 """LORIS, Sec. 4.1: 90, 5 and 5 %."""
 
 
-def split(groups: Mapping[str, Sequence[Hashable]], *, seed: int = 0) -> dict[str, str]:
+def assign_partitions(
+    groups: Mapping[str, Sequence[Hashable]], *, seed: int = 0
+) -> dict[str, str]:
     """Share clips out among ``train``, ``val`` and ``test``.
 
     Args:
@@ -25,7 +27,7 @@ def split(groups: Mapping[str, Sequence[Hashable]], *, seed: int = 0) -> dict[st
         these fit their share, and one at least; with two families there is no test split, with
         one no val split either.
     """
-    left = sorted(_families(groups), key=lambda family: _lot(family[0], seed))
+    left = sorted(_connected_clips(groups), key=lambda family: _draw_key(family[0], seed))
     parts = [("test", TEST_SHARE), ("val", VAL_SHARE)][max(0, 3 - len(left)) :]
     found = dict.fromkeys(groups, "train")
     for part, share in parts:
@@ -41,7 +43,7 @@ def split(groups: Mapping[str, Sequence[Hashable]], *, seed: int = 0) -> dict[st
     return found
 
 
-def _families(groups: Mapping[str, Sequence[Hashable]]) -> list[list[str]]:
+def _connected_clips(groups: Mapping[str, Sequence[Hashable]]) -> list[list[str]]:
     """Clips that share a group, or share one with a clip that does; each sorted."""
     parent: dict[Hashable, Hashable] = {}
 
@@ -61,5 +63,5 @@ def _families(groups: Mapping[str, Sequence[Hashable]]) -> list[list[str]]:
     return list(families.values())
 
 
-def _lot(name: str, seed: int) -> str:
+def _draw_key(name: str, seed: int) -> str:
     return hashlib.sha256(f"{seed} {name}".encode()).hexdigest()

@@ -10,8 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from loris_cli.dataset.prepare_video import Work, check_tools, failure, prepare
-from loris_cli.dataset.records import Record, fingerprint, write_record
+from loris_cli.dataset.prepare_video import (
+    PrepContext,
+    check_dependencies,
+    failed_record,
+    prepare_video,
+)
+from loris_cli.dataset.records import Record, hash_file, write_record
 from loris_cli.errors import (
     InputError,
     LorisError,
@@ -19,26 +24,26 @@ from loris_cli.errors import (
     UsageError,
     WeightsError,
 )
-from loris_cli.system.atomic_files import check_writable, printable
-from loris_cli.system.worker_pool import Died, fan_out
+from loris_cli.system.atomic_files import check_writable, printable_path
+from loris_cli.system.worker_pool import WorkerCrash, map_in_processes
 
-MEBIBYTE = 1 << 20
+BYTES_PER_MIB = 1 << 20
 
 Item = TypeVar("Item")
 
 
-class Task(Protocol):
+class PrepTask(Protocol):
     """A video to be worked on, and how."""
 
     @property
-    def video(self) -> Path:
+    def source_path(self) -> Path:
         """The file."""
 
     @property
-    def work(self) -> Work:
+    def context(self) -> PrepContext:
         """Where to, and how."""
 
-    def key(self) -> tuple[str, int]:
+    def hash_source(self) -> tuple[str, int]:
         """What its record is known by, a sha256, and the size of the file.
 
         Raises:
@@ -46,93 +51,95 @@ class Task(Protocol):
         """
 
 
-Engine = Callable[..., Generator[tuple[int, Record | LorisError | Died], None, None]]
-"""`fanout.fan_out`, or what does as it does."""
+ParallelMap = Callable[
+    ..., Generator[tuple[int, Record | LorisError | WorkerCrash], None, None]
+]
+"""`fanout.map_in_processes`, or what does as it does."""
 
-AnyTask = TypeVar("AnyTask", bound=Task)
+AnyPrepTask = TypeVar("AnyPrepTask", bound=PrepTask)
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoTask:
     """A video that is there."""
 
-    video: Path
-    work: Work
+    source_path: Path
+    context: PrepContext
 
-    def key(self) -> tuple[str, int]:
+    def hash_source(self) -> tuple[str, int]:
         """Its bytes' sha256, and their number."""
-        return fingerprint(self.video)
+        return hash_file(self.source_path)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class ResourceLimits:
     """What one video may cost."""
 
-    seconds: float
-    memory_mb: int
+    time_s: float
+    memory_mib: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:
     """One of several equal parts of the work."""
 
-    number: int
+    index: int
     """From 0."""
-    count: int
+    n_shards: int
 
-    def of(self, items: Iterable[Item], *, key: Callable[[Item], str]) -> list[Item]:
-        """Every ``count``-th item, in an order that does not depend on who lists them."""
-        return sorted(items, key=key)[self.number :: self.count]
+    def select(self, items: Iterable[Item], *, key: Callable[[Item], str]) -> list[Item]:
+        """Every ``n_shards``-th item, in an order that does not depend on who lists them."""
+        return sorted(items, key=key)[self.index :: self.n_shards]
 
 
-def shard_of(text: str | None, environment: Mapping[str, str]) -> Shard:
+def resolve_shard(text: str | None, environ: Mapping[str, str]) -> Shard:
     """Which part of the videos is ours.
 
     Args:
         text: ``i/N``, or None for what SLURM says of a job array, or all.
-        environment: of the process.
+        environ: of the process.
 
     Raises:
         UsageError: that is no shard.
     """
     if text is None:
-        if "SLURM_ARRAY_TASK_ID" not in environment:
-            return Shard(number=0, count=1)
+        if "SLURM_ARRAY_TASK_ID" not in environ:
+            return Shard(index=0, n_shards=1)
         task, first, step, count = (
-            int(environment.get(f"SLURM_ARRAY_TASK_{name}", default))
+            int(environ.get(f"SLURM_ARRAY_TASK_{name}", default))
             for name, default in (("ID", "0"), ("MIN", "0"), ("STEP", "1"), ("COUNT", "1"))
         )
-        return Shard(number=(task - first) // step, count=count)
+        return Shard(index=(task - first) // step, n_shards=count)
     found = re.fullmatch(r"(\d+)/(\d+)", text)
     if found is None or int(found[1]) >= int(found[2]):
         raise UsageError(f"{text!r} is no shard", hint="--shard 0/8 to --shard 7/8")
-    return Shard(number=int(found[1]), count=int(found[2]))
+    return Shard(index=int(found[1]), n_shards=int(found[2]))
 
 
-def prepare_task(task: VideoTask) -> Record | LorisError:
+def prepare_task_video(task: VideoTask) -> Record | LorisError:
     """One video; what stops the whole run is handed over, not raised in the worker."""
     try:
-        return prepare(task.video, task.work)
+        return prepare_video(task.source_path, task.context)
     except LorisError as error:
         return error
 
 
-def prepare_all(
-    tasks: Sequence[AnyTask],
-    attempt: Callable[[AnyTask], Record | LorisError],
+def prepare_videos(
+    tasks: Sequence[AnyPrepTask],
+    prepare_one: Callable[[AnyPrepTask], Record | LorisError],
     *,
-    jobs: int,
-    limits: Limits,
-    engine: Engine = fan_out,
+    n_workers: int,
+    limits: ResourceLimits,
+    parallel_map: ParallelMap = map_in_processes,
 ) -> Generator[Record, None, None]:
     """Prepare videos, each in a process of its own making; none stops the others.
 
     Args:
         tasks: what to work on.
-        attempt: works on one, in another process; an error that it gives ends the run.
-        jobs: processes at a time.
+        prepare_one: works on one, in another process; an error that it gives ends the run.
+        n_workers: processes at a time.
         limits: of each video; one that exceeds them fails alone.
-        engine: who runs the processes.
+        parallel_map: who runs the processes.
 
     Yields:
         the record of each video, as they are done.
@@ -144,58 +151,58 @@ def prepare_all(
     """
     if tasks:  # what no video can do without is missed at once
         try:
-            check_tools(tasks[0].work)
+            check_dependencies(tasks[0].context)
         except (MissingDependencyError, WeightsError):
-            absent = list(_absent(tasks))
+            absent = list(_missing_source_records(tasks))
             yield from absent  # a wrong name is told first: no package mends it
             if len(absent) == len(tasks):
                 return
             raise
-        check_writable(tasks[0].work.data)
-    results = engine(
-        attempt,
+        check_writable(tasks[0].context.data_dir)
+    results = parallel_map(
+        prepare_one,
         tasks,
-        n_workers=min(jobs, max(len(tasks), 1)),
-        limit_s=limits.seconds,
-        limit_bytes=limits.memory_mb * MEBIBYTE,
+        n_workers=min(n_workers, max(len(tasks), 1)),
+        limit_s=limits.time_s,
+        limit_bytes=limits.memory_mib * BYTES_PER_MIB,
     )
     with closing(results):
         for index, record in results:
             if isinstance(record, LorisError):
                 raise record
-            if isinstance(record, Died):
-                record = _record_of_the_dead(tasks[index], record, limits)
+            if isinstance(record, WorkerCrash):
+                record = _crash_record(tasks[index], record, limits)
             yield record
 
 
-def _absent(tasks: Iterable[Task]) -> Iterator[Record]:
+def _missing_source_records(tasks: Iterable[PrepTask]) -> Iterator[Record]:
     """Records of the videos that are named and not there."""
     for task in tasks:
-        if isinstance(task, VideoTask) and not task.video.is_file():
+        if isinstance(task, VideoTask) and not task.source_path.is_file():
             try:
-                task.key()
+                task.hash_source()
             except InputError as error:
-                yield failure(task.video, "", 0, task.work.settings, error)
+                yield failed_record(task.source_path, "", 0, task.context.settings, error)
 
 
-def _record_of_the_dead(task: Task, died: Died, limits: Limits) -> Record:
+def _crash_record(task: PrepTask, crash: WorkerCrash, limits: ResourceLimits) -> Record:
     """A video whose process was ended, or ended itself."""
-    video, work = task.video, task.work
-    name = printable(video.name)
-    if died.overdue:
+    video, work = task.source_path, task.context
+    name = printable_path(video.name)
+    if crash.timed_out:
         error = LorisError(
-            f"{name} took longer than {limits.seconds:g} s",
+            f"{name} took longer than {limits.time_s:g} s",
             hint="raise --time-limit and add --retry-failed",
         )
     else:
         error = LorisError(
-            f"{name} ended its process (exit code {died.exit_code})",
+            f"{name} ended its process (exit code {crash.exit_code})",
             hint="perhaps it is damaged; perhaps raise --memory-limit and add --retry-failed",
         )
     try:
-        sha256, n_bytes = task.key()
+        sha256, n_bytes = task.hash_source()
     except InputError:
-        return failure(video, "", 0, work.settings, error)
-    record = failure(video, sha256, n_bytes, work.settings, error)
-    write_record(work.data, record)
+        return failed_record(video, "", 0, work.settings, error)
+    record = failed_record(video, sha256, n_bytes, work.settings, error)
+    write_record(work.data_dir, record)
     return record

@@ -12,52 +12,52 @@ from typing import Literal
 
 from loris_cli.config import GENRES
 
-Kind = Literal["dance", "floor", "skate"]
-KINDS: tuple[Kind, ...] = ("dance", "floor", "skate")
+Activity = Literal["dance", "floor", "skate"]
+ACTIVITIES: tuple[Activity, ...] = ("dance", "floor", "skate")
 
-AIST_GENRES = dict(
+GENRE_OF_AIST_CODE = dict(
     zip("gJB gLO gWA gMH gBR gLH gJS gHO gPO gKR".split(), GENRES[:10], strict=True)
 )
 """AIST's codes in the order of the paper's one-hot labels."""
 
-AIST = re.compile(r"(g[A-Z]{2})_(s[A-Z]{2})_(c\w+?)_(d\d+)_(m[A-Z]{2}\d+)_(ch\d+)")
+AIST_NAME = re.compile(r"(g[A-Z]{2})_(s[A-Z]{2})_(c\w+?)_(d\d+)_(m[A-Z]{2}\d+)_(ch\d+)")
 # The first field is a YouTube id of eleven characters, underscores among them perhaps; its
 # authors' "E" between the parts is not always there.
-FINEGYM = re.compile(r"(?P<video>[\w-]{11})_(?:E_)?(?P<event>\d{6}_\d{6})")
-FISV = re.compile(r"\d{1,3}")
-FS1000 = re.compile(r"\d{4}_\w+?_(?:MF|MS|LF|LS)_.+")
+FINEGYM_NAME = re.compile(r"(?P<video>[\w-]{11})_(?:E_)?(?P<event>\d{6}_\d{6})")
+FISV_NAME = re.compile(r"\d{1,3}")
+FS1000_NAME = re.compile(r"\d{4}_\w+?_(?:MF|MS|LF|LS)_.+")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Named:
+class SourceInfo:
     """What a name tells of a source."""
 
-    kind: Kind
+    activity: Activity
     genre: str
     """One of `config.GENRES`."""
     groups: tuple[str, ...]
     """What it is part of: a performance, a piece of music, a video."""
 
 
-def read_name(stem: str) -> Named | None:
+def parse_source_name(stem: str) -> SourceInfo | None:
     """Read the name of a source, without its suffix; None where it is none of the four.
 
     Args:
         stem: e.g. ``gBR_sFM_c01_d04_mBR0_ch01`` or ``2018_Worlds_MF_12``.
     """
-    if found := AIST.fullmatch(stem):
+    if found := AIST_NAME.fullmatch(stem):
         genre, situation, _, dancer, music, choreography = found.groups()
-        if genre in AIST_GENRES:
+        if genre in GENRE_OF_AIST_CODE:
             performance = "_".join((genre, situation, dancer, music, choreography))
-            return Named(
-                kind="dance",
-                genre=AIST_GENRES[genre],
+            return SourceInfo(
+                activity="dance",
+                genre=GENRE_OF_AIST_CODE[genre],
                 groups=(f"performance:{performance}", f"music:{music}"),
             )
-    if found := FINEGYM.fullmatch(stem):
-        return Named(kind="floor", genre="floor", groups=(f"video:{found['video']}",))
-    if FISV.fullmatch(stem):
-        return Named(kind="skate", genre="skate", groups=(f"video:fisv-{stem}",))
-    if FS1000.fullmatch(stem):
-        return Named(kind="skate", genre="skate", groups=(f"video:{stem}",))
+    if found := FINEGYM_NAME.fullmatch(stem):
+        return SourceInfo(activity="floor", genre="floor", groups=(f"video:{found['video']}",))
+    if FISV_NAME.fullmatch(stem):
+        return SourceInfo(activity="skate", genre="skate", groups=(f"video:fisv-{stem}",))
+    if FS1000_NAME.fullmatch(stem):
+        return SourceInfo(activity="skate", genre="skate", groups=(f"video:{stem}",))
     return None

@@ -13,11 +13,11 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-Denoise = Callable[[Tensor, float], Tensor]
-Draw = Callable[[Tensor], Tensor]
+DenoiseFunction = Callable[[Tensor, float], Tensor]
+NoiseSampler = Callable[[Tensor], Tensor]
 """Gives standard normal noise shaped like its argument."""
-Network = Callable[[Tensor, Tensor], Tensor]
-Sampler = Literal["adpm2", "heun", "euler", "euler-ancestral", "dpmpp-2m", "dpmpp-sde"]
+RawNetwork = Callable[[Tensor, Tensor], Tensor]
+SamplerName = Literal["adpm2", "heun", "euler", "euler-ancestral", "dpmpp-2m", "dpmpp-sde"]
 
 
 class Scalings(NamedTuple):
@@ -27,10 +27,10 @@ class Scalings(NamedTuple):
     c_out: Tensor
     c_in: Tensor
     c_noise: Tensor
-    weight: Tensor
+    loss_weight: Tensor
 
 
-def scalings(sigma: Tensor, sigma_data: float) -> Scalings:
+def compute_scalings(sigma: Tensor, sigma_data: float) -> Scalings:
     """Preconditioning and loss weight of noise levels (LORIS Eq. 14 to 17).
 
     Args:
@@ -43,11 +43,11 @@ def scalings(sigma: Tensor, sigma_data: float) -> Scalings:
         c_out=sigma * sigma_data * total.rsqrt(),
         c_in=total.rsqrt(),
         c_noise=sigma.log() / 4,
-        weight=total / (sigma * sigma_data) ** 2,
+        loss_weight=total / (sigma * sigma_data) ** 2,
     )
 
 
-def precondition(network: Network, x: Tensor, sigma: Tensor, sigma_data: float) -> Tensor:
+def precondition(network: RawNetwork, x: Tensor, sigma: Tensor, sigma_data: float) -> Tensor:
     """The clean signal a raw network sees in a noisy one (LORIS Eq. 13).
 
     Args:
@@ -56,19 +56,19 @@ def precondition(network: Network, x: Tensor, sigma: Tensor, sigma_data: float) 
         sigma: noise level of each, ``(batch,)``.
         sigma_data: standard deviation of the clean signal.
     """
-    scale = scalings(sigma, sigma_data)
+    scale = compute_scalings(sigma, sigma_data)
     c_skip, c_out, c_in = (c[:, None, None] for c in scale[:3])
     return c_skip * x + c_out * network(c_in * x, scale.c_noise)
 
 
-def loss(
-    network: Network,
+def denoising_loss(
+    network: RawNetwork,
     clean: Tensor,
     *,
     noise: Tensor,
     sigma: Tensor,
     sigma_data: float,
-    limit: float = math.inf,
+    clamp_limit: float = math.inf,
 ) -> Tensor:
     """Weighted error of denoising (LORIS Eq. 12), a scalar.
 
@@ -78,11 +78,11 @@ def loss(
         noise: standard normal, shaped like ``clean``.
         sigma: noise level of each, ``(batch,)``.
         sigma_data: standard deviation of ``clean``.
-        limit: what is seen is clamped to this on both sides.
+        clamp_limit: what is seen is clamped to this on both sides.
     """
     seen = precondition(network, clean + sigma[:, None, None] * noise, sigma, sigma_data)
-    error = (seen.clamp(-limit, limit) - clean).square().mean(dim=(1, 2))
-    return (scalings(sigma, sigma_data).weight * error).mean()
+    error = (seen.clamp(-clamp_limit, clamp_limit) - clean).square().mean(dim=(1, 2))
+    return (compute_scalings(sigma, sigma_data).loss_weight * error).mean()
 
 
 def karras_sigmas(n_steps: int, *, sigma_min: float, sigma_max: float, rho: float) -> Tensor:
@@ -103,7 +103,7 @@ def karras_sigmas(n_steps: int, *, sigma_min: float, sigma_max: float, rho: floa
     return torch.cat([ramp**rho, torch.zeros(1, dtype=torch.float64)])
 
 
-def sample_dpmpp_2m(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Tensor:
+def sample_dpmpp_2m(denoise: DenoiseFunction, x: Tensor, sigmas: Tensor) -> Tensor:
     """Turn noise into a sample by DPM-Solver++(2M) (Lu et al., 2022, Alg. 2).
 
     Second order at one evaluation a step, for data-prediction; the first step and the
@@ -124,28 +124,30 @@ def sample_dpmpp_2m(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Tensor:
         if sigma_next == 0:
             return seen
         h = math.log(sigma / sigma_next)  # step in log signal-to-noise
-        guess = _ahead(seen, seen_before, levels[max(i - 1, 0)] / sigma, h)
+        guess = _extrapolate(seen, seen_before, levels[max(i - 1, 0)] / sigma, h)
         x = (sigma_next / sigma) * x - math.expm1(-h) * guess
         seen_before = seen
     return x
 
 
-def _ahead(seen: Tensor, before: Tensor | None, fell: float, h: float) -> Tensor:
+def _extrapolate(
+    denoised: Tensor, old_denoised: Tensor | None, sigma_ratio: float, h: float
+) -> Tensor:
     """The clean signal half a step on, by the line through the last two looks at it.
 
     Args:
-        seen: at this level.
-        before: at the level before, if there was one.
-        fell: that level, in this one's.
+        denoised: at this level.
+        old_denoised: at the level before, if there was one.
+        sigma_ratio: that level, in this one's.
         h: length of the coming step in log signal-to-noise.
     """
-    if before is None:
-        return seen
-    ratio = math.log(fell) / h
-    return (1 + 1 / (2 * ratio)) * seen - before / (2 * ratio)
+    if old_denoised is None:
+        return denoised
+    ratio = math.log(sigma_ratio) / h
+    return (1 + 1 / (2 * ratio)) * denoised - old_denoised / (2 * ratio)
 
 
-def sample_euler(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Tensor:
+def sample_euler(denoise: DenoiseFunction, x: Tensor, sigmas: Tensor) -> Tensor:
     """Euler's method on the probability-flow ODE (Karras et al., Alg. 1, its first half).
 
     First order, one evaluation a step. Arguments as for `sample_dpmpp_2m`.
@@ -156,7 +158,7 @@ def sample_euler(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Tensor:
     return x
 
 
-def sample_heun(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Tensor:
+def sample_heun(denoise: DenoiseFunction, x: Tensor, sigmas: Tensor) -> Tensor:
     """Heun's method on the probability-flow ODE (Karras et al., Alg. 1).
 
     Second order, two evaluations a step but the last. audio-diffusion-pytorch 0.0.43 has a
@@ -173,14 +175,14 @@ def sample_heun(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Tensor:
     return x
 
 
-def ancestral(sigma: float, sigma_next: float) -> tuple[float, float]:
+def ancestral_step(sigma: float, sigma_next: float) -> tuple[float, float]:
     """How far down a step goes, and how much fresh noise brings it up to ``sigma_next``."""
     up = math.sqrt(sigma_next**2 * (sigma**2 - sigma_next**2) / sigma**2)
     return math.sqrt(sigma_next**2 - up**2), up
 
 
 def sample_euler_ancestral(
-    denoise: Denoise, x: Tensor, sigmas: Tensor, *, draw: Draw
+    denoise: DenoiseFunction, x: Tensor, sigmas: Tensor, *, noise_sampler: NoiseSampler
 ) -> Tensor:
     """Euler's steps with fresh noise after each; first order in law.
 
@@ -188,19 +190,24 @@ def sample_euler_ancestral(
         denoise: the contract.
         x: noise of standard deviation ``sigmas[0]``.
         sigmas: falling levels, ``(steps + 1,)``.
-        draw: of the fresh noise.
+        noise_sampler: of the fresh noise.
     """
     for sigma, sigma_next in pairwise(sigmas.tolist()):
-        down, up = ancestral(sigma, sigma_next)
+        down, up = ancestral_step(sigma, sigma_next)
         slope = (x - denoise(x, sigma)) / sigma
         x = x + (down - sigma) * slope
         if up:
-            x = x + up * draw(x)
+            x = x + up * noise_sampler(x)
     return x
 
 
 def sample_adpm2(
-    denoise: Denoise, x: Tensor, sigmas: Tensor, *, draw: Draw, rho: float = 1.0
+    denoise: DenoiseFunction,
+    x: Tensor,
+    sigmas: Tensor,
+    *,
+    noise_sampler: NoiseSampler,
+    rho: float = 1.0,
 ) -> Tensor:
     """The paper's sampler: DPM-Solver-2 with fresh noise after each step (App. B; fact 6).
 
@@ -211,11 +218,11 @@ def sample_adpm2(
         denoise: the contract.
         x: noise of standard deviation ``sigmas[0]``.
         sigmas: falling levels; a zero at the end is reached by a step of Euler's.
-        draw: of the fresh noise.
+        noise_sampler: of the fresh noise.
         rho: where between the levels of a step its middle lies.
     """
     for sigma, sigma_next in pairwise(sigmas.tolist()):
-        down, up = ancestral(sigma, sigma_next)
+        down, up = ancestral_step(sigma, sigma_next)
         slope = (x - denoise(x, sigma)) / sigma
         if sigma_next == 0:
             x = x - sigma * slope
@@ -223,11 +230,13 @@ def sample_adpm2(
         middle = math.pow((sigma ** (1 / rho) + down ** (1 / rho)) / 2, rho)
         half_way = x + (middle - sigma) * slope
         slope = (half_way - denoise(half_way, middle)) / middle
-        x = x + (down - sigma) * slope + up * draw(x)
+        x = x + (down - sigma) * slope + up * noise_sampler(x)
     return x
 
 
-def sample_dpmpp_sde(denoise: Denoise, x: Tensor, sigmas: Tensor, *, draw: Draw) -> Tensor:
+def sample_dpmpp_2m_sde(
+    denoise: DenoiseFunction, x: Tensor, sigmas: Tensor, *, noise_sampler: NoiseSampler
+) -> Tensor:
     """DPM-Solver++(2M) of the reverse-time SDE (Lu et al., 2022, SDE-DPM-Solver++(2M)).
 
     One evaluation a step; fresh noise forgives errors of the steps before.
@@ -236,7 +245,7 @@ def sample_dpmpp_sde(denoise: Denoise, x: Tensor, sigmas: Tensor, *, draw: Draw)
         denoise: the contract.
         x: noise of standard deviation ``sigmas[0]``.
         sigmas: falling levels that end in 0, ``(steps + 1,)``.
-        draw: of the fresh noise.
+        noise_sampler: of the fresh noise.
     """
     levels = sigmas.tolist()
     seen_before: Tensor | None = None
@@ -245,16 +254,21 @@ def sample_dpmpp_sde(denoise: Denoise, x: Tensor, sigmas: Tensor, *, draw: Draw)
         if sigma_next == 0:
             return seen
         h = math.log(sigma / sigma_next)
-        guess = _ahead(seen, seen_before, levels[max(i - 1, 0)] / sigma, h)
+        guess = _extrapolate(seen, seen_before, levels[max(i - 1, 0)] / sigma, h)
         fresh = sigma_next * math.sqrt(-math.expm1(-2 * h))
         x = (sigma_next / sigma) * math.exp(-h) * x - math.expm1(-2 * h) * guess
-        x = x + fresh * draw(x)
+        x = x + fresh * noise_sampler(x)
         seen_before = seen
     return x
 
 
-def sample(
-    sampler: Sampler, denoise: Denoise, x: Tensor, sigmas: Tensor, *, draw: Draw
+def draw_sample(
+    sampler: SamplerName,
+    denoise: DenoiseFunction,
+    x: Tensor,
+    sigmas: Tensor,
+    *,
+    noise_sampler: NoiseSampler,
 ) -> Tensor:
     """Turn noise into a sample by the method of a name.
 
@@ -263,31 +277,33 @@ def sample(
         denoise: the contract.
         x: noise of standard deviation ``sigmas[0]``.
         sigmas: falling levels that end in 0, ``(steps + 1,)``; ``adpm2`` stops before it.
-        draw: of fresh noise, for those that add some.
+        noise_sampler: of fresh noise, for those that add some.
     """
     if sampler == "adpm2":
-        return sample_adpm2(denoise, x, sigmas[:-1], draw=draw)
+        return sample_adpm2(denoise, x, sigmas[:-1], noise_sampler=noise_sampler)
     if sampler == "euler-ancestral":
-        return sample_euler_ancestral(denoise, x, sigmas, draw=draw)
+        return sample_euler_ancestral(denoise, x, sigmas, noise_sampler=noise_sampler)
     if sampler == "dpmpp-sde":
-        return sample_dpmpp_sde(denoise, x, sigmas, draw=draw)
+        return sample_dpmpp_2m_sde(denoise, x, sigmas, noise_sampler=noise_sampler)
     plain = {"heun": sample_heun, "euler": sample_euler, "dpmpp-2m": sample_dpmpp_2m}
     return plain[sampler](denoise, x, sigmas)
 
 
-def n_evaluations(sampler: Sampler, n_steps: int) -> int:
-    """How often `sample` calls ``denoise`` for so many steps."""
+def count_evaluations(sampler: SamplerName, n_steps: int) -> int:
+    """How often `draw_sample` calls ``denoise`` for so many steps."""
     return {"adpm2": 2 * (n_steps - 1), "heun": 2 * n_steps - 1}.get(sampler, n_steps)
 
 
-def between(sigmas: Tensor, interval: tuple[float, float]) -> tuple[float, float]:
+def guidance_sigmas(
+    sigmas: Tensor, guidance_interval: tuple[float, float]
+) -> tuple[float, float]:
     """Lowest and highest noise level of a part of a schedule.
 
     Args:
         sigmas: falling levels that end in 0, ``(steps + 1,)``.
-        interval: where the part begins and ends, as shares of the steps, 0..1.
+        guidance_interval: where the part begins and ends, as shares of the steps, 0..1.
     """
     last = len(sigmas) - 2
-    start, end = interval
+    start, end = guidance_interval
     low = 0.0 if end >= 1 else float(sigmas[math.ceil(end * last)])
     return low, float(sigmas[math.floor(start * last)])

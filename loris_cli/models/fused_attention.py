@@ -33,7 +33,7 @@ class FusedAttention(AttentionBase):  # type: ignore[misc]
         return out
 
 
-class FusedNorm(LayerNorm):  # type: ignore[misc]
+class FusedLayerNorm(LayerNorm):  # type: ignore[misc]
     """The package's norm over the last axis."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -41,23 +41,23 @@ class FusedNorm(LayerNorm):  # type: ignore[misc]
         return functional.layer_norm(x, self.g.shape, self.g, self.b, self.eps)
 
 
-FUSED: dict[type[nn.Module], type[nn.Module]] = {
+FUSED_CLASSES: dict[type[nn.Module], type[nn.Module]] = {
     AttentionBase: FusedAttention,
-    LayerNorm: FusedNorm,
+    LayerNorm: FusedLayerNorm,
 }
 """The norm over channels would gain nothing: its axis is not the last."""
 
 
-def fuse(network: nn.Module) -> None:
+def fuse_attention_and_norms(network: nn.Module) -> None:
     """Turn what the package writes out into one kernel each, in place."""
     for module in network.modules():
-        if type(module) in FUSED:
-            module.__class__ = FUSED[type(module)]
+        if type(module) in FUSED_CLASSES:
+            module.__class__ = FUSED_CLASSES[type(module)]
 
 
-def unfuse(network: nn.Module) -> None:
+def restore_unfused(network: nn.Module) -> None:
     """The package's own again, to compare with."""
-    plain = {ours: theirs for theirs, ours in FUSED.items()}
+    plain = {ours: theirs for theirs, ours in FUSED_CLASSES.items()}
     for module in network.modules():
         if type(module) in plain:
             module.__class__ = plain[type(module)]

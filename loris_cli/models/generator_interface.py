@@ -36,22 +36,22 @@ class ClipFeatures:
     """The plan of chords and pulse; None is one drawn by the seed (`planned`)."""
     arrangement: Arrangement | None = None
     """The notes; None are ones drawn by the seed (`planned`)."""
-    sketch: NDArray[np.float32] | None = None
+    note_latent: NDArray[np.float32] | None = None
     """Latent code of the note spectrogram (`loris_cli.composition.note_spectrogram`),
     ``(channels, frames)`` from the clip's second 0; None without notes."""
     keypoints: Array | None = None
     """The body, ``(frames, 17, 3)``: x px, y px, score, at 16 Hz; None if it is not known."""
-    method: str = "directogram"
+    rhythm_method: str = "directogram"
     """Where the peaks are from: ``directogram``, ``stft`` or ``flow``."""
     visual: Array | None = None
     """Features of the picture, ``(rows, width)``, 2 a second; None if there are none."""
-    looseness: float = 0.0
+    timing_jitter: float = 0.0
     """How far peaks may lie from what they are meant for, 0 (exactly on it) to 1 (40 ms)."""
 
     @property
-    def is_seen(self) -> bool:
+    def is_from_video(self) -> bool:
         """Whether this is of a picture: its energy is a body's, not a composer's."""
-        return self.keypoints is not None or self.method == "flow"
+        return self.keypoints is not None or self.rhythm_method == "flow"
 
 
 class MusicGenerator(Protocol):

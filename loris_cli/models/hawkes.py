@@ -13,14 +13,14 @@ from audio_diffusion_pytorch.modules import Attention, EinopsToAndFrom, FeedForw
 from torch import Tensor, nn
 
 from loris_cli.config import POSE_FPS
-from loris_cli.models.mini_encoders import frequencies
+from loris_cli.models.mini_encoders import sinusoid_frequencies
 
-Hawkes = Literal["interval", "constant", "kernel", "none"]
-KERNEL_S = 0.5
+HawkesPhase = Literal["interval", "constant", "kernel", "none"]
+EXCITATION_DECAY_S = 0.5
 """Time constant of the excitation that `kernel` lets a peak leave behind."""
 
 
-class HawkesPosition(nn.Module):
+class HawkesEncoding(nn.Module):
     """A sinusoid of position whose phase depends on the peaks (Eq. 9).
 
     Sines first, then cosines, as in the released checkpoints (M2).
@@ -29,12 +29,12 @@ class HawkesPosition(nn.Module):
     position: Tensor
     div_term: Tensor
 
-    def __init__(self, features: int, length: int, hawkes: Hawkes) -> None:
+    def __init__(self, features: int, max_steps: int, hawkes: HawkesPhase) -> None:
         """Make the sinusoid of a width, which is even."""
         super().__init__()
         self.hawkes = hawkes
-        self.register_buffer("position", torch.arange(length).float()[:, None])
-        self.register_buffer("div_term", frequencies(features))
+        self.register_buffer("position", torch.arange(max_steps).float()[:, None])
+        self.register_buffer("div_term", sinusoid_frequencies(features))
         if hawkes != "none":
             self.Wt = nn.Linear(1, features // 2, bias=False)
 
@@ -42,12 +42,12 @@ class HawkesPosition(nn.Module):
         """Positions ``(batch, steps, features)`` of peaks ``(batch, steps)``."""
         phase = self.position[: rhythm.shape[1]] * self.div_term
         if self.hawkes != "none":
-            phase = phase + self.Wt(self.offsets(rhythm)[..., None])
+            phase = phase + self.Wt(self.phase_offsets(rhythm)[..., None])
         else:
             phase = phase.expand(len(rhythm), -1, -1)
         return torch.cat([phase.sin(), phase.cos()], dim=-1)
 
-    def offsets(self, rhythm: Tensor) -> Tensor:
+    def phase_offsets(self, rhythm: Tensor) -> Tensor:
         """What moves the phase at each step, ``(batch, steps)``."""
         peaks = (rhythm > 0.5).to(self.div_term.dtype)
         if self.hawkes == "constant":
@@ -55,13 +55,15 @@ class HawkesPosition(nn.Module):
         index = torch.arange(rhythm.shape[1], device=rhythm.device).to(peaks)
         if self.hawkes == "kernel":
             ago = (index[:, None] - index) / POSE_FPS
-            traces = torch.where(ago >= 0, torch.exp(-ago.clamp(min=0) / KERNEL_S), 0.0)
+            traces = torch.where(
+                ago >= 0, torch.exp(-ago.clamp(min=0) / EXCITATION_DECAY_S), 0.0
+            )
             return peaks @ traces.T
         last = torch.where(peaks > 0, index, -1.0).cummax(dim=1).values
         return torch.where(last >= 0, index - last, 0.0) / POSE_FPS
 
 
-class HawkesTransformerBlock(nn.Module):
+class PreNormTransformerBlock(nn.Module):
     """One pre-norm transformer block, every step seeing all (Eq. 10)."""
 
     def __init__(self, features: int, *, heads: int, head_features: int) -> None:
@@ -77,35 +79,35 @@ class HawkesTransformerBlock(nn.Module):
         return out
 
 
-class RhythmTransformer(nn.Module):
+class PaperRhythmEncoder(nn.Module):
     """Peaks as tokens: embedding, Hawkes position, a transformer block (Sec. 3.3)."""
 
     def __init__(
         self,
         features: int,
         *,
-        length: int,
+        max_steps: int,
         heads: int,
         head_features: int,
-        hawkes: Hawkes | None,
-        scale: float,
+        hawkes: HawkesPhase | None,
+        embedding_scale: float,
     ) -> None:
         """Make the encoder that one block has for itself.
 
         Args:
             features: width of a token.
-            length: the longest rhythm.
+            max_steps: the longest rhythm.
             heads: of the attention.
             head_features: of each head.
             hawkes: what shifts the phase of a position; None is no position at all.
-            scale: of the embedding.
+            embedding_scale: of the embedding.
         """
         super().__init__()
-        self.scale, self.positions = scale, hawkes is not None
+        self.scale, self.positions = embedding_scale, hawkes is not None
         self.embedding = nn.Embedding(2, features)
         if hawkes is not None:
-            self.pos_emb = HawkesPosition(features, length, hawkes)
-        self.transformer = HawkesTransformerBlock(
+            self.pos_emb = HawkesEncoding(features, max_steps, hawkes)
+        self.transformer = PreNormTransformerBlock(
             features, heads=heads, head_features=head_features
         )
 

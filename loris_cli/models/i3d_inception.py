@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from loris_cli.system.state_dict_files import check_seen, check_state, read_state
+from loris_cli.system.state_dict_files import check_state_dict, check_trained, read_state_dict
 
-FEATURES = 1024
-FRAMES_A_ROW = 8
-SIDE_PX = 224
+FEATURE_WIDTH = 1024
+FRAMES_PER_FEATURE = 8
+INPUT_SIZE_PX = 224
 
-Size = tuple[int, int, int]
-MIXED: dict[str, tuple[int, int, int, int, int, int]] = {
+Size3D = tuple[int, int, int]
+INCEPTION_FILTERS: dict[str, tuple[int, int, int, int, int, int]] = {
     "Mixed_3b": (64, 96, 128, 16, 32, 32),
     "Mixed_3c": (128, 128, 192, 32, 96, 64),
     "Mixed_4b": (192, 96, 208, 16, 48, 64),
@@ -33,60 +33,62 @@ MIXED: dict[str, tuple[int, int, int, int, int, int]] = {
     "Mixed_5c": (384, 192, 384, 48, 128, 128),
 }
 """Filters of each Inception module (Szegedy et al., 2015, Table 1)."""
-POOLS: dict[str, tuple[Size, Size]] = {
+POOLS_BEFORE_LAYER: dict[str, tuple[Size3D, Size3D]] = {
     "Conv3d_2b_1x1": ((1, 3, 3), (1, 2, 2)),
     "Mixed_3b": ((1, 3, 3), (1, 2, 2)),
     "Mixed_4b": ((3, 3, 3), (2, 2, 2)),
     "Mixed_5b": ((2, 2, 2), (2, 2, 2)),
 }
 """Size and stride of the pools, by the layer that follows."""
-NORM_EPS = 1e-3
+BATCH_NORM_EPS = 1e-3
 
 
-def padded_same(x: Tensor, size: Size, stride: Size) -> Tensor:
+def pad_same(x: Tensor, kernel_size: Size3D, stride: Size3D) -> Tensor:
     """Zeros around, as the original framework adds them: the odd one goes behind.
 
     Args:
         x: ``(batch, channels, frames, rows, columns)``.
-        size: of what will slide over it.
+        kernel_size: of what will slide over it.
         stride: of its steps.
     """
     pads: list[int] = []
-    for length, wide, step in zip(x.shape[2:], size, stride, strict=True):
+    for length, wide, step in zip(x.shape[2:], kernel_size, stride, strict=True):
         need = max(wide - (length % step or step), 0)
         pads = [need // 2, need - need // 2, *pads]
     return functional.pad(x, pads)
 
 
-class Unit(nn.Module):
+class Unit3D(nn.Module):
     """Convolution, batch norm, ReLU."""
 
-    def __init__(self, inside: int, outside: int, size: int = 1, stride: int = 1) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int = 1, stride: int = 1
+    ) -> None:
         """Make a unit of a cubic filter."""
         super().__init__()
-        self.size, self.stride = (size,) * 3, (stride,) * 3
-        self.conv3d = nn.Conv3d(inside, outside, size, stride, bias=False)
-        self.bn = nn.BatchNorm3d(outside, eps=NORM_EPS, momentum=0.01)
+        self.size, self.stride = (kernel_size,) * 3, (stride,) * 3
+        self.conv3d = nn.Conv3d(in_channels, out_channels, kernel_size, stride, bias=False)
+        self.bn = nn.BatchNorm3d(out_channels, eps=BATCH_NORM_EPS, momentum=0.01)
 
     def forward(self, x: Tensor) -> Tensor:
         """``(batch, inside, ...)`` to ``(batch, outside, ...)``."""
-        return functional.relu(self.bn(self.conv3d(padded_same(x, self.size, self.stride))))
+        return functional.relu(self.bn(self.conv3d(pad_same(x, self.size, self.stride))))
 
 
-class Mixed(nn.Module):
+class InceptionModule(nn.Module):
     """An Inception module: four ways beside each other."""
 
-    def __init__(self, inside: int, filters: tuple[int, int, int, int, int, int]) -> None:
+    def __init__(self, in_channels: int, filters: tuple[int, int, int, int, int, int]) -> None:
         """Make one of these filters."""
         super().__init__()
-        self.b0 = Unit(inside, filters[0])
-        self.b1a, self.b1b = Unit(inside, filters[1]), Unit(filters[1], filters[2], 3)
-        self.b2a, self.b2b = Unit(inside, filters[3]), Unit(filters[3], filters[4], 3)
-        self.b3b = Unit(inside, filters[5])
+        self.b0 = Unit3D(in_channels, filters[0])
+        self.b1a, self.b1b = Unit3D(in_channels, filters[1]), Unit3D(filters[1], filters[2], 3)
+        self.b2a, self.b2b = Unit3D(in_channels, filters[3]), Unit3D(filters[3], filters[4], 3)
+        self.b3b = Unit3D(in_channels, filters[5])
 
     def forward(self, x: Tensor) -> Tensor:
         """Frames, rows and columns stay."""
-        pooled = functional.max_pool3d(padded_same(x, (3, 3, 3), (1, 1, 1)), 3, 1)
+        pooled = functional.max_pool3d(pad_same(x, (3, 3, 3), (1, 1, 1)), 3, 1)
         ways = (self.b0(x), self.b1b(self.b1a(x)), self.b2b(self.b2a(x)), self.b3b(pooled))
         return torch.cat(ways, dim=1)
 
@@ -97,42 +99,44 @@ class InceptionI3D(nn.Module):
     def __init__(self) -> None:
         """Make the layers, with random weights."""
         super().__init__()
-        self.add_module("Conv3d_1a_7x7", Unit(3, 64, 7, 2))
-        self.add_module("Conv3d_2b_1x1", Unit(64, 64))
-        self.add_module("Conv3d_2c_3x3", Unit(64, 192, 3))
+        self.add_module("Conv3d_1a_7x7", Unit3D(3, 64, 7, 2))
+        self.add_module("Conv3d_2b_1x1", Unit3D(64, 64))
+        self.add_module("Conv3d_2c_3x3", Unit3D(64, 192, 3))
         inside = 192
-        for name, filters in MIXED.items():
-            self.add_module(name, Mixed(inside, filters))
+        for name, filters in INCEPTION_FILTERS.items():
+            self.add_module(name, InceptionModule(inside, filters))
             inside = filters[0] + filters[2] + filters[4] + filters[5]
 
-    def forward(self, pictures: Tensor) -> Tensor:
+    def forward(self, frames: Tensor) -> Tensor:
         """Features, a row for every 8 frames, rounded up.
 
         Args:
-            pictures: ``(batch, 3, frames, 224, 224)``, -1..1.
+            frames: ``(batch, 3, frames, 224, 224)``, -1..1.
 
         Returns:
             ``(batch, rows, 1024)``; each the mean over the picture, and over itself and the
             next, as the released pool of 2 x 7 x 7 has it. The last has no next.
         """
-        x = pictures
+        x = frames
         for name, layer in self.named_children():
-            if name in POOLS:
-                size, stride = POOLS[name]
-                x = functional.max_pool3d(padded_same(x, size, stride), size, stride)
+            if name in POOLS_BEFORE_LAYER:
+                size, stride = POOLS_BEFORE_LAYER[name]
+                x = functional.max_pool3d(pad_same(x, size, stride), size, stride)
             x = layer(x)
         rows = x.mean(dim=(3, 4)).transpose(1, 2)
         after = torch.cat([rows[:, 1:], rows[:, -1:]], dim=1)
         return (rows + after) / 2
 
 
-def load_i3d(path: Path, *, device: torch.device) -> InceptionI3D:
+def load_inception_i3d(path: Path, *, device: torch.device) -> InceptionI3D:
     """The network with the user's weights, from a state dict; a classifier is left out.
 
     Raises:
         WeightsError: the file is none, or of another network, or has learned nothing.
     """
-    state = read_state(path, hint="give the state dict of an Inception I3D, such as rgb_*.pt")
+    state = read_state_dict(
+        path, hint="give the state dict of an Inception I3D, such as rgb_*.pt"
+    )
     plain = {
         key.removeprefix("module."): value
         for key, value in state.items()
@@ -142,7 +146,7 @@ def load_i3d(path: Path, *, device: torch.device) -> InceptionI3D:
     expected = network.state_dict()
     # Older files lack the counters of batch norm, which nothing here reads.
     counters = {key: value for key, value in expected.items() if key.endswith("_tracked")}
-    check_state({**counters, **plain}, expected, path)
-    check_seen(plain, path)
+    check_state_dict({**counters, **plain}, expected, path)
+    check_trained(plain, path)
     network.load_state_dict({**counters, **plain})
     return network.to(device).eval().requires_grad_(False)

@@ -14,19 +14,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from loris_cli.audio.mel import Bands
+from loris_cli.audio.mel import MelConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class LatentConfig:
+class MelAutoencoderConfig:
     """Sizes of the autoencoder."""
 
     n_mels: int = 128
     n_fft: int = 1024
-    channels: int = 32
+    latent_channels: int = 32
     width: int = 272
     expansion: int = 3
-    blocks: int = 0
+    n_blocks: int = 0
     """Blocks of the encoder, all at the code's own rate, on patches of four frames; the decoder
     has two more. 0 is the first `mini`'s form, which halves the rate twice on its way."""
 
@@ -39,15 +39,15 @@ class LatentConfig:
         Raises:
             ValueError: they are such.
         """
-        Bands(n_fft=self.n_fft, n_mels=self.n_mels)
+        MelConfig(n_fft=self.n_fft, n_mels=self.n_mels)
 
     @property
-    def bands(self) -> Bands:
+    def bands(self) -> MelConfig:
         """Of the log-mel frames that are coded."""
-        return Bands(n_fft=self.n_fft, n_mels=self.n_mels)
+        return MelConfig(n_fft=self.n_fft, n_mels=self.n_mels)
 
 
-class ConvNext(nn.Module):
+class ConvNextBlock(nn.Module):
     """One residual block along time, ``(batch, width, frames)`` to the same."""
 
     def __init__(self, width: int, expansion: int) -> None:
@@ -67,7 +67,7 @@ class ConvNext(nn.Module):
         return out
 
 
-class LatentCoder(nn.Module):
+class MelAutoencoder(nn.Module):
     """The autoencoder, with the statistics that bring log-mel and code to unit variance."""
 
     mel_mean: Tensor
@@ -75,19 +75,19 @@ class LatentCoder(nn.Module):
     code_mean: Tensor
     code_std: Tensor
 
-    def __init__(self, config: LatentConfig) -> None:
+    def __init__(self, config: MelAutoencoderConfig) -> None:
         """Make an autoencoder of these sizes, with random weights."""
         super().__init__()
         self.config = config
-        make = _patched if config.blocks else _strided
+        make = _build_patch_networks if config.n_blocks else _build_strided_networks
         self.encoder, self.decoder = make(config)
-        bands = (config.n_mels, 1) if config.blocks else ()
+        bands = (config.n_mels, 1) if config.n_blocks else ()
         self.register_buffer("mel_mean", torch.zeros(bands))
         self.register_buffer("mel_std", torch.ones(()))
-        self.register_buffer("code_mean", torch.zeros(config.channels, 1))
-        self.register_buffer("code_std", torch.ones(config.channels, 1))
+        self.register_buffer("code_mean", torch.zeros(config.latent_channels, 1))
+        self.register_buffer("code_std", torch.ones(config.latent_channels, 1))
 
-    def posterior(self, log_mel: Tensor) -> tuple[Tensor, Tensor]:
+    def encode_posterior(self, log_mel: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of the code, before it is brought to unit variance.
 
         Args:
@@ -99,78 +99,80 @@ class LatentCoder(nn.Module):
         mean, log_variance = self.encoder((log_mel - self.mel_mean) / self.mel_std).chunk(2, 1)
         return mean, log_variance.clamp(-10, 4)
 
-    def reconstruct(self, code: Tensor) -> Tensor:
-        """Log-mel frames of a code as `posterior` gives it."""
-        frames: Tensor = self.decoder(code) * self.mel_std + self.mel_mean
+    def decode_unnormalized(self, latents: Tensor) -> Tensor:
+        """Log-mel frames of a code as `encode_posterior` gives it."""
+        frames: Tensor = self.decoder(latents) * self.mel_std + self.mel_mean
         return frames
 
     def encode(self, log_mel: Tensor) -> Tensor:
         """The code of log-mel frames, each channel of unit variance over the training set."""
-        return (self.posterior(log_mel)[0] - self.code_mean) / self.code_std
+        return (self.encode_posterior(log_mel)[0] - self.code_mean) / self.code_std
 
-    def decode(self, code: Tensor) -> Tensor:
+    def decode(self, latents: Tensor) -> Tensor:
         """Log-mel frames, ``(batch, n_mels, 4 * frames)``, of a unit-variance code."""
-        return self.reconstruct(code * self.code_std + self.code_mean)
+        return self.decode_unnormalized(latents * self.code_std + self.code_mean)
 
     @property
-    def margin(self) -> int:
+    def receptive_margin_frames(self) -> int:
         """Frames of the code on either side that a decoded frame can depend on.
 
         Of patches: blocks of 7 and two kernels of 3. Of the strided form, from the outermost
         layer inwards: 3 blocks of 7 and a kernel of 5 at four to one, 2 blocks at two to one,
         2 blocks and a kernel of 3.
         """
-        if self.config.blocks:
-            return 3 * (self.config.blocks + 2) + 2
+        if self.config.n_blocks:
+            return 3 * (self.config.n_blocks + 2) + 2
         return (3 * 3 + 2 + 2) // 4 + (2 * 3 + 2) // 2 + 2 * 3 + 1 + 2
 
 
-class Fold(nn.Module):
+class FramesToPatches(nn.Module):
     """``(batch, mels, 4 frames)`` to ``(batch, 4 mels, frames)``."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Lay the frames of each patch side by side."""
         batch, mels, _ = x.shape
-        patches = x.reshape(batch, mels, -1, LatentConfig.stride)
-        return patches.transpose(2, 3).reshape(batch, mels * LatentConfig.stride, -1)
+        patches = x.reshape(batch, mels, -1, MelAutoencoderConfig.stride)
+        return patches.transpose(2, 3).reshape(batch, mels * MelAutoencoderConfig.stride, -1)
 
 
-class Unfold(nn.Module):
-    """The way back from `Fold`."""
+class PatchesToFrames(nn.Module):
+    """The way back from `FramesToPatches`."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Lay the frames of each patch one after the other."""
         batch, rows, patches = x.shape
-        frames = x.reshape(batch, -1, LatentConfig.stride, patches).transpose(2, 3)
-        return frames.reshape(batch, rows // LatentConfig.stride, -1)
+        frames = x.reshape(batch, -1, MelAutoencoderConfig.stride, patches).transpose(2, 3)
+        return frames.reshape(batch, rows // MelAutoencoderConfig.stride, -1)
 
 
-def _patched(config: LatentConfig) -> tuple[nn.Sequential, nn.Sequential]:
+def _build_patch_networks(config: MelAutoencoderConfig) -> tuple[nn.Sequential, nn.Sequential]:
     width, patch = config.width, config.n_mels * config.stride
 
     def blocks(n: int) -> list[nn.Module]:
-        return [ConvNext(width, config.expansion) for _ in range(n)]
+        return [ConvNextBlock(width, config.expansion) for _ in range(n)]
 
     encoder = nn.Sequential(
-        Fold(),
+        FramesToPatches(),
         nn.Conv1d(patch, width, 3, padding=1),
-        *blocks(config.blocks),
-        nn.Conv1d(width, 2 * config.channels, 1),
+        *blocks(config.n_blocks),
+        nn.Conv1d(width, 2 * config.latent_channels, 1),
     )
     decoder = nn.Sequential(
-        nn.Conv1d(config.channels, width, 3, padding=1),
-        *blocks(config.blocks + 2),
+        nn.Conv1d(config.latent_channels, width, 3, padding=1),
+        *blocks(config.n_blocks + 2),
         nn.Conv1d(width, patch, 3, padding=1),
-        Unfold(),
+        PatchesToFrames(),
     )
     return encoder, decoder
 
 
-def _strided(config: LatentConfig) -> tuple[nn.Sequential, nn.Sequential]:
+def _build_strided_networks(
+    config: MelAutoencoderConfig,
+) -> tuple[nn.Sequential, nn.Sequential]:
     width, mels = config.width, config.n_mels
 
     def blocks(n: int) -> list[nn.Module]:
-        return [ConvNext(width, config.expansion) for _ in range(n)]
+        return [ConvNextBlock(width, config.expansion) for _ in range(n)]
 
     encoder = nn.Sequential(
         nn.Conv1d(mels, width, 5, padding=2),
@@ -179,10 +181,10 @@ def _strided(config: LatentConfig) -> tuple[nn.Sequential, nn.Sequential]:
         *blocks(2),
         nn.Conv1d(width, width, 4, 2, 1),
         *blocks(2),
-        nn.Conv1d(width, 2 * config.channels, 1),
+        nn.Conv1d(width, 2 * config.latent_channels, 1),
     )
     decoder = nn.Sequential(
-        nn.Conv1d(config.channels, width, 3, padding=1),
+        nn.Conv1d(config.latent_channels, width, 3, padding=1),
         *blocks(2),
         nn.ConvTranspose1d(width, width, 4, 2, 1),
         *blocks(2),

@@ -6,35 +6,37 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-Pair = tuple[Tensor, Tensor]
-Join = Callable[[Tensor, Tensor], Tensor]
+KeyValue = tuple[Tensor, Tensor]
+Combine = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Told:
+class PaperCondition:
     """Contexts of a batch; None is what the network was built without.
 
     They are the same over a whole sampling, so the keys and values that blocks make of them
-    are kept where ``kept`` is a dictionary; while they learn it must be None.
+    are kept where ``kv_cache`` is a dictionary; while they learn it must be None.
     """
 
-    video: Tensor | None
+    visual_tokens: Tensor | None
     """``(batch, video_length, features)``"""
     rhythm: Tensor | None
     """1 where a peak is, 0 elsewhere, between where that was learned, ``(batch, steps)``."""
-    envelope: Tensor | None = None
+    onset_envelope: Tensor | None = None
     """How much motion begins at each step, 0..1, ``(batch, steps)``."""
-    genre: Tensor | None = None
+    genre_token: Tensor | None = None
     """``(batch, 1, features)``"""
-    tokens: Tensor | None = None
+    rhythm_tokens: Tensor | None = None
     """Of the rhythm, where all blocks share its encoder, ``(batch, steps, features)``."""
-    kept: dict[int, list[Pair]] | None = None
+    kv_cache: dict[int, list[KeyValue]] | None = None
 
-    def beside(self, other: "Told", *, keep: bool) -> "Told":
+    def concat(self, other: "PaperCondition", *, cache_kv: bool) -> "PaperCondition":
         """Two batches as one."""
-        return self._with(other, lambda one, two: torch.cat([one, two]), {} if keep else None)
+        return self._combine(
+            other, lambda one, two: torch.cat([one, two]), {} if cache_kv else None
+        )
 
-    def first(self, n: int) -> "Told":
+    def take_first(self, n: int) -> "PaperCondition":
         """The first ``n`` of a batch, and what is kept of them."""
 
         def part(value: Tensor | None) -> Tensor | None:
@@ -42,32 +44,37 @@ class Told:
 
         kept = {
             key: [(keys[:n], values[:n]) for keys, values in pairs]
-            for key, pairs in (self.kept or {}).items()
+            for key, pairs in (self.kv_cache or {}).items()
         }
-        return Told(
-            video=part(self.video),
+        return PaperCondition(
+            visual_tokens=part(self.visual_tokens),
             rhythm=part(self.rhythm),
-            envelope=part(self.envelope),
-            genre=part(self.genre),
-            kept=kept or None,
+            onset_envelope=part(self.onset_envelope),
+            genre_token=part(self.genre_token),
+            kv_cache=kept or None,
         )
 
-    def where(self, dropped: Tensor, other: "Told") -> "Told":
+    def replace_where(self, mask: Tensor, other: "PaperCondition") -> "PaperCondition":
         """The other's where ``dropped (batch,)`` says so."""
 
         def chosen(one: Tensor, two: Tensor) -> Tensor:
-            return torch.where(dropped.reshape(-1, *[1] * (one.ndim - 1)), two, one)
+            return torch.where(mask.reshape(-1, *[1] * (one.ndim - 1)), two, one)
 
-        return self._with(other, chosen, None)
+        return self._combine(other, chosen, None)
 
-    def _with(self, other: "Told", join: Join, kept: dict[int, list[Pair]] | None) -> "Told":
+    def _combine(
+        self,
+        other: "PaperCondition",
+        combine: Combine,
+        kv_cache: dict[int, list[KeyValue]] | None,
+    ) -> "PaperCondition":
         def both(one: Tensor | None, two: Tensor | None) -> Tensor | None:
-            return None if one is None or two is None else join(one, two)
+            return None if one is None or two is None else combine(one, two)
 
-        return Told(
-            video=both(self.video, other.video),
+        return PaperCondition(
+            visual_tokens=both(self.visual_tokens, other.visual_tokens),
             rhythm=both(self.rhythm, other.rhythm),
-            envelope=both(self.envelope, other.envelope),
-            genre=both(self.genre, other.genre),
-            kept=kept,
+            onset_envelope=both(self.onset_envelope, other.onset_envelope),
+            genre_token=both(self.genre_token, other.genre_token),
+            kv_cache=kv_cache,
         )

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from loris_cli.config import POSE_FPS, SAMPLE_RATE_HZ
-from loris_cli.models.hawkes import Hawkes
+from loris_cli.models.hawkes import HawkesPhase
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,44 +21,44 @@ class PaperConfig:
     attentions: tuple[bool, ...] = (False, False, False, True, True, True)
     heads: int = 16
     head_features: int = 64
-    features: int = 1024
+    context_features: int = 1024
     """Width of what is told."""
     visual_features: int = 1024
     """Width of a row of visual features: 1024 of the Inception I3D, 2048 of I3D-R50."""
-    video_length: int = 50
+    n_visual_frames: int = 50
     """Rows of video features, 2 a second."""
-    pose_length: int = 400
+    n_pose_frames: int = 400
     """Pose frames, 16 a second; the rhythm has two fewer."""
     n_genres: int = 0
     """10 for dance; 0 where no genre is told."""
     compat: Literal["paper", "official"] = "paper"
     """How poses and rhythm are prepared, and how long the sound of a clip is."""
-    visual: Literal["lstm", "linear", "none"] = "lstm"
+    visual_projection: Literal["lstm", "linear", "none"] = "lstm"
     """Encoder of video features; linear is the ablation w/o LSTM, none w/o V."""
-    motion: bool = False
+    motion_encoder: bool = False
     """Features of an ST-GCN on the poses beside those of the video: the ablation w/ M."""
-    rhythm: Literal["attention", "multiply", "none"] = "attention"
+    rhythm_conditioning: Literal["attention", "multiply", "none"] = "attention"
     """How rhythm gets in; multiply is the ablation w/ rhymul, none w/o R."""
-    shared_rhythm: bool = False
+    shared_rhythm_encoder: bool = False
     """One encoder of rhythm for all blocks instead of one in each (M4): 235 M fewer."""
-    aligned: bool = False
+    aligned_rhythm: bool = False
     """The rhythm a second time, as channels on the time of the sound."""
-    hawkes: Hawkes = "interval"
+    hawkes_phase: HawkesPhase = "interval"
     """What shifts the phase of a position (Eq. 9): the time since the last peak, a constant
     (the released code), a sum of decaying traces of peaks, or nothing (w/o Hawkes)."""
-    position: bool = True
+    positional_encoding: bool = True
     """False is the ablation w/o PE."""
-    rhythm_scale: float = 1.0
+    rhythm_embedding_scale: float = 1.0
     """Of the rhythm's embedding; the released code has the root of its width, 32 (M3)."""
     null_rhythm: Literal["learned", "onehot"] = "learned"
     """What guidance takes for no rhythm: peaks by halves that it learns, or the released code's
     one peak where a parameter that never learned is largest (M9)."""
-    lstm_state: Literal["zeros", "noise"] = "zeros"
+    lstm_initial_state: Literal["zeros", "noise"] = "zeros"
     """What the Bi-LSTM begins with; noise in the released code, at every call (M7)."""
 
     def __post_init__(self) -> None:
         """Refuse a network that is told the rhythm aligned and is not told it."""
-        if self.aligned and self.rhythm == "none":
+        if self.aligned_rhythm and self.rhythm_conditioning == "none":
             raise ValueError("an aligned rhythm needs a rhythm")
 
     @property
@@ -70,9 +70,9 @@ class PaperConfig:
         return product
 
     @property
-    def clip_s(self) -> float:
+    def clip_duration_s(self) -> float:
         """Seconds of video that the network is told of at a time."""
-        return self.pose_length / POSE_FPS
+        return self.n_pose_frames / POSE_FPS
 
     @property
     def n_samples(self) -> int:
@@ -81,24 +81,24 @@ class PaperConfig:
         As many as cover the clip; in the released reading the largest power of two within it,
         which leaves out the last second or two (D6).
         """
-        n_samples = self.clip_s * SAMPLE_RATE_HZ
+        n_samples = self.clip_duration_s * SAMPLE_RATE_HZ
         if self.compat == "official":
             return int(2 ** math.floor(math.log2(n_samples)))
         return math.ceil(n_samples / self.stride) * self.stride
 
     @property
-    def sees(self) -> bool:
+    def has_visual_tokens(self) -> bool:
         """Whether it is told of the picture at all."""
-        return self.visual != "none" or self.motion
+        return self.visual_projection != "none" or self.motion_encoder
 
 
-def official(config: PaperConfig) -> PaperConfig:
+def to_official_config(config: PaperConfig) -> PaperConfig:
     """The same sizes in the reading of the released weights."""
     return replace(
         config,
         compat="official",
-        hawkes="constant",
-        rhythm_scale=math.sqrt(config.features),
+        hawkes_phase="constant",
+        rhythm_embedding_scale=math.sqrt(config.context_features),
         null_rhythm="onehot",
-        lstm_state="noise",
+        lstm_initial_state="noise",
     )

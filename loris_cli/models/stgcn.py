@@ -10,46 +10,55 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from loris_cli.models.mini_encoders import N_JOINTS, partitions
+from loris_cli.models.mini_encoders import N_JOINTS, build_partitioned_adjacency
 
-CENTRE = (0,)
+CENTER_JOINTS = (0,)
 """Joints in the middle of the body, as that code sees it: the nose."""
-BONES = (
+SKELETON_EDGES = (
     (15, 13), (13, 11), (16, 14), (14, 12), (11, 12), (5, 11), (6, 12), (5, 6), (5, 7), (6, 8),
     (7, 9), (8, 10), (1, 2), (0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6),
 )  # fmt: skip
 """The skeleton of COCO-17 with 19 edges."""
-UNITS = (
+UNIT_CHANNELS_AND_STRIDES = (
     (64, 1), (64, 1), (64, 1), (64, 1), (128, 2), (128, 1), (128, 1), (256, 2), (256, 1),
 )  # fmt: skip
 """Channels and stride of each unit."""
-KERNEL = 9
+TEMPORAL_KERNEL_FRAMES = 9
 """Frames that a unit looks at."""
 DROPOUT = 0.1
 
 
-class Unit(nn.Module):
+class StgcnUnit(nn.Module):
     """Each joint and its neighbours in three parts, then nine frames."""
 
-    def __init__(self, inside: int, outside: int, *, stride: int, first: bool) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, *, stride: int, is_first: bool
+    ) -> None:
         """Make a unit; the first has nothing to skip."""
         super().__init__()
-        self.spread = nn.Conv2d(inside, 3 * outside, 1)
+        self.spread = nn.Conv2d(in_channels, 3 * out_channels, 1)
         self.along = nn.Sequential(
-            nn.BatchNorm2d(outside),
+            nn.BatchNorm2d(out_channels),
             nn.ReLU(),
-            nn.Conv2d(outside, outside, (KERNEL, 1), (stride, 1), (KERNEL // 2, 0)),
-            nn.BatchNorm2d(outside),
+            nn.Conv2d(
+                out_channels,
+                out_channels,
+                (TEMPORAL_KERNEL_FRAMES, 1),
+                (stride, 1),
+                (TEMPORAL_KERNEL_FRAMES // 2, 0),
+            ),
+            nn.BatchNorm2d(out_channels),
             nn.Dropout(DROPOUT),
         )
         self.skip: nn.Module | None = None
-        if not first:
-            plain = inside == outside and stride == 1
+        if not is_first:
+            plain = in_channels == out_channels and stride == 1
             self.skip = (
                 nn.Identity()
                 if plain
                 else nn.Sequential(
-                    nn.Conv2d(inside, outside, 1, (stride, 1)), nn.BatchNorm2d(outside)
+                    nn.Conv2d(in_channels, out_channels, 1, (stride, 1)),
+                    nn.BatchNorm2d(out_channels),
                 )
             )
 
@@ -61,7 +70,7 @@ class Unit(nn.Module):
         return functional.relu(seen if self.skip is None else seen + self.skip(x))
 
 
-class MotionFeatures(nn.Module):
+class PaperMotionEncoder(nn.Module):
     """A moving body as tokens of a width."""
 
     graph: Tensor
@@ -70,28 +79,32 @@ class MotionFeatures(nn.Module):
         """Make the nine units, with random weights."""
         super().__init__()
         with torch.device("cpu"):  # known, not learned
-            self.register_buffer("graph", partitions(BONES, CENTRE), persistent=False)
-        inside = [3, *(channels for channels, _ in UNITS)]
+            self.register_buffer(
+                "graph",
+                build_partitioned_adjacency(SKELETON_EDGES, CENTER_JOINTS),
+                persistent=False,
+            )
+        inside = [3, *(channels for channels, _ in UNIT_CHANNELS_AND_STRIDES)]
         self.units = nn.ModuleList(
-            Unit(inside[k], channels, stride=stride, first=k == 0)
-            for k, (channels, stride) in enumerate(UNITS)
+            StgcnUnit(inside[k], channels, stride=stride, is_first=k == 0)
+            for k, (channels, stride) in enumerate(UNIT_CHANNELS_AND_STRIDES)
         )
         self.importance = nn.ParameterList(
-            [nn.Parameter(torch.ones(3, N_JOINTS, N_JOINTS)) for _ in UNITS]
+            [nn.Parameter(torch.ones(3, N_JOINTS, N_JOINTS)) for _ in UNIT_CHANNELS_AND_STRIDES]
         )
-        self.out = nn.Conv1d(UNITS[-1][0], features, 1)
+        self.out = nn.Conv1d(UNIT_CHANNELS_AND_STRIDES[-1][0], features, 1)
 
-    def forward(self, motion: Tensor, n_tokens: int) -> Tensor:
+    def forward(self, pose: Tensor, n_tokens: int) -> Tensor:
         """Tokens to attend to.
 
         Args:
-            motion: x, y and score of each joint, ``(batch, frames, 17, 3)`` at 16 Hz.
+            pose: x, y and score of each joint, ``(batch, frames, 17, 3)`` at 16 Hz.
             n_tokens: wanted; an eighth of the frames in the paper's sizes.
 
         Returns:
             ``(batch, n_tokens, features)``
         """
-        x = motion.permute(0, 3, 1, 2)
+        x = pose.permute(0, 3, 1, 2)
         for unit, importance in zip(self.units, self.importance, strict=True):
             x = unit(x, self.graph * importance)
         tokens: Tensor = functional.adaptive_avg_pool1d(self.out(x.mean(dim=3)), n_tokens)

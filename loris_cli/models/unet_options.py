@@ -3,7 +3,7 @@
 from typing import Any, Protocol
 
 
-class Sizes(Protocol):
+class UNetConfig(Protocol):
     """Sizes of a U-Net, by the names that both configurations have for them."""
 
     @property
@@ -35,7 +35,7 @@ class Sizes(Protocol):
         """Of each head."""
 
 
-def options(config: Sizes) -> dict[str, Any]:
+def make_unet_options(config: UNetConfig) -> dict[str, Any]:
     """Arguments that follow from the sizes, and those of the paper (specification, 3.1)."""
     return {
         "channels": config.channels,

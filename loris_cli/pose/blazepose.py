@@ -23,26 +23,26 @@ from loris_cli.errors import WeightsError
 
 Array = NDArray[Any]
 
-DETECTOR_PX = 224
-LANDMARKS_PX = 256
+DETECTOR_INPUT_PX = 224
+LANDMARK_INPUT_PX = 256
 N_LANDMARKS = 39  # those of the body, 2 that frame the next crop, 4 unused
 N_BODY_LANDMARKS = 33
-CROP_POINTS = (33, 34)  # middle of the hips; a point of the circle around the body
+ALIGNMENT_LANDMARKS = (33, 34)  # middle of the hips; a point of the circle around the body
 COCO_FROM_LANDMARKS = [0, 2, 5, 7, 8, 11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28]
 # Sides of the detector's three grids of cells, and how many boxes each cell proposes.
 ANCHOR_GRIDS = ((28, 2), (14, 2), (7, 6))
 CROP_MARGIN = 1.25
 MIN_DETECTION_SCORE = 0.5
 MIN_PRESENCE = 0.5
-MAX_OVERLAP = 0.3
-HEAT_REACH = 3  # cells
-MIN_HEAT = 0.5
+MAX_IOU = 0.3
+HEATMAP_RADIUS_CELLS = 3  # cells
+MIN_HEATMAP_SCORE = 0.5
 
-DETECTOR = (
+DETECTOR_FILE = (
     "pose_detection.tflite",
     "9ba9dd3d42efaaba86b4ff0122b06f29c4122e756b329d89dca1e297fd8f866c",
 )
-LANDMARKS = (
+LANDMARK_FILE = (
     "pose_landmark_full.tflite",
     "e9a5c5cb17f736fafd4c2ec1da3b3d331d6edbe8a0d32395855aeb2cdfd64b9f",
 )
@@ -54,37 +54,37 @@ class Crop:
 
     Attributes:
         x: middle of the square (and of the hips), in px.
-        y: as ``x``.
+        y: as ``center_x_px``.
         side_px: length of a side; 2.5 times the distance from hips to finger tips or toes.
         angle_rad: lean of the body, clockwise as seen.
     """
 
-    x: float
-    y: float
+    center_x_px: float
+    center_y_px: float
     side_px: float
     angle_rad: float
 
     @classmethod
-    def around(cls, hips: Array, rim: Array) -> "Crop":
+    def from_alignment_points(cls, hips: Array, circle_point: Array) -> "Crop":
         """The crop of a body, from its hips and a point above them on its circle, ``(2,)``."""
-        dx, dy = (float(d) for d in rim - hips)
+        dx, dy = (float(d) for d in circle_point - hips)
         return cls(
-            x=float(hips[0]),
-            y=float(hips[1]),
+            center_x_px=float(hips[0]),
+            center_y_px=float(hips[1]),
             side_px=2 * CROP_MARGIN * float(np.hypot(dx, dy)),
             angle_rad=float(np.arctan2(dx, -dy)),
         )
 
-    def to_picture(self) -> Array:
+    def to_image_matrix(self) -> Array:
         """The map from the unit square to the picture, ``(2, 3)``: ``matrix @ (u, v, 1)``."""
         cos, sin = np.cos(self.angle_rad), np.sin(self.angle_rad)
         linear = self.side_px * np.array([[cos, -sin], [sin, cos]])
-        offset = np.array([self.x, self.y]) - linear @ (0.5, 0.5)
+        offset = np.array([self.center_x_px, self.center_y_px]) - linear @ (0.5, 0.5)
         return np.column_stack([linear, offset])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Sighting:
+class PersonPose:
     """One body in one picture.
 
     Attributes:
@@ -92,11 +92,11 @@ class Sighting:
         crop: where to look for the body in the next picture.
     """
 
-    joints: Array
+    keypoints: Array
     crop: Crop
 
 
-def apply(matrix: Array, points: Array) -> Array:
+def apply_affine(matrix: Array, points: Array) -> Array:
     """Points under an affine map: ``(2, 3)`` and ``(points, 2)`` to ``(points, 2)``."""
     moved: Array = points @ matrix[:, :2].T + matrix[:, 2]
     return moved
@@ -108,7 +108,7 @@ def sigmoid(logits: Array) -> Array:
     return probability
 
 
-def anchors() -> Array:
+def generate_anchors() -> Array:
     """Middles of the detector's 2254 boxes in its unit square, ``(boxes, 2)``."""
     grids = []
     for n_cells, n_boxes in ANCHOR_GRIDS:
@@ -118,19 +118,19 @@ def anchors() -> Array:
     return np.concatenate(grids)
 
 
-def letterbox(width: int, height: int) -> Array:
+def letterbox_matrix(width: int, height: int) -> Array:
     """The map from the detector's unit square to a picture in its middle, ``(2, 3)``."""
     side = max(width, height)
     return np.array([[side, 0, (width - side) / 2], [0, side, (height - side) / 2]], float)
 
 
-def suppress(boxes: Array, scores: Array, max_overlap: float = MAX_OVERLAP) -> list[int]:
+def non_max_suppression(boxes: Array, scores: Array, max_iou: float = MAX_IOU) -> list[int]:
     """Which boxes are left when each of them silences weaker ones that overlap it.
 
     Args:
         boxes: left, top, right, bottom, ``(boxes, 4)``.
         scores: ``(boxes,)``.
-        max_overlap: intersection over union from which two boxes are of one body.
+        max_iou: intersection over union from which two boxes are of one body.
 
     Returns:
         Indices of the survivors, strongest first.
@@ -144,11 +144,11 @@ def suppress(boxes: Array, scores: Array, max_overlap: float = MAX_OVERLAP) -> l
         corner_low = np.maximum(boxes[best, :2], boxes[rest, :2])
         corner_high = np.minimum(boxes[best, 2:], boxes[rest, 2:])
         shared = np.prod((corner_high - corner_low).clip(min=0), axis=1)
-        order = rest[shared < max_overlap * (area[best] + area[rest] - shared)]
+        order = rest[shared < max_iou * (area[best] + area[rest] - shared)]
     return kept
 
 
-def refine(points: Array, heatmaps: Array) -> Array:
+def refine_landmarks(points: Array, heatmaps: Array) -> Array:
     """Landmarks moved to the middle of the heat around them.
 
     The heatmaps come with the landmarks at no cost. On rendered dancers with known joints they
@@ -168,10 +168,12 @@ def refine(points: Array, heatmaps: Array) -> Array:
     for k, (x, y) in enumerate((points[:N_BODY_LANDMARKS] * n_cells).astype(int)):
         if not (0 <= x < n_cells and 0 <= y < n_cells):
             continue
-        left, top = max(0, x - HEAT_REACH), max(0, y - HEAT_REACH)
-        near = heatmaps[top : y + HEAT_REACH + 1, left : x + HEAT_REACH + 1, k]
+        left, top = max(0, x - HEATMAP_RADIUS_CELLS), max(0, y - HEATMAP_RADIUS_CELLS)
+        near = heatmaps[
+            top : y + HEATMAP_RADIUS_CELLS + 1, left : x + HEATMAP_RADIUS_CELLS + 1, k
+        ]
         heat = sigmoid(near)
-        if heat.max() < MIN_HEAT:
+        if heat.max() < MIN_HEATMAP_SCORE:
             continue
         columns, rows = left + np.arange(near.shape[1]), top + np.arange(near.shape[0])
         # A cell's heat belongs to its corner, not its middle: measured, and so in MediaPipe.
@@ -180,7 +182,7 @@ def refine(points: Array, heatmaps: Array) -> Array:
     return refined
 
 
-class Pyramid:
+class ImagePyramid:
     """A picture and its halvings, made when asked for, to sample crops without aliasing."""
 
     def __init__(self, rgb: Array) -> None:
@@ -188,7 +190,7 @@ class Pyramid:
         self.height, self.width = rgb.shape[:2]
         self._levels = [rgb]
 
-    def level_for(self, reduction: float) -> Array:
+    def select_level(self, reduction: float) -> Array:
         """The smallest level whose sides have at least ``1 / reduction`` of the pixels."""
         import cv2
 
@@ -214,7 +216,7 @@ class Pyramid:
         import cv2
 
         extent = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
-        level = self.level_for(extent / side_px)
+        level = self.select_level(extent / side_px)
         scale = np.array([level.shape[1] / self.width, level.shape[0] / self.height])
         linear = matrix[:, :2] * scale[:, None] / side_px
         # OpenCV counts from the middle of the first pixel, we from its corner.
@@ -238,49 +240,56 @@ class BlazePose:
         Raises:
             WeightsError: the weights are missing or damaged.
         """
-        self._detector = _Network(*DETECTOR, n_threads=n_threads)
-        self._landmarks = _Network(*LANDMARKS, n_threads=n_threads)
-        self._anchors = anchors()
+        self._detector = _TfliteModel(*DETECTOR_FILE, n_threads=n_threads)
+        self._landmarks = _TfliteModel(*LANDMARK_FILE, n_threads=n_threads)
+        self._anchors = generate_anchors()
 
-    def detect(self, picture: Pyramid, region: Array | None = None) -> list[Crop]:
+    def detect_people(
+        self, image: ImagePyramid, region_matrix: Array | None = None
+    ) -> list[Crop]:
         """Crops of the bodies in a picture, surest first.
 
         Args:
-            picture: where to look.
-            region: map from the unit square to the part to look at, ``(2, 3)``; default all.
+            image: where to look.
+            region_matrix: map from the unit square to the part to look at, ``(2, 3)``; default all.
         """
-        if region is None:
-            region = letterbox(picture.width, picture.height)
-        pixels = picture.warp(region, DETECTOR_PX)
+        if region_matrix is None:
+            region_matrix = letterbox_matrix(image.width, image.height)
+        pixels = image.warp(region_matrix, DETECTOR_INPUT_PX)
         raw_boxes, logits = self._detector(pixels / 127.5 - 1)
         scores = sigmoid(logits[0, :, 0])
         sure = np.flatnonzero(scores > MIN_DETECTION_SCORE)
         # A box: middle, width and height, then four points, as offsets from its anchor in px.
-        points = raw_boxes[0, sure].reshape(-1, 6, 2) / DETECTOR_PX
+        points = raw_boxes[0, sure].reshape(-1, 6, 2) / DETECTOR_INPUT_PX
         extent = points[:, 1].copy()
         points += self._anchors[sure][:, None]
         boxes = np.hstack([points[:, 0] - extent / 2, points[:, 0] + extent / 2])
         return [
-            Crop.around(*apply(region, points[best, 2:4]))
-            for best in suppress(boxes, scores[sure])
+            Crop.from_alignment_points(*apply_affine(region_matrix, points[best, 2:4]))
+            for best in non_max_suppression(boxes, scores[sure])
         ]
 
-    def look(self, picture: Pyramid, crop: Crop) -> Sighting | None:
+    def estimate_pose(self, image: ImagePyramid, crop: Crop) -> PersonPose | None:
         """The body in a crop, or None if there is none."""
-        matrix = crop.to_picture()
-        outputs = self._landmarks(picture.warp(matrix, LANDMARKS_PX) / 255)
+        matrix = crop.to_image_matrix()
+        outputs = self._landmarks(image.warp(matrix, LANDMARK_INPUT_PX) / 255)
         raw, presence, heatmaps = outputs[0], outputs[1], outputs[3]
         if presence.item() < MIN_PRESENCE:
             return None
         landmarks = raw.reshape(N_LANDMARKS, 5)  # x, y, z, visibility, presence
-        points = apply(matrix, refine(landmarks[:, :2] / LANDMARKS_PX, heatmaps[0]))
+        points = apply_affine(
+            matrix, refine_landmarks(landmarks[:, :2] / LANDMARK_INPUT_PX, heatmaps[0])
+        )
         visible = sigmoid(landmarks[:, 3])
         joints = np.column_stack([points, visible])[COCO_FROM_LANDMARKS].astype(np.float32)
-        return Sighting(joints=joints, crop=Crop.around(*points[list(CROP_POINTS)]))
+        return PersonPose(
+            keypoints=joints,
+            crop=Crop.from_alignment_points(*points[list(ALIGNMENT_LANDMARKS)]),
+        )
 
 
 @contextmanager
-def _hushed() -> Iterator[None]:
+def _suppress_stderr() -> Iterator[None]:
     """Keep LiteRT's greeting off stderr: it heeds no log level, and lines there are ours."""
     sys.stderr.flush()
     kept = os.dup(2)
@@ -294,7 +303,7 @@ def _hushed() -> Iterator[None]:
         os.close(nowhere)
 
 
-class _Network:
+class _TfliteModel:
     """One .tflite file: a picture in, its outputs in file order."""
 
     def __init__(self, name: str, sha256: str, *, n_threads: int) -> None:
@@ -307,7 +316,7 @@ class _Network:
             raise WeightsError(f"the pose network {name} is missing", hint=hint) from error
         if hashlib.sha256(content).hexdigest() != sha256:
             raise WeightsError(f"the pose network {name} is damaged", hint=hint)
-        with _hushed():
+        with _suppress_stderr():
             self._interpreter = Interpreter(model_content=content, num_threads=n_threads)
             self._interpreter.allocate_tensors()
         self._input = self._interpreter.get_input_details()[0]["index"]

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loris_cli.errors import InputError
-from loris_cli.system.atomic_files import printable
+from loris_cli.system.atomic_files import printable_path
 
 Array = NDArray[Any]
 
@@ -60,7 +60,7 @@ class Poses:
     size: tuple[int, int]
     interpolated: Array
     cuts: Array
-    interval_s: float | None = None
+    frame_interval_s: float | None = None
 
     @property
     def n_frames(self) -> int:
@@ -68,20 +68,20 @@ class Poses:
         return len(self.keypoints)
 
     @property
-    def seen_share(self) -> float:
+    def detected_fraction(self) -> float:
         """Share of frames in which the body was seen, 0..1."""
         return 1.0 - float(np.mean(self.interpolated)) if self.n_frames else 0.0
 
 
-def part(poses: Poses, start: int, stop: int) -> Poses:
+def slice_poses(poses: Poses, start_frame: int, stop_frame: int) -> Poses:
     """A stretch of frames as poses of their own, on a clock that begins with it."""
-    inside = poses.cuts[(poses.cuts > start) & (poses.cuts < stop)]
+    inside = poses.cuts[(poses.cuts > start_frame) & (poses.cuts < stop_frame)]
     return replace(
         poses,
-        keypoints=poses.keypoints[start:stop],
-        times_s=np.arange(stop - start) / poses.fps,
-        interpolated=poses.interpolated[start:stop],
-        cuts=inside - start,
+        keypoints=poses.keypoints[start_frame:stop_frame],
+        times_s=np.arange(stop_frame - start_frame) / poses.fps,
+        interpolated=poses.interpolated[start_frame:stop_frame],
+        cuts=inside - start_frame,
     )
 
 
@@ -101,8 +101,8 @@ def write_poses(path: Path, poses: Poses) -> None:
         "interpolated": poses.interpolated.astype(bool),
         "cuts": poses.cuts.astype("<i8"),
     }
-    if poses.interval_s is not None:
-        arrays["interval_s"] = np.float64(poses.interval_s)
+    if poses.frame_interval_s is not None:
+        arrays["interval_s"] = np.float64(poses.frame_interval_s)
     # Not np.savez_compressed: deflate differs between builds of zlib, and joints hardly shrink.
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for name, array in arrays.items():
@@ -124,26 +124,28 @@ def read_poses(path: Path) -> Poses:
     Raises:
         InputError: the file cannot be read, or is not such a file.
     """
-    name = printable(path)
+    name = printable_path(path)
     try:
         with zipfile.ZipFile(path) as archive:
-            return _checked(_read_members(archive))
+            return _validate_poses(_read_arrays(archive))
     except InputError as error:
-        raise InputError(f"{name}: {error}", hint=_HINT) from error
+        raise InputError(f"{name}: {error}", hint=_REGENERATE_HINT) from error
     except OSError as error:
         raise InputError(
-            f"{name} cannot be read: {error.strerror or error}", hint=_HINT
+            f"{name} cannot be read: {error.strerror or error}", hint=_REGENERATE_HINT
         ) from error
     except (zipfile.BadZipFile, zlib.error, ValueError, EOFError) as error:
-        raise InputError(f"{name} is not a poses file", hint=_HINT) from error
+        raise InputError(f"{name} is not a poses file", hint=_REGENERATE_HINT) from error
     except (RuntimeError, NotImplementedError) as error:  # encrypted, or a rare compression
-        raise InputError(f"{name} is packed in an unknown way", hint=_HINT) from error
+        raise InputError(
+            f"{name} is packed in an unknown way", hint=_REGENERATE_HINT
+        ) from error
 
 
-_HINT = "make it again with `loris pose VIDEO`"
+_REGENERATE_HINT = "make it again with `loris pose VIDEO`"
 
 # name -> dtype as .npy spells it, shape; None is the number of frames, -1 any number.
-_MEMBERS: dict[str, tuple[str, tuple[int | None, ...]]] = {
+_ARRAY_SPECS: dict[str, tuple[str, tuple[int | None, ...]]] = {
     "schema": ("<i8", ()),
     "keypoints": ("<f4", (None, 17, 3)),
     "times_s": ("<f8", (None,)),
@@ -153,54 +155,54 @@ _MEMBERS: dict[str, tuple[str, tuple[int | None, ...]]] = {
     "cuts": ("<i8", (-1,)),
     "interval_s": ("<f8", ()),
 }
-_OPTIONAL = {"cuts", "interval_s"}
+_OPTIONAL_ARRAYS = {"cuts", "interval_s"}
 
 # What numpy writes, to the letter: its own reader evaluates the header as Python.
-_HEADER = re.compile(
+_NPY_HEADER = re.compile(
     rb"\{'descr': '([<>=|]\w+)', 'fortran_order': False, 'shape': \(([0-9, ]{0,80})\), \}\s*"
 )
 
 
-def _read_members(archive: zipfile.ZipFile) -> dict[str, Array]:
+def _read_arrays(archive: zipfile.ZipFile) -> dict[str, Array]:
     names = [info.filename.removesuffix(".npy") for info in archive.infolist()]
     if len(set(names)) != len(names):
         raise InputError("an array is there twice")
-    if unknown := sorted(set(names) - set(_MEMBERS)):
+    if unknown := sorted(set(names) - set(_ARRAY_SPECS)):
         raise InputError(f"unknown array {unknown[0]!r}")
-    if missing := sorted(set(_MEMBERS) - _OPTIONAL - set(names)):
+    if missing := sorted(set(_ARRAY_SPECS) - _OPTIONAL_ARRAYS - set(names)):
         raise InputError(f"no array {missing[0]!r}")
     arrays: dict[str, Array] = {}
     n_frames: int | None = None
     for name, info in zip(names, archive.infolist(), strict=True):
         with archive.open(info) as member:
-            shape = _read_header(member, name)
-            n_values = _count(name, shape, n_frames)
-            if None in _MEMBERS[name][1]:
+            shape = _read_npy_header(member, name)
+            n_values = _count_values(name, shape, n_frames)
+            if None in _ARRAY_SPECS[name][1]:
                 n_frames = shape[0]
-            dtype = np.dtype(_MEMBERS[name][0])
+            dtype = np.dtype(_ARRAY_SPECS[name][0])
             if info.file_size - member.tell() != n_values * dtype.itemsize:
                 raise InputError(f"{name!r} is not as long as its header says")
             arrays[name] = np.frombuffer(member.read(), dtype).reshape(shape)
     return arrays
 
 
-def _read_header(member: IO[bytes], name: str) -> tuple[int, ...]:
+def _read_npy_header(member: IO[bytes], name: str) -> tuple[int, ...]:
     """The shape, still to be judged; the dtype is as it must be."""
     if member.read(8) != b"\x93NUMPY\x01\x00":
         raise InputError(f"{name!r} is in an unknown version of .npy")
     n_bytes = int.from_bytes(member.read(2), "little")
-    header = _HEADER.fullmatch(member.read(min(n_bytes, MAX_HEADER_BYTES)))
+    header = _NPY_HEADER.fullmatch(member.read(min(n_bytes, MAX_HEADER_BYTES)))
     if header is None:
         raise InputError(f"{name!r} has a strange header")
     dtype, shape = (group.decode("ascii", "replace") for group in header.groups())
-    if dtype != _MEMBERS[name][0]:
-        raise InputError(f"{name!r} holds {dtype}, not {_MEMBERS[name][0]}")
+    if dtype != _ARRAY_SPECS[name][0]:
+        raise InputError(f"{name!r} holds {dtype}, not {_ARRAY_SPECS[name][0]}")
     return tuple(int(length) for length in shape.split(",") if length.strip())
 
 
-def _count(name: str, shape: tuple[int, ...], n_frames: int | None) -> int:
+def _count_values(name: str, shape: tuple[int, ...], n_frames: int | None) -> int:
     """Number of values of a shape, if it is one we would ever write."""
-    wanted = _MEMBERS[name][1]
+    wanted = _ARRAY_SPECS[name][1]
     if len(shape) != len(wanted):
         raise InputError(f"{name!r} has shape {shape}")
     for length, want in zip(shape, wanted, strict=True):
@@ -213,7 +215,7 @@ def _count(name: str, shape: tuple[int, ...], n_frames: int | None) -> int:
     return int(np.prod(shape, dtype=np.int64))
 
 
-def _checked(arrays: dict[str, Array]) -> Poses:
+def _validate_poses(arrays: dict[str, Array]) -> Poses:
     """Poses of arrays whose shapes are right, if their values are."""
     if arrays["schema"] != SCHEMA:
         raise InputError(f"schema {arrays['schema']}, this version reads {SCHEMA}")
@@ -244,5 +246,5 @@ def _checked(arrays: dict[str, Array]) -> Poses:
         size=(width, height),
         interpolated=arrays["interpolated"],
         cuts=cuts,
-        interval_s=interval_s,
+        frame_interval_s=interval_s,
     )

@@ -17,27 +17,27 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from loris_cli.config import MMPOSE_NETWORK
+from loris_cli.config import DEFAULT_MMPOSE_CONFIG
 from loris_cli.errors import UsageError, WeightsError
 from loris_cli.pose.keypoints import COCO_17
-from loris_cli.system.atomic_files import printable
-from loris_cli.system.optional_packages import folder_of_package, require
-from loris_cli.system.safe_torch_load import load_plain
+from loris_cli.system.atomic_files import printable_path
+from loris_cli.system.optional_packages import find_package_folder, import_optional
+from loris_cli.system.safe_torch_load import load_torch_arrays
 
 Array = NDArray[Any]
 
-CONFIGS = ".mim/configs/body_2d_keypoint"
-FAMILIES = ("topdown_heatmap", "rtmpose", "simcc")
-DATASETS = ("coco", "body8")
+CONFIGS_FOLDER = ".mim/configs/body_2d_keypoint"
+CONFIG_FAMILIES = ("topdown_heatmap", "rtmpose", "simcc")
+CONFIG_DATASETS = ("coco", "body8")
 """Of these mmpose has networks of the 17 joints."""
-BATCH = 32
+BATCH_SIZE = 32
 """Boxes that the network takes at once."""
-PURPOSE = "find poses with it"
-CORNER_PX = 0.5
+MMPOSE_PURPOSE = "find poses with it"
+PIXEL_CENTER_OFFSET_PX = 0.5
 """mmpose counts from the middle of the first pixel, we from its corner."""
 
 
-def check_top_down(weights: Path | None, network: str) -> Path:
+def check_mmpose_weights(weights: Path | None, network: str) -> Path:
     """See that a network can be had, without making it.
 
     Args:
@@ -52,7 +52,7 @@ def check_top_down(weights: Path | None, network: str) -> Path:
         MissingDependencyError: mmpose is absent.
         UsageError: mmpose has no such configuration.
     """
-    config = configuration(network)
+    config = find_mmpose_config(network)
     if weights is None:
         raise WeightsError(
             "mmpose's networks come without weights",
@@ -60,23 +60,23 @@ def check_top_down(weights: Path | None, network: str) -> Path:
             f" {network} from mmpose's model zoo, and name it",
         )
     if not weights.is_file():
-        raise WeightsError(f"{printable(weights)} is not there", hint="check the path")
+        raise WeightsError(f"{printable_path(weights)} is not there", hint="check the path")
     return config
 
 
-def configuration(network: str) -> Path:
+def find_mmpose_config(network: str) -> Path:
     """The file of one of mmpose's configurations.
 
     Raises:
         MissingDependencyError: mmpose is absent.
         UsageError: mmpose has no such configuration.
     """
-    folder = folder_of_package("mmpose", extra="", purpose=PURPOSE)
+    folder = find_package_folder("mmpose", extra="", purpose=MMPOSE_PURPOSE)
     configs = {
         path.stem: path
-        for family in FAMILIES
-        for dataset in DATASETS
-        for path in sorted((folder / CONFIGS / family / dataset).glob("*.py"))
+        for family in CONFIG_FAMILIES
+        for dataset in CONFIG_DATASETS
+        for path in sorted((folder / CONFIGS_FOLDER / family / dataset).glob("*.py"))
     }
     if network not in configs:
         near = difflib.get_close_matches(network, configs, n=3, cutoff=0.0)
@@ -87,11 +87,11 @@ def configuration(network: str) -> Path:
     return configs[network]
 
 
-class TopDown:
+class MmposeEstimator:
     """One of mmpose's networks with its weights."""
 
     def __init__(
-        self, weights: Path | None, *, network: str = MMPOSE_NETWORK, device: str = "cpu"
+        self, weights: Path | None, *, network: str = DEFAULT_MMPOSE_CONFIG, device: str = "cpu"
     ) -> None:
         """Make the network as its configuration says, and give it its weights.
 
@@ -105,29 +105,31 @@ class TopDown:
             MissingDependencyError: mmpose is absent.
             UsageError: there is no such network, or it finds other joints.
         """
-        place = check_top_down(weights, network)
+        place = check_mmpose_weights(weights, network)
         assert weights is not None
-        apis = require("mmpose.apis", extra="", purpose=PURPOSE)
-        dataset = require("mmengine.dataset", extra="", purpose=PURPOSE)
-        config = require("mmengine.config", extra="", purpose=PURPOSE).Config.fromfile(place)
+        apis = import_optional("mmpose.apis", extra="", purpose=MMPOSE_PURPOSE)
+        dataset = import_optional("mmengine.dataset", extra="", purpose=MMPOSE_PURPOSE)
+        config = import_optional(
+            "mmengine.config", extra="", purpose=MMPOSE_PURPOSE
+        ).Config.fromfile(place)
         self._model = apis.init_model(config, None, device=device)
         names = self._model.dataset_meta["keypoint_id2name"]
         if tuple(names[k] for k in sorted(names)) != COCO_17:
             raise UsageError(
                 f"the network {network} finds other joints than COCO's 17",
-                hint=f"take {MMPOSE_NETWORK}",
+                hint=f"take {DEFAULT_MMPOSE_CONFIG}",
             )
-        load_weights(self._model, weights)
-        self._prepare = dataset.Compose(config.test_dataloader.dataset.pipeline)
+        load_mmpose_weights(self._model, weights)
+        self._pipeline = dataset.Compose(config.test_dataloader.dataset.pipeline)
         self._collate = dataset.pseudo_collate
 
-    def joints(
-        self, pictures: Sequence[Array], boxes: Sequence[Array]
+    def estimate_keypoints(
+        self, images: Sequence[Array], boxes: Sequence[Array]
     ) -> list[NDArray[np.float32]]:
         """Joints of the bodies in boxes: mmpose's ``inference_topdown`` for many pictures.
 
         Args:
-            pictures: red, green, blue, each ``(height, width, 3)`` uint8.
+            images: red, green, blue, each ``(height, width, 3)`` uint8.
             boxes: of each picture: left, top, right, bottom in px, ``(bodies, 4)``.
 
         Returns:
@@ -135,10 +137,10 @@ class TopDown:
         """
         wanted = (
             (picture, box)
-            for picture, around in zip(pictures, boxes, strict=True)
+            for picture, around in zip(images, boxes, strict=True)
             for box in around
         )
-        found = list(self._each(wanted))
+        found = list(self._estimate_batches(wanted))
         ends = np.cumsum([0, *(len(around) for around in boxes)])
         empty = np.zeros((0, len(COCO_17), 3), np.float32)
         return [
@@ -146,33 +148,35 @@ class TopDown:
             for start, stop in pairwise(ends)
         ]
 
-    def _each(self, wanted: Iterator[tuple[Array, Array]]) -> Iterator[NDArray[np.float32]]:
+    def _estimate_batches(
+        self, crops: Iterator[tuple[Array, Array]]
+    ) -> Iterator[NDArray[np.float32]]:
         while batch := [
-            self._prepare(
+            self._pipeline(
                 {
                     "img": np.ascontiguousarray(picture[..., ::-1]),  # as OpenCV reads them
-                    "bbox": (box[None] - CORNER_PX).astype(np.float32),
+                    "bbox": (box[None] - PIXEL_CENTER_OFFSET_PX).astype(np.float32),
                     "bbox_score": np.ones(1, np.float32),
                     **self._model.dataset_meta,
                 }
             )
-            for picture, box in islice(wanted, BATCH)
+            for picture, box in islice(crops, BATCH_SIZE)
         ]:
             with torch.no_grad():
                 samples = self._model.test_step(self._collate(batch))
             for sample in samples:
-                places = sample.pred_instances.keypoints[0] + CORNER_PX
+                places = sample.pred_instances.keypoints[0] + PIXEL_CENTER_OFFSET_PX
                 scores = sample.pred_instances.keypoint_scores[0].clip(0, 1)
                 yield np.column_stack([places, scores]).astype(np.float32)
 
 
-def load_weights(model: torch.nn.Module, weights: Path) -> None:
+def load_mmpose_weights(model: torch.nn.Module, weights: Path) -> None:
     """Give a network its weights, all of them.
 
     Raises:
         WeightsError: they cannot be read, or are of another network.
     """
-    name = printable(weights.name)
+    name = printable_path(weights.name)
     if weights.suffix == ".safetensors":
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -182,7 +186,7 @@ def load_weights(model: torch.nn.Module, weights: Path) -> None:
         except SafetensorError as error:
             raise WeightsError(f"{name} is damaged", hint="get it again") from error
     else:
-        content = load_plain(weights, name=name)
+        content = load_torch_arrays(weights, display_name=name)
     state = content.get("state_dict", content) if isinstance(content, dict) else None
     if not isinstance(state, Mapping) or not all(
         isinstance(value, torch.Tensor) for value in state.values()

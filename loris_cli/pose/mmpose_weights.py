@@ -9,17 +9,17 @@ from pathlib import Path
 
 from loris_cli.config import cache_home
 from loris_cli.errors import WeightsError
-from loris_cli.pose.mmpose_estimator import PURPOSE, configuration
-from loris_cli.system.atomic_files import printable
-from loris_cli.system.downloads import fetch
-from loris_cli.system.optional_packages import require
+from loris_cli.pose.mmpose_estimator import MMPOSE_PURPOSE, find_mmpose_config
+from loris_cli.system.atomic_files import printable_path
+from loris_cli.system.downloads import download_file
+from loris_cli.system.optional_packages import import_optional
 from loris_cli.system.progress import Reporter
 
-NAMED_HASH = re.compile(r"-([0-9a-f]{8})_\d{8}\.pth$")
+FILENAME_HASH = re.compile(r"-([0-9a-f]{8})_\d{8}\.pth$")
 """mmpose names its files by the first digits of their SHA-256 and their date."""
 
 
-def zoo_address(network: str) -> str:
+def find_weights_url(network: str) -> str:
     """Where mmpose's lists say that the weights of a network are.
 
     Args:
@@ -30,8 +30,8 @@ def zoo_address(network: str) -> str:
         MissingDependencyError: mmpose is absent.
         UsageError: mmpose has no such configuration.
     """
-    yaml = require("yaml", extra="", purpose=PURPOSE)
-    for listed in sorted(configuration(network).parent.glob("*.yml")):
+    yaml = import_optional("yaml", extra="", purpose=MMPOSE_PURPOSE)
+    for listed in sorted(find_mmpose_config(network).parent.glob("*.yml")):
         for model in (yaml.safe_load(listed.read_text(encoding="utf-8")) or {}).get(
             "Models", []
         ):
@@ -40,7 +40,7 @@ def zoo_address(network: str) -> str:
     raise WeightsError(f"mmpose names no weights of {network}", hint="name a file of your own")
 
 
-def zoo_weights(network: str, *, offline: bool, reporter: Reporter) -> Path:
+def fetch_mmpose_weights(network: str, *, offline: bool, reporter: Reporter) -> Path:
     """The published weights of a network: in the cache, or fetched into it.
 
     Args:
@@ -51,15 +51,15 @@ def zoo_weights(network: str, *, offline: bool, reporter: Reporter) -> Path:
     Raises:
         WeightsError: they cannot be had, or are not those that their name promises.
     """
-    url = zoo_address(network)
+    url = find_weights_url(network)
     place = cache_home() / "weights" / url.rpartition("/")[2]
-    named = NAMED_HASH.search(place.name)
+    named = FILENAME_HASH.search(place.name)
     if not place.is_file():
-        fetch(
+        download_file(
             url,
             place,
             sha256=None,
-            instead=f"put the file of {url} at {place}, or name one: --weights FILE",
+            manual_hint=f"put the file of {url} at {place}, or name one: --weights FILE",
             offline=offline,
             reporter=reporter,
         )
@@ -67,7 +67,7 @@ def zoo_weights(network: str, *, offline: bool, reporter: Reporter) -> Path:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if named is not None and not digest.startswith(named[1]):
         raise WeightsError(
-            f"{printable(place)} is not what its name promises: its SHA-256 begins with"
+            f"{printable_path(place)} is not what its name promises: its SHA-256 begins with"
             f" {digest[:8]}",
             hint="remove it, and it is fetched anew",
         )

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 Compat = Literal["paper", "official"]
 
-N_BINS = 10
+N_DIRECTION_BINS = 10
 """Directions told apart (paper, Sec. 5.1)."""
 
 
-def motion(positions: Array) -> Array:
+def frame_displacements(positions: Array) -> Array:
     """Displacement of every joint since the frame before.
 
     Args:
@@ -32,34 +32,40 @@ def motion(positions: Array) -> Array:
 
 
 def directogram(
-    motions: Array, *, n_bins: int = N_BINS, compat: Compat = "paper", turn: float = 180.0
+    displacements: Array,
+    *,
+    n_bins: int = N_DIRECTION_BINS,
+    compat: Compat = "paper",
+    angle_range_deg: float = 180.0,
 ) -> Array:
     """Speed in each direction: a histogram of motion for every frame, Eq. 4.
 
     Args:
-        motions: ``(frames, joints, 2)``, in pixels per frame.
+        displacements: ``(frames, joints, 2)``, in pixels per frame.
         n_bins: number of directions.
         compat: ``"paper"`` cuts the half circle into contiguous slices; ``"official"`` is the
             released code, whose bins are whole degrees modulo ``n_bins``: neighbours in
             direction fall apart and 18 distant directions share one bin.
-        turn: degrees that the paper's bins cover. At 180 a direction and its opposite share a
+        angle_range_deg: degrees that the paper's bins cover. At 180 a direction and its opposite share a
             bin, so a limb that swings back and forth stays in one.
 
     Returns:
         ``(frames, n_bins)``; a row sums to the speed of its frame over all joints.
     """
     # The released code works in float32, where angles on a bin's edge fall its own way.
-    vectors = motions.astype(np.float32) if compat == "official" else motions
+    vectors = displacements.astype(np.float32) if compat == "official" else displacements
     speeds = np.hypot(vectors[..., 0], vectors[..., 1]).astype(np.float64)
     degrees = np.degrees(np.arctan2(vectors[..., 1], vectors[..., 0]))
     if compat == "official":
         bins = np.floor(degrees % 180).astype(int) % n_bins
     else:
         # An angle just under 0 wraps to the full turn in floating point, hence the minimum.
-        bins = np.minimum((degrees % turn * n_bins / turn).astype(int), n_bins - 1)
-    cells = bins + n_bins * np.arange(len(motions))[:, None]
-    sums = np.bincount(cells.ravel(), speeds.ravel(), minlength=n_bins * len(motions))
-    histogram: Array = sums.astype(np.float64, copy=False).reshape(len(motions), n_bins)
+        bins = np.minimum(
+            (degrees % angle_range_deg * n_bins / angle_range_deg).astype(int), n_bins - 1
+        )
+    cells = bins + n_bins * np.arange(len(displacements))[:, None]
+    sums = np.bincount(cells.ravel(), speeds.ravel(), minlength=n_bins * len(displacements))
+    histogram: Array = sums.astype(np.float64, copy=False).reshape(len(displacements), n_bins)
     return histogram
 
 
@@ -82,7 +88,7 @@ def onset_envelope(histogram: Array) -> Array:
     return rise
 
 
-def normalised(envelope: Array) -> Array:
+def normalize_by_max(envelope: Array) -> Array:
     """Divide by the maximum over time, as Eq. 6 does; a body at rest stays at zero."""
     loudest = float(envelope.max(initial=0.0))
     return envelope / loudest if loudest > 0 else np.zeros_like(envelope)

@@ -16,25 +16,25 @@ from numpy.typing import NDArray
 
 from loris_cli.config import POSE_FPS
 from loris_cli.errors import InputError
-from loris_cli.rhythm.directogram import normalised
+from loris_cli.rhythm.directogram import normalize_by_max
 from loris_cli.rhythm.rhythm_file import Rhythm
-from loris_cli.rhythm.trajectories import resampled, rhythm_of_points
+from loris_cli.rhythm.trajectories import detect_trajectory_peaks, resample_trajectories
 
 Array = NDArray[np.float64]
-Grey = NDArray[np.uint8]
+GreyImage = NDArray[np.uint8]
 
-WIDTH_PX = 128
+FLOW_WIDTH_PX = 128
 """Width of the picture that flow is computed on."""
 
 CELL_PX = 8
 """Side of a cell: 16 by 9 cells in a picture of 16:9."""
 
-STILL_PX = 0.25
+MIN_MOTION_PX = 0.25
 """A picture whose fastest cells never move farther than this in 1/16 s does not move: of white
 noise of 10 grey levels cells move by less than 0.1 pixels (docs/rhythm.md)."""
 
 
-class Frame(Protocol):
+class TimedFrame(Protocol):
     """A picture and the moment it is shown."""
 
     @property
@@ -46,7 +46,7 @@ class Frame(Protocol):
         """``(height, width, 3)``."""
 
 
-def rhythm_from_flow(frames: Iterable[Frame], *, fps: float = POSE_FPS) -> Rhythm:
+def rhythm_from_flow(frames: Iterable[TimedFrame], *, fps: float = POSE_FPS) -> Rhythm:
     """The moments at which the movement in a picture stops.
 
     One pass over the frames; two small grey pictures are held at a time.
@@ -61,13 +61,13 @@ def rhythm_from_flow(frames: Iterable[Frame], *, fps: float = POSE_FPS) -> Rhyth
     Raises:
         InputError: there are fewer than three frames, or nothing moves.
     """
-    paths = FlowPaths()
+    paths = FlowTrajectories()
     for frame in frames:
-        paths.add(frame)
-    return paths.rhythm(fps=fps)
+        paths.add_frame(frame)
+    return paths.compute_rhythm(fps=fps)
 
 
-class FlowPaths:
+class FlowTrajectories:
     """How far the picture has flowed through each of its cells since the first frame.
 
     Frames are handed over one by one, by whoever decodes them. Each belongs at its own time:
@@ -81,11 +81,11 @@ class FlowPaths:
         self._solver = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
         # The preset stops at a quarter of the resolution and sees half of a small way.
         self._solver.setFinestScale(1)
-        self._times: list[float] = []
-        self._ways: list[NDArray[np.float32]] = []
-        self._before: Grey | None = None
+        self._times_s: list[float] = []
+        self._displacements: list[NDArray[np.float32]] = []
+        self._previous_image: GreyImage | None = None
 
-    def add(self, frame: Frame) -> None:
+    def add_frame(self, frame: TimedFrame) -> None:
         """See the next frame; one that is not later than the one before is left out.
 
         The median flow is the camera's and is taken away.
@@ -93,56 +93,58 @@ class FlowPaths:
         Raises:
             InputError: the picture changes its size.
         """
-        if self._times and frame.time_s <= self._times[-1]:
+        if self._times_s and frame.time_s <= self._times_s[-1]:
             return
-        now = _small(frame.rgb)
+        now = _downscale_to_grey(frame.rgb)
         rows, columns = (side // CELL_PX for side in now.shape)
-        if self._before is None or self._before.shape != now.shape:
+        if self._previous_image is None or self._previous_image.shape != now.shape:
             way = np.zeros((rows * columns, 2), dtype=np.float32)
         else:
             still = np.zeros((*now.shape, 2), dtype=np.float32)
-            flow = self._solver.calc(self._before, now, still)
+            flow = self._solver.calc(self._previous_image, now, still)
             flow = flow - np.median(flow, axis=(0, 1))
             whole = flow[: rows * CELL_PX, : columns * CELL_PX]
             way = whole.reshape(rows, CELL_PX, columns, CELL_PX, 2).mean(axis=(1, 3))
             way = way.reshape(-1, 2)
-        if self._ways and way.shape != self._ways[0].shape:
+        if self._displacements and way.shape != self._displacements[0].shape:
             raise InputError(
                 "the picture changes its size on the way", hint="convert the video"
             )
-        self._times.append(frame.time_s)
-        self._ways.append(way)
-        self._before = now
+        self._times_s.append(frame.time_s)
+        self._displacements.append(way)
+        self._previous_image = now
 
-    def paths(self) -> tuple[Array, Array]:
+    def trajectories(self) -> tuple[Array, Array]:
         """Pixels of the small picture, ``(frames, cells, 2)``, and seconds, ``(frames,)``."""
-        if not self._ways:
+        if not self._displacements:
             return np.zeros((0, 0, 2)), np.zeros(0)
-        return np.cumsum(np.array(self._ways, dtype=np.float64), axis=0), np.array(self._times)
+        return np.cumsum(np.array(self._displacements, dtype=np.float64), axis=0), np.array(
+            self._times_s
+        )
 
-    def rhythm(self, *, fps: float = POSE_FPS) -> Rhythm:
+    def compute_rhythm(self, *, fps: float = POSE_FPS) -> Rhythm:
         """The rhythm of what was seen, as `rhythm_from_flow` tells."""
-        paths, times = self.paths()
+        paths, times = self.trajectories()
         if len(times) < 3:
             raise InputError(
                 f"{len(times)} frames are too few to see a movement", hint="give a longer video"
             )
         n_frames = int(np.floor((times[-1] - times[0]) * fps + 1e-6)) + 1
-        positions = resampled(paths, times - times[0], n_frames=n_frames, fps=fps)
+        positions = resample_trajectories(paths, times - times[0], n_frames=n_frames, fps=fps)
         ways = np.linalg.norm(np.diff(positions, axis=0), axis=-1) * fps / POSE_FPS
-        if not ways.size or float(np.quantile(ways, 0.98, axis=1).max()) < STILL_PX:
+        if not ways.size or float(np.quantile(ways, 0.98, axis=1).max()) < MIN_MOTION_PX:
             raise InputError(
                 "nothing moves in this video",
                 hint="give a video in which somebody or something moves",
             )
         # The picture takes the place of the body: an arm's length is about a tenth of it.
-        found, strengths, rise = rhythm_of_points(
-            positions, np.ones(positions.shape[:2]), size=STILL_PX * 10, fps=fps
+        found, strengths, rise = detect_trajectory_peaks(
+            positions, np.ones(positions.shape[:2]), body_size=MIN_MOTION_PX * 10, fps=fps
         )
         return Rhythm(
             times_s=found,
             strengths=strengths,
-            envelope=normalised(rise),
+            envelope=normalize_by_max(rise),
             envelope_rate_hz=fps,
             method="flow",
             compat="paper",
@@ -150,11 +152,11 @@ class FlowPaths:
         )
 
 
-def _small(rgb: NDArray[np.uint8]) -> Grey:
+def _downscale_to_grey(rgb: NDArray[np.uint8]) -> GreyImage:
     import cv2
 
     height, width = rgb.shape[:2]
-    rows = max(round(height * WIDTH_PX / width), 2 * CELL_PX)
-    small = cv2.resize(rgb, (WIDTH_PX, rows), interpolation=cv2.INTER_AREA)
-    grey: Grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.uint8)
+    rows = max(round(height * FLOW_WIDTH_PX / width), 2 * CELL_PX)
+    small = cv2.resize(rgb, (FLOW_WIDTH_PX, rows), interpolation=cv2.INTER_AREA)
+    grey: GreyImage = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.uint8)
     return grey

@@ -21,25 +21,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-Frames = NDArray[np.intp]
-Placement = Literal["impact", "onset"]
+FrameIndices = NDArray[np.intp]
+PeakPlacement = Literal["impact", "onset"]
 
-LEAD_FRAMES = 2
+SEARCH_FRAMES_BEFORE = 2
 """An impact may come this long before the peak: a rebound can be the greater rise."""
 
-REACH_FRAMES = 4
+SEARCH_FRAMES_AFTER = 4
 """A burst lasts 120 to 250 ms: it ends within four frames of 62.5 ms."""
 
 
-GATHER = 0.25
+FINAL_ACCELERATION = 0.25
 """Part of the speed last gained that a strike gains once more before it stops (measured)."""
 
-SUMMIT_FRAMES = 2
+LOCAL_MAX_RADIUS_FRAMES = 2
 """An impact is the hardest drop among so many on both sides."""
 
 
-def impacts(
-    frames: Frames, momentum: Array, motions: Array
+def locate_impacts(
+    peak_frames: FrameIndices, denoised_displacements: Array, displacements: Array
 ) -> tuple[Array, Array, NDArray[np.bool_]]:
     """Moments at which the movements around some frames stop most abruptly.
 
@@ -48,10 +48,10 @@ def impacts(
     although its speed, and with it the folded directogram, barely changes.
 
     Args:
-        frames: peaks, ``(peaks,)``.
-        momentum: motion with its noise taken out, ``(frames, joints, 2)``; it says which joints
+        peak_frames: peaks, ``(peaks,)``.
+        denoised_displacements: motion with its noise taken out, ``(frames, joints, 2)``; it says which joints
             move, and where to.
-        motions: motion as measured, same shape; along that direction it is free of the bias
+        displacements: motion as measured, same shape; along that direction it is free of the bias
             that shrinking brings.
 
     Returns:
@@ -59,21 +59,28 @@ def impacts(
         each is the greatest around, so that the movement ends there rather than goes on to
         brake.
     """
-    if not len(frames):
+    if not len(peak_frames):
         return np.zeros(0), np.zeros(0), np.zeros(0, dtype=bool)
-    before, after = LEAD_FRAMES + SUMMIT_FRAMES, REACH_FRAMES + SUMMIT_FRAMES + 2
+    before, after = (
+        SEARCH_FRAMES_BEFORE + LOCAL_MAX_RADIUS_FRAMES,
+        SEARCH_FRAMES_AFTER + LOCAL_MAX_RADIUS_FRAMES + 2,
+    )
     # A movement goes on beyond the end: that a video ends is no impact.
     ends = ((before, after), (0, 0))
-    moved = np.pad(momentum.reshape(len(momentum), -1), ends, mode="edge")
-    measured = np.pad(motions.reshape(len(motions), -1), ends, mode="edge")
+    moved = np.pad(
+        denoised_displacements.reshape(len(denoised_displacements), -1), ends, mode="edge"
+    )
+    measured = np.pad(displacements.reshape(len(displacements), -1), ends, mode="edge")
     speed = np.linalg.norm(moved, axis=-1)
     heading = moved / np.maximum(speed, 1e-12)[:, None]
     drop = np.zeros(len(moved))
     drop[:-2] = np.einsum("fd,fd->f", heading[:-2], moved[:-2] - measured[2:])
 
-    candidates = (frames + before)[:, None] + np.arange(-LEAD_FRAMES, REACH_FRAMES)
+    candidates = (peak_frames + before)[:, None] + np.arange(
+        -SEARCH_FRAMES_BEFORE, SEARCH_FRAMES_AFTER
+    )
     chosen = drop[candidates].argmax(axis=-1)
-    last = candidates[np.arange(len(frames)), chosen]  # the last interval of the movement
+    last = candidates[np.arange(len(peak_frames)), chosen]  # the last interval of the movement
 
     intervals = last[:, None] + np.arange(-1, 4)
     along = np.einsum("pkd,pd->pk", measured[intervals], heading[last])
@@ -81,28 +88,30 @@ def impacts(
     foot = np.minimum(drops[:, :1], drops[:, -1:]).clip(min=0)
     weight = (drops - foot).clip(min=0)
     # A strike gathers speed to the end: it loses more than its mean over the last interval.
-    weight[:, 1] += GATHER * (-drops[:, 0]).clip(min=0)
+    weight[:, 1] += FINAL_ACCELERATION * (-drops[:, 0]).clip(min=0)
     centre = (weight @ np.arange(-1, 3)) / np.maximum(weight.sum(axis=-1), 1e-12)
-    around = drop[last[:, None] + np.arange(-SUMMIT_FRAMES, SUMMIT_FRAMES + 1)]
+    around = drop[
+        last[:, None] + np.arange(-LOCAL_MAX_RADIUS_FRAMES, LOCAL_MAX_RADIUS_FRAMES + 1)
+    ]
     summits = drop[last] >= around.max(axis=-1) - 1e-9 * speed.max()  # the sums round
     return last - before + centre, drop[last], summits
 
 
-def onsets(frames: Frames, envelope: Array) -> Array:
+def interpolate_peak_frames(peak_frames: FrameIndices, envelope: Array) -> Array:
     """The tops of the envelope itself: where the paper sees a rhythm point.
 
     Args:
-        frames: peaks, ``(peaks,)``.
+        peak_frames: peaks, ``(peaks,)``.
         envelope: ``(frames,)``.
 
     Returns:
         times in frames, each the vertex of the parabola through a peak and its neighbours.
     """
-    if not len(frames):
+    if not len(peak_frames):
         return np.zeros(0)
     padded = np.pad(envelope, 1, mode="edge")
-    left, top, right = padded[frames], padded[frames + 1], padded[frames + 2]
+    left, top, right = padded[peak_frames], padded[peak_frames + 1], padded[peak_frames + 2]
     bend = left - 2 * top + right
     shift = np.where(bend < 0, (left - right) / np.where(bend < 0, 2 * bend, 1), 0)
-    times: Array = frames + shift.clip(-0.5, 0.5)
+    times: Array = peak_frames + shift.clip(-0.5, 0.5)
     return times

@@ -13,34 +13,34 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-Frames = NDArray[np.intp]
+FrameIndices = NDArray[np.intp]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PeakRule:
+class PeakPickingParams:
     """The windows and thresholds of Eq. 7, in frames; the values of Sec. 5.1 of the paper."""
 
     max_radius: int = 3
     mean_radius: int = 2
     delta: float = 0.2
-    delta_of_local_max: bool = True
+    delta_is_relative: bool = True
     wait: int = 1
 
-    def widened(self, factor: int) -> "PeakRule":
+    def scale_windows(self, factor: int) -> "PeakPickingParams":
         """The same rule for an envelope that is ``factor`` times as slow."""
-        return PeakRule(
+        return PeakPickingParams(
             max_radius=self.max_radius * factor,
             mean_radius=self.mean_radius * factor,
             delta=self.delta,
-            delta_of_local_max=self.delta_of_local_max,
+            delta_is_relative=self.delta_is_relative,
             wait=self.wait * factor,
         )
 
 
-PAPER = PeakRule()
+PAPER_PEAK_PICKING = PeakPickingParams()
 
 
-def pick_peaks(envelope: Array, rule: PeakRule = PAPER) -> Frames:
+def pick_peaks(envelope: Array, params: PeakPickingParams = PAPER_PEAK_PICKING) -> FrameIndices:
     """Frames that are the greatest around and stand above their surroundings, Eq. 7.
 
     Windows are centred, include both ends and are cut off at the edges of the clip. Zero is
@@ -48,27 +48,27 @@ def pick_peaks(envelope: Array, rule: PeakRule = PAPER) -> Frames:
 
     Args:
         envelope: ``(frames,)``, not negative.
-        rule: windows and thresholds.
+        params: windows and thresholds.
 
     Returns:
         increasing frame indices; two are more than ``rule.wait`` apart, the earlier one wins.
     """
     if not len(envelope):
         return np.zeros(0, dtype=np.intp)
-    wide = np.pad(envelope, rule.max_radius, constant_values=-np.inf)
-    greatest = sliding_window_view(wide, 2 * rule.max_radius + 1).max(axis=-1)
-    window = np.ones(2 * rule.mean_radius + 1)
-    middle = slice(rule.mean_radius, rule.mean_radius + len(envelope))
+    wide = np.pad(envelope, params.max_radius, constant_values=-np.inf)
+    greatest = sliding_window_view(wide, 2 * params.max_radius + 1).max(axis=-1)
+    window = np.ones(2 * params.mean_radius + 1)
+    middle = slice(params.mean_radius, params.mean_radius + len(envelope))
     count = np.convolve(np.ones_like(envelope), window)[middle]
     mean = np.convolve(envelope, window)[middle] / count
-    delta = rule.delta * (greatest if rule.delta_of_local_max else 1.0)
+    delta = params.delta * (greatest if params.delta_is_relative else 1.0)
     # The sums round: a value that equals its threshold must not depend on their order.
     above = envelope >= mean + delta - 1e-12
     candidates = np.flatnonzero((envelope == greatest) & above & (envelope > 0))
-    return _spaced(candidates, rule.wait)
+    return _enforce_min_distance(candidates, params.wait)
 
 
-def pick_peaks_official(envelope: Array) -> Frames:
+def pick_peaks_official(envelope: Array) -> FrameIndices:
     """Frames that the released code calls peaks, faults and all.
 
     Its windows look ahead only, ``[n, n + 5]`` for the maximum and ``[n, n + 3]`` for the mean;
@@ -91,9 +91,9 @@ def pick_peaks_official(envelope: Array) -> Frames:
     return np.flatnonzero(is_peak)
 
 
-def _spaced(candidates: Frames, wait: int) -> Frames:
+def _enforce_min_distance(candidates: FrameIndices, min_distance: int) -> FrameIndices:
     kept: list[int] = []
     for frame in candidates.tolist():
-        if not kept or frame - kept[-1] > wait:
+        if not kept or frame - kept[-1] > min_distance:
             kept.append(frame)
     return np.array(kept, dtype=np.intp)

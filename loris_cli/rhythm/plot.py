@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import OutputError
-from loris_cli.rhythm.pose_rhythm import body_directogram
+from loris_cli.rhythm.pose_rhythm import pose_directogram
 from loris_cli.rhythm.rhythm_file import Rhythm
-from loris_cli.system.atomic_files import printable
+from loris_cli.system.atomic_files import printable_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,18 +26,18 @@ PEAK_COLOUR = "#e4572e"
 ONSET_COLOUR = "#35d0ba"
 ENVELOPE_COLOUR = "#2e4057"
 DPI = 100
-LEFT_PX, RIGHT_PX = 90, 30
-PANEL_PX = {"sound": 170, "directogram": 150, "envelope": 150}
-GAP_PX, TOP_PX, BOTTOM_PX = 34, 44, 54
-N_FFT, HOP = 1024, 256
+LEFT_MARGIN_PX, RIGHT_MARGIN_PX = 90, 30
+PANEL_HEIGHT_PX = {"sound": 170, "directogram": 150, "envelope": 150}
+PANEL_GAP_PX, TOP_MARGIN_PX, BOTTOM_MARGIN_PX = 34, 44, 54
+PLOT_N_FFT, PLOT_HOP = 1024, 256
 
 
-def rhythm_figure(
-    path: Path,
+def plot_rhythm(
+    output_path: Path,
     rhythm: Rhythm,
     *,
     keypoints: Array | None = None,
-    sound: Array | None = None,
+    audio: Array | None = None,
     rate_hz: int = SAMPLE_RATE_HZ,
     title: str = "",
 ) -> None:
@@ -47,10 +47,10 @@ def rhythm_figure(
     stronger it is, and a fine line through the directogram.
 
     Args:
-        path: the file to write.
+        output_path: the file to write.
         rhythm: what to draw.
         keypoints: the poses it comes from, ``(frames, joints, 3)``, for the directogram.
-        sound: ``(samples,)``, for the spectrogram and its onsets.
+        audio: ``(samples,)``, for the spectrogram and its onsets.
         rate_hz: samples a second.
         title: a line over the picture.
 
@@ -63,50 +63,60 @@ def rhythm_figure(
     panels = ["envelope"]
     if keypoints is not None and len(keypoints):
         panels.insert(0, "directogram")
-    if sound is not None and len(sound):
+    if audio is not None and len(audio):
         panels.insert(0, "sound")
     # 40 pixels a second tell two peaks apart; 25 s are as wide as a screen.
-    width = LEFT_PX + RIGHT_PX + int(np.clip(40 * rhythm.duration_s, 600, 6000))
-    height = TOP_PX + BOTTOM_PX + sum(PANEL_PX[p] for p in panels) + GAP_PX * (len(panels) - 1)
+    width = LEFT_MARGIN_PX + RIGHT_MARGIN_PX + int(np.clip(40 * rhythm.duration_s, 600, 6000))
+    height = (
+        TOP_MARGIN_PX
+        + BOTTOM_MARGIN_PX
+        + sum(PANEL_HEIGHT_PX[p] for p in panels)
+        + PANEL_GAP_PX * (len(panels) - 1)
+    )
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
-    top = height - TOP_PX
+    top = height - TOP_MARGIN_PX
     axes: Any = None
     for panel in panels:
-        size = PANEL_PX[panel]
-        box = (LEFT_PX, top - size, width - LEFT_PX - RIGHT_PX, size)
+        size = PANEL_HEIGHT_PX[panel]
+        box = (LEFT_MARGIN_PX, top - size, width - LEFT_MARGIN_PX - RIGHT_MARGIN_PX, size)
         place = (box[0] / width, box[1] / height, box[2] / width, box[3] / height)
         axes = figure.add_axes(place)
-        if panel == "sound" and sound is not None:
-            _draw_sound(axes, sound, rate_hz, rhythm)
+        if panel == "sound" and audio is not None:
+            _draw_audio(axes, audio, rate_hz, rhythm)
         elif panel == "directogram" and keypoints is not None:
-            _draw_directogram(axes, body_directogram(keypoints), rhythm)
+            _draw_directogram(axes, pose_directogram(keypoints), rhythm)
         else:
             _draw_envelope(axes, rhythm)
         axes.set_xlim(0, max(rhythm.duration_s, 1e-3))
         axes.tick_params(labelsize=8, length=3, labelbottom=panel == panels[-1])
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
-        top -= size + GAP_PX
+        top -= size + PANEL_GAP_PX
     axes.set_xlabel("seconds", fontsize=9)
     if title:
         # A file's name may hold a $, which would begin a formula.
         figure.text(
-            LEFT_PX / width, 1 - 16 / height, title, fontsize=11, va="center", parse_math=False
+            LEFT_MARGIN_PX / width,
+            1 - 16 / height,
+            title,
+            fontsize=11,
+            va="center",
+            parse_math=False,
         )
     try:
-        figure.savefig(path, format="png", metadata={"Software": None})
+        figure.savefig(output_path, format="png", metadata={"Software": None})
     except OSError as error:
         raise OutputError(
-            f"cannot write {printable(path)}: {error.strerror or error}",
+            f"cannot write {printable_path(output_path)}: {error.strerror or error}",
             hint="choose another place with -o",
         ) from error
 
 
-def _label(axes: "Axes", text: str, note: str = "") -> None:
-    axes.set_title(text, fontsize=9, loc="left", pad=4, fontweight="bold")
-    if note:
-        axes.set_title(note, fontsize=8, loc="right", pad=4, color="#555555")
+def _set_panel_title(axes: "Axes", title: str, subtitle: str = "") -> None:
+    axes.set_title(title, fontsize=9, loc="left", pad=4, fontweight="bold")
+    if subtitle:
+        axes.set_title(subtitle, fontsize=8, loc="right", pad=4, color="#555555")
 
 
 def _draw_directogram(axes: "Axes", histogram: Array, rhythm: Rhythm) -> None:
@@ -128,7 +138,7 @@ def _draw_directogram(axes: "Axes", histogram: Array, rhythm: Rhythm) -> None:
         axes.axvline(time_s, color="white", linewidth=0.8, alpha=0.15 + 0.6 * float(strength))
     axes.set_yticks([0, 45, 90, 135, 180])
     axes.set_ylabel("direction (°)", fontsize=8)
-    _label(axes, "directogram", "how fast the joints move, in each direction")
+    _set_panel_title(axes, "directogram", "how fast the joints move, in each direction")
 
 
 def _draw_envelope(axes: "Axes", rhythm: Rhythm) -> None:
@@ -145,24 +155,32 @@ def _draw_envelope(axes: "Axes", rhythm: Rhythm) -> None:
     count = len(rhythm.times_s)
     peaks = "1 peak" if count == 1 else f"{count} peaks"
     source = "optical flow" if rhythm.method == "flow" else "poses"
-    _label(axes, "rise of motion", f"{peaks} of {source}; a stem is as high as it is strong")
+    _set_panel_title(
+        axes, "rise of motion", f"{peaks} of {source}; a stem is as high as it is strong"
+    )
 
 
-def draw_spectrogram(axes: "Axes", heard: NDArray[np.float32], rate_hz: int) -> None:
+def draw_mel_spectrogram(axes: "Axes", audio: NDArray[np.float32], rate_hz: int) -> None:
     """Draw the mel spectrogram of a sound, 64 bands from 30 Hz, with room below and above.
 
     Args:
         axes: whose unit of height becomes a band.
-        heard: ``(samples,)``.
+        audio: ``(samples,)``.
         rate_hz: samples a second.
     """
     from loris_cli.system.librosa_import import librosa
 
     mel = librosa.feature.melspectrogram(
-        y=heard, sr=rate_hz, n_fft=N_FFT, hop_length=HOP, n_mels=64, fmin=30, fmax=rate_hz / 2
+        y=audio,
+        sr=rate_hz,
+        n_fft=PLOT_N_FFT,
+        hop_length=PLOT_HOP,
+        n_mels=64,
+        fmin=30,
+        fmax=rate_hz / 2,
     )
     level = librosa.power_to_db(np.maximum(mel, 1e-10), ref=max(float(mel.max()), 1e-10))
-    extent = (0, mel.shape[1] * HOP / rate_hz, 0, 64)
+    extent = (0, mel.shape[1] * PLOT_HOP / rate_hz, 0, 64)
     axes.imshow(
         level, origin="lower", aspect="auto", extent=extent, cmap="viridis", vmin=-70, vmax=0
     )
@@ -174,15 +192,15 @@ def draw_spectrogram(axes: "Axes", heard: NDArray[np.float32], rate_hz: int) -> 
     axes.set_ylabel("Hz", fontsize=8)
 
 
-def _draw_sound(axes: "Axes", sound: Array, rate_hz: int, rhythm: Rhythm) -> None:
+def _draw_audio(axes: "Axes", audio: Array, rate_hz: int, rhythm: Rhythm) -> None:
     from loris_cli.system.librosa_import import librosa
 
-    heard = np.ascontiguousarray(sound, dtype=np.float32)
-    draw_spectrogram(axes, heard, rate_hz)
-    onsets = librosa.onset.onset_detect(y=heard, sr=rate_hz, hop_length=HOP, units="time")
+    heard = np.ascontiguousarray(audio, dtype=np.float32)
+    draw_mel_spectrogram(axes, heard, rate_hz)
+    onsets = librosa.onset.onset_detect(y=heard, sr=rate_hz, hop_length=PLOT_HOP, units="time")
     if not heard.any():
         onsets = np.zeros(0)
     axes.vlines(onsets, 65, 70, color=ONSET_COLOUR, linewidth=1.6)
     axes.vlines(rhythm.times_s, -6, -1, color=PEAK_COLOUR, linewidth=1.6)
     count = "1 onset" if len(onsets) == 1 else f"{len(onsets)} onsets"
-    _label(axes, "sound", f"mel spectrogram; {count} above, peaks of the video below")
+    _set_panel_title(axes, "sound", f"mel spectrogram; {count} above, peaks of the video below")

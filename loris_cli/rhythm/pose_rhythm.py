@@ -11,17 +11,23 @@ from scipy.ndimage import gaussian_filter1d, median_filter
 
 from loris_cli.config import POSE_FPS
 from loris_cli.errors import InputError
-from loris_cli.rhythm.directogram import Compat, directogram, motion, normalised, onset_envelope
-from loris_cli.rhythm.impact_timing import Placement
+from loris_cli.rhythm.directogram import (
+    Compat,
+    directogram,
+    frame_displacements,
+    normalize_by_max,
+    onset_envelope,
+)
+from loris_cli.rhythm.impact_timing import PeakPlacement
 from loris_cli.rhythm.peak_picking import pick_peaks_official
 from loris_cli.rhythm.rhythm_file import Rhythm
 from loris_cli.rhythm.trajectories import (
-    joined,
-    noise_of,
-    resampled,
-    rhythm_of_points,
-    shrunk,
-    without_slips,
+    detect_trajectory_peaks,
+    estimate_noise_std,
+    garrote_shrink,
+    remove_cut_jumps,
+    remove_outliers,
+    resample_trajectories,
 )
 
 Array = NDArray[np.float64]
@@ -32,10 +38,10 @@ def rhythm_from_poses(
     *,
     fps: float = POSE_FPS,
     compat: Compat = "paper",
-    placement: Placement = "impact",
-    strict: bool = False,
+    peak_placement: PeakPlacement = "impact",
+    paper_exact: bool = False,
     fill_gaps: bool = True,
-    interval_s: float | None = None,
+    frame_interval_s: float | None = None,
     cuts: Sequence[int] | NDArray[np.int64] = (),
 ) -> Rhythm:
     """The moments at which a body stresses its movement.
@@ -46,12 +52,12 @@ def rhythm_from_poses(
         fps: frames a second.
         compat: ``"paper"``, or ``"official"`` for what the released code computes: its bins and
             its peaks, each at its frame. The options below then have no say.
-        placement: ``"impact"`` puts a peak where the movement stops, ``"onset"`` at the top of
+        peak_placement: ``"impact"`` puts a peak where the movement stops, ``"onset"`` at the top of
             the envelope, as the paper does.
-        strict: the paper to the letter: every joint weighs the same, no noise is taken out, no
+        paper_exact: the paper to the letter: every joint weighs the same, no noise is taken out, no
             peak is too weak and no gap is filled.
         fill_gaps: look for slower peaks where the paper's rule finds none for two seconds.
-        interval_s: time between pictures of the video, where known. The body at ``k / fps`` is
+        frame_interval_s: time between pictures of the video, where known. The body at ``k / fps`` is
             then taken from between two pictures. Without it the picture on the screen is up to
             one interval old, and unevenly so: at 25 a second that looks like a rhythm of its
             own, and peaks are late by half an interval.
@@ -63,31 +69,35 @@ def rhythm_from_poses(
     Raises:
         InputError: the array is not of that shape.
     """
-    positions, scores = split(keypoints)
-    size = body_size(positions, scores)
+    positions, scores = split_positions_and_scores(keypoints)
+    size = estimate_body_size(positions, scores)
     if compat == "official":
-        moved = motion(positions.astype(np.float32).astype(np.float64))
-        envelope = normalised(onset_envelope(directogram(moved, compat="official")))
+        moved = frame_displacements(positions.astype(np.float32).astype(np.float64))
+        envelope = normalize_by_max(onset_envelope(directogram(moved, compat="official")))
         frames = pick_peaks_official(envelope[2:]) + 2
         times, strengths = frames / fps, envelope[frames]
     else:
-        if not strict:
-            positions = joined(positions, np.asarray(cuts, dtype=np.intp), size=size)
-            positions = without_slips(positions, size=size)
-        if interval_s is not None and len(positions):
-            shown = seen_s(len(positions), interval_s, fps=fps)
-            positions = resampled(positions, shown, n_frames=len(positions), fps=fps)
+        if not paper_exact:
+            positions = remove_cut_jumps(
+                positions, np.asarray(cuts, dtype=np.intp), body_size=size
+            )
+            positions = remove_outliers(positions, body_size=size)
+        if frame_interval_s is not None and len(positions):
+            shown = frame_timestamps(len(positions), frame_interval_s, fps=fps)
+            positions = resample_trajectories(
+                positions, shown, n_frames=len(positions), fps=fps
+            )
         both = np.minimum(scores, np.concatenate([scores[:1], scores[:-1]]))
-        times, strengths, rise = rhythm_of_points(
+        times, strengths, rise = detect_trajectory_peaks(
             positions,
-            np.ones_like(scores) if strict else both,
-            size=size,
-            placement=placement,
-            strict=strict,
+            np.ones_like(scores) if paper_exact else both,
+            body_size=size,
+            peak_placement=peak_placement,
+            paper_exact=paper_exact,
             fill_gaps=fill_gaps,
             fps=fps,
         )
-        envelope = normalised(rise)
+        envelope = normalize_by_max(rise)
     return Rhythm(
         times_s=times,
         strengths=strengths,
@@ -99,10 +109,12 @@ def rhythm_from_poses(
     )
 
 
-def seen_s(n_frames: int, interval_s: float, *, fps: float = POSE_FPS) -> Array:
+def frame_timestamps(n_frames: int, frame_interval_s: float, *, fps: float = POSE_FPS) -> Array:
     """When the pictures were taken that are on the screen at ``k / fps``, ``(n_frames,)``."""
     # A picture that is due at the very moment counts, although its time has been rounded.
-    shown: Array = np.floor(np.arange(n_frames) / fps / interval_s + 1e-3) * interval_s
+    shown: Array = (
+        np.floor(np.arange(n_frames) / fps / frame_interval_s + 1e-3) * frame_interval_s
+    )
     return shown
 
 
@@ -122,15 +134,17 @@ def motion_energy(
     Returns:
         ``(frames,)``, 0 to 1.
     """
-    positions, scores = split(keypoints)
+    positions, scores = split_positions_and_scores(keypoints)
     if not len(positions):
         return np.zeros(0)
     sizes = np.linalg.norm(np.ptp(positions, axis=1), axis=-1)
     sizes = median_filter(sizes, 2 * round(fps) + 1, mode="nearest")  # a zoom is no movement
-    size = body_size(positions, scores)
-    whole = joined(positions, np.asarray(cuts, dtype=np.intp), size=size)
-    whole = without_slips(whole, size=size)
-    moved = np.linalg.norm(shrunk(motion(whole), noise_of(whole)), axis=-1)
+    size = estimate_body_size(positions, scores)
+    whole = remove_cut_jumps(positions, np.asarray(cuts, dtype=np.intp), body_size=size)
+    whole = remove_outliers(whole, body_size=size)
+    moved = np.linalg.norm(
+        garrote_shrink(frame_displacements(whole), estimate_noise_std(whole)), axis=-1
+    )
     speed = (moved * scores).mean(axis=-1) * fps / np.maximum(sizes, 1.0)
     smooth = gaussian_filter1d(speed, 0.15 * fps, mode="nearest")
     # Someone who stands and sways reaches 0.02 sizes a second: that is rest, not a climax.
@@ -139,12 +153,12 @@ def motion_energy(
     return energy
 
 
-def body_directogram(keypoints: Array) -> Array:
+def pose_directogram(keypoints: Array) -> Array:
     """The paper's directogram of poses as they are, ``(frames, bins)``: for the eye."""
-    return directogram(motion(split(keypoints)[0]))
+    return directogram(frame_displacements(split_positions_and_scores(keypoints)[0]))
 
 
-def body_size(positions: Array, scores: Array) -> float:
+def estimate_body_size(positions: Array, scores: Array) -> float:
     """Diagonal of the box around the joints that are seen, in pixels; the median over time."""
     is_seen = (scores > 0.1)[..., None]
     low = np.where(is_seen, positions, np.inf).min(axis=1, initial=np.inf)
@@ -153,7 +167,7 @@ def body_size(positions: Array, scores: Array) -> float:
     return max(float(np.median(sizes)), 1.0) if len(sizes) else 1.0
 
 
-def split(keypoints: Array) -> tuple[Array, Array]:
+def split_positions_and_scores(keypoints: Array) -> tuple[Array, Array]:
     """Positions and scores, without holes."""
     keypoints = np.asarray(keypoints, dtype=np.float64)
     if keypoints.ndim != 3 or keypoints.shape[-1] != 3:

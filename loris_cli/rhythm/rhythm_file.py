@@ -9,16 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loris_cli.errors import InputError, OutputError
-from loris_cli.system.atomic_files import printable
+from loris_cli.system.atomic_files import printable_path
 
 Array = NDArray[np.float64]
 
-SCHEMA = 1
+RHYTHM_SCHEMA = 1
 
-MAX_BYTES = 64 << 20
+MAX_RHYTHM_BYTES = 64 << 20
 """A day of rhythm is under 30 MB; what is larger is not a rhythm."""
 
-_HINT = "make it with `loris rhythm`"
+_REMAKE_HINT = "make it with `loris rhythm`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ def write_rhythm(path: Path, rhythm: Rhythm) -> None:
         OutputError: the file cannot be written.
     """
     content = {
-        "schema": SCHEMA,
+        "schema": RHYTHM_SCHEMA,
         "method": rhythm.method,
         "compat": rhythm.compat,
         "duration_s": rhythm.duration_s,
@@ -65,7 +65,7 @@ def write_rhythm(path: Path, rhythm: Rhythm) -> None:
         path.write_text(json.dumps(content) + "\n", encoding="utf-8")
     except OSError as error:
         raise OutputError(
-            f"cannot write {printable(path)}: {error.strerror or error}",
+            f"cannot write {printable_path(path)}: {error.strerror or error}",
             hint="choose another place with -o",
         ) from error
 
@@ -77,54 +77,56 @@ def read_rhythm(path: Path) -> Rhythm:
         InputError: the file is missing, is not JSON, or breaks a promise of ``Rhythm``.
     """
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise InputError(f"{printable(path)} is too large to be a rhythm", hint=_HINT)
+        if path.stat().st_size > MAX_RHYTHM_BYTES:
+            raise InputError(
+                f"{printable_path(path)} is too large to be a rhythm", hint=_REMAKE_HINT
+            )
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(
-            f"cannot read {printable(path)}: {error.strerror or error}", hint=_HINT
+            f"cannot read {printable_path(path)}: {error.strerror or error}", hint=_REMAKE_HINT
         ) from error
     except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or brackets too deep
-        raise InputError(f"{printable(path)} is not JSON", hint=_HINT) from error
+        raise InputError(f"{printable_path(path)} is not JSON", hint=_REMAKE_HINT) from error
     if not isinstance(content, dict):
-        raise InputError(f"{printable(path)} holds no JSON object", hint=_HINT)
-    if content.get("schema") != SCHEMA or isinstance(content["schema"], bool):
+        raise InputError(f"{printable_path(path)} holds no JSON object", hint=_REMAKE_HINT)
+    if content.get("schema") != RHYTHM_SCHEMA or isinstance(content["schema"], bool):
         raise InputError(
-            f"{printable(path)} is not a rhythm of schema {SCHEMA}",
-            hint=f"{_HINT} of this version",
+            f"{printable_path(path)} is not a rhythm of schema {RHYTHM_SCHEMA}",
+            hint=f"{_REMAKE_HINT} of this version",
         )
     rhythm = Rhythm(
-        times_s=_numbers(path, content, "times_s"),
-        strengths=_numbers(path, content, "strengths"),
-        envelope=_numbers(path, content, "envelope"),
-        envelope_rate_hz=_number(path, content, "envelope_rate_hz"),
-        method=_word(path, content, "method", ("directogram", "flow", "stft")),
-        compat=_word(path, content, "compat", ("paper", "official")),
-        duration_s=_number(path, content, "duration_s"),
+        times_s=_read_numbers(path, content, "times_s"),
+        strengths=_read_numbers(path, content, "strengths"),
+        envelope=_read_numbers(path, content, "envelope"),
+        envelope_rate_hz=_read_number(path, content, "envelope_rate_hz"),
+        method=_read_choice(path, content, "method", ("directogram", "flow", "stft")),
+        compat=_read_choice(path, content, "compat", ("paper", "official")),
+        duration_s=_read_number(path, content, "duration_s"),
     )
     for promise, holds in (
         ("as many strengths as times", len(rhythm.times_s) == len(rhythm.strengths)),
         ("times that increase", bool((np.diff(rhythm.times_s) > 0).all())),
-        ("times within the video", _within(rhythm.times_s, rhythm.duration_s)),
-        ("strengths from 0 to 1", _within(rhythm.strengths, 1.0)),
-        ("an envelope from 0 to 1", _within(rhythm.envelope, 1.0)),
+        ("times within the video", _all_in_range(rhythm.times_s, rhythm.duration_s)),
+        ("strengths from 0 to 1", _all_in_range(rhythm.strengths, 1.0)),
+        ("an envelope from 0 to 1", _all_in_range(rhythm.envelope, 1.0)),
         ("a rate above 0", 0 < rhythm.envelope_rate_hz <= 1e5),
     ):
         if not holds:
-            raise InputError(f"{printable(path)} lacks {promise}", hint=_HINT)
+            raise InputError(f"{printable_path(path)} lacks {promise}", hint=_REMAKE_HINT)
     return rhythm
 
 
-def _within(values: Array, greatest: float) -> bool:
-    return bool((values >= 0).all() and (values <= greatest + 1e-6).all())
+def _all_in_range(values: Array, maximum: float) -> bool:
+    return bool((values >= 0).all() and (values <= maximum + 1e-6).all())
 
 
-def _number(path: Path, content: dict[str, Any], name: str) -> float:
-    value = _numbers(path, {name: [content.get(name)]}, name)
+def _read_number(path: Path, content: dict[str, Any], name: str) -> float:
+    value = _read_numbers(path, {name: [content.get(name)]}, name)
     return float(value[0])
 
 
-def _numbers(path: Path, content: dict[str, Any], name: str) -> Array:
+def _read_numbers(path: Path, content: dict[str, Any], name: str) -> Array:
     """One flat list of finite numbers: JSON also has true, null, NaN and 1e999."""
     values = content.get(name)
     if isinstance(values, list) and all(type(value) in (int, float) for value in values):
@@ -134,13 +136,18 @@ def _numbers(path: Path, content: dict[str, Any], name: str) -> Array:
             array = np.array([np.inf])
         if np.isfinite(array).all():
             return array
-    raise InputError(f"{name} in {printable(path)} is not made of finite numbers", hint=_HINT)
+    raise InputError(
+        f"{name} in {printable_path(path)} is not made of finite numbers", hint=_REMAKE_HINT
+    )
 
 
-def _word(path: Path, content: dict[str, Any], name: str, known: tuple[str, ...]) -> str:
+def _read_choice(
+    path: Path, content: dict[str, Any], name: str, choices: tuple[str, ...]
+) -> str:
     value = content.get(name)
-    if not isinstance(value, str) or value not in known:
+    if not isinstance(value, str) or value not in choices:
         raise InputError(
-            f"{name} in {printable(path)} is not one of {', '.join(known)}", hint=_HINT
+            f"{name} in {printable_path(path)} is not one of {', '.join(choices)}",
+            hint=_REMAKE_HINT,
         )
     return value

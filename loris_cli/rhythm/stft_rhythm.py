@@ -15,22 +15,22 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from loris_cli.config import POSE_FPS
-from loris_cli.rhythm.directogram import directogram, normalised
-from loris_cli.rhythm.impact_timing import onsets
-from loris_cli.rhythm.peak_picking import PAPER, pick_peaks
-from loris_cli.rhythm.pose_rhythm import body_size, split
+from loris_cli.rhythm.directogram import directogram, normalize_by_max
+from loris_cli.rhythm.impact_timing import interpolate_peak_frames
+from loris_cli.rhythm.peak_picking import PAPER_PEAK_PICKING, pick_peaks
+from loris_cli.rhythm.pose_rhythm import estimate_body_size, split_positions_and_scores
 from loris_cli.rhythm.rhythm_file import Rhythm
-from loris_cli.rhythm.trajectories import joined, without_slips
+from loris_cli.rhythm.trajectories import remove_cut_jumps, remove_outliers
 
 Array = NDArray[np.float64]
 
-WINDOW_S = 0.5
+STFT_WINDOW_S = 0.5
 """Of the transform: a strike at 16 fps is in two or three of its eight frames."""
-SLOWER = 3
+PEAK_WINDOW_SCALE = 3
 """How much wider the rule's windows are: eight frames are smeared into each value. Of bodies
 that sway and strike once a second 2 and 3 find all strikes, 1 and 4 lose them."""
 LEFT_HIP, RIGHT_HIP = 11, 12
-STILL = 0.05
+MIN_CHANGE_BODY_SIZES = 0.05
 """A body whose histogram never changes by more of its size, added over the joints, is at rest:
 a detector's wandering reaches that."""
 
@@ -54,18 +54,19 @@ def rhythm_from_stft(
     Raises:
         InputError: the array is not of that shape.
     """
-    positions, scores = split(keypoints)
-    size = body_size(positions, scores)
-    whole = without_slips(
-        joined(positions, np.asarray(cuts, dtype=np.intp), size=size), size=size
+    positions, scores = split_positions_and_scores(keypoints)
+    size = estimate_body_size(positions, scores)
+    whole = remove_outliers(
+        remove_cut_jumps(positions, np.asarray(cuts, dtype=np.intp), body_size=size),
+        body_size=size,
     )
-    energy = changes(whole, round(WINDOW_S * fps))
-    if energy.max(initial=0.0) < STILL * size:
+    energy = pose_change_energy(whole, round(STFT_WINDOW_S * fps))
+    if energy.max(initial=0.0) < MIN_CHANGE_BODY_SIZES * size:
         energy = np.zeros_like(energy)
-    envelope = normalised(energy)
-    frames = pick_peaks(envelope, PAPER.widened(SLOWER))
+    envelope = normalize_by_max(energy)
+    frames = pick_peaks(envelope, PAPER_PEAK_PICKING.scale_windows(PEAK_WINDOW_SCALE))
     return Rhythm(
-        times_s=onsets(frames, envelope) / fps,
+        times_s=interpolate_peak_frames(frames, envelope) / fps,
         strengths=envelope[frames],
         envelope=envelope,
         envelope_rate_hz=fps,
@@ -75,21 +76,23 @@ def rhythm_from_stft(
     )
 
 
-def changes(positions: Array, window: int) -> Array:
+def pose_change_energy(positions: Array, window_frames: int) -> Array:
     """Energy of the changes of a body's shape around each frame, ``(frames,)``, in its unit.
 
     Args:
         positions: ``(frames, 17, 2)``.
-        window: frames of the transform.
+        window_frames: frames of the transform.
     """
     if not len(positions):
         return np.zeros(0)
     hips = positions[:, [LEFT_HIP, RIGHT_HIP]].mean(axis=1, keepdims=True)
     # Of a place, unlike of a way, the opposite direction is another one: the full turn.
-    shape = directogram(positions - hips, turn=360.0)
+    shape = directogram(positions - hips, angle_range_deg=360.0)
     offsets = np.diff(shape, axis=0, prepend=shape[:1])
-    padded = np.pad(offsets, ((window // 2, window - window // 2 - 1), (0, 0)))
-    taper = np.hanning(window + 1)[:window]
-    spectra = np.abs(np.fft.rfft(sliding_window_view(padded, window, axis=0) * taper))
+    padded = np.pad(
+        offsets, ((window_frames // 2, window_frames - window_frames // 2 - 1), (0, 0))
+    )
+    taper = np.hanning(window_frames + 1)[:window_frames]
+    spectra = np.abs(np.fft.rfft(sliding_window_view(padded, window_frames, axis=0) * taper))
     energy: Array = np.sqrt(np.square(spectra[..., 1:]).sum(axis=(1, 2))) / taper.sum()
     return energy

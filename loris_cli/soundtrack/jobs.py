@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loris_cli.errors import UsageError
-from loris_cli.models.diffusion import Sampler
-from loris_cli.soundtrack.video_analysis import Method
+from loris_cli.models.diffusion import SamplerName
+from loris_cli.soundtrack.video_analysis import RhythmMethod
 from loris_cli.soundtrack.visual_features import VisualSource
-from loris_cli.system.atomic_files import check_outputs, printable
+from loris_cli.system.atomic_files import check_output_paths, printable_path
 from loris_cli.system.device import Precision
-from loris_cli.system.input_paths import check_suffix, is_folder, result_names
-from loris_cli.video.mux import FORMATS
+from loris_cli.system.input_paths import check_suffix, is_output_folder, resolve_output_paths
+from loris_cli.video.mux import CONTAINER_FORMATS
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class SoundtrackSettings:
     """What is wanted of every soundtrack of a run."""
 
     model: str = "mini"
@@ -29,15 +29,15 @@ class Settings:
     """None is what suits the model: 16 for ``mini``, 50 for the paper's."""
     guidance: float | None = None
     """None likewise: 1.5 and 20."""
-    guided: tuple[float, float] = (0.0, 1.0)
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
     """Part of the steps that is guided."""
-    sampler: Sampler | None = None
+    sampler: SamplerName | None = None
     """None likewise: ``dpmpp-2m`` and ``adpm2``."""
     visual: VisualSource | None = None
     """Features of the picture, or who makes them."""
     offline: bool = False
     """Whether weights may not be fetched."""
-    rhythm: Method | None = None
+    rhythm_method: RhythmMethod | None = None
     device: str = "auto"
     precision: Precision = "auto"
     compile: bool = False
@@ -45,38 +45,38 @@ class Settings:
     overwrite: bool = False
     poses: Path | None = None
     plot: Path | None = None
-    keep: Path | None = None
-    keep_from_s: float = 0.0
-    keep_to_s: float = 0.0
+    inpaint: Path | None = None
+    inpaint_start_s: float = 0.0
+    inpaint_end_s: float = 0.0
 
     @property
-    def has_features(self) -> bool:
+    def has_visual_file(self) -> bool:
         """Whether ``visual`` is one video's features, not the weights of what makes them."""
         return self.visual is not None and self.visual.network is None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class SoundtrackJob:
     """One video and where its takes belong."""
 
     video: Path
     takes: tuple[tuple[int, Path], ...]
     """Number, counted from 0 and added to the seed, and place of each."""
-    done: tuple[tuple[int, Path], ...] = ()
+    existing_takes: tuple[tuple[int, Path], ...] = ()
     """Takes that are there already and are to be left as they are."""
-    settings: Settings
+    settings: SoundtrackSettings
 
 
-def plan(
+def plan_jobs(
     videos: Sequence[Path],
     out: Path | None,
     *,
-    settings: Settings,
+    settings: SoundtrackSettings,
     takes: int = 1,
     skip_existing: bool = False,
     report: Path | None = None,
-    also_read: Sequence[Path] = (),
-) -> list[Job]:
+    protected_paths: Sequence[Path] = (),
+) -> list[SoundtrackJob]:
     """What is to be done, if all names make sense: nothing is read or written yet.
 
     Args:
@@ -86,7 +86,7 @@ def plan(
         takes: soundtracks for each video.
         skip_existing: leave takes alone whose files exist.
         report: file that will tell of the run.
-        also_read: other files that no result may replace.
+        protected_paths: other files that no result may replace.
 
     Raises:
         UsageError: options that go with one input only, or names that cannot be.
@@ -94,9 +94,9 @@ def plan(
     """
     single = {
         "--plot": settings.plot,
-        "--keep": settings.keep,
+        "--keep": settings.inpaint,
         "--poses": settings.poses,
-        "--visual": settings.visual if settings.has_features else None,
+        "--visual": settings.visual if settings.has_visual_file else None,
     }
     for option, value in single.items():
         if value is not None and len(videos) > 1:
@@ -105,21 +105,31 @@ def plan(
             )
     if settings.plot:
         check_suffix(settings.plot, [".png"])
-    outs = result_names(videos, out, suffix=".loris.mp4", takes=takes, suffixes=list(FORMATS))
+    outs = resolve_output_paths(
+        videos,
+        out,
+        default_suffix=".loris.mp4",
+        n_takes=takes,
+        allowed_suffixes=list(CONTAINER_FORMATS),
+    )
     jobs = []
     for video, names in zip(videos, outs, strict=True):
         numbered = list(enumerate(names))
         done = [pair for pair in numbered if skip_existing and os.path.lexists(pair[1])]
         todo = tuple(pair for pair in numbered if pair not in done)
-        jobs.append(Job(video=video, takes=todo, done=tuple(done), settings=settings))
+        jobs.append(
+            SoundtrackJob(
+                video=video, takes=todo, existing_takes=tuple(done), settings=settings
+            )
+        )
     model = Path(settings.model)
     sources = [
         *videos,
-        *also_read,
+        *protected_paths,
         *(
             path
             for path in (
-                settings.keep,
+                settings.inpaint,
                 settings.poses,
                 None if settings.visual is None else settings.visual.path,
             )
@@ -130,15 +140,15 @@ def plan(
     results = [path for job in jobs for _, path in job.takes]
     if settings.plot is not None and any(job.takes for job in jobs):
         results.append(settings.plot)
-    if out is not None and is_folder(out) and not out.is_dir():
+    if out is not None and is_output_folder(out) and not out.is_dir():
         results = [path for path in results if path.parent != out]  # in a folder still to be
-    check_outputs(results, sources, overwrite=settings.overwrite)
+    check_output_paths(results, sources, overwrite=settings.overwrite)
     if report is not None:
-        check_outputs([report], sources, overwrite=True)
+        check_output_paths([report], sources, overwrite=True)
         made = [*(path for names in outs for path in names), settings.plot]
         if os.path.realpath(report) in {os.path.realpath(path) for path in made if path}:
             raise UsageError(
-                f"the report and a result would both be {printable(report)}",
+                f"the report and a result would both be {printable_path(report)}",
                 hint="give the report a name of its own",
             )
     return jobs

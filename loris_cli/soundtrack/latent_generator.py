@@ -19,156 +19,173 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from loris_cli.audio import mel
-from loris_cli.composition.note_spectrogram import sketch
+from loris_cli.composition.note_spectrogram import render_note_spectrogram
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.models.diffusion import (
-    Sampler,
-    between,
+    SamplerName,
+    count_evaluations,
+    draw_sample,
+    guidance_sigmas,
     karras_sigmas,
-    n_evaluations,
     precondition,
-    sample,
 )
 from loris_cli.models.generator_interface import ClipFeatures
-from loris_cli.models.mini_checkpoint import MiniModel
-from loris_cli.models.mini_unet import Condition
-from loris_cli.soundtrack.conditioning import CODE_HZ, batch, condition, own_seed, planned
-from loris_cli.system.device import moved, working
+from loris_cli.models.mini_checkpoint import MiniCheckpoint
+from loris_cli.models.mini_unet import MiniCondition
+from loris_cli.soundtrack.conditioning import (
+    LATENT_FPS,
+    build_condition,
+    collate_conditions,
+    seed_from_rhythm,
+    with_arrangement,
+)
+from loris_cli.system.device import autocast, copy_to_device
 
-Array = NDArray[np.float32]
-Progress = Callable[[int, int], None]
+Samples = NDArray[np.float32]
+ProgressCallback = Callable[[int, int], None]
 """Called with what is done and what there is to do, in units of the generator's choice."""
 
-OVERLAP = 0.25
+WINDOW_OVERLAP = 0.25
 """Neighbours share a quarter of a window, so each has context on both sides; and a clip longer
 than a window by no more than that is one window: the network stretches so far."""
-RAMP = 4
+CROSSFADE_FRAMES = 4
 """Frames over which one window's answer passes into its neighbour's."""
-MICRO_BATCH = 1024
+BATCH_FRAMES = 1024
 """Frames in one call of the network, always as many windows: equal shapes give equal bytes."""
-BORDER_STEP = 0.618
+CROSSFADE_POSITION_STEP = 0.618
 """How far a border moves from one evaluation to the next, in an overlap: the golden section, so
 that no place is visited twice soon."""
-NOISE_BLOCK = 64
+NOISE_BLOCK_FRAMES = 64
 """Frames of noise drawn from one seed."""
-ATTACK_S = 0.0185
+ATTACK_LATENCY_S = 0.0185
 """The instruments of the training music speak this long after their note begins, by the
 detector of `evaluation.onsets`, median over its clips; peaks are told that much earlier."""
-GUIDANCE = 1.3
+DEFAULT_GUIDANCE = 1.3
 """How strictly rhythm is followed: less misses strikes, more widens the range of loudness
 beyond true music's (chosen for ``mini`` on validation clips, docs/mini.md)."""
 SIGMA_MIN, SIGMA_MAX, RHO = 0.02, 30.0, 7.0
-SAMPLES_PER_FRAME = mel.HOP * 4
-BLOCK = 480
+SAMPLES_PER_LATENT_FRAME = mel.HOP_LENGTH * 4
+DECODE_BLOCK_FRAMES = 480
 """Frames of the code that become sound at a time: 22 s."""
-FADE_S = 0.06
+BLOCK_CROSSFADE_S = 0.06
 """Cross-fade between blocks of sound, whose phases are estimated apart."""
 
 
-def window_starts(n_frames: int, window: int, *, stretch: bool = True) -> list[int]:
+def window_starts(
+    n_frames: int, window_frames: int, *, allow_longer_window: bool = True
+) -> list[int]:
     """First frames of the windows that cover a clip, evenly spread.
 
     Args:
         n_frames: of the clip. If it is little more than a window, or less, there is one, as
             long as the clip.
-        window: frames of one.
-        stretch: whether one may be longer than that.
+        window_frames: frames of one.
+        allow_longer_window: whether one may be longer than that.
 
     Returns:
         rising starts; the last window ends with the clip, none is padded.
     """
-    overlap = round(window * OVERLAP)
-    if n_frames <= window + overlap * stretch:
+    overlap = round(window_frames * WINDOW_OVERLAP)
+    if n_frames <= window_frames + overlap * allow_longer_window:
         return [0]
-    n_windows = -(-(n_frames - overlap) // (window - overlap))
-    return [round(i * (n_frames - window) / (n_windows - 1)) for i in range(n_windows)]
+    n_windows = -(-(n_frames - overlap) // (window_frames - overlap))
+    return [round(i * (n_frames - window_frames) / (n_windows - 1)) for i in range(n_windows)]
 
 
-def noise(
-    seed: int, n_frames: int, channels: int, *, draw: int = 0, block: int = NOISE_BLOCK
+def draw_noise(
+    seed: int,
+    n_frames: int,
+    n_channels: int,
+    *,
+    draw_index: int = 0,
+    block_length: int = NOISE_BLOCK_FRAMES,
 ) -> Tensor:
     """Standard normal noise that depends on seed and absolute position alone.
 
     Args:
         seed: of the take.
         n_frames: from the start of the clip; a longer clip begins with the same values.
-        channels: of the code.
-        draw: tells one noise of the take from another.
-        block: frames drawn from one seed.
+        n_channels: of the code.
+        draw_index: tells one noise of the take from another.
+        block_length: frames drawn from one seed.
 
     Returns:
         ``(channels, n_frames)``
     """
     blocks = [
-        np.random.default_rng([seed, number, draw]).standard_normal(
-            (channels, block), np.float32
+        np.random.default_rng([seed, number, draw_index]).standard_normal(
+            (n_channels, block_length), np.float32
         )
-        for number in range(-(-n_frames // block))
+        for number in range(-(-n_frames // block_length))
     ]
     return torch.from_numpy(np.concatenate(blocks, axis=1)[:, :n_frames])
 
 
-def shares(
+def crossfade_weights(
     starts: list[int],
-    length: int,
-    border: float,
+    window_length: int,
+    crossfade_position: float,
     *,
-    ramp: int = RAMP,
+    crossfade_length: int = CROSSFADE_FRAMES,
     device: torch.device | None = None,
 ) -> list[Tensor]:
     """How much of each frame's answer comes from each window.
 
     Args:
         starts: of the windows.
-        length: of each.
-        border: where in every overlap one window hands over, from 0 to 1.
-        ramp: over so many frames.
+        window_length: of each.
+        crossfade_position: where in every overlap one window hands over, from 0 to 1.
+        crossfade_length: over so many frames.
         device: where to make them; None is the CPU.
 
     Returns:
         one ``(length,)`` for each window; for every frame of the clip they sum to one.
     """
-    result = [torch.ones(length, device=device) for _ in starts]
+    result = [torch.ones(window_length, device=device) for _ in starts]
     for left in range(len(starts) - 1):
-        overlap = starts[left] + length - starts[left + 1]
-        width = min(ramp, overlap)
-        middle = width / 2 + border * (overlap - width)
+        overlap = starts[left] + window_length - starts[left + 1]
+        width = min(crossfade_length, overlap)
+        middle = width / 2 + crossfade_position * (overlap - width)
         position = torch.arange(overlap, device=device) + 0.5
         rise = ((position - middle) / width + 0.5).clamp(0, 1)
-        result[left][length - overlap :] *= 1 - rise
+        result[left][window_length - overlap :] *= 1 - rise
         result[left + 1][:overlap] *= rise
     return result
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kept:
+class InpaintRegion:
     """Sound that is to stay, around a stretch to be made anew."""
 
-    samples: Array
+    original: Samples
     """22,050 Hz, from the clip's second 0, ``(channels, samples)``."""
-    from_s: float
-    to_s: float
+    start_s: float
+    end_s: float
 
     @property
-    def scale(self) -> float:
+    def training_peak_gain(self) -> float:
         """Gain that brings the sound to the peak of the clips the networks know."""
-        return 0.9 / max(float(np.abs(self.samples).max(initial=0.0)), 1e-3)
+        return 0.9 / max(float(np.abs(self.original).max(initial=0.0)), 1e-3)
 
-    def join(self, blocks: Iterator[Array]) -> Iterator[Array]:
+    def merge_blocks(self, blocks: Iterator[Samples]) -> Iterator[Samples]:
         """Old samples as they were, new ones faded in and out inside the stretch made anew.
 
         Args:
-            blocks: consecutive, ``(channels, samples)``, at `scale`.
+            blocks: consecutive, ``(channels, samples)``, at `training_peak_gain`.
         """
-        start, n_old = 0, self.samples.shape[1]
+        start, n_old = 0, self.original.shape[1]
         for block in blocks:
             moment_s = (start + np.arange(block.shape[1])) / SAMPLE_RATE_HZ
-            inside = np.minimum(moment_s - self.from_s, self.to_s - moment_s) / FADE_S
+            inside = (
+                np.minimum(moment_s - self.start_s, self.end_s - moment_s) / BLOCK_CROSSFADE_S
+            )
             share = np.clip(inside, 0, 1).astype(np.float32)
             share[start + np.arange(block.shape[1]) >= n_old] = 1
-            old = self.samples[:, start : start + block.shape[1]]
+            old = self.original[:, start : start + block.shape[1]]
             old = np.pad(old, ((0, 0), (0, block.shape[1] - old.shape[1])))
-            yield np.where(share > 0, old * (1 - share) + block * (share / self.scale), old)
+            yield np.where(
+                share > 0, old * (1 - share) + block * (share / self.training_peak_gain), old
+            )
             start += block.shape[1]
 
 
@@ -176,36 +193,36 @@ class Kept:
 class LatentGenerator:
     """The ``mini`` model as a `MusicGenerator`, of any length."""
 
-    model: MiniModel
+    model: MiniCheckpoint
     device: torch.device
     steps: int = 16
-    guidance: float = GUIDANCE
-    sampler: Sampler = "dpmpp-2m"
-    interval: tuple[float, float] = (0.0, 1.0)
-    """Part of the steps that is guided, by `loris_cli.models.diffusion.between`."""
-    kept: Kept | None = field(default=None)
+    guidance: float = DEFAULT_GUIDANCE
+    sampler: SamplerName = "dpmpp-2m"
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
+    """Part of the steps that is guided, by `loris_cli.models.diffusion.guidance_sigmas`."""
+    inpaint_region: InpaintRegion | None = field(default=None)
     dtype: torch.dtype = torch.float32
     """What the denoiser computes in; state and code are fp32 whatever it is."""
 
-    def windows(self, duration_s: float) -> tuple[int, int, int]:
+    def compute_window_layout(self, duration_s: float) -> tuple[int, int, int]:
         """Frames of code, windows, and network evaluations for a clip, in this order."""
-        n_frames = self._frames(duration_s)
-        n_windows = len(window_starts(n_frames, self.window))
-        calls = -(-n_windows // self._rows)
-        return n_frames, n_windows, calls * n_evaluations(self.sampler, self.steps)
+        n_frames = self._count_latent_frames(duration_s)
+        n_windows = len(window_starts(n_frames, self.window_frames))
+        calls = -(-n_windows // self._windows_per_batch)
+        return n_frames, n_windows, calls * count_evaluations(self.sampler, self.steps)
 
     @property
-    def window(self) -> int:
+    def window_frames(self) -> int:
         """Frames of the code in a window: the length the network was trained on."""
-        return self.model.denoiser.config.window
+        return self.model.denoiser.config.window_frames
 
     @property
-    def _rows(self) -> int:
-        return max(MICRO_BATCH // self.window, 1)
+    def _windows_per_batch(self) -> int:
+        return max(BATCH_FRAMES // self.window_frames, 1)
 
     def generate(
-        self, features: ClipFeatures, *, seed: int, progress: Progress
-    ) -> Iterator[Array]:
+        self, features: ClipFeatures, *, seed: int, progress: ProgressCallback
+    ) -> Iterator[Samples]:
         """Sound for a clip, in consecutive blocks.
 
         Args:
@@ -217,65 +234,79 @@ class LatentGenerator:
             ``(1, samples)`` blocks at 22,050 Hz; in all ``round(duration_s * 22050)``.
         """
         config = self.model.denoiser.config
-        seed = own_seed(seed, features.peaks_s)
-        early = replace(features, peaks_s=features.peaks_s - ATTACK_S)
-        chords = config.harmony_channels and config.learned_chords
-        notes = config.sketch_channels and config.learned_notes
+        seed = seed_from_rhythm(seed, features.peaks_s)
+        early = replace(features, peaks_s=features.peaks_s - ATTACK_LATENCY_S)
+        chords = config.harmony_channels and config.trained_with_harmony
+        notes = config.note_latent_channels and config.trained_with_notes
         if chords or notes:
-            early = planned(early, seed=seed)
+            early = with_arrangement(early, seed=seed)
         if notes:
-            early = self._sketched(early)
+            early = self._with_note_latent(early)
         if not chords:
             early = replace(early, harmony=None)
         code = self._sample(early, seed=seed, progress=progress)
-        blocks = self._sound(code, round(features.duration_s * SAMPLE_RATE_HZ), seed)
-        yield from blocks if self.kept is None else self.kept.join(blocks)
+        blocks = self._decode_blocks(code, round(features.duration_s * SAMPLE_RATE_HZ), seed)
+        yield from (
+            blocks if self.inpaint_region is None else self.inpaint_region.merge_blocks(blocks)
+        )
 
     @torch.inference_mode()
-    def _sketched(self, features: ClipFeatures) -> ClipFeatures:
+    def _with_note_latent(self, features: ClipFeatures) -> ClipFeatures:
         """Features with the code of what their notes would about sound like."""
         assert features.arrangement is not None
-        n_frames = self._frames(features.duration_s)
-        coder, stride = self.model.coder, self.model.coder.config.stride
+        n_frames = self._count_latent_frames(features.duration_s)
+        coder, stride = self.model.autoencoder, self.model.autoencoder.config.stride
         blocks = []
-        for first in range(0, n_frames, BLOCK):
-            left, last = max(first - coder.margin, 0), min(first + BLOCK, n_frames)
-            right = min(last + coder.margin, n_frames)
-            frames = sketch(features.arrangement, left * stride, (right - left) * stride)
+        for first in range(0, n_frames, DECODE_BLOCK_FRAMES):
+            left, last = (
+                max(first - coder.receptive_margin_frames, 0),
+                min(first + DECODE_BLOCK_FRAMES, n_frames),
+            )
+            right = min(last + coder.receptive_margin_frames, n_frames)
+            frames = render_note_spectrogram(
+                features.arrangement, left * stride, (right - left) * stride
+            )
             code = coder.encode(torch.from_numpy(frames)[None].to(self.device))[0]
             blocks.append(code[:, first - left : last - left].cpu().numpy())
-        return replace(features, sketch=np.concatenate(blocks, axis=1))
+        return replace(features, note_latent=np.concatenate(blocks, axis=1))
 
-    def _frames(self, duration_s: float) -> int:
+    def _count_latent_frames(self, duration_s: float) -> int:
         """Frames of code for a clip: a little more than it lasts, as the strides ask."""
         stride = self.model.denoiser.config.stride
-        return max(-(-int(duration_s * CODE_HZ + 2) // stride) * stride, 8 * stride)
+        return max(-(-int(duration_s * LATENT_FPS + 2) // stride) * stride, 8 * stride)
 
     @torch.inference_mode()
-    def _sample(self, features: ClipFeatures, *, seed: int, progress: Progress) -> Tensor:
-        n_frames = self._frames(features.duration_s)
-        starts = window_starts(n_frames, self.window)
-        length = self.window if len(starts) > 1 else n_frames
-        drawn = self.model.denoiser.config.sketch_channels
-        told = [condition(features, start, length, sketch_channels=drawn) for start in starts]
+    def _sample(
+        self, features: ClipFeatures, *, seed: int, progress: ProgressCallback
+    ) -> Tensor:
+        n_frames = self._count_latent_frames(features.duration_s)
+        starts = window_starts(n_frames, self.window_frames)
+        length = self.window_frames if len(starts) > 1 else n_frames
+        drawn = self.model.denoiser.config.note_latent_channels
+        told = [
+            build_condition(features, start, length, note_latent_channels=drawn)
+            for start in starts
+        ]
         groups = [
-            self._group(told, range(first, min(first + self._rows, len(starts))))
-            for first in range(0, len(starts), self._rows)
+            self._batch_conditions(
+                told, range(first, min(first + self._windows_per_batch, len(starts)))
+            )
+            for first in range(0, len(starts), self._windows_per_batch)
         ]
         sigmas = karras_sigmas(self.steps, sigma_min=SIGMA_MIN, sigma_max=SIGMA_MAX, rho=RHO)
-        low, high = between(sigmas, self.interval)
-        calls = -(-len(starts) // self._rows)
-        total = calls * n_evaluations(self.sampler, self.steps)
-        known = self._kept_code(n_frames)
-        channels = self.model.coder.config.channels
+        low, high = guidance_sigmas(sigmas, self.guidance_interval)
+        calls = -(-len(starts) // self._windows_per_batch)
+        total = calls * count_evaluations(self.sampler, self.steps)
+        known = self._build_inpaint_target(n_frames)
+        channels = self.model.autoencoder.config.latent_channels
         done = 0
         drawn = 0
 
         def denoise(x: Tensor, sigma: float) -> Tensor:
             nonlocal done
             answer = torch.zeros_like(x)
-            border = (done // calls * BORDER_STEP) % 1
-            weights = shares(starts, length, border, device=self.device)
+            border = (done // calls * CROSSFADE_POSITION_STEP) % 1
+            weights = crossfade_weights(starts, length, border, device=self.device)
             guidance = self.guidance if low <= sigma <= high else 1.0
             for rows, both in groups:
                 seen = self._denoise_windows(
@@ -294,24 +325,31 @@ class LatentGenerator:
         def draw(x: Tensor) -> Tensor:
             nonlocal drawn
             drawn += 1
-            return moved(noise(seed, n_frames, channels, draw=drawn), self.device)
+            return copy_to_device(
+                draw_noise(seed, n_frames, channels, draw_index=drawn), self.device
+            )
 
-        start = moved(noise(seed, n_frames, channels), self.device) * sigmas[0].float()
-        return sample(self.sampler, denoise, start, sigmas, draw=draw)
+        start = (
+            copy_to_device(draw_noise(seed, n_frames, channels), self.device)
+            * sigmas[0].float()
+        )
+        return draw_sample(self.sampler, denoise, start, sigmas, noise_sampler=draw)
 
-    def _group(self, told: list[Condition], chosen: range) -> tuple[list[int], Condition]:
+    def _batch_conditions(
+        self, conditions: list[MiniCondition], window_indices: range
+    ) -> tuple[list[int], MiniCondition]:
         """Windows of one call of the network, and what is told of them, twice, on its device.
 
         A short last batch is filled up with its own last window.
         """
-        n_rows = self._rows if len(told) > 1 else 1
-        rows = [*chosen, *[chosen[-1]] * (n_rows - len(chosen))]
-        parts = batch([told[i] for i in rows])
-        both = (moved(torch.cat([part, part]), self.device) for part in parts)
-        return rows, Condition(*both)
+        n_rows = self._windows_per_batch if len(conditions) > 1 else 1
+        rows = [*window_indices, *[window_indices[-1]] * (n_rows - len(window_indices))]
+        parts = collate_conditions([conditions[i] for i in rows])
+        both = (copy_to_device(torch.cat([part, part]), self.device) for part in parts)
+        return rows, MiniCondition(*both)
 
     def _denoise_windows(
-        self, x: Tensor, sigma: float, both: Condition, guidance: float
+        self, x: Tensor, sigma: float, condition_pair: MiniCondition, guidance: float
     ) -> Tensor:
         """One guided evaluation: with and without the condition, in one batch.
 
@@ -320,10 +358,12 @@ class LatentGenerator:
         n = len(x)
         guided = guidance != 1.0
         dropped = torch.arange(2 * n if guided else n, device=self.device) >= n
-        told = both if guided else Condition(*(part[:n] for part in both))
+        told = (
+            condition_pair if guided else MiniCondition(*(part[:n] for part in condition_pair))
+        )
 
         def network(scaled: Tensor, c_noise: Tensor) -> Tensor:
-            with working(self.device, self.dtype):
+            with autocast(self.device, self.dtype):
                 seen: Tensor = self.model.denoiser(scaled, c_noise, told, dropped)
             return seen
 
@@ -338,48 +378,54 @@ class LatentGenerator:
         with_it, without = seen.chunk(2)
         return without + guidance * (with_it - without)
 
-    def _kept_code(self, n_frames: int) -> tuple[Tensor, Tensor] | None:
+    def _build_inpaint_target(self, n_frames: int) -> tuple[Tensor, Tensor] | None:
         """Code of the sound that stays, and where it is to be made anew, ``(n_frames,)``."""
-        if self.kept is None:
+        if self.inpaint_region is None:
             return None
-        samples = np.zeros(n_frames * SAMPLES_PER_FRAME, dtype=np.float32)
-        old = self.kept.samples.mean(axis=0)
+        samples = np.zeros(n_frames * SAMPLES_PER_LATENT_FRAME, dtype=np.float32)
+        old = self.inpaint_region.original.mean(axis=0)
         take = min(len(samples), len(old))
-        samples[:take] = old[:take] * self.kept.scale
-        bands = self.model.coder.config.bands
-        frames = torch.from_numpy(mel.log_mel(samples, bands)[:, : n_frames * 4])[None]
-        code = self.model.coder.encode(frames.to(self.device))[0]
-        moment_s = torch.arange(n_frames) / CODE_HZ
-        anew = (moment_s >= self.kept.from_s) & (moment_s < self.kept.to_s)
-        anew = anew | (torch.arange(n_frames) * SAMPLES_PER_FRAME >= take)
+        samples[:take] = old[:take] * self.inpaint_region.training_peak_gain
+        bands = self.model.autoencoder.config.bands
+        frames = torch.from_numpy(mel.compute_log_mel(samples, bands)[:, : n_frames * 4])[None]
+        code = self.model.autoencoder.encode(frames.to(self.device))[0]
+        moment_s = torch.arange(n_frames) / LATENT_FPS
+        anew = (moment_s >= self.inpaint_region.start_s) & (
+            moment_s < self.inpaint_region.end_s
+        )
+        anew = anew | (torch.arange(n_frames) * SAMPLES_PER_LATENT_FRAME >= take)
         return code, anew.to(self.device)
 
-    def _sound(self, code: Tensor, n_samples: int, seed: int) -> Iterator[Array]:
+    def _decode_blocks(self, latent: Tensor, n_samples: int, seed: int) -> Iterator[Samples]:
         """Decode and invert in blocks that overlap by a short cross-fade."""
-        fade = round(FADE_S * SAMPLE_RATE_HZ)
+        fade = round(BLOCK_CROSSFADE_S * SAMPLE_RATE_HZ)
         rise = np.sin(np.linspace(0, np.pi / 2, fade, dtype=np.float32))
-        tail: Array | None = None
-        for first in range(0, code.shape[1], BLOCK):
-            start_sample = first * SAMPLES_PER_FRAME
+        tail: Samples | None = None
+        for first in range(0, latent.shape[1], DECODE_BLOCK_FRAMES):
+            start_sample = first * SAMPLES_PER_LATENT_FRAME
             if start_sample >= n_samples:
                 break
-            samples = self._block(code, first, seed)
-            stop = min(n_samples - start_sample, BLOCK * SAMPLES_PER_FRAME)
+            samples = self._decode_block(latent, first, seed)
+            stop = min(n_samples - start_sample, DECODE_BLOCK_FRAMES * SAMPLES_PER_LATENT_FRAME)
             if tail is not None:
                 samples[:fade] = samples[:fade] * rise + tail * rise[::-1]
             tail = samples[stop : stop + fade]
             yield samples[None, :stop]
 
     @torch.inference_mode()
-    def _block(self, code: Tensor, first: int, seed: int) -> Array:
+    def _decode_block(self, latent: Tensor, first_frame: int, seed: int) -> Samples:
         """Samples of one block, from its start to some way past its end."""
-        margin = self.model.coder.margin + 8
-        left = max(first - margin, 0)
-        stretch = code[None, :, left : first + BLOCK + margin].to(self.device)
-        frames = self.model.coder.decode(stretch)[0].cpu().numpy()
+        margin = self.model.autoencoder.receptive_margin_frames + 8
+        left = max(first_frame - margin, 0)
+        stretch = latent[None, :, left : first_frame + DECODE_BLOCK_FRAMES + margin].to(
+            self.device
+        )
+        frames = self.model.autoencoder.decode(stretch)[0].cpu().numpy()
         # Phases are estimated over some frames more on either side than are used.
-        bands = self.model.coder.config.bands
-        samples = mel.invert(frames, bands, seed=(seed * 7919 + first) % 2**32)
-        skip = (first - left) * SAMPLES_PER_FRAME
-        need = BLOCK * SAMPLES_PER_FRAME + round(FADE_S * SAMPLE_RATE_HZ)
+        bands = self.model.autoencoder.config.bands
+        samples = mel.invert_log_mel(frames, bands, seed=(seed * 7919 + first_frame) % 2**32)
+        skip = (first_frame - left) * SAMPLES_PER_LATENT_FRAME
+        need = DECODE_BLOCK_FRAMES * SAMPLES_PER_LATENT_FRAME + round(
+            BLOCK_CROSSFADE_S * SAMPLE_RATE_HZ
+        )
         return np.pad(samples[skip : skip + need], (0, max(0, need - len(samples) + skip)))

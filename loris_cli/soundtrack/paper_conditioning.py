@@ -12,21 +12,21 @@ from numpy.typing import NDArray
 
 from loris_cli.config import GENRES, POSE_FPS
 from loris_cli.models.generator_interface import ClipFeatures
-from loris_cli.models.paper_condition import Told
+from loris_cli.models.paper_condition import PaperCondition
 from loris_cli.models.paper_config import PaperConfig
-from loris_cli.models.paper_unet import LEAD, PaperModel
-from loris_cli.rhythm.directogram import normalised, onset_envelope
-from loris_cli.rhythm.pose_rhythm import body_directogram, rhythm_from_poses
-from loris_cli.soundtrack.conditioning import CODE_HZ, body_of
+from loris_cli.models.paper_unet import RHYTHM_OFFSET_FRAMES, PaperModel
+from loris_cli.rhythm.directogram import normalize_by_max, onset_envelope
+from loris_cli.rhythm.pose_rhythm import pose_directogram, rhythm_from_poses
+from loris_cli.soundtrack.conditioning import LATENT_FPS, normalize_pose
 from loris_cli.soundtrack.visual_features import VISUAL_FPS
 
 Array = NDArray[np.float64]
 
-POSES_A_ROW = round(POSE_FPS / VISUAL_FPS)
+POSES_PER_VISUAL_ROW = round(POSE_FPS / VISUAL_FPS)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Window:
+class PaperWindow:
     """A stretch of video as the network is told of it, as long as its configuration says."""
 
     rhythm: Array
@@ -40,34 +40,38 @@ class Window:
     genre: int | None
 
 
-def window_of(features: ClipFeatures, config: PaperConfig, row: int, *, alone: bool) -> Window:
+def extract_window(
+    features: ClipFeatures, config: PaperConfig, start_row: int, *, is_only_window: bool
+) -> PaperWindow:
     """What there is to be told of a window.
 
     Args:
         features: of the whole video.
         config: of the network.
-        row: where the window begins, in half seconds.
-        alone: whether it is the only one: then the released reading takes poses that are too
+        start_row: where the window begins, in half seconds.
+        is_only_window: whether it is the only one: then the released reading takes poses that are too
             many as its code does.
     """
-    body = _body(features.keypoints, config, row, alone=alone)
-    start_s = row / VISUAL_FPS
+    body = _window_keypoints(
+        features.keypoints, config, start_row, is_only_window=is_only_window
+    )
+    start_s = start_row / VISUAL_FPS
     visual = None
-    if features.visual is not None and config.visual != "none":
-        visual = _stretch(features.visual, row, config.video_length)
+    if features.visual is not None and config.visual_projection != "none":
+        visual = slice_rows(features.visual, start_row, config.n_visual_frames)
     genre = None if features.genre is None else GENRES.index(features.genre)
-    return Window(
-        rhythm=_rhythm(features, config, body, start_s),
-        envelope=_envelope(features, config, body, start_s),
-        motion=body_of(features.keypoints, start_s * CODE_HZ, config.pose_length),
+    return PaperWindow(
+        rhythm=_rhythm_steps(features, config, body, start_s),
+        envelope=_envelope_steps(features, config, body, start_s),
+        motion=normalize_pose(features.keypoints, start_s * LATENT_FPS, config.n_pose_frames),
         visual=visual,
         genre=genre if genre is not None and genre < config.n_genres else None,
     )
 
 
-def tell(
-    network: PaperModel, window: Window, device: torch.device, generator: torch.Generator
-) -> Told:
+def encode_window(
+    network: PaperModel, window: PaperWindow, device: torch.device, generator: torch.Generator
+) -> PaperCondition:
     """A window as a batch of one, encoded."""
 
     def batch(values: Array | None) -> torch.Tensor | None:
@@ -75,17 +79,17 @@ def tell(
 
     rhythm = batch(window.rhythm)
     assert rhythm is not None
-    return network.tell(
+    return network.encode_conditions(
         batch(window.visual),
         rhythm,
         None if window.genre is None else torch.tensor([window.genre], device=device),
-        envelope=batch(window.envelope),
-        motion=batch(window.motion),
+        onset_envelope=batch(window.envelope),
+        pose=batch(window.motion),
         generator=generator,
     )
 
 
-def decimated(keypoints: Array, n_frames: int) -> Array:
+def decimate_poses(keypoints: Array, n_frames: int) -> Array:
     """Poses thinned out as the released code does it, by leaving out one in so many (D4)."""
     if len(keypoints) <= n_frames:
         return keypoints
@@ -94,45 +98,47 @@ def decimated(keypoints: Array, n_frames: int) -> Array:
     return kept
 
 
-def _stretch(rows: Array, start: int, n: int) -> Array:
+def slice_rows(rows: Array, start: int, n: int) -> Array:
     """``n`` rows from one on; behind the end the last is repeated."""
     return rows[np.minimum(np.arange(start, start + n), len(rows) - 1)]
 
 
-def _body(
-    keypoints: Array | None, config: PaperConfig, row: int, *, alone: bool
+def _window_keypoints(
+    keypoints: Array | None, config: PaperConfig, start_row: int, *, is_only_window: bool
 ) -> Array | None:
     """Poses of the window, ``(pose_length, 17, 3)``; behind the end they stand still."""
     if keypoints is None or not keypoints[..., 2].any():
         return None
-    if alone and config.compat == "official":
-        keypoints = decimated(keypoints, config.pose_length)
-    return _stretch(keypoints, row * POSES_A_ROW, config.pose_length)
+    if is_only_window and config.compat == "official":
+        keypoints = decimate_poses(keypoints, config.n_pose_frames)
+    return slice_rows(keypoints, start_row * POSES_PER_VISUAL_ROW, config.n_pose_frames)
 
 
-def _rhythm(
-    features: ClipFeatures, config: PaperConfig, body: Array | None, start_s: float
+def _rhythm_steps(
+    features: ClipFeatures, config: PaperConfig, window_keypoints: Array | None, start_s: float
 ) -> Array:
     """Peaks by the reading of the network, or those that were found in another way."""
     times_s = features.peaks_s - start_s
-    found = features.method == "directogram"
-    if config.compat == "official" and found and body is not None:
-        times_s = rhythm_from_poses(body, compat="official").times_s
-    return _at_steps(times_s, np.ones_like(times_s), config)
+    found = features.rhythm_method == "directogram"
+    if config.compat == "official" and found and window_keypoints is not None:
+        times_s = rhythm_from_poses(window_keypoints, compat="official").times_s
+    return _place_on_steps(times_s, np.ones_like(times_s), config)
 
 
-def _envelope(
-    features: ClipFeatures, config: PaperConfig, body: Array | None, start_s: float
+def _envelope_steps(
+    features: ClipFeatures, config: PaperConfig, window_keypoints: Array | None, start_s: float
 ) -> Array:
     """The onset envelope (Eq. 6); of peaks alone, where there is no body, their strengths."""
-    if body is not None:
-        return normalised(onset_envelope(body_directogram(body)))[LEAD:]
-    return _at_steps(features.peaks_s - start_s, features.strengths, config)
+    if window_keypoints is not None:
+        return normalize_by_max(onset_envelope(pose_directogram(window_keypoints)))[
+            RHYTHM_OFFSET_FRAMES:
+        ]
+    return _place_on_steps(features.peaks_s - start_s, features.strengths, config)
 
 
-def _at_steps(times_s: Array, values: Array, config: PaperConfig) -> Array:
-    steps = np.zeros(config.pose_length - LEAD)
-    index = np.round(times_s * POSE_FPS).astype(int) - LEAD
+def _place_on_steps(times_s: Array, values: Array, config: PaperConfig) -> Array:
+    steps = np.zeros(config.n_pose_frames - RHYTHM_OFFSET_FRAMES)
+    index = np.round(times_s * POSE_FPS).astype(int) - RHYTHM_OFFSET_FRAMES
     inside = (index >= 0) & (index < len(steps))
     steps[index[inside]] = values[inside]
     return steps

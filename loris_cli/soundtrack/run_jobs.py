@@ -4,24 +4,24 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 
 from loris_cli.errors import LorisError
-from loris_cli.soundtrack.generators import generator_of, seer_of
+from loris_cli.soundtrack.generators import build_generator, load_visual_encoder
 from loris_cli.soundtrack.job_processes import estimate_takes, make_takes
 from loris_cli.soundtrack.job_report import (
-    Row,
-    Told,
-    row_of,
-    row_of_the_dead,
-    skipped,
-    with_name,
+    RecordingReporter,
+    ReportRow,
+    build_row,
+    crash_row,
+    prefix_video_name,
+    skipped_rows,
 )
-from loris_cli.soundtrack.jobs import Job
-from loris_cli.system.progress import Reporter, Silent
-from loris_cli.system.worker_pool import Died, fan_out
+from loris_cli.soundtrack.jobs import SoundtrackJob
+from loris_cli.system.progress import NullReporter, Reporter
+from loris_cli.system.worker_pool import WorkerCrash, map_in_processes
 
 
-def run(
-    jobs: Sequence[Job], *, workers: int = 1, reporter: Reporter | None = None
-) -> Generator[Row, None, None]:
+def run_jobs(
+    jobs: Sequence[SoundtrackJob], *, workers: int = 1, reporter: Reporter | None = None
+) -> Generator[ReportRow, None, None]:
     """Do jobs and give a row for each take as it is done.
 
     A video that fails gives a row of status ``failed`` and the rest go on; an interruption
@@ -37,65 +37,77 @@ def run(
         MissingDependencyError: a package that these need is absent.
         UsageError: there is no such device.
     """
-    reporter = reporter or Silent()
-    yield from skipped(jobs)
+    reporter = reporter or NullReporter()
+    yield from skipped_rows(jobs)
     todo = [job for job in jobs if job.takes]
     if not todo:
         return
-    generator_of(todo[0].settings)  # what no video can do without is missed at once
-    seer_of(todo[0].settings, reporter)
+    build_generator(todo[0].settings)  # what no video can do without is missed at once
+    load_visual_encoder(todo[0].settings, reporter)
     if workers == 1 or len(todo) == 1:
         for job in todo:
-            yield from _attempt(job, make_takes, reporter, named=len(jobs) > 1)
+            yield from _run_job_with_failure_row(
+                job, make_takes, reporter, with_video_name=len(jobs) > 1
+            )
         return
     with (
         reporter.stage("videos", len(todo)) as advance,
-        closing(fan_out(_attempt_quietly, todo, n_workers=min(workers, len(todo)))) as results,
+        closing(
+            map_in_processes(_run_job_in_worker, todo, n_workers=min(workers, len(todo)))
+        ) as results,
     ):
         for index, rows in results:
             advance(1)
-            if isinstance(rows, Died):
-                rows = [row_of_the_dead(todo[index], rows)]
+            if isinstance(rows, WorkerCrash):
+                rows = [crash_row(todo[index], rows)]
             for text in rows[-1]["warnings"]:
-                reporter.warn(with_name(text, todo[index].video))
+                reporter.warn(prefix_video_name(text, todo[index].video))
             yield from rows
 
 
-def estimate(
-    jobs: Sequence[Job], *, reporter: Reporter | None = None
-) -> Generator[Row, None, None]:
+def estimate_jobs(
+    jobs: Sequence[SoundtrackJob], *, reporter: Reporter | None = None
+) -> Generator[ReportRow, None, None]:
     """What jobs would cost, from their lengths and one timed clip; nothing is written.
 
     Raises:
         WeightsError: there is no such model.
         UsageError: there is no such device.
     """
-    yield from skipped(jobs)
+    yield from skipped_rows(jobs)
     todo = [job for job in jobs if job.takes]
     if todo:
-        generator_of(todo[0].settings)
+        build_generator(todo[0].settings)
     for job in todo:
-        yield from _attempt(job, estimate_takes, reporter or Silent(), named=len(jobs) > 1)
+        yield from _run_job_with_failure_row(
+            job, estimate_takes, reporter or NullReporter(), with_video_name=len(jobs) > 1
+        )
 
 
-def make(job: Job, *, reporter: Reporter | None = None) -> Iterator[Row]:
+def run_job(job: SoundtrackJob, *, reporter: Reporter | None = None) -> Iterator[ReportRow]:
     """Make the takes of one video, a row for each.
 
     Raises:
         LorisError: it fails.
     """
-    yield from make_takes(job, Told(reporter or Silent(), job.video, named=False))
+    yield from make_takes(
+        job, RecordingReporter(reporter or NullReporter(), job.video, with_video_name=False)
+    )
 
 
-def _attempt(
-    job: Job, work: "Callable[[Job, Told], Iterator[Row]]", reporter: Reporter, *, named: bool
-) -> Iterator[Row]:
+def _run_job_with_failure_row(
+    job: SoundtrackJob,
+    process_job: "Callable[[SoundtrackJob, RecordingReporter], Iterator[ReportRow]]",
+    reporter: Reporter,
+    *,
+    with_video_name: bool,
+) -> Iterator[ReportRow]:
     """Do one job; its errors become a row."""
-    told = Told(reporter, job.video, named=named)
+    told = RecordingReporter(reporter, job.video, with_video_name=with_video_name)
     try:
-        yield from work(job, told)
+        yield from process_job(job, told)
     except LorisError as error:
-        yield row_of(
+        yield build_row(
             job,
             told,
             status="failed",
@@ -106,5 +118,7 @@ def _attempt(
         )
 
 
-def _attempt_quietly(job: Job) -> list[Row]:
-    return list(_attempt(job, make_takes, Silent(), named=False))
+def _run_job_in_worker(job: SoundtrackJob) -> list[ReportRow]:
+    return list(
+        _run_job_with_failure_row(job, make_takes, NullReporter(), with_video_name=False)
+    )

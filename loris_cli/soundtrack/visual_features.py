@@ -16,18 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loris_cli.errors import InputError, UsageError
-from loris_cli.system.atomic_files import printable
+from loris_cli.system.atomic_files import printable_path
 
 Array = NDArray[np.float64]
 
 VISUAL_FPS = 2.0
 """Rows a second: of frames at 16 a second one row for every 8 (specification, 2)."""
-SHORT_ROWS = 2
+MAX_MISSING_ROWS = 2
 """A network that looks at many frames at once gives so many rows fewer at the end."""
 MAX_BYTES = 2 << 30
 
-Network = Literal["i3d", "i3d-r50"]
-WIDTHS: dict[Network, int] = {"i3d": 1024, "i3d-r50": 2048}
+VisualNetwork = Literal["i3d", "i3d-r50"]
+VISUAL_FEATURE_WIDTHS: dict[VisualNetwork, int] = {"i3d": 1024, "i3d-r50": 2048}
 """Values in a row: of the Inception I3D, and of pytorchvideo's I3D-R50."""
 
 
@@ -35,7 +35,7 @@ WIDTHS: dict[Network, int] = {"i3d": 1024, "i3d-r50": 2048}
 class VisualSource:
     """Who makes the features of a picture, or the file that has them."""
 
-    network: Network | None
+    network: VisualNetwork | None
     """None is a file of features."""
     path: Path | None = None
     """The features, or a network's weights; None is wherever the weights usually are."""
@@ -47,7 +47,7 @@ class VisualSource:
         return f"{self.network}={self.path}"
 
 
-def visual_source(text: str) -> VisualSource:
+def parse_visual_source(text: str) -> VisualSource:
     """What is meant by ``FEATURES.npy``, ``i3d=FILE``, ``i3d-r50``, ``i3d-r50=FILE``.
 
     A file alone is features where it ends in ``.npy``; other weights are those of an Inception
@@ -62,18 +62,18 @@ def visual_source(text: str) -> VisualSource:
         return VisualSource(network="i3d-r50", path=path)
     if name == "i3d" and path is not None:
         return VisualSource(network="i3d", path=path)
-    if name in WIDTHS or not text:
+    if name in VISUAL_FEATURE_WIDTHS or not text:
         raise UsageError(
             f"{text!r} names no weights",
             hint="give i3d=FILE, i3d-r50=FILE, or i3d-r50, which are fetched",
         )
     alone = Path(text)
     suffix = alone.suffix.lower()
-    networks: dict[str, Network | None] = {".npy": None, ".pyth": "i3d-r50"}
+    networks: dict[str, VisualNetwork | None] = {".npy": None, ".pyth": "i3d-r50"}
     return VisualSource(network=networks.get(suffix, "i3d"), path=alone)
 
 
-def read_visual(path: Path, *, width: int, duration_s: float) -> Array:
+def read_visual_features(path: Path, *, width: int, duration_s: float) -> Array:
     """Read features that somebody made of a video.
 
     Args:
@@ -88,7 +88,7 @@ def read_visual(path: Path, *, width: int, duration_s: float) -> Array:
     Raises:
         InputError: it is no such file, or of another width or length.
     """
-    name = printable(path)
+    name = printable_path(path)
     try:
         if path.stat().st_size > MAX_BYTES:
             raise InputError(f"{name} is too large", hint="give one video's features")
@@ -107,10 +107,10 @@ def read_visual(path: Path, *, width: int, duration_s: float) -> Array:
             f"{name} has rows of {rows.shape[1]} values; this model was trained on {width}",
             hint="1024 are those of the Inception I3D, 2048 those of I3D-R50",
         )
-    return _fit(rows, name, duration_s)
+    return _check_and_pad_rows(rows, name, duration_s)
 
 
-def read_kept_visual(path: Path, *, duration_s: float) -> Array:
+def read_dataset_visual_features(path: Path, *, duration_s: float) -> Array:
     """Read the features that a data set holds of a clip.
 
     Args:
@@ -118,12 +118,12 @@ def read_kept_visual(path: Path, *, duration_s: float) -> Array:
         duration_s: of the clip.
 
     Returns:
-        ``(rows, width)`` for the whole clip, as `read_visual`.
+        ``(rows, width)`` for the whole clip, as `read_visual_features`.
 
     Raises:
         InputError: it is no such file, or of another length.
     """
-    name = printable(path)
+    name = printable_path(path)
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             rows = np.asarray(arrays["features"])
@@ -133,15 +133,15 @@ def read_kept_visual(path: Path, *, duration_s: float) -> Array:
         ) from error
     if rows.ndim != 2 or not rows.size or rows.dtype.kind != "f":
         raise InputError(f"{name} holds no rows of features", hint="prepare the clip again")
-    return _fit(rows.astype(np.float64), name, duration_s)
+    return _check_and_pad_rows(rows.astype(np.float64), name, duration_s)
 
 
-def _fit(rows: Array, name: str, duration_s: float) -> Array:
+def _check_and_pad_rows(rows: Array, name: str, duration_s: float) -> Array:
     """As many rows as a video has; all that there are must be numbers."""
     if not np.isfinite(rows).all():
         raise InputError(f"{name} holds values that are not finite", hint="make it again")
     need = int(np.ceil(duration_s * VISUAL_FPS - 1e-6))
-    if len(rows) < need - SHORT_ROWS:
+    if len(rows) < need - MAX_MISSING_ROWS:
         raise InputError(
             f"{name} has {len(rows)} rows, {len(rows) / VISUAL_FPS:g} s at"
             f" {VISUAL_FPS:g} a second, and the video lasts {duration_s:.1f} s",

@@ -19,42 +19,42 @@ from torch import Tensor
 
 from loris_cli.config import GENRES, SAMPLE_RATE_HZ
 from loris_cli.models.diffusion import (
-    Sampler,
-    between,
+    SamplerName,
+    count_evaluations,
+    draw_sample,
+    guidance_sigmas,
     karras_sigmas,
-    n_evaluations,
     precondition,
-    sample,
 )
 from loris_cli.models.generator_interface import ClipFeatures
-from loris_cli.models.load_model import NamedPaper
-from loris_cli.models.paper_condition import Told
+from loris_cli.models.load_model import PaperCheckpoint
+from loris_cli.models.paper_condition import PaperCondition
 from loris_cli.soundtrack.latent_generator import (
-    BORDER_STEP,
-    Kept,
-    noise,
-    shares,
+    CROSSFADE_POSITION_STEP,
+    InpaintRegion,
+    crossfade_weights,
+    draw_noise,
     window_starts,
 )
-from loris_cli.soundtrack.paper_conditioning import tell, window_of
+from loris_cli.soundtrack.paper_conditioning import encode_window, extract_window
 from loris_cli.soundtrack.visual_features import VISUAL_FPS
-from loris_cli.system.device import moved, working
+from loris_cli.system.device import autocast, copy_to_device
 
 Samples = NDArray[np.float32]
 
 SIGMA_MIN, SIGMA_MAX, RHO = 1e-4, 3.0, 9.0
 """The released schedule (specification, 1.9)."""
 SIGMA_DATA = 0.1
-ROW = round(SAMPLE_RATE_HZ / VISUAL_FPS)
+SAMPLES_PER_VISUAL_ROW = round(SAMPLE_RATE_HZ / VISUAL_FPS)
 """Samples in half a second: eight poses and one row of features, so windows begin on such."""
-RAMP = 2048
+CROSSFADE_SAMPLES = 2048
 """Samples over which one window's answer passes into its neighbour's: 93 ms."""
-NOISE_BLOCK = 1 << 16
-BLOCK = 1 << 20
+NOISE_BLOCK_SAMPLES = 1 << 16
+OUTPUT_BLOCK_SAMPLES = 1 << 20
 """Samples handed over at a time."""
-MOST_KEPT = 8
+MAX_CACHED_WINDOWS = 8
 """Windows whose keys and values are all kept, 0.2 GB each at full size; of more none are."""
-SPARE_S = 0.5
+CLIP_DURATION_TOLERANCE_S = 0.5
 """A video may be so much longer than a clip of the released data and still be one: containers
 round."""
 
@@ -63,14 +63,14 @@ round."""
 class WaveformGenerator:
     """The paper's model as a `MusicGenerator`, of any length."""
 
-    model: NamedPaper
+    model: PaperCheckpoint
     device: torch.device
     steps: int = 50
     guidance: float = 20.0
-    sampler: Sampler = "adpm2"
-    interval: tuple[float, float] = (0.0, 1.0)
-    """Part of the steps that is guided, by `loris_cli.models.diffusion.between`."""
-    kept: Kept | None = None
+    sampler: SamplerName = "adpm2"
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
+    """Part of the steps that is guided, by `loris_cli.models.diffusion.guidance_sigmas`."""
+    inpaint_region: InpaintRegion | None = None
     dtype: torch.dtype = torch.float32
     """What the network computes in; the sound on its way is fp32 whatever it is."""
 
@@ -79,23 +79,28 @@ class WaveformGenerator:
         """Styles that the network knows."""
         return GENRES[: self.model.network.config.n_genres]
 
-    def windows(self, duration_s: float) -> tuple[int, int, int]:
+    def compute_window_layout(self, duration_s: float) -> tuple[int, int, int]:
         """Samples, windows, and network evaluations for a clip, in this order."""
-        starts = self._starts(duration_s)
+        starts = self._compute_window_starts(duration_s)
         n_samples = starts[-1] + self.model.network.config.n_samples
-        return n_samples, len(starts), len(starts) * n_evaluations(self.sampler, self.steps)
+        return n_samples, len(starts), len(starts) * count_evaluations(self.sampler, self.steps)
 
-    def _starts(self, duration_s: float) -> list[int]:
+    def _compute_window_starts(self, duration_s: float) -> list[int]:
         """First samples of the windows, on the grid of half seconds."""
         config = self.model.network.config
         whole_s = config.n_samples / SAMPLE_RATE_HZ
         if config.compat == "official":
-            whole_s = config.clip_s + SPARE_S
+            whole_s = config.clip_duration_s + CLIP_DURATION_TOLERANCE_S
         if duration_s <= whole_s:
             return [0]
         n_rows = int(np.ceil(duration_s * VISUAL_FPS - 1e-6))
-        window = min(config.n_samples // ROW, config.video_length)  # that has sound and is told
-        return [row * ROW for row in window_starts(n_rows, window, stretch=False)]
+        window = min(
+            config.n_samples // SAMPLES_PER_VISUAL_ROW, config.n_visual_frames
+        )  # that has sound and is told
+        return [
+            row * SAMPLES_PER_VISUAL_ROW
+            for row in window_starts(n_rows, window, allow_longer_window=False)
+        ]
 
     def generate(
         self, features: ClipFeatures, *, seed: int, progress: Callable[[int, int], None]
@@ -117,36 +122,43 @@ class WaveformGenerator:
             again = n_samples - sound.shape[1]
             sound = np.concatenate([sound, sound[:, -again:]], axis=1)
         blocks = (
-            sound[:, first : min(first + BLOCK, n_samples)]
-            for first in range(0, n_samples, BLOCK)
+            sound[:, first : min(first + OUTPUT_BLOCK_SAMPLES, n_samples)]
+            for first in range(0, n_samples, OUTPUT_BLOCK_SAMPLES)
         )
-        yield from blocks if self.kept is None else self.kept.join(blocks)
+        yield from (
+            blocks if self.inpaint_region is None else self.inpaint_region.merge_blocks(blocks)
+        )
 
     @torch.inference_mode()
     def _sample(
         self, features: ClipFeatures, *, seed: int, progress: Callable[[int, int], None]
     ) -> Tensor:
         network, config = self.model.network, self.model.network.config
-        starts = self._starts(features.duration_s)
-        told = [self._both(features, start, seed, n=len(starts)) for start in starts]
+        starts = self._compute_window_starts(features.duration_s)
+        told = [
+            self._encode_condition_pair(features, start, seed, n_windows=len(starts))
+            for start in starts
+        ]
         sigmas = karras_sigmas(self.steps, sigma_min=SIGMA_MIN, sigma_max=SIGMA_MAX, rho=RHO)
-        low, high = between(sigmas, self.interval)
+        low, high = guidance_sigmas(sigmas, self.guidance_interval)
         length, n_samples = config.n_samples, starts[-1] + config.n_samples
-        total = len(starts) * n_evaluations(self.sampler, self.steps)
-        known = self._known(n_samples)
+        total = len(starts) * count_evaluations(self.sampler, self.steps)
+        known = self._build_inpaint_target(n_samples)
         done, drawn = 0, 0
 
         def denoise(x: Tensor, sigma: float) -> Tensor:
             nonlocal done
             answer = torch.zeros_like(x)
-            border = (done // len(starts) * BORDER_STEP) % 1
-            weights = shares(starts, length, border, ramp=RAMP, device=self.device)
+            border = (done // len(starts) * CROSSFADE_POSITION_STEP) % 1
+            weights = crossfade_weights(
+                starts, length, border, crossfade_length=CROSSFADE_SAMPLES, device=self.device
+            )
             guidance = self.guidance if low <= sigma <= high else 1.0
             level = torch.full((1,), sigma, device=self.device)
             for both, start, weight in zip(told, starts, weights, strict=True):
                 part = slice(start, start + length)
-                guided = partial(network.guided, both=both, guidance=guidance)
-                with working(self.device, self.dtype):
+                guided = partial(network.forward_guided, condition_pair=both, guidance=guidance)
+                with autocast(self.device, self.dtype):
                     seen = precondition(guided, x[None, :, part], level, sigma_data=SIGMA_DATA)
                 # Clamped as while it was trained (M13).
                 answer[:, part] += weight * seen[0].clamp(-1, 1)
@@ -156,8 +168,14 @@ class WaveformGenerator:
             return answer if known is None else torch.where(known[1], answer, known[0])
 
         def fresh(number: int) -> Tensor:
-            drew = noise(seed, n_samples, config.in_channels, draw=number, block=NOISE_BLOCK)
-            return moved(drew, self.device)
+            drew = draw_noise(
+                seed,
+                n_samples,
+                config.in_channels,
+                draw_index=number,
+                block_length=NOISE_BLOCK_SAMPLES,
+            )
+            return copy_to_device(drew, self.device)
 
         def draw(x: Tensor) -> Tensor:
             nonlocal drawn
@@ -165,27 +183,40 @@ class WaveformGenerator:
             return fresh(drawn)
 
         start = fresh(0) * float(sigmas[0])
-        return sample(self.sampler, denoise, start, sigmas, draw=draw).clamp(-1, 1)
+        return draw_sample(self.sampler, denoise, start, sigmas, noise_sampler=draw).clamp(
+            -1, 1
+        )
 
-    def _known(self, n_samples: int) -> tuple[Tensor, Tensor] | None:
+    def _build_inpaint_target(self, n_samples: int) -> tuple[Tensor, Tensor] | None:
         """Sound that stays, and where it is to be made anew, ``(n_samples,)``."""
-        if self.kept is None:
+        if self.inpaint_region is None:
             return None
-        old = self.kept.samples[:, :n_samples] * np.float32(self.kept.scale)
+        old = self.inpaint_region.original[:, :n_samples] * np.float32(
+            self.inpaint_region.training_peak_gain
+        )
         padded = np.pad(old, ((0, 0), (0, n_samples - old.shape[1])))
         channels = self.model.network.config.in_channels
         sound = torch.from_numpy(np.broadcast_to(padded, (channels, n_samples)).copy())
         place = torch.arange(n_samples)
-        from_s, to_s = self.kept.from_s, self.kept.to_s
+        from_s, to_s = self.inpaint_region.start_s, self.inpaint_region.end_s
         anew = (place >= from_s * SAMPLE_RATE_HZ) & (place < to_s * SAMPLE_RATE_HZ)
         anew = anew | (place >= old.shape[1])
         return sound.to(self.device), anew.to(self.device)
 
-    def _both(self, features: ClipFeatures, start: int, seed: int, *, n: int) -> Told:
+    def _encode_condition_pair(
+        self, features: ClipFeatures, start_sample: int, seed: int, *, n_windows: int
+    ) -> PaperCondition:
         """What is told of a window and, behind it, the null."""
         network = self.model.network
-        window = window_of(features, network.config, start // ROW, alone=n == 1)
+        window = extract_window(
+            features,
+            network.config,
+            start_sample // SAMPLES_PER_VISUAL_ROW,
+            is_only_window=n_windows == 1,
+        )
         # The released Bi-LSTM begins with noise at every call: here the take's (M7).
         generator = torch.Generator().manual_seed(seed % 2**63)
-        told = tell(network, window, self.device, generator)
-        return told.beside(network.unet.null(told), keep=n <= MOST_KEPT)
+        told = encode_window(network, window, self.device, generator)
+        return told.concat(
+            network.unet.null_condition(told), cache_kv=n_windows <= MAX_CACHED_WINDOWS
+        )

@@ -45,7 +45,7 @@ COCO_JOINTS = (
 )
 
 # joint: (parent, bone that turns with it). Bones not named here follow their parent bone.
-_SIDE = {
+_SIDE_JOINTS = {
     "collar": ("chest", "clavicle"),
     "shoulder": ("collar", "upperarm01"),
     "elbow": ("shoulder", "lowerarm01"),
@@ -54,7 +54,7 @@ _SIDE = {
     "knee": ("hip", "lowerleg01"),
     "ankle": ("knee", "foot"),
 }
-_SPINE = {
+_SPINE_JOINTS = {
     "pelvis": ("", "root"),
     "waist": ("pelvis", "spine04"),
     "spine": ("waist", "spine03"),
@@ -63,19 +63,24 @@ _SPINE = {
     "head": ("neck", "neck03"),
 }
 # Limbs that the zero pose straightens: joint -> the bone at its far end.
-_STRAIGHT = {"shoulder": "lowerarm01", "elbow": "wrist", "hip": "lowerleg01", "knee": "foot"}
+_STRAIGHTENED_LIMBS = {
+    "shoulder": "lowerarm01",
+    "elbow": "wrist",
+    "hip": "lowerleg01",
+    "knee": "foot",
+}
 
 
-def _skeleton() -> dict[str, tuple[str, str]]:
-    joints = dict(_SPINE)
+def _build_skeleton() -> dict[str, tuple[str, str]]:
+    joints = dict(_SPINE_JOINTS)
     for side in (".L", ".R"):
-        for name, (parent, bone) in _SIDE.items():
-            above = parent if parent in _SPINE else parent + side
+        for name, (parent, bone) in _SIDE_JOINTS.items():
+            above = parent if parent in _SPINE_JOINTS else parent + side
             joints[name + side] = (above, bone + side)
     return joints
 
 
-SKELETON = _skeleton()
+SKELETON = _build_skeleton()
 JOINTS = tuple(SKELETON)
 
 
@@ -110,31 +115,31 @@ class BodyMesh:
 
     vertices: Array
     faces: Indices
-    joint_weights: NDArray[np.float32]
-    joint_heads: Array
-    straighten: Array
-    bone_names: NDArray[np.str_]
-    regressor: tuple[Indices, Indices, Array]
+    skin_weights: NDArray[np.float32]
+    joint_positions: Array
+    zero_pose_rotations: Array
+    vertex_bones: NDArray[np.str_]
+    joint_regressor: tuple[Indices, Indices, Array]
 
 
-def rotation(vector_deg: Array) -> Array:
+def rotation_matrix(rotation_vector_deg: Array) -> Array:
     """The rotation matrix of a rotation vector (axis times angle).
 
     Args:
-        vector_deg: ``(3,)``, in degrees.
+        rotation_vector_deg: ``(3,)``, in degrees.
 
     Returns:
         ``(3, 3)``.
     """
-    return np.asarray(cv2.Rodrigues(np.radians(vector_deg))[0], dtype=np.float64)
+    return np.asarray(cv2.Rodrigues(np.radians(rotation_vector_deg))[0], dtype=np.float64)
 
 
-def _arc_to_down(vector: Array) -> Array:
+def _rotation_to_vertical(vector: Array) -> Array:
     """The shortest rotation that makes a vector point straight down."""
     unit = vector / np.linalg.norm(vector)
     axis = np.cross(unit, [0.0, 0.0, -1.0])
     sine = np.linalg.norm(axis)
-    return rotation(np.degrees(axis / sine * np.arctan2(sine, -unit[2])))
+    return rotation_matrix(np.degrees(axis / sine * np.arctan2(sine, -unit[2])))
 
 
 @cache
@@ -160,19 +165,19 @@ def load_body() -> BodyMesh:
     head_of = dict(zip(names, heads, strict=True))
     straighten = np.tile(np.eye(3), (len(JOINTS), 1, 1))
     for joint, (name, (_, start)) in enumerate(SKELETON.items()):
-        end = _STRAIGHT.get(name[:-2])
+        end = _STRAIGHTENED_LIMBS.get(name[:-2])
         if end is not None:
-            straighten[joint] = _arc_to_down(head_of[end + name[-2:]] - head_of[start])
+            straighten[joint] = _rotation_to_vertical(head_of[end + name[-2:]] - head_of[start])
         elif name.startswith("wrist"):  # the hand goes on as the forearm does
             straighten[joint] = straighten[joint - 1]
     return BodyMesh(
         vertices=vertices,
         faces=data["f"].astype(np.int64),
-        joint_weights=weights,
-        joint_heads=np.stack([head_of[bone] for _, bone in SKELETON.values()]),
-        straighten=straighten,
-        bone_names=np.array(names)[data["wi"][:, 0].astype(np.int64)],
-        regressor=(data["kr"], data["kc"], data["kv"].astype(np.float64)),
+        skin_weights=weights,
+        joint_positions=np.stack([head_of[bone] for _, bone in SKELETON.values()]),
+        zero_pose_rotations=straighten,
+        vertex_bones=np.array(names)[data["wi"][:, 0].astype(np.int64)],
+        joint_regressor=(data["kr"], data["kc"], data["kv"].astype(np.float64)),
     )
 
 
@@ -194,19 +199,19 @@ def forward_kinematics(body: BodyMesh, pose: BodyPose) -> tuple[Array, Array]:
         local = pose.rotations.get(name, np.eye(3))
         if parent_name:
             parent = JOINTS.index(parent_name)
-            offset = body.joint_heads[joint] - body.joint_heads[parent]
+            offset = body.joint_positions[joint] - body.joint_positions[parent]
             turned[joint] = turned[parent] @ local
             positions[joint] = positions[parent] + bones[parent] @ offset
         else:
             turned[joint] = local
             positions[joint] = pose.root_position
-        bones[joint] = turned[joint] @ body.straighten[joint]
+        bones[joint] = turned[joint] @ body.zero_pose_rotations[joint]
     return bones, positions
 
 
 def rest_pose(body: BodyMesh) -> BodyPose:
     """The posture in which the mesh was modelled, with the pelvis at the origin."""
-    undo = dict(zip(JOINTS, np.swapaxes(body.straighten, 1, 2), strict=True))
+    undo = dict(zip(JOINTS, np.swapaxes(body.zero_pose_rotations, 1, 2), strict=True))
     return BodyPose(
         np.zeros(3),
         {
@@ -216,7 +221,7 @@ def rest_pose(body: BodyMesh) -> BodyPose:
     )
 
 
-def skin(body: BodyMesh, pose: BodyPose) -> Array:
+def skin_vertices(body: BodyMesh, pose: BodyPose) -> Array:
     """The skin of the body in a posture, by linear blend skinning.
 
     Args:
@@ -227,14 +232,14 @@ def skin(body: BodyMesh, pose: BodyPose) -> Array:
         ``(vertices, 3)``, in metres.
     """
     bones, positions = forward_kinematics(body, pose)
-    shifts = positions - np.einsum("jab,jb->ja", bones, body.joint_heads)
+    shifts = positions - np.einsum("jab,jb->ja", bones, body.joint_positions)
     transforms = np.concatenate([bones, shifts[:, :, None]], axis=2).reshape(len(JOINTS), 12)
-    blended = (body.joint_weights @ transforms.astype(np.float32)).reshape(-1, 3, 4)
+    blended = (body.skin_weights @ transforms.astype(np.float32)).reshape(-1, 3, 4)
     moved: Array = np.einsum("vab,vb->va", blended[:, :, :3], body.vertices)
     return moved + blended[:, :, 3]
 
 
-def coco_joints(body: BodyMesh, vertices: Array) -> Array:
+def regress_coco_joints(body: BodyMesh, vertices: Array) -> Array:
     """The 17 COCO joints of a skinned body.
 
     Args:
@@ -244,29 +249,29 @@ def coco_joints(body: BodyMesh, vertices: Array) -> Array:
     Returns:
         ``(17, 3)``, in metres, in the order of ``COCO_JOINTS``.
     """
-    rows, columns, weights = body.regressor
+    rows, columns, weights = body.joint_regressor
     starts = np.searchsorted(rows, np.arange(len(COCO_JOINTS)))
     joints: Array = np.add.reduceat(weights[:, None] * vertices[columns], starts, axis=0)
     return joints
 
 
 @cache
-def _for_joints() -> BodyMesh:
+def _load_regression_mesh() -> BodyMesh:
     """The body with no more skin than its joints are told from."""
     body = load_body()
-    rows, columns, weights = body.regressor
+    rows, columns, weights = body.joint_regressor
     used, place = np.unique(columns, return_inverse=True)
     return replace(
         body,
         vertices=body.vertices[used],
-        joint_weights=body.joint_weights[used],
-        bone_names=body.bone_names[used],
+        skin_weights=body.skin_weights[used],
+        vertex_bones=body.vertex_bones[used],
         faces=np.zeros((0, 3), dtype=np.int64),
-        regressor=(rows, place.ravel(), weights),
+        joint_regressor=(rows, place.ravel(), weights),
     )
 
 
-def joints_of(pose: BodyPose) -> Array:
+def pose_to_coco_joints(pose: BodyPose) -> Array:
     """The 17 COCO joints of the body in a posture, ``(17, 3)``, without its whole skin."""
-    body = _for_joints()
-    return coco_joints(body, skin(body, pose))
+    body = _load_regression_mesh()
+    return regress_coco_joints(body, skin_vertices(body, pose))

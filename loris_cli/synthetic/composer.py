@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from loris_cli.composition.arrangement import Arrangement, arrange
-from loris_cli.composition.chords import Harmony, harmonise
+from loris_cli.composition.arrangement import Arrangement, compose_arrangement
+from loris_cli.composition.chords import Harmony, sample_harmony
 from loris_cli.composition.styles import Style
 from loris_cli.config import GENRES
 
@@ -23,12 +23,12 @@ Array = NDArray[np.float64]
 ENERGY_HZ = 16.0
 """Rate of the energy curve, that of poses."""
 
-SPARSEST_S = 6.0
+MAX_ACCENT_SPACING_S = 6.0
 """A piece has an accent in so many seconds at least: a few drawn figures have next to none."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Score:
+class MusicalScore:
     """A piece and the truth about it."""
 
     genre: str
@@ -45,34 +45,42 @@ class Score:
     """Chords, pulse, and the beats of the steady tempo if there is one."""
 
 
-def compose(seed: int, genre: Style, duration_s: float) -> Score:
+def compose_score(seed: int, style: Style, duration_s: float) -> MusicalScore:
     """Write a piece.
 
     Args:
         seed: the same seed, genre and length give the same piece.
-        genre: its style.
+        style: its style.
         duration_s: its length.
 
     Returns:
         Notes and the accents they were written for.
     """
-    rng = np.random.default_rng([seed, GENRES.index(genre.name)])
-    energy = _energy(rng, duration_s)
-    beat_s = 60 / rng.uniform(*genre.tempo_bpm)
+    rng = np.random.default_rng([seed, GENRES.index(style.name)])
+    energy = _sample_energy(rng, duration_s)
+    beat_s = 60 / rng.uniform(*style.tempo_bpm)
     accents = beats = np.zeros(0)
-    while len(accents) < duration_s / SPARSEST_S:
-        accents, beats = _accents(rng, genre, duration_s, beat_s, energy)
+    while len(accents) < duration_s / MAX_ACCENT_SPACING_S:
+        accents, beats = _sample_accents(rng, style, duration_s, beat_s, energy)
     strengths = np.clip(
-        rng.uniform(0.5, 1.0, len(accents)) * (0.5 + 0.6 * _at(energy, accents)), 0, 1
+        rng.uniform(0.5, 1.0, len(accents))
+        * (0.5 + 0.6 * _interpolate_energy(energy, accents)),
+        0,
+        1,
     )
-    harmony = harmonise(
-        accents, duration_s=duration_s, style=genre, beat_s=beat_s, beats_s=beats, rng=rng
+    harmony = sample_harmony(
+        accents,
+        duration_s=duration_s,
+        style=style,
+        beat_period_s=beat_s,
+        beats_s=beats,
+        rng=rng,
     )
-    arrangement = arrange(
-        accents, strengths, energy, harmony, duration_s=duration_s, style=genre, rng=rng
+    arrangement = compose_arrangement(
+        accents, strengths, energy, harmony, duration_s=duration_s, style=style, rng=rng
     )
-    return Score(
-        genre=genre.name,
+    return MusicalScore(
+        genre=style.name,
         duration_s=duration_s,
         arrangement=arrangement,
         accents_s=accents,
@@ -82,12 +90,12 @@ def compose(seed: int, genre: Style, duration_s: float) -> Score:
     )
 
 
-def _at(energy: Array, times_s: Array) -> Array:
+def _interpolate_energy(energy: Array, times_s: Array) -> Array:
     value: Array = np.interp(times_s, np.arange(len(energy)) / ENERGY_HZ, energy)
     return value
 
 
-def _energy(rng: np.random.Generator, duration_s: float) -> Array:
+def _sample_energy(rng: np.random.Generator, duration_s: float) -> Array:
     """Sections of 3 to 9 s, each with its level, joined over about a second."""
     n = round(duration_s * ENERGY_HZ)
     edges = [0.0]
@@ -101,12 +109,16 @@ def _energy(rng: np.random.Generator, duration_s: float) -> Array:
     return smooth
 
 
-def _accents(
-    rng: np.random.Generator, genre: Style, duration_s: float, beat_s: float, energy: Array
+def _sample_accents(
+    rng: np.random.Generator,
+    style: Style,
+    duration_s: float,
+    beat_period_s: float,
+    energy: Array,
 ) -> tuple[Array, Array]:
     """Moments of the strikes, and the beats they lie on where the tempo is steady."""
-    if rng.random() < genre.steady:
-        beats = np.arange(rng.uniform(0, beat_s), duration_s, beat_s)
+    if rng.random() < style.steady_tempo_probability:
+        beats = np.arange(rng.uniform(0, beat_period_s), duration_s, beat_period_s)
         kind = rng.choice(["every", "half", "pattern"], p=[0.4, 0.25, 0.35])
         if kind == "every":
             accents = beats
@@ -117,12 +129,12 @@ def _accents(
                 rng.random(8) < [0.9, 0.12, 0.4, 0.3, 0.8, 0.12, 0.45, 0.25]
             )
             eighths = (np.arange(0, len(beats), 4)[:, None] * 2 + figure).ravel()
-            position = eighths // 2 + np.where(eighths % 2, genre.swing, 0.0)
-            accents = beats[0] + position * beat_s
+            position = eighths // 2 + np.where(eighths % 2, style.swing_ratio, 0.0)
+            accents = beats[0] + position * beat_period_s
         keep = rng.random(len(accents)) > rng.choice([0.0, 0.1, 0.3])
         for _ in range(int(rng.integers(3))):  # breaks
             start = rng.uniform(0, duration_s)
-            keep &= ~((accents > start) & (accents < start + rng.uniform(2, 4) * beat_s))
+            keep &= ~((accents > start) & (accents < start + rng.uniform(2, 4) * beat_period_s))
         accents = accents[keep]
     else:
         beats = np.zeros(0)
@@ -131,10 +143,12 @@ def _accents(
         whole = rng.random() < 0.4  # a dancer without music still likes multiples of one beat
         while times[-1] < duration_s:
             gap = rng.gamma(3.0, dense / 3) / (
-                0.35 + 0.65 * float(_at(energy, np.array(times[-1:]))[0])
+                0.35 + 0.65 * float(_interpolate_energy(energy, np.array(times[-1:]))[0])
             )
             if whole:
-                gap = max(round(gap / beat_s * 2), 1) / 2 * beat_s + rng.normal(0, 0.015)
+                gap = max(round(gap / beat_period_s * 2), 1) / 2 * beat_period_s + rng.normal(
+                    0, 0.015
+                )
             times.append(times[-1] + float(np.clip(gap, 0.24, 4.5)))
         accents = np.array(times)
     accents = accents[(accents > 0.05) & (accents < duration_s - 0.1)]

@@ -20,32 +20,34 @@ from scipy.signal import lfilter
 from loris_cli.composition.arrangement import Arrangement
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import MissingDependencyError
-from loris_cli.synthetic.composer import Score
-from loris_cli.system.optional_packages import require
+from loris_cli.synthetic.composer import MusicalScore
+from loris_cli.system.optional_packages import import_optional
 
 Array = NDArray[np.float64]
 
 TICKS_PER_S = 960
-SOUNDFONT = Path("/usr/share/sounds/sf2/FluidR3_GM.sf2")
+DEFAULT_SOUNDFONT = Path("/usr/share/sounds/sf2/FluidR3_GM.sf2")
 """Where Debian's package puts it."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mix:
+class MixSettings:
     """How a piece is mixed."""
 
     gain: float
-    reverb: float
+    reverb_level: float
     """Level of the room, 0..1."""
-    room: float
+    reverb_room_size: float
     """Its size, 0..1."""
-    balance: Array
+    channel_volumes: Array
     """Volume of each MIDI channel, ``(16,)``, 0..1."""
-    tilt: float
+    spectral_tilt: float
     """Of a one-pole shelf: darker (positive) or brighter as a whole."""
 
 
-def render(score: Score, *, seed: int, soundfont: Path = SOUNDFONT) -> Array:
+def render_score(
+    score: MusicalScore, *, seed: int, soundfont: Path = DEFAULT_SOUNDFONT
+) -> Array:
     """Play a score, each seed with another room, balance and tone.
 
     Args:
@@ -60,20 +62,26 @@ def render(score: Score, *, seed: int, soundfont: Path = SOUNDFONT) -> Array:
         MissingDependencyError: fluidsynth or the soundfont is not installed.
     """
     rng = np.random.default_rng([seed, 1])
-    mix = Mix(
+    mix = MixSettings(
         gain=0.5,
-        reverb=rng.uniform(0.0, 0.5),
-        room=rng.uniform(0.2, 0.8),
-        balance=rng.uniform(0.65, 1.0, 16),
-        tilt=rng.uniform(-0.35, 0.35),
+        reverb_level=rng.uniform(0.0, 0.5),
+        reverb_room_size=rng.uniform(0.2, 0.8),
+        channel_volumes=rng.uniform(0.65, 1.0, 16),
+        spectral_tilt=rng.uniform(-0.35, 0.35),
     )
-    mono = play(score.arrangement, mix, duration_s=score.duration_s, soundfont=soundfont)
+    mono = synthesize_arrangement(
+        score.arrangement, mix, duration_s=score.duration_s, soundfont=soundfont
+    )
     level: Array = 0.9 * mono / max(float(np.abs(mono).max()), 1e-9)
     return level
 
 
-def play(
-    arrangement: Arrangement, mix: Mix, *, duration_s: float, soundfont: Path = SOUNDFONT
+def synthesize_arrangement(
+    arrangement: Arrangement,
+    mix: MixSettings,
+    *,
+    duration_s: float,
+    soundfont: Path = DEFAULT_SOUNDFONT,
 ) -> Array:
     """Play notes, as loud as they are.
 
@@ -97,15 +105,15 @@ def play(
         )
     settings = {
         "synth.gain": mix.gain,
-        "synth.reverb.level": mix.reverb,
-        "synth.reverb.room-size": mix.room,
+        "synth.reverb.level": mix.reverb_level,
+        "synth.reverb.room-size": mix.reverb_room_size,
         "synth.chorus.active": 0,
         "synth.dynamic-sample-loading": 1,  # the soundfont has 140 MB, a piece needs six
     }
     options = [part for key, value in settings.items() for part in ("-o", f"{key}={value}")]
     with tempfile.TemporaryDirectory() as folder:
         midi, wav = Path(folder, "score.mid"), Path(folder, "score.wav")
-        midi.write_bytes(midi_bytes(arrangement, balance=mix.balance))
+        midi.write_bytes(encode_midi(arrangement, channel_volumes=mix.channel_volumes))
         command = [program, "-niq", "-r", str(SAMPLE_RATE_HZ), *options, "-F", str(wav)]
         subprocess.run([*command, str(soundfont), str(midi)], check=True, capture_output=True)
         stereo, _ = soundfile.read(wav, always_2d=True)
@@ -113,29 +121,29 @@ def play(
     mono = np.zeros(n_samples)
     take = min(n_samples, len(stereo))
     mono[:take] = stereo[:take].mean(axis=1)
-    toned: Array = lfilter([1.0, mix.tilt], [1.0], mono)
+    toned: Array = lfilter([1.0, mix.spectral_tilt], [1.0], mono)
     return toned
 
 
-def midi_bytes(arrangement: Arrangement, *, balance: Array) -> bytes:
+def encode_midi(arrangement: Arrangement, *, channel_volumes: Array) -> bytes:
     """Notes as a standard MIDI file of one track.
 
     Args:
         arrangement: what to write.
-        balance: volume of each MIDI channel, ``(16,)``, 0..1.
+        channel_volumes: volume of each MIDI channel, ``(16,)``, 0..1.
     """
-    mido = require("mido", extra="synthesis", purpose="write scores as MIDI")
+    mido = import_optional("mido", extra="synthesis", purpose="write scores as MIDI")
     events = [
         (0, 0, mido.Message(kind, channel=channel, **values))
-        for channel, program in sorted(arrangement.programs.items())
+        for channel, program in sorted(arrangement.channel_programs.items())
         for kind, values in (
             ("program_change", {"program": program}),
-            ("control_change", {"control": 7, "value": round(110 * balance[channel])}),
+            ("control_change", {"control": 7, "value": round(110 * channel_volumes[channel])}),
         )
     ]
     for note in arrangement.notes:
         start, end = (
-            round(time * TICKS_PER_S) for time in (note.time_s, note.time_s + note.length_s)
+            round(time * TICKS_PER_S) for time in (note.onset_s, note.onset_s + note.duration_s)
         )
         pitch = {"channel": note.channel, "note": note.pitch}
         events.append((start, 2, mido.Message("note_on", velocity=note.velocity, **pitch)))

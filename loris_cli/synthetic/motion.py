@@ -15,7 +15,12 @@ import numpy as np
 
 from loris_cli.errors import InputError
 from loris_cli.synthetic.body_model import Array, BodyPose
-from loris_cli.synthetic.body_rig import HOME, Controls, mirrored, posture
+from loris_cli.synthetic.body_rig import (
+    REST_CONTROLS,
+    RigControls,
+    controls_to_pose,
+    mirror_controls,
+)
 
 
 @dataclass(frozen=True)
@@ -30,25 +35,25 @@ class Motion:
     """
 
     duration_s: float
-    controls_at: Callable[[float], Controls]
-    strike_times_s: Array = field(default_factory=lambda: np.empty(0))
-    strike_strengths: Array = field(default_factory=lambda: np.empty(0))
+    controls_at: Callable[[float], RigControls]
+    impact_times_s: Array = field(default_factory=lambda: np.empty(0))
+    impact_strengths: Array = field(default_factory=lambda: np.empty(0))
 
     def pose_at(self, time_s: float) -> BodyPose:
         """The posture at a time in seconds."""
-        return posture(self.controls_at(time_s))
+        return controls_to_pose(self.controls_at(time_s))
 
 
 @dataclass(frozen=True)
 class Gesture:
     """Where limbs wait for a strike and where they are when it lands: control -> (ready, hit).
 
-    The controls in ``follow`` move along only where they are free: a torso, a pelvis. A
+    The controls in ``secondary_targets`` move along only where they are free: a torso, a pelvis. A
     large gesture takes a hand or a foot 0.7 m or more; only such are strong strikes.
     """
 
-    limbs: Mapping[str, tuple[Array, Array]]
-    follow: Mapping[str, tuple[Array, Array]]
+    limb_targets: Mapping[str, tuple[Array, Array]]
+    secondary_targets: Mapping[str, tuple[Array, Array]]
     whole_body: bool = False
     large: bool = False
 
@@ -56,20 +61,20 @@ class Gesture:
 FEET = ("foot.L", "foot.R")
 
 
-def _gesture(
+def _build_gestures(
     *,
     whole_body: bool = False,
     large: bool = False,
-    **moves: tuple[list[float], list[float]],
+    **targets: tuple[list[float], list[float]],
 ) -> list[Gesture]:
     """A gesture, and its mirror image where it has a side; ``arm_l`` stands for ``arm.L``."""
     pairs = {
         name.replace("_l", ".L"): (np.array(ready), np.array(hit))
-        for name, (ready, hit) in moves.items()
+        for name, (ready, hit) in targets.items()
     }
-    other = [mirrored({name: pair[i] for name, pair in pairs.items()}) for i in (0, 1)]
+    other = [mirror_controls({name: pair[i] for name, pair in pairs.items()}) for i in (0, 1)]
     swapped = {name: (other[0][name], other[1][name]) for name in other[0]}
-    planted = {name: (HOME[name], HOME[name]) for name in FEET}
+    planted = {name: (REST_CONTROLS[name], REST_CONTROLS[name]) for name in FEET}
     if whole_body:  # the same on both sides
         return [Gesture({**planted, **swapped, **pairs}, {}, whole_body=True, large=True)]
     support = planted if "foot.L" in pairs else {}
@@ -86,35 +91,37 @@ def _gesture(
 
 GESTURES = (
     # an arm flung to the side, up, down, and punched outwards in front
-    *_gesture(arm_l=([-12, -22, 0, 115], [0, -92, 0, 6]), torso=([0, 0, 6], [0, 4, -8])),
-    *_gesture(
+    *_build_gestures(arm_l=([-12, -22, 0, 115], [0, -92, 0, 6]), torso=([0, 0, 6], [0, 4, -8])),
+    *_build_gestures(
         large=True, arm_l=([-20, -20, 0, 95], [-20, -155, 0, 8]), torso=([4, 0, 0], [-3, -6, 0])
     ),
-    *_gesture(
+    *_build_gestures(
         large=True,
         arm_l=([-30, -120, 0, 30], [-15, -22, 0, 12]),
         torso=([-3, -5, 0], [8, 4, 0]),
     ),
-    *_gesture(arm_l=([15, -25, 0, 120], [-72, -48, 0, 5]), torso=([0, 0, 10], [4, 0, -14])),
+    *_build_gestures(
+        arm_l=([15, -25, 0, 120], [-72, -48, 0, 5]), torso=([0, 0, 10], [4, 0, -14])
+    ),
     # a stomp and a kick, with the weight on the other foot
-    *_gesture(
+    *_build_gestures(
         foot_l=([0.15, -0.14, 0.26, 4, 12], [0.15, -0.06, 0, 4, 0]),
         pelvis=([-0.08, 0, 0.905], [-0.02, 0, 0.86]),
     ),
-    *_gesture(
+    *_build_gestures(
         large=True,
         foot_l=([0.16, 0.20, 0.20, 4, 35], [0.30, -0.52, 0.42, 10, 5]),
         pelvis=([-0.11, 0, 0.90], [-0.11, 0.03, 0.905]),
         torso=([6, 0, 0], [-4, 0, 0]),
     ),
     # the whole body: arms thrown up into a V, a drop into the knees, arms out and down
-    *_gesture(
+    *_build_gestures(
         whole_body=True,
         arm_l=([-40, -25, 0, 110], [-10, -140, 0, 8]),
         pelvis=([0, 0, 0.86], [0, 0, 0.925]),
         torso=([10, 0, 0], [-6, 0, 0]),
     ),
-    *_gesture(
+    *_build_gestures(
         whole_body=True,
         arm_l=([-25, -115, 0, 40], [-10, -42, 0, 10]),
         pelvis=([0, 0, 0.915], [0, 0.06, 0.70]),
@@ -123,75 +130,77 @@ GESTURES = (
     ),
 )
 
-STRONG = 0.7
+MIN_STRONG_IMPACT = 0.7
 # A burst lasts the first for a strike of strength 0, the second for one of strength 1. In less
 # than 170 ms the largest gestures would outrun a hand (about 11 m/s for a boxer's).
-BURST_S = (0.25, 0.17)
+BURST_DURATION_RANGE_S = (0.25, 0.17)
 # Shortest interval between strikes, and the slow time a limb must have between two of its own.
-SHORTEST_INTERVAL_S, LONGEST_INTERVAL_S = 0.45, 2.5
+MIN_IMPACT_INTERVAL_S, MAX_IMPACT_INTERVAL_S = 0.45, 2.5
 HOLD_S, RETURN_S, RELAX_S = 0.12, 0.5, 1.0
 # Position within a burst is the time in it to this power: speed is greatest at the stop.
 _BURST_POWER = 2.0
 
 
-class Track:
+class ControlTrack:
     """The path of one control: values at times, joined slowly ("ease") or by a burst."""
 
-    def __init__(self, home: Array) -> None:
+    def __init__(self, rest_value: Array) -> None:
         """Start at home at time 0."""
-        self.home = home
+        self.rest_value = rest_value
         self.times_s = [0.0]
-        self.values = [home]
-        self.bursts = [False]
+        self.values = [rest_value]
+        self.is_burst = [False]
 
-    def add(self, time_s: float, value: Array, *, burst: bool = False) -> None:
+    def add_keyframe(self, time_s: float, value: Array, *, is_burst: bool = False) -> None:
         """Reach a value at a time after all times so far."""
         self.times_s.append(time_s)
         self.values.append(value)
-        self.bursts.append(burst)
+        self.is_burst.append(is_burst)
 
-    def free_from_s(self) -> float:
+    def earliest_burst_s(self) -> float:
         """The earliest a next burst may begin."""
         return self.times_s[-1] + (HOLD_S + RETURN_S if len(self.times_s) > 1 else 0.0)
 
-    def strike(self, time_s: float, burst_s: float, ready: Array, hit: Array) -> None:
+    def add_impact(self, time_s: float, burst_s: float, ready: Array, hit: Array) -> None:
         """Relax, get ready, and strike at a time."""
         ready_s = time_s - burst_s
-        self.rest(ready_s - RETURN_S)
-        self.add(ready_s, ready)
-        self.add(time_s, hit, burst=True)
+        self.add_return(ready_s - RETURN_S)
+        self.add_keyframe(ready_s, ready)
+        self.add_keyframe(time_s, hit, is_burst=True)
 
-    def rest(self, until_s: float) -> None:
+    def add_return(self, until_s: float) -> None:
         """Hold the last value a moment and, if there is time until then, go home slowly."""
         if len(self.times_s) > 1:
-            self.add(self.times_s[-1] + HOLD_S, self.values[-1])
+            self.add_keyframe(self.times_s[-1] + HOLD_S, self.values[-1])
             if until_s - self.times_s[-1] >= RETURN_S:
-                self.add(min(until_s, self.times_s[-1] + RELAX_S), self.home)
-        if until_s > self.times_s[-1] and self.values[-1] is self.home:
-            self.add(until_s, self.home)
+                self.add_keyframe(min(until_s, self.times_s[-1] + RELAX_S), self.rest_value)
+        if until_s > self.times_s[-1] and self.values[-1] is self.rest_value:
+            self.add_keyframe(until_s, self.rest_value)
 
-    def at(self, time_s: float) -> Array:
+    def value_at(self, time_s: float) -> Array:
         """The value at a time in seconds."""
         k = int(np.searchsorted(self.times_s, time_s))
         if k == 0 or k == len(self.times_s):
             return self.values[min(k, len(self.times_s) - 1)]
         u = (time_s - self.times_s[k - 1]) / (self.times_s[k] - self.times_s[k - 1])
         # The quintic starts and ends with neither speed nor acceleration.
-        part = u**_BURST_POWER if self.bursts[k] else u**3 * (10 - 15 * u + 6 * u**2)
+        part = u**_BURST_POWER if self.is_burst[k] else u**3 * (10 - 15 * u + 6 * u**2)
         return self.values[k - 1] + part * (self.values[k] - self.values[k - 1])
 
 
-def strike_motion(seed: int, duration_s: float, *, steady: bool | None = None) -> Motion:
+def sample_impact_motion(
+    seed: int, duration_s: float, *, steady_tempo: bool | None = None
+) -> Motion:
     """A dancer who sways and now and then strikes, at times that are known exactly.
 
     Args:
         seed: decides times, strengths and gestures.
         duration_s: length in seconds, 2.5 at least.
-        steady: whether the strikes keep a tempo, with beats left out; None lets the seed
+        steady_tempo: whether the strikes keep a tempo, with beats left out; None lets the seed
             choose (one clip in three does).
 
     Returns:
-        the motion. ``strike_times_s`` are the instants of the hard stops, 1 s or more from
+        the motion. ``impact_times_s`` are the instants of the hard stops, 1 s or more from
         the start, 0.6 s or more from the end, 0.45 to 2.5 s apart. A strike of strength 1 has
         the full size of its gesture, one of strength 0 a quarter of it.
 
@@ -201,13 +210,13 @@ def strike_motion(seed: int, duration_s: float, *, steady: bool | None = None) -
     if duration_s < 2.5:
         raise InputError("a strike motion lasts 2.5 s at least", hint="ask for a longer one")
     rng = np.random.default_rng(seed)
-    keeps_tempo = rng.random() < 1 / 3 if steady is None else steady
-    times_s = _strike_times(rng, duration_s, keeps_tempo)
+    keeps_tempo = rng.random() < 1 / 3 if steady_tempo is None else steady_tempo
+    times_s = _sample_impact_times(rng, duration_s, keeps_tempo)
     strengths = rng.uniform(0.3, 1.0, len(times_s))
-    return striking(times_s, strengths, duration_s=duration_s, rng=rng)
+    return build_impact_motion(times_s, strengths, duration_s=duration_s, rng=rng)
 
 
-def striking(
+def build_impact_motion(
     times_s: Array, strengths: Array, *, duration_s: float, rng: np.random.Generator
 ) -> Motion:
     """A dancer who sways and strikes at given times.
@@ -218,57 +227,66 @@ def striking(
         duration_s: length in seconds.
         rng: draws gestures and swaying.
     """
-    tracks = {name: Track(value) for name, value in HOME.items()}
+    tracks = {name: ControlTrack(value) for name, value in REST_CONTROLS.items()}
     last: Gesture | None = None
     room_s = np.diff(times_s, append=np.inf)
     for time_s, strength, left_s in zip(times_s, strengths, room_s, strict=True):
-        burst_s = BURST_S[0] + (BURST_S[1] - BURST_S[0]) * strength
-        free = {name for name, t in tracks.items() if t.free_from_s() <= time_s - burst_s}
+        burst_s = (
+            BURST_DURATION_RANGE_S[0]
+            + (BURST_DURATION_RANGE_S[1] - BURST_DURATION_RANGE_S[0]) * strength
+        )
+        free = {name for name, t in tracks.items() if t.earliest_burst_s() <= time_s - burst_s}
         # A foot leaves the floor only when the other has been back on it.
         free -= {
-            foot for foot in FEET if tracks[foot].free_from_s() + RETURN_S > time_s - burst_s
+            foot
+            for foot in FEET
+            if tracks[foot].earliest_burst_s() + RETURN_S > time_s - burst_s
         }
-        able = [g for g in GESTURES if free.issuperset(g.limbs) and g is not last]
+        able = [g for g in GESTURES if free.issuperset(g.limb_targets) and g is not last]
         # After the whole body has struck, no limb is ready for a strike that comes at once.
-        if left_s < HOLD_S + RETURN_S + BURST_S[0]:
+        if left_s < HOLD_S + RETURN_S + BURST_DURATION_RANGE_S[0]:
             able = [g for g in able if not g.whole_body]
-        if strength >= STRONG:
+        if strength >= MIN_STRONG_IMPACT:
             able = [g for g in able if g.large]
             able += [g for g in able if g.whole_body] * 2  # these thrice as often
         last = able[rng.integers(len(able))]
         size = 0.25 + 0.75 * strength
-        for name, (ready, hit) in {**last.limbs, **last.follow}.items():
+        for name, (ready, hit) in {**last.limb_targets, **last.secondary_targets}.items():
             if name not in free:
                 continue
             if name.startswith("foot"):  # a weak stomp starts lower, for it ends on the floor
-                tracks[name].strike(time_s, burst_s, hit + size * (ready - hit), hit)
+                tracks[name].add_impact(time_s, burst_s, hit + size * (ready - hit), hit)
             else:
-                tracks[name].strike(time_s, burst_s, ready, ready + size * (hit - ready))
+                tracks[name].add_impact(time_s, burst_s, ready, ready + size * (hit - ready))
     for track in tracks.values():
-        track.rest(duration_s + RELAX_S)
-    sway = _sway(rng)
+        track.add_return(duration_s + RELAX_S)
+    sway = _build_sway(rng)
 
-    def controls_at(time_s: float) -> Controls:
-        return {name: track.at(time_s) + sway(name, time_s) for name, track in tracks.items()}
+    def controls_at(time_s: float) -> RigControls:
+        return {
+            name: track.value_at(time_s) + sway(name, time_s) for name, track in tracks.items()
+        }
 
     return Motion(duration_s, controls_at, times_s, strengths)
 
 
-def _strike_times(rng: np.random.Generator, duration_s: float, steady: bool) -> Array:
+def _sample_impact_times(
+    rng: np.random.Generator, duration_s: float, steady_tempo: bool
+) -> Array:
     """Rising times from 1 s to 0.6 s before the end."""
     time_s, period_s = rng.uniform(1.0, 1.5), rng.uniform(0.5, 0.9)
     times_s = []
     while time_s <= duration_s - 0.6:
         times_s.append(time_s)
-        spread_s = LONGEST_INTERVAL_S - SHORTEST_INTERVAL_S
-        if steady:
+        spread_s = MAX_IMPACT_INTERVAL_S - MIN_IMPACT_INTERVAL_S
+        if steady_tempo:
             time_s += period_s * rng.choice([1, 2], p=[0.75, 0.25])
         else:
-            time_s += SHORTEST_INTERVAL_S + spread_s * rng.beta(1.3, 2.4)
+            time_s += MIN_IMPACT_INTERVAL_S + spread_s * rng.beta(1.3, 2.4)
     return np.array(times_s)
 
 
-def _sway(rng: np.random.Generator) -> Callable[[str, float], Array]:
+def _build_sway(rng: np.random.Generator) -> Callable[[str, float], Array]:
     """Breathing and shifting weight: slow sines, a few degrees or millimetres large."""
     sizes = {
         "pelvis": 0.012,
@@ -278,12 +296,12 @@ def _sway(rng: np.random.Generator) -> Callable[[str, float], Array]:
         "arm.L": 4.0,
         "arm.R": 4.0,
     }
-    rates_hz = {name: rng.uniform(0.12, 0.3, len(HOME[name])) for name in sizes}
-    phases = {name: rng.uniform(0, 2 * np.pi, len(HOME[name])) for name in sizes}
+    rates_hz = {name: rng.uniform(0.12, 0.3, len(REST_CONTROLS[name])) for name in sizes}
+    phases = {name: rng.uniform(0, 2 * np.pi, len(REST_CONTROLS[name])) for name in sizes}
 
     def sway(name: str, time_s: float) -> Array:
         if name not in sizes:
-            return np.zeros(len(HOME[name]))
+            return np.zeros(len(REST_CONTROLS[name]))
         swing: Array = np.sin(2 * np.pi * rates_hz[name] * time_s + phases[name])
         return sizes[name] * swing
 

@@ -15,23 +15,29 @@ import cv2
 import numpy as np
 
 from loris_cli.errors import OutputError
-from loris_cli.synthetic.body_model import Array, BodyMesh, coco_joints, load_body, skin
+from loris_cli.synthetic.body_model import (
+    Array,
+    BodyMesh,
+    load_body,
+    regress_coco_joints,
+    skin_vertices,
+)
 from loris_cli.synthetic.motion import Motion
-from loris_cli.synthetic.scene import ROOMS, Camera, CameraPath, Image, Place, Room
+from loris_cli.synthetic.scene import ROOM_BUILDERS, Camera, CameraPath, Image, Room, RoomName
 
 Colour = tuple[int, int, int]
 
 # Frame times are written in this unit: MPEG's, in which all usual frame rates are whole.
-CLOCK_HZ = 90_000
+TIME_BASE_HZ = 90_000
 # The body is drawn this much larger and shrunk, which smooths its edges.
 SUPERSAMPLING = 2
 # How far a shadow falls, in metres for each metre of height.
 SHADOW_SLOPE = np.array([0.18, -0.22, 1.0])
-LIGHT = np.array([0.45, -0.65, 0.8]) / np.linalg.norm([0.45, -0.65, 0.8])
+LIGHT_DIRECTION = np.array([0.45, -0.65, 0.8]) / np.linalg.norm([0.45, -0.65, 0.8])
 
 
 @dataclass(frozen=True)
-class Look:
+class Appearance:
     """Colours (red, green, blue) of skin, hair, clothes and shoes."""
 
     skin: Colour = (224, 172, 140)
@@ -41,41 +47,43 @@ class Look:
     shoes: Colour = (236, 236, 240)
 
 
-LOOKS = (
-    Look(),
-    Look(skin=(198, 140, 104), hair=(30, 24, 22), top=(40, 92, 190), legs=(58, 58, 62)),
-    Look(skin=(236, 190, 160), hair=(120, 74, 36), top=(30, 130, 92), legs=(28, 30, 44)),
-    Look(skin=(150, 98, 70), hair=(24, 20, 20), top=(236, 178, 40), legs=(52, 44, 96)),
+APPEARANCES = (
+    Appearance(),
+    Appearance(skin=(198, 140, 104), hair=(30, 24, 22), top=(40, 92, 190), legs=(58, 58, 62)),
+    Appearance(skin=(236, 190, 160), hair=(120, 74, 36), top=(30, 130, 92), legs=(28, 30, 44)),
+    Appearance(skin=(150, 98, 70), hair=(24, 20, 20), top=(236, 178, 40), legs=(52, 44, 96)),
 )
 
 
-def face_colours(body: BodyMesh, look: Look) -> Array:
+def compute_face_colours(body: BodyMesh, appearance: Appearance) -> Array:
     """Paint the mesh.
 
     Args:
         body: the body.
-        look: the colours.
+        appearance: the colours.
 
     Returns:
         red, green and blue of every face, 0 to 255, ``(faces, 3)``.
     """
-    bone = np.array([name.split(".")[0] for name in body.bone_names])
+    bone = np.array([name.split(".")[0] for name in body.vertex_bones])
     x, y, z = body.vertices.T
-    colours = np.tile(np.array(look.skin, dtype=np.float64), (len(bone), 1))
-    colours[np.isin(bone, ["upperarm01", "shoulder01", "clavicle"])] = look.top
-    colours[np.char.startswith(bone, "spine") & (z < 0.50)] = look.top
-    colours[np.isin(bone, ["root", "pelvis", "spine05"])] = look.legs
-    colours[np.char.startswith(bone, "upperleg")] = look.legs
-    colours[np.char.startswith(bone, "lowerleg")] = look.legs
-    colours[np.char.startswith(bone, "foot") | np.char.startswith(bone, "toe")] = look.shoes
-    colours[(bone == "lowerleg02") & (z < -0.78)] = look.shoes
+    colours = np.tile(np.array(appearance.skin, dtype=np.float64), (len(bone), 1))
+    colours[np.isin(bone, ["upperarm01", "shoulder01", "clavicle"])] = appearance.top
+    colours[np.char.startswith(bone, "spine") & (z < 0.50)] = appearance.top
+    colours[np.isin(bone, ["root", "pelvis", "spine05"])] = appearance.legs
+    colours[np.char.startswith(bone, "upperleg")] = appearance.legs
+    colours[np.char.startswith(bone, "lowerleg")] = appearance.legs
+    colours[np.char.startswith(bone, "foot") | np.char.startswith(bone, "toe")] = (
+        appearance.shoes
+    )
+    colours[(bone == "lowerleg02") & (z < -0.78)] = appearance.shoes
     eye = np.char.startswith(bone, "eye")
     colours[eye] = (240, 240, 240)
     colours[eye & (y < y[eye].min() + 0.004)] = (40, 30, 30)
     head = bone == "head"
     hairline = np.maximum(0.74 - 0.9 * (y + 0.12), 0.585)
     ear = (np.abs(x) > 0.066) & (z < 0.69)
-    colours[head & (z > hairline) & ~ear] = look.hair
+    colours[head & (z > hairline) & ~ear] = appearance.hair
     painted: Array = colours[body.faces].mean(axis=1)
     return painted
 
@@ -106,7 +114,7 @@ def draw_body(
     world = vertices[body.faces[order]]
     normals = np.cross(world[:, 1] - world[:, 0], world[:, 2] - world[:, 0])
     normals /= np.linalg.norm(normals, axis=1, keepdims=True) + 1e-12
-    shade = 0.62 + 0.38 * np.clip(normals @ LIGHT, -0.5, 1.0) + 0.06 * normals[:, 2]
+    shade = 0.62 + 0.38 * np.clip(normals @ LIGHT_DIRECTION, -0.5, 1.0) + 0.06 * normals[:, 2]
     lit = np.clip(colours[order] * shade[:, None], 0, 255).tolist()
 
     canvas = cv2.resize(picture, large, interpolation=cv2.INTER_LINEAR)
@@ -141,23 +149,23 @@ def draw_shadow(picture: Image, camera: Camera, vertices: Array) -> Image:
     return np.asarray(picture * (1.0 - 0.35 * soft[..., None]), dtype=np.uint8)
 
 
-def coarser(body: BodyMesh, cell_m: float) -> BodyMesh:
+def decimate_mesh(body: BodyMesh, cell_size_m: float) -> BodyMesh:
     """The body with fewer faces: vertices in one cell of a grid become one of them.
 
     Args:
         body: the body.
-        cell_m: width of a cell; a face smaller than a pixel is only work. Head, hands and
+        cell_size_m: width of a cell; a face smaller than a pixel is only work. Head, hands and
             feet keep cells half as wide, for their shapes are finer.
 
     Returns:
         the body, its vertices as they were, with fewer faces.
     """
-    bones = body.bone_names.tolist()
+    bones = body.vertex_bones.tolist()
     fine = np.array(
         [bone.startswith(("head", "eye", "finger", "meta", "toe")) for bone in bones]
     )
-    cells = np.rint(body.vertices / np.where(fine, cell_m / 2, cell_m)[:, None])
-    owner = np.argmax(body.joint_weights, axis=1)
+    cells = np.rint(body.vertices / np.where(fine, cell_size_m / 2, cell_size_m)[:, None])
+    owner = np.argmax(body.skin_weights, axis=1)
     _, first, cell = np.unique(
         np.column_stack([cells, owner]), axis=0, return_index=True, return_inverse=True
     )
@@ -168,7 +176,7 @@ def coarser(body: BodyMesh, cell_m: float) -> BodyMesh:
     return replace(body, faces=faces[kept])
 
 
-def portrait(seed: int) -> Camera:
+def sample_static_camera(seed: int) -> Camera:
     """A camera that stands still before a dancer who stays where she is, arms and all."""
     rng = np.random.default_rng(seed)
     around = np.radians(rng.uniform(-35, 35))
@@ -178,14 +186,14 @@ def portrait(seed: int) -> Camera:
     return Camera(target + aside + [0.0, 0.0, rng.uniform(0.1, 0.4)], target)
 
 
-def frames(
+def render_frames(
     motion: Motion,
     times_s: Array,
     *,
     size: tuple[int, int],
     camera: CameraPath,
     room: Room,
-    look: Look,
+    appearance: Appearance,
 ) -> Iterator[tuple[Image, Array]]:
     """Draw a motion, a picture at a time.
 
@@ -195,25 +203,25 @@ def frames(
         size: width and height, in pixels.
         camera: the view at each time.
         room: where.
-        look: colours of the body.
+        appearance: colours of the body.
 
     Yields:
         the picture (red, green, blue), ``(height, width, 3)``, and the true joints in it,
         ``(17, 2)``, in pixels, in COCO order.
     """
     body = load_body()
-    drawn = coarser(body, cell_m=6.0 / size[1])
-    colours = face_colours(drawn, look)
+    drawn = decimate_mesh(body, cell_size_m=6.0 / size[1])
+    colours = compute_face_colours(drawn, appearance)
     empty: Image | None = None
     before: Camera | None = None
     for time_s in times_s:
         view = camera(float(time_s))
         if empty is None or view is not before:
-            empty, before = room.picture(view, size), view
-        vertices = skin(body, motion.pose_at(float(time_s)))
+            empty, before = room.render_background(view, size), view
+        vertices = skin_vertices(body, motion.pose_at(float(time_s)))
         picture = draw_shadow(empty, view, vertices)
         picture = draw_body(picture, view, drawn, vertices, colours)
-        yield picture, view.project(coco_joints(body, vertices), size)[:, :2]
+        yield picture, view.project(regress_coco_joints(body, vertices), size)[:, :2]
 
 
 def render_video(
@@ -224,9 +232,9 @@ def render_video(
     times_s: Array | None = None,
     size: tuple[int, int] = (320, 240),
     seed: int = 0,
-    place: Place = "gym",
+    room_name: RoomName = "gym",
     camera: CameraPath | None = None,
-    quality: int = 20,
+    crf: int = 20,
 ) -> Array:
     """Write a motion as a video (H.264, no sound) and give the true joints of every frame.
 
@@ -238,9 +246,9 @@ def render_video(
             to the nearest 1/90000 s. For a variable frame rate.
         size: width and height, even, in pixels.
         seed: decides colours, room and the default camera.
-        place: where the body is.
+        room_name: where the body is.
         camera: the view at each time; by default one that stands still before the origin.
-        quality: x264's constant rate factor; less is better.
+        crf: x264's constant rate factor; less is better.
 
     Returns:
         true joints, ``(frames, 17, 2)``, in pixels, in COCO order.
@@ -251,16 +259,16 @@ def render_video(
     rate = Fraction(fps).limit_denominator(1001)
     if times_s is None:
         times_s = np.arange(int(motion.duration_s * rate)) / float(rate)
-    still = portrait(seed)
+    still = sample_static_camera(seed)
     rng = np.random.default_rng(seed)
-    look = LOOKS[rng.integers(len(LOOKS))]
-    pictures = frames(
+    look = APPEARANCES[rng.integers(len(APPEARANCES))]
+    pictures = render_frames(
         motion,
         times_s,
         size=size,
         camera=camera or (lambda time_s: still),
-        room=ROOMS[place](rng),
-        look=look,
+        room=ROOM_BUILDERS[room_name](rng),
+        appearance=look,
     )
     joints = []
     try:
@@ -268,14 +276,14 @@ def render_video(
             stream = container.add_stream("libx264", rate=rate)
             stream.width, stream.height = size
             stream.pix_fmt = "yuv420p"
-            stream.options = {"crf": str(quality), "preset": "fast"}
+            stream.options = {"crf": str(crf), "preset": "fast"}
             # One thread: the same bytes on every machine.
             stream.codec_context.thread_count = 1
-            stream.codec_context.time_base = Fraction(1, CLOCK_HZ)
+            stream.codec_context.time_base = Fraction(1, TIME_BASE_HZ)
             for time_s, (picture, seen) in zip(times_s, pictures, strict=True):
                 frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-                frame.pts = round(time_s * CLOCK_HZ)
-                frame.time_base = Fraction(1, CLOCK_HZ)
+                frame.pts = round(time_s * TIME_BASE_HZ)
+                frame.time_base = Fraction(1, TIME_BASE_HZ)
                 container.mux(stream.encode(frame))
                 joints.append(seen)
             container.mux(stream.encode())

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from loris_cli.synthetic.body_model import Array
 
 Image = NDArray[np.uint8]
-Place = Literal["gym", "rink"]
+RoomName = Literal["gym", "rink"]
 
 # Metres of the world in a pixel of the textures.
 _TEXEL_M = 0.025
@@ -78,10 +78,10 @@ class Room:
     """
 
     half_width_m: float
-    floor: Image
-    walls: Image
+    floor_texture: Image
+    wall_texture: Image
 
-    def picture(self, camera: Camera, size: tuple[int, int]) -> Image:
+    def render_background(self, camera: Camera, size: tuple[int, int]) -> Image:
         """The empty room.
 
         Args:
@@ -105,45 +105,51 @@ class Room:
         to_floor = np.where(rays[..., 2] < 0, -camera.position[2] / rays[..., 2], np.inf)
         met = np.minimum(np.minimum(to_x, to_y), to_floor)[..., None] * rays + camera.position
 
-        floor = _look_up(self.floor, met[..., 0] + half, met[..., 1] + half)
+        floor = _sample_texture(self.floor_texture, met[..., 0] + half, met[..., 1] + half)
         along_x, along_y = met[..., 0] + half, met[..., 1] + half
         around = np.where(
             to_x < to_y,
             np.where(rays[..., 0] > 0, along_y, 6 * half - along_y),
             np.where(rays[..., 1] > 0, 4 * half - along_x, 6 * half + along_x),
         )
-        walls = _look_up(self.walls, around, met[..., 2])
+        walls = _sample_texture(self.wall_texture, around, met[..., 2])
         on_floor = (to_floor < np.minimum(to_x, to_y))[..., None]
         return np.where(on_floor, floor, walls)
 
 
-def _look_up(texture: Image, right_m: Array, up_m: Array) -> Image:
+def _sample_texture(texture: Image, right_m: Array, up_m: Array) -> Image:
     columns, rows = ((metres / _TEXEL_M).astype(np.float32) for metres in (right_m, up_m))
     found = cv2.remap(texture, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(found, dtype=np.uint8)
 
 
-def _texture(width_m: float, height_m: float, colour: tuple[int, int, int]) -> Array:
+def _solid_texture(width_m: float, height_m: float, fill_colour: tuple[int, int, int]) -> Array:
     shape = (round(height_m / _TEXEL_M), round(width_m / _TEXEL_M), 1)
-    return np.tile(np.array(colour, dtype=np.float64), shape)
+    return np.tile(np.array(fill_colour, dtype=np.float64), shape)
 
 
-def _grain(
-    rng: np.random.Generator, texture: Array, size: float, blur: tuple[float, float]
+def _add_noise(
+    rng: np.random.Generator,
+    texture: Array,
+    noise_std: float,
+    blur_sigma_px: tuple[float, float],
 ) -> Image:
     """Brightness that wanders with the given size, blurred by so many pixels in x and y."""
     noise = cv2.GaussianBlur(
-        rng.normal(size=texture.shape[:2]), (0, 0), sigmaX=blur[0], sigmaY=blur[1]
+        rng.normal(size=texture.shape[:2]),
+        (0, 0),
+        sigmaX=blur_sigma_px[0],
+        sigmaY=blur_sigma_px[1],
     )
-    grained = texture + (size / noise.std() * noise)[..., None]
+    grained = texture + (noise_std / noise.std() * noise)[..., None]
     clipped: Image = np.clip(grained, 0, 255).astype(np.uint8)
     return clipped
 
 
-def gym(rng: np.random.Generator) -> Room:
+def build_gym(rng: np.random.Generator) -> Room:
     """A sports hall: boards with court lines, panelled walls."""
     half = 6.0
-    floor = _texture(2 * half, 2 * half, (190, 148, 104))
+    floor = _solid_texture(2 * half, 2 * half, (190, 148, 104))
     plank = 5
     for left in range(0, floor.shape[1], plank):
         floor[:, left : left + plank] += rng.normal(0, 5)
@@ -152,17 +158,17 @@ def gym(rng: np.random.Generator) -> Room:
         centre = (floor.shape[1] // 2, floor.shape[0] // 2)
         cv2.circle(floor, centre, round(radius_m / _TEXEL_M), (226, 226, 220), 2)
     cv2.line(floor, (0, centre[1]), (floor.shape[1], centre[1]), (226, 226, 220), 2)
-    walls = _texture(8 * half, _WALL_HEIGHT_M, (196, 202, 198))
+    walls = _solid_texture(8 * half, _WALL_HEIGHT_M, (196, 202, 198))
     walls[: round(1.1 / _TEXEL_M)] = np.array([96, 126, 142]) + rng.normal(0, 12, 3)
     for left in range(0, walls.shape[1], round(1.5 / _TEXEL_M)):
         walls[:, left : left + 2] -= 22
-    return Room(half, _grain(rng, floor, 5, (0.7, 8)), _grain(rng, walls, 5, (4, 4)))
+    return Room(half, _add_noise(rng, floor, 5, (0.7, 8)), _add_noise(rng, walls, 5, (4, 4)))
 
 
-def rink(rng: np.random.Generator) -> Room:
+def build_rink(rng: np.random.Generator) -> Room:
     """An ice rink: scratched ice with lines, white boards with banners, dark stands."""
     half = 14.0
-    floor = _texture(2 * half, 2 * half, (206, 220, 230))
+    floor = _solid_texture(2 * half, 2 * half, (206, 220, 230))
     for _ in range(260):  # curved scratches of other skaters
         centre = rng.uniform(0, floor.shape[0], 2).astype(int).tolist()
         axes = rng.uniform(20, 160, 2).astype(int).tolist()
@@ -177,7 +183,7 @@ def rink(rng: np.random.Generator) -> Room:
         column = middle + round(offset_m / _TEXEL_M)
         cv2.line(floor, (column, 0), (column, floor.shape[0]), colour, 8)
     cv2.circle(floor, (middle, middle), round(4.5 / _TEXEL_M), (110, 140, 205), 3)
-    walls = _texture(8 * half, _WALL_HEIGHT_M, (52, 56, 74))
+    walls = _solid_texture(8 * half, _WALL_HEIGHT_M, (52, 56, 74))
     crowd = walls[round(1.5 / _TEXEL_M) :: 14, ::12]
     crowd += rng.uniform(-20, 90, crowd.shape)
     walls = np.asarray(cv2.dilate(walls, np.ones((7, 5))), dtype=np.float64)
@@ -188,7 +194,10 @@ def rink(rng: np.random.Generator) -> Room:
     colours = ((40, 84, 150), (150, 44, 60), (34, 110, 90), (90, 60, 130))
     for i, left in enumerate(range(20, walls.shape[1], 120)):
         walls[14 : board - 8, left : left + 84] = colours[i % len(colours)]
-    return Room(half, _grain(rng, floor, 2.5, (6, 6)), _grain(rng, walls, 3, (2, 2)))
+    return Room(half, _add_noise(rng, floor, 2.5, (6, 6)), _add_noise(rng, walls, 3, (2, 2)))
 
 
-ROOMS: dict[Place, Callable[[np.random.Generator], Room]] = {"gym": gym, "rink": rink}
+ROOM_BUILDERS: dict[RoomName, Callable[[np.random.Generator], Room]] = {
+    "gym": build_gym,
+    "rink": build_rink,
+}

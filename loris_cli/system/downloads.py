@@ -9,22 +9,22 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from loris_cli.errors import OutputError, WeightsError
-from loris_cli.system.atomic_files import printable, replacing
+from loris_cli.system.atomic_files import atomic_write, printable_path
 from loris_cli.system.progress import Reporter
 
-TIMEOUTS_S = (10.0, 30.0)
+CONNECT_READ_TIMEOUTS_S = (10.0, 30.0)
 """To be connected, and of silence after that."""
 CHUNK_BYTES = 1 << 16
-TRIES = 3
+MAX_ATTEMPTS = 3
 """A connection that breaks on the way is begun anew so many times, from the first byte."""
 
 
-def fetch(
+def download_file(
     url: str,
-    place: Path,
+    path: Path,
     *,
     sha256: str | None,
-    instead: str,
+    manual_hint: str,
     offline: bool,
     reporter: Reporter,
 ) -> str:
@@ -32,9 +32,9 @@ def fetch(
 
     Args:
         url: where from.
-        place: where to; its folder is made. What is there afterwards came whole.
+        path: where to; its folder is made. What is there afterwards came whole.
         sha256: that the file must have; None where nobody knows it beforehand.
-        instead: for those without a network: what to put where.
+        manual_hint: for those without a network: what to put where.
         offline: whether the network may not be asked.
         reporter: whom to tell how far it is.
 
@@ -45,24 +45,26 @@ def fetch(
         WeightsError: there is no network, or what came is another file.
         OutputError: it cannot be written.
     """
-    name = printable(place.name)
+    name = printable_path(path.name)
     if offline:
-        raise WeightsError(f"{name} is not here, and nothing is to be fetched", hint=instead)
+        raise WeightsError(
+            f"{name} is not here, and nothing is to be fetched", hint=manual_hint
+        )
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(
-            f"{printable(place.parent)} cannot be made: {error.strerror}",
+            f"{printable_path(path.parent)} cannot be made: {error.strerror}",
             hint="name another folder in LORIS_CACHE",
         ) from error
-    with replacing(place, overwrite=True) as part:
+    with atomic_write(path, overwrite=True) as part:
         try:
-            _download(url, part, reporter, name)
+            _download_with_retries(url, part, reporter, name)
         except OSError as error:
             if error.errno is not None:  # the disk's; those of requests have no number
                 raise
             raise WeightsError(
-                f"{name} could not be fetched from {url}", hint=instead
+                f"{name} could not be fetched from {url}", hint=manual_hint
             ) from error
         with part.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
@@ -70,22 +72,26 @@ def fetch(
             raise WeightsError(
                 f"what {url} gives is another file than the {name} that is known:"
                 f" its SHA-256 is {digest[:12]}..., not {str(sha256)[:12]}...",
-                hint=instead,
+                hint=manual_hint,
             )
     return digest
 
 
-def _download(url: str, part: Path, reporter: Reporter, name: str) -> None:
+def _download_with_retries(
+    url: str, temporary_path: Path, reporter: Reporter, display_name: str
+) -> None:
     """Write what an address gives, from the start again where the connection breaks."""
     import pooch  # here: it is slow to import, and most runs fetch nothing
 
-    for left in reversed(range(TRIES)):
+    for left in reversed(range(MAX_ATTEMPTS)):
         stack = ExitStack()
-        bar = _Bar(stack, reporter, f"fetching {name}")
-        load = pooch.HTTPDownloader(bar, chunk_size=CHUNK_BYTES, timeout=TIMEOUTS_S)
+        bar = _DownloadProgress(stack, reporter, f"fetching {display_name}")
+        load = pooch.HTTPDownloader(
+            bar, chunk_size=CHUNK_BYTES, timeout=CONNECT_READ_TIMEOUTS_S
+        )
         try:
             with stack:
-                load(url, str(part), None)
+                load(url, str(temporary_path), None)
         except OSError:
             if not left or not bar.received:
                 raise
@@ -93,12 +99,12 @@ def _download(url: str, part: Path, reporter: Reporter, name: str) -> None:
             return
 
 
-class _Bar:
+class _DownloadProgress:
     """What pooch tells of a download, told on; it knows the length only when it has begun."""
 
     def __init__(self, stack: ExitStack, reporter: Reporter, name: str) -> None:
         self._stack, self._reporter, self._name = stack, reporter, name
-        self._advance: Callable[[int], None] = _nowhere
+        self._advance: Callable[[int], None] = _ignore_progress
         self._total = 0
         self.received = 0
 
@@ -121,11 +127,11 @@ class _Bar:
 
     def reset(self) -> None:
         """Pooch begins the bar anew to fill it."""
-        self._advance = _nowhere
+        self._advance = _ignore_progress
 
     def close(self) -> None:
         """The stage ends with the download."""
 
 
-def _nowhere(n_bytes: int) -> None:
+def _ignore_progress(n_bytes: int) -> None:
     """Where progress goes before it begins and after its end."""

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from loris_cli.errors import InputError, OutputError, UsageError
-from loris_cli.system.atomic_files import printable
+from loris_cli.system.atomic_files import printable_path
 
 VIDEO_SUFFIXES = frozenset(
     ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .m2ts .wmv .flv .3gp".split()
@@ -19,7 +19,7 @@ VIDEO_SUFFIXES = frozenset(
 MAX_LIST_BYTES = 64 << 20
 
 
-def expand(names: Sequence[str]) -> list[Path]:
+def expand_inputs(names: Sequence[str]) -> list[Path]:
     """The videos that names stand for, each once, in the order given.
 
     Args:
@@ -32,35 +32,35 @@ def expand(names: Sequence[str]) -> list[Path]:
         UsageError: nothing is named.
     """
     seen: dict[str, Path] = {}
-    for path in _each(names):
+    for path in _iter_inputs(names):
         seen.setdefault(os.path.realpath(path), path)
     if not seen:
         raise UsageError("no input is named", hint="name videos, folders or @list.txt")
     return list(seen.values())
 
 
-def lists(names: Sequence[str]) -> list[Path]:
+def find_list_files(names: Sequence[str]) -> list[Path]:
     """The list files among names: they are read too, so no result may replace one."""
-    return [Path(name[1:]) for name in names if _is_list(name)]
+    return [Path(name[1:]) for name in names if _is_list_argument(name)]
 
 
-def _is_list(name: str) -> bool:
+def _is_list_argument(name: str) -> bool:
     return name.startswith("@") and not os.path.lexists(name)
 
 
-def _each(names: Sequence[str]) -> Iterator[Path]:
+def _iter_inputs(names: Sequence[str]) -> Iterator[Path]:
     for name in names:
         if not name:  # pathlib would take it for the current folder
             raise UsageError("an input has no name", hint="name videos, folders or @list.txt")
-        if _is_list(name):
-            yield from _listed(Path(name[1:]))
+        if _is_list_argument(name):
+            yield from _read_list_file(Path(name[1:]))
         elif os.path.isdir(name):
-            yield from _in_folder(Path(name))
+            yield from _find_videos(Path(name))
         else:
             yield Path(name)
 
 
-def _listed(path: Path) -> Iterator[Path]:
+def _read_list_file(path: Path) -> Iterator[Path]:
     try:
         with path.open("rb") as file:
             content = file.read(MAX_LIST_BYTES + 1)
@@ -69,19 +69,20 @@ def _listed(path: Path) -> Iterator[Path]:
             raise ValueError("no text has a NUL in it")
     except (OSError, ValueError) as error:
         raise InputError(
-            f"the list {printable(path)} cannot be read", hint="a list is a UTF-8 text file"
+            f"the list {printable_path(path)} cannot be read",
+            hint="a list is a UTF-8 text file",
         ) from error
     if len(content) > MAX_LIST_BYTES:
-        raise InputError(f"the list {printable(path)} is too long", hint="split it")
+        raise InputError(f"the list {printable_path(path)} is too long", hint="split it")
     # Not splitlines(): it splits at characters that a name may hold.
     for line in text.replace("\r\n", "\n").split("\n"):
         entry = line.strip()
         if entry and not entry.startswith("#"):
             target = path.parent / (line if os.path.exists(path.parent / line) else entry)
-            yield from _in_folder(target) if os.path.isdir(target) else iter([target])
+            yield from _find_videos(target) if os.path.isdir(target) else iter([target])
 
 
-def _in_folder(folder: Path) -> Iterator[Path]:
+def _find_videos(folder: Path) -> Iterator[Path]:
     """Videos below a folder by name; links to folders are not followed, so there is no loop.
 
     Our own results are left out, or a second run would make soundtracks of them.
@@ -96,20 +97,20 @@ def _in_folder(folder: Path) -> Iterator[Path]:
     )
     if not found:
         raise InputError(
-            f"no video in the folder {printable(folder)}",
+            f"no video in the folder {printable_path(folder)}",
             hint="looked for " + " ".join(sorted(VIDEO_SUFFIXES)),
         )
     yield from found
 
 
-def is_folder(out: Path) -> bool:
+def is_output_folder(output: Path) -> bool:
     """Whether ``-o`` means a folder: there is one, or there is nothing and it has no suffix."""
     # Not Path.is_dir: it fails on names that are too long.
-    return os.path.isdir(out) or (not out.suffix and not os.path.lexists(out))
+    return os.path.isdir(output) or (not output.suffix and not os.path.lexists(output))
 
 
 @contextmanager
-def folder_of(out: Path | None) -> Iterator[None]:
+def output_folder(output: Path | None) -> Iterator[None]:
     """While results are made, the folder that ``-o`` names is there.
 
     A new one is taken away again if nothing came into it. The folder above is never made: a
@@ -119,47 +120,47 @@ def folder_of(out: Path | None) -> Iterator[None]:
         UsageError: the folder above does not exist.
         OutputError: the folder may not be made.
     """
-    if out is None or not is_folder(out) or out.is_dir():
+    if output is None or not is_output_folder(output) or output.is_dir():
         yield
         return
     try:
-        out.mkdir(exist_ok=True)
+        output.mkdir(exist_ok=True)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UsageError(
-            f"there is no folder {printable(out.parent)} to make {printable(out.name)} in",
+            f"there is no folder {printable_path(output.parent)} to make {printable_path(output.name)} in",
             hint="create it, or choose another with -o",
         ) from error
     except OSError as error:
         raise OutputError(
-            f"the folder {printable(out)} cannot be made: {error.strerror}",
+            f"the folder {printable_path(output)} cannot be made: {error.strerror}",
             hint="write to another folder with -o",
         ) from error
     try:
         yield
     finally:
         try:
-            out.rmdir()
+            output.rmdir()
         except OSError:  # results are in it: as it should be
             pass
 
 
-def result_names(
+def resolve_output_paths(
     videos: Sequence[Path],
-    out: Path | None,
+    output: Path | None,
     *,
-    suffix: str,
-    takes: int = 1,
-    suffixes: Collection[str] = (),
+    default_suffix: str,
+    n_takes: int = 1,
+    allowed_suffixes: Collection[str] = (),
 ) -> list[list[Path]]:
     """Where the results of each video belong.
 
     Args:
         videos: inputs.
-        out: None, a file for one input, or a folder (`is_folder`) for any number.
-        suffix: of the name of a result where ``out`` does not say, with what stands before
+        output: None, a file for one input, or a folder (`is_output_folder`) for any number.
+        default_suffix: of the name of a result where ``output`` does not say, with what stands before
             the dot, e.g. ``".loris.mp4"``.
-        takes: results for each; more than one are numbered from 1.
-        suffixes: what a file that ``out`` names may end in; nothing is anything.
+        n_takes: results for each; more than one are numbered from 1.
+        allowed_suffixes: what a file that ``output`` names may end in; nothing is anything.
 
     Returns:
         for each video as many names as takes.
@@ -168,31 +169,33 @@ def result_names(
         UsageError: two videos of one stem would share a result, many are to go into a file,
             or the file's name ends in a suffix that stands for no format.
     """
-    folder = out is not None and is_folder(out)
-    if out is not None and not folder:
+    folder = output is not None and is_output_folder(output)
+    if output is not None and not folder:
         if len(videos) > 1:
             raise UsageError(
-                f"{len(videos)} inputs and one output, {printable(out)}",
+                f"{len(videos)} inputs and one output, {printable_path(output)}",
                 hint="for several inputs -o names a folder",
             )
-        if suffixes:
-            check_suffix(out, suffixes)
+        if allowed_suffixes:
+            check_suffix(output, allowed_suffixes)
     results: list[list[Path]] = []
     taken: dict[str, Path] = {}
     for video in videos:
-        if out is None:
-            first = video.with_name(video.stem + suffix)
+        if output is None:
+            first = video.with_name(video.stem + default_suffix)
         else:
-            first = out / (video.stem + suffix) if folder else out
+            first = output / (video.stem + default_suffix) if folder else output
         names = (
-            [first] if takes == 1 else [_numbered(first, take) for take in range(1, takes + 1)]
+            [first]
+            if n_takes == 1
+            else [_numbered_path(first, take) for take in range(1, n_takes + 1)]
         )
         for name in names:
             place = os.path.realpath(name)
             if place in taken:
                 raise UsageError(
-                    f"{printable(taken[place])} and {printable(video)} would both be"
-                    f" {printable(name.name)}",
+                    f"{printable_path(taken[place])} and {printable_path(video)} would both be"
+                    f" {printable_path(name.name)}",
                     hint="rename one of them, or make them one after the other",
                 )
             taken[place] = video
@@ -207,13 +210,13 @@ def check_suffix(path: Path, suffixes: Collection[str]) -> None:
         UsageError: it ends in none of the suffixes.
     """
     if path.suffix.lower() not in suffixes:
-        ending = f"no format {printable(path.suffix)}" if path.suffix else "no suffix"
+        ending = f"no format {printable_path(path.suffix)}" if path.suffix else "no suffix"
         raise UsageError(
-            f"{printable(path)}: {ending}", hint="end the name in " + ", ".join(suffixes)
+            f"{printable_path(path)}: {ending}", hint="end the name in " + ", ".join(suffixes)
         )
 
 
-def _numbered(path: Path, take: int) -> Path:
+def _numbered_path(path: Path, take: int) -> Path:
     """The name of a take: ``a.loris.mp4`` gives ``a-1.loris.mp4``."""
     stem = path.name.removesuffix(path.suffix)
     bare = stem.removesuffix(".loris")

@@ -16,12 +16,12 @@ from filelock import FileLock, Timeout
 
 from loris_cli.config import cache_home
 
-PATIENCE_S = 300.0
+LOCK_TIMEOUT_S = 300.0
 """Compiling takes ten seconds; a lock that is held for longer is nobody's."""
 
 
 @contextmanager
-def one_at_a_time(name: str) -> Iterator[None]:
+def interprocess_lock(name: str) -> Iterator[None]:
     """Wait until no other process of this user does the same.
 
     Where nothing can be locked, as in a cache that cannot be written, nobody waits.
@@ -30,7 +30,7 @@ def one_at_a_time(name: str) -> Iterator[None]:
         name: of what is done, a file name.
     """
     folder = cache_home()
-    lock = FileLock(folder / f"{name}.lock", timeout=PATIENCE_S)
+    lock = FileLock(folder / f"{name}.lock", timeout=LOCK_TIMEOUT_S)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
@@ -44,14 +44,14 @@ def one_at_a_time(name: str) -> Iterator[None]:
 
 
 @cache
-def part(name: str) -> Any:
+def import_librosa_module(name: str) -> Any:
     """A module of librosa whose kernels take long to load, such as ``beat``."""
-    with one_at_a_time("kernels"):
+    with interprocess_lock("kernels"):
         return import_module(f"librosa.{name}")
 
 
-with one_at_a_time("kernels"):
+with interprocess_lock("kernels"):
     import librosa
     import librosa.util.utils
 
-__all__ = ["librosa", "one_at_a_time", "part"]
+__all__ = ["librosa", "interprocess_lock", "import_librosa_module"]

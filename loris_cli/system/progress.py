@@ -17,7 +17,7 @@ class Reporter(Protocol):
         """Say what the user should know."""
 
 
-class Silent:
+class NullReporter:
     """A reporter that keeps the warnings to itself."""
 
     def stage(

@@ -10,31 +10,31 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, TypeVar
 
-from loris_cli.system.optional_packages import require
-from loris_cli.system.worker_pool import Died, limit_memory
+from loris_cli.system.optional_packages import import_optional
+from loris_cli.system.worker_pool import WorkerCrash, limit_memory
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def fan_out_on_ray(
-    work: Callable[[Item], Result],
+def map_on_ray(
+    function: Callable[[Item], Result],
     items: Sequence[Item],
     *,
     n_workers: int,
-    limit_s: float | None = None,
-    limit_bytes: int | None = None,
-    address: str | None = None,
-) -> Generator[tuple[int, Result | Died], None, None]:
+    timeout_s: float | None = None,
+    memory_limit_bytes: int | None = None,
+    cluster_address: str | None = None,
+) -> Generator[tuple[int, Result | WorkerCrash], None, None]:
     """Do some work on every item.
 
     Args:
-        work: a function of a module.
+        function: a function of a module.
         items: what to work on.
         n_workers: tasks at a time, each on a core.
-        limit_s: as for `fan_out`; the time that a task waits for a free core counts.
-        limit_bytes: as for `fan_out`.
-        address: of a cluster that runs; None starts one on this machine, and ends it.
+        timeout_s: as for `fan_out`; the time that a task waits for a free core counts.
+        memory_limit_bytes: as for `fan_out`.
+        cluster_address: of a cluster that runs; None starts one on this machine, and ends it.
 
     Yields:
         number of an item and its result, in the order in which they are done.
@@ -42,55 +42,57 @@ def fan_out_on_ray(
     Raises:
         MissingDependencyError: Ray is not installed.
     """
-    ray = require("ray", extra="ray", purpose="spread videos over a cluster")
+    ray = import_optional("ray", extra="ray", purpose="spread videos over a cluster")
     ray.init(
-        address=address,
-        num_cpus=None if address else n_workers,
-        include_dashboard=None if address else False,
+        address=cluster_address,
+        num_cpus=None if cluster_address else n_workers,
+        include_dashboard=None if cluster_address else False,
         log_to_driver=False,
     )
-    attempt = ray.remote(num_cpus=1, max_retries=0)(_limited)
+    attempt = ray.remote(num_cpus=1, max_retries=0)(_call_with_memory_limit)
     waiting = iter(enumerate(items))
     running: dict[Any, tuple[int, float]] = {}
     try:
         while True:
             while len(running) < n_workers and (following := next(waiting, None)) is not None:
                 index, item = following
-                task = attempt.remote(work, item, limit_bytes)
+                task = attempt.remote(function, item, memory_limit_bytes)
                 running[task] = index, time.monotonic()
             if not running:
                 return
             patience_s = None
-            if limit_s is not None:
+            if timeout_s is not None:
                 first_s = min(given_s for _, given_s in running.values())
-                patience_s = max(0.0, first_s + limit_s - time.monotonic())
+                patience_s = max(0.0, first_s + timeout_s - time.monotonic())
             ready, _ = ray.wait(list(running), timeout=patience_s)
             for task in ready:
                 index, _ = running.pop(task)
-                yield index, _result(ray, task)
+                yield index, _get_result(ray, task)
             for task, (index, given_s) in list(running.items()):
-                if limit_s is not None and time.monotonic() - given_s >= limit_s:
+                if timeout_s is not None and time.monotonic() - given_s >= timeout_s:
                     ray.cancel(task, force=True)
                     del running[task]
-                    yield index, Died(exit_code=None, overdue=True)
+                    yield index, WorkerCrash(exit_code=None, timed_out=True)
     finally:
         for task in running:
             ray.cancel(task, force=True)
         ray.shutdown()
 
 
-def _limited(work: Callable[[Item], Result], item: Item, limit_bytes: int | None) -> Result:
+def _call_with_memory_limit(
+    function: Callable[[Item], Result], item: Item, memory_limit_bytes: int | None
+) -> Result:
     """What a worker does: one item, in bounds."""
-    if limit_bytes is not None:
-        limit_memory(limit_bytes)
-    return work(item)
+    if memory_limit_bytes is not None:
+        limit_memory(memory_limit_bytes)
+    return function(item)
 
 
-def _result(ray: Any, task: Any) -> Any:
+def _get_result(ray: Any, task: Any) -> Any:
     """What came of a task; an error of ours in it is a death, as it is in `fan_out`."""
     try:
         return ray.get(task)
     except ray.exceptions.RayTaskError:
-        return Died(exit_code=1)
+        return WorkerCrash(exit_code=1)
     except ray.exceptions.RayError:  # the worker crashed, or the machine's memory was full
-        return Died(exit_code=None)
+        return WorkerCrash(exit_code=None)

@@ -23,39 +23,39 @@ from typing import Generic, TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-GRACE_S = 20.0
+SHUTDOWN_GRACE_S = 20.0
 """How long an interrupted worker may take to remove its half-made files."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Died:
+class WorkerCrash:
     """What came of an item whose process ended before its result."""
 
     exit_code: int | None
     """Of the process; a signal is negative."""
-    overdue: bool = False
+    timed_out: bool = False
     """It was ended because its time was up."""
 
 
-def fan_out(
-    work: Callable[[Item], Result],
+def map_in_processes(
+    function: Callable[[Item], Result],
     items: Sequence[Item],
     *,
     n_workers: int,
-    limit_s: float | None = None,
-    limit_bytes: int | None = None,
-) -> Generator[tuple[int, Result | Died], None, None]:
+    timeout_s: float | None = None,
+    memory_limit_bytes: int | None = None,
+) -> Generator[tuple[int, Result | WorkerCrash], None, None]:
     """Do some work on every item.
 
     Closing the iterator, or any exception in whoever reads it, Ctrl-C above all, interrupts
     the workers, each of which cleans up as Ctrl-C would have it, and waits for their end.
 
     Args:
-        work: a function of a module, so that another process finds it.
+        function: a function of a module, so that another process finds it.
         items: what to work on.
         n_workers: processes at a time.
-        limit_s: an item that takes longer costs its process; None is as long as it takes.
-        limit_bytes: memory that a process may hold; beyond it there is a ``MemoryError`` in it,
+        timeout_s: an item that takes longer costs its process; None is as long as it takes.
+        memory_limit_bytes: memory that a process may hold; beyond it there is a ``MemoryError`` in it,
             or it dies. None is as much as there is. Windows knows no such limit.
 
     Yields:
@@ -66,57 +66,57 @@ def fan_out(
     workers: dict[Connection, _Worker[Item, Result]] = {}
     try:
         for index, item in waiting:
-            worker = _Worker(work, context, limit_bytes)
+            worker = _Worker(function, context, memory_limit_bytes)
             workers[worker.pipe] = worker
-            worker.give(index, item)
+            worker.send_task(index, item)
             if len(workers) == n_workers:
                 break
         while workers:
-            ready = set(wait(list(workers), _patience_s(workers.values(), limit_s)))
+            ready = set(wait(list(workers), _remaining_timeout_s(workers.values(), timeout_s)))
             late = {
                 pipe
                 for pipe, worker in workers.items()
-                if limit_s is not None and worker.busy_s() >= limit_s
+                if timeout_s is not None and worker.task_elapsed_s() >= timeout_s
             }
             for pipe in [*ready, *(late - ready)]:
                 assert isinstance(pipe, Connection)
                 worker = workers[pipe]
-                result = worker.take() if pipe in ready else worker.kill()
-                if isinstance(result, _Started):
-                    worker.start_clock()
+                result = worker.receive_result() if pipe in ready else worker.kill()
+                if isinstance(result, _WorkerReady):
+                    worker.start_timer()
                     continue
                 index = worker.index
-                if isinstance(result, Died):
+                if isinstance(result, WorkerCrash):
                     del workers[pipe]
                 following = next(waiting, None)
                 if following is not None:
-                    if isinstance(result, Died):
-                        worker = _Worker(work, context, limit_bytes)
+                    if isinstance(result, WorkerCrash):
+                        worker = _Worker(function, context, memory_limit_bytes)
                         workers[worker.pipe] = worker
-                    worker.give(*following)
+                    worker.send_task(*following)
                 elif pipe in workers:
-                    workers.pop(pipe).dismiss()
+                    workers.pop(pipe).close()
                 yield index, result
     finally:
         for worker in workers.values():
             worker.process.terminate()
         for worker in workers.values():
-            worker.process.join(GRACE_S)
+            worker.process.join(SHUTDOWN_GRACE_S)
             worker.process.kill()
             worker.process.join()
 
 
-def _patience_s(
-    workers: "Iterable[_Worker[Item, Result]]", limit_s: float | None
+def _remaining_timeout_s(
+    workers: "Iterable[_Worker[Item, Result]]", timeout_s: float | None
 ) -> float | None:
     """How long to wait until some worker's time is up."""
-    if limit_s is None:
+    if timeout_s is None:
         return None
-    return max(0.0, limit_s - max(worker.busy_s() for worker in workers))
+    return max(0.0, timeout_s - max(worker.task_elapsed_s() for worker in workers))
 
 
 @dataclass(frozen=True)
-class _Started:
+class _WorkerReady:
     """What a worker says first: how long its imports took is no item's fault."""
 
 
@@ -125,58 +125,58 @@ class _Worker(Generic[Item, Result]):
 
     def __init__(
         self,
-        work: Callable[[Item], Result],
+        function: Callable[[Item], Result],
         context: SpawnContext,
-        limit_bytes: int | None,
+        memory_limit_bytes: int | None,
     ) -> None:
         self.index = -1
-        self._given_s: float | None = None
+        self._task_started_s: float | None = None
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(
-            target=_serve, args=(work, theirs, limit_bytes), daemon=True
+            target=_worker_main, args=(function, theirs, memory_limit_bytes), daemon=True
         )
-        with _deaf_children():
+        with _sigint_blocked():
             self.process.start()
         theirs.close()
 
-    def give(self, index: int, item: Item) -> None:
+    def send_task(self, index: int, item: Item) -> None:
         self.index = index
-        if self._given_s is not None:
-            self._given_s = time.monotonic()
+        if self._task_started_s is not None:
+            self._task_started_s = time.monotonic()
         try:
             self.pipe.send(item)
         except BrokenPipeError:
-            pass  # it died; `take` will tell
+            pass  # it died; `receive_result` will tell
 
-    def start_clock(self) -> None:
+    def start_timer(self) -> None:
         """From now on its first item takes time."""
-        self._given_s = time.monotonic()
+        self._task_started_s = time.monotonic()
 
-    def take(self) -> Result | Died | _Started:
+    def receive_result(self) -> Result | WorkerCrash | _WorkerReady:
         try:
-            result: Result | _Started = self.pipe.recv()
+            result: Result | _WorkerReady = self.pipe.recv()
         except (EOFError, ConnectionResetError):
             self.process.join()
-            return Died(exit_code=self.process.exitcode)
+            return WorkerCrash(exit_code=self.process.exitcode)
         return result
 
-    def busy_s(self) -> float:
+    def task_elapsed_s(self) -> float:
         """Since it was given its item, or came to life."""
-        return 0.0 if self._given_s is None else time.monotonic() - self._given_s
+        return 0.0 if self._task_started_s is None else time.monotonic() - self._task_started_s
 
-    def kill(self) -> Died:
+    def kill(self) -> WorkerCrash:
         """End it where it is: a native loop hears no signal that Python handles."""
         self.process.kill()
         self.process.join()
-        return Died(exit_code=self.process.exitcode, overdue=True)
+        return WorkerCrash(exit_code=self.process.exitcode, timed_out=True)
 
-    def dismiss(self) -> None:
+    def close(self) -> None:
         self.pipe.close()
         self.process.join()
 
 
 @contextmanager
-def _deaf_children() -> Iterator[None]:
+def _sigint_blocked() -> Iterator[None]:
     """Processes started in here do not hear Ctrl-C until they choose to.
 
     A terminal sends it to all of them, and one that is still starting would print a traceback.
@@ -192,27 +192,29 @@ def _deaf_children() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _serve(work: Callable[[Item], Result], pipe: Connection, limit_bytes: int | None) -> None:
+def _worker_main(
+    function: Callable[[Item], Result], pipe: Connection, memory_limit_bytes: int | None
+) -> None:
     """What a worker does: items until the pipe closes or it is interrupted."""
-    if limit_bytes is not None:
-        limit_memory(limit_bytes)
+    if memory_limit_bytes is not None:
+        limit_memory(memory_limit_bytes)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who gives the work decides
-    signal.signal(signal.SIGTERM, _interrupt)
-    threading.Thread(target=_follow_parent, daemon=True).start()
+    signal.signal(signal.SIGTERM, _raise_interrupt)
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     try:
-        pipe.send(_Started())
+        pipe.send(_WorkerReady())
         while True:
             try:
                 item = pipe.recv()
             except EOFError:
                 return
-            result = work(item)
+            result = function(item)
             pipe.send(result)
     except KeyboardInterrupt:
         return
 
 
-def limit_memory(limit_bytes: int) -> None:
+def limit_memory(memory_limit_bytes: int) -> None:
     """Bound what this process may hold: its own data, not the files it maps."""
     try:
         import resource
@@ -220,16 +222,16 @@ def limit_memory(limit_bytes: int) -> None:
         return
     _, most = resource.getrlimit(resource.RLIMIT_DATA)
     if most != resource.RLIM_INFINITY:
-        limit_bytes = min(limit_bytes, most)
-    resource.setrlimit(resource.RLIMIT_DATA, (limit_bytes, most))
+        memory_limit_bytes = min(memory_limit_bytes, most)
+    resource.setrlimit(resource.RLIMIT_DATA, (memory_limit_bytes, most))
 
 
-def _interrupt(signum: int, frame: FrameType | None) -> None:
+def _raise_interrupt(signum: int, frame: FrameType | None) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once: the clean-up is not disturbed
     raise KeyboardInterrupt
 
 
-def _follow_parent() -> None:
+def _exit_with_parent() -> None:
     """End with the parent, even if it was killed and could not say so."""
     parent = multiprocessing.parent_process()
     if parent is not None:

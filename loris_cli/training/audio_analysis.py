@@ -6,15 +6,17 @@ sound -> onsets -> peaks and strengths; loudness -> energy
 import numpy as np
 from numpy.typing import NDArray
 
-from loris_cli.audio.accents import energy_of
-from loris_cli.audio.onsets import HOP, detect_onsets, onset_rise
+from loris_cli.audio.accents import compute_audio_energy
+from loris_cli.audio.onsets import ONSET_HOP_LENGTH, compute_onset_envelope, detect_onsets
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.models.generator_interface import ClipFeatures
-from loris_cli.soundtrack.conditioning import SOFTEST
-from loris_cli.soundtrack.latent_generator import ATTACK_S
+from loris_cli.soundtrack.conditioning import MIN_ACCENT_STRENGTH
+from loris_cli.soundtrack.latent_generator import ATTACK_LATENCY_S
 
 
-def heard(samples: NDArray[np.float32], *, genre: str | None = None) -> ClipFeatures:
+def extract_pseudo_rhythm(
+    samples: NDArray[np.float32], *, genre: str | None = None
+) -> ClipFeatures:
     """A pseudo-rhythm: the sound's own onsets in the place of a body's peaks.
 
     Args:
@@ -26,15 +28,20 @@ def heard(samples: NDArray[np.float32], *, genre: str | None = None) -> ClipFeat
         `loris_cli.audio.accents` takes accents alone; strengths by how much of the spectrum
         begins there; energy by the loudness.
     """
-    rise = onset_rise(samples)
-    onsets_s = detect_onsets(samples, rise=rise)
-    index = np.round(onsets_s * SAMPLE_RATE_HZ / HOP).astype(int).clip(max=len(rise) - 1)
+    rise = compute_onset_envelope(samples)
+    onsets_s = detect_onsets(samples, onset_envelope=rise)
+    index = (
+        np.round(onsets_s * SAMPLE_RATE_HZ / ONSET_HOP_LENGTH)
+        .astype(int)
+        .clip(max=len(rise) - 1)
+    )
     # The delay of the detector was taken off: the rise itself lies a frame or two later.
     strengths = np.array([float(rise[k : k + 4].max()) for k in index])
     return ClipFeatures(
         duration_s=len(samples) / SAMPLE_RATE_HZ,
-        peaks_s=np.maximum(onsets_s - ATTACK_S, 0.0),
-        strengths=SOFTEST + (1 - SOFTEST) * strengths / max(strengths.max(initial=0.0), 1e-9),
-        energy=energy_of(samples),
+        peaks_s=np.maximum(onsets_s - ATTACK_LATENCY_S, 0.0),
+        strengths=MIN_ACCENT_STRENGTH
+        + (1 - MIN_ACCENT_STRENGTH) * strengths / max(strengths.max(initial=0.0), 1e-9),
+        energy=compute_audio_energy(samples),
         genre=genre,
     )

@@ -30,13 +30,13 @@ from torch import Tensor
 from loris_cli import __version__
 from loris_cli.dataset.manifest import Clip
 from loris_cli.errors import InputError, OutputError, UsageError
-from loris_cli.system.atomic_files import printable, replacing
-from loris_cli.training.settings import Settings, in_words_of_now
+from loris_cli.system.atomic_files import atomic_write, printable_path
+from loris_cli.training.settings import TrainingSettings, in_words_of_now
 
-State = dict[str, Any]
+TrainingState = dict[str, Any]
 
 
-def fingerprint(clips: list[Clip]) -> str:
+def hash_clips(clips: list[Clip]) -> str:
     """Of the clips of a data set, by what its manifest says of them: 12 hex digits."""
     told = [asdict(clip) for clip in clips]
     for row in told:
@@ -53,11 +53,11 @@ class RunFolder:
         """Name the folder; nothing is made yet."""
         self.path = path
 
-    def claim(self, identity: dict[str, Any], *, resume: bool) -> None:
+    def create_or_verify(self, fixed_values: dict[str, Any], *, resume: bool) -> None:
         """Make the folder this run's, or find that it is.
 
         Args:
-            identity: what may not change when a run goes on.
+            fixed_values: what may not change when a run goes on.
             resume: whether an earlier part of this run may be there.
 
         Raises:
@@ -69,62 +69,63 @@ class RunFolder:
             before = _read_json(told)
             odd = [
                 key
-                for key in sorted(identity.keys() | before.keys())
-                if key != "loris" and before.get(key) != identity.get(key)
+                for key in sorted(fixed_values.keys() | before.keys())
+                if key != "loris" and before.get(key) != fixed_values.get(key)
             ]
             if odd:
                 raise UsageError(
-                    f"{printable(self.path)} is another run: its {odd[0]} is"
-                    f" {before.get(odd[0])!r}, not {identity.get(odd[0])!r}",
+                    f"{printable_path(self.path)} is another run: its {odd[0]} is"
+                    f" {before.get(odd[0])!r}, not {fixed_values.get(odd[0])!r}",
                     hint="give another --out",
                 )
             if not resume:
                 raise UsageError(
-                    f"{printable(self.path)} holds this run already",
+                    f"{printable_path(self.path)} holds this run already",
                     hint="--resume auto goes on with it; or give another --out",
                 )
             return
         try:
             if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
                 raise OutputError(
-                    f"{printable(self.path)} is there and is no run", hint="give another --out"
+                    f"{printable_path(self.path)} is there and is no run",
+                    hint="give another --out",
                 )
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(
-                f"{printable(self.path)} cannot be made: {error.strerror}",
+                f"{printable_path(self.path)} cannot be made: {error.strerror}",
                 hint="give another --out",
             ) from error
-        write_json(told, {**identity, "loris": __version__})
+        _write_json(told, {**fixed_values, "loris": __version__})
 
     @property
-    def codes(self) -> Path:
+    def latents_path(self) -> Path:
         """Where the codes of the clips are."""
         return self.path / "codes.safetensors"
 
-    def place(self, settings: Settings) -> "StageFolder":
+    def stage_folder(self, settings: TrainingSettings) -> "StageFolder":
         """The folder of a stage."""
         return StageFolder(self.path / settings.stage)
 
-    def stage(self, settings: Settings) -> None:
+    def prepare_stage_folder(self, settings: TrainingSettings) -> None:
         """Make the folder of a stage, or find that it is of this one.
 
         Raises:
             UsageError: the stage was begun with other settings.
         """
-        folder = self.place(settings)
+        folder = self.stage_folder(settings)
         folder.path.mkdir(exist_ok=True)
         told = folder.path / "settings.json"
         if told.exists():
-            before, now = in_words_of_now(_read_json(told)), settings.identity()
+            before, now = in_words_of_now(_read_json(told)), settings.fixed_on_resume()
             for key in sorted(now):
                 if key in before and before[key] != now[key]:
                     raise UsageError(
-                        f"{printable(folder.path)} was begun with {key} {before[key]!r},"
+                        f"{printable_path(folder.path)} was begun with {key} {before[key]!r},"
                         f" not {now[key]!r}",
                         hint="give another --out, or the same settings",
                     )
-        write_json(told, asdict(settings))
+        _write_json(told, asdict(settings))
 
 
 class StageFolder:
@@ -133,51 +134,56 @@ class StageFolder:
     def __init__(self, path: Path) -> None:
         """Name the folder."""
         self.path = path
-        self.best, self.last = path / "best.safetensors", path / "last.safetensors"
-        self.resume, self.log = path / "resume.pt", path / "log.jsonl"
-        self.sounds = path / "sounds"
+        self.best_weights, self.last_weights = (
+            path / "best.safetensors",
+            path / "last.safetensors",
+        )
+        self.checkpoint_path, self.metrics_path = path / "resume.pt", path / "log.jsonl"
+        self.samples_dir = path / "sounds"
 
-    def write_state(self, state: State) -> None:
+    def write_checkpoint(self, state: TrainingState) -> None:
         """Keep what a run goes on from."""
-        with _writing(self.resume) as part:
+        with _atomic_write(self.checkpoint_path) as part:
             torch.save(state, part)
 
-    def read_state(self, device: torch.device) -> State | None:
+    def read_checkpoint(self, device: torch.device) -> TrainingState | None:
         """What was kept, or None if nothing was.
 
         Raises:
             InputError: it is damaged.
         """
-        if not self.resume.exists():
+        if not self.checkpoint_path.exists():
             return None
         try:
-            state: State = torch.load(self.resume, map_location=device, weights_only=True)
+            state: TrainingState = torch.load(
+                self.checkpoint_path, map_location=device, weights_only=True
+            )
             if not isinstance(state, dict) or "step" not in state:
                 raise ValueError("no step")
         except (OSError, RuntimeError, ValueError, EOFError, UnpicklingError) as error:
             raise InputError(
-                f"{printable(self.resume)} is damaged: {str(error).splitlines()[0]}",
+                f"{printable_path(self.checkpoint_path)} is damaged: {str(error).splitlines()[0]}",
                 hint="delete it to begin the stage anew",
             ) from error
         return state
 
-    def write_row(self, row: dict[str, Any]) -> None:
+    def append_metrics(self, record: dict[str, Any]) -> None:
         """Add a row to the log."""
-        with self.log.open("a", encoding="utf-8") as log:
-            log.write(json.dumps(row) + "\n")
+        with self.metrics_path.open("a", encoding="utf-8") as log:
+            log.write(json.dumps(record) + "\n")
 
-    def cut_log(self, step: int) -> None:
+    def truncate_metrics(self, last_step: int) -> None:
         """Forget rows after a step: a run that goes on from there writes them again."""
-        if self.log.exists():
-            rows = [row for row in self.log.read_text().splitlines() if row.strip()]
-            kept = [row for row in rows if json.loads(row).get("step", 0) <= step]
-            with _writing(self.log) as part:
+        if self.metrics_path.exists():
+            rows = [row for row in self.metrics_path.read_text().splitlines() if row.strip()]
+            kept = [row for row in rows if json.loads(row).get("step", 0) <= last_step]
+            with _atomic_write(self.metrics_path) as part:
                 part.write_text("".join(f"{row}\n" for row in kept), encoding="utf-8")
 
 
 def write_weights(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Write weights as safetensors, whole or not at all."""
-    with _writing(path) as part:
+    with _atomic_write(path) as part:
         save_file(
             {key: value.cpu().contiguous() for key, value in tensors.items()}, part, metadata
         )
@@ -193,32 +199,32 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise InputError(
-            f"{printable(path)} cannot be read as safetensors: {error}",
+            f"{printable_path(path)} cannot be read as safetensors: {error}",
             hint="name weights that `loris train` wrote",
         ) from error
 
 
-def write_json(path: Path, values: dict[str, Any]) -> None:
+def _write_json(path: Path, values: dict[str, Any]) -> None:
     """Write a small file, whole or not at all."""
-    with _writing(path) as part:
+    with _atomic_write(path) as part:
         part.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[Path]:
+def _atomic_write(path: Path) -> Iterator[Path]:
     """A file that takes its place when it is whole; a full disk is told of as such."""
-    with telling_of_disk(path), replacing(path, overwrite=True) as part:
+    with translate_disk_errors(path), atomic_write(path, overwrite=True) as part:
         yield part
 
 
 @contextmanager
-def telling_of_disk(path: Path) -> Iterator[None]:
+def translate_disk_errors(path: Path) -> Iterator[None]:
     """While weights are written: torch and safetensors have errors of their own for a disk."""
     try:
         yield
     except (RuntimeError, SafetensorError) as error:
         raise OutputError(
-            f"{printable(path)} cannot be written: {str(error).splitlines()[0]}",
+            f"{printable_path(path)} cannot be written: {str(error).splitlines()[0]}",
             hint="free some space; what was saved before is whole",
         ) from error
 
@@ -228,8 +234,8 @@ def _read_json(path: Path) -> dict[str, Any]:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{printable(path)} cannot be read", hint="give another --out"
+            f"{printable_path(path)} cannot be read", hint="give another --out"
         ) from error
     if not isinstance(values, dict):
-        raise InputError(f"{printable(path)} is not of a run", hint="give another --out")
+        raise InputError(f"{printable_path(path)} is not of a run", hint="give another --out")
     return values

@@ -19,56 +19,68 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from loris_cli.audio import mel
-from loris_cli.audio.mel import Bands
+from loris_cli.audio.mel import MelConfig
 from loris_cli.dataset.manifest import Clip
-from loris_cli.dataset.read_clips import read_danced, read_lesson
+from loris_cli.dataset.read_clips import read_annotations, read_pose_features
 from loris_cli.models.generator_interface import ClipFeatures
-from loris_cli.soundtrack.conditioning import condition
+from loris_cli.soundtrack.conditioning import build_condition
 
 Example = dict[str, Tensor]
 
-HEARD = 0.1
+PSEUDO_RHYTHM_PROBABILITY = 0.1
 """How often the peaks are the onsets of the sound itself."""
-SEEN, NO_BODY = 0.4, 0.1
+POSE_RHYTHM_PROBABILITY, NO_POSE_PROBABILITY = 0.4, 0.1
 """Of clips with a body: how often the peaks are those it shows, and how often it is hidden."""
-DROP_HARMONY, DROP_NOTES = 0.1, 0.05
+DROP_HARMONY_PROBABILITY, DROP_NOTES_PROBABILITY = 0.1, 0.05
 """How often neither chords nor notes are told, and of the rest how often no notes."""
 
 
-def generator_of(*key: int) -> np.random.Generator:
+def make_rng(*key: int) -> np.random.Generator:
     """Random numbers that belong to a place in a run."""
     return np.random.default_rng(key)
 
 
 @lru_cache(maxsize=4)
-def order(seed: int, epoch: int, n: int) -> NDArray[np.int64]:
+def epoch_permutation(seed: int, epoch: int, n_clips: int) -> NDArray[np.int64]:
     """In which order an epoch goes through the clips."""
-    shuffled: NDArray[np.int64] = generator_of(seed, 17, epoch).permutation(n)
+    shuffled: NDArray[np.int64] = make_rng(seed, 17, epoch).permutation(n_clips)
     return shuffled
 
 
-def clip_of(seed: int, number: int, n_clips: int) -> int:
+def clip_index(seed: int, example_index: int, n_clips: int) -> int:
     """Which clip an example is cut from."""
-    return int(order(seed, number // n_clips, n_clips)[number % n_clips])
+    return int(
+        epoch_permutation(seed, example_index // n_clips, n_clips)[example_index % n_clips]
+    )
 
 
-class Batches:
+class DistributedBatchSampler:
     """Numbers of the examples of one process, batch by batch, for ever.
 
     Args:
         first_step: where a run goes on.
-        batch: examples in a step, of all processes.
+        batch_size: examples in a step, of all processes.
         rank: which process this is.
-        world: how many there are; ``batch`` is a multiple of it and of ``accumulate``.
-        accumulate: parts that a process takes its share in.
+        world_size: how many there are; ``batch_size`` is a multiple of it and of ``accumulation_steps``.
+        accumulation_steps: parts that a process takes its share in.
     """
 
     def __init__(
-        self, *, first_step: int, batch: int, rank: int, world: int, accumulate: int
+        self,
+        *,
+        first_step: int,
+        batch_size: int,
+        rank: int,
+        world_size: int,
+        accumulation_steps: int,
     ) -> None:
         """Begin before the first batch."""
-        self.first_step, self.batch, self.accumulate = first_step, batch, accumulate
-        self.share = batch // world
+        self.first_step, self.batch, self.accumulate = (
+            first_step,
+            batch_size,
+            accumulation_steps,
+        )
+        self.share = batch_size // world_size
         self.rank = rank
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -83,113 +95,119 @@ class Batches:
 
 
 @dataclass(frozen=True)
-class Lesson:
+class ClipAnnotations:
     """A clip as it was composed, as its dancer shows it, and as it sounds."""
 
-    composed: ClipFeatures
-    danced: ClipFeatures | None
-    heard: ClipFeatures | None = None
+    annotated_features: ClipFeatures
+    pose_features: ClipFeatures | None
+    pseudo_rhythm: ClipFeatures | None = None
     """By its own sound alone."""
 
     @property
     def has_chords(self) -> bool:
         """Whether its chords are known."""
-        return self.composed.harmony is not None
+        return self.annotated_features.harmony is not None
 
     @property
     def has_notes(self) -> bool:
         """Whether there is a sketch of its notes."""
-        return self.composed.sketch is not None
+        return self.annotated_features.note_latent is not None
 
 
-def read_lessons(
-    data: Path,
+def read_clip_annotations(
+    data_dir: Path,
     clips: Sequence[Clip],
-    heard: Mapping[str, ClipFeatures],
-    sketches: Mapping[str, NDArray[np.float32]],
-) -> list[Lesson]:
+    pseudo_rhythms: Mapping[str, ClipFeatures],
+    note_latents: Mapping[str, NDArray[np.float32]],
+) -> list[ClipAnnotations]:
     """What there is to be told of clips.
 
     Args:
-        data: folder of the data set.
+        data_dir: folder of the data set.
         clips: of it.
-        heard: what the sound of some of them tells, by id.
-        sketches: codes of the notes of some of them, by id.
+        pseudo_rhythms: what the sound of some of them tells, by id.
+        note_latents: codes of the notes of some of them, by id.
     """
     lessons = []
     for clip in clips:
-        drawn = sketches.get(clip.id)
-        danced = read_danced(data, clip)
+        drawn = note_latents.get(clip.id)
+        danced = read_pose_features(data_dir, clip)
         lessons.append(
-            Lesson(
-                replace(read_lesson(data, clip), sketch=drawn),
-                danced and replace(danced, sketch=drawn),
-                heard.get(clip.id),
+            ClipAnnotations(
+                replace(read_annotations(data_dir, clip), note_latent=drawn),
+                danced and replace(danced, note_latent=drawn),
+                pseudo_rhythms.get(clip.id),
             )
         )
     return lessons
 
 
-def told(lesson: Lesson, rng: np.random.Generator) -> ClipFeatures:
+def sample_condition_source(
+    annotations: ClipAnnotations, rng: np.random.Generator
+) -> ClipFeatures:
     """What the network is told this time: by score, body or sound; chords and notes or none."""
-    features = lesson.composed
+    features = annotations.annotated_features
     unknown = not len(features.peaks_s)
-    if lesson.heard is not None and (unknown or rng.random() < HEARD):
-        own = lesson.heard
+    if annotations.pseudo_rhythm is not None and (
+        unknown or rng.random() < PSEUDO_RHYTHM_PROBABILITY
+    ):
+        own = annotations.pseudo_rhythm
         features = replace(
             features, peaks_s=own.peaks_s, strengths=own.strengths, energy=own.energy
         )
-    elif lesson.danced is not None:
+    elif annotations.pose_features is not None:
         draw = rng.random()
-        if draw < SEEN:
-            features = lesson.danced
-        elif draw < 1 - NO_BODY:
-            features = replace(features, keypoints=lesson.danced.keypoints)
-    if rng.random() < DROP_HARMONY:
-        features = replace(features, harmony=None, sketch=None)
-    elif rng.random() < DROP_NOTES:
-        features = replace(features, sketch=None)
+        if draw < POSE_RHYTHM_PROBABILITY:
+            features = annotations.pose_features
+        elif draw < 1 - NO_POSE_PROBABILITY:
+            features = replace(features, keypoints=annotations.pose_features.keypoints)
+    if rng.random() < DROP_HARMONY_PROBABILITY:
+        features = replace(features, harmony=None, note_latent=None)
+    elif rng.random() < DROP_NOTES_PROBABILITY:
+        features = replace(features, note_latent=None)
     return features
 
 
-class MelExamples(Dataset[Example]):
+class MelCropDataset(Dataset[Example]):
     """Crops of log-mel frames, and the noise of their codes: to learn a latent."""
 
     def __init__(
         self,
-        data: Path,
+        data_dir: Path,
         clips: Sequence[Clip],
         *,
-        frames: int,
-        code: tuple[int, int],
-        bands: Bands,
+        crop_frames: int,
+        latent_shape: tuple[int, int],
+        bands: MelConfig,
         seed: int,
     ) -> None:
         """Take clips of a data set.
 
         Args:
-            data: its folder.
+            data_dir: its folder.
             clips: of it.
-            frames: length of a crop.
-            code: shape of the crop's code.
+            crop_frames: length of a crop.
+            latent_shape: shape of the crop's code.
             bands: of the frames.
             seed: of the run.
         """
-        self._files = [data / clip.audio for clip in clips]
-        self._frames, self._code, self._seed = frames, code, seed
+        self._files = [data_dir / clip.audio for clip in clips]
+        self._frames, self._code, self._seed = crop_frames, latent_shape, seed
         self._bands = bands
 
-    def __getitem__(self, number: int) -> Example:
+    def __getitem__(self, example_index: int) -> Example:
         """``frames (n_mels, frames)`` and ``noise``, shaped as the code."""
-        rng = generator_of(self._seed, 1, number)
-        samples = self._crop(self._files[clip_of(self._seed, number, len(self._files))], rng)
-        frames = mel.log_mel(samples, self._bands)[:, : self._frames]
+        rng = make_rng(self._seed, 1, example_index)
+        samples = self._crop(
+            self._files[clip_index(self._seed, example_index, len(self._files))], rng
+        )
+        frames = mel.compute_log_mel(samples, self._bands)[:, : self._frames]
         noise = rng.standard_normal(self._code, dtype=np.float32)
         return {"frames": torch.from_numpy(frames), "noise": torch.from_numpy(noise)}
 
     def _crop(self, path: Path, rng: np.random.Generator) -> NDArray[np.float32]:
         """Sound of one crop; what is too short is followed by silence."""
-        need = self._frames * mel.HOP
+        need = self._frames * mel.HOP_LENGTH
         with soundfile.SoundFile(path) as file:
             start = int(rng.integers(max(file.frames - need, 0) + 1))
             file.seek(start)
@@ -198,46 +216,46 @@ class MelExamples(Dataset[Example]):
         return padded
 
 
-class CodeExamples(Dataset[Example]):
+class LatentDataset(Dataset[Example]):
     """Crops of codes with noise and what is told of them: to learn to denoise."""
 
     def __init__(
         self,
-        codes: Sequence[NDArray[np.float32]],
-        lessons: Sequence[Lesson],
+        latents: Sequence[NDArray[np.float32]],
+        annotations: Sequence[ClipAnnotations],
         *,
-        window: int,
+        window_frames: int,
         seed: int,
-        drop_condition: float,
-        sigmas: tuple[float, float],
-        sketch_channels: int = 0,
+        condition_dropout: float,
+        log_sigma: tuple[float, float],
+        note_latent_channels: int = 0,
     ) -> None:
         """Take the codes of clips, each ``(channels, frames)``, and what is told of them.
 
         Args:
-            codes: of unit variance.
-            lessons: one for each.
-            window: frames of a crop; no code is shorter.
+            latents: of unit variance.
+            annotations: one for each.
+            window_frames: frames of a crop; no code is shorter.
             seed: of the run.
-            drop_condition: how often nothing is told (LORIS, Sec. 5.1).
-            sigmas: mean and standard deviation of the logarithm of the noise levels.
-            sketch_channels: of the sketches that are told, 0 for none.
+            condition_dropout: how often nothing is told (LORIS, Sec. 5.1).
+            log_sigma: mean and standard deviation of the logarithm of the noise levels.
+            note_latent_channels: of the sketches that are told, 0 for none.
         """
-        self._sketch_channels = sketch_channels
-        self._codes, self._lessons, self._window = codes, lessons, window
-        self._seed, self._drop, self._sigmas = seed, drop_condition, sigmas
+        self._sketch_channels = note_latent_channels
+        self._codes, self._lessons, self._window = latents, annotations, window_frames
+        self._seed, self._drop, self._sigmas = seed, condition_dropout, log_sigma
 
-    def __getitem__(self, number: int) -> Example:
+    def __getitem__(self, example_index: int) -> Example:
         """``clean``, ``noise``, ``sigma``, ``dropped`` and the parts of a `Condition`."""
-        rng = generator_of(self._seed, 2, number)
-        row = clip_of(self._seed, number, len(self._codes))
+        rng = make_rng(self._seed, 2, example_index)
+        row = clip_index(self._seed, example_index, len(self._codes))
         code = self._codes[row]
         start = int(rng.integers(code.shape[1] - self._window + 1))
-        conditions = condition(
-            told(self._lessons[row], rng),
+        conditions = build_condition(
+            sample_condition_source(self._lessons[row], rng),
             start,
             self._window,
-            sketch_channels=self._sketch_channels,
+            note_latent_channels=self._sketch_channels,
         )
         mean, deviation = self._sigmas
         return {

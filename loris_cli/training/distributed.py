@@ -18,64 +18,64 @@ from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
 from loris_cli.errors import UsageError
-from loris_cli.system.device import resolve
-from loris_cli.training.fsdp import unsynced
+from loris_cli.system.device import resolve_device
+from loris_cli.training.fsdp import no_grad_sync
 
-PATIENCE = timedelta(hours=2)
+COLLECTIVE_TIMEOUT = timedelta(hours=2)
 """Others wait so long for the first process, which alone encodes a data set."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Processes:
+class DistributedContext:
     """Who this process is among those of its run."""
 
     rank: int
-    world: int
+    world_size: int
     device: torch.device
 
     @property
-    def first(self) -> bool:
+    def is_main_process(self) -> bool:
         """Whether this is the one that writes."""
         return self.rank == 0
 
-    def wrap(self, learner: nn.Module) -> nn.Module:
+    def wrap_ddp(self, loss_module: nn.Module) -> nn.Module:
         """The learner, its gradients shared with the others; a parted one shares them."""
-        if self.world == 1 or isinstance(learner, FSDPModule):
-            return learner
+        if self.world_size == 1 or isinstance(loss_module, FSDPModule):
+            return loss_module
         ids = [self.device.index] if self.device.type == "cuda" else None
-        return DistributedDataParallel(learner, device_ids=ids)
+        return DistributedDataParallel(loss_module, device_ids=ids)
 
-    def apart(self, learner: nn.Module) -> AbstractContextManager[None]:
+    def no_sync(self, loss_module: nn.Module) -> AbstractContextManager[None]:
         """While gradients gather for a later step, they are not shared."""
-        if isinstance(learner, DistributedDataParallel):
-            return cast(AbstractContextManager[None], learner.no_sync())
-        if isinstance(learner, FSDPModule):
-            return unsynced(learner)
+        if isinstance(loss_module, DistributedDataParallel):
+            return cast(AbstractContextManager[None], loss_module.no_sync())
+        if isinstance(loss_module, FSDPModule):
+            return no_grad_sync(loss_module)
         return nullcontext()
 
-    def mean(self, value: Tensor) -> Tensor:
+    def all_reduce_mean(self, value: Tensor) -> Tensor:
         """The mean of a value over all processes."""
-        if self.world == 1:
+        if self.world_size == 1:
             return value
         total = value.detach().clone()
         dist.all_reduce(total)
-        return total / self.world
+        return total / self.world_size
 
-    def any(self, flag: bool) -> bool:
+    def all_reduce_any(self, flag: bool) -> bool:
         """Whether any process says yes; all hear the same."""
-        if self.world == 1:
+        if self.world_size == 1:
             return flag
         count = torch.tensor(float(flag), device=self.device)
         dist.all_reduce(count)
         return bool(count > 0)
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Go on when all are here."""
-        if self.world > 1:
+        if self.world_size > 1:
             dist.barrier()
 
 
-def _environment() -> tuple[int, int, int] | None:
+def _read_launcher_environment() -> tuple[int, int, int] | None:
     """Rank, world and rank on this machine, as torchrun or SLURM tells them."""
     for names in (
         ("RANK", "WORLD_SIZE", "LOCAL_RANK"),
@@ -93,7 +93,7 @@ def _environment() -> tuple[int, int, int] | None:
 
 
 @contextmanager
-def joined(device: str) -> Iterator[Processes]:
+def init_distributed(device: str) -> Iterator[DistributedContext]:
     """Join the other processes of a run, if there are any, and leave them at the end.
 
     Args:
@@ -103,12 +103,12 @@ def joined(device: str) -> Iterator[Processes]:
     Raises:
         UsageError: there is no such device, or nobody says where the others meet.
     """
-    told = _environment()
+    told = _read_launcher_environment()
     if told is None or told[1] == 1:
-        yield Processes(rank=0, world=1, device=resolve(device))
+        yield DistributedContext(rank=0, world_size=1, device=resolve_device(device))
         return
     rank, world, local = told
-    chosen = resolve(device)
+    chosen = resolve_device(device)
     if chosen.type == "cuda":
         chosen = torch.device("cuda", local)
         torch.cuda.set_device(chosen)
@@ -126,9 +126,9 @@ def joined(device: str) -> Iterator[Processes]:
         "nccl" if chosen.type == "cuda" else "gloo",
         rank=rank,
         world_size=world,
-        timeout=PATIENCE,
+        timeout=COLLECTIVE_TIMEOUT,
     )
     try:
-        yield Processes(rank=rank, world=world, device=chosen)
+        yield DistributedContext(rank=rank, world_size=world, device=chosen)
     finally:
         dist.destroy_process_group()

@@ -17,77 +17,80 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from loris_cli.training.losses import levels
+from loris_cli.training.losses import find_unet_levels
 
-TOGETHER = 2**26
+MAX_GATHER_ELEMENTS = 2**26
 """Elements gathered at a time: 256 MB in fp32 that a save takes of a device's memory, twice."""
 
 
-def shard(learner: nn.Module, *, device: torch.device, world: int) -> None:
+def apply_fsdp(module: nn.Module, *, device: torch.device, world_size: int) -> None:
     """Part a learner in place; it has the same weights with every process.
 
     Args:
-        learner: anywhere; its parts move to the device one after the other.
+        module: anywhere; its parts move to the device one after the other.
         device: of this process.
-        world: processes there are.
+        world_size: processes there are.
     """
-    mesh = init_device_mesh(device.type, (world,))
-    for level in levels(learner):
+    mesh = init_device_mesh(device.type, (world_size,))
+    for level in find_unet_levels(module):
         fully_shard(level, mesh=mesh)
-    fully_shard(learner, mesh=mesh)
+    fully_shard(module, mesh=mesh)
 
 
 @contextmanager
-def unsynced(learner: FSDPModule) -> Iterator[None]:
+def no_grad_sync(module: FSDPModule) -> Iterator[None]:
     """While gradients gather for a later step, they are not shared."""
-    learner.set_requires_gradient_sync(False)
+    module.set_requires_gradient_sync(False)
     try:
         yield
     finally:
-        learner.set_requires_gradient_sync(True)
+        module.set_requires_gradient_sync(True)
 
 
-def whole(value: Any, *, keep: bool = True) -> Any:
+def gather_state(state: Any, *, keep_result: bool = True) -> Any:
     """A state with whole tensors, on the CPU, for the parted ones; all processes take part.
 
     The shares of all tensors of one type travel as one: a few large gatherings for many small
     ones, which took seconds a save and, with gloo, were seen to fall over once.
 
     Args:
-        value: a tensor, or dictionaries and lists with such inside; tensors parted as `shard`
+        state: a tensor, or dictionaries and lists with such inside; tensors parted as `apply_fsdp`
             parts them, along their first axis.
-        keep: whether this process wants them; others get None in their place.
+        keep_result: whether this process wants them; others get None in their place.
     """
     found: dict[int, DTensor] = {}
-    _find(value, found)
+    _collect_dtensors(state, found)
     gathered: dict[int, Tensor] = {}
-    for batch in _batches(found):
-        shares = _gather(batch)
-        if keep:
+    for batch in _batch_by_dtype(found):
+        shares = _all_gather_tensors(batch)
+        if keep_result:
             gathered.update(shares)
-    return _filled(value, gathered if keep else None)
+    return _replace_dtensors(state, gathered if keep_result else None)
 
 
-def _find(value: Any, found: dict[int, DTensor]) -> None:
+def _collect_dtensors(value: Any, found: dict[int, DTensor]) -> None:
     """The parted tensors in a state, by identity, in the order that all processes share."""
     if isinstance(value, DTensor):
         found[id(value)] = value
     elif isinstance(value, Mapping):
         for part in value.values():
-            _find(part, found)
+            _collect_dtensors(part, found)
     elif isinstance(value, list):
         for part in value:
-            _find(part, found)
+            _collect_dtensors(part, found)
 
 
-def _batches(tensors: Mapping[int, DTensor]) -> Iterator[dict[int, DTensor]]:
+def _batch_by_dtype(tensors: Mapping[int, DTensor]) -> Iterator[dict[int, DTensor]]:
     """Tensors of one type, as many as may travel together; alike with all processes."""
     for dtype in sorted({tensor.dtype for tensor in tensors.values()}, key=str):
         batch: dict[int, DTensor] = {}
         for key, tensor in tensors.items():
             if tensor.dtype != dtype:
                 continue
-            full = sum(one.numel() for one in batch.values()) + tensor.numel() > TOGETHER
+            full = (
+                sum(one.numel() for one in batch.values()) + tensor.numel()
+                > MAX_GATHER_ELEMENTS
+            )
             if batch and full:
                 yield batch
                 batch = {}
@@ -95,7 +98,7 @@ def _batches(tensors: Mapping[int, DTensor]) -> Iterator[dict[int, DTensor]]:
         yield batch
 
 
-def _gather(tensors: Mapping[int, DTensor]) -> dict[int, Tensor]:
+def _all_gather_tensors(tensors: Mapping[int, DTensor]) -> dict[int, Tensor]:
     """Parted tensors of one type, whole, on the CPU."""
     mesh = next(iter(tensors.values())).device_mesh
     sizes = torch.zeros(mesh.size(), len(tensors), dtype=torch.int64)  # of every share
@@ -117,28 +120,30 @@ def _gather(tensors: Mapping[int, DTensor]) -> dict[int, Tensor]:
     }
 
 
-def _filled(value: Any, gathered: Mapping[int, Tensor] | None) -> Any:
+def _replace_dtensors(value: Any, gathered: Mapping[int, Tensor] | None) -> Any:
     """The state again, with what was gathered, or None, for what was parted."""
     if isinstance(value, DTensor):
         return None if gathered is None else gathered[id(value)]
     if isinstance(value, Mapping):
-        return {key: _filled(part, gathered) for key, part in value.items()}
+        return {key: _replace_dtensors(part, gathered) for key, part in value.items()}
     if isinstance(value, list):
-        return [_filled(part, gathered) for part in value]
+        return [_replace_dtensors(part, gathered) for part in value]
     return value
 
 
-def whole_norm(norm: Any) -> Tensor:
+def full_norm(norm: Any) -> Tensor:
     """A norm that was computed over parted gradients, as a plain scalar."""
     full: Tensor = norm.full_tensor() if isinstance(norm, DTensor) else norm
     return full
 
 
-def parted(state: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+def shard_optimizer_state(
+    state: Mapping[str, Any], optimizer: torch.optim.Optimizer
+) -> dict[str, Any]:
     """A whole state of an optimizer, its tensors parted as the parameters are.
 
     Args:
-        state: as `whole` made it, with every process.
+        state: as `gather_state` made it, with every process.
         optimizer: of parted parameters.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]

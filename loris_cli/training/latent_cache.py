@@ -13,50 +13,50 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from loris_cli.audio import mel
-from loris_cli.composition.note_spectrogram import BANDS, sketch
+from loris_cli.composition.note_spectrogram import NOTE_MEL_CONFIG, render_note_spectrogram
 from loris_cli.dataset.manifest import Clip
-from loris_cli.dataset.read_clips import read_lesson, read_sound
+from loris_cli.dataset.read_clips import read_annotations, read_clip_audio
 from loris_cli.models.generator_interface import ClipFeatures
-from loris_cli.models.mel_autoencoder import LatentCoder
+from loris_cli.models.mel_autoencoder import MelAutoencoder
 from loris_cli.system.progress import Reporter
-from loris_cli.training.audio_analysis import heard
+from loris_cli.training.audio_analysis import extract_pseudo_rhythm
 from loris_cli.training.checkpoints import read_weights, write_weights
 
-Heard = tuple[Tensor, Tensor, Tensor]
+RhythmTensors = tuple[Tensor, Tensor, Tensor]
 """Peaks in seconds, their strengths, energy at 16 Hz."""
 
 
-class _Sounds(Dataset[tuple[Tensor, Tensor | None, Heard]]):
+class _ClipAudioDataset(Dataset[tuple[Tensor, Tensor | None, RhythmTensors]]):
     """Log-mel frames of whole clips, sketches of their notes, the rhythm of their sound."""
 
     def __init__(
-        self, data: Path, clips: Sequence[Clip], bands: mel.Bands, stride: int
+        self, data_dir: Path, clips: Sequence[Clip], bands: mel.MelConfig, stride: int
     ) -> None:
-        self._data, self._clips, self._bands, self._stride = data, clips, bands, stride
+        self._data, self._clips, self._bands, self._stride = data_dir, clips, bands, stride
 
     def __len__(self) -> int:
         return len(self._clips)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor | None, Heard]:
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor | None, RhythmTensors]:
         clip = self._clips[index]
-        samples = read_sound(self._data, clip)
-        frames = mel.log_mel(samples, self._bands)
+        samples = read_clip_audio(self._data, clip)
+        frames = mel.compute_log_mel(samples, self._bands)
         whole = frames.shape[1] // self._stride * self._stride
-        own = heard(samples)
+        own = extract_pseudo_rhythm(samples)
         parts = (own.peaks_s, own.strengths, own.energy)
         peaks, strengths, energy = (torch.from_numpy(part).float() for part in parts)
-        notes = read_lesson(self._data, clip).arrangement
+        notes = read_annotations(self._data, clip).arrangement
         drawn = None
-        if notes is not None and self._bands == BANDS:
-            drawn = torch.from_numpy(sketch(notes, 0, whole))
+        if notes is not None and self._bands == NOTE_MEL_CONFIG:
+            drawn = torch.from_numpy(render_note_spectrogram(notes, 0, whole))
         return torch.from_numpy(frames[:, :whole]), drawn, (peaks, strengths, energy)
 
 
 @torch.inference_mode()
-def write_codes(
+def write_latent_cache(
     path: Path,
-    coder: LatentCoder,
-    data: Path,
+    coder: MelAutoencoder,
+    data_dir: Path,
     clips: Sequence[Clip],
     *,
     device: torch.device,
@@ -68,7 +68,7 @@ def write_codes(
     Args:
         path: of the safetensors file.
         coder: what codes.
-        data: folder of the data set.
+        data_dir: folder of the data set.
         clips: of it.
         device: where it codes.
         workers: processes that read and transform sound, 0 for none.
@@ -76,13 +76,13 @@ def write_codes(
     """
     coder = coder.to(device)
     tensors: dict[str, Tensor] = {}
-    sounds = _Sounds(data, clips, coder.config.bands, coder.config.stride)
+    sounds = _ClipAudioDataset(data_dir, clips, coder.config.bands, coder.config.stride)
     loader = DataLoader(sounds, batch_size=None, num_workers=workers)
     with reporter.stage("codes", len(clips)) as advance:
         for clip, (frames, drawn, own) in zip(clips, loader, strict=True):
             for name, part in (("code", frames), ("sketch", drawn)):
                 if part is not None:
-                    mean, _ = coder.posterior(part[None].to(device))
+                    mean, _ = coder.encode_posterior(part[None].to(device))
                     tensors[f"{name}.{clip.id}"] = mean[0].cpu()
             for name, part in zip(("peaks", "strengths", "energy"), own, strict=True):
                 tensors[f"{name}.{clip.id}"] = part
@@ -97,11 +97,11 @@ def write_codes(
     write_weights(path, {**halves, **statistics}, {})
 
 
-Codes = dict[str, NDArray[np.float32]]
+Latents = dict[str, NDArray[np.float32]]
 """By the clip's id, ``(channels, frames)`` each."""
 
 
-def read_codes(path: Path, coder: LatentCoder) -> tuple[Codes, Codes]:
+def read_latents(path: Path, coder: MelAutoencoder) -> tuple[Latents, Latents]:
     """Codes of clips, of unit variance, and on the same scale those of their notes.
 
     The coder learns to make such. A clip whose notes are not known has no second.
@@ -111,7 +111,7 @@ def read_codes(path: Path, coder: LatentCoder) -> tuple[Codes, Codes]:
     coder.code_mean.copy_(mean)
     coder.code_std.copy_(deviation)
 
-    def scaled(kind: str) -> Codes:
+    def scaled(kind: str) -> Latents:
         return {
             name.removeprefix(kind): ((code.float() - mean) / deviation).numpy()
             for name, code in tensors.items()
@@ -121,7 +121,7 @@ def read_codes(path: Path, coder: LatentCoder) -> tuple[Codes, Codes]:
     return scaled("code."), scaled("sketch.")
 
 
-def read_heard(path: Path, clips: Sequence[Clip]) -> dict[str, ClipFeatures]:
+def read_pseudo_rhythms(path: Path, clips: Sequence[Clip]) -> dict[str, ClipFeatures]:
     """The rhythm of each clip's own sound, by the clip's id."""
     tensors = read_weights(path)
 

@@ -8,20 +8,20 @@ from audio_diffusion_pytorch.modules import UNet1d
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from loris_cli.models.diffusion import loss
-from loris_cli.models.mel_autoencoder import LatentCoder
-from loris_cli.models.mini_unet import Condition, MiniDenoiser
+from loris_cli.models.diffusion import denoising_loss
+from loris_cli.models.mel_autoencoder import MelAutoencoder
+from loris_cli.models.mini_unet import MiniCondition, MiniDenoiser
 from loris_cli.models.paper_unet import PaperModel
 
 KL_WEIGHT = 3e-4
-EDGES = 0.5
+EDGE_LOSS_WEIGHT = 0.5
 """Weight of the differences between neighbouring frames and bands, against blur."""
 
 
-class LatentLearner(nn.Module):
+class LatentLoss(nn.Module):
     """An L1 reconstruction of standardised log-mel, weakly regularised."""
 
-    def __init__(self, coder: LatentCoder) -> None:
+    def __init__(self, coder: MelAutoencoder) -> None:
         """Train a coder."""
         super().__init__()
         self.coder = coder
@@ -29,15 +29,15 @@ class LatentLearner(nn.Module):
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
         """The loss of ``frames (batch, n_mels, frames)`` with ``noise`` in their codes."""
         frames = batch["frames"]
-        mean, log_variance = self.coder.posterior(frames)
+        mean, log_variance = self.coder.encode_posterior(frames)
         code = mean + batch["noise"] * (log_variance / 2).exp()
-        off = (self.coder.reconstruct(code) - frames) / self.coder.mel_std
+        off = (self.coder.decode_unnormalized(code) - frames) / self.coder.mel_std
         edges = off.diff(dim=2).abs().mean() + off.diff(dim=1).abs().mean()
         divergence = (mean.square() + log_variance.exp() - 1 - log_variance).mean() / 2
-        return off.abs().mean() + EDGES * edges + KL_WEIGHT * divergence
+        return off.abs().mean() + EDGE_LOSS_WEIGHT * edges + KL_WEIGHT * divergence
 
 
-class DenoiserLearner(nn.Module):
+class DenoiserLoss(nn.Module):
     """The diffusion loss on codes of unit variance (LORIS Eq. 12)."""
 
     def __init__(self, denoiser: MiniDenoiser) -> None:
@@ -47,8 +47,8 @@ class DenoiserLearner(nn.Module):
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
         """The loss of ``clean``, with ``noise``, ``sigma``, ``dropped`` and the condition."""
-        told = Condition(**{name: batch[name] for name in Condition._fields})
-        return loss(
+        told = MiniCondition(**{name: batch[name] for name in MiniCondition._fields})
+        return denoising_loss(
             lambda x, c_noise: self.denoiser(x, c_noise, told, batch["dropped"]),
             batch["clean"],
             noise=batch["noise"],
@@ -57,13 +57,13 @@ class DenoiserLearner(nn.Module):
         )
 
 
-def checkpoint_activations(denoiser: MiniDenoiser | PaperModel) -> None:
+def checkpoint_activations(network: MiniDenoiser | PaperModel) -> None:
     """Keep no activations inside the U-Net's levels: they are computed again going back."""
-    for level in levels(denoiser):
-        level.forward = partial(_computed_again, level.forward)
+    for level in find_unet_levels(network):
+        level.forward = partial(_checkpoint_level, level.forward)
 
 
-def levels(module: nn.Module) -> list[nn.Module]:
+def find_unet_levels(module: nn.Module) -> list[nn.Module]:
     """The levels of the U-Net within, in the order they work; none where there is no U-Net."""
     return [
         level
@@ -73,16 +73,16 @@ def levels(module: nn.Module) -> list[nn.Module]:
     ]
 
 
-def _computed_again(forward: Callable[..., Any], *given: Any, **told: Any) -> Any:
+def _checkpoint_level(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """A level of the U-Net; it empties the list of skips, so each time it gets its own."""
 
     def once(*given: Any) -> Any:
         own = [list(value) if isinstance(value, list) else value for value in given]
-        return forward(*own, **told)
+        return forward(*own, **kwargs)
 
-    return checkpoint(once, *given, use_reentrant=False)
+    return checkpoint(once, *args, use_reentrant=False)
 
 
-def n_parameters(module: nn.Module) -> int:
+def count_parameters(module: nn.Module) -> int:
     """Parameters that are trained."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad)

@@ -17,36 +17,40 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from loris_cli.config import GENRES
-from loris_cli.dataset.manifest import VISUAL, Clip
-from loris_cli.dataset.read_clips import read_danced, read_features, read_picture
+from loris_cli.dataset.manifest import VISUAL_ENCODERS, Clip
+from loris_cli.dataset.read_clips import (
+    read_clip_visual_features,
+    read_pose_features,
+    read_rhythm_features,
+)
 from loris_cli.errors import InputError, UsageError, WeightsError
-from loris_cli.models.diffusion import loss
+from loris_cli.models.diffusion import denoising_loss
 from loris_cli.models.generator_interface import ClipFeatures
-from loris_cli.models.load_model import NamedPaper
-from loris_cli.models.paper_checkpoint import UNET, described
+from loris_cli.models.load_model import PaperCheckpoint
+from loris_cli.models.paper_checkpoint import UNET_PREFIX, checkpoint_metadata
 from loris_cli.models.paper_config import PaperConfig
 from loris_cli.models.paper_unet import PaperModel
-from loris_cli.soundtrack.paper_conditioning import POSES_A_ROW
-from loris_cli.soundtrack.visual_features import VISUAL_FPS, WIDTHS
+from loris_cli.soundtrack.paper_conditioning import POSES_PER_VISUAL_ROW
+from loris_cli.soundtrack.visual_features import VISUAL_FEATURE_WIDTHS, VISUAL_FPS
 from loris_cli.soundtrack.waveform_generator import SIGMA_DATA, WaveformGenerator
-from loris_cli.system.state_dict_files import is_torch_file, read_state
+from loris_cli.system.state_dict_files import is_torch_file, read_state_dict
 from loris_cli.training.checkpoints import read_weights
-from loris_cli.training.datasets import Example, read_lessons
+from loris_cli.training.datasets import Example, read_clip_annotations
 from loris_cli.training.losses import checkpoint_activations
-from loris_cli.training.settings import Settings
-from loris_cli.training.validation_samples import listen
-from loris_cli.training.waveform_dataset import SoundExamples
+from loris_cli.training.settings import TrainingSettings
+from loris_cli.training.validation_samples import render_validation_samples
+from loris_cli.training.waveform_dataset import WaveformDataset
 
-LONGEST_S = 50.0
+MAX_CLIP_S = 50.0
 """Of the paper's two lengths of clips the longer."""
-HELD_OUT_SEED = 1
-HEARD_STEPS = 20
+VALIDATION_SEED = 1
+VALIDATION_SAMPLER_STEPS = 20
 """Of DPM-Solver++ for the sounds on the way: a fifth of the evaluations of the paper's 50."""
-ADDED = ("cross_attend", "rhythm_hawkes_attention", "rhythm_encoder", "fixed_")
+CONDITIONING_MODULES = ("cross_attend", "rhythm_hawkes_attention", "rhythm_encoder", "fixed_")
 """In names of the U-Net: what the conditions add to a backbone (specification, 3.6)."""
 
 
-class PaperLearner(nn.Module):
+class PaperLoss(nn.Module):
     """The diffusion loss on the waveform (LORIS Eq. 12), what is seen clamped (M13)."""
 
     def __init__(self, network: PaperModel) -> None:
@@ -55,71 +59,75 @@ class PaperLearner(nn.Module):
         self.network = network
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
-        """The loss of what `SoundExamples` gives."""
-        told = self.network.tell(
+        """The loss of what `WaveformDataset` gives."""
+        told = self.network.encode_conditions(
             batch.get("visual"),
             batch["rhythm"],
             batch["genre"],
-            envelope=batch["envelope"],
-            motion=batch["motion"],
+            onset_envelope=batch["envelope"],
+            pose=batch["motion"],
         )
-        return loss(
+        return denoising_loss(
             lambda x, c_noise: self.network(x, c_noise, told, batch["dropped"]),
             batch["clean"],
             noise=batch["noise"],
             sigma=batch["sigma"],
             sigma_data=SIGMA_DATA,
-            limit=1.0,
+            clamp_limit=1.0,
         )
 
 
-def maker_of(settings: Settings, clips: Sequence[Clip]) -> str:
+def select_visual_encoder(settings: TrainingSettings, clips: Sequence[Clip]) -> str:
     """Whose features of the picture the network is told; empty for none.
 
     Raises:
         UsageError: some clips have none by the maker that was asked for.
     """
-    if settings.visual == "none":
+    if settings.visual_encoder == "none":
         return ""
-    shared = [by for by in VISUAL if all(by in clip.visual for clip in clips)]
-    if settings.visual == "auto":
+    shared = [by for by in VISUAL_ENCODERS if all(by in clip.visual for clip in clips)]
+    if settings.visual_encoder == "auto":
         return next(iter(shared), "")
-    if settings.visual not in shared:
-        lack = next(clip for clip in clips if settings.visual not in clip.visual)
+    if settings.visual_encoder not in shared:
+        lack = next(clip for clip in clips if settings.visual_encoder not in clip.visual)
         raise UsageError(
-            f"{lack.id} has no features of the picture by {settings.visual}",
+            f"{lack.id} has no features of the picture by {settings.visual_encoder}",
             hint="make them with `loris prep --visual`, or --set visual=auto",
         )
-    return settings.visual
+    return settings.visual_encoder
 
 
-def config_of(settings: Settings, clips: Sequence[Clip]) -> PaperConfig:
+def build_paper_config(settings: TrainingSettings, clips: Sequence[Clip]) -> PaperConfig:
     """The network that settings ask for, for clips of the length that all of these have.
 
     Raises:
         UsageError: there is no such network.
     """
-    shortest_s = min(LONGEST_S, *(clip.duration_s for clip in clips))
+    shortest_s = min(MAX_CLIP_S, *(clip.duration_s for clip in clips))
     n_rows = math.floor(shortest_s * VISUAL_FPS)
     if not n_rows:
         raise InputError("a clip is too short to learn from", hint="clips of 25 s are usual")
-    maker = maker_of(settings, clips)
-    motion = settings.motion == "true" or (settings.motion == "auto" and not maker)
+    maker = select_visual_encoder(settings, clips)
+    motion = settings.motion_encoder == "true" or (
+        settings.motion_encoder == "auto" and not maker
+    )
     try:
         config = PaperConfig(
             channels=settings.channels,
-            features=settings.features,
-            video_length=n_rows,
-            pose_length=n_rows * POSES_A_ROW,
+            context_features=settings.context_features,
+            n_visual_frames=n_rows,
+            n_pose_frames=n_rows * POSES_PER_VISUAL_ROW,
             n_genres=len(GENRES),
-            visual=("lstm" if settings.lstm else "linear") if maker else "none",
-            visual_features=WIDTHS["i3d-r50" if maker == "i3d-r50" else "i3d"],
-            motion=motion,
-            rhythm=settings.rhythm,
-            hawkes=settings.hawkes,
-            position=settings.position,
-            shared_rhythm=settings.shared_rhythm,
-            aligned=settings.aligned,
+            visual_projection=("lstm" if settings.visual_lstm else "linear")
+            if maker
+            else "none",
+            visual_features=VISUAL_FEATURE_WIDTHS["i3d-r50" if maker == "i3d-r50" else "i3d"],
+            motion_encoder=motion,
+            rhythm_conditioning=settings.rhythm_conditioning,
+            hawkes_phase=settings.hawkes_phase,
+            positional_encoding=settings.positional_encoding,
+            shared_rhythm_encoder=settings.shared_rhythm_encoder,
+            aligned_rhythm=settings.aligned_rhythm,
         )
         with torch.device("meta"):
             PaperModel(config)
@@ -136,22 +144,22 @@ class PaperStage:
 
     def __init__(
         self,
-        data: Path,
-        clips: Sequence[Clip],
-        held_out: Sequence[Clip],
-        settings: Settings,
+        data_dir: Path,
+        train_clips: Sequence[Clip],
+        val_clips: Sequence[Clip],
+        settings: TrainingSettings,
         *,
-        backbone: Path | None = None,
+        backbone_path: Path | None = None,
         config: PaperConfig | None = None,
     ) -> None:
         """Take clips of a data set.
 
         Args:
-            data: its folder.
-            clips: to learn from.
-            held_out: to validate on.
+            data_dir: its folder.
+            train_clips: to learn from.
+            val_clips: to validate on.
             settings: of the stage.
-            backbone: weights to begin with: of an unconditional stage, or a released backbone.
+            backbone_path: weights to begin with: of an unconditional stage, or a released backbone.
             config: of the network; None is what the settings and the clips ask for.
 
         Raises:
@@ -159,68 +167,82 @@ class PaperStage:
             UsageError: the settings make no network.
         """
         torch.manual_seed(settings.seed)
-        self.config = config or config_of(settings, [*clips, *held_out])
-        sees = self.config.visual != "none"
-        self.maker = maker_of(settings, [*clips, *held_out]) if sees else ""
+        self.config = config or build_paper_config(settings, [*train_clips, *val_clips])
+        sees = self.config.visual_projection != "none"
+        self.visual_encoder = (
+            select_visual_encoder(settings, [*train_clips, *val_clips]) if sees else ""
+        )
         self.network = PaperModel(self.config)
-        self.learner: nn.Module = PaperLearner(self.network)
-        self._begin_with = backbone
-        self.backbone: frozenset[str] = frozenset()
-        if backbone is not None:
-            known = read_backbone(backbone, self.network)
-            self.backbone = frozenset(f"network.{key}" for key in known)
+        self.loss_module: nn.Module = PaperLoss(self.network)
+        self._backbone_path = backbone_path
+        self.backbone_parameter_names: frozenset[str] = frozenset()
+        if backbone_path is not None:
+            known = read_backbone(backbone_path, self.network)
+            self.backbone_parameter_names = frozenset(f"network.{key}" for key in known)
         if settings.checkpoint_activations:
             checkpoint_activations(self.network)
         unconditional = settings.stage == "unconditional"
 
-        def examples(chosen: Sequence[Clip], *, held_out: bool) -> SoundExamples:
-            return SoundExamples(
-                data,
+        def examples(chosen: Sequence[Clip], *, held_out: bool) -> WaveformDataset:
+            return WaveformDataset(
+                data_dir,
                 chosen,
-                read_lessons(data, chosen, {}, {}),
+                read_clip_annotations(data_dir, chosen, {}, {}),
                 config=self.config,
-                seed=HELD_OUT_SEED if held_out else settings.seed,
-                drop_condition=float(unconditional) if held_out else settings.drop_condition,
+                seed=VALIDATION_SEED if held_out else settings.seed,
+                condition_dropout=float(unconditional)
+                if held_out
+                else settings.condition_dropout,
                 augment=not held_out,
-                visual=self.maker,
+                visual_encoder=self.visual_encoder,
             )
 
-        self.examples: Dataset[Example] = examples(clips, held_out=False)
-        self.held_out: Dataset[Example] = examples(held_out, held_out=True)
-        heard = [] if unconditional else held_out[: settings.sounds]
-        self._heard = [(clip.id, self._shown(data, clip)) for clip in heard]
-        self.n_clips = len(clips)
+        self.train_set: Dataset[Example] = examples(train_clips, held_out=False)
+        self.val_set: Dataset[Example] = examples(val_clips, held_out=True)
+        heard = [] if unconditional else val_clips[: settings.validation_samples]
+        self._sample_clips = [
+            (clip.id, self._read_video_features(data_dir, clip)) for clip in heard
+        ]
+        self.n_clips = len(train_clips)
 
-    def _shown(self, data: Path, clip: Clip) -> ClipFeatures:
+    def _read_video_features(self, data_dir: Path, clip: Clip) -> ClipFeatures:
         """A clip as a video of it tells of it."""
-        shown = read_danced(data, clip) or read_features(data, clip)
-        if not self.maker:
+        shown = read_pose_features(data_dir, clip) or read_rhythm_features(data_dir, clip)
+        if not self.visual_encoder:
             return shown
-        return replace(shown, visual=read_picture(data, clip, self.maker))
+        return replace(
+            shown, visual=read_clip_visual_features(data_dir, clip, self.visual_encoder)
+        )
 
-    def begin(self) -> None:
+    def initialize(self) -> None:
         """Take the weights of the backbone, if there is one."""
-        if self._begin_with is not None:
-            known = read_backbone(self._begin_with, self.network)
+        if self._backbone_path is not None:
+            known = read_backbone(self._backbone_path, self.network)
             self.network.load_state_dict(known, strict=False)
 
-    def weights(self, learner: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
+    def export_weights(
+        self, loss_module: nn.Module
+    ) -> tuple[dict[str, Tensor], dict[str, str]]:
         """The network, as `--model` takes it."""
-        assert isinstance(learner, PaperLearner)
-        maker = {"loris.visual_maker": self.maker} if self.maker else {}
-        return learner.network.state_dict(), described(self.config) | maker
+        assert isinstance(loss_module, PaperLoss)
+        maker = {"loris.visual_maker": self.visual_encoder} if self.visual_encoder else {}
+        return loss_module.network.state_dict(), checkpoint_metadata(self.config) | maker
 
-    def listen(self, learner: nn.Module, folder: Path, step: int) -> dict[str, float]:
+    def render_validation_samples(
+        self, loss_module: nn.Module, folder: Path, step: int
+    ) -> dict[str, float]:
         """What it makes of a few held-out clips; how many of their accents are heard."""
-        assert isinstance(learner, PaperLearner)
-        model = NamedPaper(network=learner.network, name="in training", fingerprint="")
+        assert isinstance(loss_module, PaperLoss)
+        model = PaperCheckpoint(
+            network=loss_module.network, name="in training", sha256_prefix=""
+        )
         generator = WaveformGenerator(
             model=model,
-            device=next(learner.parameters()).device,
-            steps=HEARD_STEPS,
+            device=next(loss_module.parameters()).device,
+            steps=VALIDATION_SAMPLER_STEPS,
             sampler="dpmpp-2m",
         )
-        return listen(generator, self._heard, folder, step)
+        return render_validation_samples(generator, self._sample_clips, folder, step)
 
 
 def read_backbone(path: Path, network: PaperModel) -> dict[str, Tensor]:
@@ -235,18 +257,18 @@ def read_backbone(path: Path, network: PaperModel) -> dict[str, Tensor]:
     """
     if path.is_file() and is_torch_file(path):
         try:
-            state = read_state(path, hint="give a released backbone")
+            state = read_state_dict(path, hint="give a released backbone")
         except WeightsError as error:
             raise InputError(str(error), hint=error.hint) from error
         known = {
-            UNET + key.removeprefix("unet."): value
+            UNET_PREFIX + key.removeprefix("unet."): value
             for key, value in state.items()
             if key.startswith("unet.")
         }
     else:
-        known = {k: v for k, v in read_weights(path).items() if k.startswith(UNET)}
-    own = {k: v.shape for k, v in network.state_dict().items() if k.startswith(UNET)}
-    needed = {key for key in own if not any(part in key for part in ADDED)}
+        known = {k: v for k, v in read_weights(path).items() if k.startswith(UNET_PREFIX)}
+    own = {k: v.shape for k, v in network.state_dict().items() if k.startswith(UNET_PREFIX)}
+    needed = {key for key in own if not any(part in key for part in CONDITIONING_MODULES)}
     odd = sorted(
         {key for key, value in known.items() if own.get(key) != value.shape}
         | (needed - known.keys())

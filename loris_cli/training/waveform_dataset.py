@@ -12,69 +12,79 @@ import torch
 from torch.utils.data import Dataset
 
 from loris_cli.dataset.manifest import Clip
-from loris_cli.dataset.read_clips import read_picture, read_sound
+from loris_cli.dataset.read_clips import read_clip_audio, read_clip_visual_features
 from loris_cli.models.paper_config import PaperConfig
-from loris_cli.soundtrack.paper_conditioning import window_of
+from loris_cli.soundtrack.paper_conditioning import extract_window
 from loris_cli.soundtrack.visual_features import VISUAL_FPS
-from loris_cli.soundtrack.waveform_generator import ROW
-from loris_cli.training.datasets import Example, Lesson, clip_of, generator_of, told
+from loris_cli.soundtrack.waveform_generator import SAMPLES_PER_VISUAL_ROW
+from loris_cli.training.datasets import (
+    ClipAnnotations,
+    Example,
+    clip_index,
+    make_rng,
+    sample_condition_source,
+)
 
-SIGMAS = (-3.0, 1.0)
+PAPER_LOG_SIGMA = (-3.0, 1.0)
 """Mean and deviation of the logarithm of the noise levels (specification, 1.2)."""
-PEAK = 0.95
-QUIETEST = 0.3
+MAX_PEAK = 0.95
+MIN_GAIN = 0.3
 """The peak of a clip is brought to 0.95 and multiplied by a number from 0.3 to 1 (D2)."""
 
 
-class SoundExamples(Dataset[Example]):
+class WaveformDataset(Dataset[Example]):
     """As long as the network's configuration says; behind its end a clip is silent."""
 
     def __init__(
         self,
-        data: Path,
+        data_dir: Path,
         clips: Sequence[Clip],
-        lessons: Sequence[Lesson],
+        annotations: Sequence[ClipAnnotations],
         *,
         config: PaperConfig,
         seed: int,
-        drop_condition: float,
+        condition_dropout: float,
         augment: bool,
-        visual: str = "",
+        visual_encoder: str = "",
     ) -> None:
         """Take clips, and what is told of each.
 
         Args:
-            data: folder of the data set.
+            data_dir: folder of the data set.
             clips: of it.
-            lessons: one for each.
+            annotations: one for each.
             config: of the network.
             seed: of the run.
-            drop_condition: how often nothing is told (LORIS, Sec. 5.1).
+            condition_dropout: how often nothing is told (LORIS, Sec. 5.1).
             augment: whether the gain varies; to validate it does not (D1).
-            visual: maker of the features of the picture that are told; empty for none.
+            visual_encoder: maker of the features of the picture that are told; empty for none.
         """
-        self._data, self._clips, self._lessons = data, list(clips), list(lessons)
+        self._data, self._clips, self._lessons = data_dir, list(clips), list(annotations)
         self._config, self._seed = config, seed
-        self._drop, self._augment, self._visual = drop_condition, augment, visual
+        self._drop, self._augment, self._visual = condition_dropout, augment, visual_encoder
 
-    def __getitem__(self, number: int) -> Example:
+    def __getitem__(self, example_index: int) -> Example:
         """``clean``, ``noise``, ``sigma``, ``dropped``; ``rhythm`` and what else is told."""
         config = self._config
-        rng = generator_of(self._seed, 3, number)
-        index = clip_of(self._seed, number, len(self._clips))
+        rng = make_rng(self._seed, 3, example_index)
+        index = clip_index(self._seed, example_index, len(self._clips))
         clip = self._clips[index]
         n_rows = int(clip.duration_s * VISUAL_FPS)
-        row = int(rng.integers(max(n_rows - config.video_length, 0) + 1))
-        features = told(self._lessons[index], rng)
+        row = int(rng.integers(max(n_rows - config.n_visual_frames, 0) + 1))
+        features = sample_condition_source(self._lessons[index], rng)
         if self._visual:
-            features = replace(features, visual=read_picture(self._data, clip, self._visual))
-        window = window_of(features, config, row, alone=False)
-        sound = read_sound(self._data, clip)
-        gain = PEAK / max(float(np.abs(sound).max(initial=0.0)), 1e-6)
-        gain *= float(rng.uniform(QUIETEST, 1.0)) if self._augment else 1.0
-        stretch = sound[row * ROW : row * ROW + config.n_samples] * np.float32(gain)
+            features = replace(
+                features, visual=read_clip_visual_features(self._data, clip, self._visual)
+            )
+        window = extract_window(features, config, row, is_only_window=False)
+        sound = read_clip_audio(self._data, clip)
+        gain = MAX_PEAK / max(float(np.abs(sound).max(initial=0.0)), 1e-6)
+        gain *= float(rng.uniform(MIN_GAIN, 1.0)) if self._augment else 1.0
+        stretch = sound[
+            row * SAMPLES_PER_VISUAL_ROW : row * SAMPLES_PER_VISUAL_ROW + config.n_samples
+        ] * np.float32(gain)
         stretch = np.pad(stretch, (0, config.n_samples - len(stretch)))
-        mean, deviation = SIGMAS
+        mean, deviation = PAPER_LOG_SIGMA
         noise = rng.standard_normal((config.in_channels, config.n_samples), dtype=np.float32)
         picture = {} if window.visual is None else {"visual": window.visual}
         return {

@@ -13,16 +13,16 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from .containers import opened, start_of
+from .containers import find_start_time_s, open_container
 
 Samples = NDArray[np.float32]
 
 # Matroska rounds times to 1 ms and some recorders wander by a block; more is a real gap.
 MAX_DRIFT_S = 0.05
-MAX_SILENCE_S = 1.0  # of zeros made at a time, so that a long gap takes no memory
+SILENCE_BLOCK_S = 1.0  # of zeros made at a time, so that a long gap takes no memory
 
 
-def read_sound(path: Path, *, rate_hz: int) -> Samples | None:
+def read_audio(path: Path, *, rate_hz: int) -> Samples | None:
     """All sound of a video or a sound file.
 
     Args:
@@ -33,11 +33,11 @@ def read_sound(path: Path, *, rate_hz: int) -> Samples | None:
         ``(channels, samples)``, full scale 1, sample ``i`` at ``i / rate_hz`` seconds after
         the first shown frame; ``None`` if there is no sound.
     """
-    blocks = list(sound_blocks(path, rate_hz=rate_hz, block_s=10.0))
+    blocks = list(read_audio_blocks(path, rate_hz=rate_hz, block_s=10.0))
     return np.concatenate(blocks, axis=1) if blocks else None
 
 
-def sound_blocks(path: Path, *, rate_hz: int, block_s: float) -> Iterator[Samples]:
+def read_audio_blocks(path: Path, *, rate_hz: int, block_s: float) -> Iterator[Samples]:
     """The same in blocks, for files of any length; none if there is no sound.
 
     Yields:
@@ -46,7 +46,7 @@ def sound_blocks(path: Path, *, rate_hz: int, block_s: float) -> Iterator[Sample
     size = max(1, round(rate_hz * block_s))
     kept: list[Samples] = []
     n_kept = 0
-    for piece in _resampled(path, rate_hz):
+    for piece in _resample_blocks(path, rate_hz):
         kept.append(piece)
         n_kept += piece.shape[1]
         if n_kept >= size:
@@ -58,35 +58,37 @@ def sound_blocks(path: Path, *, rate_hz: int, block_s: float) -> Iterator[Sample
         yield np.concatenate(kept, axis=1)
 
 
-def _resampled(path: Path, rate_hz: int) -> Iterator[Samples]:
+def _resample_blocks(path: Path, rate_hz: int) -> Iterator[Samples]:
     stream: soxr.ResampleStream | None = None
     n_channels = 0
-    for piece, source_hz in _aligned(path):
+    for piece, source_hz in _align_blocks(path):
         if stream is None:
             n_channels = len(piece)
             stream = soxr.ResampleStream(source_hz, rate_hz, n_channels, dtype="float32")
-        yield _through(stream, piece)
+        yield _resample_block(stream, piece)
     if stream is not None:
-        yield _through(stream, np.zeros((n_channels, 0), np.float32), last=True)
+        yield _resample_block(stream, np.zeros((n_channels, 0), np.float32), last=True)
 
 
-def _through(stream: soxr.ResampleStream, piece: Samples, *, last: bool = False) -> Samples:
-    made: Samples = stream.resample_chunk(np.ascontiguousarray(piece.T), last=last)
-    return made.reshape(-1, len(piece)).T
+def _resample_block(
+    resampler: soxr.ResampleStream, block: Samples, *, last: bool = False
+) -> Samples:
+    made: Samples = resampler.resample_chunk(np.ascontiguousarray(block.T), last=last)
+    return made.reshape(-1, len(block)).T
 
 
-def _aligned(path: Path) -> Iterator[tuple[Samples, int]]:
+def _align_blocks(path: Path) -> Iterator[tuple[Samples, int]]:
     """Decoded blocks without gap or overlap from second 0 on, and their rate."""
-    start = start_of(path)
+    start = find_start_time_s(path)
     n_made = 0
-    for piece, time, rate in _decoded(path):
+    for piece, time, rate in _decode_blocks(path):
         wanted = round((time - start) * rate)
         # The first block is put exactly; later ones only move if the file really jumps.
         drift = wanted - n_made
         if n_made and abs(drift) <= MAX_DRIFT_S * rate:
             drift = 0
         while drift > 0:
-            silent = min(drift, round(MAX_SILENCE_S * rate))
+            silent = min(drift, round(SILENCE_BLOCK_S * rate))
             yield np.zeros((len(piece), silent), np.float32), rate
             n_made += silent
             drift -= silent
@@ -96,16 +98,16 @@ def _aligned(path: Path) -> Iterator[tuple[Samples, int]]:
             n_made += rest.shape[1]
 
 
-def _decoded(path: Path) -> Iterator[tuple[Samples, Fraction, int]]:
+def _decode_blocks(path: Path) -> Iterator[tuple[Samples, Fraction, int]]:
     """Blocks ``(channels, samples)``, their container time, and the rate of the first."""
-    with opened(path) as container:
+    with open_container(path) as container:
         stream = next((s for s in container.streams.audio if s.codec_context is not None), None)
         if stream is None:
             return
         resampler: av.AudioResampler | None = None
         layout, rate, came = "", 0, ("", 0)
         due = Fraction(0)
-        for frame in _frames(container, stream):
+        for frame in _decode_frames(container, stream):
             if not rate:
                 layout, rate = frame.layout.name, frame.sample_rate
             if frame.pts is not None and frame.time_base is not None:
@@ -120,7 +122,7 @@ def _decoded(path: Path) -> Iterator[tuple[Samples, Fraction, int]]:
                 due += Fraction(samples.shape[1], rate)
 
 
-def _frames(
+def _decode_frames(
     container: av.container.InputContainer, stream: av.AudioStream
 ) -> Iterator[av.AudioFrame]:
     try:

@@ -12,15 +12,15 @@ from pathlib import Path
 
 from loris_cli.errors import InputError, LorisError, OutputError
 
-from .containers import WHITELISTS
+from .containers import OPEN_WHITELISTS
 
-OVERSAMPLING = 4  # BS.1770-4 Annex 2 asks for this much to see true peaks
-ATTACK_MS, RELEASE_MS = 5, 80
-TAIL_LINES = 200  # of the log; an ebur128 summary has 14
-DISK_FULL = ("No space left on device", "File too large", "Disk quota exceeded")
-FILE_TOO_LARGE = getattr(signal, "SIGXFSZ", None)  # ends ffmpeg where a limit is set
-CLOSED = ("Permission denied", "Read-only file system")
-UNFIT = (
+TRUE_PEAK_OVERSAMPLING = 4  # BS.1770-4 Annex 2 asks for this much to see true peaks
+LIMITER_ATTACK_MS, LIMITER_RELEASE_MS = 5, 80
+LOG_TAIL_LINES = 200  # of the log; an ebur128 summary has 14
+DISK_FULL_MESSAGES = ("No space left on device", "File too large", "Disk quota exceeded")
+FILE_SIZE_SIGNAL = getattr(signal, "SIGXFSZ", None)  # ends ffmpeg where a limit is set
+PERMISSION_MESSAGES = ("Permission denied", "Read-only file system")
+UNSUPPORTED_CODEC_MESSAGES = (
     "Could not find tag for codec",
     "not currently supported in container",
     "codec not supported",
@@ -28,7 +28,7 @@ UNFIT = (
     "only supported in MP4",
 )
 # What ffmpeg says after the cause.
-CHATTER = (
+FOLLOW_UP_MESSAGES = (
     "Conversion failed!",
     "Could not write header",
     "Error opening output file",
@@ -41,22 +41,22 @@ CHATTER = (
 )
 
 
-def reading(path: Path) -> list[str]:
+def input_args(path: Path) -> list[str]:
     """Arguments that open one input: this file and no other, as media and as nothing else."""
-    whitelists = [part for key, value in WHITELISTS.items() for part in (f"-{key}", value)]
+    whitelists = [part for key, value in OPEN_WHITELISTS.items() for part in (f"-{key}", value)]
     return [*whitelists, "-i", f"file:{path}"]
 
 
-def writing(path: Path) -> str:
+def output_url(path: Path) -> str:
     """An output's name, so that no character in it means anything."""
     return f"file:{path}"
 
 
-def run(arguments: Sequence[str], *, log_level: str = "error") -> list[str]:
+def run_ffmpeg(args: Sequence[str], *, log_level: str = "error") -> list[str]:
     """Run ffmpeg to its end; it is ended too if we are.
 
     Args:
-        arguments: all but the program and its general options.
+        args: all but the program and its general options.
         log_level: of ffmpeg.
 
     Returns:
@@ -71,9 +71,9 @@ def run(arguments: Sequence[str], *, log_level: str = "error") -> list[str]:
     from moviepy.config import FFMPEG_BINARY
 
     command = [FFMPEG_BINARY, "-hide_banner", "-nostdin", "-nostats", "-v", log_level, "-y"]
-    log: deque[str] = deque(maxlen=TAIL_LINES)
+    log: deque[str] = deque(maxlen=LOG_TAIL_LINES)
     with subprocess.Popen(
-        [*command, *arguments],
+        [*command, *args],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -87,44 +87,48 @@ def run(arguments: Sequence[str], *, log_level: str = "error") -> list[str]:
             process.kill()
             raise
     if process.returncode:
-        raise _failure(list(log), too_large=-process.returncode == FILE_TOO_LARGE)
+        raise _error_from_log(list(log), file_too_large=-process.returncode == FILE_SIZE_SIGNAL)
     return list(log)
 
 
-def limiter(ceiling_dbtp: float, *, rate_hz: int) -> list[str]:
+def true_peak_limiter_filters(ceiling_dbtp: float, *, rate_hz: int) -> list[str]:
     """Filters of ffmpeg that hold true peaks under a ceiling and move nothing in time."""
     limit = 10 ** (ceiling_dbtp / 20)
     return [
-        f"aresample={rate_hz * OVERSAMPLING}",
-        f"alimiter=level=disabled:limit={limit:.8f}:attack={ATTACK_MS}:release={RELEASE_MS}:latency=1",
+        f"aresample={rate_hz * TRUE_PEAK_OVERSAMPLING}",
+        f"alimiter=level=disabled:limit={limit:.8f}:attack={LIMITER_ATTACK_MS}:release={LIMITER_RELEASE_MS}:latency=1",
         f"aresample={rate_hz}",
     ]
 
 
-def _failure(log: list[str], *, too_large: bool) -> LorisError:
+def _error_from_log(log: list[str], *, file_too_large: bool) -> LorisError:
     text = "\n".join(log)
-    if too_large or any(sign in text for sign in DISK_FULL):
+    if file_too_large or any(sign in text for sign in DISK_FULL_MESSAGES):
         return OutputError(
             "no room on the disk for the result",
             hint="free some space, or write to another disk with -o",
         )
-    if any(sign in text for sign in CLOSED):
+    if any(sign in text for sign in PERMISSION_MESSAGES):
         return OutputError(
             "no permission to write the result", hint="write to another folder with -o"
         )
     for line in log:
-        if any(sign in line for sign in UNFIT):
+        if any(sign in line for sign in UNSUPPORTED_CODEC_MESSAGES):
             return InputError(
-                f"the video does not fit that container ({_plain(line)})",
+                f"the video does not fit that container ({_strip_log_prefix(line)})",
                 hint="write to a name that ends in .mkv: Matroska takes any codec",
             )
-    said = [line for line in log if line.strip() and not any(sign in line for sign in CHATTER)]
+    said = [
+        line
+        for line in log
+        if line.strip() and not any(sign in line for sign in FOLLOW_UP_MESSAGES)
+    ]
     return LorisError(
-        f"ffmpeg failed: {_plain(said[-1]) if said else 'without a word'}",
+        f"ffmpeg failed: {_strip_log_prefix(said[-1]) if said else 'without a word'}",
         hint="play the input to see whether it is whole",
     )
 
 
-def _plain(line: str) -> str:
+def _strip_log_prefix(line: str) -> str:
     """A log line without the bracketed address of the part of ffmpeg that says it."""
     return line.rsplit("] ", 1)[-1].strip()

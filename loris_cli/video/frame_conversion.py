@@ -13,12 +13,12 @@ from av.sidedata.sidedata import Type
 from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
-from .containers import MAX_ASPECT
+from .containers import MAX_SAMPLE_ASPECT_RATIO
 
-Pixels = NDArray[np.uint8]
+RgbImage = NDArray[np.uint8]
 
-UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED
-HD_LINES = 720  # from here on, video without a label is BT.709, below it BT.601
+UNSPECIFIED_COLORSPACE = 2  # AVCOL_SPC_UNSPECIFIED
+BT709_MIN_LINES = 720  # from here on, video without a label is BT.709, below it BT.601
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class Orientation:
     mirrored: bool
 
 
-def orientation_of(frame: av.VideoFrame) -> Orientation:
+def read_orientation(frame: av.VideoFrame) -> Orientation:
     """The nearest quarter turn of a frame's display matrix, and its mirroring."""
     try:
         matrix = bytes(frame.side_data[Type.DISPLAYMATRIX])  # type: ignore[typeddict-item]
@@ -49,44 +49,55 @@ def orientation_of(frame: av.VideoFrame) -> Orientation:
     return Orientation(rotation_deg=90 * turn, mirrored=mirrored)
 
 
-def display_size(frame: av.VideoFrame, aspect: Fraction | None) -> tuple[int, int]:
+def square_pixel_size(
+    frame: av.VideoFrame, sample_aspect_ratio: Fraction | None
+) -> tuple[int, int]:
     """Width and height with square pixels, before any turn.
 
     Args:
         frame: a decoded frame.
-        aspect: width over height of one pixel; ``None``, 0 or absurd means square.
+        sample_aspect_ratio: width over height of one pixel; ``None``, 0 or absurd means square.
     """
-    if not aspect or not Fraction(1, MAX_ASPECT) <= aspect <= MAX_ASPECT:
+    if (
+        not sample_aspect_ratio
+        or not Fraction(1, MAX_SAMPLE_ASPECT_RATIO)
+        <= sample_aspect_ratio
+        <= MAX_SAMPLE_ASPECT_RATIO
+    ):
         return frame.width, frame.height
-    return max(1, round(frame.width * aspect)), frame.height
+    return max(1, round(frame.width * sample_aspect_ratio)), frame.height
 
 
-class Upright:
+class FrameConverter:
     """Turns the decoded frames of one video into pictures of one size.
 
     Args:
         frame: the first shown frame; it decides the size for all.
-        aspect: width over height of one pixel.
+        sample_aspect_ratio: width over height of one pixel.
         max_side_px: the long side is scaled down to this, never up.
     """
 
     def __init__(
-        self, frame: av.VideoFrame, *, aspect: Fraction | None, max_side_px: int | None
+        self,
+        frame: av.VideoFrame,
+        *,
+        sample_aspect_ratio: Fraction | None,
+        max_side_px: int | None,
     ) -> None:
         """Fix the size and the turn."""
-        width, height = display_size(frame, aspect)
+        width, height = square_pixel_size(frame, sample_aspect_ratio)
         long = max(width, height)
         if max_side_px is not None and long > max_side_px:
             width = max(1, round(width * max_side_px / long))
             height = max(1, round(height * max_side_px / long))
         self._size = width, height
-        self._orientation = orientation_of(frame)
+        self._orientation = read_orientation(frame)
         self._reformatter = VideoReformatter()
 
-    def __call__(self, frame: av.VideoFrame) -> Pixels:
+    def __call__(self, frame: av.VideoFrame) -> RgbImage:
         """One frame as ``(height, width, 3)``, RGB, contiguous."""
         width, height = self._size
-        hd = frame.height >= HD_LINES
+        hd = frame.height >= BT709_MIN_LINES
         smaller = width < frame.width or height < frame.height
         picture = self._reformatter.reformat(
             frame,
@@ -94,12 +105,12 @@ class Upright:
             height=height,
             format="rgb24",
             src_colorspace=(Colorspace.ITU709 if hd else Colorspace.ITU601)
-            if frame.colorspace == UNSPECIFIED
+            if frame.colorspace == UNSPECIFIED_COLORSPACE
             else None,
             interpolation=Interpolation.AREA if smaller else Interpolation.BICUBIC,
         ).to_ndarray()
         if self._orientation.mirrored:
             picture = picture[:, ::-1]
         turned = np.rot90(picture, self._orientation.rotation_deg // 90)
-        upright: Pixels = np.ascontiguousarray(turned)
+        upright: RgbImage = np.ascontiguousarray(turned)
         return upright

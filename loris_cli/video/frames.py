@@ -13,15 +13,21 @@ import av
 import av.container
 
 from loris_cli.errors import InputError
-from loris_cli.system.atomic_files import printable
-from loris_cli.video.frame_conversion import Pixels, Upright
+from loris_cli.system.atomic_files import printable_path
+from loris_cli.video.frame_conversion import FrameConverter, RgbImage
 
-from .containers import CONVERT, check_size, main_video, opened, ticks_of
-from .probe import probe
+from .containers import (
+    CONVERT_HINT,
+    check_frame_size,
+    open_container,
+    presentation_ticks,
+    require_video_stream,
+)
+from .probe import probe_video
 
-Warn = Callable[[str], None]
+WarningCallback = Callable[[str], None]
 
-MAX_READ_ERRORS = 100  # in a row
+MAX_CONSECUTIVE_READ_ERRORS = 100  # in a row
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -34,46 +40,48 @@ class Frame:
     """
 
     time_s: float
-    rgb: Pixels
+    rgb: RgbImage
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Decoded:
+class _DecodedFrame:
     time_s: Fraction
-    picture: av.VideoFrame
-    aspect: Fraction | None
-    tick_s: Fraction
+    image: av.VideoFrame
+    sample_aspect_ratio: Fraction | None
+    time_base_s: Fraction
 
 
-class Watch:
+class FrameObserver:
     """One who sees every shown frame of a video, small, while another pass is made over it.
 
     Args:
-        see: told each frame; False once it has seen enough.
+        callback: told each frame; False once it has seen enough.
         max_side_px: how large it needs them.
     """
 
-    def __init__(self, see: "Callable[[Frame], bool]", *, max_side_px: int) -> None:
+    def __init__(self, callback: "Callable[[Frame], bool]", *, max_side_px: int) -> None:
         """Begin before the first frame."""
-        self._see, self._max_side_px = see, max_side_px
-        self._upright: Upright | None = None
-        self._awake = True
+        self._see, self._max_side_px = callback, max_side_px
+        self._upright: FrameConverter | None = None
+        self._active = True
 
-    def show(self, shown: _Decoded) -> None:
+    def notify(self, frame: _DecodedFrame) -> None:
         """Show one frame, unless enough were seen."""
-        if not self._awake:
+        if not self._active:
             return
         if self._upright is None:
-            self._upright = Upright(
-                shown.picture, aspect=shown.aspect, max_side_px=self._max_side_px
+            self._upright = FrameConverter(
+                frame.image,
+                sample_aspect_ratio=frame.sample_aspect_ratio,
+                max_side_px=self._max_side_px,
             )
-        self._awake = self._see(
-            Frame(time_s=float(shown.time_s), rgb=self._upright(shown.picture))
+        self._active = self._see(
+            Frame(time_s=float(frame.time_s), rgb=self._upright(frame.image))
         )
 
 
-def frames(
-    path: Path, *, max_side_px: int | None = None, on_warning: Warn | None = None
+def read_frames(
+    path: Path, *, max_side_px: int | None = None, on_warning: WarningCallback | None = None
 ) -> Iterator[Frame]:
     """Every frame that is shown, once, in the order of showing.
 
@@ -85,20 +93,24 @@ def frames(
     Yields:
         Frames of one size, times strictly rising from 0.
     """
-    upright: Upright | None = None
-    for shown in _decoded(path, on_warning):
+    upright: FrameConverter | None = None
+    for shown in _decode_frames(path, on_warning):
         if upright is None:
-            upright = Upright(shown.picture, aspect=shown.aspect, max_side_px=max_side_px)
-        yield Frame(time_s=float(shown.time_s), rgb=upright(shown.picture))
+            upright = FrameConverter(
+                shown.image,
+                sample_aspect_ratio=shown.sample_aspect_ratio,
+                max_side_px=max_side_px,
+            )
+        yield Frame(time_s=float(shown.time_s), rgb=upright(shown.image))
 
 
-def frames_at(
+def read_frames_at_fps(
     path: Path,
     fps: float,
     *,
     max_side_px: int | None = None,
-    on_warning: Warn | None = None,
-    watch: "Watch | None" = None,
+    on_warning: WarningCallback | None = None,
+    observer: "FrameObserver | None" = None,
 ) -> Iterator[Frame]:
     """Frame ``k`` is the one on screen at ``k / fps`` seconds.
 
@@ -112,105 +124,111 @@ def frames_at(
         fps: frames per second wanted.
         max_side_px: scale down until the long side is no more than this.
         on_warning: told once if parts of the file are damaged and were left out.
-        watch: sees every frame that is shown, at its own time, in the same pass.
+        observer: sees every frame that is shown, at its own time, in the same pass.
 
     Yields:
         Frames of one size with ``time_s = k / fps``, for all ``k`` with ``k / fps`` below
         the duration.
     """
     step = 1 / Fraction(fps)
-    n_frames = math.ceil(Fraction(probe(path).duration_s).limit_denominator(10**7) / step)
-    upright: Upright | None = None
-    shown: _Decoded | None = None
+    n_frames = math.ceil(Fraction(probe_video(path).duration_s).limit_denominator(10**7) / step)
+    upright: FrameConverter | None = None
+    shown: _DecodedFrame | None = None
     k = 0
-    for coming in _decoded(path, on_warning):
-        if watch is not None:
-            watch.show(coming)
+    for coming in _decode_frames(path, on_warning):
+        if observer is not None:
+            observer.notify(coming)
         if shown is None or upright is None:
-            upright = Upright(coming.picture, aspect=coming.aspect, max_side_px=max_side_px)
+            upright = FrameConverter(
+                coming.image,
+                sample_aspect_ratio=coming.sample_aspect_ratio,
+                max_side_px=max_side_px,
+            )
         else:
-            until = min(n_frames, math.ceil((coming.time_s - coming.tick_s / 2) / step))
+            until = min(n_frames, math.ceil((coming.time_s - coming.time_base_s / 2) / step))
             if until > k:
-                yield from _held(upright(shown.picture), range(k, until), step)
+                yield from _repeat_frame(upright(shown.image), range(k, until), step)
                 k = until
         if k == n_frames:
             return
         shown = coming
     assert upright is not None
     assert shown is not None
-    yield from _held(upright(shown.picture), range(k, n_frames), step)
+    yield from _repeat_frame(upright(shown.image), range(k, n_frames), step)
 
 
-def _held(rgb: Pixels, ticks: range, step: Fraction) -> Iterator[Frame]:
+def _repeat_frame(rgb: RgbImage, ticks: range, interval_s: Fraction) -> Iterator[Frame]:
     """One picture at several ticks; each time the caller's own, to draw on."""
     for k in ticks:
-        yield Frame(time_s=float(k * step), rgb=rgb if k == ticks[-1] else rgb.copy())
+        yield Frame(time_s=float(k * interval_s), rgb=rgb if k == ticks[-1] else rgb.copy())
 
 
-def _decoded(path: Path, on_warning: Warn | None) -> Iterator[_Decoded]:
+def _decode_frames(path: Path, on_warning: WarningCallback | None) -> Iterator[_DecodedFrame]:
     """Shown frames in order; damaged packets are left out and told of once."""
-    damage = _Damage(path, on_warning)
-    with opened(path) as container:
-        stream = main_video(container, path)
+    damage = _DamageWarning(path, on_warning)
+    with open_container(path) as container:
+        stream = require_video_stream(container, path)
         stream.thread_type = "AUTO"
         tick = stream.time_base
         assert tick is not None
         start: int | None = None
         before: int | None = None
-        for packet in _packets(container, stream, damage):
+        for packet in _demux_packets(container, stream, damage):
             try:
                 pictures = packet.decode()
             except av.FFmpegError:
-                damage.tell()
+                damage.warn_once()
                 continue
             for picture in pictures:
                 assert isinstance(picture, av.VideoFrame)
-                ticks = ticks_of(picture)
+                ticks = presentation_ticks(picture)
                 if ticks is None or (before is not None and ticks <= before):
-                    damage.tell()
+                    damage.warn_once()
                     continue
                 if start is None:
                     start = ticks
-                    check_size(picture.width, picture.height, path)
+                    check_frame_size(picture.width, picture.height, path)
                 before = ticks
-                yield _Decoded(
+                yield _DecodedFrame(
                     time_s=(ticks - start) * tick,
-                    picture=picture,
-                    aspect=stream.sample_aspect_ratio,
-                    tick_s=tick,
+                    image=picture,
+                    sample_aspect_ratio=stream.sample_aspect_ratio,
+                    time_base_s=tick,
                 )
     if start is None:
         raise InputError(
-            f"no frame of {printable(path)} can be decoded",
-            hint=CONVERT.format(printable(path)),
+            f"no frame of {printable_path(path)} can be decoded",
+            hint=CONVERT_HINT.format(printable_path(path)),
         )
 
 
-def _packets(
-    container: av.container.InputContainer, stream: av.VideoStream, damage: "_Damage"
+def _demux_packets(
+    container: av.container.InputContainer, stream: av.VideoStream, damage: "_DamageWarning"
 ) -> "Iterator[av.Packet[av.VideoStream]]":
     """The packets of a stream, then the one that empties the decoder, over damaged places."""
     errors = 0
-    while errors < MAX_READ_ERRORS:
+    while errors < MAX_CONSECUTIVE_READ_ERRORS:
         try:
             for packet in container.demux(stream):
                 errors = 0
                 yield packet
         except av.FFmpegError:
             errors += 1
-            damage.tell()
+            damage.warn_once()
         else:
             return
 
 
-class _Damage:
+class _DamageWarning:
     """Says once that a file is damaged."""
 
-    def __init__(self, path: Path, on_warning: Warn | None) -> None:
+    def __init__(self, path: Path, on_warning: WarningCallback | None) -> None:
         self._path = path
         self._on_warning = on_warning
 
-    def tell(self) -> None:
+    def warn_once(self) -> None:
         if self._on_warning is not None:
-            self._on_warning(f"{printable(self._path)} is damaged: some frames are left out")
+            self._on_warning(
+                f"{printable_path(self._path)} is damaged: some frames are left out"
+            )
             self._on_warning = None

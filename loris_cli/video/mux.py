@@ -13,19 +13,19 @@ import av.stream
 import soundfile
 
 from loris_cli.errors import InputError, UsageError
-from loris_cli.system.atomic_files import printable
+from loris_cli.system.atomic_files import printable_path
 
-from .containers import codec_of, main_video, opened, start_of
-from .ffmpeg import limiter, reading, run, writing
+from .containers import codec_name, find_start_time_s, open_container, require_video_stream
+from .ffmpeg import input_args, output_url, run_ffmpeg, true_peak_limiter_filters
 
-Warn = Callable[[str], None]
+WarningCallback = Callable[[str], None]
 
-RATE_HZ = 22_050
+AUDIO_RATE_HZ = 22_050
 MIX_CEILING_DBTP = -1.0  # EBU R128: room for what a lossy encoder adds
 
 
 @dataclass(frozen=True, kw_only=True)
-class Format:
+class ContainerFormat:
     """What goes into a container, by its suffix.
 
     Args:
@@ -37,46 +37,60 @@ class Format:
     """
 
     muxer: str
-    sound: tuple[str, ...]
-    text: str | None = None
-    copied: tuple[str, ...] = ()
-    cover: bool = False
+    audio_args: tuple[str, ...]
+    text_subtitle_codec: str | None = None
+    copied_subtitle_codecs: tuple[str, ...] = ()
+    supports_cover: bool = False
 
 
-AAC = ("-c:a", "aac", "-b:a", "128k")
-MP4 = Format(
-    muxer="mp4", sound=AAC, text="mov_text", copied=("mov_text", "dvd_subtitle"), cover=True
+AAC_ARGS = ("-c:a", "aac", "-b:a", "128k")
+MP4_FORMAT = ContainerFormat(
+    muxer="mp4",
+    audio_args=AAC_ARGS,
+    text_subtitle_codec="mov_text",
+    copied_subtitle_codecs=("mov_text", "dvd_subtitle"),
+    supports_cover=True,
 )
 MATROSKA_SUBTITLES = ("subrip", "ass", "ssa", "webvtt", "hdmv_pgs_subtitle", "dvd_subtitle")
-FORMATS = {
-    ".mp4": MP4,
-    ".m4v": MP4,
-    ".mov": Format(muxer="mov", sound=AAC, text="mov_text", copied=("mov_text",)),
-    ".mkv": Format(muxer="matroska", sound=AAC, text="subrip", copied=MATROSKA_SUBTITLES),
-    ".webm": Format(
-        muxer="webm",
-        sound=("-c:a", "libvorbis", "-q:a", "5"),
-        text="webvtt",
-        copied=("webvtt",),
+CONTAINER_FORMATS = {
+    ".mp4": MP4_FORMAT,
+    ".m4v": MP4_FORMAT,
+    ".mov": ContainerFormat(
+        muxer="mov",
+        audio_args=AAC_ARGS,
+        text_subtitle_codec="mov_text",
+        copied_subtitle_codecs=("mov_text",),
     ),
-    ".wav": Format(muxer="wav", sound=("-c:a", "pcm_s16le")),
-    ".flac": Format(muxer="flac", sound=("-c:a", "flac", "-sample_fmt", "s16")),
+    ".mkv": ContainerFormat(
+        muxer="matroska",
+        audio_args=AAC_ARGS,
+        text_subtitle_codec="subrip",
+        copied_subtitle_codecs=MATROSKA_SUBTITLES,
+    ),
+    ".webm": ContainerFormat(
+        muxer="webm",
+        audio_args=("-c:a", "libvorbis", "-q:a", "5"),
+        text_subtitle_codec="webvtt",
+        copied_subtitle_codecs=("webvtt",),
+    ),
+    ".wav": ContainerFormat(muxer="wav", audio_args=("-c:a", "pcm_s16le")),
+    ".flac": ContainerFormat(muxer="flac", audio_args=("-c:a", "flac", "-sample_fmt", "s16")),
 }
-SOUND_ONLY = {".wav", ".flac"}
-WEBM_CODECS = {"vp8", "vp9", "av1"}
-TEXT_SUBTITLES = {"subrip", "ass", "ssa", "webvtt", "mov_text", "text"}
+AUDIO_ONLY_SUFFIXES = {".wav", ".flac"}
+WEBM_VIDEO_CODECS = {"vp8", "vp9", "av1"}
+TEXT_SUBTITLE_CODECS = {"subrip", "ass", "ssa", "webvtt", "mov_text", "text"}
 
 
-def mux(
+def mux_audio(
     video: Path,
-    sound: Path,
-    out: Path,
+    audio: Path,
+    output: Path,
     *,
-    mix_db: float | None,
+    original_gain_db: float | None,
     tags: Mapping[str, str],
-    on_warning: Warn | None = None,
+    on_warning: WarningCallback | None = None,
 ) -> None:
-    """Write a film, or its sound alone if ``out`` ends in ``.wav`` or ``.flac``.
+    """Write a film, or its sound alone if ``output`` ends in ``.wav`` or ``.flac``.
 
     Pictures, their times, rotation, cover, subtitles, chapters and tags of the film stay as
     they are as far as the container takes them. The film keeps its length whatever the length
@@ -84,9 +98,9 @@ def mux(
 
     Args:
         video: the film.
-        sound: WAV or FLAC, mono or stereo, sample 0 at the first shown frame.
-        out: written in place: wrap it in ``replacing``.
-        mix_db: gain of the film's own sound under ours; ``None`` leaves it out.
+        audio: WAV or FLAC, mono or stereo, sample 0 at the first shown frame.
+        output: written in place: wrap it in ``replacing``.
+        original_gain_db: gain of the film's own sound under ours; ``None`` leaves it out.
         tags: for the whole file; ``comment`` is the one that every container keeps.
         on_warning: told of subtitles that the container does not take.
 
@@ -95,35 +109,39 @@ def mux(
         InputError: the pictures do not fit in that container.
         OutputError: no room.
     """
-    suffix = out.suffix.lower()
-    form = _format_of(out)
-    start_s = float(start_of(video))
-    with opened(video) as container:
-        _check_webm(main_video(container, video), suffix)
-        under = _mixing(container, sound, mix_db)
-        film = [] if suffix in SOUND_ONLY else _film(container, form, on_warning)
-    run(
+    suffix = output.suffix.lower()
+    form = _container_format(output)
+    start_s = float(find_start_time_s(video))
+    with open_container(video) as container:
+        _check_webm_codec(require_video_stream(container, video), suffix)
+        under = _audio_map_args(container, audio, original_gain_db)
+        film = (
+            []
+            if suffix in AUDIO_ONLY_SUFFIXES
+            else _video_copy_args(container, form, on_warning)
+        )
+    run_ffmpeg(
         [
             # Times as they are in the file, less that of the first shown frame.
             *("-copyts", "-fflags", "+genpts", "-itsoffset", f"{-start_s:.6f}"),
-            *reading(video),
-            *reading(sound),
+            *input_args(video),
+            *input_args(audio),
             *under,
             *film,
-            *(*form.sound, "-ar", str(RATE_HZ)),
+            *(*form.audio_args, "-ar", str(AUDIO_RATE_HZ)),
             *("-map_metadata", "0" if film else "-1"),
             *(
                 part
-                for key, tag in _tags(tags, film).items()
+                for key, tag in _metadata_tags(tags, film).items()
                 for part in ("-metadata", f"{key}={tag}")
             ),
             *("-fflags", "+bitexact", "-flags:a", "+bitexact", "-dn"),
-            *("-f", form.muxer, writing(out)),
+            *("-f", form.muxer, output_url(output)),
         ]
     )
 
 
-def check_fits(video: Path, out: Path) -> None:
+def check_container(video: Path, output: Path) -> None:
     """Refuse, before any long work, a container that cannot hold a film's pictures.
 
     The first frame is tried for real: only ffmpeg knows what its containers take.
@@ -132,92 +150,100 @@ def check_fits(video: Path, out: Path) -> None:
         UsageError: no container of that name.
         InputError: the pictures do not fit in it.
     """
-    form = _format_of(out)
-    if out.suffix.lower() in SOUND_ONLY:
+    form = _container_format(output)
+    if output.suffix.lower() in AUDIO_ONLY_SUFFIXES:
         return
-    with opened(video) as container:
-        pictures = main_video(container, video)
-        _check_webm(pictures, out.suffix.lower())
+    with open_container(video) as container:
+        pictures = require_video_stream(container, video)
+        _check_webm_codec(pictures, output.suffix.lower())
         chosen = ["-map", f"0:{pictures.index}", "-c", "copy", "-frames:v", "1"]
-    run([*reading(video), *chosen, "-f", form.muxer, os.devnull])
+    run_ffmpeg([*input_args(video), *chosen, "-f", form.muxer, os.devnull])
 
 
-def _format_of(out: Path) -> Format:
-    suffix = out.suffix.lower()
-    if suffix not in FORMATS:
+def _container_format(output: Path) -> ContainerFormat:
+    suffix = output.suffix.lower()
+    if suffix not in CONTAINER_FORMATS:
         raise UsageError(
-            f"{printable(out)}: no container {suffix or 'without a suffix'}",
-            hint="end the name in " + ", ".join(FORMATS),
+            f"{printable_path(output)}: no container {suffix or 'without a suffix'}",
+            hint="end the name in " + ", ".join(CONTAINER_FORMATS),
         )
-    return FORMATS[suffix]
+    return CONTAINER_FORMATS[suffix]
 
 
-def _check_webm(pictures: av.VideoStream, suffix: str) -> None:
-    if suffix == ".webm" and codec_of(pictures) not in WEBM_CODECS:
+def _check_webm_codec(video_stream: av.VideoStream, suffix: str) -> None:
+    if suffix == ".webm" and codec_name(video_stream) not in WEBM_VIDEO_CODECS:
         raise InputError(
-            f"WebM does not hold {codec_of(pictures)} video",
+            f"WebM does not hold {codec_name(video_stream)} video",
             hint="write to a name that ends in .mkv",
         )
 
 
-def _tags(tags: Mapping[str, str], film: list[str]) -> dict[str, str]:
+def _metadata_tags(tags: Mapping[str, str], video_args: list[str]) -> dict[str, str]:
     """Ours, and the names of the old container's brand taken out."""
     brand = ("major_brand", "minor_version", "compatible_brands")
-    return (dict.fromkeys(brand, "") if film else {}) | dict(tags)
+    return (dict.fromkeys(brand, "") if video_args else {}) | dict(tags)
 
 
-def _mixing(
-    container: av.container.InputContainer, sound: Path, mix_db: float | None
+def _audio_map_args(
+    container: av.container.InputContainer, audio: Path, original_gain_db: float | None
 ) -> list[str]:
     """Arguments that choose our sound, or ours over the film's own."""
     own = next((s for s in container.streams.audio if s.codec_context is not None), None)
-    if mix_db is None or own is None:
+    if original_gain_db is None or own is None:
         return ["-map", "1:a:0"]
-    n_ours = soundfile.info(sound).channels
+    n_ours = soundfile.info(audio).channels
     stereo = max(n_ours, own.channels) > 1
-    shape = f"aformat=sample_fmts=fltp:sample_rates={RATE_HZ}:channel_layouts=" + (
+    shape = f"aformat=sample_fmts=fltp:sample_rates={AUDIO_RATE_HZ}:channel_layouts=" + (
         "stereo" if stereo else "mono"
     )
     chain = [
         # async with first_pts cuts what comes before second 0 and fills what is missing.
-        f"[0:{own.index}]aresample={RATE_HZ}:async=1:first_pts=0,"
-        f"{_spread(own.channels, stereo)}{shape},volume={mix_db:.6f}dB[own]",
-        f"[1:a:0]{_spread(n_ours, stereo)}{shape}[ours]",
+        f"[0:{own.index}]aresample={AUDIO_RATE_HZ}:async=1:first_pts=0,"
+        f"{_mono_to_stereo_filter(own.channels, stereo)}{shape},volume={original_gain_db:.6f}dB[own]",
+        f"[1:a:0]{_mono_to_stereo_filter(n_ours, stereo)}{shape}[ours]",
         "[ours][own]amix=inputs=2:duration=first:normalize=0,"
-        + ",".join(limiter(MIX_CEILING_DBTP, rate_hz=RATE_HZ))
+        + ",".join(true_peak_limiter_filters(MIX_CEILING_DBTP, rate_hz=AUDIO_RATE_HZ))
         + f",{shape}[mix]",
     ]
     return ["-filter_complex", ";".join(chain), "-map", "[mix]"]
 
 
-def _spread(n_channels: int, stereo: bool) -> str:
+def _mono_to_stereo_filter(n_channels: int, stereo: bool) -> str:
     """Mono to both sides as loud as it is: ffmpeg by itself takes 3 dB off."""
     return "pan=stereo|c0=c0|c1=c0," if stereo and n_channels == 1 else ""
 
 
-def _film(
-    container: av.container.InputContainer, form: Format, on_warning: Warn | None
+def _video_copy_args(
+    container: av.container.InputContainer,
+    container_format: ContainerFormat,
+    on_warning: WarningCallback | None,
 ) -> list[str]:
     """Arguments that copy the pictures and what goes with them."""
     picture = next(s for s in container.streams.video if not _is_cover(s))
     chosen = ["-map", f"0:{picture.index}", "-c:v", "copy", "-copyinkf:v"]
-    if form.muxer in {"mp4", "mov"}:
+    if container_format.muxer in {"mp4", "mov"}:
         chosen += ["-movflags", "+faststart"]
-        if codec_of(picture) == "hevc":
+        if codec_name(picture) == "hevc":
             chosen += ["-tag:v:0", "hvc1"]  # QuickTime plays no other
-    covers = [s for s in container.streams.video if _is_cover(s)] if form.cover else []
+    covers = (
+        [s for s in container.streams.video if _is_cover(s)]
+        if container_format.supports_cover
+        else []
+    )
     for n, cover in enumerate(covers, start=1):
         chosen += ["-map", f"0:{cover.index}", f"-disposition:v:{n}", "attached_pic"]
     n_kept = 0
     for subtitle in container.streams.subtitles:
-        codec = codec_of(subtitle)
-        if codec in form.copied:
+        codec = codec_name(subtitle)
+        if codec in container_format.copied_subtitle_codecs:
             action = "copy"
-        elif codec in TEXT_SUBTITLES and form.text is not None:
-            action = form.text
+        elif codec in TEXT_SUBTITLE_CODECS and container_format.text_subtitle_codec is not None:
+            action = container_format.text_subtitle_codec
         else:
             if on_warning is not None:
-                on_warning(f"{form.muxer} takes no {codec} subtitles: they are left out")
+                on_warning(
+                    f"{container_format.muxer} takes no {codec} subtitles: they are left out"
+                )
             continue
         chosen += ["-map", f"0:{subtitle.index}", f"-c:s:{n_kept}", action]
         n_kept += 1

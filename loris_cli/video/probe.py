@@ -14,20 +14,28 @@ import av.container
 import numpy as np
 
 from loris_cli.errors import InputError
-from loris_cli.system.atomic_files import printable
-from loris_cli.video.frame_conversion import display_size, orientation_of
+from loris_cli.system.atomic_files import printable_path
+from loris_cli.video.frame_conversion import read_orientation, square_pixel_size
 
-from .containers import CONVERT, check_size, codec_of, first_frame, main_video, opened, ticks_of
+from .containers import (
+    CONVERT_HINT,
+    check_frame_size,
+    codec_name,
+    decode_first_frame,
+    open_container,
+    presentation_ticks,
+    require_video_stream,
+)
 
-MAX_GAP_S = 600.0
-GAP_S, GAP_FRAMES = 0.25, 3.0
+MAX_TIMESTAMP_JUMP_S = 600.0
+MIN_GAP_S, MIN_GAP_FRAMES = 0.25, 3.0
 """A frame held longer, and so many times longer than most, stands for missing ones."""
 MAX_DURATION_S = 24 * 3600.0
-MAX_STEP_BACK_S = 1.0
+MAX_BACKWARD_JUMP_S = 1.0
 MAX_LAST_FRAME_S = 60.0
-TS_PACKET = 188  # ISO/IEC 13818-1
-CUT = 'cut a part out: ffmpeg -ss 0 -t 600 -i "{}" -c copy part.mp4'
-REWRAP = 'give it new times: ffmpeg -i "{}" -fps_mode cfr dance.mp4'
+TS_PACKET_BYTES = 188  # ISO/IEC 13818-1
+CUT_HINT = 'cut a part out: ffmpeg -ss 0 -t 600 -i "{}" -c copy part.mp4'
+RETIME_HINT = 'give it new times: ffmpeg -i "{}" -fps_mode cfr dance.mp4'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,61 +67,62 @@ class VideoInfo:
     fps: float
     frame_interval_s: float
     n_frames: int
-    has_sound: bool
-    sound_channels: int
+    has_audio: bool
+    n_audio_channels: int
     codec: str
     truncated: bool
-    gaps_s: tuple[tuple[float, float], ...] = ()
+    frame_gaps_s: tuple[tuple[float, float], ...] = ()
     """Where a frame is held far longer than the others: from, to."""
 
 
 @dataclass(kw_only=True)
-class _Packets:
+class _PacketScan:
     """What one pass over the packets of a file finds."""
 
-    ticks: "array[int]"  # subscriptable from Python 3.12 on
-    last_duration: int = 0
+    timestamp_ticks: "array[int]"  # subscriptable from Python 3.12 on
+    last_duration_ticks: int = 0
     end_s: float = 0.0
-    cut: bool = False
+    truncated: bool = False
 
 
-def probe(path: Path) -> VideoInfo:
+def probe_video(path: Path) -> VideoInfo:
     """Look at a video once through.
 
     Raises:
         InputError: it is no video, or not one whose times make sense.
     """
-    with opened(path) as container:
-        stream = main_video(container, path)
-        frame = first_frame(container, stream)
+    with open_container(path) as container:
+        stream = require_video_stream(container, path)
+        frame = decode_first_frame(container, stream)
         if frame is None:
             raise InputError(
-                f"no frame of {printable(path)} can be decoded",
-                hint=CONVERT.format(printable(path)),
+                f"no frame of {printable_path(path)} can be decoded",
+                hint=CONVERT_HINT.format(printable_path(path)),
             )
-        check_size(frame.width, frame.height, path)
-        rotation = orientation_of(frame).rotation_deg
-        width, height = display_size(frame, stream.sample_aspect_ratio)
-        start = ticks_of(frame)
+        check_frame_size(frame.width, frame.height, path)
+        rotation = read_orientation(frame).rotation_deg
+        width, height = square_pixel_size(frame, stream.sample_aspect_ratio)
+        start = presentation_ticks(frame)
         assert start is not None
-    with opened(path) as container:
-        stream = main_video(container, path)
+    with open_container(path) as container:
+        stream = require_video_stream(container, path)
         tick = stream.time_base
         assert tick is not None
-        packets = _read_packets(container, stream, path, start)
-        times = np.unique(np.frombuffer(packets.ticks, np.int64)) - start
+        packets = _scan_packets(container, stream, path, start)
+        times = np.unique(np.frombuffer(packets.timestamp_ticks, np.int64)) - start
         if times.size < 2:
             raise InputError(
-                f"{printable(path)} holds one frame: a still picture", hint="give a moving one"
+                f"{printable_path(path)} holds one frame: a still picture",
+                hint="give a moving one",
             )
         intervals_s = np.diff(times) * float(tick)
         interval_s = float(np.median(intervals_s))
-        last_s = packets.last_duration * float(tick)
+        last_s = packets.last_duration_ticks * float(tick)
         # AVI gives one tick, transport streams nothing, some recorders hours.
         if not intervals_s.min() / 2 < last_s <= MAX_LAST_FRAME_S:
             last_s = interval_s
         span_s = float(times[-1] * tick)
-        _check_times(path, intervals_s, span_s)
+        _check_timestamps(path, intervals_s, span_s)
         sound = container.streams.audio
         return VideoInfo(
             path=path,
@@ -125,31 +134,31 @@ def probe(path: Path) -> VideoInfo:
             fps=(times.size - 1) / span_s,
             frame_interval_s=interval_s,
             n_frames=int(times.size),
-            has_sound=bool(sound),
-            sound_channels=sound[0].channels if sound else 0,
-            codec=codec_of(stream),
-            truncated=packets.cut or _ends_early(container, path, packets.end_s),
-            gaps_s=tuple(_gaps_s(times * float(tick), interval_s)),
+            has_audio=bool(sound),
+            n_audio_channels=sound[0].channels if sound else 0,
+            codec=codec_name(stream),
+            truncated=packets.truncated or _is_truncated(container, path, packets.end_s),
+            frame_gaps_s=tuple(_find_gaps_s(times * float(tick), interval_s)),
         )
 
 
-def _gaps_s(times_s: np.ndarray, interval_s: float) -> Iterator[tuple[float, float]]:
-    held = np.flatnonzero(np.diff(times_s) > max(GAP_FRAMES * interval_s, GAP_S))
+def _find_gaps_s(times_s: np.ndarray, interval_s: float) -> Iterator[tuple[float, float]]:
+    held = np.flatnonzero(np.diff(times_s) > max(MIN_GAP_FRAMES * interval_s, MIN_GAP_S))
     yield from ((float(times_s[k]), float(times_s[k + 1])) for k in held)
 
 
-def _read_packets(
-    container: av.container.InputContainer, stream: av.VideoStream, path: Path, start: int
-) -> _Packets:
+def _scan_packets(
+    container: av.container.InputContainer, stream: av.VideoStream, path: Path, start_ticks: int
+) -> _PacketScan:
     """Times of all shown pictures, in decoding order, and where the file ends."""
-    found = _Packets(ticks=array("q"))
-    latest = start
+    found = _PacketScan(timestamp_ticks=array("q"))
+    latest = start_ticks
     dts_before: int | None = None
     assert stream.time_base is not None
-    max_back = MAX_STEP_BACK_S / float(stream.time_base)
+    max_back = MAX_BACKWARD_JUMP_S / float(stream.time_base)
     try:
         for packet in container.demux():
-            ticks = ticks_of(packet)
+            ticks = presentation_ticks(packet)
             if packet.size == 0:
                 continue
             if ticks is not None and packet.time_base is not None:
@@ -157,62 +166,62 @@ def _read_packets(
                 found.end_s = max(found.end_s, float(end))
             if packet.stream.index != stream.index:
                 continue
-            found.cut = packet.is_corrupt
+            found.truncated = packet.is_corrupt
             if ticks is None:
                 raise InputError(
-                    f"the frames of {printable(path)} carry no times",
-                    hint=REWRAP.format(printable(path)),
+                    f"the frames of {printable_path(path)} carry no times",
+                    hint=RETIME_HINT.format(printable_path(path)),
                 )
             if packet.dts is not None:
                 if dts_before is not None and packet.dts < dts_before - max_back:
                     back_s = float((dts_before - packet.dts) * stream.time_base)
                     raise InputError(
-                        f"the clock of {printable(path)} jumps back by {back_s:.1f} s",
-                        hint=REWRAP.format(printable(path)),
+                        f"the clock of {printable_path(path)} jumps back by {back_s:.1f} s",
+                        hint=RETIME_HINT.format(printable_path(path)),
                     )
                 dts_before = packet.dts
-            if packet.is_discard or ticks < start:
+            if packet.is_discard or ticks < start_ticks:
                 continue
-            found.ticks.append(ticks)
+            found.timestamp_ticks.append(ticks)
             if ticks >= latest:
-                latest, found.last_duration = ticks, packet.duration or 0
+                latest, found.last_duration_ticks = ticks, packet.duration or 0
     except av.FFmpegError:  # the end of a file that was cut in the middle of a packet
-        found.cut = True
+        found.truncated = True
     return found
 
 
-def _check_times(path: Path, intervals_s: np.ndarray, span_s: float) -> None:
+def _check_timestamps(path: Path, intervals_s: np.ndarray, span_s: float) -> None:
     gap = int(intervals_s.argmax())
-    if intervals_s[gap] > MAX_GAP_S:
+    if intervals_s[gap] > MAX_TIMESTAMP_JUMP_S:
         at_s = float(intervals_s[:gap].sum())
         raise InputError(
-            f"the clock of {printable(path)} jumps by {intervals_s[gap]:.0f} s "
+            f"the clock of {printable_path(path)} jumps by {intervals_s[gap]:.0f} s "
             f"at second {at_s:.1f}",
-            hint=REWRAP.format(printable(path)),
+            hint=RETIME_HINT.format(printable_path(path)),
         )
     if span_s > MAX_DURATION_S:
         raise InputError(
-            f"{printable(path)} lasts {span_s / 3600:.0f} hours, by its times",
-            hint=CUT.format(printable(path)),
+            f"{printable_path(path)} lasts {span_s / 3600:.0f} hours, by its times",
+            hint=CUT_HINT.format(printable_path(path)),
         )
 
 
-def _ends_early(container: av.container.InputContainer, path: Path, end_s: float) -> bool:
+def _is_truncated(container: av.container.InputContainer, path: Path, end_s: float) -> bool:
     """The container announces more than the file holds."""
     kind = container.format.name
     if kind.startswith("mov"):
-        return any(end > path.stat().st_size for end in _box_ends(path))
+        return any(end > path.stat().st_size for end in _read_mp4_box_ends(path))
     if kind == "mpegts":
         with path.open("rb") as file:
-            head = file.read(TS_PACKET + 1)
-        plain = head[:1] == head[TS_PACKET:] == b"G"  # 192 and 204 bytes exist too
-        return plain and path.stat().st_size % TS_PACKET != 0
+            head = file.read(TS_PACKET_BYTES + 1)
+        plain = head[:1] == head[TS_PACKET_BYTES:] == b"G"  # 192 and 204 bytes exist too
+        return plain and path.stat().st_size % TS_PACKET_BYTES != 0
     if kind.startswith(("matroska", "avi", "flv", "asf")) and container.duration is not None:
         return container.duration / av.time_base - end_s > 1.0
     return False
 
 
-def _box_ends(path: Path) -> Iterator[int]:
+def _read_mp4_box_ends(path: Path) -> Iterator[int]:
     """Where each box at the top of an MP4 says it ends, ISO/IEC 14496-12 Sec. 4.2."""
     size = path.stat().st_size
     at = 0

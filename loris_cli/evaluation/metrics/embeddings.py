@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import WeightsError
 from loris_cli.system.librosa_import import librosa
-from loris_cli.system.optional_packages import folder_of_package, require
+from loris_cli.system.optional_packages import find_package_folder, import_optional
 
 LOADERS: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType(
     {
@@ -38,7 +38,7 @@ def check_embeddings() -> None:
     Raises:
         MissingDependencyError: fadtk is not installed.
     """
-    folder_of_package("fadtk", extra="fadtk", purpose="hear with CLAP, VGGish or EnCodec")
+    find_package_folder("fadtk", extra="fadtk", purpose="hear with CLAP, VGGish or EnCodec")
 
 
 class Embedder:
@@ -55,7 +55,9 @@ class Embedder:
             WeightsError: its weights cannot be fetched.
         """
         kind, words = LOADERS[name]
-        module = require("fadtk.model_loader", extra="fadtk", purpose=f"hear with {name}")
+        module = import_optional(
+            "fadtk.model_loader", extra="fadtk", purpose=f"hear with {name}"
+        )
         try:
             self._loader: Any = getattr(module, kind)(*words)
             self._loader.load_model()

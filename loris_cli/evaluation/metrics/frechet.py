@@ -17,18 +17,18 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Statistics:
+class GaussianStatistics:
     """Mean ``(features,)`` and covariance ``(features, features)`` of frames."""
 
     mean: Array
     covariance: Array
 
 
-def statistics(sounds: Iterable[NDArray[np.float32]]) -> Statistics:
+def fit_gaussian(feature_matrices: Iterable[NDArray[np.float32]]) -> GaussianStatistics:
     """Mean and covariance over all frames of some sounds.
 
     Args:
-        sounds: log-mel frames of each, ``(features, frames)``.
+        feature_matrices: log-mel frames of each, ``(features, frames)``.
 
     Raises:
         InputError: fewer than two frames in all.
@@ -36,16 +36,16 @@ def statistics(sounds: Iterable[NDArray[np.float32]]) -> Statistics:
     n = 0
     total: Array | float = 0.0
     products: Array | float = 0.0
-    for frames in sounds:
+    for frames in feature_matrices:
         x = frames.astype(np.float64)
         n, total, products = n + x.shape[1], total + x.sum(axis=1), products + x @ x.T
     if n < 2:
         raise InputError("a distance between sounds needs at least two frames of each")
     mean = np.asarray(total) / n
-    return Statistics(mean, (np.asarray(products) - n * np.outer(mean, mean)) / (n - 1))
+    return GaussianStatistics(mean, (np.asarray(products) - n * np.outer(mean, mean)) / (n - 1))
 
 
-def frechet_distance(a: Statistics, b: Statistics) -> float:
+def frechet_distance(a: GaussianStatistics, b: GaussianStatistics) -> float:
     """``|mu_a - mu_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2))``; 0 for equal sets.
 
     The trace of the root is that of ``(S_a^(1/2) S_b S_a^(1/2))^(1/2)``, which is symmetric: no

@@ -27,15 +27,15 @@ from loris_cli.errors import InputError
 from loris_cli.system.librosa_import import librosa
 
 Array = NDArray[np.float64]
-Flags = NDArray[np.bool_]
+OnsetFlags = NDArray[np.bool_]
 Samples = NDArray[np.float32]
 
-N_FFT, HOP = 2048, 512
+N_FFT, HOP_SAMPLES = 2048, 512
 """librosa's own, in samples: no script changes them."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Protocol:
+class ScoringProtocol:
     """Whose script is followed: how it picks onsets and what it makes of the flags."""
 
     id: str
@@ -48,11 +48,11 @@ class Protocol:
     delta: float = 0.2
     """Least height over the mean, of an envelope scaled to 0..1."""
     wait: int = 1
-    coverage_is_ratio: bool = False
+    bcs_is_ratio: bool = False
     """BCS is generated over true seconds, which can exceed 1, rather than a precision."""
 
     @property
-    def detector(self) -> dict[str, Any]:
+    def peak_picking_args(self) -> dict[str, Any]:
         """Arguments of librosa's peak picking."""
         return {
             "pre_avg": self.pre_avg,
@@ -64,32 +64,41 @@ class Protocol:
         }
 
 
-OFFICIAL = Protocol(id="loris-official-v1", pre_avg=3, post_avg=3, pre_max=3, post_max=3)
+OFFICIAL_PROTOCOL = ScoringProtocol(
+    id="loris-official-v1", pre_avg=3, post_avg=3, pre_max=3, post_max=3
+)
 """As released with LORIS."""
 
 
-def with_average(protocol: Protocol, frames: int) -> Protocol:
+def with_onset_window(protocol: ScoringProtocol, window_frames: int) -> ScoringProtocol:
     """The protocol with other windows of the mean, in frames; an identity of its own."""
-    if frames == protocol.pre_avg == protocol.post_avg:
+    if window_frames == protocol.pre_avg == protocol.post_avg:
         return protocol
-    return replace(protocol, id=f"{protocol.id}-avg{frames}", pre_avg=frames, post_avg=frames)
+    return replace(
+        protocol,
+        id=f"{protocol.id}-avg{window_frames}",
+        pre_avg=window_frames,
+        post_avg=window_frames,
+    )
 
 
 PROTOCOLS = MappingProxyType(
     {
-        "official": OFFICIAL,
-        "paper": with_average(OFFICIAL, 2),  # App. B.3 says 2 where the script has 3
+        "official": OFFICIAL_PROTOCOL,
+        "paper": with_onset_window(
+            OFFICIAL_PROTOCOL, 2
+        ),  # App. B.3 says 2 where the script has 3
         # Beats_Scores of D2M-GAN (Zhu et al., 2022), used by CDCD: pre_max is librosa's own
         # 30 ms, which is one frame.
-        "d2m": Protocol(
-            id="d2m-v1", pre_avg=1, post_avg=1, pre_max=1, post_max=1, coverage_is_ratio=True
+        "d2m": ScoringProtocol(
+            id="d2m-v1", pre_avg=1, post_avg=1, pre_max=1, post_max=1, bcs_is_ratio=True
         ),
     }
 )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pair:
+class ClipScores:
     """Scores of one clip, each 0 where its denominator is."""
 
     bcs: float
@@ -99,7 +108,7 @@ class Pair:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Summary:
+class ScoreSummary:
     """Scores of many clips."""
 
     bcs: float
@@ -111,7 +120,9 @@ class Summary:
     """Of the two means, not the mean of F1; None where BCS is no precision."""
 
 
-def onset_times(samples: Samples, protocol: Protocol = OFFICIAL) -> Array:
+def detect_protocol_onsets(
+    samples: Samples, protocol: ScoringProtocol = OFFICIAL_PROTOCOL
+) -> Array:
     """Moments at which a sound begins.
 
     Args:
@@ -127,21 +138,21 @@ def onset_times(samples: Samples, protocol: Protocol = OFFICIAL) -> Array:
     if samples.ndim != 1 or not len(samples) or not np.isfinite(samples).all():
         raise InputError("onsets are found in finite mono sound, (samples,)")
     onsets: Array = librosa.onset.onset_detect(
-        onset_envelope=_flux(samples),
+        onset_envelope=_onset_strength(samples),
         sr=SAMPLE_RATE_HZ,
-        hop_length=HOP,
+        hop_length=HOP_SAMPLES,
         units="time",
-        **protocol.detector,
+        **protocol.peak_picking_args,
     )
     return onsets
 
 
-def _flux(samples: Samples) -> NDArray[np.float32]:
+def _onset_strength(samples: Samples) -> NDArray[np.float32]:
     """Onset strength as librosa has it, bit for bit, with its mel filters made once."""
-    power = np.abs(librosa.stft(samples, n_fft=N_FFT, hop_length=HOP)) ** 2.0
+    power = np.abs(librosa.stft(samples, n_fft=N_FFT, hop_length=HOP_SAMPLES)) ** 2.0
     bands = np.einsum("ft,mf->mt", power, _mel_filters(), optimize=True)
     flux: NDArray[np.float32] = librosa.onset.onset_strength(
-        S=librosa.power_to_db(bands), sr=SAMPLE_RATE_HZ, hop_length=HOP
+        S=librosa.power_to_db(bands), sr=SAMPLE_RATE_HZ, hop_length=HOP_SAMPLES
     )
     return flux
 
@@ -155,7 +166,7 @@ def _mel_filters() -> NDArray[np.float32]:
     return filters
 
 
-def flags(onsets_s: Array, n_samples: int) -> Flags:
+def flag_onset_seconds(onsets_s: Array, n_samples: int) -> OnsetFlags:
     """Which seconds of a sound have an onset.
 
     Args:
@@ -171,52 +182,60 @@ def flags(onsets_s: Array, n_samples: int) -> Flags:
     return seconds
 
 
-def score(true: Flags, made: Flags, protocol: Protocol = OFFICIAL) -> Pair:
+def score_clip(
+    reference: OnsetFlags, generated: OnsetFlags, protocol: ScoringProtocol = OFFICIAL_PROTOCOL
+) -> ClipScores:
     """Scores of one clip; the truth is cut to the generated length.
 
     Args:
-        true: flags of the ground truth, ``(seconds,)``.
-        made: flags of what was generated, ``(seconds,)``, no longer.
+        reference: flags of the ground truth, ``(seconds,)``.
+        generated: flags of what was generated, ``(seconds,)``, no longer.
         protocol: whose BCS.
 
     Raises:
         InputError: what was generated is empty, or longer than the truth.
     """
-    if not 0 < len(made) <= len(true):
+    if not 0 < len(generated) <= len(reference):
         raise InputError(
-            f"{len(made)} generated seconds cannot be scored against {len(true)}",
+            f"{len(generated)} generated seconds cannot be scored against {len(reference)}",
             hint="cut what was generated to the length of the truth",
         )
-    true = true[: len(made)]
-    n_true, n_made, n_hits = int(true.sum()), int(made.sum()), int((true & made).sum())
-    covered, of = (n_made, n_true) if protocol.coverage_is_ratio else (n_hits, n_made)
-    return Pair(bcs=covered / of if of else 0.0, bhs=n_hits / n_true if n_true else 0.0)
+    reference = reference[: len(generated)]
+    n_true, n_made, n_hits = (
+        int(reference.sum()),
+        int(generated.sum()),
+        int((reference & generated).sum()),
+    )
+    covered, of = (n_made, n_true) if protocol.bcs_is_ratio else (n_hits, n_made)
+    return ClipScores(bcs=covered / of if of else 0.0, bhs=n_hits / n_true if n_true else 0.0)
 
 
-def summary(pairs: Sequence[Pair], protocol: Protocol = OFFICIAL) -> Summary:
+def summarize_scores(
+    clip_scores: Sequence[ClipScores], protocol: ScoringProtocol = OFFICIAL_PROTOCOL
+) -> ScoreSummary:
     """Scores of many clips.
 
     Raises:
         InputError: there is none.
     """
-    if not pairs:
+    if not clip_scores:
         raise InputError("no clip was scored")
-    bcs, bhs = [pair.bcs for pair in pairs], [pair.bhs for pair in pairs]
+    bcs, bhs = [pair.bcs for pair in clip_scores], [pair.bhs for pair in clip_scores]
     # One after the other, as the script adds them: numpy's sum rounds another way.
     mean_bcs, mean_bhs = sum(bcs) / len(bcs), sum(bhs) / len(bhs)
-    return Summary(
+    return ScoreSummary(
         bcs=mean_bcs,
-        csd=_deviation(bcs),
+        csd=_sample_std(bcs),
         bhs=mean_bhs,
-        hsd=_deviation(bhs),
-        f1=None if protocol.coverage_is_ratio else f1(mean_bcs, mean_bhs),
+        hsd=_sample_std(bhs),
+        f1=None if protocol.bcs_is_ratio else f1_score(mean_bcs, mean_bhs),
     )
 
 
-def f1(bcs: float, bhs: float) -> float:
+def f1_score(bcs: float, bhs: float) -> float:
     """Harmonic mean; 0 where both are."""
     return 2 * bcs * bhs / (bcs + bhs) if bcs + bhs else 0.0
 
 
-def _deviation(values: list[float]) -> float | None:
+def _sample_std(values: list[float]) -> float | None:
     return float(np.std(values, ddof=1)) if len(values) > 1 else None

@@ -24,8 +24,8 @@ from loris_cli.system.librosa_import import librosa
 Samples = NDArray[np.float32]
 Features = NDArray[np.float32]
 
-RATE_HZ, N_FFT, HOP, N_MELS = 16_000, 512, 256, 96
-PATCH = 187
+MUSICNN_RATE_HZ, N_FFT, HOP_SAMPLES, N_MELS = 16_000, 512, 256, 96
+PATCH_FRAMES = 187
 """Frames that the network was trained on: 3 s."""
 BN_EPS = 1e-3
 """TensorFlow's."""
@@ -41,14 +41,14 @@ TAGS = (
 
 
 @cache
-def _weights() -> dict[str, Tensor]:
+def _load_weights() -> dict[str, Tensor]:
     with as_file(files("loris_cli.evaluation.metrics").joinpath("musicnn.safetensors")) as path:
         return load_file(path)
 
 
-def _norm(x: Tensor, number: int) -> Tensor:
-    name = f"batch_normalization_{number}" if number else "batch_normalization"
-    weights = _weights()
+def _batch_norm(x: Tensor, layer_index: int) -> Tensor:
+    name = f"batch_normalization_{layer_index}" if layer_index else "batch_normalization"
+    weights = _load_weights()
     return functional.batch_norm(
         x,
         weights[f"{name}/moving_mean"],
@@ -59,41 +59,41 @@ def _norm(x: Tensor, number: int) -> Tensor:
     )
 
 
-def _kernel(number: int) -> tuple[Tensor, Tensor]:
+def _conv_weights(layer_index: int) -> tuple[Tensor, Tensor]:
     """Weights ``(out, in, time, band)`` and bias of a convolution."""
-    name = f"conv2d_{number}" if number else "conv2d"
-    weights = _weights()
+    name = f"conv2d_{layer_index}" if layer_index else "conv2d"
+    weights = _load_weights()
     return weights[f"{name}/kernel"].permute(3, 2, 0, 1), weights[f"{name}/bias"]
 
 
-def _front(x: Tensor) -> Tensor:
+def _frontend(x: Tensor) -> Tensor:
     """Filters of timbre and of rhythm over ``(batch, 1, frames, 96)``: 561 a frame."""
     parts = []
     for number in range(5):
-        kernel, bias = _kernel(number)
+        kernel, bias = _conv_weights(number)
         length = kernel.shape[2]
         # Of an even length TensorFlow pads one more behind than before.
         padded = functional.pad(x, (0, 0, (length - 1) // 2, length // 2))
-        seen = _norm(functional.conv2d(padded, kernel, bias).relu(), number + 1)
+        seen = _batch_norm(functional.conv2d(padded, kernel, bias).relu(), number + 1)
         parts.append(seen.amax(dim=3))
     return torch.cat(parts, dim=1)
 
 
-def _middle(front: Tensor) -> Tensor:
+def _midend(front: Tensor) -> Tensor:
     """Three layers along time, each heard beside the ones before: 753 a frame."""
     heard, x = [front], front
     for number in range(5, 8):
-        kernel, bias = _kernel(number)
+        kernel, bias = _conv_weights(number)
         # The kernel spans all bands, which here are channels.
         flat = kernel.permute(0, 3, 2, 1).squeeze(3)
-        seen = _norm(functional.conv1d(x, flat, bias, padding=3).relu(), number + 1)
+        seen = _batch_norm(functional.conv1d(x, flat, bias, padding=3).relu(), number + 1)
         x = seen if number == 5 else x + seen
         heard.append(x)
     return torch.cat(heard, dim=1)
 
 
 @torch.inference_mode()
-def listen(samples: Samples) -> tuple[Features, Features]:
+def embed(samples: Samples) -> tuple[Features, Features]:
     """What musicnn hears in a sound, each 3 s of it.
 
     Args:
@@ -107,20 +107,20 @@ def listen(samples: Samples) -> tuple[Features, Features]:
         InputError: it is too short.
     """
     slow = librosa.resample(
-        samples, orig_sr=SAMPLE_RATE_HZ, target_sr=RATE_HZ, res_type="soxr_hq"
+        samples, orig_sr=SAMPLE_RATE_HZ, target_sr=MUSICNN_RATE_HZ, res_type="soxr_hq"
     )
     mel = librosa.feature.melspectrogram(
-        y=slow, sr=RATE_HZ, hop_length=HOP, n_fft=N_FFT, n_mels=N_MELS
+        y=slow, sr=MUSICNN_RATE_HZ, hop_length=HOP_SAMPLES, n_fft=N_FFT, n_mels=N_MELS
     ).T
     frames = np.log10(10_000 * mel + 1).astype(np.float32)
-    n_patches = len(frames) // PATCH
+    n_patches = len(frames) // PATCH_FRAMES
     if not n_patches:
         raise InputError("musicnn listens to 3 s of sound or more")
-    patches = frames[: n_patches * PATCH].reshape(n_patches, 1, PATCH, N_MELS)
-    weights = _weights()
-    heard = _middle(_front(_norm(torch.from_numpy(patches), 0)))
+    patches = frames[: n_patches * PATCH_FRAMES].reshape(n_patches, 1, PATCH_FRAMES, N_MELS)
+    weights = _load_weights()
+    heard = _midend(_frontend(_batch_norm(torch.from_numpy(patches), 0)))
     pooled = torch.stack([heard.amax(dim=2), heard.mean(dim=2)], dim=2).flatten(1)
-    dense = _norm(pooled, 9) @ weights["dense/kernel"] + weights["dense/bias"]
-    last = _norm(dense.relu(), 10)
+    dense = _batch_norm(pooled, 9) @ weights["dense/kernel"] + weights["dense/bias"]
+    last = _batch_norm(dense.relu(), 10)
     tags = (last @ weights["dense_1/kernel"] + weights["dense_1/bias"]).sigmoid()
     return last.numpy(), tags.numpy()

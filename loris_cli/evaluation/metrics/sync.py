@@ -13,15 +13,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from loris_cli.audio.onsets import WINDOW_S, match
+from loris_cli.audio.onsets import ONSET_WINDOW_S, match_onsets
 
 Array = NDArray[np.float64]
 
 ALIGN_SIGMA_S = 0.05
 """Three frames at 60 fps, as in the beat alignment score of AIST++ (Li et al., 2021)."""
-AV_WINDOW_S = 0.04
+AV_ALIGN_WINDOW_S = 0.04
 """AV-Align (Yariv et al., 2024) takes a frame of the video on either side; of 25 fps here."""
-FIGURES = (
+STRICT_METRICS = (
     "onset_precision", "onset_recall", "onset_f", "beat_f", "cml_t", "aml_t",
     "information_gain", "tempo_error", "align_sound", "align_motion", "av_align",
 )  # fmt: skip
@@ -29,19 +29,19 @@ FIGURES = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Events:
+class AudioEvents:
     """Moments of a sound, rising seconds."""
 
     onsets_s: Array
     beats_s: Array
 
 
-def against_truth(true: Events, made: Events) -> dict[str, float]:
+def score_against_reference(reference: AudioEvents, generated: AudioEvents) -> dict[str, float]:
     """How far a sound has the onsets and the beats of the truth.
 
     Args:
-        true: of the truth, within the time of what was made.
-        made: of what was made.
+        reference: of the truth, within the time of what was made.
+        generated: of what was made.
 
     Returns:
         onsets within 50 ms, one to one; beats within 70 ms, beats in runs of right ones at
@@ -50,21 +50,21 @@ def against_truth(true: Events, made: Events) -> dict[str, float]:
         Each from 0 to 1, 0 where one of the two has no events; ``tempo_error``, of which
         0 is perfect, is then 1.
     """
-    hits = match(true.onsets_s, made.onsets_s, window_s=WINDOW_S)
+    hits = match_onsets(reference.onsets_s, generated.onsets_s, window_s=ONSET_WINDOW_S)
     both = hits.precision + hits.recall
     return {
         "onset_precision": hits.precision,
         "onset_recall": hits.recall,
         "onset_f": 2 * hits.precision * hits.recall / both if both else 0.0,
-        **_beats(true.beats_s, made.beats_s),
+        **_score_beats(reference.beats_s, generated.beats_s),
     }
 
 
-def against_motion(peaks_s: Array, onsets_s: Array) -> dict[str, float]:
+def score_against_motion(visual_peaks_s: Array, onsets_s: Array) -> dict[str, float]:
     """How far the onsets of a sound and the peaks of a motion are together.
 
     Args:
-        peaks_s: the visual rhythm, rising seconds within the time of the sound.
+        visual_peaks_s: the visual rhythm, rising seconds within the time of the sound.
         onsets_s: of the sound, rising.
 
     Returns:
@@ -73,28 +73,28 @@ def against_motion(peaks_s: Array, onsets_s: Array) -> dict[str, float]:
         only the latter; ``av_align``, hits over all moments of both. Each from 0 to 1, 0
         where one of the two is empty.
     """
-    if not len(peaks_s) or not len(onsets_s):
+    if not len(visual_peaks_s) or not len(onsets_s):
         return {"align_sound": 0.0, "align_motion": 0.0, "av_align": 0.0}
     import mir_eval
 
-    distance = np.abs(onsets_s[:, None] - peaks_s[None, :])
+    distance = np.abs(onsets_s[:, None] - visual_peaks_s[None, :])
     near = np.exp(-np.square(distance) / (2 * ALIGN_SIGMA_S**2))
-    n_hits = len(mir_eval.util.match_events(peaks_s, onsets_s, AV_WINDOW_S))
+    n_hits = len(mir_eval.util.match_events(visual_peaks_s, onsets_s, AV_ALIGN_WINDOW_S))
     return {
         "align_sound": float(near.max(axis=1).mean()),
         "align_motion": float(near.max(axis=0).mean()),
         # The authors' script lets many onsets hit one peak; one to one it stays below 1.
-        "av_align": n_hits / (len(peaks_s) + len(onsets_s) - n_hits),
+        "av_align": n_hits / (len(visual_peaks_s) + len(onsets_s) - n_hits),
     }
 
 
-def tempo_bpm(beats_s: Array) -> float | None:
+def median_tempo_bpm(beats_s: Array) -> float | None:
     """Beats a minute by the median interval; None of fewer than two."""
     return 60 / float(np.median(np.diff(beats_s))) if len(beats_s) > 1 else None
 
 
-def _beats(true_s: Array, made_s: Array) -> dict[str, float]:
-    one, other = tempo_bpm(true_s), tempo_bpm(made_s)
+def _score_beats(reference_beats_s: Array, generated_beats_s: Array) -> dict[str, float]:
+    one, other = median_tempo_bpm(reference_beats_s), median_tempo_bpm(generated_beats_s)
     if one is None or other is None:
         return {
             "beat_f": 0.0,
@@ -105,13 +105,15 @@ def _beats(true_s: Array, made_s: Array) -> dict[str, float]:
         }
     import mir_eval
 
-    from loris_cli.evaluation.metrics.music import beat_f
+    from loris_cli.evaluation.metrics.music import beat_f_measure
 
-    _, cml_t, _, aml_t = mir_eval.beat.continuity(true_s, made_s)
+    _, cml_t, _, aml_t = mir_eval.beat.continuity(reference_beats_s, generated_beats_s)
     return {
-        "beat_f": beat_f(true_s, made_s),
+        "beat_f": beat_f_measure(reference_beats_s, generated_beats_s),
         "cml_t": float(cml_t),
         "aml_t": float(aml_t),
-        "information_gain": float(mir_eval.beat.information_gain(true_s, made_s)),
+        "information_gain": float(
+            mir_eval.beat.information_gain(reference_beats_s, generated_beats_s)
+        ),
         "tempo_error": 1 - min(one, other) / max(one, other),
     }

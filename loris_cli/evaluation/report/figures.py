@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import InputError
-from loris_cli.evaluation.runner.audio_sources import Samples, samples_of
-from loris_cli.evaluation.runner.clips import Case
-from loris_cli.evaluation.runner.run import Result
-from loris_cli.evaluation.runner.scores import Row
-from loris_cli.rhythm.plot import ONSET_COLOUR, PEAK_COLOUR, draw_spectrogram
-from loris_cli.video.frames import frames_at
+from loris_cli.evaluation.runner.audio_sources import Samples, load_samples
+from loris_cli.evaluation.runner.clips import EvalClip
+from loris_cli.evaluation.runner.run import EvaluationResult
+from loris_cli.evaluation.runner.scores import SystemScores
+from loris_cli.rhythm.plot import ONSET_COLOUR, PEAK_COLOUR, draw_mel_spectrogram
+from loris_cli.video.frames import read_frames_at_fps
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,125 +28,137 @@ Array = NDArray[np.float64]
 
 DPI = 100
 WIDTH_IN = 13.0
-N_PICTURES = 10
-PICTURE_PX = 180
-SHOWN = ("BCS", "BHS", "onset_f", "beat_f", "align_sound", "av_align")
+N_VIDEO_FRAMES = 10
+MAX_FRAME_SIDE_PX = 180
+PLOTTED_METRICS = ("BCS", "BHS", "onset_f", "beat_f", "align_sound", "av_align")
 """Values whose spread over clips is drawn, those that there are."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Panel:
+class _FigurePanel:
     """One strip of the picture of a clip."""
 
     title: str
     height_in: float
-    sound: Samples | None = None
+    samples: Samples | None = None
     onsets_s: Array | None = None
-    pictures: Sequence[NDArray[np.uint8]] = ()
+    video_frames: Sequence[NDArray[np.uint8]] = ()
 
 
-def clip_figure(result: Result, row_id: str, clip: str) -> bytes:
+def plot_clip(result: EvaluationResult, system_id: str, clip_id: str) -> bytes:
     """A clip of a row beside its truth, as a PNG.
 
     Args:
         result: of the run.
-        row_id: whose sound.
-        clip: which clip; its first take is drawn.
+        system_id: whose sound.
+        clip_id: which clip; its first take is drawn.
 
     Raises:
         InputError: the row has no such clip.
     """
-    row = result.row(row_id)
-    case = next((case for case in result.cases if case.id == clip), None)
-    if row is None or case is None or clip not in row.clips:
-        raise InputError(f"no clip {clip!r} in the row {row_id!r}", hint="see --per-clip")
+    row = result.get_system(system_id)
+    case = next((case for case in result.clips if case.id == clip_id), None)
+    if row is None or case is None or clip_id not in row.clip_ids:
+        raise InputError(f"no clip {clip_id!r} in the row {system_id!r}", hint="see --per-clip")
     seed = row.seeds[0]
-    made = result.takes[row_id][clip, seed]
-    sound, _ = samples_of(result.sounds[row_id][clip, seed])
-    panels = [_Panel(title=row_id, height_in=1.9, sound=sound, onsets_s=made.fine_onsets_s)]
+    made = result.take_analyses[system_id][clip_id, seed]
+    sound, _ = load_samples(result.take_sources[system_id][clip_id, seed])
+    panels = [
+        _FigurePanel(
+            title=system_id, height_in=1.9, samples=sound, onsets_s=made.strict_onsets_s
+        )
+    ]
     if case.reference is not None:
-        truth, _ = samples_of(case.reference)
-        onsets = result.truths[clip].fine_onsets_s
-        panels.insert(0, _Panel(title="truth", height_in=1.9, sound=truth, onsets_s=onsets))
-    if case.peaks_s is not None:
-        panels.insert(0, _Panel(title="visual rhythm", height_in=0.7))
-    pictures = _pictures(case, made.duration_s)
+        truth, _ = load_samples(case.reference)
+        onsets = result.reference_analyses[clip_id].strict_onsets_s
+        panels.insert(
+            0, _FigurePanel(title="truth", height_in=1.9, samples=truth, onsets_s=onsets)
+        )
+    if case.visual_peaks_s is not None:
+        panels.insert(0, _FigurePanel(title="visual rhythm", height_in=0.7))
+    pictures = _sample_video_frames(case, made.duration_s)
     if pictures:
-        panels.insert(0, _Panel(title="video", height_in=1.0, pictures=pictures))
-    return _drawn(panels, case, made.duration_s)
+        panels.insert(0, _FigurePanel(title="video", height_in=1.0, video_frames=pictures))
+    return _render_panels(panels, case, made.duration_s)
 
 
-def spread_figure(rows: Sequence[Row]) -> bytes:
+def plot_clip_scores(systems: Sequence[SystemScores]) -> bytes:
     """How the values of clips are spread in every row, as a PNG."""
-    names = [name for name in SHOWN if any(name in row.values for row in rows)]
-    figure, canvas = _empty(0.32 * len(rows) + 1.1)
+    names = [
+        name for name in PLOTTED_METRICS if any(name in row.clip_values for row in systems)
+    ]
+    figure, canvas = _create_figure(0.32 * len(systems) + 1.1)
     for k, name in enumerate(names):
         axes = figure.add_subplot(1, len(names), k + 1)
-        for place, row in enumerate(reversed(rows)):
-            values = row.values.get(name, np.zeros(0))
+        for place, row in enumerate(reversed(systems)):
+            values = row.clip_values.get(name, np.zeros(0))
             values = values[~np.isnan(values)]
             if not len(values):
                 continue
             jitter = np.random.default_rng(place).uniform(-0.28, 0.28, len(values))
             axes.scatter(values, place + jitter, s=5, alpha=0.35, color="#2e4057", linewidth=0)
             axes.vlines(values.mean(), place - 0.38, place + 0.38, color=PEAK_COLOUR)
-        axes.set_yticks(range(len(rows)), [row.id for row in reversed(rows)] if k == 0 else [])
+        axes.set_yticks(
+            range(len(systems)), [row.id for row in reversed(systems)] if k == 0 else []
+        )
         axes.set_xlim(-0.04, 1.04)
-        axes.set_ylim(-0.6, len(rows) - 0.4)
+        axes.set_ylim(-0.6, len(systems) - 0.4)
         axes.set_title(name, fontsize=9)
         axes.tick_params(labelsize=8)
         for label in axes.get_yticklabels():
             label.set_parse_math(False)
     figure.tight_layout()
-    return _png(canvas)
+    return _encode_png(canvas)
 
 
-def _drawn(panels: Sequence[_Panel], case: Case, duration_s: float) -> bytes:
+def _render_panels(panels: Sequence[_FigurePanel], clip: EvalClip, duration_s: float) -> bytes:
     gap_in = 0.35
     height_in = sum(panel.height_in + gap_in for panel in panels) + 0.4
-    figure, canvas = _empty(height_in)
+    figure, canvas = _create_figure(height_in)
     top = height_in - gap_in
     axes: Any = None
     for panel in panels:
         box = (0.06, (top - panel.height_in) / height_in, 0.92, panel.height_in / height_in)
         axes = figure.add_axes(box)
-        _draw(axes, panel, case, duration_s)
+        _draw_panel(axes, panel, clip, duration_s)
         axes.set_title(panel.title, fontsize=9, loc="left", pad=3, parse_math=False)
         axes.set_xlim(0, duration_s)
         axes.tick_params(labelsize=8, labelbottom=panel is panels[-1])
         top -= panel.height_in + gap_in
     axes.set_xlabel("seconds", fontsize=9)
-    return _png(canvas)
+    return _encode_png(canvas)
 
 
-def _draw(axes: "Axes", panel: _Panel, case: Case, duration_s: float) -> None:
-    if panel.pictures:
-        width_s = duration_s / len(panel.pictures)
-        for k, picture in enumerate(panel.pictures):
+def _draw_panel(axes: "Axes", panel: _FigurePanel, clip: EvalClip, duration_s: float) -> None:
+    if panel.video_frames:
+        width_s = duration_s / len(panel.video_frames)
+        for k, picture in enumerate(panel.video_frames):
             axes.imshow(picture, extent=(k * width_s, (k + 1) * width_s, 0, 1), aspect="auto")
         axes.set_ylim(0, 1)
         axes.set_yticks([])
         return
-    peaks = case.peaks_s or ()
-    if panel.sound is None:
+    peaks = clip.visual_peaks_s or ()
+    if panel.samples is None:
         axes.vlines(peaks, 0, 1, color=PEAK_COLOUR, linewidth=1.4)
         axes.set_yticks([])
         return
-    draw_spectrogram(axes, panel.sound, SAMPLE_RATE_HZ)
+    draw_mel_spectrogram(axes, panel.samples, SAMPLE_RATE_HZ)
     if panel.onsets_s is not None:
         axes.vlines(panel.onsets_s, 65, 70, color=ONSET_COLOUR, linewidth=1.4)
     axes.vlines(peaks, -6, -1, color=PEAK_COLOUR, linewidth=1.4)
 
 
-def _pictures(case: Case, duration_s: float) -> list[NDArray[np.uint8]]:
+def _sample_video_frames(clip: EvalClip, duration_s: float) -> list[NDArray[np.uint8]]:
     """Pictures of the video at even times; none where there is no video."""
-    if case.video is None:
+    if clip.video is None:
         return []
-    shown = frames_at(case.video, N_PICTURES / duration_s, max_side_px=PICTURE_PX)
-    return [frame.rgb for frame in islice(shown, N_PICTURES)]
+    shown = read_frames_at_fps(
+        clip.video, N_VIDEO_FRAMES / duration_s, max_side_px=MAX_FRAME_SIDE_PX
+    )
+    return [frame.rgb for frame in islice(shown, N_VIDEO_FRAMES)]
 
 
-def _empty(height_in: float) -> tuple[Any, Any]:
+def _create_figure(height_in: float) -> tuple[Any, Any]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -154,7 +166,7 @@ def _empty(height_in: float) -> tuple[Any, Any]:
     return figure, FigureCanvasAgg(figure)
 
 
-def _png(canvas: Any) -> bytes:
+def _encode_png(canvas: Any) -> bytes:
     out = io.BytesIO()
     canvas.print_png(out, metadata={"Software": None})
     return out.getvalue()

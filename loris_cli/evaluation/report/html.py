@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from loris_cli.evaluation.report.tables import Table, notes, tables
+from loris_cli.evaluation.report.tables import ReportTable, build_notes, build_tables
 
-STYLE = """
+PAGE_CSS = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8881; --accent: #e4572e; }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 84rem; margin: 2rem auto;
   padding: 0 1.5rem; }
@@ -30,31 +30,31 @@ ul { padding-left: 1.2rem; } li { overflow-wrap: anywhere; }
 .warning { border-left: 4px solid var(--accent); padding: .4rem .8rem;
   background: var(--soft); }
 """
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-WHY = (
+CONTENT_SECURITY_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+METRICS_NOTE = (
     "The official scores count one flag a second. A metronome meets every second of the truth,"
     " so its BHS is 100 and its F1 is 2p / (1 + p), where p is the share of seconds with an"
     " onset; the strict figures, onset by onset and beat by beat, tell it from music in time."
 )
 
 
-def as_page(told: dict[str, Any], pictures: Mapping[str, bytes]) -> str:
+def render_html(report: dict[str, Any], figures: Mapping[str, bytes]) -> str:
     """A page of the tables, the notes and some pictures.
 
     Args:
-        told: the JSON contract.
-        pictures: PNGs by their titles.
+        report: the JSON contract.
+        figures: PNGs by their titles.
     """
-    models = {row["id"] for row in told["rows"] if row["kind"] == "model"}
-    said = notes(told)
+    models = {row["id"] for row in report["rows"] if row["kind"] == "model"}
+    said = build_notes(report)
     warning = next((note for note in said if note.startswith("MADE-UP")), None)
     parts = [
-        f"<h1>loris eval: {escape(told['split'])}</h1>",
+        f"<h1>loris eval: {escape(report['split'])}</h1>",
         f"<p>{escape(said[0])}</p>",
         *([f'<p class="warning">{escape(warning)}</p>'] if warning else []),
-        *(_table(table, models) for table in tables(told)),
-        f"<p>{escape(WHY)}</p>",
-        *(_picture(title, png) for title, png in pictures.items()),
+        *(_render_table(table, models) for table in build_tables(report)),
+        f"<p>{escape(METRICS_NOTE)}</p>",
+        *(_render_figure(title, png) for title, png in figures.items()),
         "<h2>Notes</h2>",
         "<ul>",
         *(f"<li>{escape(note)}</li>" for note in said[1:] if note != warning),
@@ -67,9 +67,9 @@ def as_page(told: dict[str, Any], pictures: Mapping[str, bytes]) -> str:
             "<head>",
             '<meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width">',
-            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
-            f"<title>loris eval: {escape(told['split'])}</title>",
-            f"<style>{STYLE}</style>",
+            f'<meta http-equiv="Content-Security-Policy" content="{CONTENT_SECURITY_POLICY}">',
+            f"<title>loris eval: {escape(report['split'])}</title>",
+            f"<style>{PAGE_CSS}</style>",
             "</head>",
             "<body>",
             *parts,
@@ -79,11 +79,11 @@ def as_page(told: dict[str, Any], pictures: Mapping[str, bytes]) -> str:
     )
 
 
-def _table(table: Table, models: set[str]) -> str:
+def _render_table(table: ReportTable, model_ids: set[str]) -> str:
     title, heads, rows = table
     head = "".join(f"<th>{escape(cell)}</th>" for cell in heads)
     body = "\n".join(
-        f"<tr{_class(row[0], models)}>"
+        f"<tr{_row_class_attribute(row[0], model_ids)}>"
         + "".join(f"<td>{escape(cell)}</td>" for cell in row)
         + "</tr>"
         for row in rows
@@ -95,11 +95,11 @@ def _table(table: Table, models: set[str]) -> str:
     )
 
 
-def _class(name: str, models: set[str]) -> str:
-    return ' class="model"' if name in models else ""
+def _row_class_attribute(name: str, model_ids: set[str]) -> str:
+    return ' class="model"' if name in model_ids else ""
 
 
-def _picture(title: str, png: bytes) -> str:
+def _render_figure(title: str, png: bytes) -> str:
     data = base64.b64encode(png).decode("ascii")
     return (
         f"<h2>{escape(title)}</h2>\n"

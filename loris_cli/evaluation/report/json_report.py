@@ -9,145 +9,165 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from loris_cli.audio.onsets import DETECTOR, HOP, WINDOW_S
-from loris_cli.evaluation.metrics.loris_scores import Summary
-from loris_cli.evaluation.metrics.sync import ALIGN_SIGMA_S, AV_WINDOW_S
-from loris_cli.evaluation.report.provenance import versions
-from loris_cli.evaluation.runner.ablation_layouts import Layout
-from loris_cli.evaluation.runner.clips import digest
-from loris_cli.evaluation.runner.paper_tables import methods_of
-from loris_cli.evaluation.runner.run import Result
-from loris_cli.evaluation.runner.scores import Row, clip_rows
+from loris_cli.audio.onsets import ONSET_HOP_LENGTH, ONSET_WINDOW_S, PEAK_PICKING
+from loris_cli.evaluation.metrics.loris_scores import ScoreSummary
+from loris_cli.evaluation.metrics.sync import ALIGN_SIGMA_S, AV_ALIGN_WINDOW_S
+from loris_cli.evaluation.report.provenance import collect_versions
+from loris_cli.evaluation.runner.ablation_layouts import PaperTable
+from loris_cli.evaluation.runner.clips import hash_dataset
+from loris_cli.evaluation.runner.paper_tables import get_published_scores
+from loris_cli.evaluation.runner.run import EvaluationResult
+from loris_cli.evaluation.runner.scores import SystemScores, build_clip_scores
 
-SCHEMA = 1
-OFFICIAL = ("BCS", "CSD", "BHS", "HSD", "F1")
+REPORT_SCHEMA = 1
+OFFICIAL_METRICS = ("BCS", "CSD", "BHS", "HSD", "F1")
 
 
-def as_json(
-    result: Result,
+def build_report(
+    result: EvaluationResult,
     *,
-    settings: dict[str, Any],
-    quality: Mapping[str, dict[str, float]] | None = None,
+    run_options: dict[str, Any],
+    quality_metrics: Mapping[str, dict[str, float]] | None = None,
 ) -> dict[str, Any]:
     """Everything that a run tells, as plain values.
 
     Args:
         result: of the run.
-        settings: how it was asked for.
-        quality: figures by row, if they were wanted; in their own units.
+        run_options: how it was asked for.
+        quality_metrics: figures by row, if they were wanted; in their own units.
     """
     plan = result.plan
-    protocol = plan.ears.protocol
-    published = methods_of(plan.title)
+    protocol = plan.analysis_config.protocol
+    published = get_published_scores(plan.title)
     return {
-        "schema": SCHEMA,
+        "schema": REPORT_SCHEMA,
         "protocol": protocol.id,
         "split": plan.title,
         "data": {
-            "hash": digest([(name, heard.key) for name, heard in result.truths.items()])
-            if result.truths
+            "hash": hash_dataset(
+                [
+                    (name, heard.samples_sha256)
+                    for name, heard in result.reference_analyses.items()
+                ]
+            )
+            if result.reference_analyses
             else None,
-            "n": len(result.cases),
-            "sources": len({case.group for case in result.cases}),
-            "made_up": any(case.made_up for case in result.cases),
+            "n": len(result.clips),
+            "sources": len({case.source_group for case in result.clips}),
+            "made_up": any(case.is_synthetic for case in result.clips),
             "skipped": [asdict(one) for one in result.skipped],
         },
         "rows": [
-            _row(result, row, published)
-            | ({} if quality is None else {"quality": quality.get(row.id)})
-            for row in result.rows
+            _build_system_record(result, row, published)
+            | ({} if quality_metrics is None else {"quality": quality_metrics.get(row.id)})
+            for row in result.systems
         ],
-        "left_out": dict(result.left_out),
+        "left_out": dict(result.unavailable),
         "published": published,
-        "ablations": [_layout(result, layout) for layout in plan.layouts],
-        "against": plan.against,
+        "ablations": [
+            _build_paper_table_record(result, layout) for layout in plan.paper_tables
+        ],
+        "against": plan.compare_to,
         "parameters": {
-            "official": {**protocol.detector, "hop": 512},
+            "official": {**protocol.peak_picking_args, "hop": 512},
             "strict": {
-                "detector": {**DETECTOR, "hop": HOP},
-                "onset_window_s": WINDOW_S,
+                "detector": {**PEAK_PICKING, "hop": ONSET_HOP_LENGTH},
+                "onset_window_s": ONSET_WINDOW_S,
                 "beat_window_s": 0.07,
                 "align_sigma_s": ALIGN_SIGMA_S,
-                "av_window_s": AV_WINDOW_S,
-                "tracker": plan.ears.tracker,
+                "av_window_s": AV_ALIGN_WINDOW_S,
+                "tracker": plan.analysis_config.beat_tracker,
             }
-            if plan.ears.strict
+            if plan.analysis_config.strict_metrics
             else None,
-            **settings,
+            **run_options,
         },
         "seeds": list(plan.seeds),
-        "versions": versions(),
-        "seconds": round(result.seconds, 3),
+        "versions": collect_versions(),
+        "seconds": round(result.elapsed_s, 3),
     }
 
 
-def clips_as_json(result: Result) -> list[dict[str, Any]]:
+def build_clip_records(result: EvaluationResult) -> list[dict[str, Any]]:
     """The values of every clip of every row, and the clips that were skipped."""
-    scored = [clip for row in result.rows for clip in clip_rows(row)]
-    skipped = [{"row": None, "clip": one.id, "reason": one.reason} for one in result.skipped]
+    scored = [clip for row in result.systems for clip in build_clip_scores(row)]
+    skipped = [
+        {"row": None, "clip": one.clip_id, "reason": one.reason} for one in result.skipped
+    ]
     return [*scored, *skipped]
 
 
-def scores_of(summary: Summary) -> dict[str, float | None]:
+def summary_to_dict(summary: ScoreSummary) -> dict[str, float | None]:
     """The five scores under their published names."""
-    return {name: getattr(summary, name.lower()) for name in OFFICIAL}
+    return {name: getattr(summary, name.lower()) for name in OFFICIAL_METRICS}
 
 
-def _row(result: Result, row: Row, published: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    cost = result.costs.get(row.id)
+def _build_system_record(
+    result: EvaluationResult, system: SystemScores, published_scores: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    cost = result.generation_costs.get(system.id)
     told: dict[str, Any] = {
-        "id": row.id,
-        "kind": row.kind,
-        "what": row.what,
-        "n": len(row.clips),
-        "seeds": list(row.seeds),
-        "official": None if row.official is None else scores_of(row.official),
-        "by_seed": [scores_of(one) for one in row.by_seed],
-        "strict": dict(row.strict) or None,
-        "intervals": {name: list(interval) for name, interval in row.intervals.items()},
-        "n_cut": row.n_cut,
+        "id": system.id,
+        "kind": system.category,
+        "what": system.description,
+        "n": len(system.clip_ids),
+        "seeds": list(system.seeds),
+        "official": None if system.official is None else summary_to_dict(system.official),
+        "by_seed": [summary_to_dict(one) for one in system.official_by_seed],
+        "strict": dict(system.strict) or None,
+        "intervals": {name: list(interval) for name, interval in system.intervals.items()},
+        "n_cut": system.n_truncated_takes,
     }
-    if row.id in result.differences:
+    if system.id in result.differences:
         told["against"] = {
-            "id": result.plan.against,
-            **{name: asdict(one) for name, one in result.differences[row.id].items()},
+            "id": result.plan.compare_to,
+            **{name: asdict(one) for name, one in result.differences[system.id].items()},
         }
     if cost is not None:
         told["cost"] = asdict(cost)
-    for maker in result.plan.makers:
-        if maker.name == row.id:
-            told["settings"] = maker.entrant.settings
-    theirs = next((method for method in published if method["id"] == "loris"), None)
-    if theirs is not None and row.kind == "model" and row.official is not None:
-        ours = scores_of(row.official)
+    for maker in result.plan.system_runners:
+        if maker.name == system.id:
+            told["settings"] = maker.system.generation_settings
+    theirs = next((method for method in published_scores if method["id"] == "loris"), None)
+    if theirs is not None and system.category == "model" and system.official is not None:
+        ours = summary_to_dict(system.official)
         told["published"] = {
-            name: {"value": theirs[name], "difference": _less(ours[name], theirs[name])}
-            for name in OFFICIAL
+            name: {
+                "value": theirs[name],
+                "difference": _subtract_or_none(ours[name], theirs[name]),
+            }
+            for name in OFFICIAL_METRICS
         }
     return told
 
 
-def _layout(result: Result, layout: Layout) -> dict[str, Any]:
+def _build_paper_table_record(
+    result: EvaluationResult, paper_table: PaperTable
+) -> dict[str, Any]:
     """A table of the paper: each line ours, or why there is none, and theirs."""
-    rows = {row.id: row for row in result.rows}
+    rows = {row.id: row for row in result.systems}
     lines: list[dict[str, Any]] = []
-    for line in layout.lines:
-        row = rows.get(line.row or "")
-        why = line.lacking or (result.left_out.get(line.row or "") if row is None else None)
+    for line in paper_table.lines:
+        row = rows.get(line.system_id or "")
+        why = line.missing_reason or (
+            result.unavailable.get(line.system_id or "") if row is None else None
+        )
         lines.append(
             {
                 "name": line.name,
                 "row": None if row is None else row.id,
-                "n": 0 if row is None else len(row.clips),
+                "n": 0 if row is None else len(row.clip_ids),
                 "official": None
                 if row is None or row.official is None
-                else scores_of(row.official),
+                else summary_to_dict(row.official),
                 "lacking": why or None,
-                "published": None if line.published is None else dict(line.published),
+                "published": None
+                if line.published_scores is None
+                else dict(line.published_scores),
             }
         )
-    return {"table": layout.table, "title": layout.title, "lines": lines}
+    return {"table": paper_table.number, "title": paper_table.title, "lines": lines}
 
 
-def _less(ours: float | None, theirs: float) -> float | None:
-    return None if ours is None else ours - theirs
+def _subtract_or_none(our_score: float | None, published_score: float) -> float | None:
+    return None if our_score is None else our_score - published_score

@@ -9,32 +9,32 @@ from typing import Any
 
 import loris_cli
 
-ROOT = Path(loris_cli.__file__).resolve().parents[1]
+CHECKOUT_ROOT = Path(loris_cli.__file__).resolve().parents[1]
 """Of the checkout, where there is one; else the folder that packages are installed in."""
-PACKAGES = ("librosa", "mir_eval", "numpy", "torch")
+REPORTED_PACKAGES = ("librosa", "mir_eval", "numpy", "torch")
 """What figures depend on."""
 
 
 @cache
-def versions() -> dict[str, Any]:
+def collect_versions() -> dict[str, Any]:
     """Versions of the program and of what its figures depend on.
 
     Returns:
         ``loris``, its version; ``commit``, the whole hash, and ``changed``, whether files of
         that commit were changed since, both None outside a git checkout; ``python`` and
-        `PACKAGES`.
+        `REPORTED_PACKAGES`.
     """
-    commit, changed = checkout(ROOT)
+    commit, changed = read_git_state(CHECKOUT_ROOT)
     return {
         "loris": loris_cli.__version__,
         "commit": commit,
         "changed": changed,
         "python": platform.python_version(),
-        **{name: version(name) for name in PACKAGES},
+        **{name: version(name) for name in REPORTED_PACKAGES},
     }
 
 
-def checkout(root: Path) -> tuple[str | None, bool | None]:
+def read_git_state(root: Path) -> tuple[str | None, bool | None]:
     """The commit of a checkout, and whether it was changed; None and None if it is none.
 
     Args:
@@ -44,15 +44,15 @@ def checkout(root: Path) -> tuple[str | None, bool | None]:
     if not (root / ".git").exists():
         return None, None
     try:
-        commit = _git(root, "rev-parse", "HEAD")
-        changed = _git(root, "status", "--porcelain", "--untracked-files=no")
+        commit = _run_git(root, "rev-parse", "HEAD")
+        changed = _run_git(root, "status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.SubprocessError):  # no git here, or a broken checkout
         return None, None
     return commit, bool(changed)
 
 
-def _git(root: Path, *words: str) -> str:
+def _run_git(root: Path, *arguments: str) -> str:
     done = subprocess.run(
-        ["git", "-C", root, *words], capture_output=True, text=True, check=True, timeout=20
+        ["git", "-C", root, *arguments], capture_output=True, text=True, check=True, timeout=20
     )
     return done.stdout.strip()

@@ -7,51 +7,51 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from loris_cli.evaluation.runner.paper_tables import ablation, title_of
+from loris_cli.evaluation.runner.paper_tables import get_ablation_rows, get_table_title
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
+class PaperTableLine:
     """One line of a table."""
 
     name: str
     """As printed in the paper, where it is there."""
-    row: str | None
+    system_id: str | None
     """Id of our row; None where there is none."""
-    lacking: str = ""
+    missing_reason: str = ""
     """Why there is none, and how to get it."""
-    published: Mapping[str, Any] | None = None
+    published_scores: Mapping[str, Any] | None = None
     """The paper's figures, 0..1; None of what it does not have."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layout:
+class PaperTable:
     """A table of the paper with our rows in it."""
 
-    table: int
-    lines: Sequence[Line]
+    number: int
+    lines: Sequence[PaperTableLine]
 
     @property
     def title(self) -> str:
         """What the table is about."""
-        return title_of(self.table)
+        return get_table_title(self.number)
 
 
-def beside(table: int, ours: Mapping[str, Sequence[str]]) -> Layout:
+def build_paper_table(number: int, system_ids: Mapping[str, Sequence[str]]) -> PaperTable:
     """Rows beside the lines of the paper that have their settings; what it lacks comes last.
 
     Args:
-        table: its number.
-        ours: ids of our rows by the id that such a line has in the paper.
+        number: its number.
+        system_ids: ids of our rows by the id that such a line has in the paper.
     """
-    printed = {row["id"]: row for row in ablation(table)}
+    printed = {row["id"]: row for row in get_ablation_rows(number)}
     lines = [
-        Line(
+        PaperTableLine(
             name=printed[name]["name"] if name in printed else name,
-            row=row,
-            published=printed.get(name),
+            system_id=row,
+            published_scores=printed.get(name),
         )
-        for name in [*printed, *(name for name in ours if name not in printed)]
-        for row in ours.get(name, [None])
+        for name in [*printed, *(name for name in system_ids if name not in printed)]
+        for row in system_ids.get(name, [None])
     ]
-    return Layout(table=table, lines=lines)
+    return PaperTable(number=number, lines=lines)

@@ -14,16 +14,16 @@ from types import MappingProxyType
 from typing import Any
 
 from loris_cli.errors import InputError, UsageError
-from loris_cli.evaluation.runner.ablation_layouts import Layout, Line
-from loris_cli.evaluation.runner.paper_tables import ablation
-from loris_cli.models.load_model import kind_of
-from loris_cli.models.paper_checkpoint import read_config
+from loris_cli.evaluation.runner.ablation_layouts import PaperTable, PaperTableLine
+from loris_cli.evaluation.runner.paper_tables import get_ablation_rows
+from loris_cli.models.load_model import detect_preset
+from loris_cli.models.paper_checkpoint import read_paper_config
 from loris_cli.models.paper_config import PaperConfig
-from loris_cli.system.atomic_files import printable
+from loris_cli.system.atomic_files import printable_path
 from loris_cli.system.progress import Reporter
 
-FULL = "full"
-SWITCHES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+FULL_MODEL = "full"
+VARIANT_OVERRIDES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "v": {"visual": "none", "motion": False},
         "r": {"rhythm": "none", "aligned": False},
@@ -35,9 +35,9 @@ SWITCHES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     }
 )
 """What each variant has other than the full model (specification, 8)."""
-NAMES = (FULL, *SWITCHES)
-TABLES = {5: ("v", "r", "m"), 6: ("lstm", "hawkes", "pe", "rhymul")}
-TRAINED_BY = {
+VARIANT_NAMES = (FULL_MODEL, *VARIANT_OVERRIDES)
+TABLE_VARIANTS = {5: ("v", "r", "m"), 6: ("lstm", "hawkes", "pe", "rhymul")}
+TRAIN_SET_OPTIONS = {
     "v": "visual=none --set motion=false",
     "r": "rhythm=none",
     "m": "motion=true",
@@ -48,29 +48,29 @@ TRAINED_BY = {
 }
 """What `loris train` is told, on clips that have features of the picture; where they have none
 the full model learns from the body, and ``m`` and ``lstm`` do not exist."""
-RUN_MODEL = "paper.safetensors"
+RUN_WEIGHTS_NAME = "paper.safetensors"
 """The model in the folder of a run."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Variant:
+class AblationVariant:
     """A trained variant."""
 
     name: str
-    """One of `NAMES`."""
+    """One of `VARIANT_NAMES`."""
     path: Path
     config: PaperConfig
 
 
-def variants_of(
-    given: Sequence[str], wanted: Sequence[str], *, reporter: Reporter
-) -> dict[str, Variant]:
+def find_variants(
+    variant_specs: Sequence[str], variant_names: Sequence[str], *, reporter: Reporter
+) -> dict[str, AblationVariant]:
     """The variants that a user names.
 
     Args:
-        given: ``NAME=FILE`` or ``NAME=RUN``, whose configuration has to be that variant's; or
+        variant_specs: ``NAME=FILE`` or ``NAME=RUN``, whose configuration has to be that variant's; or
             a folder of runs or of files, of which those that are wanted are taken.
-        wanted: of `SWITCHES`; the full model is always wanted.
+        variant_names: of `VARIANT_OVERRIDES`; the full model is always wanted.
         reporter: is told what in a folder is no variant of the same full model.
 
     Returns:
@@ -82,133 +82,153 @@ def variants_of(
         WeightsError: a file cannot be read.
     """
     named, found = [], []
-    for text in given:
+    for text in variant_specs:
         name, equals, place = text.partition("=")
-        if equals and name in NAMES:
-            path = _file(Path(place))
-            named.append(Variant(name=name, path=path, config=read_config(path)))
+        if equals and name in VARIANT_NAMES:
+            path = _resolve_weights_file(Path(place))
+            named.append(AblationVariant(name=name, path=path, config=read_paper_config(path)))
         elif equals and not Path(text).exists():
             raise UsageError(
-                f"--variant {text!r} names no variant", hint=f"there are {', '.join(NAMES)}"
+                f"--variant {text!r} names no variant",
+                hint=f"there are {', '.join(VARIANT_NAMES)}",
             )
         else:
-            found += [(path, read_config(path)) for path in _files(Path(text))]
+            found += [
+                (path, read_paper_config(path)) for path in _list_weights_files(Path(text))
+            ]
     configs = [variant.config for variant in named] + [config for _, config in found]
     if not configs:
         return {}
-    full = full_of(configs)
+    full = infer_full_config(configs)
     for variant in named:
-        _check(variant, full)
+        _check_variant_config(variant, full)
     for path, config in found:
-        known = name_of(config, full)
+        known = identify_variant(config, full)
         if known is None:
-            reporter.warn(f"{printable(path)} is no variant of one full model with the others")
+            reporter.warn(
+                f"{printable_path(path)} is no variant of one full model with the others"
+            )
         else:
-            named.append(Variant(name=known, path=path, config=config))
-    by_name: dict[str, Variant] = {}
+            named.append(AblationVariant(name=known, path=path, config=config))
+    by_name: dict[str, AblationVariant] = {}
     for variant in named:
-        if variant.name not in (FULL, *wanted):
+        if variant.name not in (FULL_MODEL, *variant_names):
             continue
         other = by_name.setdefault(variant.name, variant)
         if other is not variant:
             raise UsageError(
-                f"{printable(other.path)} and {printable(variant.path)} are both"
+                f"{printable_path(other.path)} and {printable_path(variant.path)} are both"
                 f" {variant.name!r}",
                 hint="name the one that is meant: --variant " + f"{variant.name}=FILE",
             )
-    return {name: by_name[name] for name in NAMES[1:] + NAMES[:1] if name in by_name}
+    return {
+        name: by_name[name] for name in VARIANT_NAMES[1:] + VARIANT_NAMES[:1] if name in by_name
+    }
 
 
-def full_of(configs: Sequence[PaperConfig]) -> PaperConfig:
+def infer_full_config(configs: Sequence[PaperConfig]) -> PaperConfig:
     """The full model that most of these are variants of: their sizes, and nothing left out.
 
     Where none of them sees the picture the full model is one that sees the body instead, as
     `loris train` makes it.
     """
-    sees = any(config.visual != "none" for config in configs)
-    shifts = [config.hawkes for config in configs if config.hawkes != "none"]
+    sees = any(config.visual_projection != "none" for config in configs)
+    shifts = [config.hawkes_phase for config in configs if config.hawkes_phase != "none"]
     candidates = [
         replace(
             config,
-            visual="lstm" if sees else "none",
-            motion=not sees,
-            rhythm="attention",
-            hawkes=config.hawkes if config.hawkes != "none" else (*shifts, "interval")[0],
-            position=True,
-            aligned=any(other.aligned for other in configs),
+            visual_projection="lstm" if sees else "none",
+            motion_encoder=not sees,
+            rhythm_conditioning="attention",
+            hawkes_phase=config.hawkes_phase
+            if config.hawkes_phase != "none"
+            else (*shifts, "interval")[0],
+            positional_encoding=True,
+            aligned_rhythm=any(other.aligned_rhythm for other in configs),
         )
         for config in configs
     ]
     return max(
         candidates,
-        key=lambda full: sum(name_of(config, full) is not None for config in configs),
+        key=lambda full: sum(identify_variant(config, full) is not None for config in configs),
     )
 
 
-def expected(name: str, full: PaperConfig) -> PaperConfig | None:
+def derive_variant_config(variant_name: str, full_config: PaperConfig) -> PaperConfig | None:
     """The configuration of a variant; None where this full model has no such variant."""
-    if name == FULL:
-        return full
-    if (name == "lstm" and full.visual == "none") or (name == "m" and full.motion):
+    if variant_name == FULL_MODEL:
+        return full_config
+    if (variant_name == "lstm" and full_config.visual_projection == "none") or (
+        variant_name == "m" and full_config.motion_encoder
+    ):
         return None
-    return replace(full, **SWITCHES[name])
+    return replace(full_config, **VARIANT_OVERRIDES[variant_name])
 
 
-def name_of(config: PaperConfig, full: PaperConfig) -> str | None:
+def identify_variant(config: PaperConfig, full_config: PaperConfig) -> str | None:
     """Which variant of the full model a configuration is; None if it is none."""
-    return next((name for name in NAMES if expected(name, full) == config), None)
+    return next(
+        (name for name in VARIANT_NAMES if derive_variant_config(name, full_config) == config),
+        None,
+    )
 
 
-def ablation_tables(
-    wanted: Sequence[str], variants: Mapping[str, Variant], split: str
-) -> list[Layout]:
+def build_ablation_tables(
+    variant_names: Sequence[str], variants: Mapping[str, AblationVariant], subset: str
+) -> list[PaperTable]:
     """Tables 5 and 6 with the lines that are wanted, and the full model's.
 
     Args:
-        wanted: of `SWITCHES`.
+        variant_names: of `VARIANT_OVERRIDES`.
         variants: that are there, by name.
-        split: that is scored on, for the command that trains what is not there.
+        subset: that is scored on, for the command that trains what is not there.
     """
     # Without any file the full model is one that `loris train` would make.
     configs = [variant.config for variant in variants.values()]
-    full = full_of(configs) if configs else full_of([PaperConfig(visual="none", motion=True)])
+    full = (
+        infer_full_config(configs)
+        if configs
+        else infer_full_config([PaperConfig(visual_projection="none", motion_encoder=True)])
+    )
     found = []
-    for table, names in TABLES.items():
-        printed = {row["id"]: row for row in ablation(table)}
-        chosen = [name for name in names if name in wanted]
+    for table, names in TABLE_VARIANTS.items():
+        printed = {row["id"]: row for row in get_ablation_rows(table)}
+        chosen = [name for name in names if name in variant_names]
         if not chosen:
             continue
         lines = [
-            Line(
+            PaperTableLine(
                 name=printed[name]["name"],
-                row=name if name in variants else None,
-                lacking="" if name in variants else _lacking(name, full, split),
-                published=printed[name],
+                system_id=name if name in variants else None,
+                missing_reason=""
+                if name in variants
+                else _explain_missing_variant(name, full, subset),
+                published_scores=printed[name],
             )
-            for name in (*chosen, FULL)
+            for name in (*chosen, FULL_MODEL)
         ]
-        found.append(Layout(table=table, lines=lines))
+        found.append(PaperTable(number=table, lines=lines))
     return found
 
 
-def _lacking(name: str, full: PaperConfig, split: str) -> str:
-    if expected(name, full) is None:
+def _explain_missing_variant(variant_name: str, full_config: PaperConfig, subset: str) -> str:
+    if derive_variant_config(variant_name, full_config) is None:
         return "the full model sees the body and not the picture, so it has no such variant"
-    setting = "" if name == FULL else f" --set {TRAINED_BY[name]}"
-    return f"not trained: loris train --preset paper --split {split} --out runs/{name}{setting}"
+    setting = "" if variant_name == FULL_MODEL else f" --set {TRAIN_SET_OPTIONS[variant_name]}"
+    return f"not trained: loris train --preset paper --split {subset} --out runs/{variant_name}{setting}"
 
 
-def _check(variant: Variant, full: PaperConfig) -> None:
+def _check_variant_config(variant: AblationVariant, full_config: PaperConfig) -> None:
     """Refuse a file that is not the variant it is called."""
-    should = expected(variant.name, full)
+    should = derive_variant_config(variant.name, full_config)
     if should == variant.config:
         return
-    known = name_of(variant.config, full)
+    known = identify_variant(variant.config, full_config)
     if known is not None:
         raise UsageError(
-            f"{printable(variant.path)} is not {variant.name!r} but {known!r}, by its"
+            f"{printable_path(variant.path)} is not {variant.name!r} but {known!r}, by its"
             " configuration",
-            hint=f"--variant {known}={printable(variant.path)}",
+            hint=f"--variant {known}={printable_path(variant.path)}",
         )
     if should is None:
         why = "the full model sees the body and not the picture"
@@ -217,37 +237,38 @@ def _check(variant: Variant, full: PaperConfig) -> None:
         key = next(key for key in asked if has[key] != asked[key])
         why = f"its {key} is {json.dumps(has[key])}, not {json.dumps(asked[key])}"
     raise UsageError(
-        f"{printable(variant.path)} is not {variant.name!r} of one full model with the others:"
+        f"{printable_path(variant.path)} is not {variant.name!r} of one full model with the others:"
         f" {why}",
         hint="train it like the full model but for that one setting; see docs/evaluation.md",
     )
 
 
-def _file(path: Path) -> Path:
+def _resolve_weights_file(path: Path) -> Path:
     """A file of weights, or that of a run."""
-    if path.is_dir() and (path / RUN_MODEL).is_file():
-        return path / RUN_MODEL
+    if path.is_dir() and (path / RUN_WEIGHTS_NAME).is_file():
+        return path / RUN_WEIGHTS_NAME
     if path.is_dir():
         raise InputError(
-            f"the run {printable(path)} has no {RUN_MODEL} yet", hint="train it to its end"
+            f"the run {printable_path(path)} has no {RUN_WEIGHTS_NAME} yet",
+            hint="train it to its end",
         )
     if not path.is_file():
-        raise InputError(f"no file or run {printable(path)}", hint="check the name")
+        raise InputError(f"no file or run {printable_path(path)}", hint="check the name")
     return path
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def _list_weights_files(folder: Path) -> Iterator[Path]:
     """Weights of the paper's network in a folder, and in the runs in it."""
     if not folder.is_dir():
         raise InputError(
-            f"no folder {printable(folder)}",
-            hint=f"give --variant NAME=FILE, with NAME one of {', '.join(NAMES)}",
+            f"no folder {printable_path(folder)}",
+            hint=f"give --variant NAME=FILE, with NAME one of {', '.join(VARIANT_NAMES)}",
         )
-    there = sorted([*folder.glob("*.safetensors"), *folder.glob(f"*/{RUN_MODEL}")])
-    chosen = [path for path in there if kind_of(str(path)) == "paper"]
+    there = sorted([*folder.glob("*.safetensors"), *folder.glob(f"*/{RUN_WEIGHTS_NAME}")])
+    chosen = [path for path in there if detect_preset(str(path)) == "paper"]
     if not chosen:
         raise InputError(
-            f"{printable(folder)} holds no run and no weights of the paper's network",
+            f"{printable_path(folder)} holds no run and no weights of the paper's network",
             hint="train some: loris train --preset paper --out RUNS/full",
         )
     yield from chosen

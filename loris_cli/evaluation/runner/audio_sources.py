@@ -14,49 +14,49 @@ from numpy.typing import NDArray
 
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import InputError
-from loris_cli.system.atomic_files import printable
+from loris_cli.system.atomic_files import printable_path
 from loris_cli.system.librosa_import import librosa
-from loris_cli.video.audio_track import read_sound
+from loris_cli.video.audio_track import read_audio
 
 Samples = NDArray[np.float32]
 
-CLICK_HZ, CLICK_S, CLICK_FALL_S = 1000.0, 0.05, 0.01
+CLICK_HZ, CLICK_S, CLICK_DECAY_S = 1000.0, 0.05, 0.01
 """A click: a tone that fades."""
-CLICK_LEVEL = 0.5
-NOISE_LEVEL = 0.1
-LONGEST_S = 3600.0
+CLICK_AMPLITUDE = 0.5
+NOISE_STD = 0.1
+MAX_DURATION_S = 3600.0
 """A clip of a benchmark lasts a minute; a file of more than an hour is a mistake."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recorded:
+class RecordedAudio:
     """A sound, or the sound of a video, in a file."""
 
     path: Path
-    most_samples: int | None = None
+    max_samples: int | None = None
     """What is longer is cut."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Clicks:
+class ClickTrain:
     """Silence but for clicks at some moments."""
 
-    times_s: tuple[float, ...]
+    click_times_s: tuple[float, ...]
     n_samples: int
 
 
 @dataclass(frozen=True, kw_only=True)
-class Noise:
+class WhiteNoise:
     """White noise."""
 
     seed: int
     n_samples: int
 
 
-Sound = Recorded | Clicks | Noise
+AudioSource = RecordedAudio | ClickTrain | WhiteNoise
 
 
-def samples_of(sound: Sound) -> tuple[Samples, int]:
+def load_samples(source: AudioSource) -> tuple[Samples, int]:
     """A sound as the scores hear it.
 
     Returns:
@@ -65,34 +65,34 @@ def samples_of(sound: Sound) -> tuple[Samples, int]:
     Raises:
         InputError: its file is missing, damaged, silent by lack of a track, or too long.
     """
-    if isinstance(sound, Recorded):
-        whole = read(sound.path)
-        samples = whole[: sound.most_samples]
+    if isinstance(source, RecordedAudio):
+        whole = read_audio_file(source.path)
+        samples = whole[: source.max_samples]
         return samples, len(whole) - len(samples)
-    if isinstance(sound, Noise):
-        rng = np.random.default_rng(sound.seed)
-        return NOISE_LEVEL * rng.standard_normal(sound.n_samples, np.float32), 0
-    made = np.zeros(sound.n_samples, np.float32)
+    if isinstance(source, WhiteNoise):
+        rng = np.random.default_rng(source.seed)
+        return NOISE_STD * rng.standard_normal(source.n_samples, np.float32), 0
+    made = np.zeros(source.n_samples, np.float32)
     since_s = np.arange(round(CLICK_S * SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ
-    click = np.sin(2 * np.pi * CLICK_HZ * since_s) * np.exp(-since_s / CLICK_FALL_S)
-    for moment_s in sound.times_s:
+    click = np.sin(2 * np.pi * CLICK_HZ * since_s) * np.exp(-since_s / CLICK_DECAY_S)
+    for moment_s in source.click_times_s:
         start = round(moment_s * SAMPLE_RATE_HZ)
         made[start : start + len(click)] += click[: max(len(made) - start, 0)]
-    return (CLICK_LEVEL * made).astype(np.float32), 0
+    return (CLICK_AMPLITUDE * made).astype(np.float32), 0
 
 
-def read(path: Path) -> Samples:
+def read_audio_file(path: Path) -> Samples:
     """A file's sound, mono at 22,050 Hz, ``(samples,)``.
 
     What libsndfile knows is read as the official script reads it, through the steps of
     `librosa.load`, which itself imports what later Pythons lack; other files, videos above
     all, are read by their own times.
     """
-    name = printable(path)
+    name = printable_path(path)
     hint = "give a sound file, or a video with sound"
     try:
         shape = soundfile.info(path)
-        if shape.frames > LONGEST_S * shape.samplerate:
+        if shape.frames > MAX_DURATION_S * shape.samplerate:
             raise InputError(f"{name} lasts more than an hour", hint="cut it into clips")
         channels, rate_hz = soundfile.read(path, dtype="float32")
         sound: Samples = librosa.resample(
@@ -102,7 +102,7 @@ def read(path: Path) -> Samples:
             res_type="soxr_hq",
         )
     except soundfile.LibsndfileError as error:
-        sound = _sound_track(path, hint, error)
+        sound = _read_audio_track(path, hint, error)
     if not len(sound):
         raise InputError(f"{name} holds no sound", hint=hint)
     if not np.isfinite(sound).all():
@@ -110,17 +110,17 @@ def read(path: Path) -> Samples:
     return sound
 
 
-def _sound_track(path: Path, hint: str, because: Exception) -> Samples:
-    name = printable(path)
+def _read_audio_track(path: Path, hint: str, cause: Exception) -> Samples:
+    name = printable_path(path)
     if not path.is_file():
-        raise InputError(f"no file {name}", hint=hint) from because
+        raise InputError(f"no file {name}", hint=hint) from cause
     try:
-        track = read_sound(path, rate_hz=SAMPLE_RATE_HZ)
+        track = read_audio(path, rate_hz=SAMPLE_RATE_HZ)
     except (av.FFmpegError, OSError) as error:
         raise InputError(f"{name} is no sound that can be read", hint=hint) from error
     if track is None:
         raise InputError(f"{name} has no sound", hint=hint)
-    if track.shape[1] > LONGEST_S * SAMPLE_RATE_HZ:
+    if track.shape[1] > MAX_DURATION_S * SAMPLE_RATE_HZ:
         raise InputError(f"{name} lasts more than an hour", hint="cut it into clips")
     mono: Samples = track.mean(axis=0)
     return mono

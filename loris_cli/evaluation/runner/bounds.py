@@ -10,20 +10,20 @@ from typing import Literal
 import numpy as np
 
 from loris_cli.config import SAMPLE_RATE_HZ
-from loris_cli.evaluation.metrics.sync import tempo_bpm
-from loris_cli.evaluation.runner.audio_analysis import Heard
-from loris_cli.evaluation.runner.audio_sources import Clicks, Noise, Sound
-from loris_cli.evaluation.runner.clips import Case
+from loris_cli.evaluation.metrics.sync import median_tempo_bpm
+from loris_cli.evaluation.runner.audio_analysis import AudioAnalysis
+from loris_cli.evaluation.runner.audio_sources import AudioSource, ClickTrain, WhiteNoise
+from loris_cli.evaluation.runner.clips import EvalClip
 
-Kind = Literal["model", "method", "null", "ceiling"]
+SystemCategory = Literal["model", "method", "null", "ceiling"]
 """A method is another maker of music, by rules; see `loris_cli.baselines`."""
 
-CLICKS_HZ = MappingProxyType({"click_1hz": 1.0, "always_on": 4.0})
+CLICK_RATES_HZ = MappingProxyType({"click_1hz": 1.0, "always_on": 4.0})
 """Clicks a second. Four are as dense as both detectors tell apart without fail."""
 FALLBACK_BPM = 120.0
 """The tempo of a truth in which no beat is heard."""
 
-NULLS = MappingProxyType(
+NULL_SYSTEMS = MappingProxyType(
     {
         "click_1hz": "one click a second",
         "always_on": "four clicks a second, from end to end",
@@ -40,42 +40,44 @@ CEILINGS = MappingProxyType(
         "other_take": "the same music, danced or played another time",
     }
 )
-OF_OTHERS = frozenset({"shuffled", "other_take"})
+CROSS_CLIP_BOUNDS = frozenset({"shuffled", "other_take"})
 """Rows made of the truths of other clips: they are chance, and are not corrected for it."""
-SEEDED = frozenset({"white_noise", "density_matched", "tempo_click", "shuffled"})
+STOCHASTIC_BOUNDS = frozenset({"white_noise", "density_matched", "tempo_click", "shuffled"})
 """Rows that chance makes; they are scored once for each seed."""
 
 
-def rival(row: str, case: Case, truth: Heard, *, seed: int) -> Sound | None:
+def build_bound_source(
+    bound_id: str, clip: EvalClip, reference: AudioAnalysis, *, seed: int
+) -> AudioSource | None:
     """The sound of a null that needs nothing but the truth of its own clip.
 
     Args:
-        row: one of `NULLS` but ``shuffled``, or ``ground_truth``.
-        case: the clip.
-        truth: what was heard in its true sound.
+        bound_id: one of `NULL_SYSTEMS` but ``shuffled``, or ``ground_truth``.
+        clip: the clip.
+        reference: what was heard in its true sound.
         seed: of chance; with the clip's name it gives the sound.
 
     Returns:
         a sound as long as the truth; None of a row that is made otherwise.
     """
-    n_samples, duration_s = truth.n_samples, truth.duration_s
-    rng = np.random.default_rng([seed, *case.id.encode()])
-    if row in CLICKS_HZ:
-        step_s = 1 / CLICKS_HZ[row]
+    n_samples, duration_s = reference.n_samples, reference.duration_s
+    rng = np.random.default_rng([seed, *clip.id.encode()])
+    if bound_id in CLICK_RATES_HZ:
+        step_s = 1 / CLICK_RATES_HZ[bound_id]
         times = np.arange(step_s / 2, duration_s, step_s)
-    elif row == "white_noise":
-        return Noise(seed=int(rng.integers(2**62)), n_samples=n_samples)
-    elif row == "density_matched":
-        times = _seconds_shuffled(truth, rng)
-    elif row == "tempo_click":
-        step_s = 60 / (tempo_bpm(truth.beats_s) or FALLBACK_BPM)
+    elif bound_id == "white_noise":
+        return WhiteNoise(seed=int(rng.integers(2**62)), n_samples=n_samples)
+    elif bound_id == "density_matched":
+        times = _shuffle_seconds(reference, rng)
+    elif bound_id == "tempo_click":
+        step_s = 60 / (median_tempo_bpm(reference.beats_s) or FALLBACK_BPM)
         times = np.arange(rng.uniform(0, step_s), duration_s, step_s)
     else:
-        return case.reference if row == "ground_truth" else None
-    return Clicks(times_s=tuple(times.tolist()), n_samples=n_samples)
+        return clip.reference if bound_id == "ground_truth" else None
+    return ClickTrain(click_times_s=tuple(times.tolist()), n_samples=n_samples)
 
 
-def strangers(groups: list[str], *, seed: int) -> list[int | None]:
+def pick_mismatched_clips(groups: list[str], *, seed: int) -> list[int | None]:
     """For every clip another one of another source, each taken as evenly as can be.
 
     Args:
@@ -96,12 +98,12 @@ def strangers(groups: list[str], *, seed: int) -> list[int | None]:
     return found
 
 
-def _seconds_shuffled(truth: Heard, rng: np.random.Generator) -> np.ndarray:
+def _shuffle_seconds(reference: AudioAnalysis, rng: np.random.Generator) -> np.ndarray:
     """Onsets of the truth with whole seconds swapped: as many flags, elsewhere."""
-    n_whole = truth.n_samples // SAMPLE_RATE_HZ
+    n_whole = reference.n_samples // SAMPLE_RATE_HZ
     to = rng.permutation(n_whole)
-    second = truth.onsets_s.astype(np.int64)
+    second = reference.protocol_onsets_s.astype(np.int64)
     inside = second < n_whole
-    moved = truth.onsets_s.copy()
+    moved = reference.protocol_onsets_s.copy()
     moved[inside] += to[second[inside]] - second[inside]
     return np.sort(moved)

@@ -20,52 +20,52 @@ import soundfile
 
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.dataset.manifest import Clip
-from loris_cli.dataset.read_clips import read_danced, read_features
-from loris_cli.evaluation.runner.audio_sources import Recorded, read
-from loris_cli.evaluation.runner.clips import Case
-from loris_cli.evaluation.runner.systems import Entrant, Sampled
+from loris_cli.dataset.read_clips import read_pose_features, read_rhythm_features
+from loris_cli.evaluation.runner.audio_sources import RecordedAudio, read_audio_file
+from loris_cli.evaluation.runner.clips import EvalClip
+from loris_cli.evaluation.runner.systems import ModelSystem, System
 from loris_cli.models.generator_interface import ClipFeatures, MusicGenerator
-from loris_cli.models.mini_checkpoint import through_latent
-from loris_cli.soundtrack.pipeline import play
-from loris_cli.system.atomic_files import replacing
+from loris_cli.models.mini_checkpoint import reconstruct_through_latent
+from loris_cli.soundtrack.pipeline import write_generated_audio
+from loris_cli.system.atomic_files import atomic_write
 from loris_cli.system.progress import Reporter
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cost:
+class GenerationCost:
     """What the sounds of a row took to make, when they were made."""
 
     n_takes: int
-    evaluations: int
+    network_evaluations: int
     """Of the network, in all."""
-    seconds: float
-    peak_mb: float | None
+    generation_s: float
+    peak_memory_mib: float | None
     """Most memory of a process that made some; None where the system does not tell."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Maker:
+class SystemRunner:
     """Who makes a row's sounds, and where these are kept."""
 
     name: str
-    entrant: Entrant
-    data: Path
-    cache: Path
-    fresh: bool = False
+    system: System
+    data_dir: Path
+    cache_dir: Path
+    ignore_cache: bool = False
     """Make sounds anew that are kept."""
 
     @property
-    def has_code(self) -> bool:
+    def has_latent(self) -> bool:
         """Whether it works on a latent code, which sounds can be sent through."""
-        return isinstance(self.entrant, Sampled) and self.entrant.has_code
+        return isinstance(self.system, ModelSystem) and self.system.has_latent
 
-    def make(
-        self, cases: Sequence[Case], seeds: Sequence[int], *, reporter: Reporter
-    ) -> tuple[dict[tuple[str, int], Recorded], Cost]:
+    def generate_takes(
+        self, clips: Sequence[EvalClip], seeds: Sequence[int], *, reporter: Reporter
+    ) -> tuple[dict[tuple[str, int], RecordedAudio], GenerationCost]:
         """Sounds of clips, made or remembered.
 
         Args:
-            cases: with their rows of the manifest.
+            clips: with their rows of the manifest.
             seeds: one take of each clip for each; of who draws nothing the first alone.
             reporter: whom to tell.
 
@@ -73,107 +73,124 @@ class Maker:
             sounds by clip and seed, and what they cost.
         """
         made, costs, n_unseen = {}, [], 0
-        seeds = seeds if self.entrant.seeded else seeds[:1]
-        with reporter.stage(f"music of {self.name}", len(cases) * len(seeds)) as advance:
-            for case in cases:
-                assert case.clip is not None
-                told, music = told_of(self.data, case.clip), self.entrant.music_of(case)
+        seeds = seeds if self.system.is_stochastic else seeds[:1]
+        with reporter.stage(f"music of {self.name}", len(clips) * len(seeds)) as advance:
+            for case in clips:
+                assert case.manifest_clip is not None
+                told, music = (
+                    read_clip_features(self.data_dir, case.manifest_clip),
+                    self.system.get_generator(case),
+                )
                 n_unseen += told.visual is None
                 for seed in seeds:
-                    path, cost = self._take(music, told, seed)
-                    made[case.id, seed] = Recorded(path=path)
+                    path, cost = self._generate_take(music, told, seed)
+                    made[case.id, seed] = RecordedAudio(path=path)
                     costs.append(cost)
                     advance(1)
-        if n_unseen and isinstance(self.entrant, Sampled) and self.entrant.sees_picture:
+        if (
+            n_unseen
+            and isinstance(self.system, ModelSystem)
+            and self.system.uses_visual_features
+        ):
             reporter.warn(
                 f"{self.name} was trained on features of the picture, and {n_unseen} clips have"
                 " none: it was told of no picture there"
             )
-        return made, total(costs)
+        return made, sum_costs(costs)
 
-    def latent(self, cases: Sequence[Case], *, reporter: Reporter) -> dict[str, Recorded]:
+    def reconstruct_references(
+        self, clips: Sequence[EvalClip], *, reporter: Reporter
+    ) -> dict[str, RecordedAudio]:
         """The true sounds, encoded and decoded by the model, which has a code, by clip."""
-        assert isinstance(self.entrant, Sampled)
-        model = self.entrant.code
+        assert isinstance(self.system, ModelSystem)
+        model = self.system.latent_model
         found = {}
-        with reporter.stage("truth through the latent", len(cases)) as advance:
-            for case in cases:
+        with reporter.stage("truth through the latent", len(clips)) as advance:
+            for case in clips:
                 assert case.reference is not None
-                samples = read(case.reference.path)
+                samples = read_audio_file(case.reference.path)
                 key = hashlib.sha256(samples.tobytes()).hexdigest()
-                path = self._place({"latent": model.fingerprint, "sound": key})
-                if self.fresh or not path.exists():
-                    again = through_latent(model, samples)
+                path = self._cache_path({"latent": model.sha256_prefix, "sound": key})
+                if self.ignore_cache or not path.exists():
+                    again = reconstruct_through_latent(model, samples)
                     path.parent.mkdir(parents=True, exist_ok=True)
-                    with replacing(path, overwrite=True) as part:
+                    with atomic_write(path, overwrite=True) as part:
                         soundfile.write(part, again, SAMPLE_RATE_HZ, subtype="FLOAT")
-                found[case.id] = Recorded(path=path)
+                found[case.id] = RecordedAudio(path=path)
                 advance(1)
         return found
 
-    def _take(self, music: MusicGenerator, told: ClipFeatures, seed: int) -> tuple[Path, Cost]:
-        path = self._place({**self.entrant.settings, "seed": seed, "told": fingerprint(told)})
+    def _generate_take(
+        self, generator: MusicGenerator, features: ClipFeatures, seed: int
+    ) -> tuple[Path, GenerationCost]:
+        path = self._cache_path(
+            {**self.system.generation_settings, "seed": seed, "told": hash_features(features)}
+        )
         ledger = path.with_suffix(".json")
-        known = None if self.fresh or not path.exists() else _cost_in(ledger)
+        known = None if self.ignore_cache or not path.exists() else _read_cost(ledger)
         if known is not None:
             return path, known
         path.parent.mkdir(parents=True, exist_ok=True)
         started = time.perf_counter()
-        with replacing(path, overwrite=True) as part:
-            play(music, told, part, seed=seed, advance=lambda n=1.0: None)
-        cost = Cost(
+        with atomic_write(path, overwrite=True) as part:
+            write_generated_audio(
+                generator, features, part, seed=seed, advance=lambda n=1.0: None
+            )
+        cost = GenerationCost(
             n_takes=1,
-            evaluations=self.entrant.evaluations(told.duration_s),
-            seconds=time.perf_counter() - started,
-            peak_mb=peak_memory_mb(),
+            network_evaluations=self.system.count_network_evaluations(features.duration_s),
+            generation_s=time.perf_counter() - started,
+            peak_memory_mib=read_peak_memory_mib(),
         )
-        with replacing(ledger, overwrite=True) as part:
+        with atomic_write(ledger, overwrite=True) as part:
             part.write_text(json.dumps(vars(cost)), encoding="utf-8")
         return path, cost
 
-    def _place(self, key: dict[str, Any]) -> Path:
+    def _cache_path(self, cache_key: dict[str, Any]) -> Path:
         # A hash, never the clip's own name: that comes from outside.
-        name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
-        return self.cache / f"{name}.wav"
+        name = hashlib.sha256(json.dumps(cache_key, sort_keys=True).encode()).hexdigest()[:32]
+        return self.cache_dir / f"{name}.wav"
 
 
-def told_of(data: Path, clip: Clip) -> ClipFeatures:
+def read_clip_features(data_dir: Path, clip: Clip) -> ClipFeatures:
     """What a generator is told of a clip: what the video shows, and no chords."""
-    danced = read_danced(data, clip)
+    danced = read_pose_features(data_dir, clip)
     if danced is None:
-        return read_features(data, clip)
+        return read_rhythm_features(data_dir, clip)
     # As a video's own peaks are told: nobody knows there how loose they are.
-    return replace(danced, harmony=None, looseness=0.0)
+    return replace(danced, harmony=None, timing_jitter=0.0)
 
 
-def fingerprint(told: ClipFeatures) -> str:
+def hash_features(features: ClipFeatures) -> str:
     """Hash of all that a generator is told."""
-    hashed = hashlib.sha256(f"{told.duration_s} {told.genre} {told.looseness}".encode())
-    arrays = [told.peaks_s, told.strengths, told.energy, told.keypoints]
-    for array in arrays if told.visual is None else [*arrays, told.visual]:
+    hashed = hashlib.sha256(
+        f"{features.duration_s} {features.genre} {features.timing_jitter}".encode()
+    )
+    arrays = [features.peaks_s, features.strengths, features.energy, features.keypoints]
+    for array in arrays if features.visual is None else [*arrays, features.visual]:
         values = np.zeros(0) if array is None else np.ascontiguousarray(array)
         hashed.update(f"{values.shape}{values.dtype}".encode() + values.tobytes())
     return hashed.hexdigest()
 
 
-def total(costs: Sequence[Cost]) -> Cost:
+def sum_costs(costs: Sequence[GenerationCost]) -> GenerationCost:
     """All costs together."""
-    peaks = [cost.peak_mb for cost in costs if cost.peak_mb is not None]
-    return Cost(
+    peaks = [cost.peak_memory_mib for cost in costs if cost.peak_memory_mib is not None]
+    return GenerationCost(
         n_takes=sum(cost.n_takes for cost in costs),
-        evaluations=sum(cost.evaluations for cost in costs),
-        seconds=sum(cost.seconds for cost in costs),
-        peak_mb=max(peaks, default=None),
+        network_evaluations=sum(cost.network_evaluations for cost in costs),
+        generation_s=sum(cost.generation_s for cost in costs),
+        peak_memory_mib=max(peaks, default=None),
     )
 
 
-def share(cases: Sequence[Case], shard: tuple[int, int]) -> list[Case]:
+def select_shard(clips: Sequence[EvalClip], shard: tuple[int, int]) -> list[EvalClip]:
     """The clips of one of several machines: ``(0, 4)`` is the first of four."""
     first, of = shard
-    return list(cases[first::of])
+    return list(clips[first::of])
 
 
-def peak_memory_mb() -> float | None:
+def read_peak_memory_mib() -> float | None:
     """Most memory this process has held, MB; None where the system does not tell."""
     if sys.platform == "win32":
         return None
@@ -183,9 +200,9 @@ def peak_memory_mb() -> float | None:
     return most / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def _cost_in(ledger: Path) -> Cost | None:
+def _read_cost(cost_path: Path) -> GenerationCost | None:
     """What is kept of a cost, or None; a damaged ledger is as good as none."""
     try:
-        return Cost(**json.loads(ledger.read_text(encoding="utf-8")))
+        return GenerationCost(**json.loads(cost_path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None

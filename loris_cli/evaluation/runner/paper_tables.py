@@ -8,12 +8,12 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-COLUMNS = ("BCS", "CSD", "BHS", "HSD", "F1", "MOS")
-SUBSETS = ("da25", "fe25", "fe50", "fs25", "fs50")
+SCORE_COLUMNS = ("BCS", "CSD", "BHS", "HSD", "F1", "MOS")
+PAPER_SUBSETS = ("da25", "fe25", "fe50", "fs25", "fs50")
 
 
 @cache
-def published() -> dict[str, Any]:
+def load_published_tables() -> dict[str, Any]:
     """Everything, as in the file."""
     text = (
         files("loris_cli.evaluation.runner")
@@ -24,41 +24,47 @@ def published() -> dict[str, Any]:
     return tables
 
 
-def methods_of(split: str) -> list[dict[str, Any]]:
+def get_published_scores(subset: str) -> list[dict[str, Any]]:
     """What the paper printed for a split, a row a method, from 0 to 1 but for MOS.
 
     Returns:
-        rows with ``id``, ``name``, `COLUMNS`, ``table`` and, where a figure is misprinted,
+        rows with ``id``, ``name``, `SCORE_COLUMNS`, ``table`` and, where a figure is misprinted,
         ``misprints``; none for a split that the paper does not have.
     """
     return [
-        _row(table, row)
-        for table in published()["tables"]
-        if table["split"] == split and table["table"] in (2, 3, 4)
+        _normalize_paper_row(table, row)
+        for table in load_published_tables()["tables"]
+        if table["split"] == subset and table["table"] in (2, 3, 4)
         for row in table["rows"]
     ]
 
 
-def ablation(number: int) -> list[dict[str, Any]]:
+def get_ablation_rows(table_number: int) -> list[dict[str, Any]]:
     """A table of the ablations, 5 to 8, likewise; all of them are on ``fe25``."""
-    [table] = [table for table in published()["tables"] if table["table"] == number]
-    return [_row(table, row) for row in table["rows"]]
+    [table] = [
+        table for table in load_published_tables()["tables"] if table["table"] == table_number
+    ]
+    return [_normalize_paper_row(table, row) for row in table["rows"]]
 
 
-def title_of(number: int) -> str:
+def get_table_title(table_number: int) -> str:
     """What a table is about, in a word or two."""
-    return str(next(t["title"] for t in published()["tables"] if t["table"] == number))
+    return str(
+        next(
+            t["title"] for t in load_published_tables()["tables"] if t["table"] == table_number
+        )
+    )
 
 
-def _row(table: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+def _normalize_paper_row(table: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
     wrong = [
         slip
-        for slip in published()["misprints"]
+        for slip in load_published_tables()["misprints"]
         if (slip["table"], slip["split"], slip["row"])
         == (table["table"], table["split"], row["id"])
     ]
     told = {
-        name: round(value / 100, 4) if name in COLUMNS and name != "MOS" else value
+        name: round(value / 100, 4) if name in SCORE_COLUMNS and name != "MOS" else value
         for name, value in row.items()
     }
     return {**told, "table": table["table"], **({"misprints": wrong} if wrong else {})}

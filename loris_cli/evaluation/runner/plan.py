@@ -5,48 +5,55 @@ from pathlib import Path
 
 from loris_cli.config import cache_home
 from loris_cli.errors import LorisError, UsageError
-from loris_cli.evaluation.runner.audio_sources import Recorded
+from loris_cli.evaluation.runner.audio_sources import RecordedAudio
 from loris_cli.evaluation.runner.clips import (
-    Case,
-    Skipped,
-    case_of_clip,
-    clips_of_split,
-    marked_made_up,
-    paired,
+    EvalClip,
+    SkippedClip,
+    build_eval_clip,
+    pair_files,
+    read_synthetic_ids,
+    select_clips,
 )
-from loris_cli.evaluation.runner.run import DEFAULT_AGAINST, Plan
-from loris_cli.evaluation.runner.subsets import clips_in
+from loris_cli.evaluation.runner.run import DEFAULT_COMPARE_TO, EvaluationPlan
+from loris_cli.evaluation.runner.subsets import read_manifest_with_subset
 from loris_cli.system.input_paths import VIDEO_SUFFIXES
 from loris_cli.system.progress import Reporter
 
 
-def plan_of_split(
-    data: Path, split: str, *, part: str, n_clips: int | None, plan: Plan
-) -> Plan:
+def plan_subset_evaluation(
+    data_dir: Path, subset: str, *, partition: str, max_clips: int | None, plan: EvaluationPlan
+) -> EvaluationPlan:
     """Score models on the clips of a split.
 
     Args:
-        data: the data set.
-        split: the subset.
-        part: which of its clips, ``test`` above all.
-        n_clips: no more than so many; None is all.
+        data_dir: the data set.
+        subset: the subset.
+        partition: which of its clips, ``test`` above all.
+        max_clips: no more than so many; None is all.
         plan: everything else.
 
     Raises:
         InputError: there is no such split.
     """
-    chosen = clips_of_split(clips_in(data, split), split, part=part, n=n_clips)
-    marked = marked_made_up(data)
-    found = [case_of_clip(data, clip, made_up=clip.id in marked) for clip in chosen]
+    chosen = select_clips(
+        read_manifest_with_subset(data_dir, subset),
+        subset,
+        partition=partition,
+        max_clips=max_clips,
+    )
+    marked = read_synthetic_ids(data_dir)
+    found = [build_eval_clip(data_dir, clip, is_synthetic=clip.id in marked) for clip in chosen]
     return replace(
         plan,
-        title=split if part == "test" else f"{split} ({part})",
-        cases=[case for case in found if isinstance(case, Case)],
-        skipped=[case for case in found if isinstance(case, Skipped)],
+        title=subset if partition == "test" else f"{subset} ({partition})",
+        clips=[case for case in found if isinstance(case, EvalClip)],
+        skipped=[case for case in found if isinstance(case, SkippedClip)],
     )
 
 
-def plan_of_files(generated: Path, reference: Path, *, plan: Plan, reporter: Reporter) -> Plan:
+def plan_file_evaluation(
+    generated: Path, reference: Path, *, plan: EvaluationPlan, reporter: Reporter
+) -> EvaluationPlan:
     """Score files that are there against their references, sounds or videos.
 
     Args:
@@ -58,26 +65,26 @@ def plan_of_files(generated: Path, reference: Path, *, plan: Plan, reporter: Rep
     Raises:
         InputError: nothing belongs together, or the one reference cannot be used.
     """
-    pairs, skipped = paired(generated, reference)
+    pairs, skipped = pair_files(generated, reference)
     cases = []
     for stem, _, true in pairs:
         try:
-            cases.append(_case_of_file(stem, true, reporter))
+            cases.append(_build_eval_clip_from_file(stem, true, reporter))
         except LorisError as error:
             if len(pairs) == 1:
                 raise
-            skipped.append(Skipped(id=stem, reason=str(error)))
+            skipped.append(SkippedClip(clip_id=stem, reason=str(error)))
     return replace(
         plan,
         title=f"files of {reference.name}",
-        cases=cases,
+        clips=cases,
         skipped=skipped,
-        generated={stem: made for stem, made, _ in pairs},
-        makers=[],
+        generated_files={stem: made for stem, made, _ in pairs},
+        system_runners=[],
     )
 
 
-def check_against(plan: Plan) -> None:
+def check_compare_to(plan: EvaluationPlan) -> None:
     """Refuse to compare with a row that will not be there, before the long work starts.
 
     The default may be absent: then nothing is compared.
@@ -85,33 +92,33 @@ def check_against(plan: Plan) -> None:
     Raises:
         UsageError: there will be no such row.
     """
-    made = [maker.name for maker in plan.makers]
-    names = [*made, *(["generated"] if plan.generated else []), *plan.rows]
-    if plan.against not in names and plan.against != DEFAULT_AGAINST:
+    made = [maker.name for maker in plan.system_runners]
+    names = [*made, *(["generated"] if plan.generated_files else []), *plan.bounds]
+    if plan.compare_to not in names and plan.compare_to != DEFAULT_COMPARE_TO:
         raise UsageError(
-            f"no row {plan.against!r} to compare with", hint=f"there are {', '.join(names)}"
+            f"no row {plan.compare_to!r} to compare with", hint=f"there are {', '.join(names)}"
         )
 
 
-def heard_folder() -> Path:
+def analysis_cache_dir() -> Path:
     """Where it is kept what was heard."""
     return cache_home() / "eval" / "heard"
 
 
-def _case_of_file(stem: str, true: Path, reporter: Reporter) -> Case:
-    if true.suffix.lower() not in VIDEO_SUFFIXES:
-        return Case(id=stem, group=stem, reference=Recorded(path=true))
+def _build_eval_clip_from_file(stem: str, reference: Path, reporter: Reporter) -> EvalClip:
+    if reference.suffix.lower() not in VIDEO_SUFFIXES:
+        return EvalClip(id=stem, source_group=stem, reference=RecordedAudio(path=reference))
     # What sees brings torch, which sounds that are there do not need.
-    from loris_cli.soundtrack.conditioning import accents_of
-    from loris_cli.soundtrack.video_analysis import look, observe
+    from loris_cli.soundtrack.conditioning import select_accents
+    from loris_cli.soundtrack.video_analysis import analyze_video, probe_for_rhythm
 
-    info = look(true, reporter=reporter)
-    seen = observe(info, reporter=reporter)
-    peaks_s, _ = accents_of(seen.rhythm.times_s, seen.rhythm.strengths)
-    return Case(
+    info = probe_for_rhythm(reference, reporter=reporter)
+    seen = analyze_video(info, reporter=reporter)
+    peaks_s, _ = select_accents(seen.rhythm.times_s, seen.rhythm.strengths)
+    return EvalClip(
         id=stem,
-        group=stem,
-        reference=Recorded(path=true) if info.has_sound else None,
-        peaks_s=tuple(peaks_s.tolist()),
-        video=true,
+        source_group=stem,
+        reference=RecordedAudio(path=reference) if info.has_audio else None,
+        visual_peaks_s=tuple(peaks_s.tolist()),
+        video=reference,
     )

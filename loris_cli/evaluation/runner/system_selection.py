@@ -9,44 +9,51 @@ from pathlib import Path
 
 from loris_cli.config import cache_home
 from loris_cli.errors import UsageError
-from loris_cli.evaluation.runner.ablations import ablation_tables, variants_of
-from loris_cli.evaluation.runner.bounds import CEILINGS, NULLS
-from loris_cli.evaluation.runner.generation_cache import Maker
-from loris_cli.evaluation.runner.method_systems import method_of
-from loris_cli.evaluation.runner.run import Plan
-from loris_cli.evaluation.runner.sweeps import Setting, sweep_tables
-from loris_cli.evaluation.runner.systems import Entrant, sampled
-from loris_cli.system.device import resolve
+from loris_cli.evaluation.runner.ablations import build_ablation_tables, find_variants
+from loris_cli.evaluation.runner.bounds import CEILINGS, NULL_SYSTEMS
+from loris_cli.evaluation.runner.generation_cache import SystemRunner
+from loris_cli.evaluation.runner.method_systems import build_method_system
+from loris_cli.evaluation.runner.run import EvaluationPlan
+from loris_cli.evaluation.runner.sweeps import SamplingSetting, build_sweep_tables
+from loris_cli.evaluation.runner.systems import System, build_model_system
+from loris_cli.system.device import resolve_device
 from loris_cli.system.progress import Reporter
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class SystemSelection:
     """Who is to make music."""
 
     models: Sequence[str]
     """``mini``, or files of weights; ``none`` is no model."""
     methods: Sequence[str] = ()
     """Of `methods.METHODS`."""
-    ablated: Sequence[str] = ()
+    ablations: Sequence[str] = ()
     """Of `ablations.SWITCHES`."""
-    variants: Sequence[str] = ()
-    """Where these are, as `ablations.variants_of` takes it."""
-    sweeps: Sequence[str] = ()
-    settings: Sequence[Setting]
+    variant_specs: Sequence[str] = ()
+    """Where these are, as `ablations.find_variants` takes it."""
+    sweep_specs: Sequence[str] = ()
+    sampling_settings: Sequence[SamplingSetting]
     """What each model is sampled in, as `sweeps.settings_of` has it."""
     device: str = "auto"
-    fresh: bool = False
+    ignore_cache: bool = False
     """Make sounds anew that are kept."""
 
 
-def enter(asked: Asked, data: Path, split: str, *, plan: Plan, reporter: Reporter) -> Plan:
+def add_systems(
+    selection: SystemSelection,
+    data_dir: Path,
+    subset: str,
+    *,
+    plan: EvaluationPlan,
+    reporter: Reporter,
+) -> EvaluationPlan:
     """A plan with who is to make music as its rows, and the tables they belong in.
 
     Args:
-        asked: who.
-        data: the data set whose clips they are told of.
-        split: the subset, whose train part is a library to some methods.
+        selection: who.
+        data_dir: the data set whose clips they are told of.
+        subset: the subset, whose train part is a library to some methods.
         plan: everything else.
         reporter: whom to tell.
 
@@ -56,37 +63,44 @@ def enter(asked: Asked, data: Path, split: str, *, plan: Plan, reporter: Reporte
             the variant that it is called.
         InputError: a file is missing, or there is no library.
     """
-    variants = variants_of(asked.variants, asked.ablated, reporter=reporter)
-    models = [(Path(name).stem, name) for name in asked.models if name != "none"]
+    variants = find_variants(selection.variant_specs, selection.ablations, reporter=reporter)
+    models = [(Path(name).stem, name) for name in selection.models if name != "none"]
     models += [(name, str(variant.path)) for name, variant in variants.items()]
-    where = resolve(asked.device)
-    entrants: list[tuple[str, Entrant]] = [
-        (row + suffix, sampled(model, device=where, steps=steps, guidance=guidance))
+    where = resolve_device(selection.device)
+    entrants: list[tuple[str, System]] = [
+        (row + suffix, build_model_system(model, device=where, steps=steps, guidance=guidance))
         for row, model in models
-        for suffix, steps, guidance in asked.settings
+        for suffix, steps, guidance in selection.sampling_settings
     ]
-    entrants += [(name, method_of(name, data, split)) for name in dict.fromkeys(asked.methods)]
+    entrants += [
+        (name, build_method_system(name, data_dir, subset))
+        for name in dict.fromkeys(selection.methods)
+    ]
     names = [name for name, _ in entrants]
     for name in names:
-        if names.count(name) > 1 or name in (*NULLS, *CEILINGS, "generated"):
+        if names.count(name) > 1 or name in (*NULL_SYSTEMS, *CEILINGS, "generated"):
             raise UsageError(
                 f"two rows would be called {name!r}", hint="rename one of the files"
             )
     return replace(
         plan,
-        makers=[
-            Maker(
-                name=name, entrant=entrant, data=data, cache=takes_folder(), fresh=asked.fresh
+        system_runners=[
+            SystemRunner(
+                name=name,
+                system=entrant,
+                data_dir=data_dir,
+                cache_dir=generation_cache_dir(),
+                ignore_cache=selection.ignore_cache,
             )
             for name, entrant in entrants
         ],
-        layouts=[
-            *ablation_tables(asked.ablated, variants, split),
-            *sweep_tables(asked.sweeps, names),
+        paper_tables=[
+            *build_ablation_tables(selection.ablations, variants, subset),
+            *build_sweep_tables(selection.sweep_specs, names),
         ],
     )
 
 
-def takes_folder() -> Path:
+def generation_cache_dir() -> Path:
     """Where sounds of models are kept."""
     return cache_home() / "eval" / "takes"

@@ -11,111 +11,111 @@ from typing import Any, Literal, Protocol
 import torch
 
 from loris_cli import __version__
-from loris_cli.evaluation.runner.clips import Case
+from loris_cli.evaluation.runner.clips import EvalClip
 from loris_cli.models.generator_interface import MusicGenerator
-from loris_cli.models.load_model import NamedPaper, kind_of, load_named_paper
-from loris_cli.models.mini_checkpoint import MiniModel, load_mini
+from loris_cli.models.load_model import PaperCheckpoint, detect_preset, load_paper_checkpoint
+from loris_cli.models.mini_checkpoint import MiniCheckpoint, load_mini_checkpoint
 from loris_cli.soundtrack.latent_generator import LatentGenerator
 from loris_cli.soundtrack.waveform_generator import WaveformGenerator
 
 
-class Entrant(Protocol):
+class System(Protocol):
     """One row's maker of music."""
 
     @property
-    def kind(self) -> Literal["model", "method"]:
+    def category(self) -> Literal["model", "method"]:
         """What it is in the comparison."""
 
     @property
-    def what(self) -> str:
+    def description(self) -> str:
         """The same in words."""
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def generation_settings(self) -> dict[str, Any]:
         """What its sounds depend on, but for the clip and the seed."""
 
     @property
-    def seeded(self) -> bool:
+    def is_stochastic(self) -> bool:
         """Whether another seed gives another sound."""
 
-    def music_of(self, case: Case) -> MusicGenerator:
+    def get_generator(self, clip: EvalClip) -> MusicGenerator:
         """Who makes the sound of a clip."""
 
-    def evaluations(self, duration_s: float) -> int:
+    def count_network_evaluations(self, duration_s: float) -> int:
         """Of a network, for a clip of that length."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sampled:
+class ModelSystem:
     """A model, sampled in one way; its weights are in memory only while they are used."""
 
-    model: str
+    model_name: str
     """A name, or a file."""
     device: torch.device
     steps: int | None
     """None is what suits the model."""
     guidance: float | None
-    settings: dict[str, Any]
+    generation_settings: dict[str, Any]
     """Weights and how they are sampled."""
-    has_code: bool
+    has_latent: bool
     """Whether it works on a latent code, which sounds can be sent through."""
-    sees_picture: bool
+    uses_visual_features: bool
     """Whether it was trained on features of the picture."""
 
     @property
-    def kind(self) -> Literal["model", "method"]:
+    def category(self) -> Literal["model", "method"]:
         """A model."""
         return "model"
 
     @property
-    def seeded(self) -> bool:
+    def is_stochastic(self) -> bool:
         """Its noise is drawn."""
         return True
 
     @property
-    def what(self) -> str:
+    def description(self) -> str:
         """Weights and settings in words."""
         return (
-            f"weights {self.settings['weights']}, {self.settings['steps']} steps,"
-            f" guidance {self.settings['guidance']:g}"
-            + (", trained on features of the picture" if self.sees_picture else "")
+            f"weights {self.generation_settings['weights']}, {self.generation_settings['steps']} steps,"
+            f" guidance {self.generation_settings['guidance']:g}"
+            + (", trained on features of the picture" if self.uses_visual_features else "")
         )
 
     @property
-    def code(self) -> MiniModel:
+    def latent_model(self) -> MiniCheckpoint:
         """The model that has a latent code."""
-        model = open_model(self.model, self.device)
-        assert isinstance(model, MiniModel)
+        model = load_model(self.model_name, self.device)
+        assert isinstance(model, MiniCheckpoint)
         return model
 
-    def music_of(self, case: Case) -> MusicGenerator:
+    def get_generator(self, clip: EvalClip) -> MusicGenerator:
         """The same for all clips."""
-        return self._generator()
+        return self._build_generator()
 
-    def evaluations(self, duration_s: float) -> int:
+    def count_network_evaluations(self, duration_s: float) -> int:
         """Of the network."""
-        return self._generator().windows(duration_s)[2]
+        return self._build_generator().compute_window_layout(duration_s)[2]
 
-    def _generator(self) -> LatentGenerator | WaveformGenerator:
-        return generator_of(
-            open_model(self.model, self.device), self.device, self.steps, self.guidance
+    def _build_generator(self) -> LatentGenerator | WaveformGenerator:
+        return build_generator(
+            load_model(self.model_name, self.device), self.device, self.steps, self.guidance
         )
 
 
 @lru_cache(maxsize=1)  # of the paper's size a model holds 3 GB, and a table has eight
-def open_model(name: str, device: torch.device) -> MiniModel | NamedPaper:
+def load_model(name: str, device: torch.device) -> MiniCheckpoint | PaperCheckpoint:
     """Weights by name or file, of either kind.
 
     Raises:
         WeightsError: a model is missing or damaged, or has learned nothing.
     """
-    if kind_of(name) == "paper":
-        return load_named_paper(Path(name), device=device)
-    return load_mini(name, device=device)
+    if detect_preset(name) == "paper":
+        return load_paper_checkpoint(Path(name), device=device)
+    return load_mini_checkpoint(name, device=device)
 
 
-def generator_of(
-    model: MiniModel | NamedPaper,
+def build_generator(
+    model: MiniCheckpoint | PaperCheckpoint,
     device: torch.device,
     steps: int | None,
     guidance: float | None,
@@ -126,22 +126,22 @@ def generator_of(
         for name, value in (("steps", steps), ("guidance", guidance))
         if value is not None
     }
-    if isinstance(model, MiniModel):
+    if isinstance(model, MiniCheckpoint):
         return LatentGenerator(model=model, device=device, **chosen)
     return WaveformGenerator(model=model, device=device, **chosen)
 
 
-def sampled(
-    name: str,
+def build_model_system(
+    model_name: str,
     *,
     device: torch.device,
     steps: int | None = None,
     guidance: float | None = None,
-) -> Sampled:
+) -> ModelSystem:
     """A model in some settings; it is opened once, so that what is wrong is told now.
 
     Args:
-        name: of the model, or its file.
+        model_name: of the model, or its file.
         device: where it runs.
         steps: of sampling; None is what suits the model.
         guidance: how strictly the rhythm is followed; None likewise.
@@ -149,20 +149,21 @@ def sampled(
     Raises:
         WeightsError: it is missing or damaged, or has learned nothing.
     """
-    model = open_model(name, device)
-    generator = generator_of(model, device, steps, guidance)
-    return Sampled(
-        model=name,
+    model = load_model(model_name, device)
+    generator = build_generator(model, device, steps, guidance)
+    return ModelSystem(
+        model_name=model_name,
         device=device,
         steps=steps,
         guidance=guidance,
-        settings={
-            "weights": model.fingerprint,
+        generation_settings={
+            "weights": model.sha256_prefix,
             "steps": generator.steps,
             "guidance": generator.guidance,
             "device": device.type,
             "version": __version__,
         },
-        has_code=isinstance(model, MiniModel),
-        sees_picture=isinstance(model, NamedPaper) and model.network.config.visual != "none",
+        has_latent=isinstance(model, MiniCheckpoint),
+        uses_visual_features=isinstance(model, PaperCheckpoint)
+        and model.network.config.visual_projection != "none",
     )
