@@ -262,7 +262,7 @@ def prep(
         partial(map_on_ray, cluster_address=address) if engine == "ray" else map_in_processes
     )
     limits = ResourceLimits(time_s=time_limit, memory_mib=memory_limit)
-    how: dict[str, Any] = {"jobs": jobs, "limits": limits, "engine": runner}
+    how: dict[str, Any] = {"n_workers": jobs, "limits": limits, "parallel_map": runner}
     ours = resolve_shard(shard, os.environ)
     place = data_home(data) if synthetic is None else synthetic
     if release is not None:

@@ -114,7 +114,7 @@ def train(
     Examples:
         loris train --data DATA --out run
 
-        loris train --data DATA --out run --set batch=24 --set bf16=true --device cuda
+        loris train --data DATA --out run --set batch_size=24 --set bf16=true --device cuda
 
         torchrun --nproc-per-node 8 -m loris_cli train --data DATA --out run
 
@@ -203,7 +203,7 @@ def _print_estimate(cost: Any, reporter: ConsoleReporter) -> None:
     reporter.print_result(
         f"{cost.stage}: {cost.n_parameters / 1e6:.1f} M parameters, {cost.n_clips} clips,"
         f" {cost.n_steps} steps of {cost.step_s:.2f} s, {hours:.1f} h, peak memory"
-        f" {cost.peak_mb:.0f} MB, as measured on two steps"
+        f" {cost.peak_memory_mb:.0f} MB, as measured on two steps"
     )
 
 

@@ -100,7 +100,9 @@ class HeldOutClip:
         self.beats_s = np.empty(0) if lesson.harmony is None else lesson.harmony.beats_s
         danced = read_pose_features(data, clip)
         # Told as the peaks of a video are: nobody knows how loosely that body keeps time.
-        self.danced = danced and replace(danced, harmony=None, arrangement=None, timing_jitter=0.0)
+        self.danced = danced and replace(
+            danced, harmony=None, arrangement=None, timing_jitter=0.0
+        )
         self.other_s = read_rhythm_features(data, mismatched_clip).peaks_s
 
     def score_takes(self, takes: Sequence[Samples], condition_peaks_s: TimesS) -> TakeScores:

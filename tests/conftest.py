@@ -135,7 +135,7 @@ def loris(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) ->
     def call(*words: object) -> CliResult:
         monkeypatch.setattr(sys, "argv", ["loris", *map(str, words)])
         capfd.readouterr()
-        code = app._run()
+        code = app.run_app()
         said = capfd.readouterr()
         return CliResult(code, said.out, said.err)
 

@@ -26,16 +26,16 @@ FULL = replace(
 """Of clips of half a second."""
 ABLATIONS: dict[str, dict[str, Any]] = {
     "full": {},
-    "w/o V": {"visual": "none"},
-    "w/o R": {"rhythm": "none"},
-    "w/ M": {"motion": True},
-    "M alone": {"motion": True, "visual": "none"},
-    "w/o LSTM": {"visual": "linear"},
-    "w/o Hawkes": {"hawkes": "none"},
-    "w/o PE": {"position": False},
-    "w/ rhymul": {"rhythm": "multiply"},
-    "aligned": {"aligned": True},
-    "shared": {"shared_rhythm": True},
+    "w/o V": {"visual_projection": "none"},
+    "w/o R": {"rhythm_conditioning": "none"},
+    "w/ M": {"motion_encoder": True},
+    "M alone": {"motion_encoder": True, "visual_projection": "none"},
+    "w/o LSTM": {"visual_projection": "linear"},
+    "w/o Hawkes": {"hawkes_phase": "none"},
+    "w/o PE": {"positional_encoding": False},
+    "w/ rhymul": {"rhythm_conditioning": "multiply"},
+    "aligned_rhythm": {"aligned_rhythm": True},
+    "shared": {"shared_rhythm_encoder": True},
 }
 LEVEL = torch.tensor([0.3, -0.5])
 HEARD = {

@@ -14,21 +14,21 @@ from loris_cli.system.python_subprocess import call_module
 
 DOUBLES = """
 import os
-from loris_cli.system.python_subprocess import answer
-answer(lambda arrays: {"twice": 2 * arrays["x"], "pid": [os.getpid()]})
+from loris_cli.system.python_subprocess import serve_call
+serve_call(lambda arrays: {"twice": 2 * arrays["x"], "pid": [os.getpid()]})
 """
 FAILS = """
-from loris_cli.system.python_subprocess import answer
+from loris_cli.system.python_subprocess import serve_call
 def fail(arrays): raise ValueError("no such sound")
-answer(fail)
+serve_call(fail)
 """
 TRIES_IN_VAIN = """
 import time, os, pathlib
-from loris_cli.system.python_subprocess import answer
+from loris_cli.system.python_subprocess import serve_call
 def wait(arrays):
     pathlib.Path("pid").write_text(str(os.getpid()))
     time.sleep(600)
-answer(wait)
+serve_call(wait)
 """
 ASKS = """
 import numpy as np
@@ -64,7 +64,7 @@ def test_what_went_wrong_is_told_in_its_last_words() -> None:
         call_module("fails", {"x": np.zeros(1)}, task_label="hearing")
 
 
-def test_a_sudden_end_is_no_answer() -> None:
+def test_a_sudden_end_is_no_serve_call() -> None:
     with pytest.raises(LorisError, match="hearing failed"):
         call_module("dies", {"x": np.zeros(1_000_000)}, task_label="hearing")
 

@@ -205,7 +205,9 @@ def test_220_random_pairs_score_as_by_the_plain_script_to_the_last_digit(
     for folder, first in ((made, 0), (true, 1000)):
         folder.mkdir()
         for k in range(220):
-            script.random_sound(folder / f"{k}.wav", first + k, seconds=2.5 + 1.5 * (first > 0))
+            script.write_random_audio(
+                folder / f"{k}.wav", first + k, seconds=2.5 + 1.5 * (first > 0)
+            )
 
     def heard(path: Path) -> OnsetFlags:
         samples = read_audio_file(path)
@@ -216,5 +218,5 @@ def test_220_random_pairs_score_as_by_the_plain_script_to_the_last_digit(
     ]
 
     told = summarize_scores(pairs)
-    expected = script.plain(made, true)
+    expected = script.score_plainly(made, true)
     assert [told.bcs, told.csd, told.bhs, told.hsd, told.f1] == expected

@@ -240,7 +240,7 @@ def test_shared_options_have_the_names_that_the_readme_tells() -> None:
     def show(
         seed: options.Seed = 0,
         jobs: options.Jobs = 1,
-        out: options.Out = None,
+        out: options.OutPath = None,
         overwrite: options.Overwrite = False,
         skip_existing: options.SkipExisting = False,
         as_json: options.JsonOutput = False,
@@ -263,10 +263,10 @@ def test_shared_options_have_the_names_that_the_readme_tells() -> None:
 def test_results_go_to_stdout_and_the_rest_to_stderr(
     capfdbinary: pytest.CaptureFixture[bytes],
 ) -> None:
-    reporter = console.Reporter(verbose=True)
-    reporter.result("b\udcff\n.mp4")
-    reporter.note("[a] note")
-    reporter.detail("a detail")
+    reporter = console.ConsoleReporter(verbose=True)
+    reporter.print_result("b\udcff\n.mp4")
+    reporter.info("[a] note")
+    reporter.debug("a detail")
     reporter.warn("beware\x07")
     told = capfdbinary.readouterr()
     assert told.out == b"b\xff\n.mp4\n"  # as the file system has it
@@ -274,14 +274,14 @@ def test_results_go_to_stdout_and_the_rest_to_stderr(
 
 
 def test_quiet_leaves_results_and_warnings(capfd: pytest.CaptureFixture[str]) -> None:
-    reporter = console.Reporter(quiet=True, verbose=True)
+    reporter = console.ConsoleReporter(quiet=True, verbose=True)
     with reporter.stage("pose", total=2) as advance:
         advance()
         advance(1)
-        reporter.note("no")
-        reporter.detail("no")
+        reporter.info("no")
+        reporter.debug("no")
     reporter.warn("yes")
-    reporter.result("yes")
+    reporter.print_result("yes")
     told = capfd.readouterr()
     assert told.err == "loris: warning: yes\n"
     assert told.out == "yes\n"
@@ -292,7 +292,7 @@ def test_off_a_terminal_a_stage_speaks_now_and_then(
 ) -> None:
     clock = iter([0.0, *range(1, 31), 31.5])
     monkeypatch.setattr(time, "monotonic", lambda: next(clock))
-    with console.Reporter().stage("pose", total=30) as advance:
+    with console.ConsoleReporter().stage("pose", total=30) as advance:
         for _ in range(30):
             advance()
     assert capfd.readouterr().err.splitlines() == [
@@ -304,14 +304,14 @@ def test_off_a_terminal_a_stage_speaks_now_and_then(
 
 
 def test_a_stage_that_fails_does_not_say_done(capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(InputError), console.Reporter().stage("pose"):
+    with pytest.raises(InputError), console.ConsoleReporter().stage("pose"):
         raise InputError("no")
     assert capfd.readouterr().err == ""
 
 
-def on_a_terminal() -> tuple[console.Reporter, io.StringIO]:
+def on_a_terminal() -> tuple[console.ConsoleReporter, io.StringIO]:
     screen = io.StringIO()
-    reporter = console.Reporter()
+    reporter = console.ConsoleReporter()
     reporter._console = Console(file=screen, force_terminal=True, width=80)
     return reporter, screen
 
@@ -332,7 +332,7 @@ def test_bars_come_again_after_they_ended() -> None:
         with reporter.stage(name, total=1) as advance:
             advance()
     assert "second" in screen.getvalue()
-    assert reporter._bars is None
+    assert reporter._progress is None
 
 
 def test_a_terminal_is_given_back_when_a_stage_fails() -> None:

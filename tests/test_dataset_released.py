@@ -80,7 +80,7 @@ def test_a_release_becomes_a_data_set(release: Path, tmp_path: Path) -> None:
 
     one, other = (rows[f"gBR_sFM_c0{k}_d04_mBR0_ch01-da25"] for k in (1, 2))
     assert (one["official_split"], other["official_split"]) == ("train", "test")
-    assert one["split"] == other["split"]  # one performance: the official lists leak
+    assert one["partition"] == other["partition"]  # one performance: the official lists leak
     assert one["genre"] == "break"
     floor = rows[f"{EVENT}_seg0-fe50"]
     assert floor["poses"]

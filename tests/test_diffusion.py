@@ -154,7 +154,7 @@ def off_variance(sampler: Sampler, n_steps: int) -> float:
 
         start = 20.0 if impulse is None else 0.0
         x = torch.full((1,), start, dtype=torch.float64)
-        return float(sampler(ideal, x, levels, draw=draw))
+        return float(sampler(ideal, x, levels, noise_sampler=draw))
 
     impulses = [None, *range(n_steps - 1)]
     variance = sum(response(impulse) ** 2 for impulse in impulses)
@@ -220,7 +220,10 @@ def test_a_zero_at_the_end_is_reached_without_noise(sampler: Sampler) -> None:
         return torch.zeros_like(x)
 
     sample = sampler(
-        lambda x, sigma: torch.full_like(x, 3.0), torch.ones(2).double(), sigmas, draw=draw
+        lambda x, sigma: torch.full_like(x, 3.0),
+        torch.ones(2).double(),
+        sigmas,
+        noise_sampler=draw,
     )
 
     assert len(drawn) == 1

@@ -22,7 +22,9 @@ def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     spec.loader.exec_module(module)
     monkeypatch.setattr(module, "create_venv", make_python)
     monkeypatch.setattr(module, "is_usable", lambda folder: (folder / "bin/python").exists())
-    monkeypatch.setattr(module, "hash_requirements", lambda _: {"installs": "1", "package": "1"})
+    monkeypatch.setattr(
+        module, "hash_requirements", lambda _: {"installs": "1", "package": "1"}
+    )
     return module
 
 
@@ -38,7 +40,7 @@ def make(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     def call() -> list[str]:
         told: list[str] = []
         monkeypatch.setattr(script, "run_pip", lambda _, *words: told.append(" ".join(words)))
-        script.make(tmp_path / "env", "core")
+        script.update_environment(tmp_path / "env", "core")
         return told
 
     return call
@@ -58,7 +60,9 @@ def test_other_packages_to_install_mean_a_new_environment(
 ) -> None:
     make()
     (tmp_path / "env/left over").touch()
-    monkeypatch.setattr(script, "hash_requirements", lambda _: {"installs": "2", "package": "2"})
+    monkeypatch.setattr(
+        script, "hash_requirements", lambda _: {"installs": "2", "package": "2"}
+    )
     assert make() == WHOLE
     assert not (tmp_path / "env/left over").exists()
     assert make() == []
@@ -68,7 +72,9 @@ def test_another_layout_of_ours_leaves_the_dependencies(
     make: Make, script: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make()
-    monkeypatch.setattr(script, "hash_requirements", lambda _: {"installs": "1", "package": "2"})
+    monkeypatch.setattr(
+        script, "hash_requirements", lambda _: {"installs": "1", "package": "2"}
+    )
     assert make() == OURS_ONLY
     assert make() == []
 
@@ -82,7 +88,7 @@ def test_half_a_build_is_built_anew(
 
     monkeypatch.setattr(script, "run_pip", fail)
     with pytest.raises(subprocess.CalledProcessError):
-        script.make(tmp_path / "env", "core")
+        script.update_environment(tmp_path / "env", "core")
     assert make() == WHOLE
     assert not (tmp_path / "env/half").exists()
 
@@ -100,7 +106,9 @@ def test_an_environment_of_the_user_is_installed_into_and_never_removed(
     (tmp_path / "env/precious").touch()
     assert make() == WHOLE
     assert make() == []
-    monkeypatch.setattr(script, "hash_requirements", lambda _: {"installs": "2", "package": "2"})
+    monkeypatch.setattr(
+        script, "hash_requirements", lambda _: {"installs": "2", "package": "2"}
+    )
     assert make() == WHOLE
     assert (tmp_path / "env/precious").exists()
 
@@ -111,6 +119,6 @@ def test_what_is_installed_decides_the_fingerprint() -> None:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    prints = [module.fingerprints(kind) for kind in module.KINDS]
-    assert prints == [module.fingerprints(kind) for kind in module.KINDS]
-    assert len({found["installs"] for found in prints}) == len(module.KINDS)
+    prints = [module.hash_requirements(kind) for kind in module.PIP_CALLS]
+    assert prints == [module.hash_requirements(kind) for kind in module.PIP_CALLS]
+    assert len({found["installs"] for found in prints}) == len(module.PIP_CALLS)

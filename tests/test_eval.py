@@ -103,7 +103,8 @@ def test_other_makers_of_music_are_rows_too(loris: RunLoris, tmp_path: Path) -> 
     data = tmp_path / "data"
     clips = write_click_dataset(data, n_clips=2)
     library = [
-        replace(clip, id=f"t-{clip.id}", partition="train", source="elsewhere") for clip in clips
+        replace(clip, id=f"t-{clip.id}", partition="train", source="elsewhere")
+        for clip in clips
     ]
     write_manifest(data, [*clips, *library])
     words = ("eval", "--split", "fe50", "--data", data, "--model", "none", "--seeds", 2,

@@ -92,7 +92,7 @@ def test_who_sees_the_body_alone_has_no_lstm_to_leave_out() -> None:
     lacking = {line.name: line.missing_reason for line in architecture.lines}
     assert "sees the body" in lacking["w/o LSTM"]
     assert lacking["w/o PE"].endswith(
-        "loris train --preset paper --split fe25 --out runs/pe --set position=false"
+        "loris train --preset paper --split fe25 --out runs/pe --set positional_encoding=false"
     )
 
 

@@ -207,7 +207,11 @@ def test_a_full_disk_leaves_the_older_file(
         (["--export", "junk.pt", "-o", "a.pt"], 2, "no format .pt"),
         (["--export", "junk.pt", "-o", "a.safetensors", "--form", "official"], 2, "no format"),
         (["--export", "junk.pt", "-o", "no/a.safetensors"], 2, "does not exist"),
-        (["--export", "junk.pt", "-o", "a.safetensors", "--set", "batch=2"], 2, "--set makes"),
+        (
+            ["--export", "junk.pt", "-o", "a.safetensors", "--set", "batch_size=2"],
+            2,
+            "--set makes",
+        ),
         (["--overwrite"], 2, "go with --export"),
     ],
 )

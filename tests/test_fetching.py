@@ -81,7 +81,7 @@ class Heard(NullReporter):
 def get(url: str, place: Path, **more: Any) -> str:
     how: dict[str, Any] = {
         "sha256": None,
-        "instead": "put it there",
+        "manual_hint": "put it there",
         "offline": False,
         "reporter": NullReporter(),
     }

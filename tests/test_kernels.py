@@ -13,17 +13,17 @@ from loris_cli.system.librosa_import import interprocess_lock
 
 HOLD = """
 import sys, time
-from loris_cli.system.librosa_import import one_at_a_time
-with one_at_a_time("x"):
+from loris_cli.system.librosa_import import interprocess_lock
+with interprocess_lock("x"):
     print("mine", flush=True)
     sys.stdin.read()
 """
 TRACK = """
 import numpy as np
-from loris_cli.evaluation.metrics.music import tracked_beats
+from loris_cli.audio.beat_tracking import track_beats_with_librosa
 clicks = np.zeros(22050 * 8, dtype=np.float32)
 clicks[::11025] = 1
-print(len(tracked_beats(clicks)))
+print(len(track_beats_with_librosa(clicks)))
 """
 
 

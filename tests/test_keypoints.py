@@ -38,10 +38,10 @@ def arrays_of(poses: Poses) -> Arrays:
     arrays = {field.name: getattr(poses, field.name) for field in fields(poses)}
     return {
         **arrays,
-        "schema": np.int64(1),
+        "schema": np.int64(2),
         "size": np.array(poses.size, np.int64),
         "fps": np.float64(poses.fps),
-        "interval_s": np.float64(poses.frame_interval_s or 1),
+        "frame_interval_s": np.float64(poses.frame_interval_s or 1),
     }
 
 
@@ -72,7 +72,7 @@ def test_poses_come_back_as_they_were_written(tmp_path: Path) -> None:
 
 
 def test_poses_without_what_is_optional_come_back(tmp_path: Path) -> None:
-    again = read_poses(save(tmp_path / "a.npz", cuts=None, interval_s=None))
+    again = read_poses(save(tmp_path / "a.npz", cuts=None, frame_interval_s=None))
 
     assert again.frame_interval_s is None
     assert len(again.cuts) == 0
@@ -111,7 +111,7 @@ def test_seen_share_counts_frames_that_are_not_filled_in() -> None:
     [
         ({"keypoints": None}, "no array 'keypoints'"),
         ({"schema": None}, "no array 'schema'"),
-        ({"schema": np.int64(2)}, "schema 2"),
+        ({"schema": np.int64(1)}, "schema 1"),
         ({"more": np.zeros(3)}, "unknown array 'more'"),
         ({"keypoints": np.zeros((FRAMES, 18, 3), np.float32)}, "shape"),
         ({"keypoints": np.zeros((FRAMES, 17), np.float32)}, "shape"),
@@ -132,7 +132,7 @@ def test_seen_share_counts_frames_that_are_not_filled_in() -> None:
         ({"size": np.array([320, 10**9])}, "size"),
         ({"cuts": np.array([4, 4])}, "cuts"),
         ({"cuts": np.array([FRAMES])}, "cuts"),
-        ({"interval_s": np.float64("inf")}, "interval_s"),
+        ({"frame_interval_s": np.float64("inf")}, "frame_interval_s"),
     ],
 )
 def test_wrong_arrays_are_refused_with_a_hint(

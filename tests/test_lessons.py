@@ -129,7 +129,7 @@ def test_an_example_depends_on_its_number_alone() -> None:
     assert all(torch.equal(one[key], again[key]) for key in one)
     assert not torch.equal(one["noise"], other["noise"])
     assert one["clean"].shape == one["noise"].shape == (4, 256)
-    assert one["motion"].shape[1:] == (17, 3)
+    assert one["pose"].shape[1:] == (17, 3)
 
 
 def test_a_crop_is_told_the_sketch_of_its_own_stretch() -> None:
@@ -145,8 +145,8 @@ def test_a_crop_is_told_the_sketch_of_its_own_stretch() -> None:
         note_latent_channels=4,
     )
     drawn = [own[number] for number in range(60)]
-    alike = [torch.equal(example["sketch"], example["clean"]) for example in drawn]
-    untold = [not example["sketch"].any() for example in drawn]
+    alike = [torch.equal(example["note_latent"], example["clean"]) for example in drawn]
+    untold = [not example["note_latent"].any() for example in drawn]
     assert 45 < sum(alike) < 60
     assert sum(alike) + sum(untold) == 60
 
@@ -215,7 +215,10 @@ def test_settings_come_from_the_recipe_then_the_file_then_by_hand(tmp_path: Path
             overrides=given,
         )
 
-    conditional, latent = resolved("conditional", "bf16=true"), resolved("latent", "batch=9")
+    conditional, latent = (
+        resolved("conditional", "bf16=true"),
+        resolved("latent", "batch_size=9"),
+    )
     assert (conditional.epochs, conditional.weight_decay) == (200, 4.5e-2)
     assert (conditional.batch_size, conditional.loader_workers, conditional.bf16) == (
         4,
@@ -245,8 +248,8 @@ def test_epochs_are_the_recipes(recipe: str, split: str, epochs: int) -> None:
     [
         (["bach=3"], "no setting 'bach'"),
         (["batch"], "not key=value"),
-        (["batch=many"], "not a int"),
-        (["batch=0"], "not from 1"),
+        (["batch_size=many"], "not a int"),
+        (["batch_size=0"], "not from 1"),
         (["bf16=perhaps"], "not a bool"),
         (["stage=latent"], "no setting 'stage'"),
         (["learning_rate=nan"], "not from"),

@@ -121,8 +121,10 @@ def play(generator: LatentGenerator, duration_s: float, seed: int = 0) -> np.nda
 @given(duration_s=st.floats(1.0, 50.0))
 def test_the_sound_is_as_long_as_the_clip(duration_s: float) -> None:
     class Copy(LatentGenerator):
-        def _block(self, code: torch.Tensor, first: int, seed: int) -> np.ndarray:
-            return np.full(480 * 1024 + 1323, first, dtype=np.float32)
+        def _decode_block(
+            self, latent: torch.Tensor, first_frame: int, seed: int
+        ) -> np.ndarray:
+            return np.full(480 * 1024 + 1323, first_frame, dtype=np.float32)
 
     copy = Copy(model=None, device=torch.device("cpu"))  # type: ignore[arg-type]
     n_frames = int(duration_s * 22_050 / 1024) + 10

@@ -324,7 +324,9 @@ def test_written_subtitles_are_kept_or_their_loss_is_told(
         with av.open(str(out)) as container:
             assert len(container.streams.subtitles) == 1 - lost
         assert len(told) == lost
-        takes_none = dataclasses.replace(CONTAINER_FORMATS[suffix], text_subtitle_codec=None, copied_subtitle_codecs=())
+        takes_none = dataclasses.replace(
+            CONTAINER_FORMATS[suffix], text_subtitle_codec=None, copied_subtitle_codecs=()
+        )
         monkeypatch.setitem(CONTAINER_FORMATS, suffix, takes_none)
 
 
@@ -409,8 +411,8 @@ def test_ffmpeg_does_not_outlive_us(
 def test_an_empty_path_is_enough_and_stdout_stays_clean(tmp_path: Path, clicks: Path) -> None:
     write_video(tmp_path / "a.mp4")
     code = (
-        "from pathlib import Path; from loris_cli.video.mux import mux;"
-        f"mux(Path('a.mp4'), Path({str(clicks)!r}), Path('o.mp4'), mix_db=None, tags={{}})"
+        "from pathlib import Path; from loris_cli.video.mux import mux_audio;"
+        f"mux_audio(Path('a.mp4'), Path({str(clicks)!r}), Path('o.mp4'), original_gain_db=None, tags={{}})"
     )
     environment = {
         "PATH": "",

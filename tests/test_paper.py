@@ -163,7 +163,7 @@ def changes(
     torch.manual_seed(0)
     paper = PaperModel(config).eval()
     x, c_noise, video, rhythm = fixture()
-    given = {"video": video, "rhythm": rhythm, "genre": torch.tensor([1, 2])}
+    given = {"visual": video, "rhythm": rhythm, "genre": torch.tensor([1, 2])}
     drop = torch.tensor([dropped, dropped])
     with torch.no_grad():
         one = paper(x, c_noise, paper.encode_conditions(**given, generator=seeded()), drop)
@@ -177,7 +177,7 @@ def seeded() -> torch.Generator:
 
 
 CHANGES: dict[str, Callable[[dict[str, Tensor]], None]] = {
-    "video": lambda given: given.update(video=given["video"].flip(1)),
+    "video": lambda given: given.update(visual=given["visual"].flip(1)),
     "rhythm": lambda given: given.update(rhythm=given["rhythm"].roll(1, 1)),
     "genre": lambda given: given.update(genre=given["genre"].flip(0)),
 }

@@ -345,8 +345,8 @@ def test_guidance_in_the_middle_only_is_between_none_and_all(released: Path) -> 
     clip = features(2.0)
     none = sound(released, clip, guidance=1.0, steps=6)
     every = sound(released, clip, steps=6)
-    middle = sound(released, clip, interval=(0.3, 0.7), steps=6)
-    nowhere = sound(released, clip, interval=(0.0, 1e-9), steps=6, guidance=1.0)
+    middle = sound(released, clip, guidance_interval=(0.3, 0.7), steps=6)
+    nowhere = sound(released, clip, guidance_interval=(0.0, 1e-9), steps=6, guidance=1.0)
     assert not np.allclose(middle, every, atol=1e-6)
     assert not np.allclose(middle, none, atol=1e-6)
     assert np.array_equal(none, nowhere)
@@ -371,7 +371,7 @@ def test_what_is_kept_stays_to_the_sample_and_leads_the_rest(
 ) -> None:
     clip, old = features(duration_s), noise_for(duration_s)
     kept = InpaintRegion(original=old, start_s=0.5, end_s=1.3)
-    found = sound(released, clip, kept=kept)
+    found = sound(released, clip, inpaint_region=kept)
     inside = slice(round(0.5 * RATE_HZ), round(1.3 * RATE_HZ))
     outside = np.ones(old.shape[1], dtype=bool)
     outside[inside] = False
@@ -380,9 +380,11 @@ def test_what_is_kept_stays_to_the_sample_and_leads_the_rest(
 
     other = noise_for(duration_s, seed=1)
     other[:, inside] = old[:, inside]
-    led = sound(released, clip, kept=InpaintRegion(original=other, start_s=0.5, end_s=1.3))
+    led = sound(
+        released, clip, inpaint_region=InpaintRegion(original=other, start_s=0.5, end_s=1.3)
+    )
     assert not np.allclose(led[:, inside], found[:, inside], atol=1e-4)
-    again = sound(released, clip, kept=kept)
+    again = sound(released, clip, inpaint_region=kept)
     assert np.array_equal(found, again)
 
 
@@ -390,7 +392,7 @@ def test_keeping_nothing_is_making_all(released: Path) -> None:
     """A stretch to make anew as long as the clip: only the fades at its ends differ."""
     clip = features(2.0)
     kept = InpaintRegion(original=noise_for(2.0), start_s=0.0, end_s=2.0)
-    found, plain = sound(released, clip, kept=kept), sound(released, clip)
+    found, plain = sound(released, clip, inpaint_region=kept), sound(released, clip)
     middle = slice(2000, 42_000)
     np.testing.assert_allclose(
         found[:, middle] * kept.training_peak_gain, plain[:, middle], atol=1e-6

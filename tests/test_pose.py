@@ -186,10 +186,10 @@ def dance() -> tuple[list[Frame], Array]:
     motion = pytest.importorskip("loris_cli.synthetic.motion")
     scene = pytest.importorskip("loris_cli.synthetic.scene")
     times_s = np.arange(32) / 16
-    camera = render.portrait(0)
+    camera = render.sample_static_camera(0)
     drawn = list(
-        render.frames(
-            motion.strike_motion(0, 2.5),
+        render.render_frames(
+            motion.sample_impact_motion(0, 2.5),
             times_s,
             size=SIZE,
             camera=lambda time_s: camera,

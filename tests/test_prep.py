@@ -255,7 +255,7 @@ def test_sport_loses_its_ends_and_keeps_time(video: Path, tmp_path: Path) -> Non
 
     rows = {row["id"][-6:]: row for row in build_manifest(tmp_path)}
     assert sorted(rows) == ["fe25-0", "fe25-1", "fe25-2", "fe50-0"]
-    assert len({row["split"] for row in rows.values()}) == 1  # one video, one split
+    assert len({row["partition"] for row in rows.values()}) == 1  # one video, one split
     long = next(clip for clip in read_manifest(tmp_path) if clip.subset == "fe50")
     # It begins half a second into the video.
     heard = read_annotations(tmp_path, long).peaks_s

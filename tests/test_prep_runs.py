@@ -145,7 +145,9 @@ def test_weights_of_poses_go_with_mmpose(loris: RunLoris, moving: Path, tmp_path
 def test_a_data_set_is_refused_without_weights_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mmpose_estimator, "find_mmpose_config", lambda network: tmp_path / network)
+    monkeypatch.setattr(
+        mmpose_estimator, "find_mmpose_config", lambda network: tmp_path / network
+    )
     settings = PrepSettings(
         pose_estimator="mmpose", pose_network=DEFAULT_MMPOSE_CONFIG, separator="none"
     )

@@ -49,7 +49,9 @@ def same(one: PaperModel, other: PaperModel) -> bool:
 def test_lengths_genre_and_reading_of_a_released_file_are_found(
     tmp_path: Path, n_genres: int, lengths: tuple[int, int]
 ) -> None:
-    config = replace(SIZES, n_genres=n_genres, n_visual_frames=lengths[0], n_pose_frames=lengths[1])
+    config = replace(
+        SIZES, n_genres=n_genres, n_visual_frames=lengths[0], n_pose_frames=lengths[1]
+    )
     made = model(config)
     save_released_format(tmp_path / "loris.pt", made)
 

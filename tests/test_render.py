@@ -183,7 +183,7 @@ def test_the_example_is_a_small_silent_video_of_half_a_minute_at_most() -> None:
 
 def test_the_example_is_what_its_script_draws() -> None:
     module = make_skate()
-    motion = module.skate()
+    motion = module.build_skating_motion()
     with av.open(str(EXAMPLES / "skate.mp4")) as container:
         shown = next(f.to_ndarray(format="rgb24") for f in container.decode(video=0))
     rng = np.random.default_rng(module.SEED)
@@ -202,7 +202,7 @@ def test_the_example_is_what_its_script_draws() -> None:
 
 
 def test_the_skater_stays_on_the_ice() -> None:
-    motion = make_skate().skate()
+    motion = make_skate().build_skating_motion()
     for time_s in np.arange(0, motion.duration_s, 0.25):
         lowest = skin_vertices(BODY, motion.pose_at(time_s))[:, 2].min()
         in_the_air = 9.9 < time_s < 10.5

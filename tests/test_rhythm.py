@@ -134,7 +134,7 @@ ROOT2 = 2**0.5
     [
         ({"compat": "official"}, [3, 0, 0, 10, 0, ROOT2, 0, 0, 0, 0]),
         ({}, [1, 0, 10, 0, 0, 2, 0, ROOT2, 0, 0]),
-        ({"turn": 360.0}, [0, 5, 2, 0, 0, 1, 5, 0, ROOT2, 0]),
+        ({"angle_range_deg": 360.0}, [0, 5, 2, 0, 0, 1, 5, 0, ROOT2, 0]),
     ],
 )
 def test_directogram_of_five_vectors(options: dict[str, Any], expected: list[float]) -> None:
@@ -378,7 +378,7 @@ def test_a_joint_that_nobody_sees_has_no_say() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), n_frames=st.integers(0, 60), spread=st.floats(0, 1e4))
-@pytest.mark.parametrize("options", [{}, {"compat": "official"}, {"placement": "onset"}])
+@pytest.mark.parametrize("options", [{}, {"compat": "official"}, {"peak_placement": "onset"}])
 def test_any_body_gives_a_rhythm_that_keeps_its_promises(
     options: dict[str, Any], seed: int, n_frames: int, spread: float
 ) -> None:

@@ -90,7 +90,7 @@ def test_a_made_up_video_goes_the_way_of_all_videos(short: None, tmp_path: Path)
     rows = build_manifest(tmp_path)
     assert [row["subset"] for row in rows] == ["fs25", "fs50"]
     for row in rows:
-        assert (row["split"], row["made_up"], row["poses_from"]) == ("val", True, "beside")
+        assert (row["partition"], row["made_up"], row["poses_from"]) == ("val", True, "beside")
         assert row["genre"] == "skate"
 
 

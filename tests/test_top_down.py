@@ -377,7 +377,9 @@ def test_weights_are_fetched_once_and_have_to_be_what_their_name_promises(
     digest = hashlib.sha256(body).hexdigest()
     monkeypatch.setenv("LORIS_CACHE", str(tmp_path))
     monkeypatch.setattr(mmpose_weights, "download_file", fetch)
-    monkeypatch.setattr(mmpose_weights, "find_weights_url", lambda network: f"https://x/{network}")
+    monkeypatch.setattr(
+        mmpose_weights, "find_weights_url", lambda network: f"https://x/{network}"
+    )
 
     for _ in range(2):
         got = fetch_mmpose_weights(

@@ -21,7 +21,16 @@ from loris_cli.dataset.manifest import Clip, write_manifest
 from loris_cli.models.mini_checkpoint import load_mini_checkpoint
 from loris_cli.pose.keypoints import Poses, write_poses
 
-QUICK = ["--set", "steps=2", "--set", "batch=2", "--set", "validate_clips=1", "--device", "cpu"]
+QUICK = [
+    "--set",
+    "steps=2",
+    "--set",
+    "batch_size=2",
+    "--set",
+    "validation_clips=1",
+    "--device",
+    "cpu",
+]
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +97,7 @@ def trained(data: Path, program: Path, tmp_path_factory: pytest.TempPathFactory)
         out,
         *QUICK,
         "--set",
-        "sounds=1",
+        "validation_samples=1",
     ]
     done = subprocess.run(
         [sys.executable, str(program), *map(str, words)],
@@ -151,7 +160,17 @@ def test_called_again_it_has_nothing_left_to_do(
 
 def test_more_steps_go_on_from_there(trained: Path, data: Path, loris: RunLoris) -> None:
     words = ["--split", "clicks", "-o", trained, *QUICK, "--stage", "conditional"]
-    told = loris("train", "--data", data, *words, "--set", "steps=3", "--set", "sounds=0", "-v")
+    told = loris(
+        "train",
+        "--data",
+        data,
+        *words,
+        "--set",
+        "steps=3",
+        "--set",
+        "validation_samples=0",
+        "-v",
+    )
     assert told.exit_code == 0, told.stderr
     assert "conditional: step 3, loss" in told.stderr
     assert "step 2, loss" not in told.stderr
@@ -162,11 +181,11 @@ def test_more_steps_go_on_from_there(trained: Path, data: Path, loris: RunLoris)
     [
         (["--seed", "4"], 2, "is another run: its seed is 0, not 4"),
         (["--resume", "never"], 2, "holds this run already"),
-        (["--set", "batch=4"], 2, "was begun with batch 2, not 4"),
+        (["--set", "batch_size=4"], 2, "was begun with batch 2, not 4"),
         (["--set", "learning_rate=1"], 2, "was begun with learning_rate"),
         (["--split", "fe25"], 4, "has no clips of 'fe25'"),
         (["--set", "speed=1"], 2, "no setting 'speed'"),
-        (["--set", "accumulate=4"], 2, "a batch of 2 cannot be shared"),
+        (["--set", "accumulation_steps=4"], 2, "a batch of 2 cannot be shared"),
         (["--backbone", "none.safetensors"], 4, "no backbone"),
         (["--config", "none.toml"], 4, "none.toml"),
         (["--recipe", "paper"], 2, "was begun with recipe 'ours', not 'paper'"),
@@ -233,7 +252,18 @@ def test_a_backbone_is_what_the_papers_rates_need(
     data: Path, loris: RunLoris, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    words = ["--data", data, "--split", "clicks", "-o", run, *QUICK, "--set", "sounds=0", "-q"]
+    words = [
+        "--data",
+        data,
+        "--split",
+        "clicks",
+        "-o",
+        run,
+        *QUICK,
+        "--set",
+        "validation_samples=0",
+        "-q",
+    ]
     first = loris("train", *words, "--stage", "latent", "--stage", "unconditional")
     assert first.exit_code == 0, first.stderr
     assert first.stdout == f"{run / 'unconditional' / 'best.safetensors'}\n"
@@ -255,7 +285,7 @@ def test_a_latent_is_no_backbone(trained: Path, data: Path, loris: RunLoris) -> 
 
 def test_the_clips_are_what_the_manifest_says(data: Path) -> None:
     rows = [json.loads(row) for row in (data / "manifest.jsonl").read_text().splitlines()]
-    assert {row["split"] for row in rows} == {"train", "val"}
+    assert {row["partition"] for row in rows} == {"train", "val"}
     assert set(rows[0]) == set(asdict(Clip(**rows[0])))
 
 

@@ -60,7 +60,7 @@ def _build_rows(data_dir: Path, seed: int) -> list[Record]:
         ours = [clip for clip in chosen if ACTIVITY_OF_SUBSET[clip["subset"]] == kind]
         drawn = assign_partitions({clip["id"]: clip["groups"] for clip in ours}, seed=seed)
         rows += [
-            clip | {"split": clip["split"] or drawn[clip["id"]], "split_seed": seed}
+            clip | {"partition": clip["partition"] or drawn[clip["id"]], "partition_seed": seed}
             for clip in ours
         ]
     return sorted(rows, key=lambda row: (row["subset"], row["id"]))

@@ -291,7 +291,7 @@ def _write_released_clip(task: ReleasedClipTask) -> Record:
         row["rejected"].append("too short")
     return row | {
         "groups": list(named.groups),
-        "official_split": task.official_partition,
+        "official_partition": task.official_partition,
         "poses_from": "none" if poses is None else "released",
         "separator": "released",
     }

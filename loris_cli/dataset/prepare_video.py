@@ -333,7 +333,9 @@ def with_visual_encoder(
     context: PrepContext, network: str, weights: FileFingerprint
 ) -> PrepContext:
     """The same work, with features of the picture besides."""
-    settings = replace(context.settings, visual_encoder=network, visual_weights_sha256=weights.sha256)
+    settings = replace(
+        context.settings, visual_encoder=network, visual_weights_sha256=weights.sha256
+    )
     return replace(context, settings=settings, visual_weights=weights.path)
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from loris_cli.audio import mel
 from loris_cli.composition.note_spectrogram import NOTE_MEL_CONFIG
 from loris_cli.errors import WeightsError
+from loris_cli.models.checkpoint_schema import CHECKPOINT_SCHEMA, check_checkpoint_schema
 from loris_cli.models.mel_autoencoder import MelAutoencoder, MelAutoencoderConfig
 from loris_cli.models.mini_unet import MiniDenoiser, MiniDenoiserConfig
 from loris_cli.system.atomic_files import atomic_write
@@ -52,7 +53,7 @@ def save_mini_checkpoint(
             value = value.detach().contiguous()
             tensors[f"{name}.{key}"] = value.half() if key in learned else value
     metadata = {
-        "loris.schema": "1",
+        "loris.schema": CHECKPOINT_SCHEMA,
         "loris.kind": "mini",
         "loris.coder": json.dumps(asdict(autoencoder.config)),
         "loris.denoiser": json.dumps(asdict(denoiser.config)),
@@ -138,8 +139,9 @@ def _build_networks(
     metadata: dict[str, str], path: Path
 ) -> tuple[MelAutoencoder, MiniDenoiser]:
     """Networks of the sizes that the file names, without memory for their weights."""
-    if metadata.get("loris.schema") != "1" or metadata.get("loris.kind") != "mini":
+    if metadata.get("loris.kind") != "mini":
         raise WeightsError(f"{path.name} is not a model of loris")
+    check_checkpoint_schema(metadata, path)
     try:
         with torch.device("meta"):
             coder = MelAutoencoder(_parse_config(MelAutoencoderConfig, metadata["loris.coder"]))

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from loris_cli.errors import WeightsError
+from loris_cli.models.checkpoint_schema import CHECKPOINT_SCHEMA, check_checkpoint_schema
 from loris_cli.models.paper_config import PaperConfig, to_official_config
 from loris_cli.models.paper_unet import PaperModel
 from loris_cli.system.atomic_files import atomic_write
@@ -104,7 +105,7 @@ def save_paper_model(
 def checkpoint_metadata(config: PaperConfig) -> dict[str, str]:
     """What a safetensors file of ours says of the network in it."""
     return {
-        "loris.schema": "1",
+        "loris.schema": CHECKPOINT_SCHEMA,
         "loris.kind": PAPER_PRESET,
         "loris.paper": json.dumps(asdict(config)),
     }
@@ -113,10 +114,13 @@ def checkpoint_metadata(config: PaperConfig) -> dict[str, str]:
 def list_unsupported_fields(config: PaperConfig) -> list[str]:
     """What a network has, or lacks, that the released form cannot hold: names of its fields."""
     plain = PaperConfig()
-    names = ("visual", "motion", "rhythm", "shared_rhythm", "aligned", "position")
+    names = (
+        "visual_projection", "motion_encoder", "rhythm_conditioning", "shared_rhythm_encoder",
+        "aligned_rhythm", "positional_encoding",
+    )  # fmt: skip
     odd = [name for name in names if getattr(config, name) != getattr(plain, name)]
     if config.hawkes_phase == "none":
-        odd.append("hawkes")
+        odd.append("hawkes_phase")
     # Shapes tell heads only all together, so each must be as wide as the paper's.
     return odd + ["head_features"] * (config.head_features != plain.head_features)
 
@@ -148,6 +152,7 @@ def _config_from_metadata(metadata: dict[str, str], path: Path) -> PaperConfig:
             f"{path.name} is not the paper's model",
             hint="give a released checkpoint, or a file that `loris` wrote of one",
         )
+    check_checkpoint_schema(metadata, path)
     try:
         return _parse_config(metadata["loris.paper"])
     except (KeyError, ValueError, TypeError) as error:

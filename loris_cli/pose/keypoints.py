@@ -27,7 +27,7 @@ COCO_17 = (
 )  # fmt: skip
 """Names of the joints, in the order of every keypoints array."""
 
-SCHEMA = 1
+SCHEMA = 2
 MAX_FRAMES = 24 * 3600 * 16
 MAX_SIDE_PX = 32_768
 MAX_FPS = 240.0
@@ -102,7 +102,7 @@ def write_poses(path: Path, poses: Poses) -> None:
         "cuts": poses.cuts.astype("<i8"),
     }
     if poses.frame_interval_s is not None:
-        arrays["interval_s"] = np.float64(poses.frame_interval_s)
+        arrays["frame_interval_s"] = np.float64(poses.frame_interval_s)
     # Not np.savez_compressed: deflate differs between builds of zlib, and joints hardly shrink.
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for name, array in arrays.items():
@@ -153,9 +153,9 @@ _ARRAY_SPECS: dict[str, tuple[str, tuple[int | None, ...]]] = {
     "size": ("<i8", (2,)),
     "interpolated": ("|b1", (None,)),
     "cuts": ("<i8", (-1,)),
-    "interval_s": ("<f8", ()),
+    "frame_interval_s": ("<f8", ()),
 }
-_OPTIONAL_ARRAYS = {"cuts", "interval_s"}
+_OPTIONAL_ARRAYS = {"cuts", "frame_interval_s"}
 
 # What numpy writes, to the letter: its own reader evaluates the header as Python.
 _NPY_HEADER = re.compile(
@@ -222,7 +222,7 @@ def _validate_poses(arrays: dict[str, Array]) -> Poses:
     keypoints, times_s, fps = arrays["keypoints"], arrays["times_s"], float(arrays["fps"])
     n_frames, size = len(keypoints), arrays["size"]
     cuts = arrays.get("cuts", np.zeros(0, np.int64))
-    interval_s = float(arrays["interval_s"]) if "interval_s" in arrays else None
+    interval_s = float(arrays["frame_interval_s"]) if "frame_interval_s" in arrays else None
     problems = {
         "a joint is not a number": not np.isfinite(keypoints).all(),
         "a joint is absurdly far away": (np.abs(keypoints) > MAX_COORDINATE_PX).any(),

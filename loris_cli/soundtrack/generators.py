@@ -105,7 +105,7 @@ def build_generator(settings: SoundtrackSettings) -> SamplingGenerator:
         if (value := getattr(settings, key)) is not None
     }
     chosen |= {
-        "interval": settings.guidance_interval,
+        "guidance_interval": settings.guidance_interval,
         "dtype": resolve_dtype(settings.precision, device),
     }
     if isinstance(model, MiniCheckpoint):

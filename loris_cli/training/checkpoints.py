@@ -31,18 +31,14 @@ from loris_cli import __version__
 from loris_cli.dataset.manifest import Clip
 from loris_cli.errors import InputError, OutputError, UsageError
 from loris_cli.system.atomic_files import atomic_write, printable_path
-from loris_cli.training.settings import TrainingSettings, in_words_of_now
+from loris_cli.training.settings import TrainingSettings
 
 TrainingState = dict[str, Any]
 
 
 def hash_clips(clips: list[Clip]) -> str:
     """Of the clips of a data set, by what its manifest says of them: 12 hex digits."""
-    told = [asdict(clip) for clip in clips]
-    for row in told:
-        if not row["visual"]:  # as it was when there was no such thing
-            del row["visual"]
-    rows = sorted(json.dumps(row, sort_keys=True) for row in told)
+    rows = sorted(json.dumps(asdict(clip), sort_keys=True) for clip in clips)
     return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:12]
 
 
@@ -117,7 +113,7 @@ class RunFolder:
         folder.path.mkdir(exist_ok=True)
         told = folder.path / "settings.json"
         if told.exists():
-            before, now = in_words_of_now(_read_json(told)), settings.fixed_on_resume()
+            before, now = _read_json(told), settings.fixed_on_resume()
             for key in sorted(now):
                 if key in before and before[key] != now[key]:
                     raise UsageError(

@@ -83,25 +83,19 @@ class TrainingSettings:
     def fixed_on_resume(self) -> dict[str, Any]:
         """What may not change when a run goes on; the rest is how it is run, not what."""
         changeable = {
-            "steps", "epochs", "accumulate", "bf16", "checkpoint_activations", "compile",
-            "shard", "workers", "log_every", "tensorboard", "validate_every", "validate_clips",
-            "sounds", "save_every_s", "most_bad_steps",
+            "steps", "epochs", "accumulation_steps", "bf16", "checkpoint_activations", "compile",
+            "fsdp", "loader_workers", "log_every", "tensorboard", "validate_every", "validation_clips",
+            "validation_samples", "save_every_s", "max_nonfinite_steps",
         }  # fmt: skip
         return {key: value for key, value in asdict(self).items() if key not in changeable}
 
 
-def in_words_of_now(told: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings that were kept, perhaps when nobody could be told of the picture."""
-    motion = {True: "auto", False: "false"}.get(told.get("motion", True), told.get("motion"))
-    return {"visual": "auto", **told, "motion": motion}
-
-
 STAGE_DEFAULTS: Mapping[StageName, Mapping[str, Any]] = {
     "latent": {
-        "batch": 12, "epochs": 20.0, "learning_rate": 1e-3, "ema": 0.99, "clip": 1.0,
-        "sounds": 0,
+        "batch_size": 12, "epochs": 20.0, "learning_rate": 1e-3, "ema_decay": 0.99, "max_grad_norm": 1.0,
+        "validation_samples": 0,
     },
-    "unconditional": {"drop_condition": 1.0},
+    "unconditional": {"condition_dropout": 1.0},
     "conditional": {},
 }  # fmt: skip
 
@@ -109,16 +103,16 @@ STAGE_DEFAULTS: Mapping[StageName, Mapping[str, Any]] = {
 PRESET_DEFAULTS: Mapping[Preset, Mapping[str, Any]] = {
     "mini": {},
     "paper": {
-        "batch": 10, "epochs": 100.0, "learning_rate": 2e-4, "warmup_steps": 1000,
+        "batch_size": 10, "epochs": 100.0, "learning_rate": 2e-4, "warmup_steps": 1000,
         "weight_decay": 4.5e-2,
     },
 }  # fmt: skip
 """What a preset has of its own where the recipe is ours: LORIS, Sec. 5.1."""
 SETTING_CHOICES: Mapping[str, tuple[str, ...]] = {
-    "visual": ("auto", "none", *VISUAL_ENCODERS),
-    "motion": ("auto", "true", "false"),
-    "rhythm": ("attention", "multiply", "none"),
-    "hawkes": get_args(HawkesPhase),
+    "visual_encoder": ("auto", "none", *VISUAL_ENCODERS),
+    "motion_encoder": ("auto", "true", "false"),
+    "rhythm_conditioning": ("attention", "multiply", "none"),
+    "hawkes_phase": get_args(HawkesPhase),
 }
 
 
@@ -131,9 +125,9 @@ def recipe_defaults(recipe: TrainingRecipe, subset: str) -> dict[str, Any]:
     """
     if recipe == "ours":
         return {}
-    told = {"weight_decay": 4.5e-2, "clip": 0.5, "drop_condition": 0.1}
+    told = {"weight_decay": 4.5e-2, "max_grad_norm": 0.5, "condition_dropout": 0.1}
     epochs = PAPER_EPOCHS.get(subset, 100) if recipe == "paper" else OFFICIAL_EPOCHS
-    return {**told, "epochs": float(epochs), "warmup_steps": 1000, "batch": 10}
+    return {**told, "epochs": float(epochs), "warmup_steps": 1000, "batch_size": 10}
 
 
 def resolve_settings(
@@ -200,7 +194,7 @@ def _read_config_file(config_path: Path, stage: StageName) -> dict[str, Any]:
 def _parse_override(text: str) -> tuple[str, str]:
     key, found, value = text.partition("=")
     if not found:
-        raise UsageError(f"--set {text!r} is not key=value", hint="such as --set batch=12")
+        raise UsageError(f"--set {text!r} is not key=value", hint="such as --set batch_size=12")
     return key.strip(), value.strip()
 
 
@@ -208,7 +202,7 @@ def _apply_overrides(
     settings: TrainingSettings, values: Mapping[str, Any], *, source: str
 ) -> TrainingSettings:
     kinds = {field.name: field.type for field in fields(TrainingSettings)}
-    fixed = {"preset", "stage", "recipe", "split"}
+    fixed = {"preset", "stage", "recipe", "subset"}
     new: dict[str, Any] = {}
     for key, value in values.items():
         if key not in kinds or key in fixed:
@@ -234,14 +228,14 @@ def _convert_value(key: str, value: Any, target_type: type, source: str) -> Any:
 
 def _check_settings(settings: TrainingSettings, source: str) -> None:
     ranges = {
-        "seed": (0, 2**31), "steps": (0, 10**9), "epochs": (0.0, 1e6), "batch": (1, 10**5),
-        "accumulate": (1, 10**4), "learning_rate": (0.0, 10.0), "warmup_steps": (0, 10**7),
+        "seed": (0, 2**31), "steps": (0, 10**9), "epochs": (0.0, 1e6), "batch_size": (1, 10**5),
+        "accumulation_steps": (1, 10**4), "learning_rate": (0.0, 10.0), "warmup_steps": (0, 10**7),
         "beta1": (0.0, 0.9999), "beta2": (0.0, 0.99999), "weight_decay": (0.0, 10.0),
-        "clip": (1e-9, 1e9), "ema": (0.0, 0.999999), "drop_condition": (0.0, 1.0),
-        "channels": (64, 4096), "features": (2, 8192), "workers": (0, 256),
+        "max_grad_norm": (1e-9, 1e9), "ema_decay": (0.0, 0.999999), "condition_dropout": (0.0, 1.0),
+        "channels": (64, 4096), "context_features": (2, 8192), "loader_workers": (0, 256),
         "log_every": (1, 10**6),
-        "validate_every": (1, 10**9), "validate_clips": (0, 10**5), "sounds": (0, 1000),
-        "save_every_s": (0.0, 1e9), "most_bad_steps": (0, 10**6),
+        "validate_every": (1, 10**9), "validation_clips": (0, 10**5), "validation_samples": (0, 1000),
+        "save_every_s": (0.0, 1e9), "max_nonfinite_steps": (0, 10**6),
     }  # fmt: skip
     for key, choices in SETTING_CHOICES.items():
         if getattr(settings, key) not in choices:
@@ -251,7 +245,7 @@ def _check_settings(settings: TrainingSettings, source: str) -> None:
             )
     if settings.fsdp and settings.compile:
         raise UsageError(
-            f"{source}: shard and compile have not been tried together", hint="leave out one"
+            f"{source}: fsdp and compile are not supported together", hint="leave out one"
         )
     for key, (low, high) in ranges.items():
         value = getattr(settings, key)

@@ -263,7 +263,7 @@ def _build_official_cells(report: dict[str, Any], system: dict[str, Any]) -> lis
         if interval is None
         else f"{format_percent(interval[0])}..{format_percent(interval[1])}",
         "-" if gap is None else f"{100 * gap['difference']:+.1f}",
-        "-" if gap is None else f"{gap['p']:.4f}",
+        "-" if gap is None else f"{gap['p_value']:.4f}",
     ]
 
 

@@ -25,26 +25,26 @@ from loris_cli.system.progress import Reporter
 FULL_MODEL = "full"
 VARIANT_OVERRIDES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
-        "v": {"visual": "none", "motion": False},
-        "r": {"rhythm": "none", "aligned": False},
-        "m": {"motion": True},
-        "lstm": {"visual": "linear"},
-        "hawkes": {"hawkes": "none"},
-        "pe": {"position": False},
-        "rhymul": {"rhythm": "multiply"},
+        "v": {"visual_projection": "none", "motion_encoder": False},
+        "r": {"rhythm_conditioning": "none", "aligned_rhythm": False},
+        "m": {"motion_encoder": True},
+        "lstm": {"visual_projection": "linear"},
+        "hawkes": {"hawkes_phase": "none"},
+        "pe": {"positional_encoding": False},
+        "rhymul": {"rhythm_conditioning": "multiply"},
     }
 )
 """What each variant has other than the full model (specification, 8)."""
 VARIANT_NAMES = (FULL_MODEL, *VARIANT_OVERRIDES)
 TABLE_VARIANTS = {5: ("v", "r", "m"), 6: ("lstm", "hawkes", "pe", "rhymul")}
 TRAIN_SET_OPTIONS = {
-    "v": "visual=none --set motion=false",
-    "r": "rhythm=none",
-    "m": "motion=true",
-    "lstm": "lstm=false",
-    "hawkes": "hawkes=none",
-    "pe": "position=false",
-    "rhymul": "rhythm=multiply",
+    "v": "visual_encoder=none --set motion_encoder=false",
+    "r": "rhythm_conditioning=none",
+    "m": "motion_encoder=true",
+    "lstm": "visual_lstm=false",
+    "hawkes": "hawkes_phase=none",
+    "pe": "positional_encoding=false",
+    "rhymul": "rhythm_conditioning=multiply",
 }
 """What `loris train` is told, on clips that have features of the picture; where they have none
 the full model learns from the body, and ``m`` and ``lstm`` do not exist."""

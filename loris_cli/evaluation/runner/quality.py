@@ -39,7 +39,7 @@ Array = NDArray[np.float64]
 
 CLIPPING_THRESHOLD = 0.999
 """Samples from here on count as clipped."""
-TEXTURE_METRICS = ("flatness", "silence", "dynamic_range_db", "key_clarity")
+TEXTURE_METRICS = ("spectral_flatness", "silent_fraction", "dynamic_range_db", "key_clarity")
 MIN_PROBABILITY = 1e-6
 """Likelihoods of tags are kept so far from 0 and 1: their logarithms are finite."""
 
@@ -64,7 +64,7 @@ def measure_audio_quality(source: AudioSource) -> AudioQuality | None:
         samples, _ = load_samples(source)
     except LorisError:
         return None
-    figures = {"clipping": float(np.mean(np.abs(samples) >= CLIPPING_THRESHOLD))}
+    figures = {"clipped_fraction": float(np.mean(np.abs(samples) >= CLIPPING_THRESHOLD))}
     loud_lufs = _measure_loudness_lufs(source, samples)
     if loud_lufs > SILENT_LUFS:
         figures["loudness_lufs"] = loud_lufs
