@@ -25,7 +25,7 @@ app = typer.Typer(pretty_exceptions_enable=False)
 app.command("prep")(prep.prep)
 app.command("pose")(pose.pose)
 app.command("rhythm")(rhythm.rhythm)
-app.command("train")(train.train)
+app.add_typer(train.app, name="train")
 app.command("soundtrack")(soundtrack.soundtrack)
 app.command("eval")(evaluation.evaluate)
 

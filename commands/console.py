@@ -1,4 +1,4 @@
-"""What a run says: results on stdout; progress, notes, warnings and errors on stderr.
+"""Console output: results on stdout; progress, notes, warnings and errors on stderr.
 
 Text from outside (file names, above all) is shown as it is, never read as markup, and its
 control characters are shown escaped, so that no name can fake a line or move the cursor.
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 LOG_INTERVAL_S = 10.0
-"""Off a terminal, a running stage tells of itself this often."""
+"""Interval of progress lines when stderr is not a terminal."""
 
 
 def escape_unprintable(text: str) -> str:
-    """The text on one line: what a terminal cannot show as a character, escaped."""
+    """Return the text with everything escaped that a terminal cannot show as a character."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def print_error(message: str, *, hint: str = "") -> None:
-    """Tell of an error on stderr, in one line and another for each line of the hint."""
+    """Print an error on stderr, and a line for each line of the hint."""
     console = _stderr_console()
     _print_line(console, "loris: error:", "bold red", message)
     for line in hint.split("\n") if hint else []:
@@ -38,30 +38,27 @@ def print_error(message: str, *, hint: str = "") -> None:
 def _stderr_console() -> Console:
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False)  # heeds NO_COLOR and TERM
+    return Console(stderr=True, highlight=False)  # respects NO_COLOR and TERM
 
 
 def _print_line(console: Console, label: str, style: str, text: str) -> None:
     from rich.text import Text
 
-    line = (
-        Text.assemble((label, style), " ", escape_unprintable(text))
-        if label
-        else escape_unprintable(text)
-    )
+    text = escape_unprintable(text)
+    line = Text.assemble((label, style), " ", text) if label else text
     console.print(line, soft_wrap=True, markup=False, emoji=False)
 
 
 class ConsoleReporter:
-    """Speaks for one run of a command.
+    """Reporter of one command: the only place that prints.
 
     Args:
-        quiet: no progress and no notes.
-        verbose: details too.
+        quiet: print no progress and no notes.
+        verbose: print details too.
     """
 
     def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
-        """Find out whether anybody watches."""
+        """Open the console on stderr."""
         self.quiet = quiet
         self.verbose = verbose
         self._console = _stderr_console()
@@ -69,36 +66,36 @@ class ConsoleReporter:
         self._n_running_stages = 0
 
     def print_result(self, text: str) -> None:
-        """Print what the run is for on stdout, byte for byte: programs read it."""
+        """Print a result on stdout, byte for byte: programs read it."""
         typer.echo(os.fsencode(text))
 
     def warn(self, text: str) -> None:
-        """Tell of something that the user should know; ``quiet`` does not silence it."""
+        """Print a warning; ``quiet`` does not silence it."""
         _print_line(self._console, "loris: warning:", "yellow", text)
 
     def info(self, text: str) -> None:
-        """Tell what happens."""
+        """Print a note."""
         if not self.quiet:
             _print_line(self._console, "", "", text)
 
     def debug(self, text: str) -> None:
-        """Tell more, under ``verbose``."""
+        """Print a detail, if ``verbose``."""
         if self.verbose:
             self.info(text)
 
     @contextmanager
     def stage(self, name: str, total: float | None = None) -> Iterator[Callable[..., None]]:
-        """Show how far a stage is; stages may overlap.
+        """Show the progress of a stage; stages may overlap.
 
         Args:
-            name: what is being done, e.g. ``"pose"``.
-            total: how many steps it has; None where nobody knows.
+            name: of the stage, e.g. ``"pose"``.
+            total: number of steps; None if unknown.
 
         Returns:
-            ``advance(n=1, said="")``, to be called as steps are done, with what to show.
+            ``advance(n=1, status="")``, to be called as steps are done.
         """
         if self.quiet:
-            yield lambda n=1.0, said="": None
+            yield lambda n=1.0, status="": None
         elif self._console.is_terminal:
             with self._progress_bar(escape_unprintable(name), total) as advance:
                 yield advance
@@ -119,32 +116,30 @@ class ConsoleReporter:
         self._n_running_stages += 1
         task = bars.add_task(escape(name), total=total)
         try:
-            yield lambda n=1.0, said="": bars.update(
-                task, advance=n, description=escape(f"{name} {said}".rstrip())
+            yield lambda n=1.0, status="": bars.update(
+                task, advance=n, description=escape(f"{name} {status}".rstrip())
             )
             done = bars.tasks[task].completed
             bars.update(task, total=done or 1, completed=done or 1)
         finally:
             self._n_running_stages -= 1
-            if (
-                self._n_running_stages == 0
-            ):  # leave the finished bars on screen, begin afresh later
+            if self._n_running_stages == 0:  # finished bars stay on screen
                 bars.stop()
                 self._progress = None
 
     @contextmanager
     def _progress_log(self, name: str, total: float | None) -> Iterator[Callable[..., None]]:
-        start_s = told_s = time.monotonic()
+        start_s = logged_s = time.monotonic()
         done = 0.0
 
         def advance(n: float = 1.0, status: str = "") -> None:
-            nonlocal done, told_s
+            nonlocal done, logged_s
             done += n
-            if (now_s := time.monotonic()) - told_s >= LOG_INTERVAL_S:
-                told_s = now_s
-                share = f"{done / total:.0%}" if total else f"{done:g}"
-                more = f", {status}" if status else ""
-                self.info(f"{name}: {share} after {now_s - start_s:.0f} s{more}")
+            if (now_s := time.monotonic()) - logged_s >= LOG_INTERVAL_S:
+                logged_s = now_s
+                progress = f"{done / total:.0%}" if total else f"{done:g}"
+                status = f", {status}" if status else ""
+                self.info(f"{name}: {progress} after {now_s - start_s:.0f} s{status}")
 
         yield advance
         self.info(f"{name}: done in {time.monotonic() - start_s:.1f} s")

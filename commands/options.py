@@ -1,10 +1,27 @@
-"""Options that several commands share, as annotated types."""
+"""Options that several commands share, as annotated types, and the panels of `--help`."""
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
+
+INPUT, OUTPUT, MODEL, RHYTHM, SAMPLING, RUN = (
+    "Input", "Output", "Model", "Rhythm", "Sampling", "Run",
+)  # fmt: skip
+"""Panels of a help page, in this order."""
+
+
+def option(panel: str, text: str, *names: str, **more: Any) -> Any:
+    """Return a Typer option in a panel of the help page.
+
+    Args:
+        panel: one of the panels above.
+        text: help, one sentence or two.
+        names: such as ``--out`` and ``-o``; by default that of the parameter.
+        more: further arguments of `typer.Option`.
+    """
+    return typer.Option(*names, help=text, rich_help_panel=panel, **more)
 
 
 def _check_device(name: str) -> str:
@@ -13,33 +30,137 @@ def _check_device(name: str) -> str:
     return name
 
 
-Device = Annotated[
-    str,
-    typer.Option(
-        metavar="auto|cpu|mps|cuda[:N]",
-        callback=_check_device,
-        help="Where networks run; a named device that is absent is an error.",
+Inputs = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="INPUT...", help="Video files, folders, or @list.txt.", rich_help_panel=INPUT
     ),
 ]
-Seed = Annotated[
-    int, typer.Option(min=0, max=2**63 - 1, help="The same seed gives the same result.")
+DataDir = Annotated[
+    Path | None,
+    option(
+        INPUT,
+        "Data set folder. Default: LORIS_DATA, else the platform's data folder.",
+        "--data",
+        metavar="DIR",
+    ),
 ]
-Jobs = Annotated[int, typer.Option(min=1, help="Work on this many things at once.")]
-OutPath = Annotated[Path | None, typer.Option("--out", "-o", help="File or folder to write.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")]
+Out = Annotated[
+    Path | None,
+    option(
+        OUTPUT, "Output file, or a folder for several inputs.", "--out", "-o", metavar="PATH"
+    ),
+]
+Overwrite = Annotated[bool, option(OUTPUT, "Overwrite existing files.", "--overwrite")]
 SkipExisting = Annotated[
-    bool, typer.Option("--skip-existing", help="Leave out inputs whose result exists.")
+    bool, option(OUTPUT, "Skip inputs whose output file exists.", "--skip-existing")
 ]
-JsonOutput = Annotated[
-    bool, typer.Option("--json", help="Print the result as JSON, one line a file.")
+JsonOutput = Annotated[bool, option(OUTPUT, "Print one JSON object per result.", "--json")]
+Steps = Annotated[
+    int | None,
+    option(
+        SAMPLING,
+        "Number of sampling steps. Default: 16, or 50 for the paper's model.",
+        min=2,
+        max=1000,
+    ),
+]
+Guidance = Annotated[
+    float | None,
+    option(
+        SAMPLING,
+        "Classifier-free guidance scale. Default: 1.3, or 20 for the paper's model.",
+        metavar="SCALE",
+        min=0.0,
+        max=100.0,
+    ),
+]
+Rhythm = Annotated[
+    Literal["directogram", "flow", "stft"] | None,
+    option(
+        RHYTHM,
+        "Visual rhythm from pose motion, from optical flow, or from the STFT of the pose."
+        " Default: directogram, or flow if no person is detected.",
+        "--rhythm",
+    ),
+]
+PoseWeights = Annotated[
+    Path | None,
+    option(MODEL, "Weights of the mmpose network. Default: downloaded.", metavar="FILE"),
+]
+PoseNetwork = Annotated[
+    str, option(MODEL, "Configuration name of the mmpose network.", metavar="NAME")
 ]
 Offline = Annotated[
     bool,
-    typer.Option(
-        "--offline", envvar=["LORIS_OFFLINE", "HF_HUB_OFFLINE"], help="Fetch no weights."
+    option(
+        MODEL,
+        "Do not download weights.",
+        "--offline",
+        envvar=["LORIS_OFFLINE", "HF_HUB_OFFLINE"],
     ),
 ]
-Quiet = Annotated[
-    bool, typer.Option("--quiet", "-q", help="Only results, warnings and errors.")
+Device = Annotated[
+    str,
+    option(
+        RUN,
+        "Device to run networks on. Fails if a named device is missing.",
+        metavar="auto|cpu|mps|cuda[:N]",
+        callback=_check_device,
+    ),
 ]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more about each step.")]
+Seed = Annotated[
+    int,
+    option(RUN, "Random seed. The same seed gives the same result.", min=0, max=2**63 - 1),
+]
+Jobs = Annotated[int, option(RUN, "Number of parallel worker processes.", min=1)]
+Shard = Annotated[
+    str | None,
+    option(
+        RUN,
+        "Process only shard I of N, counted from 1. Default: the task of a SLURM job array.",
+        metavar="I/N",
+    ),
+]
+RetryFailed = Annotated[bool, option(RUN, "Retry videos that failed before.", "--retry-failed")]
+TimeLimit = Annotated[
+    float, option(RUN, "Time limit per video in seconds.", "--time-limit", metavar="S", min=1.0)
+]
+MemoryLimit = Annotated[
+    int,
+    option(RUN, "Memory limit per video in MiB.", "--memory-limit", metavar="MIB", min=512),
+]
+Backend = Annotated[
+    Literal["local", "ray"],
+    option(RUN, "Run workers on this machine or on a Ray cluster."),
+]
+RayAddress = Annotated[
+    str | None,
+    option(RUN, "Address of the Ray cluster. Default: start one on this machine."),
+]
+DryRun = Annotated[
+    bool, option(RUN, "Estimate time and memory without doing anything.", "--dry-run")
+]
+Quiet = Annotated[
+    bool, option(RUN, "Print only results, warnings and errors.", "--quiet", "-q")
+]
+Verbose = Annotated[bool, option(RUN, "Print details of each step.", "--verbose", "-v")]
+
+
+def refuse_options_before_subcommand(context: typer.Context) -> bool:
+    """Return whether a sub-command follows; options of the bare command may not precede it.
+
+    Raises:
+        typer.BadParameter: an option was given before the sub-command.
+    """
+    if context.invoked_subcommand is None:
+        return False
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            shown = next(p.opts[0] for p in context.command.params if p.name == name)
+            raise typer.BadParameter(
+                f"{shown} does not go with `{context.invoked_subcommand}`: options of a"
+                " sub-command follow its name"
+            )
+    return True

@@ -1,62 +1,63 @@
-"""``loris pose``: the body in videos, as joints over time."""
+"""``loris pose``: 2D poses of the main performer of videos."""
 
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
-import typer
-
 from loris_cli.config import DEFAULT_MMPOSE_CONFIG
 
 from .console import ConsoleReporter
-from .many import process_inputs
-from .options import Device, Offline, OutPath, Overwrite, Quiet, Verbose
+from .input_loop import process_inputs
+from .options import (
+    MODEL,
+    OUTPUT,
+    Device,
+    Inputs,
+    Offline,
+    Out,
+    Overwrite,
+    PoseNetwork,
+    PoseWeights,
+    Quiet,
+    Verbose,
+    option,
+)
 
 
 def pose(
-    inputs: Annotated[
-        list[str], typer.Argument(metavar="INPUT...", help="Videos, folders, or @list.txt.")
-    ],
-    out: OutPath = None,
-    draw: Annotated[
+    inputs: Inputs,
+    out: Out = None,
+    overlay: Annotated[
         Path | None,
-        typer.Option(metavar="MP4", help="Draw the body over the one input, as a video."),
-    ] = None,
-    estimator: Annotated[
-        Literal["embedded", "mmpose"],
-        typer.Option(help="Who finds the joints: the embedded estimator, or mmpose."),
-    ] = "embedded",
-    weights: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="With --estimator mmpose: its network's weights; by default they are fetched.",
+        option(
+            OUTPUT,
+            "Write the video with the skeleton drawn on it (one input only).",
+            metavar="MP4",
         ),
     ] = None,
-    network: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME", help="With --estimator mmpose: which of its own configurations."
-        ),
-    ] = DEFAULT_MMPOSE_CONFIG,
+    overwrite: Overwrite = False,
+    pose_estimator: Annotated[
+        Literal["blazepose", "mmpose"],
+        option(MODEL, "Pose estimator: the built-in BlazePose, or a network of mmpose."),
+    ] = "blazepose",
+    pose_weights: PoseWeights = None,
+    pose_network: PoseNetwork = DEFAULT_MMPOSE_CONFIG,
     offline: Offline = False,
     device: Device = "cpu",
-    overwrite: Overwrite = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Find the main performer's joints, 16 times a second.
+    """Estimate the 2D pose of the main performer, 16 times a second.
 
-    Writes STEM.poses.npz beside each video, or to -o, an .npz file or a folder: x and y in
-    pixels and a score for the 17 joints of COCO. mmpose's weights come from a file, or are
-    fetched once from where mmpose says they are.
+    Writes STEM.poses.npz next to each video, or to -o, an .npz file or a folder: x and y in
+    pixels and a score for the 17 COCO keypoints.
 
     Examples:
         loris pose skate.mp4
 
-        loris pose skate.mp4 --estimator mmpose --weights hrnet_w48.pth
+        loris pose skate.mp4 --pose-estimator mmpose --pose-weights hrnet_w48.pth
 
-        loris pose skate.mp4 -o skate.npz --draw overlay.mp4
+        loris pose skate.mp4 -o skate.npz --overlay overlay.mp4
     """
     from loris_cli.errors import InputError, UsageError
     from loris_cli.pose.keypoints import write_poses
@@ -64,6 +65,7 @@ def pose(
     from loris_cli.soundtrack.video_analysis import estimate_video_poses, probe_for_rhythm
     from loris_cli.system.atomic_files import atomic_write, check_output_paths
     from loris_cli.system.input_paths import (
+        check_single_input,
         check_suffix,
         expand_inputs,
         find_list_files,
@@ -74,53 +76,52 @@ def pose(
 
     reporter = ConsoleReporter(quiet=quiet, verbose=verbose)
     videos = expand_inputs(inputs)
-    if weights is not None and estimator != "mmpose":
+    if pose_weights is not None and pose_estimator != "mmpose":
         raise UsageError(
-            "--weights goes with --estimator mmpose", hint="add --estimator mmpose"
+            "--pose-weights goes with --pose-estimator mmpose",
+            hint="add --pose-estimator mmpose",
         )
-    if draw is not None:
-        check_suffix(draw, [".mp4"])
-        if len(videos) > 1:
-            raise UsageError(
-                f"--draw goes with one input, not {len(videos)}", hint="leave it out"
-            )
+    if overlay is not None:
+        check_suffix(overlay, [".mp4"])
+        check_single_input("--overlay", len(videos))
 
-    def process_video(video: Path, place: Path) -> str:
+    def process_video(video: Path, output: Path) -> str:
         info = probe_for_rhythm(video, reporter=reporter)
-        poses = estimate_video_poses(info, reporter=reporter, estimator=finder)
+        poses = estimate_video_poses(info, reporter=reporter, estimator=estimator)
         if not poses.detected_fraction:
             raise InputError(
-                f"nobody is to be seen in {video.name}",
-                hint="`loris soundtrack` follows the picture's own movement instead",
+                f"no person is detected in {video.name}",
+                hint="`loris soundtrack` takes the rhythm from optical flow instead",
             )
-        with atomic_write(place, overwrite=overwrite) as part:
+        with atomic_write(output, overwrite=overwrite) as part:
             write_poses(part, poses)
-        if draw is not None:
-            with atomic_write(draw, overwrite=overwrite) as part:
-                pictures = overlay_poses(read_frames_at_fps(video, poses.fps), poses)
-                write_mp4(part, pictures, poses.fps, poses.size)
-        seen = f"{poses.detected_fraction:.1%} of {poses.n_frames} frames"
-        reporter.info(f"{video.name}: a body in {seen}")
-        return str(place)
+        if overlay is not None:
+            with atomic_write(overlay, overwrite=overwrite) as part:
+                frames = overlay_poses(read_frames_at_fps(video, poses.fps), poses)
+                write_mp4(part, frames, poses.fps, poses.size)
+        detected = f"{poses.detected_fraction:.1%} of {poses.n_frames} frames"
+        reporter.info(f"{video.name}: a person in {detected}")
+        return str(output)
 
     with output_folder(out):
-        names = resolve_output_paths(
+        outputs = resolve_output_paths(
             videos, out, default_suffix=".poses.npz", allowed_suffixes=[".npz"]
         )
-        outs = [name for (name,) in names]
-        results = [*outs, *([draw] if draw else [])]
+        paths = [(video, output) for video, (output,) in zip(videos, outputs, strict=True)]
+        results = [*(output for _, output in paths), *([overlay] if overlay else [])]
         check_output_paths(results, [*videos, *find_list_files(inputs)], overwrite=overwrite)
-        finder = None
-        if estimator == "mmpose" and any(video.is_file() for video in videos):
+        estimator = None
+        if pose_estimator == "mmpose" and any(video.is_file() for video in videos):
             from loris_cli.pose.batched_detection import estimate_poses_batched
             from loris_cli.pose.mmpose_estimator import MmposeEstimator
             from loris_cli.pose.mmpose_weights import fetch_mmpose_weights
             from loris_cli.system.device import resolve_device
 
-            if weights is None:
-                weights = fetch_mmpose_weights(network, offline=offline, reporter=reporter)
-            top_down = MmposeEstimator(
-                weights, network=network, device=str(resolve_device(device))
+            weights = pose_weights or fetch_mmpose_weights(
+                pose_network, offline=offline, reporter=reporter
             )
-            finder = partial(estimate_poses_batched, top_down)
-        process_inputs(list(zip(videos, outs, strict=True)), process_video, reporter)
+            network = MmposeEstimator(
+                weights, network=pose_network, device=str(resolve_device(device))
+            )
+            estimator = partial(estimate_poses_batched, network)
+        process_inputs(paths, process_video, reporter)

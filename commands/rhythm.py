@@ -1,4 +1,4 @@
-"""``loris rhythm``: the moments at which a body stresses its movement."""
+"""``loris rhythm``: the visual rhythm of videos."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -6,41 +6,53 @@ from typing import Annotated, Literal
 import typer
 
 from .console import ConsoleReporter
-from .many import process_inputs
-from .options import OutPath, Overwrite, Quiet, Verbose
+from .input_loop import process_inputs
+from .options import (
+    INPUT,
+    OUTPUT,
+    RHYTHM,
+    Out,
+    Overwrite,
+    Quiet,
+    Rhythm,
+    Verbose,
+    option,
+)
 
 
 def rhythm(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            metavar="INPUT...", help="Videos, poses from `loris pose`, folders, or @list.txt."
+            metavar="INPUT...",
+            help="Video files, pose files from `loris pose`, folders, or @list.txt.",
+            rich_help_panel=INPUT,
         ),
     ],
-    out: OutPath = None,
-    method: Annotated[
-        Literal["directogram", "flow", "stft"] | None,
-        typer.Option(
-            "--rhythm",
-            help="The body's rhythm by the directogram of its motion or the STFT of its shape,"
-            " or the whole picture's flow. By default the directogram.",
-        ),
-    ] = None,
-    compat: Annotated[
-        Literal["paper", "official"],
-        typer.Option(help="Reading of the paper: as written, or as its code does."),
-    ] = "paper",
+    out: Out = None,
     plot: Annotated[
         Path | None,
-        typer.Option(metavar="PNG", help="Draw directogram, envelope, peaks, and any sound."),
+        option(
+            OUTPUT,
+            "Plot directogram, onset envelope, peaks and audio (one input only).",
+            metavar="PNG",
+        ),
     ] = None,
     overwrite: Overwrite = False,
+    method: Rhythm = None,
+    compat: Annotated[
+        Literal["paper", "official"],
+        option(
+            RHYTHM,
+            "Directogram as the paper describes it, or as its released code computes it.",
+        ),
+    ] = "paper",
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
     """Find the visual rhythm: peaks of motion, in seconds.
 
-    Writes STEM.rhythm.json beside each input, or to -o, a .json file or a folder.
+    Writes STEM.rhythm.json next to each input, or to -o, a .json file or a folder.
 
     Examples:
         loris rhythm skate.mp4 --plot rhythm.png
@@ -55,6 +67,7 @@ def rhythm(
     from loris_cli.soundtrack.video_analysis import analyze_video, compute_pose_rhythm
     from loris_cli.system.atomic_files import atomic_write, check_output_paths
     from loris_cli.system.input_paths import (
+        check_single_input,
         check_suffix,
         expand_inputs,
         find_list_files,
@@ -68,42 +81,38 @@ def rhythm(
             hint="leave one of them out",
         )
     reporter = ConsoleReporter(quiet=quiet, verbose=verbose)
-    paths = expand_inputs(inputs)
+    sources = expand_inputs(inputs)
     if plot is not None:
         check_suffix(plot, [".png"])
-        if len(paths) > 1:
-            raise UsageError(
-                f"--plot goes with one input, not {len(paths)}", hint="leave it out"
-            )
+        check_single_input("--plot", len(sources))
 
-    def process_input(path: Path, place: Path) -> str:
-        sound, keypoints = None, None
-        if path.suffix.lower() == ".npz":
+    def process_input(source: Path, output: Path) -> str:
+        audio, keypoints = None, None
+        if source.suffix.lower() == ".npz":
             if method == "flow":
-                raise UsageError(f"{path.name} has no picture to follow", hint="give the video")
-            poses = read_poses(path)
-            found, keypoints = (
-                compute_pose_rhythm(poses, compat=compat, method=method),
-                poses.keypoints,
-            )
+                raise UsageError(f"{source.name} has no video frames", hint="give the video")
+            poses = read_poses(source)
+            found = compute_pose_rhythm(poses, compat=compat, method=method)
+            keypoints = poses.keypoints
         else:
-            seen = analyze_video(path, method=method, compat=compat, reporter=reporter)
-            found, keypoints = seen.rhythm, seen.poses.keypoints if seen.poses else None
-            own = read_mono_audio(path) if plot and seen.info.has_audio else None
-            sound = None if own is None else own.astype(float)
-        with atomic_write(place, overwrite=overwrite) as part:
+            analysis = analyze_video(source, method=method, compat=compat, reporter=reporter)
+            found, keypoints = analysis.rhythm, analysis.poses and analysis.poses.keypoints
+            if plot and analysis.info.has_audio:
+                samples = read_mono_audio(source)
+                audio = None if samples is None else samples.astype(float)
+        with atomic_write(output, overwrite=overwrite) as part:
             write_rhythm(part, found)
         if plot is not None:
             with atomic_write(plot, overwrite=overwrite) as part:
-                plot_rhythm(part, found, keypoints=keypoints, audio=sound, title=path.name)
-        reporter.info(f"{path.name}: {len(found.times_s)} peaks in {found.duration_s:.1f} s")
-        return str(place)
+                plot_rhythm(part, found, keypoints=keypoints, audio=audio, title=source.name)
+        reporter.info(f"{source.name}: {len(found.times_s)} peaks in {found.duration_s:.1f} s")
+        return str(output)
 
     with output_folder(out):
-        names = resolve_output_paths(
-            paths, out, default_suffix=".rhythm.json", allowed_suffixes=[".json"]
+        outputs = resolve_output_paths(
+            sources, out, default_suffix=".rhythm.json", allowed_suffixes=[".json"]
         )
-        outs = [name for (name,) in names]
-        results = [*outs, *([plot] if plot else [])]
-        check_output_paths(results, [*paths, *find_list_files(inputs)], overwrite=overwrite)
-        process_inputs(list(zip(paths, outs, strict=True)), process_input, reporter)
+        paths = [(source, output) for source, (output,) in zip(sources, outputs, strict=True)]
+        results = [*(output for _, output in paths), *([plot] if plot else [])]
+        check_output_paths(results, [*sources, *find_list_files(inputs)], overwrite=overwrite)
+        process_inputs(paths, process_input, reporter)

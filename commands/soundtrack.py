@@ -16,7 +16,7 @@ from .options import (
     Jobs,
     JsonOutput,
     Offline,
-    OutPath,
+    Out,
     Overwrite,
     Quiet,
     Seed,
@@ -42,7 +42,7 @@ def soundtrack(
         list[str],
         typer.Argument(metavar="INPUT...", help="Videos, folders, or @list.txt."),
     ],
-    out: OutPath = None,
+    out: Out = None,
     model: Annotated[
         str,
         typer.Option(

@@ -1,4 +1,4 @@
-"""``loris train``: networks of one's own, on one machine or many."""
+"""``loris train``: train networks, on one machine or many, and export them."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -9,105 +9,89 @@ from typing import Annotated, Any, Literal
 import typer
 
 from .console import ConsoleReporter
-from .options import Device, Quiet, Seed, Verbose
+from .options import (
+    INPUT,
+    MODEL,
+    OUTPUT,
+    RUN,
+    DataDir,
+    Device,
+    DryRun,
+    Overwrite,
+    Quiet,
+    Seed,
+    Verbose,
+    option,
+    refuse_options_before_subcommand,
+)
 
-EXPORT_EXAMPLE = "loris train --export run -o mine.safetensors"
+app = typer.Typer()
 
 
 class StageChoice(StrEnum):
-    """What there is to learn: typer wants an enumeration where an option is a list."""
+    """Stages of training; Typer wants an enumeration where an option is a list."""
 
     LATENT = "latent"
     UNCONDITIONAL = "unconditional"
     CONDITIONAL = "conditional"
 
 
+@app.callback(invoke_without_command=True)
 def train(
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Data set of `loris prep`, or of `python -m"
-            " loris_cli.dataset.synthetic_music DIR`. By default LORIS_DATA, else the"
-            " platform's data folder.",
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="DIR|FILE",
-            help="Folder of the run, by default run; with --export the file to write.",
-        ),
-    ] = None,
-    split: Annotated[str, typer.Option(help="Subset of the data set.")] = "synthetic",
+    context: typer.Context,
+    data: DataDir = None,
+    split: Annotated[
+        str, option(INPUT, "Subset to train on, such as fe50.", metavar="SUBSET")
+    ] = "synthetic",
+    out: Annotated[Path, option(OUTPUT, "Run folder.", "--out", "-o", metavar="DIR")] = Path(
+        "run"
+    ),
     preset: Annotated[
         Literal["mini", "paper"],
-        typer.Option(help="Which networks: ours on a latent, or the paper's on the waveform."),
+        option(
+            MODEL, "Networks: the latent diffusion model mini, or the paper's waveform model."
+        ),
     ] = "mini",
-    stage: Annotated[
+    stages: Annotated[
         list[StageChoice] | None,
-        typer.Option(
-            help="What to learn: the latent code, a backbone on music alone, or the model"
-            " itself. May be given more than once; by default latent, then conditional, and of"
-            " the paper's networks conditional."
+        option(
+            MODEL,
+            "Stage to train: autoencoder, unconditional backbone, or conditional model."
+            " Repeatable. Default: latent and conditional; conditional for the paper's model.",
+            "--stage",
         ),
     ] = None,
     backbone: Annotated[
-        str,
-        typer.Option(
-            metavar="FILE|none",
-            help="Weights of an unconditional stage, or a released backbone, to begin with.",
+        Path | None,
+        option(
+            MODEL,
+            "Start from the weights of an unconditional stage or a released backbone.",
+            metavar="FILE",
         ),
-    ] = "none",
-    recipe: Annotated[
-        Literal["ours", "paper", "official"],
-        typer.Option(help="Whose rates: ours, the paper's text's, or its released code's."),
-    ] = "ours",
-    config: Annotated[
-        Path | None, typer.Option(metavar="TOML", help="Settings; see docs/training.md.")
     ] = None,
-    given: Annotated[
+    recipe: Annotated[
+        Literal["default", "paper", "official"],
+        option(
+            MODEL, "Hyperparameters: ours, those of the paper, or those of its released code."
+        ),
+    ] = "default",
+    config: Annotated[
+        Path | None, option(MODEL, "Settings file; see docs/training.md.", metavar="TOML")
+    ] = None,
+    overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="One setting; wins over --config."),
+        option(MODEL, "Override one setting. Repeatable.", "--set", metavar="KEY=VALUE"),
     ] = None,
     resume: Annotated[
-        Literal["auto", "never"],
-        typer.Option(help="Go on where the run in --out stopped, or refuse to."),
-    ] = "auto",
+        bool, option(RUN, "Resume the run in --out if there is one.", "--resume/--no-resume")
+    ] = True,
     seed: Seed = 0,
     device: Device = "auto",
-    export: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="RUN|CHECKPOINT",
-            help="Train nothing: write the model of a run, or a released checkpoint, into the"
-            " one file -o, as `loris soundtrack --model` takes it.",
-        ),
-    ] = None,
-    form: Annotated[
-        Literal["loris", "official"],
-        typer.Option(
-            help="With --export: safetensors with the configuration inside, or the paper's"
-            " model as the authors' code has it (.pt)."
-        ),
-    ] = "loris",
-    weights: Annotated[
-        Literal["best", "last"],
-        typer.Option(help="With --export: of a run, the best on held-out clips, or the last."),
-    ] = "best",
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="With --export: replace the file if it exists.")
-    ] = False,
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Print parameters, memory, steps and time; do nothing."),
-    ] = False,
+    dry_run: DryRun = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Train a model; stopped by SIGTERM or SIGUSR1 it saves, and the same command goes on.
+    """Train a model. On SIGTERM or SIGUSR1 it saves, and the same command resumes.
 
     For several processes start it with torchrun, or with srun on a SLURM cluster.
 
@@ -118,45 +102,17 @@ def train(
 
         torchrun --nproc-per-node 8 -m loris_cli train --data DATA --out run
 
-        loris train --export run -o mine.safetensors
+        loris train export run -o mine.safetensors
     """
-    from loris_cli.config import data_home
-    from loris_cli.errors import InputError, UsageError
-
-    if export is not None:
-        trains = {
-            "--data": data, "--stage": stage, "--config": config, "--set": given,
-            "--backbone": backbone != "none", "--dry-run": dry_run,
-        }  # fmt: skip
-        odd = [name for name, value in trains.items() if value]
-        if odd:
-            raise UsageError(
-                f"--export trains nothing: {odd[0]} makes no sense", hint=EXPORT_EXAMPLE
-            )
-        if out is None:
-            raise UsageError("--export needs -o", hint=EXPORT_EXAMPLE)
-        from loris_cli.training.export import export_model as write_model
-
-        reporter = ConsoleReporter(quiet=quiet, verbose=verbose)
-        write_model(
-            export,
-            out,
-            export_format=form,
-            weights_choice=weights,
-            overwrite=overwrite,
-            warn=reporter.warn,
-        )
-        reporter.print_result(str(out))
+    if refuse_options_before_subcommand(context):
         return
-    if overwrite or form != "loris" or weights != "best":
-        raise UsageError(
-            "--form, --weights and --overwrite go with --export", hint=EXPORT_EXAMPLE
-        )
+    from loris_cli.config import data_home
+    from loris_cli.errors import InputError
     from loris_cli.training.distributed import init_distributed
     from loris_cli.training.pipeline import TrainingJob, estimate_cost, run_training
     from loris_cli.training.settings import StageName, resolve_settings
 
-    names: list[StageName] = [name.value for name in stage or ()]
+    names: list[StageName] = [stage.value for stage in stages or ()]
     if not names:
         names = ["conditional"] if preset == "paper" else ["latent", "conditional"]
     settings = {
@@ -166,36 +122,81 @@ def train(
             recipe=recipe,
             subset=split,
             config_path=config,
-            overrides=[f"seed={seed}", *(given or [])],
+            overrides=[f"seed={seed}", *(overrides or [])],
         )
         for name in names
     }
-    begin_with = None if backbone == "none" else Path(backbone)
-    if begin_with is not None and not begin_with.is_file():
-        raise InputError(
-            f"no backbone {backbone}", hint="train one with --stage unconditional, or none"
-        )
-    plan = TrainingJob(
+    if backbone is not None and not backbone.is_file():
+        raise InputError(f"no backbone {backbone}", hint="train one with --stage unconditional")
+    job = TrainingJob(
         data_dir=data_home(data),
-        run_dir=out or Path("run"),
+        run_dir=out,
         stage_settings=settings,
-        backbone_path=begin_with,
-        resume=resume == "auto",
+        backbone_path=backbone,
+        resume=resume,
     )
-    with init_distributed(device) as processes:
-        reporter = ConsoleReporter(
-            quiet=quiet or not processes.is_main_process, verbose=verbose
-        )
+    with init_distributed(device) as dist_context:
+        is_main = dist_context.is_main_process
+        reporter = ConsoleReporter(quiet=quiet or not is_main, verbose=verbose)
         if dry_run:
-            for name in settings:
-                _print_estimate(
-                    estimate_cost(plan, settings[name], processes, reporter=reporter), reporter
-                )
+            for stage_settings in settings.values():
+                cost = estimate_cost(job, stage_settings, dist_context, reporter=reporter)
+                _print_estimate(cost, reporter)
             return
-        with _TrainingDisplay(reporter) as screen:
-            made = run_training(plan, processes, reporter=reporter, on_log=screen.show_metrics)
-    if processes.is_main_process:
-        reporter.print_result(str(made))
+        with _TrainingDisplay(reporter) as display:
+            weights = run_training(
+                job, dist_context, reporter=reporter, on_log=display.show_metrics
+            )
+    if is_main:
+        reporter.print_result(str(weights))
+
+
+@app.command("export")
+def export(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN|CHECKPOINT",
+            help="Run folder, or a released checkpoint.",
+            rich_help_panel=INPUT,
+        ),
+    ],
+    out: Annotated[Path, option(OUTPUT, "File to write.", "--out", "-o", metavar="FILE")],
+    export_format: Annotated[
+        Literal["loris", "official"],
+        option(
+            OUTPUT,
+            "Safetensors with configuration, or the .pt format of the authors' code.",
+            "--format",
+        ),
+    ] = "loris",
+    weights: Annotated[
+        Literal["best", "last"],
+        option(MODEL, "Weights of a run with the lowest validation loss, or the last ones."),
+    ] = "best",
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Export a trained or released model to one file for `loris soundtrack --model`.
+
+    Examples:
+        loris train export run -o mine.safetensors
+
+        loris train export loris_dance25_epoch100.pt -o dance.safetensors
+    """
+    from loris_cli.training.export import export_model
+
+    reporter = ConsoleReporter(quiet=quiet, verbose=verbose)
+    export_model(
+        source,
+        out,
+        export_format=export_format,
+        weights_choice=weights,
+        overwrite=overwrite,
+        warn=reporter.warn,
+    )
+    reporter.print_result(str(out))
 
 
 def _print_estimate(cost: Any, reporter: ConsoleReporter) -> None:
@@ -208,7 +209,7 @@ def _print_estimate(cost: Any, reporter: ConsoleReporter) -> None:
 
 
 class _TrainingDisplay(ExitStack):
-    """Shows a run: a bar for each stage on a terminal, lines elsewhere."""
+    """Progress of a run: a bar for each stage on a terminal, lines elsewhere."""
 
     def __init__(self, reporter: ConsoleReporter) -> None:
         super().__init__()
@@ -217,24 +218,27 @@ class _TrainingDisplay(ExitStack):
         self._last_step = 0
 
     def show_metrics(self, stage: str, metrics: dict[str, Any]) -> None:
-        """Show a row of the log."""
+        """Show a record of the metrics file."""
         if stage not in self._bars:
             bar = self._reporter.stage(stage, metrics["n_steps"])
             self._bars[stage] = self.enter_context(bar)
             self._last_step = 0
-        since, self._last_step = metrics["step"] - self._last_step, metrics["step"]
-        at = f"{stage}: step {metrics['step']}"
-        if "bad" in metrics:
-            self._bars[stage](since)
-            self._reporter.warn(f"{at} left out, its loss is no number ({metrics['bad']})")
-        elif "held_out" in metrics:
-            self._bars[stage](since)
-            scores = {key: metrics[key] for key in ("hit", "precision") if key in metrics}
-            more = "".join(f", {key} {value:.3f}" for key, value in scores.items())
-            self._reporter.info(f"{at}, held-out loss {metrics['held_out']:.4f}{more}")
+        n_new, self._last_step = metrics["step"] - self._last_step, metrics["step"]
+        label = f"{stage}: step {metrics['step']}"
+        if "nonfinite_examples" in metrics:
+            self._bars[stage](n_new)
+            self._reporter.warn(
+                f"{label} skipped, its loss is not finite ({metrics['nonfinite_examples']})"
+            )
+        elif "val_loss" in metrics:
+            self._bars[stage](n_new)
+            names = ("onset_recall", "onset_precision")
+            scores = "".join(f", {n} {metrics[n]:.3f}" for n in names if n in metrics)
+            self._reporter.info(f"{label}, validation loss {metrics['val_loss']:.4f}{scores}")
         elif metrics["loss"] is not None:
-            self._bars[stage](since, said=f"loss {metrics['loss']:.4f}")
+            loss = f"loss {metrics['loss']:.4f}"
+            self._bars[stage](n_new, status=loss)
             self._reporter.debug(
-                f"{at}, loss {metrics['loss']:.4f} after {metrics['seconds']:.0f} s,"
-                f" {metrics['waited']:.1%} of it waiting for data"
+                f"{label}, {loss} after {metrics['elapsed_s']:.0f} s,"
+                f" {metrics['data_wait_fraction']:.1%} of it waiting for data"
             )

@@ -295,7 +295,7 @@ def probe(side: str, clips: list[Path], output: Path) -> None:
         found |= probe_clip(names, clip, folder)
     found |= probe_training(names, folder)
     with output.open("wb") as stream:
-        np.savez(stream, allow_pickle=False, **found)  # type: ignore[arg-type]
+        np.savez(stream, allow_pickle=False, **found)
 
 
 def check_out(commit: str, folder: Path) -> None:

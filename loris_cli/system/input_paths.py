@@ -221,3 +221,13 @@ def _numbered_path(path: Path, take: int) -> Path:
     stem = path.name.removesuffix(path.suffix)
     bare = stem.removesuffix(".loris")
     return path.with_name(f"{bare}-{take}{path.name[len(bare) :]}")
+
+
+def check_single_input(option: str, n_inputs: int) -> None:
+    """Refuse an option that takes one file where there are several inputs.
+
+    Raises:
+        UsageError: there is more than one input.
+    """
+    if n_inputs > 1:
+        raise UsageError(f"{option} goes with one input, not {n_inputs}", hint="leave it out")
