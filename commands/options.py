@@ -56,6 +56,12 @@ SkipExisting = Annotated[
     bool, option(OUTPUT, "Skip inputs whose output file exists.", "--skip-existing")
 ]
 JsonOutput = Annotated[bool, option(OUTPUT, "Print one JSON object per result.", "--json")]
+Takes = Annotated[
+    int,
+    option(
+        SAMPLING, "Number of takes per video or clip, with consecutive seeds.", min=1, max=999
+    ),
+]
 Steps = Annotated[
     int | None,
     option(
