@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import shutil
+import sys
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
@@ -94,3 +95,13 @@ def check_compiler(device: torch.device) -> None:
         there = shutil.which(name) is not None
     if not there:
         raise UsageError(f"--compile needs {name}, which is not here", hint="leave it out")
+
+
+def read_peak_memory_mib() -> float | None:
+    """Peak resident memory of this process so far, MiB; None on Windows."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
