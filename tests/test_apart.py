@@ -32,8 +32,8 @@ serve_call(wait)
 """
 ASKS = """
 import numpy as np
-from loris_cli.system.python_subprocess import ask
-ask("waits", {"x": np.zeros(1)}, task="it")
+from loris_cli.system.python_subprocess import call_module
+call_module("waits", {"x": np.zeros(1)}, task_label="it")
 """
 
 

@@ -36,15 +36,15 @@ def everything(folder: Path) -> dict[str, bytes | None]:
 
 
 @pytest.fixture
-def dance(tmp_path: Path, moving: Path) -> Path:
+def dance(tmp_path: Path, moving_video: Path) -> Path:
     path = tmp_path / "dance.mp4"
-    path.write_bytes(moving.read_bytes())
+    path.write_bytes(moving_video.read_bytes())
     return path
 
 
 @pytest.fixture
-def options(small_model: Path, body: Path) -> list[object]:
-    return ["--model", small_model, "--steps", 2, "--poses", body]
+def options(small_model: Path, pose_file: Path) -> list[object]:
+    return ["--model", small_model, "--steps", 2, "--poses", pose_file]
 
 
 def written(name: str, content: bytes) -> Make:
@@ -161,9 +161,9 @@ def said_clearly(told: CliResult) -> None:
 
 
 def test_nobody_and_nothing_that_moves_is_refused(
-    loris: RunLoris, tmp_path: Path, still: Path, small_model: Path
+    loris: RunLoris, tmp_path: Path, static_video: Path, small_model: Path
 ) -> None:
-    told = loris("soundtrack", still, "-o", tmp_path / "a.mp4", "--model", small_model)
+    told = loris("soundtrack", static_video, "-o", tmp_path / "a.mp4", "--model", small_model)
     assert told.exit_code == 4
     assert "warning: no moving body" in told.stderr
     assert "nothing moves" in told.stderr
@@ -182,14 +182,14 @@ def test_where_nobody_is_seen_the_picture_leads_with_a_warning(
 
 
 def test_a_person_for_a_moment_does_not_lead(
-    loris: RunLoris, dance: Path, small_model: Path, body: Path
+    loris: RunLoris, dance: Path, small_model: Path, pose_file: Path
 ) -> None:
     from dataclasses import replace
 
     from loris_cli.pose.keypoints import read_poses, write_poses
 
     seen = np.arange(32) >= 3
-    write_poses(dance.with_name("p.npz"), replace(read_poses(body), interpolated=seen))
+    write_poses(dance.with_name("p.npz"), replace(read_poses(pose_file), interpolated=seen))
     words = ["--model", small_model, "--steps", 2, "--poses", dance.with_name("p.npz")]
 
     told = loris("soundtrack", dance, *words, "--json")
@@ -410,7 +410,16 @@ def test_of_two_processes_with_one_output_the_first_wins(
 
 
 @pytest.mark.parametrize("old", [None, b"mine"])
-@pytest.mark.parametrize("moment", ["observe", "play", "normalise", "mux", "_flush"])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "analyze_video",
+        "write_generated_audio",
+        "normalize_loudness",
+        "mux_audio",
+        "_fsync_path",
+    ],
+)
 def test_an_interruption_at_any_stage_leaves_nothing_half_made(
     loris: RunLoris,
     dance: Path,
@@ -421,11 +430,11 @@ def test_an_interruption_at_any_stage_leaves_nothing_half_made(
 ) -> None:
     from loris_cli.soundtrack import job_processes
 
-    room = {"observe": job_processes, "_flush": atomic_files}.get(moment, stages)
+    room = {"analyze_video": job_processes, "_fsync_path": atomic_files}.get(moment, stages)
     work = getattr(room, moment)
 
     def interrupted(*given: object, **more: object) -> None:
-        if moment != "_flush":
+        if moment != "_fsync_path":
             work(*given, **more)
         raise KeyboardInterrupt
 
@@ -483,7 +492,7 @@ def ends(group: int, *, within_s: float) -> bool:
 def test_a_signal_ends_all_processes_and_leaves_nothing(
     dance: Path,
     small_model: Path,
-    program: Path,
+    loris_script: Path,
     sent: signal.Signals,
     to_all: bool,
     jobs: int,
@@ -493,7 +502,7 @@ def test_a_signal_ends_all_processes_and_leaves_nothing(
     (folder / "other.mp4").write_bytes(dance.read_bytes())
     before = everything(folder)
     with subprocess.Popen(
-        [sys.executable, program, "soundtrack", dance, folder / "other.mp4",
+        [sys.executable, loris_script, "soundtrack", dance, folder / "other.mp4",
          "--rhythm", "flow", "--model", small_model, "--steps", "1000", "--jobs", str(jobs)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, text=True,
     ) as process:  # fmt: skip
@@ -534,14 +543,14 @@ def test_a_signal_ends_all_processes_and_leaves_nothing(
 def test_pose_and_rhythm_refuse_alike(
     loris: RunLoris,
     dance: Path,
-    still: Path,
+    static_video: Path,
     monkeypatch: pytest.MonkeyPatch,
     words: list[str],
     code: int,
     message: str,
 ) -> None:
     monkeypatch.chdir(dance.parent)
-    Path("still.mp4").write_bytes(still.read_bytes())
+    Path("still.mp4").write_bytes(static_video.read_bytes())
     before = everything(dance.parent)
 
     told = loris(*words)
