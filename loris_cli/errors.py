@@ -1,13 +1,13 @@
-"""What can go wrong for a user, each with the next step to take and an exit code."""
+"""Errors of the user, each with a hint (the next step to take) and an exit code."""
 
 
 class LorisError(Exception):
-    """A mistake or a lack the user can mend; told in one line, without a traceback."""
+    """An error that the user can fix; printed in one line, without a traceback."""
 
     exit_code = 1
 
     def __init__(self, message: str, *, hint: str = "") -> None:
-        """Keep the message (what is wrong) apart from the hint (what to do)."""
+        """Store the message (what is wrong) and the hint (what to do)."""
         super().__init__(message)
         self.hint = hint
 

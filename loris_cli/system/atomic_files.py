@@ -172,7 +172,8 @@ def _file_exists_error(
     path: Path, error_class: type[UsageError] | type[OutputError]
 ) -> UsageError | OutputError:
     return error_class(
-        f"{printable_path(path)} exists already", hint="--overwrite replaces it, -o names another"
+        f"{printable_path(path)} exists already",
+        hint="--overwrite replaces it, -o names another",
     )
 
 
@@ -203,4 +204,6 @@ def _output_errors(path: Path, errnos: Collection[int] = ()) -> Iterator[None]:
                 f"no room on the disk for {name}",
                 hint="free some space, or write to another disk with -o",
             ) from error
-        raise OutputError(f"{name} cannot be written: {error.strerror}", hint=NAME_HINT) from error
+        raise OutputError(
+            f"{name} cannot be written: {error.strerror}", hint=NAME_HINT
+        ) from error

@@ -42,7 +42,7 @@ def fingerprint_record_path(path: Path) -> Path:
 
 
 def fingerprint_file(path: Path) -> FileFingerprint:
-    """Return the fingerprint of a file, which is only read if the record's size or time differ."""
+    """Return the fingerprint of a file, read only if the record's size or time differ."""
     record, stat = _read_record(path), _stat_fields(path)
     is_recorded = stat.items() <= record.items()
     return FileFingerprint(
@@ -66,7 +66,7 @@ def record_fingerprint(fingerprint: FileFingerprint) -> None:
 
 
 def read_recorded_sha256(path: Path) -> str | None:
-    """Return the recorded SHA-256 of a file, which need not exist any more; None without one."""
+    """Return the recorded SHA-256 of a file, even of a missing one; None without a record."""
     return _read_record(path).get("sha256")
 
 

@@ -1,6 +1,6 @@
 """Files that torch saved, read without running code in them, and checks of state dicts.
 
-file -> tensors, numpy arrays and plain values -> the tensors of a network, of its shapes, finite
+file -> tensors, numpy arrays, plain values -> tensors of a network, of its shapes, finite
 """
 
 import pickle

@@ -145,7 +145,7 @@ class _WorkerPool(Generic[Item, Result]):
 def _block_sigint() -> None:
     """Keep Ctrl-C from this thread and from the processes that it starts.
 
-    A terminal sends it to all processes, and one that is still starting would print a traceback.
+    A terminal sends it to all processes; one that is still starting would print a traceback.
     """
     if hasattr(signal, "pthread_sigmask"):  # not on Windows
         resource_tracker.ensure_running()  # it would lift the mask when it starts
