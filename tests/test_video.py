@@ -117,9 +117,11 @@ def test_only_frames_in_use_are_converted(
     calls = []
     convert = FrameConverter.__call__
 
-    def counted(self: FrameConverter, frame: av.VideoFrame) -> RgbImage:
+    def counted(
+        self: FrameConverter, frame: av.VideoFrame, sample_aspect_ratio: Fraction | None
+    ) -> RgbImage:
         calls.append(frame.pts)
-        return convert(self, frame)
+        return convert(self, frame, sample_aspect_ratio)
 
     monkeypatch.setattr(FrameConverter, "__call__", counted)
     assert len(list(read_frames_at_fps(path, 4))) == 4
