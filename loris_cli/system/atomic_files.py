@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from loris_cli.errors import OutputError, UsageError
+from loris_cli.errors import LorisError, OutputError, UsageError, escape_unprintable
 
 DISK_FULL_ERRNOS = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 PERMISSION_ERRNOS = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -21,11 +21,10 @@ MAX_NAME_BYTES = 255  # of a file, in all file systems in common use
 MAX_STEM_BYTES = 120  # of a hidden name: with its additions it stays below the usual 255
 NAME_HINT = "write to another name with -o"
 FOLDER_HINT = "write to another folder with -o"
+PARENT_HINT = "create it, or choose another with -o"
 
-
-def printable_path(path: str | os.PathLike[str]) -> str:
-    """Return a path or another text on one line: what no terminal can show is escaped."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in os.fspath(path))
+printable_path = escape_unprintable
+"""For hints and warnings; the message of a `LorisError` is escaped by itself."""
 
 
 def check_output_paths(
@@ -46,20 +45,18 @@ def check_output_paths(
     inputs = list(inputs)
     targets: set[str] = set()
     for out in outputs:
-        name, target = printable_path(out), os.path.realpath(out)
+        target = os.path.realpath(out)
         if target in targets:
-            raise UsageError(
-                f"two results would be written to {name}",
-                hint="give each input a name of its own",
-            )
+            hint = "give each input a name of its own"
+            raise UsageError(f"two results would be written to {out}", hint=hint)
         targets.add(target)
         if any(_is_same_file(out, source) for source in inputs):
-            raise UsageError(f"{name} is the input itself", hint=NAME_HINT)
+            raise UsageError(f"{out} is the input itself", hint=NAME_HINT)
         _check_parent_folder(out, UsageError)
         if len(os.fsencode(out.name)) > MAX_NAME_BYTES:
-            raise UsageError(f"the name {name} is too long", hint="give a shorter one with -o")
+            raise UsageError(f"the name {out} is too long", hint="give a shorter one with -o")
         if out.is_dir():
-            raise UsageError(f"{name} is a folder", hint="give the name of a file with -o")
+            raise UsageError(f"{out} is a folder", hint="give the name of a file with -o")
         if os.path.lexists(out) and not overwrite:
             raise _file_exists_error(out, UsageError)
         check_writable(Path(target).parent)
@@ -96,7 +93,7 @@ def atomic_write(path: Path, *, overwrite: bool) -> Iterator[Path]:
     target = Path(os.path.realpath(path)) if path.is_symlink() else path
     _check_parent_folder(target, OutputError)
     if target.exists() and not target.is_file():
-        raise OutputError(f"{printable_path(path)} is not a plain file", hint=NAME_HINT)
+        raise OutputError(f"{path} is not a plain file", hint=NAME_HINT)
     if target.exists() and not overwrite:
         raise _file_exists_error(path, OutputError)
     temporary_path = target.with_name(_temporary_name(target))
@@ -154,31 +151,23 @@ def _is_same_file(one: Path, other: Path) -> bool:
         return os.path.realpath(one) == os.path.realpath(other)
 
 
-def _check_parent_folder(path: Path, error_class: type[UsageError] | type[OutputError]) -> None:
-    folder = printable_path(path.parent)
-    if path.parent.is_dir():
+def _check_parent_folder(path: Path, error_class: type[LorisError]) -> None:
+    folder = path.parent
+    if folder.is_dir():
         return
-    if os.path.lexists(path.parent):
-        raise error_class(
-            f"{folder} is not a folder, so {printable_path(path.name)} cannot be in it",
-            hint=FOLDER_HINT,
-        )
-    raise error_class(
-        f"the folder {folder} does not exist", hint="create it, or choose another with -o"
-    )
+    if os.path.lexists(folder):
+        message = f"{folder} is not a folder, so {path.name} cannot be in it"
+        raise error_class(message, hint=FOLDER_HINT)
+    raise error_class(f"the folder {folder} does not exist", hint=PARENT_HINT)
 
 
-def _file_exists_error(
-    path: Path, error_class: type[UsageError] | type[OutputError]
-) -> UsageError | OutputError:
-    return error_class(
-        f"{printable_path(path)} exists already",
-        hint="--overwrite replaces it, -o names another",
-    )
+def _file_exists_error(path: Path, error_class: type[LorisError]) -> LorisError:
+    hint = "--overwrite replaces it, -o names another"
+    return error_class(f"{path} exists already", hint=hint)
 
 
 def _permission_error(folder: Path) -> OutputError:
-    return OutputError(f"no permission to write in {printable_path(folder)}", hint=FOLDER_HINT)
+    return OutputError(f"no permission to write in {folder}", hint=FOLDER_HINT)
 
 
 @contextmanager
@@ -192,7 +181,6 @@ def _output_errors(path: Path, errnos: Collection[int] = ()) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        name = printable_path(path)
         if errnos and error.errno not in errnos:
             raise
         if isinstance(error, FileExistsError):
@@ -200,10 +188,8 @@ def _output_errors(path: Path, errnos: Collection[int] = ()) -> Iterator[None]:
         if error.errno in PERMISSION_ERRNOS:
             raise _permission_error(path.parent) from error
         if error.errno in DISK_FULL_ERRNOS:
-            raise OutputError(
-                f"no room on the disk for {name}",
-                hint="free some space, or write to another disk with -o",
-            ) from error
+            hint = "free some space, or write to another disk with -o"
+            raise OutputError(f"no room on the disk for {path}", hint=hint) from error
         raise OutputError(
-            f"{name} cannot be written: {error.strerror}", hint=NAME_HINT
+            f"{path} cannot be written: {error.strerror}", hint=NAME_HINT
         ) from error

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from loris_cli.errors import OutputError, WeightsError
-from loris_cli.system.atomic_files import atomic_write, printable_path
+from loris_cli.system.atomic_files import atomic_write
 from loris_cli.system.file_fingerprints import compute_sha256
 from loris_cli.system.progress import Reporter
 
@@ -48,17 +48,16 @@ def download_file(
         WeightsError: there is no network, or the checksum is another.
         OutputError: the file cannot be written.
     """
-    name = printable_path(path.name)
+    name = path.name
     if offline:
-        raise WeightsError(
-            f"{name} is not here, and nothing is to be fetched", hint=manual_hint
-        )
+        message = f"{name} is not here, and nothing is to be fetched"
+        raise WeightsError(message, hint=manual_hint)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
+        hint = "name another folder in LORIS_CACHE"
         raise OutputError(
-            f"{printable_path(path.parent)} cannot be made: {error.strerror}",
-            hint="name another folder in LORIS_CACHE",
+            f"{path.parent} cannot be made: {error.strerror}", hint=hint
         ) from error
     with atomic_write(path, overwrite=True) as temporary_path:
         try:
@@ -66,9 +65,8 @@ def download_file(
         except OSError as error:
             if error.errno is not None:  # the disk's; those of requests have no number
                 raise
-            raise WeightsError(
-                f"{name} could not be fetched from {url}", hint=manual_hint
-            ) from error
+            message = f"{name} could not be fetched from {url}"
+            raise WeightsError(message, hint=manual_hint) from error
         digest = compute_sha256(temporary_path)
         if sha256 not in (None, digest):
             raise WeightsError(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from loris_cli.config import cache_home
 from loris_cli.errors import OutputError
-from loris_cli.system.atomic_files import atomic_write, printable_path
+from loris_cli.system.atomic_files import atomic_write
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class FileFingerprint:
         if self.recorded_sha256 in ("", self.sha256):
             return ()
         return (
-            f"{printable_path(self.path)} is another file than when it was first loaded:"
+            f"{self.path} is another file than when it was first loaded:"
             f" its SHA-256 was {self.recorded_sha256[:12]}... and is {self.sha256[:12]}...",
         )
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from loris_cli.errors import InputError, OutputError, UsageError
-from loris_cli.system.atomic_files import FOLDER_HINT, printable_path
+from loris_cli.system.atomic_files import FOLDER_HINT, PARENT_HINT
 
 VIDEO_SUFFIXES = frozenset(
     ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .m2ts .wmv .flv .3gp".split()
@@ -69,12 +69,10 @@ def _read_list_file(path: Path) -> Iterator[Path]:
         if "\0" in text:
             raise ValueError("no text has a NUL in it")
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"the list {printable_path(path)} cannot be read",
-            hint="a list is a UTF-8 text file",
-        ) from error
+        hint = "a list is a UTF-8 text file"
+        raise InputError(f"the list {path} cannot be read", hint=hint) from error
     if len(content) > MAX_LIST_BYTES:
-        raise InputError(f"the list {printable_path(path)} is too long", hint="split it")
+        raise InputError(f"the list {path} is too long", hint="split it")
     # Not splitlines(): it splits at characters that a name may hold.
     for line in text.replace("\r\n", "\n").split("\n"):
         entry = line.strip()
@@ -97,10 +95,8 @@ def _find_videos(folder: Path) -> Iterator[Path]:
         and ".loris" not in Path(name).suffixes[:-1]
     )
     if not videos:
-        raise InputError(
-            f"no video in the folder {printable_path(folder)}",
-            hint="looked for " + " ".join(sorted(VIDEO_SUFFIXES)),
-        )
+        hint = "looked for " + " ".join(sorted(VIDEO_SUFFIXES))
+        raise InputError(f"no video in the folder {folder}", hint=hint)
     yield from videos
 
 
@@ -123,18 +119,14 @@ def output_folder(output: Path | None) -> Iterator[None]:
     if output is None or not is_output_folder(output) or output.is_dir():
         yield
         return
-    name = printable_path(output)
     try:
         output.mkdir(exist_ok=True)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise UsageError(
-            f"{name} cannot be made: there is no folder {printable_path(output.parent)}",
-            hint="create it, or choose another with -o",
-        ) from error
+        message = f"{output} cannot be made: there is no folder {output.parent}"
+        raise UsageError(message, hint=PARENT_HINT) from error
     except OSError as error:
-        raise OutputError(
-            f"the folder {name} cannot be made: {error.strerror}", hint=FOLDER_HINT
-        ) from error
+        message = f"the folder {output} cannot be made: {error.strerror}"
+        raise OutputError(message, hint=FOLDER_HINT) from error
     try:
         yield
     finally:
@@ -170,10 +162,8 @@ def resolve_output_paths(
     is_folder = output is not None and is_output_folder(output)
     if output is not None and not is_folder:
         if len(videos) > 1:
-            raise UsageError(
-                f"{len(videos)} inputs and one output, {printable_path(output)}",
-                hint="for several inputs -o names a folder",
-            )
+            hint = "for several inputs -o names a folder"
+            raise UsageError(f"{len(videos)} inputs and one output, {output}", hint=hint)
         if allowed_suffixes:
             check_suffix(output, allowed_suffixes)
     results: list[list[Path]] = []
@@ -190,8 +180,7 @@ def resolve_output_paths(
             target = os.path.realpath(path)
             if target in sources:
                 raise UsageError(
-                    f"{printable_path(sources[target])} and {printable_path(video)} would both be"
-                    f" {printable_path(path.name)}",
+                    f"{sources[target]} and {video} would both be {path.name}",
                     hint="rename one of them, or make them one after the other",
                 )
             sources[target] = video
@@ -206,10 +195,8 @@ def check_suffix(path: Path, suffixes: Collection[str]) -> None:
         UsageError: it ends in none of the suffixes.
     """
     if path.suffix.lower() not in suffixes:
-        ending = f"no format {printable_path(path.suffix)}" if path.suffix else "no suffix"
-        raise UsageError(
-            f"{printable_path(path)}: {ending}", hint="end the name in " + ", ".join(suffixes)
-        )
+        ending = f"no format {path.suffix}" if path.suffix else "no suffix"
+        raise UsageError(f"{path}: {ending}", hint="end the name in " + ", ".join(suffixes))
 
 
 def _numbered_path(path: Path, take: int) -> Path:

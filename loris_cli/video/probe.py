@@ -13,8 +13,7 @@ import av
 import av.container
 import numpy as np
 
-from loris_cli.errors import InputError
-from loris_cli.system.atomic_files import printable_path
+from loris_cli.errors import InputError, escape_unprintable
 from loris_cli.video.frame_conversion import read_orientation, square_pixel_size
 
 from .containers import (
@@ -84,7 +83,7 @@ def probe_video(path: Path) -> VideoInfo:
     Raises:
         InputError: it is no video, or not one whose times make sense.
     """
-    name = printable_path(path)
+    name = escape_unprintable(path)
     with open_container(path) as container:
         stream = require_video_stream(container, path)
         frame = decode_first_frame(container, stream)
@@ -140,7 +139,7 @@ def _scan_packets(
 ) -> _PacketScan:
     """Return the times of all shown frames, in decoding order, and the end of the file."""
     scan = _PacketScan(timestamp_ticks=array("q"))
-    name, latest = printable_path(path), start_ticks
+    name, latest = escape_unprintable(path), start_ticks
     previous_dts: int | None = None
     assert stream.time_base is not None
     max_jump = MAX_BACKWARD_JUMP_S / float(stream.time_base)
@@ -178,7 +177,7 @@ def _scan_packets(
 
 
 def _check_timestamps(path: Path, intervals_s: np.ndarray, span_s: float) -> None:
-    name, k = printable_path(path), int(intervals_s.argmax())
+    name, k = escape_unprintable(path), int(intervals_s.argmax())
     if intervals_s[k] > MAX_TIMESTAMP_JUMP_S:
         raise InputError(
             f"the clock of {name} jumps by {intervals_s[k]:.0f} s "
