@@ -114,9 +114,10 @@ class _WorkerPool(Generic[Item, Result]):
         """Interrupt all processes and wait for their end."""
         with self._lock:
             self._closed = True
-        for process in self._processes:
+            processes = list(self._processes)
+        for process in processes:
             process.terminate()
-        for process in list(self._processes):
+        for process in processes:
             wait([process.sentinel], SHUTDOWN_GRACE_S)
             process.kill()
             self._join(process)
