@@ -14,17 +14,14 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from loris_cli.errors import escape_unprintable
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
 LOG_INTERVAL_S = 10.0
 """Interval of progress lines when stderr is not a terminal."""
-
-
-def escape_unprintable(text: str) -> str:
-    """Return the text with everything escaped that a terminal cannot show as a character."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def print_error(message: str, *, hint: str = "") -> None:

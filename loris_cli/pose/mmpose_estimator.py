@@ -22,7 +22,7 @@ from loris_cli.errors import UsageError, WeightsError
 from loris_cli.pose.keypoints import COCO_17
 from loris_cli.system.atomic_files import printable_path
 from loris_cli.system.optional_packages import find_package_folder, import_optional
-from loris_cli.system.safe_torch_load import load_torch_arrays
+from loris_cli.system.state_dict_files import load_torch_arrays
 
 Array = NDArray[Any]
 
