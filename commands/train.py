@@ -27,8 +27,8 @@ def train(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Data set of `loris prep`, or of `python -m"
-            " loris_cli.dataset.synthetic_music DIR`. By default LORIS_DATA, else the"
+            help="Data set of `loris prep`, or of `loris dataset synthesize`."
+            " By default LORIS_DATA, else the"
             " platform's data folder.",
         ),
     ] = None,

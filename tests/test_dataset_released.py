@@ -15,15 +15,15 @@ from loris_cli.dataset.archives import unpack_archive
 from loris_cli.dataset.build_manifest import build_manifest
 from loris_cli.dataset.import_release import (
     find_released_clips,
-    import_released_clip,
     read_release_audio,
     read_release_poses,
 )
 from loris_cli.dataset.inspection import compute_subset_stats, find_problems
 from loris_cli.dataset.manifest import read_manifest
+from loris_cli.dataset.prepare_video import prepare_source
 from loris_cli.dataset.read_clips import read_pose_features
 from loris_cli.dataset.records import Record
-from loris_cli.errors import InputError, LorisError
+from loris_cli.errors import InputError
 from loris_cli.soundtrack.visual_features import read_dataset_visual_features
 
 RATE_HZ = 22_050
@@ -70,7 +70,7 @@ def release(tmp_path: Path) -> Path:
 def brought(release: Path, data: Path) -> list[Record]:
     """Import a release whose clips last a second."""
     for task in find_released_clips(release, data):
-        assert not isinstance(import_released_clip(replace(task, duration_s=1.0)), LorisError)
+        prepare_source(replace(task, segment=replace(task.segment, duration_s=1.0)))
     return build_manifest(data)
 
 
@@ -79,7 +79,7 @@ def test_a_release_becomes_a_data_set(release: Path, tmp_path: Path) -> None:
     rows = {row["id"]: row for row in brought(release, data)}
 
     one, other = (rows[f"gBR_sFM_c0{k}_d04_mBR0_ch01-da25"] for k in (1, 2))
-    assert (one["official_split"], other["official_split"]) == ("train", "test")
+    assert (one["official_partition"], other["official_partition"]) == ("train", "test")
     assert one["partition"] == other["partition"]  # one performance: the official lists leak
     assert one["genre"] == "break"
     floor = rows[f"{EVENT}_seg0-fe50"]
@@ -165,10 +165,9 @@ def test_a_bad_clip_fails_alone_and_is_told(tmp_path: Path) -> None:
     path = tmp_path / "dance/audio_s25/holiday.wav"
     sound(path)
     (task,) = find_released_clips(tmp_path, tmp_path / "data")
-    record = import_released_clip(task)
-    assert not isinstance(record, LorisError)
+    record = prepare_source(task)
     assert record["status"] == "failed"
-    assert "no name of the published data set" in record["error"]
+    assert "not a name of the published data set" in record["error"]
 
 
 def test_a_tree_without_clips_is_refused(tmp_path: Path, loris: RunLoris) -> None:
@@ -195,7 +194,7 @@ def test_an_archive_is_unpacked_and_found(release: Path, tmp_path: Path) -> None
     assert (
         unpack_archive(packed / "dance/audio_s25.zip", data / "unpacked/dance/audio_s25") == 2
     )
-    assert {clip.subset for clip in find_released_clips(packed, data)} == {"da25"}
+    assert {task.segment.subset for task in find_released_clips(packed, data)} == {"da25"}
 
 
 def split_archive(whole: Path, folder: Path, *, n_volumes: int) -> Path:

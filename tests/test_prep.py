@@ -1,10 +1,9 @@
 """From one raw video to clips: what is cut, what is written, and that it is done once."""
 
 import hashlib
-import json
 import os
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,19 +16,24 @@ from torch import Tensor, nn
 
 from loris_cli.dataset import clip_cutting
 from loris_cli.dataset import prepare_video as prepare_module
-from loris_cli.dataset.build_manifest import build_manifest, read_clip_ids, save_decisions
+from loris_cli.dataset.build_manifest import build_manifest
 from loris_cli.dataset.clip_cutting import (
-    SETTINGS_OUTSIDE_DIGEST,
     CuttingRules,
     LengthRule,
     PrepSettings,
     cut_segments,
 )
-from loris_cli.dataset.inspection import compute_subset_stats, find_problems, list_review_items
+from loris_cli.dataset.inspection import compute_subset_stats, find_problems
 from loris_cli.dataset.manifest import read_manifest
-from loris_cli.dataset.prepare_video import PrepContext, prepare_video, with_visual_encoder
+from loris_cli.dataset.prepare_video import (
+    PrepContext,
+    PrepTask,
+    prepare_source,
+    with_visual_encoder,
+)
 from loris_cli.dataset.read_clips import read_annotations, read_clip_audio, read_pose_features
-from loris_cli.dataset.records import read_records
+from loris_cli.dataset.records import Record, read_records
+from loris_cli.dataset.review import list_review_items, read_clip_ids, save_decisions
 from loris_cli.dataset.source_names import Activity, parse_source_name
 from loris_cli.dataset.write_clip import measure_timing_jitter
 from loris_cli.errors import InputError
@@ -49,6 +53,12 @@ def clicks(seconds: float) -> np.ndarray:
         since_s = times_s - at_s
         sound += (since_s >= 0) * 0.5 * np.exp(-8 * since_s.clip(0)) * np.sin(5000 * since_s)
     return sound[None].astype(np.float32)
+
+
+def prepare_video(video: Path, context: PrepContext, *, retry_failed: bool = False) -> Record:
+    return prepare_source(
+        PrepTask(source_path=video, context=context), retry_failed=retry_failed
+    )
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +181,7 @@ def test_features_of_the_picture_lie_beside_each_clip(
     rows = build_manifest(data)
 
     assert asked == [("i3d", weights, "cpu")]
-    assert {row["visual_sha256"] for row in rows} == {sha256}
+    assert {row["visual_weights_sha256"] for row in rows} == {sha256}
     clips = {clip.id[-6:]: clip for clip in read_manifest(data)}
     found = {
         name: read_dataset_visual_features(
@@ -189,7 +199,7 @@ def test_features_of_the_picture_lie_beside_each_clip(
     np.savez(data / clips["fe25-0"].visual["i3d"], features=np.full((2, 3), np.nan))
     assert any("not finite" in text for text in find_problems(data))
     known = read_records(data)[0]["settings"]
-    assert (known["visual"], known["visual_sha256"]) == ("i3d", sha256)
+    assert (known["visual_encoder"], known["visual_weights_sha256"]) == ("i3d", sha256)
 
 
 @pytest.mark.legacy
@@ -220,13 +230,9 @@ def test_i3d_r50_looks_at_a_video_the_same_way_twice(
     assert tree(tmp_path / "one") == tree(tmp_path / "other")
 
 
-def test_clips_of_before_there_was_a_choice_are_the_same() -> None:
-    told = {
-        key: value for key, value in asdict(PLAIN).items() if key not in SETTINGS_OUTSIDE_DIGEST
-    }
-    before = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
-    assert PLAIN.digest() == before
-    assert replace(PLAIN, visual_encoder="i3d", visual_weights_sha256="0").digest() != before
+def test_other_weights_are_other_settings() -> None:
+    other = replace(PLAIN, visual_encoder="i3d", visual_weights_sha256="0")
+    assert other.digest() != PLAIN.digest()
 
 
 @pytest.mark.parametrize(
@@ -262,7 +268,7 @@ def test_sport_loses_its_ends_and_keeps_time(video: Path, tmp_path: Path) -> Non
     np.testing.assert_allclose(heard, np.array([1.0, 1.5, 2.25]) - 0.5, atol=0.02)
 
 
-def test_poses_beside_a_video_are_used(video: Path, body: Path, tmp_path: Path) -> None:
+def test_poses_beside_a_video_are_used(video: Path, tmp_path: Path) -> None:
     (tmp_path / "own.mp4").write_bytes(video.read_bytes())
     rng = np.random.default_rng(0)
     keypoints = np.full((64, 17, 3), 0.9, np.float32)
@@ -277,7 +283,7 @@ def test_poses_beside_a_video_are_used(video: Path, body: Path, tmp_path: Path) 
         cuts=np.zeros(0, np.int64),
     )
     write_poses(tmp_path / "own.poses.npz", poses)
-    settings = PrepSettings(activity="dance", separator="none", pose_estimator="beside")
+    settings = PrepSettings(activity="dance", separator="none", pose_estimator="file")
 
     prepare_video(
         tmp_path / "own.mp4", PrepContext(data_dir=tmp_path / "data", settings=settings)
@@ -285,7 +291,7 @@ def test_poses_beside_a_video_are_used(video: Path, body: Path, tmp_path: Path) 
     (row,) = build_manifest(tmp_path / "data")
     danced = read_pose_features(tmp_path / "data", read_manifest(tmp_path / "data")[0])
 
-    assert row["poses_from"] == "beside"
+    assert row["pose_source"] == "file"
     assert danced is not None
     assert danced.keypoints is not None
     np.testing.assert_array_equal(danced.keypoints, keypoints)
@@ -302,7 +308,7 @@ def test_the_second_time_nothing_is_done(
         prepare_module, "extract_audio", lambda *_, **__: pytest.fail("it was done again")
     )
 
-    assert prepare_video(video, work)["known"]
+    assert prepare_video(video, work)["reused"]
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
@@ -318,7 +324,7 @@ def test_what_was_lost_or_made_otherwise_is_made_again_to_the_byte(
     assert tree(tmp_path) == first
 
     other = PrepSettings(activity="dance", genre="pop", separator="none", pose_estimator="none")
-    assert "known" not in prepare_video(video, PrepContext(data_dir=tmp_path, settings=other))
+    assert "reused" not in prepare_video(video, PrepContext(data_dir=tmp_path, settings=other))
     assert [clip["genre"] for r in read_records(tmp_path) for clip in r["clips"]] == ["pop"]
 
 
@@ -329,9 +335,8 @@ def test_a_failure_is_remembered_until_it_is_to_be_tried_again(tmp_path: Path) -
     failed = prepare_video(tmp_path / "bad.mp4", work)
     assert failed["status"] == "failed"
     assert "not a video" in failed["error"]
-    assert prepare_video(tmp_path / "bad.mp4", work)["known"]
-    again = PrepContext(data_dir=tmp_path / "data", settings=PLAIN, retry_failed=True)
-    assert "known" not in prepare_video(tmp_path / "bad.mp4", again)
+    assert prepare_video(tmp_path / "bad.mp4", work)["reused"]
+    assert "reused" not in prepare_video(tmp_path / "bad.mp4", work, retry_failed=True)
 
 
 @pytest.mark.parametrize(
@@ -342,7 +347,11 @@ def test_what_gives_no_clip_says_why(
 ) -> None:
     path = write_video(tmp_path / "a.mp4", n_frames=n_frames, fps=8, size=(64, 48), sound=sound)
     record = prepare_video(path, PrepContext(data_dir=tmp_path / "data", settings=PLAIN))
-    assert (record["status"], record["rejected"], record["clips"]) == ("done", [reason], [])
+    assert (record["status"], record["rejection_reasons"], record["clips"]) == (
+        "done",
+        [reason],
+        [],
+    )
 
 
 def test_a_person_has_the_last_word(tmp_path: Path) -> None:
@@ -428,7 +437,7 @@ def test_one_video_of_unknown_kind_is_refused_with_a_hint(
 ) -> None:
     told = loris("prep", video, "--data", tmp_path / "d", "--separator", "none", "-q")
     assert told.exit_code == 4
-    assert "--kind" in told.stderr
+    assert "--activity" in told.stderr
 
 
 def test_modes_go_alone(tmp_path: Path, loris: RunLoris) -> None:

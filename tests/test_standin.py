@@ -5,19 +5,17 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from loris_cli.dataset import clip_cutting
 from loris_cli.dataset.build_manifest import build_manifest
 from loris_cli.dataset.clip_cutting import CuttingRules, LengthRule
+from loris_cli.dataset.prepare_video import prepare_source
 from loris_cli.dataset.synthetic_videos import (
     SyntheticVideoTask,
     list_synthetic_videos,
     make_synthetic_video,
-    prepare_synthetic_video,
 )
-from loris_cli.errors import LorisError
 from loris_cli.pose.keypoints import read_poses
 from loris_cli.synthetic.midi_synthesis import DEFAULT_SOUNDFONT
 from loris_cli.video.probe import probe_video
@@ -62,9 +60,9 @@ def test_the_test_split_is_seen_and_the_rest_is_told() -> None:
         for t in tasks
     )
     assert set(sources) == {
-        ("train", "beside", False),
-        ("val", "beside", False),
-        ("test", "embedded", True),
+        ("train", "file", False),
+        ("val", "file", False),
+        ("test", "blazepose", True),
     }
     assert all(t.context.settings.synthetic for t in tasks)
 
@@ -80,8 +78,7 @@ def test_a_made_up_video_goes_the_way_of_all_videos(short: None, tmp_path: Path)
     pytest.importorskip("mido")
     task = of(list_synthetic_videos(tmp_path, 4), "skate", "val")[0]
 
-    record = prepare_synthetic_video(task)
-    assert not isinstance(record, LorisError)
+    record = prepare_source(task)
     assert record["status"] == "done", record
 
     poses = read_poses(task.source_path.with_name(task.source_path.stem + ".poses.npz"))
@@ -90,7 +87,7 @@ def test_a_made_up_video_goes_the_way_of_all_videos(short: None, tmp_path: Path)
     rows = build_manifest(tmp_path)
     assert [row["subset"] for row in rows] == ["fs25", "fs50"]
     for row in rows:
-        assert (row["partition"], row["made_up"], row["poses_from"]) == ("val", True, "beside")
+        assert (row["partition"], row["synthetic"], row["pose_source"]) == ("val", True, "file")
         assert row["genre"] == "skate"
 
 
@@ -100,8 +97,8 @@ def test_a_rendered_body_is_found_again(short: None, tmp_path: Path) -> None:
     pytest.importorskip("mido")
     task = of(list_synthetic_videos(tmp_path, 4), "skate", "test")[0]
     make_synthetic_video(task)
-    record = prepare_synthetic_video(replace(task, source_path=task.source_path))
-    assert not isinstance(record, LorisError)
-    assert all(clip["measures"]["seen"] > 0.9 for clip in record["clips"])
-    assert all(clip["poses_from"] == "embedded" for clip in record["clips"])
-    assert np.all([clip["measures"]["company"] < 0.25 for clip in record["clips"]])
+    record = prepare_source(replace(task, source_path=task.source_path))
+    assert all(clip["pose_source"] == "blazepose" for clip in record["clips"])
+    measures = [clip["quality_measures"] for clip in record["clips"]]
+    assert all(found["person_share"] > 0.9 for found in measures)
+    assert all(found["multi_person_share"] < 0.25 for found in measures)
