@@ -222,7 +222,7 @@ def prep(
     from loris_cli.config import data_home
     from loris_cli.dataset.clip_cutting import PrepSettings
     from loris_cli.dataset.extract_poses import resolve_visual_weights
-    from loris_cli.dataset.import_release import find_released_clips, unpack_archives
+    from loris_cli.dataset.import_release import list_released_clips
     from loris_cli.dataset.prepare_video import PrepContext, PrepTask, with_visual_encoder
     from loris_cli.dataset.prepare_videos import WorkerOptions, prepare_sources
     from loris_cli.dataset.records import hash_file
@@ -256,8 +256,7 @@ def prep(
     tasks: list[PrepTask]
     if release is not None:
         with output_folder(place):
-            unpack_archives(release, place)
-        tasks = [*find_released_clips(release, place)]
+            tasks = [*list_released_clips(release, place)]
     elif synthetic is not None:
         tasks = [
             replace(task, context=add_visual_encoder(task.context))

@@ -14,7 +14,7 @@ from loris_cli.dataset import archives
 from loris_cli.dataset.archives import unpack_archive
 from loris_cli.dataset.build_manifest import build_manifest
 from loris_cli.dataset.import_release import (
-    find_released_clips,
+    list_released_clips,
     read_release_audio,
     read_release_poses,
 )
@@ -69,7 +69,7 @@ def release(tmp_path: Path) -> Path:
 
 def brought(release: Path, data: Path) -> list[Record]:
     """Import a release whose clips last a second."""
-    for task in find_released_clips(release, data):
+    for task in list_released_clips(release, data):
         prepare_source(replace(task, segment=replace(task.segment, duration_s=1.0)))
     return build_manifest(data)
 
@@ -164,7 +164,7 @@ def test_sound_is_cut_and_filled_to_its_clip(tmp_path: Path) -> None:
 def test_a_bad_clip_fails_alone_and_is_told(tmp_path: Path) -> None:
     path = tmp_path / "dance/audio_s25/holiday.wav"
     sound(path)
-    (task,) = find_released_clips(tmp_path, tmp_path / "data")
+    (task,) = list_released_clips(tmp_path, tmp_path / "data")
     record = prepare_source(task)
     assert record["status"] == "failed"
     assert "not a name of the published data set" in record["error"]
@@ -180,7 +180,7 @@ def test_a_tree_without_clips_is_refused(tmp_path: Path, loris: RunLoris) -> Non
 def test_a_link_out_of_the_tree_is_refused(release: Path, tmp_path: Path) -> None:
     (release / "fs/audio_s25/418_seg0.wav").symlink_to(sound(tmp_path / "away.wav"))
     with pytest.raises(InputError, match="link out of"):
-        find_released_clips(release, tmp_path / "data")
+        list_released_clips(release, tmp_path / "data")
 
 
 def test_an_archive_is_unpacked_and_found(release: Path, tmp_path: Path) -> None:
@@ -191,10 +191,7 @@ def test_an_archive_is_unpacked_and_found(release: Path, tmp_path: Path) -> None
             archive.write(path, path.name)
     data = tmp_path / "data"
 
-    assert (
-        unpack_archive(packed / "dance/audio_s25.zip", data / "unpacked/dance/audio_s25") == 2
-    )
-    assert {task.segment.subset for task in find_released_clips(packed, data)} == {"da25"}
+    assert {task.segment.subset for task in list_released_clips(packed, data)} == {"da25"}
 
 
 def split_archive(whole: Path, folder: Path, *, n_volumes: int) -> Path:

@@ -14,7 +14,6 @@ from loris_cli.dataset.prepare_video import prepare_source
 from loris_cli.dataset.synthetic_videos import (
     SyntheticVideoTask,
     list_synthetic_videos,
-    make_synthetic_video,
 )
 from loris_cli.pose.keypoints import read_poses
 from loris_cli.synthetic.midi_synthesis import DEFAULT_SOUNDFONT
@@ -96,7 +95,7 @@ def test_a_made_up_video_goes_the_way_of_all_videos(short: None, tmp_path: Path)
 def test_a_rendered_body_is_found_again(short: None, tmp_path: Path) -> None:
     pytest.importorskip("mido")
     task = of(list_synthetic_videos(tmp_path, 4), "skate", "test")[0]
-    make_synthetic_video(task)
+    task.ensure_source()
     record = prepare_source(replace(task, source_path=task.source_path))
     assert all(clip["pose_source"] == "blazepose" for clip in record["clips"])
     measures = [clip["quality_measures"] for clip in record["clips"]]

@@ -19,7 +19,7 @@ SeparatorName = Literal["torch", "spleeter", "none"]
 PoseEstimatorName = Literal["blazepose", "mmpose", "file", "none"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class LengthRule:
     """Clips of one length."""
 
@@ -29,7 +29,7 @@ class LengthRule:
     """Of one source, as in the paper's lists; None is as many as fit."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class CuttingRules:
     """How videos of an activity are cut."""
 
@@ -38,23 +38,11 @@ class CuttingRules:
 
 
 CUTTING_RULES: dict[Activity, CuttingRules] = {
-    "dance": CuttingRules(
-        trim_s=0.0, length_rules=(LengthRule(subset="da25", duration_s=25.0, max_clips=1),)
-    ),
+    "dance": CuttingRules(0.0, (LengthRule("da25", 25.0, max_clips=1),)),
     "floor": CuttingRules(
-        trim_s=5.0,
-        length_rules=(
-            LengthRule(subset="fe25", duration_s=25.0, max_clips=3),
-            LengthRule(subset="fe50", duration_s=50.0, max_clips=1),
-        ),
+        5.0, (LengthRule("fe25", 25.0, max_clips=3), LengthRule("fe50", 50.0, max_clips=1))
     ),
-    "skate": CuttingRules(
-        trim_s=5.0,
-        length_rules=(
-            LengthRule(subset="fs25", duration_s=25.0),
-            LengthRule(subset="fs50", duration_s=50.0),
-        ),
-    ),
+    "skate": CuttingRules(5.0, (LengthRule("fs25", 25.0), LengthRule("fs50", 50.0))),
 }
 ACTIVITY_OF_SUBSET = {
     rule.subset: activity

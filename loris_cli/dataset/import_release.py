@@ -117,34 +117,29 @@ class ReleasedClipTask(PrepTask):
         return {"clips": [row]}
 
 
-def unpack_archives(release: Path, data_dir: Path) -> int:
-    """Unpack the archives of a release into the data set's folder; return their number.
+def list_released_clips(release: Path, data_dir: Path) -> list[ReleasedClipTask]:
+    """Return the clips of a release; its archives are unpacked into the data set's folder.
+
+    Args:
+        release: folder of the release, of its archives, or of both.
+        data_dir: the data set's folder.
 
     Raises:
-        InputError: one is damaged or unsafe.
+        InputError: there are no clips, an archive is damaged or unsafe, or a link leads out of
+            the tree.
     """
-    archives = [path for path in _walk_files(release) if path.suffix.lower() == ".zip"]
-    for archive in archives:
-        folder = archive.relative_to(release).with_suffix("")
-        unpack_archive(archive, data_dir / UNPACKED_FOLDER / folder)
-    return len(archives)
-
-
-def find_released_clips(release: Path, data_dir: Path) -> list[ReleasedClipTask]:
-    """Find the clips of a release, and of its unpacked archives.
-
-    Raises:
-        InputError: there are none, or a link leads out of the tree.
-    """
+    for path in _walk_files(release):
+        if path.suffix.lower() == ".zip":
+            folder = path.relative_to(release).with_suffix("")
+            unpack_archive(path, data_dir / UNPACKED_FOLDER / folder)
     files: dict[tuple[str, str, str], dict[str, Path]] = defaultdict(dict)
     official: dict[tuple[str, str, str], str] = {}
     for root in (release, data_dir / UNPACKED_FOLDER):
         for path in _walk_files(root):
             if found := PARTITION_LIST.fullmatch(path.name):
                 domain, length, partition = found.groups()
-                official |= {
-                    (domain, length, stem): partition for stem in _read_partition_list(path)
-                }
+                for stem in _read_partition_list(path):
+                    official[domain, length, stem] = partition
             elif location := _parse_location(path, root):
                 files[location].setdefault(path.stem, path)
     tasks = []
@@ -152,9 +147,8 @@ def find_released_clips(release: Path, data_dir: Path) -> list[ReleasedClipTask]
         if modality != "audio":
             continue
         activity, prefix = ACTIVITY_OF_FOLDER[domain]
-        segment = Segment(
-            subset=f"{prefix}{length}", index=0, start_s=0.0, duration_s=float(length)
-        )
+        subset, duration_s = f"{prefix}{length}", float(length)
+        segment = Segment(subset=subset, index=0, start_s=0.0, duration_s=duration_s)
         settings = PrepSettings(activity=activity, separator="none")
         for stem, path in sorted(audio_files.items()):
             counterparts = {

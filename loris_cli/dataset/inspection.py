@@ -46,50 +46,46 @@ def find_problems(data_dir: Path) -> Iterator[str]:
         for name in clip.file_paths:
             if (data_dir / name).is_file():
                 try:
-                    problem = _find_content_problem(data_dir / name, name, clip)
+                    _check_content(data_dir / name, name, clip)
                 except InputError as error:
-                    problem = str(error)
-                if problem:
-                    yield f"{clip.id}: {problem}"
+                    yield f"{clip.id}: {error}"
 
 
-def _find_content_problem(path: Path, name: str, clip: Clip) -> str | None:
-    """Check the content of a file of a clip; ``InputError`` is a problem too."""
+def _check_content(path: Path, name: str, clip: Clip) -> None:
+    """Raise ``InputError`` if the content of a file is damaged, or does not fit its clip."""
     if name == clip.audio:
-        return _find_audio_problem(path, clip)
-    if name == clip.rhythm:
-        return _find_rhythm_problem(path, clip)
-    if name == clip.poses:
+        _check_audio(path, name, clip.duration_s)
+    elif name == clip.rhythm:
+        _check_rhythm(path, name)
+    elif name == clip.poses:
         n_frames = read_poses(path).n_frames
-        fits = n_frames == round(clip.duration_s * POSE_FPS)
-        return None if fits else f"{name} has {n_frames} frames"
-    read_dataset_visual_features(path, duration_s=clip.duration_s)
-    return None
+        if n_frames != round(clip.duration_s * POSE_FPS):
+            raise InputError(f"{name} has {n_frames} frames")
+    else:
+        read_dataset_visual_features(path, duration_s=clip.duration_s)
 
 
-def _find_audio_problem(path: Path, clip: Clip) -> str | None:
+def _check_audio(path: Path, name: str, duration_s: float) -> None:
     try:
         info = soundfile.info(path)
-    except soundfile.LibsndfileError:
-        return f"{clip.audio} is not an audio file"
+    except soundfile.LibsndfileError as error:
+        raise InputError(f"{name} is not an audio file") from error
     if (info.samplerate, info.channels) != (SAMPLE_RATE_HZ, 1):
-        return f"{clip.audio} is not mono at {SAMPLE_RATE_HZ} Hz"
-    if info.frames != round(clip.duration_s * SAMPLE_RATE_HZ):
-        return f"{clip.audio} lasts {info.duration:.2f} s, not {clip.duration_s:g} s"
-    return None
+        raise InputError(f"{name} is not mono at {SAMPLE_RATE_HZ} Hz")
+    if info.frames != round(duration_s * SAMPLE_RATE_HZ):
+        raise InputError(f"{name} lasts {info.duration:.2f} s, not {duration_s:g} s")
 
 
-def _find_rhythm_problem(path: Path, clip: Clip) -> str | None:
+def _check_rhythm(path: Path, name: str) -> None:
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            for name in RHYTHM_ARRAYS:
-                if name not in arrays:
-                    return f"{clip.rhythm} has no {name}"
-            if any(not np.isfinite(arrays[name]).all() for name in arrays):
-                return f"{clip.rhythm} holds values that are not finite"
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as npz:
+            arrays = dict(npz)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        return f"{clip.rhythm} cannot be read: {error}"
-    return None
+        raise InputError(f"{name} cannot be read: {error}") from error
+    if missing := [array for array in RHYTHM_ARRAYS if array not in arrays]:
+        raise InputError(f"{name} has no {missing[0]}")
+    if any(not np.isfinite(values).all() for values in arrays.values()):
+        raise InputError(f"{name} holds values that are not finite")
 
 
 @dataclass(frozen=True, kw_only=True)

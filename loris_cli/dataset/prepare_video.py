@@ -11,10 +11,12 @@ from functools import cache, partial
 from pathlib import Path
 from typing import ClassVar
 
+from loris_cli import errors
 from loris_cli.audio.madmom_process import check_madmom_installed
 from loris_cli.audio.separation import VocalSeparator
 from loris_cli.audio.spleeter_package import SpleeterPackageSeparator
 from loris_cli.audio.spleeter_weights import load_two_stem_separator
+from loris_cli.dataset import records
 from loris_cli.dataset.clip_cutting import PrepSettings, cut_segments
 from loris_cli.dataset.clip_media import ClipMedia
 from loris_cli.dataset.extract_audio import extract_audio
@@ -23,24 +25,9 @@ from loris_cli.dataset.extract_poses import (
     extract_segment_features,
     load_visual_encoder,
 )
-from loris_cli.dataset.records import (
-    Record,
-    files_are_complete,
-    hash_file,
-    new_record,
-    read_record,
-    record_path,
-    write_record,
-)
+from loris_cli.dataset.records import Record
 from loris_cli.dataset.source_names import SourceInfo, parse_source_name
 from loris_cli.dataset.write_clip import write_clip
-from loris_cli.errors import (
-    InputError,
-    LorisError,
-    MissingDependencyError,
-    OutputError,
-    WeightsError,
-)
 from loris_cli.pose.batched_detection import estimate_poses_batched
 from loris_cli.pose.mmpose_estimator import MmposeEstimator, check_mmpose_weights
 from loris_cli.pose.tracking import estimate_poses
@@ -87,7 +74,7 @@ class PrepTask:
         Raises:
             InputError: the source cannot be read.
         """
-        return hash_file(self.source_path)
+        return records.hash_file(self.source_path)
 
     def make_clips(self, sha256: str, reporter: Reporter) -> Record:
         """Write the clips; return the fields of the record that describe them.
@@ -143,29 +130,29 @@ def prepare_source(task: PrepTask, *, retry_failed: bool = False) -> Record:
     task.ensure_source()
     try:
         sha256, n_bytes = task.hash_source()
-    except (
-        InputError
-    ) as error:  # without a hash it has no record on disk: tried again next time
-        return new_record(source, context.settings, error=error)
-    earlier = read_record(record_path(context.data_dir, sha256))
+    except errors.InputError as error:  # no hash, so no record on disk: tried again next time
+        return records.new_record(source, context.settings, error=error)
+    earlier = records.read_record(records.record_path(context.data_dir, sha256))
     if earlier is not None and _is_up_to_date(earlier, context, retry_failed=retry_failed):
         return earlier | {"reused": True}
     collector = _WarningCollector()
     result, failure = {}, None
     try:
         result = task.make_clips(sha256, collector)
-    except (OutputError, MissingDependencyError, WeightsError):
+    except (errors.OutputError, errors.MissingDependencyError, errors.WeightsError):
         raise
-    except LorisError as error:
+    except errors.LorisError as error:
         failure = error
     except MemoryError:
-        failure = LorisError(
+        failure = errors.LorisError(
             f"{printable_path(source.name)} needs more memory than its limit",
             hint="raise --memory-limit and add --retry-failed",
         )
-    record = new_record(source, context.settings, sha256=sha256, n_bytes=n_bytes, error=failure)
+    record = records.new_record(
+        source, context.settings, sha256=sha256, n_bytes=n_bytes, error=failure
+    )
     record |= result | {"warnings": collector.warnings}
-    write_record(context.data_dir, record)
+    records.write_record(context.data_dir, record)
     return record
 
 
@@ -175,7 +162,7 @@ def _is_up_to_date(record: Record, context: PrepContext, *, retry_failed: bool) 
         return False
     if record["status"] == "failed":
         return not retry_failed
-    return files_are_complete(context.data_dir, record)
+    return records.files_are_complete(context.data_dir, record)
 
 
 class _WarningCollector(NullReporter):
@@ -197,7 +184,7 @@ def identify_source(video: Path, sha256: str, settings: PrepSettings) -> SourceI
     source = parse_source_name(video.stem)
     activity = settings.activity
     if activity is None and source is None:
-        raise InputError(
+        raise errors.InputError(
             f"the name of {printable_path(video.name)} does not give its activity",
             hint="add --activity dance, floor or skate",
         )
@@ -223,20 +210,16 @@ def extract_media(
         reporter: receives warnings.
     """
     settings = context.settings
+    separator = load_separator(settings, context.device)
+    rate_hz = settings.accompaniment_rate_hz
     audio = extract_audio(
-        info.path,
-        span_s=span_s,
-        separator=load_separator(settings, context.device),
-        accompaniment_rate_hz=settings.accompaniment_rate_hz,
+        info.path, span_s=span_s, separator=separator, accompaniment_rate_hz=rate_hz
     )
     if audio is None:
         return None
+    estimator = load_pose_estimator(context)
     poses, persons_per_frame = extract_poses(
-        info,
-        span_s,
-        settings.pose_estimator,
-        reporter=reporter,
-        estimator=load_pose_estimator(context),
+        info, span_s, settings.pose_estimator, reporter=reporter, estimator=estimator
     )
     visual = {}
     if (encoder := load_context_encoder(context)) is not None:

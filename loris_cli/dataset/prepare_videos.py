@@ -3,7 +3,7 @@
 sources -> worker processes -> records, in the order in which they are done
 """
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -54,7 +54,11 @@ def prepare_sources(
         try:
             check_dependencies(tasks[0].context)
         except (MissingDependencyError, WeightsError):
-            missing = list(_missing_source_records(tasks))
+            missing = [
+                prepare_source(task)
+                for task in tasks
+                if not task.renders_source and not task.source_path.is_file()
+            ]
             yield from missing  # a wrong name comes first: no package mends it
             if len(missing) == len(tasks):
                 return
@@ -90,30 +94,15 @@ def _try_prepare(task: PrepTask, *, retry_failed: bool) -> Record | LorisError:
         return error
 
 
-def _missing_source_records(tasks: Sequence[PrepTask]) -> Iterator[Record]:
-    """Yield failed records of the sources that do not exist."""
-    for task in tasks:
-        if not task.renders_source and not task.source_path.is_file():
-            try:
-                task.hash_source()
-            except InputError as error:
-                yield new_record(task.source_path, task.context.settings, error=error)
-
-
 def _crash_record(task: PrepTask, crash: WorkerCrash, options: WorkerOptions) -> Record:
     """Write the record of a source whose worker was killed or crashed."""
     source, context = task.source_path, task.context
-    name = printable_path(source.name)
+    problem = f"ended its process (exit code {crash.exit_code})"
+    hint = "perhaps it is damaged; perhaps raise --memory-limit and add --retry-failed"
     if crash.timed_out:
-        error = LorisError(
-            f"{name} took longer than {options.time_limit_s:g} s",
-            hint="raise --time-limit and add --retry-failed",
-        )
-    else:
-        error = LorisError(
-            f"{name} ended its process (exit code {crash.exit_code})",
-            hint="perhaps it is damaged; perhaps raise --memory-limit and add --retry-failed",
-        )
+        problem = f"took longer than {options.time_limit_s:g} s"
+        hint = "raise --time-limit and add --retry-failed"
+    error = LorisError(f"{printable_path(source.name)} {problem}", hint=hint)
     try:
         sha256, n_bytes = task.hash_source()
     except InputError:

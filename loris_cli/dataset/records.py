@@ -31,7 +31,7 @@ digest; ``package_versions``; ``status``: ``done``, or ``failed`` with ``error``
 
 RECORD_SCHEMA = 2
 RECORDS_FOLDER = "records"
-MAX_RECORD_BYTES = 16 << 20
+MAX_JSON_BYTES = 16 << 20
 RECORDED_PACKAGES = {
     "": ("ai-edge-litert", "av", "librosa", "numpy", "soundfile", "soxr", "torch"),
     "spleeter": ("spleeter", "tensorflow", "tensorflow-cpu"),
@@ -117,6 +117,23 @@ def write_record(data_dir: Path, record: Record) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
+def read_json(path: Path) -> Any:
+    """Read a JSON file of at most `MAX_JSON_BYTES`; None where there is none.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    name = printable_path(path)
+    try:
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise InputError(f"{name} is too large", hint=REMAKE_HINT)
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{name} cannot be read", hint="remove it") from error
+
+
 def read_record(path: Path) -> Record | None:
     """Read a record; None where there is none.
 
@@ -124,14 +141,9 @@ def read_record(path: Path) -> Record | None:
         InputError: it is damaged, or of another schema.
     """
     name = printable_path(path)
-    try:
-        if path.stat().st_size > MAX_RECORD_BYTES:
-            raise InputError(f"{name} is too large to be a record", hint=REMAKE_HINT)
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    record = read_json(path)
+    if record is None:
         return None
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{name} is not a record", hint="remove it") from error
     if not isinstance(record, dict) or record.get("schema") != RECORD_SCHEMA:
         raise InputError(f"{name} is not a record of schema {RECORD_SCHEMA}", hint=REMAKE_HINT)
     if not isinstance(record.get("clips"), list) or not isinstance(record.get("source"), dict):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from loris_cli.dataset.records import Record, read_all_clips
+from loris_cli.dataset.records import Record, read_all_clips, read_json
 from loris_cli.errors import InputError
 from loris_cli.system.atomic_files import atomic_write, printable_path
 
@@ -60,12 +60,7 @@ def read_decisions(data_dir: Path) -> dict[str, str]:
         InputError: the file is damaged.
     """
     path = data_dir / DECISIONS_FILE
-    try:
-        decisions = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{printable_path(path)} cannot be read", hint="remove it") from error
+    decisions = read_json(path) or {}
     if not isinstance(decisions, dict) or not set(map(str, decisions.values())) <= {KEEP, DROP}:
         raise InputError(f"{printable_path(path)} is not a list of decisions", hint="remove it")
     return decisions

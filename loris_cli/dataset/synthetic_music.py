@@ -61,9 +61,8 @@ def make_clip(seed: int, *, folder: Path, partition: str) -> Clip:
             seed, score.accents_s, score.strengths, duration_s=CLIP_S, energy=score.energy
         )
         write_hashed_file(folder / clip.poses, partial(write_poses, poses=dance.poses))
-        arrays |= compute_pose_rhythm(
-            dance.poses, score.accents_s, timing_jitter=dance.timing_jitter
-        )
+        jitter = dance.timing_jitter
+        arrays |= compute_pose_rhythm(dance.poses, score.accents_s, timing_jitter=jitter)
         arrays["impacts_s"] = dance.impacts_s
     write_hashed_file(folder / clip.rhythm, partial(np.savez, **arrays))
     audio = render_score(score, seed=seed)

@@ -74,14 +74,37 @@ class SyntheticVideoTask(PrepTask):
     def ensure_source(self) -> None:
         """Compose, dance, draw and mux, unless the video exists.
 
-        The video lasts as long as its activity's longest clip takes.
+        The video lasts as long as its activity's longest clip takes. A pose file is written
+        beside it if the dancer is a stick figure.
 
         Raises:
             MissingDependencyError: the synthesizer is absent.
             OutputError: the video cannot be written.
         """
-        if not self.source_path.exists():
-            make_synthetic_video(self)
+        path = self.source_path
+        if path.exists():
+            return
+        rules = CUTTING_RULES[self.activity]
+        duration_s = max(rule.duration_s for rule in rules.length_rules) + 2 * rules.trim_s
+        style = STYLES_BY_NAME[self.context.settings.genre or ""]
+        score = compose_score(self.seed, style, duration_s)
+        accents = score.accents_s, score.strengths
+        dance = simulate_dance(self.seed, *accents, duration_s=duration_s, energy=score.energy)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory() as folder:
+            video, audio = Path(folder, "video.mp4"), Path(folder, "audio.wav")
+            soundfile.write(audio, render_score(score, seed=self.seed), SAMPLE_RATE_HZ)
+            if self.is_rendered:
+                _render_dancer(video, self, dance, score)
+            else:
+                frames = _draw_stick_figures(dance.poses)
+                write_mp4(video, frames, POSE_FPS, STICK_FIGURE_SIZE_PX)
+                poses_path = path.with_name(path.stem + POSES_SUFFIX)
+                with atomic_write(poses_path, overwrite=True) as temporary:
+                    write_poses(temporary, dance.poses)
+            tags = {"comment": "synthetic video by loris"}
+            with atomic_write(path, overwrite=True) as temporary:
+                mux_audio(video, audio, temporary, original_gain_db=None, tags=tags)
 
 
 def list_synthetic_videos(
@@ -103,11 +126,10 @@ def list_synthetic_videos(
     for k, (activity, partition) in enumerate(pairs, seed * len(pairs)):
         for number in range(counts[partition]):
             video_seed = FIRST_SEED + k * SEED_STEP + number
+            style = STYLES[video_seed % N_DANCE_STYLES].name
             settings = PrepSettings(
                 activity=activity,
-                genre=STYLES[video_seed % N_DANCE_STYLES].name
-                if activity == "dance"
-                else activity,
+                genre=style if activity == "dance" else activity,
                 separator="none",
                 pose_estimator="blazepose" if partition == "test" else "file",
                 synthetic=True,
@@ -124,55 +146,16 @@ def list_synthetic_videos(
     return tasks
 
 
-def make_synthetic_video(task: SyntheticVideoTask) -> None:
-    """Make the raw video of a task, and its pose file if the dancer is a stick figure."""
-    path, style = task.source_path, STYLES_BY_NAME[task.context.settings.genre or ""]
-    duration_s = required_duration_s(task.activity)
-    score = compose_score(task.seed, style, duration_s)
-    dance = simulate_dance(
-        task.seed, score.accents_s, score.strengths, duration_s=duration_s, energy=score.energy
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
-        video, audio = Path(folder, "video.mp4"), Path(folder, "audio.wav")
-        soundfile.write(audio, render_score(score, seed=task.seed), SAMPLE_RATE_HZ)
-        if task.is_rendered:
-            _render_dancer(video, task, dance, score)
-        else:
-            write_mp4(video, _draw_stick_figures(dance.poses), POSE_FPS, STICK_FIGURE_SIZE_PX)
-            poses_path = path.with_name(path.stem + POSES_SUFFIX)
-            with atomic_write(poses_path, overwrite=True) as temporary:
-                write_poses(temporary, dance.poses)
-        tags = {"comment": "synthetic video by loris"}
-        with atomic_write(path, overwrite=True) as temporary:
-            mux_audio(video, audio, temporary, original_gain_db=None, tags=tags)
-
-
-def required_duration_s(activity: Activity) -> float:
-    """Return the duration of a video that gives a clip of each length."""
-    rules = CUTTING_RULES[activity]
-    return max(rule.duration_s for rule in rules.length_rules) + 2 * rules.trim_s
-
-
 def _render_dancer(
     path: Path, task: SyntheticVideoTask, performance: DancePerformance, score: MusicalScore
 ) -> None:
     """Render a dancer with the impacts of the performance, as strong as the accents."""
     strengths = np.interp(performance.impacts_s, score.accents_s, score.strengths)
-    motion = build_impact_motion(
-        performance.impacts_s,
-        strengths,
-        duration_s=score.duration_s,
-        rng=np.random.default_rng([task.seed, 5]),
-    )
-    render_video(
-        path,
-        motion,
-        fps=POSE_FPS,
-        size=RENDERED_SIZE_PX,
-        seed=task.seed,
-        room_name=SCENE_OF_ACTIVITY[task.activity],
-    )
+    rng = np.random.default_rng([task.seed, 5])
+    times_s, duration_s = performance.impacts_s, score.duration_s
+    motion = build_impact_motion(times_s, strengths, duration_s=duration_s, rng=rng)
+    scene, size = SCENE_OF_ACTIVITY[task.activity], RENDERED_SIZE_PX
+    render_video(path, motion, fps=POSE_FPS, size=size, seed=task.seed, room_name=scene)
 
 
 def _draw_stick_figures(poses: Poses) -> Iterator[NDArray[np.uint8]]:

@@ -18,7 +18,7 @@ from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.dataset.clip_cutting import PrepSettings, Segment
 from loris_cli.dataset.clip_media import ClipMedia
 from loris_cli.dataset.filters import list_rejection_reasons, measure_quality
-from loris_cli.dataset.manifest import Clip
+from loris_cli.dataset.manifest import RHYTHM_ARRAYS, Clip
 from loris_cli.dataset.records import Record, hash_file
 from loris_cli.dataset.source_names import SourceInfo
 from loris_cli.errors import OutputError
@@ -57,12 +57,7 @@ def write_clip(
         settings: how the clip was made.
     """
     accents = detect_accents(media.accompaniment, settings.onset_detector)
-    arrays: dict[str, Any] = {
-        "accents_s": accents.accents_s,
-        "strengths": accents.strengths,
-        "energy": accents.energy,
-        "beats_s": accents.beats_s,
-    }
+    arrays: dict[str, Any] = {name: getattr(accents, name) for name in RHYTHM_ARRAYS}
     writers: dict[str, Callable[[Path], None]] = {}
     poses_path = ""
     if media.poses is not None and media.poses.detected_fraction:
