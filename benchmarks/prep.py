@@ -108,9 +108,8 @@ def main() -> None:
     best_s = min(loris_s for loris_s, _ in rounds)
     print(f"decode and poses {best_s:8.2f} s  {best_s / length_s:6.3f} of the length")
     for loris_s, loop_s in rounds:
-        print(
-            f"a plain loop takes {loop_s / loris_s:.2f} times as long ({loop_s:.2f} s, {loris_s:.2f} s)"
-        )
+        ratio = loop_s / loris_s
+        print(f"a plain loop takes {ratio:.2f} times as long ({loop_s:.2f} s, {loris_s:.2f} s)")
 
     separator = TwoStemSeparator().eval()  # the time does not depend on the weights
     audio = np.random.default_rng(0).normal(0, 0.1, (2, round(12 * SPLEETER_RATE_HZ)))
