@@ -29,7 +29,7 @@ from loris_cli.dataset.clip_media import ClipMedia
 from loris_cli.dataset.extract_audio import fix_length
 from loris_cli.dataset.manifest import VISUAL_ENCODERS
 from loris_cli.dataset.prepare_video import PrepContext, PrepTask
-from loris_cli.dataset.records import Record, hash_file
+from loris_cli.dataset.records import Record, hash_file, read_lines
 from loris_cli.dataset.source_names import Activity, parse_source_name
 from loris_cli.dataset.write_clip import write_clip
 from loris_cli.errors import InputError
@@ -138,7 +138,8 @@ def list_released_clips(release: Path, data_dir: Path) -> list[ReleasedClipTask]
         for path in _walk_files(root):
             if found := PARTITION_LIST.fullmatch(path.name):
                 domain, length, partition = found.groups()
-                for stem in _read_partition_list(path):
+                for line in read_lines(path):  # yourpath/dataset/LORIS/.../CLIP.wav
+                    stem = PurePosixPath(line.replace("\\", "/")).stem
                     official[domain, length, stem] = partition
             elif location := _parse_location(path, root):
                 files[location].setdefault(path.stem, path)
@@ -208,19 +209,6 @@ def _parse_location(path: Path, root: Path) -> tuple[str, str, str] | None:
     elif not MODALITY_FOLDER.fullmatch(folders[-1]):
         return None
     return domains[-1], modality, length
-
-
-def _read_partition_list(path: Path) -> Iterator[str]:
-    """Names of the clips of a list; ``yourpath/dataset/LORIS/...`` before them is ignored."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"the list {printable_path(path)} cannot be read", hint="remove it"
-        ) from error
-    for line in lines:
-        if line.strip():
-            yield PurePosixPath(line.strip().replace("\\", "/")).stem
 
 
 def _find_counterpart(files: dict[str, Path], stem: str) -> Path | None:

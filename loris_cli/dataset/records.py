@@ -98,6 +98,22 @@ def _read_package_versions(settings: PrepSettings) -> dict[str, str]:
     return versions
 
 
+def read_lines(path: Path) -> list[str]:
+    """Return the lines of a text file, stripped; blank ones are left out.
+
+    Raises:
+        InputError: it is not a text file.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"the list {printable_path(path)} cannot be read",
+            hint="a list is a UTF-8 text file",
+        ) from error
+    return [line.strip() for line in lines if line.strip()]
+
+
 def record_path(data_dir: Path, sha256: str) -> Path:
     """Return the path of a source's record."""
     return data_dir / RECORDS_FOLDER / f"{sha256[:32]}.json"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from loris_cli.dataset.records import Record, read_all_clips, read_json
+from loris_cli.dataset.records import Record, read_all_clips, read_json, read_lines
 from loris_cli.errors import InputError
 from loris_cli.system.atomic_files import atomic_write, printable_path
 
@@ -72,16 +72,8 @@ def read_clip_ids(path: Path) -> list[str]:
     Raises:
         InputError: it is not a text file.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"the list {printable_path(path)} cannot be read",
-            hint="a list is a UTF-8 text file",
-        ) from error
     # A line of `loris dataset review` may be pasted as it is: the id comes first.
-    words = [line.split()[0] for line in lines if line.strip()]
-    return [word for word in words if not word.startswith("#")]
+    return [line.split()[0] for line in read_lines(path) if not line.startswith("#")]
 
 
 def save_decisions(data_dir: Path, decision: str, ids: Sequence[str]) -> None:
