@@ -86,11 +86,9 @@ class _MonoResampler:
     """Collects stereo blocks at one rate as mono at 22,050 Hz."""
 
     def __init__(self, rate_hz: int) -> None:
-        self._stream = (
-            None
-            if rate_hz == SAMPLE_RATE_HZ
-            else soxr.ResampleStream(rate_hz, SAMPLE_RATE_HZ, 1, dtype="float32")
-        )
+        self._stream: soxr.ResampleStream | None = None
+        if rate_hz != SAMPLE_RATE_HZ:
+            self._stream = soxr.ResampleStream(rate_hz, SAMPLE_RATE_HZ, 1, dtype="float32")
         self.blocks: list[Samples] = []
 
     def add(self, block: Samples) -> None:

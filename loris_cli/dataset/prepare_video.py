@@ -181,20 +181,15 @@ def identify_source(video: Path, sha256: str, settings: PrepSettings) -> SourceI
     Raises:
         InputError: neither gives the activity.
     """
-    source = parse_source_name(video.stem)
-    activity = settings.activity
-    if activity is None and source is None:
+    source, activity = parse_source_name(video.stem), settings.activity
+    if activity is not None and (source is None or activity != source.activity):
+        genre = "" if activity == "dance" else activity
+        source = SourceInfo(activity=activity, genre=genre, groups=(f"video:{sha256[:16]}",))
+    if source is None:
         raise errors.InputError(
             f"the name of {printable_path(video.name)} does not give its activity",
             hint="add --activity dance, floor or skate",
         )
-    if activity is not None and (source is None or activity != source.activity):
-        source = SourceInfo(
-            activity=activity,
-            genre="" if activity == "dance" else activity,
-            groups=(f"video:{sha256[:16]}",),
-        )
-    assert source is not None
     return replace(source, genre=settings.genre or source.genre)
 
 

@@ -16,6 +16,8 @@ from loris_cli.system.atomic_files import check_writable, printable_path
 from loris_cli.system.ray_pool import map_on_ray
 from loris_cli.system.worker_pool import WorkerCrash, map_in_processes
 
+Result = Record | LorisError | WorkerCrash
+
 BYTES_PER_MIB = 1 << 20
 
 
@@ -64,10 +66,7 @@ def prepare_sources(
                 return
             raise
         check_writable(tasks[0].context.data_dir)
-    map_tasks: Callable[
-        ..., Generator[tuple[int, Record | LorisError | WorkerCrash], None, None]
-    ]
-    map_tasks = map_in_processes
+    map_tasks: Callable[..., Generator[tuple[int, Result], None, None]] = map_in_processes
     if options.backend == "ray":
         map_tasks = partial(map_on_ray, cluster_address=options.ray_address)
     results = map_tasks(
