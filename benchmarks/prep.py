@@ -1,8 +1,8 @@
-"""What preparing videos costs: ``python benchmarks/prep.py [VIDEO]``.
+"""Speed of the preparation of videos: ``python benchmarks/prep.py [VIDEO]``.
 
-The rhythm of a 25 s clip; and of a video decoding and poses beside a plain loop of the same
-libraries, in turns, so that both meet the same machine; separation; what 86 hours would take.
-The first line says on what.
+The rhythm of a 25 s clip; decoding and poses of a video, and a plain loop over the same
+libraries in turns with them; vocal separation; an estimate for 86 hours. The first line
+describes the machine.
 """
 
 import os
@@ -36,55 +36,55 @@ N_CORES = 16
 
 
 def measure_wall_s(function: Callable[[], object]) -> float:
-    """Wall-clock time of some work."""
+    """Return the wall-clock time of a function."""
     started = time.perf_counter()
     function()
     return time.perf_counter() - started
 
 
 def measure_rhythm_ms(**options: Any) -> NDArray[np.float64]:
-    """Processor time of finding the rhythm in 400 frames of a body that swings and shakes."""
+    """Return processor times of the rhythm of 400 random pose frames, in ms."""
     rng = np.random.default_rng(0)
-    turns = 2 * np.pi * np.arange(400)[:, None, None] / POSE_FPS
-    body = np.full((400, 17, 3), 0.9)
-    body[..., :2] = rng.uniform(100, 500, (17, 2)) + rng.normal(0, 1, (400, 17, 2))
-    for swing_hz in (0.5, 1, 2, 3):
-        body[..., :2] += rng.normal(0, 30, (17, 2)) * np.sin(swing_hz * turns)
-    rhythm_from_poses(body, **options)
-    each = []
+    phase = 2 * np.pi * np.arange(400)[:, None, None] / POSE_FPS
+    keypoints = np.full((400, 17, 3), 0.9)
+    keypoints[..., :2] = rng.uniform(100, 500, (17, 2)) + rng.normal(0, 1, (400, 17, 2))
+    for frequency_hz in (0.5, 1, 2, 3):
+        keypoints[..., :2] += rng.normal(0, 30, (17, 2)) * np.sin(frequency_hz * phase)
+    rhythm_from_poses(keypoints, **options)
+    times_ms = []
     for _ in range(N_RHYTHM_RUNS):
-        # Of the processor: so short a work would else be measured with what else runs.
+        # Processor time: wall-clock time of so short a work would include other processes.
         started = time.process_time()
-        rhythm_from_poses(body, **options)
-        each.append(1000 * (time.process_time() - started))
-    return np.array(each)
+        rhythm_from_poses(keypoints, **options)
+        times_ms.append(1000 * (time.process_time() - started))
+    return np.array(times_ms)
 
 
 def estimate_with_loris(video: Path, size: tuple[int, int], n_frames: int) -> object:
-    """Decode small, 16 a second, and find the body in it, as `loris prep` does."""
-    shown = read_frames_at_fps(video, POSE_FPS, max_side_px=POSE_MAX_SIDE_PX)
-    return estimate_poses(islice(shown, n_frames), fps=POSE_FPS, size=size)
+    """Decode at a small size and 16 fps and estimate poses, as `loris prep` does."""
+    frames = read_frames_at_fps(video, POSE_FPS, max_side_px=POSE_MAX_SIDE_PX)
+    return estimate_poses(islice(frames, n_frames), fps=POSE_FPS, size=size)
 
 
-def estimate_plainly(video: Path, size: tuple[int, int], n_frames: int) -> object:
-    """A loop as one writes it: every frame at full size, each with its body."""
+def estimate_with_plain_loop(video: Path, size: tuple[int, int], n_frames: int) -> object:
+    """Estimate poses in every frame at full size, without the optimizations of loris."""
 
-    def pictures() -> Iterator[Frame]:
+    def read_all_frames() -> Iterator[Frame]:
         with av.open(str(video)) as container:
             rate = float(container.streams.video[0].average_rate or 25)
-            wanted = int(n_frames / POSE_FPS * rate)
-            for k, picture in enumerate(islice(container.decode(video=0), wanted)):
-                rgb = np.asarray(picture.to_ndarray(format="rgb24"), np.uint8)
+            n_decoded = int(n_frames / POSE_FPS * rate)
+            for k, frame in enumerate(islice(container.decode(video=0), n_decoded)):
+                rgb = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
                 yield Frame(time_s=k / rate, rgb=rgb)
 
-    return estimate_poses(pictures(), fps=POSE_FPS, size=size)
+    return estimate_poses(read_all_frames(), fps=POSE_FPS, size=size)
 
 
 def main() -> None:
     """Measure and print."""
     print(f"{os.cpu_count()} cores, numpy {np.__version__}, torch {torch.__version__}")
-    for name, how in (("", {}), (", of a video at 25 fps with a cut", RESAMPLING_OPTIONS)):
-        times_ms = measure_rhythm_ms(**how)
+    for name, options in (("", {}), (", of a video at 25 fps with a cut", RESAMPLING_OPTIONS)):
+        times_ms = measure_rhythm_ms(**options)
         print(
             f"rhythm of a 25 s clip{name}: median {np.median(times_ms):.2f} ms,"
             f" quickest {times_ms.min():.2f} ms, 9 of 10 below"
@@ -101,24 +101,27 @@ def main() -> None:
     rounds = [
         (
             measure_wall_s(lambda: estimate_with_loris(video, size, n_frames)),
-            measure_wall_s(lambda: estimate_plainly(video, size, n_frames)),
+            measure_wall_s(lambda: estimate_with_plain_loop(video, size, n_frames)),
         )
         for _ in range(N_ROUNDS)
     ]
-    own_s = min(own for own, _ in rounds)
-    print(f"decode and poses {own_s:8.2f} s  {own_s / length_s:6.3f} of the length")
-    for own, loop in rounds:
-        print(f"a plain loop takes {loop / own:.2f} times as long ({loop:.2f} s, {own:.2f} s)")
+    best_s = min(loris_s for loris_s, _ in rounds)
+    print(f"decode and poses {best_s:8.2f} s  {best_s / length_s:6.3f} of the length")
+    for loris_s, loop_s in rounds:
+        ratio = loop_s / loris_s
+        print(f"a plain loop takes {ratio:.2f} times as long ({loop_s:.2f} s, {loris_s:.2f} s)")
 
-    stems = TwoStemSeparator().eval()  # the time does not depend on what they have learned
-    sound = np.random.default_rng(0).normal(0, 0.1, (2, round(12 * SPLEETER_RATE_HZ)))
-    blocks = [sound.astype(np.float32)]
-    apart_s = min(measure_wall_s(lambda: list(stems.remove_vocals(blocks))) for _ in range(2))
-    print(f"separation {12 / apart_s:.1f} times as fast as the sound lasts")
+    separator = TwoStemSeparator().eval()  # the time does not depend on the weights
+    audio = np.random.default_rng(0).normal(0, 0.1, (2, round(12 * SPLEETER_RATE_HZ)))
+    blocks = [audio.astype(np.float32)]
+    separation_s = min(
+        measure_wall_s(lambda: list(separator.remove_vocals(blocks))) for _ in range(2)
+    )
+    print(f"separation {12 / separation_s:.1f} times as fast as the sound lasts")
 
-    each_s = own_s / length_s + apart_s / 12
-    print(f"{3600 / (each_s * length_s):.0f} videos like this an hour and core")
-    print(f"{PAPER_HOURS:g} h on {N_CORES} cores: {PAPER_HOURS * each_s / N_CORES:.1f} h")
+    cost = best_s / length_s + separation_s / 12
+    print(f"{3600 / (cost * length_s):.0f} videos like this an hour and core")
+    print(f"{PAPER_HOURS:g} h on {N_CORES} cores: {PAPER_HOURS * cost / N_CORES:.1f} h")
 
 
 if __name__ == "__main__":

@@ -57,17 +57,22 @@ def _print_record(record: Record, reporter: ConsoleReporter, *, json_output: boo
     if record["status"] == "failed":
         text = record["error"] if name in record["error"] else f"{name}: {record['error']}"
         print_error(text, hint=record["hint"])
-    for warning in record["warnings"] if "known" not in record else ():
+    for warning in record["warnings"] if "reused" not in record else ():
         reporter.warn(warning if name in warning else f"{name}: {warning}")
     if json_output:
         reporter.print_result(json.dumps(record))
     elif record["status"] == "done":
-        aside = [clip for clip in record["clips"] if clip["rejected"]]
-        why = sorted({*record["rejected"], *(r for clip in aside for r in clip["rejected"])})
+        aside = [clip for clip in record["clips"] if clip["rejection_reasons"]]
+        why = sorted(
+            {
+                *record["rejection_reasons"],
+                *(reason for clip in aside for reason in clip["rejection_reasons"]),
+            }
+        )
         told = f"{name}: {len(record['clips']) - len(aside)} clips"
         told += f", {len(aside)} set aside" if aside else ""
         told += f" ({', '.join(why)})" if why else ""
-        reporter.print_result(told + (", made before" if "known" in record else ""))
+        reporter.print_result(told + (", made before" if "reused" in record else ""))
 
 
 def print_problems(data_dir: Path, reporter: ConsoleReporter) -> None:
@@ -88,15 +93,12 @@ def print_problems(data_dir: Path, reporter: ConsoleReporter) -> None:
 
 def print_stats(data_dir: Path, reporter: ConsoleReporter, *, json_output: bool) -> None:
     """Tell what a data set holds, a line a subset, beside the paper's counts."""
-    from loris_cli.dataset.inspection import PAPER_CLIP_COUNTS
     from loris_cli.dataset.inspection import compute_subset_stats as stats_of
 
     found = stats_of(data_dir)
     if json_output:
         for row in found:
-            reporter.print_result(
-                json.dumps(asdict(row) | {"paper": PAPER_CLIP_COUNTS.get(row.subset)})
-            )
+            reporter.print_result(json.dumps(asdict(row)))
         return
     reporter.print_result(
         "subset  content          length   clips  train/val/test      hours"
@@ -106,7 +108,7 @@ def print_stats(data_dir: Path, reporter: ConsoleReporter, *, json_output: bool)
         splits = "/".join(
             str(row.clips_per_partition[name]) for name in ("train", "val", "test")
         )
-        paper = str(PAPER_CLIP_COUNTS.get(row.subset, "-"))
+        paper = str(row.n_paper_clips or "-")
         made_up = f"  {row.n_synthetic} made up" if row.n_synthetic else ""
         reporter.print_result(
             f"{row.subset:<7} {row.activity:<15} {row.median_duration_s:>5.4g} s {row.n_clips:>7}"
@@ -127,14 +129,14 @@ def print_review(
     json_output: bool,
 ) -> None:
     """Note a person's decisions, then list the clips that were set aside or decided on."""
-    from loris_cli.dataset.build_manifest import (
+    from loris_cli.dataset.build_manifest import build_manifest
+    from loris_cli.dataset.review import (
         DROP,
         KEEP,
-        build_manifest,
+        list_review_items,
         read_clip_ids,
         save_decisions,
     )
-    from loris_cli.dataset.inspection import list_review_items as review_of
 
     for decision, listed in ((KEEP, accept_file), (DROP, reject_file)):
         if listed is not None:
@@ -142,11 +144,11 @@ def print_review(
     if accept_file is not None or reject_file is not None:
         rows = build_manifest(data_dir, seed=seed)
         reporter.info(f"{data_dir}: {len(rows)} clips in the manifest")
-    for clip in review_of(data_dir):
+    for clip in list_review_items(data_dir):
         if json_output:
             reporter.print_result(json.dumps(asdict(clip)))
         else:
-            state = "used" if clip.accepted else "aside"
+            state = "accepted" if clip.accepted else "rejected"
             reporter.print_result(
                 f"{clip.id}  {state}  {clip.source} at {clip.start_s:g} s: "
                 + ", ".join(clip.reasons)

@@ -3,9 +3,8 @@
 import os
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -60,12 +59,12 @@ def prep(
         typer.Option(help="Rate the music goes through; the paper's is 16000."),
     ] = "22050",
     poses: Annotated[
-        Literal["embedded", "mmpose", "beside", "none"],
+        Literal["blazepose", "mmpose", "file", "none"],
         typer.Option(
-            help="Who finds the body: the embedded estimator, one of mmpose's networks,"
-            " STEM.poses.npz beside each video, or nobody."
+            help="Pose estimator: the built-in BlazePose, a network of mmpose, or file:"
+            " STEM.poses.npz beside each video."
         ),
-    ] = "embedded",
+    ] = "blazepose",
     visual: Annotated[
         str,
         typer.Option(
@@ -114,7 +113,7 @@ def prep(
         float, typer.Option(metavar="S", min=1.0, help="A video that takes longer fails.")
     ] = 1800.0,
     memory_limit: Annotated[
-        int, typer.Option(metavar="MB", min=512, help="A video that needs more fails.")
+        int, typer.Option(metavar="MIB", min=512, help="A video that needs more fails.")
     ] = 6144,
     engine: Annotated[
         Literal["local", "ray"], typer.Option(help="Who runs the processes.")
@@ -174,7 +173,7 @@ def prep(
     Examples:
         loris prep videos/ --data DATA --jobs 4
 
-        loris prep skating/ --kind skate --data DATA --shard 0/16
+        loris prep skating/ --kind skate --data DATA --shard 1/16
 
         loris prep videos/ --data DATA --visual i3d-r50 --device cuda
 
@@ -223,29 +222,15 @@ def prep(
     from loris_cli.config import data_home
     from loris_cli.dataset.clip_cutting import PrepSettings
     from loris_cli.dataset.extract_poses import resolve_visual_weights
-    from loris_cli.dataset.import_release import (
-        find_released_clips,
-        import_released_clip,
-        unpack_archives,
-    )
-    from loris_cli.dataset.prepare_video import PrepContext, hash_weights, with_visual_encoder
-    from loris_cli.dataset.prepare_videos import (
-        ParallelMap,
-        ResourceLimits,
-        VideoTask,
-        prepare_task_video,
-        prepare_videos,
-        resolve_shard,
-    )
-    from loris_cli.dataset.synthetic_videos import (
-        list_synthetic_videos,
-        prepare_synthetic_video,
-    )
+    from loris_cli.dataset.import_release import list_released_clips
+    from loris_cli.dataset.prepare_video import PrepContext, PrepTask, with_visual_encoder
+    from loris_cli.dataset.prepare_videos import WorkerOptions, prepare_sources
+    from loris_cli.dataset.records import hash_file
+    from loris_cli.dataset.synthetic_videos import list_synthetic_videos
     from loris_cli.pose.mmpose_weights import fetch_mmpose_weights
     from loris_cli.soundtrack.visual_features import parse_visual_source
     from loris_cli.system.input_paths import expand_inputs, output_folder
-    from loris_cli.system.ray_pool import map_on_ray
-    from loris_cli.system.worker_pool import map_in_processes
+    from loris_cli.system.shards import resolve_shard
 
     visual_encoder = (
         None
@@ -258,31 +243,27 @@ def prep(
     def add_visual_encoder(work: PrepContext) -> PrepContext:
         return work if visual_encoder is None else with_visual_encoder(work, *visual_encoder)
 
-    runner: ParallelMap = (
-        partial(map_on_ray, cluster_address=address) if engine == "ray" else map_in_processes
+    options = WorkerOptions(
+        n_workers=jobs,
+        time_limit_s=time_limit,
+        memory_limit_mib=memory_limit,
+        retry_failed=retry_failed,
+        backend=engine,
+        ray_address=address,
     )
-    limits = ResourceLimits(time_s=time_limit, memory_mib=memory_limit)
-    how: dict[str, Any] = {"n_workers": jobs, "limits": limits, "parallel_map": runner}
-    ours = resolve_shard(shard, os.environ)
+    own_shard = resolve_shard(shard, os.environ)
     place = data_home(data) if synthetic is None else synthetic
+    tasks: list[PrepTask]
     if release is not None:
         with output_folder(place):
-            unpack_archives(release, place)
-        found = ours.select(
-            find_released_clips(release, place), key=lambda task: str(task.source_path)
-        )
-        records = prepare_videos(found, import_released_clip, **how)
-        n_videos = len(found)
+            tasks = [*list_released_clips(release, place)]
     elif synthetic is not None:
-        made_up = ours.select(
-            list_synthetic_videos(place, clips, seed=seed),
-            key=lambda task: str(task.source_path),
-        )
-        made_up = [replace(task, context=add_visual_encoder(task.context)) for task in made_up]
-        records = prepare_videos(made_up, prepare_synthetic_video, **how)
-        n_videos = len(made_up)
+        tasks = [
+            replace(task, context=add_visual_encoder(task.context))
+            for task in list_synthetic_videos(place, clips, seed=seed)
+        ]
     else:
-        videos = ours.select(expand_inputs(inputs or []), key=str)
+        videos = expand_inputs(inputs or [])
         if poses == "mmpose" and pose_weights is None and any(v.is_file() for v in videos):
             # A package that is absent is told of beside the videos that are.
             with suppress(MissingDependencyError):
@@ -298,21 +279,26 @@ def prep(
             pose_estimator=poses,
             reject_unfit=filters,
             pose_network=pose_network if poses == "mmpose" else "",
-            pose_weights_sha256=hash_weights(pose_weights),
+            pose_weights_sha256=(
+                hash_file(pose_weights)[0] if pose_weights and pose_weights.is_file() else ""
+            ),
             onset_detector=onsets,
         )
         work = PrepContext(
             data_dir=place,
             settings=settings,
             device=device,
-            retry_failed=retry_failed,
             pose_weights=pose_weights,
         )
         work = add_visual_encoder(work)
-        tasks = [VideoTask(source_path=video, context=work) for video in videos]
-        records = prepare_videos(tasks, prepare_task_video, **how)
-        n_videos = len(tasks)
+        tasks = [PrepTask(source_path=video, context=work) for video in videos]
+    tasks = own_shard.select(tasks, key=lambda task: str(task.source_path))
     with output_folder(place):
         dataset.prepare_and_report(
-            place, n_videos, records, seed, reporter, json_output=json_output
+            place,
+            len(tasks),
+            prepare_sources(tasks, options),
+            seed,
+            reporter,
+            json_output=json_output,
         )

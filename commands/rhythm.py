@@ -96,7 +96,8 @@ def rhythm(
             keypoints = poses.keypoints
         else:
             analysis = analyze_video(source, method=method, compat=compat, reporter=reporter)
-            found, keypoints = analysis.rhythm, analysis.poses and analysis.poses.keypoints
+            found, poses = analysis.rhythm, analysis.poses
+            keypoints = None if poses is None else poses.keypoints
             if plot and analysis.info.has_audio:
                 samples = read_mono_audio(source)
                 audio = None if samples is None else samples.astype(float)

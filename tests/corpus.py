@@ -1,4 +1,4 @@
-"""A tiny data set of clicks, of which everything is known."""
+"""A tiny data set of click trains at known times."""
 
 from pathlib import Path
 
@@ -30,12 +30,12 @@ def write_click_dataset(folder: Path, *, n_clips: int = 4, subset: str = "fe50")
             rhythm=f"rhythm/{k}.npz",
         )
         moments = np.sort(rng.choice(np.arange(0.25, CLIP_S - 0.2, 0.25), 7, replace=False))
-        sound, _ = load_samples(
+        samples, _ = load_samples(
             ClickTrain(
                 click_times_s=tuple(moments.tolist()), n_samples=round(CLIP_S * SAMPLE_RATE_HZ)
             )
         )
-        soundfile.write(folder / clip.audio, sound, SAMPLE_RATE_HZ)
+        soundfile.write(folder / clip.audio, samples, SAMPLE_RATE_HZ)
         np.savez(
             folder / clip.rhythm,
             accents_s=moments,

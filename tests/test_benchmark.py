@@ -1,6 +1,5 @@
 """Rows, chance and intervals: known answers on clicks, and two ways that agree."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,8 +7,8 @@ import numpy as np
 import pytest
 from corpus import write_click_dataset
 
-from loris_cli.dataset.aist_names import parse_aist_performance
-from loris_cli.dataset.manifest import Clip, read_manifest
+from loris_cli.dataset.manifest import Clip, read_manifest, write_manifest
+from loris_cli.dataset.source_names import parse_aist_performance
 from loris_cli.errors import InputError
 from loris_cli.evaluation.metrics.loris_scores import score_clip
 from loris_cli.evaluation.metrics.significance import (
@@ -42,7 +41,6 @@ from loris_cli.evaluation.runner.clips import (
     SkippedClip,
     build_eval_clip,
     pair_files,
-    read_synthetic_ids,
     select_clips,
 )
 from loris_cli.evaluation.runner.paper_tables import (
@@ -247,7 +245,7 @@ def test_a_clip_without_its_files_is_skipped_with_the_reason(data: Path) -> None
     assert isinstance(lost, SkippedClip)
     assert "audio/gone.flac" in lost.reason
     assert isinstance(bodiless, SkippedClip)
-    assert "lacks seen_peaks_s" in bodiless.reason
+    assert "lacks pose_peaks_s" in bodiless.reason
     assert posed == SkippedClip(clip_id=clip.id, reason="poses/0.npz is not there")
 
 
@@ -332,11 +330,11 @@ def test_the_cameras_of_a_performance_are_one_source(data: Path) -> None:
 
 
 def test_a_row_that_says_so_is_made_up(tmp_path: Path) -> None:
-    rows = [{"id": "a", "made_up": True}, {"id": "b"}, {"id": "c", "made_up": "no"}]
-    text = "".join(json.dumps(row) + "\n" for row in rows)
-    (tmp_path / "manifest.jsonl").write_text(text)
+    clips = write_click_dataset(tmp_path, n_clips=2)
+    write_manifest(tmp_path, [replace(clips[0], synthetic=True), clips[1]])
 
-    assert read_synthetic_ids(tmp_path) == {"a"}
+    cases = [build_eval_clip(tmp_path, clip) for clip in read_manifest(tmp_path)]
+    assert [isinstance(c, EvalClip) and c.is_synthetic for c in cases] == [True, False]
 
 
 def test_another_dancer_to_the_same_music_is_a_ceiling(data: Path) -> None:

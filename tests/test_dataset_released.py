@@ -14,34 +14,34 @@ from loris_cli.dataset import archives
 from loris_cli.dataset.archives import unpack_archive
 from loris_cli.dataset.build_manifest import build_manifest
 from loris_cli.dataset.import_release import (
-    find_released_clips,
-    import_released_clip,
+    list_released_clips,
     read_release_audio,
     read_release_poses,
 )
 from loris_cli.dataset.inspection import compute_subset_stats, find_problems
 from loris_cli.dataset.manifest import read_manifest
+from loris_cli.dataset.prepare_video import prepare_source
 from loris_cli.dataset.read_clips import read_pose_features
 from loris_cli.dataset.records import Record
-from loris_cli.errors import InputError, LorisError
+from loris_cli.errors import InputError
 from loris_cli.soundtrack.visual_features import read_dataset_visual_features
 
 RATE_HZ = 22_050
 EVENT = "-_Ab_efgh_k_000100_000190"
 
 
-def sound(path: Path, seconds: float = 1.0, *, rate_hz: int = RATE_HZ) -> Path:
+def write_tone(path: Path, duration_s: float = 1.0, *, rate_hz: int = RATE_HZ) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    times_s = np.arange(round(seconds * rate_hz)) / rate_hz
+    times_s = np.arange(round(duration_s * rate_hz)) / rate_hz
     tones = 0.3 * np.sin(2 * np.pi * 220 * times_s) * (1 + (times_s % 0.5 < 0.1))
     soundfile.write(path, tones, rate_hz)
     return path
 
 
-def poses(path: Path, n_frames: int) -> Path:
+def write_walk(path: Path, n_frames: int) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     raw = np.full((n_frames, 17, 3), 0.9, np.float32)
-    raw[..., 0] = np.arange(n_frames)[:, None]  # everybody walks a pixel a frame
+    raw[..., 0] = np.arange(n_frames)[:, None]  # the performer moves a pixel a frame
     raw[..., 1] = np.arange(17) * 10
     np.save(path, raw)
     return path
@@ -53,12 +53,12 @@ def release(tmp_path: Path) -> Path:
     root = tmp_path / "LORIS"
     for camera in ("c01", "c02"):
         name = f"gBR_sFM_{camera}_d04_mBR0_ch01"
-        sound(root / f"dance/audio_s25/{name}.wav")
-        poses(root / f"dance/pose2d_s25/{name}.npy", 30)  # 30 a second, on a clip of 1 s
-    sound(root / f"fe/audio_s50/{EVENT}_seg0.wav", rate_hz=16_000)
-    poses(root / f"fe/pose2d_s50/{EVENT}.npy", 16)  # the suffix is missing, D9
-    np.save(poses(root / f"fe/i3d_s50/{EVENT}_seg0.npy", 2), np.ones((2, 1, 1024)))
-    sound(root / "fs/audio_s25/417_seg2.wav")
+        write_tone(root / f"dance/audio_s25/{name}.wav")
+        write_walk(root / f"dance/pose2d_s25/{name}.npy", 30)  # 30 a second, on a clip of 1 s
+    write_tone(root / f"fe/audio_s50/{EVENT}_seg0.wav", rate_hz=16_000)
+    write_walk(root / f"fe/pose2d_s50/{EVENT}.npy", 16)  # the suffix is missing, D9
+    np.save(write_walk(root / f"fe/i3d_s50/{EVENT}_seg0.npy", 2), np.ones((2, 1, 1024)))
+    write_tone(root / "fs/audio_s25/417_seg2.wav")
     lists = root / "data/dance"
     lists.mkdir(parents=True)
     for side, camera in (("train", "c01"), ("test", "c02")):
@@ -67,21 +67,21 @@ def release(tmp_path: Path) -> Path:
     return root
 
 
-def brought(release: Path, data: Path) -> list[Record]:
+def import_release(release: Path, data: Path) -> list[Record]:
     """Import a release whose clips last a second."""
-    for task in find_released_clips(release, data):
-        assert not isinstance(import_released_clip(replace(task, duration_s=1.0)), LorisError)
+    for task in list_released_clips(release, data):
+        prepare_source(replace(task, segment=replace(task.segment, duration_s=1.0)))
     return build_manifest(data)
 
 
 def test_a_release_becomes_a_data_set(release: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
-    rows = {row["id"]: row for row in brought(release, data)}
+    rows = {row["id"]: row for row in import_release(release, data)}
 
-    one, other = (rows[f"gBR_sFM_c0{k}_d04_mBR0_ch01-da25"] for k in (1, 2))
-    assert (one["official_split"], other["official_split"]) == ("train", "test")
-    assert one["partition"] == other["partition"]  # one performance: the official lists leak
-    assert one["genre"] == "break"
+    first, second = (rows[f"gBR_sFM_c0{k}_d04_mBR0_ch01-da25"] for k in (1, 2))
+    assert (first["official_partition"], second["official_partition"]) == ("train", "test")
+    assert first["partition"] == second["partition"]  # one performance: the official lists leak
+    assert first["genre"] == "break"
     floor = rows[f"{EVENT}_seg0-fe50"]
     assert floor["poses"]
     assert floor["groups"] == ["video:-_Ab_efgh_k"]
@@ -90,16 +90,16 @@ def test_a_release_becomes_a_data_set(release: Path, tmp_path: Path) -> None:
     assert not rows["417_seg2-fs25"]["poses"]
     assert [row.subset for row in compute_subset_stats(data)] == ["da25", "fe50", "fs25"]
     assert list(find_problems(data)) == []
-    danced = read_pose_features(
+    pose_features = read_pose_features(
         data, next(c for c in read_manifest(data) if c.subset == "fe50")
     )
-    assert danced is not None
-    assert danced.keypoints is not None
-    assert danced.keypoints.shape == (16, 17, 3)
+    assert pose_features is not None
+    assert pose_features.keypoints is not None
+    assert pose_features.keypoints.shape == (16, 17, 3)
 
 
 @pytest.mark.parametrize(
-    ("folders", "kept"),
+    ("folders", "encoders"),
     [
         (["i3d_s50"], {"i3d"}),
         (["i3d_kinetics_s50", "i3d_charades_s50"], {"i3d-kinetics", "i3d-charades"}),
@@ -108,19 +108,19 @@ def test_a_release_becomes_a_data_set(release: Path, tmp_path: Path) -> None:
     ],
 )
 def test_features_are_kept_apart_by_what_their_network_was_trained_on(
-    folders: list[str], kept: set[str], release: Path, tmp_path: Path
+    folders: list[str], encoders: set[str], release: Path, tmp_path: Path
 ) -> None:
     (release / f"fe/i3d_s50/{EVENT}_seg0.npy").unlink()
     for number, folder in enumerate(folders):
-        place = release / "fe" / folder / f"{EVENT}_seg0.npy"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        np.save(place, np.full((2, 1024), number, np.float32))
+        path = release / "fe" / folder / f"{EVENT}_seg0.npy"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, np.full((2, 1024), number, np.float32))
     data = tmp_path / "data"
-    brought(release, data)
+    import_release(release, data)
 
     (clip,) = (clip for clip in read_manifest(data) if clip.subset == "fe50")
 
-    assert set(clip.visual) == kept
+    assert set(clip.visual) == encoders
     values = {
         read_dataset_visual_features(data / path, duration_s=1.0)[0, 0]
         for path in clip.visual.values()
@@ -131,9 +131,9 @@ def test_features_are_kept_apart_by_what_their_network_was_trained_on(
 
 @pytest.mark.parametrize("n_frames", [16, 15, 24, 30, 60])
 def test_poses_of_any_rate_keep_their_time(n_frames: int, tmp_path: Path) -> None:
-    found = read_release_poses(poses(tmp_path / "a.npy", n_frames), 1.0)
-    walked = np.minimum(np.arange(16) / 16 * n_frames, n_frames - 1)
-    np.testing.assert_allclose(found.keypoints[:, 0, 0], walked, rtol=1e-5)
+    found = read_release_poses(write_walk(tmp_path / "a.npy", n_frames), 1.0)
+    expected = np.minimum(np.arange(16) / 16 * n_frames, n_frames - 1)
+    np.testing.assert_allclose(found.keypoints[:, 0, 0], expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -154,34 +154,35 @@ def test_what_is_no_pose_is_refused(array: np.ndarray, tmp_path: Path) -> None:
 
 
 def test_sound_is_cut_and_filled_to_its_clip(tmp_path: Path) -> None:
-    short, length_s = read_release_audio(sound(tmp_path / "a.wav", 0.5, rate_hz=44_100), 1.0)
+    short, length_s = read_release_audio(
+        write_tone(tmp_path / "a.wav", 0.5, rate_hz=44_100), 1.0
+    )
     assert short.shape == (RATE_HZ,)
     assert length_s == 0.5
     assert not short[RATE_HZ * 3 // 4 :].any()
-    assert read_release_audio(sound(tmp_path / "b.wav", 1.4), 1.0)[0].shape == (RATE_HZ,)
+    assert read_release_audio(write_tone(tmp_path / "b.wav", 1.4), 1.0)[0].shape == (RATE_HZ,)
 
 
 def test_a_bad_clip_fails_alone_and_is_told(tmp_path: Path) -> None:
     path = tmp_path / "dance/audio_s25/holiday.wav"
-    sound(path)
-    (task,) = find_released_clips(tmp_path, tmp_path / "data")
-    record = import_released_clip(task)
-    assert not isinstance(record, LorisError)
+    write_tone(path)
+    (task,) = list_released_clips(tmp_path, tmp_path / "data")
+    record = prepare_source(task)
     assert record["status"] == "failed"
-    assert "no name of the published data set" in record["error"]
+    assert "not a name of the published data set" in record["error"]
 
 
 def test_a_tree_without_clips_is_refused(tmp_path: Path, loris: RunLoris) -> None:
     (tmp_path / "empty").mkdir()
-    told = loris("prep", "--import", tmp_path / "empty", "--data", tmp_path / "data")
-    assert told.exit_code == 4
-    assert "no clips of the published data set" in told.stderr
+    result = loris("prep", "--import", tmp_path / "empty", "--data", tmp_path / "data")
+    assert result.exit_code == 4
+    assert "no clips of the published data set" in result.stderr
 
 
 def test_a_link_out_of_the_tree_is_refused(release: Path, tmp_path: Path) -> None:
-    (release / "fs/audio_s25/418_seg0.wav").symlink_to(sound(tmp_path / "away.wav"))
+    (release / "fs/audio_s25/418_seg0.wav").symlink_to(write_tone(tmp_path / "away.wav"))
     with pytest.raises(InputError, match="link out of"):
-        find_released_clips(release, tmp_path / "data")
+        list_released_clips(release, tmp_path / "data")
 
 
 def test_an_archive_is_unpacked_and_found(release: Path, tmp_path: Path) -> None:
@@ -192,24 +193,21 @@ def test_an_archive_is_unpacked_and_found(release: Path, tmp_path: Path) -> None
             archive.write(path, path.name)
     data = tmp_path / "data"
 
-    assert (
-        unpack_archive(packed / "dance/audio_s25.zip", data / "unpacked/dance/audio_s25") == 2
-    )
-    assert {clip.subset for clip in find_released_clips(packed, data)} == {"da25"}
+    assert {task.segment.subset for task in list_released_clips(packed, data)} == {"da25"}
 
 
-def split_archive(whole: Path, folder: Path, *, n_volumes: int) -> Path:
+def split_archive(archive_path: Path, folder: Path, *, n_volumes: int) -> Path:
     """The archive in volumes, as `zip -s` leaves it: places count from each volume's start."""
-    content = bytearray(whole.read_bytes())
+    content = bytearray(archive_path.read_bytes())
     end_at = content.rfind(b"PK\x05\x06")
     end = list(archives.END_RECORD.unpack_from(content, end_at))
     size = len(content) // n_volumes + 1
-    at = end[6]
+    position = end[6]
     for _ in range(end[4]):
-        entry = list(archives.DIRECTORY_ENTRY.unpack_from(content, at))
+        entry = list(archives.DIRECTORY_ENTRY.unpack_from(content, position))
         entry[13], entry[16] = divmod(entry[16], size)
-        archives.DIRECTORY_ENTRY.pack_into(content, at, *entry)
-        at += archives.DIRECTORY_ENTRY.size + entry[10] + entry[11] + entry[12]
+        archives.DIRECTORY_ENTRY.pack_into(content, position, *entry)
+        position += archives.DIRECTORY_ENTRY.size + entry[10] + entry[11] + entry[12]
     end[1] = n_volumes - 1
     end[2], end[6] = divmod(end[6], size)
     archives.END_RECORD.pack_into(content, end_at, *end)
@@ -220,7 +218,7 @@ def split_archive(whole: Path, folder: Path, *, n_volumes: int) -> Path:
 
 
 @pytest.fixture
-def whole(tmp_path: Path) -> Path:
+def archive_path(tmp_path: Path) -> Path:
     path = tmp_path / "whole.zip"
     rng = np.random.default_rng(0)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -230,13 +228,13 @@ def whole(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("n_volumes", [2, 3, 12])
-def test_volumes_are_joined(n_volumes: int, whole: Path, tmp_path: Path) -> None:
+def test_volumes_are_joined(n_volumes: int, archive_path: Path, tmp_path: Path) -> None:
     volumes = tmp_path / "volumes"
     volumes.mkdir()
-    last = split_archive(whole, volumes, n_volumes=n_volumes)
+    last = split_archive(archive_path, volumes, n_volumes=n_volumes)
 
     assert unpack_archive(last, tmp_path / "out") == 6
-    unpack_archive(whole, tmp_path / "expected")
+    unpack_archive(archive_path, tmp_path / "expected")
     for k in range(6):
         name = f"fs/{k}.bin"
         expected = (tmp_path / "expected" / name).read_bytes()
@@ -244,8 +242,8 @@ def test_volumes_are_joined(n_volumes: int, whole: Path, tmp_path: Path) -> None
     assert not list(volumes.glob(".loris-*"))
 
 
-def test_a_missing_volume_is_named(whole: Path, tmp_path: Path) -> None:
-    last = split_archive(whole, tmp_path, n_volumes=4)
+def test_a_missing_volume_is_named(archive_path: Path, tmp_path: Path) -> None:
+    last = split_archive(archive_path, tmp_path, n_volumes=4)
     (tmp_path / "split.z02").unlink()
     with pytest.raises(InputError, match=r"lacks its volume \.z02"):
         unpack_archive(last, tmp_path / "out")
@@ -281,12 +279,12 @@ def test_a_bomb_is_refused_before_it_goes_off(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_a_damaged_archive_is_refused(whole: Path, tmp_path: Path) -> None:
-    content = bytearray(whole.read_bytes())
+def test_a_damaged_archive_is_refused(archive_path: Path, tmp_path: Path) -> None:
+    content = bytearray(archive_path.read_bytes())
     content[500] ^= 0xFF
-    whole.write_bytes(content)
+    archive_path.write_bytes(content)
     with pytest.raises(InputError, match="damaged"):
-        unpack_archive(whole, tmp_path / "out")
+        unpack_archive(archive_path, tmp_path / "out")
     (tmp_path / "none.zip").write_bytes(struct.pack("<4s", b"PK\x05\x06"))
     with pytest.raises(InputError, match="damaged"):
         unpack_archive(tmp_path / "none.zip", tmp_path / "out")

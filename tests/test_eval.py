@@ -58,7 +58,7 @@ def test_a_fresh_machine_is_told_in_three_lines(loris: RunLoris, tmp_path: Path)
     assert told.exit_code == 4
     assert len(told.stderr.splitlines()) == 3
     assert "no data set" in told.stderr
-    assert "loris prep --synthetic" in told.stderr
+    assert "loris dataset synthesize" in told.stderr
 
 
 def test_the_list_tells_what_there_is(loris: RunLoris, data: Path) -> None:

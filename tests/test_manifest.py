@@ -33,18 +33,16 @@ def test_visual_features_are_told_by_who_made_them(tmp_path: Path) -> None:
     assert read_manifest(tmp_path) == [two]
     assert two.file_paths == ("audio/a.flac", "rhythm/a.npz", "visual/a.npz", "visual/b.npz")
 
-    old = {**CLIP.__dict__, "visual": "visual/a.npz"}  # when there was one maker
-    (tmp_path / "manifest.jsonl").write_text(json.dumps(old) + "\n")
-    assert read_manifest(tmp_path) == [replace(CLIP, visual={"i3d": "visual/a.npz"})]
-
 
 @pytest.mark.parametrize(
     "row",
     [
         "not json",
         "[]",
-        '{"schema": 2}',
-        '{"schema": 1, "id": "a"}',
+        '{"schema": 3}',
+        '{"schema": 2, "id": "a"}',
+        json.dumps({**CLIP.__dict__, "schema": 1}),
+        json.dumps({**CLIP.__dict__, "synthetic": "no"}),
         json.dumps({**CLIP.__dict__, "duration_s": "long"}),
         json.dumps({**CLIP.__dict__, "audio": "../../secret.flac"}),
         json.dumps({**CLIP.__dict__, "rhythm": "/etc/passwd"}),

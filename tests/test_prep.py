@@ -1,10 +1,9 @@
 """From one raw video to clips: what is cut, what is written, and that it is done once."""
 
 import hashlib
-import json
 import os
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,19 +16,24 @@ from torch import Tensor, nn
 
 from loris_cli.dataset import clip_cutting
 from loris_cli.dataset import prepare_video as prepare_module
-from loris_cli.dataset.build_manifest import build_manifest, read_clip_ids, save_decisions
+from loris_cli.dataset.build_manifest import build_manifest
 from loris_cli.dataset.clip_cutting import (
-    SETTINGS_OUTSIDE_DIGEST,
     CuttingRules,
     LengthRule,
     PrepSettings,
     cut_segments,
 )
-from loris_cli.dataset.inspection import compute_subset_stats, find_problems, list_review_items
+from loris_cli.dataset.inspection import compute_subset_stats, find_problems
 from loris_cli.dataset.manifest import read_manifest
-from loris_cli.dataset.prepare_video import PrepContext, prepare_video, with_visual_encoder
+from loris_cli.dataset.prepare_video import (
+    PrepContext,
+    PrepTask,
+    prepare_source,
+    with_visual_encoder,
+)
 from loris_cli.dataset.read_clips import read_annotations, read_clip_audio, read_pose_features
-from loris_cli.dataset.records import read_records
+from loris_cli.dataset.records import Record, read_records
+from loris_cli.dataset.review import list_review_items, read_clip_ids, save_decisions
 from loris_cli.dataset.source_names import Activity, parse_source_name
 from loris_cli.dataset.write_clip import measure_timing_jitter
 from loris_cli.errors import InputError
@@ -41,14 +45,22 @@ CLICKS_S = (1.0, 1.5, 2.25, 2.75, 3.5)
 PLAIN = PrepSettings(activity="dance", genre="house", separator="none", pose_estimator="none")
 
 
-def clicks(seconds: float) -> np.ndarray:
+def clicks(duration_s: float) -> np.ndarray:
     """Tones that begin where `CLICKS_S` say, over a soft hum."""
-    times_s = np.arange(round(seconds * AUDIO_HZ)) / AUDIO_HZ
+    times_s = np.arange(round(duration_s * AUDIO_HZ)) / AUDIO_HZ
     sound = 0.02 * np.sin(2 * np.pi * 110 * times_s)
     for at_s in CLICKS_S:
-        since_s = times_s - at_s
-        sound += (since_s >= 0) * 0.5 * np.exp(-8 * since_s.clip(0)) * np.sin(5000 * since_s)
+        elapsed_s = times_s - at_s
+        sound += (
+            (elapsed_s >= 0) * 0.5 * np.exp(-8 * elapsed_s.clip(0)) * np.sin(5000 * elapsed_s)
+        )
     return sound[None].astype(np.float32)
+
+
+def prepare_video(video: Path, context: PrepContext, *, retry_failed: bool = False) -> Record:
+    return prepare_source(
+        PrepTask(source_path=video, context=context), retry_failed=retry_failed
+    )
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +95,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "duration_s", "starts"),
+    ("activity", "duration_s", "starts"),
     [
         ("dance", 3.9, []),
         ("dance", 3.98, [("da25", 0.0)]),  # half a pose frame short is long enough
@@ -93,13 +105,13 @@ def tree(folder: Path) -> dict[str, bytes]:
     ],
 )
 def test_segments_by_hand(
-    kind: Activity, duration_s: float, starts: list[tuple[str, float]]
+    activity: Activity, duration_s: float, starts: list[tuple[str, float]]
 ) -> None:
-    assert [(s.subset, s.start_s) for s in cut_segments(kind, duration_s)] == starts
+    assert [(s.subset, s.start_s) for s in cut_segments(activity, duration_s)] == starts
 
 
 @pytest.mark.parametrize(
-    ("stem", "kind", "genre", "groups"),
+    ("stem", "activity", "genre", "groups"),
     [
         (
             "gBR_sFM_c01_d04_mBR0_ch01",
@@ -113,10 +125,10 @@ def test_segments_by_hand(
         ("2018_Worlds_MF_12", "skate", "skate", ("video:2018_Worlds_MF_12",)),
     ],
 )
-def test_names_tell(stem: str, kind: str, genre: str, groups: tuple[str, ...]) -> None:
-    named = parse_source_name(stem)
-    assert named is not None
-    assert (named.activity, named.genre, named.groups) == (kind, genre, groups)
+def test_names_tell(stem: str, activity: str, genre: str, groups: tuple[str, ...]) -> None:
+    source = parse_source_name(stem)
+    assert source is not None
+    assert (source.activity, source.genre, source.groups) == (activity, genre, groups)
 
 
 @pytest.mark.parametrize("stem", ["holiday", "gXX_sFM_c01_d04_mBR0_ch01", "", "2018_Worlds"])
@@ -129,21 +141,21 @@ def test_a_clip_is_what_training_reads(video: Path, tmp_path: Path) -> None:
     build_manifest(tmp_path)
 
     (clip,) = read_manifest(tmp_path)
-    lesson = read_annotations(tmp_path, clip)
+    features = read_annotations(tmp_path, clip)
     assert record["status"] == "done"
     assert (clip.subset, clip.genre, clip.partition) == ("da25", "house", "train")
     assert read_clip_audio(tmp_path, clip).shape == (4 * 22_050,)
-    np.testing.assert_allclose(lesson.peaks_s, CLICKS_S, atol=0.02)
-    assert lesson.energy.shape == (64,)
+    np.testing.assert_allclose(features.peaks_s, CLICKS_S, atol=0.02)
+    assert features.energy.shape == (64,)
     assert list(find_problems(tmp_path)) == []
 
 
-class Mean(nn.Module):
+class MeanColor(nn.Module):
     """In an I3D's place: the mean colour of every eight frames."""
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        parts = torch.split(pictures.mean(dim=(3, 4)), 8, dim=2)
-        return torch.stack([part.mean(dim=2) for part in parts], dim=1)
+    def forward(self, frames: Tensor) -> Tensor:
+        chunks = torch.split(frames.mean(dim=(3, 4)), 8, dim=2)
+        return torch.stack([chunk.mean(dim=2) for chunk in chunks], dim=1)
 
 
 def test_features_of_the_picture_lie_beside_each_clip(
@@ -152,26 +164,26 @@ def test_features_of_the_picture_lie_beside_each_clip(
     weights = tmp_path / "rgb.pt"
     weights.write_bytes(b"weights")
     sha256 = hashlib.sha256(b"weights").hexdigest()
-    asked: list[object] = []
+    calls: list[object] = []
 
-    def load(*given: object) -> Mean:
-        asked.append(given)
-        return Mean()
+    def load(*arguments: object) -> MeanColor:
+        calls.append(arguments)
+        return MeanColor()
 
     monkeypatch.setattr(prepare_module, "load_visual_encoder", load)
     plain = PrepSettings(
         activity="floor", separator="none", pose_estimator="none", reject_unfit=False
     )
     data = tmp_path / "data"
-    work = with_visual_encoder(
+    context = with_visual_encoder(
         PrepContext(data_dir=data, settings=plain), "i3d", fingerprint_file(weights)
     )
 
-    prepare_video(video, work)
+    prepare_video(video, context)
     rows = build_manifest(data)
 
-    assert asked == [("i3d", weights, "cpu")]
-    assert {row["visual_sha256"] for row in rows} == {sha256}
+    assert calls == [("i3d", weights, "cpu")]
+    assert {row["visual_weights_sha256"] for row in rows} == {sha256}
     clips = {clip.id[-6:]: clip for clip in read_manifest(data)}
     found = {
         name: read_dataset_visual_features(
@@ -183,13 +195,13 @@ def test_features_of_the_picture_lie_beside_each_clip(
         "fe25-0": (2, 3), "fe25-1": (2, 3), "fe25-2": (2, 3), "fe50-0": (4, 3),
     }  # fmt: skip
     # Two clips of a second are what the one of two seconds shows.
-    both = np.concatenate([found["fe25-0"], found["fe25-1"]])
-    np.testing.assert_array_equal(found["fe50-0"], both)
+    joined = np.concatenate([found["fe25-0"], found["fe25-1"]])
+    np.testing.assert_array_equal(found["fe50-0"], joined)
     assert list(find_problems(data)) == []
     np.savez(data / clips["fe25-0"].visual["i3d"], features=np.full((2, 3), np.nan))
     assert any("not finite" in text for text in find_problems(data))
-    known = read_records(data)[0]["settings"]
-    assert (known["visual"], known["visual_sha256"]) == ("i3d", sha256)
+    recorded = read_records(data)[0]["settings"]
+    assert (recorded["visual_encoder"], recorded["visual_weights_sha256"]) == ("i3d", sha256)
 
 
 @pytest.mark.legacy
@@ -205,9 +217,9 @@ def test_i3d_r50_looks_at_a_video_the_same_way_twice(
         activity="floor", separator="none", pose_estimator="none", reject_unfit=False
     )
     for name in ("one", "other"):
-        work = PrepContext(data_dir=tmp_path / name, settings=plain)
+        context = PrepContext(data_dir=tmp_path / name, settings=plain)
         prepare_video(
-            video, with_visual_encoder(work, "i3d-r50", fingerprint_file(resnet_weights))
+            video, with_visual_encoder(context, "i3d-r50", fingerprint_file(resnet_weights))
         )
         build_manifest(tmp_path / name)
 
@@ -220,13 +232,9 @@ def test_i3d_r50_looks_at_a_video_the_same_way_twice(
     assert tree(tmp_path / "one") == tree(tmp_path / "other")
 
 
-def test_clips_of_before_there_was_a_choice_are_the_same() -> None:
-    told = {
-        key: value for key, value in asdict(PLAIN).items() if key not in SETTINGS_OUTSIDE_DIGEST
-    }
-    before = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
-    assert PLAIN.digest() == before
-    assert replace(PLAIN, visual_encoder="i3d", visual_weights_sha256="0").digest() != before
+def test_other_weights_are_other_settings() -> None:
+    other = replace(PLAIN, visual_encoder="i3d", visual_weights_sha256="0")
+    assert other.digest() != PLAIN.digest()
 
 
 @pytest.mark.parametrize(
@@ -241,9 +249,9 @@ def test_clips_of_before_there_was_a_choice_are_the_same() -> None:
 def test_features_without_weights_are_refused_at_once(
     words: list[str], code: int, message: str, loris: RunLoris, video: Path, tmp_path: Path
 ) -> None:
-    told = loris("prep", video, "--kind", "dance", "--data", tmp_path / "data", *words)
-    assert told.exit_code == code
-    assert message in told.stderr
+    result = loris("prep", video, "--kind", "dance", "--data", tmp_path / "data", *words)
+    assert result.exit_code == code
+    assert message in result.stderr
     assert not (tmp_path / "data").exists()
 
 
@@ -258,11 +266,11 @@ def test_sport_loses_its_ends_and_keeps_time(video: Path, tmp_path: Path) -> Non
     assert len({row["partition"] for row in rows.values()}) == 1  # one video, one split
     long = next(clip for clip in read_manifest(tmp_path) if clip.subset == "fe50")
     # It begins half a second into the video.
-    heard = read_annotations(tmp_path, long).peaks_s
-    np.testing.assert_allclose(heard, np.array([1.0, 1.5, 2.25]) - 0.5, atol=0.02)
+    peaks_s = read_annotations(tmp_path, long).peaks_s
+    np.testing.assert_allclose(peaks_s, np.array([1.0, 1.5, 2.25]) - 0.5, atol=0.02)
 
 
-def test_poses_beside_a_video_are_used(video: Path, body: Path, tmp_path: Path) -> None:
+def test_poses_beside_a_video_are_used(video: Path, tmp_path: Path) -> None:
     (tmp_path / "own.mp4").write_bytes(video.read_bytes())
     rng = np.random.default_rng(0)
     keypoints = np.full((64, 17, 3), 0.9, np.float32)
@@ -277,61 +285,60 @@ def test_poses_beside_a_video_are_used(video: Path, body: Path, tmp_path: Path) 
         cuts=np.zeros(0, np.int64),
     )
     write_poses(tmp_path / "own.poses.npz", poses)
-    settings = PrepSettings(activity="dance", separator="none", pose_estimator="beside")
+    settings = PrepSettings(activity="dance", separator="none", pose_estimator="file")
 
     prepare_video(
         tmp_path / "own.mp4", PrepContext(data_dir=tmp_path / "data", settings=settings)
     )
     (row,) = build_manifest(tmp_path / "data")
-    danced = read_pose_features(tmp_path / "data", read_manifest(tmp_path / "data")[0])
+    pose_features = read_pose_features(tmp_path / "data", read_manifest(tmp_path / "data")[0])
 
-    assert row["poses_from"] == "beside"
-    assert danced is not None
-    assert danced.keypoints is not None
-    np.testing.assert_array_equal(danced.keypoints, keypoints)
-    np.testing.assert_allclose(danced.peaks_s, [1.0], atol=0.07)
+    assert row["pose_source"] == "file"
+    assert pose_features is not None
+    assert pose_features.keypoints is not None
+    np.testing.assert_array_equal(pose_features.keypoints, keypoints)
+    np.testing.assert_allclose(pose_features.peaks_s, [1.0], atol=0.07)
 
 
 def test_the_second_time_nothing_is_done(
     video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    work = PrepContext(data_dir=tmp_path, settings=PLAIN)
-    prepare_video(video, work)
+    context = PrepContext(data_dir=tmp_path, settings=PLAIN)
+    prepare_video(video, context)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     monkeypatch.setattr(
         prepare_module, "extract_audio", lambda *_, **__: pytest.fail("it was done again")
     )
 
-    assert prepare_video(video, work)["known"]
+    assert prepare_video(video, context)["reused"]
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
 def test_what_was_lost_or_made_otherwise_is_made_again_to_the_byte(
     video: Path, tmp_path: Path
 ) -> None:
-    work = PrepContext(data_dir=tmp_path, settings=PLAIN)
-    prepare_video(video, work)
+    context = PrepContext(data_dir=tmp_path, settings=PLAIN)
+    prepare_video(video, context)
     first = tree(tmp_path)
     (audio,) = (tmp_path / "audio").iterdir()
     audio.unlink()
-    prepare_video(video, work)
+    prepare_video(video, context)
     assert tree(tmp_path) == first
 
     other = PrepSettings(activity="dance", genre="pop", separator="none", pose_estimator="none")
-    assert "known" not in prepare_video(video, PrepContext(data_dir=tmp_path, settings=other))
+    assert "reused" not in prepare_video(video, PrepContext(data_dir=tmp_path, settings=other))
     assert [clip["genre"] for r in read_records(tmp_path) for clip in r["clips"]] == ["pop"]
 
 
 def test_a_failure_is_remembered_until_it_is_to_be_tried_again(tmp_path: Path) -> None:
     (tmp_path / "bad.mp4").write_text("no video")
-    work = PrepContext(data_dir=tmp_path / "data", settings=PLAIN)
+    context = PrepContext(data_dir=tmp_path / "data", settings=PLAIN)
 
-    failed = prepare_video(tmp_path / "bad.mp4", work)
+    failed = prepare_video(tmp_path / "bad.mp4", context)
     assert failed["status"] == "failed"
     assert "not a video" in failed["error"]
-    assert prepare_video(tmp_path / "bad.mp4", work)["known"]
-    again = PrepContext(data_dir=tmp_path / "data", settings=PLAIN, retry_failed=True)
-    assert "known" not in prepare_video(tmp_path / "bad.mp4", again)
+    assert prepare_video(tmp_path / "bad.mp4", context)["reused"]
+    assert "reused" not in prepare_video(tmp_path / "bad.mp4", context, retry_failed=True)
 
 
 @pytest.mark.parametrize(
@@ -342,7 +349,11 @@ def test_what_gives_no_clip_says_why(
 ) -> None:
     path = write_video(tmp_path / "a.mp4", n_frames=n_frames, fps=8, size=(64, 48), sound=sound)
     record = prepare_video(path, PrepContext(data_dir=tmp_path / "data", settings=PLAIN))
-    assert (record["status"], record["rejected"], record["clips"]) == ("done", [reason], [])
+    assert (record["status"], record["rejection_reasons"], record["clips"]) == (
+        "done",
+        [reason],
+        [],
+    )
 
 
 def test_a_person_has_the_last_word(tmp_path: Path) -> None:
@@ -351,13 +362,13 @@ def test_a_person_has_the_last_word(tmp_path: Path) -> None:
     data = tmp_path / "data"
     prepare_video(path, PrepContext(data_dir=data, settings=PLAIN))
     assert build_manifest(data) == []
-    (doubtful,) = list_review_items(data)
-    assert (doubtful.reasons, doubtful.accepted) == (("silence",), False)
+    (item,) = list_review_items(data)
+    assert (item.reasons, item.accepted) == (("silence",), False)
 
-    (tmp_path / "good.txt").write_text(f"# mine\n{doubtful.id}  aside  a.mp4\n")
+    (tmp_path / "good.txt").write_text(f"# mine\n{item.id}  aside  a.mp4\n")
     save_decisions(data, "keep", read_clip_ids(tmp_path / "good.txt"))
-    assert [row["id"] for row in build_manifest(data)] == [doubtful.id]
-    save_decisions(data, "drop", [doubtful.id])
+    assert [row["id"] for row in build_manifest(data)] == [item.id]
+    save_decisions(data, "drop", [item.id])
     assert build_manifest(data) == []
     with pytest.raises(InputError, match="no clip nobody"):
         save_decisions(data, "keep", ["nobody"])
@@ -379,16 +390,16 @@ def lose(data: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("harm", "told"),
+    ("damage_data_set", "message"),
     [(damage_length, "lasts 0.00 s"), (damage_bytes, "cannot be read"), (lose, "is missing")],
 )
 def test_damage_is_named(
-    harm: Callable[[Path], None], told: str, video: Path, tmp_path: Path
+    damage_data_set: Callable[[Path], None], message: str, video: Path, tmp_path: Path
 ) -> None:
     prepare_video(video, PrepContext(data_dir=tmp_path, settings=PLAIN))
     build_manifest(tmp_path)
-    harm(tmp_path)
-    assert any(told in problem for problem in find_problems(tmp_path))
+    damage_data_set(tmp_path)
+    assert any(message in problem for problem in find_problems(tmp_path))
 
 
 def test_stats_count_what_is_there(video: Path, tmp_path: Path) -> None:
@@ -426,9 +437,9 @@ def test_looseness_is_the_spread_around_the_accents() -> None:
 def test_one_video_of_unknown_kind_is_refused_with_a_hint(
     video: Path, tmp_path: Path, loris: RunLoris
 ) -> None:
-    told = loris("prep", video, "--data", tmp_path / "d", "--separator", "none", "-q")
-    assert told.exit_code == 4
-    assert "--kind" in told.stderr
+    result = loris("prep", video, "--data", tmp_path / "d", "--separator", "none", "-q")
+    assert result.exit_code == 4
+    assert "--activity" in result.stderr
 
 
 def test_modes_go_alone(tmp_path: Path, loris: RunLoris) -> None:

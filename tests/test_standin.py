@@ -5,19 +5,16 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from loris_cli.dataset import clip_cutting
 from loris_cli.dataset.build_manifest import build_manifest
 from loris_cli.dataset.clip_cutting import CuttingRules, LengthRule
+from loris_cli.dataset.prepare_video import prepare_source
 from loris_cli.dataset.synthetic_videos import (
     SyntheticVideoTask,
     list_synthetic_videos,
-    make_synthetic_video,
-    prepare_synthetic_video,
 )
-from loris_cli.errors import LorisError
 from loris_cli.pose.keypoints import read_poses
 from loris_cli.synthetic.midi_synthesis import DEFAULT_SOUNDFONT
 from loris_cli.video.probe import probe_video
@@ -29,7 +26,7 @@ needs_synthesiser = pytest.mark.skipif(
 
 
 @pytest.fixture
-def short(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_clips(monkeypatch: pytest.MonkeyPatch) -> None:
     cuts = (
         LengthRule(subset="fs25", duration_s=4.0),
         LengthRule(subset="fs50", duration_s=4.0),
@@ -39,8 +36,12 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def of(tasks: list[SyntheticVideoTask], kind: str, split: str) -> list[SyntheticVideoTask]:
-    return [t for t in tasks if t.activity == kind and t.context.settings.partition == split]
+def select_tasks(
+    tasks: list[SyntheticVideoTask], activity: str, partition: str
+) -> list[SyntheticVideoTask]:
+    return [
+        t for t in tasks if t.activity == activity and t.context.settings.partition == partition
+    ]
 
 
 @pytest.mark.parametrize(
@@ -49,8 +50,11 @@ def of(tasks: list[SyntheticVideoTask], kind: str, split: str) -> list[Synthetic
 )
 def test_every_split_has_its_clips(n_clips: int, counts: tuple[int, int, int]) -> None:
     tasks = list_synthetic_videos(Path("data"), n_clips)
-    for kind in ("dance", "floor", "skate"):
-        found = tuple(len(of(tasks, kind, split)) for split in ("train", "val", "test"))
+    for activity in ("dance", "floor", "skate"):
+        found = tuple(
+            len(select_tasks(tasks, activity, partition))
+            for partition in ("train", "val", "test")
+        )
         assert found == counts
     assert len({t.source_path for t in tasks}) == len({t.seed for t in tasks}) == len(tasks)
 
@@ -62,9 +66,9 @@ def test_the_test_split_is_seen_and_the_rest_is_told() -> None:
         for t in tasks
     )
     assert set(sources) == {
-        ("train", "beside", False),
-        ("val", "beside", False),
-        ("test", "embedded", True),
+        ("train", "file", False),
+        ("val", "file", False),
+        ("test", "blazepose", True),
     }
     assert all(t.context.settings.synthetic for t in tasks)
 
@@ -76,12 +80,11 @@ def test_another_seed_makes_other_clips() -> None:
 
 
 @needs_synthesiser
-def test_a_made_up_video_goes_the_way_of_all_videos(short: None, tmp_path: Path) -> None:
+def test_a_made_up_video_goes_the_way_of_all_videos(short_clips: None, tmp_path: Path) -> None:
     pytest.importorskip("mido")
-    task = of(list_synthetic_videos(tmp_path, 4), "skate", "val")[0]
+    task = select_tasks(list_synthetic_videos(tmp_path, 4), "skate", "val")[0]
 
-    record = prepare_synthetic_video(task)
-    assert not isinstance(record, LorisError)
+    record = prepare_source(task)
     assert record["status"] == "done", record
 
     poses = read_poses(task.source_path.with_name(task.source_path.stem + ".poses.npz"))
@@ -90,18 +93,18 @@ def test_a_made_up_video_goes_the_way_of_all_videos(short: None, tmp_path: Path)
     rows = build_manifest(tmp_path)
     assert [row["subset"] for row in rows] == ["fs25", "fs50"]
     for row in rows:
-        assert (row["partition"], row["made_up"], row["poses_from"]) == ("val", True, "beside")
+        assert (row["partition"], row["synthetic"], row["pose_source"]) == ("val", True, "file")
         assert row["genre"] == "skate"
 
 
 @needs_synthesiser
 @pytest.mark.slow
-def test_a_rendered_body_is_found_again(short: None, tmp_path: Path) -> None:
+def test_a_rendered_body_is_found_again(short_clips: None, tmp_path: Path) -> None:
     pytest.importorskip("mido")
-    task = of(list_synthetic_videos(tmp_path, 4), "skate", "test")[0]
-    make_synthetic_video(task)
-    record = prepare_synthetic_video(replace(task, source_path=task.source_path))
-    assert not isinstance(record, LorisError)
-    assert all(clip["measures"]["seen"] > 0.9 for clip in record["clips"])
-    assert all(clip["poses_from"] == "embedded" for clip in record["clips"])
-    assert np.all([clip["measures"]["company"] < 0.25 for clip in record["clips"]])
+    task = select_tasks(list_synthetic_videos(tmp_path, 4), "skate", "test")[0]
+    task.ensure_source()
+    record = prepare_source(replace(task, source_path=task.source_path))
+    assert all(clip["pose_source"] == "blazepose" for clip in record["clips"])
+    measures = [clip["quality_measures"] for clip in record["clips"]]
+    assert all(found["person_share"] > 0.9 for found in measures)
+    assert all(found["multi_person_share"] < 0.25 for found in measures)

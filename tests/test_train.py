@@ -62,8 +62,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         told: dict[str, Any] = {"accents_s": accents_s, "strengths": np.ones(len(accents_s))}
         told |= {"energy": np.full(384, 0.5), "beats_s": np.empty(0)}
         if clip.poses:
-            told |= {"seen_peaks_s": accents_s + 0.02, "seen_strengths": told["strengths"]}
-            told |= {"seen_energy": told["energy"], "looseness": np.array(0.5)}
+            told |= {"pose_peaks_s": accents_s + 0.02, "pose_peak_strengths": told["strengths"]}
+            told |= {"motion_energy": told["energy"], "timing_jitter": np.array(0.5)}
             keypoints = rng.uniform(0, 100, (384, 17, 3)).astype(np.float32)
             keypoints[..., 2] = 0.9
             write_poses(

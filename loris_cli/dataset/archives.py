@@ -1,12 +1,13 @@
-"""Zip archives from anywhere, unpacked without harm; those in several volumes joined first.
+"""Safe unpacking of zip archives; volumes of a split archive are joined first.
 
-x.z01 x.z02 ... x.zip -> one archive, its directory set right -> members checked -> files
+x.z01 x.z02 ... x.zip -> one archive with a corrected directory -> members checked -> files
 
-Of a split archive each member says on which volume it begins and where in it; Python's reader,
-like others, wants one file. Joining is writing the volumes one after the other and the
-directory anew (PKWARE APPNOTE 6.3, Sec. 4.3, 4.4 and 8).
+The directory of a split archive gives the volume of each member and its offset there; Python's
+reader requires one file. Joining concatenates the volumes and rewrites the directory (PKWARE
+APPNOTE 6.3, Sec. 4.3, 4.4 and 8).
 """
 
+import re
 import shutil
 import struct
 import tempfile
@@ -25,32 +26,34 @@ DIRECTORY_ENTRY = struct.Struct("<4s6H3L5H2L")
 DIRECTORY_ENTRY_SIGNATURE = b"PK\x01\x02"
 MAX_COMMENT_BYTES = 65_535
 ZIP64_MARKER = 0xFFFF_FFFF
-"""What stands in a field whose value is in a zip64 extension."""
+"""Marks a field whose value is in a zip64 extension."""
 
 MAX_COMPRESSION_RATIO = 200
-"""Sound and arrays shrink to a third; what grows more than this from its packing is a bomb."""
+"""Audio and arrays shrink to a third; a member that expands more than this is a zip bomb."""
 MAX_TOTAL_BYTES = 1 << 40
 MAX_MEMBERS = 1_000_000
-DAMAGED_ARCHIVE_HINT = "download it again, or unpack it yourself and give the folder"
+DOWNLOAD_HINT = "download it again, or unpack it yourself and give the folder"
+JOIN_HINT = "join it first: zip -s 0 split.zip --out joined.zip"
 
 
 def unpack_archive(archive: Path, destination: Path) -> int:
-    """Unpack an archive; files that are there in full length are left.
+    """Unpack an archive; files that exist in full length are kept.
 
     Args:
         archive: the ``.zip``, the last of the volumes if it has several.
-        destination: a folder; nothing is ever written outside it.
+        destination: a folder; nothing is written outside it.
 
     Returns:
-        how many files it holds.
+        number of files in the archive.
 
     Raises:
-        InputError: it is damaged, a bomb, lacks a volume, or a member's name leads elsewhere.
-        OutputError: no room.
+        InputError: it is damaged, a zip bomb, lacks a volume, or a member's name leads out of
+            the folder.
+        OutputError: the disk is full.
     """
     name = printable_path(archive)
     try:
-        with _single_file(archive) as whole, zipfile.ZipFile(whole) as opened:
+        with _single_file(archive) as path, zipfile.ZipFile(path) as opened:
             members = [info for info in opened.infolist() if not info.is_dir()]
             _check_sizes(members, name)
             for info in members:
@@ -58,21 +61,20 @@ def unpack_archive(archive: Path, destination: Path) -> int:
             return len(members)
     except OSError as error:
         raise InputError(
-            f"{name} cannot be read: {error.strerror}", hint=DAMAGED_ARCHIVE_HINT
+            f"{name} cannot be read: {error.strerror}", hint=DOWNLOAD_HINT
         ) from error
     except (zipfile.BadZipFile, zlib.error, EOFError, struct.error) as error:
-        raise InputError(f"{name} is damaged: {error}", hint=DAMAGED_ARCHIVE_HINT) from error
-    except (RuntimeError, NotImplementedError) as error:  # encrypted, or a rare compression
-        raise InputError(
-            f"{name} is packed in an unknown way: {error}", hint=DAMAGED_ARCHIVE_HINT
-        ) from error
+        raise InputError(f"{name} is damaged: {error}", hint=DOWNLOAD_HINT) from error
+    except RuntimeError as error:  # encrypted, or `NotImplementedError`: a rare compression
+        problem = f"{name} is encrypted or its compression is not supported: {error}"
+        raise InputError(problem, hint=DOWNLOAD_HINT) from error
 
 
 def _check_sizes(members: list[zipfile.ZipInfo], archive_name: str) -> None:
     total = sum(info.file_size for info in members)
     if len(members) > MAX_MEMBERS or total > MAX_TOTAL_BYTES:
         raise InputError(
-            f"{archive_name} claims to hold {total / 2**30:.0f} GiB", hint=DAMAGED_ARCHIVE_HINT
+            f"{archive_name} claims to hold {total / 2**30:.0f} GiB", hint=DOWNLOAD_HINT
         )
     for info in members:
         if info.file_size > MAX_COMPRESSION_RATIO * max(info.compress_size, 1) + 1024:
@@ -84,7 +86,7 @@ def _check_sizes(members: list[zipfile.ZipInfo], archive_name: str) -> None:
 
 
 def _member_path(info: zipfile.ZipInfo, destination: Path, archive_name: str) -> Path:
-    """Where a member belongs, if that is inside the folder."""
+    """Path of a member; it must lie inside the folder."""
     path = PurePosixPath(info.filename.replace("\\", "/"))
     is_link = (info.external_attr >> 16) & 0o170000 == 0o120000
     if path.is_absolute() or ".." in path.parts or ":" in path.parts[0] or is_link:
@@ -99,14 +101,14 @@ def _unpack_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path
     if target.is_file() and target.stat().st_size == info.file_size:
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(target, overwrite=True) as part, archive.open(info) as member:
-        with part.open("wb") as file:
+    with atomic_write(target, overwrite=True) as temporary, archive.open(info) as member:
+        with temporary.open("wb") as file:
             shutil.copyfileobj(member, file)
 
 
 @contextmanager
 def _single_file(archive: Path) -> Iterator[Path]:
-    """The archive as one file: itself, or its volumes joined for the time being."""
+    """The archive as one file: itself, or a temporary file of its joined volumes."""
     volumes = [*find_earlier_volumes(archive), archive]
     if len(volumes) == 1:
         yield archive
@@ -118,52 +120,45 @@ def _single_file(archive: Path) -> Iterator[Path]:
 
 
 def find_earlier_volumes(archive: Path) -> list[Path]:
-    """The other volumes of a split archive in their order: ``x.z01``, ``x.z02``, ...
+    """Return the other volumes of a split archive in their order: ``x.z01``, ``x.z02``, ...
 
     Raises:
         InputError: one in the middle is missing.
     """
-    found = sorted(
-        path for path in archive.parent.glob("*") if _volume_number(path, archive) is not None
-    )
-    found.sort(key=lambda path: _volume_number(path, archive) or 0)
-    for number, path in enumerate(found, 1):
-        if _volume_number(path, archive) != number:
+    volumes = {
+        int(path.suffix[2:]): path
+        for path in archive.parent.glob("*")
+        if path.stem == archive.stem and re.fullmatch(r"\.[zZ][0-9]+", path.suffix)
+    }
+    for number in range(1, len(volumes) + 1):
+        if number not in volumes:
             raise InputError(
                 f"{printable_path(archive)} lacks its volume .z{number:02d}",
                 hint="download all volumes into one folder",
             )
-    return found
-
-
-def _volume_number(path: Path, archive: Path) -> int | None:
-    digits = path.suffix.lower().removeprefix(".z")
-    same = path.stem == archive.stem and path.suffix.lower() != ".zip"
-    return int(digits) if same and digits.isdigit() else None
+    return [volumes[number] for number in sorted(volumes)]
 
 
 def _join_volumes(volumes: list[Path], joined_path: Path) -> None:
-    """Write volumes as one archive whose directory points to where things now are.
+    """Write volumes as one archive with a directory of offsets in it.
 
     Raises:
-        InputError: volumes are missing, or it is of the zip64 kind.
+        InputError: volumes are missing, or it is a zip64 archive.
     """
-    starts = [0]
-    for volume in volumes:
-        starts.append(starts[-1] + volume.stat().st_size)
-    with joined_path.open("wb") as joined:
+    name = printable_path(volumes[-1])
+    with joined_path.open("w+b") as joined:
+        starts = [0]
         for volume in volumes:
             with volume.open("rb") as file:
                 shutil.copyfileobj(file, joined)
-    name = printable_path(volumes[-1])
-    with joined_path.open("r+b") as joined:
-        tail_at = max(0, starts[-1] - END_RECORD.size - MAX_COMMENT_BYTES)
-        joined.seek(tail_at)
+            starts.append(joined.tell())
+        tail_start = max(0, starts[-1] - END_RECORD.size - MAX_COMMENT_BYTES)
+        joined.seek(tail_start)
         tail = joined.read()
-        end_at = tail.rfind(END_RECORD_SIGNATURE)
-        if end_at < 0:
-            raise zipfile.BadZipFile("no end of a directory")
-        end = list(END_RECORD.unpack_from(tail, end_at))
+        end_start = tail.rfind(END_RECORD_SIGNATURE)
+        if end_start < 0:
+            raise zipfile.BadZipFile("the end of its directory is missing")
+        end = list(END_RECORD.unpack_from(tail, end_start))
         _, disk, directory_disk, _, n_entries, size, offset, _ = end
         if disk != len(volumes) - 1 or directory_disk >= len(volumes):
             raise InputError(
@@ -171,36 +166,30 @@ def _join_volumes(volumes: list[Path], joined_path: Path) -> None:
                 hint="download all volumes into one folder",
             )
         if ZIP64_MARKER in (size, offset):
-            raise InputError(
-                f"{name} is a split archive of the zip64 kind",
-                hint="join it first: zip -s 0 split.zip --out whole.zip",
-            )
-        at = starts[directory_disk] + offset
-        joined.seek(at)
+            raise InputError(f"{name} is a split zip64 archive", hint=JOIN_HINT)
+        start = starts[directory_disk] + offset
+        if start >= ZIP64_MARKER:
+            raise InputError(f"{name} is larger than 4 GiB when joined", hint=JOIN_HINT)
+        joined.seek(start)
         directory = bytearray(joined.read(size))
         _rewrite_offsets(directory, n_entries, starts)
-        # The same length: the directory is written over the old one.
-        joined.seek(at)
+        # The new directory is as long as the old one, and replaces it.
+        joined.seek(start)
         joined.write(directory)
         end[1:4] = [0, 0, n_entries]
-        end[6] = at
-        if at >= ZIP64_MARKER:
-            raise InputError(
-                f"{name} is larger than 4 GiB when joined",
-                hint="join it first: zip -s 0 split.zip --out whole.zip",
-            )
-        joined.seek(tail_at + end_at)
+        end[6] = start
+        joined.seek(tail_start + end_start)
         joined.write(END_RECORD.pack(*end))
 
 
 def _rewrite_offsets(directory: bytearray, n_entries: int, volume_starts: list[int]) -> None:
-    """Count every member's place from the start of the joined file."""
-    at = 0
+    """Make the offset of every member relative to the start of the joined file."""
+    position = 0
     for _ in range(n_entries):
-        entry = list(DIRECTORY_ENTRY.unpack_from(directory, at))
+        entry = list(DIRECTORY_ENTRY.unpack_from(directory, position))
         if entry[0] != DIRECTORY_ENTRY_SIGNATURE or entry[13] >= len(volume_starts) - 1:
             raise zipfile.BadZipFile("a directory entry is damaged")
         entry[16] += volume_starts[entry[13]]
         entry[13] = 0
-        DIRECTORY_ENTRY.pack_into(directory, at, *entry)
-        at += DIRECTORY_ENTRY.size + entry[10] + entry[11] + entry[12]
+        DIRECTORY_ENTRY.pack_into(directory, position, *entry)
+        position += DIRECTORY_ENTRY.size + entry[10] + entry[11] + entry[12]

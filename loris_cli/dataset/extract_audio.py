@@ -1,6 +1,6 @@
-"""A video's own sound, and the music in it, as the clips will have them.
+"""Audio of a video and its accompaniment, at the rate of the clips.
 
-sound at 44.1 kHz, a block at a time -> voices taken out -> mono -> 22,050 Hz
+audio at 44.1 kHz, a block at a time -> vocal separation -> mono -> 22,050 Hz
 """
 
 from collections.abc import Iterator
@@ -26,93 +26,79 @@ def extract_audio(
     separator: VocalSeparator | None,
     accompaniment_rate_hz: int = SAMPLE_RATE_HZ,
 ) -> tuple[Samples, Samples] | None:
-    """The sound of a stretch of a video.
+    """Extract the audio of a stretch of a video.
 
     Args:
         video: the file.
-        span_s: from and to, on the clock of the pictures.
-        separator: takes the voices out; None leaves them.
-        accompaniment_rate_hz: rate that the music goes through on its way; a lower one than ours
-            takes its highest overtones.
+        span_s: start and end, on the clock of the frames.
+        separator: removes vocals; None keeps them.
+        accompaniment_rate_hz: rate that limits the bandwidth of the accompaniment, which is
+            resampled to it and back.
 
     Returns:
-        the mix and the music in it, mono at 22,050 Hz, each ``(samples,)``, as long as the
-        stretch; sound that ends early is followed by silence. None if there is no sound.
+        the mix and its accompaniment, mono at 22,050 Hz, each ``(samples,)``, as long as the
+        stretch; audio that ends early is padded with silence. None if there is no audio.
     """
-    n_samples = round((span_s[1] - span_s[0]) * SAMPLE_RATE_HZ)
-    if separator is None:
-        mix = _MonoResampler(SAMPLE_RATE_HZ)
-        for block in _stereo_blocks(video, span_s, SAMPLE_RATE_HZ):
-            mix.add(block)
-        if mix.is_empty:
-            return None
-        own = mix.finish(n_samples)
-        return own, _limit_bandwidth(own, accompaniment_rate_hz)
-    mix, music = _MonoResampler(SPLEETER_RATE_HZ), _MonoResampler(SPLEETER_RATE_HZ)
+    rate_hz = SAMPLE_RATE_HZ if separator is None else SPLEETER_RATE_HZ
+    mix, accompaniment = _MonoResampler(rate_hz), _MonoResampler(rate_hz)
 
-    def heard() -> Iterator[Samples]:
-        for block in _stereo_blocks(video, span_s, SPLEETER_RATE_HZ):
+    def mixed_blocks() -> Iterator[Samples]:
+        for block in _stereo_blocks(video, span_s, rate_hz):
             mix.add(block)
             yield block
 
-    for block in separator.remove_vocals(heard()):
-        music.add(block)
-    if mix.is_empty:
+    blocks = mixed_blocks()
+    for block in blocks if separator is None else separator.remove_vocals(blocks):
+        accompaniment.add(block)
+    if not mix.blocks:
         return None
-    return mix.finish(n_samples), _limit_bandwidth(
-        music.finish(n_samples), accompaniment_rate_hz
-    )
+    n_samples = round((span_s[1] - span_s[0]) * SAMPLE_RATE_HZ)
+    music = accompaniment.finish(n_samples)
+    if accompaniment_rate_hz != SAMPLE_RATE_HZ:
+        narrow = soxr.resample(music, SAMPLE_RATE_HZ, accompaniment_rate_hz)
+        music = fix_length(
+            soxr.resample(narrow, accompaniment_rate_hz, SAMPLE_RATE_HZ), n_samples
+        )
+    return mix.finish(n_samples), music
 
 
 def _stereo_blocks(video: Path, span_s: tuple[float, float], rate_hz: int) -> Iterator[Samples]:
-    """Sound between two moments, in stereo: ``(2, samples)``."""
-    first, last = (round(moment_s * rate_hz) for moment_s in span_s)
-    at = 0
+    """Audio between two times, in stereo: ``(2, samples)``."""
+    first, last = (round(time_s * rate_hz) for time_s in span_s)
+    start = 0
     for block in read_audio_blocks(video, rate_hz=rate_hz, block_s=BLOCK_S):
-        inside = block[:, max(0, first - at) : max(0, last - at)]
-        at += block.shape[1]
+        inside = block[:, max(0, first - start) : max(0, last - start)]
+        start += block.shape[1]
         if inside.shape[1]:
-            both = inside if len(inside) == 2 else inside.mean(axis=0, keepdims=True)
-            yield np.ascontiguousarray(np.broadcast_to(both, (2, both.shape[1])))
-        if at >= last:
+            stereo = inside if len(inside) == 2 else inside.mean(axis=0, keepdims=True)
+            yield np.ascontiguousarray(np.broadcast_to(stereo, (2, stereo.shape[1])))
+        if start >= last:
             return
 
 
-def _limit_bandwidth(samples: Samples, rate_hz: int) -> Samples:
-    """Down to a rate and up again."""
-    if rate_hz == SAMPLE_RATE_HZ:
-        return samples
-    down = soxr.resample(samples, SAMPLE_RATE_HZ, rate_hz)
-    return fix_length(soxr.resample(down, rate_hz, SAMPLE_RATE_HZ), len(samples))
-
-
 def fix_length(samples: Samples, n_samples: int) -> Samples:
-    """As long as asked for: cut, or followed by silence."""
-    fitted: Samples = np.pad(samples[:n_samples], (0, max(0, n_samples - len(samples))))
-    return fitted
+    """Trim samples, or pad them with silence, to a length."""
+    fixed: Samples = np.pad(samples[:n_samples], (0, max(0, n_samples - len(samples))))
+    return fixed
 
 
 class _MonoResampler:
-    """Stereo blocks at one rate, collected as mono at ours."""
+    """Collects stereo blocks at one rate as mono at 22,050 Hz."""
 
     def __init__(self, rate_hz: int) -> None:
-        self._stream = (
-            None
-            if rate_hz == SAMPLE_RATE_HZ
-            else soxr.ResampleStream(rate_hz, SAMPLE_RATE_HZ, 1, dtype="float32")
-        )
-        self._parts: list[Samples] = []
-        self.is_empty = True
+        self._stream: soxr.ResampleStream | None = None
+        if rate_hz != SAMPLE_RATE_HZ:
+            self._stream = soxr.ResampleStream(rate_hz, SAMPLE_RATE_HZ, 1, dtype="float32")
+        self.blocks: list[Samples] = []
 
     def add(self, block: Samples) -> None:
-        """Take a block, ``(2, samples)``."""
-        self.is_empty = False
+        """Add a block, ``(2, samples)``."""
         mono = block.mean(axis=0)
-        self._parts.append(mono if self._stream is None else self._stream.resample_chunk(mono))
+        self.blocks.append(mono if self._stream is None else self._stream.resample_chunk(mono))
 
     def finish(self, n_samples: int) -> Samples:
-        """All that was collected, at a length."""
+        """Return all samples, trimmed or padded to a length."""
         if self._stream is not None:
             last = self._stream.resample_chunk(np.zeros(0, np.float32), last=True)
-            self._parts.append(last)
-        return fix_length(np.concatenate(self._parts), n_samples)
+            self.blocks.append(last)
+        return fix_length(np.concatenate(self.blocks), n_samples)

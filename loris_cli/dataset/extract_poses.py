@@ -1,10 +1,10 @@
-"""The body in a stretch of a video, found now or read where it was found before; its picture.
+"""Poses and visual features of a stretch of a video.
 
-frames of the stretch at 16 fps -> estimator -> Poses, and how many bodies were there
-frames of the stretch -> a network for action recognition -> features, two rows a second
+frames of the stretch at 16 fps -> pose estimator -> poses, number of persons in each frame
+frames of the stretch -> action recognition network -> visual features, two rows a second
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loris_cli.config import POSE_FPS
-from loris_cli.dataset.clip_cutting import PoseEstimatorName, Segment
+from loris_cli.dataset.clip_cutting import PoseEstimatorName
 from loris_cli.errors import InputError, UsageError, WeightsError
 from loris_cli.models.i3d_inception import load_inception_i3d
 from loris_cli.models.i3d_resnet50 import find_i3d_r50_weights, load_i3d_r50
@@ -31,31 +31,6 @@ from loris_cli.video.probe import VideoInfo
 POSES_SUFFIX = ".poses.npz"
 
 
-@dataclass(frozen=True, kw_only=True)
-class ExtractedPoses:
-    """The body of a stretch of video."""
-
-    poses: Poses
-    persons_per_frame: tuple[int, ...] | None
-    """In each frame; None where nobody counted."""
-
-    def slice_segment(self, segment: Segment, origin_s: float) -> "ExtractedPoses":
-        """The part in a segment."""
-        frames = segment_slice(segment, origin_s, POSE_FPS)
-        return ExtractedPoses(
-            poses=slice_poses(self.poses, frames.start, frames.stop),
-            persons_per_frame=None
-            if self.persons_per_frame is None
-            else self.persons_per_frame[frames],
-        )
-
-
-def segment_slice(segment: Segment, origin_s: float, rate_hz: float) -> slice:
-    """A segment in an array that begins at a moment."""
-    start = round((segment.start_s - origin_s) * rate_hz)
-    return slice(start, start + round(segment.duration_s * rate_hz))
-
-
 def extract_poses(
     info: VideoInfo,
     span_s: tuple[float, float],
@@ -63,58 +38,61 @@ def extract_poses(
     *,
     reporter: Reporter,
     estimator: PoseEstimator = estimate_poses,
-) -> ExtractedPoses | None:
-    """The body in a stretch of a video; None where nobody is to look.
+) -> tuple[Poses | None, tuple[int, ...] | None]:
+    """Extract the poses of a stretch of a video.
 
     Args:
         info: the video.
-        span_s: from and to.
-        estimator_name: who finds the body.
-        reporter: hears of damage.
-        estimator: makes the poses where they are neither beside nor unwanted.
+        span_s: start and end.
+        estimator_name: source of the poses; ``file`` is STEM.poses.npz beside the video.
+        reporter: receives warnings about damage.
+        estimator: pose estimator, unless the source is ``file`` or ``none``.
+
+    Returns:
+        poses, None for the source ``none``; number of persons in each frame, None where they
+        were not counted.
 
     Raises:
-        InputError: the poses beside it are absent, or not of the whole video.
+        InputError: the pose file is absent, or shorter than the stretch.
     """
     if estimator_name == "none":
-        return None
-    first, last = (round(moment_s * POSE_FPS) for moment_s in span_s)
-    if estimator_name == "beside":
+        return None, None
+    first, last = (round(time_s * POSE_FPS) for time_s in span_s)
+    if estimator_name == "file":
         poses = read_poses(info.path.with_name(info.path.stem + POSES_SUFFIX))
         if poses.fps != POSE_FPS or poses.n_frames < last:
             raise InputError(
-                f"the poses of {printable_path(info.path.name)} are not those of the whole video"
+                f"the poses of {printable_path(info.path.name)} are not those of the full video"
                 f" at {POSE_FPS:g} fps",
                 hint="make them again with `loris pose`",
             )
-        return ExtractedPoses(poses=slice_poses(poses, first, last), persons_per_frame=None)
+        return slice_poses(poses, first, last), None
     counts: list[int] = []
-    pictures = read_frames_at_fps(
+    frames = read_frames_at_fps(
         info.path, POSE_FPS, max_side_px=POSE_MAX_SIDE_PX, on_warning=reporter.warn
     )
     poses = estimator(
-        islice(pictures, first, last),
+        islice(frames, first, last),
         fps=POSE_FPS,
         size=(info.width, info.height),
-        progress=lambda done, n_bodies: counts.append(n_bodies),
+        progress=lambda done, n_persons: counts.append(n_persons),
     )
     poses = _pad_to_length(poses, last - first)
-    poses = replace(poses, frame_interval_s=info.frame_interval_s)
-    return ExtractedPoses(poses=poses, persons_per_frame=tuple(counts))
+    return replace(poses, frame_interval_s=info.frame_interval_s), tuple(counts)
 
 
 def _pad_to_length(poses: Poses, n_frames: int) -> Poses:
-    """Poses of a stretch whose last frame the video's rounded length cost, perhaps."""
-    lack = n_frames - poses.n_frames
-    if lack <= 0:
+    """Repeat the last pose if rounding of the video's duration lost its last frame."""
+    n_missing = n_frames - poses.n_frames
+    if n_missing <= 0:
         return poses
-    filled = np.repeat(poses.keypoints[-1:], lack, axis=0)
-    filled[..., 2] = 0
+    padding = np.repeat(poses.keypoints[-1:], n_missing, axis=0)
+    padding[..., 2] = 0
     return replace(
         poses,
-        keypoints=np.concatenate([poses.keypoints, filled]),
+        keypoints=np.concatenate([poses.keypoints, padding]),
         times_s=np.arange(n_frames) / poses.fps,
-        interpolated=np.pad(poses.interpolated, (0, lack), constant_values=True),
+        interpolated=np.pad(poses.interpolated, (0, n_missing), constant_values=True),
     )
 
 

@@ -1,18 +1,18 @@
-"""What is wrong with a clip: measured, and against a limit, the reasons not to use it.
+"""Quality measures of a clip, and the reasons to reject it.
 
-sound, poses, gaps -> Measures -> reasons
+audio, poses, gaps -> quality measures -> rejection reasons
 
-In place of the authors' looking and listening (LORIS, Sec. 4.1 and B.2): no music, voices left
-over, noise, missing frames, more than one person. What is set aside can be taken back.
+They replace the authors' manual review (LORIS, Sec. 4.1 and B.2): no music, residual voice,
+noise, missing frames, more than one person. Rejected clips can be accepted by hand.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from loris_cli.config import SAMPLE_RATE_HZ
+from loris_cli.dataset.clip_media import ClipMedia
 from loris_cli.system.librosa_import import librosa
 
 Array = NDArray[np.float64]
@@ -20,99 +20,86 @@ Samples = NDArray[np.float32]
 
 LEVEL_WINDOW_S = 0.5
 SILENCE_DBFS = -50.0
-"""Of full scale, root mean square of a window."""
+"""Root mean square of a window, relative to full scale."""
 FULL_SCALE = 0.999
 MIN_CLIPPED_RUN = 3
 """Samples in a row at full scale: one alone may be a true peak."""
 VOICE_DOMINANCE_DB = 10.0
-"""Where the voices are so much louder than the music, the mask leaves bits of them in it."""
+"""Voices so much louder than the music leave residues in the separated accompaniment."""
 LOUD_FRAME_QUANTILE = 0.5
-"""Flatness is that of the louder windows: soft ones are noise in any recording."""
+"""Spectral flatness is measured in the louder frames: soft ones are noise in any recording."""
 
-MAX_SILENT_SHARE = 0.3
-MAX_CLIPPED_SHARE = 0.001
-MAX_VOICE_SHARE = 0.3
-MAX_SPECTRAL_FLATNESS = 0.2
-"""Median spectral flatness; white noise 0.56, the pieces of the stand-in set below 0.05."""
-MIN_PERSON_SHARE = 0.5
-MAX_MULTI_PERSON_SHARE = 0.25
-MAX_MISSING_FRAME_SHARE = 0.1
+ACCEPTED_RANGES: dict[str, tuple[str, float, float]] = {
+    "silent_share": ("silence", 0.0, 0.3),
+    "clipped_share": ("clipping", 0.0, 0.001),
+    # White noise has 0.56, the pieces of the synthetic data set below 0.05.
+    "spectral_flatness": ("no music", 0.0, 0.2),
+    "voice_share": ("residual voice", 0.0, 0.3),
+    "person_share": ("no person", 0.5, 1.0),
+    "multi_person_share": ("more than one person", 0.0, 0.25),
+    "missing_frame_share": ("missing frames", 0.0, 0.1),
+}
+"""Reason to reject a clip whose measure is out of range, and the lowest and highest accepted
+value, by measure."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class QualityMeasures:
-    """What the filters look at, shares of the clip from 0 to 1."""
+    """Measures of the quality filters, shares of the clip from 0 to 1."""
 
     silent_share: float
     """Windows of half a second that are silent."""
     clipped_share: float
-    """Samples that lie at full scale in a row."""
+    """Samples in runs at full scale."""
     spectral_flatness: float
-    """Of the spectrum, 0 for a tone, 0.56 for white noise."""
+    """0 for a tone, 0.56 for white noise."""
     voice_share: float | None
-    """Windows in which voices drown the music; None where nothing was taken apart."""
+    """Windows in which voices dominate the music; None without vocal separation."""
     person_share: float | None
-    """Frames in which a body was seen; None where nobody looked."""
+    """Frames with a detected person; None without a pose estimator."""
     multi_person_share: float | None
-    """Frames with more than one body that is no bystander."""
+    """Frames with more than one person; bystanders do not count."""
     missing_frame_share: float
-    """Of the time, how long a frame was held because the next ones are missing."""
+    """Time without frames."""
 
 
 def measure_quality(
-    *,
-    mix: Samples,
-    accompaniment: Samples,
-    is_separated: bool,
-    persons_per_frame: Sequence[int] | None,
-    person_share: float | None,
-    gaps_s: Sequence[tuple[float, float]],
-    span_s: tuple[float, float],
+    media: ClipMedia, *, is_separated: bool, span_s: tuple[float, float]
 ) -> QualityMeasures:
-    """Measure a clip.
+    """Measure the quality of a clip.
 
     Args:
-        mix: the clip's own sound, mono at 22,050 Hz.
-        accompaniment: what is kept of it, as long.
-        is_separated: whether voices were taken out.
-        persons_per_frame: in each pose frame, where somebody counted.
-        person_share: share of frames with a body, where somebody looked.
-        gaps_s: of the video, from and to.
-        span_s: where in the video the clip is.
+        media: of the clip.
+        is_separated: whether voices were removed from the accompaniment.
+        span_s: start and end of the clip in its source.
     """
-    level_db = _rms_levels_db(accompaniment)
-    voice_db = _rms_levels_db(mix - accompaniment)
-    start_s, stop_s = span_s
-    missing_s = sum(max(0.0, min(to, stop_s) - max(since, start_s)) for since, to in gaps_s)
+    level_db = _rms_levels_db(media.accompaniment)
+    voice_db = _rms_levels_db(media.mix - media.accompaniment)
     voiced = (voice_db > level_db + VOICE_DOMINANCE_DB) & (voice_db > SILENCE_DBFS)
+    persons = media.persons_per_frame
+    start_s, stop_s = span_s
+    missing_s = sum(
+        max(0.0, min(end, stop_s) - max(start, start_s)) for start, end in media.gaps_s
+    )
     return QualityMeasures(
         silent_share=_true_share(level_db < SILENCE_DBFS),
-        clipped_share=_clipped_share(mix),
-        spectral_flatness=_spectral_flatness(accompaniment),
+        clipped_share=_clipped_share(media.mix),
+        spectral_flatness=_spectral_flatness(media.accompaniment),
         voice_share=_true_share(voiced) if is_separated else None,
-        person_share=person_share,
-        multi_person_share=None
-        if persons_per_frame is None
-        else _true_share(np.asarray(persons_per_frame) > 1),
+        person_share=media.person_share,
+        multi_person_share=None if persons is None else _true_share(np.asarray(persons) > 1),
         missing_frame_share=round(missing_s / (stop_s - start_s), 4),
     )
 
 
 def list_rejection_reasons(measures: QualityMeasures) -> list[str]:
-    """Why a clip should be set aside; none is as it should be."""
-    told = {
-        "silence": measures.silent_share > MAX_SILENT_SHARE,
-        "clipping": measures.clipped_share > MAX_CLIPPED_SHARE,
-        "no music": measures.spectral_flatness > MAX_SPECTRAL_FLATNESS,
-        "speech left over": measures.voice_share is not None
-        and measures.voice_share > MAX_VOICE_SHARE,
-        "no person": measures.person_share is not None
-        and measures.person_share < MIN_PERSON_SHARE,
-        "more than one person": measures.multi_person_share is not None
-        and measures.multi_person_share > MAX_MULTI_PERSON_SHARE,
-        "missing frames": measures.missing_frame_share > MAX_MISSING_FRAME_SHARE,
-    }
-    return [reason for reason, found in told.items() if found]
+    """Return the reasons to reject a clip; none if it is fit."""
+    return [
+        reason
+        for name, (reason, lowest, highest) in ACCEPTED_RANGES.items()
+        if (value := getattr(measures, name)) is not None
+        and (value < lowest or value > highest)
+    ]
 
 
 def _true_share(flags: NDArray[np.bool_]) -> float:
@@ -122,8 +109,8 @@ def _true_share(flags: NDArray[np.bool_]) -> float:
 def _rms_levels_db(samples: Samples) -> Array:
     """Root mean square of each window, in dB of full scale."""
     size = round(LEVEL_WINDOW_S * SAMPLE_RATE_HZ)
-    whole = samples[: len(samples) // size * size].astype(np.float64).reshape(-1, size)
-    levels_db: Array = 10 * np.log10(np.maximum((whole**2).mean(axis=1), 1e-12))
+    windows = samples[: len(samples) // size * size].astype(np.float64).reshape(-1, size)
+    levels_db: Array = 10 * np.log10(np.maximum((windows**2).mean(axis=1), 1e-12))
     return levels_db
 
 
@@ -136,7 +123,7 @@ def _clipped_share(samples: Samples) -> float:
 
 
 def _spectral_flatness(samples: Samples) -> float:
-    """Median spectral flatness of the louder frames; 0 where there is no sound."""
+    """Median spectral flatness of the louder frames; 0 for silence."""
     spectrum = np.abs(librosa.stft(samples, n_fft=2048, hop_length=2048)) ** 2
     power = spectrum.sum(axis=0)
     loud = spectrum[:, power > max(float(np.quantile(power, LOUD_FRAME_QUANTILE)), 1e-6)]

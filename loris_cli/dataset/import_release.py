@@ -1,16 +1,17 @@
-"""The published data set, as its users have it, brought into our layout.
+"""Import of the published data set, as its users have it.
 
 archives -> tree {dance,fe,fs}/{audio,i3d,pose2d}_{s25,s50}/CLIP -> one record a clip
 
-The release is taken as it is found: poses at any rate and thinned out, lists that name paths of
-their authors' machine, ids that lack ``_seg0`` in one modality (specification, D4, D9, D10).
-Of a list only the names in it count, and only to tell on which side a clip was; our own splits
-are drawn beside it.
+The release is taken as it is: poses at any rate and subsampled, lists that name paths of their
+authors' machine, ids that lack ``_seg0`` in one modality (specification, D4, D9, D10). Of a
+list only the names of the clips count, to record the official partition; the manifest assigns
+partitions of its own.
 """
 
 import hashlib
 import os
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -24,27 +25,17 @@ from numpy.typing import NDArray
 from loris_cli.config import POSE_FPS, SAMPLE_RATE_HZ
 from loris_cli.dataset.archives import unpack_archive
 from loris_cli.dataset.clip_cutting import PrepSettings, Segment
+from loris_cli.dataset.clip_media import ClipMedia
 from loris_cli.dataset.extract_audio import fix_length
-from loris_cli.dataset.extract_poses import ExtractedPoses
-from loris_cli.dataset.manifest import VISUAL_ENCODERS, Clip
-from loris_cli.dataset.prepare_video import (
-    PrepContext,
-    blank_record,
-    failed_record,
-    is_up_to_date,
-)
-from loris_cli.dataset.records import (
-    Record,
-    hash_file,
-    read_record,
-    record_path,
-    write_record,
-)
+from loris_cli.dataset.manifest import VISUAL_ENCODERS
+from loris_cli.dataset.prepare_video import PrepContext, PrepTask
+from loris_cli.dataset.records import Record, hash_file, read_lines
 from loris_cli.dataset.source_names import Activity, parse_source_name
 from loris_cli.dataset.write_clip import write_clip
-from loris_cli.errors import InputError, LorisError, OutputError
+from loris_cli.errors import InputError
 from loris_cli.pose.keypoints import MAX_COORDINATE_PX, MAX_FRAMES, MAX_SIDE_PX, Poses
 from loris_cli.system.atomic_files import printable_path
+from loris_cli.system.progress import Reporter
 
 Array = NDArray[Any]
 
@@ -54,122 +45,138 @@ ACTIVITY_OF_FOLDER: dict[str, tuple[Activity, str]] = {
     "fe": ("floor", "fe"),
     "fs": ("skate", "fs"),
 }
+"""Activity, and how names of its subsets begin, by folder of the release."""
 MODALITY_FOLDER = re.compile(
-    r"(?P<what>audio|i3d|pose2d)(_[a-z]+)?_s(?P<length>25|50)(_[a-z]+)?"
+    r"(?P<modality>audio|i3d|pose2d)(_[a-z]+)?_s(?P<length>25|50)(_[a-z]+)?"
 )
 I3D_TRAINING_SETS = {"charades": "charades", "kinetics": "kinetics", "imagenet": "kinetics"}
-"""What an I3D was trained on, by the words that folders have for it: in its authors' files the
-weights that were trained on Kinetics, after ImageNet, are called by the latter."""
+"""Training set of an I3D, by the word in its folder's name: its authors call the weights that
+were trained on Kinetics, after ImageNet, by the latter."""
 PARTITION_LIST = re.compile(r"(dance|fe|fs)_audio_s(25|50)_(train|test)_segment\.txt")
 SEGMENT_SUFFIX = re.compile(r"_seg\d+$")
 I3D_WIDTH = 1024
 AUDIO_TOLERANCE_S = 1.0
-"""Sound that ends so much before its clip is too short."""
+"""Audio that ends so much before its clip is too short."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReleasedClipTask:
-    """One clip of the release."""
+class ReleasedClipTask(PrepTask):
+    """One clip of the release; its source is its audio."""
 
-    source_path: Path
-    """Its sound: what its record is known by."""
-    context: PrepContext
-    subset: str
-    duration_s: float
-    activity: Activity
+    segment: Segment
     poses: Path | None
     visual: tuple[tuple[str, Path], ...]
-    """Features of its picture, by who made them."""
+    """Visual features, by encoder."""
     official_partition: str
 
     def hash_source(self) -> tuple[str, int]:
-        """What its record is known by: its name and all its files; the size of its sound.
+        """Hash the name and all files of the clip; the size is that of its audio.
 
-        The sound alone does not do: the nine cameras of a dance hear the same music.
+        The audio alone is not unique: the nine cameras of a dance share their music.
         """
-        parts = [self.subset, self.source_path.stem]
-        sizes = []
         features = (path for _, path in self.visual)
-        for path in filter(None, (self.source_path, self.poses, *features)):
-            sha256, n_bytes = hash_file(path)
-            parts.append(sha256)
-            sizes.append(n_bytes)
-        return hashlib.sha256(" ".join(parts).encode()).hexdigest(), sizes[0]
+        paths = filter(None, (self.source_path, self.poses, *features))
+        files = [hash_file(path) for path in paths]
+        words = [self.segment.subset, self.source_path.stem, *(sha256 for sha256, _ in files)]
+        return hashlib.sha256(" ".join(words).encode()).hexdigest(), files[0][1]
 
-
-def unpack_archives(release: Path, data_dir: Path) -> int:
-    """Unpack the archives in a release beside the data set's own files.
-
-    Returns:
-        how many there are.
-
-    Raises:
-        InputError: one is damaged or unsafe.
-    """
-    archives = [path for path in _walk_files(release) if path.suffix.lower() == ".zip"]
-    for archive in archives:
-        unpack_archive(
-            archive, data_dir / UNPACKED_FOLDER / archive.relative_to(release).with_suffix("")
+    def make_clips(self, sha256: str, reporter: Reporter) -> Record:
+        """Write the files and the row of the clip."""
+        path, segment, settings = self.source_path, self.segment, self.context.settings
+        source_name = SEGMENT_SUFFIX.sub("", path.stem)
+        source = parse_source_name(source_name)
+        if source is None or source.activity != settings.activity:
+            raise InputError(
+                f"{printable_path(path.name)} is not a name of the published data set",
+                hint="its clips have the names of their sources, and _seg0, _seg1 and so on",
+            )
+        audio, length_s = read_release_audio(path, segment.duration_s)
+        poses = read_release_poses(self.poses, segment.duration_s) if self.poses else None
+        row = write_clip(
+            ClipMedia(
+                mix=audio,
+                accompaniment=audio,
+                poses=poses,
+                visual={name: read_release_features(file) for name, file in self.visual},
+                frame_size_px=poses.size if poses else (0, 0),
+            ),
+            clip_id=f"{path.stem}-{segment.subset}",
+            segment=segment,
+            source_name=source_name,
+            source=source,
+            data_dir=self.context.data_dir,
+            settings=settings,
         )
-    return len(archives)
+        if length_s < segment.duration_s - AUDIO_TOLERANCE_S:
+            row["rejection_reasons"].append("too short")
+        row |= {
+            "official_partition": self.official_partition,
+            "pose_source": "released" if poses else "none",
+            "separator": "released",
+        }
+        return {"clips": [row]}
 
 
-def find_released_clips(release: Path, data_dir: Path) -> list[ReleasedClipTask]:
-    """The clips of a release, and of what was unpacked of it.
+def list_released_clips(release: Path, data_dir: Path) -> list[ReleasedClipTask]:
+    """Return the clips of a release; its archives are unpacked into the data set's folder.
+
+    Args:
+        release: folder of the release, of its archives, or of both.
+        data_dir: the data set's folder.
 
     Raises:
-        InputError: there are none, or a link leads out of the tree.
+        InputError: there are no clips, an archive is damaged or unsafe, or a link leads out of
+            the tree.
     """
-    found: dict[tuple[str, str, str], dict[str, Path]] = {}
-    sides: dict[tuple[str, str], str] = {}
+    for path in _walk_files(release):
+        if path.suffix.lower() == ".zip":
+            folder = path.relative_to(release).with_suffix("")
+            unpack_archive(path, data_dir / UNPACKED_FOLDER / folder)
+    files: dict[tuple[str, str, str], dict[str, Path]] = defaultdict(dict)
+    official: dict[tuple[str, str, str], str] = {}
     for root in (release, data_dir / UNPACKED_FOLDER):
         for path in _walk_files(root):
-            if listed := PARTITION_LIST.fullmatch(path.name):
-                domain, length, side = listed.groups()
-                subset = f"{ACTIVITY_OF_FOLDER[domain][1]}{length}"
-                sides |= {(subset, stem): side for stem in _read_partition_list(path)}
-            elif place := _parse_location(path, root):
-                found.setdefault(place, {}).setdefault(path.stem, path)
-    clips = []
-    for (domain, modality, length), sounds in sorted(found.items()):
+            if found := PARTITION_LIST.fullmatch(path.name):
+                domain, length, partition = found.groups()
+                for line in read_lines(path):  # yourpath/dataset/LORIS/.../CLIP.wav
+                    stem = PurePosixPath(line.replace("\\", "/")).stem
+                    official[domain, length, stem] = partition
+            elif location := _parse_location(path, root):
+                files[location].setdefault(path.stem, path)
+    tasks = []
+    for (domain, modality, length), audio_files in sorted(files.items()):
         if modality != "audio":
             continue
-        kind, short = ACTIVITY_OF_FOLDER[domain]
-        for stem, path in sorted(sounds.items()):
-            subset = f"{short}{length}"
-            clips.append(
+        activity, prefix = ACTIVITY_OF_FOLDER[domain]
+        subset, duration_s = f"{prefix}{length}", float(length)
+        segment = Segment(subset=subset, index=0, start_s=0.0, duration_s=duration_s)
+        settings = PrepSettings(activity=activity, separator="none")
+        for stem, path in sorted(audio_files.items()):
+            counterparts = {
+                name: file
+                for name in ("pose2d", *VISUAL_ENCODERS)
+                if (file := _find_counterpart(files.get((domain, name, length), {}), stem))
+            }
+            tasks.append(
                 ReleasedClipTask(
                     source_path=path,
-                    context=PrepContext(
-                        data_dir=data_dir,
-                        settings=PrepSettings(activity=kind, separator="none"),
-                    ),
-                    subset=subset,
-                    duration_s=float(length),
-                    activity=kind,
-                    poses=_find_counterpart(found.get((domain, "pose2d", length), {}), stem),
-                    visual=tuple(
-                        (by, features)
-                        for by in VISUAL_ENCODERS
-                        if (
-                            features := _find_counterpart(
-                                found.get((domain, by, length), {}), stem
-                            )
-                        )
-                    ),
-                    official_partition=sides.get((subset, stem), ""),
+                    context=PrepContext(data_dir=data_dir, settings=settings),
+                    segment=segment,
+                    poses=counterparts.pop("pose2d", None),
+                    visual=tuple(counterparts.items()),
+                    official_partition=official.get((domain, length, stem), ""),
                 )
             )
-    if not clips:
+    if not tasks:
         raise InputError(
             f"{printable_path(release)} holds no clips of the published data set",
             hint="its clips lie in dance/audio_s25, fe/audio_s50 and so on",
         )
-    return clips
+    return tasks
 
 
 def _walk_files(root: Path) -> Iterator[Path]:
-    """Files below a folder by name; hidden ones are left out."""
+    """Files below a folder, sorted by name; hidden ones are left out."""
     inside = os.path.join(os.path.realpath(root), "")
     for folder, _, names in os.walk(root):
         for name in sorted(names):
@@ -179,152 +186,62 @@ def _walk_files(root: Path) -> Iterator[Path]:
             if not os.path.realpath(path).startswith(inside):
                 raise InputError(
                     f"{printable_path(path)} is a link out of {printable_path(root)}",
-                    hint="copy the file to its place",
+                    hint="replace the link by a copy of the file",
                 )
             yield path
 
 
 def _parse_location(path: Path, root: Path) -> tuple[str, str, str] | None:
-    """Domain, modality and length of a file, by the folders it is in."""
-    parts = path.relative_to(root).parts[:-1]
-    places = [found for name in parts[-2:] if (found := MODALITY_FOLDER.fullmatch(name))]
-    above = [name for name in parts if name in ACTIVITY_OF_FOLDER]
-    if not places or not above:
+    """Domain, modality and length of a file, by its folders."""
+    folders = path.relative_to(root).parts[:-1]
+    matches = [found for name in folders[-2:] if (found := MODALITY_FOLDER.fullmatch(name))]
+    domains = [name for name in folders if name in ACTIVITY_OF_FOLDER]
+    if not matches or not domains:
         return None
-    what, length = places[-1]["what"], places[-1]["length"]
-    if path.suffix.lower() != (".wav" if what == "audio" else ".npy"):
+    modality, length = matches[-1]["modality"], matches[-1]["length"]
+    if path.suffix.lower() != (".wav" if modality == "audio" else ".npy"):
         return None
-    if what == "i3d":
-        words = re.split(r"[^a-z]+", "/".join(parts[parts.index(above[-1]) :]).lower())
-        told = [on for word, on in I3D_TRAINING_SETS.items() if word in words]
-        what = f"i3d-{told[0]}" if told else "i3d"
-    elif not MODALITY_FOLDER.fullmatch(parts[-1]):
+    if modality == "i3d":
+        below = "/".join(folders[folders.index(domains[-1]) :])
+        words = re.split(r"[^a-z]+", below.lower())
+        trained_on = [name for word, name in I3D_TRAINING_SETS.items() if word in words]
+        modality = f"i3d-{trained_on[0]}" if trained_on else "i3d"
+    elif not MODALITY_FOLDER.fullmatch(folders[-1]):
         return None
-    return above[-1], what, length
-
-
-def _read_partition_list(path: Path) -> Iterator[str]:
-    """Names of clips in a list; ``yourpath/dataset/LORIS/...`` before them means nothing."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"the list {printable_path(path)} cannot be read", hint="remove it"
-        ) from error
-    for line in lines:
-        if line.strip():
-            yield PurePosixPath(line.strip().replace("\\", "/")).stem
+    return domains[-1], modality, length
 
 
 def _find_counterpart(files: dict[str, Path], stem: str) -> Path | None:
     """The file of a clip in another modality, whose name may lack ``_seg0`` or have it."""
-    for name in (stem, stem.removesuffix("_seg0"), f"{stem}_seg0"):
-        if name in files:
-            return files[name]
-    return None
-
-
-def import_released_clip(task: ReleasedClipTask) -> Record | LorisError:
-    """Bring one clip into the layout, unless it is there."""
-    try:
-        return _import_unless_done(task)
-    except LorisError as error:
-        return error
-
-
-def _import_unless_done(task: ReleasedClipTask) -> Record:
-    try:
-        key, n_bytes = task.hash_source()
-    except InputError as error:
-        return failed_record(task.source_path, "", 0, task.context.settings, error)
-    known = read_record(record_path(task.context.data_dir, key))
-    if known is not None and is_up_to_date(known, task.context):
-        return known | {"known": True}
-    try:
-        clips = [_write_released_clip(task)]
-        record = blank_record(task.source_path, key, n_bytes, task.context.settings)
-        record["clips"] = clips
-    except OutputError:
-        raise
-    except LorisError as error:
-        record = failed_record(task.source_path, key, n_bytes, task.context.settings, error)
-    write_record(task.context.data_dir, record)
-    return record
-
-
-def _write_released_clip(task: ReleasedClipTask) -> Record:
-    """Files and row of one clip."""
-    stem, data = task.source_path.stem, task.context.data_dir
-    named = parse_source_name(SEGMENT_SUFFIX.sub("", stem))
-    if named is None or named.activity != task.activity:
-        raise InputError(
-            f"{printable_path(task.source_path.name)} is no name of the published data set",
-            hint="its clips are called as their sources are, and _seg0, _seg1 and so on",
-        )
-    music, length_s = read_release_audio(task.source_path, task.duration_s)
-    poses = None if task.poses is None else read_release_poses(task.poses, task.duration_s)
-    name = f"{stem}-{task.subset}"
-    row = write_clip(
-        Clip(
-            id=name,
-            subset=task.subset,
-            partition="",
-            duration_s=task.duration_s,
-            genre=named.genre,
-            source=SEGMENT_SUFFIX.sub("", stem),
-            audio=f"audio/{name}.flac",
-            rhythm=f"rhythm/{name}.npz",
-        ),
-        Segment(subset=task.subset, index=0, start_s=0.0, duration_s=task.duration_s),
-        data,
-        mix=music,
-        accompaniment=music,
-        extracted_poses=None
-        if poses is None
-        else ExtractedPoses(poses=poses, persons_per_frame=None),
-        visual={by: read_release_features(path) for by, path in task.visual},
-        frame_size_px=(0, 0) if poses is None else poses.size,
-        gaps_s=(),
-        settings=task.context.settings,
-    )
-    if length_s < task.duration_s - AUDIO_TOLERANCE_S:
-        row["rejected"].append("too short")
-    return row | {
-        "groups": list(named.groups),
-        "official_partition": task.official_partition,
-        "poses_from": "none" if poses is None else "released",
-        "separator": "released",
-    }
+    names = (stem, stem.removesuffix("_seg0"), f"{stem}_seg0")
+    return next((files[name] for name in names if name in files), None)
 
 
 def read_release_audio(path: Path, duration_s: float) -> tuple[NDArray[np.float32], float]:
-    """A clip's sound, mono at 22,050 Hz, as long as its clip; and how long it was.
+    """Read the audio of a clip, mono at 22,050 Hz, trimmed or padded; and its original length.
 
     Raises:
-        InputError: it is no sound file.
+        InputError: it is not an audio file.
     """
     try:
         with soundfile.SoundFile(path) as file:
-            most = round((duration_s + AUDIO_TOLERANCE_S) * file.samplerate)
-            samples = file.read(most, dtype="float32", always_2d=True).mean(axis=1)
             rate_hz = file.samplerate
+            n_samples = round((duration_s + AUDIO_TOLERANCE_S) * rate_hz)
+            samples = file.read(n_samples, dtype="float32", always_2d=True).mean(axis=1)
     except (OSError, soundfile.LibsndfileError) as error:
-        raise InputError(
-            f"{printable_path(path.name)} is no sound file", hint="get it again"
-        ) from error
-    length_s = len(samples) / rate_hz
-    ours = soxr.resample(samples, rate_hz, SAMPLE_RATE_HZ)
-    return fix_length(ours, round(duration_s * SAMPLE_RATE_HZ)), length_s
+        raise _bad_file_error(path, "is not an audio file") from error
+    resampled = soxr.resample(samples, rate_hz, SAMPLE_RATE_HZ)
+    return fix_length(resampled, round(duration_s * SAMPLE_RATE_HZ)), len(samples) / rate_hz
 
 
 def read_release_poses(path: Path, duration_s: float) -> Poses:
-    """Keypoints of the release at our rate.
+    """Read keypoints of the release, resampled to 16 fps.
 
-    Their own rate is told nowhere, but they cover their clip; so frame ``k`` of ``T`` is taken
-    to be at ``k / T`` of it.
+    Their own rate is not documented, but they cover their clip; so frame ``k`` of ``T`` is
+    taken to be at ``k / T`` of it.
 
     Args:
-        path: ``.npy``, ``(T, 17, 3)``: x and y in pixels, and a score.
+        path: ``.npy``, ``(T, 17, 3)``: x and y in px, and a score.
         duration_s: length of the clip.
 
     Raises:
@@ -333,17 +250,15 @@ def read_release_poses(path: Path, duration_s: float) -> Poses:
     raw = _read_npy(path)
     fits = raw.ndim == 3 and raw.shape[1:] == (17, 3) and 2 <= len(raw) <= MAX_FRAMES
     if not fits or not np.isfinite(raw).all():
-        raise InputError(
-            f"{printable_path(path.name)} holds no poses, (frames, 17, 3)", hint="get it again"
-        )
+        raise _bad_file_error(path, "holds no poses, (frames, 17, 3)")
     if np.abs(raw).max() > MAX_COORDINATE_PX:
-        raise InputError(f"a joint in {printable_path(path.name)} is absurdly far away")
+        raise _bad_file_error(path, f"has a joint farther away than {MAX_COORDINATE_PX:g} px")
     n_frames = round(duration_s * POSE_FPS)
-    at = np.linspace(0, len(raw), n_frames, endpoint=False).clip(0, len(raw) - 1)
-    low = at.astype(int)
+    position = np.linspace(0, len(raw), n_frames, endpoint=False).clip(0, len(raw) - 1)
+    low = position.astype(int)
     high = np.minimum(low + 1, len(raw) - 1)
-    part = (at - low)[:, None, None]
-    keypoints = ((1 - part) * raw[low] + part * raw[high]).astype(np.float32)
+    weight = (position - low)[:, None, None]
+    keypoints = ((1 - weight) * raw[low] + weight * raw[high]).astype(np.float32)
     keypoints[..., 2] = keypoints[..., 2].clip(0, 1)
     largest = np.ceil(keypoints[..., :2].max(axis=(0, 1))).clip(1, MAX_SIDE_PX).astype(int)
     return Poses(
@@ -357,17 +272,14 @@ def read_release_poses(path: Path, duration_s: float) -> Poses:
 
 
 def read_release_features(path: Path) -> NDArray[np.float32]:
-    """I3D features of the release, ``(rows, 1024)``.
+    """Read I3D features of the release, ``(rows, 1024)``.
 
     Raises:
         InputError: it is no such array.
     """
     raw = _read_npy(path)
     if not raw.ndim or not len(raw) or raw.size // len(raw) != I3D_WIDTH:
-        raise InputError(
-            f"{printable_path(path.name)} holds {raw.shape}, not rows of {I3D_WIDTH} features",
-            hint="get it again",
-        )
+        raise _bad_file_error(path, f"holds {raw.shape}, not rows of {I3D_WIDTH} features")
     features: NDArray[np.float32] = raw.reshape(len(raw), I3D_WIDTH).astype(np.float32)
     return features
 
@@ -377,11 +289,11 @@ def _read_npy(path: Path) -> Array:
     try:
         raw: Array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise InputError(
-            f"{printable_path(path.name)} is no array of numbers", hint="get it again"
-        ) from error
+        raise _bad_file_error(path, "is not an array of numbers") from error
     if not isinstance(raw, np.ndarray) or raw.dtype.kind not in "fiu":
-        raise InputError(
-            f"{printable_path(path.name)} is no array of numbers", hint="get it again"
-        )
+        raise _bad_file_error(path, "is not an array of numbers")
     return raw
+
+
+def _bad_file_error(path: Path, problem: str) -> InputError:
+    return InputError(f"{printable_path(path.name)} {problem}", hint="download it again")

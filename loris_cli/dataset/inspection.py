@@ -1,7 +1,8 @@
-"""A data set looked at: whole or damaged, what it holds, what a person should look at again."""
+"""Integrity check and statistics of a data set."""
 
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,96 +11,91 @@ import numpy as np
 import soundfile
 
 from loris_cli.config import POSE_FPS, SAMPLE_RATE_HZ
-from loris_cli.dataset.build_manifest import is_accepted, read_all_clips, read_decisions
-from loris_cli.dataset.clip_cutting import CUT_SUBSETS
-from loris_cli.dataset.manifest import Clip, read_manifest, read_manifest_rows
-from loris_cli.dataset.records import Record, hash_file
+from loris_cli.dataset.clip_cutting import ACTIVITY_OF_SUBSET
+from loris_cli.dataset.manifest import PARTITIONS, RHYTHM_ARRAYS, Clip, read_manifest_rows
+from loris_cli.dataset.records import hash_file
 from loris_cli.errors import InputError
 from loris_cli.pose.keypoints import read_poses
 from loris_cli.soundtrack.visual_features import read_dataset_visual_features
 
-RHYTHM_ARRAYS = ("accents_s", "strengths", "energy", "beats_s")
 PAPER_CLIP_COUNTS = {"da25": 1881, "fe25": 1950, "fe50": 660, "fs25": 8585, "fs50": 4147}
 """LORIS, Sec. 4.1."""
+ACTIVITY_TITLES = {"dance": "dance", "floor": "floor exercise", "skate": "figure skating"}
 
 
 def find_problems(data_dir: Path) -> Iterator[str]:
-    """What is missing, damaged or out of place in a data set, one line each.
+    """Find missing, damaged and misplaced files of a data set; yield a line for each problem.
 
-    Every file is read: those with a known sha256 against it, all of them for what they hold.
+    Every file is read: those with a known sha256 are compared with it, and the contents of all
+    of them are checked.
 
     Raises:
         InputError: it has no manifest that can be read.
     """
-    read_manifest(data_dir)  # ids and paths are as they should be
     for clip, row in read_manifest_rows(data_dir):
-        told = row.get("files", {})
-        names = {*clip.file_paths, *told}
-        there = {name for name in names if (data_dir / name).is_file()}
-        yield from (f"{clip.id}: {name} is missing" for name in sorted(names - there))
-        for name in sorted(there & set(told)):
-            if hash_file(data_dir / name) != (
-                told[name].get("sha256"),
-                told[name].get("bytes"),
+        hashes = row.get("files", {})
+        for name in sorted({*clip.file_paths, *hashes}):
+            path = data_dir / name
+            if not path.is_file():
+                yield f"{clip.id}: {name} is missing"
+            elif name in hashes and hash_file(path) != (
+                hashes[name].get("sha256"),
+                hashes[name].get("bytes"),
             ):
                 yield f"{clip.id}: {name} is damaged or was changed"
-        yield from _check_contents(data_dir, clip, there)
+        for name in clip.file_paths:
+            if (data_dir / name).is_file():
+                try:
+                    _check_content(data_dir / name, name, clip)
+                except InputError as error:
+                    yield f"{clip.id}: {error}"
 
 
-def _check_contents(data_dir: Path, clip: Clip, present_files: set[str]) -> Iterator[str]:
-    """What is wrong with the content of the files that are there."""
-    if clip.audio in present_files:
-        yield from _check_audio(data_dir / clip.audio, clip)
-    if clip.rhythm in present_files:
-        yield from _check_rhythm(data_dir / clip.rhythm, clip)
-    for name in sorted(set(clip.visual.values()) & present_files):
-        try:
-            read_dataset_visual_features(data_dir / name, duration_s=clip.duration_s)
-        except InputError as error:
-            yield f"{clip.id}: {error}"
-    if clip.poses in present_files:
-        try:
-            poses = read_poses(data_dir / clip.poses)
-        except InputError as error:
-            yield f"{clip.id}: {error}"
-        else:
-            if poses.n_frames != round(clip.duration_s * POSE_FPS):
-                yield f"{clip.id}: {clip.poses} has {poses.n_frames} frames"
+def _check_content(path: Path, name: str, clip: Clip) -> None:
+    """Raise ``InputError`` if the content of a file is damaged, or does not fit its clip."""
+    if name == clip.audio:
+        _check_audio(path, name, clip.duration_s)
+    elif name == clip.rhythm:
+        _check_rhythm(path, name)
+    elif name == clip.poses:
+        n_frames = read_poses(path).n_frames
+        if n_frames != round(clip.duration_s * POSE_FPS):
+            raise InputError(f"{name} has {n_frames} frames")
+    else:
+        read_dataset_visual_features(path, duration_s=clip.duration_s)
 
 
-def _check_audio(path: Path, clip: Clip) -> Iterator[str]:
+def _check_audio(path: Path, name: str, duration_s: float) -> None:
     try:
-        told = soundfile.info(path)
-    except soundfile.LibsndfileError:
-        yield f"{clip.id}: {clip.audio} is no sound file"
-        return
-    if (told.samplerate, told.channels) != (SAMPLE_RATE_HZ, 1):
-        yield f"{clip.id}: {clip.audio} is not mono at {SAMPLE_RATE_HZ} Hz"
-    elif told.frames != round(clip.duration_s * SAMPLE_RATE_HZ):
-        yield f"{clip.id}: {clip.audio} lasts {told.duration:.2f} s, not {clip.duration_s:g} s"
+        info = soundfile.info(path)
+    except soundfile.LibsndfileError as error:
+        raise InputError(f"{name} is not an audio file") from error
+    if (info.samplerate, info.channels) != (SAMPLE_RATE_HZ, 1):
+        raise InputError(f"{name} is not mono at {SAMPLE_RATE_HZ} Hz")
+    if info.frames != round(duration_s * SAMPLE_RATE_HZ):
+        raise InputError(f"{name} lasts {info.duration:.2f} s, not {duration_s:g} s")
 
 
-def _check_rhythm(path: Path, clip: Clip) -> Iterator[str]:
+def _check_rhythm(path: Path, name: str) -> None:
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            lacking = [name for name in RHYTHM_ARRAYS if name not in arrays]
-            if not lacking and any(not np.isfinite(arrays[name]).all() for name in arrays):
-                yield f"{clip.id}: {clip.rhythm} holds what is no number"
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as npz:
+            arrays = dict(npz)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        yield f"{clip.id}: {clip.rhythm} cannot be read: {error}"
-        return
-    if lacking:
-        yield f"{clip.id}: {clip.rhythm} has no {lacking[0]}"
+        raise InputError(f"{name} cannot be read: {error}") from error
+    if missing := [array for array in RHYTHM_ARRAYS if array not in arrays]:
+        raise InputError(f"{name} has no {missing[0]}")
+    if any(not np.isfinite(values).all() for values in arrays.values()):
+        raise InputError(f"{name} holds values that are not finite")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SubsetStats:
-    """What a subset holds."""
+    """Statistics of a subset."""
 
     subset: str
     activity: str
     median_duration_s: float
-    """Length of a clip."""
+    """Of its clips."""
     n_clips: int
     clips_per_partition: dict[str, int]
     total_hours: float
@@ -107,77 +103,37 @@ class SubsetStats:
     n_with_poses: int
     n_synthetic: int
     n_genres: int
+    n_paper_clips: int | None
+    """Of the paper's data set."""
 
 
 def compute_subset_stats(data_dir: Path) -> list[SubsetStats]:
-    """The columns of the paper's table 1 for what is on disk, a subset a row.
+    """Compute statistics of each subset, in the order of the paper, then by name.
 
     Raises:
-        InputError: it has no manifest that can be read.
+        InputError: the data set has no manifest that can be read.
     """
     rows = read_manifest_rows(data_dir)
-    found = []
-    for subset in sorted({clip.subset for clip, _ in rows}, key=_subset_order):
-        ours = [(clip, row) for clip, row in rows if clip.subset == subset]
-        splits = [clip.partition for clip, _ in ours]
-        found.append(
+    order = {subset: k for k, subset in enumerate(ACTIVITY_OF_SUBSET)}
+    subsets = {clip.subset for clip, _ in rows}
+    stats = []
+    for subset in sorted(subsets, key=lambda name: (order.get(name, len(order)), name)):
+        inside = [(clip, row) for clip, row in rows if clip.subset == subset]
+        clips = [clip for clip, _ in inside]
+        partitions = Counter(clip.partition for clip in clips)
+        stats.append(
             SubsetStats(
                 subset=subset,
-                activity=_activity_name(subset),
-                median_duration_s=float(np.median([clip.duration_s for clip, _ in ours])),
-                n_clips=len(ours),
-                clips_per_partition={
-                    name: splits.count(name) for name in ("train", "val", "test")
-                },
-                total_hours=sum(clip.duration_s for clip, _ in ours) / 3600,
-                n_sources=len({row.get("source_sha256", clip.source) for clip, row in ours}),
-                n_with_poses=sum(bool(clip.poses) for clip, _ in ours),
-                n_synthetic=sum(_is_synthetic(clip, row) for clip, row in ours),
-                n_genres=len({clip.genre for clip, _ in ours if clip.genre}),
+                activity=ACTIVITY_TITLES.get(ACTIVITY_OF_SUBSET.get(subset, ""), "music"),
+                median_duration_s=float(np.median([clip.duration_s for clip in clips])),
+                n_clips=len(clips),
+                clips_per_partition={name: partitions[name] for name in PARTITIONS},
+                total_hours=sum(clip.duration_s for clip in clips) / 3600,
+                n_sources=len({row.get("source_sha256", clip.source) for clip, row in inside}),
+                n_with_poses=sum(bool(clip.poses) for clip in clips),
+                n_synthetic=sum(clip.synthetic for clip in clips),
+                n_genres=len({clip.genre for clip in clips if clip.genre}),
+                n_paper_clips=PAPER_CLIP_COUNTS.get(subset),
             )
         )
-    return found
-
-
-def _is_synthetic(clip: Clip, row: Record) -> bool:
-    return bool(row.get("made_up", clip.source == "synthesised"))
-
-
-def _subset_order(subset: str) -> tuple[int, str]:
-    return (CUT_SUBSETS.index(subset) if subset in CUT_SUBSETS else len(CUT_SUBSETS), subset)
-
-
-def _activity_name(subset: str) -> str:
-    contents = {"da": "dance", "fe": "floor exercise", "fs": "figure skating"}
-    return contents.get(subset[:2], "music")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReviewItem:
-    """A clip that a person should look at again."""
-
-    id: str
-    source: str
-    start_s: float
-    reasons: tuple[str, ...]
-    accepted: bool
-
-
-def list_review_items(data_dir: Path) -> list[ReviewItem]:
-    """Clips that were set aside, or about which a person has decided, with the reasons.
-
-    Raises:
-        InputError: a record is damaged.
-    """
-    decisions = read_decisions(data_dir)
-    return [
-        ReviewItem(
-            id=clip["id"],
-            source=clip["source"],
-            start_s=clip["start_s"],
-            reasons=(*clip["rejected"], *filter(None, [decisions.get(clip["id"])])),
-            accepted=is_accepted(clip, decisions),
-        )
-        for clip in read_all_clips(data_dir)
-        if clip["rejected"] or clip["id"] in decisions
-    ]
+    return stats

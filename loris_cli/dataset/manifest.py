@@ -1,4 +1,4 @@
-"""The list of a data set's clips: ``manifest.jsonl``, one row a clip."""
+"""The manifest of a data set: ``manifest.jsonl``, one row a clip."""
 
 import json
 import os
@@ -11,9 +11,16 @@ from loris_cli.errors import InputError
 from loris_cli.system.atomic_files import atomic_write, printable_path
 
 MANIFEST_FILE = "manifest.jsonl"
+MANIFEST_SCHEMA = 2
+PARTITIONS = ("train", "val", "test")
 VISUAL_ENCODERS = ("i3d-r50", "i3d-kinetics", "i3d-charades", "i3d")
-"""Makers of visual features, the one that a network is rather trained on first: pytorchvideo's
-I3D-R50; the Inception I3D by what it was itself trained on, or just so where nobody tells."""
+"""Encoders of visual features, in the order of preference for training: pytorchvideo's I3D-R50;
+the Inception I3D by the data that it was trained on, or ``i3d`` where that is unknown."""
+RHYTHM_ARRAYS = ("accents_s", "strengths", "energy", "beats_s")
+"""Arrays of every rhythm file."""
+POSE_RHYTHM_ARRAYS = ("pose_peaks_s", "pose_peak_strengths", "motion_energy", "timing_jitter")
+"""Arrays of the rhythm file of a clip with poses."""
+REMAKE_HINT = "make the data set again with this version of loris: loris prep"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,111 +34,109 @@ class Clip:
     duration_s: float
     genre: str
     source: str
-    """Where it comes from: a video's name, or ``synthesised``."""
+    """Name of the source video, or ``synthesised``."""
     audio: str
     """FLAC, mono, 22,050 Hz."""
     rhythm: str
     """npz: ``accents_s``, ``strengths``, ``energy`` (16 Hz), ``beats_s``; see docs/contracts.md
-    for what made-up clips tell besides."""
+    for the further arrays of synthetic clips."""
     poses: str = ""
-    """npz as `loris pose` writes it; empty where no body is known."""
+    """npz as `loris pose` writes it; empty where no pose is known."""
     visual: Mapping[str, str] = field(default_factory=dict)
-    """npz with ``features``, ``(rows, width)``, two rows a second, by maker (`VISUAL_ENCODERS`)."""
-    schema: int = 1
+    """npz with ``features``, ``(rows, width)``, two rows a second, by encoder
+    (`VISUAL_ENCODERS`)."""
+    synthetic: bool = False
+    """The clip was rendered by loris, not recorded."""
+    schema: int = MANIFEST_SCHEMA
 
     @property
     def file_paths(self) -> tuple[str, ...]:
-        """All that it has, relative to the data set's folder."""
+        """All its files, relative to the data set's folder."""
         return tuple(filter(None, (self.audio, self.rhythm, self.poses, *self.visual.values())))
 
 
+FIELD_TYPES: dict[str, tuple[type, ...]] = {
+    "duration_s": (int, float), "visual": (dict,), "synthetic": (bool,), "schema": (int,)
+}  # fmt: skip
+"""Types of the fields that are not strings; `bool` is not a number here."""
+
+
 def write_manifest(folder: Path, clips: Iterable[Clip]) -> Path:
-    """Write the list, whole or not at all."""
+    """Write the manifest atomically."""
     return write_manifest_rows(folder, (asdict(clip) for clip in clips))
 
 
 def write_manifest_rows(folder: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
-    """As `write_manifest`, of rows that tell more than a `Clip` does."""
+    """Write the manifest from rows with further fields than those of a `Clip`."""
     path = folder / MANIFEST_FILE
     lines = "".join(json.dumps(row) + "\n" for row in rows)
-    with atomic_write(path, overwrite=True) as part:
-        part.write_text(lines, encoding="utf-8")
+    with atomic_write(path, overwrite=True) as temporary:
+        temporary.write_text(lines, encoding="utf-8")
     return path
 
 
 def read_manifest(folder: Path) -> list[Clip]:
-    """Read the list.
+    """Read the clips of a data set.
 
     Raises:
-        InputError: there is none, or a row is not a clip of schema 1, or a path of it
-            leads out of the folder, or an id stands twice.
+        InputError: as `read_manifest_rows`.
     """
-    clips = [clip for clip, _ in read_manifest_rows(folder)]
-    seen: set[str] = set()
-    root = os.path.realpath(folder)
-    for clip in clips:
-        if clip.id in seen:
-            raise InputError(
-                f"{printable_path(folder)} has two clips {printable_path(clip.id)}",
-                hint="make the manifest again",
-            )
-        seen.add(clip.id)
-        for name in clip.file_paths:
-            if not os.path.realpath(folder / name).startswith(os.path.join(root, "")):
-                raise InputError(
-                    f"{printable_path(name)} is a link out of {printable_path(folder)}",
-                    hint="a data set holds its own files",
-                )
-    return clips
+    return [clip for clip, _ in read_manifest_rows(folder)]
 
 
 def read_manifest_rows(folder: Path) -> list[tuple[Clip, dict[str, Any]]]:
-    """Clips, and their rows with whatever else these tell.
+    """Read the clips of a data set, each with its full row.
 
     Raises:
-        InputError: there is no list, or a row is not a clip of schema 1.
+        InputError: there is no manifest, a row is not a clip of schema 2, a path of it
+            leads out of the folder, or an id stands twice.
     """
     path = folder / MANIFEST_FILE
     try:
-        rows = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"{folder} has no readable {MANIFEST_FILE}", hint="is it a data set?"
         ) from error
-    return [
-        _parse_clip(row, f"{path}:{number}")
-        for number, row in enumerate(rows, 1)
-        if row.strip()
-    ]
+    rows = [_parse_row(row, f"{path}:{k}") for k, row in enumerate(lines, 1) if row.strip()]
+    ids: set[str] = set()
+    root = os.path.join(os.path.realpath(folder), "")
+    for clip, _ in rows:
+        if clip.id in ids:
+            raise InputError(
+                f"{printable_path(folder)} has two clips {printable_path(clip.id)}",
+                hint="make the manifest again",
+            )
+        ids.add(clip.id)
+        for name in clip.file_paths:
+            if not os.path.realpath(folder / name).startswith(root):
+                raise InputError(
+                    f"{printable_path(name)} is a link out of {printable_path(folder)}",
+                    hint="a data set holds its own files",
+                )
+    return rows
 
 
-def _parse_clip(line: str, location: str) -> tuple[Clip, dict[str, Any]]:
-    types = {known.name: known.type for known in fields(Clip)}
+def _parse_row(line: str, location: str) -> tuple[Clip, dict[str, Any]]:
     try:
-        values = json.loads(line)
-        if not isinstance(values, dict) or values.get("schema") != 1:
-            raise InputError(f"{location} is not a clip of schema 1")
-        if isinstance(values.get("visual"), str):  # as it was when there was one maker
-            values["visual"] = {"i3d": values["visual"]}
-        clip = Clip(**{name: value for name, value in values.items() if name in types})
+        row = json.loads(line)
+        if not isinstance(row, dict) or row.get("schema") != MANIFEST_SCHEMA:
+            raise InputError(
+                f"{location} is not a clip of schema {MANIFEST_SCHEMA}", hint=REMAKE_HINT
+            )
+        known = {known.name for known in fields(Clip)}
+        clip = Clip(**{name: value for name, value in row.items() if name in known})
     except (ValueError, TypeError) as error:
-        raise InputError(f"{location} is not a clip: {error}") from error
-    visual = clip.visual if isinstance(clip.visual, dict) else {"": None}
-    if not all(isinstance(path, str) for path in visual.values()) or set(visual) - set(
-        VISUAL_ENCODERS
-    ):
-        raise InputError(f"{location} holds {clip.visual!r} as visual")
-    for name, kind in types.items():
-        if name == "visual":
-            continue
-        value = getattr(clip, name)
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not (number if kind in (float, int) else isinstance(value, str)):
+        raise InputError(f"{location} is not a clip: {error}", hint=REMAKE_HINT) from error
+    for name in sorted(known):
+        if type(value := getattr(clip, name)) not in FIELD_TYPES.get(name, (str,)):
             raise InputError(f"{location} holds {value!r} as {name}")
-    told = values.get("files", {})
-    if not isinstance(told, dict):
-        raise InputError(f"{location} holds {told!r} as files")
-    for path in (*clip.file_paths, *told):
+    if set(clip.visual) - set(VISUAL_ENCODERS) or set(map(type, clip.visual.values())) - {str}:
+        raise InputError(f"{location} holds {clip.visual!r} as visual")
+    files = row.get("files", {})
+    if not isinstance(files, dict):
+        raise InputError(f"{location} holds {files!r} as files")
+    for path in (*clip.file_paths, *files):
         if Path(path).is_absolute() or ".." in Path(path).parts:
             raise InputError(f"{location} points out of the data set: {path}")
-    return clip, values
+    return clip, row

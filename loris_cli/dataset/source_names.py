@@ -1,9 +1,11 @@
-"""What the name of a source tells: its kind, its style, and what it shares with others.
+"""Names of source videos: activity, genre, and the groups that a video shares with others.
 
-name -> kind, genre, groups
+name -> activity, genre, groups
 
 The names are those of the paper's sources: AIST++ (dance), FineGym (floor exercise), FisV and
-FS1000 (figure skating). Clips that share a group belong in one split.
+FS1000 (figure skating). Clips that share a group belong in one partition. A name of AIST holds
+genre, situation, camera, dancer, music and choreography, as in ``gBR_sFM_c01_d04_mBR0_ch01``
+(Tsuchida et al., AIST Dance Video Database, ISMIR 2019).
 """
 
 import re
@@ -21,8 +23,9 @@ GENRE_OF_AIST_CODE = dict(
 """AIST's codes in the order of the paper's one-hot labels."""
 
 AIST_NAME = re.compile(r"(g[A-Z]{2})_(s[A-Z]{2})_(c\w+?)_(d\d+)_(m[A-Z]{2}\d+)_(ch\d+)")
-# The first field is a YouTube id of eleven characters, underscores among them perhaps; its
-# authors' "E" between the parts is not always there.
+AIST_CAMERA = re.compile(r"(?<=_)c\d{2}(?=_d\d{2}_m[A-Z]{2}\d_)")
+# The first field is a YouTube id of eleven characters, which may hold underscores; the authors'
+# "E" between the fields is optional.
 FINEGYM_NAME = re.compile(r"(?P<video>[\w-]{11})_(?:E_)?(?P<event>\d{6}_\d{6})")
 FISV_NAME = re.compile(r"\d{1,3}")
 FS1000_NAME = re.compile(r"\d{4}_\w+?_(?:MF|MS|LF|LS)_.+")
@@ -30,17 +33,17 @@ FS1000_NAME = re.compile(r"\d{4}_\w+?_(?:MF|MS|LF|LS)_.+")
 
 @dataclass(frozen=True, kw_only=True)
 class SourceInfo:
-    """What a name tells of a source."""
+    """Activity, genre and groups of a source video."""
 
     activity: Activity
     genre: str
     """One of `config.GENRES`."""
     groups: tuple[str, ...]
-    """What it is part of: a performance, a piece of music, a video."""
+    """Identifiers of its performance, its piece of music or its full-length video."""
 
 
 def parse_source_name(stem: str) -> SourceInfo | None:
-    """Read the name of a source, without its suffix; None where it is none of the four.
+    """Parse the name of a source, without its suffix; None if it is none of the four kinds.
 
     Args:
         stem: e.g. ``gBR_sFM_c01_d04_mBR0_ch01`` or ``2018_Worlds_MF_12``.
@@ -61,3 +64,17 @@ def parse_source_name(stem: str) -> SourceInfo | None:
     if FS1000_NAME.fullmatch(stem):
         return SourceInfo(activity="skate", genre="skate", groups=(f"video:{stem}",))
     return None
+
+
+def parse_aist_performance(source_name: str) -> tuple[str, str, str] | None:
+    """Return music, dancer and choreography of an AIST recording; None for other names.
+
+    The camera is left out: all cameras recorded one performance.
+    """
+    found = AIST_NAME.search(source_name)
+    return (found[5], found[4], found[6]) if found else None
+
+
+def normalize_aist_camera(source_name: str) -> str:
+    """Replace the camera in the name of an AIST recording by ``c00``."""
+    return AIST_CAMERA.sub("c00", source_name)

@@ -4,7 +4,6 @@ manifest | folders | two files -> cases: a true sound, a visual rhythm, a source
 """
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from loris_cli.dataset.aist_names import normalize_aist_camera
-from loris_cli.dataset.manifest import MANIFEST_FILE, Clip
+from loris_cli.dataset.manifest import POSE_RHYTHM_ARRAYS, Clip
+from loris_cli.dataset.source_names import normalize_aist_camera
 from loris_cli.errors import InputError
 from loris_cli.evaluation.runner.audio_sources import RecordedAudio
 from loris_cli.system.atomic_files import printable_path
@@ -80,22 +79,12 @@ def select_clips(
     return found[:max_clips]
 
 
-def read_synthetic_ids(data_dir: Path) -> frozenset[str]:
-    """Clips whose rows in the manifest say that they are made up."""
-    lines = (data_dir / MANIFEST_FILE).read_text(encoding="utf-8").splitlines()
-    rows = [json.loads(line) for line in lines if line.strip()]
-    return frozenset(row["id"] for row in rows if row.get("made_up") is True)
-
-
-def build_eval_clip(
-    data_dir: Path, clip: Clip, *, is_synthetic: bool = False
-) -> EvalClip | SkippedClip:
+def build_eval_clip(data_dir: Path, clip: Clip) -> EvalClip | SkippedClip:
     """A clip of a data set as a case; its sound is looked at, not read.
 
     Args:
         data_dir: the data set.
         clip: its row of the manifest.
-        is_synthetic: whether the row says that the clip is made up.
     """
     audio, rhythm = data_dir / clip.audio, data_dir / clip.rhythm
     if clip.poses and not (data_dir / clip.poses).is_file():
@@ -108,7 +97,7 @@ def build_eval_clip(
             if lacking:
                 reason = f"{printable_path(clip.rhythm)} lacks {', '.join(lacking)}"
                 return SkippedClip(clip_id=clip.id, reason=reason)
-            peaks = arrays["seen_peaks_s" if clip.poses else "accents_s"]
+            peaks = arrays["pose_peaks_s" if clip.poses else "accents_s"]
             peaks_s = tuple(np.asarray(peaks, dtype=np.float64).tolist())
     except soundfile.LibsndfileError:
         return SkippedClip(
@@ -123,7 +112,7 @@ def build_eval_clip(
         source_group=get_source_group(clip),
         reference=RecordedAudio(path=audio),
         visual_peaks_s=peaks_s,
-        is_synthetic=is_synthetic or clip.source == SYNTHETIC_SOURCE,
+        is_synthetic=clip.synthetic or clip.source == SYNTHETIC_SOURCE,
         manifest_clip=clip,
     )
 
@@ -182,8 +171,7 @@ def hash_dataset(clip_hashes: Sequence[tuple[str, str]]) -> str:
 
 def _required_rhythm_arrays(clip: Clip) -> tuple[str, ...]:
     """Arrays that a generator is told of a clip (docs/contracts.md)."""
-    seen = ("seen_peaks_s", "seen_strengths", "seen_energy", "looseness") if clip.poses else ()
-    return ("accents_s", "strengths", "energy", *seen)
+    return ("accents_s", "strengths", "energy", *(POSE_RHYTHM_ARRAYS if clip.poses else ()))
 
 
 def _index_by_stem(folder: Path, prefix: str) -> dict[str, Path]:

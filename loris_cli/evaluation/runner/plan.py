@@ -11,7 +11,6 @@ from loris_cli.evaluation.runner.clips import (
     SkippedClip,
     build_eval_clip,
     pair_files,
-    read_synthetic_ids,
     select_clips,
 )
 from loris_cli.evaluation.runner.run import DEFAULT_COMPARE_TO, EvaluationPlan
@@ -41,8 +40,7 @@ def plan_subset_evaluation(
         partition=partition,
         max_clips=max_clips,
     )
-    marked = read_synthetic_ids(data_dir)
-    found = [build_eval_clip(data_dir, clip, is_synthetic=clip.id in marked) for clip in chosen]
+    found = [build_eval_clip(data_dir, clip) for clip in chosen]
     return replace(
         plan,
         title=subset if partition == "test" else f"{subset} ({partition})",

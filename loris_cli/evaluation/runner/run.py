@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loris_cli.dataset.aist_names import parse_aist_performance
+from loris_cli.dataset.source_names import parse_aist_performance
 from loris_cli.errors import InputError
 from loris_cli.evaluation.metrics.significance import PairedDifference, compare_paired
 from loris_cli.evaluation.runner.ablation_layouts import PaperTable

@@ -57,10 +57,10 @@ def format_setup_commands(subset: str, data_dir: Path) -> str:
     """The commands that bring a split, a line each."""
     place = printable_path(data_dir)
     if subset == SYNTHETIC_SUBSET:
-        return f"make it: python -m loris_cli.dataset.synthetic_music {place}"
+        return f"make it: loris dataset synthesize {place} --music"
     return (
-        f"the stand-in, made up on this machine: loris prep --synthetic {place}\n"
-        f"the real one, from the authors' release: loris prep --import RELEASE --data {place}"
+        f"the stand-in, made up on this machine: loris dataset synthesize {place}\n"
+        f"the real one, from the authors' release: loris dataset import RELEASE --data {place}"
     )
 
 
