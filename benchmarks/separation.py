@@ -13,8 +13,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from loris_cli.audio.separation import SPLEETER_RATE_HZ
-from loris_cli.audio.spleeter_weights import load_two_stem_separator
+from loris_cli.audio.separation import SPLEETER_RATE_HZ, load_two_stem_separator
 from loris_cli.composition.styles import STYLES_BY_NAME
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.synthetic.composer import compose_score

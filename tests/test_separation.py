@@ -9,14 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from loris_cli.audio.separation import (
+    BATCH_COUNTER_SUFFIX,
     FRAME_LENGTH,
     HOP_LENGTH,
     PATCH_FRAMES,
     SPLEETER_RATE_HZ,
     StemUNet,
     TwoStemSeparator,
+    read_pickled_weights,
 )
-from loris_cli.audio.spleeter_weights import BATCH_COUNTER_SUFFIX, read_pickled_weights
 from loris_cli.dataset.records import hash_file
 from loris_cli.errors import WeightsError
 

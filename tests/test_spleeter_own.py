@@ -10,14 +10,15 @@ import pytest
 
 from loris_cli.audio import spleeter_package
 from loris_cli.audio.separation import (
+    BATCH_COUNTER_SUFFIX,
     HOP_LENGTH,
     PATCH_FRAMES,
     SPLEETER_RATE_HZ,
     TwoStemSeparator,
+    load_two_stem_separator,
 )
 from loris_cli.audio.spleeter_package import SpleeterPackageSeparator
 from loris_cli.audio.spleeter_process import STEMS, convert_to_keras_variables
-from loris_cli.audio.spleeter_weights import BATCH_COUNTER_SUFFIX, load_two_stem_separator
 from loris_cli.dataset.clip_cutting import PrepSettings
 from loris_cli.dataset.prepare_video import load_separator
 from loris_cli.errors import MissingDependencyError

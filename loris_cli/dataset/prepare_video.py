@@ -13,9 +13,8 @@ from pathlib import Path
 
 from loris_cli import __version__
 from loris_cli.audio.madmom_process import check_madmom_installed
-from loris_cli.audio.separation import VocalSeparator
+from loris_cli.audio.separation import VocalSeparator, load_two_stem_separator
 from loris_cli.audio.spleeter_package import SpleeterPackageSeparator
-from loris_cli.audio.spleeter_weights import load_two_stem_separator
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.dataset.clip_cutting import PrepSettings, cut_segments
 from loris_cli.dataset.extract_audio import extract_audio
