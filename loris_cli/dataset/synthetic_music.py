@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from loris_cli.composition.midi_synthesis import render_score
 from loris_cli.composition.styles import STYLES
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.dataset.manifest import Clip, write_manifest
@@ -20,7 +21,6 @@ from loris_cli.rhythm.pose_rhythm import motion_energy, rhythm_from_poses
 from loris_cli.soundtrack.conditioning import select_accents
 from loris_cli.synthetic.composer import MusicalScore, compose_score
 from loris_cli.synthetic.dancer import simulate_dance
-from loris_cli.synthetic.midi_synthesis import render_score
 
 CLIP_S = 24.0
 DANCE_INTERVAL = 2
@@ -64,7 +64,8 @@ def make_clip(seed: int, *, folder: Path, partition: str) -> Clip:
             told |= _write_dance(seed, score, folder / clip.poses)
         np.savez(folder / clip.rhythm, **told)
         part = folder / f"{clip.audio}.part"
-        soundfile.write(part, render_score(score, seed=seed), SAMPLE_RATE_HZ, format="FLAC")
+        samples = render_score(score.arrangement, duration_s=CLIP_S, seed=seed)
+        soundfile.write(part, samples, SAMPLE_RATE_HZ, format="FLAC")
         part.rename(folder / clip.audio)
     return clip
 
