@@ -54,4 +54,4 @@ with interprocess_lock("kernels"):
     import librosa
     import librosa.util.utils
 
-__all__ = ["librosa", "interprocess_lock", "import_librosa_module"]
+__all__ = ["import_librosa_module", "interprocess_lock", "librosa"]
