@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
+from loris_cli.array_types import Array
 from loris_cli.errors import OutputError
-from loris_cli.synthetic.body_model import Array, load_body, regress_coco_joints, skin_vertices
+from loris_cli.synthetic.body_model import load_body, regress_coco_joints, skin_vertices
 from loris_cli.synthetic.body_rig import REST_CONTROLS
 from loris_cli.synthetic.motion import Motion, sample_impact_motion
 from loris_cli.synthetic.render import (
@@ -108,14 +109,14 @@ def test_fewer_faces_keep_the_outline() -> None:
 
 def test_a_face_in_front_hides_the_one_behind() -> None:
     """From the front the face shows skin where the nose is; from behind, hair."""
-    look = APPEARANCES[0]
+    appearance = APPEARANCES[0]
     vertices = skin_vertices(BODY, standing(1.0).pose_at(0.0))
     empty = np.zeros((240, 320, 3), dtype=np.uint8)
     reds = []
     for side in (-1, 1):
         nose = regress_coco_joints(BODY, vertices)[0]
         camera = Camera(np.array([0.0, side * 3.0, nose[2]]), np.array([0.0, 0.0, nose[2]]))
-        colours = compute_face_colours(BODY, look)
+        colours = compute_face_colours(BODY, appearance)
         picture = draw_body(empty, camera, BODY, vertices, colours)
         reds.append(int(picture[120, 160, 0]))
     assert reds[0] > 2 * reds[1]
@@ -187,15 +188,15 @@ def test_the_example_is_what_its_script_draws() -> None:
     with av.open(str(EXAMPLES / "skate.mp4")) as container:
         shown = next(f.to_ndarray(format="rgb24") for f in container.decode(video=0))
     rng = np.random.default_rng(module.SEED)
-    look = APPEARANCES[rng.integers(len(APPEARANCES))]
+    appearance = APPEARANCES[rng.integers(len(APPEARANCES))]
     drawn, _ = next(
         render_frames(
             motion,
             np.zeros(1),
-            size=module.SIZE,
-            camera=lambda time_s: module.follow(motion, time_s),
+            size=module.SIZE_PX,
+            camera=lambda time_s: module.tracking_camera(motion, time_s),
             room=ROOM_BUILDERS["rink"](rng),
-            appearance=look,
+            appearance=appearance,
         )
     )
     assert np.abs(shown.astype(float) - drawn).mean() < 6
