@@ -16,7 +16,7 @@ import numpy as np
 
 from loris_cli.array_types import Array
 from loris_cli.audio import mel
-from loris_cli.composition.arrangement import DRUM_CHANNEL, Arrangement
+from loris_cli.composition.arrangement import DRUM_CHANNEL, INSTRUMENTS, Arrangement
 from loris_cli.composition.midi_synthesis import (
     DEFAULT_SOUNDFONT,
     MixSettings,
@@ -29,7 +29,6 @@ from loris_cli.composition.note_spectrogram import (
     ONSET_FRAME_OFFSETS,
     REFERENCE_VELOCITY,
     RELEASE_FRAME_OFFSETS,
-    TIMBRE_INSTRUMENTS,
     TIMBRE_NOTES,
 )
 from loris_cli.config import SAMPLE_RATE_HZ
@@ -131,9 +130,7 @@ def main() -> None:
     arguments = parser.parse_args()
     results: dict[int, tuple[Array, Array]] = {}
     measure = partial(measure_timbre, arguments.soundfont)
-    for index, result in map_in_processes(
-        measure, TIMBRE_INSTRUMENTS, n_workers=arguments.jobs
-    ):
+    for index, result in map_in_processes(measure, INSTRUMENTS, n_workers=arguments.jobs):
         if isinstance(result, WorkerCrash):
             raise LorisError(f"a worker process ended with exit code {result.exit_code}")
         results[index] = result

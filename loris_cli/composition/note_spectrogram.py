@@ -20,8 +20,6 @@ from loris_cli.composition.arrangement import (
     DRUM_CHANNEL,
     INSTRUMENTS,
     PITCHES_BY_CHANNEL,
-    TIMPANI_CHANNEL,
-    TIMPANI_PROGRAM,
     Arrangement,
 )
 
@@ -37,11 +35,9 @@ RELEASE_FRAME_OFFSETS = np.array([0, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96])
 REFERENCE_VELOCITY = 64
 """Velocity of the measured notes; amplitude goes with its square (General MIDI)."""
 
-TIMBRE_INSTRUMENTS = (*INSTRUMENTS, (TIMPANI_CHANNEL, TIMPANI_PROGRAM))
-"""Channel and General MIDI program of every instrument in the table."""
 TIMBRE_NOTES = tuple(
     (channel, program, pitch)
-    for channel, program in TIMBRE_INSTRUMENTS
+    for channel, program in INSTRUMENTS
     for pitch in PITCHES_BY_CHANNEL[channel]
 )
 """Channel, program and pitch of each row of the table."""

@@ -10,14 +10,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from loris_cli.array_types import Array
-from loris_cli.synthetic.body_model import (
-    DOWN,
-    JOINTS,
-    BodyPose,
-    load_body,
-    rotation_between,
-    rotation_matrix,
-)
+from loris_cli.synthetic import body_model
+from loris_cli.synthetic.body_model import DOWN, JOINTS, BodyPose, rotation_matrix
 
 # The controls of the rig, and the sign of each number in the mirror image (left for right).
 # Positions are in metres, angles in degrees; rotations are rotation vectors.
@@ -68,7 +62,9 @@ REST_CONTROLS = {
 
 def _solve_leg(hip: Array, ankle: Array, heading: Array) -> tuple[Array, float]:
     """Rotation of the thigh in the world and bend of the knee (degrees) that reach an ankle."""
-    leg = load_body().joint_positions[[JOINTS.index(f"{name}.L") for name in LEG_JOINTS]]
+    leg = body_model.load_body().joint_positions[
+        [JOINTS.index(f"{name}.L") for name in LEG_JOINTS]
+    ]
     thigh, shin = (float(np.linalg.norm(bone)) for bone in np.diff(leg, axis=0))
     reach = ankle - hip
     # A leg too short for its target points at it straight.
@@ -78,7 +74,7 @@ def _solve_leg(hip: Array, ankle: Array, heading: Array) -> tuple[Array, float]:
     cosine = (thigh**2 + length**2 - shin**2) / (2 * thigh * length)
     thigh_lead = np.arccos(np.clip(cosine, -1.0, 1.0))
     hip_bend = rotation_matrix([-np.degrees(thigh_lead), 0, 0])
-    return rotation_between(DOWN, unit) @ heading @ hip_bend, np.degrees(knee)
+    return body_model.rotation_between(DOWN, unit) @ heading @ hip_bend, np.degrees(knee)
 
 
 def controls_to_pose(controls: RigControls) -> BodyPose:
@@ -90,7 +86,7 @@ def controls_to_pose(controls: RigControls) -> BodyPose:
     Returns:
         the pose; a foot out of reach is approached with a straight leg.
     """
-    body = load_body()
+    body = body_model.load_body()
     base = controls["base"]
     heading = rotation_matrix(np.array([0.0, 0.0, base[3]]))
     pelvis = base[:3] + heading @ controls["pelvis"]

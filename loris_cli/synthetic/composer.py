@@ -13,11 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from loris_cli.array_types import Array
-from loris_cli.composition.arrangement import (
-    Arrangement,
-    compose_arrangement,
-    interpolate_energy,
-)
+from loris_cli.composition.arrangement import Arrangement, compose_arrangement, interp_energy
 from loris_cli.composition.chords import Harmony, sample_harmony
 from loris_cli.composition.styles import Style
 from loris_cli.config import GENRES, POSE_FPS
@@ -64,7 +60,7 @@ def compose_score(seed: int, style: Style, duration_s: float) -> MusicalScore:
     while len(accents_s) < duration_s / MAX_ACCENT_SPACING_S:
         accents_s, beats_s = _sample_accents(rng, style, duration_s, beat_s, energy)
     strengths = rng.uniform(0.5, 1.0, len(accents_s))
-    strengths = np.clip(strengths * (0.5 + 0.6 * interpolate_energy(energy, accents_s)), 0, 1)
+    strengths = np.clip(strengths * (0.5 + 0.6 * interp_energy(energy, accents_s)), 0, 1)
     harmony = sample_harmony(
         accents_s,
         duration_s=duration_s,
@@ -148,7 +144,7 @@ def _sample_free_accents(
     full_energy_gap_s = rng.uniform(0.35, 1.1)
     quantized = rng.random() < 0.4  # also without a tempo, some dancers prefer half-beats
     while times_s[-1] < duration_s:
-        level = float(interpolate_energy(energy, np.array(times_s[-1:]))[0])
+        level = float(interp_energy(energy, np.array(times_s[-1:]))[0])
         gap_s = rng.gamma(3.0, full_energy_gap_s / 3) / (0.35 + 0.65 * level)
         if quantized:
             n_beats = max(round(gap_s / beat_period_s * 2), 1) / 2

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from loris_cli.array_types import Array
-from loris_cli.composition.arrangement import interpolate_energy
+from loris_cli.composition.arrangement import interp_energy
 from loris_cli.config import POSE_FPS
 from loris_cli.pose.keypoints import Poses
 from loris_cli.synthetic.body_model import pose_to_coco_joints
@@ -70,7 +70,7 @@ def simulate_dance(
             selected.append(int(k))
             earliest_s = times_s[k] + MIN_IMPACT_INTERVAL_S
     impacts_s = times_s[selected]
-    sizes = np.clip(sizes[selected] * (0.6 + 0.5 * interpolate_energy(energy, impacts_s)), 0, 1)
+    sizes = np.clip(sizes[selected] * (0.6 + 0.5 * interp_energy(energy, impacts_s)), 0, 1)
     motion = build_impact_motion(impacts_s, sizes, duration_s=duration_s, rng=rng)
     camera = sample_static_camera(int(rng.integers(2**32)))
     frames_s = (np.arange(int(duration_s * POSE_FPS)) / POSE_FPS).tolist()

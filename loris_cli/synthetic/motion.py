@@ -15,13 +15,9 @@ import numpy as np
 
 from loris_cli.array_types import Array
 from loris_cli.errors import InputError
+from loris_cli.synthetic import body_rig
 from loris_cli.synthetic.body_model import BodyPose
-from loris_cli.synthetic.body_rig import (
-    REST_CONTROLS,
-    RigControls,
-    controls_to_pose,
-    mirror_controls,
-)
+from loris_cli.synthetic.body_rig import REST_CONTROLS, RigControls, mirror_controls
 
 
 @dataclass(frozen=True)
@@ -42,7 +38,7 @@ class Motion:
 
     def pose_at(self, time_s: float) -> BodyPose:
         """Return the pose at a time in seconds."""
-        return controls_to_pose(self.controls_at(time_s))
+        return body_rig.controls_to_pose(self.controls_at(time_s))
 
 
 @dataclass(frozen=True)
@@ -63,10 +59,7 @@ FEET = ("foot.L", "foot.R")
 
 
 def _build_gestures(
-    *,
-    whole_body: bool = False,
-    large: bool = False,
-    **targets: tuple[list[float], list[float]],
+    *, whole_body: bool = False, large: bool = False, **targets: tuple[list[float], list[float]]
 ) -> list[Gesture]:
     """A gesture, and its mirror image if it has a side; ``arm_l`` stands for ``arm.L``."""
     ready, hit = (

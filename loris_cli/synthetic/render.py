@@ -17,18 +17,10 @@ from numpy.typing import NDArray
 
 from loris_cli.array_types import Array
 from loris_cli.errors import OutputError
-from loris_cli.synthetic import body_model
+from loris_cli.synthetic import body_model, scene
 from loris_cli.synthetic.body_model import BodyMesh
 from loris_cli.synthetic.motion import Motion
-from loris_cli.synthetic.scene import (
-    ROOM_BUILDERS,
-    Camera,
-    CameraPath,
-    Colour,
-    Image,
-    Room,
-    RoomName,
-)
+from loris_cli.synthetic.scene import Camera, CameraPath, Colour, Image
 
 # Time base of the frames: MPEG's, a multiple of all usual frame rates.
 TIME_BASE_HZ = 90_000
@@ -191,7 +183,7 @@ def render_frames(
     *,
     size: tuple[int, int],
     camera: CameraPath,
-    room: Room,
+    room: scene.Room,
     appearance: Appearance,
 ) -> Iterator[tuple[Image, Array]]:
     """Render a motion frame by frame.
@@ -232,7 +224,7 @@ def render_video(
     times_s: Array | None = None,
     size: tuple[int, int] = (320, 240),
     seed: int = 0,
-    room_name: RoomName = "gym",
+    room_name: scene.RoomName = "gym",
     camera: CameraPath | None = None,
     crf: int = 20,
 ) -> Array:
@@ -267,7 +259,7 @@ def render_video(
         times_s,
         size=size,
         camera=camera or (lambda time_s: static_camera),
-        room=ROOM_BUILDERS[room_name](rng),
+        room=scene.ROOM_BUILDERS[room_name](rng),
         appearance=appearance,
     )
     time_base, joints = Fraction(1, TIME_BASE_HZ), []
