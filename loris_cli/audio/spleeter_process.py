@@ -37,7 +37,7 @@ KERAS_NORM_NAMES = {
 
 
 def separate_vocals(inputs: NamedArrays) -> NamedArrays:
-    """Separate ``samples``, ``(2, samples)`` at 44,100 Hz, with the weights at ``weights_path``."""
+    """Separate ``samples``, ``(2, samples)`` at 44.1 kHz, by the weights ``weights_path``."""
     folder = Path(os.environ["MODEL_PATH"]) / MODEL_FOLDER_NAME
     if not (folder / PROBE_NAME).is_file():
         install_checkpoint(load_file(str(inputs["weights_path"])), folder)

@@ -152,7 +152,7 @@ class _ArrangementWriter:
         return 12 * (octave + degree // 7) + self.harmony.tonic + self.harmony.scale[degree % 7]
 
     def degree_to_pitch_above(self, degree: int, lowest_pitch: int) -> int:
-        """The pitch of a degree in the octave from ``lowest_pitch`` on: chords move by small steps."""
+        """Pitch of a degree in the octave on ``lowest_pitch``: chords move by small steps."""
         return lowest_pitch + (self.degree_to_pitch(degree, 0) - lowest_pitch) % 12
 
     def triad_pitches(self, degree: int, lowest_pitch: int) -> list[int]:

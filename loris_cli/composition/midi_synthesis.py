@@ -42,20 +42,13 @@ class MixSettings:
     """Coefficient of a first-order filter: the mix is darker (positive) or brighter."""
 
 
-def render_score(
-    arrangement: Arrangement,
-    *,
-    duration_s: float,
-    seed: int,
-    soundfont: Path = DEFAULT_SOUNDFONT,
-) -> Array:
+def render_score(arrangement: Arrangement, *, duration_s: float, seed: int) -> Array:
     """Synthesize an arrangement with a random mix: reverb, balance and tone.
 
     Args:
         arrangement: notes and instruments.
         duration_s: length of the audio.
         seed: of the mix.
-        soundfont: an ``.sf2`` file.
 
     Returns:
         mono audio at 22,050 Hz, ``(round(duration_s * 22050),)``, peak 0.9.
@@ -70,7 +63,7 @@ def render_score(
         channel_volumes=rng.uniform(0.65, 1.0, 16),
         spectral_tilt=rng.uniform(-0.35, 0.35),
     )
-    mono = synthesize_arrangement(arrangement, mix, duration_s=duration_s, soundfont=soundfont)
+    mono = synthesize_arrangement(arrangement, mix, duration_s=duration_s)
     normalized: Array = 0.9 * mono / max(float(np.abs(mono).max()), 1e-9)
     return normalized
 

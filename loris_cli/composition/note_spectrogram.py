@@ -52,9 +52,9 @@ class TimbreTable:
     """Spectrum and release of each of `TIMBRE_NOTES`."""
 
     log_levels: Float32Array
-    """Natural logarithm of the mel magnitude at `ONSET_FRAME_OFFSETS`, ``(notes, points, bands)``."""
+    """Logarithm of the mel magnitude at the onset offsets, ``(notes, points, mels)``."""
     release_log_gains: Float32Array
-    """Logarithm of the remaining level at `RELEASE_FRAME_OFFSETS`, 0 or less, ``(notes, points)``."""
+    """Logarithm of the remaining level at the release offsets, <= 0, ``(notes, points)``."""
 
 
 @cache

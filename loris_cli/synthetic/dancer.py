@@ -27,10 +27,10 @@ DOUBLE_TIME_MIN_GAP_S = 0.9
 """Shortest interval between accents that double time divides."""
 FRAME_SIZE_PX = (480, 360)
 KEYPOINT_NOISE_RANGE_PX = (0.5, 2.0)
-"""Standard deviation of the joint noise; the estimator's own error was 2.1 px at 320x240, most of it
-steady from frame to frame, 1.35 px of it not (`pose.blazepose`)."""
+"""Standard deviation of the joint noise; the estimator's own error was 2.1 px at 320x240,
+most of it constant from frame to frame, 1.35 px of it not (`pose.blazepose`)."""
 OUTLIER_RATE, OUTLIER_STD_PX = 0.004, 12.0
-"""Rate of joints that are misplaced in a frame, and standard deviation of their distance."""
+"""Rate of misplaced joints in a frame, and standard deviation of their error."""
 
 
 @dataclass(frozen=True, kw_only=True)

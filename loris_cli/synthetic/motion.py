@@ -45,7 +45,7 @@ class Motion:
 class Gesture:
     """Values of the controls before and at an impact: control -> (ready, hit).
 
-    The controls in ``secondary_targets`` (torso, pelvis) join only when they are free. A large
+    The controls in ``secondary_targets`` (torso, pelvis) move only when they are free. A large
     gesture moves a hand or a foot by 0.7 m or more; only these are strong impacts.
     """
 
@@ -165,7 +165,7 @@ class ControlTrack:
         self.add_keyframe(time_s, hit, is_burst=True)
 
     def add_return(self, until_s: float) -> None:
-        """Hold the last value briefly and, if there is time, return slowly to the rest value."""
+        """Hold the last value briefly; if there is time, return slowly to the rest value."""
         if len(self.times_s) > 1:
             self.add_keyframe(self.times_s[-1] + HOLD_S, self.values[-1])
             if until_s - self.times_s[-1] >= RETURN_S:
