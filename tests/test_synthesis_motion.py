@@ -84,10 +84,12 @@ def test_an_arm_raised_by_a_right_angle_is_level_and_as_long() -> None:
 
 def test_the_root_carries_the_whole_body() -> None:
     still = regress_coco_joints(BODY, skin_vertices(BODY, BodyPose(np.zeros(3))))
-    turn = rotation_matrix(np.array([10.0, 20.0, 30.0]))
-    there = np.array([1.0, 2.0, 3.0])
-    moved = regress_coco_joints(BODY, skin_vertices(BODY, BodyPose(there, {"pelvis": turn})))
-    np.testing.assert_allclose(moved, still @ turn.T + there, atol=1e-5)
+    rotation = rotation_matrix(np.array([10.0, 20.0, 30.0]))
+    position = np.array([1.0, 2.0, 3.0])
+    moved = regress_coco_joints(
+        BODY, skin_vertices(BODY, BodyPose(position, {"pelvis": rotation}))
+    )
+    np.testing.assert_allclose(moved, still @ rotation.T + position, atol=1e-5)
 
 
 def test_left_and_right_joints_mirror_each_other() -> None:
