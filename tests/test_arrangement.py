@@ -35,7 +35,7 @@ STEADY = Harmony(
 )
 
 
-def written(seed: int, *, energy: float = 0.6, style: str = "pop") -> Arrangement:
+def compose(seed: int, *, energy: float = 0.6, style: str = "pop") -> Arrangement:
     return compose_arrangement(
         PEAKS_S,
         CLIP.strengths,
@@ -60,31 +60,35 @@ def test_notes_are_drawn_by_the_seed_unless_there_are_some() -> None:
 
 
 def test_every_strike_of_a_body_is_played_by_bass_and_drums() -> None:
-    plan = with_arrangement(CLIP, seed=5).arrangement
-    assert plan is not None
+    arrangement = with_arrangement(CLIP, seed=5).arrangement
+    assert arrangement is not None
     for channel in (BASS_CHANNEL, DRUM_CHANNEL):
-        times_s = plan.note_array[plan.note_array[:, 2] == channel, 0]
+        times_s = arrangement.note_array[arrangement.note_array[:, 2] == channel, 0]
         assert np.isin(PEAKS_S, times_s).all()
 
 
 def test_more_energy_is_louder_and_has_more_notes() -> None:
     for seed in range(8):
-        calm, wild = written(seed, energy=0.15), written(seed, energy=0.95)
+        low, high = compose(seed, energy=0.15), compose(seed, energy=0.95)
         between = [
-            plan.note_array[~np.isin(plan.note_array[:, 0], PEAKS_S)] for plan in (calm, wild)
+            arrangement.note_array[~np.isin(arrangement.note_array[:, 0], PEAKS_S)]
+            for arrangement in (low, high)
         ]
         assert len(between[1]) >= len(between[0])
-        held = [plan.note_array[plan.note_array[:, 2] == 1, 4].mean() for plan in (calm, wild)]
+        held = [
+            arrangement.note_array[arrangement.note_array[:, 2] == 1, 4].mean()
+            for arrangement in (low, high)
+        ]
         assert held[1] > held[0] + 20
 
 
 def test_a_melody_says_it_again() -> None:
     """Two bars and the same two bars, over one chord: the form is A A B A."""
     phrase_s = MOTIF_SUBDIVISIONS * 0.25
-    sung = 0
+    n_answered = 0
     for seed in range(12):
-        table = written(seed).note_array
-        lead = table[table[:, 2] == LEAD_CHANNEL]
+        note_array = compose(seed).note_array
+        lead = note_array[note_array[:, 2] == LEAD_CHANNEL]
         rounds = [
             {
                 (round(row[0] - k * phrase_s, 6), row[3])
@@ -94,8 +98,8 @@ def test_a_melody_says_it_again() -> None:
             for k in range(4)
         ]
         assert rounds[0] == rounds[1] == rounds[3]
-        sung += bool(rounds[0]) and rounds[2] != rounds[0]
-    assert sung > 3
+        n_answered += bool(rounds[0]) and rounds[2] != rounds[0]
+    assert n_answered > 3
 
 
 def test_an_hour_is_arranged_note_for_note_as_its_first_minutes_rules_say() -> None:
@@ -107,7 +111,9 @@ def test_an_hour_is_arranged_note_for_note_as_its_first_minutes_rules_say() -> N
         strengths=np.full(len(peaks_s), 0.5),
         energy=np.full(57_600, 0.5),
     )
-    plan = with_arrangement(clip, seed=0).arrangement
-    assert plan is not None
-    assert (np.diff(plan.note_array[:, 0]) >= 0).all()
-    assert np.isin(peaks_s, plan.note_array[plan.note_array[:, 2] == BASS_CHANNEL, 0]).all()
+    arrangement = with_arrangement(clip, seed=0).arrangement
+    assert arrangement is not None
+    assert (np.diff(arrangement.note_array[:, 0]) >= 0).all()
+    assert np.isin(
+        peaks_s, arrangement.note_array[arrangement.note_array[:, 2] == BASS_CHANNEL, 0]
+    ).all()

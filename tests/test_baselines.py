@@ -1,23 +1,23 @@
 """Makers of music by rules: known answers on steady and on shuffled peaks."""
 
-from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
+from loris_cli.array_types import Array, Samples
 from loris_cli.audio.onsets import detect_onsets, match_onsets
-from loris_cli.baselines import drums, groove
+from loris_cli.baselines import groove
 from loris_cli.baselines.drum_kit import (
     DRUM_SOUNDS,
     MAX_AMPLITUDE,
+    DrumGenerator,
     DrumHit,
     DrumName,
     render_drum_hits,
 )
-from loris_cli.baselines.drums import DrumGenerator
-from loris_cli.baselines.groove import GrooveGenerator, fit_tempo_and_phase
+from loris_cli.baselines.drums import place_hits_on_peaks
+from loris_cli.baselines.groove import fit_tempo_and_phase, place_hits_on_grid
 from loris_cli.baselines.retrieval import (
     ACCENT_CURVE_HZ,
     LOOP_FADE_S,
@@ -34,9 +34,7 @@ from loris_cli.models.generator_interface import ClipFeatures, MusicGenerator
 RATE_HZ = 22_050
 
 
-def features(
-    peaks_s: NDArray[np.float64], duration_s: float = 8.0, energy: float = 0.5
-) -> ClipFeatures:
+def features(peaks_s: Array, duration_s: float = 8.0, energy: float = 0.5) -> ClipFeatures:
     strengths = np.linspace(0.35, 1, len(peaks_s)) if len(peaks_s) else np.zeros(0)
     return ClipFeatures(
         duration_s=duration_s,
@@ -46,42 +44,40 @@ def features(
     )
 
 
-def irregular(seed: int, duration_s: float = 8.0) -> NDArray[np.float64]:
+def irregular(seed: int, duration_s: float = 8.0) -> Array:
     rng = np.random.default_rng(seed)
     return np.cumsum(rng.uniform(0.25, 0.7, round(2 * duration_s)))
 
 
-def song(
-    name: str, accents_s: NDArray[np.float64], *, duration_s: float = 8.0, source: str = ""
-) -> Song:
+def song(name: str, accents_s: Array, *, duration_s: float = 8.0, source: str = "") -> Song:
     inside = accents_s[accents_s < duration_s - 0.1]
-    strokes: list[DrumHit] = [(moment_s, "kick", 1.0) for moment_s in inside.tolist()]
+    hits: list[DrumHit] = [(time_s, "kick", 1.0) for time_s in inside.tolist()]
     return Song(
         name=name,
         source=source or name,
         duration_s=duration_s,
         accents_s=inside,
         strengths=np.ones(len(inside)),
-        read_samples=partial(render_drum_hits, strokes, round(duration_s * RATE_HZ), seed=0),
+        read_samples=partial(render_drum_hits, hits, round(duration_s * RATE_HZ), seed=0),
     )
 
 
-def sound_of(maker: MusicGenerator, told: ClipFeatures, seed: int = 0) -> NDArray[np.float32]:
-    blocks: Iterator[NDArray[np.float32]] = maker.generate(
-        told, seed=seed, progress=lambda done, total: None
-    )
-    whole: NDArray[np.float32] = np.concatenate(list(blocks), axis=1)[0]
-    return whole
+def generate_samples(generator: MusicGenerator, clip: ClipFeatures, seed: int = 0) -> Samples:
+    blocks = generator.generate(clip, seed=seed, progress=lambda done, total: None)
+    samples: Samples = np.concatenate(list(blocks), axis=1)[0]
+    return samples
 
 
-@pytest.mark.parametrize("maker", [DrumGenerator(), GrooveGenerator()])
+@pytest.mark.parametrize(
+    "generator", [DrumGenerator(place_hits_on_peaks), DrumGenerator(place_hits_on_grid)]
+)
 @pytest.mark.parametrize("n_peaks", [0, 1, 12])
 def test_a_sound_is_as_long_as_the_clip_and_its_seed_alone_decides(
-    maker: MusicGenerator, n_peaks: int
+    generator: MusicGenerator, n_peaks: int
 ) -> None:
-    told = features(irregular(0)[:n_peaks], duration_s=7.3)
+    clip = features(irregular(0)[:n_peaks], duration_s=7.3)
 
-    one, again, other = (sound_of(maker, told, seed) for seed in (0, 0, 1))
+    one, again, other = (generate_samples(generator, clip, seed) for seed in (0, 0, 1))
 
     assert len(one) == round(7.3 * RATE_HZ)
     assert np.abs(one).max() <= MAX_AMPLITUDE
@@ -93,14 +89,15 @@ def test_drums_are_heard_on_the_peaks_and_nowhere_else() -> None:
     peaks_s = irregular(1)
     peaks_s = peaks_s[peaks_s < 7.8]
 
-    hits = match_onsets(peaks_s, detect_onsets(sound_of(DrumGenerator(), features(peaks_s))))
+    samples = generate_samples(DrumGenerator(place_hits_on_peaks), features(peaks_s))
+    match = match_onsets(peaks_s, detect_onsets(samples))
 
-    assert hits.recall > 0.9
-    assert hits.precision > 0.9
-    strokes = drums.place_hits_on_peaks(features(peaks_s))
-    assert {moment_s for moment_s, _, _ in strokes} == set(peaks_s.tolist())
-    assert strokes[0][1] == "hat"  # the weakest
-    assert [drum for _, drum, _ in strokes[-2:]] == ["snare", "kick"]  # the strongest
+    assert match.recall > 0.9
+    assert match.precision > 0.9
+    hits = place_hits_on_peaks(features(peaks_s))
+    assert {time_s for time_s, _, _ in hits} == set(peaks_s.tolist())
+    assert hits[0][1] == "hat"  # the weakest
+    assert [drum for _, drum, _ in hits[-2:]] == ["snare", "kick"]  # the strongest
 
 
 @pytest.mark.parametrize("drum", DRUM_SOUNDS)
@@ -126,77 +123,79 @@ def test_a_groove_finds_tempo_and_phase(bpm: float) -> None:
     assert fit_tempo_and_phase(np.zeros(0), np.zeros(0)) == (groove.FALLBACK_BPM, 0.0)
 
 
-def test_a_livelier_bar_has_more_strokes() -> None:
-    told = features(np.arange(0.0, 16.0, 0.5), duration_s=16.0)
-    rising = ClipFeatures(**{**vars(told), "energy": np.linspace(0, 1, 256)})
-    moments_s = np.array([moment_s for moment_s, _, _ in groove.place_hits_on_grid(rising)])
+def test_a_livelier_bar_has_more_hits() -> None:
+    clip = features(np.arange(0.0, 16.0, 0.5), duration_s=16.0)
+    rising = ClipFeatures(**{**vars(clip), "energy": np.linspace(0, 1, 256)})
+    times_s = np.array([time_s for time_s, _, _ in place_hits_on_grid(rising)])
 
-    assert (moments_s >= 12).sum() > 1.5 * (moments_s < 4).sum()
+    assert (times_s >= 12).sum() > 1.5 * (times_s < 4).sum()
 
 
 def test_the_cosine_is_one_at_the_shift_that_was_made() -> None:
-    whole = compute_accent_curve(irregular(2), np.ones(16), 8.0)
+    curve = compute_accent_curve(irregular(2), np.ones(16), 8.0)
 
-    found = compute_shift_similarity(np.roll(whole, -123), whole)
+    found = compute_shift_similarity(np.roll(curve, -123), curve)
 
     assert found.argmax() == 123
     assert found[123] == pytest.approx(1.0)
-    assert not compute_shift_similarity(np.zeros(50), whole).any()
+    assert not compute_shift_similarity(np.zeros(50), curve).any()
 
 
 def test_by_hand_and_by_transform_the_cosine_is_the_same() -> None:
-    body, tune = (
+    clip_curve, song_curve = (
         compute_accent_curve(irregular(3), np.ones(16), 11.0),
         compute_accent_curve(irregular(4), np.ones(16), 7.0),
     )
     for shift in (0, 250, 699):
-        heard = tune[(shift + np.arange(len(body))) % len(tune)]
-        expected = heard @ body / (np.linalg.norm(heard) * np.linalg.norm(body))
-        assert compute_shift_similarity(body, tune)[shift] == pytest.approx(expected)
+        looped = song_curve[(shift + np.arange(len(clip_curve))) % len(song_curve)]
+        expected = looped @ clip_curve / np.linalg.norm(looped) / np.linalg.norm(clip_curve)
+        assert compute_shift_similarity(clip_curve, song_curve)[shift] == pytest.approx(
+            expected
+        )
 
 
 def test_the_song_of_the_body_is_chosen_and_played_from_the_right_moment() -> None:
-    moments_s = irregular(5)
+    times_s = irregular(5)
     songs = [
         song("other", irregular(6)),
-        song("own", moments_s),
+        song("own", times_s),
         song("dense", np.arange(0, 8, 0.1)),
     ]
-    later_s = moments_s[(moments_s > 1.2) & (moments_s < 7.8)] - 1.2
-    told = features(later_s, duration_s=5.0)
+    later_s = times_s[(times_s > 1.2) & (times_s < 7.8)] - 1.2
+    clip = features(later_s, duration_s=5.0)
 
-    chosen = SongLibrary(songs).find_best_song(told)
+    chosen = SongLibrary(songs).find_best_song(clip)
 
     assert chosen.song.name == "own"
     assert chosen.start_s == pytest.approx(1.2, abs=1 / ACCENT_CURVE_HZ)
-    sound = sound_of(RetrievalGenerator(library=SongLibrary(songs)), told)
+    sound = generate_samples(RetrievalGenerator(library=SongLibrary(songs)), clip)
     assert len(sound) == 5 * RATE_HZ
     assert match_onsets(later_s[later_s < 4.9], detect_onsets(sound)).recall > 0.9
 
 
 def test_a_song_is_stretched_where_that_fits_better() -> None:
-    moments_s = irregular(7)
-    songs = [song("own", moments_s), song("other", irregular(8))]
-    faster = features(moments_s[moments_s < 7.8] / 1.05, duration_s=7.0)
+    times_s = irregular(7)
+    songs = [song("own", times_s), song("other", irregular(8))]
+    faster = features(times_s[times_s < 7.8] / 1.05, duration_s=7.0)
 
     plain = SongLibrary(songs).find_best_song(faster)
     stretched = SongLibrary(songs, (0.95, 1.0, 1.05)).find_best_song(faster)
 
     assert (stretched.song.name, stretched.tempo_factor) == ("own", 1.05)
     assert stretched.similarity > plain.similarity + 0.2
-    sound = sound_of(RetrievalGenerator(library=SongLibrary(songs, (1.05,))), faster)
+    sound = generate_samples(RetrievalGenerator(library=SongLibrary(songs, (1.05,))), faster)
     assert match_onsets(faster.peaks_s[:10], detect_onsets(sound), window_s=0.05).recall > 0.7
 
 
 def test_a_song_of_the_clips_own_source_is_never_taken() -> None:
-    moments_s = irregular(9)
-    songs = [song("own", moments_s, source="video"), song("other", irregular(10))]
-    told = features(moments_s[moments_s < 8])
+    times_s = irregular(9)
+    songs = [song("own", times_s, source="video"), song("other", irregular(10))]
+    clip = features(times_s[times_s < 8])
 
-    assert SongLibrary(songs).find_best_song(told).song.name == "own"
-    assert SongLibrary(songs).find_best_song(told, excluded_source="video").song.name == "other"
+    assert SongLibrary(songs).find_best_song(clip).song.name == "own"
+    assert SongLibrary(songs).find_best_song(clip, excluded_source="video").song.name == "other"
     with pytest.raises(InputError, match="no song of another source"):
-        SongLibrary(songs[:1]).find_best_song(told, excluded_source="video")
+        SongLibrary(songs[:1]).find_best_song(clip, excluded_source="video")
 
 
 def test_a_song_begins_again_where_it_ends() -> None:

@@ -5,13 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loris_cli.composition.arrangement import DRUM_CHANNEL
-from loris_cli.composition.styles import STYLES
+from loris_cli.composition.arrangement import BASS_CHANNEL, DRUM_CHANNEL
+from loris_cli.composition.midi_synthesis import encode_midi
+from loris_cli.composition.styles import STYLES, STYLES_BY_NAME
 from loris_cli.config import GENRES
 from loris_cli.synthetic.composer import compose_score
-from loris_cli.synthetic.midi_synthesis import encode_midi
-
-BY_NAME = {style.name: style for style in STYLES}
 
 
 def test_styles_are_the_labels_in_their_order() -> None:
@@ -21,7 +19,7 @@ def test_styles_are_the_labels_in_their_order() -> None:
 @settings(deadline=None, max_examples=40)
 @given(seed=st.integers(0, 2**31), name=st.sampled_from(GENRES))
 def test_a_piece_keeps_its_promises(seed: int, name: str) -> None:
-    score = compose_score(seed, BY_NAME[name], 12.0)
+    score = compose_score(seed, STYLES_BY_NAME[name], 12.0)
 
     assert score == score
     assert (np.diff(score.accents_s) >= 0.2 - 1e-9).all()
@@ -29,47 +27,46 @@ def test_a_piece_keeps_its_promises(seed: int, name: str) -> None:
     assert ((score.strengths >= 0) & (score.strengths <= 1)).all()
     assert ((score.energy >= 0) & (score.energy <= 1)).all()
     assert len(score.energy) == 12 * 16
-    assert all(
-        0 <= note.pitch < 128 and 1 <= note.velocity <= 127 for note in score.arrangement.notes
-    )
+    pitches, velocities = score.arrangement.note_array[:, 3:].T
+    assert ((pitches >= 0) & (pitches < 128)).all()
+    assert ((velocities >= 1) & (velocities <= 127)).all()
 
 
 @settings(deadline=None, max_examples=20)
 @given(seed=st.integers(0, 2**31), name=st.sampled_from(GENRES))
 def test_a_drum_and_the_bass_fall_on_every_accent(seed: int, name: str) -> None:
-    score = compose_score(seed, BY_NAME[name], 12.0)
+    score = compose_score(seed, STYLES_BY_NAME[name], 12.0)
 
     for accent in score.accents_s:
-        there = {
-            note.channel
-            for note in score.arrangement.notes
-            if abs(note.onset_s - accent) < 1e-9
-        }
-        assert {0, DRUM_CHANNEL} <= there
+        notes = score.arrangement.note_array
+        channels = set(notes[np.abs(notes[:, 0] - accent) < 1e-9, 2].tolist())
+        assert {BASS_CHANNEL, DRUM_CHANNEL} <= channels
 
 
 def test_accents_are_louder_than_what_lies_between() -> None:
-    on: list[int] = []
-    between: list[int] = []
+    on: list[float] = []
+    between: list[float] = []
     for seed in range(24):
         score = compose_score(seed, STYLES[seed % len(STYLES)], 24.0)
-        for note in score.arrangement.notes:
-            if note.channel == DRUM_CHANNEL:
-                near = np.abs(score.accents_s - note.onset_s).min(initial=9.0) < 1e-9
-                (on if near else between).append(note.velocity)
+        notes = score.arrangement.note_array
+        for onset_s, *_, velocity in notes[notes[:, 2] == DRUM_CHANNEL].tolist():
+            near = np.abs(score.accents_s - onset_s).min(initial=9.0) < 1e-9
+            (on if near else between).append(velocity)
 
     assert np.quantile(on, 0.1) > np.quantile(between, 0.9)
 
 
 def test_the_same_seed_writes_the_same_piece_and_another_another() -> None:
-    one, again, other = (compose_score(seed, STYLES[0], 24.0) for seed in (1, 1, 2))
+    one, again, other = (
+        compose_score(seed, STYLES[0], 24.0).arrangement.note_array for seed in (1, 1, 2)
+    )
 
-    assert one.arrangement.notes == again.arrangement.notes
-    assert one.arrangement.notes != other.arrangement.notes
+    assert np.array_equal(one, again)
+    assert not np.array_equal(one, other)
 
 
 def test_steady_pieces_have_their_accents_on_the_grid() -> None:
-    house = [compose_score(seed, BY_NAME["house"], 24.0) for seed in range(30)]
+    house = [compose_score(seed, STYLES_BY_NAME["house"], 24.0) for seed in range(30)]
     steady = [score for score in house if len(score.harmony.beats_s)]
 
     assert len(steady) > 15
@@ -94,5 +91,4 @@ def test_midi_holds_the_notes_at_their_times() -> None:
         now += message.time
         if message.type == "note_on" and message.velocity:
             starts.append(now)
-    expected = [note.onset_s for note in score.arrangement.notes]
-    np.testing.assert_allclose(sorted(starts), sorted(expected), atol=1e-3)
+    np.testing.assert_allclose(sorted(starts), score.arrangement.note_array[:, 0], atol=1e-3)

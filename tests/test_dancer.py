@@ -16,7 +16,7 @@ ACCENTS_S = np.arange(1.5, 23.0, 0.9)
 CALM = np.full(24 * 16, 0.5)
 
 
-def danced(seed: int) -> DancePerformance:
+def simulate(seed: int) -> DancePerformance:
     return simulate_dance(
         seed, ACCENTS_S, np.ones(len(ACCENTS_S)), duration_s=24.0, energy=CALM
     )
@@ -32,30 +32,30 @@ def test_joints_without_skin_are_those_of_the_skin() -> None:
 
 
 def test_dancers_stray_from_the_accents_as_far_as_they_say() -> None:
-    by_looseness: dict[float, list[float]] = {}
+    errors_by_jitter: dict[float, list[float]] = {}
     for seed in range(12):
-        seen = danced(seed)
-        assert (np.diff(seen.impacts_s) >= MIN_IMPACT_INTERVAL_S).all()
-        off_s = np.abs(seen.impacts_s[:, None] - ACCENTS_S).min(axis=1)
-        by_looseness.setdefault(seen.timing_jitter, []).extend(off_s)
+        dance = simulate(seed)
+        assert (np.diff(dance.impacts_s) >= MIN_IMPACT_INTERVAL_S).all()
+        off_s = np.abs(dance.impacts_s[:, None] - ACCENTS_S).min(axis=1)
+        errors_by_jitter.setdefault(dance.timing_jitter, []).extend(off_s)
 
-    assert set(by_looseness) == {0.25, 0.5, 1.0}
-    for looseness, off_s in by_looseness.items():
+    assert set(errors_by_jitter) == {0.25, 0.5, 1.0}
+    for jitter, off_s in errors_by_jitter.items():
         # of the absolute normal: the median is 0.67 standard deviations; some are extras
-        assert 0.4 < np.median(off_s) / (0.674 * looseness * MAX_TIMING_JITTER_S) < 1.9
+        assert 0.4 < np.median(off_s) / (0.674 * jitter * MAX_TIMING_JITTER_S) < 1.9
 
 
 def test_the_rhythm_of_the_body_is_found_in_its_poses() -> None:
-    seen = danced(3)
-    rhythm = rhythm_from_poses(seen.poses.keypoints, fps=seen.poses.fps)
+    dance = simulate(3)
+    rhythm = rhythm_from_poses(dance.poses.keypoints, fps=dance.poses.fps)
 
-    off_s = np.abs(rhythm.times_s[None] - seen.impacts_s[:, None]).min(axis=1)
+    off_s = np.abs(rhythm.times_s[None] - dance.impacts_s[:, None]).min(axis=1)
     assert np.mean(off_s < 0.07) >= 0.8
-    assert seen.poses.keypoints.shape == (384, 17, 3)
+    assert dance.poses.keypoints.shape == (384, 17, 3)
 
 
 def test_the_same_seed_dances_the_same() -> None:
-    one, again = danced(5), danced(5)
+    one, again = simulate(5), simulate(5)
     np.testing.assert_array_equal(one.poses.keypoints, again.poses.keypoints)
     np.testing.assert_array_equal(one.impacts_s, again.impacts_s)
-    assert not np.array_equal(one.impacts_s, danced(6).impacts_s)
+    assert not np.array_equal(one.impacts_s, simulate(6).impacts_s)

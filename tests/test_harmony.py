@@ -1,4 +1,4 @@
-"""The plan of a piece: its chords are of its key, change in time, and keep the body's beat."""
+"""The harmony of a piece: chords of its key that change on accents and beats."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ C_MAJOR = Harmony(
 )
 
 
-def free(accents_s: np.ndarray, duration_s: float, seed: int = 0) -> Harmony:
+def sample_free_harmony(accents_s: np.ndarray, duration_s: float, seed: int = 0) -> Harmony:
     return sample_harmony(
         accents_s,
         duration_s=duration_s,
@@ -54,46 +54,46 @@ def test_triads_are_those_of_the_key() -> None:
 def test_a_plan_keeps_its_promises(seed: int, name: str, n: int) -> None:
     rng = np.random.default_rng(seed)
     peaks_s = np.sort(rng.uniform(0, 24, n))
-    plan = sample_rhythm_harmony(
+    harmony = sample_rhythm_harmony(
         peaks_s, rng.random(n), duration_s=24.0, style=STYLES_BY_NAME[name], seed=seed
     )
 
-    assert plan.chord_starts_s[0] <= 0
-    assert (np.diff(plan.chord_starts_s) > 0).all()
-    assert (np.diff(plan.subdivisions_s) >= 0).all()
-    assert plan.chord_starts_s[-1] < 24
-    assert len(plan.chord_starts_s) == len(plan.chord_degrees)
-    assert (plan.chord_pitch_classes().sum(axis=1) == 3).all()
-    assert (plan.root_pitch_classes().sum(axis=1) == 1).all()
-    assert (plan.chord_pitch_classes() & plan.root_pitch_classes()).sum() == len(
-        plan.chord_degrees
+    assert harmony.chord_starts_s[0] <= 0
+    assert (np.diff(harmony.chord_starts_s) > 0).all()
+    assert (np.diff(harmony.subdivisions_s) >= 0).all()
+    assert harmony.chord_starts_s[-1] < 24
+    assert len(harmony.chord_starts_s) == len(harmony.chord_degrees)
+    assert (harmony.chord_pitch_classes().sum(axis=1) == 3).all()
+    assert (harmony.root_pitch_classes().sum(axis=1) == 1).all()
+    assert (harmony.chord_pitch_classes() & harmony.root_pitch_classes()).sum() == len(
+        harmony.chord_degrees
     )
 
 
 def test_chords_change_on_strikes_where_there_is_no_beat() -> None:
     accents_s = np.array([0.7, 1.9, 3.4, 3.9, 6.2, 8.8, 9.3, 11.0])
-    starts_s = free(accents_s, 12.0).chord_starts_s
+    starts_s = sample_free_harmony(accents_s, 12.0).chord_starts_s
 
     assert set(starts_s[1:].tolist()) <= set(accents_s.tolist())
     assert len(starts_s) >= 4
 
 
 def test_chords_change_in_a_long_calm_stretch_too() -> None:
-    starts_s = free(np.array([1.0, 23.0]), 24.0).chord_starts_s
+    starts_s = sample_free_harmony(np.array([1.0, 23.0]), 24.0).chord_starts_s
     assert np.diff(starts_s).max() < 7
 
 
 def test_a_chord_lasts_a_bar_where_there_is_a_beat() -> None:
     peaks_s = np.arange(0.3, 24, 0.5)
     strengths = np.where(np.arange(len(peaks_s)) % 4 == 2, 1.0, 0.5)
-    plan = sample_rhythm_harmony(
+    harmony = sample_rhythm_harmony(
         peaks_s, strengths, duration_s=24.0, style=STYLES_BY_NAME["house"], seed=1
     )
 
-    np.testing.assert_allclose(np.diff(plan.beats_s), 0.5, atol=0.03)
-    np.testing.assert_allclose(np.diff(plan.chord_starts_s)[1:], 2.0, atol=0.03)
+    np.testing.assert_allclose(np.diff(harmony.beats_s), 0.5, atol=0.03)
+    np.testing.assert_allclose(np.diff(harmony.chord_starts_s)[1:], 2.0, atol=0.03)
     # A bar begins where the body strikes hardest: on 1.3, 3.3, ...
-    np.testing.assert_allclose((plan.chord_starts_s[1:] - 0.3) % 2, 1, atol=1e-6)
+    np.testing.assert_allclose((harmony.chord_starts_s[1:] - 0.3) % 2, 1, atol=1e-6)
 
 
 @pytest.mark.parametrize("period_s", [0.42, 0.5, 0.63, 0.77])
@@ -171,8 +171,8 @@ def test_a_soundtrack_comes_back_to_its_chords_and_leaves_them_once() -> None:
         .tolist()
         for seed in range(5)
     ]
-    assert all(plan[0] == plan[1] == plan[2] for plan in rounds)
-    assert any(plan[0] != plan[3] for plan in rounds)
+    assert all(first == second == third for first, second, third, _ in rounds)
+    assert any(first != fourth for first, *_, fourth in rounds)
 
 
 def test_few_peaks_have_no_beat() -> None:
@@ -181,12 +181,12 @@ def test_few_peaks_have_no_beat() -> None:
 
 def test_the_same_seed_plans_the_same_and_another_another() -> None:
     peaks_s = np.array([1.0, 2.5, 5.0, 7.5])
-    plans = [
+    harmonies = [
         sample_rhythm_harmony(peaks_s, np.ones(4), duration_s=12.0, style=STYLES[10], seed=seed)
         for seed in (1, 1, 2, 3, 4)
     ]
-    assert (plans[0].tonic, *plans[0].chord_degrees) == (
-        plans[1].tonic,
-        *plans[1].chord_degrees,
+    assert (harmonies[0].tonic, *harmonies[0].chord_degrees) == (
+        harmonies[1].tonic,
+        *harmonies[1].chord_degrees,
     )
-    assert len({(plan.tonic, *plan.chord_degrees) for plan in plans[1:]}) > 1
+    assert len({(harmony.tonic, *harmony.chord_degrees) for harmony in harmonies[1:]}) > 1

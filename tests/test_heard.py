@@ -1,4 +1,4 @@
-"""Sound without a body or a score still tells a rhythm: its own."""
+"""Pseudo rhythms: conditioning features of audio without a dancer or a score."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -27,53 +27,57 @@ LOUD = np.array([1.0, 0.3, 1.0, 0.3, 1.0, 0.3])
 
 
 def strokes() -> np.ndarray:
-    sound = np.zeros(7 * 22_050)
+    samples = np.zeros(7 * 22_050)
     t = np.arange(6000) / 22_050
-    for moment_s, loud in zip(MOMENTS_S, LOUD, strict=True):
-        start = round(moment_s * 22_050)
-        sound[start : start + len(t)] += loud * np.sin(2 * np.pi * 700 * t) * np.exp(-t / 0.04)
-    return sound.astype(np.float32)
+    for hit_s, loud in zip(MOMENTS_S, LOUD, strict=True):
+        start = round(hit_s * 22_050)
+        samples[start : start + len(t)] += (
+            loud * np.sin(2 * np.pi * 700 * t) * np.exp(-t / 0.04)
+        )
+    return samples.astype(np.float32)
 
 
 def test_peaks_are_the_onsets_less_the_attack() -> None:
-    own = extract_pseudo_rhythm(strokes(), genre="pop")
+    pseudo_rhythm = extract_pseudo_rhythm(strokes(), genre="pop")
 
-    np.testing.assert_allclose(own.peaks_s, MOMENTS_S - ATTACK_LATENCY_S, atol=0.015)
-    assert own.strengths[LOUD == 1.0].min() > own.strengths[LOUD < 1.0].max()
-    assert own.strengths.min() >= 0.35
-    assert own.strengths.max() == 1.0
-    assert own.genre == "pop"
+    np.testing.assert_allclose(pseudo_rhythm.peaks_s, MOMENTS_S - ATTACK_LATENCY_S, atol=0.015)
+    assert (
+        pseudo_rhythm.strengths[LOUD == 1.0].min() > pseudo_rhythm.strengths[LOUD < 1.0].max()
+    )
+    assert pseudo_rhythm.strengths.min() >= 0.35
+    assert pseudo_rhythm.strengths.max() == 1.0
+    assert pseudo_rhythm.genre == "pop"
 
 
 def test_energy_is_high_where_it_is_loud() -> None:
     level = np.repeat([1.0, 0.1, 0.01], 2 * 22_050)
-    sound = level * np.random.default_rng(0).normal(size=len(level))
+    samples = level * np.random.default_rng(0).normal(size=len(level))
 
-    energy = extract_pseudo_rhythm(sound.astype(np.float32)).energy
+    energy = extract_pseudo_rhythm(samples.astype(np.float32)).energy
 
     assert len(energy) == 6 * 16
     np.testing.assert_allclose(energy[[16, 48, 80]], [1.0, 0.1, 0.01], atol=0.08)
 
 
 def test_silence_has_no_peaks_and_no_energy() -> None:
-    own = extract_pseudo_rhythm(np.zeros(4 * 22_050, dtype=np.float32))
+    pseudo_rhythm = extract_pseudo_rhythm(np.zeros(4 * 22_050, dtype=np.float32))
 
-    assert len(own.peaks_s) == len(own.strengths) == 0
-    assert not own.energy.any()
+    assert len(pseudo_rhythm.peaks_s) == len(pseudo_rhythm.strengths) == 0
+    assert not pseudo_rhythm.energy.any()
 
 
 def test_a_clip_is_now_and_then_told_by_its_sound() -> None:
     rng = np.random.default_rng(0)
-    own = replace(COMPOSED, peaks_s=np.array([7.0]), strengths=np.array([0.6]))
-    lessons = [
-        sample_condition_source(ClipAnnotations(COMPOSED, DANCED, own), rng)
+    pseudo_rhythm = replace(COMPOSED, peaks_s=np.array([7.0]), strengths=np.array([0.6]))
+    sources = [
+        sample_condition_source(ClipAnnotations(COMPOSED, DANCED, pseudo_rhythm), rng)
         for _ in range(2000)
     ]
 
-    by_sound = [lesson for lesson in lessons if lesson.peaks_s.tolist() == [7.0]]
+    from_audio = [source for source in sources if source.peaks_s.tolist() == [7.0]]
 
-    assert len(by_sound) / len(lessons) == pytest.approx(0.1, abs=0.03)
-    assert all(lesson.keypoints is None for lesson in by_sound)
+    assert len(from_audio) / len(sources) == pytest.approx(0.1, abs=0.03)
+    assert all(source.keypoints is None for source in from_audio)
 
 
 def test_a_clip_of_which_nothing_else_is_known_is_always_told_by_its_sound(
@@ -104,13 +108,13 @@ def test_a_clip_of_which_nothing_else_is_known_is_always_told_by_its_sound(
         reporter=NullReporter(),
     )
 
-    codes, sketches = read_latents(tmp_path / "codes.safetensors", coder)
-    assert not sketches  # nobody knows its notes
+    codes, note_latents = read_latents(tmp_path / "codes.safetensors", coder)
+    assert not note_latents  # its notes are unknown
     assert codes["a"].shape == (8, 7 * 22_050 // 1024)
     np.testing.assert_allclose(codes["a"].mean(axis=1), 0, atol=0.02)
     np.testing.assert_allclose(codes["a"].std(axis=1), 1, atol=0.02)
-    own = read_pseudo_rhythms(tmp_path / "codes.safetensors", [clip])["a"]
-    lesson = ClipAnnotations(read_annotations(tmp_path, clip), None, own)
+    pseudo_rhythm = read_pseudo_rhythms(tmp_path / "codes.safetensors", [clip])["a"]
+    source = ClipAnnotations(read_annotations(tmp_path, clip), None, pseudo_rhythm)
     for seed in range(20):
-        peaks_s = sample_condition_source(lesson, np.random.default_rng(seed)).peaks_s
+        peaks_s = sample_condition_source(source, np.random.default_rng(seed)).peaks_s
         np.testing.assert_allclose(peaks_s, MOMENTS_S - ATTACK_LATENCY_S, atol=0.015)

@@ -20,10 +20,10 @@ with interprocess_lock("x"):
 """
 TRACK = """
 import numpy as np
-from loris_cli.audio.beat_tracking import track_beats_with_librosa
+from loris_cli.audio.beat_tracking import track_beats
 clicks = np.zeros(22050 * 8, dtype=np.float32)
 clicks[::11025] = 1
-print(len(track_beats_with_librosa(clicks)))
+print(len(track_beats(clicks)))
 """
 
 

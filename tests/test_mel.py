@@ -37,16 +37,16 @@ def test_silence_is_the_floor() -> None:
 
 
 def test_clicks_come_back_at_their_time() -> None:
-    sound = np.zeros(22_050 * 3, dtype=np.float32)
-    moments = np.array([0.6, 1.4, 2.2])
-    for moment in moments:
-        start = round(moment * 22_050)
-        sound[start : start + 800] += np.hanning(800) * np.sin(np.arange(800) * 0.4)
+    samples = np.zeros(22_050 * 3, dtype=np.float32)
+    clicks_s = np.array([0.6, 1.4, 2.2])
+    for click_s in clicks_s:
+        start = round(click_s * 22_050)
+        samples[start : start + 800] += np.hanning(800) * np.sin(np.arange(800) * 0.4)
 
-    again = invert_log_mel(compute_log_mel(sound), n_iter=8)
+    inverted = invert_log_mel(compute_log_mel(samples), n_iter=8)
 
-    assert len(again) == len(sound) // HOP_LENGTH * HOP_LENGTH
-    np.testing.assert_allclose(detect_onsets(again), detect_onsets(sound), atol=0.025)
+    assert len(inverted) == len(samples) // HOP_LENGTH * HOP_LENGTH
+    np.testing.assert_allclose(detect_onsets(inverted), detect_onsets(samples), atol=0.025)
 
 
 def test_the_way_back_is_the_same_every_time() -> None:
@@ -67,30 +67,32 @@ def test_frames_are_86_a_second() -> None:
 
 def test_phases_are_as_good_as_librosas() -> None:
     rng = np.random.default_rng(0)
-    sound = sum(np.sin(2 * np.pi * f * SECOND) for f in (220, 277, 330)) * np.exp(-3 * SECOND)
-    frames = compute_log_mel((0.2 * sound + 0.002 * rng.normal(size=22_050)).astype(np.float32))
+    samples = sum(np.sin(2 * np.pi * f * SECOND) for f in (220, 277, 330)) * np.exp(-3 * SECOND)
+    frames = compute_log_mel(
+        (0.2 * samples + 0.002 * rng.normal(size=22_050)).astype(np.float32)
+    )
 
-    ours = invert_log_mel(frames, n_iter=24)
+    inverted_phases = invert_log_mel(frames, n_iter=24)
     magnitude = mel_to_linear(frames).numpy()
-    theirs = librosa.griffinlim(
+    librosa_phases = librosa.griffinlim(
         magnitude, n_iter=24, hop_length=HOP_LENGTH, n_fft=1024, random_state=0
     )
 
-    def convergence(samples: np.ndarray) -> float:
-        off = np.abs(librosa.stft(samples, n_fft=1024, hop_length=HOP_LENGTH)) - magnitude
-        return float(np.linalg.norm(off) / np.linalg.norm(magnitude))
+    def convergence(signal: np.ndarray) -> float:
+        error = np.abs(librosa.stft(signal, n_fft=1024, hop_length=HOP_LENGTH)) - magnitude
+        return float(np.linalg.norm(error) / np.linalg.norm(magnitude))
 
-    assert convergence(ours) == pytest.approx(convergence(theirs), rel=0.15)
-    assert convergence(ours) < 0.2
+    assert convergence(inverted_phases) == pytest.approx(convergence(librosa_phases), rel=0.15)
+    assert convergence(inverted_phases) < 0.2
 
 
-@pytest.mark.parametrize("bands", [DEFAULT_MEL_CONFIG, FINE_MEL_CONFIG])
-def test_a_tone_is_as_loud_however_finely_it_is_looked_at(bands: MelConfig) -> None:
+@pytest.mark.parametrize("mel_config", [DEFAULT_MEL_CONFIG, FINE_MEL_CONFIG])
+def test_a_tone_is_as_loud_however_finely_it_is_looked_at(mel_config: MelConfig) -> None:
     """Of a steady tone what a band holds depends on the band, but not on the window."""
     tone = np.sin(2 * np.pi * 1000 * SECOND).astype(np.float32)
-    longer = MelConfig(n_fft=2 * bands.n_fft, n_mels=bands.n_mels)
+    longer = MelConfig(n_fft=2 * mel_config.n_fft, n_mels=mel_config.n_mels)
 
-    one, other = (compute_log_mel(tone, chosen)[:, 40].max() for chosen in (bands, longer))
+    one, other = (compute_log_mel(tone, config)[:, 40].max() for config in (mel_config, longer))
 
     assert one == pytest.approx(other, abs=0.4)
 
@@ -107,12 +109,14 @@ def test_fine_bands_keep_low_semitones_apart() -> None:
 
 
 def test_fine_bands_come_back_at_their_time() -> None:
-    sound = np.zeros(22_050 * 2, dtype=np.float32)
-    sound[22_050 : 22_050 + 800] += np.hanning(800) * np.sin(np.arange(800) * 0.4)
+    samples = np.zeros(22_050 * 2, dtype=np.float32)
+    samples[22_050 : 22_050 + 800] += np.hanning(800) * np.sin(np.arange(800) * 0.4)
 
-    again = invert_log_mel(compute_log_mel(sound, FINE_MEL_CONFIG), FINE_MEL_CONFIG, n_iter=8)
+    inverted = invert_log_mel(
+        compute_log_mel(samples, FINE_MEL_CONFIG), FINE_MEL_CONFIG, n_iter=8
+    )
 
-    np.testing.assert_allclose(detect_onsets(again), detect_onsets(sound), atol=0.025)
+    np.testing.assert_allclose(detect_onsets(inverted), detect_onsets(samples), atol=0.025)
 
 
 @pytest.mark.parametrize(("n_fft", "n_mels"), [(64, 8), (1024, 0), (1024, 400), (10**6, 128)])
@@ -124,15 +128,15 @@ def test_bands_that_there_cannot_be_are_refused(n_fft: int, n_mels: int) -> None
 def test_a_spectrum_has_the_bands_it_was_asked_for() -> None:
     tones = np.sin(2 * np.pi * np.array([[110], [147], [165], [880]]) * SECOND)
     frames = compute_log_mel(0.2 * tones.sum(axis=0).astype(np.float32), FINE_MEL_CONFIG)
-    wanted = np.exp(frames) - LOG_OFFSET
-    cut_off = np.maximum(np.linalg.pinv(compute_mel_filterbank(FINE_MEL_CONFIG)) @ wanted, 0)
+    target = np.exp(frames) - LOG_OFFSET
+    cut_off = np.maximum(np.linalg.pinv(compute_mel_filterbank(FINE_MEL_CONFIG)) @ target, 0)
 
     magnitude = mel_to_linear(frames, FINE_MEL_CONFIG).numpy()
 
     assert magnitude.min() >= 0
-    off, off_before = (
-        np.abs(compute_mel_filterbank(FINE_MEL_CONFIG) @ spectrum - wanted).sum() / wanted.sum()
+    error, initial_error = (
+        np.abs(compute_mel_filterbank(FINE_MEL_CONFIG) @ spectrum - target).sum() / target.sum()
         for spectrum in (magnitude, cut_off)
     )
-    assert off < 0.03
-    assert off < off_before
+    assert error < 0.03
+    assert error < initial_error

@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
+from loris_cli.array_types import Array
 from loris_cli.errors import OutputError
-from loris_cli.synthetic.body_model import Array, load_body, regress_coco_joints, skin_vertices
+from loris_cli.synthetic.body_model import load_body, regress_coco_joints, skin_vertices
 from loris_cli.synthetic.body_rig import REST_CONTROLS
 from loris_cli.synthetic.motion import Motion, sample_impact_motion
 from loris_cli.synthetic.render import (
@@ -41,8 +42,8 @@ def frame_times(path: Path) -> list[float]:
 def drawn_mask(vertices: Array, camera: Camera, size: tuple[int, int], cell_m: float) -> Array:
     body = decimate_mesh(BODY, cell_m) if cell_m else BODY
     empty = np.full((size[1], size[0], 3), 255, dtype=np.uint8)
-    picture = draw_body(empty, camera, body, vertices, np.zeros((len(body.faces), 3)))
-    return (255 - picture[..., 0]) / 255
+    image = draw_body(empty, camera, body, vertices, np.zeros((len(body.faces), 3)))
+    return (255 - image[..., 0]) / 255
 
 
 def make_skate() -> ModuleType:
@@ -57,25 +58,25 @@ def make_skate() -> ModuleType:
 def test_the_camera_sees_its_target_in_the_middle_and_right_on_the_right() -> None:
     camera = Camera(np.array([0.0, -4.0, 1.0]), np.array([0.0, 0.0, 1.0]), 90.0)
     points = np.array([[0.0, 0.0, 1.0], [1.0, 0.0, 1.0], [0.0, 0.0, 2.0]])
-    seen = camera.project(points, (201, 101))
+    projected = camera.project(points, (201, 101))
     # 90 degrees over 101 pixels: the focal length is 50.5 pixels.
     expected = np.array([[100, 50, 4], [112.625, 50, 4], [100, 37.375, 4]])
-    np.testing.assert_allclose(seen, expected, atol=1e-9)
+    np.testing.assert_allclose(projected, expected, atol=1e-9)
 
 
 @pytest.mark.parametrize("place", ["gym", "rink"])
 def test_a_point_of_the_floor_has_the_colour_of_the_texture(place: RoomName) -> None:
     room = ROOM_BUILDERS[place](np.random.default_rng(0))
     camera = Camera(np.array([0.5, -4.0, 1.5]), np.array([0.0, 0.0, 0.5]))
-    picture = room.render_background(camera, (320, 240))
+    image = room.render_background(camera, (320, 240))
     x, y = 0.4, -0.8
     column, row, _ = np.rint(camera.project(np.array([[x, y, 0.0]]), (320, 240))[0]).astype(int)
     texel = [round((metres + room.half_width_m) / 0.025) for metres in (y, x)]
     near = room.floor_texture[texel[0] - 3 : texel[0] + 4, texel[1] - 3 : texel[1] + 4].astype(
         float
     )
-    assert np.all(np.abs(picture[row, column] - near.mean(axis=(0, 1))) < 20)
-    assert np.abs(picture[5, 160].astype(float) - near.mean(axis=(0, 1))).max() > 20
+    assert np.all(np.abs(image[row, column] - near.mean(axis=(0, 1))) < 20)
+    assert np.abs(image[5, 160].astype(float) - near.mean(axis=(0, 1))).max() > 20
 
 
 def test_the_true_joints_lie_inside_the_drawn_body() -> None:
@@ -83,8 +84,10 @@ def test_the_true_joints_lie_inside_the_drawn_body() -> None:
     for time_s in np.arange(0.2, 6, 0.6):
         vertices = skin_vertices(BODY, motion.pose_at(time_s))
         mask = drawn_mask(vertices, sample_static_camera(1), (320, 240), 0.02) > 0.2
-        seen = sample_static_camera(1).project(regress_coco_joints(BODY, vertices), (320, 240))
-        columns, rows = np.rint(seen[:, :2]).astype(int).T
+        projected = sample_static_camera(1).project(
+            regress_coco_joints(BODY, vertices), (320, 240)
+        )
+        columns, rows = np.rint(projected[:, :2]).astype(int).T
         wide = cv2.dilate(mask.astype(np.uint8), np.ones((3, 3)))
         assert wide[rows, columns].all()
 
@@ -108,16 +111,16 @@ def test_fewer_faces_keep_the_outline() -> None:
 
 def test_a_face_in_front_hides_the_one_behind() -> None:
     """From the front the face shows skin where the nose is; from behind, hair."""
-    look = APPEARANCES[0]
+    appearance = APPEARANCES[0]
     vertices = skin_vertices(BODY, standing(1.0).pose_at(0.0))
     empty = np.zeros((240, 320, 3), dtype=np.uint8)
     reds = []
     for side in (-1, 1):
         nose = regress_coco_joints(BODY, vertices)[0]
         camera = Camera(np.array([0.0, side * 3.0, nose[2]]), np.array([0.0, 0.0, nose[2]]))
-        colours = compute_face_colours(BODY, look)
-        picture = draw_body(empty, camera, BODY, vertices, colours)
-        reds.append(int(picture[120, 160, 0]))
+        colours = compute_face_colours(BODY, appearance)
+        image = draw_body(empty, camera, BODY, vertices, colours)
+        reds.append(int(image[120, 160, 0]))
     assert reds[0] > 2 * reds[1]
 
 
@@ -149,12 +152,12 @@ def test_a_video_keeps_uneven_frame_times(tmp_path: Path) -> None:
 def test_the_joints_given_are_those_of_the_frame_drawn(tmp_path: Path) -> None:
     motion = sample_impact_motion(3, 2.5)
     times_s = motion.impact_times_s[0] + np.arange(-2, 3) / 20
-    given = render_video(tmp_path / "clip.mp4", motion, times_s=times_s - times_s[0], seed=6)
+    joints = render_video(tmp_path / "clip.mp4", motion, times_s=times_s - times_s[0], seed=6)
     vertices = skin_vertices(BODY, motion.pose_at(times_s[4] - times_s[0]))
     expected = sample_static_camera(6).project(regress_coco_joints(BODY, vertices), (320, 240))[
         :, :2
     ]
-    np.testing.assert_allclose(given[4], expected)
+    np.testing.assert_allclose(joints[4], expected)
 
 
 def test_the_same_seed_writes_the_same_bytes(tmp_path: Path) -> None:
@@ -187,15 +190,15 @@ def test_the_example_is_what_its_script_draws() -> None:
     with av.open(str(EXAMPLES / "skate.mp4")) as container:
         shown = next(f.to_ndarray(format="rgb24") for f in container.decode(video=0))
     rng = np.random.default_rng(module.SEED)
-    look = APPEARANCES[rng.integers(len(APPEARANCES))]
+    appearance = APPEARANCES[rng.integers(len(APPEARANCES))]
     drawn, _ = next(
         render_frames(
             motion,
             np.zeros(1),
-            size=module.SIZE,
-            camera=lambda time_s: module.follow(motion, time_s),
+            size=module.SIZE_PX,
+            camera=lambda time_s: module.tracking_camera(motion, time_s),
             room=ROOM_BUILDERS["rink"](rng),
-            appearance=look,
+            appearance=appearance,
         )
     )
     assert np.abs(shown.astype(float) - drawn).mean() < 6

@@ -1,4 +1,4 @@
-"""Voices out of music: the way through the networks, and the weights' file."""
+"""Vocal removal: signal path through the networks, and the file of weights."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,14 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from loris_cli.audio.separation import (
+    BATCH_COUNTER_SUFFIX,
     FRAME_LENGTH,
     HOP_LENGTH,
     PATCH_FRAMES,
     SPLEETER_RATE_HZ,
     StemUNet,
     TwoStemSeparator,
+    read_pickled_weights,
 )
-from loris_cli.audio.spleeter_weights import BATCH_COUNTER_SUFFIX, read_pickled_weights
 from loris_cli.dataset.records import hash_file
 from loris_cli.errors import WeightsError
 
@@ -26,8 +27,8 @@ N_SAMPLES = PATCH_FRAMES * HOP_LENGTH + 12_345
 INSIDE = (slice(None), slice(FRAME_LENGTH, -FRAME_LENGTH))
 
 
-class Silent(nn.Module):
-    """A stem that is never there."""
+class SilentStem(nn.Module):
+    """A stem network that outputs silence."""
 
     def forward(self, mix: Tensor) -> Tensor:
         return torch.zeros_like(mix)
@@ -39,44 +40,44 @@ def tone(hz: float) -> np.ndarray:
     return np.stack([0.4 * left, -0.1 * left]).astype(np.float32)
 
 
-def stems(*, vocals: nn.Module, accompaniment: nn.Module) -> TwoStemSeparator:
-    made = TwoStemSeparator().eval()
-    made.vocals, made.accompaniment = vocals, accompaniment  # type: ignore[assignment]
-    return made
+def build_separator(*, vocals: nn.Module, accompaniment: nn.Module) -> TwoStemSeparator:
+    separator = TwoStemSeparator().eval()
+    separator.vocals, separator.accompaniment = vocals, accompaniment  # type: ignore[assignment]
+    return separator
 
 
-def music(separator: TwoStemSeparator, sound: np.ndarray, n_blocks: int = 1) -> np.ndarray:
-    blocks = np.array_split(sound, n_blocks, axis=1)
+def separate(separator: TwoStemSeparator, mix: np.ndarray, n_blocks: int = 1) -> np.ndarray:
+    blocks = np.array_split(mix, n_blocks, axis=1)
     return np.concatenate(list(separator.remove_vocals(blocks)), axis=1)
 
 
 def test_without_voices_the_music_is_the_mix() -> None:
-    sound = tone(440)
-    out = music(stems(vocals=Silent(), accompaniment=nn.Identity()), sound)
-    assert out.shape == sound.shape
-    np.testing.assert_allclose(out[INSIDE], sound[INSIDE], atol=2e-4)
+    mix = tone(440)
+    out = separate(build_separator(vocals=SilentStem(), accompaniment=nn.Identity()), mix)
+    assert out.shape == mix.shape
+    np.testing.assert_allclose(out[INSIDE], mix[INSIDE], atol=2e-4)
 
 
 def test_two_stems_alike_get_half_each() -> None:
-    sound = tone(440)
-    out = music(stems(vocals=nn.Identity(), accompaniment=nn.Identity()), sound)
-    np.testing.assert_allclose(out[INSIDE], sound[INSIDE] / 2, atol=2e-4)
+    mix = tone(440)
+    out = separate(build_separator(vocals=nn.Identity(), accompaniment=nn.Identity()), mix)
+    np.testing.assert_allclose(out[INSIDE], mix[INSIDE] / 2, atol=2e-4)
 
 
 def test_what_the_network_does_not_hear_goes_to_neither() -> None:
-    separator = stems(vocals=Silent(), accompaniment=nn.Identity())
-    assert np.abs(music(separator, tone(14_000))[INSIDE]).max() < 1e-3
+    separator = build_separator(vocals=SilentStem(), accompaniment=nn.Identity())
+    assert np.abs(separate(separator, tone(14_000))[INSIDE]).max() < 1e-3
 
 
 @pytest.mark.parametrize("n_blocks", [3, 50])
 def test_how_the_sound_comes_in_makes_no_difference(n_blocks: int) -> None:
-    separator = stems(vocals=Silent(), accompaniment=nn.Identity())
-    sound = np.random.default_rng(0).normal(0, 0.1, (2, N_SAMPLES)).astype(np.float32)
-    np.testing.assert_array_equal(music(separator, sound, n_blocks), music(separator, sound))
+    separator = build_separator(vocals=SilentStem(), accompaniment=nn.Identity())
+    mix = np.random.default_rng(0).normal(0, 0.1, (2, N_SAMPLES)).astype(np.float32)
+    np.testing.assert_array_equal(separate(separator, mix, n_blocks), separate(separator, mix))
 
 
 def test_no_sound_gives_none() -> None:
-    separator = stems(vocals=Silent(), accompaniment=nn.Identity())
+    separator = build_separator(vocals=SilentStem(), accompaniment=nn.Identity())
     nothing: Iterator[np.ndarray] = iter(())
     assert list(separator.remove_vocals(nothing)) == []
 
@@ -99,20 +100,20 @@ def test_the_network_gives_a_share_of_the_mix() -> None:
     assert bool(((stem > 0) & (stem < mix)).all())
 
 
-def saved(path: Path, content: object) -> str:
+def save_and_hash(path: Path, content: object) -> str:
     torch.save(content, path)
     return hash_file(path)[0]
 
 
 def test_arrays_are_read(tmp_path: Path) -> None:
     array = np.arange(6, dtype=np.float32).reshape(2, 3)
-    digest = saved(tmp_path / "a.ckpt", {"w": array})
+    digest = save_and_hash(tmp_path / "a.ckpt", {"w": array})
     found = read_pickled_weights(tmp_path / "a.ckpt", sha256=digest)
     np.testing.assert_array_equal(found["w"].numpy(), array)
 
 
-class Harm:
-    """What would run a command when it is unpickled."""
+class MaliciousPickle:
+    """An object that runs code when it is unpickled."""
 
     def __reduce__(self) -> tuple[object, ...]:
         return (print, ("harm done",))
@@ -121,23 +122,23 @@ class Harm:
 @pytest.mark.parametrize(
     "content",
     [
-        {"w": Harm()},
+        {"w": MaliciousPickle()},
         [np.zeros(2, np.float32)],
         {"w": np.zeros(2, np.int64)},
-        {"w": np.array([Harm()])},
+        {"w": np.array([MaliciousPickle()])},
     ],
 )
 def test_anything_but_arrays_is_refused(
     content: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    digest = saved(tmp_path / "a.ckpt", content)
+    digest = save_and_hash(tmp_path / "a.ckpt", content)
     with pytest.raises(WeightsError, match="more than arrays"):
         read_pickled_weights(tmp_path / "a.ckpt", sha256=digest)
     assert "harm" not in capsys.readouterr().out
 
 
 def test_another_file_is_not_even_opened(tmp_path: Path) -> None:
-    saved(tmp_path / "a.ckpt", {"w": np.zeros(2, np.float32)})
+    save_and_hash(tmp_path / "a.ckpt", {"w": np.zeros(2, np.float32)})
     with pytest.raises(WeightsError, match="not the file"):
         read_pickled_weights(tmp_path / "a.ckpt", sha256="0" * 64)
     with pytest.raises(WeightsError, match="cannot be read"):

@@ -1,4 +1,4 @@
-"""Sketches of notes: each from the table, laid over one another, in tune."""
+"""Note spectrograms: each note from the table, powers summed, in tune."""
 
 import shutil
 from dataclasses import replace
@@ -16,6 +16,7 @@ from loris_cli.composition.arrangement import (
     LEAD_CHANNEL,
     Arrangement,
 )
+from loris_cli.composition.midi_synthesis import DEFAULT_SOUNDFONT, render_score
 from loris_cli.composition.note_spectrogram import (
     NOTE_MEL_CONFIG,
     ONSET_FRAME_OFFSETS,
@@ -29,14 +30,13 @@ from loris_cli.composition.note_spectrogram import (
 from loris_cli.composition.styles import STYLES_BY_NAME
 from loris_cli.config import GENRES, SAMPLE_RATE_HZ
 from loris_cli.synthetic.composer import compose_score
-from loris_cli.synthetic.midi_synthesis import DEFAULT_SOUNDFONT, render_score
 
 FLUTE = 73
-BEGINS = 100
-"""A frame of the spectrum, for notes that begin on one."""
+ONSET_FRAME = 100
+"""A frame of the spectrum, the onset of most notes here."""
 
 
-def notes(*rows: tuple[float, float, int, int, int]) -> Arrangement:
+def build_notes(*rows: tuple[float, float, int, int, int]) -> Arrangement:
     """Each row: first frame, frames, channel, pitch, velocity."""
     table = np.array(rows, dtype=np.float64)
     table[:, :2] /= mel.MEL_FPS
@@ -47,11 +47,11 @@ def notes(*rows: tuple[float, float, int, int, int]) -> Arrangement:
 
 
 def magnitude(arrangement: Arrangement, frames: int = 1000) -> np.ndarray:
-    drawn: np.ndarray = (
+    rendered: np.ndarray = (
         np.exp(render_note_spectrogram(arrangement, 0, frames).astype(np.float64))
         - mel.LOG_OFFSET
     )
-    return drawn
+    return rendered
 
 
 def test_the_table_has_a_row_for_every_sound() -> None:
@@ -63,42 +63,43 @@ def test_the_table_has_a_row_for_every_sound() -> None:
     )
     assert table.release_log_gains.shape == (len(TIMBRE_NOTES), len(RELEASE_FRAME_OFFSETS))
     assert (table.release_log_gains <= 0).all()
-    # But for notes above the saxophone's and the violin's highest, which the soundfont lacks.
-    heard = table.log_levels[:, 3:8].max(axis=(1, 2)) > np.log(mel.LOG_OFFSET)
-    assert {TIMBRE_NOTES[row][:2] for row in np.flatnonzero(~heard)} == {
+    # Except notes above the saxophone's and the violin's highest, which the soundfont lacks.
+    audible = table.log_levels[:, 3:8].max(axis=(1, 2)) > np.log(mel.LOG_OFFSET)
+    assert {TIMBRE_NOTES[row][:2] for row in np.flatnonzero(~audible)} == {
         (LEAD_CHANNEL, 65),
         (LEAD_CHANNEL, 40),
     }
-    assert heard.mean() > 0.98
+    assert audible.mean() > 0.98
 
 
 @settings(deadline=None, max_examples=40)
 @given(seed=st.integers(0, 2**31), name=st.sampled_from(GENRES))
 def test_every_note_that_is_written_has_a_sound(seed: int, name: str) -> None:
     arrangement = compose_score(seed, STYLES_BY_NAME[name], 12.0).arrangement
-    for note in arrangement.notes:
-        assert (
-            note.channel,
-            arrangement.channel_programs[note.channel],
-            note.pitch,
-        ) in TIMBRE_ROW_BY_NOTE
+    for channel, pitch in arrangement.note_array[:, 2:4].astype(int).tolist():
+        program = arrangement.channel_programs[channel]
+        assert (channel, program, pitch) in TIMBRE_ROW_BY_NOTE
 
 
 def test_a_lone_note_is_what_the_table_says() -> None:
-    drawn = magnitude(notes((BEGINS, 500, LEAD_CHANNEL, 72, REFERENCE_VELOCITY)))
+    rendered = magnitude(build_notes((ONSET_FRAME, 500, LEAD_CHANNEL, 72, REFERENCE_VELOCITY)))
     expected = np.exp(
         load_timbre_table().log_levels[TIMBRE_ROW_BY_NOTE[LEAD_CHANNEL, FLUTE, 72]]
     )
     for point, bands in zip(ONSET_FRAME_OFFSETS, expected, strict=True):
-        np.testing.assert_allclose(drawn[:, BEGINS + point], bands, rtol=1e-3, atol=1e-6)
-    assert np.abs(drawn[:, : BEGINS - 3]).max() < 1e-8
+        np.testing.assert_allclose(
+            rendered[:, ONSET_FRAME + point], bands, rtol=1e-3, atol=1e-6
+        )
+    assert np.abs(rendered[:, : ONSET_FRAME - 3]).max() < 1e-8
 
 
 @pytest.mark.parametrize("pitch", [60, 67, 72, 79, 84, 91])
 def test_a_note_is_in_tune(pitch: int) -> None:
     """A flute's strongest band holds one of the pitch's first partials."""
-    drawn = magnitude(notes((BEGINS, 200, LEAD_CHANNEL, pitch, REFERENCE_VELOCITY)))
-    strongest = drawn[:, BEGINS + 40].argmax()
+    rendered = magnitude(
+        build_notes((ONSET_FRAME, 200, LEAD_CHANNEL, pitch, REFERENCE_VELOCITY))
+    )
+    strongest = rendered[:, ONSET_FRAME + 40].argmax()
     partials_hz = 440 * 2 ** ((pitch - 69) / 12) * np.arange(1, 4)
     bins = partials_hz / SAMPLE_RATE_HZ * NOTE_MEL_CONFIG.n_fft
     weights = mel.compute_mel_filterbank(NOTE_MEL_CONFIG)[strongest]
@@ -106,44 +107,53 @@ def test_a_note_is_in_tune(pitch: int) -> None:
 
 
 def test_loudness_goes_with_the_square_of_the_velocity() -> None:
-    soft, loud = (magnitude(notes((BEGINS, 300, BASS_CHANNEL, 40, v))) for v in (60, 120))
+    soft, loud = (
+        magnitude(build_notes((ONSET_FRAME, 300, BASS_CHANNEL, 40, v))) for v in (60, 120)
+    )
     np.testing.assert_allclose(loud, 4 * soft, rtol=1e-2, atol=1e-5)
 
 
 def test_powers_of_notes_are_summed() -> None:
-    one = magnitude(notes((BEGINS, 300, BASS_CHANNEL, 40, 80)))
-    other = magnitude(notes((BEGINS + 7, 300, LEAD_CHANNEL, 80, 90)))
+    one = magnitude(build_notes((ONSET_FRAME, 300, BASS_CHANNEL, 40, 80)))
+    other = magnitude(build_notes((ONSET_FRAME + 7, 300, LEAD_CHANNEL, 80, 90)))
     both = magnitude(
-        notes((BEGINS, 300, BASS_CHANNEL, 40, 80), (BEGINS + 7, 300, LEAD_CHANNEL, 80, 90))
+        build_notes(
+            (ONSET_FRAME, 300, BASS_CHANNEL, 40, 80),
+            (ONSET_FRAME + 7, 300, LEAD_CHANNEL, 80, 90),
+        )
     )
     np.testing.assert_allclose(both**2, one**2 + other**2, rtol=1e-2, atol=1e-8)
 
 
 def test_a_note_ends_and_a_stroke_rings_on() -> None:
-    flute = magnitude(notes((BEGINS, 50, LEAD_CHANNEL, 72, 90)))
-    held = magnitude(notes((BEGINS, 500, LEAD_CHANNEL, 72, 90)))
-    end = BEGINS + 50
+    flute = magnitude(build_notes((ONSET_FRAME, 50, LEAD_CHANNEL, 72, 90)))
+    held = magnitude(build_notes((ONSET_FRAME, 500, LEAD_CHANNEL, 72, 90)))
+    end = ONSET_FRAME + 50
     np.testing.assert_allclose(flute[:, :end], held[:, :end], rtol=1e-4, atol=1e-8)
     assert flute[:, end + 30].max() < held[:, end + 30].max() / 10
     assert np.abs(flute[:, end + RELEASE_FRAME_OFFSETS[-1] + 1 :]).max() < 1e-8
-    short, long = (magnitude(notes((BEGINS, n, DRUM_CHANNEL, KICK, 90))) for n in (2, 200))
+    short, long = (
+        magnitude(build_notes((ONSET_FRAME, n, DRUM_CHANNEL, KICK, 90))) for n in (2, 200)
+    )
     np.testing.assert_array_equal(short, long)
 
 
 def test_what_nobody_plays_is_left_out() -> None:
-    assert np.abs(magnitude(notes((BEGINS, 50, 7, 60, 90)))).max() < 1e-8
-    assert np.abs(magnitude(notes((BEGINS, 50, BASS_CHANNEL, 100, 90)))).max() < 1e-8
-    nobody = replace(notes((BEGINS, 50, BASS_CHANNEL, 40, 90)), channel_programs={})
-    assert np.abs(magnitude(nobody)).max() < 1e-8
+    assert np.abs(magnitude(build_notes((ONSET_FRAME, 50, 7, 60, 90)))).max() < 1e-8
+    assert np.abs(magnitude(build_notes((ONSET_FRAME, 50, BASS_CHANNEL, 100, 90)))).max() < 1e-8
+    without_programs = replace(
+        build_notes((ONSET_FRAME, 50, BASS_CHANNEL, 40, 90)), channel_programs={}
+    )
+    assert np.abs(magnitude(without_programs)).max() < 1e-8
 
 
 @pytest.mark.parametrize(("start", "frames"), [(0, 200), (137, 400), (900, 300), (5000, 8)])
 def test_a_stretch_is_what_the_whole_has_there(start: int, frames: int) -> None:
     arrangement = compose_score(3, STYLES_BY_NAME["floor"], 12.0).arrangement
-    whole = render_note_spectrogram(arrangement, 0, 6000)
+    full = render_note_spectrogram(arrangement, 0, 6000)
     np.testing.assert_allclose(
         render_note_spectrogram(arrangement, start, frames),
-        whole[:, start : start + frames],
+        full[:, start : start + frames],
         atol=1e-5,
     )
 
@@ -156,12 +166,13 @@ def test_a_stretch_is_what_the_whole_has_there(start: int, frames: int) -> None:
 def test_a_sketch_is_near_what_is_played(name: str) -> None:
     score = compose_score(1, STYLES_BY_NAME[name], 16.0)
     played = mel.compute_log_mel(
-        render_score(score, seed=1).astype(np.float32), NOTE_MEL_CONFIG
+        render_score(score.arrangement, duration_s=16.0, seed=1).astype(np.float32),
+        NOTE_MEL_CONFIG,
     )
-    drawn = render_note_spectrogram(score.arrangement, 0, played.shape[1])
-    alike = np.corrcoef(played.ravel(), drawn.ravel())[0, 1]
-    apart = np.corrcoef(np.roll(played, 43, axis=1).ravel(), drawn.ravel())[0, 1]
-    assert alike > 0.93
-    assert alike > apart + 0.05
+    rendered = render_note_spectrogram(score.arrangement, 0, played.shape[1])
+    correlation = np.corrcoef(played.ravel(), rendered.ravel())[0, 1]
+    shifted = np.corrcoef(np.roll(played, 43, axis=1).ravel(), rendered.ravel())[0, 1]
+    assert correlation > 0.93
+    assert correlation > shifted + 0.05
     # In loudness too, within what the mix may change.
-    assert abs(float((played - drawn).mean())) < 0.5
+    assert abs(float((played - rendered).mean())) < 0.5

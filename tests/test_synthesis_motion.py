@@ -3,17 +3,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from loris_cli.array_types import Array
 from loris_cli.errors import InputError
+from loris_cli.pose.keypoints import COCO_17
 from loris_cli.synthetic.body_model import (
-    COCO_JOINTS,
     HEIGHT_M,
     JOINTS,
-    Array,
+    SKELETON,
     BodyPose,
     forward_kinematics,
     load_body,
     regress_coco_joints,
-    rest_pose,
     rotation_matrix,
     skin_vertices,
 )
@@ -24,7 +24,7 @@ BODY = load_body()
 STEP_S = 0.005
 
 
-def places(motion: Motion, times_s: Array) -> Array:
+def joint_positions(motion: Motion, times_s: Array) -> Array:
     return np.stack([forward_kinematics(BODY, motion.pose_at(t))[1] for t in times_s])
 
 
@@ -34,7 +34,7 @@ def joints_of(pose: BodyPose) -> dict[str, Array]:
 
 def fastest_joint(motion: Motion) -> Array:
     """Speed of whichever joint is fastest, between the multiples of STEP_S, in m/s."""
-    moves = np.diff(places(motion, np.arange(0, motion.duration_s, STEP_S)), axis=0)
+    moves = np.diff(joint_positions(motion, np.arange(0, motion.duration_s, STEP_S)), axis=0)
     speeds: Array = np.linalg.norm(moves, axis=2).max(axis=1) / STEP_S
     return speeds
 
@@ -46,7 +46,13 @@ def test_a_rotation_vector_turns_by_the_right_hand() -> None:
 
 
 def test_the_skin_of_the_modelled_pose_is_the_mesh() -> None:
-    np.testing.assert_allclose(skin_vertices(BODY, rest_pose(BODY)), BODY.vertices, atol=1e-6)
+    undo = dict(zip(JOINTS, np.swapaxes(BODY.zero_pose_rotations, 1, 2), strict=True))
+    rotations = {
+        name: undo[parent].T @ undo[name] if parent else undo[name]
+        for name, (parent, _) in SKELETON.items()
+    }
+    modelled_pose = BodyPose(np.zeros(3), rotations)
+    np.testing.assert_allclose(skin_vertices(BODY, modelled_pose), BODY.vertices, atol=1e-6)
 
 
 def test_the_mesh_is_as_tall_as_it_says() -> None:
@@ -78,16 +84,18 @@ def test_an_arm_raised_by_a_right_angle_is_level_and_as_long() -> None:
 
 def test_the_root_carries_the_whole_body() -> None:
     still = regress_coco_joints(BODY, skin_vertices(BODY, BodyPose(np.zeros(3))))
-    turn = rotation_matrix(np.array([10.0, 20.0, 30.0]))
-    there = np.array([1.0, 2.0, 3.0])
-    moved = regress_coco_joints(BODY, skin_vertices(BODY, BodyPose(there, {"pelvis": turn})))
-    np.testing.assert_allclose(moved, still @ turn.T + there, atol=1e-5)
+    rotation = rotation_matrix(np.array([10.0, 20.0, 30.0]))
+    position = np.array([1.0, 2.0, 3.0])
+    moved = regress_coco_joints(
+        BODY, skin_vertices(BODY, BodyPose(position, {"pelvis": rotation}))
+    )
+    np.testing.assert_allclose(moved, still @ rotation.T + position, atol=1e-5)
 
 
 def test_left_and_right_joints_mirror_each_other() -> None:
     joints = dict(
         zip(
-            COCO_JOINTS,
+            COCO_17,
             regress_coco_joints(BODY, skin_vertices(BODY, BodyPose(np.zeros(3)))),
             strict=True,
         )
@@ -150,7 +158,7 @@ def test_strong_strikes_are_faster_than_weak_ones() -> None:
         for time_s, strength in zip(
             motion.impact_times_s, motion.impact_strengths, strict=True
         ):
-            before, at = places(motion, np.array([time_s - STEP_S, time_s]))
+            before, at = joint_positions(motion, np.array([time_s - STEP_S, time_s]))
             speed = float(np.linalg.norm(at - before, axis=1).max()) / STEP_S
             (strong if strength >= MIN_STRONG_IMPACT else weak).append(speed)
     assert np.median(strong) > 1.5 * np.median(weak)

@@ -1,4 +1,4 @@
-"""Who hears beats: each tracker on clicks, or how to get it."""
+"""Beat trackers: each on clicks, or the hint how to install it."""
 
 import sys
 from importlib.machinery import BuiltinImporter
@@ -11,22 +11,24 @@ from loris_cli.audio.beat_tracking import BeatTracker, track_beats
 from loris_cli.errors import MissingDependencyError
 from loris_cli.evaluation.runner.audio_sources import ClickTrain, load_samples
 
-TRUE_S = np.arange(0.3, 9.8, 0.5)
+CLICKS_S = np.arange(0.3, 9.8, 0.5)
 
 
-def clicks() -> np.ndarray:
-    return load_samples(ClickTrain(click_times_s=tuple(TRUE_S.tolist()), n_samples=220_500))[0]
+def click_samples() -> np.ndarray:
+    return load_samples(ClickTrain(click_times_s=tuple(CLICKS_S.tolist()), n_samples=220_500))[
+        0
+    ]
 
 
-def check(tracker: BeatTracker) -> None:
-    found = track_beats(clicks(), tracker)
-    near = np.abs(found[:, None] - TRUE_S).min(axis=1)
-    assert len(found) >= 18
+def check_tracker(tracker: BeatTracker) -> None:
+    beats_s = track_beats(click_samples(), tracker)
+    near = np.abs(beats_s[:, None] - CLICKS_S).min(axis=1)
+    assert len(beats_s) >= 18
     assert np.mean(near < 0.07) > 0.9
 
 
 def test_librosa_hears_clicks() -> None:
-    check("librosa")
+    check_tracker("librosa")
 
 
 @pytest.mark.legacy
@@ -34,7 +36,7 @@ def test_librosa_hears_clicks() -> None:
 @pytest.mark.parametrize("tracker", ["madmom", "beatnet"])
 def test_the_others_hear_clicks(tracker: Literal["madmom", "beatnet"]) -> None:
     try:
-        check(tracker)
+        check_tracker(tracker)
     except MissingDependencyError as missing:
         pytest.skip(f"{missing}: {missing.hint}")
 
@@ -55,10 +57,10 @@ def test_a_tracker_that_is_not_there_tells_how_to_get_it(
 ) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == package]:
         monkeypatch.delitem(sys.modules, name)
-    sound = clicks()
+    samples = click_samples()
     monkeypatch.setattr(sys, "meta_path", [BuiltinImporter])  # as if nothing were installed
 
-    with pytest.raises(MissingDependencyError, match=f"{package} is needed") as told:
-        track_beats(sound, tracker)
+    with pytest.raises(MissingDependencyError, match=f"{package} is needed") as raised:
+        track_beats(samples, tracker)
 
-    assert hint in told.value.hint
+    assert hint in raised.value.hint

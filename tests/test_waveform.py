@@ -15,7 +15,7 @@ RATE_HZ = 22_050
 Samples = NDArray[np.float32]
 
 
-def music(seconds: float, *, amplitude: float, seed: int = 0) -> Samples:
+def noise_bursts(seconds: float, *, amplitude: float, seed: int = 0) -> Samples:
     """Noise in bursts, four in a second, ``(2, samples)``."""
     times = np.arange(round(seconds * RATE_HZ)) / RATE_HZ
     noise = np.random.default_rng(seed).normal(size=(2, times.size))
@@ -47,7 +47,7 @@ def test_the_true_peak_is_seen_between_the_samples(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("n_samples", [1, 777, 22_050, 66_151])
 def test_levelling_keeps_every_sample_where_it_is(tmp_path: Path, n_samples: int) -> None:
-    before = music(n_samples / RATE_HZ, amplitude=0.1)
+    before = noise_bursts(n_samples / RATE_HZ, amplitude=0.1)
     apply_gain(
         write_wav(tmp_path / "a.wav", before),
         tmp_path / "b.wav",
@@ -76,45 +76,47 @@ def test_the_limiter_moves_no_onset(tmp_path: Path) -> None:
     )
     after = read(tmp_path / "b.wav")
     for start in starts:
-        heard = start - 200 + int(np.argmax(np.abs(after[0, start - 200 : start + 500]) > 0.05))
-        assert abs(heard - start) <= 0.001 * RATE_HZ
+        detected = (
+            start - 200 + int(np.argmax(np.abs(after[0, start - 200 : start + 500]) > 0.05))
+        )
+        assert abs(detected - start) <= 0.001 * RATE_HZ
 
 
 @pytest.mark.parametrize("ceiling_dbtp", [-1.0, -3.0])
 def test_no_true_peak_is_above_the_ceiling(tmp_path: Path, ceiling_dbtp: float) -> None:
-    source = write_wav(tmp_path / "a.wav", music(4, amplitude=2.0))
-    made = normalize_loudness(
+    source = write_wav(tmp_path / "a.wav", noise_bursts(4, amplitude=2.0))
+    loudness = normalize_loudness(
         source, tmp_path / "b.wav", target_lufs=-9, ceiling_dbtp=ceiling_dbtp
     )
     assert measure_loudness(source).true_peak_dbtp > 0
-    assert made == measure_loudness(tmp_path / "b.wav")
-    assert made.true_peak_dbtp <= ceiling_dbtp + 0.1
+    assert loudness == measure_loudness(tmp_path / "b.wav")
+    assert loudness.true_peak_dbtp <= ceiling_dbtp + 0.1
 
 
 @pytest.mark.parametrize("amplitude", [0.04, 0.1, 3.0])
 def test_soft_and_loud_music_end_within_half_a_unit(tmp_path: Path, amplitude: float) -> None:
-    source = write_wav(tmp_path / "a.wav", music(4, amplitude=amplitude))
-    made = normalize_loudness(source, tmp_path / "b.wav")
-    assert made.integrated_lufs == pytest.approx(-14.0, abs=0.5)
-    assert made.true_peak_dbtp <= -0.9
+    source = write_wav(tmp_path / "a.wav", noise_bursts(4, amplitude=amplitude))
+    loudness = normalize_loudness(source, tmp_path / "b.wav")
+    assert loudness.integrated_lufs == pytest.approx(-14.0, abs=0.5)
+    assert loudness.true_peak_dbtp <= -0.9
 
 
 @pytest.mark.parametrize("amplitude", [0.0, 1e-5])
 def test_silence_stays_silence(tmp_path: Path, amplitude: float) -> None:
-    source = write_wav(tmp_path / "a.wav", music(2, amplitude=amplitude))
+    source = write_wav(tmp_path / "a.wav", noise_bursts(2, amplitude=amplitude))
     normalize_loudness(source, tmp_path / "b.wav")
     assert np.abs(read(tmp_path / "b.wav")).max() <= 5 * amplitude
 
 
 def test_nothing_is_raised_by_more_than_30_db(tmp_path: Path) -> None:
-    source = write_wav(tmp_path / "a.wav", music(3, amplitude=0.003))
+    source = write_wav(tmp_path / "a.wav", noise_bursts(3, amplitude=0.003))
     before = measure_loudness(source).integrated_lufs
     assert before < -45
     assert normalize_loudness(source, tmp_path / "b.wav").integrated_lufs - before <= 30.2
 
 
 def test_the_same_sound_gives_the_same_bytes(tmp_path: Path) -> None:
-    source = write_wav(tmp_path / "a.wav", music(2, amplitude=1.0))
+    source = write_wav(tmp_path / "a.wav", noise_bursts(2, amplitude=1.0))
     normalize_loudness(source, tmp_path / "b.wav")
     normalize_loudness(source, tmp_path / "c.wav")
     assert (tmp_path / "b.wav").read_bytes() == (tmp_path / "c.wav").read_bytes()
@@ -122,5 +124,5 @@ def test_the_same_sound_gives_the_same_bytes(tmp_path: Path) -> None:
 
 def test_what_is_no_sound_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_text("no sound")
-    with pytest.raises(InputError, match="not a sound file"):
+    with pytest.raises(InputError, match="not an audio file"):
         apply_gain(tmp_path / "a.wav", tmp_path / "b.wav", gain_db=0, ceiling_dbtp=-1)

@@ -1,65 +1,58 @@
-"""Who hears the beats of a sound: librosa's tracker, madmom's or BeatNet's.
+"""Beat tracking by librosa, madmom or BeatNet.
 
-librosa's (Ellis, 2007) is the default and comes with the program. madmom's (Boeck, Krebs and
-Widmer, 2016) hears better, but its models are CC BY-NC-SA 4.0: for non-commercial use only.
-BeatNet's (Heydari, Cwitkowitz and Duan, 2021) networks are CC BY 4.0; it follows them with
-madmom's state space, of which no model is used. Both sounds of a comparison are heard by one
-tracker, named beside the figures.
+librosa's tracker (Ellis, 2007) is the default and is always installed. madmom's (Boeck, Krebs
+and Widmer, 2016) is more accurate, but its models are CC BY-NC-SA 4.0: for non-commercial use
+only. BeatNet's networks (Heydari, Cwitkowitz and Duan, 2021) are CC BY 4.0; they are followed
+by madmom's state space, without a model of madmom. One tracker analyses both
+signals of a comparison, and reports name it.
 """
 
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from loris_cli.array_types import Array, Samples
 from loris_cli.audio import madmom_process
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.system.librosa_import import import_librosa_module
 from loris_cli.system.optional_packages import import_optional
 
-Array = NDArray[np.float64]
 BeatTracker = Literal["librosa", "madmom", "beatnet"]
 
 BEATNET_MODEL = 1
-"""The network that was not trained on GTZAN, of three."""
+"""The one network of three that was not trained on GTZAN."""
 
 
-def track_beats(samples: NDArray[np.float32], tracker: BeatTracker = "librosa") -> Array:
-    """Beats of a sound.
+def track_beats(samples: Samples, tracker: BeatTracker = "librosa") -> Array:
+    """Return the beat times of an audio clip.
 
     Args:
         samples: mono, 22,050 Hz, ``(samples,)``.
-        tracker: who hears.
+        tracker: library that tracks the beats.
 
     Returns:
-        rising seconds, none in silence.
+        rising seconds, empty in silence.
 
     Raises:
         MissingDependencyError: the tracker is not installed.
     """
-    if tracker != "librosa" and not samples.any():
+    if not samples.any():
         return np.zeros(0)
     if tracker == "madmom":
-        return madmom_process.track_beats_with_madmom(samples)
+        return madmom_process.detect_events(samples, "beats")["beats"]
     if tracker == "beatnet":
         return _track_beats_with_beatnet(samples)
-    return track_beats_with_librosa(samples)
+    _, beats_s = import_librosa_module("beat").beat_track(
+        y=samples, sr=SAMPLE_RATE_HZ, units="time", trim=False
+    )
+    return np.asarray(beats_s, dtype=np.float64)
 
 
-def _track_beats_with_beatnet(samples: NDArray[np.float32]) -> Array:
-    module: Any = import_optional("BeatNet.BeatNet", extra="madmom", purpose="hear its beats")
-    # A new one for each sound: its network remembers what it heard last.
+def _track_beats_with_beatnet(samples: Samples) -> Array:
+    module: Any = import_optional("BeatNet.BeatNet", extra="madmom", purpose="track beats")
+    # A new one for each signal: its network keeps the state of the last.
     tracker = module.BeatNet(
         BEATNET_MODEL, mode="offline", inference_model="DBN", plot=[], thread=False
     )
-    found: Array = np.asarray(tracker.process(samples), dtype=np.float64).reshape(-1, 2)
-    return found[:, 0]
-
-
-def track_beats_with_librosa(samples: NDArray[np.float32]) -> Array:
-    """Beats as librosa's tracker hears them (Ellis, 2007), seconds."""
-    _, beats = import_librosa_module("beat").beat_track(
-        y=samples, sr=SAMPLE_RATE_HZ, units="time", trim=False
-    )
-    found: Array = np.asarray(beats, dtype=np.float64)
-    return found
+    beats = np.asarray(tracker.process(samples), dtype=np.float64).reshape(-1, 2)
+    return beats[:, 0]

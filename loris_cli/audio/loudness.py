@@ -1,6 +1,6 @@
-"""Loudness of sound files, measured and set, in streams of constant memory.
+"""Loudness measurement and normalization of audio files, streamed in constant memory.
 
-    sound -> integrated loudness, true peak -> gain -> true-peak limiter -> sound as long
+    audio -> integrated loudness, true peak -> gain -> true-peak limiter -> audio as long
 
 Loudness is ITU-R BS.1770-4 as EBU R128 gates it, from ffmpeg's ``ebur128``.
 """
@@ -15,18 +15,18 @@ from loris_cli.errors import InputError, LorisError
 from loris_cli.system.atomic_files import printable_path
 from loris_cli.video.ffmpeg import input_args, output_url, run_ffmpeg, true_peak_limiter_filters
 
-SILENT_LUFS = -70.0  # the absolute gate of R128: nothing below it counts
+SILENT_LUFS = -70.0  # the absolute gate of R128: quieter blocks do not count
 MAX_GAIN_DB = 30.0
 TOLERANCE_LU = 0.5
 PEAK_TOLERANCE_DB = 0.05
 MAX_PASSES = 6
-MAX_PEAK_REDUCTION_DB = 12.0  # more taken off the peaks is heard as distortion
-MIN_LU_PER_DB = 0.25  # loudness that a dB of gain must bring, for the next step to be sane
+MAX_PEAK_REDUCTION_DB = 12.0  # stronger limiting is audible distortion
+MIN_LU_PER_DB = 0.25  # least loudness per dB of gain that the next step assumes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Loudness:
-    """How loud a file is.
+    """Integrated loudness and true peak of a file.
 
     Args:
         integrated_lufs: over the whole file; -70 or less is silence.
@@ -38,20 +38,17 @@ class Loudness:
 
 
 def measure_loudness(path: Path) -> Loudness:
-    """How loud a sound file is, as a whole and at its highest point."""
-    log = run_ffmpeg(
-        [
-            *input_args(path),
-            "-map",
-            "0:a:0",
-            "-af",
-            "ebur128=peak=true:framelog=quiet",
-            "-f",
-            "null",
-            "-",
-        ],
-        log_level="info",
+    """Measure the integrated loudness and the true peak of an audio file."""
+    filter_args = (
+        "-map",
+        "0:a:0",
+        "-af",
+        "ebur128=peak=true:framelog=quiet",
+        "-f",
+        "null",
+        "-",
     )
+    log = run_ffmpeg([*input_args(path), *filter_args], log_level="info")
     summary = "\n".join(log).rpartition("Summary:")[2]
     level_lufs = re.search(r"\bI:\s+(\S+) LUFS", summary)
     peak = re.search(r"Peak:\s+(\S+) dBFS", summary)
@@ -61,19 +58,19 @@ def measure_loudness(path: Path) -> Loudness:
 
 
 def apply_gain(source: Path, out: Path, *, gain_db: float, ceiling_dbtp: float) -> None:
-    """Louder or softer, and no peak above the ceiling.
+    """Apply a gain to an audio file and limit its true peaks.
 
     Args:
         source: a WAV or FLAC file.
         out: a 32-bit float WAV, as many samples at the same rate; onsets stay in place.
-        gain_db: for all samples.
+        gain_db: gain of all samples.
         ceiling_dbtp: highest true peak, dB of full scale.
     """
     try:
         shape = soundfile.info(source)
     except soundfile.LibsndfileError as error:
         raise InputError(
-            f"{printable_path(source)} is not a sound file that can be read",
+            f"{printable_path(source)} is not an audio file that can be read",
             hint="give WAV or FLAC",
         ) from error
     chain = [
@@ -95,15 +92,15 @@ def apply_gain(source: Path, out: Path, *, gain_db: float, ceiling_dbtp: float) 
 def normalize_loudness(
     source: Path, out: Path, *, target_lufs: float = -14.0, ceiling_dbtp: float = -1.0
 ) -> Loudness:
-    """Set a file to a loudness, within half a unit, and hold its peaks under a ceiling.
+    """Normalize a file to a loudness within 0.5 LU, with its true peaks under a ceiling.
 
-    Silence stays silence, and nothing is raised by more than 30 dB: what is that soft is
-    noise. A sound of few sharp peaks stays below the target rather than being squashed.
+    Silence stays silence, and no file is raised by more than 30 dB: audio that soft is
+    noise. Audio of few sharp peaks stays below the target instead of being limited hard.
 
     Args:
         source: a WAV or FLAC file.
         out: a 32-bit float WAV, as long to the sample.
-        target_lufs: integrated loudness wanted.
+        target_lufs: target integrated loudness.
         ceiling_dbtp: highest true peak.
 
     Returns:
@@ -111,22 +108,22 @@ def normalize_loudness(
     """
     before = measure_loudness(source)
     silent = before.integrated_lufs <= SILENT_LUFS
-    most_db = min(MAX_GAIN_DB, ceiling_dbtp + MAX_PEAK_REDUCTION_DB - before.true_peak_dbtp)
-    gain_db = 0.0 if silent else min(target_lufs - before.integrated_lufs, most_db)
-    limit_db, yields = ceiling_dbtp, 1.0
+    max_gain_db = min(MAX_GAIN_DB, ceiling_dbtp + MAX_PEAK_REDUCTION_DB - before.true_peak_dbtp)
+    gain_db = 0.0 if silent else min(target_lufs - before.integrated_lufs, max_gain_db)
+    limit_db, lu_per_db = ceiling_dbtp, 1.0
     for _ in range(MAX_PASSES):
         apply_gain(source, out, gain_db=gain_db, ceiling_dbtp=limit_db)
         after = measure_loudness(out)
         over_db = after.true_peak_dbtp - ceiling_dbtp
         short_lu = 0.0 if silent else target_lufs - after.integrated_lufs
         if gain_db and not silent:
-            # The limiter takes back a part of each dB given, so give that much more.
+            # The limiter removes some of each dB of gain: compensate for that.
             gained_lu = after.integrated_lufs - before.integrated_lufs
-            yields = min(max(gained_lu / gain_db, MIN_LU_PER_DB), 1.0)
-        more_db = min(gain_db + short_lu / yields, most_db) - gain_db
+            lu_per_db = min(max(gained_lu / gain_db, MIN_LU_PER_DB), 1.0)
+        more_db = min(gain_db + short_lu / lu_per_db, max_gain_db) - gain_db
         if over_db <= PEAK_TOLERANCE_DB and (abs(short_lu) <= TOLERANCE_LU or more_db == 0):
             break
-        # ebur128 tells tenths of a dB; a little extra room ends the search in one step.
+        # ebur128 reports tenths of a dB; a small margin ends the search in one step.
         limit_db -= over_db + PEAK_TOLERANCE_DB if over_db > PEAK_TOLERANCE_DB else 0.0
         gain_db += more_db
     return after

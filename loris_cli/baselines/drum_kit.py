@@ -1,76 +1,90 @@
-"""A drum kit of three, by formula, and strokes on it at given moments."""
+"""Synthetic drum kit of kick, snare and hat, and the generator that plays hits on it."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from loris_cli.array_types import Array, Samples
 from loris_cli.config import SAMPLE_RATE_HZ
+from loris_cli.models.generator_interface import ClipFeatures
 
-Samples = NDArray[np.float32]
-Array = NDArray[np.float64]
 DrumName = Literal["kick", "snare", "hat"]
 DrumHit = tuple[float, DrumName, float]
-"""Second, drum, how strong from 0 to 1."""
+"""Time in seconds, drum, strength from 0 to 1."""
 
 MAX_AMPLITUDE = 0.9
-"""Of the whole sound, where strokes together are louder."""
+"""Peak of the audio where overlapping hits would exceed it."""
 
 
 def _synthesize_kick(elapsed_s: Array, rng: np.random.Generator) -> Array:
     """A tone that falls from 140 to 50 Hz."""
     turns = 50 * elapsed_s + (140 - 50) * 0.03 * (1 - np.exp(-elapsed_s / 0.03))
-    sound: Array = np.sin(2 * np.pi * turns) * np.exp(-elapsed_s / 0.09)
-    return sound
+    tone: Array = np.sin(2 * np.pi * turns) * np.exp(-elapsed_s / 0.09)
+    return tone
 
 
 def _synthesize_snare(elapsed_s: Array, rng: np.random.Generator) -> Array:
     """A tone of 190 Hz under noise."""
     tone = 0.4 * np.sin(2 * np.pi * 190 * elapsed_s) * np.exp(-elapsed_s / 0.05)
-    sound: Array = tone + 0.3 * rng.standard_normal(len(elapsed_s)) * np.exp(-elapsed_s / 0.06)
-    return sound
+    noise: Array = 0.3 * rng.standard_normal(len(elapsed_s)) * np.exp(-elapsed_s / 0.06)
+    return tone + noise
 
 
 def _synthesize_hat(elapsed_s: Array, rng: np.random.Generator) -> Array:
-    """Noise without its lows, short."""
-    bright = np.diff(rng.standard_normal(len(elapsed_s)), prepend=0.0)
-    sound: Array = 0.2 * bright * np.exp(-elapsed_s / 0.02)
-    return sound
+    """Short high-passed noise."""
+    noise = np.diff(rng.standard_normal(len(elapsed_s)), prepend=0.0)
+    hat: Array = 0.2 * noise * np.exp(-elapsed_s / 0.02)
+    return hat
 
 
-DRUM_SOUNDS: Mapping[DrumName, tuple[Callable[[Array, np.random.Generator], Array], float]] = (
-    MappingProxyType(
-        {
-            "kick": (_synthesize_kick, 0.4),
-            "snare": (_synthesize_snare, 0.3),
-            "hat": (_synthesize_hat, 0.1),
-        }
-    )
+DRUM_SOUNDS: Mapping[DrumName, tuple[Callable[[Array, np.random.Generator], Array], float]]
+DRUM_SOUNDS = MappingProxyType(
+    {
+        "kick": (_synthesize_kick, 0.4),
+        "snare": (_synthesize_snare, 0.3),
+        "hat": (_synthesize_hat, 0.1),
+    }
 )
-"""Sound of each, and for how many seconds."""
+"""Synthesis function and duration in seconds of each drum."""
 
 
 def render_drum_hits(hits: Iterable[DrumHit], n_samples: int, *, seed: int) -> Samples:
-    """Strokes as sound.
+    """Render drum hits as audio.
 
     Args:
-        hits: a stroke begins at the sample of its moment.
-        n_samples: of the sound; what would be outside is cut.
-        seed: of the noise in them.
+        hits: each begins at the sample of its time.
+        n_samples: length of the audio; later samples are cut off.
+        seed: of the noise.
 
     Returns:
         mono, 22,050 Hz, ``(samples,)``, within `MAX_AMPLITUDE`.
     """
     rng = np.random.default_rng([seed, 17])
-    sound = np.zeros(n_samples)
-    for moment_s, drum, strength in hits:
-        make, lasts_s = DRUM_SOUNDS[drum]
-        stroke = make(np.arange(round(lasts_s * SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ, rng)
-        start = round(moment_s * SAMPLE_RATE_HZ)
+    mix = np.zeros(n_samples)
+    for time_s, drum, strength in hits:
+        synthesize, drum_s = DRUM_SOUNDS[drum]
+        hit = synthesize(np.arange(round(drum_s * SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ, rng)
+        start = round(time_s * SAMPLE_RATE_HZ)
         if start >= 0:
-            sound[start : start + len(stroke)] += strength * stroke[: max(n_samples - start, 0)]
-    return (
-        sound * (MAX_AMPLITUDE / max(float(np.abs(sound).max(initial=0.0)), MAX_AMPLITUDE))
-    ).astype(np.float32)
+            mix[start : start + len(hit)] += strength * hit[: max(n_samples - start, 0)]
+    peak = max(float(np.abs(mix).max(initial=0.0)), MAX_AMPLITUDE)
+    return (mix * (MAX_AMPLITUDE / peak)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class DrumGenerator:
+    """A `MusicGenerator` that plays drum hits placed by a rule."""
+
+    place_hits: Callable[[ClipFeatures], list[DrumHit]]
+
+    def generate(
+        self, features: ClipFeatures, *, seed: int, progress: Callable[[int, int], None]
+    ) -> Iterator[Samples]:
+        """Yield the audio of a clip, ``(1, samples)``, in one block."""
+        n_samples = round(features.duration_s * SAMPLE_RATE_HZ)
+        samples = render_drum_hits(self.place_hits(features), n_samples, seed=seed)
+        progress(1, 1)
+        yield samples[None]

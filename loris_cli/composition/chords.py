@@ -1,11 +1,10 @@
-"""The plan of a piece: which chord sounds when, over which pulse.
+"""Harmony of a piece: key, chords over time, and the subdivisions that notes fall on.
 
-    peaks, style, seed -> steady beats, if there are any -> pulse -> chords, one after the other
+    peaks, style, seed -> steady beats, if there are any -> subdivisions -> chord sequence
 
-A diffusion model as small as ``mini`` knows well how an instrument sounds and badly where a
-song goes. So the plan is drawn by rules, the same that the training music is composed by, and
-told to the model. The paper has no such thing; a model that was not trained with it is told
-nothing of it.
+A diffusion model as small as ``mini`` learns the sound of instruments well and the form of a
+song badly. So the harmony is drawn by rules, the same as for the training music, and conditions
+the model. The paper has no such condition; a model that was not trained with it gets none.
 """
 
 from dataclasses import dataclass, field
@@ -14,10 +13,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from loris_cli.array_types import Array
 from loris_cli.composition.styles import Style
-
-Array = NDArray[np.float64]
-DegreeArray = NDArray[np.int64]
 
 SCALES = {
     "major": (0, 2, 4, 5, 7, 9, 11),
@@ -25,18 +22,13 @@ SCALES = {
     "dorian": (0, 2, 3, 5, 7, 9, 10),
 }
 CHORD_PROGRESSIONS = (
-    (0, 4, 5, 3),
-    (0, 5, 3, 4),
-    (5, 3, 0, 4),
-    (0, 3, 4, 4),
-    (0, 2, 3, 4),
-    (0, 6, 5, 4),
+    (0, 4, 5, 3), (0, 5, 3, 4), (5, 3, 0, 4), (0, 3, 4, 4), (0, 2, 3, 4), (0, 6, 5, 4),
     (0, 0, 3, 4),
-)
+)  # fmt: skip
 SONG_FORM = (0, 0, 1, 0)
-"""Which of two progressions each round of four chords plays: a song's AABA."""
+"""Index of the progression, of two, of each round of four chords: a song's AABA."""
 SOUNDTRACK_FORM = (0, 0, 0, 1)
-"""The same in a soundtrack: a body's half minute has one, so that it comes again."""
+"""The same for soundtracks, where half a minute should return to the first progression."""
 BEATS_PER_BAR = 4
 MIN_BEAT_FIT = 0.6
 """Peaks that fit one beat better than this are danced to it; 40 random ones reach some 0.45."""
@@ -53,35 +45,34 @@ TEMPO_WINDOW_S = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class Harmony:
-    """Chords over time, and the pulse they move on."""
+    """Key, chords over time, and the subdivisions of the beat."""
 
     tonic: int
     """Pitch class of the tonic, 0 is C."""
     scale: tuple[int, ...]
-    """Semitones above the tonic of its seven degrees."""
+    """Semitones of the seven degrees above the tonic."""
     chord_starts_s: Array
-    """When each chord begins, ``(chords,)``, rising; the first is not later than the piece."""
-    chord_degrees: DegreeArray
-    """Which degree of the scale each chord stands on, ``(chords,)``, 0..6."""
+    """Start of each chord, ``(chords,)``, rising; the first is at or before 0."""
+    chord_degrees: NDArray[np.int64]
+    """Degree of the root of each chord in the scale, ``(chords,)``, 0..6."""
     subdivisions_s: Array
-    """Moments that soft notes may fall on, half a beat apart, ``(pulses,)``, rising."""
+    """Times of the soft notes, half a beat apart, ``(subdivisions,)``, rising."""
     beats_s: Array = field(default_factory=lambda: np.empty(0))
-    """Beats of the steady tempo, ``(beats,)``, empty where there is none."""
+    """Beats of the steady tempo, ``(beats,)``, empty without one."""
 
     def root_pitch_classes(self) -> NDArray[np.bool_]:
-        """Pitch class of each chord's root, one-hot, ``(chords, 12)``."""
+        """Return the pitch class of each chord's root, one-hot, ``(chords, 12)``."""
         return self._one_hot_pitch_classes((0,))
 
     def chord_pitch_classes(self) -> NDArray[np.bool_]:
-        """Pitch classes of each triad, ``(chords, 12)``."""
+        """Return the pitch classes of each triad, ``(chords, 12)``."""
         return self._one_hot_pitch_classes((0, 2, 4))
 
     def _one_hot_pitch_classes(self, degree_offsets: tuple[int, ...]) -> NDArray[np.bool_]:
-        steps = np.array(self.scale)
         classes = np.zeros((len(self.chord_degrees), 12), dtype=bool)
-        for third in degree_offsets:
-            pitch = (self.tonic + steps[(self.chord_degrees + third) % 7]) % 12
-            classes[np.arange(len(pitch)), pitch] = True
+        for offset in degree_offsets:
+            steps = np.array(self.scale)[(self.chord_degrees + offset) % 7]
+            classes[np.arange(len(steps)), (self.tonic + steps) % 12] = True
         return classes
 
 
@@ -95,37 +86,37 @@ def sample_harmony(
     rng: np.random.Generator,
     song_form: tuple[int, ...] = SONG_FORM,
 ) -> Harmony:
-    """Draw a plan.
+    """Draw the harmony of a piece.
 
-    Over steady beats a chord lasts a bar; with none, chords change on strikes that are far
-    enough apart, and in a long calm stretch all the same.
+    Over steady beats a chord lasts a bar; otherwise chords change on accents that are far
+    enough apart, and on subdivisions where accents are rare.
 
     Args:
-        accents_s: moments of the strikes, ``(accents,)``, rising.
+        accents_s: times of the accents, ``(accents,)``, rising.
         duration_s: length of the piece.
-        style: says which scales there are.
-        beat_period_s: how long a beat is, or would be.
-        beats_s: the steady beats, the first of them a bar's; empty if there are none.
-        rng: draws key, scale and progressions.
-        song_form: which of the two progressions each round plays.
+        style: its scales are drawn from.
+        beat_period_s: length of a beat; without a steady tempo, twice that of a subdivision.
+        beats_s: the steady beats from the first of a bar on; empty without a steady tempo.
+        rng: random generator of key, scale and progressions.
+        song_form: index of the progression of each round.
     """
-    key = int(rng.integers(12))
+    tonic = int(rng.integers(12))
     scale = SCALES[str(rng.choice(style.scales))]
     rounds = [CHORD_PROGRESSIONS[k] for k in rng.integers(len(CHORD_PROGRESSIONS), size=2)]
-    pulses_s = _subdivide_beats(accents_s, beats_s, beat_period_s, duration_s)
-    wait_s = float(rng.uniform(1.2, 2.6))
+    subdivisions_s = _subdivide_beats(accents_s, beats_s, beat_period_s, duration_s)
+    min_chord_s = float(rng.uniform(1.2, 2.6))
     if len(beats_s) > 1:
         starts_s = _snap_bars_to_accents(accents_s, beats_s)
     else:
-        starts_s = _place_chord_changes(accents_s, pulses_s, wait_s, duration_s)
-    order = np.arange(len(starts_s))
-    degrees = [rounds[song_form[k // 4 % len(song_form)]][k % 4] for k in order]
+        starts_s = _place_chord_changes(accents_s, subdivisions_s, min_chord_s, duration_s)
+    n_chords, n_rounds = len(starts_s), len(song_form)
+    degrees = [rounds[song_form[k // 4 % n_rounds]][k % 4] for k in range(n_chords)]
     return Harmony(
-        tonic=key,
+        tonic=tonic,
         scale=scale,
         chord_starts_s=starts_s,
         chord_degrees=np.array(degrees, dtype=np.int64),
-        subdivisions_s=pulses_s,
+        subdivisions_s=subdivisions_s,
         beats_s=beats_s,
     )
 
@@ -133,10 +124,10 @@ def sample_harmony(
 def sample_rhythm_harmony(
     peaks_s: Array, strengths: Array, *, duration_s: float, style: Style, seed: int
 ) -> Harmony:
-    """A plan for a body of which only the peaks are known.
+    """Draw the harmony for a visual rhythm.
 
     Args:
-        peaks_s: ``(peaks,)``, rising.
+        peaks_s: visual peaks, ``(peaks,)``, rising.
         strengths: ``(peaks,)``, 0..1.
         duration_s: length of the piece.
         style: of the music.
@@ -153,13 +144,13 @@ def sample_rhythm_harmony(
         beats_s = track_steady_beats(
             peaks_s, strengths, duration_s=duration_s, beat_period_s=beat_s
         )
-        # A bar begins on the beat of four that is struck hardest.
-        struck = np.zeros(len(beats_s))
+        # The downbeat is the beat of four with the strongest peaks.
+        weights = np.zeros(len(beats_s))
         if len(beats_s):
             nearest = np.abs(beats_s[:, None] - peaks_s).argmin(axis=0)
             near = np.abs(beats_s[nearest] - peaks_s) < beat_s / 4
-            np.add.at(struck, nearest[near], strengths[near])
-        first = int(np.argmax([struck[k::BEATS_PER_BAR].sum() for k in range(BEATS_PER_BAR)]))
+            np.add.at(weights, nearest[near], strengths[near])
+        first = int(np.argmax([weights[k::BEATS_PER_BAR].sum() for k in range(BEATS_PER_BAR)]))
         beats_s = beats_s[first:]
     return sample_harmony(
         peaks_s,
@@ -239,46 +230,44 @@ def track_steady_beats(
 def _subdivide_beats(
     accents_s: Array, beats_s: Array, beat_period_s: float, duration_s: float
 ) -> Array:
-    """Half-beats: of the steady tempo, or equal parts of each stretch between strikes."""
+    """Half-beats of the steady tempo, or equal divisions of each interval between accents."""
+    half_s = beat_period_s / 2
     if len(beats_s) > 1:
         halves = beats_s[:-1] + np.diff(beats_s) / 2
-        early = np.arange(beats_s[0] - beat_period_s / 2, 0, -beat_period_s / 2)[::-1]
-        late = np.arange(beats_s[-1] + beat_period_s / 2, duration_s, beat_period_s / 2)
-        return np.sort(np.concatenate([early, beats_s, halves, late]))
+        before = np.arange(beats_s[0] - half_s, 0, -half_s)[::-1]
+        after = np.arange(beats_s[-1] + half_s, duration_s, half_s)
+        return np.sort(np.concatenate([before, beats_s, halves, after]))
     knots = np.concatenate([[0.0], accents_s, [duration_s]])
-    parts = [
-        np.linspace(a, b, max(round((b - a) / (beat_period_s / 2)), 1), endpoint=False)
-        for a, b in pairwise(knots)
-        if b > a
+    intervals = [
+        np.linspace(start, end, max(round((end - start) / half_s), 1), endpoint=False)
+        for start, end in pairwise(knots)
+        if end > start
     ]
-    pulses: Array = np.concatenate(parts)
-    return pulses
+    return np.concatenate(intervals)
 
 
 def _snap_bars_to_accents(accents_s: Array, beats_s: Array) -> Array:
-    """Where bars begin: on the strike that is meant by it, if there is one."""
+    """Starts of the bars, each moved to the accent within a quarter beat, if there is one."""
     bars = beats_s[::BEATS_PER_BAR].copy()
     if len(accents_s):
         nearest = accents_s[np.abs(accents_s[None] - bars[:, None]).argmin(axis=1)]
-        meant = np.abs(nearest - bars) < (beats_s[1] - beats_s[0]) / 4
-        bars[meant] = nearest[meant]
+        near = np.abs(nearest - bars) < (beats_s[1] - beats_s[0]) / 4
+        bars[near] = nearest[near]
     return bars if bars[0] <= 0 else np.concatenate([[0.0], bars])
 
 
 def _place_chord_changes(
     accents_s: Array, subdivisions_s: Array, min_chord_s: float, duration_s: float
 ) -> Array:
-    """Strikes at least ``min_chord_s`` apart; where none comes for twice as long, a pulse."""
-    starts = [0.0]
-    for moment in [*accents_s.tolist(), duration_s]:
-        while moment - starts[-1] > 2.5 * min_chord_s:
-            far = subdivisions_s[
-                (subdivisions_s > starts[-1] + min_chord_s)
-                & (subdivisions_s < moment - min_chord_s / 2)
-            ]
+    """Accents at least ``min_chord_s`` apart; where they are rare, also subdivisions."""
+    starts, grid_s = [0.0], subdivisions_s
+    for time_s in [*accents_s.tolist(), duration_s]:
+        while time_s - starts[-1] > 2.5 * min_chord_s:
+            is_far = (grid_s > starts[-1] + min_chord_s) & (grid_s < time_s - min_chord_s / 2)
+            far = grid_s[is_far]
             if not len(far):
                 break
             starts.append(float(far[np.abs(far - starts[-1] - 1.5 * min_chord_s).argmin()]))
-        if moment - starts[-1] >= min_chord_s and moment < duration_s:
-            starts.append(moment)
+        if time_s - starts[-1] >= min_chord_s and time_s < duration_s:
+            starts.append(time_s)
     return np.array(starts)

@@ -13,9 +13,8 @@ from typing import ClassVar
 
 from loris_cli import errors
 from loris_cli.audio.madmom_process import check_madmom_installed
-from loris_cli.audio.separation import VocalSeparator
+from loris_cli.audio.separation import VocalSeparator, load_two_stem_separator
 from loris_cli.audio.spleeter_package import SpleeterPackageSeparator
-from loris_cli.audio.spleeter_weights import load_two_stem_separator
 from loris_cli.dataset import records
 from loris_cli.dataset.clip_cutting import PrepSettings, cut_segments
 from loris_cli.dataset.clip_media import ClipMedia

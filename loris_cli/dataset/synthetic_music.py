@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from loris_cli.composition.midi_synthesis import render_score
 from loris_cli.composition.styles import STYLES
 from loris_cli.dataset.manifest import Clip, write_manifest
 from loris_cli.dataset.write_clip import compute_pose_rhythm, write_flac, write_hashed_file
 from loris_cli.pose.keypoints import write_poses
 from loris_cli.synthetic.composer import compose_score
 from loris_cli.synthetic.dancer import simulate_dance
-from loris_cli.synthetic.midi_synthesis import render_score
 from loris_cli.system.progress import NullReporter, Reporter
 
 CLIP_S = 24.0
@@ -65,7 +65,7 @@ def make_clip(seed: int, *, folder: Path, partition: str) -> Clip:
         arrays |= compute_pose_rhythm(dance.poses, score.accents_s, timing_jitter=jitter)
         arrays["impacts_s"] = dance.impacts_s
     write_hashed_file(folder / clip.rhythm, partial(np.savez, **arrays))
-    audio = render_score(score, seed=seed)
+    audio = render_score(arrangement, duration_s=CLIP_S, seed=seed)
     write_hashed_file(folder / clip.audio, partial(write_flac, samples=audio))
     return clip
 

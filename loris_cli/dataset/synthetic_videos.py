@@ -19,6 +19,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from loris_cli.composition.midi_synthesis import render_score
 from loris_cli.composition.styles import STYLES, STYLES_BY_NAME
 from loris_cli.config import POSE_FPS, SAMPLE_RATE_HZ
 from loris_cli.dataset.clip_cutting import CUTTING_RULES, PrepSettings
@@ -30,7 +31,6 @@ from loris_cli.pose.keypoints import Poses, write_poses
 from loris_cli.pose.overlay import draw_skeleton, write_mp4
 from loris_cli.synthetic.composer import MusicalScore, compose_score
 from loris_cli.synthetic.dancer import DancePerformance, simulate_dance
-from loris_cli.synthetic.midi_synthesis import render_score
 from loris_cli.synthetic.motion import build_impact_motion
 from loris_cli.synthetic.render import render_video
 from loris_cli.synthetic.scene import RoomName

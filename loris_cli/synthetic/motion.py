@@ -1,11 +1,11 @@
-"""Motion of a body as a function of continuous time, with strikes at known moments.
+"""Motion of a dancer as a function of continuous time, with impacts at known times.
 
-    strikes -> gestures -> tracks of controls -> posture
+    impacts -> gestures -> control tracks -> pose
 
-A *strike* is what an eye takes for a hit: a limb, or the whole body, gathers speed and stops
-dead. Its time is the instant of that stop. Speed rises evenly from nothing during the burst
-of 170 to 250 ms before it, and all else (recovery, getting ready, swaying) is slow and
-smooth, so the strikes are the only sharp decelerations there are.
+An *impact* is a movement that looks like a hit: a limb, or the whole body, gathers speed and
+stops abruptly. Its time is the instant of that stop. Speed rises linearly from zero during the
+burst of 170 to 250 ms before it, and all other motion (recovery, preparation, swaying) is slow
+and smooth, so the impacts are the only sharp decelerations.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,25 +13,22 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from loris_cli.array_types import Array
 from loris_cli.errors import InputError
-from loris_cli.synthetic.body_model import Array, BodyPose
-from loris_cli.synthetic.body_rig import (
-    REST_CONTROLS,
-    RigControls,
-    controls_to_pose,
-    mirror_controls,
-)
+from loris_cli.synthetic import body_rig
+from loris_cli.synthetic.body_model import BodyPose
+from loris_cli.synthetic.body_rig import REST_CONTROLS, RigControls, mirror_controls
 
 
 @dataclass(frozen=True)
 class Motion:
-    """A body moving over continuous time.
+    """Motion over continuous time.
 
     Attributes:
-        duration_s: how long it moves.
-        controls_at: the puppet's controls at a time in seconds.
-        strike_times_s: the instants of the hard stops, rising, ``(strikes,)``.
-        strike_strengths: 0..1, ``(strikes,)``; strong ones are 0.7 and more.
+        duration_s: length in seconds.
+        controls_at: the rig controls at a time in seconds.
+        impact_times_s: the instants of the abrupt stops, rising, ``(impacts,)``.
+        impact_strengths: 0..1, ``(impacts,)``; strong ones are 0.7 and more.
     """
 
     duration_s: float
@@ -40,16 +37,16 @@ class Motion:
     impact_strengths: Array = field(default_factory=lambda: np.empty(0))
 
     def pose_at(self, time_s: float) -> BodyPose:
-        """The posture at a time in seconds."""
-        return controls_to_pose(self.controls_at(time_s))
+        """Return the pose at a time in seconds."""
+        return body_rig.controls_to_pose(self.controls_at(time_s))
 
 
 @dataclass(frozen=True)
 class Gesture:
-    """Where limbs wait for a strike and where they are when it lands: control -> (ready, hit).
+    """Values of the controls before and at an impact: control -> (ready, hit).
 
-    The controls in ``secondary_targets`` move along only where they are free: a torso, a pelvis. A
-    large gesture takes a hand or a foot 0.7 m or more; only such are strong strikes.
+    The controls in ``secondary_targets`` (torso, pelvis) move only when they are free. A large
+    gesture moves a hand or a foot by 0.7 m or more; only these are strong impacts.
     """
 
     limb_targets: Mapping[str, tuple[Array, Array]]
@@ -62,35 +59,34 @@ FEET = ("foot.L", "foot.R")
 
 
 def _build_gestures(
-    *,
-    whole_body: bool = False,
-    large: bool = False,
-    **targets: tuple[list[float], list[float]],
+    *, whole_body: bool = False, large: bool = False, **targets: tuple[list[float], list[float]]
 ) -> list[Gesture]:
-    """A gesture, and its mirror image where it has a side; ``arm_l`` stands for ``arm.L``."""
-    pairs = {
-        name.replace("_l", ".L"): (np.array(ready), np.array(hit))
-        for name, (ready, hit) in targets.items()
-    }
-    other = [mirror_controls({name: pair[i] for name, pair in pairs.items()}) for i in (0, 1)]
-    swapped = {name: (other[0][name], other[1][name]) for name in other[0]}
+    """A gesture, and its mirror image if it has a side; ``arm_l`` stands for ``arm.L``."""
+    ready, hit = (
+        {name.replace("_l", ".L"): np.array(pair[i]) for name, pair in targets.items()}
+        for i in (0, 1)
+    )
+    left, right = (
+        {name: (start[name], end[name]) for name in start}
+        for start, end in ((ready, hit), (mirror_controls(ready), mirror_controls(hit)))
+    )
     planted = {name: (REST_CONTROLS[name], REST_CONTROLS[name]) for name in FEET}
     if whole_body:  # the same on both sides
-        return [Gesture({**planted, **swapped, **pairs}, {}, whole_body=True, large=True)]
-    support = planted if "foot.L" in pairs else {}
-    middle = {"tilt", "torso", "neck"}
+        return [Gesture({**planted, **right, **left}, {}, whole_body=True, large=True)]
+    support = planted if "foot.L" in left else {}
+    spine = {"tilt", "torso", "neck"}
     return [
         Gesture(
-            support | {name: pair for name, pair in one.items() if name not in middle},
-            {name: pair for name, pair in one.items() if name in middle},
+            support | {name: pair for name, pair in side.items() if name not in spine},
+            {name: pair for name, pair in side.items() if name in spine},
             large=large,
         )
-        for one in (pairs, swapped)
+        for side in (left, right)
     ]
 
 
 GESTURES = (
-    # an arm flung to the side, up, down, and punched outwards in front
+    # an arm thrown to the side, up, down, and punched outwards in front
     *_build_gestures(arm_l=([-12, -22, 0, 115], [0, -92, 0, 6]), torso=([0, 0, 6], [0, 4, -8])),
     *_build_gestures(
         large=True, arm_l=([-20, -20, 0, 95], [-20, -155, 0, 8]), torso=([4, 0, 0], [-3, -6, 0])
@@ -131,45 +127,45 @@ GESTURES = (
 )
 
 MIN_STRONG_IMPACT = 0.7
-# A burst lasts the first for a strike of strength 0, the second for one of strength 1. In less
-# than 170 ms the largest gestures would outrun a hand (about 11 m/s for a boxer's).
+# Duration of the burst of an impact of strength 0 and of strength 1. In less than 170 ms the
+# largest gestures would be faster than a hand (about 11 m/s for a boxer's).
 BURST_DURATION_RANGE_S = (0.25, 0.17)
-# Shortest interval between strikes, and the slow time a limb must have between two of its own.
+# Shortest and longest interval between impacts; durations of the slow motion of a limb.
 MIN_IMPACT_INTERVAL_S, MAX_IMPACT_INTERVAL_S = 0.45, 2.5
 HOLD_S, RETURN_S, RELAX_S = 0.12, 0.5, 1.0
-# Position within a burst is the time in it to this power: speed is greatest at the stop.
+# Position within a burst is time to this power: speed is greatest at the stop.
 _BURST_POWER = 2.0
 
 
 class ControlTrack:
-    """The path of one control: values at times, joined slowly ("ease") or by a burst."""
+    """Keyframes of one control, joined by easing or by a burst."""
 
     def __init__(self, rest_value: Array) -> None:
-        """Start at home at time 0."""
+        """Start at the rest value at time 0."""
         self.rest_value = rest_value
         self.times_s = [0.0]
         self.values = [rest_value]
         self.is_burst = [False]
 
     def add_keyframe(self, time_s: float, value: Array, *, is_burst: bool = False) -> None:
-        """Reach a value at a time after all times so far."""
+        """Add a keyframe after all others."""
         self.times_s.append(time_s)
         self.values.append(value)
         self.is_burst.append(is_burst)
 
     def earliest_burst_s(self) -> float:
-        """The earliest a next burst may begin."""
+        """Return the earliest start of the next burst."""
         return self.times_s[-1] + (HOLD_S + RETURN_S if len(self.times_s) > 1 else 0.0)
 
     def add_impact(self, time_s: float, burst_s: float, ready: Array, hit: Array) -> None:
-        """Relax, get ready, and strike at a time."""
+        """Return to rest, get ready, and hit at a time."""
         ready_s = time_s - burst_s
         self.add_return(ready_s - RETURN_S)
         self.add_keyframe(ready_s, ready)
         self.add_keyframe(time_s, hit, is_burst=True)
 
     def add_return(self, until_s: float) -> None:
-        """Hold the last value a moment and, if there is time until then, go home slowly."""
+        """Hold the last value briefly; if there is time, return slowly to the rest value."""
         if len(self.times_s) > 1:
             self.add_keyframe(self.times_s[-1] + HOLD_S, self.values[-1])
             if until_s - self.times_s[-1] >= RETURN_S:
@@ -178,37 +174,39 @@ class ControlTrack:
             self.add_keyframe(until_s, self.rest_value)
 
     def value_at(self, time_s: float) -> Array:
-        """The value at a time in seconds."""
+        """Return the value at a time in seconds."""
         k = int(np.searchsorted(self.times_s, time_s))
         if k == 0 or k == len(self.times_s):
             return self.values[min(k, len(self.times_s) - 1)]
         u = (time_s - self.times_s[k - 1]) / (self.times_s[k] - self.times_s[k - 1])
-        # The quintic starts and ends with neither speed nor acceleration.
-        part = u**_BURST_POWER if self.is_burst[k] else u**3 * (10 - 15 * u + 6 * u**2)
-        return self.values[k - 1] + part * (self.values[k] - self.values[k - 1])
+        # The quintic starts and ends at zero speed and acceleration.
+        weight = u**_BURST_POWER if self.is_burst[k] else u**3 * (10 - 15 * u + 6 * u**2)
+        return self.values[k - 1] + weight * (self.values[k] - self.values[k - 1])
 
 
 def sample_impact_motion(
     seed: int, duration_s: float, *, steady_tempo: bool | None = None
 ) -> Motion:
-    """A dancer who sways and now and then strikes, at times that are known exactly.
+    """Sample the motion of a swaying dancer with impacts at exactly known times.
 
     Args:
-        seed: decides times, strengths and gestures.
+        seed: of times, strengths and gestures.
         duration_s: length in seconds, 2.5 at least.
-        steady_tempo: whether the strikes keep a tempo, with beats left out; None lets the seed
+        steady_tempo: whether the impacts keep a tempo, with beats left out; None lets the seed
             choose (one clip in three does).
 
     Returns:
-        the motion. ``impact_times_s`` are the instants of the hard stops, 1 s or more from
-        the start, 0.6 s or more from the end, 0.45 to 2.5 s apart. A strike of strength 1 has
+        the motion. ``impact_times_s`` are the instants of the abrupt stops, 1 s or more from
+        the start, 0.6 s or more from the end, 0.45 to 2.5 s apart. An impact of strength 1 has
         the full size of its gesture, one of strength 0 a quarter of it.
 
     Raises:
-        InputError: the duration is too short for a strike.
+        InputError: the duration is too short for an impact.
     """
     if duration_s < 2.5:
-        raise InputError("a strike motion lasts 2.5 s at least", hint="ask for a longer one")
+        raise InputError(
+            "motion with impacts needs at least 2.5 s", hint="choose a longer duration"
+        )
     rng = np.random.default_rng(seed)
     keeps_tempo = rng.random() < 1 / 3 if steady_tempo is None else steady_tempo
     times_s = _sample_impact_times(rng, duration_s, keeps_tempo)
@@ -219,42 +217,37 @@ def sample_impact_motion(
 def build_impact_motion(
     times_s: Array, strengths: Array, *, duration_s: float, rng: np.random.Generator
 ) -> Motion:
-    """A dancer who sways and strikes at given times.
+    """Build the motion of a swaying dancer with impacts at given times.
 
     Args:
-        times_s: 1 s or more from the start, 0.45 s or more apart, ``(strikes,)``.
-        strengths: 0..1, ``(strikes,)``.
+        times_s: 1 s or more from the start, 0.45 s or more apart, ``(impacts,)``.
+        strengths: 0..1, ``(impacts,)``.
         duration_s: length in seconds.
-        rng: draws gestures and swaying.
+        rng: random generator of gestures and swaying.
     """
     tracks = {name: ControlTrack(value) for name, value in REST_CONTROLS.items()}
-    last: Gesture | None = None
-    room_s = np.diff(times_s, append=np.inf)
-    for time_s, strength, left_s in zip(times_s, strengths, room_s, strict=True):
-        burst_s = (
-            BURST_DURATION_RANGE_S[0]
-            + (BURST_DURATION_RANGE_S[1] - BURST_DURATION_RANGE_S[0]) * strength
-        )
-        free = {name for name, t in tracks.items() if t.earliest_burst_s() <= time_s - burst_s}
-        # A foot leaves the floor only when the other has been back on it.
-        free -= {
-            foot
-            for foot in FEET
-            if tracks[foot].earliest_burst_s() + RETURN_S > time_s - burst_s
-        }
-        able = [g for g in GESTURES if free.issuperset(g.limb_targets) and g is not last]
-        # After the whole body has struck, no limb is ready for a strike that comes at once.
-        if left_s < HOLD_S + RETURN_S + BURST_DURATION_RANGE_S[0]:
-            able = [g for g in able if not g.whole_body]
+    gesture: Gesture | None = None
+    gaps_s = np.diff(times_s, append=np.inf)
+    weak_s, strong_s = BURST_DURATION_RANGE_S
+    for time_s, strength, gap_s in zip(times_s, strengths, gaps_s, strict=True):
+        burst_s = weak_s + (strong_s - weak_s) * strength
+        start_s = time_s - burst_s
+        free = {name for name, t in tracks.items() if t.earliest_burst_s() <= start_s}
+        # A foot leaves the floor only when the other has returned to it.
+        free -= {foot for foot in FEET if tracks[foot].earliest_burst_s() + RETURN_S > start_s}
+        choices = [g for g in GESTURES if free.issuperset(g.limb_targets) and g is not gesture]
+        # After a whole-body gesture no limb is ready for an impact that follows at once.
+        if gap_s < HOLD_S + RETURN_S + weak_s:
+            choices = [g for g in choices if not g.whole_body]
         if strength >= MIN_STRONG_IMPACT:
-            able = [g for g in able if g.large]
-            able += [g for g in able if g.whole_body] * 2  # these thrice as often
-        last = able[rng.integers(len(able))]
+            choices = [g for g in choices if g.large]
+            choices += [g for g in choices if g.whole_body] * 2  # these thrice as often
+        gesture = choices[rng.integers(len(choices))]
         size = 0.25 + 0.75 * strength
-        for name, (ready, hit) in {**last.limb_targets, **last.secondary_targets}.items():
+        for name, (ready, hit) in {**gesture.limb_targets, **gesture.secondary_targets}.items():
             if name not in free:
                 continue
-            if name.startswith("foot"):  # a weak stomp starts lower, for it ends on the floor
+            if name.startswith("foot"):  # a weak stomp starts lower and ends on the floor
                 tracks[name].add_impact(time_s, burst_s, hit + size * (ready - hit), hit)
             else:
                 tracks[name].add_impact(time_s, burst_s, ready, ready + size * (hit - ready))
@@ -287,7 +280,7 @@ def _sample_impact_times(
 
 
 def _build_sway(rng: np.random.Generator) -> Callable[[str, float], Array]:
-    """Breathing and shifting weight: slow sines, a few degrees or millimetres large."""
+    """Breathing and shifts of weight: slow sines of a few degrees or millimetres."""
     sizes = {
         "pelvis": 0.012,
         "tilt": 1.5,
@@ -302,7 +295,7 @@ def _build_sway(rng: np.random.Generator) -> Callable[[str, float], Array]:
     def sway(name: str, time_s: float) -> Array:
         if name not in sizes:
             return np.zeros(len(REST_CONTROLS[name]))
-        swing: Array = np.sin(2 * np.pi * rates_hz[name] * time_s + phases[name])
-        return sizes[name] * swing
+        wave: Array = np.sin(2 * np.pi * rates_hz[name] * time_s + phases[name])
+        return sizes[name] * wave
 
     return sway

@@ -1,8 +1,8 @@
-"""Pictures of a moving body, with the true place of every joint beside them.
+"""Rendering of a motion as a video, with the true joints of every frame.
 
-    Motion -> skin -> light, shadow, painter's order -> frames -> video file
+    Motion -> skin -> light, shadow, painter's algorithm -> frames -> video file
 
-A rendered clip is a real video file: what reads it can be tested from the first byte.
+A rendered clip is a real video file, so that tests cover the whole path of its reader.
 """
 
 from collections.abc import Iterator
@@ -13,25 +13,20 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
+from loris_cli.array_types import Array
 from loris_cli.errors import OutputError
-from loris_cli.synthetic.body_model import (
-    Array,
-    BodyMesh,
-    load_body,
-    regress_coco_joints,
-    skin_vertices,
-)
+from loris_cli.synthetic import body_model, scene
+from loris_cli.synthetic.body_model import BodyMesh
 from loris_cli.synthetic.motion import Motion
-from loris_cli.synthetic.scene import ROOM_BUILDERS, Camera, CameraPath, Image, Room, RoomName
+from loris_cli.synthetic.scene import Camera, CameraPath, Colour, Image
 
-Colour = tuple[int, int, int]
-
-# Frame times are written in this unit: MPEG's, in which all usual frame rates are whole.
+# Time base of the frames: MPEG's, a multiple of all usual frame rates.
 TIME_BASE_HZ = 90_000
-# The body is drawn this much larger and shrunk, which smooths its edges.
+# The body is drawn at this scale and reduced: antialiasing.
 SUPERSAMPLING = 2
-# How far a shadow falls, in metres for each metre of height.
+# Offset of a shadow, in metres per metre of height.
 SHADOW_SLOPE = np.array([0.18, -0.22, 1.0])
 LIGHT_DIRECTION = np.array([0.45, -0.65, 0.8]) / np.linalg.norm([0.45, -0.65, 0.8])
 
@@ -56,57 +51,57 @@ APPEARANCES = (
 
 
 def compute_face_colours(body: BodyMesh, appearance: Appearance) -> Array:
-    """Paint the mesh.
+    """Compute the colours of the faces of the body mesh.
 
     Args:
-        body: the body.
-        appearance: the colours.
+        body: the body model.
+        appearance: its colours.
 
     Returns:
         red, green and blue of every face, 0 to 255, ``(faces, 3)``.
     """
-    bone = np.array([name.split(".")[0] for name in body.vertex_bones])
+    bones = body.vertex_bones.tolist()
+
+    def on(*prefixes: str) -> NDArray[np.bool_]:
+        return np.array([bone.startswith(prefixes) for bone in bones])
+
     x, y, z = body.vertices.T
-    colours = np.tile(np.array(appearance.skin, dtype=np.float64), (len(bone), 1))
-    colours[np.isin(bone, ["upperarm01", "shoulder01", "clavicle"])] = appearance.top
-    colours[np.char.startswith(bone, "spine") & (z < 0.50)] = appearance.top
-    colours[np.isin(bone, ["root", "pelvis", "spine05"])] = appearance.legs
-    colours[np.char.startswith(bone, "upperleg")] = appearance.legs
-    colours[np.char.startswith(bone, "lowerleg")] = appearance.legs
-    colours[np.char.startswith(bone, "foot") | np.char.startswith(bone, "toe")] = (
-        appearance.shoes
-    )
-    colours[(bone == "lowerleg02") & (z < -0.78)] = appearance.shoes
-    eye = np.char.startswith(bone, "eye")
-    colours[eye] = (240, 240, 240)
-    colours[eye & (y < y[eye].min() + 0.004)] = (40, 30, 30)
-    head = bone == "head"
+    eye, ear = on("eye"), (np.abs(x) > 0.066) & (z < 0.69)
     hairline = np.maximum(0.74 - 0.9 * (y + 0.12), 0.585)
-    ear = (np.abs(x) > 0.066) & (z < 0.69)
-    colours[head & (z > hairline) & ~ear] = appearance.hair
-    painted: Array = colours[body.faces].mean(axis=1)
-    return painted
+    colours = np.tile(np.array(appearance.skin, dtype=np.float64), (len(bones), 1))
+    for mask, colour in (
+        (on("upperarm01", "shoulder01", "clavicle"), appearance.top),
+        (on("spine") & (z < 0.50), appearance.top),
+        (on("root", "pelvis", "spine05", "upperleg", "lowerleg"), appearance.legs),
+        (on("foot", "toe"), appearance.shoes),
+        (on("lowerleg02") & (z < -0.78), appearance.shoes),
+        (eye, (240, 240, 240)),
+        (eye & (y < y[eye].min() + 0.004), (40, 30, 30)),
+        (on("head") & (z > hairline) & ~ear, appearance.hair),
+    ):
+        colours[mask] = colour
+    face_colours: Array = colours[body.faces].mean(axis=1)
+    return face_colours
 
 
 def draw_body(
-    picture: Image, camera: Camera, body: BodyMesh, vertices: Array, colours: Array
+    image: Image, camera: Camera, body: BodyMesh, vertices: Array, colours: Array
 ) -> Image:
-    """Draw the skin over a picture, far faces first.
+    """Draw the skin over an image, far faces first.
 
     Args:
-        picture: what is behind, ``(height, width, 3)``.
+        image: the background, ``(height, width, 3)``.
         camera: the view.
-        body: the body.
+        body: the body model.
         vertices: its skin, ``(vertices, 3)``, in metres.
         colours: ``(faces, 3)``, 0 to 255.
 
     Returns:
-        a new picture of the same shape.
+        a new image of the same shape.
     """
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     large = (width * SUPERSAMPLING, height * SUPERSAMPLING)
-    seen = camera.project(vertices, large)
-    corners = seen[body.faces]
+    corners = camera.project(vertices, large)[body.faces]
     ab, ac = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
     facing = np.nonzero(ab[:, 0] * ac[:, 1] - ab[:, 1] * ac[:, 0] < 0)[0]
     order = facing[np.argsort(-corners[facing, :, 2].sum(axis=1))]
@@ -117,73 +112,69 @@ def draw_body(
     shade = 0.62 + 0.38 * np.clip(normals @ LIGHT_DIRECTION, -0.5, 1.0) + 0.06 * normals[:, 2]
     lit = np.clip(colours[order] * shade[:, None], 0, 255).tolist()
 
-    canvas = cv2.resize(picture, large, interpolation=cv2.INTER_LINEAR)
+    canvas = cv2.resize(image, large, interpolation=cv2.INTER_LINEAR)
     # fillConvexPoly takes 4 binary places of sub-pixels.
     triangles = np.rint(corners[order, :, :2] * 16).astype(np.int32)
     for triangle, colour in zip(triangles, lit, strict=True):
         cv2.fillConvexPoly(canvas, triangle, colour, cv2.LINE_8, 4)
-    shrunk = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA)
-    return np.asarray(shrunk, dtype=np.uint8)
+    reduced = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA)
+    return np.asarray(reduced, dtype=np.uint8)
 
 
-def draw_shadow(picture: Image, camera: Camera, vertices: Array) -> Image:
-    """Darken the floor where the body keeps the light from it.
+def draw_shadow(image: Image, camera: Camera, vertices: Array) -> Image:
+    """Draw the shadow of the body on the floor.
 
     Args:
-        picture: the empty room, ``(height, width, 3)``.
+        image: the empty room, ``(height, width, 3)``.
         camera: the view.
         vertices: the skin, ``(vertices, 3)``, in metres.
 
     Returns:
-        a new picture of the same shape.
+        a new image of the same shape.
     """
-    height, width = picture.shape[:2]
-    fallen = vertices - vertices[:, 2:] * SHADOW_SLOPE
-    seen = camera.project(fallen, (width, height))
-    columns, rows = np.rint(seen[:, :2]).astype(np.int64).T
+    height, width = image.shape[:2]
+    shadow = camera.project(vertices - vertices[:, 2:] * SHADOW_SLOPE, (width, height))
+    columns, rows = np.rint(shadow[:, :2]).astype(np.int64).T
     inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
     mask = np.zeros((height, width), dtype=np.float32)
     mask[rows[inside], columns[inside]] = 1.0
-    blur = height / 120
-    soft = cv2.GaussianBlur(cv2.dilate(mask, np.ones((3, 3))), (0, 0), blur)
-    return np.asarray(picture * (1.0 - 0.35 * soft[..., None]), dtype=np.uint8)
+    soft = cv2.GaussianBlur(cv2.dilate(mask, np.ones((3, 3))), (0, 0), height / 120)
+    return np.asarray(image * (1.0 - 0.35 * soft[..., None]), dtype=np.uint8)
 
 
 def decimate_mesh(body: BodyMesh, cell_size_m: float) -> BodyMesh:
-    """The body with fewer faces: vertices in one cell of a grid become one of them.
+    """Reduce the faces of a mesh: vertices in one cell of a grid are merged.
 
     Args:
-        body: the body.
-        cell_size_m: width of a cell; a face smaller than a pixel is only work. Head, hands and
-            feet keep cells half as wide, for their shapes are finer.
+        body: the body model.
+        cell_size_m: width of a cell; faces smaller than a pixel only cost time. Head, hands and
+            feet have cells half as wide, because their shapes are finer.
 
     Returns:
-        the body, its vertices as they were, with fewer faces.
+        the body model with the same vertices and fewer faces.
     """
-    bones = body.vertex_bones.tolist()
-    fine = np.array(
-        [bone.startswith(("head", "eye", "finger", "meta", "toe")) for bone in bones]
-    )
+    prefixes = ("head", "eye", "finger", "meta", "toe")
+    fine = np.array([bone.startswith(prefixes) for bone in body.vertex_bones.tolist()])
     cells = np.rint(body.vertices / np.where(fine, cell_size_m / 2, cell_size_m)[:, None])
-    owner = np.argmax(body.skin_weights, axis=1)
+    joint = np.argmax(body.skin_weights, axis=1)
     _, first, cell = np.unique(
-        np.column_stack([cells, owner]), axis=0, return_index=True, return_inverse=True
+        np.column_stack([cells, joint]), axis=0, return_index=True, return_inverse=True
     )
     faces = first[cell.ravel()][body.faces]
     a, b, c = faces.T
     faces = faces[(a != b) & (b != c) & (c != a)]
-    _, kept = np.unique(np.sort(faces, axis=1), axis=0, return_index=True)
-    return replace(body, faces=faces[kept])
+    _, distinct = np.unique(np.sort(faces, axis=1), axis=0, return_index=True)
+    return replace(body, faces=faces[distinct])
 
 
 def sample_static_camera(seed: int) -> Camera:
-    """A camera that stands still before a dancer who stays where she is, arms and all."""
+    """Sample a static camera that frames a dancer at the origin with outstretched arms."""
     rng = np.random.default_rng(seed)
-    around = np.radians(rng.uniform(-35, 35))
+    azimuth = np.radians(rng.uniform(-35, 35))
     distance_m = rng.uniform(3.15, 3.45)
     target = np.array([0.0, 0.0, 1.0])
-    aside = distance_m * np.array([np.sin(around), -np.cos(around), 0.0])
-    return Camera(target + aside + [0.0, 0.0, rng.uniform(0.1, 0.4)], target)
+    offset = distance_m * np.array([np.sin(azimuth), -np.cos(azimuth), 0.0])
+    return Camera(target + offset + [0.0, 0.0, rng.uniform(0.1, 0.4)], target)
 
 
 def render_frames(
@@ -192,36 +183,37 @@ def render_frames(
     *,
     size: tuple[int, int],
     camera: CameraPath,
-    room: Room,
+    room: scene.Room,
     appearance: Appearance,
 ) -> Iterator[tuple[Image, Array]]:
-    """Draw a motion, a picture at a time.
+    """Render a motion frame by frame.
 
     Args:
-        motion: what the body does.
-        times_s: when to look, ``(frames,)``, in seconds.
+        motion: motion of the body.
+        times_s: times of the frames, ``(frames,)``, in seconds.
         size: width and height, in pixels.
         camera: the view at each time.
-        room: where.
+        room: the background.
         appearance: colours of the body.
 
     Yields:
-        the picture (red, green, blue), ``(height, width, 3)``, and the true joints in it,
+        the image (red, green, blue), ``(height, width, 3)``, and the true joints in it,
         ``(17, 2)``, in pixels, in COCO order.
     """
-    body = load_body()
-    drawn = decimate_mesh(body, cell_size_m=6.0 / size[1])
-    colours = compute_face_colours(drawn, appearance)
-    empty: Image | None = None
-    before: Camera | None = None
-    for time_s in times_s:
-        view = camera(float(time_s))
-        if empty is None or view is not before:
-            empty, before = room.render_background(view, size), view
-        vertices = skin_vertices(body, motion.pose_at(float(time_s)))
-        picture = draw_shadow(empty, view, vertices)
-        picture = draw_body(picture, view, drawn, vertices, colours)
-        yield picture, view.project(regress_coco_joints(body, vertices), size)[:, :2]
+    body = body_model.load_body()
+    mesh = decimate_mesh(body, cell_size_m=6.0 / size[1])
+    colours = compute_face_colours(mesh, appearance)
+    background: Image | None = None
+    previous: Camera | None = None
+    for time_s in times_s.tolist():
+        view = camera(time_s)
+        if background is None or view is not previous:
+            background, previous = room.render_background(view, size), view
+        vertices = body_model.skin_vertices(body, motion.pose_at(time_s))
+        joints = body_model.regress_coco_joints(body, vertices)
+        image = draw_shadow(background, view, vertices)
+        image = draw_body(image, view, mesh, vertices, colours)
+        yield image, view.project(joints, size)[:, :2]
 
 
 def render_video(
@@ -232,23 +224,23 @@ def render_video(
     times_s: Array | None = None,
     size: tuple[int, int] = (320, 240),
     seed: int = 0,
-    room_name: RoomName = "gym",
+    room_name: scene.RoomName = "gym",
     camera: CameraPath | None = None,
     crf: int = 20,
 ) -> Array:
-    """Write a motion as a video (H.264, no sound) and give the true joints of every frame.
+    """Render a motion as a video (H.264, no audio) and return the true joints of every frame.
 
     Args:
-        path: the file to write; its ending decides the container.
-        motion: what the body does.
-        fps: pictures a second, where ``times_s`` does not say otherwise.
-        times_s: presentation times, rising from 0, ``(frames,)``, in seconds; each is kept
-            to the nearest 1/90000 s. For a variable frame rate.
+        path: output file; its extension selects the container.
+        motion: motion of the body.
+        fps: frame rate, unless ``times_s`` is given.
+        times_s: presentation times, rising from 0, ``(frames,)``, in seconds; each is rounded
+            to 1/90000 s. For a variable frame rate.
         size: width and height, even, in pixels.
-        seed: decides colours, room and the default camera.
-        room_name: where the body is.
-        camera: the view at each time; by default one that stands still before the origin.
-        crf: x264's constant rate factor; less is better.
+        seed: of colours, room and the default camera.
+        room_name: the background.
+        camera: the view at each time; by default a static one in front of the origin.
+        crf: x264's constant rate factor; lower is better.
 
     Returns:
         true joints, ``(frames, 17, 2)``, in pixels, in COCO order.
@@ -259,18 +251,18 @@ def render_video(
     rate = Fraction(fps).limit_denominator(1001)
     if times_s is None:
         times_s = np.arange(int(motion.duration_s * rate)) / float(rate)
-    still = sample_static_camera(seed)
+    static_camera = sample_static_camera(seed)
     rng = np.random.default_rng(seed)
-    look = APPEARANCES[rng.integers(len(APPEARANCES))]
-    pictures = render_frames(
+    appearance = APPEARANCES[rng.integers(len(APPEARANCES))]
+    frames = render_frames(
         motion,
         times_s,
         size=size,
-        camera=camera or (lambda time_s: still),
-        room=ROOM_BUILDERS[room_name](rng),
-        appearance=look,
+        camera=camera or (lambda time_s: static_camera),
+        room=scene.ROOM_BUILDERS[room_name](rng),
+        appearance=appearance,
     )
-    joints = []
+    time_base, joints = Fraction(1, TIME_BASE_HZ), []
     try:
         with av.open(str(path), "w") as container:
             stream = container.add_stream("libx264", rate=rate)
@@ -279,13 +271,12 @@ def render_video(
             stream.options = {"crf": str(crf), "preset": "fast"}
             # One thread: the same bytes on every machine.
             stream.codec_context.thread_count = 1
-            stream.codec_context.time_base = Fraction(1, TIME_BASE_HZ)
-            for time_s, (picture, seen) in zip(times_s, pictures, strict=True):
-                frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-                frame.pts = round(time_s * TIME_BASE_HZ)
-                frame.time_base = Fraction(1, TIME_BASE_HZ)
+            stream.codec_context.time_base = time_base
+            for time_s, (image, frame_joints) in zip(times_s, frames, strict=True):
+                frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+                frame.pts, frame.time_base = round(time_s * TIME_BASE_HZ), time_base
                 container.mux(stream.encode(frame))
-                joints.append(seen)
+                joints.append(frame_joints)
             container.mux(stream.encode())
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror}") from error

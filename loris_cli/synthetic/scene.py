@@ -1,6 +1,6 @@
-"""A camera, and a place for a body to move in: a gym or an ice rink.
+"""Scene of a rendered dancer: a pinhole camera, and a gym or an ice rink as background.
 
-camera -> rays -> where each meets the floor or a wall -> texture -> background
+camera -> rays -> intersection with floor or wall -> texture -> background
 """
 
 from collections.abc import Callable
@@ -11,23 +11,24 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from loris_cli.synthetic.body_model import Array
+from loris_cli.array_types import Array
 
 Image = NDArray[np.uint8]
+Colour = tuple[int, int, int]
 RoomName = Literal["gym", "rink"]
 
-# Metres of the world in a pixel of the textures.
+# Size of a texture pixel in metres.
 _TEXEL_M = 0.025
 _WALL_HEIGHT_M = 6.0
 
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole camera that keeps the horizon level.
+    """Pinhole camera without roll.
 
     Attributes:
         position: ``(3,)``, in metres.
-        target: the point in the middle of the picture, ``(3,)``, in metres.
+        target: the point at the centre of the image, ``(3,)``, in metres.
         field_of_view_deg: the vertical angle of view.
     """
 
@@ -36,7 +37,7 @@ class Camera:
     field_of_view_deg: float = 40.0
 
     def axes(self) -> Array:
-        """Right, down and forward in the world, ``(3, 3)``, one a row."""
+        """Return right, down and forward in the world, ``(3, 3)``, one a row."""
         forward = self.target - self.position
         forward = forward / np.linalg.norm(forward)
         right = np.cross(forward, [0.0, 0.0, 1.0])
@@ -44,23 +45,23 @@ class Camera:
         return np.stack([right, np.cross(forward, right), forward])
 
     def focal_px(self, height_px: int) -> float:
-        """Focal length in pixels of a picture of that height."""
+        """Return the focal length in pixels for an image height."""
         return float(height_px / 2 / np.tan(np.radians(self.field_of_view_deg) / 2))
 
     def project(self, points: Array, size: tuple[int, int]) -> Array:
-        """Where points of the world fall in the picture.
+        """Project points of the world onto the image.
 
         Args:
             points: ``(points, 3)``, in metres.
-            size: width and height of the picture, in pixels.
+            size: width and height of the image, in pixels.
 
         Returns:
             ``(points, 3)``: x and y in pixels, with pixel centres at whole numbers, and the
             depth in metres.
         """
-        seen = (points - self.position) @ self.axes().T
-        pixels = self.focal_px(size[1]) * seen[:, :2] / seen[:, 2:]
-        return np.column_stack([pixels + (np.array(size) - 1) / 2, seen[:, 2]])
+        local = (points - self.position) @ self.axes().T
+        pixels = self.focal_px(size[1]) * local[:, :2] / local[:, 2:]
+        return np.column_stack([pixels + (np.array(size) - 1) / 2, local[:, 2]])
 
 
 CameraPath = Callable[[float], Camera]
@@ -68,12 +69,12 @@ CameraPath = Callable[[float], Camera]
 
 @dataclass(frozen=True)
 class Room:
-    """A square room seen from inside.
+    """A square room around the camera.
 
     Attributes:
-        half_width_m: from the middle, which is the world's origin, to each wall.
-        floor: the texture of the floor, ``(rows, rows, 3)``, along x and y.
-        walls: the texture of the four walls in a row, ``(rows, columns, 3)``, upside down:
+        half_width_m: distance from the world's origin to each wall.
+        floor_texture: ``(rows, rows, 3)``, along x and y.
+        wall_texture: the four walls side by side, ``(rows, columns, 3)``, upside down:
             row 0 touches the floor.
     """
 
@@ -82,7 +83,7 @@ class Room:
     wall_texture: Image
 
     def render_background(self, camera: Camera, size: tuple[int, int]) -> Image:
-        """The empty room.
+        """Render the empty room.
 
         Args:
             camera: the view, from inside the room.
@@ -98,56 +99,53 @@ class Room:
         rays = np.stack(offsets, axis=-1) @ camera.axes()
         rays[np.abs(rays) < 1e-9] = 1e-9
         half = self.half_width_m
-        # Distance, in lengths of the ray, to the wall ahead on each axis and to the floor.
+        # Distance, in ray lengths, to the wall on each axis and to the floor.
+        position = camera.position
         to_x, to_y = (
-            (np.sign(rays[..., i]) * half - camera.position[i]) / rays[..., i] for i in (0, 1)
+            (np.sign(rays[..., i]) * half - position[i]) / rays[..., i] for i in (0, 1)
         )
-        to_floor = np.where(rays[..., 2] < 0, -camera.position[2] / rays[..., 2], np.inf)
-        met = np.minimum(np.minimum(to_x, to_y), to_floor)[..., None] * rays + camera.position
+        to_floor = np.where(rays[..., 2] < 0, -position[2] / rays[..., 2], np.inf)
+        to_wall = np.minimum(to_x, to_y)
+        hits = np.minimum(to_wall, to_floor)[..., None] * rays + position
 
-        floor = _sample_texture(self.floor_texture, met[..., 0] + half, met[..., 1] + half)
-        along_x, along_y = met[..., 0] + half, met[..., 1] + half
-        around = np.where(
+        along_x, along_y = hits[..., 0] + half, hits[..., 1] + half
+        floor = _sample_texture(self.floor_texture, along_x, along_y)
+        along_walls = np.where(
             to_x < to_y,
             np.where(rays[..., 0] > 0, along_y, 6 * half - along_y),
             np.where(rays[..., 1] > 0, 4 * half - along_x, 6 * half + along_x),
         )
-        walls = _sample_texture(self.wall_texture, around, met[..., 2])
-        on_floor = (to_floor < np.minimum(to_x, to_y))[..., None]
-        return np.where(on_floor, floor, walls)
+        walls = _sample_texture(self.wall_texture, along_walls, hits[..., 2])
+        return np.where((to_floor < to_wall)[..., None], floor, walls)
 
 
 def _sample_texture(texture: Image, right_m: Array, up_m: Array) -> Image:
     columns, rows = ((metres / _TEXEL_M).astype(np.float32) for metres in (right_m, up_m))
-    found = cv2.remap(texture, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(found, dtype=np.uint8)
+    pixels = cv2.remap(
+        texture, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    return np.asarray(pixels, dtype=np.uint8)
 
 
-def _solid_texture(width_m: float, height_m: float, fill_colour: tuple[int, int, int]) -> Array:
+def _solid_texture(width_m: float, height_m: float, colour: Colour) -> Array:
     shape = (round(height_m / _TEXEL_M), round(width_m / _TEXEL_M), 1)
-    return np.tile(np.array(fill_colour, dtype=np.float64), shape)
+    return np.tile(np.array(colour, dtype=np.float64), shape)
 
 
 def _add_noise(
-    rng: np.random.Generator,
-    texture: Array,
-    noise_std: float,
-    blur_sigma_px: tuple[float, float],
+    rng: np.random.Generator, texture: Array, std: float, sigma_px: tuple[float, float]
 ) -> Image:
-    """Brightness that wanders with the given size, blurred by so many pixels in x and y."""
-    noise = cv2.GaussianBlur(
-        rng.normal(size=texture.shape[:2]),
-        (0, 0),
-        sigmaX=blur_sigma_px[0],
-        sigmaY=blur_sigma_px[1],
-    )
-    grained = texture + (noise_std / noise.std() * noise)[..., None]
-    clipped: Image = np.clip(grained, 0, 255).astype(np.uint8)
+    """Add brightness noise of a standard deviation, blurred by ``sigma_px`` in x and y."""
+    sigma_x, sigma_y = sigma_px
+    white = rng.normal(size=texture.shape[:2])
+    noise = cv2.GaussianBlur(white, (0, 0), sigmaX=sigma_x, sigmaY=sigma_y)
+    noisy = texture + (std / noise.std() * noise)[..., None]
+    clipped: Image = np.clip(noisy, 0, 255).astype(np.uint8)
     return clipped
 
 
 def build_gym(rng: np.random.Generator) -> Room:
-    """A sports hall: boards with court lines, panelled walls."""
+    """Build a sports hall: floorboards with court lines, panelled walls."""
     half = 6.0
     floor = _solid_texture(2 * half, 2 * half, (190, 148, 104))
     plank = 5
@@ -166,7 +164,7 @@ def build_gym(rng: np.random.Generator) -> Room:
 
 
 def build_rink(rng: np.random.Generator) -> Room:
-    """An ice rink: scratched ice with lines, white boards with banners, dark stands."""
+    """Build an ice rink: scratched ice with lines, white boards with banners, dark stands."""
     half = 14.0
     floor = _solid_texture(2 * half, 2 * half, (206, 220, 230))
     for _ in range(260):  # curved scratches of other skaters
@@ -175,14 +173,11 @@ def build_rink(rng: np.random.Generator) -> Room:
         start = float(rng.uniform(0, 360))
         cv2.ellipse(floor, centre, axes, 0, start, start + 70, (218, 229, 237), 1)
     middle = floor.shape[0] // 2
-    for offset_m, colour in (
-        (-6.0, (110, 140, 205)),
-        (0.0, (214, 120, 124)),
-        (6.0, (110, 140, 205)),
-    ):
+    blue, red = (110, 140, 205), (214, 120, 124)
+    for offset_m, colour in ((-6.0, blue), (0.0, red), (6.0, blue)):
         column = middle + round(offset_m / _TEXEL_M)
         cv2.line(floor, (column, 0), (column, floor.shape[0]), colour, 8)
-    cv2.circle(floor, (middle, middle), round(4.5 / _TEXEL_M), (110, 140, 205), 3)
+    cv2.circle(floor, (middle, middle), round(4.5 / _TEXEL_M), blue, 3)
     walls = _solid_texture(8 * half, _WALL_HEIGHT_M, (52, 56, 74))
     crowd = walls[round(1.5 / _TEXEL_M) :: 14, ::12]
     crowd += rng.uniform(-20, 90, crowd.shape)

@@ -13,8 +13,9 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from loris_cli import __version__
-from loris_cli.baselines.drums import DrumGenerator
-from loris_cli.baselines.groove import GrooveGenerator
+from loris_cli.baselines.drum_kit import DrumGenerator
+from loris_cli.baselines.drums import place_hits_on_peaks
+from loris_cli.baselines.groove import place_hits_on_grid
 from loris_cli.baselines.retrieval import TEMPO_FACTORS, RetrievalGenerator, Song, SongLibrary
 from loris_cli.dataset.read_clips import read_clip_audio, read_rhythm_features
 from loris_cli.errors import InputError
@@ -125,10 +126,9 @@ def build_method_system(name: str, data_dir: Path, subset: str) -> RuleSystem | 
     Raises:
         InputError: the split has no sounds to choose from.
     """
-    if name == "drums":
-        return RuleSystem(name=name, make_generator=DrumGenerator)
-    if name == "groove":
-        return RuleSystem(name=name, make_generator=GrooveGenerator)
+    place_hits = {"drums": place_hits_on_peaks, "groove": place_hits_on_grid}.get(name)
+    if place_hits:
+        return RuleSystem(name=name, make_generator=partial(DrumGenerator, place_hits))
     songs, fingerprint = read_library_songs(data_dir, subset)
     tempi = TEMPO_FACTORS if name == "stretched" else (1.0,)
     return RetrievalSystem(
