@@ -93,7 +93,11 @@ class SyntheticVideoTask(PrepTask):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory() as folder:
             video, audio = Path(folder, "video.mp4"), Path(folder, "audio.wav")
-            soundfile.write(audio, render_score(score, seed=self.seed), SAMPLE_RATE_HZ)
+            soundfile.write(
+                audio,
+                render_score(score.arrangement, duration_s=duration_s, seed=self.seed),
+                SAMPLE_RATE_HZ,
+            )
             if self.is_rendered:
                 _render_dancer(video, self, dance, score)
             else:
