@@ -76,16 +76,16 @@ def test_no_more_frames_are_held_than_a_row_spans() -> None:
     assert taken == visual_encoder.R50_CLIP_SPAN_FRAMES == 22
 
 
-def test_a_stretch_of_a_video_has_the_rows_of_the_whole(moving: Path) -> None:
-    info, how = probe_video(moving), {"device": CPU, "reporter": NullReporter()}
+def test_a_stretch_of_a_video_has_the_rows_of_the_whole(moving_video: Path) -> None:
+    info, how = probe_video(moving_video), {"device": CPU, "reporter": NullReporter()}
     whole = extract_visual_features(info, Greys(), **how)  # type: ignore[arg-type]
     part = extract_visual_features(info, Greys(), span_s=(0.5, 1.5), **how)  # type: ignore[arg-type]
     assert len(whole) == 4
     np.testing.assert_array_equal(part, whole[1:3])
 
 
-def test_a_stretch_beyond_the_end_repeats_the_last_row(moving: Path) -> None:
-    info = probe_video(moving)
+def test_a_stretch_beyond_the_end_repeats_the_last_row(moving_video: Path) -> None:
+    info = probe_video(moving_video)
     found = extract_visual_features(
         info, Greys(), device=CPU, reporter=NullReporter(), span_s=(1.0, 4.0)
     )

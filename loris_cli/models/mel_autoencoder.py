@@ -26,24 +26,23 @@ class MelAutoencoderConfig:
     latent_channels: int = 32
     width: int = 272
     expansion: int = 3
-    n_blocks: int = 0
-    """Blocks of the encoder, all at the code's own rate, on patches of four frames; the decoder
-    has two more. 0 is the first `mini`'s form, which halves the rate twice on its way."""
+    n_blocks: int = 3
+    """Blocks of the encoder, at the rate of the latents; the decoder has two more."""
 
     stride = 4
-    """Log-mel frames for each frame of the code."""
+    """Log-mel frames of one latent frame."""
 
     def __post_init__(self) -> None:
-        """Refuse bands that there cannot be.
+        """Check the mel bands.
 
         Raises:
-            ValueError: they are such.
+            ValueError: the bands are impossible.
         """
-        MelConfig(n_fft=self.n_fft, n_mels=self.n_mels)
+        _ = self.bands
 
     @property
     def bands(self) -> MelConfig:
-        """Of the log-mel frames that are coded."""
+        """Mel bands of the encoded frames."""
         return MelConfig(n_fft=self.n_fft, n_mels=self.n_mels)
 
 
@@ -79,10 +78,24 @@ class MelAutoencoder(nn.Module):
         """Make an autoencoder of these sizes, with random weights."""
         super().__init__()
         self.config = config
-        make = _build_patch_networks if config.n_blocks else _build_strided_networks
-        self.encoder, self.decoder = make(config)
-        bands = (config.n_mels, 1) if config.n_blocks else ()
-        self.register_buffer("mel_mean", torch.zeros(bands))
+        width, patch = config.width, config.n_mels * config.stride
+
+        def make_blocks(n: int) -> list[nn.Module]:
+            return [ConvNextBlock(width, config.expansion) for _ in range(n)]
+
+        self.encoder = nn.Sequential(
+            FramesToPatches(),
+            nn.Conv1d(patch, width, 3, padding=1),
+            *make_blocks(config.n_blocks),
+            nn.Conv1d(width, 2 * config.latent_channels, 1),
+        )
+        self.decoder = nn.Sequential(
+            nn.Conv1d(config.latent_channels, width, 3, padding=1),
+            *make_blocks(config.n_blocks + 2),
+            nn.Conv1d(width, patch, 3, padding=1),
+            PatchesToFrames(),
+        )
+        self.register_buffer("mel_mean", torch.zeros(config.n_mels, 1))
         self.register_buffer("mel_std", torch.ones(()))
         self.register_buffer("code_mean", torch.zeros(config.latent_channels, 1))
         self.register_buffer("code_std", torch.ones(config.latent_channels, 1))
@@ -114,82 +127,26 @@ class MelAutoencoder(nn.Module):
 
     @property
     def receptive_margin_frames(self) -> int:
-        """Frames of the code on either side that a decoded frame can depend on.
+        """Latent frames on either side that a decoded frame can depend on.
 
-        Of patches: blocks of 7 and two kernels of 3. Of the strided form, from the outermost
-        layer inwards: 3 blocks of 7 and a kernel of 5 at four to one, 2 blocks at two to one,
-        2 blocks and a kernel of 3.
+        The decoder has blocks of kernel 7 and two convolutions of kernel 3.
         """
-        if self.config.n_blocks:
-            return 3 * (self.config.n_blocks + 2) + 2
-        return (3 * 3 + 2 + 2) // 4 + (2 * 3 + 2) // 2 + 2 * 3 + 1 + 2
+        return 3 * (self.config.n_blocks + 2) + 2
 
 
 class FramesToPatches(nn.Module):
     """``(batch, mels, 4 frames)`` to ``(batch, 4 mels, frames)``."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Lay the frames of each patch side by side."""
-        batch, mels, _ = x.shape
-        patches = x.reshape(batch, mels, -1, MelAutoencoderConfig.stride)
-        return patches.transpose(2, 3).reshape(batch, mels * MelAutoencoderConfig.stride, -1)
+        """Stack the frames of each patch as channels."""
+        patches = x.unflatten(2, (-1, MelAutoencoderConfig.stride))
+        return patches.transpose(2, 3).flatten(1, 2)
 
 
 class PatchesToFrames(nn.Module):
-    """The way back from `FramesToPatches`."""
+    """The inverse of `FramesToPatches`."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Lay the frames of each patch one after the other."""
-        batch, rows, patches = x.shape
-        frames = x.reshape(batch, -1, MelAutoencoderConfig.stride, patches).transpose(2, 3)
-        return frames.reshape(batch, rows // MelAutoencoderConfig.stride, -1)
-
-
-def _build_patch_networks(config: MelAutoencoderConfig) -> tuple[nn.Sequential, nn.Sequential]:
-    width, patch = config.width, config.n_mels * config.stride
-
-    def blocks(n: int) -> list[nn.Module]:
-        return [ConvNextBlock(width, config.expansion) for _ in range(n)]
-
-    encoder = nn.Sequential(
-        FramesToPatches(),
-        nn.Conv1d(patch, width, 3, padding=1),
-        *blocks(config.n_blocks),
-        nn.Conv1d(width, 2 * config.latent_channels, 1),
-    )
-    decoder = nn.Sequential(
-        nn.Conv1d(config.latent_channels, width, 3, padding=1),
-        *blocks(config.n_blocks + 2),
-        nn.Conv1d(width, patch, 3, padding=1),
-        PatchesToFrames(),
-    )
-    return encoder, decoder
-
-
-def _build_strided_networks(
-    config: MelAutoencoderConfig,
-) -> tuple[nn.Sequential, nn.Sequential]:
-    width, mels = config.width, config.n_mels
-
-    def blocks(n: int) -> list[nn.Module]:
-        return [ConvNextBlock(width, config.expansion) for _ in range(n)]
-
-    encoder = nn.Sequential(
-        nn.Conv1d(mels, width, 5, padding=2),
-        *blocks(2),
-        nn.Conv1d(width, width, 4, 2, 1),
-        *blocks(2),
-        nn.Conv1d(width, width, 4, 2, 1),
-        *blocks(2),
-        nn.Conv1d(width, 2 * config.latent_channels, 1),
-    )
-    decoder = nn.Sequential(
-        nn.Conv1d(config.latent_channels, width, 3, padding=1),
-        *blocks(2),
-        nn.ConvTranspose1d(width, width, 4, 2, 1),
-        *blocks(2),
-        nn.ConvTranspose1d(width, width, 4, 2, 1),
-        *blocks(3),
-        nn.Conv1d(width, mels, 5, padding=2),
-    )
-    return encoder, decoder
+        patches = x.unflatten(1, (-1, MelAutoencoderConfig.stride))
+        return patches.transpose(2, 3).flatten(2)
