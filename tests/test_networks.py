@@ -242,7 +242,7 @@ def test_a_sketch_that_its_coder_cannot_read_is_refused(
 
 
 def test_another_kind_of_file_is_refused(weights: Path) -> None:
-    with pytest.raises(WeightsError, match="not a model of loris"):
+    with pytest.raises(WeightsError, match="not a mini model of loris"):
         load_mini_checkpoint(str(rewritten(weights, **{"loris.kind": "poem"})), device=CPU)
 
 
