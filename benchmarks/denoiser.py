@@ -12,8 +12,9 @@ import time
 import numpy as np
 import torch
 from torch import Tensor
+from unfused import restore_unfused
 
-from loris_cli.models.fused_attention import fuse_attention_and_norms, restore_unfused
+from loris_cli.models.fused_attention import fuse_attention_and_norms
 from loris_cli.models.generator_interface import ClipFeatures
 from loris_cli.models.mini_checkpoint import load_mini_checkpoint
 from loris_cli.soundtrack.conditioning import build_condition, collate_conditions

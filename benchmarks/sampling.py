@@ -20,9 +20,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
+from unfused import restore_unfused
 
 from loris_cli.models.diffusion import count_evaluations
-from loris_cli.models.fused_attention import restore_unfused
 from loris_cli.models.paper_condition import PaperCondition
 from loris_cli.models.paper_config import PaperConfig, to_official_config
 from loris_cli.models.paper_unet import RHYTHM_OFFSET_FRAMES, PaperModel
@@ -63,8 +63,8 @@ class GuidedEvaluation:
                 self.x, self.noise_level, self.condition_pair, guidance=GUIDANCE
             )
         unet = self.network.unet
-        with_it: Tensor = unet(self.x, self.noise_level, embedding=self.condition)
-        without: Tensor = unet(self.x, self.noise_level, embedding=self.null_condition)
+        with_it: Tensor = unet(self.x, self.noise_level, condition=self.condition)
+        without: Tensor = unet(self.x, self.noise_level, condition=self.null_condition)
         return without + GUIDANCE * (with_it - without)
 
 

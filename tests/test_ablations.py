@@ -135,8 +135,8 @@ def test_what_is_kept_changes_nothing(name: str) -> None:
     told = tell(made, given())
     null = made.unet.null_condition(told)
     sound, level = torch.randn(2, 2, 8192), LEVEL
-    with_it = made.unet(sound, level, embedding=told)
-    without = made.unet(sound, level, embedding=null)
+    with_it = made.unet(sound, level, condition=told)
+    without = made.unet(sound, level, condition=null)
     apart = without + 3 * (with_it - without)
     both = told.concat(null, cache_kv=True)
     for _ in range(2):  # while it is made, and once it is kept

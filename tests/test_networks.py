@@ -11,6 +11,7 @@ from sizes import SMALL_DENOISER, SMALL_LATENT_CODER
 
 from loris_cli.audio.mel import FINE_MEL_CONFIG
 from loris_cli.errors import WeightsError
+from loris_cli.models.hawkes import MiniHawkesEncoding, MiniRhythmEncoder
 from loris_cli.models.mel_autoencoder import (
     FramesToPatches,
     MelAutoencoder,
@@ -22,12 +23,12 @@ from loris_cli.models.mini_checkpoint import (
     load_mini_checkpoint,
     save_mini_checkpoint,
 )
-from loris_cli.models.mini_encoders import (
-    MiniHawkesEncoding,
-    MiniRhythmEncoder,
+from loris_cli.models.mini_unet import MiniCondition, MiniDenoiser
+from loris_cli.models.stgcn import (
+    MINI_CENTER_JOINTS,
+    MINI_SKELETON_EDGES,
     build_partitioned_adjacency,
 )
-from loris_cli.models.mini_unet import MiniCondition, MiniDenoiser
 
 TOLD_ALL = replace(
     SMALL_DENOISER,
@@ -280,7 +281,7 @@ def test_a_model_that_is_not_there_is_told_with_those_that_are() -> None:
 
 
 def test_the_graph_of_a_body_reaches_every_neighbour_once() -> None:
-    parts = build_partitioned_adjacency()
+    parts = build_partitioned_adjacency(MINI_SKELETON_EDGES, MINI_CENTER_JOINTS)
 
     rows = parts.sum(dim=2)
     assert torch.equal(parts[0], torch.eye(17))

@@ -111,7 +111,7 @@ def test_its_numbers_are_the_released_codes() -> None:
     told = paper.encode_conditions(video, rhythm)
     told = replace(told, visual_tokens=video)  # the fixture goes past the encoders
 
-    heard = model.unet(x, c_noise, embedding=told)
+    heard = model.unet(x, c_noise, condition=told)
     close = pytest.approx
     assert float(heard.mean()) == close(0.10152940666080212, abs=1e-6)
     assert float(heard.std()) == close(0.241315874119587, abs=1e-6)

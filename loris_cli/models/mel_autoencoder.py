@@ -139,7 +139,7 @@ class FramesToPatches(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Stack the frames of each patch as channels."""
-        patches = x.unflatten(2, (-1, MelAutoencoderConfig.stride))
+        patches = x.reshape(*x.shape[:2], -1, MelAutoencoderConfig.stride)
         return patches.transpose(2, 3).flatten(1, 2)
 
 
@@ -148,5 +148,5 @@ class PatchesToFrames(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Lay the frames of each patch one after the other."""
-        patches = x.unflatten(1, (-1, MelAutoencoderConfig.stride))
+        patches = x.reshape(len(x), -1, MelAutoencoderConfig.stride, x.shape[2])
         return patches.transpose(2, 3).flatten(2)
