@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-DenoiseFunction = Callable[[Tensor, float], Tensor]
+Denoiser = Callable[[Tensor, float], Tensor]
 NoiseSampler = Callable[[Tensor], Tensor]
 """Draws standard normal noise shaped like its argument."""
 RawNetwork = Callable[[Tensor, Tensor], Tensor]
@@ -104,11 +104,7 @@ def karras_sigmas(n_steps: int, *, sigma_min: float, sigma_max: float, rho: floa
 
 
 def sample_dpmpp_2m(
-    denoise: DenoiseFunction,
-    x: Tensor,
-    sigmas: Tensor,
-    *,
-    noise_sampler: NoiseSampler | None = None,
+    denoise: Denoiser, x: Tensor, sigmas: Tensor, *, noise_sampler: NoiseSampler | None = None
 ) -> Tensor:
     """Sample by DPM-Solver++(2M) (Lu et al., 2022, Alg. 2, and SDE-DPM-Solver++(2M)).
 
@@ -147,11 +143,7 @@ def sample_dpmpp_2m(
 
 
 def sample_euler(
-    denoise: DenoiseFunction,
-    x: Tensor,
-    sigmas: Tensor,
-    *,
-    noise_sampler: NoiseSampler | None = None,
+    denoise: Denoiser, x: Tensor, sigmas: Tensor, *, noise_sampler: NoiseSampler | None = None
 ) -> Tensor:
     """Sample by Euler's method (Karras et al., Alg. 1, its first half), one evaluation a step.
 
@@ -169,7 +161,7 @@ def sample_euler(
     return x
 
 
-def sample_heun(denoise: DenoiseFunction, x: Tensor, sigmas: Tensor) -> Tensor:
+def sample_heun(denoise: Denoiser, x: Tensor, sigmas: Tensor) -> Tensor:
     """Sample by Heun's method on the probability-flow ODE (Karras et al., Alg. 1).
 
     Second order, two evaluations a step but the last. audio-diffusion-pytorch 0.0.43 has a
@@ -193,12 +185,7 @@ def ancestral_step(sigma: float, sigma_next: float) -> tuple[float, float]:
 
 
 def sample_adpm2(
-    denoise: DenoiseFunction,
-    x: Tensor,
-    sigmas: Tensor,
-    *,
-    noise_sampler: NoiseSampler,
-    rho: float = 1.0,
+    denoise: Denoiser, x: Tensor, sigmas: Tensor, *, noise_sampler: NoiseSampler
 ) -> Tensor:
     """Sample by the paper's DPM-Solver-2 with noise after each step (App. B; fact 6).
 
@@ -210,15 +197,13 @@ def sample_adpm2(
         x: noise of standard deviation ``sigmas[0]``.
         sigmas: falling levels; a zero at the end is reached by a step of Euler's.
         noise_sampler: source of the noise of each step.
-        rho: where between the levels of a step its middle lies.
     """
     for sigma, sigma_next in pairwise(sigmas.tolist()):
         sigma_down, sigma_up = ancestral_step(sigma, sigma_next)
         d = (x - denoise(x, sigma)) / sigma
         if sigma_next == 0:
-            x = x - sigma * d
-            return x
-        sigma_mid = math.pow((sigma ** (1 / rho) + sigma_down ** (1 / rho)) / 2, rho)
+            return x - sigma * d
+        sigma_mid = (sigma + sigma_down) / 2
         x_mid = x + (sigma_mid - sigma) * d
         d = (x_mid - denoise(x_mid, sigma_mid)) / sigma_mid
         x = x + (sigma_down - sigma) * d + sigma_up * noise_sampler(x)
@@ -238,7 +223,7 @@ SAMPLERS: dict[SamplerName, tuple[Callable[..., Tensor], bool]] = {
 
 def draw_sample(
     sampler: SamplerName,
-    denoise: DenoiseFunction,
+    denoise: Denoiser,
     x: Tensor,
     sigmas: Tensor,
     *,

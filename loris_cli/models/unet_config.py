@@ -34,16 +34,18 @@ class UNetConfig:
 
     def unet_options(self) -> dict[str, Any]:
         """Return the arguments of `UNet1d` that follow from the sizes or are the paper's."""
-        return {
-            "channels": self.channels,
-            "multipliers": list(self.multipliers),
-            "factors": list(self.factors),
-            "num_blocks": list(self.num_blocks),
-            "attentions": list(self.attentions),
+        same = (
+            "channels",
+            "multipliers",
+            "factors",
+            "num_blocks",
+            "attentions",
+            "patch_factor",
+        )
+        return {name: getattr(self, name) for name in same} | {
             "attention_heads": self.heads,
             "attention_features": self.head_features,
             "patch_blocks": 1,
-            "patch_factor": self.patch_factor,
             "attention_multiplier": 2,
             "resnet_groups": 8,
             "kernel_multiplier_downsample": 2,
