@@ -26,7 +26,7 @@ NOTES_DENOISER = replace(
     note_latent_channels=8,
     window_frames=64,
 )
-"""A pair that is told chords and a sketch of the notes."""
+"""A pair with harmony and note latents."""
 SMALL_PAPER_CONFIG = PaperConfig(
     channels=64,
     multipliers=(1, 1),

@@ -202,7 +202,8 @@ def sample_adpm2(
         sigma_down, sigma_up = ancestral_step(sigma, sigma_next)
         d = (x - denoise(x, sigma)) / sigma
         if sigma_next == 0:
-            return x - sigma * d
+            x = x - sigma * d
+            return x
         sigma_mid = (sigma + sigma_down) / 2
         x_mid = x + (sigma_mid - sigma) * d
         d = (x_mid - denoise(x_mid, sigma_mid)) / sigma_mid

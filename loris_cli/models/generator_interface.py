@@ -21,51 +21,51 @@ Samples = NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class ClipFeatures:
-    """All that a generator knows of a video."""
+    """Features of a video, the input of a generator."""
 
     duration_s: float
     peaks_s: Array
-    """Rhythm peaks, ``(peaks,)``, rising seconds."""
+    """Times of the rhythm peaks, ``(peaks,)``, ascending."""
     strengths: Array
-    """How strong each is, ``(peaks,)``, 0..1."""
+    """Strength of each peak, ``(peaks,)``, 0..1."""
     energy: Array
-    """How much the body moves, ``(frames,)`` at 16 Hz, 0..1."""
+    """Motion energy, ``(frames,)`` at 16 Hz, 0..1."""
     genre: str | None = None
-    """One of `config.GENRES`, or none."""
+    """One of `config.GENRES`, or None."""
     harmony: Harmony | None = None
-    """The plan of chords and pulse; None is one drawn by the seed (`planned`)."""
+    """Chords and beats; None lets the seed draw them."""
     arrangement: Arrangement | None = None
-    """The notes; None are ones drawn by the seed (`planned`)."""
+    """The notes; None lets the seed draw them."""
     note_latent: NDArray[np.float32] | None = None
-    """Latent code of the note spectrogram (`loris_cli.composition.note_spectrogram`),
+    """Latents of the note spectrogram (`loris_cli.composition.note_spectrogram`),
     ``(channels, frames)`` from the clip's second 0; None without notes."""
     keypoints: Array | None = None
-    """The body, ``(frames, 17, 3)``: x px, y px, score, at 16 Hz; None if it is not known."""
+    """Poses, ``(frames, 17, 3)``: x px, y px, score, at 16 Hz; None if unknown."""
     rhythm_method: str = "directogram"
-    """Where the peaks are from: ``directogram``, ``stft`` or ``flow``."""
+    """Source of the peaks: ``directogram``, ``stft`` or ``flow``."""
     visual: Array | None = None
-    """Features of the picture, ``(rows, width)``, 2 a second; None if there are none."""
+    """Visual features, ``(rows, width)``, 2 a second; None if there are none."""
     timing_jitter: float = 0.0
-    """How far peaks may lie from what they are meant for, 0 (exactly on it) to 1 (40 ms)."""
+    """How far peaks may lie from the event they belong to, 0 (exactly on it) to 1 (40 ms)."""
 
     @property
     def is_from_video(self) -> bool:
-        """Whether this is of a picture: its energy is a body's, not a composer's."""
+        """Whether the motion energy was measured in a video rather than composed."""
         return self.keypoints is not None or self.rhythm_method == "flow"
 
 
 class MusicGenerator(Protocol):
-    """What `soundtrack` and `eval` know of a model."""
+    """Interface of everything that `soundtrack` and `eval` generate music with."""
 
     def generate(
         self, features: ClipFeatures, *, seed: int, progress: Callable[[int, int], None]
     ) -> Iterator[Samples]:
-        """Sound for a clip.
+        """Generate the audio of a clip.
 
         Args:
-            features: of the whole clip.
+            features: features of the complete clip.
             seed: the same seed and features give the same bytes.
-            progress: told what is done and what there is to do.
+            progress: called with the steps done and the number of steps.
 
         Yields:
             consecutive blocks ``(channels, samples)`` at 22,050 Hz, in all

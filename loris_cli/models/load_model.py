@@ -80,7 +80,7 @@ def load_paper_checkpoint(path: Path, *, device: torch.device) -> PaperCheckpoin
     """Load the paper's model, which must be trained.
 
     Args:
-        path: a released checkpoint, or a safetensors file of ours.
+        path: a released checkpoint, or a safetensors file of loris.
         device: where to put it.
 
     Raises:

@@ -1,11 +1,11 @@
-"""A small code for log-mel frames, in which the diffusion runs.
+"""Mel autoencoder: the latents in which the diffusion of ``mini`` runs.
 
     log-mel (n_mels, frames) -> mean, log-variance -> z (channels, frames / 4) -> log-mel
 
 A variational autoencoder (Kingma and Welling, 2014) of ConvNeXt blocks (Liu et al., 2022) along
 time. The released LORIS has no latent at all: its diffusion runs on the waveform (the paper's
 "latent encoder" is the U-Net's patcher). On a CPU a waveform of 25 s is out of reach, so this
-preset is our own; one frame of the code is 1,024 samples, 46 ms.
+preset is our own; one latent frame is 1,024 samples, 46 ms.
 """
 
 from dataclasses import dataclass
@@ -47,10 +47,10 @@ class MelAutoencoderConfig:
 
 
 class ConvNextBlock(nn.Module):
-    """One residual block along time, ``(batch, width, frames)`` to the same."""
+    """Residual block along time."""
 
     def __init__(self, width: int, expansion: int) -> None:
-        """Make a block that begins close to the identity."""
+        """Make a block that is close to the identity at first."""
         super().__init__()
         self.depthwise = nn.Conv1d(width, width, 7, padding=3, groups=width)
         self.norm = nn.LayerNorm(width)
@@ -59,7 +59,7 @@ class ConvNextBlock(nn.Module):
         self.gain = nn.Parameter(torch.full((width,), 0.1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Add what the block has to say, ``(batch, width, frames)``."""
+        """``(batch, width, frames)`` to the same."""
         h = self.norm(self.depthwise(x).transpose(1, 2))
         h = self.narrow(functional.gelu(self.widen(h))) * self.gain
         out: Tensor = x + h.transpose(1, 2)
@@ -67,7 +67,7 @@ class ConvNextBlock(nn.Module):
 
 
 class MelAutoencoder(nn.Module):
-    """The autoencoder, with the statistics that bring log-mel and code to unit variance."""
+    """The autoencoder, with the statistics that scale log-mel and latents to unit variance."""
 
     mel_mean: Tensor
     mel_std: Tensor
@@ -101,7 +101,7 @@ class MelAutoencoder(nn.Module):
         self.register_buffer("code_std", torch.ones(config.latent_channels, 1))
 
     def encode_posterior(self, log_mel: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance of the code, before it is brought to unit variance.
+        """Return mean and log-variance of the latents, before they are scaled to unit variance.
 
         Args:
             log_mel: ``(batch, n_mels, frames)``, frames a multiple of 4.
@@ -113,16 +113,16 @@ class MelAutoencoder(nn.Module):
         return mean, log_variance.clamp(-10, 4)
 
     def decode_unnormalized(self, latents: Tensor) -> Tensor:
-        """Log-mel frames of a code as `encode_posterior` gives it."""
+        """Return the log-mel frames of latents as `encode_posterior` returns them."""
         frames: Tensor = self.decoder(latents) * self.mel_std + self.mel_mean
         return frames
 
     def encode(self, log_mel: Tensor) -> Tensor:
-        """The code of log-mel frames, each channel of unit variance over the training set."""
+        """Return the latents of log-mel frames, of unit variance over the training set."""
         return (self.encode_posterior(log_mel)[0] - self.code_mean) / self.code_std
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Log-mel frames, ``(batch, n_mels, 4 * frames)``, of a unit-variance code."""
+        """Return log-mel frames, ``(batch, n_mels, 4 * frames)``, of unit-variance latents."""
         return self.decode_unnormalized(latents * self.code_std + self.code_mean)
 
     @property

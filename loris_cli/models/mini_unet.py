@@ -94,7 +94,7 @@ class MiniDenoiser(nn.Module):
         )
         fuse_attention_and_norms(self.unet)
         # What stands for "no condition" in guidance; learned, where the released code takes
-        # the one-hot of an arg-max that never sees a gradient (M9).
+        # the one-hot of an arg-max that never gets a gradient (M9).
         self.null_aligned = nn.Parameter(torch.zeros(1, n_aligned, 1))
         self.null_token = nn.Parameter(torch.zeros(1, 1, features))
         if config.motion_width:
@@ -108,7 +108,7 @@ class MiniDenoiser(nn.Module):
 
         Args:
             x: scaled noisy latents, ``(batch, 32, frames)``, frames a multiple of 8.
-            c_noise: noise level as the network sees it, ``(batch,)``.
+            c_noise: noise level, scaled, ``(batch,)``.
             condition: of the same batch and frames.
             drop_mask: where the null condition is used instead, ``(batch,)`` bool.
 

@@ -108,7 +108,7 @@ class PaperUNet(UNet1d):  # type: ignore[misc]
 
         Args:
             x: ``(batch, channels, samples)``.
-            time: noise level as the network sees it, ``(batch,)``.
+            time: noise level, scaled, ``(batch,)``.
             condition: of the same batch.
 
         Returns:
@@ -310,7 +310,7 @@ class PaperModel(nn.Module):
 
         Args:
             x: scaled noisy audio, ``(batch, 2, samples)``, samples a multiple of ``stride``.
-            c_noise: noise level as the network sees it, ``(batch,)``.
+            c_noise: noise level, scaled, ``(batch,)``.
             condition: from `encode_conditions`.
             drop_mask: where the null condition is used instead, ``(batch,)`` bool.
         """
