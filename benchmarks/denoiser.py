@@ -64,7 +64,8 @@ def main() -> None:
     for name, seconds in shortest_s.items():
         print(f"{name:12} {1000 * seconds:6.0f} ms")
     print(
-        f"ratio {shortest_s['written out'] / shortest_s['fused']:.2f}; relative difference {difference:.0e}"
+        f"ratio {shortest_s['written out'] / shortest_s['fused']:.2f};"
+        f" relative difference {difference:.0e}"
     )
 
 
