@@ -12,8 +12,9 @@ import time
 import numpy as np
 import torch
 from torch import Tensor
+from unfused import restore_unfused
 
-from loris_cli.models.fused_attention import fuse_attention_and_norms, restore_unfused
+from loris_cli.models.fused_attention import fuse_attention_and_norms
 from loris_cli.models.generator_interface import ClipFeatures
 from loris_cli.models.mini_checkpoint import load_mini_checkpoint
 from loris_cli.soundtrack.conditioning import build_condition, collate_conditions
@@ -25,8 +26,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="mini")
     parser.add_argument("--turns", type=int, default=10)
-    given = parser.parse_args()
-    network = load_mini_checkpoint(given.model, device=torch.device("cpu")).denoiser
+    args = parser.parse_args()
+    network = load_mini_checkpoint(args.model, device=torch.device("cpu")).denoiser
     config = network.config
     rng = np.random.default_rng(0)
     clip = ClipFeatures(
@@ -42,27 +43,30 @@ def main() -> None:
     torch.manual_seed(0)
     x = torch.randn(2, config.latent_channels, config.window_frames)
     level, dropped = torch.zeros(2), torch.tensor([False, True])
-    answers: dict[str, Tensor] = {}
+    outputs: dict[str, Tensor] = {}
     shortest_s = {"written out": np.inf, "fused": np.inf}
-    for _ in range(given.turns + 1):
-        for name, turn in (
+    for _ in range(args.turns + 1):
+        for name, convert in (
             ("written out", restore_unfused),
             ("fused", fuse_attention_and_norms),
         ):
-            turn(network.unet)
+            convert(network.unet)
             network(x, level, both, dropped)
             started = time.perf_counter()
-            answers[name] = network(x, level, both, dropped)
+            outputs[name] = network(x, level, both, dropped)
             shortest_s[name] = min(shortest_s[name], time.perf_counter() - started)
-    plain, fused = answers["written out"], answers["fused"]
-    apart = float((plain - fused).norm() / plain.norm())
+    unfused_output, fused_output = outputs["written out"], outputs["fused"]
+    difference = float((unfused_output - fused_output).norm() / unfused_output.norm())
     print(
         f"{os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads,"
-        f" {given.turns} turns"
+        f" {args.turns} turns"
     )
     for name, seconds in shortest_s.items():
         print(f"{name:12} {1000 * seconds:6.0f} ms")
-    print(f"ratio {shortest_s['written out'] / shortest_s['fused']:.2f}; apart by {apart:.0e}")
+    print(
+        f"ratio {shortest_s['written out'] / shortest_s['fused']:.2f};"
+        f" relative difference {difference:.0e}"
+    )
 
 
 if __name__ == "__main__":

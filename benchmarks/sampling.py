@@ -1,8 +1,8 @@
 """How fast is the paper's network sampled? ``python benchmarks/sampling.py``.
 
 One guided evaluation of the full-size network with random weights, as the released recipe has
-it (the two sides of guidance one after the other, nothing kept, eager attention and norms) and
-as ours does it (both in one batch, keys and values kept, torch's attention and norms). Each
+it (the two sides of guidance one after the other, no cache, eager attention and norms) and
+as loris does it (both in one batch, keys and values cached, torch's attention and norms). Each
 variant runs in a process of its own, in turns. Prints seconds an evaluation, their ratio
 beside the ratio of counted FLOPs, peak memory, and passes through the U-Net that a clip takes.
 """
@@ -20,15 +20,15 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
+from unfused import restore_unfused
 
 from loris_cli.models.diffusion import count_evaluations
-from loris_cli.models.fused_attention import restore_unfused
 from loris_cli.models.paper_condition import PaperCondition
 from loris_cli.models.paper_config import PaperConfig, to_official_config
 from loris_cli.models.paper_unet import RHYTHM_OFFSET_FRAMES, PaperModel
 
 GUIDANCE = 20.0
-VARIANTS = ("released", "ours")
+VARIANTS = ("released", "loris")
 SMALL_CONFIG = PaperConfig(
     channels=64, multipliers=(1, 1, 2), factors=(4, 2), num_blocks=(1, 2),
     attentions=(False, True), heads=4, head_features=16, context_features=64,
@@ -39,7 +39,7 @@ class GuidedEvaluation:
     """One guided evaluation of a variant, to be made again and again."""
 
     def __init__(self, variant: str, config: PaperConfig, device: str, n_samples: int) -> None:
-        """Make the network and what it is told."""
+        """Make the network and its condition."""
         self.variant = variant
         with torch.device(device):
             torch.manual_seed(0)
@@ -58,19 +58,19 @@ class GuidedEvaluation:
 
     def __call__(self) -> Tensor:
         """F with guidance."""
-        if self.variant == "ours":
+        if self.variant == "loris":
             return self.network.forward_guided(
                 self.x, self.noise_level, self.condition_pair, guidance=GUIDANCE
             )
         unet = self.network.unet
-        with_it: Tensor = unet(self.x, self.noise_level, embedding=self.condition)
-        without: Tensor = unet(self.x, self.noise_level, embedding=self.null_condition)
-        return without + GUIDANCE * (with_it - without)
+        conditional: Tensor = unet(self.x, self.noise_level, condition=self.condition)
+        null: Tensor = unet(self.x, self.noise_level, condition=self.null_condition)
+        return null + GUIDANCE * (conditional - null)
 
 
 @torch.inference_mode()
 def print_measurement(variant: str, config: PaperConfig, n_samples: int, repeats: int) -> None:
-    """Print what one variant takes, as JSON; the first evaluation fills what is kept."""
+    """Print what one variant takes, as JSON; the first evaluation fills the cache."""
     evaluation = GuidedEvaluation(variant, config, "cpu", n_samples)
     seconds = []
     for _ in range(repeats + 1):
@@ -83,7 +83,7 @@ def print_measurement(variant: str, config: PaperConfig, n_samples: int, repeats
 
 @torch.no_grad()
 def count_flops(variant: str, config: PaperConfig, n_samples: int) -> float:
-    """Operations of an evaluation once what is kept is there, counted without doing them."""
+    """Count the operations of an evaluation with a filled cache, without doing them."""
     evaluation = GuidedEvaluation(variant, config, "meta", n_samples)
     evaluation()
     with FlopCounterMode(display=False) as counter:
@@ -99,14 +99,14 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=2)
     parser.add_argument("--small", action="store_true", help="a small network, to try this")
     parser.add_argument("--variant", choices=VARIANTS, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    config = SMALL_CONFIG if given.small else PaperConfig()
-    if given.variant:
-        print_measurement(given.variant, replace(config), 2**given.log2, given.repeats)
+    args = parser.parse_args()
+    config = SMALL_CONFIG if args.small else PaperConfig()
+    if args.variant:
+        print_measurement(args.variant, replace(config), 2**args.log2, args.repeats)
         return
     rows: dict[str, list[dict[str, float]]] = {variant: [] for variant in VARIANTS}
     words = [sys.executable, __file__, *sys.argv[1:], "--variant"]
-    for _ in range(given.turns):
+    for _ in range(args.turns):
         for variant in VARIANTS:
             done = subprocess.run([*words, variant], check=True, capture_output=True, text=True)
             rows[variant].append(json.loads(done.stdout))
@@ -114,10 +114,10 @@ def main() -> None:
         variant: statistics.median(s for row in rows[variant] for s in row["seconds"])  # type: ignore[attr-defined]
         for variant in VARIANTS
     }
-    counted = {variant: count_flops(variant, config, 2**given.log2) for variant in VARIANTS}
+    counted = {variant: count_flops(variant, config, 2**args.log2) for variant in VARIANTS}
     print(
         f"{os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads,"
-        f" 2^{given.log2} samples, {given.turns} turns of {given.repeats} guided evaluations"
+        f" 2^{args.log2} samples, {args.turns} turns of {args.repeats} guided evaluations"
     )
     for variant in VARIANTS:
         peak_gb = max(row["peak_gb"] for row in rows[variant])
@@ -125,12 +125,12 @@ def main() -> None:
             f"{variant:9} {took[variant]:8.2f} s, {counted[variant] / 1e12:.4f} TFLOP,"
             f" peak {peak_gb:.2f} GB"
         )
-    released, ours = 2 * count_evaluations("adpm2", 50), 2 * count_evaluations("dpmpp-2m", 20)
+    released, loris = 2 * count_evaluations("adpm2", 50), 2 * count_evaluations("dpmpp-2m", 20)
     print(
-        f"ratio of seconds {took['released'] / took['ours']:.2f},"
-        f" of FLOPs {counted['released'] / counted['ours']:.2f};"
-        f" passes a clip {released} (adpm2, 50 steps) against {ours} (dpmpp-2m, 20 steps),"
-        f" together {took['released'] / took['ours'] * released / ours:.1f} times less"
+        f"ratio of seconds {took['released'] / took['loris']:.2f},"
+        f" of FLOPs {counted['released'] / counted['loris']:.2f};"
+        f" passes a clip {released} (adpm2, 50 steps) against {loris} (dpmpp-2m, 20 steps),"
+        f" together {took['released'] / took['loris'] * released / loris:.1f} times less"
     )
 
 

@@ -68,7 +68,7 @@ def soundtrack(
         ),
     ] = None,
     sampler: Annotated[
-        Literal["adpm2", "heun", "euler", "euler-ancestral", "dpmpp-2m", "dpmpp-sde"] | None,
+        Literal["adpm2", "heun", "euler", "euler-ancestral", "dpmpp-2m", "dpmpp-2m-sde"] | None,
         typer.Option(help="By default dpmpp-2m, of the paper's model its adpm2."),
     ] = None,
     guidance: Annotated[

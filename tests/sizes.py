@@ -8,7 +8,7 @@ from loris_cli.models.mini_unet import MiniDenoiserConfig
 from loris_cli.models.paper_config import PaperConfig
 from loris_cli.soundtrack.conditioning import HARMONY_CHANNELS
 
-SMALL_LATENT_CODER = MelAutoencoderConfig(width=16)
+SMALL_LATENT_CODER = MelAutoencoderConfig(width=16, n_blocks=1)
 SMALL_DENOISER = MiniDenoiserConfig(
     channels=16, heads=2, head_features=8, rhythm_features=16, num_blocks=(1, 1, 1)
 )
@@ -26,7 +26,7 @@ NOTES_DENOISER = replace(
     note_latent_channels=8,
     window_frames=64,
 )
-"""A pair that is told chords and a sketch of the notes."""
+"""A pair with harmony and note latents."""
 SMALL_PAPER_CONFIG = PaperConfig(
     channels=64,
     multipliers=(1, 1),

@@ -38,7 +38,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "shared": {"shared_rhythm_encoder": True},
 }
 LEVEL = torch.tensor([0.3, -0.5])
-HEARD = {
+EXPECTED = {
     "full": {"video", "order", "rhythm", "shift", "genre"},
     "w/o V": {"rhythm", "shift", "genre"},
     "w/o R": {"video", "order", "genre"},
@@ -49,13 +49,13 @@ HEARD = {
     "w/o Hawkes": {"video", "order", "rhythm", "shift", "genre"},
     "w/o PE": {"video", "order", "rhythm", "genre"},
     "w/ rhymul": {"video", "order", "genre", "envelope"},
-    "aligned": {"video", "order", "rhythm", "shift", "genre"},
+    "aligned_rhythm": {"video", "order", "rhythm", "shift", "genre"},
     "shared": {"video", "order", "rhythm", "shift", "genre"},
 }
 """What each network is told of; ``order`` and ``shift`` move things without changing them."""
 
 
-def given() -> dict[str, Tensor]:
+def make_inputs() -> dict[str, Tensor]:
     rng = torch.Generator().manual_seed(1)
     rhythm = torch.zeros(2, 6)
     rhythm[:, ::4] = 1
@@ -69,13 +69,13 @@ def given() -> dict[str, Tensor]:
 
 
 CHANGES: dict[str, Callable[[dict[str, Tensor]], dict[str, Tensor]]] = {
-    "video": lambda told: told | {"video": told["video"] + 1},
-    "order": lambda told: told | {"video": told["video"].flip(1)},
-    "rhythm": lambda told: told | {"rhythm": 1 - told["rhythm"]},
-    "shift": lambda told: told | {"rhythm": told["rhythm"].roll(1, 1)},
-    "genre": lambda told: told | {"genre": told["genre"].flip(0)},
-    "envelope": lambda told: told | {"envelope": told["envelope"].flip(1)},
-    "motion": lambda told: told | {"motion": told["motion"] + 1},
+    "video": lambda inputs: inputs | {"video": inputs["video"] + 1},
+    "order": lambda inputs: inputs | {"video": inputs["video"].flip(1)},
+    "rhythm": lambda inputs: inputs | {"rhythm": 1 - inputs["rhythm"]},
+    "shift": lambda inputs: inputs | {"rhythm": inputs["rhythm"].roll(1, 1)},
+    "genre": lambda inputs: inputs | {"genre": inputs["genre"].flip(0)},
+    "envelope": lambda inputs: inputs | {"envelope": inputs["envelope"].flip(1)},
+    "motion": lambda inputs: inputs | {"motion": inputs["motion"] + 1},
 }
 
 
@@ -84,44 +84,46 @@ def network(name: str) -> PaperModel:
     return PaperModel(replace(FULL, **ABLATIONS[name]))
 
 
-def tell(made: PaperModel, told: dict[str, Tensor]) -> PaperCondition:
-    return made.encode_conditions(
-        told["video"],
-        told["rhythm"],
-        told["genre"],
-        onset_envelope=told["envelope"],
-        pose=told["motion"],
+def encode(model: PaperModel, inputs: dict[str, Tensor]) -> PaperCondition:
+    return model.encode_conditions(
+        inputs["video"],
+        inputs["rhythm"],
+        inputs["genre"],
+        onset_envelope=inputs["envelope"],
+        pose=inputs["motion"],
     )
 
 
-def answer(made: PaperModel, told: dict[str, Tensor], dropped: tuple[bool, bool]) -> Tensor:
-    sound = torch.sin(0.05 * torch.arange(2 * 2 * 8192.0)).reshape(2, 2, 8192)
-    out: Tensor = made(sound, LEVEL, tell(made, told), torch.tensor(dropped))
+def evaluate(
+    model: PaperModel, inputs: dict[str, Tensor], dropped: tuple[bool, bool]
+) -> Tensor:
+    audio = torch.sin(0.05 * torch.arange(2 * 2 * 8192.0)).reshape(2, 2, 8192)
+    out: Tensor = model(audio, LEVEL, encode(model, inputs), torch.tensor(dropped))
     return out
 
 
 @pytest.mark.parametrize("name", ABLATIONS)
 @torch.no_grad()
 def test_it_hears_what_it_is_built_for_and_nothing_else(name: str) -> None:
-    made = network(name).eval()
-    plain = answer(made, given(), (False, False))
-    heard = {
+    model = network(name).eval()
+    plain = evaluate(model, make_inputs(), (False, False))
+    changed = {
         change
         for change, apply in CHANGES.items()
         if not torch.allclose(
-            plain, answer(made, apply(given()), (False, False)), atol=2e-6, rtol=1e-5
+            plain, evaluate(model, apply(make_inputs()), (False, False)), atol=2e-6, rtol=1e-5
         )
     }
-    assert heard == HEARD[name]
+    assert changed == EXPECTED[name]
 
 
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_gradients_reach_all_that_should_train(name: str) -> None:
-    made = network(name)
-    torch.autograd.backward(answer(made, given(), (False, True)).square().mean())
+    model = network(name)
+    torch.autograd.backward(evaluate(model, make_inputs(), (False, True)).square().mean())
     idle = [
         key
-        for key, value in made.named_parameters()
+        for key, value in model.named_parameters()
         if value.grad is None or not value.grad.any()
     ]
     assert idle == []
@@ -131,20 +133,20 @@ def test_gradients_reach_all_that_should_train(name: str) -> None:
 @torch.no_grad()
 def test_what_is_kept_changes_nothing(name: str) -> None:
     """Rhythm tokens, keys and values of a condition are made once; guidance is one batch."""
-    made = network(name).eval()
-    told = tell(made, given())
-    null = made.unet.null_condition(told)
-    sound, level = torch.randn(2, 2, 8192), LEVEL
-    with_it = made.unet(sound, level, embedding=told)
-    without = made.unet(sound, level, embedding=null)
-    apart = without + 3 * (with_it - without)
-    both = told.concat(null, cache_kv=True)
+    model = network(name).eval()
+    condition = encode(model, make_inputs())
+    null = model.unet.null_condition(condition)
+    audio, level = torch.randn(2, 2, 8192), LEVEL
+    conditional = model.unet(audio, level, condition=condition)
+    null_output = model.unet(audio, level, condition=null)
+    separate = null_output + 3 * (conditional - null_output)
+    pair = condition.concat(null, cache_kv=True)
     for _ in range(2):  # while it is made, and once it is kept
-        together = made.forward_guided(sound, level, both, guidance=3.0)
-        torch.testing.assert_close(together, apart, atol=1e-5, rtol=1e-5)
-        alone = made.forward_guided(sound, level, both, guidance=1.0)
-        torch.testing.assert_close(alone, with_it, atol=1e-5, rtol=1e-5)
-    assert both.kv_cache
+        guided = model.forward_guided(audio, level, pair, guidance=3.0)
+        torch.testing.assert_close(guided, separate, atol=1e-5, rtol=1e-5)
+        alone = model.forward_guided(audio, level, pair, guidance=1.0)
+        torch.testing.assert_close(alone, conditional, atol=1e-5, rtol=1e-5)
+    assert pair.kv_cache
 
 
 def test_a_shared_encoder_saves_all_but_one_of_the_29() -> None:
@@ -161,8 +163,8 @@ def test_a_shared_encoder_saves_all_but_one_of_the_29() -> None:
 
 def test_the_motion_encoder_has_the_size_it_is_told_to_have() -> None:
     with torch.device("meta"):
-        made = PaperMotionEncoder(1024)
-    assert sum(p.numel() for p in made.parameters()) == 2_547_003
+        model = PaperMotionEncoder(1024)
+    assert sum(p.numel() for p in model.parameters()) == 2_547_003
 
 
 def test_a_curve_on_the_sound_is_at_its_step_and_straight_between() -> None:

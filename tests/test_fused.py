@@ -18,7 +18,6 @@ from loris_cli.models.fused_attention import (
     FusedAttention,
     FusedLayerNorm,
     fuse_attention_and_norms,
-    restore_unfused,
 )
 from loris_cli.models.mini_unet import MiniDenoiser
 
@@ -59,9 +58,6 @@ def test_what_is_fused_says_the_same_and_learns_the_same(frames: int) -> None:
         (answer * weights).sum().backward()
     for one, other in zip(plain.parameters(), fused.parameters(), strict=True):
         torch.testing.assert_close(one.grad, other.grad, atol=1e-3, rtol=1e-3)
-
-    restore_unfused(fused)
-    assert torch.equal(fused(x, context), plain(x, context))
 
 
 def test_the_small_network_is_fused() -> None:

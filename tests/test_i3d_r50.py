@@ -30,15 +30,15 @@ from loris_cli.video.probe import probe_video
 CPU = torch.device("cpu")
 
 
-class Greys(I3DR50):
+class BrightnessNetwork(I3DR50):
     """In the network's place: how bright each of the eight pictures is, 0..255."""
 
     def __init__(self) -> None:
         nn.Module.__init__(self)
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        assert pictures.shape[1:] == (3, 8, 256, 256)
-        return 255 * pictures.mean(dim=(1, 3, 4))
+    def forward(self, images: Tensor) -> Tensor:
+        assert images.shape[1:] == (3, 8, 256, 256)
+        return 255 * images.mean(dim=(1, 3, 4))
 
 
 def frames(n: int) -> Iterator[Frame]:
@@ -48,7 +48,9 @@ def frames(n: int) -> Iterator[Frame]:
 
 
 def rows(n_frames: int) -> np.ndarray:
-    return np.concatenate(list(extract_r50_rows(frames(n_frames), Greys(), device=CPU)))
+    return np.concatenate(
+        list(extract_r50_rows(frames(n_frames), BrightnessNetwork(), device=CPU))
+    )
 
 
 def test_a_row_is_of_eight_pictures_from_its_half_second_on() -> None:
@@ -72,22 +74,22 @@ def test_no_more_frames_are_held_than_a_row_spans() -> None:
             taken += 1
             yield frame
 
-    next(extract_r50_rows(counted(), Greys(), device=CPU))
+    next(extract_r50_rows(counted(), BrightnessNetwork(), device=CPU))
     assert taken == visual_encoder.R50_CLIP_SPAN_FRAMES == 22
 
 
-def test_a_stretch_of_a_video_has_the_rows_of_the_whole(moving: Path) -> None:
-    info, how = probe_video(moving), {"device": CPU, "reporter": NullReporter()}
-    whole = extract_visual_features(info, Greys(), **how)  # type: ignore[arg-type]
-    part = extract_visual_features(info, Greys(), span_s=(0.5, 1.5), **how)  # type: ignore[arg-type]
-    assert len(whole) == 4
-    np.testing.assert_array_equal(part, whole[1:3])
+def test_a_stretch_of_a_video_has_the_rows_of_the_whole(moving_video: Path) -> None:
+    info, how = probe_video(moving_video), {"device": CPU, "reporter": NullReporter()}
+    complete = extract_visual_features(info, BrightnessNetwork(), **how)  # type: ignore[arg-type]
+    section = extract_visual_features(info, BrightnessNetwork(), span_s=(0.5, 1.5), **how)  # type: ignore[arg-type]
+    assert len(complete) == 4
+    np.testing.assert_array_equal(section, complete[1:3])
 
 
-def test_a_stretch_beyond_the_end_repeats_the_last_row(moving: Path) -> None:
-    info = probe_video(moving)
+def test_a_stretch_beyond_the_end_repeats_the_last_row(moving_video: Path) -> None:
+    info = probe_video(moving_video)
     found = extract_visual_features(
-        info, Greys(), device=CPU, reporter=NullReporter(), span_s=(1.0, 4.0)
+        info, BrightnessNetwork(), device=CPU, reporter=NullReporter(), span_s=(1.0, 4.0)
     )
     assert len(found) == 6
     np.testing.assert_array_equal(found[2:], found[1:2].repeat(4, axis=0))
@@ -144,21 +146,21 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_weights_and_network_one_line_says_what_to_put_where(
     cache: Path, offline: bool
 ) -> None:
-    with pytest.raises(WeightsError) as told:
+    with pytest.raises(WeightsError) as caught:
         find_i3d_r50_weights(None, offline=offline, reporter=NullReporter())
-    url, place = Hub.checkpoint_paths["i3d_r50"], cache / "weights" / WEIGHTS_FILE_NAME
-    assert told.value.hint == f"put the file of {url} at {place}, or name it: i3d-r50=FILE"
+    url, path = Hub.checkpoint_paths["i3d_r50"], cache / "weights" / WEIGHTS_FILE_NAME
+    assert caught.value.hint == f"put the file of {url} at {path}, or name it: i3d-r50=FILE"
 
 
 @pytest.mark.usefixtures("hub")
-@pytest.mark.parametrize("place", ["cache/weights", "torch/hub/checkpoints"])
-def test_weights_that_are_there_are_taken(tmp_path: Path, place: str) -> None:
-    path = tmp_path / place / WEIGHTS_FILE_NAME
+@pytest.mark.parametrize("folder", ["cache/weights", "torch/hub/checkpoints"])
+def test_weights_that_are_there_are_taken(tmp_path: Path, folder: str) -> None:
+    path = tmp_path / folder / WEIGHTS_FILE_NAME
     path.parent.mkdir(parents=True)
     path.write_bytes(b"weights")
-    seen = find_i3d_r50_weights(None, offline=True, reporter=NullReporter())
-    assert seen.path == path
-    assert seen.sha256 == hashlib.sha256(b"weights").hexdigest()
+    fingerprint = find_i3d_r50_weights(None, offline=True, reporter=NullReporter())
+    assert fingerprint.path == path
+    assert fingerprint.sha256 == hashlib.sha256(b"weights").hexdigest()
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
@@ -169,9 +171,9 @@ def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
 def test_without_pytorchvideo_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("torchvision", "pytorchvideo"):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(MissingDependencyError) as told:
+    with pytest.raises(MissingDependencyError) as caught:
         I3DR50()
-    assert "loris[visual]" in told.value.hint
+    assert "loris[visual]" in caught.value.hint
 
 
 @pytest.fixture
@@ -183,51 +185,51 @@ def weights(resnet_weights: Path, tmp_path: Path) -> Path:
 @pytest.mark.legacy
 def test_its_features_are_what_pytorchvideos_classifier_is_shown(weights: Path) -> None:
     network = load_i3d_r50(fingerprint_file(weights), device=CPU)
-    pictures = torch.rand(1, 3, 8, 256, 256, generator=torch.manual_seed(1))
+    images = torch.rand(1, 3, 8, 256, 256, generator=torch.manual_seed(1))
 
     with torch.inference_mode():
-        features = network(pictures)
-        again = network(pictures)
-        shown = (pictures - torch.tensor(0.45)) / torch.tensor(0.225)
-        scores = network.network(shown)
-        ours = network.network.blocks[-1].proj(features)
+        features = network(images)
+        again = network(images)
+        normalized = (images - torch.tensor(0.45)) / torch.tensor(0.225)
+        scores = network.network(normalized)
+        scores_from_features = network.network.blocks[-1].proj(features)
 
     assert features.shape == (1, 2048)
     assert features.std() > 0
     assert torch.equal(features, again)
-    torch.testing.assert_close(ours, scores, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(scores_from_features, scores, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.legacy
 def test_a_stream_gives_what_the_whole_clip_gives(weights: Path) -> None:
     network = load_i3d_r50(fingerprint_file(weights), device=CPU)
     rng = np.random.default_rng(0)
-    film = rng.integers(0, 256, (7, 256, 256, 3), dtype=np.uint8)
-    shown = (Frame(time_s=k / 10, rgb=rgb) for k, rgb in enumerate(film))
+    video = rng.integers(0, 256, (7, 256, 256, 3), dtype=np.uint8)
+    normalized = (Frame(time_s=k / 10, rgb=rgb) for k, rgb in enumerate(video))
 
-    streamed = np.concatenate(list(extract_r50_rows(shown, network, device=CPU)))
+    streamed = np.concatenate(list(extract_r50_rows(normalized, network, device=CPU)))
 
-    at = np.minimum(5 * np.arange(2)[:, None] + 3 * np.arange(8), len(film) - 1)
-    clips = torch.from_numpy(film[at]).permute(0, 4, 1, 2, 3).float() / 255
+    at = np.minimum(5 * np.arange(2)[:, None] + 3 * np.arange(8), len(video) - 1)
+    clips = torch.from_numpy(video[at]).permute(0, 4, 1, 2, 3).float() / 255
     with torch.inference_mode():
-        whole = network(clips).numpy()
-    np.testing.assert_allclose(streamed, whole, rtol=1e-4, atol=1e-5)
+        complete = network(clips).numpy()
+    np.testing.assert_allclose(streamed, complete, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.legacy
 def test_weights_are_noted_when_first_loaded_and_held_to_it_later(
     weights: Path, cache: Path
 ) -> None:
-    place = cache / "weights" / WEIGHTS_FILE_NAME
-    place.parent.mkdir(parents=True)
-    weights.rename(place)
+    path = cache / "weights" / WEIGHTS_FILE_NAME
+    path.parent.mkdir(parents=True)
+    weights.rename(path)
     first = find_i3d_r50_weights(None, offline=True, reporter=NullReporter())
     assert not first.is_recorded
     load_i3d_r50(first, device=CPU)
     assert find_i3d_r50_weights(None, offline=True, reporter=NullReporter()).is_recorded
 
-    state = torch.load(place, weights_only=True)
-    torch.save({**state, "epoch": 4}, place)
+    state = torch.load(path, weights_only=True)
+    torch.save({**state, "epoch": 4}, path)
     with pytest.raises(WeightsError, match="another file than when it was first loaded"):
         find_i3d_r50_weights(None, offline=True, reporter=NullReporter())
 

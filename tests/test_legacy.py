@@ -48,11 +48,11 @@ def test_mmpose_places_joints_with_its_own_configuration(silent_mmengine: None) 
     config.model.backbone.init_cfg = None  # it names a download
     legacy("torch").manual_seed(0)
     model = apis.init_model(config, None, device="cpu")
-    picture = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
     box = np.array([[40.0, 20.0, 200.0, 220.0]])
 
-    (found,) = apis.inference_topdown(model, picture, box)
-    (again,) = apis.inference_topdown(model, picture, box)
+    (found,) = apis.inference_topdown(model, image, box)
+    (again,) = apis.inference_topdown(model, image, box)
 
     joints = found.pred_instances.keypoints
     assert joints.shape == (1, 17, 2)
@@ -84,19 +84,19 @@ def test_madmom_hears_clicks_when_they_sound(method: str) -> None:
     signal = legacy("madmom.audio.signal").Signal
     clicks_s = [0.5, 1.25, 2.0, 3.1]
     rng = np.random.default_rng(0)
-    sound = np.zeros(4 * 44_100, dtype=np.float32)
+    audio = np.zeros(4 * 44_100, dtype=np.float32)
     for click_s in clicks_s:
         start = round(click_s * 44_100)
-        sound[start : start + 200] = rng.normal(size=200) / 2
+        audio[start : start + 200] = rng.normal(size=200) / 2
 
     # 44.1 kHz is what madmom works at: at another rate it looks for an ffmpeg program.
-    heard = signal(sound, sample_rate=44_100, num_channels=1)
+    samples = signal(audio, sample_rate=44_100, num_channels=1)
     if method == "RNN":
-        strength = onsets.RNNOnsetProcessor(fps=100)(heard)
+        strength = onsets.RNNOnsetProcessor(fps=100)(samples)
         times_s = onsets.OnsetPeakPickingProcessor(fps=100, threshold=0.5)(strength)
     else:
         flux = onsets.SpectralOnsetProcessor("superflux", fps=100, sample_rate=44_100)
-        strength = flux(heard)
+        strength = flux(samples)
         picker = onsets.OnsetPeakPickingProcessor(fps=100, threshold=strength.max() / 2)
         times_s = picker(strength)
 
@@ -135,14 +135,14 @@ def test_spleeter_takes_sound_apart_into_stems_that_sum_to_it(tmp_path: Path) ->
     (tmp_path / ".probe").write_text("OK")  # spleeter's own sign that nothing is to be fetched
     separator._params["model_dir"] = str(tmp_path)
     times_s = np.arange(2 * 44_100) / 44_100
-    sound = np.stack([np.sin(2 * np.pi * f * times_s) / 4 for f in (220, 330)], axis=1)
+    audio = np.stack([np.sin(2 * np.pi * f * times_s) / 4 for f in (220, 330)], axis=1)
 
-    stems = separator.separate(sound.astype(np.float32))
+    stems = separator.separate(audio.astype(np.float32))
 
     assert set(stems) == {"vocals", "accompaniment"}
     middle = slice(8_192, -8_192)
     # Masks sum to 1: whatever the weights, nothing is lost between the stems.
-    np.testing.assert_allclose(sum(stems.values())[middle], sound[middle], atol=1e-3)
+    np.testing.assert_allclose(sum(stems.values())[middle], audio[middle], atol=1e-3)
     assert all(np.abs(stem).max() > 1e-3 for stem in stems.values())
 
 
@@ -151,6 +151,6 @@ def test_tensorflow_and_torch_share_a_process() -> None:
     import torch
 
     numbers = np.arange(6, dtype=np.float32).reshape(2, 3)
-    ours = torch.from_numpy(numbers) @ torch.from_numpy(numbers.T)
-    theirs = tensorflow.matmul(numbers, numbers.T)
-    np.testing.assert_allclose(ours.numpy(), theirs.numpy())
+    torch_product = torch.from_numpy(numbers) @ torch.from_numpy(numbers.T)
+    tensorflow_product = tensorflow.matmul(numbers, numbers.T)
+    np.testing.assert_allclose(torch_product.numpy(), tensorflow_product.numpy())

@@ -11,6 +11,7 @@ from sizes import SMALL_DENOISER, SMALL_LATENT_CODER
 
 from loris_cli.audio.mel import FINE_MEL_CONFIG
 from loris_cli.errors import WeightsError
+from loris_cli.models.hawkes import MiniHawkesEncoding, MiniRhythmEncoder
 from loris_cli.models.mel_autoencoder import (
     FramesToPatches,
     MelAutoencoder,
@@ -22,14 +23,14 @@ from loris_cli.models.mini_checkpoint import (
     load_mini_checkpoint,
     save_mini_checkpoint,
 )
-from loris_cli.models.mini_encoders import (
-    MiniHawkesEncoding,
-    MiniRhythmEncoder,
+from loris_cli.models.mini_unet import MiniCondition, MiniDenoiser
+from loris_cli.models.stgcn import (
+    MINI_CENTER_JOINTS,
+    MINI_SKELETON_EDGES,
     build_partitioned_adjacency,
 )
-from loris_cli.models.mini_unet import MiniCondition, MiniDenoiser
 
-TOLD_ALL = replace(
+FULL_DENOISER = replace(
     SMALL_DENOISER,
     harmony_channels=32,
     motion_width=8,
@@ -42,7 +43,7 @@ FINE_CODER = replace(
 CPU = torch.device("cpu")
 
 
-def told(batch: int, frames: int = 32, tokens: int = 24) -> MiniCondition:
+def make_condition(batch: int, frames: int = 32, tokens: int = 24) -> MiniCondition:
     generator = torch.Generator().manual_seed(5)
     return MiniCondition(
         aligned_rhythm=torch.rand(batch, 20, frames, generator=generator),
@@ -58,14 +59,14 @@ def told(batch: int, frames: int = 32, tokens: int = 24) -> MiniCondition:
 
 def small_denoiser() -> MiniDenoiser:
     torch.manual_seed(0)
-    return MiniDenoiser(TOLD_ALL)
+    return MiniDenoiser(FULL_DENOISER)
 
 
 def test_gradient_reaches_every_parameter_of_the_denoiser() -> None:
     network = small_denoiser()
     dropped = torch.tensor([False, True])
 
-    out = network(torch.randn(2, 32, 32), torch.zeros(2), told(2), dropped)
+    out = network(torch.randn(2, 32, 32), torch.zeros(2), make_condition(2), dropped)
     out.square().sum().backward()
 
     idle = [name for name, p in network.named_parameters() if p.grad is None]
@@ -75,13 +76,13 @@ def test_gradient_reaches_every_parameter_of_the_denoiser() -> None:
 def test_a_dropped_condition_is_not_heard() -> None:
     network = small_denoiser().eval()
     x, noise_level, dropped = torch.randn(1, 32, 32), torch.zeros(1), torch.tensor([True])
-    one, other = told(2), told(2)
+    one, other = make_condition(2), make_condition(2)
     other = other._replace(aligned_rhythm=1 - other.aligned_rhythm, peaks=1 - other.peaks)
 
     with torch.no_grad():
-        a = network(x, noise_level, MiniCondition(*(part[:1] for part in one)), dropped)
-        b = network(x, noise_level, MiniCondition(*(part[:1] for part in other)), dropped)
-        c = network(x, noise_level, MiniCondition(*(part[:1] for part in other)), ~dropped)
+        a = network(x, noise_level, MiniCondition(*(item[:1] for item in one)), dropped)
+        b = network(x, noise_level, MiniCondition(*(item[:1] for item in other)), dropped)
+        c = network(x, noise_level, MiniCondition(*(item[:1] for item in other)), ~dropped)
 
     torch.testing.assert_close(a, b)
     assert not torch.allclose(b, c)
@@ -91,7 +92,7 @@ def test_the_denoiser_keeps_the_length_of_any_multiple_of_its_stride() -> None:
     network = small_denoiser()
     for frames in (64, 72, 120):
         x = torch.randn(1, 32, frames)
-        out = network(x, torch.zeros(1), told(1, frames), torch.tensor([False]))
+        out = network(x, torch.zeros(1), make_condition(1, frames), torch.tensor([False]))
         assert out.shape == x.shape
 
 
@@ -177,8 +178,8 @@ def test_weights_come_back_as_they_went(weights: Path) -> None:
     original = small_denoiser().eval()
     x, dropped = torch.randn(1, 32, 32), torch.tensor([False])
     with torch.no_grad():
-        expected = original(x, torch.zeros(1), told(1), dropped)
-        found = model.denoiser(x, torch.zeros(1), told(1), dropped)
+        expected = original(x, torch.zeros(1), make_condition(1), dropped)
+        found = model.denoiser(x, torch.zeros(1), make_condition(1), dropped)
     torch.testing.assert_close(found, expected, rtol=0.05, atol=0.01)  # half precision
 
 
@@ -186,12 +187,12 @@ def test_the_embedded_model_is_what_its_card_says() -> None:
     model = load_mini_checkpoint("mini", device=CPU)
 
     n_parameters = sum(
-        p.numel() for part in (model.autoencoder, model.denoiser) for p in part.parameters()
+        p.numel() for item in (model.autoencoder, model.denoiser) for p in item.parameters()
     )
     assert n_parameters < 38_000_000
 
 
-def rewritten(path: Path, **metadata: str) -> Path:
+def rewrite_metadata(path: Path, **metadata: str) -> Path:
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:
@@ -228,7 +229,7 @@ def test_sizes_that_make_no_network_are_refused(
 ) -> None:
     with pytest.raises(WeightsError):
         load_mini_checkpoint(
-            str(rewritten(weights, **{"loris.coder": json.dumps(sizes)})), device=CPU
+            str(rewrite_metadata(weights, **{"loris.coder": json.dumps(sizes)})), device=CPU
         )
 
 
@@ -242,8 +243,10 @@ def test_a_sketch_that_its_coder_cannot_read_is_refused(
 
 
 def test_another_kind_of_file_is_refused(weights: Path) -> None:
-    with pytest.raises(WeightsError, match="not a model of loris"):
-        load_mini_checkpoint(str(rewritten(weights, **{"loris.kind": "poem"})), device=CPU)
+    with pytest.raises(WeightsError, match="not a mini model of loris"):
+        load_mini_checkpoint(
+            str(rewrite_metadata(weights, **{"loris.kind": "poem"})), device=CPU
+        )
 
 
 def test_a_missing_tensor_is_named(weights: Path) -> None:
@@ -280,7 +283,7 @@ def test_a_model_that_is_not_there_is_told_with_those_that_are() -> None:
 
 
 def test_the_graph_of_a_body_reaches_every_neighbour_once() -> None:
-    parts = build_partitioned_adjacency()
+    parts = build_partitioned_adjacency(MINI_SKELETON_EDGES, MINI_CENTER_JOINTS)
 
     rows = parts.sum(dim=2)
     assert torch.equal(parts[0], torch.eye(17))
@@ -293,15 +296,15 @@ def test_the_graph_of_a_body_reaches_every_neighbour_once() -> None:
 
 def test_motion_is_heard_where_there_is_a_body_and_the_null_where_there_is_none() -> None:
     network = small_denoiser().eval()
-    x, noise_level, kept = torch.randn(1, 32, 32), torch.zeros(1), torch.tensor([False])
-    one = MiniCondition(*(part[:1] for part in told(2)))
+    x, noise_level, keep = torch.randn(1, 32, 32), torch.zeros(1), torch.tensor([False])
+    one = MiniCondition(*(item[:1] for item in make_condition(2)))
     other = one._replace(pose=one.pose.flip(1))
     none = one._replace(pose=torch.zeros_like(one.pose))
 
     with torch.no_grad():
-        a, b, c = (network(x, noise_level, heard, kept) for heard in (one, other, none))
+        a, b, c = (network(x, noise_level, condition, keep) for condition in (one, other, none))
         network.no_motion.copy_(torch.arange(16.0))
-        d = network(x, noise_level, none, kept)
+        d = network(x, noise_level, none, keep)
 
     assert not torch.allclose(a, b)
     assert not torch.allclose(c, d)
@@ -327,8 +330,8 @@ def test_a_frame_depends_on_no_more_code_than_the_margin(config: MelAutoencoderC
     changed[..., 40] += 1
 
     with torch.no_grad():
-        off = (coder.decode(changed) - coder.decode(code)).abs().amax(dim=1)[0]
-    frames = off.nonzero().ravel() / 4
+        difference = (coder.decode(changed) - coder.decode(code)).abs().amax(dim=1)[0]
+    frames = difference.nonzero().ravel() / 4
     assert frames.min() >= 40 - coder.receptive_margin_frames
     assert frames.max() < 41 + coder.receptive_margin_frames
     assert (

@@ -108,36 +108,40 @@ def test_its_numbers_are_the_released_codes() -> None:
     x, c_noise, video, rhythm = fixture()
     paper = PaperModel(TINY)
     paper.cond_diffusion.unet = model.unet
-    told = paper.encode_conditions(video, rhythm)
-    told = replace(told, visual_tokens=video)  # the fixture goes past the encoders
+    condition = paper.encode_conditions(video, rhythm)
+    condition = replace(condition, visual_tokens=video)  # the fixture goes past the encoders
 
-    heard = model.unet(x, c_noise, embedding=told)
+    output = model.unet(x, c_noise, condition=condition)
     close = pytest.approx
-    assert float(heard.mean()) == close(0.10152940666080212, abs=1e-6)
-    assert float(heard.std()) == close(0.241315874119587, abs=1e-6)
-    assert heard[0, 0, :4].tolist() == close([0.031904, 0.098042, 0.137616, 0.149505], abs=1e-5)
-    assert heard[1, 1, -4:].tolist() == close(
+    assert float(output.mean()) == close(0.10152940666080212, abs=1e-6)
+    assert float(output.std()) == close(0.241315874119587, abs=1e-6)
+    assert output[0, 0, :4].tolist() == close(
+        [0.031904, 0.098042, 0.137616, 0.149505], abs=1e-5
+    )
+    assert output[1, 1, -4:].tolist() == close(
         [0.281908, 0.274566, 0.213926, 0.120272], abs=1e-5
     )
 
-    both = told.concat(model.unet.null_condition(told), cache_kv=True)
+    pair = condition.concat(model.unet.null_condition(condition), cache_kv=True)
     for _ in range(2):  # the second time with what the blocks kept
-        guided = paper.forward_guided(x, c_noise, both, guidance=3.0)
+        guided = paper.forward_guided(x, c_noise, pair, guidance=3.0)
         assert float(guided.mean()) == close(0.10114943600160586, abs=1e-6)
         assert float(guided.std()) == close(0.24268848758670952, abs=1e-6)
         assert guided[0, 0, :4].tolist() == close(
             [0.025143, 0.090389, 0.134, 0.152298], abs=1e-5
         )
 
-    seen = precondition(
-        lambda scaled, level: paper.forward_guided(scaled, level, both, guidance=3.0),
+    denoised = precondition(
+        lambda scaled, level: paper.forward_guided(scaled, level, pair, guidance=3.0),
         x,
         torch.tensor([0.1, 0.01]),
         sigma_data=0.1,
     ).clamp(-1, 1)
-    assert float(seen.mean()) == close(0.011916289152104298, abs=1e-6)
-    assert float(seen.std()) == close(0.07967667912693699, abs=1e-6)
-    assert seen[0, 0, :4].tolist() == close([0.00162, 0.007648, 0.012141, 0.014877], abs=1e-5)
+    assert float(denoised.mean()) == close(0.011916289152104298, abs=1e-6)
+    assert float(denoised.std()) == close(0.07967667912693699, abs=1e-6)
+    assert denoised[0, 0, :4].tolist() == close(
+        [0.00162, 0.007648, 0.012141, 0.014877], abs=1e-5
+    )
 
 
 @torch.no_grad()
@@ -145,9 +149,9 @@ def test_one_is_a_batch_too() -> None:
     torch.manual_seed(0)
     paper = PaperModel(SIZES).eval()
     x, c_noise, video, rhythm = fixture()
-    both = [paper.encode_conditions(video[k : k + 1], rhythm[k : k + 1]) for k in range(2)]
+    pair = [paper.encode_conditions(video[k : k + 1], rhythm[k : k + 1]) for k in range(2)]
     alone = [
-        paper(x[k : k + 1], c_noise[k : k + 1], both[k], torch.tensor([False]))
+        paper(x[k : k + 1], c_noise[k : k + 1], pair[k], torch.tensor([False]))
         for k in range(2)
     ]
     together = paper(
@@ -163,12 +167,12 @@ def changes(
     torch.manual_seed(0)
     paper = PaperModel(config).eval()
     x, c_noise, video, rhythm = fixture()
-    given = {"visual": video, "rhythm": rhythm, "genre": torch.tensor([1, 2])}
+    inputs = {"visual": video, "rhythm": rhythm, "genre": torch.tensor([1, 2])}
     drop = torch.tensor([dropped, dropped])
     with torch.no_grad():
-        one = paper(x, c_noise, paper.encode_conditions(**given, generator=seeded()), drop)
-        change(given)
-        other = paper(x, c_noise, paper.encode_conditions(**given, generator=seeded()), drop)
+        one = paper(x, c_noise, paper.encode_conditions(**inputs, generator=seeded()), drop)
+        change(inputs)
+        other = paper(x, c_noise, paper.encode_conditions(**inputs, generator=seeded()), drop)
     return not torch.allclose(one, other, atol=1e-7)
 
 
@@ -177,9 +181,9 @@ def seeded() -> torch.Generator:
 
 
 CHANGES: dict[str, Callable[[dict[str, Tensor]], None]] = {
-    "video": lambda given: given.update(visual=given["visual"].flip(1)),
-    "rhythm": lambda given: given.update(rhythm=given["rhythm"].roll(1, 1)),
-    "genre": lambda given: given.update(genre=given["genre"].flip(0)),
+    "video": lambda inputs: inputs.update(visual=inputs["visual"].flip(1)),
+    "rhythm": lambda inputs: inputs.update(rhythm=inputs["rhythm"].roll(1, 1)),
+    "genre": lambda inputs: inputs.update(genre=inputs["genre"].flip(0)),
 }
 
 
@@ -196,8 +200,8 @@ def test_gradients_reach_all_that_learns_in_the_papers_reading(config: PaperConf
     torch.manual_seed(0)
     paper = PaperModel(config)
     x, c_noise, video, rhythm = fixture()
-    told = paper.encode_conditions(video, rhythm, torch.tensor([0, 3]))
-    paper(x, c_noise, told, torch.tensor([False, True])).square().mean().backward()
+    condition = paper.encode_conditions(video, rhythm, torch.tensor([0, 3]))
+    paper(x, c_noise, condition, torch.tensor([False, True])).square().mean().backward()
     idle = [
         name
         for name, parameter in paper.named_parameters()
@@ -210,8 +214,8 @@ def test_in_the_released_reading_the_null_rhythm_never_learns() -> None:
     torch.manual_seed(0)
     paper = PaperModel(TINY)
     x, c_noise, video, rhythm = fixture()
-    told = paper.encode_conditions(video, rhythm, generator=seeded())
-    paper(x, c_noise, told, torch.tensor([False, True])).square().mean().backward()
+    condition = paper.encode_conditions(video, rhythm, generator=seeded())
+    paper(x, c_noise, condition, torch.tensor([False, True])).square().mean().backward()
     assert paper.unet.fixed_rhythm.embedding.weight.grad is None
 
 
@@ -225,8 +229,8 @@ def test_the_phase_follows_the_peaks_as_the_reading_says() -> None:
         return values
 
     assert offsets("constant") == [1.0] * 16
-    ago = [0, 0, 0, 0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5, 6]
-    assert offsets("interval") == pytest.approx([k / 16 for k in ago])
+    steps_since_peak = [0, 0, 0, 0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5, 6]
+    assert offsets("interval") == pytest.approx([k / 16 for k in steps_since_peak])
     kernel = [
         sum(math.exp(-(n - peak) / 16 / 0.5) for peak in (3, 9) if n >= peak) for n in range(16)
     ]

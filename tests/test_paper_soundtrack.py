@@ -316,7 +316,7 @@ def test_in_the_papers_reading_a_clip_is_made_whole(tmp_path: Path) -> None:
     assert not np.array_equal(samples[:, -again:], samples[:, 2**15 - again : 2**15])
 
 
-@pytest.mark.parametrize("sampler", ["adpm2", "euler-ancestral", "dpmpp-sde"])
+@pytest.mark.parametrize("sampler", ["adpm2", "euler-ancestral", "dpmpp-2m-sde"])
 def test_a_seed_fixes_the_sound(released: Path, sampler: str) -> None:
     one, again, other = (
         sound(released, features(2.0), seed, sampler=sampler) for seed in (4, 4, 5)

@@ -165,7 +165,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes) -> Non
 
 def test_another_models_safetensors_are_refused(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors", {"loris.kind": "mini"})
-    with pytest.raises(WeightsError, match="not the paper's model"):
+    with pytest.raises(WeightsError, match="not a paper model"):
         load_paper_model(tmp_path / "a.safetensors", device=CPU)
 
 

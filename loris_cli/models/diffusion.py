@@ -1,8 +1,8 @@
-"""Diffusion after Karras et al. (2022), "Elucidating the Design Space"; it knows no music.
+"""Diffusion after Karras et al. (2022), "Elucidating the Design Space": loss and samplers.
 
-Everything speaks one contract, ``denoise(x, sigma) -> the clean signal seen in x at that
-level``. Samplers are plain functions over it; the preconditioning of a network into it exists
-once.
+All functions share one contract, ``denoise(x, sigma) -> clean signal estimated from x at that
+noise level``. Samplers are plain functions over it; the preconditioning of a network into it
+exists once.
 """
 
 import math
@@ -13,15 +13,15 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-DenoiseFunction = Callable[[Tensor, float], Tensor]
+Denoiser = Callable[[Tensor, float], Tensor]
 NoiseSampler = Callable[[Tensor], Tensor]
-"""Gives standard normal noise shaped like its argument."""
+"""Draws standard normal noise shaped like its argument."""
 RawNetwork = Callable[[Tensor, Tensor], Tensor]
-SamplerName = Literal["adpm2", "heun", "euler", "euler-ancestral", "dpmpp-2m", "dpmpp-sde"]
+SamplerName = Literal["adpm2", "heun", "euler", "euler-ancestral", "dpmpp-2m", "dpmpp-2m-sde"]
 
 
 class Scalings(NamedTuple):
-    """Table 1, column "Ours", of the paper: what wraps the raw network."""
+    """Scalings around the raw network (Karras et al., Table 1, column "Ours")."""
 
     c_skip: Tensor
     c_out: Tensor
@@ -31,7 +31,7 @@ class Scalings(NamedTuple):
 
 
 def compute_scalings(sigma: Tensor, sigma_data: float) -> Scalings:
-    """Preconditioning and loss weight of noise levels (LORIS Eq. 14 to 17).
+    """Return preconditioning and loss weight of noise levels (LORIS Eq. 14 to 17).
 
     Args:
         sigma: noise levels, any shape.
@@ -48,7 +48,7 @@ def compute_scalings(sigma: Tensor, sigma_data: float) -> Scalings:
 
 
 def precondition(network: RawNetwork, x: Tensor, sigma: Tensor, sigma_data: float) -> Tensor:
-    """The clean signal a raw network sees in a noisy one (LORIS Eq. 13).
+    """Return the clean signal that a raw network estimates from a noisy one (LORIS Eq. 13).
 
     Args:
         network: F of ``(scaled x, c_noise)``.
@@ -70,7 +70,7 @@ def denoising_loss(
     sigma_data: float,
     clamp_limit: float = math.inf,
 ) -> Tensor:
-    """Weighted error of denoising (LORIS Eq. 12), a scalar.
+    """Return the weighted denoising error (LORIS Eq. 12), a scalar.
 
     Args:
         network: F of ``(scaled x, c_noise)``.
@@ -78,18 +78,18 @@ def denoising_loss(
         noise: standard normal, shaped like ``clean``.
         sigma: noise level of each, ``(batch,)``.
         sigma_data: standard deviation of ``clean``.
-        clamp_limit: what is seen is clamped to this on both sides.
+        clamp_limit: the estimate is clamped to this on both sides.
     """
-    seen = precondition(network, clean + sigma[:, None, None] * noise, sigma, sigma_data)
-    error = (seen.clamp(-clamp_limit, clamp_limit) - clean).square().mean(dim=(1, 2))
+    denoised = precondition(network, clean + sigma[:, None, None] * noise, sigma, sigma_data)
+    error = (denoised.clamp(-clamp_limit, clamp_limit) - clean).square().mean(dim=(1, 2))
     return (compute_scalings(sigma, sigma_data).loss_weight * error).mean()
 
 
 def karras_sigmas(n_steps: int, *, sigma_min: float, sigma_max: float, rho: float) -> Tensor:
-    """Noise levels from loud to silent, Eq. 5, and a zero.
+    """Return falling noise levels (Karras et al., Eq. 5) and a zero.
 
     Args:
-        n_steps: levels above zero, at least 2.
+        n_steps: number of levels above zero, at least 2.
         sigma_min: the last of them.
         sigma_max: the first of them.
         rho: the larger, the more of them lie near ``sigma_min``.
@@ -103,113 +103,91 @@ def karras_sigmas(n_steps: int, *, sigma_min: float, sigma_max: float, rho: floa
     return torch.cat([ramp**rho, torch.zeros(1, dtype=torch.float64)])
 
 
-def sample_dpmpp_2m(denoise: DenoiseFunction, x: Tensor, sigmas: Tensor) -> Tensor:
-    """Turn noise into a sample by DPM-Solver++(2M) (Lu et al., 2022, Alg. 2).
+def sample_dpmpp_2m(
+    denoise: Denoiser, x: Tensor, sigmas: Tensor, *, noise_sampler: NoiseSampler | None = None
+) -> Tensor:
+    """Sample by DPM-Solver++(2M) (Lu et al., 2022, Alg. 2, and SDE-DPM-Solver++(2M)).
 
     Second order at one evaluation a step, for data-prediction; the first step and the
-    last, to zero, are first order.
+    last, to zero, are first order. With a noise sampler it solves the reverse-time SDE, whose
+    noise corrects errors of earlier steps; without one, the probability-flow ODE.
 
     Args:
         denoise: the contract.
         x: noise of standard deviation ``sigmas[0]``.
         sigmas: falling levels that end in 0, ``(steps + 1,)``.
+        noise_sampler: source of the noise of the SDE; None solves the ODE.
 
     Returns:
         The sample, shaped like ``x``.
     """
-    levels = sigmas.tolist()
-    seen_before: Tensor | None = None
-    for i, (sigma, sigma_next) in enumerate(pairwise(levels)):
-        seen = denoise(x, sigma)
+    eta = 0 if noise_sampler is None else 1
+    old_h, old_denoised = 0.0, x
+    for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):
+        denoised = denoise(x, sigma)
         if sigma_next == 0:
-            return seen
+            return denoised
         h = math.log(sigma / sigma_next)  # step in log signal-to-noise
-        guess = _extrapolate(seen, seen_before, levels[max(i - 1, 0)] / sigma, h)
-        x = (sigma_next / sigma) * x - math.expm1(-h) * guess
-        seen_before = seen
+        denoised_d = denoised
+        if i:  # the line through the last two, half a step on
+            r = old_h / h
+            denoised_d = (1 + 1 / (2 * r)) * denoised - old_denoised / (2 * r)
+        x = (
+            sigma_next / sigma * math.exp(-eta * h) * x
+            - math.expm1(-(1 + eta) * h) * denoised_d
+        )
+        if noise_sampler is not None:
+            x = x + sigma_next * math.sqrt(-math.expm1(-2 * h)) * noise_sampler(x)
+        old_h, old_denoised = h, denoised
     return x
 
 
-def _extrapolate(
-    denoised: Tensor, old_denoised: Tensor | None, sigma_ratio: float, h: float
+def sample_euler(
+    denoise: Denoiser, x: Tensor, sigmas: Tensor, *, noise_sampler: NoiseSampler | None = None
 ) -> Tensor:
-    """The clean signal half a step on, by the line through the last two looks at it.
+    """Sample by Euler's method (Karras et al., Alg. 1, its first half), one evaluation a step.
 
-    Args:
-        denoised: at this level.
-        old_denoised: at the level before, if there was one.
-        sigma_ratio: that level, in this one's.
-        h: length of the coming step in log signal-to-noise.
-    """
-    if old_denoised is None:
-        return denoised
-    ratio = math.log(sigma_ratio) / h
-    return (1 + 1 / (2 * ratio)) * denoised - old_denoised / (2 * ratio)
-
-
-def sample_euler(denoise: DenoiseFunction, x: Tensor, sigmas: Tensor) -> Tensor:
-    """Euler's method on the probability-flow ODE (Karras et al., Alg. 1, its first half).
-
-    First order, one evaluation a step. Arguments as for `sample_dpmpp_2m`.
+    First order. With a noise sampler each step is ancestral: it goes further down and adds
+    noise. Arguments as for `sample_dpmpp_2m`.
     """
     for sigma, sigma_next in pairwise(sigmas.tolist()):
-        slope = (x - denoise(x, sigma)) / sigma
-        x = x + (sigma_next - sigma) * slope
+        sigma_down, sigma_up = sigma_next, 0.0
+        if noise_sampler is not None:
+            sigma_down, sigma_up = ancestral_step(sigma, sigma_next)
+        d = (x - denoise(x, sigma)) / sigma
+        x = x + (sigma_down - sigma) * d
+        if noise_sampler is not None and sigma_up:
+            x = x + sigma_up * noise_sampler(x)
     return x
 
 
-def sample_heun(denoise: DenoiseFunction, x: Tensor, sigmas: Tensor) -> Tensor:
-    """Heun's method on the probability-flow ODE (Karras et al., Alg. 1).
+def sample_heun(denoise: Denoiser, x: Tensor, sigmas: Tensor) -> Tensor:
+    """Sample by Heun's method on the probability-flow ODE (Karras et al., Alg. 1).
 
     Second order, two evaluations a step but the last. audio-diffusion-pytorch 0.0.43 has a
     sampler of this name whose second half steps from the wrong level. Arguments as for
     `sample_dpmpp_2m`.
     """
     for sigma, sigma_next in pairwise(sigmas.tolist()):
-        slope = (x - denoise(x, sigma)) / sigma
-        guess = x + (sigma_next - sigma) * slope
+        d = (x - denoise(x, sigma)) / sigma
+        x_2 = x + (sigma_next - sigma) * d
         if sigma_next > 0:
-            slope = (slope + (guess - denoise(guess, sigma_next)) / sigma_next) / 2
-            guess = x + (sigma_next - sigma) * slope
-        x = guess
+            d = (d + (x_2 - denoise(x_2, sigma_next)) / sigma_next) / 2
+            x_2 = x + (sigma_next - sigma) * d
+        x = x_2
     return x
 
 
 def ancestral_step(sigma: float, sigma_next: float) -> tuple[float, float]:
-    """How far down a step goes, and how much fresh noise brings it up to ``sigma_next``."""
-    up = math.sqrt(sigma_next**2 * (sigma**2 - sigma_next**2) / sigma**2)
-    return math.sqrt(sigma_next**2 - up**2), up
-
-
-def sample_euler_ancestral(
-    denoise: DenoiseFunction, x: Tensor, sigmas: Tensor, *, noise_sampler: NoiseSampler
-) -> Tensor:
-    """Euler's steps with fresh noise after each; first order in law.
-
-    Args:
-        denoise: the contract.
-        x: noise of standard deviation ``sigmas[0]``.
-        sigmas: falling levels, ``(steps + 1,)``.
-        noise_sampler: of the fresh noise.
-    """
-    for sigma, sigma_next in pairwise(sigmas.tolist()):
-        down, up = ancestral_step(sigma, sigma_next)
-        slope = (x - denoise(x, sigma)) / sigma
-        x = x + (down - sigma) * slope
-        if up:
-            x = x + up * noise_sampler(x)
-    return x
+    """Return the level a step goes down to, and the noise that leads back to ``sigma_next``."""
+    sigma_up = math.sqrt(sigma_next**2 * (sigma**2 - sigma_next**2) / sigma**2)
+    return math.sqrt(sigma_next**2 - sigma_up**2), sigma_up
 
 
 def sample_adpm2(
-    denoise: DenoiseFunction,
-    x: Tensor,
-    sigmas: Tensor,
-    *,
-    noise_sampler: NoiseSampler,
-    rho: float = 1.0,
+    denoise: Denoiser, x: Tensor, sigmas: Tensor, *, noise_sampler: NoiseSampler
 ) -> Tensor:
-    """The paper's sampler: DPM-Solver-2 with fresh noise after each step (App. B; fact 6).
+    """Sample by the paper's DPM-Solver-2 with noise after each step (App. B; fact 6).
 
     Two evaluations a step. The released code makes 49 steps from 50 levels and stops at the
     last of them, which is above zero (M14): give it the levels without the zero.
@@ -218,90 +196,68 @@ def sample_adpm2(
         denoise: the contract.
         x: noise of standard deviation ``sigmas[0]``.
         sigmas: falling levels; a zero at the end is reached by a step of Euler's.
-        noise_sampler: of the fresh noise.
-        rho: where between the levels of a step its middle lies.
+        noise_sampler: source of the noise of each step.
     """
     for sigma, sigma_next in pairwise(sigmas.tolist()):
-        down, up = ancestral_step(sigma, sigma_next)
-        slope = (x - denoise(x, sigma)) / sigma
+        sigma_down, sigma_up = ancestral_step(sigma, sigma_next)
+        d = (x - denoise(x, sigma)) / sigma
         if sigma_next == 0:
-            x = x - sigma * slope
+            x = x - sigma * d
             return x
-        middle = math.pow((sigma ** (1 / rho) + down ** (1 / rho)) / 2, rho)
-        half_way = x + (middle - sigma) * slope
-        slope = (half_way - denoise(half_way, middle)) / middle
-        x = x + (down - sigma) * slope + up * noise_sampler(x)
+        sigma_mid = (sigma + sigma_down) / 2
+        x_mid = x + (sigma_mid - sigma) * d
+        d = (x_mid - denoise(x_mid, sigma_mid)) / sigma_mid
+        x = x + (sigma_down - sigma) * d + sigma_up * noise_sampler(x)
     return x
 
 
-def sample_dpmpp_2m_sde(
-    denoise: DenoiseFunction, x: Tensor, sigmas: Tensor, *, noise_sampler: NoiseSampler
-) -> Tensor:
-    """DPM-Solver++(2M) of the reverse-time SDE (Lu et al., 2022, SDE-DPM-Solver++(2M)).
-
-    One evaluation a step; fresh noise forgives errors of the steps before.
-
-    Args:
-        denoise: the contract.
-        x: noise of standard deviation ``sigmas[0]``.
-        sigmas: falling levels that end in 0, ``(steps + 1,)``.
-        noise_sampler: of the fresh noise.
-    """
-    levels = sigmas.tolist()
-    seen_before: Tensor | None = None
-    for i, (sigma, sigma_next) in enumerate(pairwise(levels)):
-        seen = denoise(x, sigma)
-        if sigma_next == 0:
-            return seen
-        h = math.log(sigma / sigma_next)
-        guess = _extrapolate(seen, seen_before, levels[max(i - 1, 0)] / sigma, h)
-        fresh = sigma_next * math.sqrt(-math.expm1(-2 * h))
-        x = (sigma_next / sigma) * math.exp(-h) * x - math.expm1(-2 * h) * guess
-        x = x + fresh * noise_sampler(x)
-        seen_before = seen
-    return x
+SAMPLERS: dict[SamplerName, tuple[Callable[..., Tensor], bool]] = {
+    "adpm2": (sample_adpm2, True),
+    "heun": (sample_heun, False),
+    "euler": (sample_euler, False),
+    "euler-ancestral": (sample_euler, True),
+    "dpmpp-2m": (sample_dpmpp_2m, False),
+    "dpmpp-2m-sde": (sample_dpmpp_2m, True),
+}
+"""Function of each sampler, and whether it adds noise."""
 
 
 def draw_sample(
     sampler: SamplerName,
-    denoise: DenoiseFunction,
+    denoise: Denoiser,
     x: Tensor,
     sigmas: Tensor,
     *,
     noise_sampler: NoiseSampler,
 ) -> Tensor:
-    """Turn noise into a sample by the method of a name.
+    """Turn noise into a sample by a named method.
 
     Args:
-        sampler: the name.
+        sampler: name of the method.
         denoise: the contract.
         x: noise of standard deviation ``sigmas[0]``.
         sigmas: falling levels that end in 0, ``(steps + 1,)``; ``adpm2`` stops before it.
-        noise_sampler: of fresh noise, for those that add some.
+        noise_sampler: source of noise, for the methods that add some.
     """
-    if sampler == "adpm2":
-        return sample_adpm2(denoise, x, sigmas[:-1], noise_sampler=noise_sampler)
-    if sampler == "euler-ancestral":
-        return sample_euler_ancestral(denoise, x, sigmas, noise_sampler=noise_sampler)
-    if sampler == "dpmpp-sde":
-        return sample_dpmpp_2m_sde(denoise, x, sigmas, noise_sampler=noise_sampler)
-    plain = {"heun": sample_heun, "euler": sample_euler, "dpmpp-2m": sample_dpmpp_2m}
-    return plain[sampler](denoise, x, sigmas)
+    function, adds_noise = SAMPLERS[sampler]
+    levels = sigmas[:-1] if sampler == "adpm2" else sigmas
+    options = {"noise_sampler": noise_sampler} if adds_noise else {}
+    return function(denoise, x, levels, **options)
 
 
 def count_evaluations(sampler: SamplerName, n_steps: int) -> int:
-    """How often `draw_sample` calls ``denoise`` for so many steps."""
+    """Return how often `draw_sample` calls ``denoise`` in ``n_steps`` steps."""
     return {"adpm2": 2 * (n_steps - 1), "heun": 2 * n_steps - 1}.get(sampler, n_steps)
 
 
 def guidance_sigmas(
     sigmas: Tensor, guidance_interval: tuple[float, float]
 ) -> tuple[float, float]:
-    """Lowest and highest noise level of a part of a schedule.
+    """Return the lowest and the highest noise level of an interval of a schedule.
 
     Args:
         sigmas: falling levels that end in 0, ``(steps + 1,)``.
-        guidance_interval: where the part begins and ends, as shares of the steps, 0..1.
+        guidance_interval: start and end of the interval, as fractions of the steps, 0..1.
     """
     last = len(sigmas) - 2
     start, end = guidance_interval

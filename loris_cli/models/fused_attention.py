@@ -1,7 +1,6 @@
-"""Attention and norms of audio-diffusion-pytorch by torch's kernels: the same, in less time.
+"""Attention and norms of audio-diffusion-pytorch by torch's fused kernels.
 
-The package writes them out, operation by operation. Modules are turned into these in place, so
-parameters keep their names; results differ by rounding.
+The package writes them out, operation by operation; results differ by rounding.
 """
 
 from audio_diffusion_pytorch.modules import AttentionBase, LayerNorm
@@ -10,7 +9,7 @@ from torch.nn import functional
 
 
 class FusedAttention(AttentionBase):  # type: ignore[misc]
-    """The package's attention, in less memory too."""
+    """Scaled dot-product attention, which also needs less memory."""
 
     def forward(
         self,
@@ -21,20 +20,19 @@ class FusedAttention(AttentionBase):  # type: ignore[misc]
         mask: Tensor | None = None,
         attention_bias: Tensor | None = None,
     ) -> Tensor:
-        """``(batch, queries, heads * width)`` and so on to ``(batch, queries, out)``."""
+        """``(batch, length, heads * width)`` of q, k and v to ``(batch, queries, out)``."""
         assert mask is None
         assert attention_bias is None
-        batch, n_queries, _ = q.shape
         queries, keys, values = (
-            x.reshape(batch, x.shape[1], self.num_heads, -1).transpose(1, 2) for x in (q, k, v)
+            x.reshape(*x.shape[:2], self.num_heads, -1).transpose(1, 2) for x in (q, k, v)
         )
-        seen = functional.scaled_dot_product_attention(queries, keys, values, scale=self.scale)
-        out: Tensor = self.to_out(seen.transpose(1, 2).reshape(batch, n_queries, -1))
+        h = functional.scaled_dot_product_attention(queries, keys, values, scale=self.scale)
+        out: Tensor = self.to_out(h.transpose(1, 2).flatten(2))
         return out
 
 
 class FusedLayerNorm(LayerNorm):  # type: ignore[misc]
-    """The package's norm over the last axis."""
+    """Layer norm over the last axis."""
 
     def forward(self, x: Tensor) -> Tensor:
         """``(..., features)`` to the same."""
@@ -45,19 +43,13 @@ FUSED_CLASSES: dict[type[nn.Module], type[nn.Module]] = {
     AttentionBase: FusedAttention,
     LayerNorm: FusedLayerNorm,
 }
-"""The norm over channels would gain nothing: its axis is not the last."""
+"""The norm over channels is left out: its axis is not the last, so nothing would be gained."""
 
 
 def fuse_attention_and_norms(network: nn.Module) -> None:
-    """Turn what the package writes out into one kernel each, in place."""
-    for module in network.modules():
-        if type(module) in FUSED_CLASSES:
-            module.__class__ = FUSED_CLASSES[type(module)]
+    """Replace written-out attention and norms by fused ones, in place.
 
-
-def restore_unfused(network: nn.Module) -> None:
-    """The package's own again, to compare with."""
-    plain = {ours: theirs for theirs, ours in FUSED_CLASSES.items()}
+    Only the class of a module changes, so parameters keep their names and order.
+    """
     for module in network.modules():
-        if type(module) in plain:
-            module.__class__ = plain[type(module)]
+        module.__class__ = FUSED_CLASSES.get(type(module), type(module))

@@ -1,27 +1,35 @@
-"""The paper's encoder of rhythm at full size, one for each block (Sec. 3.3, Eq. 9 and 10).
+"""Rhythm encoders: peaks as tokens, with positions after Hawkes (Sec. 3.3, Eq. 9 and 10).
 
     peaks -> embedding + position, its phase shifted by the peaks -> transformer -> tokens
 
-Parameters are named as in the released checkpoints. `encoders` has the light
-one that `mini` shares among its blocks.
+The encoder of the paper has one instance in each block, and its parameters are named as in the
+released checkpoints. The small one of ``mini`` is shared by all blocks.
 """
 
-from typing import Literal
-
 import torch
-from audio_diffusion_pytorch.modules import Attention, EinopsToAndFrom, FeedForward1d
+from audio_diffusion_pytorch.modules import (
+    Attention,
+    EinopsToAndFrom,
+    FeedForward1d,
+    TransformerBlock1d,
+)
 from torch import Tensor, nn
 
 from loris_cli.config import POSE_FPS
-from loris_cli.models.mini_encoders import sinusoid_frequencies
+from loris_cli.models.paper_config import HawkesPhase, PaperConfig
 
-HawkesPhase = Literal["interval", "constant", "kernel", "none"]
 EXCITATION_DECAY_S = 0.5
-"""Time constant of the excitation that `kernel` lets a peak leave behind."""
+"""Time constant of the excitation that ``kernel`` adds after a peak."""
+
+
+def sinusoid_frequencies(features: int) -> Tensor:
+    """Return the frequencies of a positional encoding, ``(features / 2,)`` (Eq. 9)."""
+    frequency: Tensor = 10_000.0 ** -(torch.arange(0, features, 2) / features)
+    return frequency
 
 
 class HawkesEncoding(nn.Module):
-    """A sinusoid of position whose phase depends on the peaks (Eq. 9).
+    """Sinusoidal positional encoding whose phase depends on the peaks (Eq. 9).
 
     Sines first, then cosines, as in the released checkpoints (M2).
     """
@@ -30,7 +38,7 @@ class HawkesEncoding(nn.Module):
     div_term: Tensor
 
     def __init__(self, features: int, max_steps: int, hawkes: HawkesPhase) -> None:
-        """Make the sinusoid of a width, which is even."""
+        """Make the encoding of a width, which is even."""
         super().__init__()
         self.hawkes = hawkes
         self.register_buffer("position", torch.arange(max_steps).float()[:, None])
@@ -48,15 +56,15 @@ class HawkesEncoding(nn.Module):
         return torch.cat([phase.sin(), phase.cos()], dim=-1)
 
     def phase_offsets(self, rhythm: Tensor) -> Tensor:
-        """What moves the phase at each step, ``(batch, steps)``."""
+        """Return the shift of the phase at each step, ``(batch, steps)``."""
         peaks = (rhythm > 0.5).to(self.div_term.dtype)
         if self.hawkes == "constant":
             return torch.ones_like(peaks)
         index = torch.arange(rhythm.shape[1], device=rhythm.device).to(peaks)
         if self.hawkes == "kernel":
-            ago = (index[:, None] - index) / POSE_FPS
+            age_s = (index[:, None] - index) / POSE_FPS
             traces = torch.where(
-                ago >= 0, torch.exp(-ago.clamp(min=0) / EXCITATION_DECAY_S), 0.0
+                age_s >= 0, torch.exp(-age_s.clamp(min=0) / EXCITATION_DECAY_S), 0.0
             )
             return peaks @ traces.T
         last = torch.where(peaks > 0, index, -1.0).cummax(dim=1).values
@@ -64,7 +72,7 @@ class HawkesEncoding(nn.Module):
 
 
 class PreNormTransformerBlock(nn.Module):
-    """One pre-norm transformer block, every step seeing all (Eq. 10)."""
+    """Pre-norm transformer block with full self-attention (Eq. 10)."""
 
     def __init__(self, features: int, *, heads: int, head_features: int) -> None:
         """Make a block of a width."""
@@ -80,43 +88,78 @@ class PreNormTransformerBlock(nn.Module):
 
 
 class PaperRhythmEncoder(nn.Module):
-    """Peaks as tokens: embedding, Hawkes position, a transformer block (Sec. 3.3)."""
+    """Rhythm encoder of the paper: embedding, Hawkes position, transformer (Sec. 3.3)."""
 
-    def __init__(
-        self,
-        features: int,
-        *,
-        max_steps: int,
-        heads: int,
-        head_features: int,
-        hawkes: HawkesPhase | None,
-        embedding_scale: float,
-    ) -> None:
-        """Make the encoder that one block has for itself.
-
-        Args:
-            features: width of a token.
-            max_steps: the longest rhythm.
-            heads: of the attention.
-            head_features: of each head.
-            hawkes: what shifts the phase of a position; None is no position at all.
-            embedding_scale: of the embedding.
-        """
+    def __init__(self, config: PaperConfig) -> None:
+        """Make the encoder of one block."""
         super().__init__()
-        self.scale, self.positions = embedding_scale, hawkes is not None
+        self.config, features = config, config.context_features
         self.embedding = nn.Embedding(2, features)
-        if hawkes is not None:
-            self.pos_emb = HawkesEncoding(features, max_steps, hawkes)
+        if config.positional_encoding:
+            self.pos_emb = HawkesEncoding(features, config.n_pose_frames, config.hawkes_phase)
         self.transformer = PreNormTransformerBlock(
-            features, heads=heads, head_features=head_features
+            features, heads=config.heads, head_features=config.head_features
         )
 
     def forward(self, rhythm: Tensor) -> Tensor:
         """Tokens ``(batch, steps, features)`` of peaks ``(batch, steps)``, 0..1."""
-        none, peak = self.embedding.weight
-        share = rhythm[..., None].to(peak)
-        tokens = ((1 - share) * none + share * peak) * self.scale
-        if self.positions:
+        no_peak, peak = self.embedding.weight
+        weight = rhythm[..., None].to(peak)
+        tokens = ((1 - weight) * no_peak + weight * peak) * self.config.rhythm_embedding_scale
+        if self.config.positional_encoding:
             tokens = tokens + self.pos_emb(rhythm)
         encoded: Tensor = self.transformer(tokens)
+        return encoded
+
+
+class MiniHawkesEncoding(nn.Module):
+    """Positional encoding with its phase shifted by the time since the last peak (Eq. 9).
+
+    Sines first, then cosines: the layout of the released checkpoints. These were trained on
+    a constant interval of one, which does not depend on the peaks; this one follows the text.
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, features: int) -> None:
+        """Make the encoding of a width, which is even."""
+        super().__init__()
+        self.register_buffer("frequencies", sinusoid_frequencies(features))
+        self.Wt = nn.Linear(1, features // 2, bias=False)
+
+    def forward(self, interval_s: Tensor) -> Tensor:
+        """Positions ``(batch, tokens, features)`` from seconds ``(batch, tokens)``."""
+        index = torch.arange(interval_s.shape[1], device=interval_s.device)
+        phase = index[:, None] * self.frequencies + self.Wt(interval_s[..., None])
+        return torch.cat([phase.sin(), phase.cos()], dim=-1)
+
+
+class MiniRhythmEncoder(nn.Module):
+    """Rhythm encoder of ``mini``: embedding, Hawkes position, transformer (Eq. 10).
+
+    One encoder is shared by all blocks of the U-Net (M4). The embedding is not scaled up by
+    the root of its width (M3), which would drown the positions.
+    """
+
+    def __init__(self, features: int, *, heads: int, head_features: int) -> None:
+        """Make an encoder of tokens of a width."""
+        super().__init__()
+        self.embedding = nn.Embedding(2, features)
+        self.pos_emb = MiniHawkesEncoding(features)
+        self.transformer = TransformerBlock1d(
+            channels=features, num_heads=heads, head_features=head_features, multiplier=2
+        )
+
+    def forward(self, peaks: Tensor, interval_s: Tensor) -> Tensor:
+        """Return tokens for cross-attention.
+
+        Args:
+            peaks: 1 where a peak is, else 0, ``(batch, tokens)`` at 16 Hz.
+            interval_s: time since the last peak, ``(batch, tokens)``.
+
+        Returns:
+            ``(batch, tokens, features)``
+        """
+        tokens = self.embedding(peaks.long()) + self.pos_emb(interval_s)
+        encoded: Tensor = self.transformer(tokens.transpose(1, 2)).transpose(1, 2)
         return encoded

@@ -1,6 +1,6 @@
-"""The Inception I3D, whose features the released networks were told of.
+"""Inception I3D, whose features condition the released networks.
 
-    pictures at 16 a second -> 3-d convolutions -> mean over the picture -> 2 rows a second
+    frames at 16 a second -> 3-d convolutions -> mean over the frame -> 2 rows a second
 
 By Carreira and Zisserman, "Quo Vadis, Action Recognition?" (CVPR 2017), Fig. 3: Inception-V1
 with every filter and pool made three-dimensional. Parameters are named as in the PyTorch
@@ -16,8 +16,6 @@ from torch.nn import functional
 
 from loris_cli.system.state_dict_files import check_state_dict, check_trained, read_state_dict
 
-FEATURE_WIDTH = 1024
-FRAMES_PER_FEATURE = 8
 INPUT_SIZE_PX = 224
 
 Size3D = tuple[int, int, int]
@@ -44,17 +42,17 @@ BATCH_NORM_EPS = 1e-3
 
 
 def pad_same(x: Tensor, kernel_size: Size3D, stride: Size3D) -> Tensor:
-    """Zeros around, as the original framework adds them: the odd one goes behind.
+    """Pad with zeros as the original framework does: an odd one goes to the end.
 
     Args:
         x: ``(batch, channels, frames, rows, columns)``.
-        kernel_size: of what will slide over it.
-        stride: of its steps.
+        kernel_size: size of the filter or pool that follows.
+        stride: stride of the filter or pool.
     """
     pads: list[int] = []
-    for length, wide, step in zip(x.shape[2:], kernel_size, stride, strict=True):
-        need = max(wide - (length % step or step), 0)
-        pads = [need // 2, need - need // 2, *pads]
+    for length, size, step in zip(x.shape[2:], kernel_size, stride, strict=True):
+        total = max(size - (length % step or step), 0)
+        pads = [total // 2, total - total // 2, *pads]
     return functional.pad(x, pads)
 
 
@@ -71,15 +69,15 @@ class Unit3D(nn.Module):
         self.bn = nn.BatchNorm3d(out_channels, eps=BATCH_NORM_EPS, momentum=0.01)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(batch, inside, ...)`` to ``(batch, outside, ...)``."""
+        """``(batch, in, ...)`` to ``(batch, out, ...)``."""
         return functional.relu(self.bn(self.conv3d(pad_same(x, self.size, self.stride))))
 
 
 class InceptionModule(nn.Module):
-    """An Inception module: four ways beside each other."""
+    """Inception module: four parallel branches."""
 
     def __init__(self, in_channels: int, filters: tuple[int, int, int, int, int, int]) -> None:
-        """Make one of these filters."""
+        """Make a module with these numbers of filters."""
         super().__init__()
         self.b0 = Unit3D(in_channels, filters[0])
         self.b1a, self.b1b = Unit3D(in_channels, filters[1]), Unit3D(filters[1], filters[2], 3)
@@ -87,10 +85,10 @@ class InceptionModule(nn.Module):
         self.b3b = Unit3D(in_channels, filters[5])
 
     def forward(self, x: Tensor) -> Tensor:
-        """Frames, rows and columns stay."""
+        """``(batch, in, ...)`` to ``(batch, out, ...)``; frames, rows and columns stay."""
         pooled = functional.max_pool3d(pad_same(x, (3, 3, 3), (1, 1, 1)), 3, 1)
-        ways = (self.b0(x), self.b1b(self.b1a(x)), self.b2b(self.b2a(x)), self.b3b(pooled))
-        return torch.cat(ways, dim=1)
+        branches = (self.b0(x), self.b1b(self.b1a(x)), self.b2b(self.b2a(x)), self.b3b(pooled))
+        return torch.cat(branches, dim=1)
 
 
 class InceptionI3D(nn.Module):
@@ -102,19 +100,19 @@ class InceptionI3D(nn.Module):
         self.add_module("Conv3d_1a_7x7", Unit3D(3, 64, 7, 2))
         self.add_module("Conv3d_2b_1x1", Unit3D(64, 64))
         self.add_module("Conv3d_2c_3x3", Unit3D(64, 192, 3))
-        inside = 192
+        in_channels = 192
         for name, filters in INCEPTION_FILTERS.items():
-            self.add_module(name, InceptionModule(inside, filters))
-            inside = filters[0] + filters[2] + filters[4] + filters[5]
+            self.add_module(name, InceptionModule(in_channels, filters))
+            in_channels = filters[0] + filters[2] + filters[4] + filters[5]
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Features, a row for every 8 frames, rounded up.
+        """Return features, a row for every 8 frames, rounded up.
 
         Args:
             frames: ``(batch, 3, frames, 224, 224)``, -1..1.
 
         Returns:
-            ``(batch, rows, 1024)``; each the mean over the picture, and over itself and the
+            ``(batch, rows, 1024)``; each the mean over the frame, and over itself and the
             next, as the released pool of 2 x 7 x 7 has it. The last has no next.
         """
         x = frames
@@ -129,24 +127,21 @@ class InceptionI3D(nn.Module):
 
 
 def load_inception_i3d(path: Path, *, device: torch.device) -> InceptionI3D:
-    """The network with the user's weights, from a state dict; a classifier is left out.
+    """Load the network from a state dict, without the classifier.
 
     Raises:
-        WeightsError: the file is none, or of another network, or has learned nothing.
+        WeightsError: the file is no state dict, or of another network, or untrained.
     """
     state = read_state_dict(
         path, hint="give the state dict of an Inception I3D, such as rgb_*.pt"
     )
-    plain = {
-        key.removeprefix("module."): value
-        for key, value in state.items()
-        if not key.removeprefix("module.").startswith("logits.")
-    }
+    plain = {key.removeprefix("module."): value for key, value in state.items()}
+    trained = {key: value for key, value in plain.items() if not key.startswith("logits.")}
     network = InceptionI3D()
     expected = network.state_dict()
     # Older files lack the counters of batch norm, which nothing here reads.
     counters = {key: value for key, value in expected.items() if key.endswith("_tracked")}
-    check_state_dict({**counters, **plain}, expected, path)
-    check_trained(plain, path)
-    network.load_state_dict({**counters, **plain})
+    check_state_dict(counters | trained, expected, path)
+    check_trained(trained, path)
+    network.load_state_dict(counters | trained)
     return network.to(device).eval().requires_grad_(False)

@@ -1,6 +1,6 @@
-"""I3D-R50 of pytorchvideo, whose features a new network is told of.
+"""I3D-R50 of pytorchvideo, whose features condition new networks.
 
-eight pictures, 0.3 s apart -> pytorchvideo's network up to its classifier -> one row of 2048
+eight frames, 0.3 s apart -> pytorchvideo's network up to its classifier -> one row of 2048
 
 An inflated ResNet-50 (Carreira and Zisserman, CVPR 2017) that was trained on Kinetics-400 on
 "8x8" clips: eight of 64 frames at 30 a second. pytorchvideo builds the network and names the
@@ -29,7 +29,6 @@ from loris_cli.system.optional_packages import import_optional
 from loris_cli.system.progress import Reporter
 from loris_cli.system.state_dict_files import check_state_dict, check_trained, read_state_dict
 
-FEATURE_WIDTH = 2048
 INPUT_SIZE_PX = 256
 PIXEL_MEAN, PIXEL_STD = 0.45, 0.225
 """Of all three colours, 0..1, in pytorchvideo's tutorial for the models of its hub."""
@@ -37,36 +36,34 @@ PIXEL_MEAN, PIXEL_STD = 0.45, 0.225
 FRAMES_PER_CLIP = 8
 INPUT_FPS = 10.0
 FRAME_STRIDE = 3
-"""Pictures between one of a row and the next: pytorchvideo spreads eight evenly over 64 frames
-at 30 a second, the first and the last among them, which is every ninth, or 0.3 s."""
+"""Distance of the frames of a row: pytorchvideo spreads eight evenly over 64 frames at 30 a
+second, the first and the last among them, which is every ninth, or 0.3 s."""
 
 WEIGHTS_FILE_NAME = "I3D_8x8_R50.pyth"
-"""What pytorchvideo calls the weights."""
-DEPENDENCY_PURPOSE = "make features of the picture with I3D-R50"
+"""File name of pytorchvideo's weights."""
+DEPENDENCY_PURPOSE = "extract visual features with I3D-R50"
 
 
 class I3DR50(nn.Module):
     """The network without its classifier."""
 
     def __init__(self) -> None:
-        """Let pytorchvideo build it, with random weights.
+        """Build the network by pytorchvideo, with random weights.
 
         Raises:
             MissingDependencyError: pytorchvideo, or torchvision, is not installed.
         """
         super().__init__()
-        hub = _import_pytorchvideo_hub()
-        self.network: Any = hub.i3d_r50(pretrained=False)
+        self.network: Any = _import_pytorchvideo_hub().i3d_r50(pretrained=False)
 
     def forward(self, frames: Tensor) -> Tensor:
-        """A row of features for eight pictures.
+        """Return a row of features for eight frames.
 
         Args:
             frames: ``(batch, 3, 8, 256, 256)``, 0..1.
 
         Returns:
-            ``(batch, 2048)``: what the classifier is shown, so that its linear layer would make
-            the network's own scores of it.
+            ``(batch, 2048)``: the input of the classifier's linear layer.
         """
         *blocks, head = self.network.blocks.children()
         x = (frames - PIXEL_MEAN) / PIXEL_STD
@@ -79,20 +76,19 @@ class I3DR50(nn.Module):
 def find_i3d_r50_weights(
     user_path: Path | None, *, offline: bool, reporter: Reporter
 ) -> FileFingerprint:
-    """The user's weights, or those that lie where they were put, or pytorchvideo's own.
+    """Find the user's weights, or downloaded ones; download pytorchvideo's if there are none.
 
     Args:
-        user_path: a file; None looks into the cache, and where torch's hub keeps its own, and
-            then asks the network.
-        offline: whether the network may not be asked.
-        reporter: whom to tell.
+        user_path: a file; None searches the cache and the folder of torch's hub.
+        offline: do not download.
+        reporter: receives warnings and progress.
 
     Returns:
-        the file, and its SHA-256: nobody here has seen it, so it is noted when it is first
-        loaded. The user's own file may become another, which is told of; a fetched one not.
+        the file and its SHA-256, which is recorded when the file is first loaded. A user's file
+        that changed since then causes a warning, a downloaded one an error.
 
     Raises:
-        WeightsError: there are none, or they are not those that were noted.
+        WeightsError: there are none, or a downloaded file has changed.
     """
     if user_path is not None:
         if not user_path.is_file():
@@ -100,61 +96,61 @@ def find_i3d_r50_weights(
                 f"no weights {printable_path(user_path)}",
                 hint="give the state dict of an I3D-R50",
             )
-        seen = fingerprint_file(user_path)
-        for text in seen.warnings:
+        fingerprint = fingerprint_file(user_path)
+        for text in fingerprint.warnings:
             reporter.warn(text)
-        return seen
-    ours = cache_home() / "weights" / WEIGHTS_FILE_NAME
-    torchs = Path(torch.hub.get_dir()) / "checkpoints" / WEIGHTS_FILE_NAME
-    place = next((path for path in (ours, torchs) if path.is_file()), ours)
-    if not place.is_file():
+        return fingerprint
+    folders = (cache_home() / "weights", Path(torch.hub.get_dir(), "checkpoints"))
+    paths = [folder / WEIGHTS_FILE_NAME for folder in folders]
+    path = next((path for path in paths if path.is_file()), paths[0])
+    if not path.is_file():
         url = str(_import_pytorchvideo_hub("resnet").checkpoint_paths["i3d_r50"])
         download_file(
             url,
-            place,
-            sha256=read_recorded_sha256(place),
-            manual_hint=f"put the file of {url} at {place}, or name it: i3d-r50=FILE",
+            path,
+            sha256=read_recorded_sha256(path),
+            manual_hint=f"put the file of {url} at {path}, or name it: i3d-r50=FILE",
             offline=offline,
             reporter=reporter,
         )
-    seen = fingerprint_file(place)
-    if seen.warnings:
+    fingerprint = fingerprint_file(path)
+    if fingerprint.warnings:
         raise WeightsError(
-            seen.warnings[0],
-            hint=f"remove it and it is fetched anew; if it is right, remove {fingerprint_record_path(place)}",
+            fingerprint.warnings[0],
+            hint="remove it to download it again; if it is right, remove"
+            f" {fingerprint_record_path(path)}",
         )
-    return seen
+    return fingerprint
 
 
-def load_i3d_r50(identity: FileFingerprint, *, device: torch.device) -> I3DR50:
-    """The network with weights of pytorchvideo's form.
+def load_i3d_r50(fingerprint: FileFingerprint, *, device: torch.device) -> I3DR50:
+    """Load the network from weights in pytorchvideo's format.
 
     Args:
-        identity: of `find_i3d_r50_weights`.
+        fingerprint: of `find_i3d_r50_weights`.
         device: where to put it.
 
     Raises:
         MissingDependencyError: pytorchvideo is not installed.
-        WeightsError: the file is none, or of another network, or has learned nothing.
+        WeightsError: the file is no state dict, or of another network, or untrained.
     """
     network = I3DR50()
-    expected = network.network.state_dict()
     state = read_state_dict(
-        identity.path,
+        fingerprint.path,
         hint=f"give pytorchvideo's {WEIGHTS_FILE_NAME}, or a state dict",
         nested_key="model_state",
     )
     plain = {key.removeprefix("module."): value for key, value in state.items()}
-    check_state_dict(plain, expected, identity.path)
-    check_trained(plain, identity.path)
+    check_state_dict(plain, network.network.state_dict(), fingerprint.path)
+    check_trained(plain, fingerprint.path)
     network.network.load_state_dict(plain)
-    if not identity.is_recorded:
-        record_fingerprint(identity)
+    if not fingerprint.is_recorded:
+        record_fingerprint(fingerprint)
     return network.to(device).eval().requires_grad_(False)
 
 
 def _import_pytorchvideo_hub(submodule: str = "") -> Any:
-    """The models of pytorchvideo, whose import warns of things of its own."""
+    """Import the models of pytorchvideo without the warnings of their import."""
     name = "pytorchvideo.models.hub" + (f".{submodule}" if submodule else "")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

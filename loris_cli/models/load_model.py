@@ -1,48 +1,60 @@
-"""Which network a file holds, and released checkpoints, converted once.
+"""Load a model of either preset; convert released checkpoints once.
 
-    file -> its first bytes -> mini, or the paper's
-    released checkpoint -> SHA-256 -> safetensors in the cache -> the paper's network
+    file -> its first bytes -> preset -> mini or the paper's model
+    released checkpoint -> SHA-256 -> safetensors in the cache -> the paper's model
 
-Nobody here has seen the released files, so no hash of theirs is known beforehand: that of a
-file is noted when it is first loaded, and a file that is another one later is told of.
+The hashes of the released files are not known beforehand. The hash of a file is recorded when
+it is first loaded, and a file that changed since then causes a warning.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
 
 from loris_cli.errors import OutputError, WeightsError
+from loris_cli.models.checkpoint_format import ModelPreset
+from loris_cli.models.mini_checkpoint import MiniCheckpoint, load_mini_checkpoint
 from loris_cli.models.paper_checkpoint import load_paper_model, save_paper_model
 from loris_cli.models.paper_unet import PaperModel
+from loris_cli.system import file_fingerprints
 from loris_cli.system.atomic_files import printable_path
-from loris_cli.system.file_fingerprints import (
-    FileFingerprint,
-    compute_sha256,
-    fingerprint_file,
-    fingerprint_record_path,
-    record_fingerprint,
-)
 from loris_cli.system.state_dict_files import is_torch_file, looks_like_torch_file
-
-ModelPreset = Literal["mini", "paper"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PaperCheckpoint:
-    """The paper's network, and who it is."""
+    """The paper's model, with its name and hash."""
 
     network: PaperModel
     name: str
     sha256_prefix: str
-    """First 12 hex digits of the SHA-256 of the file that was given."""
+    """First 12 hex digits of the SHA-256 of the user's file."""
     warnings: tuple[str, ...] = ()
 
 
+LoadedModel = MiniCheckpoint | PaperCheckpoint
+
+
+def load_model(name_or_path: str, *, device: torch.device) -> LoadedModel:
+    """Load a model of either preset.
+
+    Args:
+        name_or_path: a built-in model, or the path of a checkpoint.
+        device: where to put it.
+
+    Raises:
+        WeightsError: there is no such model, or the file is damaged or untrained.
+    """
+    if detect_preset(name_or_path) == "paper":
+        return load_paper_checkpoint(Path(name_or_path), device=device)
+    return load_mini_checkpoint(name_or_path, device=device)
+
+
 def detect_preset(name_or_path: str) -> ModelPreset:
-    """Whose weights a name stands for; what is no file is a name of `checkpoint`'s.
+    """Return the preset of a file, or ``mini`` for what is not a file.
 
     Raises:
         WeightsError: the file cannot be read.
@@ -60,63 +72,60 @@ def detect_preset(name_or_path: str) -> ModelPreset:
             f"{printable_path(path)} cannot be read: {error.strerror}", hint="give another file"
         ) from error
     except SafetensorError:
-        return "mini"  # whose loader tells what is wrong with it
+        return "mini"  # its loader says what is wrong with the file
     return "paper" if kind == "paper" else "mini"
 
 
 def load_paper_checkpoint(path: Path, *, device: torch.device) -> PaperCheckpoint:
-    """Load the paper's network for use: it must have learned something.
+    """Load the paper's model, which must be trained.
 
     Args:
-        path: a released checkpoint or a file of ours.
+        path: a released checkpoint, or a safetensors file of loris.
         device: where to put it.
 
     Raises:
-        WeightsError: it is none, damaged, or as random as a new network.
+        WeightsError: it is neither, or damaged, or as random as a new network.
     """
-    if not is_torch_file(path):
-        network = load_paper_model(path, device=device)
-        _check_trained(network, path)
-        return PaperCheckpoint(
-            network=network, name=path.name, sha256_prefix=compute_sha256(path)[:12]
-        )
-    seen = fingerprint_file(path)
-    converted = fingerprint_record_path(path).with_name(f"{seen.sha256}.safetensors")
-    kept = _load_converted(converted, device)
-    network = kept or load_paper_model(path, device=device)
+    if is_torch_file(path):
+        return _load_released(path, device)
+    network = load_paper_model(path, device=device)
     _check_trained(network, path)
-    if kept is None or not seen.is_recorded:
-        _cache_converted(converted, network, seen)
     return PaperCheckpoint(
         network=network,
         name=path.name,
-        sha256_prefix=seen.sha256[:12],
-        warnings=seen.warnings,
+        sha256_prefix=file_fingerprints.compute_sha256(path)[:12],
     )
 
 
-def _load_converted(converted: Path, device: torch.device) -> PaperModel | None:
-    """What was converted before, or None; a damaged cache is made anew."""
-    try:
-        return load_paper_model(converted, device=device) if converted.is_file() else None
-    except WeightsError:
-        converted.unlink(missing_ok=True)
-        return None
-
-
-def _cache_converted(converted: Path, network: PaperModel, identity: FileFingerprint) -> None:
-    """Convert into the cache. It only saves time: where there is no room all goes on."""
-    try:
-        converted.parent.mkdir(parents=True, exist_ok=True)
-        if not converted.is_file():
-            save_paper_model(converted, network, source_sha256=identity.sha256)
-    except (OSError, OutputError):
-        return
-    record_fingerprint(identity)
+def _load_released(path: Path, device: torch.device) -> PaperCheckpoint:
+    """Load a released checkpoint, or its conversion in the cache; write that if absent."""
+    fingerprint = file_fingerprints.fingerprint_file(path)
+    record_path = file_fingerprints.fingerprint_record_path(path)
+    converted = record_path.with_name(f"{fingerprint.sha256}.safetensors")
+    network = None
+    if converted.is_file():
+        try:
+            network = load_paper_model(converted, device=device)
+        except WeightsError:
+            converted.unlink(missing_ok=True)
+    network = network or load_paper_model(path, device=device)
+    _check_trained(network, path)
+    if not converted.is_file():
+        with suppress(OSError, OutputError):  # it only saves time, so a full disk is no error
+            converted.parent.mkdir(parents=True, exist_ok=True)
+            save_paper_model(converted, network, source_sha256=fingerprint.sha256)
+    if not fingerprint.is_recorded:
+        file_fingerprints.record_fingerprint(fingerprint)
+    return PaperCheckpoint(
+        network=network,
+        name=path.name,
+        sha256_prefix=fingerprint.sha256[:12],
+        warnings=fingerprint.warnings,
+    )
 
 
 def _check_trained(network: PaperModel, path: Path) -> None:
-    """Refuse a network nobody has trained: a new one's gains are all exactly one."""
+    """Refuse an untrained network: the gains of a new one are all exactly one."""
     gains = [value for name, value in network.named_parameters() if name.endswith(".g")]
     if all(bool((gain == 1).all()) for gain in gains):
         raise WeightsError(

@@ -1,11 +1,11 @@
-"""A small code for log-mel frames, in which the diffusion runs.
+"""Mel autoencoder: the latents in which the diffusion of ``mini`` runs.
 
     log-mel (n_mels, frames) -> mean, log-variance -> z (channels, frames / 4) -> log-mel
 
 A variational autoencoder (Kingma and Welling, 2014) of ConvNeXt blocks (Liu et al., 2022) along
 time. The released LORIS has no latent at all: its diffusion runs on the waveform (the paper's
 "latent encoder" is the U-Net's patcher). On a CPU a waveform of 25 s is out of reach, so this
-preset is our own; one frame of the code is 1,024 samples, 46 ms.
+preset is our own; one latent frame is 1,024 samples, 46 ms.
 """
 
 from dataclasses import dataclass
@@ -26,32 +26,31 @@ class MelAutoencoderConfig:
     latent_channels: int = 32
     width: int = 272
     expansion: int = 3
-    n_blocks: int = 0
-    """Blocks of the encoder, all at the code's own rate, on patches of four frames; the decoder
-    has two more. 0 is the first `mini`'s form, which halves the rate twice on its way."""
+    n_blocks: int = 3
+    """Blocks of the encoder, at the rate of the latents; the decoder has two more."""
 
     stride = 4
-    """Log-mel frames for each frame of the code."""
+    """Log-mel frames of one latent frame."""
 
     def __post_init__(self) -> None:
-        """Refuse bands that there cannot be.
+        """Check the mel bands.
 
         Raises:
-            ValueError: they are such.
+            ValueError: the bands are impossible.
         """
-        MelConfig(n_fft=self.n_fft, n_mels=self.n_mels)
+        _ = self.bands
 
     @property
     def bands(self) -> MelConfig:
-        """Of the log-mel frames that are coded."""
+        """Mel bands of the encoded frames."""
         return MelConfig(n_fft=self.n_fft, n_mels=self.n_mels)
 
 
 class ConvNextBlock(nn.Module):
-    """One residual block along time, ``(batch, width, frames)`` to the same."""
+    """Residual block along time."""
 
     def __init__(self, width: int, expansion: int) -> None:
-        """Make a block that begins close to the identity."""
+        """Make a block that is close to the identity at first."""
         super().__init__()
         self.depthwise = nn.Conv1d(width, width, 7, padding=3, groups=width)
         self.norm = nn.LayerNorm(width)
@@ -60,7 +59,7 @@ class ConvNextBlock(nn.Module):
         self.gain = nn.Parameter(torch.full((width,), 0.1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Add what the block has to say, ``(batch, width, frames)``."""
+        """``(batch, width, frames)`` to the same."""
         h = self.norm(self.depthwise(x).transpose(1, 2))
         h = self.narrow(functional.gelu(self.widen(h))) * self.gain
         out: Tensor = x + h.transpose(1, 2)
@@ -68,7 +67,7 @@ class ConvNextBlock(nn.Module):
 
 
 class MelAutoencoder(nn.Module):
-    """The autoencoder, with the statistics that bring log-mel and code to unit variance."""
+    """The autoencoder, with the statistics that scale log-mel and latents to unit variance."""
 
     mel_mean: Tensor
     mel_std: Tensor
@@ -79,16 +78,30 @@ class MelAutoencoder(nn.Module):
         """Make an autoencoder of these sizes, with random weights."""
         super().__init__()
         self.config = config
-        make = _build_patch_networks if config.n_blocks else _build_strided_networks
-        self.encoder, self.decoder = make(config)
-        bands = (config.n_mels, 1) if config.n_blocks else ()
-        self.register_buffer("mel_mean", torch.zeros(bands))
+        width, patch = config.width, config.n_mels * config.stride
+
+        def make_blocks(n: int) -> list[nn.Module]:
+            return [ConvNextBlock(width, config.expansion) for _ in range(n)]
+
+        self.encoder = nn.Sequential(
+            FramesToPatches(),
+            nn.Conv1d(patch, width, 3, padding=1),
+            *make_blocks(config.n_blocks),
+            nn.Conv1d(width, 2 * config.latent_channels, 1),
+        )
+        self.decoder = nn.Sequential(
+            nn.Conv1d(config.latent_channels, width, 3, padding=1),
+            *make_blocks(config.n_blocks + 2),
+            nn.Conv1d(width, patch, 3, padding=1),
+            PatchesToFrames(),
+        )
+        self.register_buffer("mel_mean", torch.zeros(config.n_mels, 1))
         self.register_buffer("mel_std", torch.ones(()))
         self.register_buffer("code_mean", torch.zeros(config.latent_channels, 1))
         self.register_buffer("code_std", torch.ones(config.latent_channels, 1))
 
     def encode_posterior(self, log_mel: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance of the code, before it is brought to unit variance.
+        """Return mean and log-variance of the latents, before they are scaled to unit variance.
 
         Args:
             log_mel: ``(batch, n_mels, frames)``, frames a multiple of 4.
@@ -100,96 +113,40 @@ class MelAutoencoder(nn.Module):
         return mean, log_variance.clamp(-10, 4)
 
     def decode_unnormalized(self, latents: Tensor) -> Tensor:
-        """Log-mel frames of a code as `encode_posterior` gives it."""
+        """Return the log-mel frames of latents as `encode_posterior` returns them."""
         frames: Tensor = self.decoder(latents) * self.mel_std + self.mel_mean
         return frames
 
     def encode(self, log_mel: Tensor) -> Tensor:
-        """The code of log-mel frames, each channel of unit variance over the training set."""
+        """Return the latents of log-mel frames, of unit variance over the training set."""
         return (self.encode_posterior(log_mel)[0] - self.code_mean) / self.code_std
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Log-mel frames, ``(batch, n_mels, 4 * frames)``, of a unit-variance code."""
+        """Return log-mel frames, ``(batch, n_mels, 4 * frames)``, of unit-variance latents."""
         return self.decode_unnormalized(latents * self.code_std + self.code_mean)
 
     @property
     def receptive_margin_frames(self) -> int:
-        """Frames of the code on either side that a decoded frame can depend on.
+        """Latent frames on either side that a decoded frame can depend on.
 
-        Of patches: blocks of 7 and two kernels of 3. Of the strided form, from the outermost
-        layer inwards: 3 blocks of 7 and a kernel of 5 at four to one, 2 blocks at two to one,
-        2 blocks and a kernel of 3.
+        The decoder has blocks of kernel 7 and two convolutions of kernel 3.
         """
-        if self.config.n_blocks:
-            return 3 * (self.config.n_blocks + 2) + 2
-        return (3 * 3 + 2 + 2) // 4 + (2 * 3 + 2) // 2 + 2 * 3 + 1 + 2
+        return 3 * (self.config.n_blocks + 2) + 2
 
 
 class FramesToPatches(nn.Module):
     """``(batch, mels, 4 frames)`` to ``(batch, 4 mels, frames)``."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Lay the frames of each patch side by side."""
-        batch, mels, _ = x.shape
-        patches = x.reshape(batch, mels, -1, MelAutoencoderConfig.stride)
-        return patches.transpose(2, 3).reshape(batch, mels * MelAutoencoderConfig.stride, -1)
+        """Stack the frames of each patch as channels."""
+        patches = x.reshape(*x.shape[:2], -1, MelAutoencoderConfig.stride)
+        return patches.transpose(2, 3).flatten(1, 2)
 
 
 class PatchesToFrames(nn.Module):
-    """The way back from `FramesToPatches`."""
+    """The inverse of `FramesToPatches`."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Lay the frames of each patch one after the other."""
-        batch, rows, patches = x.shape
-        frames = x.reshape(batch, -1, MelAutoencoderConfig.stride, patches).transpose(2, 3)
-        return frames.reshape(batch, rows // MelAutoencoderConfig.stride, -1)
-
-
-def _build_patch_networks(config: MelAutoencoderConfig) -> tuple[nn.Sequential, nn.Sequential]:
-    width, patch = config.width, config.n_mels * config.stride
-
-    def blocks(n: int) -> list[nn.Module]:
-        return [ConvNextBlock(width, config.expansion) for _ in range(n)]
-
-    encoder = nn.Sequential(
-        FramesToPatches(),
-        nn.Conv1d(patch, width, 3, padding=1),
-        *blocks(config.n_blocks),
-        nn.Conv1d(width, 2 * config.latent_channels, 1),
-    )
-    decoder = nn.Sequential(
-        nn.Conv1d(config.latent_channels, width, 3, padding=1),
-        *blocks(config.n_blocks + 2),
-        nn.Conv1d(width, patch, 3, padding=1),
-        PatchesToFrames(),
-    )
-    return encoder, decoder
-
-
-def _build_strided_networks(
-    config: MelAutoencoderConfig,
-) -> tuple[nn.Sequential, nn.Sequential]:
-    width, mels = config.width, config.n_mels
-
-    def blocks(n: int) -> list[nn.Module]:
-        return [ConvNextBlock(width, config.expansion) for _ in range(n)]
-
-    encoder = nn.Sequential(
-        nn.Conv1d(mels, width, 5, padding=2),
-        *blocks(2),
-        nn.Conv1d(width, width, 4, 2, 1),
-        *blocks(2),
-        nn.Conv1d(width, width, 4, 2, 1),
-        *blocks(2),
-        nn.Conv1d(width, 2 * config.latent_channels, 1),
-    )
-    decoder = nn.Sequential(
-        nn.Conv1d(config.latent_channels, width, 3, padding=1),
-        *blocks(2),
-        nn.ConvTranspose1d(width, width, 4, 2, 1),
-        *blocks(2),
-        nn.ConvTranspose1d(width, width, 4, 2, 1),
-        *blocks(3),
-        nn.Conv1d(width, mels, 5, padding=2),
-    )
-    return encoder, decoder
+        patches = x.reshape(len(x), -1, MelAutoencoderConfig.stride, x.shape[2])
+        return patches.transpose(2, 3).flatten(2)

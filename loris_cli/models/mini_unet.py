@@ -1,9 +1,9 @@
-"""The network of the ``mini`` preset: audio-diffusion-pytorch's 1-d U-Net on the latent code.
+"""The network of the ``mini`` preset: audio-diffusion-pytorch's 1-d U-Net on the latents.
 
-The paper's conditioning reaches it as cross-attention on tokens of rhythm and motion. A U-Net
-has no notion of where it is in time, so attention alone cannot place a beat; the rhythm is
-therefore given a second time, aligned with the code frame by frame, as channels beside the
-noisy code, and with it the plan of chords and pulse and a sketch of the notes.
+As in the paper, it has cross-attention on tokens of rhythm and motion. A U-Net does not know
+the position of a frame in time, so attention alone cannot place a beat. The rhythm is therefore
+an input a second time, as channels aligned with the latent frames; so are the harmony and the
+latents of the note spectrogram.
 """
 
 from dataclasses import dataclass
@@ -14,27 +14,28 @@ from audio_diffusion_pytorch.modules import UNet1d
 from torch import Tensor, nn
 
 from loris_cli.models.fused_attention import fuse_attention_and_norms
-from loris_cli.models.mini_encoders import MiniMotionEncoder, MiniRhythmEncoder
-from loris_cli.models.unet_options import make_unet_options
+from loris_cli.models.hawkes import MiniRhythmEncoder
+from loris_cli.models.stgcn import MiniMotionEncoder
+from loris_cli.models.unet_config import UNetConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class MiniDenoiserConfig:
-    """Sizes of the U-Net and of its conditioning."""
+class MiniDenoiserConfig(UNetConfig):
+    """Sizes of the U-Net and of its conditioning; 0 leaves a condition out."""
 
     latent_channels: int = 32
     rhythm_channels: int = 20
     harmony_channels: int = 0
-    """32, or 0 for a network that is told of no plan."""
+    """32, or 0 without harmony."""
     motion_width: int = 0
-    """Of the encoder of motion, 0 for none."""
+    """Width of the motion encoder, or 0 without one."""
     note_latent_channels: int = 0
-    """Those of the code, or 0 for a network that is told of no notes."""
+    """Channels of the latents, or 0 without notes."""
     trained_with_harmony: bool = True
     trained_with_notes: bool = True
-    """False if no clip that it learned from told any; a soundtrack tells it none, then."""
+    """False if no training clip had any; then soundtracks leave it out too."""
     timing_jitter_channels: int = 0
-    """1 if the network is told how loosely a body keeps time."""
+    """1 with the timing jitter as a condition."""
     n_genres: int = 12
     channels: int = 160
     multipliers: tuple[int, ...] = (1, 1, 2, 2)
@@ -45,34 +46,29 @@ class MiniDenoiserConfig:
     head_features: int = 32
     rhythm_features: int = 160
     window_frames: int = 256
-    """Frames of the code that it is trained on, and asked for, at a time."""
-
-    @property
-    def stride(self) -> int:
-        """What the number of code frames must be a multiple of."""
-        return int(torch.tensor(self.factors).prod())
+    """Latent frames of a training example and of a window of long-form generation."""
 
 
 class MiniCondition(NamedTuple):
-    """What the network is told about a stretch of code frames."""
+    """Conditioning tensors of a window of latent frames."""
 
     aligned_rhythm: Tensor
-    """Rhythm and energy on the code's own time, ``(batch, 20, frames)``."""
+    """Rhythm and energy aligned with the latent frames, ``(batch, 20, frames)``."""
     peaks: Tensor
-    """1 where a peak is, ``(batch, tokens)`` at 16 Hz."""
+    """1 at a peak, else 0, ``(batch, tokens)`` at 16 Hz."""
     time_since_peak_s: Tensor
     """Time since the last peak, ``(batch, tokens)``."""
     genre: Tensor
     """One-hot, ``(batch, n_genres)``; zeros where the style is free."""
     aligned_harmony: Tensor
-    """Chords and pulse on the code's own time, ``(batch, 32, frames)``; zeros if unknown."""
+    """Chords and beats aligned with the latent frames, ``(batch, 32, frames)``; zeros if
+    unknown."""
     pose: Tensor
-    """The body, ``(batch, tokens, 17, 3)`` at 16 Hz; zeros where it is not known."""
+    """Normalized poses, ``(batch, tokens, 17, 3)`` at 16 Hz; zeros if unknown."""
     timing_jitter: Tensor
-    """How far peaks may lie from what they are meant for, ``(batch, 1)``, 0..1."""
+    """How far peaks may lie from the event they belong to, ``(batch, 1)``, 0..1."""
     note_latent: Tensor
-    """Code of what the notes would about sound like, ``(batch, channels, frames)``; zeros if
-    they are unknown."""
+    """Latents of the note spectrogram, ``(batch, channels, frames)``; zeros if unknown."""
 
 
 class MiniDenoiser(nn.Module):
@@ -82,30 +78,28 @@ class MiniDenoiser(nn.Module):
         """Make a network of these sizes, with random weights."""
         super().__init__()
         self.config = config
+        features = config.rhythm_features
         n_aligned = (
             config.rhythm_channels + config.harmony_channels + config.note_latent_channels
         )
         self.rhythm_encoder = MiniRhythmEncoder(
-            config.rhythm_features, heads=config.heads, head_features=config.head_features
+            features, heads=config.heads, head_features=config.head_features
         )
         self.unet = UNet1d(
             in_channels=config.latent_channels,
-            patch_factor=1,
-            **make_unet_options(config),
+            **config.unet_options(),
             context_features=config.n_genres + config.timing_jitter_channels,
             context_channels=[n_aligned],
-            context_embedding_features=config.rhythm_features,
+            context_embedding_features=features,
         )
         fuse_attention_and_norms(self.unet)
         # What stands for "no condition" in guidance; learned, where the released code takes
-        # the one-hot of an arg-max that never sees a gradient (M9).
+        # the one-hot of an arg-max that never gets a gradient (M9).
         self.null_aligned = nn.Parameter(torch.zeros(1, n_aligned, 1))
-        self.null_token = nn.Parameter(torch.zeros(1, 1, config.rhythm_features))
+        self.null_token = nn.Parameter(torch.zeros(1, 1, features))
         if config.motion_width:
-            self.motion_encoder = MiniMotionEncoder(
-                config.rhythm_features, width=config.motion_width
-            )
-            self.no_motion = nn.Parameter(torch.zeros(1, 1, config.rhythm_features))
+            self.motion_encoder = MiniMotionEncoder(features, width=config.motion_width)
+            self.no_motion = nn.Parameter(torch.zeros(1, 1, features))
 
     def forward(
         self, x: Tensor, c_noise: Tensor, condition: MiniCondition, drop_mask: Tensor
@@ -113,8 +107,8 @@ class MiniDenoiser(nn.Module):
         """Evaluate the network.
 
         Args:
-            x: scaled noisy code, ``(batch, 32, frames)``, frames a multiple of 8.
-            c_noise: noise level as the network sees it, ``(batch,)``.
+            x: scaled noisy latents, ``(batch, 32, frames)``, frames a multiple of 8.
+            c_noise: noise level, scaled, ``(batch,)``.
             condition: of the same batch and frames.
             drop_mask: where the null condition is used instead, ``(batch,)`` bool.
 
@@ -126,16 +120,16 @@ class MiniDenoiser(nn.Module):
             known = condition.pose.flatten(1).any(dim=1)[:, None, None]
             motion = self.motion_encoder(condition.pose)
             tokens = torch.cat([tokens, torch.where(known, motion, self.no_motion)], dim=1)
-        aligned, genre = condition.aligned_rhythm, condition.genre
+        channels, genre = [condition.aligned_rhythm], condition.genre
         if self.config.harmony_channels:
-            aligned = torch.cat([aligned, condition.aligned_harmony], dim=1)
+            channels.append(condition.aligned_harmony)
         if self.config.note_latent_channels:
-            aligned = torch.cat([aligned, condition.note_latent], dim=1)
+            channels.append(condition.note_latent)
         if self.config.timing_jitter_channels:
             genre = torch.cat([genre, condition.timing_jitter], dim=1)
         drop = drop_mask[:, None, None]
         tokens = torch.where(drop, self.null_token, tokens)
-        aligned = torch.where(drop, self.null_aligned, aligned)
+        aligned = torch.where(drop, self.null_aligned, torch.cat(channels, dim=1))
         genre = torch.where(drop_mask[:, None], 0.0, genre)
         out: Tensor = self.unet(
             x, c_noise, features=genre, channels_list=[aligned], embedding=tokens

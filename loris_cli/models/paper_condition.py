@@ -1,80 +1,74 @@
-"""What the blocks of the paper's network are told of a batch, and what guidance drops of it."""
+"""Conditioning tensors of the paper's U-Net, combined for guidance and condition dropout."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 KeyValue = tuple[Tensor, Tensor]
-Combine = Callable[[Tensor, Tensor], Tensor]
+KeyValueCache = dict[int, list[KeyValue]]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PaperCondition:
-    """Contexts of a batch; None is what the network was built without.
+    """Conditioning tensors of a batch; None is what the network was built without.
 
-    They are the same over a whole sampling, so the keys and values that blocks make of them
-    are kept where ``kv_cache`` is a dictionary; while they learn it must be None.
+    They are constant during sampling, so keys and values that blocks compute from them are
+    cached where ``kv_cache`` is a dictionary; in training it must be None.
     """
 
     visual_tokens: Tensor | None
-    """``(batch, video_length, features)``"""
+    """``(batch, n_visual_frames, features)``"""
     rhythm: Tensor | None
-    """1 where a peak is, 0 elsewhere, between where that was learned, ``(batch, steps)``."""
+    """1 at a peak, 0 elsewhere, or in between for a learned null, ``(batch, steps)``."""
     onset_envelope: Tensor | None = None
-    """How much motion begins at each step, 0..1, ``(batch, steps)``."""
+    """Visual onset strength of each step, 0..1, ``(batch, steps)``."""
     genre_token: Tensor | None = None
     """``(batch, 1, features)``"""
     rhythm_tokens: Tensor | None = None
-    """Of the rhythm, where all blocks share its encoder, ``(batch, steps, features)``."""
-    kv_cache: dict[int, list[KeyValue]] | None = None
+    """Encoded rhythm, where all blocks share its encoder, ``(batch, steps, features)``."""
+    kv_cache: KeyValueCache | None = None
 
     def concat(self, other: "PaperCondition", *, cache_kv: bool) -> "PaperCondition":
-        """Two batches as one."""
-        return self._combine(
-            other, lambda one, two: torch.cat([one, two]), {} if cache_kv else None
+        """Return two batches as one."""
+        return self._map(
+            lambda a, b: torch.cat([a, b]), other, kv_cache={} if cache_kv else None
         )
 
     def take_first(self, n: int) -> "PaperCondition":
-        """The first ``n`` of a batch, and what is kept of them."""
-
-        def part(value: Tensor | None) -> Tensor | None:
-            return None if value is None else value[:n]
-
-        kept = {
+        """Return the first ``n`` items of the batch and of its cache."""
+        cache = {
             key: [(keys[:n], values[:n]) for keys, values in pairs]
             for key, pairs in (self.kv_cache or {}).items()
         }
-        return PaperCondition(
-            visual_tokens=part(self.visual_tokens),
-            rhythm=part(self.rhythm),
-            onset_envelope=part(self.onset_envelope),
-            genre_token=part(self.genre_token),
-            kv_cache=kept or None,
-        )
+        return self._map(lambda tensor: tensor[:n], kv_cache=cache or None)
 
     def replace_where(self, mask: Tensor, other: "PaperCondition") -> "PaperCondition":
-        """The other's where ``dropped (batch,)`` says so."""
-
-        def chosen(one: Tensor, two: Tensor) -> Tensor:
-            return torch.where(mask.reshape(-1, *[1] * (one.ndim - 1)), two, one)
-
-        return self._combine(other, chosen, None)
-
-    def _combine(
-        self,
-        other: "PaperCondition",
-        combine: Combine,
-        kv_cache: dict[int, list[KeyValue]] | None,
-    ) -> "PaperCondition":
-        def both(one: Tensor | None, two: Tensor | None) -> Tensor | None:
-            return None if one is None or two is None else combine(one, two)
-
-        return PaperCondition(
-            visual_tokens=both(self.visual_tokens, other.visual_tokens),
-            rhythm=both(self.rhythm, other.rhythm),
-            onset_envelope=both(self.onset_envelope, other.onset_envelope),
-            genre_token=both(self.genre_token, other.genre_token),
-            kv_cache=kv_cache,
+        """Return this condition with the items of another where ``mask (batch,)`` is true."""
+        return self._map(
+            lambda a, b: torch.where(mask.reshape(-1, *[1] * (a.ndim - 1)), b, a), other
         )
+
+    def cached(
+        self, module: nn.Module, compute: Callable[[], list[KeyValue]]
+    ) -> list[KeyValue]:
+        """Return what a module computes of this condition, from the cache if there is one."""
+        if self.kv_cache is None:
+            return compute()
+        if id(module) not in self.kv_cache:
+            self.kv_cache[id(module)] = compute()
+        return self.kv_cache[id(module)]
+
+    def _map(
+        self,
+        function: Callable[..., Tensor],
+        *others: "PaperCondition",
+        kv_cache: KeyValueCache | None = None,
+    ) -> "PaperCondition":
+        """Apply a function to each tensor, together with those of other conditions."""
+        mapped: dict[str, Tensor | None] = {}
+        for name in ("visual_tokens", "rhythm", "onset_envelope", "genre_token"):
+            tensors = [getattr(condition, name) for condition in (self, *others)]
+            mapped[name] = None if any(t is None for t in tensors) else function(*tensors)
+        return PaperCondition(**mapped, kv_cache=kv_cache)

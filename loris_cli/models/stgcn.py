@@ -1,105 +1,140 @@
-"""Features of a moving body by an ST-GCN: the paper's ablation "w/ M".
+"""Motion encoders: features of poses by an ST-GCN.
 
-    poses -> nine units, each graph then time -> mean over joints -> 1x1 convolution -> tokens
+    poses -> units, each a graph and a temporal convolution -> mean over joints -> tokens
 
-After Yan et al., "Spatial Temporal Graph Convolutional Networks" (AAAI 2018), at the sizes of
-the specification, 8. `encoders.MotionEncoder` is the small one that `mini` has.
+After Yan et al., "Spatial Temporal Graph Convolutional Networks" (AAAI 2018): nine units for
+the paper's ablation "w/ M", three for ``mini``.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from loris_cli.models.mini_encoders import N_JOINTS, build_partitioned_adjacency
-
+N_JOINTS = 17
 CENTER_JOINTS = (0,)
-"""Joints in the middle of the body, as that code sees it: the nose."""
+"""Centre of the skeleton in the reference code: the nose."""
 SKELETON_EDGES = (
     (15, 13), (13, 11), (16, 14), (14, 12), (11, 12), (5, 11), (6, 12), (5, 6), (5, 7), (6, 8),
     (7, 9), (8, 10), (1, 2), (0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6),
 )  # fmt: skip
-"""The skeleton of COCO-17 with 19 edges."""
+"""Skeleton of COCO-17 with 19 edges."""
+MINI_CENTER_JOINTS = (11, 12)
+MINI_SKELETON_EDGES = (
+    *(edge for edge in SKELETON_EDGES if edge not in ((1, 2), (3, 5), (4, 6))), (0, 5), (0, 6),
+)  # fmt: skip
+"""Skeleton of ``mini`` with 18 edges: the shoulders are joined to the nose, not the ears."""
 UNIT_CHANNELS_AND_STRIDES = (
     (64, 1), (64, 1), (64, 1), (64, 1), (128, 2), (128, 1), (128, 1), (256, 2), (256, 1),
 )  # fmt: skip
 """Channels and stride of each unit."""
 TEMPORAL_KERNEL_FRAMES = 9
-"""Frames that a unit looks at."""
+"""Frames in the temporal kernel of a unit."""
 DROPOUT = 0.1
 
 
+def build_partitioned_adjacency(
+    edges: Sequence[tuple[int, int]], center_joints: Sequence[int]
+) -> Tensor:
+    """Return the graph of a skeleton in three partitions: self, inwards, outwards.
+
+    Spatial configuration partitioning (Yan et al., 2018, Sec. 3.3): neighbours nearer to the
+    centre than the joint, and neighbours farther away; each row sums to one.
+
+    Args:
+        edges: pairs of neighbouring joints.
+        center_joints: joints at the centre of the body.
+
+    Returns:
+        ``(3, 17, 17)``; entry ``[p, i, j]`` is the weight of joint ``j`` in joint ``i``.
+    """
+    neighbours = torch.zeros(N_JOINTS, N_JOINTS)
+    for a, b in edges:
+        neighbours[a, b] = neighbours[b, a] = 1
+    hops = torch.full((N_JOINTS,), torch.inf)
+    hops[list(center_joints)] = 0
+    for _ in range(N_JOINTS):
+        for a, b in edges:
+            hops[a], hops[b] = min(hops[a], hops[b] + 1), min(hops[b], hops[a] + 1)
+    inwards = neighbours * (hops[None] < hops[:, None])
+    outwards = neighbours * (hops[None] >= hops[:, None])
+    graph = torch.stack([torch.eye(N_JOINTS), inwards, outwards])
+    return graph / graph.sum(dim=2, keepdim=True).clamp(min=1)
+
+
+def convolve_graph(x: Tensor, graph: Tensor) -> Tensor:
+    """Return the sum over partitions and neighbours.
+
+    Args:
+        x: channels of each partition, ``(batch, 3 * channels, frames, 17)``.
+        graph: from `build_partitioned_adjacency`.
+
+    Returns:
+        ``(batch, channels, frames, 17)``
+    """
+    return torch.einsum("bpctj,pij->bcti", x.reshape(len(x), 3, -1, *x.shape[2:]), graph)
+
+
 class StgcnUnit(nn.Module):
-    """Each joint and its neighbours in three parts, then nine frames."""
+    """Unit of the paper's ST-GCN: graph convolution, then nine frames."""
 
     def __init__(
         self, in_channels: int, out_channels: int, *, stride: int, is_first: bool
     ) -> None:
-        """Make a unit; the first has nothing to skip."""
+        """Make a unit; the first has no residual connection."""
         super().__init__()
+        kernel = TEMPORAL_KERNEL_FRAMES
         self.spread = nn.Conv2d(in_channels, 3 * out_channels, 1)
         self.along = nn.Sequential(
             nn.BatchNorm2d(out_channels),
             nn.ReLU(),
-            nn.Conv2d(
-                out_channels,
-                out_channels,
-                (TEMPORAL_KERNEL_FRAMES, 1),
-                (stride, 1),
-                (TEMPORAL_KERNEL_FRAMES // 2, 0),
-            ),
+            nn.Conv2d(out_channels, out_channels, (kernel, 1), (stride, 1), (kernel // 2, 0)),
             nn.BatchNorm2d(out_channels),
             nn.Dropout(DROPOUT),
         )
         self.skip: nn.Module | None = None
-        if not is_first:
-            plain = in_channels == out_channels and stride == 1
-            self.skip = (
-                nn.Identity()
-                if plain
-                else nn.Sequential(
-                    nn.Conv2d(in_channels, out_channels, 1, (stride, 1)),
-                    nn.BatchNorm2d(out_channels),
-                )
+        if not is_first and in_channels == out_channels and stride == 1:
+            self.skip = nn.Identity()
+        elif not is_first:
+            self.skip = nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, 1, (stride, 1)),
+                nn.BatchNorm2d(out_channels),
             )
 
     def forward(self, x: Tensor, graph: Tensor) -> Tensor:
-        """``(batch, inside, frames, 17)`` to ``(batch, outside, frames / stride, 17)``."""
-        batch, _, frames, joints = x.shape
-        parts = self.spread(x).reshape(batch, 3, -1, frames, joints)
-        seen: Tensor = self.along(torch.einsum("bpctj,pij->bcti", parts, graph))
-        return functional.relu(seen if self.skip is None else seen + self.skip(x))
+        """``(batch, in, frames, 17)`` to ``(batch, out, frames / stride, 17)``."""
+        out: Tensor = self.along(convolve_graph(self.spread(x), graph))
+        return functional.relu(out if self.skip is None else out + self.skip(x))
 
 
 class PaperMotionEncoder(nn.Module):
-    """A moving body as tokens of a width."""
+    """Motion encoder of the ablation "w/ M"."""
 
     graph: Tensor
 
     def __init__(self, features: int) -> None:
         """Make the nine units, with random weights."""
         super().__init__()
-        with torch.device("cpu"):  # known, not learned
-            self.register_buffer(
-                "graph",
-                build_partitioned_adjacency(SKELETON_EDGES, CENTER_JOINTS),
-                persistent=False,
-            )
-        inside = [3, *(channels for channels, _ in UNIT_CHANNELS_AND_STRIDES)]
+        with torch.device("cpu"):  # a constant: not in checkpoints, and never on "meta"
+            graph = build_partitioned_adjacency(SKELETON_EDGES, CENTER_JOINTS)
+        self.register_buffer("graph", graph, persistent=False)
+        in_channels = (3, *(channels for channels, _ in UNIT_CHANNELS_AND_STRIDES))
         self.units = nn.ModuleList(
-            StgcnUnit(inside[k], channels, stride=stride, is_first=k == 0)
+            StgcnUnit(in_channels[k], channels, stride=stride, is_first=k == 0)
             for k, (channels, stride) in enumerate(UNIT_CHANNELS_AND_STRIDES)
         )
         self.importance = nn.ParameterList(
-            [nn.Parameter(torch.ones(3, N_JOINTS, N_JOINTS)) for _ in UNIT_CHANNELS_AND_STRIDES]
+            nn.Parameter(torch.ones(3, N_JOINTS, N_JOINTS)) for _ in UNIT_CHANNELS_AND_STRIDES
         )
         self.out = nn.Conv1d(UNIT_CHANNELS_AND_STRIDES[-1][0], features, 1)
 
     def forward(self, pose: Tensor, n_tokens: int) -> Tensor:
-        """Tokens to attend to.
+        """Return tokens for cross-attention.
 
         Args:
             pose: x, y and score of each joint, ``(batch, frames, 17, 3)`` at 16 Hz.
-            n_tokens: wanted; an eighth of the frames in the paper's sizes.
+            n_tokens: number of tokens; an eighth of the frames in the paper's sizes.
 
         Returns:
             ``(batch, n_tokens, features)``
@@ -109,3 +144,58 @@ class PaperMotionEncoder(nn.Module):
             x = unit(x, self.graph * importance)
         tokens: Tensor = functional.adaptive_avg_pool1d(self.out(x.mean(dim=3)), n_tokens)
         return tokens.transpose(1, 2)
+
+
+class MiniStgcnUnit(nn.Module):
+    """Unit of the ST-GCN of ``mini``: graph convolution, then five frames."""
+
+    graph: Tensor
+
+    def __init__(self, in_channels: int, out_channels: int, *, stride: int) -> None:
+        """Make a unit that keeps one frame in ``stride``."""
+        super().__init__()
+        with torch.device("cpu"):  # a constant, as above
+            graph = build_partitioned_adjacency(MINI_SKELETON_EDGES, MINI_CENTER_JOINTS)
+        self.register_buffer("graph", graph, persistent=False)
+        self.spread = nn.Conv2d(in_channels, 3 * out_channels, 1)
+        self.norm = nn.GroupNorm(4, out_channels)
+        self.along = nn.Conv2d(out_channels, out_channels, (5, 1), (stride, 1), (2, 0))
+        self.skip = nn.Conv2d(in_channels, out_channels, 1, (stride, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(batch, in, frames, 17)`` to ``(batch, out, frames / stride, 17)``."""
+        h = self.norm(convolve_graph(self.spread(x), self.graph))
+        out: Tensor = self.along(functional.gelu(h)) + self.skip(x)
+        return functional.gelu(out)
+
+
+class MiniMotionEncoder(nn.Module):
+    """Motion encoder of ``mini``: tokens at 4 Hz from three units.
+
+    The paper's motion features come from an ST-GCN trained to recognise actions, which is not
+    available here; this one is small and trained with the rest.
+    """
+
+    def __init__(self, features: int, *, width: int) -> None:
+        """Make an encoder of tokens of a width."""
+        super().__init__()
+        self.blocks = nn.Sequential(
+            MiniStgcnUnit(3, width, stride=1),
+            MiniStgcnUnit(width, 2 * width, stride=2),
+            MiniStgcnUnit(2 * width, 2 * width, stride=2),
+        )
+        self.out = nn.Linear(2 * width, features)
+
+    def forward(self, pose: Tensor) -> Tensor:
+        """Return tokens for cross-attention.
+
+        Args:
+            pose: x and y in body heights from the usual position of the body, and a score,
+                ``(batch, frames, 17, 3)`` at 16 Hz.
+
+        Returns:
+            ``(batch, frames / 4, features)``, rounded up.
+        """
+        h = self.blocks(pose.permute(0, 3, 1, 2)).mean(dim=3)
+        tokens: Tensor = self.out(h.transpose(1, 2))
+        return tokens

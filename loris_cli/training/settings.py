@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 from loris_cli.dataset.manifest import VISUAL_ENCODERS
 from loris_cli.errors import InputError, UsageError
-from loris_cli.models.hawkes import HawkesPhase
+from loris_cli.models.paper_config import HawkesPhase
 from loris_cli.system.atomic_files import printable_path
 
 Preset = Literal["mini", "paper"]
