@@ -193,8 +193,8 @@ def dance() -> tuple[list[Frame], Array]:
             times_s,
             size=SIZE,
             camera=lambda time_s: camera,
-            room=scene.gym(np.random.default_rng(0)),
-            look=render.LOOKS[0],
+            room=scene.build_gym(np.random.default_rng(0)),
+            appearance=render.APPEARANCES[0],
         )
     )
     pictures = [Frame(t, rgb) for t, (rgb, _) in zip(times_s, drawn, strict=True)]

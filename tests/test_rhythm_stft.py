@@ -74,19 +74,19 @@ def test_too_short_a_body_has_none(n_frames: int) -> None:
 
 
 def test_the_program_finds_it(
-    loris: RunLoris, moving: Path, body: Path, tmp_path: Path
+    loris: RunLoris, moving_video: Path, pose_file: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "a.json"
-    told = loris("rhythm", body, "--rhythm", "stft", "-o", out)
+    told = loris("rhythm", pose_file, "--rhythm", "stft", "-o", out)
     assert told.exit_code == 0, told.stderr
     assert read_rhythm(out).method == "stft"
 
-    told = loris("rhythm", moving, "--rhythm", "stft", "-o", tmp_path / "b.json")
+    told = loris("rhythm", moving_video, "--rhythm", "stft", "-o", tmp_path / "b.json")
     assert told.exit_code == 4
     assert "no moving body" in told.stderr
 
     told = loris(
-        "rhythm", body, "--rhythm", "stft", "--compat", "official", "-o", tmp_path / "c.json"
+        "rhythm", pose_file, "--rhythm", "stft", "--compat", "official", "-o", tmp_path / "c.json"
     )
     assert told.exit_code == 2
     assert "reading of the directogram" in told.stderr

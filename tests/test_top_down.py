@@ -181,11 +181,11 @@ def test_the_box_of_a_crop_holds_the_body() -> None:
 
 
 def test_there_are_no_poses_without_weights(
-    loris: RunLoris, moving: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    loris: RunLoris, moving_video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LORIS_CACHE", str(tmp_path / "cache"))
     words = ("--estimator", "mmpose", "--offline", "-o", tmp_path / "out.npz")
-    told = loris("pose", moving, *words)
+    told = loris("pose", moving_video, *words)
     assert told.exit_code == 3
     has = find_spec("mmpose") is not None
     assert ("put the file of" if has else "mmpose is needed") in told.stderr
@@ -193,10 +193,10 @@ def test_there_are_no_poses_without_weights(
 
 
 def test_weights_without_mmpose_are_refused(
-    loris: RunLoris, moving: Path, tmp_path: Path
+    loris: RunLoris, moving_video: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "w.pth").touch()
-    assert loris("pose", moving, "--weights", tmp_path / "w.pth").exit_code == 2
+    assert loris("pose", moving_video, "--weights", tmp_path / "w.pth").exit_code == 2
 
 
 class Harm:
@@ -238,12 +238,12 @@ def test_weights_with_what_mmpose_tells_beside_them_are_taken(tmp_path: Path) ->
 
 MAKE_WEIGHTS = """
 import sys, torch
-from loris_cli.system.optional_packages import require
-from loris_cli.pose.mmpose_estimator import check_top_down
+from loris_cli.system.optional_packages import import_optional
+from loris_cli.pose.mmpose_estimator import check_mmpose_weights
 from pathlib import Path
-place = check_top_down(Path(__file__), sys.argv[1])
-apis = require("mmpose.apis", extra="", purpose="test it")
-config = require("mmengine.config", extra="", purpose="test it").Config.fromfile(place)
+config_path = check_mmpose_weights(Path(__file__), sys.argv[1])
+apis = import_optional("mmpose.apis", extra="", purpose="test it")
+config = import_optional("mmengine.config", extra="", purpose="test it").Config.fromfile(config_path)
 torch.manual_seed(0)
 model = apis.init_model(config, None, device="cpu")
 with torch.no_grad():  # sure of what it does not know
@@ -255,21 +255,21 @@ torch.save({"state_dict": model.state_dict(), "meta": {}}, sys.argv[2])
 SAME = """
 import sys, numpy as np
 from pathlib import Path
-from loris_cli.system.optional_packages import require
-from loris_cli.pose.mmpose_estimator import TopDown
-network = TopDown(Path(sys.argv[2]), network=sys.argv[1])
+from loris_cli.system.optional_packages import import_optional
+from loris_cli.pose.mmpose_estimator import MmposeEstimator
+network = MmposeEstimator(Path(sys.argv[2]), network=sys.argv[1])
 rng = np.random.default_rng(0)
 pictures = [rng.integers(0, 256, (240, 320, 3), dtype=np.uint8) for _ in range(3)]
 boxes = [np.array([[40.0, 20, 200, 220], [10, 10, 90, 200]]), np.zeros((0, 4)),
          np.array([[60.0, 20, 220, 220]])]
-ours = network.joints(pictures, boxes)
-assert [len(found) for found in ours] == [2, 0, 1]
-apis = require("mmpose.apis", extra="", purpose="test it")
-for picture, around, found in zip(pictures, boxes, ours):
+results = network.estimate_keypoints(pictures, boxes)
+assert [len(found) for found in results] == [2, 0, 1]
+apis = import_optional("mmpose.apis", extra="", purpose="test it")
+for picture, around, found in zip(pictures, boxes, results):
     if not len(around): continue
     bgr = np.ascontiguousarray(picture[..., ::-1])
-    theirs = apis.inference_topdown(network._model, bgr, (around - 0.5).astype(np.float32))
-    for one, other in zip(found, theirs):
+    expected = apis.inference_topdown(network._model, bgr, (around - 0.5).astype(np.float32))
+    for one, other in zip(found, expected):
         np.testing.assert_allclose(
             one[:, :2], other.pred_instances.keypoints[0] + 0.5, atol=1e-2)
 """
@@ -341,11 +341,11 @@ def test_a_film_goes_the_whole_way_through_mmpose(weights: Path, tmp_path: Path)
 @pytest.mark.legacy
 @needs_mmpose
 def test_a_network_that_mmpose_has_not_is_told_with_those_near_it(
-    loris: RunLoris, moving: Path, tmp_path: Path
+    loris: RunLoris, moving_video: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "w.pth").touch()
     words = ("--weights", tmp_path / "w.pth", "--network", "td-hm_hrnet-w48")
-    told = loris("pose", moving, "--estimator", "mmpose", *words, "-o", tmp_path / "o.npz")
+    told = loris("pose", moving_video, "--estimator", "mmpose", *words, "-o", tmp_path / "o.npz")
     assert told.exit_code == 2
     assert "td-hm_hrnet-w48_8xb32-210e_coco-256x192" in told.stderr
 

@@ -51,7 +51,7 @@ class Poses:
             in and their scores are 0.
         cuts: frames whose body is not that of the frame before (the shot changed, or another
             person is followed), ``(cuts,)`` rising; the motion into them is nobody's.
-        interval_s: time between frames of the video itself, where known.
+        frame_interval_s: time between frames of the video itself, where known.
     """
 
     keypoints: Array
@@ -231,7 +231,7 @@ def _validate_poses(arrays: dict[str, Array]) -> Poses:
         f"size {size.tolist()}": ((size < 1) | (size > MAX_SIDE_PX)).any(),
         "cuts that do not rise within the clip": (np.diff(cuts, prepend=0) <= 0).any()
         or (cuts >= n_frames).any(),
-        f"interval_s {interval_s}": interval_s is not None and not 0 < interval_s <= 3600,
+        f"frame_interval_s {interval_s}": interval_s is not None and not 0 < interval_s <= 3600,
     }  # fmt: skip
     for problem, found in problems.items():
         if found:
