@@ -17,7 +17,7 @@ from loris_cli.baselines.drum_kit import (
     render_drum_hits,
 )
 from loris_cli.baselines.drums import DrumGenerator
-from loris_cli.baselines.groove import GrooveGenerator, fit_tempo_and_phase
+from loris_cli.baselines.groove import GrooveGenerator
 from loris_cli.baselines.retrieval import (
     ACCENT_CURVE_HZ,
     LOOP_FADE_S,
@@ -30,6 +30,7 @@ from loris_cli.baselines.retrieval import (
 )
 from loris_cli.errors import InputError
 from loris_cli.models.generator_interface import ClipFeatures, MusicGenerator
+from loris_cli.rhythm.tempo_fit import FALLBACK_BPM, fit_tempo_and_phase
 
 RATE_HZ = 22_050
 
@@ -123,7 +124,7 @@ def test_a_groove_finds_tempo_and_phase(bpm: float) -> None:
 
     assert found == pytest.approx(bpm, abs=0.3)
     assert phase_s == pytest.approx(0.21, abs=0.01)
-    assert fit_tempo_and_phase(np.zeros(0), np.zeros(0)) == (groove.FALLBACK_BPM, 0.0)
+    assert fit_tempo_and_phase(np.zeros(0), np.zeros(0)) == (FALLBACK_BPM, 0.0)
 
 
 def test_a_livelier_bar_has_more_strokes() -> None:

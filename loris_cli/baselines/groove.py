@@ -16,14 +16,12 @@ from numpy.typing import NDArray
 from loris_cli.baselines.drum_kit import DrumHit, DrumName, Samples, render_drum_hits
 from loris_cli.config import POSE_FPS, SAMPLE_RATE_HZ
 from loris_cli.models.generator_interface import ClipFeatures
+from loris_cli.rhythm.tempo_fit import fit_tempo_and_phase
 
 Array = NDArray[np.float64]
 
 TICKS_PER_BAR = 16
 """Of a bar of four beats."""
-SLOWEST_BPM, FASTEST_BPM, STEP_BPM = 80.0, 160.0, 0.25
-"""One octave: a pulse and its double fit the same peaks."""
-FALLBACK_BPM = 120.0
 TICK_FILL_ORDER = (0, 8, 4, 12, 2, 6, 10, 14, 3, 7, 11, 15, 1, 5, 9, 13)
 """In which the ticks of a bar are filled: the beats, then what is between them."""
 MIN_HITS_PER_BAR, MAX_HITS_PER_BAR = 4, 12
@@ -46,26 +44,6 @@ class GrooveGenerator:
         sound = render_drum_hits(place_hits_on_grid(features), n_samples, seed=seed)
         progress(1, 1)
         yield sound[None]
-
-
-def fit_tempo_and_phase(peaks_s: Array, strengths: Array) -> tuple[float, float]:
-    """The steady beat that the peaks fit best.
-
-    Args:
-        peaks_s: rising seconds, ``(peaks,)``.
-        strengths: their weights.
-
-    Returns:
-        beats a minute, and a second at which one falls, less than a beat from 0.
-    """
-    if not len(peaks_s) or not strengths.any():
-        return FALLBACK_BPM, 0.0
-    tempi = np.arange(SLOWEST_BPM, FASTEST_BPM + STEP_BPM / 2, STEP_BPM)
-    # Peaks on the beat point one way: the length of the sum says how far they are together.
-    sums = np.exp(2j * np.pi * tempi[:, None] / 60 * peaks_s) @ strengths
-    best = int(np.abs(sums).argmax())
-    bpm = float(tempi[best])
-    return bpm, float(np.angle(sums[best]) / (2 * np.pi) % 1 * 60 / bpm)
 
 
 def place_hits_on_grid(features: ClipFeatures) -> list[DrumHit]:
