@@ -114,7 +114,7 @@ def test_panels_stand_on_one_another(tmp_path: Path) -> None:
     one, three = drawn(tmp_path / "one.png"), drawn(tmp_path / "all.png")
     assert three.shape[1] == one.shape[1]
     more = (
-        plot.PANEL_HEIGHT_PX["sound"]
+        plot.PANEL_HEIGHT_PX["audio"]
         + plot.PANEL_HEIGHT_PX["directogram"]
         + 2 * plot.PANEL_GAP_PX
     )

@@ -86,7 +86,14 @@ def test_the_program_finds_it(
     assert "no moving body" in told.stderr
 
     told = loris(
-        "rhythm", pose_file, "--rhythm", "stft", "--compat", "official", "-o", tmp_path / "c.json"
+        "rhythm",
+        pose_file,
+        "--rhythm",
+        "stft",
+        "--compat",
+        "official",
+        "-o",
+        tmp_path / "c.json",
     )
     assert told.exit_code == 2
     assert "reading of the directogram" in told.stderr

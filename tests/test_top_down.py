@@ -345,7 +345,9 @@ def test_a_network_that_mmpose_has_not_is_told_with_those_near_it(
 ) -> None:
     (tmp_path / "w.pth").touch()
     words = ("--weights", tmp_path / "w.pth", "--network", "td-hm_hrnet-w48")
-    told = loris("pose", moving_video, "--estimator", "mmpose", *words, "-o", tmp_path / "o.npz")
+    told = loris(
+        "pose", moving_video, "--estimator", "mmpose", *words, "-o", tmp_path / "o.npz"
+    )
     assert told.exit_code == 2
     assert "td-hm_hrnet-w48_8xb32-210e_coco-256x192" in told.stderr
 

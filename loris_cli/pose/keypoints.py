@@ -26,6 +26,13 @@ COCO_17 = (
     "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle",
 )  # fmt: skip
 """Names of the joints, in the order of every keypoints array."""
+COCO_SKELETON = (
+    (0, 1), (1, 3), (3, 5), (5, 7), (7, 9), (5, 11), (11, 13), (13, 15),
+    (0, 2), (2, 4), (4, 6), (6, 8), (8, 10), (6, 12), (12, 14), (14, 16),
+    (5, 6), (11, 12), (1, 2),
+)  # fmt: skip
+"""Edges of COCO's skeleton: on the left, on the right, between the sides."""
+SHOULDER_JOINTS, HIP_JOINTS = [5, 6], [11, 12]
 
 SCHEMA = 2
 MAX_FRAMES = 24 * 3600 * 16
