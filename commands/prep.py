@@ -241,7 +241,7 @@ def prep(
         list_synthetic_videos,
         prepare_synthetic_video,
     )
-    from loris_cli.pose.mmpose_weights import fetch_mmpose_weights
+    from loris_cli.pose.mmpose_estimator import fetch_mmpose_weights
     from loris_cli.soundtrack.visual_features import parse_visual_source
     from loris_cli.system.input_paths import expand_inputs, output_folder
     from loris_cli.system.ray_pool import map_on_ray

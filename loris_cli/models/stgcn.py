@@ -11,14 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from loris_cli.models.mini_encoders import N_JOINTS, build_partitioned_adjacency
+from loris_cli.pose.keypoints import COCO_SKELETON
 
 CENTER_JOINTS = (0,)
 """Joints in the middle of the body, as that code sees it: the nose."""
-SKELETON_EDGES = (
-    (15, 13), (13, 11), (16, 14), (14, 12), (11, 12), (5, 11), (6, 12), (5, 6), (5, 7), (6, 8),
-    (7, 9), (8, 10), (1, 2), (0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6),
-)  # fmt: skip
-"""The skeleton of COCO-17 with 19 edges."""
 UNIT_CHANNELS_AND_STRIDES = (
     (64, 1), (64, 1), (64, 1), (64, 1), (128, 2), (128, 1), (128, 1), (256, 2), (256, 1),
 )  # fmt: skip
@@ -81,7 +77,7 @@ class PaperMotionEncoder(nn.Module):
         with torch.device("cpu"):  # known, not learned
             self.register_buffer(
                 "graph",
-                build_partitioned_adjacency(SKELETON_EDGES, CENTER_JOINTS),
+                build_partitioned_adjacency(COCO_SKELETON, CENTER_JOINTS),
                 persistent=False,
             )
         inside = [3, *(channels for channels, _ in UNIT_CHANNELS_AND_STRIDES)]
