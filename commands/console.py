@@ -14,17 +14,14 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from loris_cli.errors import escape_unprintable
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
 LOG_INTERVAL_S = 10.0
 """Off a terminal, a running stage tells of itself this often."""
-
-
-def escape_unprintable(text: str) -> str:
-    """The text on one line: what a terminal cannot show as a character, escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def print_error(message: str, *, hint: str = "") -> None:

@@ -1,4 +1,4 @@
-"""``python -m loris_cli``: the one place that looks upward to the commands."""
+"""``python -m loris_cli``: the only module of the library that imports the commands."""
 
 from loris_cli.commands.app import main
 

@@ -1,14 +1,21 @@
-"""What can go wrong for a user, each with the next step to take and an exit code."""
+"""Errors of the user, each with a hint (the next step to take) and an exit code."""
+
+import os
+
+
+def escape_unprintable(text: str | os.PathLike[str]) -> str:
+    """Return a text or a path on one line: what a terminal cannot show is escaped."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in os.fspath(text))
 
 
 class LorisError(Exception):
-    """A mistake or a lack the user can mend; told in one line, without a traceback."""
+    """An error that the user can fix; printed in one line, without a traceback."""
 
     exit_code = 1
 
     def __init__(self, message: str, *, hint: str = "") -> None:
-        """Keep the message (what is wrong) apart from the hint (what to do)."""
-        super().__init__(message)
+        """Store what is wrong, escaped to one printable line, and the hint: what to do."""
+        super().__init__(escape_unprintable(message))
         self.hint = hint
 
     def __reduce__(self) -> tuple[object, ...]:

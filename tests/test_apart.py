@@ -32,8 +32,8 @@ serve_call(wait)
 """
 ASKS = """
 import numpy as np
-from loris_cli.system.python_subprocess import ask
-ask("waits", {"x": np.zeros(1)}, task="it")
+from loris_cli.system.python_subprocess import call_module
+call_module("waits", {"x": np.zeros(1)}, task_label="it")
 """
 
 
@@ -53,10 +53,10 @@ def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("module", ["doubles", "chatters"])
 def test_arrays_go_to_another_process_and_back(module: str) -> None:
-    sound = np.random.default_rng(0).normal(size=(2, 100_000)).astype(np.float32)
-    found = call_module(module, {"x": sound}, task_label="it")
-    np.testing.assert_array_equal(found["twice"], 2 * sound)
-    assert found["pid"] != os.getpid()
+    samples = np.random.default_rng(0).normal(size=(2, 100_000)).astype(np.float32)
+    result = call_module(module, {"x": samples}, task_label="it")
+    np.testing.assert_array_equal(result["twice"], 2 * samples)
+    assert result["pid"] != os.getpid()
 
 
 def test_what_went_wrong_is_told_in_its_last_words() -> None:
@@ -71,14 +71,14 @@ def test_a_sudden_end_is_no_serve_call() -> None:
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for the process in /proc")
 def test_it_ends_with_the_one_who_asked(modules: Path) -> None:
-    asking = subprocess.Popen([sys.executable, "-c", ASKS], cwd=modules)
-    place = modules / "pid"
+    caller = subprocess.Popen([sys.executable, "-c", ASKS], cwd=modules)
+    pid_path = modules / "pid"
     deadline_s = time.monotonic() + 60
-    while not (place.is_file() and place.read_text()) and time.monotonic() < deadline_s:
+    while not (pid_path.is_file() and pid_path.read_text()) and time.monotonic() < deadline_s:
         time.sleep(0.05)
-    asking.kill()
-    asking.wait()
-    working = Path("/proc") / place.read_text()
-    while working.exists() and time.monotonic() < deadline_s:
+    caller.kill()
+    caller.wait()
+    worker = Path("/proc") / pid_path.read_text()
+    while worker.exists() and time.monotonic() < deadline_s:
         time.sleep(0.05)
-    assert not working.exists()
+    assert not worker.exists()

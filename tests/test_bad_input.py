@@ -27,7 +27,7 @@ from loris_cli.system import atomic_files
 Make = Callable[[Path], Path]
 
 
-def everything(folder: Path) -> dict[str, bytes | None]:
+def read_folder(folder: Path) -> dict[str, bytes | None]:
     """All below a folder, hidden or not, with what is in it."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None
@@ -36,18 +36,18 @@ def everything(folder: Path) -> dict[str, bytes | None]:
 
 
 @pytest.fixture
-def dance(tmp_path: Path, moving: Path) -> Path:
+def dance(tmp_path: Path, moving_video: Path) -> Path:
     path = tmp_path / "dance.mp4"
-    path.write_bytes(moving.read_bytes())
+    path.write_bytes(moving_video.read_bytes())
     return path
 
 
 @pytest.fixture
-def options(small_model: Path, body: Path) -> list[object]:
-    return ["--model", small_model, "--steps", 2, "--poses", body]
+def options(small_model: Path, pose_file: Path) -> list[object]:
+    return ["--model", small_model, "--steps", 2, "--poses", pose_file]
 
 
-def written(name: str, content: bytes) -> Make:
+def write_content(name: str, content: bytes) -> Make:
     def make(folder: Path) -> Path:
         (folder / name).write_bytes(content)
         return folder / name
@@ -55,7 +55,7 @@ def written(name: str, content: bytes) -> Make:
     return make
 
 
-def spoiled(change: Callable[[bytearray], None], **kind: object) -> Make:
+def write_damaged_video(change: Callable[[bytearray], None], **kind: object) -> Make:
     def make(folder: Path) -> Path:
         suffix = ".avi" if kind else ".mp4"
         path = write_video(folder / f"a{suffix}", n_frames=24, **kind)  # type: ignore[arg-type]
@@ -76,7 +76,7 @@ def cut(content: bytearray) -> None:
     del content[999:]
 
 
-def sound_alone(folder: Path) -> Path:
+def write_audio_only(folder: Path) -> Path:
     run_ffmpeg(
         "-i",
         write_wav(folder / "a.wav", make_tone(1, 440, 0.5)),
@@ -105,18 +105,18 @@ BAD: list[tuple[str, Make, str]] = [
     ("missing list", lambda folder: Path(f"@{folder}/none.txt"), "list"),
     ("folder without videos", empty_folder, "no video in the folder"),
     ("folders in a ring", ring, "no video in the folder"),
-    ("empty file", written("a.mp4", b""), "is empty"),
-    ("text", written("a.mp4", b"these are words\n" * 99), "is not a video"),
-    ("cut before its index", spoiled(cut), "has no index"),
-    ("no video stream", sound_alone, "has no video in it"),
+    ("empty file", write_content("a.mp4", b""), "is empty"),
+    ("text", write_content("a.mp4", b"these are words\n" * 99), "is not a video"),
+    ("cut before its index", write_damaged_video(cut), "has no index"),
+    ("no video stream", write_audio_only, "has no video in it"),
     (
         "png",
-        written("a.png", cv2.imencode(".png", draw_numbered_frame(3))[1].tobytes()),
+        write_content("a.png", cv2.imencode(".png", draw_numbered_frame(3))[1].tobytes()),
         "is a picture",
     ),
     (
         "jpeg",
-        written("a.mp4", cv2.imencode(".jpg", draw_numbered_frame(3))[1].tobytes()),
+        write_content("a.mp4", cv2.imencode(".jpg", draw_numbered_frame(3))[1].tobytes()),
         "is a picture",
     ),
     ("1 frame", lambda folder: write_video(folder / "a.mp4", n_frames=1), "still picture"),
@@ -125,14 +125,14 @@ BAD: list[tuple[str, Make, str]] = [
         lambda folder: write_video(folder / "a.mp4", n_frames=3),
         "lasts 0.3 s, too short",
     ),
-    ("65,535 px", spoiled(grow, codec="ffv1"), "no size, or one too large"),
+    ("65,535 px", write_damaged_video(grow, codec="ffv1"), "no size, or one too large"),
     (
         "83 minutes by one lying time",
         lambda folder: write_video(folder / "a.mp4", times_s=[0, 0.1, 0.2, 5000]),
         "jumps by 5000 s",
     ),
-    ("ffconcat", written("a.mp4", b"ffconcat version 1.0\nfile b.ts\n"), "is a playlist"),
-    ("m3u8", written("a.mp4", b"#EXTM3U\n#EXTINF:1,\nb.ts\n"), "is a playlist"),
+    ("ffconcat", write_content("a.mp4", b"ffconcat version 1.0\nfile b.ts\n"), "is a playlist"),
+    ("m3u8", write_content("a.mp4", b"#EXTM3U\n#EXTINF:1,\nb.ts\n"), "is a playlist"),
 ]
 
 
@@ -141,62 +141,64 @@ def test_the_one_input_is_bad(
     loris: RunLoris, tmp_path: Path, small_model: Path, name: str, make: Make, message: str
 ) -> None:
     path = make(tmp_path)
-    before = everything(tmp_path)
+    before = read_folder(tmp_path)
 
-    told = loris("soundtrack", path, "--model", small_model)
+    result = loris("soundtrack", path, "--model", small_model)
 
-    assert told.exit_code == 4, told.stderr
-    assert message in told.stderr
-    said_clearly(told)
-    assert everything(tmp_path) == before
+    assert result.exit_code == 4, result.stderr
+    assert message in result.stderr
+    check_error_output(result)
+    assert read_folder(tmp_path) == before
 
 
-def said_clearly(told: CliResult) -> None:
+def check_error_output(result: CliResult) -> None:
     """One line for the error, one for the hint, nothing on stdout."""
-    assert told.stdout == ""
-    errors = [line for line in told.stderr.splitlines() if line.startswith("loris: error: ")]
+    assert result.stdout == ""
+    errors = [line for line in result.stderr.splitlines() if line.startswith("loris: error: ")]
     assert len(errors) == 1
-    assert told.stderr.splitlines()[-1].startswith("hint: ")
-    assert "Traceback" not in told.stderr
+    assert result.stderr.splitlines()[-1].startswith("hint: ")
+    assert "Traceback" not in result.stderr
 
 
 def test_nobody_and_nothing_that_moves_is_refused(
-    loris: RunLoris, tmp_path: Path, still: Path, small_model: Path
+    loris: RunLoris, tmp_path: Path, static_video: Path, small_model: Path
 ) -> None:
-    told = loris("soundtrack", still, "-o", tmp_path / "a.mp4", "--model", small_model)
-    assert told.exit_code == 4
-    assert "warning: no moving body" in told.stderr
-    assert "nothing moves" in told.stderr
-    assert everything(tmp_path) == {}
+    result = loris("soundtrack", static_video, "-o", tmp_path / "a.mp4", "--model", small_model)
+    assert result.exit_code == 4
+    assert "warning: no moving body" in result.stderr
+    assert "nothing moves" in result.stderr
+    assert read_folder(tmp_path) == {}
 
 
 def test_where_nobody_is_seen_the_picture_leads_with_a_warning(
     loris: RunLoris, dance: Path, small_model: Path
 ) -> None:
-    told = loris("soundtrack", dance, "--model", small_model, "--steps", 2, "--json")
-    assert told.exit_code == 0, told.stderr
-    row = json.loads(told.stdout)
+    result = loris("soundtrack", dance, "--model", small_model, "--steps", 2, "--json")
+    assert result.exit_code == 0, result.stderr
+    row = json.loads(result.stdout)
     assert row["rhythm"] == "flow"
     assert "the picture's own movement leads" in row["warnings"][0]
-    assert "the picture's own movement leads" in told.stderr
+    assert "the picture's own movement leads" in result.stderr
 
 
 def test_a_person_for_a_moment_does_not_lead(
-    loris: RunLoris, dance: Path, small_model: Path, body: Path
+    loris: RunLoris, dance: Path, small_model: Path, pose_file: Path
 ) -> None:
     from dataclasses import replace
 
     from loris_cli.pose.keypoints import read_poses, write_poses
 
-    seen = np.arange(32) >= 3
-    write_poses(dance.with_name("p.npz"), replace(read_poses(body), interpolated=seen))
+    interpolated = np.arange(32) >= 3
+    write_poses(
+        dance.with_name("p.npz"), replace(read_poses(pose_file), interpolated=interpolated)
+    )
     words = ["--model", small_model, "--steps", 2, "--poses", dance.with_name("p.npz")]
 
-    told = loris("soundtrack", dance, *words, "--json")
+    result = loris("soundtrack", dance, *words, "--json")
     refused = loris("soundtrack", dance, *words, "--rhythm", "directogram", "--overwrite")
 
-    assert json.loads(told.stdout)["rhythm"] == "flow"
-    assert "the picture's own movement leads" in told.stderr
+    assert json.loads(result.stdout)["rhythm"] == "flow"
+    assert "the picture's own movement leads" in result.stderr
     assert refused.exit_code == 4
     assert "no moving body" in refused.stderr
 
@@ -207,10 +209,10 @@ def test_a_film_cut_short_is_used_as_far_as_it_goes_with_a_warning(
     content = dance.read_bytes()
     dance.write_bytes(content[: len(content) * 9 // 10])  # its index is at the front
     words = ["--model", small_model, "--steps", 2, "--rhythm", "flow", "--json"]
-    told = loris("soundtrack", dance, *words)
-    assert told.exit_code == 0, told.stderr
-    assert "ends early; what is there is used" in told.stderr
-    assert 1 < json.loads(told.stdout)["duration_s"] < 2
+    result = loris("soundtrack", dance, *words)
+    assert result.exit_code == 0, result.stderr
+    assert "ends early; what is there is used" in result.stderr
+    assert 1 < json.loads(result.stdout)["duration_s"] < 2
 
 
 @pytest.mark.parametrize(
@@ -278,27 +280,27 @@ def test_an_option_is_wrong(
     Path("pickle.safetensors").write_bytes(pickle.dumps({"weights": [1.0]}))
     Path("giant.safetensors").write_bytes(struct.pack("<Q", 1 << 60) + b"{}")
     Path("deep.safetensors").write_bytes(struct.pack("<Q", 90_000) + b"[" * 90_000)
-    poses_of(Path("giant.npz"), body=options[-1], shape=f"({10**15}, 17, 3)")
-    poses_of(Path("short.npz"), body=options[-1], n_frames=8)
-    before = everything(dance.parent)
+    write_changed_poses(Path("giant.npz"), source=options[-1], shape=f"({10**15}, 17, 3)")
+    write_changed_poses(Path("short.npz"), source=options[-1], n_frames=8)
+    before = read_folder(dance.parent)
 
-    told = loris("soundtrack", "dance.mp4", *options, *words)
+    result = loris("soundtrack", "dance.mp4", *options, *words)
 
-    assert told.exit_code == code, told.stderr
-    assert message in told.stderr
-    said_clearly(told)
-    assert everything(dance.parent) == before
+    assert result.exit_code == code, result.stderr
+    assert message in result.stderr
+    check_error_output(result)
+    assert read_folder(dance.parent) == before
 
 
-def poses_of(
-    path: Path, *, body: object, shape: str | None = None, n_frames: int | None = None
+def write_changed_poses(
+    path: Path, *, source: object, shape: str | None = None, n_frames: int | None = None
 ) -> None:
     """Poses cut to some frames, or with a header that claims another shape."""
     from dataclasses import replace
 
     from loris_cli.pose.keypoints import read_poses, write_poses
 
-    poses = read_poses(Path(str(body)))
+    poses = read_poses(Path(str(source)))
     if n_frames is not None:
         poses = replace(
             poses,
@@ -323,9 +325,9 @@ def test_a_device_that_is_not_there_is_never_replaced(
     loris: RunLoris, dance: Path, options: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    told = loris("soundtrack", dance, *options, "--device", "cuda")
-    assert told.exit_code == 2
-    assert "no device cuda" in told.stderr
+    result = loris("soundtrack", dance, *options, "--device", "cuda")
+    assert result.exit_code == 2
+    assert "no device cuda" in result.stderr
     assert os.listdir(dance.parent) == ["dance.mp4"]
 
 
@@ -344,10 +346,10 @@ def test_names_mean_nothing(
     monkeypatch.chdir(dance.parent)
     dance.rename(name)
 
-    told = loris("soundtrack", "--rhythm", "flow", *options[:4], "-q", "--json", "--", name)
+    result = loris("soundtrack", "--rhythm", "flow", *options[:4], "-q", "--json", "--", name)
 
-    assert told.exit_code == 0, told.stderr
-    assert json.loads(told.stdout)["output"] == f"{Path(name).stem}.loris.mp4"
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["output"] == f"{Path(name).stem}.loris.mp4"
     assert sorted(os.listdir()) == sorted([name, f"{Path(name).stem}.loris.mp4"])
 
 
@@ -360,21 +362,21 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(
 ) -> None:
     old = dance.with_name("out.flac")
     old.write_bytes(b"mine")
-    before = everything(dance.parent)
+    before = read_folder(dance.parent)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
     try:
-        told = loris("soundtrack", dance, *options, "-o", old, "--overwrite")
+        result = loris("soundtrack", dance, *options, "-o", old, "--overwrite")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
     if limit == 180_000:  # just enough for two seconds: the limit is what made it fail
-        assert told.exit_code == 0, told.stderr
+        assert result.exit_code == 0, result.stderr
         return
-    assert told.exit_code == 1
-    said_clearly(told)
-    assert "disk" in told.stderr
-    assert everything(dance.parent) == before
+    assert result.exit_code == 1
+    check_error_output(result)
+    assert "disk" in result.stderr
+    assert read_folder(dance.parent) == before
 
 
 def test_libsndfile_that_cannot_write_is_a_full_disk_too(
@@ -384,9 +386,9 @@ def test_libsndfile_that_cannot_write_is_a_full_disk_too(
         raise soundfile.LibsndfileError(2)
 
     monkeypatch.setattr(soundfile.SoundFile, "write", refuse)
-    told = loris("soundtrack", dance, *options)
-    assert told.exit_code == 1
-    assert "free some space" in told.stderr
+    result = loris("soundtrack", dance, *options)
+    assert result.exit_code == 1
+    assert "free some space" in result.stderr
     assert os.listdir(dance.parent) == ["dance.mp4"]
 
 
@@ -396,21 +398,30 @@ def test_of_two_processes_with_one_output_the_first_wins(
     out = dance.with_name("out.mp4")
     mux = stages.mux_audio  # type: ignore[attr-defined]
 
-    def with_another_meanwhile(*given: object, **more: object) -> None:
-        mux(*given, **more)  # type: ignore[arg-type]
+    def with_another_meanwhile(*args: object, **kwargs: object) -> None:
+        mux(*args, **kwargs)  # type: ignore[arg-type]
         out.write_bytes(b"the other's")
 
     monkeypatch.setattr(stages, "mux_audio", with_another_meanwhile)
-    told = loris("soundtrack", dance, *options, "-o", out)
+    result = loris("soundtrack", dance, *options, "-o", out)
 
-    assert told.exit_code == 1
-    assert "exists already" in told.stderr
+    assert result.exit_code == 1
+    assert "exists already" in result.stderr
     assert out.read_bytes() == b"the other's"
     assert sorted(os.listdir(dance.parent)) == ["dance.mp4", "out.mp4"]
 
 
 @pytest.mark.parametrize("old", [None, b"mine"])
-@pytest.mark.parametrize("moment", ["observe", "play", "normalise", "mux", "_flush"])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "analyze_video",
+        "write_generated_audio",
+        "normalize_loudness",
+        "mux_audio",
+        "_fsync_path",
+    ],
+)
 def test_an_interruption_at_any_stage_leaves_nothing_half_made(
     loris: RunLoris,
     dance: Path,
@@ -421,26 +432,26 @@ def test_an_interruption_at_any_stage_leaves_nothing_half_made(
 ) -> None:
     from loris_cli.soundtrack import job_processes
 
-    room = {"observe": job_processes, "_flush": atomic_files}.get(moment, stages)
-    work = getattr(room, moment)
+    module = {"analyze_video": job_processes, "_fsync_path": atomic_files}.get(moment, stages)
+    work = getattr(module, moment)
 
-    def interrupted(*given: object, **more: object) -> None:
-        if moment != "_flush":
-            work(*given, **more)
+    def interrupted(*args: object, **kwargs: object) -> None:
+        if moment != "_fsync_path":
+            work(*args, **kwargs)
         raise KeyboardInterrupt
 
     out = dance.with_name("new") / "out.mp4" if old is None else dance.with_name("out.mp4")
     if old:
         out.write_bytes(old)
-    before = everything(dance.parent)
-    monkeypatch.setattr(room, moment, interrupted)
+    before = read_folder(dance.parent)
+    monkeypatch.setattr(module, moment, interrupted)
 
-    place = out.parent if old is None else out
-    told = loris("soundtrack", dance, *options, "-o", place, "--overwrite")
+    output = out.parent if old is None else out
+    result = loris("soundtrack", dance, *options, "-o", output, "--overwrite")
 
-    assert told.exit_code == 130
-    assert told.stderr.endswith("loris: error: interrupted\n")
-    assert everything(dance.parent) == before
+    assert result.exit_code == 130
+    assert result.stderr.endswith("loris: error: interrupted\n")
+    assert read_folder(dance.parent) == before
 
 
 def test_an_interruption_keeps_what_is_done_and_tells_it_in_the_report(
@@ -449,17 +460,17 @@ def test_an_interruption_keeps_what_is_done_and_tells_it_in_the_report(
     mux = stages.mux_audio  # type: ignore[attr-defined]
     calls = []
 
-    def the_second_time(*given: object, **more: object) -> None:
-        calls.append(given)
+    def the_second_time(*args: object, **kwargs: object) -> None:
+        calls.append(args)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        mux(*given, **more)  # type: ignore[arg-type]
+        mux(*args, **kwargs)  # type: ignore[arg-type]
 
     monkeypatch.setattr(stages, "mux_audio", the_second_time)
     report = dance.with_name("run.jsonl")
-    told = loris("soundtrack", dance, *options, "--takes", 2, "--report", report)
+    result = loris("soundtrack", dance, *options, "--takes", 2, "--report", report)
 
-    assert told.exit_code == 130
+    assert result.exit_code == 130
     assert [json.loads(row)["seed"] for row in report.read_text().splitlines()] == [0]
     assert sorted(os.listdir(dance.parent)) == ["dance-1.loris.mp4", "dance.mp4", "run.jsonl"]
 
@@ -483,7 +494,7 @@ def ends(group: int, *, within_s: float) -> bool:
 def test_a_signal_ends_all_processes_and_leaves_nothing(
     dance: Path,
     small_model: Path,
-    program: Path,
+    loris_script: Path,
     sent: signal.Signals,
     to_all: bool,
     jobs: int,
@@ -491,9 +502,9 @@ def test_a_signal_ends_all_processes_and_leaves_nothing(
     """To the first process alone, as ``kill`` sends it, or to all, as a terminal does."""
     folder = dance.parent
     (folder / "other.mp4").write_bytes(dance.read_bytes())
-    before = everything(folder)
+    before = read_folder(folder)
     with subprocess.Popen(
-        [sys.executable, program, "soundtrack", dance, folder / "other.mp4",
+        [sys.executable, loris_script, "soundtrack", dance, folder / "other.mp4",
          "--rhythm", "flow", "--model", small_model, "--steps", "1000", "--jobs", str(jobs)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, text=True,
     ) as process:  # fmt: skip
@@ -509,7 +520,7 @@ def test_a_signal_ends_all_processes_and_leaves_nothing(
     assert out == ""
     assert err.endswith("loris: error: interrupted\n")
     assert "Traceback" not in err
-    assert everything(folder) == before
+    assert read_folder(folder) == before
     assert ends(process.pid, within_s=20.0)
 
 
@@ -534,19 +545,19 @@ def test_a_signal_ends_all_processes_and_leaves_nothing(
 def test_pose_and_rhythm_refuse_alike(
     loris: RunLoris,
     dance: Path,
-    still: Path,
+    static_video: Path,
     monkeypatch: pytest.MonkeyPatch,
     words: list[str],
     code: int,
     message: str,
 ) -> None:
     monkeypatch.chdir(dance.parent)
-    Path("still.mp4").write_bytes(still.read_bytes())
-    before = everything(dance.parent)
+    Path("still.mp4").write_bytes(static_video.read_bytes())
+    before = read_folder(dance.parent)
 
-    told = loris(*words)
+    result = loris(*words)
 
-    assert told.exit_code == code, told.stderr
-    assert message in told.stderr
-    said_clearly(told)
-    assert everything(dance.parent) == before
+    assert result.exit_code == code, result.stderr
+    assert message in result.stderr
+    check_error_output(result)
+    assert read_folder(dance.parent) == before

@@ -38,10 +38,10 @@ def make(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """Make the core's environment and tell what pip was asked for."""
 
     def call() -> list[str]:
-        told: list[str] = []
-        monkeypatch.setattr(script, "run_pip", lambda _, *words: told.append(" ".join(words)))
+        calls: list[str] = []
+        monkeypatch.setattr(script, "run_pip", lambda _, *words: calls.append(" ".join(words)))
         script.update_environment(tmp_path / "env", "core")
-        return told
+        return calls
 
     return call
 

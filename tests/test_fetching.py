@@ -14,31 +14,31 @@ from loris_cli.errors import OutputError, WeightsError
 from loris_cli.system.downloads import download_file
 from loris_cli.system.progress import NullReporter
 
-BODY = bytes(range(256)) * 1000
-SHA256 = hashlib.sha256(BODY).hexdigest()
+CONTENT = bytes(range(256)) * 1000
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Server(HTTPServer):
     """Gives ``BODY``, but breaks off in the first ``broken`` answers."""
 
-    broken = 0
-    asked = 0
+    n_broken = 0
+    n_requests = 0
     url = ""
 
 
-class Answer(BaseHTTPRequestHandler):
+class RequestHandler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         server = self.server
         assert isinstance(server, Server)
-        server.asked += 1
+        server.n_requests += 1
         if self.path != "/weights.pt":
             self.send_error(404)
             return
-        whole = server.asked > server.broken
+        is_complete = server.n_requests > server.n_broken
         self.send_response(200)
-        self.send_header("Content-Length", str(len(BODY)))
+        self.send_header("Content-Length", str(len(CONTENT)))
         self.end_headers()
-        self.wfile.write(BODY if whole else BODY[:100_000])
+        self.wfile.write(CONTENT if is_complete else CONTENT[:100_000])
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         """Say nothing."""
@@ -46,16 +46,16 @@ class Answer(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server(("127.0.0.1", 0), Answer) as here:
-        here.url = f"http://127.0.0.1:{here.server_port}/weights.pt"
-        thread = threading.Thread(target=here.serve_forever, args=(0.01,))
+    with Server(("127.0.0.1", 0), RequestHandler) as http_server:
+        http_server.url = f"http://127.0.0.1:{http_server.server_port}/weights.pt"
+        thread = threading.Thread(target=http_server.serve_forever, args=(0.01,))
         thread.start()
-        yield here
-        here.shutdown()
+        yield http_server
+        http_server.shutdown()
         thread.join()
 
 
-class Heard(NullReporter):
+class RecordingReporter(NullReporter):
     """Keeps the stages and how far each came."""
 
     def __init__(self) -> None:
@@ -78,34 +78,34 @@ class Heard(NullReporter):
         return open_stage()
 
 
-def get(url: str, place: Path, **more: Any) -> str:
-    how: dict[str, Any] = {
+def download(url: str, path: Path, **changes: Any) -> str:
+    options: dict[str, Any] = {
         "sha256": None,
         "manual_hint": "put it there",
         "offline": False,
         "reporter": NullReporter(),
     }
-    return download_file(url, place, **{**how, **more})
+    return download_file(url, path, **{**options, **changes})
 
 
 def test_a_file_comes_whole_and_its_progress_is_told(server: Server, tmp_path: Path) -> None:
-    place, heard = tmp_path / "new" / "weights.pt", Heard()
+    path, recorder = tmp_path / "new" / "weights.pt", RecordingReporter()
 
-    assert get(server.url, place, sha256=SHA256, reporter=heard) == SHA256
+    assert download(server.url, path, sha256=SHA256, reporter=recorder) == SHA256
 
-    assert place.read_bytes() == BODY
-    assert heard.stages == [("fetching weights.pt", len(BODY), len(BODY))]
-    assert list(place.parent.iterdir()) == [place]
+    assert path.read_bytes() == CONTENT
+    assert recorder.stages == [("fetching weights.pt", len(CONTENT), len(CONTENT))]
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_hash_that_nobody_knows_is_told(server: Server, tmp_path: Path) -> None:
-    assert get(server.url, tmp_path / "a.pt") == SHA256
+    assert download(server.url, tmp_path / "a.pt") == SHA256
 
 
 def test_another_file_is_refused_and_not_kept(server: Server, tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"than the a\.pt that is known") as told:
-        get(server.url, tmp_path / "a.pt", sha256="0" * 64)
-    assert told.value.hint == "put it there"
+    with pytest.raises(WeightsError, match=r"than the a\.pt that is known") as caught:
+        download(server.url, tmp_path / "a.pt", sha256="0" * 64)
+    assert caught.value.hint == "put it there"
     assert not list(tmp_path.iterdir())
 
 
@@ -114,22 +114,22 @@ def test_a_file_that_is_there_is_kept_when_another_comes(
 ) -> None:
     (tmp_path / "a.pt").write_text("old")
     with pytest.raises(WeightsError):
-        get(server.url, tmp_path / "a.pt", sha256="0" * 64)
+        download(server.url, tmp_path / "a.pt", sha256="0" * 64)
     assert (tmp_path / "a.pt").read_text() == "old"
 
 
 def test_a_download_that_was_cut_off_begins_anew(server: Server, tmp_path: Path) -> None:
-    server.broken, heard = 2, Heard()
-    assert get(server.url, tmp_path / "a.pt", reporter=heard) == SHA256
-    assert server.asked == 3
-    assert [done for _, _, done in heard.stages] == [len(BODY)]
+    server.n_broken, recorder = 2, RecordingReporter()
+    assert download(server.url, tmp_path / "a.pt", reporter=recorder) == SHA256
+    assert server.n_requests == 3
+    assert [done for _, _, done in recorder.stages] == [len(CONTENT)]
 
 
 def test_one_that_is_cut_off_every_time_leaves_nothing(server: Server, tmp_path: Path) -> None:
-    server.broken = 99
+    server.n_broken = 99
     with pytest.raises(WeightsError, match="could not be fetched"):
-        get(server.url, tmp_path / "a.pt")
-    assert server.asked == 3
+        download(server.url, tmp_path / "a.pt")
+    assert server.n_requests == 3
     assert not list(tmp_path.iterdir())
 
 
@@ -137,20 +137,20 @@ def test_one_that_is_cut_off_every_time_leaves_nothing(server: Server, tmp_path:
 def test_what_cannot_be_had_is_told_once(where: str, server: Server, tmp_path: Path) -> None:
     url = "http://127.0.0.1:9/a.pt" if where == "nothing listens" else server.url + "x"
     with pytest.raises(WeightsError, match="could not be fetched from http"):
-        get(url, tmp_path / "a.pt")
-    assert server.asked <= 1
+        download(url, tmp_path / "a.pt")
+    assert server.n_requests <= 1
     assert not list(tmp_path.iterdir())
 
 
 def test_offline_nothing_is_asked(server: Server, tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="nothing is to be fetched") as told:
-        get(server.url, tmp_path / "new" / "a.pt", offline=True)
-    assert told.value.hint == "put it there"
-    assert server.asked == 0
+    with pytest.raises(WeightsError, match="nothing is to be fetched") as caught:
+        download(server.url, tmp_path / "new" / "a.pt", offline=True)
+    assert caught.value.hint == "put it there"
+    assert server.n_requests == 0
     assert not list(tmp_path.iterdir())
 
 
 def test_a_cache_that_is_no_folder_is_told(server: Server, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be made"):
-        get(server.url, tmp_path / "file" / "a.pt")
+        download(server.url, tmp_path / "file" / "a.pt")

@@ -34,12 +34,12 @@ def test_a_result_reaches_its_place_under_any_name(
     tmp_path: Path, name: str, overwrite: bool
 ) -> None:
     out = tmp_path / name
-    with atomic_write(out, overwrite=overwrite) as part:
-        assert part.parent == tmp_path
-        assert part.suffix == (out.suffix or ".part")
-        assert part.name.startswith(".")
+    with atomic_write(out, overwrite=overwrite) as temporary_path:
+        assert temporary_path.parent == tmp_path
+        assert temporary_path.suffix == (out.suffix or ".part")
+        assert temporary_path.name.startswith(".")
         assert not out.exists()
-        part.write_text("new")
+        temporary_path.write_text("new")
     assert out.read_text() == "new"
     assert files_in(tmp_path) == [name]
 
@@ -52,8 +52,8 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(
     out.write_text("old")
 
     def work() -> None:
-        with atomic_write(out, overwrite=True) as part:
-            part.write_text("half")
+        with atomic_write(out, overwrite=True) as temporary_path:
+            temporary_path.write_text("half")
             raise failure
 
     with pytest.raises(failure):
@@ -79,8 +79,8 @@ def test_a_file_that_appears_during_the_work_wins(
     out = tmp_path / "a.mp4"
 
     def work() -> None:
-        with atomic_write(out, overwrite=False) as part:
-            part.write_text("ours")
+        with atomic_write(out, overwrite=False) as temporary_path:
+            temporary_path.write_text("ours")
             out.write_text("theirs")
 
     with pytest.raises(OutputError, match="exists already"):
@@ -97,8 +97,8 @@ def test_a_drive_without_hard_links_still_takes_a_new_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "link", refuse_link)
-    with atomic_write(tmp_path / "a.mp4", overwrite=False) as part:
-        part.write_text("new")
+    with atomic_write(tmp_path / "a.mp4", overwrite=False) as temporary_path:
+        temporary_path.write_text("new")
     assert (tmp_path / "a.mp4").read_text() == "new"
     assert files_in(tmp_path) == ["a.mp4"]
 
@@ -123,9 +123,9 @@ def test_a_full_disk_met_when_flushing_is_told_too(
     monkeypatch.setattr(os, "fsync", full)
     with (
         pytest.raises(OutputError, match="no room"),
-        atomic_write(tmp_path / "a.mp4", overwrite=False) as part,
+        atomic_write(tmp_path / "a.mp4", overwrite=False) as temporary_path,
     ):
-        part.write_text("new")
+        temporary_path.write_text("new")
     assert files_in(tmp_path) == []
 
 
@@ -165,8 +165,8 @@ def test_a_device_is_not_replaced() -> None:
 def test_a_symbolic_link_stays_one(tmp_path: Path) -> None:
     (tmp_path / "far").mkdir()
     (tmp_path / "a.mp4").symlink_to(tmp_path / "far" / "b.mp4")
-    with atomic_write(tmp_path / "a.mp4", overwrite=True) as part:
-        part.write_text("new")
+    with atomic_write(tmp_path / "a.mp4", overwrite=True) as temporary_path:
+        temporary_path.write_text("new")
     assert (tmp_path / "a.mp4").is_symlink()
     assert (tmp_path / "far" / "b.mp4").read_text() == "new"
 

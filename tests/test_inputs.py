@@ -107,10 +107,10 @@ def test_an_empty_list_names_nothing(tmp_path: Path) -> None:
 
 def named(*videos: str, out: str | None = None, takes: int = 1) -> list[str]:
     paths = [Path(video) for video in videos]
-    place = None if out is None else Path(out)
+    output = None if out is None else Path(out)
     results = resolve_output_paths(
         paths,
-        place,
+        output,
         default_suffix=".loris.mp4",
         n_takes=takes,
         allowed_suffixes=[".mp4", ".wav"],

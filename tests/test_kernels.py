@@ -63,15 +63,15 @@ def test_a_cache_that_is_no_folder_keeps_nobody_from_working(
 def test_processes_that_are_the_first_all_at_once_track_beats_and_so_do_later_ones(
     tmp_path: Path,
 ) -> None:
-    new = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "numba")}
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "numba")}
 
-    def begin() -> "subprocess.Popen[str]":
+    def start() -> "subprocess.Popen[str]":
         return subprocess.Popen(
-            [sys.executable, "-c", TRACK], env=new, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", TRACK], env=environment, stdout=subprocess.PIPE, text=True
         )
 
-    together = [begin() for _ in range(3)]
-    told = [process.communicate()[0] for process in together]
-    told.append(begin().communicate()[0])
-    assert len(set(told)) == 1
-    assert int(told[0]) > 10
+    processes = [start() for _ in range(3)]
+    outputs = [process.communicate()[0] for process in processes]
+    outputs.append(start().communicate()[0])
+    assert len(set(outputs)) == 1
+    assert int(outputs[0]) > 10

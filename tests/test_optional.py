@@ -21,11 +21,11 @@ def test_a_module_that_is_there_is_given() -> None:
 
 
 def test_an_absent_package_is_named_with_its_extra() -> None:
-    with pytest.raises(MissingDependencyError) as told:
+    with pytest.raises(MissingDependencyError) as caught:
         import_optional("no_such_package.part", extra="dreams", purpose="dream")
-    assert str(told.value) == "no_such_package is needed to dream"
-    assert told.value.hint == "pip install 'loris[dreams]'"
-    assert told.value.exit_code == 3
+    assert str(caught.value) == "no_such_package is needed to dream"
+    assert caught.value.hint == "pip install 'loris[dreams]'"
+    assert caught.value.exit_code == 3
 
 
 @pytest.mark.parametrize("package", INSTALL_COMMANDS)
@@ -35,9 +35,9 @@ def test_what_no_extra_can_install_comes_with_commands(
     for name in [name for name in sys.modules if name.partition(".")[0] == package]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(sys, "meta_path", [BuiltinImporter])  # as if nothing were installed
-    with pytest.raises(MissingDependencyError) as told:
+    with pytest.raises(MissingDependencyError) as caught:
         import_optional(package, extra="unused", purpose="x")
-    assert f"pip install --no-deps {package}==" in told.value.hint
+    assert f"pip install --no-deps {package}==" in caught.value.hint
 
 
 def test_a_package_broken_inside_keeps_its_own_error(

@@ -43,7 +43,7 @@ def times_s(path: Path) -> list[float]:
     return [frame.time_s for frame in read_frames(path)]
 
 
-def spoiled(source: Path, out: Path, change: Callable[[bytearray], None]) -> Path:
+def write_damaged(source: Path, out: Path, change: Callable[[bytearray], None]) -> Path:
     content = bytearray(source.read_bytes())
     change(content)
     out.write_bytes(content)
@@ -103,11 +103,11 @@ def test_times_rounded_to_milliseconds_repeat_no_frame(tmp_path: Path) -> None:
 
 def test_a_held_frame_is_the_callers_own(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", fps=2, n_frames=2)
-    seen = []
+    numbers_read = []
     for frame in read_frames_at_fps(path, 8):
-        seen.append(read_frame_number(frame.rgb))
+        numbers_read.append(read_frame_number(frame.rgb))
         frame.rgb[:] = 255
-    assert seen == [0, 0, 0, 0, 1, 1, 1, 1]
+    assert numbers_read == [0, 0, 0, 0, 1, 1, 1, 1]
 
 
 def test_only_frames_in_use_are_converted(
@@ -117,9 +117,11 @@ def test_only_frames_in_use_are_converted(
     calls = []
     convert = FrameConverter.__call__
 
-    def counted(self: FrameConverter, frame: av.VideoFrame) -> RgbImage:
+    def counted(
+        self: FrameConverter, frame: av.VideoFrame, sample_aspect_ratio: Fraction | None
+    ) -> RgbImage:
         calls.append(frame.pts)
-        return convert(self, frame)
+        return convert(self, frame, sample_aspect_ratio)
 
     monkeypatch.setattr(FrameConverter, "__call__", counted)
     assert len(list(read_frames_at_fps(path, 4))) == 4
@@ -141,8 +143,8 @@ def test_a_turned_film_is_upright(tmp_path: Path, turn: int, suffix: str) -> Non
         # OpenCV 4.11 gives turned films as they lie in the file.
         read, image = cv2.VideoCapture(str(path)).read()
         assert read
-        ours = next(read_frames(path)).rgb.astype(int)
-        assert np.abs(ours - image[..., ::-1]).mean() < 4
+        frame_rgb = next(read_frames(path)).rgb.astype(int)
+        assert np.abs(frame_rgb - image[..., ::-1]).mean() < 4
 
 
 def test_a_mirrored_film_is_set_right(tmp_path: Path) -> None:
@@ -188,9 +190,9 @@ def test_odd_sizes_are_right(
 ) -> None:
     path = write_video(tmp_path / "a.mp4", size=size, pixel_format="yuv444p", n_frames=3)
     scale = min(1.0, (max_side_px or 500) / max(size))
-    wanted = tuple(round(side * scale) for side in size)
+    expected = tuple(round(side * scale) for side in size)
     for frame in read_frames(path, max_side_px=max_side_px):
-        assert frame.rgb.shape == (wanted[1], wanted[0], 3)
+        assert frame.rgb.shape == (expected[1], expected[0], 3)
         assert frame.rgb.flags["C_CONTIGUOUS"]
         assert is_upright(frame.rgb)
     assert (probe_video(path).width, probe_video(path).height) == size
@@ -199,8 +201,8 @@ def test_odd_sizes_are_right(
 def test_scaling_down_is_the_mean_of_an_area(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mkv", codec="ffv1", pixel_format="yuv444p", n_frames=3)
     by_opencv = cv2.resize(draw_numbered_frame(0), (40, 30), interpolation=cv2.INTER_AREA)
-    ours = next(read_frames(path, max_side_px=40)).rgb.astype(int)
-    assert np.abs(ours - by_opencv).max() <= 8
+    frame_rgb = next(read_frames(path, max_side_px=40)).rgb.astype(int)
+    assert np.abs(frame_rgb - by_opencv).max() <= 8
 
 
 def test_oblong_pixels_are_made_square(tmp_path: Path) -> None:
@@ -280,14 +282,14 @@ def test_damage_in_the_middle_is_left_out_and_told_once(tmp_path: Path) -> None:
         position, size = places[5]
         content[position + 8 : position + size] = b"\xff" * (size - 8)
 
-    path = spoiled(source, tmp_path / "b.mkv", spoil)
-    told: list[str] = []
+    path = write_damaged(source, tmp_path / "b.mkv", spoil)
+    warnings: list[str] = []
     shown = [
-        read_frame_number(frame.rgb) for frame in read_frames(path, on_warning=told.append)
+        read_frame_number(frame.rgb) for frame in read_frames(path, on_warning=warnings.append)
     ]
     assert shown[:5] == [0, 1, 2, 3, 4]
     assert shown[-5:] == [7, 8, 9, 10, 11]
-    assert len(told) == 1
+    assert len(warnings) == 1
     assert len(list(read_frames_at_fps(path, 10))) == 12
 
 
@@ -305,7 +307,7 @@ def test_a_film_cut_short_gives_what_it_has(
 ) -> None:
     source = write_video(tmp_path / f"a{suffix}", n_frames=40, gop_size=4, options=options)
     cut = len(source.read_bytes()) * 6 // 10
-    path = spoiled(
+    path = write_damaged(
         source, tmp_path / f"b{suffix}", lambda content: content.__delitem__(slice(cut, None))
     )
     info = probe_video(path)
@@ -320,7 +322,7 @@ def test_a_film_cut_short_gives_what_it_has(
 
 def test_a_film_without_its_index_is_refused(tmp_path: Path) -> None:
     source = write_video(tmp_path / "a.mp4", n_frames=40)
-    path = spoiled(
+    path = write_damaged(
         source, tmp_path / "b.mp4", lambda content: content.__delitem__(slice(999, None))
     )
     with pytest.raises(InputError, match="no index"):
@@ -335,7 +337,7 @@ def test_a_lying_duration_in_the_header_is_not_believed(tmp_path: Path) -> None:
             at = content.index(box) + (24 if box == b"tkhd" else 20)
             content[at : at + 4] = struct.pack(">I", 3_600_000_000)
 
-    info = probe_video(spoiled(source, tmp_path / "b.mp4", lie))
+    info = probe_video(write_damaged(source, tmp_path / "b.mp4", lie))
     assert info.duration_s == pytest.approx(1.2)
     assert info.n_frames == 12
 
@@ -466,7 +468,7 @@ def test_giant_frames_are_refused_before_decoding(tmp_path: Path) -> None:
         content[at : at + 8] = struct.pack("<ii", side, side)
 
     for side in (16_000, 65_535):
-        path = spoiled(source, tmp_path / "b.avi", partial(grow, side=side))
+        path = write_damaged(source, tmp_path / "b.avi", partial(grow, side=side))
         for reader in (probe_video, lambda path: next(read_frames(path))):
             with pytest.raises(InputError, match=r"too large|16000 x 16000"):
                 reader(path)
@@ -507,8 +509,8 @@ def test_sound_is_in_time_with_the_first_frame(
     samples = read_audio(path, rate_hz=RATE_HZ)
     assert samples is not None
     assert samples.dtype == np.float32
-    heard = find_onset_s(samples, RATE_HZ)
-    assert heard == pytest.approx(sound_start_s + 0.7 - film_start_s, abs=0.003)
+    onset_s = find_onset_s(samples, RATE_HZ)
+    assert onset_s == pytest.approx(sound_start_s + 0.7 - film_start_s, abs=0.003)
 
 
 def test_channels_stay_apart_and_keep_their_level(tmp_path: Path) -> None:
@@ -519,7 +521,7 @@ def test_channels_stay_apart_and_keep_their_level(tmp_path: Path) -> None:
     )
     samples = read_audio(path, rate_hz=RATE_HZ)
     assert samples is not None
-    assert samples.shape[0] == probe_video(path).n_audio_channels == 2
+    assert samples.shape[0] == 2
     rms = np.sqrt(np.mean(samples[:, 4000:18_000] ** 2, axis=1))
     np.testing.assert_allclose(rms, np.array([0.5, 0.1]) / np.sqrt(2), rtol=0.05)
 
@@ -536,9 +538,9 @@ def test_blocks_join_to_the_whole(tmp_path: Path, block_s: float) -> None:
     path = write_video(tmp_path / "a.mkv", sound=make_click(1, 0.3), start_s=0.1)
     blocks = list(read_audio_blocks(path, rate_hz=RATE_HZ, block_s=block_s))
     assert {block.shape[1] for block in blocks[:-1]} <= {round(block_s * RATE_HZ)}
-    whole = read_audio(path, rate_hz=RATE_HZ)
-    assert whole is not None
-    np.testing.assert_array_equal(np.concatenate(blocks, axis=1), whole)
+    samples = read_audio(path, rate_hz=RATE_HZ)
+    assert samples is not None
+    np.testing.assert_array_equal(np.concatenate(blocks, axis=1), samples)
 
 
 def test_a_sound_file_is_read_too(tmp_path: Path) -> None:

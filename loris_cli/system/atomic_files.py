@@ -1,27 +1,30 @@
-"""Results reach their place whole or not at all.
+"""Atomic writing of result files: a file is complete or absent.
 
-check the names -> write beside the place, hidden -> flush -> rename
+check the names -> write a hidden file in the same folder -> flush -> rename
 """
 
 import errno
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from loris_cli.errors import OutputError, UsageError
+from loris_cli.errors import LorisError, OutputError, UsageError, escape_unprintable
 
 DISK_FULL_ERRNOS = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
+PERMISSION_ERRNOS = {errno.EACCES, errno.EPERM, errno.EROFS}
 NO_HARD_LINK_ERRNOS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EACCES}
+NEW_FILE_FLAGS = os.O_CREAT | os.O_EXCL | os.O_WRONLY
 MAX_NAME_BYTES = 255  # of a file, in all file systems in common use
 MAX_STEM_BYTES = 120  # of a hidden name: with its additions it stays below the usual 255
+NAME_HINT = "write to another name with -o"
+FOLDER_HINT = "write to another folder with -o"
+PARENT_HINT = "create it, or choose another with -o"
 
-
-def printable_path(path: str | os.PathLike[str]) -> str:
-    """A file's name fit for one line of a message: line ends and undecodable bytes escaped."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in os.fspath(path))
+printable_path = escape_unprintable
+"""For hints and warnings; the message of a `LorisError` is escaped by itself."""
 
 
 def check_output_paths(
@@ -40,30 +43,23 @@ def check_output_paths(
         OutputError: the folder may not be written to.
     """
     inputs = list(inputs)
-    seen: set[str] = set()
+    targets: set[str] = set()
     for out in outputs:
-        name = printable_path(out)
-        place = os.path.realpath(out)
-        if place in seen:
-            raise UsageError(
-                f"two results would be written to {name}",
-                hint="give each input a name of its own",
-            )
-        seen.add(place)
+        target = os.path.realpath(out)
+        if target in targets:
+            hint = "give each input a name of its own"
+            raise UsageError(f"two results would be written to {out}", hint=hint)
+        targets.add(target)
         if any(_is_same_file(out, source) for source in inputs):
-            raise UsageError(
-                f"{name} is the input itself", hint="write to another name with -o"
-            )
+            raise UsageError(f"{out} is the input itself", hint=NAME_HINT)
         _check_parent_folder(out, UsageError)
         if len(os.fsencode(out.name)) > MAX_NAME_BYTES:
-            raise UsageError(f"the name {name} is too long", hint="give a shorter one with -o")
+            raise UsageError(f"the name {out} is too long", hint="give a shorter one with -o")
         if out.is_dir():
-            raise UsageError(f"{name} is a folder", hint="give the name of a file with -o")
+            raise UsageError(f"{out} is a folder", hint="give the name of a file with -o")
         if os.path.lexists(out) and not overwrite:
-            raise UsageError(
-                f"{name} exists already", hint="--overwrite replaces it, -o names another"
-            )
-        check_writable(Path(place).parent)
+            raise _file_exists_error(out, UsageError)
+        check_writable(Path(target).parent)
 
 
 def check_writable(folder: Path) -> None:
@@ -73,18 +69,18 @@ def check_writable(folder: Path) -> None:
         OutputError: it may not.
     """
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise _permission_error(folder / "result")
+        raise _permission_error(folder)
 
 
 @contextmanager
 def atomic_write(path: Path, *, overwrite: bool) -> Iterator[Path]:
-    """A hidden file beside ``path`` that takes its place when the block ends well.
+    """Write a hidden file that is renamed to ``path`` when the block ends without an error.
 
     Whatever ends the block early, Ctrl-C included, removes the hidden file and leaves an
     older file at ``path`` as it was.
 
     Args:
-        path: where the result belongs; a symbolic link is followed.
+        path: of the result; a symbolic link is followed.
         overwrite: an existing file may be replaced. Without it none is, even when another
             process creates one in the meantime.
 
@@ -92,43 +88,31 @@ def atomic_write(path: Path, *, overwrite: bool) -> Iterator[Path]:
         The file to write, empty, in the same folder and with the same suffix.
 
     Raises:
-        OutputError: no folder, no permission, no room, or the name is taken.
+        OutputError: no folder, no permission, no disk space, or the name is taken.
     """
-    place = Path(os.path.realpath(path)) if path.is_symlink() else path
-    _check_parent_folder(place, OutputError)
-    if place.exists() and not place.is_file():
-        raise OutputError(
-            f"{printable_path(path)} is not a plain file", hint="write to another name with -o"
-        )
-    if place.exists() and not overwrite:
-        raise _file_exists_error(path)
-    part = place.with_name(_temporary_name(place))
+    target = Path(os.path.realpath(path)) if path.is_symlink() else path
+    _check_parent_folder(target, OutputError)
+    if target.exists() and not target.is_file():
+        raise OutputError(f"{path} is not a plain file", hint=NAME_HINT)
+    if target.exists() and not overwrite:
+        raise _file_exists_error(path, OutputError)
+    temporary_path = target.with_name(_temporary_name(target))
     try:
-        try:
-            os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-            if place.exists():
-                shutil.copymode(place, part)
-        except OSError as error:
-            raise _to_output_error(path, error) from error
-        try:
-            yield part
-        except OSError as error:
-            if error.errno in DISK_FULL_ERRNOS:
-                raise _to_output_error(path, error) from error
-            raise
-        try:
-            _fsync_path(part)
+        with _output_errors(path):
+            os.close(os.open(temporary_path, NEW_FILE_FLAGS, 0o666))
+            if target.exists():
+                shutil.copymode(target, temporary_path)
+        with _output_errors(path, DISK_FULL_ERRNOS):
+            yield temporary_path
+        with _output_errors(path):
+            _fsync_path(temporary_path)
             if overwrite:
-                os.replace(part, place)
+                os.replace(temporary_path, target)
             else:
-                _rename_without_overwrite(part, place)
-            _fsync_path(place.parent)
-        except FileExistsError as error:
-            raise _file_exists_error(path) from error
-        except OSError as error:
-            raise _to_output_error(path, error) from error
+                _rename_without_overwrite(temporary_path, target)
+            _fsync_path(target.parent)
     finally:
-        part.unlink(missing_ok=True)
+        temporary_path.unlink(missing_ok=True)
 
 
 def _temporary_name(path: Path) -> str:
@@ -143,7 +127,7 @@ def _rename_without_overwrite(temporary_path: Path, path: Path) -> None:
         if error.errno not in NO_HARD_LINK_ERRNOS:
             raise
         # FAT and some network drives: claim the name first, then replace what we claimed.
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        os.close(os.open(path, NEW_FILE_FLAGS, 0o666))
         os.replace(temporary_path, path)
 
 
@@ -154,7 +138,7 @@ def _fsync_path(path: Path) -> None:
     try:
         os.fsync(handle)
     except OSError as error:
-        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:  # a drive that cannot: its choice
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:  # the drive does not support it
             raise
     finally:
         os.close(handle)
@@ -163,48 +147,49 @@ def _fsync_path(path: Path) -> None:
 def _is_same_file(one: Path, other: Path) -> bool:
     try:
         return os.path.samefile(one, other)
-    except OSError:  # one of them is not there
+    except OSError:  # one of them does not exist
         return os.path.realpath(one) == os.path.realpath(other)
 
 
-def _check_parent_folder(path: Path, error_class: type[UsageError] | type[OutputError]) -> None:
+def _check_parent_folder(path: Path, error_class: type[LorisError]) -> None:
     folder = path.parent
     if folder.is_dir():
         return
     if os.path.lexists(folder):
-        raise error_class(
-            f"{printable_path(folder)} is not a folder, so {printable_path(path.name)} cannot be in it",
-            hint="write to another folder with -o",
-        )
-    raise error_class(
-        f"the folder {printable_path(folder)} does not exist",
-        hint="create it, or choose another with -o",
-    )
+        message = f"{folder} is not a folder, so {path.name} cannot be in it"
+        raise error_class(message, hint=FOLDER_HINT)
+    raise error_class(f"the folder {folder} does not exist", hint=PARENT_HINT)
 
 
-def _file_exists_error(path: Path) -> OutputError:
-    return OutputError(
-        f"{printable_path(path)} exists already",
-        hint="--overwrite replaces it, -o names another",
-    )
+def _file_exists_error(path: Path, error_class: type[LorisError]) -> LorisError:
+    hint = "--overwrite replaces it, -o names another"
+    return error_class(f"{path} exists already", hint=hint)
 
 
-def _permission_error(path: Path) -> OutputError:
-    return OutputError(
-        f"no permission to write in {printable_path(path.parent)}",
-        hint="write to another folder with -o",
-    )
+def _permission_error(folder: Path) -> OutputError:
+    return OutputError(f"no permission to write in {folder}", hint=FOLDER_HINT)
 
 
-def _to_output_error(path: Path, error: OSError) -> OutputError:
-    if error.errno in DISK_FULL_ERRNOS:
-        return OutputError(
-            f"no room on the disk for {printable_path(path)}",
-            hint="free some space, or write to another disk with -o",
-        )
-    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
-        return _permission_error(path)
-    return OutputError(
-        f"{printable_path(path)} cannot be written: {error.strerror}",
-        hint="write to another name with -o",
-    )
+@contextmanager
+def _output_errors(path: Path, errnos: Collection[int] = ()) -> Iterator[None]:
+    """Raise an error of the operating system as an `OutputError`.
+
+    Args:
+        path: of the result.
+        errnos: the ones that concern it; none is any.
+    """
+    try:
+        yield
+    except OSError as error:
+        if errnos and error.errno not in errnos:
+            raise
+        if isinstance(error, FileExistsError):
+            raise _file_exists_error(path, OutputError) from error
+        if error.errno in PERMISSION_ERRNOS:
+            raise _permission_error(path.parent) from error
+        if error.errno in DISK_FULL_ERRNOS:
+            hint = "free some space, or write to another disk with -o"
+            raise OutputError(f"no room on the disk for {path}", hint=hint) from error
+        raise OutputError(
+            f"{path} cannot be written: {error.strerror}", hint=NAME_HINT
+        ) from error

@@ -1,8 +1,9 @@
-"""Where networks run, and in which precision."""
+"""Devices and precision of networks, and memory of the process."""
 
 import importlib.util
 import os
 import shutil
+import sys
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
@@ -14,12 +15,13 @@ from loris_cli.errors import UsageError
 Precision = Literal["auto", "fp32", "bf16"]
 
 CPU_THREADS = min(os.cpu_count() or 1, 8)
-"""Threads of one network evaluation on a CPU, however many jobs run beside it: sums split
-another way round off another way, and the same seed must give the same bytes."""
+"""Threads of one network evaluation on a CPU, whatever the number of jobs: another split of the
+sums rounds differently, and the same seed must give the same bytes."""
+AUTO_HINT = "--device auto uses what is there"
 
 
 def resolve_device(device_name: str) -> torch.device:
-    """The device of a name: ``auto``, ``cpu``, ``mps``, ``cuda`` or ``cuda:1``.
+    """Return the device of a name: ``auto``, ``cpu``, ``mps``, ``cuda`` or ``cuda:1``.
 
     A device that is named is used or refused, never replaced by another.
 
@@ -35,47 +37,44 @@ def resolve_device(device_name: str) -> torch.device:
         n_devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= n_devices:
             raise UsageError(
-                f"no device {device_name}: torch {torch.__version__} sees {n_devices} CUDA devices",
-                hint="--device auto uses what is there",
+                f"no device {device_name}: torch {torch.__version__} sees {n_devices} CUDA"
+                " devices",
+                hint=AUTO_HINT,
             )
     if device.type == "mps" and not has_mps:
-        raise UsageError(
-            "no device mps on this machine", hint="--device auto uses what is there"
-        )
+        raise UsageError("no device mps on this machine", hint=AUTO_HINT)
     return device
 
 
 def resolve_dtype(precision: Precision, device: torch.device) -> torch.dtype:
-    """What a network computes in: ``auto`` is bf16 on CUDA devices that have it, else fp32."""
-    if precision == "auto":
-        halves = device.type == "cuda" and torch.cuda.is_bf16_supported(
-            including_emulation=False
-        )
-        precision = "bf16" if halves else "fp32"
+    """Return a network's type: ``auto`` is bf16 on CUDA devices that have it, else fp32."""
+    if precision == "auto" and device.type == "cuda":
+        has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        precision = "bf16" if has_bf16 else "fp32"
     return torch.bfloat16 if precision == "bf16" else torch.float32
 
 
 def bf16_is_slow(device: torch.device) -> bool:
-    """Whether bf16 is known to be slower than fp32 there: the processor has no such numbers.
+    """Whether bf16 is known to be slower than fp32: the processor has no instructions for it.
 
-    Such a one takes minutes for what takes seconds. False where torch cannot tell: older
-    releases do not know the processor.
+    Such a processor takes minutes for what takes seconds. False where torch does not report
+    the instructions, as in older releases.
     """
-    told: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-    if device.type != "cpu" or told.get("architecture") != "x86_64":
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    if device.type != "cpu" or capabilities.get("architecture") != "x86_64":
         return False
-    return not (told.get("avx512_bf16") or told.get("amx_bf16"))
+    return not (capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
-    """While a network works: its matrix products in a type, its norms as torch sees fit."""
+    """Return the context of a network: matrix products in a type, norms as torch chooses."""
     if dtype == torch.float32:
         return nullcontext()
     return torch.autocast(device.type, dtype)
 
 
 def copy_to_device(value: Tensor, device: torch.device) -> Tensor:
-    """A tensor of the CPU on a device, without waiting for what that still has to do."""
+    """Copy a tensor from the CPU to a device, without waiting for the work queued there."""
     if device.type != "cuda":
         return value.to(device)
     return value.pin_memory().to(device, non_blocking=True)
@@ -85,12 +84,19 @@ def check_compiler(device: torch.device) -> None:
     """Refuse to compile networks where torch could not.
 
     Raises:
-        UsageError: what it compiles with is missing.
+        UsageError: its compiler is missing.
     """
-    if device.type == "cuda":
-        there, name = importlib.util.find_spec("triton") is not None, "triton"
-    else:
-        name = os.environ.get("CXX", "g++")
-        there = shutil.which(name) is not None
-    if not there:
+    is_cuda = device.type == "cuda"
+    name = "triton" if is_cuda else os.environ.get("CXX", "g++")
+    if (importlib.util.find_spec(name) if is_cuda else shutil.which(name)) is None:
         raise UsageError(f"--compile needs {name}, which is not here", hint="leave it out")
+
+
+def read_peak_memory_mib() -> float | None:
+    """Peak resident memory of this process so far, MiB; None on Windows."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)

@@ -1,22 +1,22 @@
-"""Files that a network has and this machine has not: fetched when needed, whole or not at all.
+"""Downloads of weights, checked by their SHA-256 and written atomically.
 
-address -> hidden file beside the place -> checksum -> rename
+address -> hidden file in the same folder -> checksum -> rename
 """
 
-import hashlib
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 from loris_cli.errors import OutputError, WeightsError
-from loris_cli.system.atomic_files import atomic_write, printable_path
+from loris_cli.system.atomic_files import atomic_write
+from loris_cli.system.file_fingerprints import compute_sha256
 from loris_cli.system.progress import Reporter
 
 CONNECT_READ_TIMEOUTS_S = (10.0, 30.0)
-"""To be connected, and of silence after that."""
+"""To connect, and of silence after that."""
 CHUNK_BYTES = 1 << 16
 MAX_ATTEMPTS = 3
-"""A connection that breaks on the way is begun anew so many times, from the first byte."""
+"""A download whose connection breaks starts again from the first byte this many times."""
 
 
 def download_file(
@@ -28,46 +28,46 @@ def download_file(
     offline: bool,
     reporter: Reporter,
 ) -> str:
-    """Fetch a file.
+    """Download a file.
+
+    Not ``pooch.retrieve``: it downloads again where the address does not exist, and has no
+    messages of ours.
 
     Args:
-        url: where from.
-        path: where to; its folder is made. What is there afterwards came whole.
-        sha256: that the file must have; None where nobody knows it beforehand.
-        manual_hint: for those without a network: what to put where.
-        offline: whether the network may not be asked.
-        reporter: whom to tell how far it is.
+        url: its address.
+        path: where to; its folder is made. A file there afterwards is complete.
+        sha256: expected; None where it is not known beforehand.
+        manual_hint: what to put where, for those without a network.
+        offline: whether the network must not be used.
+        reporter: of the progress.
 
     Returns:
         the file's sha256.
 
     Raises:
-        WeightsError: there is no network, or what came is another file.
-        OutputError: it cannot be written.
+        WeightsError: there is no network, or the checksum is another.
+        OutputError: the file cannot be written.
     """
-    name = printable_path(path.name)
+    name = path.name
     if offline:
-        raise WeightsError(
-            f"{name} is not here, and nothing is to be fetched", hint=manual_hint
-        )
+        message = f"{name} is not here, and nothing is to be fetched"
+        raise WeightsError(message, hint=manual_hint)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
+        hint = "name another folder in LORIS_CACHE"
         raise OutputError(
-            f"{printable_path(path.parent)} cannot be made: {error.strerror}",
-            hint="name another folder in LORIS_CACHE",
+            f"{path.parent} cannot be made: {error.strerror}", hint=hint
         ) from error
-    with atomic_write(path, overwrite=True) as part:
+    with atomic_write(path, overwrite=True) as temporary_path:
         try:
-            _download_with_retries(url, part, reporter, name)
+            _download_with_retries(url, temporary_path, reporter, name)
         except OSError as error:
             if error.errno is not None:  # the disk's; those of requests have no number
                 raise
-            raise WeightsError(
-                f"{name} could not be fetched from {url}", hint=manual_hint
-            ) from error
-        with part.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            message = f"{name} could not be fetched from {url}"
+            raise WeightsError(message, hint=manual_hint) from error
+        digest = compute_sha256(temporary_path)
         if sha256 not in (None, digest):
             raise WeightsError(
                 f"what {url} gives is another file than the {name} that is known:"
@@ -80,58 +80,45 @@ def download_file(
 def _download_with_retries(
     url: str, temporary_path: Path, reporter: Reporter, display_name: str
 ) -> None:
-    """Write what an address gives, from the start again where the connection breaks."""
-    import pooch  # here: it is slow to import, and most runs fetch nothing
+    import pooch  # here: it is slow to import, and most runs download nothing
 
-    for left in reversed(range(MAX_ATTEMPTS)):
-        stack = ExitStack()
-        bar = _DownloadProgress(stack, reporter, f"fetching {display_name}")
-        load = pooch.HTTPDownloader(
+    for n_left in reversed(range(MAX_ATTEMPTS)):
+        bar = _DownloadProgress(reporter, f"fetching {display_name}")
+        download = pooch.HTTPDownloader(
             bar, chunk_size=CHUNK_BYTES, timeout=CONNECT_READ_TIMEOUTS_S
         )
         try:
-            with stack:
-                load(url, str(temporary_path), None)
+            with bar.stack:
+                download(url, str(temporary_path), None)
         except OSError:
-            if not left or not bar.received:
+            if not n_left or not bar.received:
                 raise
         else:
             return
 
 
 class _DownloadProgress:
-    """What pooch tells of a download, told on; it knows the length only when it has begun."""
+    """Progress bar in the form that pooch requires."""
 
-    def __init__(self, stack: ExitStack, reporter: Reporter, name: str) -> None:
-        self._stack, self._reporter, self._name = stack, reporter, name
-        self._advance: Callable[[int], None] = _ignore_progress
-        self._total = 0
+    def __init__(self, reporter: Reporter, name: str) -> None:
+        self.stack = ExitStack()
+        self.total = 0
+        """Bytes in all, set when the download has begun; 0 where the server does not say."""
         self.received = 0
-
-    @property
-    def total(self) -> int:
-        """Bytes that will come; 0 where the other side does not say."""
-        return self._total
-
-    @total.setter
-    def total(self, n_bytes: int) -> None:
-        self._total = n_bytes
-        stage = self._reporter.stage(self._name, n_bytes or None)
-        self._advance = self._stack.enter_context(stage)
+        self._reporter, self._name = reporter, name
+        self._advance: Callable[..., None] | None = None
 
     def update(self, n_bytes: int) -> None:
-        """So many more are there; of the last part pooch tells more than came."""
-        more = min(n_bytes, self._total - self.received) if self._total else n_bytes
-        self.received += more
-        self._advance(more)
+        """Count more bytes; of the last chunk pooch counts more than came."""
+        if self._advance is None:
+            stage = self._reporter.stage(self._name, self.total or None)
+            self._advance = self.stack.enter_context(stage)
+        n_bytes = min(n_bytes, self.total - self.received) if self.total else n_bytes
+        self.received += n_bytes
+        self._advance(n_bytes)
 
     def reset(self) -> None:
-        """Pooch begins the bar anew to fill it."""
-        self._advance = _ignore_progress
+        """Do nothing: pooch calls it to fill the bar, which `update` never overfills."""
 
     def close(self) -> None:
-        """The stage ends with the download."""
-
-
-def _ignore_progress(n_bytes: int) -> None:
-    """Where progress goes before it begins and after its end."""
+        """Do nothing: the stage ends with the download."""

@@ -1,6 +1,6 @@
-"""Files of weights that nobody here has seen: what each was when it was first loaded.
+"""SHA-256 of files, and records in the cache of what a file was when it was first loaded.
 
-file -> SHA-256, reckoned once -> a note in the cache -> the same file ever after, or told of
+file -> SHA-256, computed once -> a record in the cache -> the same file later, or a warning
 """
 
 import hashlib
@@ -10,68 +10,68 @@ from pathlib import Path
 
 from loris_cli.config import cache_home
 from loris_cli.errors import OutputError
-from loris_cli.system.atomic_files import atomic_write, printable_path
+from loris_cli.system.atomic_files import atomic_write
 
 
 @dataclass(frozen=True, kw_only=True)
 class FileFingerprint:
-    """What a file is, and what it was when it was noted."""
+    """SHA-256 of a file, now and when it was recorded."""
 
     path: Path
     sha256: str
     recorded_sha256: str = field(compare=False)
-    """Its SHA-256 at first; empty where it was never noted."""
+    """Its first SHA-256; empty where none was recorded."""
     is_recorded: bool = field(compare=False)
-    """Whether the note tells of the file as it is."""
+    """Whether the record is of the file as it is."""
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the user should know of it."""
+        """A warning if the file is not the one that was recorded."""
         if self.recorded_sha256 in ("", self.sha256):
             return ()
         return (
-            f"{printable_path(self.path)} is another file than when it was first loaded:"
+            f"{self.path} is another file than when it was first loaded:"
             f" its SHA-256 was {self.recorded_sha256[:12]}... and is {self.sha256[:12]}...",
         )
 
 
 def fingerprint_record_path(path: Path) -> Path:
-    """Where it is noted what a file was when it was first loaded."""
-    place = hashlib.sha256(str(path.resolve()).encode(errors="surrogateescape")).hexdigest()
-    return cache_home() / "models" / f"{place[:16]}.json"
+    """Return the path of the record of a file."""
+    digest = hashlib.sha256(str(path.resolve()).encode(errors="surrogateescape")).hexdigest()
+    return cache_home() / "models" / f"{digest[:16]}.json"
 
 
 def fingerprint_file(path: Path) -> FileFingerprint:
-    """What a file is; it is only read where the note is of another size or time."""
-    known = _read_record(fingerprint_record_path(path))
-    noted = {key: known.get(key) for key in _stat_fields(path)} == _stat_fields(path)
+    """Return the fingerprint of a file, read only if the record's size or time differ."""
+    record, stat = _read_record(path), _stat_fields(path)
+    is_recorded = stat.items() <= record.items()
     return FileFingerprint(
         path=path,
-        sha256=str(known["sha256"]) if noted else compute_sha256(path),
-        recorded_sha256=known.get("sha256", ""),
-        is_recorded=noted,
+        sha256=str(record["sha256"]) if is_recorded else compute_sha256(path),
+        recorded_sha256=record.get("sha256", ""),
+        is_recorded=is_recorded,
     )
 
 
 def record_fingerprint(fingerprint: FileFingerprint) -> None:
-    """Note a file as it is. It only saves time: where there is no room all goes on."""
-    place = fingerprint_record_path(fingerprint.path)
-    told = {**_stat_fields(fingerprint.path), "sha256": fingerprint.sha256}
+    """Record a file as it is. It only saves time: an error of writing is ignored."""
+    path = fingerprint_record_path(fingerprint.path)
+    record = {**_stat_fields(fingerprint.path), "sha256": fingerprint.sha256}
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(place, overwrite=True) as part:
-            part.write_text(json.dumps(told), encoding="utf-8")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path, overwrite=True) as temporary_path:
+            temporary_path.write_text(json.dumps(record), encoding="utf-8")
     except (OSError, OutputError):
         return
 
 
 def read_recorded_sha256(path: Path) -> str | None:
-    """What a file was at first, whether it is still there or not; None where nobody knows."""
-    return _read_record(fingerprint_record_path(path)).get("sha256")
+    """Return the recorded SHA-256 of a file, even of a missing one; None without a record."""
+    return _read_record(path).get("sha256")
 
 
 def compute_sha256(path: Path) -> str:
-    """A file's SHA-256, 64 hex digits."""
+    """Return the SHA-256 of a file, 64 hex digits."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -81,11 +81,11 @@ def _stat_fields(path: Path) -> dict[str, object]:
     return {"path": str(path.resolve()), "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
 
 
-def _read_record(record_path: Path) -> dict[str, str]:
-    """A note, or nothing where there is none, or none that can be read."""
+def _read_record(path: Path) -> dict[str, str]:
+    """Read the record of a file; empty where there is none that can be read."""
     try:
-        told = json.loads(record_path.read_text(encoding="utf-8"))
-        digest = told["sha256"]
-        return told if len(digest) == 64 and set(digest) <= set("0123456789abcdef") else {}
+        record = json.loads(fingerprint_record_path(path).read_text(encoding="utf-8"))
+        digest = record["sha256"]
+        return record if len(digest) == 64 and set(digest) <= set("0123456789abcdef") else {}
     except (OSError, ValueError, KeyError, TypeError):
         return {}

@@ -1,26 +1,27 @@
-"""From what a user names to the files that are read and written.
+"""Paths of the files that are read and written, from the names that a user gives.
 
-names, folders, @lists -> videos -> one place for each result
+names, folders, @lists -> videos -> output paths
 """
 
 import os
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from loris_cli.errors import InputError, OutputError, UsageError
-from loris_cli.system.atomic_files import printable_path
+from loris_cli.system.atomic_files import FOLDER_HINT, PARENT_HINT
 
 VIDEO_SUFFIXES = frozenset(
     ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .m2ts .wmv .flv .3gp".split()
 )
-"""What is taken out of a folder; a file that is named is tried whatever its name."""
+"""Of the files that are read from a folder; a file that is named is read whatever its name."""
 
 MAX_LIST_BYTES = 64 << 20
+INPUT_HINT = "name videos, folders or @list.txt"
 
 
 def expand_inputs(names: Sequence[str]) -> list[Path]:
-    """The videos that names stand for, each once, in the order given.
+    """Return the videos that names stand for, each once, in their order.
 
     Args:
         names: files; folders, looked through with all below them; ``@list.txt``, a file of
@@ -31,16 +32,16 @@ def expand_inputs(names: Sequence[str]) -> list[Path]:
         InputError: a folder holds no video, or a list cannot be read.
         UsageError: nothing is named.
     """
-    seen: dict[str, Path] = {}
+    videos: dict[str, Path] = {}
     for path in _iter_inputs(names):
-        seen.setdefault(os.path.realpath(path), path)
-    if not seen:
-        raise UsageError("no input is named", hint="name videos, folders or @list.txt")
-    return list(seen.values())
+        videos.setdefault(os.path.realpath(path), path)
+    if not videos:
+        raise UsageError("no input is named", hint=INPUT_HINT)
+    return list(videos.values())
 
 
 def find_list_files(names: Sequence[str]) -> list[Path]:
-    """The list files among names: they are read too, so no result may replace one."""
+    """Return the list files among names: they are read too, so no result may replace one."""
     return [Path(name[1:]) for name in names if _is_list_argument(name)]
 
 
@@ -51,7 +52,7 @@ def _is_list_argument(name: str) -> bool:
 def _iter_inputs(names: Sequence[str]) -> Iterator[Path]:
     for name in names:
         if not name:  # pathlib would take it for the current folder
-            raise UsageError("an input has no name", hint="name videos, folders or @list.txt")
+            raise UsageError("an input has no name", hint=INPUT_HINT)
         if _is_list_argument(name):
             yield from _read_list_file(Path(name[1:]))
         elif os.path.isdir(name):
@@ -68,12 +69,10 @@ def _read_list_file(path: Path) -> Iterator[Path]:
         if "\0" in text:
             raise ValueError("no text has a NUL in it")
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"the list {printable_path(path)} cannot be read",
-            hint="a list is a UTF-8 text file",
-        ) from error
+        hint = "a list is a UTF-8 text file"
+        raise InputError(f"the list {path} cannot be read", hint=hint) from error
     if len(content) > MAX_LIST_BYTES:
-        raise InputError(f"the list {printable_path(path)} is too long", hint="split it")
+        raise InputError(f"the list {path} is too long", hint="split it")
     # Not splitlines(): it splits at characters that a name may hold.
     for line in text.replace("\r\n", "\n").split("\n"):
         entry = line.strip()
@@ -83,38 +82,35 @@ def _read_list_file(path: Path) -> Iterator[Path]:
 
 
 def _find_videos(folder: Path) -> Iterator[Path]:
-    """Videos below a folder by name; links to folders are not followed, so there is no loop.
+    """Find the videos below a folder, sorted; links to folders are not followed: no loop.
 
-    Our own results are left out, or a second run would make soundtracks of them.
+    Results of loris are left out, or a second run would make soundtracks of them.
     """
-    found = sorted(
-        Path(place, name)
-        for place, _, files in os.walk(folder)
-        for name in files
+    videos = sorted(
+        Path(parent, name)
+        for parent, _, names in os.walk(folder)
+        for name in names
         if Path(name).suffix.lower() in VIDEO_SUFFIXES
         and not name.startswith(".")
         and ".loris" not in Path(name).suffixes[:-1]
     )
-    if not found:
-        raise InputError(
-            f"no video in the folder {printable_path(folder)}",
-            hint="looked for " + " ".join(sorted(VIDEO_SUFFIXES)),
-        )
-    yield from found
+    if not videos:
+        hint = "looked for " + " ".join(sorted(VIDEO_SUFFIXES))
+        raise InputError(f"no video in the folder {folder}", hint=hint)
+    yield from videos
 
 
 def is_output_folder(output: Path) -> bool:
-    """Whether ``-o`` means a folder: there is one, or there is nothing and it has no suffix."""
+    """Whether ``-o`` means a folder: it is one, or nothing is there and it has no suffix."""
     # Not Path.is_dir: it fails on names that are too long.
     return os.path.isdir(output) or (not output.suffix and not os.path.lexists(output))
 
 
 @contextmanager
 def output_folder(output: Path | None) -> Iterator[None]:
-    """While results are made, the folder that ``-o`` names is there.
+    """Make the folder that ``-o`` names; remove it in the end if it is new and empty.
 
-    A new one is taken away again if nothing came into it. The folder above is never made: a
-    name that was mistyped should not lead results astray.
+    The folder above is never made: a mistyped name should not lead results astray.
 
     Raises:
         UsageError: the folder above does not exist.
@@ -126,22 +122,16 @@ def output_folder(output: Path | None) -> Iterator[None]:
     try:
         output.mkdir(exist_ok=True)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise UsageError(
-            f"there is no folder {printable_path(output.parent)} to make {printable_path(output.name)} in",
-            hint="create it, or choose another with -o",
-        ) from error
+        message = f"{output} cannot be made: there is no folder {output.parent}"
+        raise UsageError(message, hint=PARENT_HINT) from error
     except OSError as error:
-        raise OutputError(
-            f"the folder {printable_path(output)} cannot be made: {error.strerror}",
-            hint="write to another folder with -o",
-        ) from error
+        message = f"the folder {output} cannot be made: {error.strerror}"
+        raise OutputError(message, hint=FOLDER_HINT) from error
     try:
         yield
     finally:
-        try:
+        with suppress(OSError):  # results are in it
             output.rmdir()
-        except OSError:  # results are in it: as it should be
-            pass
 
 
 def resolve_output_paths(
@@ -152,72 +142,64 @@ def resolve_output_paths(
     n_takes: int = 1,
     allowed_suffixes: Collection[str] = (),
 ) -> list[list[Path]]:
-    """Where the results of each video belong.
+    """Return the paths of the results of each video.
 
     Args:
         videos: inputs.
         output: None, a file for one input, or a folder (`is_output_folder`) for any number.
-        default_suffix: of the name of a result where ``output`` does not say, with what stands before
-            the dot, e.g. ``".loris.mp4"``.
+        default_suffix: of the name of a result where ``output`` does not say, with what stands
+            before the dot, e.g. ``".loris.mp4"``.
         n_takes: results for each; more than one are numbered from 1.
-        allowed_suffixes: what a file that ``output`` names may end in; nothing is anything.
+        allowed_suffixes: of a file that ``output`` names; empty is any.
 
     Returns:
-        for each video as many names as takes.
+        for each video as many paths as takes.
 
     Raises:
         UsageError: two videos of one stem would share a result, many are to go into a file,
             or the file's name ends in a suffix that stands for no format.
     """
-    folder = output is not None and is_output_folder(output)
-    if output is not None and not folder:
+    is_folder = output is not None and is_output_folder(output)
+    if output is not None and not is_folder:
         if len(videos) > 1:
-            raise UsageError(
-                f"{len(videos)} inputs and one output, {printable_path(output)}",
-                hint="for several inputs -o names a folder",
-            )
+            hint = "for several inputs -o names a folder"
+            raise UsageError(f"{len(videos)} inputs and one output, {output}", hint=hint)
         if allowed_suffixes:
             check_suffix(output, allowed_suffixes)
     results: list[list[Path]] = []
-    taken: dict[str, Path] = {}
+    sources: dict[str, Path] = {}
     for video in videos:
+        name = video.stem + default_suffix
         if output is None:
-            first = video.with_name(video.stem + default_suffix)
+            path = video.with_name(name)
         else:
-            first = output / (video.stem + default_suffix) if folder else output
-        names = (
-            [first]
-            if n_takes == 1
-            else [_numbered_path(first, take) for take in range(1, n_takes + 1)]
-        )
-        for name in names:
-            place = os.path.realpath(name)
-            if place in taken:
+            path = output / name if is_folder else output
+        takes = range(1, n_takes + 1)
+        paths = [path] if n_takes == 1 else [_numbered_path(path, take) for take in takes]
+        for path in paths:
+            target = os.path.realpath(path)
+            if target in sources:
                 raise UsageError(
-                    f"{printable_path(taken[place])} and {printable_path(video)} would both be"
-                    f" {printable_path(name.name)}",
+                    f"{sources[target]} and {video} would both be {path.name}",
                     hint="rename one of them, or make them one after the other",
                 )
-            taken[place] = video
-        results.append(names)
+            sources[target] = video
+        results.append(paths)
     return results
 
 
 def check_suffix(path: Path, suffixes: Collection[str]) -> None:
-    """Refuse a name whose end stands for no format that we write.
+    """Refuse a name that ends in no suffix of a format that is written.
 
     Raises:
         UsageError: it ends in none of the suffixes.
     """
     if path.suffix.lower() not in suffixes:
-        ending = f"no format {printable_path(path.suffix)}" if path.suffix else "no suffix"
-        raise UsageError(
-            f"{printable_path(path)}: {ending}", hint="end the name in " + ", ".join(suffixes)
-        )
+        ending = f"no format {path.suffix}" if path.suffix else "no suffix"
+        raise UsageError(f"{path}: {ending}", hint="end the name in " + ", ".join(suffixes))
 
 
 def _numbered_path(path: Path, take: int) -> Path:
-    """The name of a take: ``a.loris.mp4`` gives ``a-1.loris.mp4``."""
-    stem = path.name.removesuffix(path.suffix)
-    bare = stem.removesuffix(".loris")
+    """Return the path of a take: ``a.loris.mp4`` gives ``a-1.loris.mp4``."""
+    bare = path.name.removesuffix(path.suffix).removesuffix(".loris")
     return path.with_name(f"{bare}-{take}{path.name[len(bare) :]}")

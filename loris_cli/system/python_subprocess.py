@@ -1,9 +1,9 @@
-"""Old packages at work in a Python of their own, which ends with its answer.
+"""Calls of old packages in a Python process of their own.
 
-arrays -> pipe -> a module of ours run by another Python -> pipe -> arrays
+arrays -> pipe -> a module of loris run by another Python -> pipe -> arrays
 
-TensorFlow and madmom change what they share a process with: threads, warnings, memory that is
-never given back. Here they share it with nothing.
+TensorFlow and madmom change the process that they run in: threads, warnings, memory that is
+never freed. Here nothing else runs in it.
 """
 
 import contextlib
@@ -25,75 +25,74 @@ NamedArrays = Mapping[str, NDArray[Any]]
 
 LENGTH_PREFIX_BYTES = 8
 STDERR_TAIL_BYTES = 4096
-"""Of what the other Python wrote to stderr: its end tells what went wrong."""
+"""Of what the other Python wrote to stderr: its end says what went wrong."""
 
 
 def call_module(
     module: str, arrays: NamedArrays, *, task_label: str, **environment: str
 ) -> NamedArrays:
-    """What a module answers, run by a Python of its own.
+    """Run a module in another Python and return its arrays.
 
     Args:
         module: importable name of one of ours that calls `serve_call`.
-        arrays: what it is given; no objects.
-        task_label: what it is to do, as the beginning of "... failed".
-        environment: variables that it has besides ours.
+        arrays: its input; no objects.
+        task_label: name of the task, as the beginning of "... failed".
+        environment: additional variables of the process.
 
     Returns:
-        the arrays of its answer.
+        the arrays that the module returns.
 
     Raises:
-        LorisError: it ended without one.
+        LorisError: it ended without a result.
     """
-    command = [sys.executable, "-m", module]
     with (
-        tempfile.TemporaryFile() as said,
+        tempfile.TemporaryFile() as log,
         subprocess.Popen(
-            command,
+            [sys.executable, "-m", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=said,
+            stderr=log,
             env={**os.environ, **environment},
         ) as process,
     ):
         assert process.stdin is not None
         assert process.stdout is not None
         try:
-            with contextlib.suppress(BrokenPipeError):  # it died: its answer is missing too
+            with contextlib.suppress(BrokenPipeError):  # it died: its result is missing too
                 _write_arrays(process.stdin, arrays)
-            found = _read_arrays(process.stdout)
+            result = _read_arrays(process.stdout)
         except BaseException:
             process.kill()
             raise
-        # Its stdin stays open until then: that tells it that we are there.
-        if process.wait() or found is None:
+        # Its stdin stays open until then: when that closes, it ends.
+        if process.wait() or result is None:
             raise LorisError(
-                f"{task_label} failed: {_last_stderr_line(said)}",
+                f"{task_label} failed: {_last_line(log)}",
                 hint="perhaps it needs more memory than it may have, or its package is broken",
             )
-        return found
+        return result
 
 
 def serve_call(function: Callable[[NamedArrays], NamedArrays]) -> None:
-    """Be the module that is asked: read arrays from stdin, write those of the answer to stdout.
+    """Serve one call of `call_module`: arrays from stdin, the result to stdout.
 
     Args:
-        function: makes the answer; what it prints goes to stderr.
+        function: makes the result; what it prints goes to stderr.
     """
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    given = _read_arrays(sys.stdin.buffer)
-    assert given is not None
+    arrays = _read_arrays(sys.stdin.buffer)
+    assert arrays is not None
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     with out:
-        _write_arrays(out, function(given))
-    # Not the usual way out: what old packages do at the end may take seconds, or hang.
+        _write_arrays(out, function(arrays))
+    # Not a normal exit: what old packages do there may take seconds, or hang.
     sys.stderr.flush()
     os._exit(0)
 
 
 def _exit_with_parent() -> None:
-    """End when the one who asked is gone: nobody waits for the answer."""
+    """End when the caller has ended: its pipe is closed."""
     os.read(0, 1)  # not by way of sys.stdin, whose lock the end of Python waits for
     os._exit(1)
 
@@ -107,7 +106,7 @@ def _write_arrays(pipe: IO[bytes], arrays: NamedArrays) -> None:
 
 
 def _read_arrays(pipe: IO[bytes]) -> NamedArrays | None:
-    """Arrays from a pipe; None where it closed before they were whole."""
+    """Read arrays from a pipe; None where it closed before their end."""
     size = int.from_bytes(pipe.read(LENGTH_PREFIX_BYTES), "little")
     packed = pipe.read(size)
     if not size or len(packed) < size:
@@ -116,9 +115,8 @@ def _read_arrays(pipe: IO[bytes]) -> NamedArrays | None:
         return dict(members)
 
 
-def _last_stderr_line(stderr_file: IO[bytes]) -> str:
-    size = stderr_file.seek(0, os.SEEK_END)
-    stderr_file.seek(max(0, size - STDERR_TAIL_BYTES))
-    lines = stderr_file.read().decode(errors="replace").split("\n")
-    told = [line.strip() for line in lines if line.strip()]
-    return told[-1] if told else "it said nothing"
+def _last_line(log: IO[bytes]) -> str:
+    """Return the last line of a log that is not blank."""
+    log.seek(max(0, log.seek(0, os.SEEK_END) - STDERR_TAIL_BYTES))
+    lines = log.read().decode(errors="replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "without a word")

@@ -1,37 +1,33 @@
-"""Tensors that torch saved, and nothing else: what comes from elsewhere is not trusted.
+"""Files that torch saved, read without running code in them, and checks of state dicts.
 
-file -> names and tensors -> the ones a network has, of its shapes, finite
+file -> tensors, numpy arrays, plain values -> tensors of a network, of its shapes, finite
 """
 
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from loris_cli.errors import WeightsError
-from loris_cli.system.atomic_files import printable_path
 
 ZIP_MAGIC = b"PK\x03\x04"
 """First bytes of what torch has written since 1.6."""
 LEGACY_MAGIC = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
 """First bytes of what it wrote before: a pickle of its magic number."""
 MAX_LISTED_KEYS = 3
-"""So many odd names are told of."""
-
-
+"""Number of unexpected names that a message lists."""
 TORCH_SUFFIXES = frozenset({".pt", ".pth", ".pyth", ".ckpt"})
+NUMPY_SCALAR_TYPES = (np.float32, np.float64, np.int64, np.int32, np.uint8, np.bool_)
 
 
 def is_torch_file(path: Path) -> bool:
     """Whether a file begins as torch's do, old or new."""
-    return _starts_with(path, ZIP_MAGIC) or _starts_with(path, LEGACY_MAGIC)
-
-
-def _starts_with(path: Path, magic: bytes) -> bool:
     with path.open("rb") as file:
-        return file.read(len(magic)) == magic
+        return file.read(len(LEGACY_MAGIC)).startswith((ZIP_MAGIC, LEGACY_MAGIC))
 
 
 def looks_like_torch_file(path: Path) -> bool:
@@ -39,47 +35,60 @@ def looks_like_torch_file(path: Path) -> bool:
     return path.suffix in TORCH_SUFFIXES or is_torch_file(path)
 
 
+def load_torch_arrays(
+    path: Path, *, display_name: str = "", hint: str = "get it again"
+) -> object:
+    """Load tensors, numpy arrays and plain values; no code in the file is run.
+
+    Args:
+        path: a file that torch saved.
+        display_name: printable name of it; empty is the path.
+        hint: what to give instead of a file that is none.
+
+    Raises:
+        WeightsError: it holds more, which could run code, or is no such file.
+    """
+    name = display_name or path
+    try:
+        with path.open("rb") as file:
+            is_legacy = file.read(len(LEGACY_MAGIC)) == LEGACY_MAGIC  # cannot be mapped
+        with torch.serialization.safe_globals(_numpy_safe_globals()):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=not is_legacy)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            f"{name} holds more than arrays, and opening it could run code",
+            hint="where you trust it, load it in its own code and save its state_dict() alone:"
+            " torch.save(model.state_dict(), 'plain.pt')",
+        ) from error
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
+        # Of another file torch says how to save it for mmap, which does not help.
+        is_damaged = path.is_file() and is_torch_file(path)
+        reason = ": " + str(error).partition("\n")[0] if is_damaged else ""
+        raise WeightsError(f"{name} is not a checkpoint{reason}", hint=hint) from error
+
+
 def read_state_dict(path: Path, *, hint: str, nested_key: str = "") -> dict[str, Tensor]:
-    """Names and tensors of a state dict.
+    """Read names and tensors of a state dict.
 
     Args:
         path: a file that torch saved.
         hint: what to give instead of a file that is none.
-        nested_key: where the state dict is, in a file that may hold others beside it.
+        nested_key: of the state dict, in a file that may hold others beside it.
 
     Raises:
         WeightsError: it is no state dict, or holds more, which could run code.
     """
-    try:
-        old = _starts_with(path, LEGACY_MAGIC)  # which cannot be mapped
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=not old)
-    except pickle.UnpicklingError as error:
-        raise WeightsError(
-            f"{printable_path(path.name)} holds more than tensors, and opening it could run code",
-            hint="where you trust it, and beside its own code, save its state_dict() anew:"
-            " torch.save(model.state_dict(), 'plain.pt')",
-        ) from error
-    except (OSError, RuntimeError, ValueError, EOFError) as error:
-        if not is_torch_file(path):  # torch would tell how to save it for mmap
-            raise WeightsError(
-                f"{printable_path(path)} is not a checkpoint", hint=hint
-            ) from error
-        raise WeightsError(
-            f"{printable_path(path)} is not a checkpoint: {str(error).splitlines()[0]}",
-            hint=hint,
-        ) from error
+    state = load_torch_arrays(path, hint=hint)
     if nested_key and isinstance(state, dict):
         state = state.get(nested_key, state)
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise WeightsError(
-            f"{printable_path(path.name)} is not a state dict",
-            hint="save model.state_dict() alone",
-        )
+        hint = "save model.state_dict() alone"
+        raise WeightsError(f"{path.name} is not a state dict", hint=hint)
     return state
 
 
 def check_trained(state_dict: Mapping[str, Tensor], path: Path) -> None:
-    """Refuse a network that has seen nothing yet: its batch norms know no means.
+    """Refuse an untrained network: the running means of its batch norms are all zero.
 
     Raises:
         WeightsError: it is as random as a new one.
@@ -87,9 +96,8 @@ def check_trained(state_dict: Mapping[str, Tensor], path: Path) -> None:
     means = [value for key, value in state_dict.items() if key.endswith("running_mean")]
     if not any(bool(mean.any()) for mean in means):
         raise WeightsError(
-            f"{printable_path(path.name)} has learned nothing: its weights are as random as a new"
-            " network's",
-            hint="give weights that somebody trained",
+            f"{path.name} has learned nothing: its weights are as random as a new network's",
+            hint="give trained weights",
         )
 
 
@@ -99,30 +107,44 @@ def check_state_dict(
     """Refuse tensors that are not those of a network.
 
     Args:
-        state_dict: what there is.
-        expected_state_dict: what the network has, with or without values.
-        path: where from, for the message.
+        state_dict: tensors of a file.
+        expected_state_dict: those of the network, with or without values.
+        path: of the file, for the message.
 
     Raises:
         WeightsError: names, shapes or values are wrong.
     """
-    name = printable_path(path.name)
+    name = path.name
     odd = sorted(state_dict.keys() ^ expected_state_dict.keys())
     if odd:
-        named = ", ".join(repr(key) for key in odd[:MAX_LISTED_KEYS])
+        listed = ", ".join(repr(key) for key in odd[:MAX_LISTED_KEYS])
         raise WeightsError(
-            f"{name} lacks or adds {len(odd)} tensors: {named}",
+            f"{name} lacks or adds {len(odd)} tensors: {listed}",
             hint="it is of another network, or of another size of it",
         )
     for key, value in state_dict.items():
-        if value.shape != expected_state_dict[key].shape:
+        shape, expected_shape = tuple(value.shape), tuple(expected_state_dict[key].shape)
+        if shape != expected_shape:
             raise WeightsError(
-                f"{name}: {key!r} has shape {tuple(value.shape)},"
-                f" not {tuple(expected_state_dict[key].shape)}",
+                f"{name}: {key!r} has shape {shape}, not {expected_shape}",
                 hint="it is of another size than this network",
             )
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise WeightsError(
                 f"{name}: {key!r} holds values that are not finite",
-                hint="it is damaged, or its training came apart: take an earlier one",
+                hint="it is damaged, or its training diverged: take an earlier one",
             )
+
+
+def _numpy_safe_globals() -> list[Any]:
+    """Return what numpy's arrays and scalars are made with, under old and new names."""
+    functions = {
+        "_reconstruct": np.zeros(0).__reduce__()[0], "scalar": np.float64(0).__reduce__()[0],
+    }  # fmt: skip
+    names = [
+        (function, f"numpy.{core}.multiarray.{name}")
+        for core in ("core", "_core")
+        for name, function in functions.items()
+    ]
+    dtypes = [type(np.dtype(number)) for number in NUMPY_SCALAR_TYPES]
+    return [*names, np.ndarray, np.dtype, *dtypes]

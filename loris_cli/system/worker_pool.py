@@ -1,22 +1,21 @@
-"""Work on many things in processes of their own, where no failure stops the rest.
+"""Run a function on many items in worker processes, where no failure stops the rest.
 
-items -> idle workers, one item each, in bounds of time and memory -> results as they come
+items -> one thread a worker, one item at a time, in bounds of time and memory -> results
 
-Not ``concurrent.futures``: its workers finish all that they hold when a run is interrupted, and
-one that is killed, out of memory, takes the work of all others with it.
+Not ``concurrent.futures``: one worker that is killed, out of memory, ends the pool. Not pebble
+5.2: its workers share one pipe, so one that is killed as it sends its result blocks the others.
 """
 
 import multiprocessing
 import os
 import signal
 import threading
-import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnContext
+from multiprocessing.context import SpawnProcess
 from types import FrameType
 from typing import Generic, TypeVar
 
@@ -24,12 +23,12 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 SHUTDOWN_GRACE_S = 20.0
-"""How long an interrupted worker may take to remove its half-made files."""
+"""How long an interrupted worker may take to remove its temporary files."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerCrash:
-    """What came of an item whose process ended before its result."""
+    """The outcome of an item whose process ended before its result."""
 
     exit_code: int | None
     """Of the process; a signal is negative."""
@@ -45,185 +44,146 @@ def map_in_processes(
     timeout_s: float | None = None,
     memory_limit_bytes: int | None = None,
 ) -> Generator[tuple[int, Result | WorkerCrash], None, None]:
-    """Do some work on every item.
+    """Apply a function to every item.
 
-    Closing the iterator, or any exception in whoever reads it, Ctrl-C above all, interrupts
-    the workers, each of which cleans up as Ctrl-C would have it, and waits for their end.
+    Closing the iterator, or any exception in its reader, Ctrl-C above all, interrupts
+    the workers, each of which cleans up as on Ctrl-C, and waits for their end.
 
     Args:
         function: a function of a module, so that another process finds it.
-        items: what to work on.
+        items: its arguments.
         n_workers: processes at a time.
         timeout_s: an item that takes longer costs its process; None is as long as it takes.
-        memory_limit_bytes: memory that a process may hold; beyond it there is a ``MemoryError`` in it,
-            or it dies. None is as much as there is. Windows knows no such limit.
+        memory_limit_bytes: memory that a process may hold; beyond it there is a ``MemoryError``
+            in it, or it dies. None is as much as there is. Windows knows no such limit.
 
     Yields:
         number of an item and its result, in the order in which they are done.
     """
-    context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-    waiting = iter(enumerate(items))
-    workers: dict[Connection, _Worker[Item, Result]] = {}
-    try:
-        for index, item in waiting:
-            worker = _Worker(function, context, memory_limit_bytes)
-            workers[worker.pipe] = worker
-            worker.send_task(index, item)
-            if len(workers) == n_workers:
-                break
-        while workers:
-            ready = set(wait(list(workers), _remaining_timeout_s(workers.values(), timeout_s)))
-            late = {
-                pipe
-                for pipe, worker in workers.items()
-                if timeout_s is not None and worker.task_elapsed_s() >= timeout_s
-            }
-            for pipe in [*ready, *(late - ready)]:
-                assert isinstance(pipe, Connection)
-                worker = workers[pipe]
-                result = worker.receive_result() if pipe in ready else worker.kill()
-                if isinstance(result, _WorkerReady):
-                    worker.start_timer()
-                    continue
-                index = worker.index
-                if isinstance(result, WorkerCrash):
-                    del workers[pipe]
-                following = next(waiting, None)
-                if following is not None:
-                    if isinstance(result, WorkerCrash):
-                        worker = _Worker(function, context, memory_limit_bytes)
-                        workers[worker.pipe] = worker
-                    worker.send_task(*following)
-                elif pipe in workers:
-                    workers.pop(pipe).close()
-                yield index, result
-    finally:
-        for worker in workers.values():
-            worker.process.terminate()
-        for worker in workers.values():
-            worker.process.join(SHUTDOWN_GRACE_S)
-            worker.process.kill()
-            worker.process.join()
+    pool = _WorkerPool(function, timeout_s, memory_limit_bytes)
+    with ThreadPoolExecutor(max(1, n_workers), initializer=_block_sigint) as threads:
+        try:
+            futures = {threads.submit(pool.call, item): k for k, item in enumerate(items)}
+            for future in as_completed(futures):
+                yield futures.pop(future), future.result()
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
+            pool.close()
 
 
-def _remaining_timeout_s(
-    workers: "Iterable[_Worker[Item, Result]]", timeout_s: float | None
-) -> float | None:
-    """How long to wait until some worker's time is up."""
-    if timeout_s is None:
-        return None
-    return max(0.0, timeout_s - max(worker.task_elapsed_s() for worker in workers))
-
-
-@dataclass(frozen=True)
-class _WorkerReady:
-    """What a worker says first: how long its imports took is no item's fault."""
-
-
-class _Worker(Generic[Item, Result]):
-    """A process, seen from the one that gives it work."""
+class _WorkerPool(Generic[Item, Result]):
+    """Worker processes, one for each thread that calls."""
 
     def __init__(
         self,
         function: Callable[[Item], Result],
-        context: SpawnContext,
+        timeout_s: float | None,
         memory_limit_bytes: int | None,
     ) -> None:
-        self.index = -1
-        self._task_started_s: float | None = None
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(
-            target=_worker_main, args=(function, theirs, memory_limit_bytes), daemon=True
-        )
-        with _sigint_blocked():
-            self.process.start()
-        theirs.close()
+        self._worker_args = function, memory_limit_bytes
+        self._timeout_s = timeout_s
+        self._thread_local = threading.local()
+        self._processes: set[SpawnProcess] = set()
+        self._closed = False
+        # For start and join: in both multiprocessing reaps the children of all threads.
+        self._lock = threading.Lock()
 
-    def send_task(self, index: int, item: Item) -> None:
-        self.index = index
-        if self._task_started_s is not None:
-            self._task_started_s = time.monotonic()
+    def call(self, item: Item) -> Result | WorkerCrash:
+        """Apply the function to an item in the process of this thread."""
+        is_new = not hasattr(self._thread_local, "worker")
+        if is_new:
+            self._thread_local.worker = self._start_worker()
+        process, pipe = self._thread_local.worker
+        timed_out = False
         try:
-            self.pipe.send(item)
-        except BrokenPipeError:
-            pass  # it died; `receive_result` will tell
-
-    def start_timer(self) -> None:
-        """From now on its first item takes time."""
-        self._task_started_s = time.monotonic()
-
-    def receive_result(self) -> Result | WorkerCrash | _WorkerReady:
-        try:
-            result: Result | _WorkerReady = self.pipe.recv()
-        except (EOFError, ConnectionResetError):
-            self.process.join()
-            return WorkerCrash(exit_code=self.process.exitcode)
-        return result
-
-    def task_elapsed_s(self) -> float:
-        """Since it was given its item, or came to life."""
-        return 0.0 if self._task_started_s is None else time.monotonic() - self._task_started_s
-
-    def kill(self) -> WorkerCrash:
-        """End it where it is: a native loop hears no signal that Python handles."""
-        self.process.kill()
-        self.process.join()
-        return WorkerCrash(exit_code=self.process.exitcode, timed_out=True)
+            if is_new:
+                pipe.recv()  # it is ready: the time of its imports does not count
+            pipe.send(item)
+            if pipe.poll(self._timeout_s):
+                result: Result = pipe.recv()
+                return result
+            timed_out = True
+            process.kill()  # a native loop does not return to Python's signal handlers
+        except (EOFError, ConnectionError):  # it died
+            pass
+        del self._thread_local.worker
+        self._join(process)
+        return WorkerCrash(exit_code=process.exitcode, timed_out=timed_out)
 
     def close(self) -> None:
-        self.pipe.close()
-        self.process.join()
+        """Interrupt all processes and wait for their end."""
+        with self._lock:
+            self._closed = True
+            processes = list(self._processes)
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            wait([process.sentinel], SHUTDOWN_GRACE_S)
+            process.kill()
+            self._join(process)
+
+    def _start_worker(self) -> tuple[SpawnProcess, Connection]:
+        context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+        pipe, worker_pipe = context.Pipe()
+        process = context.Process(
+            target=_worker_main, args=(worker_pipe, *self._worker_args), daemon=True
+        )
+        with self._lock:
+            if self._closed:
+                raise CancelledError
+            process.start()
+            self._processes.add(process)
+        worker_pipe.close()
+        return process, pipe
+
+    def _join(self, process: SpawnProcess) -> None:
+        wait([process.sentinel])
+        with self._lock:
+            process.join()
+            self._processes.discard(process)
 
 
-@contextmanager
-def _sigint_blocked() -> Iterator[None]:
-    """Processes started in here do not hear Ctrl-C until they choose to.
+def _block_sigint() -> None:
+    """Keep Ctrl-C from this thread and from the processes that it starts.
 
-    A terminal sends it to all of them, and one that is still starting would print a traceback.
+    A terminal sends it to all processes; one that is still starting would print a traceback.
     """
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    resource_tracker.ensure_running()  # it would lift the mask when it starts
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    if hasattr(signal, "pthread_sigmask"):  # not on Windows
+        resource_tracker.ensure_running()  # it would lift the mask when it starts
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
 
 def _worker_main(
-    function: Callable[[Item], Result], pipe: Connection, memory_limit_bytes: int | None
+    pipe: Connection, function: Callable[[Item], Result], memory_limit_bytes: int | None
 ) -> None:
-    """What a worker does: items until the pipe closes or it is interrupted."""
+    """Apply the function to items from a pipe until it closes or the process is interrupted."""
     if memory_limit_bytes is not None:
         limit_memory(memory_limit_bytes)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who gives the work decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     signal.signal(signal.SIGTERM, _raise_interrupt)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     try:
-        pipe.send(_WorkerReady())
+        pipe.send("ready")
         while True:
             try:
                 item = pipe.recv()
             except EOFError:
                 return
-            result = function(item)
-            pipe.send(result)
+            pipe.send(function(item))
     except KeyboardInterrupt:
         return
 
 
 def limit_memory(memory_limit_bytes: int) -> None:
-    """Bound what this process may hold: its own data, not the files it maps."""
+    """Bound the memory of this process: its own data, not the files it maps."""
     try:
         import resource
     except ImportError:  # Windows
         return
-    _, most = resource.getrlimit(resource.RLIMIT_DATA)
-    if most != resource.RLIM_INFINITY:
-        memory_limit_bytes = min(memory_limit_bytes, most)
-    resource.setrlimit(resource.RLIMIT_DATA, (memory_limit_bytes, most))
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_DATA)
+    if hard_limit != resource.RLIM_INFINITY:
+        memory_limit_bytes = min(memory_limit_bytes, hard_limit)
+    resource.setrlimit(resource.RLIMIT_DATA, (memory_limit_bytes, hard_limit))
 
 
 def _raise_interrupt(signum: int, frame: FrameType | None) -> None:
@@ -232,7 +192,7 @@ def _raise_interrupt(signum: int, frame: FrameType | None) -> None:
 
 
 def _exit_with_parent() -> None:
-    """End with the parent, even if it was killed and could not say so."""
+    """End with the parent, even if it was killed."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -1,12 +1,12 @@
-"""Opening media files so that no file can make us open another.
+"""Open and decode media files so that no file can make ffmpeg open another.
 
-A playlist named ``dance.mp4`` is recognised by what is in it, and would be followed: to other
+ffmpeg recognises a playlist named ``dance.mp4`` by its content and would follow it: to other
 files, to the network. So every opener in this package names the demuxers it allows, all of
 which read one file only, and the ``file`` protocol alone.
 """
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -16,8 +16,7 @@ import av
 import av.container
 from av.subtitles.stream import SubtitleStream
 
-from loris_cli.errors import InputError
-from loris_cli.system.atomic_files import printable_path
+from loris_cli.errors import InputError, escape_unprintable
 
 ALLOWED_DEMUXERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,mxf,"
@@ -25,34 +24,22 @@ ALLOWED_DEMUXERS = (
 )
 OPEN_WHITELISTS = {"format_whitelist": ALLOWED_DEMUXERS, "protocol_whitelist": "file"}
 
+WarningCallback = Callable[[str], None]
+
 MAX_PIXELS = 8192 * 8192
 MAX_SIDE_PX = 16_384
 MAX_SAMPLE_ASPECT_RATIO = 8  # a sample aspect ratio beyond this is a broken header, not a lens
 
 CONVERT_HINT = 'convert it: ffmpeg -i "{}" dance.mp4'
 PLAYLIST_SIGNATURES = (
-    b"#EXTM3U",
-    b"ffconcat",
-    b"v=0",
-    b"[playlist]",
-    b"<?xml",
-    b"<MPD",
-    b"<smil",
-)
-IMAGE_SIGNATURES = (
-    b"\x89PNG",
-    b"\xff\xd8\xff",
-    b"GIF8",
-    b"BM",
-    b"II*\0",
-    b"MM\0*",
-    b"RIFF....WEBP",
-)
+    b"#EXTM3U", b"ffconcat", b"v=0", b"[playlist]", b"<?xml", b"<MPD", b"<smil"
+)  # fmt: skip
+IMAGE_SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 
 
 @contextmanager
 def open_container(path: Path) -> Iterator[av.container.InputContainer]:
-    """The container at ``path``, open for reading packets.
+    """Open a container for reading packets.
 
     Raises:
         InputError: it is no file, no media, or media that names other files.
@@ -71,22 +58,19 @@ def open_container(path: Path) -> Iterator[av.container.InputContainer]:
 
 
 def require_video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
-    """The first moving picture of a file; cover art is none.
+    """Return the first video stream of a file; cover art is none.
 
     Raises:
         InputError: there is none, nothing here can decode it, or it is too large to.
     """
-    stream = find_video_stream(container)
+    name, stream = escape_unprintable(path), find_video_stream(container)
     if stream is None:
-        raise InputError(
-            f"{printable_path(path)} has no video in it",
-            hint="give a file with moving pictures",
-        )
+        raise InputError(f"{name} has no video in it", hint="give a file with moving pictures")
     # PyAV has no codec context where no decoder of it is built in.
     if stream.codec_context is None:
         raise InputError(
-            f"the video of {printable_path(path)} is in a codec that cannot be read here",
-            hint=CONVERT_HINT.format(printable_path(path)),
+            f"the video of {name} is in a codec that cannot be read here",
+            hint=CONVERT_HINT.format(name),
         )
     check_frame_size(stream.codec_context.width, stream.codec_context.height, path)
     stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
@@ -94,63 +78,96 @@ def require_video_stream(container: av.container.InputContainer, path: Path) -> 
 
 
 def find_video_stream(container: av.container.InputContainer) -> av.VideoStream | None:
-    """As ``require_video_stream``, but ``None`` where there is no moving picture."""
-    for stream in container.streams.video:
-        if not stream.disposition & av.stream.Disposition.attached_pic:
-            return stream
-    return None
+    """Return the first video stream, or ``None``; cover art is none."""
+    return next((s for s in container.streams.video if not is_cover(s)), None)
+
+
+def find_audio_stream(container: av.container.InputContainer) -> av.AudioStream | None:
+    """Return the first audio stream that can be decoded, or ``None``."""
+    return next((s for s in container.streams.audio if s.codec_context is not None), None)
+
+
+def is_cover(stream: av.VideoStream) -> bool:
+    """Whether a video stream is cover art."""
+    return bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 
 def codec_name(stream: av.VideoStream | SubtitleStream) -> str:
-    """What ffmpeg calls the codec, not the decoder: ``av1`` rather than ``libdav1d``."""
+    """Return ffmpeg's name of the codec, not the decoder: ``av1`` rather than ``libdav1d``."""
     context = stream.codec_context
     return context.codec.canonical_name if context is not None else "unknown"
 
 
 def check_frame_size(width: int, height: int, path: Path) -> None:
     """Refuse frames so large that decoding one would take gigabytes."""
-    if width * height == 0:  # what ffmpeg makes of a size it would not decode either
+    name = escape_unprintable(path)
+    if width * height == 0:  # ffmpeg's size of frames that it would not decode either
         raise InputError(
-            f"the frames of {printable_path(path)} have no size, or one too large to read",
-            hint=CONVERT_HINT.format(printable_path(path)),
+            f"the frames of {name} have no size, or one too large to read",
+            hint=CONVERT_HINT.format(name),
         )
     if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE_PX:
         raise InputError(
-            f"the frames of {printable_path(path)} are {width} x {height} px, more than can be read",
-            hint=f'make it smaller: ffmpeg -i "{printable_path(path)}" -vf scale=1280:-2 dance.mp4',
+            f"the frames of {name} are {width} x {height} px, more than can be read",
+            hint=f'make it smaller: ffmpeg -i "{name}" -vf scale=1280:-2 dance.mp4',
         )
+
+
+def decode_stream(
+    container: av.container.InputContainer,
+    stream: av.VideoStream | av.AudioStream,
+    *,
+    on_damage: Callable[[], object] = lambda: None,
+    max_read_errors: int = 1,
+) -> Iterator[Any]:
+    """Decode a stream; damaged packets are left out.
+
+    Args:
+        container: of the stream.
+        stream: video or audio.
+        on_damage: called for each packet that cannot be read or decoded.
+        max_read_errors: end after this many in a row, as where a file was cut off.
+
+    Yields:
+        Frames, ``av.VideoFrame`` or ``av.AudioFrame``, in the decoder's order.
+    """
+    n_errors = 0
+    while n_errors < max_read_errors:
+        try:
+            for packet in container.demux(stream):
+                n_errors = 0
+                try:
+                    frames = packet.decode()
+                except av.FFmpegError:
+                    on_damage()
+                    continue
+                yield from frames
+        except av.FFmpegError:
+            n_errors += 1
+            on_damage()
+        else:
+            return
 
 
 def decode_first_frame(
     container: av.container.InputContainer, stream: av.VideoStream
 ) -> av.VideoFrame | None:
-    """The first frame that is shown: second 0 of everything.
+    """Return the first frame that is shown: second 0 of everything.
 
-    Only decoding tells: frames before the first key frame cannot be shown, and frames before
+    It takes decoding: frames before the first key frame cannot be shown, and frames before
     the start of an edit list may not be.
     """
-    try:
-        for packet in container.demux(stream):
-            try:
-                frames = packet.decode()
-            except av.FFmpegError:  # a damaged packet: the next may be whole
-                continue
-            for frame in frames:
-                assert isinstance(frame, av.VideoFrame)
-                if presentation_ticks(frame) is not None:
-                    return frame
-    except av.FFmpegError:  # the file ends in the middle of a packet
-        return None
-    return None
+    frames = decode_stream(container, stream)
+    return next((frame for frame in frames if presentation_ticks(frame) is not None), None)
 
 
 def presentation_ticks(item: "av.VideoFrame | av.Packet[Any]") -> int | None:
-    """Presentation time in units of the stream, from the decoding time where there is none."""
+    """Return the presentation time in ticks, else the decoding time."""
     return item.pts if item.pts is not None else item.dts
 
 
 def find_start_time_s(path: Path) -> Fraction:
-    """Container time of second 0: of the first shown frame, or of the sound if there is none.
+    """Return the container time of second 0: of the first shown frame, else of the audio.
 
     Returns:
         seconds; subtract it from every time in the file.
@@ -164,14 +181,14 @@ def find_start_time_s(path: Path) -> Fraction:
                 assert stream.time_base is not None
                 return ticks * stream.time_base
     with open_container(path) as container:
-        for sound in container.streams.audio:
-            if sound.start_time is not None and sound.time_base is not None:
-                return sound.start_time * sound.time_base
+        for audio in container.streams.audio:
+            if audio.start_time is not None and audio.time_base is not None:
+                return audio.start_time * audio.time_base
     return Fraction(0)
 
 
 def _check_regular_file(path: Path) -> None:
-    name = printable_path(path)
+    name = escape_unprintable(path)
     try:
         mode = path.stat()
     except OSError as error:
@@ -185,8 +202,8 @@ def _check_regular_file(path: Path) -> None:
 
 
 def _explain_open_error(path: Path, error: av.FFmpegError) -> InputError:
-    """Why this file was not opened, from its first bytes."""
-    name = printable_path(path)
+    """Return the error for a file that was not opened, from its first bytes."""
+    name = escape_unprintable(path)
     try:
         with path.open("rb") as file:
             head = file.read(4096)
@@ -196,9 +213,8 @@ def _explain_open_error(path: Path, error: av.FFmpegError) -> InputError:
         )
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     if text.startswith(PLAYLIST_SIGNATURES):
-        return InputError(
-            f"{name} is a playlist, not a video", hint="give one of the files it names"
-        )
+        hint = "give one of the files it names"
+        return InputError(f"{name} is a playlist, not a video", hint=hint)
     if text.startswith(IMAGE_SIGNATURES) or head[8:12] == b"WEBP":
         return InputError(f"{name} is a picture, not a video", hint="give a moving one")
     if head[4:8] in {b"ftyp", b"mdat", b"wide", b"free", b"skip"}:

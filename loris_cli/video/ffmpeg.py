@@ -1,4 +1,4 @@
-"""Running the ffmpeg program that comes with moviepy, and its failures in our words.
+"""Run the ffmpeg program that comes with moviepy, and explain its errors.
 
 ``moviepy.tools.subprocess_call`` is not used: it leaves ffmpeg running when an exception other
 than its own ends the wait, keeps the whole log in memory, and fails on a log that is not UTF-8.
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from loris_cli.errors import InputError, LorisError, OutputError
+from loris_cli.system.atomic_files import FOLDER_HINT
 
 from .containers import OPEN_WHITELISTS
 
@@ -21,51 +22,43 @@ DISK_FULL_MESSAGES = ("No space left on device", "File too large", "Disk quota e
 FILE_SIZE_SIGNAL = getattr(signal, "SIGXFSZ", None)  # ends ffmpeg where a limit is set
 PERMISSION_MESSAGES = ("Permission denied", "Read-only file system")
 UNSUPPORTED_CODEC_MESSAGES = (
-    "Could not find tag for codec",
-    "not currently supported in container",
-    "codec not supported",
-    "are supported for WebM",
-    "only supported in MP4",
-)
-# What ffmpeg says after the cause.
+    "Could not find tag for codec", "not currently supported in container",
+    "codec not supported", "are supported for WebM", "only supported in MP4",
+)  # fmt: skip
+# What ffmpeg logs after the cause.
 FOLLOW_UP_MESSAGES = (
-    "Conversion failed!",
-    "Could not write header",
-    "Error opening output file",
-    "Error sending frames to consumers",
-    "Error while filtering",
-    "Last message repeated",
-    "Nothing was written into output file",
-    "Task finished with error code",
+    "Conversion failed!", "Could not write header", "Error opening output file",
+    "Error sending frames to consumers", "Error while filtering", "Last message repeated",
+    "Nothing was written into output file", "Task finished with error code",
     "Terminating thread with return code",
-)
+)  # fmt: skip
 
 
 def input_args(path: Path) -> list[str]:
-    """Arguments that open one input: this file and no other, as media and as nothing else."""
-    whitelists = [part for key, value in OPEN_WHITELISTS.items() for part in (f"-{key}", value)]
+    """Return arguments that open one input: this file and no other, as media only."""
+    whitelists = [arg for key, value in OPEN_WHITELISTS.items() for arg in (f"-{key}", value)]
     return [*whitelists, "-i", f"file:{path}"]
 
 
 def output_url(path: Path) -> str:
-    """An output's name, so that no character in it means anything."""
+    """Return the URL of an output, in which no character has another meaning."""
     return f"file:{path}"
 
 
 def run_ffmpeg(args: Sequence[str], *, log_level: str = "error") -> list[str]:
-    """Run ffmpeg to its end; it is ended too if we are.
+    """Run ffmpeg; it is killed if this process is interrupted.
 
     Args:
         args: all but the program and its general options.
         log_level: of ffmpeg.
 
     Returns:
-        The last lines of its log.
+        the last lines of its log.
 
     Raises:
-        OutputError: no room or no permission.
-        InputError: the container asked for cannot hold the streams.
-        LorisError: anything else, in ffmpeg's words.
+        OutputError: no disk space or no permission.
+        InputError: the output container cannot hold the streams.
+        LorisError: anything else, with ffmpeg's message.
     """
     # Late, because moviepy looks for its programs when it is imported.
     from moviepy.config import FFMPEG_BINARY
@@ -92,43 +85,42 @@ def run_ffmpeg(args: Sequence[str], *, log_level: str = "error") -> list[str]:
 
 
 def true_peak_limiter_filters(ceiling_dbtp: float, *, rate_hz: int) -> list[str]:
-    """Filters of ffmpeg that hold true peaks under a ceiling and move nothing in time."""
+    """Return ffmpeg filters that limit true peaks and add no delay."""
     limit = 10 ** (ceiling_dbtp / 20)
     return [
         f"aresample={rate_hz * TRUE_PEAK_OVERSAMPLING}",
-        f"alimiter=level=disabled:limit={limit:.8f}:attack={LIMITER_ATTACK_MS}:release={LIMITER_RELEASE_MS}:latency=1",
+        f"alimiter=level=disabled:limit={limit:.8f}:attack={LIMITER_ATTACK_MS}"
+        f":release={LIMITER_RELEASE_MS}:latency=1",
         f"aresample={rate_hz}",
     ]
 
 
 def _error_from_log(log: list[str], *, file_too_large: bool) -> LorisError:
     text = "\n".join(log)
-    if file_too_large or any(sign in text for sign in DISK_FULL_MESSAGES):
+    if file_too_large or _has_any(text, DISK_FULL_MESSAGES):
         return OutputError(
             "no room on the disk for the result",
             hint="free some space, or write to another disk with -o",
         )
-    if any(sign in text for sign in PERMISSION_MESSAGES):
-        return OutputError(
-            "no permission to write the result", hint="write to another folder with -o"
-        )
+    if _has_any(text, PERMISSION_MESSAGES):
+        return OutputError("no permission to write the result", hint=FOLDER_HINT)
     for line in log:
-        if any(sign in line for sign in UNSUPPORTED_CODEC_MESSAGES):
+        if _has_any(line, UNSUPPORTED_CODEC_MESSAGES):
             return InputError(
                 f"the video does not fit that container ({_strip_log_prefix(line)})",
                 hint="write to a name that ends in .mkv: Matroska takes any codec",
             )
-    said = [
-        line
-        for line in log
-        if line.strip() and not any(sign in line for sign in FOLLOW_UP_MESSAGES)
-    ]
+    causes = [line for line in log if line.strip() and not _has_any(line, FOLLOW_UP_MESSAGES)]
     return LorisError(
-        f"ffmpeg failed: {_strip_log_prefix(said[-1]) if said else 'without a word'}",
+        f"ffmpeg failed: {_strip_log_prefix(causes[-1]) if causes else 'without a word'}",
         hint="play the input to see whether it is whole",
     )
 
 
+def _has_any(text: str, messages: Sequence[str]) -> bool:
+    return any(message in text for message in messages)
+
+
 def _strip_log_prefix(line: str) -> str:
-    """A log line without the bracketed address of the part of ffmpeg that says it."""
+    """Return a log line without the bracketed address of the component of ffmpeg."""
     return line.rsplit("] ", 1)[-1].strip()

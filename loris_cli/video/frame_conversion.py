@@ -1,4 +1,4 @@
-"""A decoded frame as people see it: upright, square pixels, 8-bit RGB, no larger than asked.
+"""Conversion of decoded frames: upright, square pixels, 8-bit RGB, of a limited size.
 
 decoded frame -> swscale (colour, depth, size) -> quarter turns -> (height, width, 3)
 """
@@ -23,11 +23,11 @@ BT709_MIN_LINES = 720  # from here on, video without a label is BT.709, below it
 
 @dataclass(frozen=True, kw_only=True)
 class Orientation:
-    """How a picture is set upright: mirrored left to right first, then turned.
+    """How a frame is set upright: mirrored left to right first, then turned.
 
     Args:
         rotation_deg: counterclockwise, 0, 90, 180 or 270.
-        mirrored: as the front camera of some phones writes it.
+        mirrored: as the front cameras of some phones write it.
     """
 
     rotation_deg: int
@@ -35,7 +35,7 @@ class Orientation:
 
 
 def read_orientation(frame: av.VideoFrame) -> Orientation:
-    """The nearest quarter turn of a frame's display matrix, and its mirroring."""
+    """Read the nearest quarter turn of a frame's display matrix, and its mirroring."""
     try:
         matrix = bytes(frame.side_data[Type.DISPLAYMATRIX])  # type: ignore[typeddict-item]
     except KeyError:
@@ -52,65 +52,58 @@ def read_orientation(frame: av.VideoFrame) -> Orientation:
 def square_pixel_size(
     frame: av.VideoFrame, sample_aspect_ratio: Fraction | None
 ) -> tuple[int, int]:
-    """Width and height with square pixels, before any turn.
+    """Return width and height with square pixels, before any turn.
 
     Args:
         frame: a decoded frame.
         sample_aspect_ratio: width over height of one pixel; ``None``, 0 or absurd means square.
     """
-    if (
-        not sample_aspect_ratio
-        or not Fraction(1, MAX_SAMPLE_ASPECT_RATIO)
-        <= sample_aspect_ratio
-        <= MAX_SAMPLE_ASPECT_RATIO
-    ):
+    ratio, limit = sample_aspect_ratio, MAX_SAMPLE_ASPECT_RATIO
+    if not ratio or not Fraction(1, limit) <= ratio <= limit:
         return frame.width, frame.height
-    return max(1, round(frame.width * sample_aspect_ratio)), frame.height
+    return max(1, round(frame.width * ratio)), frame.height
 
 
 class FrameConverter:
-    """Turns the decoded frames of one video into pictures of one size.
+    """Converts the decoded frames of one video to RGB images of one size.
+
+    Size and turn are those of the first frame that it converts.
 
     Args:
-        frame: the first shown frame; it decides the size for all.
-        sample_aspect_ratio: width over height of one pixel.
         max_side_px: the long side is scaled down to this, never up.
     """
 
-    def __init__(
-        self,
-        frame: av.VideoFrame,
-        *,
-        sample_aspect_ratio: Fraction | None,
-        max_side_px: int | None,
-    ) -> None:
-        """Fix the size and the turn."""
-        width, height = square_pixel_size(frame, sample_aspect_ratio)
-        long = max(width, height)
-        if max_side_px is not None and long > max_side_px:
-            width = max(1, round(width * max_side_px / long))
-            height = max(1, round(height * max_side_px / long))
-        self._size = width, height
-        self._orientation = read_orientation(frame)
+    def __init__(self, max_side_px: int | None) -> None:
+        """Start before the first frame."""
+        self._max_side_px = max_side_px
+        self._size: tuple[int, int] | None = None
+        self._orientation = Orientation(rotation_deg=0, mirrored=False)
         self._reformatter = VideoReformatter()
 
-    def __call__(self, frame: av.VideoFrame) -> RgbImage:
-        """One frame as ``(height, width, 3)``, RGB, contiguous."""
+    def __call__(self, frame: av.VideoFrame, sample_aspect_ratio: Fraction | None) -> RgbImage:
+        """Convert one frame to ``(height, width, 3)``, RGB, contiguous."""
+        if self._size is None:
+            width, height = square_pixel_size(frame, sample_aspect_ratio)
+            long_side = max(width, height)
+            if self._max_side_px is not None and long_side > self._max_side_px:
+                width = max(1, round(width * self._max_side_px / long_side))
+                height = max(1, round(height * self._max_side_px / long_side))
+            self._size, self._orientation = (width, height), read_orientation(frame)
         width, height = self._size
-        hd = frame.height >= BT709_MIN_LINES
-        smaller = width < frame.width or height < frame.height
-        picture = self._reformatter.reformat(
+        colorspace = None
+        if frame.colorspace == UNSPECIFIED_COLORSPACE:
+            is_hd = frame.height >= BT709_MIN_LINES
+            colorspace = Colorspace.ITU709 if is_hd else Colorspace.ITU601
+        is_smaller = width < frame.width or height < frame.height
+        image = self._reformatter.reformat(
             frame,
             width=width,
             height=height,
             format="rgb24",
-            src_colorspace=(Colorspace.ITU709 if hd else Colorspace.ITU601)
-            if frame.colorspace == UNSPECIFIED_COLORSPACE
-            else None,
-            interpolation=Interpolation.AREA if smaller else Interpolation.BICUBIC,
+            src_colorspace=colorspace,
+            interpolation=Interpolation.AREA if is_smaller else Interpolation.BICUBIC,
         ).to_ndarray()
         if self._orientation.mirrored:
-            picture = picture[:, ::-1]
-        turned = np.rot90(picture, self._orientation.rotation_deg // 90)
-        upright: RgbImage = np.ascontiguousarray(turned)
-        return upright
+            image = image[:, ::-1]
+        upright = np.rot90(image, self._orientation.rotation_deg // 90)
+        return np.ascontiguousarray(upright)

@@ -1,39 +1,43 @@
-"""A film with a new sound track: its own packets, untouched, and our sound from second 0 on.
+"""Mux a video with a new audio track: its own packets, untouched, and audio from second 0 on.
 
-video (copied) + sound (encoded), under it the old sound if asked for -> container by name
+video (copied) + audio (encoded), perhaps mixed with the original audio -> container by suffix
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import av.container
-import av.stream
 import soundfile
 
+from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import InputError, UsageError
-from loris_cli.system.atomic_files import printable_path
 
-from .containers import codec_name, find_start_time_s, open_container, require_video_stream
+from .containers import (
+    WarningCallback,
+    codec_name,
+    find_audio_stream,
+    find_start_time_s,
+    is_cover,
+    open_container,
+    require_video_stream,
+)
 from .ffmpeg import input_args, output_url, run_ffmpeg, true_peak_limiter_filters
 
-WarningCallback = Callable[[str], None]
-
-AUDIO_RATE_HZ = 22_050
-MIX_CEILING_DBTP = -1.0  # EBU R128: room for what a lossy encoder adds
+MIX_CEILING_DBTP = -1.0  # EBU R128: headroom for what a lossy encoder adds
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class ContainerFormat:
-    """What goes into a container, by its suffix.
+    """Contents of a container.
 
     Args:
         muxer: ffmpeg's name for it.
-        sound: arguments that encode the sound.
-        text: codec for subtitles that are text; ``None``: it takes none.
-        copied: subtitle codecs that it takes as they are.
-        cover: it takes a cover picture.
+        audio_args: arguments that encode the audio.
+        text_subtitle_codec: for subtitles that are text; ``None``: it takes none.
+        copied_subtitle_codecs: that it takes as they are.
+        supports_cover: it takes a cover picture.
     """
 
     muxer: str
@@ -43,38 +47,18 @@ class ContainerFormat:
     supports_cover: bool = False
 
 
-AAC_ARGS = ("-c:a", "aac", "-b:a", "128k")
-MP4_FORMAT = ContainerFormat(
-    muxer="mp4",
-    audio_args=AAC_ARGS,
-    text_subtitle_codec="mov_text",
-    copied_subtitle_codecs=("mov_text", "dvd_subtitle"),
-    supports_cover=True,
-)
+AAC = ("-c:a", "aac", "-b:a", "128k")
+VORBIS = ("-c:a", "libvorbis", "-q:a", "5")
 MATROSKA_SUBTITLES = ("subrip", "ass", "ssa", "webvtt", "hdmv_pgs_subtitle", "dvd_subtitle")
+MP4 = ContainerFormat("mp4", AAC, "mov_text", ("mov_text", "dvd_subtitle"), supports_cover=True)
 CONTAINER_FORMATS = {
-    ".mp4": MP4_FORMAT,
-    ".m4v": MP4_FORMAT,
-    ".mov": ContainerFormat(
-        muxer="mov",
-        audio_args=AAC_ARGS,
-        text_subtitle_codec="mov_text",
-        copied_subtitle_codecs=("mov_text",),
-    ),
-    ".mkv": ContainerFormat(
-        muxer="matroska",
-        audio_args=AAC_ARGS,
-        text_subtitle_codec="subrip",
-        copied_subtitle_codecs=MATROSKA_SUBTITLES,
-    ),
-    ".webm": ContainerFormat(
-        muxer="webm",
-        audio_args=("-c:a", "libvorbis", "-q:a", "5"),
-        text_subtitle_codec="webvtt",
-        copied_subtitle_codecs=("webvtt",),
-    ),
-    ".wav": ContainerFormat(muxer="wav", audio_args=("-c:a", "pcm_s16le")),
-    ".flac": ContainerFormat(muxer="flac", audio_args=("-c:a", "flac", "-sample_fmt", "s16")),
+    ".mp4": MP4,
+    ".m4v": MP4,
+    ".mov": ContainerFormat("mov", AAC, "mov_text", ("mov_text",)),
+    ".mkv": ContainerFormat("matroska", AAC, "subrip", MATROSKA_SUBTITLES),
+    ".webm": ContainerFormat("webm", VORBIS, "webvtt", ("webvtt",)),
+    ".wav": ContainerFormat("wav", ("-c:a", "pcm_s16le")),
+    ".flac": ContainerFormat("flac", ("-c:a", "flac", "-sample_fmt", "s16")),
 }
 AUDIO_ONLY_SUFFIXES = {".wav", ".flac"}
 WEBM_VIDEO_CODECS = {"vp8", "vp9", "av1"}
@@ -90,81 +74,79 @@ def mux_audio(
     tags: Mapping[str, str],
     on_warning: WarningCallback | None = None,
 ) -> None:
-    """Write a film, or its sound alone if ``output`` ends in ``.wav`` or ``.flac``.
+    """Write a video with a new audio track, or the audio alone to ``.wav`` or ``.flac``.
 
-    Pictures, their times, rotation, cover, subtitles, chapters and tags of the film stay as
-    they are as far as the container takes them. The film keeps its length whatever the length
-    of the sound. The same inputs give the same bytes.
+    Frames, their times, rotation, cover, subtitles, chapters and tags of the video stay as
+    they are as far as the container takes them. The video keeps its length whatever the length
+    of the audio. The same inputs give the same bytes.
 
     Args:
-        video: the film.
+        video: the video.
         audio: WAV or FLAC, mono or stereo, sample 0 at the first shown frame.
-        output: written in place: wrap it in ``replacing``.
-        original_gain_db: gain of the film's own sound under ours; ``None`` leaves it out.
-        tags: for the whole file; ``comment`` is the one that every container keeps.
-        on_warning: told of subtitles that the container does not take.
+        output: written directly: wrap it in ``atomic_write``.
+        original_gain_db: gain of the original audio in the mix; ``None`` leaves it out.
+        tags: of the file; ``comment`` is the one that every container keeps.
+        on_warning: called with a text for subtitles that the container does not take.
 
     Raises:
         UsageError: no container of that name.
-        InputError: the pictures do not fit in that container.
-        OutputError: no room.
+        InputError: the video stream does not fit in that container.
+        OutputError: no disk space.
     """
     suffix = output.suffix.lower()
-    form = _container_format(output)
+    container_format = _container_format(output)
     start_s = float(find_start_time_s(video))
     with open_container(video) as container:
-        _check_webm_codec(require_video_stream(container, video), suffix)
-        under = _audio_map_args(container, audio, original_gain_db)
-        film = (
-            []
-            if suffix in AUDIO_ONLY_SUFFIXES
-            else _video_copy_args(container, form, on_warning)
-        )
+        stream = require_video_stream(container, video)
+        _check_webm_codec(stream, suffix)
+        audio_args = _audio_map_args(container, audio, original_gain_db)
+        video_args: list[str] = []
+        if suffix not in AUDIO_ONLY_SUFFIXES:
+            video_args = _video_copy_args(container, stream, container_format, on_warning)
+            # The names of the old container's brand are removed.
+            brand = ("major_brand", "minor_version", "compatible_brands")
+            tags = dict.fromkeys(brand, "") | dict(tags)
     run_ffmpeg(
         [
             # Times as they are in the file, less that of the first shown frame.
             *("-copyts", "-fflags", "+genpts", "-itsoffset", f"{-start_s:.6f}"),
             *input_args(video),
             *input_args(audio),
-            *under,
-            *film,
-            *(*form.audio_args, "-ar", str(AUDIO_RATE_HZ)),
-            *("-map_metadata", "0" if film else "-1"),
-            *(
-                part
-                for key, tag in _metadata_tags(tags, film).items()
-                for part in ("-metadata", f"{key}={tag}")
-            ),
+            *audio_args,
+            *video_args,
+            *(*container_format.audio_args, "-ar", str(SAMPLE_RATE_HZ)),
+            *("-map_metadata", "0" if video_args else "-1"),
+            *(arg for key, tag in tags.items() for arg in ("-metadata", f"{key}={tag}")),
             *("-fflags", "+bitexact", "-flags:a", "+bitexact", "-dn"),
-            *("-f", form.muxer, output_url(output)),
+            *("-f", container_format.muxer, output_url(output)),
         ]
     )
 
 
 def check_container(video: Path, output: Path) -> None:
-    """Refuse, before any long work, a container that cannot hold a film's pictures.
+    """Refuse, before any long work, a container that cannot hold a video stream.
 
-    The first frame is tried for real: only ffmpeg knows what its containers take.
+    ffmpeg writes the first frame: only it knows what its containers take.
 
     Raises:
         UsageError: no container of that name.
-        InputError: the pictures do not fit in it.
+        InputError: the video stream does not fit in it.
     """
-    form = _container_format(output)
-    if output.suffix.lower() in AUDIO_ONLY_SUFFIXES:
+    muxer, suffix = _container_format(output).muxer, output.suffix.lower()
+    if suffix in AUDIO_ONLY_SUFFIXES:
         return
     with open_container(video) as container:
-        pictures = require_video_stream(container, video)
-        _check_webm_codec(pictures, output.suffix.lower())
-        chosen = ["-map", f"0:{pictures.index}", "-c", "copy", "-frames:v", "1"]
-    run_ffmpeg([*input_args(video), *chosen, "-f", form.muxer, os.devnull])
+        stream = require_video_stream(container, video)
+        _check_webm_codec(stream, suffix)
+        copy_args = ["-map", f"0:{stream.index}", "-c", "copy", "-frames:v", "1"]
+    run_ffmpeg([*input_args(video), *copy_args, "-f", muxer, os.devnull])
 
 
 def _container_format(output: Path) -> ContainerFormat:
     suffix = output.suffix.lower()
     if suffix not in CONTAINER_FORMATS:
         raise UsageError(
-            f"{printable_path(output)}: no container {suffix or 'without a suffix'}",
+            f"{output}: no container {suffix or 'without a suffix'}",
             hint="end the name in " + ", ".join(CONTAINER_FORMATS),
         )
     return CONTAINER_FORMATS[suffix]
@@ -178,77 +160,61 @@ def _check_webm_codec(video_stream: av.VideoStream, suffix: str) -> None:
         )
 
 
-def _metadata_tags(tags: Mapping[str, str], video_args: list[str]) -> dict[str, str]:
-    """Ours, and the names of the old container's brand taken out."""
-    brand = ("major_brand", "minor_version", "compatible_brands")
-    return (dict.fromkeys(brand, "") if video_args else {}) | dict(tags)
-
-
 def _audio_map_args(
     container: av.container.InputContainer, audio: Path, original_gain_db: float | None
 ) -> list[str]:
-    """Arguments that choose our sound, or ours over the film's own."""
-    own = next((s for s in container.streams.audio if s.codec_context is not None), None)
-    if original_gain_db is None or own is None:
+    """Return arguments that select the new audio, or its mix with the original audio."""
+    original = find_audio_stream(container)
+    if original_gain_db is None or original is None:
         return ["-map", "1:a:0"]
-    n_ours = soundfile.info(audio).channels
-    stereo = max(n_ours, own.channels) > 1
-    shape = f"aformat=sample_fmts=fltp:sample_rates={AUDIO_RATE_HZ}:channel_layouts=" + (
-        "stereo" if stereo else "mono"
-    )
-    chain = [
+    n_channels, n_original = soundfile.info(audio).channels, original.channels
+    stereo = max(n_channels, n_original) > 1
+    layout = "stereo" if stereo else "mono"
+    shape = f"aformat=sample_fmts=fltp:sample_rates={SAMPLE_RATE_HZ}:channel_layouts={layout}"
+    limiter = ",".join(true_peak_limiter_filters(MIX_CEILING_DBTP, rate_hz=SAMPLE_RATE_HZ))
+    filters = [
         # async with first_pts cuts what comes before second 0 and fills what is missing.
-        f"[0:{own.index}]aresample={AUDIO_RATE_HZ}:async=1:first_pts=0,"
-        f"{_mono_to_stereo_filter(own.channels, stereo)}{shape},volume={original_gain_db:.6f}dB[own]",
-        f"[1:a:0]{_mono_to_stereo_filter(n_ours, stereo)}{shape}[ours]",
-        "[ours][own]amix=inputs=2:duration=first:normalize=0,"
-        + ",".join(true_peak_limiter_filters(MIX_CEILING_DBTP, rate_hz=AUDIO_RATE_HZ))
-        + f",{shape}[mix]",
+        f"[0:{original.index}]aresample={SAMPLE_RATE_HZ}:async=1:first_pts=0,"
+        f"{_mono_to_stereo_filter(n_original, stereo)}{shape},"
+        f"volume={original_gain_db:.6f}dB[original]",
+        f"[1:a:0]{_mono_to_stereo_filter(n_channels, stereo)}{shape}[new]",
+        f"[new][original]amix=inputs=2:duration=first:normalize=0,{limiter},{shape}[mix]",
     ]
-    return ["-filter_complex", ";".join(chain), "-map", "[mix]"]
+    return ["-filter_complex", ";".join(filters), "-map", "[mix]"]
 
 
 def _mono_to_stereo_filter(n_channels: int, stereo: bool) -> str:
-    """Mono to both sides as loud as it is: ffmpeg by itself takes 3 dB off."""
+    """Return a filter from mono to both sides at its level: ffmpeg's own attenuates by 3 dB."""
     return "pan=stereo|c0=c0|c1=c0," if stereo and n_channels == 1 else ""
 
 
 def _video_copy_args(
     container: av.container.InputContainer,
+    stream: av.VideoStream,
     container_format: ContainerFormat,
     on_warning: WarningCallback | None,
 ) -> list[str]:
-    """Arguments that copy the pictures and what goes with them."""
-    picture = next(s for s in container.streams.video if not _is_cover(s))
-    chosen = ["-map", f"0:{picture.index}", "-c:v", "copy", "-copyinkf:v"]
-    if container_format.muxer in {"mp4", "mov"}:
-        chosen += ["-movflags", "+faststart"]
-        if codec_name(picture) == "hevc":
-            chosen += ["-tag:v:0", "hvc1"]  # QuickTime plays no other
-    covers = (
-        [s for s in container.streams.video if _is_cover(s)]
-        if container_format.supports_cover
-        else []
-    )
-    for n, cover in enumerate(covers, start=1):
-        chosen += ["-map", f"0:{cover.index}", f"-disposition:v:{n}", "attached_pic"]
-    n_kept = 0
+    """Return arguments that copy the video stream, the covers and the subtitles."""
+    muxer, text_codec = container_format.muxer, container_format.text_subtitle_codec
+    args = ["-map", f"0:{stream.index}", "-c:v", "copy", "-copyinkf:v"]
+    if muxer in {"mp4", "mov"}:
+        args += ["-movflags", "+faststart"]
+        if codec_name(stream) == "hevc":
+            args += ["-tag:v:0", "hvc1"]  # QuickTime plays no other
+    covers = [s for s in container.streams.video if is_cover(s)]
+    for n, cover in enumerate(covers if container_format.supports_cover else [], start=1):
+        args += ["-map", f"0:{cover.index}", f"-disposition:v:{n}", "attached_pic"]
+    n_subtitles = 0
     for subtitle in container.streams.subtitles:
         codec = codec_name(subtitle)
         if codec in container_format.copied_subtitle_codecs:
-            action = "copy"
-        elif codec in TEXT_SUBTITLE_CODECS and container_format.text_subtitle_codec is not None:
-            action = container_format.text_subtitle_codec
+            target_codec = "copy"
+        elif codec in TEXT_SUBTITLE_CODECS and text_codec is not None:
+            target_codec = text_codec
         else:
             if on_warning is not None:
-                on_warning(
-                    f"{container_format.muxer} takes no {codec} subtitles: they are left out"
-                )
+                on_warning(f"{muxer} takes no {codec} subtitles: they are left out")
             continue
-        chosen += ["-map", f"0:{subtitle.index}", f"-c:s:{n_kept}", action]
-        n_kept += 1
-    return chosen
-
-
-def _is_cover(stream: av.VideoStream) -> bool:
-    return bool(stream.disposition & av.stream.Disposition.attached_pic)
+        args += ["-map", f"0:{subtitle.index}", f"-c:s:{n_subtitles}", target_codec]
+        n_subtitles += 1
+    return args

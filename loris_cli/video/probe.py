@@ -1,4 +1,4 @@
-"""What a video really is, from its packets: headers lie.
+"""Probe of a video by its packets, since headers may be wrong.
 
 file -> first shown frame (decoded) -> times of all packets (not decoded) -> VideoInfo
 """
@@ -13,14 +13,12 @@ import av
 import av.container
 import numpy as np
 
-from loris_cli.errors import InputError
-from loris_cli.system.atomic_files import printable_path
+from loris_cli.errors import InputError, escape_unprintable
 from loris_cli.video.frame_conversion import read_orientation, square_pixel_size
 
 from .containers import (
     CONVERT_HINT,
     check_frame_size,
-    codec_name,
     decode_first_frame,
     open_container,
     presentation_ticks,
@@ -29,7 +27,7 @@ from .containers import (
 
 MAX_TIMESTAMP_JUMP_S = 600.0
 MIN_GAP_S, MIN_GAP_FRAMES = 0.25, 3.0
-"""A frame held longer, and so many times longer than most, stands for missing ones."""
+"""A frame held longer than both, the latter in median intervals, stands for missing ones."""
 MAX_DURATION_S = 24 * 3600.0
 MAX_BACKWARD_JUMP_S = 1.0
 MAX_LAST_FRAME_S = 60.0
@@ -40,21 +38,18 @@ RETIME_HINT = 'give it new times: ffmpeg -i "{}" -fps_mode cfr dance.mp4'
 
 @dataclass(frozen=True, kw_only=True)
 class VideoInfo:
-    """A video as it is shown.
+    """Properties of a video as it is shown.
 
     Args:
         path: the file.
-        width: of the upright picture with square pixels, px.
+        width: of the upright frame with square pixels, px.
         height: likewise.
         rotation_deg: counterclockwise turn that made it upright: 0, 90, 180 or 270.
-        start_s: container time of the first shown frame, which is second 0 elsewhere.
         duration_s: from the first frame to the end of the last.
         fps: frames per second, mean.
         frame_interval_s: between two frames, median.
         n_frames: frames shown.
-        has_sound: it has a sound stream.
-        sound_channels: of that stream, 0 without one.
-        codec: of the pictures, as ffmpeg names it.
+        has_audio: it has an audio stream.
         truncated: the file ends before its end.
     """
 
@@ -62,14 +57,11 @@ class VideoInfo:
     width: int
     height: int
     rotation_deg: int
-    start_s: float
     duration_s: float
     fps: float
     frame_interval_s: float
     n_frames: int
     has_audio: bool
-    n_audio_channels: int
-    codec: str
     truncated: bool
     frame_gaps_s: tuple[tuple[float, float], ...] = ()
     """Where a frame is held far longer than the others: from, to."""
@@ -77,7 +69,7 @@ class VideoInfo:
 
 @dataclass(kw_only=True)
 class _PacketScan:
-    """What one pass over the packets of a file finds."""
+    """Result of one pass over the packets of a file."""
 
     timestamp_ticks: "array[int]"  # subscriptable from Python 3.12 on
     last_duration_ticks: int = 0
@@ -86,18 +78,18 @@ class _PacketScan:
 
 
 def probe_video(path: Path) -> VideoInfo:
-    """Look at a video once through.
+    """Probe a video in one pass over its packets.
 
     Raises:
         InputError: it is no video, or not one whose times make sense.
     """
+    name = escape_unprintable(path)
     with open_container(path) as container:
         stream = require_video_stream(container, path)
         frame = decode_first_frame(container, stream)
         if frame is None:
             raise InputError(
-                f"no frame of {printable_path(path)} can be decoded",
-                hint=CONVERT_HINT.format(printable_path(path)),
+                f"no frame of {name} can be decoded", hint=CONVERT_HINT.format(name)
             )
         check_frame_size(frame.width, frame.height, path)
         rotation = read_orientation(frame).rotation_deg
@@ -112,8 +104,7 @@ def probe_video(path: Path) -> VideoInfo:
         times = np.unique(np.frombuffer(packets.timestamp_ticks, np.int64)) - start
         if times.size < 2:
             raise InputError(
-                f"{printable_path(path)} holds one frame: a still picture",
-                hint="give a moving one",
+                f"{name} holds one frame: a still picture", hint="give a moving one"
             )
         intervals_s = np.diff(times) * float(tick)
         interval_s = float(np.median(intervals_s))
@@ -123,20 +114,16 @@ def probe_video(path: Path) -> VideoInfo:
             last_s = interval_s
         span_s = float(times[-1] * tick)
         _check_timestamps(path, intervals_s, span_s)
-        sound = container.streams.audio
         return VideoInfo(
             path=path,
             width=width if rotation % 180 == 0 else height,
             height=height if rotation % 180 == 0 else width,
             rotation_deg=rotation,
-            start_s=float(start * tick),
             duration_s=span_s + last_s,
             fps=(times.size - 1) / span_s,
             frame_interval_s=interval_s,
             n_frames=int(times.size),
-            has_audio=bool(sound),
-            n_audio_channels=sound[0].channels if sound else 0,
-            codec=codec_name(stream),
+            has_audio=bool(container.streams.audio),
             truncated=packets.truncated or _is_truncated(container, path, packets.end_s),
             frame_gaps_s=tuple(_find_gaps_s(times * float(tick), interval_s)),
         )
@@ -150,12 +137,12 @@ def _find_gaps_s(times_s: np.ndarray, interval_s: float) -> Iterator[tuple[float
 def _scan_packets(
     container: av.container.InputContainer, stream: av.VideoStream, path: Path, start_ticks: int
 ) -> _PacketScan:
-    """Times of all shown pictures, in decoding order, and where the file ends."""
-    found = _PacketScan(timestamp_ticks=array("q"))
-    latest = start_ticks
-    dts_before: int | None = None
+    """Return the times of all shown frames, in decoding order, and the end of the file."""
+    scan = _PacketScan(timestamp_ticks=array("q"))
+    name, latest = escape_unprintable(path), start_ticks
+    previous_dts: int | None = None
     assert stream.time_base is not None
-    max_back = MAX_BACKWARD_JUMP_S / float(stream.time_base)
+    max_jump = MAX_BACKWARD_JUMP_S / float(stream.time_base)
     try:
         for packet in container.demux():
             ticks = presentation_ticks(packet)
@@ -163,66 +150,67 @@ def _scan_packets(
                 continue
             if ticks is not None and packet.time_base is not None:
                 end = (ticks + (packet.duration or 0)) * packet.time_base
-                found.end_s = max(found.end_s, float(end))
+                scan.end_s = max(scan.end_s, float(end))
             if packet.stream.index != stream.index:
                 continue
-            found.truncated = packet.is_corrupt
+            scan.truncated = packet.is_corrupt
             if ticks is None:
                 raise InputError(
-                    f"the frames of {printable_path(path)} carry no times",
-                    hint=RETIME_HINT.format(printable_path(path)),
+                    f"the frames of {name} carry no times", hint=RETIME_HINT.format(name)
                 )
             if packet.dts is not None:
-                if dts_before is not None and packet.dts < dts_before - max_back:
-                    back_s = float((dts_before - packet.dts) * stream.time_base)
+                if previous_dts is not None and packet.dts < previous_dts - max_jump:
+                    jump_s = float((previous_dts - packet.dts) * stream.time_base)
                     raise InputError(
-                        f"the clock of {printable_path(path)} jumps back by {back_s:.1f} s",
-                        hint=RETIME_HINT.format(printable_path(path)),
+                        f"the clock of {name} jumps back by {jump_s:.1f} s",
+                        hint=RETIME_HINT.format(name),
                     )
-                dts_before = packet.dts
+                previous_dts = packet.dts
             if packet.is_discard or ticks < start_ticks:
                 continue
-            found.timestamp_ticks.append(ticks)
+            scan.timestamp_ticks.append(ticks)
             if ticks >= latest:
-                latest, found.last_duration_ticks = ticks, packet.duration or 0
+                latest, scan.last_duration_ticks = ticks, packet.duration or 0
     except av.FFmpegError:  # the end of a file that was cut in the middle of a packet
-        found.truncated = True
-    return found
+        scan.truncated = True
+    return scan
 
 
 def _check_timestamps(path: Path, intervals_s: np.ndarray, span_s: float) -> None:
-    gap = int(intervals_s.argmax())
-    if intervals_s[gap] > MAX_TIMESTAMP_JUMP_S:
-        at_s = float(intervals_s[:gap].sum())
+    name, k = escape_unprintable(path), int(intervals_s.argmax())
+    if intervals_s[k] > MAX_TIMESTAMP_JUMP_S:
         raise InputError(
-            f"the clock of {printable_path(path)} jumps by {intervals_s[gap]:.0f} s "
-            f"at second {at_s:.1f}",
-            hint=RETIME_HINT.format(printable_path(path)),
+            f"the clock of {name} jumps by {intervals_s[k]:.0f} s "
+            f"at second {float(intervals_s[:k].sum()):.1f}",
+            hint=RETIME_HINT.format(name),
         )
     if span_s > MAX_DURATION_S:
         raise InputError(
-            f"{printable_path(path)} lasts {span_s / 3600:.0f} hours, by its times",
-            hint=CUT_HINT.format(printable_path(path)),
+            f"{name} lasts {span_s / 3600:.0f} hours, by its times",
+            hint=CUT_HINT.format(name),
         )
 
 
 def _is_truncated(container: av.container.InputContainer, path: Path, end_s: float) -> bool:
-    """The container announces more than the file holds."""
-    kind = container.format.name
-    if kind.startswith("mov"):
+    """Whether the container announces more than the file holds."""
+    format_name = container.format.name
+    if format_name.startswith("mov"):
         return any(end > path.stat().st_size for end in _read_mp4_box_ends(path))
-    if kind == "mpegts":
+    if format_name == "mpegts":
         with path.open("rb") as file:
             head = file.read(TS_PACKET_BYTES + 1)
-        plain = head[:1] == head[TS_PACKET_BYTES:] == b"G"  # 192 and 204 bytes exist too
-        return plain and path.stat().st_size % TS_PACKET_BYTES != 0
-    if kind.startswith(("matroska", "avi", "flv", "asf")) and container.duration is not None:
+        is_plain = head[:1] == head[TS_PACKET_BYTES:] == b"G"  # 192 and 204 bytes exist too
+        return is_plain and path.stat().st_size % TS_PACKET_BYTES != 0
+    if (
+        format_name.startswith(("matroska", "avi", "flv", "asf"))
+        and container.duration is not None
+    ):
         return container.duration / av.time_base - end_s > 1.0
     return False
 
 
 def _read_mp4_box_ends(path: Path) -> Iterator[int]:
-    """Where each box at the top of an MP4 says it ends, ISO/IEC 14496-12 Sec. 4.2."""
+    """Yield the announced ends of the top boxes of an MP4, ISO/IEC 14496-12 Sec. 4.2."""
     size = path.stat().st_size
     at = 0
     with path.open("rb") as file:

@@ -1,0 +1,66 @@
+"""Shards: equal parts of a list of items, one for each process of a job array."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from loris_cli.errors import UsageError
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One of ``n_shards`` equal parts of the work."""
+
+    index: int
+    """From 0."""
+    n_shards: int
+
+    def select(
+        self, items: Iterable[Item], key: Callable[[Item], Any] | None = None
+    ) -> list[Item]:
+        """Every ``n_shards``-th item.
+
+        Args:
+            items: the same ones in every process.
+            key: sorts the items first, where their order depends on who lists them.
+        """
+        ordered = list(items) if key is None else sorted(items, key=key)
+        return ordered[self.index :: self.n_shards]
+
+
+def parse_shard(text: str) -> Shard:
+    """Parse ``I/N``, counted from 1.
+
+    Raises:
+        UsageError: it is not of this form, or I is not within 1 to N.
+    """
+    found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
+    if found is None or not 1 <= int(found[1]) <= int(found[2]):
+        raise UsageError(
+            f"{text!r} is not a shard I/N with I from 1 to N", hint="--shard 1/8 to --shard 8/8"
+        )
+    return Shard(int(found[1]) - 1, int(found[2]))
+
+
+def resolve_shard(text: str | None, environ: Mapping[str, str]) -> Shard:
+    """The shard of this process.
+
+    Args:
+        text: ``I/N``; None is the index of a SLURM job array, or all items outside of one.
+        environ: variables of the process.
+
+    Raises:
+        UsageError: the text is not a shard.
+    """
+    if text is not None:
+        return parse_shard(text)
+    if "SLURM_ARRAY_TASK_ID" not in environ:
+        return Shard(0, 1)
+    task, first, step, count = (
+        int(environ.get(f"SLURM_ARRAY_TASK_{name}", default))
+        for name, default in (("ID", "0"), ("MIN", "0"), ("STEP", "1"), ("COUNT", "1"))
+    )
+    return Shard((task - first) // step, count)
