@@ -1,7 +1,6 @@
 """BlazePose: geometry by hand, a rendered dancer with known joints, the overlay."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +26,9 @@ from loris_cli.pose.blazepose import (
 from loris_cli.pose.keypoints import Poses
 from loris_cli.pose.overlay import overlay_poses, write_mp4
 from loris_cli.pose.tracking import estimate_poses
+from loris_cli.video.frames import Frame
 
 Array = NDArray[Any]
-
-
-@dataclass
-class Frame:
-    time_s: float
-    rgb: Array
 
 
 # --- geometry -------------------------------------------------------------------------------
@@ -197,8 +191,8 @@ def dance() -> tuple[list[Frame], Array]:
             appearance=render.APPEARANCES[0],
         )
     )
-    pictures = [Frame(t, rgb) for t, (rgb, _) in zip(times_s, drawn, strict=True)]
-    return pictures, np.stack([joints for _, joints in drawn])
+    frames = [Frame(time_s=t, rgb=rgb) for t, (rgb, _) in zip(times_s, drawn, strict=True)]
+    return frames, np.stack([joints for _, joints in drawn])
 
 
 @pytest.fixture(scope="module")
@@ -243,7 +237,9 @@ def test_the_same_frames_give_the_same_poses(
 def test_a_body_that_lies_is_found_as_one_that_stands(
     dance: tuple[list[Frame], Array], danced: Poses
 ) -> None:
-    turned = Frame(0.0, np.ascontiguousarray(np.rot90(dance[0][0].rgb)))  # counterclockwise
+    turned = Frame(
+        time_s=0.0, rgb=np.ascontiguousarray(np.rot90(dance[0][0].rgb))
+    )  # counterclockwise
 
     poses = estimate_poses([turned], size=SIZE[::-1])
 
@@ -258,7 +254,9 @@ def test_a_small_dancer_in_a_large_picture_is_found(
     field = np.full((720, 1280, 3), 128, np.uint8)
     field[400:640, 700:1020] = dance[0][0].rgb
 
-    poses = estimate_poses([Frame(k / 16, field) for k in range(8)], size=(1280, 720))
+    poses = estimate_poses(
+        [Frame(time_s=k / 16, rgb=field) for k in range(8)], size=(1280, 720)
+    )
 
     error_px = np.linalg.norm(poses.keypoints[-1, :, :2] - (700, 400) - dance[1][0], axis=-1)
     assert np.median(error_px) < 4
@@ -266,7 +264,8 @@ def test_a_small_dancer_in_a_large_picture_is_found(
 
 def test_where_nobody_is_nobody_is_seen() -> None:
     rng = np.random.default_rng(0)
-    noise = [Frame(k / 16, rng.integers(0, 256, (240, 320, 3), np.uint8)) for k in range(4)]
+    images = [rng.integers(0, 256, (240, 320, 3), np.uint8) for _ in range(4)]
+    noise = [Frame(time_s=k / 16, rgb=image) for k, image in enumerate(images)]
 
     poses = estimate_poses(noise, size=SIZE)
 
@@ -292,7 +291,7 @@ def still_poses(n_frames: int, *, interpolated: bool = False) -> Poses:
 
 def grey(n_frames: int, width: int = 160, height: int = 120) -> Iterator[Frame]:
     for k in range(n_frames):
-        yield Frame(k / 16, np.full((height, width, 3), 100, np.uint8))
+        yield Frame(time_s=k / 16, rgb=np.full((height, width, 3), 100, np.uint8))
 
 
 def test_the_overlay_draws_joints_where_they_are() -> None:
