@@ -183,10 +183,10 @@ def test_there_are_no_poses_without_weights(
 ) -> None:
     monkeypatch.setenv("LORIS_CACHE", str(tmp_path / "cache"))
     words = ("--estimator", "mmpose", "--offline", "-o", tmp_path / "out.npz")
-    told = loris("pose", moving_video, *words)
-    assert told.exit_code == 3
-    has = find_spec("mmpose") is not None
-    assert ("put the file of" if has else "mmpose is needed") in told.stderr
+    result = loris("pose", moving_video, *words)
+    assert result.exit_code == 3
+    is_installed = find_spec("mmpose") is not None
+    assert ("put the file of" if is_installed else "mmpose is needed") in result.stderr
     assert not (tmp_path / "out.npz").exists()
 
 
@@ -242,7 +242,8 @@ from loris_cli.pose.mmpose_estimator import check_mmpose_weights
 from pathlib import Path
 config_path = check_mmpose_weights(Path(__file__), sys.argv[1])
 apis = import_optional("mmpose.apis", extra="", purpose="test it")
-config = import_optional("mmengine.config", extra="", purpose="test it").Config.fromfile(config_path)
+configs = import_optional("mmengine.config", extra="", purpose="test it")
+config = configs.Config.fromfile(config_path)
 torch.manual_seed(0)
 model = apis.init_model(config, None, device="cpu")
 with torch.no_grad():  # sure of what it does not know
@@ -251,23 +252,24 @@ with torch.no_grad():  # sure of what it does not know
 torch.save({"state_dict": model.state_dict(), "meta": {}}, sys.argv[2])
 """
 
-SAME = """
+COMPARE_WITH_MMPOSE = """
 import sys, numpy as np
 from pathlib import Path
 from loris_cli.system.optional_packages import import_optional
 from loris_cli.pose.mmpose_estimator import MmposeEstimator
 network = MmposeEstimator(Path(sys.argv[2]), network=sys.argv[1])
 rng = np.random.default_rng(0)
-pictures = [rng.integers(0, 256, (240, 320, 3), dtype=np.uint8) for _ in range(3)]
+images = [rng.integers(0, 256, (240, 320, 3), dtype=np.uint8) for _ in range(3)]
 boxes = [np.array([[40.0, 20, 200, 220], [10, 10, 90, 200]]), np.zeros((0, 4)),
          np.array([[60.0, 20, 220, 220]])]
-results = network.estimate_keypoints(pictures, boxes)
+results = network.estimate_keypoints(images, boxes)
 assert [len(found) for found in results] == [2, 0, 1]
 apis = import_optional("mmpose.apis", extra="", purpose="test it")
-for picture, around, found in zip(pictures, boxes, results):
-    if not len(around): continue
-    bgr = np.ascontiguousarray(picture[..., ::-1])
-    expected = apis.inference_topdown(network._model, bgr, (around - 0.5).astype(np.float32))
+for image, image_boxes, found in zip(images, boxes, results):
+    if not len(image_boxes): continue
+    bgr = np.ascontiguousarray(image[..., ::-1])
+    corner_boxes = (image_boxes - 0.5).astype(np.float32)
+    expected = apis.inference_topdown(network._model, bgr, corner_boxes)
     for one, other in zip(found, expected):
         np.testing.assert_allclose(
             one[:, :2], other.pred_instances.keypoints[0] + 0.5, atol=1e-2)
@@ -282,7 +284,7 @@ needs_mmpose = pytest.mark.skipif(
 
 
 def run(source: str | Path, *words: object) -> subprocess.CompletedProcess[str]:
-    """A Python of its own: mmpose changes logging, and warns of everything."""
+    """Run a separate Python: mmpose changes logging and the filters of warnings."""
     program = ["-c", source] if isinstance(source, str) else [source]
     return subprocess.run(
         [sys.executable, *map(str, program), *map(str, words)],
@@ -295,11 +297,11 @@ def run(source: str | Path, *words: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of a small network of mmpose that has learned nothing."""
+    """An untrained checkpoint of a small network of mmpose."""
     folder = tmp_path_factory.mktemp("mmpose")
     (folder / "make.py").write_text(MAKE_WEIGHTS)
-    made = run(folder / "make.py", RTMPOSE_T, folder / "random.pth")
-    assert made.returncode == 0, made.stderr
+    result = run(folder / "make.py", RTMPOSE_T, folder / "random.pth")
+    assert result.returncode == 0, result.stderr
     return folder / "random.pth"
 
 
@@ -307,8 +309,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.timeout(1800)
 @needs_mmpose
 def test_a_batch_of_pictures_gives_what_mmpose_gives_one_by_one(weights: Path) -> None:
-    done = run(SAME, RTMPOSE_T, weights)
-    assert done.returncode == 0, done.stderr
+    result = run(COMPARE_WITH_MMPOSE, RTMPOSE_T, weights)
+    assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.legacy
@@ -321,10 +323,10 @@ def test_a_film_goes_the_whole_way_through_mmpose(weights: Path, tmp_path: Path)
 
     video = tmp_path / "body.mp4"
     render_video(video, sample_impact_motion(1, 2.5), fps=16, size=(320, 240), seed=1)
-    own = (*("--estimator", "mmpose", "--weights"), weights, "-o", tmp_path / "out.npz")
+    options = (*("--estimator", "mmpose", "--weights"), weights, "-o", tmp_path / "out.npz")
 
     refused, done = (
-        run(LORIS, "pose", video, *own, "--network", network)
+        run(LORIS, "pose", video, *options, "--network", network)
         for network in (RTMPOSE_T.replace("-t_", "-s_"), RTMPOSE_T)
     )
 
@@ -344,11 +346,11 @@ def test_a_network_that_mmpose_has_not_is_told_with_those_near_it(
 ) -> None:
     (tmp_path / "w.pth").touch()
     words = ("--weights", tmp_path / "w.pth", "--network", "td-hm_hrnet-w48")
-    told = loris(
+    result = loris(
         "pose", moving_video, "--estimator", "mmpose", *words, "-o", tmp_path / "o.npz"
     )
-    assert told.exit_code == 2
-    assert "td-hm_hrnet-w48_8xb32-210e_coco-256x192" in told.stderr
+    assert result.exit_code == 2
+    assert "td-hm_hrnet-w48_8xb32-210e_coco-256x192" in result.stderr
 
 
 @pytest.mark.legacy

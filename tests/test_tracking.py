@@ -368,7 +368,7 @@ def test_performers_never_overlap_and_every_frame_is_filled(data: st.DataObject)
     performance.add_shot(chosen, 0)
     keypoints, interpolated, cuts = performance.interpolate_gaps(100, FPS)
 
-    frames = [k for part in chosen for k in part.frame_indices]
+    frames = [k for track in chosen for k in track.frame_indices]
     assert frames == sorted(set(frames))
     assert bool(chosen) == bool(tracks)
     assert np.flatnonzero(~interpolated).tolist() == frames
@@ -380,12 +380,12 @@ def test_performers_never_overlap_and_every_frame_is_filled(data: st.DataObject)
 
 
 def test_close_ups_cover_the_picture() -> None:
-    picture = ImagePyramid(np.zeros((360, 640, 3), np.uint8))
+    image = ImagePyramid(np.zeros((360, 640, 3), np.uint8))
     covered = np.zeros((360, 640), bool)
 
-    for turn in range(8):
+    for tile_index in range(8):
         (left, top), (right, bottom) = apply_affine(
-            tile_matrix(picture, turn), np.array([[0.0, 0.0], [1.0, 1.0]])
+            tile_matrix(image, tile_index), np.array([[0.0, 0.0], [1.0, 1.0]])
         )
         assert min(left, top) >= 0
         assert (right, bottom) <= (640.001, 360.001)
