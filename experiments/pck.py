@@ -56,7 +56,8 @@ def measure_pose_accuracy(
     """
     if reference.shape != (poses.n_frames, len(COCO_17), 2):
         raise InputError(
-            f"true joints {reference.shape} beside {poses.n_frames} frames of {len(COCO_17)} joints"
+            f"true joints {reference.shape} for {poses.n_frames} frames"
+            f" of {len(COCO_17)} joints"
         )
     size_px = np.ptp(reference, axis=1).max(axis=1)
     error_px = np.linalg.norm(poses.keypoints[..., :2] - reference, axis=-1)

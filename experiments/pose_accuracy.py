@@ -1,7 +1,7 @@
 """Accuracy of the pose estimators on rendered clips: ``python experiments/pose_accuracy.py``.
 
-Clips of a person who strikes, each with its seed: near and far, in a gym and on a rink, from the
-front, the side and behind; and, rotated with the frame, lying and upside down. They are
+Clips of a person who strikes, each with its seed: near and far, in a gym and on a rink, from
+the front, the side and behind; and, rotated with the frame, lying and upside down. They are
 rendered to video files, so the result includes the decoder. With ``--weights`` one of mmpose's
 networks estimates the poses.
 """

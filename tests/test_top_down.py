@@ -87,10 +87,8 @@ class FakeDetector:
         self.only = only
         self.n_calls = 0
 
-    def detect_people(
-        self, image: ImagePyramid, region_matrix: Array | None = None
-    ) -> list[Crop]:
-        self.n_calls += region_matrix is None
+    def detect_people(self, image: ImagePyramid, region: Array | None = None) -> list[Crop]:
+        self.n_calls += region is None
         k = int(image.select_level(1)[0, 0, 0])
         if self.only is not None and k != self.only:
             return []

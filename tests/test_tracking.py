@@ -57,9 +57,7 @@ class FakePoseEstimator:
     def _people(self, image: ImagePyramid) -> list[Body]:
         return self.scene(int(image.select_level(1)[0, 0, 0]))
 
-    def detect_people(
-        self, image: ImagePyramid, region_matrix: Array | None = None
-    ) -> list[Crop]:
+    def detect_people(self, image: ImagePyramid, region: Array | None = None) -> list[Crop]:
         return [body.pose.crop for body in self._people(image)]
 
     def estimate_pose(self, image: ImagePyramid, crop: Crop) -> PersonPose | None:

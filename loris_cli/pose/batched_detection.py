@@ -4,7 +4,7 @@ frames -> people in every fourth -> interpolated boxes -> one batch of keypoints
 
 A network that takes a batch cannot wait for the keypoints of one frame to know where to look in
 the next. So people are detected every few frames, and their boxes interpolated for the frames
-between and carried over to the next detection, which may miss somebody.
+between and carried over to the next detection, which may miss a person.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -38,7 +38,7 @@ BOX_DETECTION_INTERVAL_FRAMES = 4
 MIN_KEYPOINT_SCORE = 0.3
 """Of a person's joints, on average, and of a joint that counts for the box."""
 BOX_MARGIN = 0.1
-"""A person ends so much beyond the outermost joints, of the longer side: the skull, the feet."""
+"""Margin around the outermost joints for skull and feet, in longer sides of the box."""
 MAX_BOX_IOU = 0.6
 """Boxes that overlap more, intersection over union, are of one person."""
 PROPAGATED_BOX_SCORE = 0.5
@@ -95,9 +95,7 @@ class BatchedPoseEstimator:
             last = self._detect_boxes(buffer[-1].rgb) if len(buffer) > 1 else self._boxes
             yield from self._estimate_buffered([*buffer, buffer[-1]], last)
 
-    def detect_people(
-        self, image: ImagePyramid, region_matrix: Array | None = None
-    ) -> list[Crop]:
+    def detect_people(self, image: ImagePyramid, region: Array | None = None) -> list[Crop]:
         """Return the crops of the people in the last frame of ``prefetch_frames``."""
         return [pose.crop for pose in self._people]
 

@@ -63,7 +63,7 @@ class Crop:
 
     @classmethod
     def from_alignment_points(cls, hips: Array, circle_point: Array) -> "Crop":
-        """Return the crop of a person, from the hips and a point above on the circle, ``(2,)``."""
+        """Return the crop for the hips and a point above them on the circle, ``(2,)``."""
         dx, dy = (float(d) for d in circle_point - hips)
         return cls(
             center_x_px=float(hips[0]),
@@ -132,15 +132,15 @@ def non_max_suppression(boxes: Array, scores: Array, max_iou: float = MAX_IOU) -
     """
     area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
     order = np.argsort(-scores, kind="stable")
-    kept = []
+    remaining = []
     while len(order):
         best, rest = order[0], order[1:]
-        kept.append(int(best))
+        remaining.append(int(best))
         low = np.maximum(boxes[best, :2], boxes[rest, :2])
         high = np.minimum(boxes[best, 2:], boxes[rest, 2:])
         shared = np.prod((high - low).clip(min=0), axis=1)
         order = rest[shared < max_iou * (area[best] + area[rest] - shared)]
-    return kept
+    return remaining
 
 
 def refine_landmarks(points: Array, heatmaps: Array) -> Array:
@@ -233,18 +233,16 @@ class BlazePose:
         self._landmarks = _TfliteModel(*LANDMARK_FILE, n_threads=n_threads)
         self._anchors = generate_anchors()
 
-    def detect_people(
-        self, image: ImagePyramid, region_matrix: Array | None = None
-    ) -> list[Crop]:
+    def detect_people(self, image: ImagePyramid, region: Array | None = None) -> list[Crop]:
         """Return the crops of the people in an image, the most certain first.
 
         Args:
             image: to detect people in.
-            region_matrix: map from the unit square to a region, ``(2, 3)``; None is all.
+            region: map from the unit square to a region, ``(2, 3)``; None is all.
         """
-        if region_matrix is None:
-            region_matrix = letterbox_matrix(image.width, image.height)
-        pixels = image.warp(region_matrix, DETECTOR_INPUT_PX)
+        if region is None:
+            region = letterbox_matrix(image.width, image.height)
+        pixels = image.warp(region, DETECTOR_INPUT_PX)
         raw_boxes, logits = self._detector(pixels / 127.5 - 1)
         scores = sigmoid(logits[0, :, 0])
         certain = np.flatnonzero(scores > MIN_DETECTION_SCORE)
@@ -254,7 +252,7 @@ class BlazePose:
         points += self._anchors[certain][:, None]
         boxes = np.hstack([points[:, 0] - extent / 2, points[:, 0] + extent / 2])
         return [
-            Crop.from_alignment_points(*apply_affine(region_matrix, points[best, 2:4]))
+            Crop.from_alignment_points(*apply_affine(region, points[best, 2:4]))
             for best in non_max_suppression(boxes, scores[certain])
         ]
 

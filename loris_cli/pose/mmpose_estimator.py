@@ -201,9 +201,7 @@ class MmposeEstimator:
         ends = np.cumsum([0, *map(len, boxes)])
         return [keypoints[start:stop] for start, stop in pairwise(ends)]
 
-    def _estimate_batches(
-        self, crops: Iterator[tuple[Array, Array]]
-    ) -> Iterator[NDArray[np.float32]]:
+    def _estimate_batches(self, crops: Iterator[tuple[Array, Array]]) -> Iterator[Array]:
         while batch := list(islice(crops, BATCH_SIZE)):
             inputs = [
                 self._pipeline(

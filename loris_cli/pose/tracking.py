@@ -2,8 +2,9 @@
 
     frames -> people tracked within each shot -> the main performer of each -> Poses
 
-Two stages on purpose. Tracking (``PersonTracker``) reads one frame at a time and holds keypoints
-only; the selection (``main_performer``) runs at the end of a shot, when all tracks are known.
+Two stages on purpose. Tracking (``PersonTracker``) reads one frame at a time and holds
+keypoints only; the selection (``main_performer``) runs at the end of a shot, when all tracks
+are known.
 
 Keypoints are not smoothed. MediaPipe's own filter lags: on seven rendered dances at 15 fps it
 took the correlation of the onset envelope with the reference from 0.82 to 0.68, a zero-phase
@@ -52,9 +53,7 @@ SMALL_PERSON_FRACTION = 0.5
 class PersonDetector(Protocol):
     """Detector of people in an image, such as ``BlazePose``."""
 
-    def detect_people(
-        self, image: ImagePyramid, region_matrix: Array | None = None
-    ) -> list[Crop]:
+    def detect_people(self, image: ImagePyramid, region: Array | None = None) -> list[Crop]:
         """Return the crops of the people in an image, the most certain first."""
 
 
@@ -150,17 +149,16 @@ class PersonTracker:
             return self._handle_cut(image)
         before, self._active_tracks = self._active_tracks, []
         for track in before:  # the oldest first: where two meet in one person, it stays
-            self._continue_track(
-                track, self._estimator.estimate_pose(image, track.last_pose.crop), image
-            )
+            pose = self._estimator.estimate_pose(image, track.last_pose.crop)
+            self._continue_track(track, pose, image)
         lost = [track.last_pose.crop for track in before if track not in self._active_tracks]
         if lost:  # search for them for a while
             self._lost_crop = max(lost, key=lambda crop: crop.side_px)
             self._search_until = self._frame + DETECTION_INTERVAL_FRAMES
         searching = self._frame < self._search_until or not self._active_tracks
         if searching or self._frame % DETECTION_INTERVAL_FRAMES == 0:
-            for pose in self._detect_untracked(image):
-                self._start_track(pose)
+            for untracked in self._detect_untracked(image):
+                self._start_track(untracked)
         return None
 
     @property

@@ -6,7 +6,7 @@ An onset envelope is high where motion begins. What viewers take for the beat is
 stops: the foot on the floor, the end of the punch; Davis and Agrawala (2018) call it a visual
 impact. So a peak is chosen on the paper's envelope and put at the impact that follows it.
 
-Where a stop falls between two frames can be computed. Let a body move at speed v and stop at
+Where a stop falls between two frames can be computed. Let a point move at speed v and stop at
 the fraction f of the interval (k, k + 1). The motions of this interval and its neighbours are
 v, f v, 0; the speed drops by (1 - f) v at frame k and by f v at frame k + 1; the centre of
 gravity of the two drops is k + f, the very moment. A rebound at speed u only turns v into

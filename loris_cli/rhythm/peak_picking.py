@@ -61,11 +61,11 @@ def pick_peaks(envelope: Array, params: PeakPickingParams = PAPER_PEAK_PICKING) 
     # The sums round: a value that equals its threshold must not depend on their order.
     above = envelope >= mean + delta - 1e-12
     candidates = np.flatnonzero((envelope == greatest) & above & (envelope > 0))
-    kept: list[int] = []
+    peaks: list[int] = []
     for frame in candidates.tolist():
-        if not kept or frame - kept[-1] > params.wait:
-            kept.append(frame)
-    return np.array(kept, dtype=np.intp)
+        if not peaks or frame - peaks[-1] > params.wait:
+            peaks.append(frame)
+    return np.array(peaks, dtype=np.intp)
 
 
 def pick_peaks_official(envelope: Array) -> FrameIndices:

@@ -26,9 +26,9 @@ FALLBACK_BPM = 120.0
 def fit_beat_period(peaks_s: Array) -> tuple[float, float]:
     """Return how well peaks fit one steady beat, from 0 to 1, and its period in seconds.
 
-    The mean resultant length of their phases in the best beat from 75 to 150 a minute: 1 if all
-    lie on it, about ``1 / sqrt(peaks)`` and some more if they have no beat. Where they fit none,
-    the same of its halves, if they fit those well: peaks on and off the beat cancel out.
+    The mean resultant length of their phases in the best beat from 75 to 150 a minute: 1 if
+    all lie on it, about ``1 / sqrt(peaks)`` and some more if they have no beat. Where they fit
+    none, the same of its halves, if they fit those well: peaks on and off the beat cancel out.
 
     Args:
         peaks_s: ``(peaks,)``; the fit of fewer than four is 0.

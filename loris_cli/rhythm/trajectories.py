@@ -249,13 +249,13 @@ def _detect_peaks(
     ).select(np.argsort(frames, kind="stable"))
     frames, drops = peaks.frames, peaks.speed_drops
     # Two peaks may share an impact: a rise on the way and a rise at the rebound.
-    kept: list[int] = []
+    selected: list[int] = []
     for i in range(len(frames)):
-        if not kept or frames[i] - frames[kept[-1]] >= 1:
-            kept.append(i)
-        elif drops[i] > drops[kept[-1]]:
-            kept[-1] = i
-    return envelope, peaks.select(kept)
+        if not selected or frames[i] - frames[selected[-1]] >= 1:
+            selected.append(i)
+        elif drops[i] > drops[selected[-1]]:
+            selected[-1] = i
+    return envelope, peaks.select(selected)
 
 
 def _discard_weak_peaks(
