@@ -113,8 +113,7 @@ def pose(
         estimator = None
         if pose_estimator == "mmpose" and any(video.is_file() for video in videos):
             from loris_cli.pose.batched_detection import estimate_poses_batched
-            from loris_cli.pose.mmpose_estimator import MmposeEstimator
-            from loris_cli.pose.mmpose_weights import fetch_mmpose_weights
+            from loris_cli.pose.mmpose_estimator import MmposeEstimator, fetch_mmpose_weights
             from loris_cli.system.device import resolve_device
 
             weights = pose_weights or fetch_mmpose_weights(

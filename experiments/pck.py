@@ -1,19 +1,15 @@
-"""How near found joints are to true ones, where those are known: on rendered clips.
+"""Pose accuracy (PCK) on rendered clips, where the true joints are known.
 
-PCK@a is the share of joints no further off than a of the body's size, here the longer side of
-the box around its true joints in that frame (after Yang and Ramanan, PAMI 2013).
+PCK@a is the fraction of joints with an error of at most a body sizes, here the longer side of
+the box around the true joints in that frame (after Yang and Ramanan, PAMI 2013).
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from loris_cli.errors import InputError
-from loris_cli.pose.keypoints import COCO_17, Poses
-
-Array = NDArray[Any]
+from loris_cli.pose.keypoints import COCO_17, Array, Poses
 
 JOINT_GROUPS = {
     "head": [0, 1, 2, 3, 4],
@@ -29,48 +25,49 @@ JOINT_GROUPS = {
 
 @dataclass(frozen=True, kw_only=True)
 class PoseAccuracy:
-    """Found joints beside true ones, over all frames, those filled in too."""
+    """Errors of estimated joints over all frames, including interpolated ones."""
 
     pck_10: float
-    """Share of joints within 0.1 of the body's size."""
+    """Fraction of joints with an error of at most 0.1 body sizes."""
     pck_20: float
     """... within 0.2."""
     median_error_px: float
-    """Half of the joints are nearer than this."""
+    """Median error of a joint."""
     median_relative_error: float
-    """The same, in sizes of the body."""
+    """The same, in body sizes."""
     detected_fraction: float
-    """Share of frames in which a body was seen."""
+    """Fraction of frames with a detected person."""
     n_tracks: int
-    """Bodies followed one after the other; one where there is one and it is never lost."""
+    """People tracked one after the other; 1 where one person is never lost."""
 
 
 def measure_pose_accuracy(
     poses: Poses, reference: Array, *, joints: list[int] | None = None
 ) -> PoseAccuracy:
-    """Compare poses with the truth.
+    """Compare poses with the true joints.
 
     Args:
-        poses: what was found.
-        reference: ``(frames, 17, 2)``, in px of the same picture, frame by frame the same.
-        joints: only these count; None is all.
+        poses: the estimate.
+        reference: true joints, ``(frames, 17, 2)``, in px of the same frames.
+        joints: the joints that count; None is all.
 
     Raises:
-        InputError: the truth is of other frames or joints.
+        InputError: the true joints are of other frames or joints.
     """
     if reference.shape != (poses.n_frames, len(COCO_17), 2):
         raise InputError(
-            f"true joints {reference.shape} beside {poses.n_frames} frames of {len(COCO_17)} joints"
+            f"true joints {reference.shape} for {poses.n_frames} frames"
+            f" of {len(COCO_17)} joints"
         )
     size_px = np.ptp(reference, axis=1).max(axis=1)
-    chosen = list(range(len(COCO_17))) if joints is None else joints
-    off_px = np.linalg.norm(poses.keypoints[..., :2] - reference, axis=-1)[:, chosen]
-    off = off_px / size_px[:, None]
+    error_px = np.linalg.norm(poses.keypoints[..., :2] - reference, axis=-1)
+    error_px = error_px if joints is None else error_px[:, joints]
+    error = error_px / size_px[:, None]
     return PoseAccuracy(
-        pck_10=float((off <= 0.1).mean()),
-        pck_20=float((off <= 0.2).mean()),
-        median_error_px=float(np.median(off_px)),
-        median_relative_error=float(np.median(off)),
+        pck_10=float((error <= 0.1).mean()),
+        pck_20=float((error <= 0.2).mean()),
+        median_error_px=float(np.median(error_px)),
+        median_relative_error=float(np.median(error)),
         detected_fraction=poses.detected_fraction,
         n_tracks=len(poses.cuts) + 1 if poses.detected_fraction else 0,
     )

@@ -1,9 +1,9 @@
 """Accuracy of the pose estimators on rendered clips: ``python experiments/pose_accuracy.py``.
 
-Clips of a body that strikes, each by its seed: near and far, in a gym and on a rink, from the
-front, the side and behind; and, turned with the picture, lying and upside down. They are
-rendered to video files, so that what is measured includes the decoder. With ``--weights`` the
-same clips are seen by one of mmpose's networks.
+Clips of a person who strikes, each with its seed: near and far, in a gym and on a rink, from
+the front, the side and behind; and, rotated with the frame, lying and upside down. They are
+rendered to video files, so the result includes the decoder. With ``--weights`` one of mmpose's
+networks estimates the poses.
 """
 
 import argparse
@@ -31,18 +31,18 @@ CLIP_S = 8.0
 
 @dataclass(frozen=True, kw_only=True)
 class RenderedClip:
-    """A clip to be rendered."""
+    """Parameters of a rendered clip."""
 
     name: str
     seed: int
     venue: RoomName
     size_px: tuple[int, int]
     relative_distance: float = 1.0
-    """So many times as far from the camera as a portrait."""
+    """Distance from the camera, relative to a portrait."""
     quarter_turns: int = 0
-    """Quarter turns of the picture: 1 lays the body down, 2 stands it on its head."""
+    """Quarter turns of the frame: 1 is lying, 2 is upside down."""
     azimuth_deg: float = 0.0
-    """The camera stands so far around the body; 0 is before it, give or take 35."""
+    """Azimuth of the camera; 0 is in front of the person, within 35 degrees."""
 
 
 UPRIGHT_CLIPS = (
@@ -71,13 +71,13 @@ ROTATED_CLIPS = (
 
 
 def render_clip(clip: RenderedClip, path: Path) -> NDArray[np.float64]:
-    """Write a clip's video and give its true joints, ``(frames, 17, 2)`` in px."""
+    """Write the video of a clip and return its true joints, ``(frames, 17, 2)`` in px."""
     near = sample_static_camera(clip.seed)
     cos, sin = np.cos(np.radians(clip.azimuth_deg)), np.sin(np.radians(clip.azimuth_deg))
-    turn = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
-    aside = clip.relative_distance * turn @ (near.position - near.target)
-    camera = Camera(near.target + aside, near.target)
-    true = render_video(
+    rotation = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
+    offset = clip.relative_distance * rotation @ (near.position - near.target)
+    camera = Camera(near.target + offset, near.target)
+    joints = render_video(
         path,
         sample_impact_motion(clip.seed, CLIP_S),
         fps=POSE_FPS,
@@ -86,52 +86,53 @@ def render_clip(clip: RenderedClip, path: Path) -> NDArray[np.float64]:
         room_name=clip.venue,
         camera=lambda time_s: camera,
     )
-    return true + 0.5  # the renderer counts from the middle of the first pixel, poses do not
+    return joints + 0.5  # the renderer's origin is the center of the first pixel
 
 
 def format_row(name: str, accuracy: PoseAccuracy) -> str:
-    """A row of the table."""
+    """Return a row of the table."""
     return (
-        f"{name:<24} {accuracy.pck_10:7.3f} {accuracy.pck_20:7.3f} {accuracy.median_error_px:9.2f}"
-        f" {accuracy.median_relative_error:13.4f} {100 * accuracy.detected_fraction:9.1f} {accuracy.n_tracks:7}"
+        f"{name:<24} {accuracy.pck_10:7.3f} {accuracy.pck_20:7.3f}"
+        f" {accuracy.median_error_px:9.2f} {accuracy.median_relative_error:13.4f}"
+        f" {100 * accuracy.detected_fraction:9.1f} {accuracy.n_tracks:7}"
     )
 
 
 def estimate_clip(
     clip: RenderedClip, estimate: Callable[..., Poses], folder: str
 ) -> tuple[Poses, NDArray[np.float64]]:
-    """Poses of a clip, and its true joints, frame by frame the same."""
+    """Return the poses of a clip and its true joints, of the same frames."""
     video = Path(folder, f"{clip.seed}.mp4")
-    truth = render_clip(clip, video)
+    reference = render_clip(clip, video)
     width, height = clip.size_px
-    for _ in range(clip.quarter_turns):  # as the pictures turn: counter-clockwise
-        truth = np.stack([truth[..., 1], width - truth[..., 0]], axis=-1)
+    for _ in range(clip.quarter_turns):  # counter-clockwise, as the frames
+        reference = np.stack([reference[..., 1], width - reference[..., 0]], axis=-1)
         width, height = height, width
-    shown = (
+    frames = (
         Frame(
             time_s=frame.time_s,
             rgb=np.ascontiguousarray(np.rot90(frame.rgb, clip.quarter_turns)),
         )
         for frame in read_frames_at_fps(video, POSE_FPS)
     )
-    poses = estimate(shown, fps=POSE_FPS, size=(width, height))
-    assert abs(poses.n_frames - len(truth)) <= 1
-    return poses, truth[: poses.n_frames]
+    poses = estimate(frames, fps=POSE_FPS, size=(width, height))
+    assert abs(poses.n_frames - len(reference)) <= 1
+    return poses, reference[: poses.n_frames]
 
 
 def main() -> None:
-    """Render, look, compare, print."""
+    """Render clips, estimate poses, and print their accuracy."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--weights", type=Path, help="of one of mmpose's networks")
+    parser.add_argument("--weights", type=Path, help="weights of one of mmpose's networks")
     parser.add_argument("--network", default=DEFAULT_MMPOSE_CONFIG)
-    parser.add_argument("--turned-only", action="store_true", help="leave the upright ones out")
-    given = parser.parse_args()
+    parser.add_argument("--turned-only", action="store_true", help="only the rotated clips")
+    options = parser.parse_args()
     estimate: Callable[..., Poses] = estimate_poses
-    if given.weights is not None:
+    if options.weights is not None:
         from loris_cli.pose.mmpose_estimator import MmposeEstimator
 
         estimate = partial(
-            estimate_poses_batched, MmposeEstimator(given.weights, network=given.network)
+            estimate_poses_batched, MmposeEstimator(options.weights, network=options.network)
         )
     print(f"{CLIP_S:g} s each at {POSE_FPS:g} fps; after each name the seed")
     print("clip                     PCK@0.1 PCK@0.2 median px median bodies  frames %  tracks")
@@ -143,20 +144,23 @@ def main() -> None:
                     measure_pose_accuracy(*estimate_clip(clip, estimate, folder)),
                 )
             )
-        if given.turned_only:
+        if options.turned_only:
             return
-        seen = []
+        results = []
         for clip in UPRIGHT_CLIPS:
-            seen.append(estimate_clip(clip, estimate, folder))
-            print(format_row(f"{clip.name} ({clip.seed})", measure_pose_accuracy(*seen[-1])))
+            results.append(estimate_clip(clip, estimate, folder))
+            print(format_row(f"{clip.name} ({clip.seed})", measure_pose_accuracy(*results[-1])))
     print("\nupright   PCK@0.1 PCK@0.2 median bodies, mean of the clips")
     for group, joints in (("all", None), *JOINT_GROUPS.items()):
-        parts = [measure_pose_accuracy(poses, truth, joints=joints) for poses, truth in seen]
-        pck_10, pck_20, off = (
-            np.mean([getattr(part, name) for part in parts])
-            for name in ("pck_10", "pck_20", "median_bodies")
+        accuracies = [
+            measure_pose_accuracy(poses, reference, joints=joints)
+            for poses, reference in results
+        ]
+        pck_10, pck_20, error = (
+            np.mean([getattr(accuracy, name) for accuracy in accuracies])
+            for name in ("pck_10", "pck_20", "median_relative_error")
         )
-        print(f"{group:<10} {pck_10:6.3f} {pck_20:7.3f} {off:13.4f}")
+        print(f"{group:<10} {pck_10:6.3f} {pck_20:7.3f} {error:13.4f}")
 
 
 if __name__ == "__main__":

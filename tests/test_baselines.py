@@ -7,7 +7,6 @@ import pytest
 
 from loris_cli.array_types import Array, Samples
 from loris_cli.audio.onsets import detect_onsets, match_onsets
-from loris_cli.baselines import groove
 from loris_cli.baselines.drum_kit import (
     DRUM_SOUNDS,
     MAX_AMPLITUDE,
@@ -17,7 +16,7 @@ from loris_cli.baselines.drum_kit import (
     render_drum_hits,
 )
 from loris_cli.baselines.drums import place_hits_on_peaks
-from loris_cli.baselines.groove import fit_tempo_and_phase, place_hits_on_grid
+from loris_cli.baselines.groove import place_hits_on_grid
 from loris_cli.baselines.retrieval import (
     ACCENT_CURVE_HZ,
     LOOP_FADE_S,
@@ -30,6 +29,7 @@ from loris_cli.baselines.retrieval import (
 )
 from loris_cli.errors import InputError
 from loris_cli.models.generator_interface import ClipFeatures, MusicGenerator
+from loris_cli.rhythm.tempo_fit import FALLBACK_BPM, fit_tempo_and_phase
 
 RATE_HZ = 22_050
 
@@ -120,7 +120,7 @@ def test_a_groove_finds_tempo_and_phase(bpm: float) -> None:
 
     assert found == pytest.approx(bpm, abs=0.3)
     assert phase_s == pytest.approx(0.21, abs=0.01)
-    assert fit_tempo_and_phase(np.zeros(0), np.zeros(0)) == (groove.FALLBACK_BPM, 0.0)
+    assert fit_tempo_and_phase(np.zeros(0), np.zeros(0)) == (FALLBACK_BPM, 0.0)
 
 
 def test_a_livelier_bar_has_more_hits() -> None:

@@ -43,24 +43,24 @@ def some_keypoints() -> Array:
 
 
 def clicks(times_s: tuple[float, ...]) -> Array:
-    sound = np.zeros(round(DURATION_S * 22_050))
+    samples = np.zeros(round(DURATION_S * 22_050))
     rng = np.random.default_rng(0)
     for time_s in times_s:
         start = round(time_s * 22_050)
-        sound[start : start + 2000] = rng.normal(size=2000) * np.linspace(0.5, 0, 2000)
-    return sound
+        samples[start : start + 2000] = rng.normal(size=2000) * np.linspace(0.5, 0, 2000)
+    return samples
 
 
-def drawn(path: Path) -> Pixels:
-    picture = cv2.imread(str(path))
-    assert picture is not None
-    return np.asarray(picture[:, :, ::-1], dtype=np.uint8)
+def read_image(path: Path) -> Pixels:
+    image = cv2.imread(str(path))
+    assert image is not None
+    return np.asarray(image[:, :, ::-1], dtype=np.uint8)
 
 
-def near(picture: Pixels, colour: str, tolerance: int = 40) -> NDArray[np.bool_]:
+def has_colour(image: Pixels, colour: str, tolerance: int = 40) -> NDArray[np.bool_]:
     """Where a picture has a colour, ``(height, width)``."""
     rgb = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
-    return np.asarray(np.abs(picture.astype(int) - rgb).max(axis=-1) < tolerance)
+    return np.asarray(np.abs(image.astype(int) - rgb).max(axis=-1) < tolerance)
 
 
 def column(time_s: float) -> int:
@@ -70,24 +70,24 @@ def column(time_s: float) -> int:
 def test_a_stem_stands_at_every_peak_as_high_as_it_is_strong(tmp_path: Path) -> None:
     plot_rhythm(tmp_path / "a.png", some_rhythm())
 
-    stems = near(drawn(tmp_path / "a.png"), plot.PEAK_COLOUR).sum(axis=0)
+    stems = has_colour(read_image(tmp_path / "a.png"), plot.PEAK_COLOUR).sum(axis=0)
     for time_s, strength in zip(PEAKS_S, STRENGTHS, strict=True):
         height = stems[column(time_s) - 2 : column(time_s) + 3].max()
         assert height == pytest.approx(
             strength * plot.PANEL_HEIGHT_PX["envelope"] / 1.08, abs=6
         )
-    apart = np.ones(len(stems), dtype=bool)
+    is_between_peaks = np.ones(len(stems), dtype=bool)
     for time_s in PEAKS_S:
-        apart[column(time_s) - 6 : column(time_s) + 7] = False
-    assert stems[apart].sum() == 0
+        is_between_peaks[column(time_s) - 6 : column(time_s) + 7] = False
+    assert stems[is_between_peaks].sum() == 0
 
 
 def test_the_directogram_is_bright_while_the_body_moves(tmp_path: Path) -> None:
     plot_rhythm(tmp_path / "a.png", some_rhythm(), keypoints=some_keypoints())
 
-    picture = drawn(tmp_path / "a.png").astype(int).sum(axis=-1)
+    image = read_image(tmp_path / "a.png").astype(int).sum(axis=-1)
     bottom = plot.TOP_MARGIN_PX + plot.PANEL_HEIGHT_PX["directogram"]
-    lowest_bin = picture[bottom - 12 : bottom - 4]  # to the right: 0 degrees
+    lowest_bin = image[bottom - 12 : bottom - 4]  # to the right: 0 degrees
     assert lowest_bin[:, column(6) : column(8)].mean() > 500
     assert lowest_bin[:, column(11) : column(14)].mean() < 60
 
@@ -96,8 +96,8 @@ def test_onsets_of_the_sound_are_marked_where_they_are(tmp_path: Path) -> None:
     onsets_s = (4.0, 9.0, 16.0)
     plot_rhythm(tmp_path / "a.png", some_rhythm(), audio=clicks(onsets_s))
 
-    top = drawn(tmp_path / "a.png")[plot.TOP_MARGIN_PX : plot.TOP_MARGIN_PX + 12]
-    marks = near(top, plot.ONSET_COLOUR).sum(axis=0)
+    top = read_image(tmp_path / "a.png")[plot.TOP_MARGIN_PX : plot.TOP_MARGIN_PX + 12]
+    marks = has_colour(top, plot.ONSET_COLOUR).sum(axis=0)
     for time_s in onsets_s:
         assert marks[column(time_s) - 4 : column(time_s) + 5].max() >= 6
     assert marks[column(10) : column(15)].sum() == 0
@@ -111,10 +111,10 @@ def test_panels_stand_on_one_another(tmp_path: Path) -> None:
         keypoints=some_keypoints(),
         audio=clicks((1.0,)),
     )
-    one, three = drawn(tmp_path / "one.png"), drawn(tmp_path / "all.png")
+    one, three = read_image(tmp_path / "one.png"), read_image(tmp_path / "all.png")
     assert three.shape[1] == one.shape[1]
     more = (
-        plot.PANEL_HEIGHT_PX["sound"]
+        plot.PANEL_HEIGHT_PX["audio"]
         + plot.PANEL_HEIGHT_PX["directogram"]
         + 2 * plot.PANEL_GAP_PX
     )
@@ -128,7 +128,7 @@ def test_the_same_rhythm_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_silence_and_stillness_can_be_drawn(tmp_path: Path) -> None:
-    still = Rhythm(
+    empty = Rhythm(
         times_s=np.zeros(0),
         strengths=np.zeros(0),
         envelope=np.zeros(16),
@@ -138,10 +138,10 @@ def test_silence_and_stillness_can_be_drawn(tmp_path: Path) -> None:
         duration_s=1.0,
     )
     keypoints = np.zeros((16, 17, 3))
-    plot_rhythm(tmp_path / "a.png", still, keypoints=keypoints, audio=np.zeros(22_050))
-    picture = drawn(tmp_path / "a.png")
-    assert not near(picture, plot.PEAK_COLOUR).any()
-    assert not near(picture, plot.ONSET_COLOUR, 20).any()
+    plot_rhythm(tmp_path / "a.png", empty, keypoints=keypoints, audio=np.zeros(22_050))
+    image = read_image(tmp_path / "a.png")
+    assert not has_colour(image, plot.PEAK_COLOUR).any()
+    assert not has_colour(image, plot.ONSET_COLOUR, 20).any()
 
 
 def test_a_long_video_has_a_picture_that_can_be_opened(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_a_long_video_has_a_picture_that_can_be_opened(tmp_path: Path) -> None:
         duration_s=3600.0,
     )
     plot_rhythm(tmp_path / "a.png", long)
-    assert drawn(tmp_path / "a.png").shape[1] < 7000
+    assert read_image(tmp_path / "a.png").shape[1] < 7000
 
 
 def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:

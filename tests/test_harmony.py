@@ -8,12 +8,11 @@ from hypothesis import strategies as st
 from loris_cli.composition.chords import (
     SCALES,
     Harmony,
-    fit_beat_period,
     sample_harmony,
     sample_rhythm_harmony,
-    track_steady_beats,
 )
 from loris_cli.composition.styles import STYLES, STYLES_BY_NAME
+from loris_cli.rhythm.tempo_fit import fit_beat_period, track_steady_beats
 
 C_MAJOR = Harmony(
     tonic=0,

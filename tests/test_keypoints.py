@@ -107,7 +107,7 @@ def test_seen_share_counts_frames_that_are_not_filled_in() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"keypoints": None}, "no array 'keypoints'"),
         ({"schema": None}, "no array 'schema'"),
@@ -136,26 +136,26 @@ def test_seen_share_counts_frames_that_are_not_filled_in() -> None:
     ],
 )
 def test_wrong_arrays_are_refused_with_a_hint(
-    tmp_path: Path, changes: Arrays, told: str
+    tmp_path: Path, changes: Arrays, message: str
 ) -> None:
-    with pytest.raises(InputError, match=told) as caught:
+    with pytest.raises(InputError, match=message) as caught:
         read_poses(save(tmp_path / "a.npz", **changes))
 
     assert "loris pose" in caught.value.hint
 
 
 def test_no_frames_are_no_poses(tmp_path: Path) -> None:
-    none = {
+    empty = {
         name: array[:0]
         for name, array in arrays_of(some_poses()).items()
         if name in ("keypoints", "times_s", "interpolated", "cuts")
     }
 
     with pytest.raises(InputError, match="shape"):
-        read_poses(save(tmp_path / "a.npz", **none))
+        read_poses(save(tmp_path / "a.npz", **empty))
 
 
-class Trap:
+class UnsafePickle:
     """Unpickling it would leave a mark."""
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[str]]:
@@ -163,7 +163,7 @@ class Trap:
 
 
 def test_a_pickle_is_refused_and_never_run(tmp_path: Path) -> None:
-    trap = np.array([Trap()] * FRAMES, dtype=object)
+    trap = np.array([UnsafePickle()] * FRAMES, dtype=object)
 
     with pytest.raises(InputError):
         read_poses(save(tmp_path / "a.npz", times_s=trap))
@@ -243,9 +243,9 @@ def test_any_damaged_byte_is_refused_or_harmless(tmp_path: Path) -> None:
     write_poses(tmp_path / "a.npz", some_poses())
     good = (tmp_path / "a.npz").read_bytes()
     rng = np.random.default_rng(1)
-    for place in rng.integers(0, len(good), 300).tolist():
+    for position in rng.integers(0, len(good), 300).tolist():
         damaged = bytearray(good)
-        damaged[place] ^= int(rng.integers(1, 256))
+        damaged[position] ^= int(rng.integers(1, 256))
         (tmp_path / "b.npz").write_bytes(damaged)
         try:
             poses = read_poses(tmp_path / "b.npz")

@@ -1,7 +1,6 @@
 """BlazePose: geometry by hand, a rendered dancer with known joints, the overlay."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +26,9 @@ from loris_cli.pose.blazepose import (
 from loris_cli.pose.keypoints import Poses
 from loris_cli.pose.overlay import overlay_poses, write_mp4
 from loris_cli.pose.tracking import estimate_poses
+from loris_cli.video.frames import Frame
 
 Array = NDArray[Any]
-
-
-@dataclass
-class Frame:
-    time_s: float
-    rgb: Array
 
 
 # --- geometry -------------------------------------------------------------------------------
@@ -64,8 +58,8 @@ def test_the_crop_stands_up_with_the_body(
     matrix = Crop.from_alignment_points(hips, rim).to_image_matrix()
 
     # In the crop the hips are in the middle and the rim straight above, 1 / 1.25 up.
-    seen = apply_affine(matrix, np.array([[0.5, 0.5], [0.5, 0.5 - 0.5 / 1.25]]))
-    np.testing.assert_allclose(seen, [hips, rim], atol=1e-6)
+    sampled = apply_affine(matrix, np.array([[0.5, 0.5], [0.5, 0.5 - 0.5 / 1.25]]))
+    np.testing.assert_allclose(sampled, [hips, rim], atol=1e-6)
 
 
 @given(lean=st.floats(-np.pi, np.pi), side=st.floats(1, 3000))
@@ -97,24 +91,26 @@ def test_a_warp_shows_a_spot_where_the_map_says(size: tuple[int, int]) -> None:
     x, y = 0.3 * width, 0.6 * height
     columns, rows = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
     spot = np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * (width / 40) ** 2))
-    picture = np.repeat((255 * spot)[..., None], 3, axis=2).astype(np.uint8)
+    image = np.repeat((255 * spot)[..., None], 3, axis=2).astype(np.uint8)
 
-    seen = ImagePyramid(picture).warp(letterbox_matrix(width, height), 224)[..., 0]
+    sampled = ImagePyramid(image).warp(letterbox_matrix(width, height), 224)[..., 0]
 
     middle = np.arange(224) + 0.5
-    found = np.array([seen.sum(axis=0) @ middle, seen.sum(axis=1) @ middle]) / seen.sum()
+    found = (
+        np.array([sampled.sum(axis=0) @ middle, sampled.sum(axis=1) @ middle]) / sampled.sum()
+    )
     expected = (np.array([x, y]) - letterbox_matrix(width, height)[:, 2]) / max(size) * 224
     np.testing.assert_allclose(found, expected, atol=0.1)
 
 
 def test_outside_the_picture_a_warp_is_black() -> None:
-    seen = ImagePyramid(np.full((100, 200, 3), 255, np.uint8)).warp(
+    sampled = ImagePyramid(np.full((100, 200, 3), 255, np.uint8)).warp(
         letterbox_matrix(200, 100), 224
     )
 
-    assert not seen[:50].any()
-    assert not seen[-50:].any()
-    assert (seen[60:-60, 2:-2] == 255).all()
+    assert not sampled[:50].any()
+    assert not sampled[-50:].any()
+    assert (sampled[60:-60, 2:-2] == 255).all()
 
 
 def test_a_tiny_picture_has_a_pyramid_too() -> None:
@@ -193,29 +189,29 @@ def dance() -> tuple[list[Frame], Array]:
             times_s,
             size=SIZE,
             camera=lambda time_s: camera,
-            room=scene.gym(np.random.default_rng(0)),
-            look=render.LOOKS[0],
+            room=scene.build_gym(np.random.default_rng(0)),
+            appearance=render.APPEARANCES[0],
         )
     )
-    pictures = [Frame(t, rgb) for t, (rgb, _) in zip(times_s, drawn, strict=True)]
-    return pictures, np.stack([joints for _, joints in drawn])
+    frames = [Frame(time_s=t, rgb=rgb) for t, (rgb, _) in zip(times_s, drawn, strict=True)]
+    return frames, np.stack([joints for _, joints in drawn])
 
 
 @pytest.fixture(scope="module")
-def danced(dance: tuple[list[Frame], Array]) -> Poses:
+def poses(dance: tuple[list[Frame], Array]) -> Poses:
     return estimate_poses(dance[0], size=SIZE)
 
 
-def test_a_rendered_dancer_is_seen_in_every_frame(danced: Poses) -> None:
-    assert danced.detected_fraction == 1.0
-    assert danced.cuts.tolist() == []
-    np.testing.assert_array_equal(danced.times_s, np.arange(32) / 16)
+def test_a_rendered_dancer_is_seen_in_every_frame(poses: Poses) -> None:
+    assert poses.detected_fraction == 1.0
+    assert poses.cuts.tolist() == []
+    np.testing.assert_array_equal(poses.times_s, np.arange(32) / 16)
 
 
 def test_the_joints_found_are_the_true_ones(
-    dance: tuple[list[Frame], Array], danced: Poses
+    dance: tuple[list[Frame], Array], poses: Poses
 ) -> None:
-    error_px = np.linalg.norm(danced.keypoints[..., :2] - dance[1], axis=-1)
+    error_px = np.linalg.norm(poses.keypoints[..., :2] - dance[1], axis=-1)
 
     # At 240 px of height: 1.4 to 2.7 px were measured on seven rendered motions.
     assert np.median(error_px) < 4
@@ -223,32 +219,34 @@ def test_the_joints_found_are_the_true_ones(
 
 
 def test_joints_are_given_in_pixels_of_the_full_size(
-    dance: tuple[list[Frame], Array], danced: Poses
+    dance: tuple[list[Frame], Array], poses: Poses
 ) -> None:
     large = estimate_poses(dance[0][:2], size=(640, 480))
 
     np.testing.assert_allclose(
-        large.keypoints[..., :2], danced.keypoints[:2, :, :2] * 2, rtol=1e-5
+        large.keypoints[..., :2], poses.keypoints[:2, :, :2] * 2, rtol=1e-5
     )
 
 
 def test_the_same_frames_give_the_same_poses(
-    dance: tuple[list[Frame], Array], danced: Poses
+    dance: tuple[list[Frame], Array], poses: Poses
 ) -> None:
     again = estimate_poses(dance[0][:3], size=SIZE)
 
-    np.testing.assert_array_equal(again.keypoints, danced.keypoints[:3])
+    np.testing.assert_array_equal(again.keypoints, poses.keypoints[:3])
 
 
 def test_a_body_that_lies_is_found_as_one_that_stands(
-    dance: tuple[list[Frame], Array], danced: Poses
+    dance: tuple[list[Frame], Array], poses: Poses
 ) -> None:
-    turned = Frame(0.0, np.ascontiguousarray(np.rot90(dance[0][0].rgb)))  # counterclockwise
+    turned = Frame(
+        time_s=0.0, rgb=np.ascontiguousarray(np.rot90(dance[0][0].rgb))
+    )  # counterclockwise
 
-    poses = estimate_poses([turned], size=SIZE[::-1])
+    lying = estimate_poses([turned], size=SIZE[::-1])
 
-    x, y = danced.keypoints[0, :, 0], danced.keypoints[0, :, 1]
-    error_px = np.hypot(poses.keypoints[0, :, 0] - y, poses.keypoints[0, :, 1] - (320 - x))
+    x, y = poses.keypoints[0, :, 0], poses.keypoints[0, :, 1]
+    error_px = np.hypot(lying.keypoints[0, :, 0] - y, lying.keypoints[0, :, 1] - (320 - x))
     assert np.median(error_px) < 4
 
 
@@ -258,7 +256,9 @@ def test_a_small_dancer_in_a_large_picture_is_found(
     field = np.full((720, 1280, 3), 128, np.uint8)
     field[400:640, 700:1020] = dance[0][0].rgb
 
-    poses = estimate_poses([Frame(k / 16, field) for k in range(8)], size=(1280, 720))
+    poses = estimate_poses(
+        [Frame(time_s=k / 16, rgb=field) for k in range(8)], size=(1280, 720)
+    )
 
     error_px = np.linalg.norm(poses.keypoints[-1, :, :2] - (700, 400) - dance[1][0], axis=-1)
     assert np.median(error_px) < 4
@@ -266,7 +266,8 @@ def test_a_small_dancer_in_a_large_picture_is_found(
 
 def test_where_nobody_is_nobody_is_seen() -> None:
     rng = np.random.default_rng(0)
-    noise = [Frame(k / 16, rng.integers(0, 256, (240, 320, 3), np.uint8)) for k in range(4)]
+    images = [rng.integers(0, 256, (240, 320, 3), np.uint8) for _ in range(4)]
+    noise = [Frame(time_s=k / 16, rgb=image) for k, image in enumerate(images)]
 
     poses = estimate_poses(noise, size=SIZE)
 
@@ -290,30 +291,30 @@ def still_poses(n_frames: int, *, interpolated: bool = False) -> Poses:
     )
 
 
-def grey(n_frames: int, width: int = 160, height: int = 120) -> Iterator[Frame]:
+def grey_frames(n_frames: int, width: int = 160, height: int = 120) -> Iterator[Frame]:
     for k in range(n_frames):
-        yield Frame(k / 16, np.full((height, width, 3), 100, np.uint8))
+        yield Frame(time_s=k / 16, rgb=np.full((height, width, 3), 100, np.uint8))
 
 
 def test_the_overlay_draws_joints_where_they_are() -> None:
-    (picture,) = overlay_poses(grey(1), still_poses(1))
+    (image,) = overlay_poses(grey_frames(1), still_poses(1))
 
-    assert (picture[30, 20] != 100).any()
-    assert (picture[90, 120] != 100).any()
-    assert (picture[110:, :10] == 100).all()
+    assert (image[30, 20] != 100).any()
+    assert (image[90, 120] != 100).any()
+    assert (image[110:, :10] == 100).all()
 
 
 def test_the_overlay_fits_pictures_that_were_scaled() -> None:
-    (picture,) = overlay_poses(grey(1, 320, 240), still_poses(1))
+    (image,) = overlay_poses(grey_frames(1, 320, 240), still_poses(1))
 
-    assert (picture[180, 240] != 100).any()
+    assert (image[180, 240] != 100).any()
 
 
 def test_joints_that_are_filled_in_are_faint() -> None:
-    (seen,) = overlay_poses(grey(1), still_poses(1))
-    (filled,) = overlay_poses(grey(1), still_poses(1, interpolated=True))
+    (detected,) = overlay_poses(grey_frames(1), still_poses(1))
+    (filled,) = overlay_poses(grey_frames(1), still_poses(1, interpolated=True))
 
-    strength = [np.abs(picture.astype(int) - 100).sum() for picture in (seen, filled)]
+    strength = [np.abs(image.astype(int) - 100).sum() for image in (detected, filled)]
     assert 0 < strength[1] < strength[0] / 2
 
 
@@ -321,33 +322,36 @@ def test_the_overlay_of_nobody_is_the_video() -> None:
     poses = still_poses(2, interpolated=True)
     poses.keypoints[:] = 0
 
-    pictures = list(overlay_poses(grey(3), poses))
+    images = list(overlay_poses(grey_frames(3), poses))
 
-    assert len(pictures) == 2
-    assert all((picture == 100).all() for picture in pictures)
+    assert len(images) == 2
+    assert all((image == 100).all() for image in images)
 
 
 @pytest.mark.parametrize("size", [(160, 120), (161, 121)])
 def test_an_overlay_is_a_video_that_plays(tmp_path: Path, size: tuple[int, int]) -> None:
     write_mp4(
-        tmp_path / "a.mp4", overlay_poses(grey(20, *size), still_poses(20)), fps=16.0, size=size
+        tmp_path / "a.mp4",
+        overlay_poses(grey_frames(20, *size), still_poses(20)),
+        fps=16.0,
+        size=size,
     )
 
     with av.open(str(tmp_path / "a.mp4")) as video:
         stream = video.streams.video[0]
-        pictures = [frame.to_ndarray(format="rgb24") for frame in video.decode(stream)]
+        images = [frame.to_ndarray(format="rgb24") for frame in video.decode(stream)]
         assert stream.average_rate == 16
         assert stream.codec_context.name == "h264"
-    assert len(pictures) == 20
-    assert pictures[-1].shape == (120, 160, 3)
-    assert np.abs(pictures[-1][110:, :10].astype(int) - 100).max() < 8
+    assert len(images) == 20
+    assert images[-1].shape == (120, 160, 3)
+    assert np.abs(images[-1][110:, :10].astype(int) - 100).max() < 8
 
 
 def test_an_overlay_without_a_folder_is_told(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot be written"):
         write_mp4(
             tmp_path / "none" / "a.mp4",
-            overlay_poses(grey(1), still_poses(1)),
+            overlay_poses(grey_frames(1), still_poses(1)),
             fps=16.0,
             size=(160, 120),
         )

@@ -45,7 +45,7 @@ SWINGS = {"left arm": (1.6, 2.2), "right arm": (-1.6, -2.2), "left leg": (1.0, 1
 UPPER = [*range(13)]
 
 
-def turned(vector: Array, angles: Array) -> Array:
+def rotated(vector: Array, angles: Array) -> Array:
     cos, sin = np.cos(angles), np.sin(angles)
     x, y = vector
     return np.stack([x * cos - y * sin, x * sin + y * cos], axis=-1)
@@ -79,42 +79,42 @@ def striking_body(
     for strike_s in strikes_s:
         burst_s, power = rng.uniform(0.12, 0.25), rng.choice([1.0, 1.5, 2.0, 2.5])
         back = rng.choice([0.0, rng.uniform(0.3, 0.6)])
-        way = swing(times_s, float(strike_s), burst_s, power, back) * rng.uniform(0.5, 1)
-        what = rng.choice([*LIMBS, "both arms", "body"])
-        if what == "body":
-            crouch += 30 * way
-        for limb in ["left arm", "right arm"] if what == "both arms" else [what]:
+        offset = swing(times_s, float(strike_s), burst_s, power, back) * rng.uniform(0.5, 1)
+        moving_limb = rng.choice([*LIMBS, "both arms", "body"])
+        if moving_limb == "body":
+            crouch += 30 * offset
+        for limb in ["left arm", "right arm"] if moving_limb == "both arms" else [moving_limb]:
             if limb in LIMBS:
-                angles[limb] += np.outer(SWINGS[limb], way)
-    body = np.repeat(STANDING[None], len(times_s), axis=0)
+                angles[limb] += np.outer(SWINGS[limb], offset)
+    positions = np.repeat(STANDING[None], len(times_s), axis=0)
     for limb, (root, middle, end) in LIMBS.items():
         upper, lower = STANDING[middle] - STANDING[root], STANDING[end] - STANDING[middle]
-        body[:, middle] = body[:, root] + turned(upper, angles[limb][0])
-        body[:, end] = body[:, middle] + turned(lower, angles[limb][1])
-    body[:, UPPER, 1] += crouch[:, None]
-    body[:, :, 0] += 5 * np.sin(2 * np.pi * 0.3 * times_s)[:, None]
-    return seen(body, rng, noise_px), strikes_s
+        positions[:, middle] = positions[:, root] + rotated(upper, angles[limb][0])
+        positions[:, end] = positions[:, middle] + rotated(lower, angles[limb][1])
+    positions[:, UPPER, 1] += crouch[:, None]
+    positions[:, :, 0] += 5 * np.sin(2 * np.pi * 0.3 * times_s)[:, None]
+    return detect(positions, rng, noise_px), strikes_s
 
 
-def seen(
-    body: Array, rng: np.random.Generator, noise_px: float, slip_share: float = 0.01
+def detect(
+    positions: Array, rng: np.random.Generator, noise_px: float, outlier_fraction: float = 0.01
 ) -> Array:
     """What a pose detector makes of it: white noise, and 10 px now and then."""
-    body = body + noise_px * rng.normal(size=body.shape)
+    positions = positions + noise_px * rng.normal(size=positions.shape)
     if noise_px:
-        slips = rng.random(body.shape[:2]) < slip_share
-        turn = rng.uniform(0, 2 * np.pi, slips.sum())
-        body[slips] += 10 * np.stack([np.cos(turn), np.sin(turn)], axis=-1)
-    return np.concatenate([body, np.ones((*body.shape[:2], 1))], axis=-1)
+        is_outlier = rng.random(positions.shape[:2]) < outlier_fraction
+        turn = rng.uniform(0, 2 * np.pi, is_outlier.sum())
+        positions[is_outlier] += 10 * np.stack([np.cos(turn), np.sin(turn)], axis=-1)
+    return np.concatenate([positions, np.ones((*positions.shape[:2], 1))], axis=-1)
 
 
 def gliding_body(period_s: float, *, noise_px: float = 0.0, duration_s: float = 40.0) -> Array:
     """A body that skates to and fro, or 25 px of a wave that runs down it: no stop anywhere."""
     times_s = np.arange(round(duration_s * FPS)) / FPS
     phases = 2 * np.pi * times_s[:, None] / period_s + np.arange(17) * np.pi / 32
-    body = np.repeat(STANDING[None], len(times_s), axis=0)
-    body[:, :, 0] += 25 * np.sin(phases)
-    return seen(body, np.random.default_rng(0), noise_px)
+    positions = np.repeat(STANDING[None], len(times_s), axis=0)
+    positions[:, :, 0] += 25 * np.sin(phases)
+    return detect(positions, np.random.default_rng(0), noise_px)
 
 
 def offsets_s(times_s: Array, strikes_s: Array) -> Array:
@@ -278,9 +278,9 @@ def test_an_even_run_at_25_pictures_a_second_has_no_comb() -> None:
 
 
 def test_resampling_keeps_a_straight_path() -> None:
-    seen_s = np.array([0, 0.04, 0.04, 0.12, 0.2])
+    input_times_s = np.array([0, 0.04, 0.04, 0.12, 0.2])
     path = resample_trajectories(
-        seen_s[:, None, None] * [100.0, -50.0], seen_s, n_frames=4, fps=16
+        input_times_s[:, None, None] * [100.0, -50.0], input_times_s, n_frames=4, fps=16
     )
     np.testing.assert_allclose(path[:, 0], np.outer(np.arange(4) / 16, [100, -50]), atol=1e-9)
 
@@ -327,9 +327,9 @@ def test_gaps_are_filled_and_strikes_left_alone() -> None:
 @pytest.mark.parametrize("noise_px", [0.0, 0.3, 1.0, 2.0, 3.0])
 def test_a_body_at_rest_has_no_rhythm(noise_px: float) -> None:
     for seed in range(3):
-        body = np.repeat(STANDING[None], 480, axis=0)
+        positions = np.repeat(STANDING[None], 480, axis=0)
         rng = np.random.default_rng(seed)
-        rhythm = rhythm_from_poses(seen(body, rng, noise_px, slip_share=0.002))
+        rhythm = rhythm_from_poses(detect(positions, rng, noise_px, outlier_fraction=0.002))
         assert len(rhythm.times_s) == 0
 
 
@@ -366,13 +366,13 @@ def test_holes_are_bridged() -> None:
 
 def test_a_joint_that_nobody_sees_has_no_say() -> None:
     keypoints, _ = striking_body(0)
-    wild = keypoints.copy()
-    wild[:, 16, :2] += np.random.default_rng(0).uniform(-80, 80, (len(wild), 2))
-    wild[:, 16, 2] = 0
+    noisy = keypoints.copy()
+    noisy[:, 16, :2] += np.random.default_rng(0).uniform(-80, 80, (len(noisy), 2))
+    noisy[:, 16, 2] = 0
     known = keypoints.copy()
     known[:, 16, 2] = 0
     np.testing.assert_allclose(
-        rhythm_from_poses(wild).envelope, rhythm_from_poses(known).envelope
+        rhythm_from_poses(noisy).envelope, rhythm_from_poses(known).envelope
     )
 
 

@@ -14,8 +14,8 @@ FPS = 16.0
 STEPS = (32, 64, 112)
 
 
-def body(steps: tuple[int, ...] = STEPS, n_frames: int = 144) -> NDArray[np.float64]:
-    """Somebody who stands, and at some frames throws the arms up or down."""
+def stepping_pose(steps: tuple[int, ...] = STEPS, n_frames: int = 144) -> NDArray[np.float64]:
+    """A standing person whose arms jump up or down at some frames."""
     keypoints = np.zeros((n_frames, 17, 3))
     keypoints[..., 0] = np.linspace(-40, 40, 17)
     keypoints[..., 1] = np.linspace(0, 190, 17)
@@ -28,7 +28,7 @@ def body(steps: tuple[int, ...] = STEPS, n_frames: int = 144) -> NDArray[np.floa
 
 
 def test_peaks_are_where_the_shape_changes() -> None:
-    rhythm = rhythm_from_stft(body())
+    rhythm = rhythm_from_stft(stepping_pose())
     assert (rhythm.times_s * FPS).tolist() == pytest.approx(STEPS, abs=1.0)
     assert rhythm.method == "stft"
     assert rhythm.envelope.max() == 1
@@ -36,7 +36,7 @@ def test_peaks_are_where_the_shape_changes() -> None:
 
 def test_a_body_that_sways_twice_a_second_and_strikes_is_met_at_its_strikes() -> None:
     """The energy of a body that never rests is no comb of narrow peaks but a line of hills."""
-    keypoints = body(())
+    keypoints = stepping_pose(())
     moment = np.arange(len(keypoints)) / FPS
     stress = 1 + 0.8 * np.cos(2 * np.pi * moment)  # strongest at every whole second
     keypoints[:, 7:11, 0] += (stress * 30 * np.sin(2 * np.pi * 2 * moment))[:, None]
@@ -61,32 +61,39 @@ def test_one_change_of_one_bin_has_the_energy_of_its_taper() -> None:
 
 
 def test_a_body_that_walks_on_unchanged_has_none() -> None:
-    keypoints = body(())
+    keypoints = stepping_pose(())
     keypoints[..., 0] += np.arange(len(keypoints))[:, None] * 5.0
     assert len(rhythm_from_stft(keypoints).times_s) == 0
 
 
 @pytest.mark.parametrize("n_frames", [0, 1, 3])
 def test_too_short_a_body_has_none(n_frames: int) -> None:
-    rhythm = rhythm_from_stft(body((), n_frames))
+    rhythm = rhythm_from_stft(stepping_pose((), n_frames))
     assert len(rhythm.times_s) == 0
     assert len(rhythm.envelope) == n_frames
 
 
 def test_the_program_finds_it(
-    loris: RunLoris, moving: Path, body: Path, tmp_path: Path
+    loris: RunLoris, moving_video: Path, pose_file: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "a.json"
-    told = loris("rhythm", body, "--rhythm", "stft", "-o", out)
-    assert told.exit_code == 0, told.stderr
+    result = loris("rhythm", pose_file, "--rhythm", "stft", "-o", out)
+    assert result.exit_code == 0, result.stderr
     assert read_rhythm(out).method == "stft"
 
-    told = loris("rhythm", moving, "--rhythm", "stft", "-o", tmp_path / "b.json")
-    assert told.exit_code == 4
-    assert "no moving body" in told.stderr
+    result = loris("rhythm", moving_video, "--rhythm", "stft", "-o", tmp_path / "b.json")
+    assert result.exit_code == 4
+    assert "no moving body" in result.stderr
 
-    told = loris(
-        "rhythm", body, "--rhythm", "stft", "--compat", "official", "-o", tmp_path / "c.json"
+    result = loris(
+        "rhythm",
+        pose_file,
+        "--rhythm",
+        "stft",
+        "--compat",
+        "official",
+        "-o",
+        tmp_path / "c.json",
     )
-    assert told.exit_code == 2
-    assert "reading of the directogram" in told.stderr
+    assert result.exit_code == 2
+    assert "reading of the directogram" in result.stderr

@@ -245,7 +245,7 @@ def test_rhythm_and_sound_are_drawn_on_the_way(make: RunLoris, film: Path) -> No
         == TOP_MARGIN_PX + BOTTOM_MARGIN_PX + sum(PANEL_HEIGHT_PX.values()) + 2 * PANEL_GAP_PX
     )
     sound = picture[
-        TOP_MARGIN_PX : TOP_MARGIN_PX + PANEL_HEIGHT_PX["sound"],
+        TOP_MARGIN_PX : TOP_MARGIN_PX + PANEL_HEIGHT_PX["audio"],
         LEFT_MARGIN_PX:-RIGHT_MARGIN_PX,
     ]
     assert sound.std() > 10

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from conftest import RunLoris
 from numpy.typing import NDArray
 
 from loris_cli.errors import WeightsError
-from loris_cli.pose import mmpose_weights
+from loris_cli.pose import mmpose_estimator
 from loris_cli.pose.batched_detection import (
     BOX_DETECTION_INTERVAL_FRAMES,
     BatchedPoseEstimator,
@@ -27,10 +26,15 @@ from loris_cli.pose.batched_detection import (
     keypoints_to_crop,
 )
 from loris_cli.pose.blazepose import Crop, ImagePyramid
-from loris_cli.pose.mmpose_estimator import load_mmpose_weights
-from loris_cli.pose.mmpose_weights import fetch_mmpose_weights, find_weights_url
-from loris_cli.pose.tracking import track_main_performer
+from loris_cli.pose.keypoints import Poses
+from loris_cli.pose.mmpose_estimator import (
+    fetch_mmpose_weights,
+    find_weights_url,
+    load_mmpose_weights,
+)
+from loris_cli.pose.tracking import estimate_poses
 from loris_cli.system.progress import NullReporter
+from loris_cli.video.frames import Frame
 
 Array = NDArray[Any]
 
@@ -43,84 +47,80 @@ STANDING = np.array(
 )  # fmt: skip
 
 
-@dataclass
-class Frame:
-    time_s: float
-    rgb: Array
-
-
 def frames(n: int) -> list[Frame]:
-    """Pictures that hold their number, and are alike otherwise."""
-    pictures = [np.full((120, 160, 3), 90, np.uint8) for _ in range(n)]
-    for k, picture in enumerate(pictures):
-        picture[0, 0] = k
-    return [Frame(k / 16, picture) for k, picture in enumerate(pictures)]
+    """Equal images but for their index in the corner."""
+    images = [np.full((120, 160, 3), 90, np.uint8) for _ in range(n)]
+    for k, image in enumerate(images):
+        image[0, 0] = k
+    return [Frame(time_s=k / 16, rgb=image) for k, image in enumerate(images)]
 
 
-class Knows:
-    """A network that knows where the body is, and notes what it was asked."""
+class FakeNetwork:
+    """Network with the true keypoints; it records its batches."""
 
     def __init__(self, speed_px: float = 2.0, hidden: Sequence[int] = ()) -> None:
         self.speed_px = speed_px
         self.hidden = hidden
         self.batches: list[tuple[list[int], list[Array]]] = []
 
-    def true(self, k: int) -> Array:
-        moved: Array = STANDING + np.array([self.speed_px * k, 0])
-        return moved
+    def positions(self, k: int) -> Array:
+        return np.asarray(STANDING + np.array([self.speed_px * k, 0]))
 
     def estimate_keypoints(
-        self, pictures: Sequence[Array], boxes: Sequence[Array]
+        self, images: Sequence[Array], boxes: Sequence[Array]
     ) -> list[NDArray[np.float32]]:
-        numbers = [int(picture[0, 0, 0]) for picture in pictures]
-        self.batches.append((numbers, list(boxes)))
-        found = []
-        for k, around in zip(numbers, boxes, strict=True):
-            score = 0.05 if k in self.hidden else 0.9
-            body = np.column_stack([self.true(k), np.full(17, score)]).astype(np.float32)
-            found.append(np.repeat(body[None], len(around), axis=0))
-        return found
+        indices = [int(image[0, 0, 0]) for image in images]
+        self.batches.append((indices, list(boxes)))
+        results = []
+        for k, image_boxes in zip(indices, boxes, strict=True):
+            scores = np.full(17, 0.05 if k in self.hidden else 0.9)
+            keypoints = np.column_stack([self.positions(k), scores]).astype(np.float32)
+            results.append(np.repeat(keypoints[None], len(image_boxes), axis=0))
+        return results
 
 
-class Detects:
-    """Finds the body in some pictures only, and counts how often it looks."""
+class FakeDetector:
+    """Detects the person in some images only, and counts its calls."""
 
-    def __init__(self, network: Knows, *, only: int | None = None) -> None:
+    def __init__(self, network: FakeNetwork, *, only: int | None = None) -> None:
         self.network = network
         self.only = only
-        self.n_looks = 0
+        self.n_calls = 0
 
-    def detect_people(self, picture: ImagePyramid, region: Array | None = None) -> list[Crop]:
-        self.n_looks += region is None
-        k = int(picture.select_level(1)[0, 0, 0])
+    def detect_people(self, image: ImagePyramid, region: Array | None = None) -> list[Crop]:
+        self.n_calls += region is None
+        k = int(image.select_level(1)[0, 0, 0])
         if self.only is not None and k != self.only:
             return []
-        return [keypoints_to_crop(np.column_stack([self.network.true(k), np.ones(17)]))]
+        return [keypoints_to_crop(np.column_stack([self.network.positions(k), np.ones(17)]))]
+
+
+def track(estimator: BatchedPoseEstimator) -> Poses:
+    buffered = estimator.prefetch_frames(frames(18))
+    return estimate_poses(buffered, fps=16, size=(160, 120), estimator=estimator)
 
 
 def test_a_body_is_followed_frame_by_frame_though_found_every_few() -> None:
-    network = Knows()
-    detector = Detects(network)
-    ahead = BatchedPoseEstimator(network, detector)
+    network = FakeNetwork()
+    detector = FakeDetector(network)
+    estimator = BatchedPoseEstimator(network, detector)
 
-    poses = track_main_performer(
-        ahead.prefetch_frames(frames(18)), ahead, fps=16, size=(160, 120)
-    )
+    poses = track(estimator)
 
     assert poses.n_frames == 18
     assert poses.detected_fraction == 1
     assert len(poses.cuts) == 0
-    true = np.stack([network.true(k) for k in range(18)])
+    true = np.stack([network.positions(k) for k in range(18)])
     np.testing.assert_allclose(poses.keypoints[..., :2], true, atol=1e-3)
-    assert detector.n_looks == 1 + 4 + 1  # the first, every fourth, the last
+    assert detector.n_calls == 1 + 4 + 1  # the first, every fourth, the last
     longest = max(len(numbers) for numbers, _ in network.batches)
     assert longest == BOX_DETECTION_INTERVAL_FRAMES
 
 
 def test_boxes_go_with_the_body_between_detections() -> None:
-    network = Knows()
-    ahead = BatchedPoseEstimator(network, Detects(network))
-    list(ahead.prefetch_frames(frames(9)))
+    network = FakeNetwork()
+    estimator = BatchedPoseEstimator(network, FakeDetector(network))
+    list(estimator.prefetch_frames(frames(9)))
 
     numbers, boxes = next(
         batch for batch in network.batches if len(batch[0]) == BOX_DETECTION_INTERVAL_FRAMES
@@ -128,33 +128,29 @@ def test_boxes_go_with_the_body_between_detections() -> None:
 
     for k, around in zip(numbers, boxes, strict=True):
         middle = (around[0, :2] + around[0, 2:]) / 2
-        true = keypoints_to_box(np.column_stack([network.true(k), np.ones(17)]))
+        true = keypoints_to_box(np.column_stack([network.positions(k), np.ones(17)]))
         np.testing.assert_allclose(middle, (true[:2] + true[2:]) / 2, atol=1e-3)
 
 
 def test_a_body_that_is_detected_once_is_carried_over() -> None:
-    network = Knows()
-    ahead = BatchedPoseEstimator(network, Detects(network, only=0))
-    poses = track_main_performer(
-        ahead.prefetch_frames(frames(18)), ahead, fps=16, size=(160, 120)
-    )
+    network = FakeNetwork()
+    estimator = BatchedPoseEstimator(network, FakeDetector(network, only=0))
+    poses = track(estimator)
     assert poses.detected_fraction == 1
 
 
 def test_joints_that_the_network_doubts_are_no_body() -> None:
-    network = Knows(hidden=range(18))
-    ahead = BatchedPoseEstimator(network, Detects(network))
-    poses = track_main_performer(
-        ahead.prefetch_frames(frames(18)), ahead, fps=16, size=(160, 120)
-    )
+    network = FakeNetwork(hidden=range(18))
+    estimator = BatchedPoseEstimator(network, FakeDetector(network))
+    poses = track(estimator)
     assert poses.detected_fraction == 0
 
 
 @pytest.mark.parametrize("n", [1, 2, 4, 5, 6])
 def test_no_frame_is_lost_at_the_end(n: int) -> None:
-    network = Knows()
-    ahead = BatchedPoseEstimator(network, Detects(network))
-    assert [f.rgb[0, 0, 0] for f in ahead.prefetch_frames(frames(n))] == list(range(n))
+    network = FakeNetwork()
+    estimator = BatchedPoseEstimator(network, FakeDetector(network))
+    assert [f.rgb[0, 0, 0] for f in estimator.prefetch_frames(frames(n))] == list(range(n))
 
 
 def test_boxes_between_by_hand() -> None:
@@ -181,25 +177,25 @@ def test_the_box_of_a_crop_holds_the_body() -> None:
 
 
 def test_there_are_no_poses_without_weights(
-    loris: RunLoris, moving: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    loris: RunLoris, moving_video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LORIS_CACHE", str(tmp_path / "cache"))
     words = ("--estimator", "mmpose", "--offline", "-o", tmp_path / "out.npz")
-    told = loris("pose", moving, *words)
-    assert told.exit_code == 3
-    has = find_spec("mmpose") is not None
-    assert ("put the file of" if has else "mmpose is needed") in told.stderr
+    result = loris("pose", moving_video, *words)
+    assert result.exit_code == 3
+    is_installed = find_spec("mmpose") is not None
+    assert ("put the file of" if is_installed else "mmpose is needed") in result.stderr
     assert not (tmp_path / "out.npz").exists()
 
 
 def test_weights_without_mmpose_are_refused(
-    loris: RunLoris, moving: Path, tmp_path: Path
+    loris: RunLoris, moving_video: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "w.pth").touch()
-    assert loris("pose", moving, "--weights", tmp_path / "w.pth").exit_code == 2
+    assert loris("pose", moving_video, "--weights", tmp_path / "w.pth").exit_code == 2
 
 
-class Harm:
+class UnsafePickle:
     def __reduce__(self) -> tuple[object, ...]:
         return (print, ("harm done",))
 
@@ -207,12 +203,13 @@ class Harm:
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        ({"state_dict": {"weight": torch.zeros(2, 3)}}, "lacks bias"),
-        ({"weight": torch.zeros(2, 3), "bias": torch.zeros(2), "x": torch.zeros(1)}, "has x"),
-        ({"weight": torch.zeros(3, 3), "bias": torch.zeros(2)}, "another network"),
-        ({"state_dict": [1]}, "holds no weights"),
-        ([1], "holds no weights"),
-        ({"state_dict": {}, "meta": Harm()}, "more than arrays"),
+        ({"state_dict": {"weight": torch.zeros(2, 3)}}, "1 tensors: 'bias'"),
+        ({"weight": torch.zeros(2, 3), "bias": torch.zeros(2), "x": torch.zeros(1)}, "'x'"),
+        ({"weight": torch.zeros(3, 3), "bias": torch.zeros(2)}, "'weight' has shape"),
+        ({"weight": torch.full((2, 3), torch.nan), "bias": torch.zeros(2)}, "not finite"),
+        ({"state_dict": [1]}, "not a state dict"),
+        ([1], "not a state dict"),
+        ({"state_dict": {}, "meta": UnsafePickle()}, "more than arrays"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused(
@@ -238,12 +235,13 @@ def test_weights_with_what_mmpose_tells_beside_them_are_taken(tmp_path: Path) ->
 
 MAKE_WEIGHTS = """
 import sys, torch
-from loris_cli.system.optional_packages import require
-from loris_cli.pose.mmpose_estimator import check_top_down
+from loris_cli.system.optional_packages import import_optional
+from loris_cli.pose.mmpose_estimator import check_mmpose_weights
 from pathlib import Path
-place = check_top_down(Path(__file__), sys.argv[1])
-apis = require("mmpose.apis", extra="", purpose="test it")
-config = require("mmengine.config", extra="", purpose="test it").Config.fromfile(place)
+config_path = check_mmpose_weights(Path(__file__), sys.argv[1])
+apis = import_optional("mmpose.apis", extra="", purpose="test it")
+configs = import_optional("mmengine.config", extra="", purpose="test it")
+config = configs.Config.fromfile(config_path)
 torch.manual_seed(0)
 model = apis.init_model(config, None, device="cpu")
 with torch.no_grad():  # sure of what it does not know
@@ -252,24 +250,25 @@ with torch.no_grad():  # sure of what it does not know
 torch.save({"state_dict": model.state_dict(), "meta": {}}, sys.argv[2])
 """
 
-SAME = """
+COMPARE_WITH_MMPOSE = """
 import sys, numpy as np
 from pathlib import Path
-from loris_cli.system.optional_packages import require
-from loris_cli.pose.mmpose_estimator import TopDown
-network = TopDown(Path(sys.argv[2]), network=sys.argv[1])
+from loris_cli.system.optional_packages import import_optional
+from loris_cli.pose.mmpose_estimator import MmposeEstimator
+network = MmposeEstimator(Path(sys.argv[2]), network=sys.argv[1])
 rng = np.random.default_rng(0)
-pictures = [rng.integers(0, 256, (240, 320, 3), dtype=np.uint8) for _ in range(3)]
+images = [rng.integers(0, 256, (240, 320, 3), dtype=np.uint8) for _ in range(3)]
 boxes = [np.array([[40.0, 20, 200, 220], [10, 10, 90, 200]]), np.zeros((0, 4)),
          np.array([[60.0, 20, 220, 220]])]
-ours = network.joints(pictures, boxes)
-assert [len(found) for found in ours] == [2, 0, 1]
-apis = require("mmpose.apis", extra="", purpose="test it")
-for picture, around, found in zip(pictures, boxes, ours):
-    if not len(around): continue
-    bgr = np.ascontiguousarray(picture[..., ::-1])
-    theirs = apis.inference_topdown(network._model, bgr, (around - 0.5).astype(np.float32))
-    for one, other in zip(found, theirs):
+results = network.estimate_keypoints(images, boxes)
+assert [len(found) for found in results] == [2, 0, 1]
+apis = import_optional("mmpose.apis", extra="", purpose="test it")
+for image, image_boxes, found in zip(images, boxes, results):
+    if not len(image_boxes): continue
+    bgr = np.ascontiguousarray(image[..., ::-1])
+    corner_boxes = (image_boxes - 0.5).astype(np.float32)
+    expected = apis.inference_topdown(network._model, bgr, corner_boxes)
+    for one, other in zip(found, expected):
         np.testing.assert_allclose(
             one[:, :2], other.pred_instances.keypoints[0] + 0.5, atol=1e-2)
 """
@@ -283,7 +282,7 @@ needs_mmpose = pytest.mark.skipif(
 
 
 def run(source: str | Path, *words: object) -> subprocess.CompletedProcess[str]:
-    """A Python of its own: mmpose changes logging, and warns of everything."""
+    """Run a separate Python: mmpose changes logging and the filters of warnings."""
     program = ["-c", source] if isinstance(source, str) else [source]
     return subprocess.run(
         [sys.executable, *map(str, program), *map(str, words)],
@@ -296,11 +295,11 @@ def run(source: str | Path, *words: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of a small network of mmpose that has learned nothing."""
+    """An untrained checkpoint of a small network of mmpose."""
     folder = tmp_path_factory.mktemp("mmpose")
     (folder / "make.py").write_text(MAKE_WEIGHTS)
-    made = run(folder / "make.py", RTMPOSE_T, folder / "random.pth")
-    assert made.returncode == 0, made.stderr
+    result = run(folder / "make.py", RTMPOSE_T, folder / "random.pth")
+    assert result.returncode == 0, result.stderr
     return folder / "random.pth"
 
 
@@ -308,8 +307,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.timeout(1800)
 @needs_mmpose
 def test_a_batch_of_pictures_gives_what_mmpose_gives_one_by_one(weights: Path) -> None:
-    done = run(SAME, RTMPOSE_T, weights)
-    assert done.returncode == 0, done.stderr
+    result = run(COMPARE_WITH_MMPOSE, RTMPOSE_T, weights)
+    assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.legacy
@@ -322,10 +321,10 @@ def test_a_film_goes_the_whole_way_through_mmpose(weights: Path, tmp_path: Path)
 
     video = tmp_path / "body.mp4"
     render_video(video, sample_impact_motion(1, 2.5), fps=16, size=(320, 240), seed=1)
-    own = (*("--estimator", "mmpose", "--weights"), weights, "-o", tmp_path / "out.npz")
+    options = (*("--estimator", "mmpose", "--weights"), weights, "-o", tmp_path / "out.npz")
 
     refused, done = (
-        run(LORIS, "pose", video, *own, "--network", network)
+        run(LORIS, "pose", video, *options, "--network", network)
         for network in (RTMPOSE_T.replace("-t_", "-s_"), RTMPOSE_T)
     )
 
@@ -341,13 +340,15 @@ def test_a_film_goes_the_whole_way_through_mmpose(weights: Path, tmp_path: Path)
 @pytest.mark.legacy
 @needs_mmpose
 def test_a_network_that_mmpose_has_not_is_told_with_those_near_it(
-    loris: RunLoris, moving: Path, tmp_path: Path
+    loris: RunLoris, moving_video: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "w.pth").touch()
     words = ("--weights", tmp_path / "w.pth", "--network", "td-hm_hrnet-w48")
-    told = loris("pose", moving, "--estimator", "mmpose", *words, "-o", tmp_path / "o.npz")
-    assert told.exit_code == 2
-    assert "td-hm_hrnet-w48_8xb32-210e_coco-256x192" in told.stderr
+    result = loris(
+        "pose", moving_video, "--estimator", "mmpose", *words, "-o", tmp_path / "o.npz"
+    )
+    assert result.exit_code == 2
+    assert "td-hm_hrnet-w48_8xb32-210e_coco-256x192" in result.stderr
 
 
 @pytest.mark.legacy
@@ -365,28 +366,28 @@ def test_mmpose_itself_says_where_its_weights_are() -> None:
 def test_weights_are_fetched_once_and_have_to_be_what_their_name_promises(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    body = b"weights"
-    fetched: list[Path] = []
+    content = b"weights"
+    downloads: list[Path] = []
 
-    def fetch(url: str, place: Path, **_: object) -> str:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(body)
-        fetched.append(place)
+    def download(url: str, path: Path, **_: object) -> str:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        downloads.append(path)
         return ""
 
-    digest = hashlib.sha256(body).hexdigest()
+    digest = hashlib.sha256(content).hexdigest()
     monkeypatch.setenv("LORIS_CACHE", str(tmp_path))
-    monkeypatch.setattr(mmpose_weights, "download_file", fetch)
+    monkeypatch.setattr(mmpose_estimator, "download_file", download)
     monkeypatch.setattr(
-        mmpose_weights, "find_weights_url", lambda network: f"https://x/{network}"
+        mmpose_estimator, "find_weights_url", lambda network: f"https://x/{network}"
     )
 
     for _ in range(2):
-        got = fetch_mmpose_weights(
+        path = fetch_mmpose_weights(
             f"net-{digest[:8]}_20220913.pth", offline=False, reporter=NullReporter()
         )
-        assert got.read_bytes() == body
-    assert len(fetched) == 1
+        assert path.read_bytes() == content
+    assert len(downloads) == 1
     with pytest.raises(WeightsError, match="not what its name promises"):
         fetch_mmpose_weights(
             "net-00000000_20220913.pth", offline=False, reporter=NullReporter()

@@ -13,12 +13,10 @@ from loris_cli.array_types import Array
 from loris_cli.baselines.drum_kit import DrumHit, DrumName
 from loris_cli.config import POSE_FPS
 from loris_cli.models.generator_interface import ClipFeatures
+from loris_cli.rhythm.tempo_fit import fit_tempo_and_phase
 
 TICKS_PER_BAR = 16
 """Ticks of a bar of four beats."""
-SLOWEST_BPM, FASTEST_BPM, STEP_BPM = 80.0, 160.0, 0.25
-"""One octave: a pulse and its double fit the same peaks."""
-FALLBACK_BPM = 120.0
 TICK_FILL_ORDER = (0, 8, 4, 12, 2, 6, 10, 14, 3, 7, 11, 15, 1, 5, 9, 13)
 """Order in which the ticks of a bar are filled: the beats first, then those between them."""
 MIN_HITS_PER_BAR, MAX_HITS_PER_BAR = 4, 12
@@ -27,26 +25,6 @@ PEAK_WINDOW_S = 0.1
 """A tick with a peak within this distance is accented."""
 UNACCENTED_STRENGTH = 0.4
 """Strength of a hit without a peak."""
-
-
-def fit_tempo_and_phase(peaks_s: Array, strengths: Array) -> tuple[float, float]:
-    """The steady beat that the peaks fit best.
-
-    Args:
-        peaks_s: rising seconds, ``(peaks,)``.
-        strengths: their weights.
-
-    Returns:
-        beats a minute, and a second at which one falls, less than a beat from 0.
-    """
-    if not len(peaks_s) or not strengths.any():
-        return FALLBACK_BPM, 0.0
-    tempi = np.arange(SLOWEST_BPM, FASTEST_BPM + STEP_BPM / 2, STEP_BPM)
-    # Peaks on the beat point one way: the length of the sum says how far they are together.
-    sums = np.exp(2j * np.pi * tempi[:, None] / 60 * peaks_s) @ strengths
-    best = int(np.abs(sums).argmax())
-    bpm = float(tempi[best])
-    return bpm, float(np.angle(sums[best]) / (2 * np.pi) % 1 * 60 / bpm)
 
 
 def place_hits_on_grid(features: ClipFeatures) -> list[DrumHit]:

@@ -15,6 +15,12 @@ from numpy.typing import NDArray
 
 from loris_cli.array_types import Array
 from loris_cli.composition.styles import Style
+from loris_cli.rhythm.tempo_fit import (
+    MIN_BEAT_FIT,
+    TEMPO_WINDOW_S,
+    fit_beat_period,
+    track_steady_beats,
+)
 
 SCALES = {
     "major": (0, 2, 4, 5, 7, 9, 11),
@@ -30,17 +36,6 @@ SONG_FORM = (0, 0, 1, 0)
 SOUNDTRACK_FORM = (0, 0, 0, 1)
 """The same for soundtracks, where half a minute should return to the first progression."""
 BEATS_PER_BAR = 4
-MIN_BEAT_FIT = 0.6
-"""Peaks that fit one beat better than this are danced to it; 40 random ones reach some 0.45."""
-MIN_HALF_BEAT_FIT = 0.75
-"""Or that fit half a beat better than this, where a figure of eighths is danced."""
-RAYLEIGH_CRITICAL_Z = 9.0
-"""Fits below ``sqrt(9 / peaks)`` are too near to what random peaks reach in one of a hundred
-clips: ``exp(-peaks * fit ** 2)`` for each of some 60 tempi that 25 s tell apart (Rayleigh)."""
-BEAT_PERIOD_RANGE_S = (0.4, 0.8)
-"""Shortest and longest beat that is looked for: 150 to 75 a minute."""
-TEMPO_WINDOW_S = 60.0
-"""Whether a body keeps time is judged by so much of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,70 +156,6 @@ def sample_rhythm_harmony(
         rng=rng,
         song_form=SOUNDTRACK_FORM,
     )
-
-
-def fit_beat_period(peaks_s: Array) -> tuple[float, float]:
-    """How well peaks fit one steady beat, from 0 to 1, and its length in seconds.
-
-    The mean direction of their phases in the best beat from 75 to 150 a minute: 1 if all lie
-    on it, about ``1 / sqrt(peaks)`` and some more if they know no beat. Where they fit none,
-    the same of its halves, if they fit those well: peaks on and off the beat cancel out.
-
-    Args:
-        peaks_s: ``(peaks,)``; of fewer than four nothing can be said, and that is 0.
-    """
-    if len(peaks_s) < 4:
-        return 0.0, float(np.mean(BEAT_PERIOD_RANGE_S))
-    periods_s = 1 / np.linspace(1 / BEAT_PERIOD_RANGE_S[1], 1 / BEAT_PERIOD_RANGE_S[0], 400)
-    phases = np.exp(2j * np.pi * peaks_s[:, None] / periods_s)
-    fits, halves = np.abs(phases.mean(axis=0)), np.abs(np.square(phases).mean(axis=0))
-    enough = max(MIN_HALF_BEAT_FIT, np.sqrt(RAYLEIGH_CRITICAL_Z / len(peaks_s)))
-    if fits.max() <= MIN_BEAT_FIT and halves.max() > enough:
-        fits = halves
-    best = int(fits.argmax())
-    return float(fits[best]), float(periods_s[best])
-
-
-def track_steady_beats(
-    peaks_s: Array, strengths: Array, *, duration_s: float, beat_period_s: float
-) -> Array:
-    """Beats about ``beat_period_s`` apart that fall on peaks where there are some.
-
-    Dynamic programming over the peaks (Ellis, 2007; librosa's), so the tempo may drift.
-
-    Args:
-        peaks_s: ``(peaks,)``, rising.
-        strengths: ``(peaks,)``, 0..1.
-        duration_s: how far the beats go.
-        beat_period_s: how long one is.
-
-    Returns:
-        ``(beats,)``, rising seconds from 0 to the end.
-    """
-    from loris_cli.system.librosa_import import import_librosa_module
-
-    rate_hz = 100.0
-    envelope = np.zeros(int(duration_s * rate_hz) + 1)
-    index = np.round(peaks_s * rate_hz).astype(int)
-    inside = (index >= 0) & (index < len(envelope))
-    envelope[index[inside]] = 0.3 + 0.7 * strengths[inside]
-    envelope = np.convolve(envelope, np.hanning(9), mode="same")  # 80 ms: bodies are no clocks
-    if not envelope.any():
-        return np.empty(0)
-    _, beats = import_librosa_module("beat").beat_track(
-        onset_envelope=envelope,
-        sr=rate_hz,
-        hop_length=1,
-        bpm=60 / beat_period_s,
-        trim=False,
-        units="time",
-    )
-    found: Array = np.asarray(beats, dtype=np.float64)
-    if len(found) < 2:
-        return np.empty(0)
-    before = np.arange(found[0] - beat_period_s, 0, -beat_period_s)[::-1]
-    after = np.arange(found[-1] + beat_period_s, duration_s, beat_period_s)
-    return np.concatenate([before, found, after])
 
 
 def _subdivide_beats(

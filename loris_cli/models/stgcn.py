@@ -12,17 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from loris_cli.pose.keypoints import COCO_SKELETON
+
 N_JOINTS = 17
 CENTER_JOINTS = (0,)
 """Centre of the skeleton in the reference code: the nose."""
-SKELETON_EDGES = (
-    (15, 13), (13, 11), (16, 14), (14, 12), (11, 12), (5, 11), (6, 12), (5, 6), (5, 7), (6, 8),
-    (7, 9), (8, 10), (1, 2), (0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6),
-)  # fmt: skip
-"""Skeleton of COCO-17 with 19 edges."""
 MINI_CENTER_JOINTS = (11, 12)
 MINI_SKELETON_EDGES = (
-    *(edge for edge in SKELETON_EDGES if edge not in ((1, 2), (3, 5), (4, 6))), (0, 5), (0, 6),
+    *(edge for edge in COCO_SKELETON if edge not in ((1, 2), (3, 5), (4, 6))), (0, 5), (0, 6),
 )  # fmt: skip
 """Skeleton of ``mini`` with 18 edges: the shoulders are joined to the nose, not the ears."""
 UNIT_CHANNELS_AND_STRIDES = (
@@ -117,7 +114,7 @@ class PaperMotionEncoder(nn.Module):
         """Make the nine units, with random weights."""
         super().__init__()
         with torch.device("cpu"):  # a constant: not in checkpoints, and never on "meta"
-            graph = build_partitioned_adjacency(SKELETON_EDGES, CENTER_JOINTS)
+            graph = build_partitioned_adjacency(COCO_SKELETON, CENTER_JOINTS)
         self.register_buffer("graph", graph, persistent=False)
         in_channels = (3, *(channels for channels, _ in UNIT_CHANNELS_AND_STRIDES))
         self.units = nn.ModuleList(

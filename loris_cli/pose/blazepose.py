@@ -1,10 +1,10 @@
-"""BlazePose: one picture -> the bodies in it.
+"""BlazePose: detection of the people in an image, and their keypoints.
 
-    picture -> detector -> upright square crop around a body -> landmarks -> COCO-17
+    image -> detector -> upright square crop around a person -> landmarks -> COCO-17
 
 After Bazarevsky et al., "BlazePose: On-device Real-time Body Pose Tracking" (2020). Networks,
 anchors and thresholds are those of MediaPipe 0.10.21 (``models/README.md``). Coordinates are
-continuous: (0, 0) is the top left corner of the picture, (0.5, 0.5) the first pixel's middle.
+continuous: (0, 0) is the top left corner of the image, (0.5, 0.5) the first pixel's center.
 """
 
 import hashlib
@@ -14,28 +14,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from loris_cli.errors import WeightsError
-
-Array = NDArray[Any]
+from loris_cli.pose.keypoints import Array
 
 DETECTOR_INPUT_PX = 224
 LANDMARK_INPUT_PX = 256
-N_LANDMARKS = 39  # those of the body, 2 that frame the next crop, 4 unused
+N_LANDMARKS = 39  # those of the person, 2 that define the next crop, 4 unused
 N_BODY_LANDMARKS = 33
-ALIGNMENT_LANDMARKS = (33, 34)  # middle of the hips; a point of the circle around the body
+ALIGNMENT_LANDMARKS = [33, 34]  # middle of the hips; a point of the circle around the person
 COCO_FROM_LANDMARKS = [0, 2, 5, 7, 8, 11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28]
-# Sides of the detector's three grids of cells, and how many boxes each cell proposes.
+# Sides of the detector's three grids of cells, and the number of boxes of each cell.
 ANCHOR_GRIDS = ((28, 2), (14, 2), (7, 6))
 CROP_MARGIN = 1.25
 MIN_DETECTION_SCORE = 0.5
 MIN_PRESENCE = 0.5
 MAX_IOU = 0.3
-HEATMAP_RADIUS_CELLS = 3  # cells
+HEATMAP_RADIUS_CELLS = 3
 MIN_HEATMAP_SCORE = 0.5
 
 DETECTOR_FILE = (
@@ -50,13 +47,13 @@ LANDMARK_FILE = (
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Crop:
-    """A square that stands upright with a body, however the body leans.
+    """A square around a person, rotated with them.
 
     Attributes:
-        x: middle of the square (and of the hips), in px.
-        y: as ``center_x_px``.
+        center_x_px: middle of the square (and of the hips).
+        center_y_px: as ``center_x_px``.
         side_px: length of a side; 2.5 times the distance from hips to finger tips or toes.
-        angle_rad: lean of the body, clockwise as seen.
+        angle_rad: lean of the person, clockwise in the image.
     """
 
     center_x_px: float
@@ -66,7 +63,7 @@ class Crop:
 
     @classmethod
     def from_alignment_points(cls, hips: Array, circle_point: Array) -> "Crop":
-        """The crop of a body, from its hips and a point above them on its circle, ``(2,)``."""
+        """Return the crop for the hips and a point above them on the circle, ``(2,)``."""
         dx, dy = (float(d) for d in circle_point - hips)
         return cls(
             center_x_px=float(hips[0]),
@@ -76,7 +73,7 @@ class Crop:
         )
 
     def to_image_matrix(self) -> Array:
-        """The map from the unit square to the picture, ``(2, 3)``: ``matrix @ (u, v, 1)``."""
+        """Return the map from unit square to image, ``(2, 3)``: ``matrix @ (u, v, 1)``."""
         cos, sin = np.cos(self.angle_rad), np.sin(self.angle_rad)
         linear = self.side_px * np.array([[cos, -sin], [sin, cos]])
         offset = np.array([self.center_x_px, self.center_y_px]) - linear @ (0.5, 0.5)
@@ -85,11 +82,11 @@ class Crop:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class PersonPose:
-    """One body in one picture.
+    """One person in one image.
 
     Attributes:
-        joints: x px, y px, score 0..1, COCO-17, ``(17, 3)`` float32.
-        crop: where to look for the body in the next picture.
+        keypoints: x px, y px, score 0..1, COCO-17, ``(17, 3)`` float32.
+        crop: where to look for the person in the next frame.
     """
 
     keypoints: Array
@@ -97,62 +94,60 @@ class PersonPose:
 
 
 def apply_affine(matrix: Array, points: Array) -> Array:
-    """Points under an affine map: ``(2, 3)`` and ``(points, 2)`` to ``(points, 2)``."""
-    moved: Array = points @ matrix[:, :2].T + matrix[:, 2]
-    return moved
+    """Apply an affine map ``(2, 3)`` to points ``(points, 2)``."""
+    return np.asarray(points @ matrix[:, :2].T + matrix[:, 2])
 
 
 def sigmoid(logits: Array) -> Array:
-    """Probabilities of log odds, of any shape."""
-    probability: Array = 1 / (1 + np.exp(-logits.astype(float).clip(-100, 100)))
-    return probability
+    """Return the probabilities of log odds, of any shape."""
+    return np.asarray(1 / (1 + np.exp(-logits.astype(float).clip(-100, 100))))
 
 
 def generate_anchors() -> Array:
-    """Middles of the detector's 2254 boxes in its unit square, ``(boxes, 2)``."""
+    """Return the centers of the detector's 2254 boxes in the unit square, ``(boxes, 2)``."""
     grids = []
     for n_cells, n_boxes in ANCHOR_GRIDS:
         y, x = np.mgrid[:n_cells, :n_cells]
-        middles = (np.stack([x, y], axis=-1).reshape(-1, 2) + 0.5) / n_cells
-        grids.append(np.repeat(middles, n_boxes, axis=0))
+        centers = (np.stack([x, y], axis=-1).reshape(-1, 2) + 0.5) / n_cells
+        grids.append(np.repeat(centers, n_boxes, axis=0))
     return np.concatenate(grids)
 
 
 def letterbox_matrix(width: int, height: int) -> Array:
-    """The map from the detector's unit square to a picture in its middle, ``(2, 3)``."""
+    """Return the map from the unit square to an image centered in it, ``(2, 3)``."""
     side = max(width, height)
     return np.array([[side, 0, (width - side) / 2], [0, side, (height - side) / 2]], float)
 
 
 def non_max_suppression(boxes: Array, scores: Array, max_iou: float = MAX_IOU) -> list[int]:
-    """Which boxes are left when each of them silences weaker ones that overlap it.
+    """Return the boxes that remain when each suppresses weaker ones that overlap it.
 
     Args:
         boxes: left, top, right, bottom, ``(boxes, 4)``.
         scores: ``(boxes,)``.
-        max_iou: intersection over union from which two boxes are of one body.
+        max_iou: intersection over union from which two boxes are of one person.
 
     Returns:
-        Indices of the survivors, strongest first.
+        Indices of the remaining boxes, strongest first.
     """
     area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
     order = np.argsort(-scores, kind="stable")
-    kept = []
+    remaining = []
     while len(order):
         best, rest = order[0], order[1:]
-        kept.append(int(best))
-        corner_low = np.maximum(boxes[best, :2], boxes[rest, :2])
-        corner_high = np.minimum(boxes[best, 2:], boxes[rest, 2:])
-        shared = np.prod((corner_high - corner_low).clip(min=0), axis=1)
+        remaining.append(int(best))
+        low = np.maximum(boxes[best, :2], boxes[rest, :2])
+        high = np.minimum(boxes[best, 2:], boxes[rest, 2:])
+        shared = np.prod((high - low).clip(min=0), axis=1)
         order = rest[shared < max_iou * (area[best] + area[rest] - shared)]
-    return kept
+    return remaining
 
 
 def refine_landmarks(points: Array, heatmaps: Array) -> Array:
-    """Landmarks moved to the middle of the heat around them.
+    """Move landmarks to the centroid of the heatmap around them.
 
     The heatmaps come with the landmarks at no cost. On rendered dancers with known joints they
-    take a third off both the error of position (median 2.9 to 2.1 px at 320x240) and that of
+    reduce by a third both the error of position (median 2.9 to 2.1 px at 320x240) and that of
     the motion between frames (median 2.0 to 1.35 px).
 
     Args:
@@ -160,51 +155,46 @@ def refine_landmarks(points: Array, heatmaps: Array) -> Array:
         heatmaps: logits, ``(cells, cells, landmarks)``.
 
     Returns:
-        points like those given; a point without clear heat near it stays, and so do those
-        that frame the next crop (moving them too made tracks a little worse).
+        refined points, same shape; a point without a clear maximum near it is unchanged, and
+        so are those that define the next crop (moving them too made tracks a little worse).
     """
-    n_cells = heatmaps.shape[0]
+    n_cells, radius = heatmaps.shape[0], HEATMAP_RADIUS_CELLS
     refined = points.copy()
     for k, (x, y) in enumerate((points[:N_BODY_LANDMARKS] * n_cells).astype(int)):
         if not (0 <= x < n_cells and 0 <= y < n_cells):
             continue
-        left, top = max(0, x - HEATMAP_RADIUS_CELLS), max(0, y - HEATMAP_RADIUS_CELLS)
-        near = heatmaps[
-            top : y + HEATMAP_RADIUS_CELLS + 1, left : x + HEATMAP_RADIUS_CELLS + 1, k
-        ]
-        heat = sigmoid(near)
+        left, top = max(0, x - radius), max(0, y - radius)
+        heat = sigmoid(heatmaps[top : y + radius + 1, left : x + radius + 1, k])
         if heat.max() < MIN_HEATMAP_SCORE:
             continue
-        columns, rows = left + np.arange(near.shape[1]), top + np.arange(near.shape[0])
-        # A cell's heat belongs to its corner, not its middle: measured, and so in MediaPipe.
+        columns, rows = left + np.arange(heat.shape[1]), top + np.arange(heat.shape[0])
+        # A cell's heat belongs to its corner, not its center: measured, and so in MediaPipe.
         refined[k] = heat.sum(axis=0) @ columns, heat.sum(axis=1) @ rows
         refined[k] /= heat.sum() * n_cells
     return refined
 
 
 class ImagePyramid:
-    """A picture and its halvings, made when asked for, to sample crops without aliasing."""
+    """An image and its halvings, computed on demand, to sample crops without aliasing."""
 
     def __init__(self, rgb: Array) -> None:
-        """Start from a picture, ``(height, width, 3)`` uint8."""
+        """Start from an image, ``(height, width, 3)`` uint8."""
         self.height, self.width = rgb.shape[:2]
         self._levels = [rgb]
 
     def select_level(self, reduction: float) -> Array:
-        """The smallest level whose sides have at least ``1 / reduction`` of the pixels."""
+        """Return the smallest level with at least ``1 / reduction`` of the sides' pixels."""
         import cv2
 
         level = max(0, int(np.log2(max(reduction, 1.0))))
         while len(self._levels) <= level and min(self._levels[-1].shape[:2]) >= 2:
-            height, width = self._levels[-1].shape[:2]
-            half = (max(1, width // 2), max(1, height // 2))
-            self._levels.append(
-                cv2.resize(self._levels[-1], half, interpolation=cv2.INTER_AREA)
-            )
+            last = self._levels[-1]
+            half = (max(1, last.shape[1] // 2), max(1, last.shape[0] // 2))
+            self._levels.append(cv2.resize(last, half, interpolation=cv2.INTER_AREA))
         return self._levels[min(level, len(self._levels) - 1)]
 
     def warp(self, matrix: Array, side_px: int) -> Array:
-        """A square seen through a map from the unit square to the picture; black outside.
+        """Sample a square through a map from the unit square to the image; black outside.
 
         Args:
             matrix: ``(2, 3)``.
@@ -219,12 +209,11 @@ class ImagePyramid:
         level = self.select_level(extent / side_px)
         scale = np.array([level.shape[1] / self.width, level.shape[0] / self.height])
         linear = matrix[:, :2] * scale[:, None] / side_px
-        # OpenCV counts from the middle of the first pixel, we from its corner.
+        # OpenCV's origin is the center of the first pixel, ours its corner.
         offset = matrix[:, 2] * scale + linear @ (0.5, 0.5) - 0.5
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        square = cv2.warpAffine(
-            level, np.column_stack([linear, offset]), (side_px, side_px), flags=flags
-        )
+        affine = np.column_stack([linear, offset])
+        square = cv2.warpAffine(level, affine, (side_px, side_px), flags=flags)
         return square.astype(np.float32)
 
 
@@ -244,67 +233,62 @@ class BlazePose:
         self._landmarks = _TfliteModel(*LANDMARK_FILE, n_threads=n_threads)
         self._anchors = generate_anchors()
 
-    def detect_people(
-        self, image: ImagePyramid, region_matrix: Array | None = None
-    ) -> list[Crop]:
-        """Crops of the bodies in a picture, surest first.
+    def detect_people(self, image: ImagePyramid, region: Array | None = None) -> list[Crop]:
+        """Return the crops of the people in an image, the most certain first.
 
         Args:
-            image: where to look.
-            region_matrix: map from the unit square to the part to look at, ``(2, 3)``; default all.
+            image: to detect people in.
+            region: map from the unit square to a region, ``(2, 3)``; None is all.
         """
-        if region_matrix is None:
-            region_matrix = letterbox_matrix(image.width, image.height)
-        pixels = image.warp(region_matrix, DETECTOR_INPUT_PX)
+        if region is None:
+            region = letterbox_matrix(image.width, image.height)
+        pixels = image.warp(region, DETECTOR_INPUT_PX)
         raw_boxes, logits = self._detector(pixels / 127.5 - 1)
         scores = sigmoid(logits[0, :, 0])
-        sure = np.flatnonzero(scores > MIN_DETECTION_SCORE)
-        # A box: middle, width and height, then four points, as offsets from its anchor in px.
-        points = raw_boxes[0, sure].reshape(-1, 6, 2) / DETECTOR_INPUT_PX
+        certain = np.flatnonzero(scores > MIN_DETECTION_SCORE)
+        # A box: center, width and height, then four points, as offsets from its anchor in px.
+        points = raw_boxes[0, certain].reshape(-1, 6, 2) / DETECTOR_INPUT_PX
         extent = points[:, 1].copy()
-        points += self._anchors[sure][:, None]
+        points += self._anchors[certain][:, None]
         boxes = np.hstack([points[:, 0] - extent / 2, points[:, 0] + extent / 2])
         return [
-            Crop.from_alignment_points(*apply_affine(region_matrix, points[best, 2:4]))
-            for best in non_max_suppression(boxes, scores[sure])
+            Crop.from_alignment_points(*apply_affine(region, points[best, 2:4]))
+            for best in non_max_suppression(boxes, scores[certain])
         ]
 
     def estimate_pose(self, image: ImagePyramid, crop: Crop) -> PersonPose | None:
-        """The body in a crop, or None if there is none."""
+        """Return the pose of the person in a crop, or None if there is none."""
         matrix = crop.to_image_matrix()
-        outputs = self._landmarks(image.warp(matrix, LANDMARK_INPUT_PX) / 255)
-        raw, presence, heatmaps = outputs[0], outputs[1], outputs[3]
+        raw, presence, _, heatmaps, *_ = self._landmarks(
+            image.warp(matrix, LANDMARK_INPUT_PX) / 255
+        )
         if presence.item() < MIN_PRESENCE:
             return None
         landmarks = raw.reshape(N_LANDMARKS, 5)  # x, y, z, visibility, presence
-        points = apply_affine(
-            matrix, refine_landmarks(landmarks[:, :2] / LANDMARK_INPUT_PX, heatmaps[0])
-        )
-        visible = sigmoid(landmarks[:, 3])
-        joints = np.column_stack([points, visible])[COCO_FROM_LANDMARKS].astype(np.float32)
-        return PersonPose(
-            keypoints=joints,
-            crop=Crop.from_alignment_points(*points[list(ALIGNMENT_LANDMARKS)]),
-        )
+        refined = refine_landmarks(landmarks[:, :2] / LANDMARK_INPUT_PX, heatmaps[0])
+        points = apply_affine(matrix, refined)
+        keypoints = np.column_stack([points, sigmoid(landmarks[:, 3])])[COCO_FROM_LANDMARKS]
+        crop = Crop.from_alignment_points(*points[ALIGNMENT_LANDMARKS])
+        return PersonPose(keypoints=keypoints.astype(np.float32), crop=crop)
 
 
 @contextmanager
 def _suppress_stderr() -> Iterator[None]:
-    """Keep LiteRT's greeting off stderr: it heeds no log level, and lines there are ours."""
+    """Suppress LiteRT's start-up messages on stderr, which ignore every log level."""
     sys.stderr.flush()
-    kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    saved = os.dup(2)
+    devnull = os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(nowhere, 2)
+        os.dup2(devnull, 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(devnull)
 
 
 class _TfliteModel:
-    """One .tflite file: a picture in, its outputs in file order."""
+    """Network of a .tflite file: an image in, its outputs in file order."""
 
     def __init__(self, name: str, sha256: str, *, n_threads: int) -> None:
         from ai_edge_litert.interpreter import Interpreter

@@ -1,10 +1,11 @@
-"""Keypoints of one body over time, and the file that holds them.
+"""Keypoints of one person over time, and their file.
 
     Poses -> .npz -> Poses
 
-A file comes from anywhere, so its declared sizes are checked before a byte of it is unpacked.
+A file is not trusted, so its declared sizes are checked before a byte of it is unpacked.
 """
 
+import math
 import re
 import zipfile
 import zlib
@@ -26,12 +27,19 @@ COCO_17 = (
     "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle",
 )  # fmt: skip
 """Names of the joints, in the order of every keypoints array."""
+COCO_SKELETON = (
+    (0, 1), (1, 3), (3, 5), (5, 7), (7, 9), (5, 11), (11, 13), (13, 15),
+    (0, 2), (2, 4), (4, 6), (6, 8), (8, 10), (6, 12), (12, 14), (14, 16),
+    (5, 6), (11, 12), (1, 2),
+)  # fmt: skip
+"""Edges of COCO's skeleton: on the left, on the right, between the sides."""
+SHOULDER_JOINTS, HIP_JOINTS = [5, 6], [11, 12]
 
 SCHEMA = 2
 MAX_FRAMES = 24 * 3600 * 16
 MAX_SIDE_PX = 32_768
 MAX_FPS = 240.0
-# Joints are guessed outside the picture too, but never this far.
+# Joints are estimated outside the frame too, but never this far.
 MAX_COORDINATE_PX = 1e6
 # Of a .npy header; ours take 128 bytes.
 MAX_HEADER_BYTES = 1_024
@@ -42,16 +50,16 @@ class Poses:
     """The main performer of a clip, at a steady rate.
 
     Attributes:
-        keypoints: x px, y px, score 0..1 of the joints of ``COCO_17`` in the upright picture,
-            ``(frames, 17, 3)`` float32; (0, 0) is the picture's top left corner.
+        keypoints: x px, y px, score 0..1 of the joints of ``COCO_17`` in the upright frame,
+            ``(frames, 17, 3)`` float32; (0, 0) is the frame's top left corner.
         times_s: ``frame / fps``, ``(frames,)``.
         fps: frames a second.
-        size: width and height of the picture, in px.
-        interpolated: ``(frames,)`` bool, true where no body was seen: the joints are filled
-            in and their scores are 0.
-        cuts: frames whose body is not that of the frame before (the shot changed, or another
-            person is followed), ``(cuts,)`` rising; the motion into them is nobody's.
-        interval_s: time between frames of the video itself, where known.
+        size: width and height of the video, in px.
+        interpolated: ``(frames,)`` bool, true where no person was detected: the joints are
+            interpolated and their scores are 0.
+        cuts: frames whose person is not that of the frame before (the shot changed, or another
+            person is tracked), ``(cuts,)`` rising; the displacement into them is no motion.
+        frame_interval_s: time between frames of the video itself, where known.
     """
 
     keypoints: Array
@@ -69,12 +77,12 @@ class Poses:
 
     @property
     def detected_fraction(self) -> float:
-        """Share of frames in which the body was seen, 0..1."""
+        """Fraction of frames in which the person was detected, 0..1."""
         return 1.0 - float(np.mean(self.interpolated)) if self.n_frames else 0.0
 
 
 def slice_poses(poses: Poses, start_frame: int, stop_frame: int) -> Poses:
-    """A stretch of frames as poses of their own, on a clock that begins with it."""
+    """Return the poses of a range of frames, with times that start at 0."""
     inside = poses.cuts[(poses.cuts > start_frame) & (poses.cuts < stop_frame)]
     return replace(
         poses,
@@ -86,34 +94,25 @@ def slice_poses(poses: Poses, start_frame: int, stop_frame: int) -> Poses:
 
 
 def write_poses(path: Path, poses: Poses) -> None:
-    """Write poses as ``.npz``: equal poses give equal bytes, wherever and whenever.
+    """Write poses as ``.npz``: equal poses give equal bytes on every machine.
 
     Args:
         path: file to write; an existing one is replaced.
-        poses: what to keep.
+        poses: its content.
     """
-    arrays = {
-        "schema": np.int64(SCHEMA),
-        "keypoints": poses.keypoints.astype("<f4", order="C"),
-        "times_s": poses.times_s.astype("<f8"),
-        "fps": np.float64(poses.fps),
-        "size": np.array(poses.size, "<i8"),
-        "interpolated": poses.interpolated.astype(bool),
-        "cuts": poses.cuts.astype("<i8"),
-    }
-    if poses.frame_interval_s is not None:
-        arrays["frame_interval_s"] = np.float64(poses.frame_interval_s)
     # Not np.savez_compressed: deflate differs between builds of zlib, and joints hardly shrink.
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        for name, array in arrays.items():
+        for name, (dtype, _) in _ARRAY_SPECS.items():
+            value = SCHEMA if name == "schema" else getattr(poses, name)
+            if value is None:
+                continue
+            array = np.asarray(value, dtype, order="C")
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w") as member:
-                np.lib.format.write_array(
-                    member, np.asanyarray(array), version=(1, 0), allow_pickle=False
-                )
+                np.lib.format.write_array(member, array, version=(1, 0), allow_pickle=False)
 
 
 def read_poses(path: Path) -> Poses:
-    """Read poses that ``loris pose`` wrote, trusting nothing in the file.
+    """Read poses that ``loris pose`` wrote, and check every value in the file.
 
     Args:
         path: a ``.npz`` file.
@@ -125,21 +124,19 @@ def read_poses(path: Path) -> Poses:
         InputError: the file cannot be read, or is not such a file.
     """
     name = printable_path(path)
+    cause: Exception
     try:
         with zipfile.ZipFile(path) as archive:
             return _validate_poses(_read_arrays(archive))
     except InputError as error:
-        raise InputError(f"{name}: {error}", hint=_REGENERATE_HINT) from error
+        problem, cause = f": {error}", error
     except OSError as error:
-        raise InputError(
-            f"{name} cannot be read: {error.strerror or error}", hint=_REGENERATE_HINT
-        ) from error
+        problem, cause = f" cannot be read: {error.strerror or error}", error
     except (zipfile.BadZipFile, zlib.error, ValueError, EOFError) as error:
-        raise InputError(f"{name} is not a poses file", hint=_REGENERATE_HINT) from error
+        problem, cause = " is not a poses file", error
     except (RuntimeError, NotImplementedError) as error:  # encrypted, or a rare compression
-        raise InputError(
-            f"{name} is packed in an unknown way", hint=_REGENERATE_HINT
-        ) from error
+        problem, cause = " is packed in an unknown way", error
+    raise InputError(f"{name}{problem}", hint=_REGENERATE_HINT) from cause
 
 
 _REGENERATE_HINT = "make it again with `loris pose VIDEO`"
@@ -157,7 +154,7 @@ _ARRAY_SPECS: dict[str, tuple[str, tuple[int | None, ...]]] = {
 }
 _OPTIONAL_ARRAYS = {"cuts", "frame_interval_s"}
 
-# What numpy writes, to the letter: its own reader evaluates the header as Python.
+# Exactly what numpy writes: its own reader parses the header as a Python literal.
 _NPY_HEADER = re.compile(
     rb"\{'descr': '([<>=|]\w+)', 'fortran_order': False, 'shape': \(([0-9, ]{0,80})\), \}\s*"
 )
@@ -176,18 +173,18 @@ def _read_arrays(archive: zipfile.ZipFile) -> dict[str, Array]:
     for name, info in zip(names, archive.infolist(), strict=True):
         with archive.open(info) as member:
             shape = _read_npy_header(member, name)
-            n_values = _count_values(name, shape, n_frames)
-            if None in _ARRAY_SPECS[name][1]:
-                n_frames = shape[0]
-            dtype = np.dtype(_ARRAY_SPECS[name][0])
-            if info.file_size - member.tell() != n_values * dtype.itemsize:
+            _check_shape(name, shape, n_frames)
+            spec_dtype, spec_shape = _ARRAY_SPECS[name]
+            n_frames = shape[0] if None in spec_shape else n_frames
+            dtype = np.dtype(spec_dtype)
+            if info.file_size - member.tell() != math.prod(shape) * dtype.itemsize:
                 raise InputError(f"{name!r} is not as long as its header says")
             arrays[name] = np.frombuffer(member.read(), dtype).reshape(shape)
     return arrays
 
 
 def _read_npy_header(member: IO[bytes], name: str) -> tuple[int, ...]:
-    """The shape, still to be judged; the dtype is as it must be."""
+    """Return the shape, not yet checked, of an array of the right dtype."""
     if member.read(8) != b"\x93NUMPY\x01\x00":
         raise InputError(f"{name!r} is in an unknown version of .npy")
     n_bytes = int.from_bytes(member.read(2), "little")
@@ -200,23 +197,19 @@ def _read_npy_header(member: IO[bytes], name: str) -> tuple[int, ...]:
     return tuple(int(length) for length in shape.split(",") if length.strip())
 
 
-def _count_values(name: str, shape: tuple[int, ...], n_frames: int | None) -> int:
-    """Number of values of a shape, if it is one we would ever write."""
-    wanted = _ARRAY_SPECS[name][1]
-    if len(shape) != len(wanted):
+def _check_shape(name: str, shape: tuple[int, ...], n_frames: int | None) -> None:
+    expected = _ARRAY_SPECS[name][1]
+    frames = range(1, MAX_FRAMES + 1) if n_frames is None else (n_frames,)
+    allowed = {None: frames, -1: range(MAX_FRAMES + 1)}
+    if len(shape) != len(expected) or not all(
+        length in allowed.get(want, (want,))
+        for length, want in zip(shape, expected, strict=True)
+    ):
         raise InputError(f"{name!r} has shape {shape}")
-    for length, want in zip(shape, wanted, strict=True):
-        if want is None:
-            fits = 1 <= length <= MAX_FRAMES and n_frames in (None, length)
-        else:
-            fits = length == want or (want == -1 and 0 <= length <= MAX_FRAMES)
-        if not fits:
-            raise InputError(f"{name!r} has shape {shape}")
-    return int(np.prod(shape, dtype=np.int64))
 
 
 def _validate_poses(arrays: dict[str, Array]) -> Poses:
-    """Poses of arrays whose shapes are right, if their values are."""
+    """Build poses of arrays of the right shapes, if their values are valid."""
     if arrays["schema"] != SCHEMA:
         raise InputError(f"schema {arrays['schema']}, this version reads {SCHEMA}")
     keypoints, times_s, fps = arrays["keypoints"], arrays["times_s"], float(arrays["fps"])
@@ -231,7 +224,7 @@ def _validate_poses(arrays: dict[str, Array]) -> Poses:
         f"size {size.tolist()}": ((size < 1) | (size > MAX_SIDE_PX)).any(),
         "cuts that do not rise within the clip": (np.diff(cuts, prepend=0) <= 0).any()
         or (cuts >= n_frames).any(),
-        f"interval_s {interval_s}": interval_s is not None and not 0 < interval_s <= 3600,
+        f"frame_interval_s {interval_s}": interval_s is not None and not 0 < interval_s <= 3600,
     }  # fmt: skip
     for problem, found in problems.items():
         if found:

@@ -1,4 +1,4 @@
-"""Visual rhythm: the moments at which a body changes its motion.
+"""Visual rhythm: the times at which a performer changes their motion.
 
     keypoints -> motion -> directogram -> onset envelope -> peaks -> impacts
 

@@ -1,4 +1,4 @@
-"""How much a body moves in each direction, and how much of that begins at each frame.
+"""Directogram, the speed of motion in each direction, and its onset envelope.
 
     keypoints -> motion -> directogram -> onset envelope
 
@@ -15,18 +15,18 @@ Array = NDArray[np.float64]
 Compat = Literal["paper", "official"]
 
 N_DIRECTION_BINS = 10
-"""Directions told apart (paper, Sec. 5.1)."""
+"""Number of directions (paper, Sec. 5.1)."""
 
 
 def frame_displacements(positions: Array) -> Array:
-    """Displacement of every joint since the frame before.
+    """Return the displacement of every joint since the frame before.
 
     Args:
         positions: ``(frames, joints, 2)``, in pixels.
 
     Returns:
-        pixels per frame, same shape; row ``k`` is the way from frame ``k - 1`` to ``k`` and
-        row 0 is still.
+        pixels per frame, same shape; row ``k`` is the displacement from frame ``k - 1`` to
+        ``k`` and row 0 is zero.
     """
     return np.diff(positions, axis=0, prepend=positions[:1])
 
@@ -38,7 +38,7 @@ def directogram(
     compat: Compat = "paper",
     angle_range_deg: float = 180.0,
 ) -> Array:
-    """Speed in each direction: a histogram of motion for every frame, Eq. 4.
+    """Return the speed in each direction: a histogram of motion for every frame, Eq. 4.
 
     Args:
         displacements: ``(frames, joints, 2)``, in pixels per frame.
@@ -46,8 +46,8 @@ def directogram(
         compat: ``"paper"`` cuts the half circle into contiguous slices; ``"official"`` is the
             released code, whose bins are whole degrees modulo ``n_bins``: neighbours in
             direction fall apart and 18 distant directions share one bin.
-        angle_range_deg: degrees that the paper's bins cover. At 180 a direction and its opposite share a
-            bin, so a limb that swings back and forth stays in one.
+        angle_range_deg: degrees that the paper's bins cover. At 180 a direction and its
+            opposite share a bin, so a limb that swings back and forth stays in one.
 
     Returns:
         ``(frames, n_bins)``; a row sums to the speed of its frame over all joints.
@@ -60,17 +60,15 @@ def directogram(
         bins = np.floor(degrees % 180).astype(int) % n_bins
     else:
         # An angle just under 0 wraps to the full turn in floating point, hence the minimum.
-        bins = np.minimum(
-            (degrees % angle_range_deg * n_bins / angle_range_deg).astype(int), n_bins - 1
-        )
+        fractional_bins = degrees % angle_range_deg * n_bins / angle_range_deg
+        bins = np.minimum(fractional_bins.astype(int), n_bins - 1)
     cells = bins + n_bins * np.arange(len(displacements))[:, None]
     sums = np.bincount(cells.ravel(), speeds.ravel(), minlength=n_bins * len(displacements))
-    histogram: Array = sums.astype(np.float64, copy=False).reshape(len(displacements), n_bins)
-    return histogram
+    return sums.astype(np.float64, copy=False).reshape(len(displacements), n_bins)
 
 
 def onset_envelope(histogram: Array) -> Array:
-    """How much motion begins at each frame, Eq. 6 before its division by the maximum.
+    """Return the onset envelope of a directogram, Eq. 6 before its division by the maximum.
 
     The half-wave rectified difference of the directogram, summed over directions: what
     spectral flux is to a spectrogram. Value ``k`` compares the intervals ``(k - 2, k - 1)`` and
@@ -89,6 +87,6 @@ def onset_envelope(histogram: Array) -> Array:
 
 
 def normalize_by_max(envelope: Array) -> Array:
-    """Divide by the maximum over time, as Eq. 6 does; a body at rest stays at zero."""
-    loudest = float(envelope.max(initial=0.0))
-    return envelope / loudest if loudest > 0 else np.zeros_like(envelope)
+    """Divide by the maximum over time, as Eq. 6 does; an envelope of zeros stays zero."""
+    maximum = float(envelope.max(initial=0.0))
+    return envelope / maximum if maximum > 0 else np.zeros_like(envelope)

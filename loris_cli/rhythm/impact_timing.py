@@ -1,12 +1,12 @@
-"""When a movement that begins at a peak hits, finer than a frame.
+"""Time of the impact that follows an onset peak, finer than a frame.
 
     peak frames, motion -> times, strengths
 
-An onset envelope is high where motion begins. What an eye takes for the beat is where it
+An onset envelope is high where motion begins. What viewers take for the beat is where it
 stops: the foot on the floor, the end of the punch; Davis and Agrawala (2018) call it a visual
 impact. So a peak is chosen on the paper's envelope and put at the impact that follows it.
 
-Where a stop falls between two frames can be computed. Let a body move at speed v and stop at
+Where a stop falls between two frames can be computed. Let a point move at speed v and stop at
 the fraction f of the interval (k, k + 1). The motions of this interval and its neighbours are
 v, f v, 0; the speed drops by (1 - f) v at frame k and by f v at frame k + 1; the centre of
 gravity of the two drops is k + f, the very moment. A rebound at speed u only turns v into
@@ -20,8 +20,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
-FrameIndices = NDArray[np.intp]
+from loris_cli.rhythm.directogram import Array
+from loris_cli.rhythm.peak_picking import FrameIndices
+
 PeakPlacement = Literal["impact", "onset"]
 
 SEARCH_FRAMES_BEFORE = 2
@@ -30,9 +31,8 @@ SEARCH_FRAMES_BEFORE = 2
 SEARCH_FRAMES_AFTER = 4
 """A burst lasts 120 to 250 ms: it ends within four frames of 62.5 ms."""
 
-
 FINAL_ACCELERATION = 0.25
-"""Part of the speed last gained that a strike gains once more before it stops (measured)."""
+"""Fraction of the last gain of speed that a strike gains again before it stops (measured)."""
 
 LOCAL_MAX_RADIUS_FRAMES = 2
 """An impact is the hardest drop among so many on both sides."""
@@ -41,18 +41,18 @@ LOCAL_MAX_RADIUS_FRAMES = 2
 def locate_impacts(
     peak_frames: FrameIndices, denoised_displacements: Array, displacements: Array
 ) -> tuple[Array, Array, NDArray[np.bool_]]:
-    """Moments at which the movements around some frames stop most abruptly.
+    """Return the times at which the movements around some frames stop most abruptly.
 
-    All joints are taken as one vector. It is the drop along its own direction over two
-    intervals that counts, so a limb that rebounds stops twice as hard as one that rests,
+    All joints are taken as one vector. The drop along its own direction over two
+    intervals counts, so a limb that rebounds stops twice as hard as one that rests,
     although its speed, and with it the folded directogram, barely changes.
 
     Args:
         peak_frames: peaks, ``(peaks,)``.
-        denoised_displacements: motion with its noise taken out, ``(frames, joints, 2)``; it says which joints
-            move, and where to.
-        displacements: motion as measured, same shape; along that direction it is free of the bias
-            that shrinking brings.
+        denoised_displacements: motion with its noise taken out, ``(frames, joints, 2)``; it
+            gives the direction of the movement.
+        displacements: motion as measured, same shape; along that direction it is free of the
+            bias that shrinking brings.
 
     Returns:
         times in frames, ``(peaks,)``; the greatest drops of speed, in pixels per frame; whether
@@ -61,26 +61,22 @@ def locate_impacts(
     """
     if not len(peak_frames):
         return np.zeros(0), np.zeros(0), np.zeros(0, dtype=bool)
-    before, after = (
-        SEARCH_FRAMES_BEFORE + LOCAL_MAX_RADIUS_FRAMES,
-        SEARCH_FRAMES_AFTER + LOCAL_MAX_RADIUS_FRAMES + 2,
-    )
+    radius, n_frames = LOCAL_MAX_RADIUS_FRAMES, len(displacements)
+    before, after = SEARCH_FRAMES_BEFORE + radius, SEARCH_FRAMES_AFTER + radius + 2
     # A movement goes on beyond the end: that a video ends is no impact.
-    ends = ((before, after), (0, 0))
-    moved = np.pad(
-        denoised_displacements.reshape(len(denoised_displacements), -1), ends, mode="edge"
+    moved, measured = (
+        np.pad(d.reshape(n_frames, -1), ((before, after), (0, 0)), mode="edge")
+        for d in (denoised_displacements, displacements)
     )
-    measured = np.pad(displacements.reshape(len(displacements), -1), ends, mode="edge")
     speed = np.linalg.norm(moved, axis=-1)
     heading = moved / np.maximum(speed, 1e-12)[:, None]
     drop = np.zeros(len(moved))
     drop[:-2] = np.einsum("fd,fd->f", heading[:-2], moved[:-2] - measured[2:])
 
-    candidates = (peak_frames + before)[:, None] + np.arange(
-        -SEARCH_FRAMES_BEFORE, SEARCH_FRAMES_AFTER
-    )
-    chosen = drop[candidates].argmax(axis=-1)
-    last = candidates[np.arange(len(peak_frames)), chosen]  # the last interval of the movement
+    offsets = np.arange(-SEARCH_FRAMES_BEFORE, SEARCH_FRAMES_AFTER)
+    # The last interval of the movement.
+    last = peak_frames + before
+    last = last + offsets[drop[last[:, None] + offsets].argmax(axis=-1)]
 
     intervals = last[:, None] + np.arange(-1, 4)
     along = np.einsum("pkd,pd->pk", measured[intervals], heading[last])
@@ -90,15 +86,13 @@ def locate_impacts(
     # A strike gathers speed to the end: it loses more than its mean over the last interval.
     weight[:, 1] += FINAL_ACCELERATION * (-drops[:, 0]).clip(min=0)
     centre = (weight @ np.arange(-1, 3)) / np.maximum(weight.sum(axis=-1), 1e-12)
-    around = drop[
-        last[:, None] + np.arange(-LOCAL_MAX_RADIUS_FRAMES, LOCAL_MAX_RADIUS_FRAMES + 1)
-    ]
-    summits = drop[last] >= around.max(axis=-1) - 1e-9 * speed.max()  # the sums round
-    return last - before + centre, drop[last], summits
+    around = drop[last[:, None] + np.arange(-radius, radius + 1)]
+    is_local_max = drop[last] >= around.max(axis=-1) - 1e-9 * speed.max()  # the sums round
+    return last - before + centre, drop[last], is_local_max
 
 
 def interpolate_peak_frames(peak_frames: FrameIndices, envelope: Array) -> Array:
-    """The tops of the envelope itself: where the paper sees a rhythm point.
+    """Refine peaks to the maxima of the envelope, which are the paper's rhythm points.
 
     Args:
         peak_frames: peaks, ``(peaks,)``.
@@ -113,5 +107,4 @@ def interpolate_peak_frames(peak_frames: FrameIndices, envelope: Array) -> Array
     left, top, right = padded[peak_frames], padded[peak_frames + 1], padded[peak_frames + 2]
     bend = left - 2 * top + right
     shift = np.where(bend < 0, (left - right) / np.where(bend < 0, 2 * bend, 1), 0)
-    times: Array = peak_frames + shift.clip(-0.5, 0.5)
-    return times
+    return np.asarray(peak_frames + shift.clip(-0.5, 0.5))

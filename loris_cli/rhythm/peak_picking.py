@@ -1,4 +1,4 @@
-"""Which frames of an onset envelope are peaks.
+"""Peak picking on an onset envelope.
 
     onset envelope -> peak frames
 
@@ -6,13 +6,14 @@ LORIS, Eq. 7, after Boeck, Krebs and Schedl, "Evaluating the Online Capabilities
 Detection Methods" (ISMIR 2012).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from loris_cli.rhythm.directogram import Array
+
 FrameIndices = NDArray[np.intp]
 
 
@@ -27,21 +28,16 @@ class PeakPickingParams:
     wait: int = 1
 
     def scale_windows(self, factor: int) -> "PeakPickingParams":
-        """The same rule for an envelope that is ``factor`` times as slow."""
-        return PeakPickingParams(
-            max_radius=self.max_radius * factor,
-            mean_radius=self.mean_radius * factor,
-            delta=self.delta,
-            delta_is_relative=self.delta_is_relative,
-            wait=self.wait * factor,
-        )
+        """Return the same rule for an envelope that is ``factor`` times as slow."""
+        windows = ("max_radius", "mean_radius", "wait")
+        return replace(self, **{name: getattr(self, name) * factor for name in windows})
 
 
 PAPER_PEAK_PICKING = PeakPickingParams()
 
 
 def pick_peaks(envelope: Array, params: PeakPickingParams = PAPER_PEAK_PICKING) -> FrameIndices:
-    """Frames that are the greatest around and stand above their surroundings, Eq. 7.
+    """Return the frames that are local maxima and exceed the local mean, Eq. 7.
 
     Windows are centred, include both ends and are cut off at the edges of the clip. Zero is
     never a peak: with a threshold in proportion to the value, every still frame would be one.
@@ -51,7 +47,7 @@ def pick_peaks(envelope: Array, params: PeakPickingParams = PAPER_PEAK_PICKING) 
         params: windows and thresholds.
 
     Returns:
-        increasing frame indices; two are more than ``rule.wait`` apart, the earlier one wins.
+        increasing frame indices; two are more than ``params.wait`` apart, the earlier one wins.
     """
     if not len(envelope):
         return np.zeros(0, dtype=np.intp)
@@ -65,11 +61,15 @@ def pick_peaks(envelope: Array, params: PeakPickingParams = PAPER_PEAK_PICKING) 
     # The sums round: a value that equals its threshold must not depend on their order.
     above = envelope >= mean + delta - 1e-12
     candidates = np.flatnonzero((envelope == greatest) & above & (envelope > 0))
-    return _enforce_min_distance(candidates, params.wait)
+    peaks: list[int] = []
+    for frame in candidates.tolist():
+        if not peaks or frame - peaks[-1] > params.wait:
+            peaks.append(frame)
+    return np.array(peaks, dtype=np.intp)
 
 
 def pick_peaks_official(envelope: Array) -> FrameIndices:
-    """Frames that the released code calls peaks, faults and all.
+    """Return the peaks of the released code, with its faults.
 
     Its windows look ahead only, ``[n, n + 5]`` for the maximum and ``[n, n + 3]`` for the mean;
     the threshold is a tenth of the mean of the whole clip; of two neighbours the later one
@@ -89,11 +89,3 @@ def pick_peaks_official(envelope: Array) -> FrameIndices:
     is_peak = (value == greatest) & (value >= mean + 0.1 * envelope.mean()) & (value > 0)
     is_peak[:-1] &= ~is_peak[1:]
     return np.flatnonzero(is_peak)
-
-
-def _enforce_min_distance(candidates: FrameIndices, min_distance: int) -> FrameIndices:
-    kept: list[int] = []
-    for frame in candidates.tolist():
-        if not kept or frame - kept[-1] > min_distance:
-            kept.append(frame)
-    return np.array(kept, dtype=np.intp)

@@ -1,10 +1,11 @@
-"""A picture of a rhythm: what the body does, what is picked, and what is heard.
+"""Plot of a rhythm: directogram, onset envelope with its peaks, and the audio.
 
-    keypoints, rhythm, sound -> directogram, envelope, mel spectrogram -> PNG
+    keypoints, rhythm, audio -> directogram, envelope, mel spectrogram -> PNG
 
-After figure 3 of LORIS, where the rhythm of the video stands under that of the sound.
+After figure 3 of LORIS, where the rhythm of the video stands under that of the audio.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,20 +15,18 @@ from numpy.typing import NDArray
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import OutputError
 from loris_cli.rhythm.pose_rhythm import pose_directogram
-from loris_cli.rhythm.rhythm_file import Rhythm
+from loris_cli.rhythm.rhythm_file import Array, Rhythm
 from loris_cli.system.atomic_files import printable_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-Array = NDArray[np.float64]
 
 PEAK_COLOUR = "#e4572e"
 ONSET_COLOUR = "#35d0ba"
 ENVELOPE_COLOUR = "#2e4057"
 DPI = 100
 LEFT_MARGIN_PX, RIGHT_MARGIN_PX = 90, 30
-PANEL_HEIGHT_PX = {"sound": 170, "directogram": 150, "envelope": 150}
+PANEL_HEIGHT_PX = {"audio": 170, "directogram": 150, "envelope": 150}
 PANEL_GAP_PX, TOP_MARGIN_PX, BOTTOM_MARGIN_PX = 34, 44, 54
 PLOT_N_FFT, PLOT_HOP = 1024, 256
 
@@ -41,18 +40,18 @@ def plot_rhythm(
     rate_hz: int = SAMPLE_RATE_HZ,
     title: str = "",
 ) -> None:
-    """Draw a rhythm as a PNG; the same rhythm gives the same bytes.
+    """Plot a rhythm as a PNG; the same rhythm gives the same bytes.
 
     Every panel has the same time axis. A peak is a stem on the envelope, higher and darker the
     stronger it is, and a fine line through the directogram.
 
     Args:
         output_path: the file to write.
-        rhythm: what to draw.
+        rhythm: its envelope and peaks.
         keypoints: the poses it comes from, ``(frames, joints, 3)``, for the directogram.
         audio: ``(samples,)``, for the spectrogram and its onsets.
         rate_hz: samples a second.
-        title: a line over the picture.
+        title: a line over the plot.
 
     Raises:
         OutputError: the file cannot be written.
@@ -60,50 +59,33 @@ def plot_rhythm(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    panels = ["envelope"]
-    if keypoints is not None and len(keypoints):
-        panels.insert(0, "directogram")
+    panels: dict[str, Callable[[Axes], None]] = {}
     if audio is not None and len(audio):
-        panels.insert(0, "sound")
-    # 40 pixels a second tell two peaks apart; 25 s are as wide as a screen.
-    width = LEFT_MARGIN_PX + RIGHT_MARGIN_PX + int(np.clip(40 * rhythm.duration_s, 600, 6000))
-    height = (
-        TOP_MARGIN_PX
-        + BOTTOM_MARGIN_PX
-        + sum(PANEL_HEIGHT_PX[p] for p in panels)
-        + PANEL_GAP_PX * (len(panels) - 1)
-    )
+        panels["audio"] = lambda axes: _draw_audio(axes, audio, rate_hz, rhythm)
+    if keypoints is not None and len(keypoints):
+        panels["directogram"] = lambda axes: _draw_directogram(axes, keypoints, rhythm)
+    panels["envelope"] = lambda axes: _draw_envelope(axes, rhythm)
+    # 40 pixels a second separate two peaks; 25 s are as wide as a screen.
+    plot_width = int(np.clip(40 * rhythm.duration_s, 600, 6000))
+    width = LEFT_MARGIN_PX + RIGHT_MARGIN_PX + plot_width
+    height = TOP_MARGIN_PX + BOTTOM_MARGIN_PX + PANEL_GAP_PX * (len(panels) - 1)
+    height += sum(PANEL_HEIGHT_PX[name] for name in panels)
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
-    top = height - TOP_MARGIN_PX
-    axes: Any = None
-    for panel in panels:
-        size = PANEL_HEIGHT_PX[panel]
-        box = (LEFT_MARGIN_PX, top - size, width - LEFT_MARGIN_PX - RIGHT_MARGIN_PX, size)
-        place = (box[0] / width, box[1] / height, box[2] / width, box[3] / height)
-        axes = figure.add_axes(place)
-        if panel == "sound" and audio is not None:
-            _draw_audio(axes, audio, rate_hz, rhythm)
-        elif panel == "directogram" and keypoints is not None:
-            _draw_directogram(axes, pose_directogram(keypoints), rhythm)
-        else:
-            _draw_envelope(axes, rhythm)
+    left, top = LEFT_MARGIN_PX / width, height - TOP_MARGIN_PX
+    for name, draw in panels.items():
+        top -= PANEL_HEIGHT_PX[name]
+        panel_height = PANEL_HEIGHT_PX[name] / height
+        axes: Any = figure.add_axes((left, top / height, plot_width / width, panel_height))
+        draw(axes)
         axes.set_xlim(0, max(rhythm.duration_s, 1e-3))
-        axes.tick_params(labelsize=8, length=3, labelbottom=panel == panels[-1])
-        for side in ("top", "right"):
-            axes.spines[side].set_visible(False)
-        top -= size + PANEL_GAP_PX
+        axes.tick_params(labelsize=8, length=3, labelbottom=name == "envelope")
+        axes.spines[["top", "right"]].set_visible(False)
+        top -= PANEL_GAP_PX
     axes.set_xlabel("seconds", fontsize=9)
     if title:
         # A file's name may hold a $, which would begin a formula.
-        figure.text(
-            LEFT_MARGIN_PX / width,
-            1 - 16 / height,
-            title,
-            fontsize=11,
-            va="center",
-            parse_math=False,
-        )
+        figure.text(left, 1 - 16 / height, title, fontsize=11, va="center", parse_math=False)
     try:
         figure.savefig(output_path, format="png", metadata={"Software": None})
     except OSError as error:
@@ -119,16 +101,15 @@ def _set_panel_title(axes: "Axes", title: str, subtitle: str = "") -> None:
         axes.set_title(subtitle, fontsize=8, loc="right", pad=4, color="#555555")
 
 
-def _draw_directogram(axes: "Axes", histogram: Array, rhythm: Rhythm) -> None:
-    rate_hz = rhythm.envelope_rate_hz
-    loudest = float(np.quantile(histogram, 0.995)) if histogram.size else 1.0
-    # Motion k lies between the frames k - 1 and k.
-    extent = (-1 / rate_hz, (len(histogram) - 1) / rate_hz, 0, 180)
+def _draw_directogram(axes: "Axes", keypoints: Array, rhythm: Rhythm) -> None:
+    histogram, rate_hz = pose_directogram(keypoints), rhythm.envelope_rate_hz
+    maximum = float(np.quantile(histogram, 0.995))
     axes.imshow(
-        (histogram / max(loudest, 1e-12)).T ** 0.75,
+        (histogram / max(maximum, 1e-12)).T ** 0.75,
         origin="lower",
         aspect="auto",
-        extent=extent,
+        # Motion k lies between the frames k - 1 and k.
+        extent=(-1 / rate_hz, (len(histogram) - 1) / rate_hz, 0, 180),
         cmap="magma",
         vmin=0,
         vmax=1,
@@ -142,52 +123,46 @@ def _draw_directogram(axes: "Axes", histogram: Array, rhythm: Rhythm) -> None:
 
 
 def _draw_envelope(axes: "Axes", rhythm: Rhythm) -> None:
-    times = np.arange(len(rhythm.envelope)) / rhythm.envelope_rate_hz
-    axes.fill_between(times, rhythm.envelope, color=ENVELOPE_COLOUR, alpha=0.18, linewidth=0)
-    axes.plot(times, rhythm.envelope, color=ENVELOPE_COLOUR, linewidth=1)
-    axes.vlines(rhythm.times_s, 0, rhythm.strengths, color=PEAK_COLOUR, linewidth=1.6)
-    axes.scatter(
-        rhythm.times_s, rhythm.strengths, color=PEAK_COLOUR, s=16, zorder=3, clip_on=False
-    )
+    envelope, peaks_s, strengths = rhythm.envelope, rhythm.times_s, rhythm.strengths
+    times_s = np.arange(len(envelope)) / rhythm.envelope_rate_hz
+    axes.fill_between(times_s, envelope, color=ENVELOPE_COLOUR, alpha=0.18, linewidth=0)
+    axes.plot(times_s, envelope, color=ENVELOPE_COLOUR, linewidth=1)
+    axes.vlines(peaks_s, 0, strengths, color=PEAK_COLOUR, linewidth=1.6)
+    axes.scatter(peaks_s, strengths, color=PEAK_COLOUR, s=16, zorder=3, clip_on=False)
     axes.set_ylim(0, 1.08)
     axes.set_yticks([0, 0.5, 1])
     axes.set_ylabel("0 to 1", fontsize=8)
-    count = len(rhythm.times_s)
-    peaks = "1 peak" if count == 1 else f"{count} peaks"
     source = "optical flow" if rhythm.method == "flow" else "poses"
-    _set_panel_title(
-        axes, "rise of motion", f"{peaks} of {source}; a stem is as high as it is strong"
-    )
+    peaks = f"{_count(peaks_s, 'peak')} of {source}"
+    _set_panel_title(axes, "rise of motion", f"{peaks}; a stem is as high as it is strong")
+
+
+def _count(items: Array, noun: str) -> str:
+    return f"1 {noun}" if len(items) == 1 else f"{len(items)} {noun}s"
 
 
 def draw_mel_spectrogram(axes: "Axes", audio: NDArray[np.float32], rate_hz: int) -> None:
-    """Draw the mel spectrogram of a sound, 64 bands from 30 Hz, with room below and above.
+    """Draw a mel spectrogram, 64 bands from 30 Hz, with margins below and above.
 
     Args:
-        axes: whose unit of height becomes a band.
+        axes: its unit of height becomes a band.
         audio: ``(samples,)``.
         rate_hz: samples a second.
     """
     from loris_cli.system.librosa_import import librosa
 
+    bands: dict[str, Any] = {"n_mels": 64, "fmin": 30, "fmax": rate_hz / 2}
     mel = librosa.feature.melspectrogram(
-        y=audio,
-        sr=rate_hz,
-        n_fft=PLOT_N_FFT,
-        hop_length=PLOT_HOP,
-        n_mels=64,
-        fmin=30,
-        fmax=rate_hz / 2,
+        y=audio, sr=rate_hz, n_fft=PLOT_N_FFT, hop_length=PLOT_HOP, **bands
     )
     level = librosa.power_to_db(np.maximum(mel, 1e-10), ref=max(float(mel.max()), 1e-10))
     extent = (0, mel.shape[1] * PLOT_HOP / rate_hz, 0, 64)
     axes.imshow(
         level, origin="lower", aspect="auto", extent=extent, cmap="viridis", vmin=-70, vmax=0
     )
-    ticks = np.array([100, 400, 1600, 6400])
-    ticks = ticks[ticks < rate_hz / 2]
-    bands = librosa.mel_frequencies(n_mels=64, fmin=30, fmax=rate_hz / 2)
-    axes.set_yticks(np.interp(ticks, bands, np.arange(64) + 0.5), [str(tick) for tick in ticks])
+    ticks_hz = [hz for hz in (100, 400, 1600, 6400) if hz < rate_hz / 2]
+    positions = np.interp(ticks_hz, librosa.mel_frequencies(**bands), np.arange(64) + 0.5)
+    axes.set_yticks(positions, [str(hz) for hz in ticks_hz])
     axes.set_ylim(-6, 70)
     axes.set_ylabel("Hz", fontsize=8)
 
@@ -195,12 +170,15 @@ def draw_mel_spectrogram(axes: "Axes", audio: NDArray[np.float32], rate_hz: int)
 def _draw_audio(axes: "Axes", audio: Array, rate_hz: int, rhythm: Rhythm) -> None:
     from loris_cli.system.librosa_import import librosa
 
-    heard = np.ascontiguousarray(audio, dtype=np.float32)
-    draw_mel_spectrogram(axes, heard, rate_hz)
-    onsets = librosa.onset.onset_detect(y=heard, sr=rate_hz, hop_length=PLOT_HOP, units="time")
-    if not heard.any():
+    samples = np.ascontiguousarray(audio, dtype=np.float32)
+    draw_mel_spectrogram(axes, samples, rate_hz)
+    onsets = librosa.onset.onset_detect(
+        y=samples, sr=rate_hz, hop_length=PLOT_HOP, units="time"
+    )
+    if not samples.any():
         onsets = np.zeros(0)
     axes.vlines(onsets, 65, 70, color=ONSET_COLOUR, linewidth=1.6)
     axes.vlines(rhythm.times_s, -6, -1, color=PEAK_COLOUR, linewidth=1.6)
-    count = "1 onset" if len(onsets) == 1 else f"{len(onsets)} onsets"
-    _set_panel_title(axes, "sound", f"mel spectrogram; {count} above, peaks of the video below")
+    onset_count = _count(onsets, "onset")
+    subtitle = f"mel spectrogram; {onset_count} above, peaks of the video below"
+    _set_panel_title(axes, "sound", subtitle)

@@ -1,7 +1,7 @@
-"""A rhythm, and the JSON file that holds it."""
+"""Visual rhythm, and its JSON file."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,33 +16,35 @@ Array = NDArray[np.float64]
 RHYTHM_SCHEMA = 1
 
 MAX_RHYTHM_BYTES = 64 << 20
-"""A day of rhythm is under 30 MB; what is larger is not a rhythm."""
+"""A day of rhythm is under 30 MB; a larger file is no rhythm."""
+ARRAY_DECIMALS = {"times_s": 6, "strengths": 5, "envelope": 5}
+CHOICES = {"method": ("directogram", "flow", "stft"), "compat": ("paper", "official")}
 
 _REMAKE_HINT = "make it with `loris rhythm`"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rhythm:
-    """The moments that a soundtrack should meet, and the curve they were picked from.
+    """Peaks of motion for a soundtrack to match, and the envelope they were picked from.
 
     Attributes:
-        times_s: ``(peaks,)``, strictly increasing, from 0 to ``duration_s``.
-        strengths: ``(peaks,)``, 0 to 1: how hard the movement stops, beside the hardest ones of
-            the same video.
-        envelope: ``(frames,)``, 0 to 1, how much motion begins at each frame.
-        envelope_rate_hz: frames a second.
-        method: ``"directogram"`` or ``"stft"`` of poses, or ``"flow"`` of the picture.
+        method: ``"directogram"`` or ``"stft"`` of poses, or ``"flow"`` of the video.
         compat: ``"paper"`` or ``"official"``.
         duration_s: length of the video.
+        envelope_rate_hz: frames a second.
+        times_s: ``(peaks,)``, strictly increasing, from 0 to ``duration_s``.
+        strengths: ``(peaks,)``, 0 to 1: how hard the movement stops, relative to the hardest
+            stops of the same video.
+        envelope: onset envelope, ``(frames,)``, 0 to 1.
     """
 
-    times_s: Array
-    strengths: Array
-    envelope: Array
-    envelope_rate_hz: float
     method: str
     compat: str
     duration_s: float
+    envelope_rate_hz: float
+    times_s: Array
+    strengths: Array
+    envelope: Array
 
 
 def write_rhythm(path: Path, rhythm: Rhythm) -> None:
@@ -51,16 +53,9 @@ def write_rhythm(path: Path, rhythm: Rhythm) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
-    content = {
-        "schema": RHYTHM_SCHEMA,
-        "method": rhythm.method,
-        "compat": rhythm.compat,
-        "duration_s": rhythm.duration_s,
-        "envelope_rate_hz": rhythm.envelope_rate_hz,
-        "times_s": rhythm.times_s.round(6).tolist(),
-        "strengths": rhythm.strengths.round(5).tolist(),
-        "envelope": rhythm.envelope.round(5).tolist(),
-    }
+    content = {"schema": RHYTHM_SCHEMA, **asdict(rhythm)}
+    for name, decimals in ARRAY_DECIMALS.items():
+        content[name] = content[name].round(decimals).tolist()
     try:
         path.write_text(json.dumps(content) + "\n", encoding="utf-8")
     except OSError as error:
@@ -71,49 +66,51 @@ def write_rhythm(path: Path, rhythm: Rhythm) -> None:
 
 
 def read_rhythm(path: Path) -> Rhythm:
-    """Read what ``write_rhythm`` wrote.
+    """Read a file of ``write_rhythm``.
 
     Raises:
         InputError: the file is missing, is not JSON, or breaks a promise of ``Rhythm``.
     """
+    name = printable_path(path)
     try:
         if path.stat().st_size > MAX_RHYTHM_BYTES:
-            raise InputError(
-                f"{printable_path(path)} is too large to be a rhythm", hint=_REMAKE_HINT
-            )
-        content = json.loads(path.read_text(encoding="utf-8"))
+            raise InputError("is too large to be a rhythm")
+        return _parse_rhythm(json.loads(path.read_text(encoding="utf-8")))
+    except InputError as error:
+        raise InputError(f"{name} {error}", hint=_REMAKE_HINT) from error
     except OSError as error:
         raise InputError(
-            f"cannot read {printable_path(path)}: {error.strerror or error}", hint=_REMAKE_HINT
+            f"cannot read {name}: {error.strerror or error}", hint=_REMAKE_HINT
         ) from error
     except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or brackets too deep
-        raise InputError(f"{printable_path(path)} is not JSON", hint=_REMAKE_HINT) from error
+        raise InputError(f"{name} is not JSON", hint=_REMAKE_HINT) from error
+
+
+def _parse_rhythm(content: Any) -> Rhythm:
+    """Validate the content of a file; an error's text goes on after the file's name."""
     if not isinstance(content, dict):
-        raise InputError(f"{printable_path(path)} holds no JSON object", hint=_REMAKE_HINT)
+        raise InputError("holds no JSON object")
     if content.get("schema") != RHYTHM_SCHEMA or isinstance(content["schema"], bool):
-        raise InputError(
-            f"{printable_path(path)} is not a rhythm of schema {RHYTHM_SCHEMA}",
-            hint=f"{_REMAKE_HINT} of this version",
-        )
-    rhythm = Rhythm(
-        times_s=_read_numbers(path, content, "times_s"),
-        strengths=_read_numbers(path, content, "strengths"),
-        envelope=_read_numbers(path, content, "envelope"),
-        envelope_rate_hz=_read_number(path, content, "envelope_rate_hz"),
-        method=_read_choice(path, content, "method", ("directogram", "flow", "stft")),
-        compat=_read_choice(path, content, "compat", ("paper", "official")),
-        duration_s=_read_number(path, content, "duration_s"),
-    )
-    for promise, holds in (
-        ("as many strengths as times", len(rhythm.times_s) == len(rhythm.strengths)),
-        ("times that increase", bool((np.diff(rhythm.times_s) > 0).all())),
-        ("times within the video", _all_in_range(rhythm.times_s, rhythm.duration_s)),
-        ("strengths from 0 to 1", _all_in_range(rhythm.strengths, 1.0)),
-        ("an envelope from 0 to 1", _all_in_range(rhythm.envelope, 1.0)),
-        ("a rate above 0", 0 < rhythm.envelope_rate_hz <= 1e5),
-    ):
+        raise InputError(f"is not a rhythm of schema {RHYTHM_SCHEMA}")
+    for name, choices in CHOICES.items():
+        if content.get(name) not in choices:
+            raise InputError(f"has a {name} that is not one of {', '.join(choices)}")
+    values: dict[str, Any] = {name: content[name] for name in CHOICES}
+    for name in ("duration_s", "envelope_rate_hz"):
+        values[name] = float(_parse_numbers(name, [content.get(name)])[0])
+    for name in ARRAY_DECIMALS:
+        values[name] = _parse_numbers(name, content.get(name))
+    rhythm = Rhythm(**values)
+    for promise, holds in {
+        "as many strengths as times": len(rhythm.times_s) == len(rhythm.strengths),
+        "times that increase": (np.diff(rhythm.times_s) > 0).all(),
+        "times within the video": _all_in_range(rhythm.times_s, rhythm.duration_s),
+        "strengths from 0 to 1": _all_in_range(rhythm.strengths, 1.0),
+        "an envelope from 0 to 1": _all_in_range(rhythm.envelope, 1.0),
+        "a rate above 0": 0 < rhythm.envelope_rate_hz <= 1e5,
+    }.items():
         if not holds:
-            raise InputError(f"{printable_path(path)} lacks {promise}", hint=_REMAKE_HINT)
+            raise InputError(f"lacks {promise}")
     return rhythm
 
 
@@ -121,14 +118,8 @@ def _all_in_range(values: Array, maximum: float) -> bool:
     return bool((values >= 0).all() and (values <= maximum + 1e-6).all())
 
 
-def _read_number(path: Path, content: dict[str, Any], name: str) -> float:
-    value = _read_numbers(path, {name: [content.get(name)]}, name)
-    return float(value[0])
-
-
-def _read_numbers(path: Path, content: dict[str, Any], name: str) -> Array:
-    """One flat list of finite numbers: JSON also has true, null, NaN and 1e999."""
-    values = content.get(name)
+def _parse_numbers(name: str, values: Any) -> Array:
+    """Convert a flat list of finite numbers: JSON also has true, null, NaN and 1e999."""
     if isinstance(values, list) and all(type(value) in (int, float) for value in values):
         try:
             array = np.array(values, dtype=np.float64)
@@ -136,18 +127,4 @@ def _read_numbers(path: Path, content: dict[str, Any], name: str) -> Array:
             array = np.array([np.inf])
         if np.isfinite(array).all():
             return array
-    raise InputError(
-        f"{name} in {printable_path(path)} is not made of finite numbers", hint=_REMAKE_HINT
-    )
-
-
-def _read_choice(
-    path: Path, content: dict[str, Any], name: str, choices: tuple[str, ...]
-) -> str:
-    value = content.get(name)
-    if not isinstance(value, str) or value not in choices:
-        raise InputError(
-            f"{name} in {printable_path(path)} is not one of {', '.join(choices)}",
-            hint=_REMAKE_HINT,
-        )
-    return value
+    raise InputError(f"has {name} that are not finite numbers")

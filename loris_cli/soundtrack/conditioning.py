@@ -12,16 +12,12 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from loris_cli.composition.arrangement import compose_arrangement
-from loris_cli.composition.chords import (
-    MIN_BEAT_FIT,
-    Harmony,
-    fit_beat_period,
-    sample_rhythm_harmony,
-)
+from loris_cli.composition.chords import Harmony, sample_rhythm_harmony
 from loris_cli.composition.styles import STYLES_BY_NAME
 from loris_cli.config import GENRES, POSE_FPS, SAMPLE_RATE_HZ
 from loris_cli.models.generator_interface import ClipFeatures
 from loris_cli.models.mini_unet import MiniCondition
+from loris_cli.rhythm.tempo_fit import MIN_BEAT_FIT, fit_beat_period
 
 Array = NDArray[np.float64]
 
