@@ -27,7 +27,7 @@ from loris_cli.training.datasets import ClipAnnotations, Example, LatentDataset
 from loris_cli.training.distributed import DistributedContext
 from loris_cli.training.loop import train
 from loris_cli.training.losses import DenoiserLoss
-from loris_cli.training.mini_stages import MINI_DENOISER_CONFIG, MINI_LOG_SIGMA
+from loris_cli.training.mini_stages import MINI_DENOISER_CONFIG
 from loris_cli.training.settings import TrainingSettings
 
 
@@ -42,30 +42,28 @@ class RandomDataStage:
         rng = np.random.default_rng(0)
         torch.manual_seed(0)
         self.loss_module: nn.Module = DenoiserLoss(MiniDenoiser(MINI_DENOISER_CONFIG))
-        codes = [
+        latents = [
             rng.standard_normal((MINI_DENOISER_CONFIG.latent_channels, 516), dtype=np.float32)
             for _ in range(self.n_clips)
         ]
-        body = rng.uniform(0, 100, (384, 17, 3))
-        lesson = ClipFeatures(
+        keypoints = rng.uniform(0, 100, (384, 17, 3))
+        features = ClipFeatures(
             duration_s=24.0,
             peaks_s=np.arange(1.0, 23.0, 0.7),
             strengths=np.ones(32),
             energy=np.full(384, 0.5),
             genre="pop",
-            keypoints=body,
+            keypoints=keypoints,
             note_latent=rng.standard_normal(
                 (MINI_DENOISER_CONFIG.note_latent_channels, 516), dtype=np.float32
             ),
         )
         self.train_set: Dataset[Example] = LatentDataset(
-            codes,
-            [ClipAnnotations(lesson, lesson)] * self.n_clips,
-            window_frames=MINI_DENOISER_CONFIG.window_frames,
+            latents=latents,
+            annotations=[ClipAnnotations(features, features)] * self.n_clips,
+            config=MINI_DENOISER_CONFIG,
             seed=0,
             condition_dropout=0.1,
-            log_sigma=MINI_LOG_SIGMA,
-            note_latent_channels=MINI_DENOISER_CONFIG.note_latent_channels,
         )
         self.val_set = self.train_set
 
@@ -78,8 +76,8 @@ class RandomDataStage:
         """Nothing worth keeping."""
         return {}, {}
 
-    def render_validation_samples(
-        self, loss_module: nn.Module, samples_dir: Path, step: int
+    def render_samples(
+        self, loss_module: nn.Module, folder: Path, step: int
     ) -> dict[str, float]:
         """Nothing worth hearing."""
         return {}
@@ -109,7 +107,7 @@ def time_loris_loop(stage: RandomDataStage, settings: TrainingSettings) -> tuple
         train(stage, settings, folder, alone, on_log=rows.append)
         took = (time.perf_counter() - started) / settings.steps
         last = [json.loads(row) for row in folder.metrics_path.read_text().splitlines()][-1]
-    return took, float(last["waited"])
+    return took, float(last["data_wait_fraction"])
 
 
 def main() -> None:
@@ -123,10 +121,10 @@ def main() -> None:
     settings = replace(
         TrainingSettings(),
         steps=given.steps,
-        batch=given.batch,
-        workers=given.workers,
-        validate_clips=0,
-        sounds=0,
+        batch_size=given.batch,
+        loader_workers=given.workers,
+        validation_clips=0,
+        validation_samples=0,
         save_every_s=1e9,
     )
     stage = RandomDataStage()

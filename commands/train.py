@@ -62,9 +62,9 @@ def train(
         ),
     ] = "none",
     recipe: Annotated[
-        Literal["ours", "paper", "official"],
-        typer.Option(help="Whose rates: ours, the paper's text's, or its released code's."),
-    ] = "ours",
+        Literal["default", "paper", "official"],
+        typer.Option(help="Learning rates: default, of the paper, or of its released code."),
+    ] = "default",
     config: Annotated[
         Path | None, typer.Option(metavar="TOML", help="Settings; see docs/training.md.")
     ] = None,
@@ -203,7 +203,7 @@ def _print_estimate(cost: Any, reporter: ConsoleReporter) -> None:
     reporter.print_result(
         f"{cost.stage}: {cost.n_parameters / 1e6:.1f} M parameters, {cost.n_clips} clips,"
         f" {cost.n_steps} steps of {cost.step_s:.2f} s, {hours:.1f} h, peak memory"
-        f" {cost.peak_memory_mb:.0f} MB, as measured on two steps"
+        f" {cost.peak_memory_mib:.0f} MiB, as measured on two steps"
     )
 
 
@@ -224,17 +224,23 @@ class _TrainingDisplay(ExitStack):
             self._last_step = 0
         since, self._last_step = metrics["step"] - self._last_step, metrics["step"]
         at = f"{stage}: step {metrics['step']}"
-        if "bad" in metrics:
+        if "nonfinite_examples" in metrics:
             self._bars[stage](since)
-            self._reporter.warn(f"{at} left out, its loss is no number ({metrics['bad']})")
-        elif "held_out" in metrics:
+            self._reporter.warn(
+                f"{at} left out, its loss is no number ({metrics['nonfinite_examples']})"
+            )
+        elif "val_loss" in metrics:
             self._bars[stage](since)
-            scores = {key: metrics[key] for key in ("hit", "precision") if key in metrics}
+            scores = {
+                key: metrics[key]
+                for key in ("onset_recall", "onset_precision")
+                if key in metrics
+            }
             more = "".join(f", {key} {value:.3f}" for key, value in scores.items())
-            self._reporter.info(f"{at}, held-out loss {metrics['held_out']:.4f}{more}")
+            self._reporter.info(f"{at}, validation loss {metrics['val_loss']:.4f}{more}")
         elif metrics["loss"] is not None:
             self._bars[stage](since, said=f"loss {metrics['loss']:.4f}")
             self._reporter.debug(
-                f"{at}, loss {metrics['loss']:.4f} after {metrics['seconds']:.0f} s,"
-                f" {metrics['waited']:.1%} of it waiting for data"
+                f"{at}, loss {metrics['loss']:.4f} after {metrics['elapsed_s']:.0f} s,"
+                f" {metrics['data_wait_fraction']:.1%} of it waiting for data"
             )

@@ -50,7 +50,7 @@ def run(tmp_path: Path) -> Path:
     """A run of the paper preset: its best weights are seed 1's, its last seed 2's."""
     run = tmp_path / "run"
     (run / "conditional").mkdir(parents=True)
-    (run / "run.json").write_text(json.dumps({"preset": "paper"}))
+    (run / "run.json").write_text(json.dumps({"schema": 2, "preset": "paper"}))
     for seed, name in ((1, "best"), (2, "last")):
         told = {**checkpoint_metadata(SIZES), "loris.step": "7"}
         path = run / "conditional" / f"{name}.safetensors"
@@ -87,13 +87,13 @@ def test_a_run_of_mini_brings_its_latent_and_the_statistics_of_its_codes(
     run = tmp_path / "run"
     for stage in ("latent", "conditional"):
         (run / stage).mkdir(parents=True)
-    (run / "run.json").write_text(json.dumps({"preset": "mini"}))
+    (run / "run.json").write_text(json.dumps({"schema": 2, "preset": "mini"}))
     told = {"loris.coder": json.dumps(coder.config.__dict__)}
     write_weights(run / "latent" / "best.safetensors", coder.state_dict(), told)
     told = {"loris.denoiser": json.dumps(SMALL_DENOISER.__dict__)}
     write_weights(run / "conditional" / "best.safetensors", denoiser.state_dict(), told)
     statistics = {"mean": torch.full((32, 1), 0.25), "std": torch.full((32, 1), 2.0)}
-    write_weights(run / "codes.safetensors", statistics, {})
+    write_weights(run / "latents.safetensors", statistics, {})
 
     export_model(run, tmp_path / "mine.safetensors")
 
@@ -108,7 +108,7 @@ def test_a_run_of_mini_brings_its_latent_and_the_statistics_of_its_codes(
     one, other = (load_file(tmp_path / f"{n}.safetensors") for n in ("mine", "again"))
     assert one.keys() == other.keys()
     assert all(torch.equal(one[key], other[key]) for key in one)
-    with pytest.raises(UsageError, match="the authors' form cannot hold"):
+    with pytest.raises(UsageError, match="the released format cannot hold"):
         export_model(run, tmp_path / "a.pt", export_format="official")
 
 
@@ -137,20 +137,20 @@ def test_a_released_checkpoint_goes_to_ours_and_back_to_the_bit(
 def test_a_reading_that_the_authors_form_loses_is_told_of(run: Path, tmp_path: Path) -> None:
     said: list[str] = []
     export_model(run, tmp_path / "a.pt", export_format="official", warn=said.append)
-    assert "hawkes 'interval'" in said[0]
+    assert "hawkes_phase 'interval'" in said[0]
     assert load_paper_model(tmp_path / "a.pt", device=CPU).config == to_official_config(SIZES)
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"visual": "none", "motion": True},
-        {"visual": "linear"},
-        {"rhythm": "none"},
-        {"shared_rhythm": True},
-        {"aligned": True},
-        {"hawkes": "none"},
-        {"position": False},
+        {"visual_projection": "none", "motion_encoder": True},
+        {"visual_projection": "linear"},
+        {"rhythm_conditioning": "none"},
+        {"shared_rhythm_encoder": True},
+        {"aligned_rhythm": True},
+        {"hawkes_phase": "none"},
+        {"positional_encoding": False},
         {"head_features": 32},
     ],
 )
@@ -198,7 +198,7 @@ def test_a_full_disk_leaves_the_older_file(
     ("words", "code", "message"),
     [
         (["--export", "nothing", "-o", "a.safetensors"], 4, "no run and no checkpoint"),
-        (["--export", "empty", "-o", "a.safetensors"], 4, "empty is no run"),
+        (["--export", "empty", "-o", "a.safetensors"], 4, "empty/run.json cannot be read"),
         (["--export", "new", "-o", "a.safetensors"], 4, "no weights of its conditional"),
         (["--export", "junk.pt", "-o", "a.safetensors"], 3, "is not a checkpoint"),
         (["--export", "junk.safetensors", "-o", "a.safetensors"], 3, "is not a safetensors"),
@@ -226,7 +226,7 @@ def test_what_cannot_be_exported_is_refused(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "new").mkdir()
-    (tmp_path / "new" / "run.json").write_text('{"preset": "mini"}')
+    (tmp_path / "new" / "run.json").write_text('{"schema": 2, "preset": "mini"}')
     for name in ("junk.pt", "junk.safetensors"):
         (tmp_path / name).write_text("junk")
     told = loris("train", *words)

@@ -32,15 +32,15 @@ def batch() -> dict[str, Tensor]:
         "clean": draw(2, 32, 32),
         "noise": draw(2, 32, 32),
         "sigma": torch.tensor([0.3, 2.0]),
-        "dropped": torch.tensor([False, True]),
-        "aligned": draw(2, 20, 32),
+        "drop_mask": torch.tensor([False, True]),
+        "aligned_rhythm": draw(2, 20, 32),
         "peaks": (draw(2, 24) > 0.8).float(),
-        "interval_s": draw(2, 24).abs(),
+        "time_since_peak_s": draw(2, 24).abs(),
         "genre": torch.eye(12)[:2],
-        "harmony": draw(2, 32, 32),
-        "motion": draw(2, 24, 17, 3),
-        "looseness": draw(2, 1).abs(),
-        "sketch": draw(2, 32, 32),
+        "aligned_harmony": draw(2, 32, 32),
+        "pose": draw(2, 24, 17, 3),
+        "timing_jitter": draw(2, 1).abs(),
+        "note_latent": draw(2, 32, 32),
     }
 
 
@@ -79,10 +79,10 @@ def test_half_precision_learns_about_the_same() -> None:
 
 def test_a_latent_that_gives_back_what_it_got_has_next_to_no_loss() -> None:
     class Perfect(MelAutoencoder):
-        def posterior(self, log_mel: Tensor) -> tuple[Tensor, Tensor]:
+        def encode_posterior(self, log_mel: Tensor) -> tuple[Tensor, Tensor]:
             return log_mel, torch.full_like(log_mel, -10.0)
 
-        def reconstruct(self, code: Tensor) -> Tensor:
+        def decode_unnormalized(self, code: Tensor) -> Tensor:
             return code
 
     frames = torch.zeros(1, 128, 16)

@@ -13,6 +13,7 @@ from torch import nn
 from loris_cli.composition.chords import SCALES, Harmony
 from loris_cli.errors import InputError, UsageError
 from loris_cli.models.generator_interface import ClipFeatures
+from loris_cli.models.mini_unet import MiniDenoiserConfig
 from loris_cli.training.datasets import (
     ClipAnnotations,
     DistributedBatchSampler,
@@ -112,15 +113,13 @@ def test_what_is_told_is_by_the_score_or_by_the_body() -> None:
 
 def examples(drop: float = 0.1) -> LatentDataset:
     rng = np.random.default_rng(3)
-    codes = [rng.normal(size=(4, 300)).astype(np.float32) for _ in range(3)]
+    latents = [rng.normal(size=(4, 300)).astype(np.float32) for _ in range(3)]
     return LatentDataset(
-        codes,
-        [ClipAnnotations(COMPOSED, DANCED)] * 3,
-        window_frames=256,
+        latents=latents,
+        annotations=[ClipAnnotations(COMPOSED, DANCED)] * 3,
+        config=MiniDenoiserConfig(window_frames=256, note_latent_channels=4),
         seed=0,
         condition_dropout=drop,
-        log_sigma=(-0.4, 1.2),
-        note_latent_channels=4,
     )
 
 
@@ -135,16 +134,14 @@ def test_an_example_depends_on_its_number_alone() -> None:
 def test_a_crop_is_told_the_sketch_of_its_own_stretch() -> None:
     """Codes that are their own sketches: crop and sketch are the same, or nothing is told."""
     assert COMPOSED.note_latent is not None
-    own = LatentDataset(
-        [COMPOSED.note_latent] * 3,
-        [ClipAnnotations(COMPOSED, DANCED)] * 3,
-        window_frames=256,
+    dataset = LatentDataset(
+        latents=[COMPOSED.note_latent] * 3,
+        annotations=[ClipAnnotations(COMPOSED, DANCED)] * 3,
+        config=MiniDenoiserConfig(window_frames=256, note_latent_channels=4),
         seed=0,
         condition_dropout=0.0,
-        log_sigma=(-0.4, 1.2),
-        note_latent_channels=4,
     )
-    drawn = [own[number] for number in range(60)]
+    drawn = [dataset[number] for number in range(60)]
     alike = [torch.equal(example["note_latent"], example["clean"]) for example in drawn]
     untold = [not example["note_latent"].any() for example in drawn]
     assert 45 < sum(alike) < 60
@@ -156,14 +153,14 @@ def test_noise_levels_are_log_normal_and_conditions_dropped_as_often_as_asked() 
     logs = np.log([float(example["sigma"]) for example in drawn])
     assert logs.mean() == pytest.approx(-0.4, abs=0.2)
     assert logs.std() == pytest.approx(1.2, abs=0.15)
-    dropped = np.mean([bool(example["dropped"]) for example in drawn])
+    dropped = np.mean([bool(example["drop_mask"]) for example in drawn])
     assert dropped == pytest.approx(0.25, abs=0.07)
-    assert all(bool(examples(drop=1.0)[n]["dropped"]) for n in range(5))
+    assert all(bool(examples(drop=1.0)[n]["drop_mask"]) for n in range(5))
 
 
 def test_the_rate_of_ours_rises_and_falls_to_nothing() -> None:
     settings = TrainingSettings(learning_rate=0.1, warmup_steps=5)
-    rates = [compute_learning_rate("ours", "added", step, settings, 60) for step in range(61)]
+    rates = [compute_learning_rate("default", "new", step, settings, 60) for step in range(61)]
     assert rates[0] == pytest.approx(0.02)
     assert set(rates[4:49]) == {0.1}
     assert rates[54] == pytest.approx(0.05)
@@ -178,12 +175,12 @@ def test_the_rates_of_the_paper_and_of_its_code() -> None:
 
     # Sec. 5.1: 2e-4 for all layers at first, then 3e-6 for the backbone and 3e-3 for the rest
     assert [at("paper", "backbone", k) for k in (0, 999, 1000)] == [2e-4, 2e-4, 3e-6]
-    assert [at("paper", "added", k) for k in (0, 999, 1000)] == [2e-4, 2e-4, 3e-3]
+    assert [at("paper", "new", k) for k in (0, 999, 1000)] == [2e-4, 2e-4, 3e-3]
     # the code's warm-up raises the backbone to 2e-4 instead, and lets the rest be
     assert [at("official", "backbone", k) for k in (0, 500, 1000, 5000)] == pytest.approx(
         [3e-6, 1.015e-4, 2e-4, 2e-4]
     )
-    assert {at("official", "added", k) for k in (0, 500, 5000)} == {3e-3}
+    assert {at("official", "new", k) for k in (0, 500, 5000)} == {3e-3}
 
 
 def test_parameters_belong_to_the_backbone_or_are_added() -> None:
@@ -193,9 +190,9 @@ def test_parameters_belong_to_the_backbone_or_are_added() -> None:
     )
     assert {name: sum(p.numel() for p in part) for name, part in parts.items()} == {
         "backbone": 6,
-        "added": 9,
+        "new": 9,
     }
-    assert set(build_parameter_groups(TrainingSettings(), module, [])) == {"added"}
+    assert set(build_parameter_groups(TrainingSettings(), module, [])) == {"new"}
     with pytest.raises(UsageError, match="backbone") as caught:
         build_parameter_groups(TrainingSettings(recipe="official"), module, [])
     assert "unconditional" in caught.value.hint
@@ -203,7 +200,7 @@ def test_parameters_belong_to_the_backbone_or_are_added() -> None:
 
 def test_settings_come_from_the_recipe_then_the_file_then_by_hand(tmp_path: Path) -> None:
     config = tmp_path / "run.toml"
-    config.write_text("batch = 4\nworkers = 3\n[latent]\nbatch = 7\n")
+    config.write_text("batch_size = 4\nloader_workers = 3\n[latent]\nbatch_size = 7\n")
 
     def resolved(stage: str, *given: str) -> TrainingSettings:
         return resolve_settings(
@@ -225,7 +222,7 @@ def test_settings_come_from_the_recipe_then_the_file_then_by_hand(tmp_path: Path
         3,
         True,
     )
-    assert (latent.batch_size, latent.recipe, latent.weight_decay) == (9, "ours", 0.01)
+    assert (latent.batch_size, latent.recipe, latent.weight_decay) == (9, "default", 0.01)
     assert resolved("unconditional").condition_dropout == 1.0
 
 
@@ -258,7 +255,7 @@ def test_epochs_are_the_recipes(recipe: str, split: str, epochs: int) -> None:
 def test_settings_that_are_none_are_refused(given: list[str], message: str) -> None:
     with pytest.raises(UsageError, match=message) as caught:
         resolve_settings(
-            preset="mini", stage="conditional", recipe="ours", subset="a", overrides=given
+            preset="mini", stage="conditional", recipe="default", subset="a", overrides=given
         )
     assert caught.value.hint
 
@@ -280,7 +277,7 @@ def test_a_file_of_settings_that_is_none_is_refused(
         resolve_settings(
             preset="mini",
             stage="latent",
-            recipe="ours",
+            recipe="default",
             subset="a",
             config_path=tmp_path / "run.toml",
         )

@@ -18,15 +18,15 @@ from loris_cli.dataset.manifest import Clip, read_manifest, write_manifest
 from loris_cli.errors import InputError, UsageError
 from loris_cli.models.generator_interface import ClipFeatures
 from loris_cli.models.paper_checkpoint import load_paper_model
+from loris_cli.models.paper_config import PaperConfig
 from loris_cli.models.paper_unet import PaperModel
 from loris_cli.training import paper_stage
 from loris_cli.training.checkpoints import StageFolder
-from loris_cli.training.datasets import ClipAnnotations
+from loris_cli.training.datasets import ClipAnnotations, TrainingClips
 from loris_cli.training.distributed import DistributedContext
 from loris_cli.training.loop import train
-from loris_cli.training.losses import checkpoint_activations
+from loris_cli.training.losses import PaperLoss, checkpoint_activations
 from loris_cli.training.paper_stage import (
-    PaperLoss,
     PaperStage,
     build_paper_config,
     read_backbone,
@@ -97,9 +97,14 @@ def seen(data: Path, tmp_path: Path) -> Path:
 SEEING = replace(TINY, visual_projection="lstm", motion_encoder=False)
 
 
+def split(data: Path) -> TrainingClips:
+    first, *others = read_manifest(data)
+    return TrainingClips(data_dir=data, train=[first], val=others)
+
+
 def short(**more: Any) -> TrainingSettings:
     settings = resolve_settings(
-        preset="paper", stage="conditional", recipe="ours", subset="clicks"
+        preset="paper", stage="conditional", recipe="default", subset="clicks"
     )
     return replace(
         settings, steps=2, batch_size=1, validation_clips=1, validation_samples=1, **more
@@ -107,8 +112,7 @@ def short(**more: Any) -> TrainingSettings:
 
 
 def test_features_of_the_picture_belong_to_the_sound_of_an_example(seen: Path) -> None:
-    clips = read_manifest(seen)
-    stage = PaperStage(seen, clips[:1], clips[1:], short(), config=SEEING)
+    stage = PaperStage(split(seen), short(), config=SEEING)
     rows = set()
     for number in range(8):
         example = stage.train_set[number]
@@ -124,12 +128,11 @@ def test_features_of_the_picture_belong_to_the_sound_of_an_example(seen: Path) -
 
 
 def test_a_network_that_sees_learns_and_its_weights_tell_whose_features(
-    loris: RunLoris, seen: Path, tmp_path: Path, moving: Path, body: Path,
+    loris: RunLoris, seen: Path, tmp_path: Path, moving_video: Path, pose_file: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(paper_stage, "VALIDATION_SAMPLER_STEPS", 2)
-    clips = read_manifest(seen)
-    stage = PaperStage(seen, clips[:1], clips[1:], short(), config=SEEING)
+    stage = PaperStage(split(seen), short(), config=SEEING)
     folder = StageFolder(tmp_path / "conditional")
     folder.path.mkdir()
     processes = DistributedContext(rank=0, world_size=1, device=torch.device("cpu"))
@@ -140,62 +143,64 @@ def test_a_network_that_sees_learns_and_its_weights_tell_whose_features(
 
     assert not torch.equal(stage.network.state_dict()[name], before)
     with safe_open(folder.best_weights, framework="pt") as weights:
-        assert weights.metadata()["loris.visual_maker"] == "i3d-kinetics"
+        assert weights.metadata()["loris.visual_encoder"] == "i3d-kinetics"
     features = tmp_path / "moving.npy"
     np.save(features, np.zeros((4, 1024), np.float32))
     options = (
         "--model",
         folder.best_weights,
         "--poses",
-        body,
+        pose_file,
         "--steps",
         2,
         "--genre",
         "skate",
     )
-    told = loris("soundtrack", moving, "-o", tmp_path / "a.wav", *options, "--visual", features)
+    told = loris(
+        "soundtrack", moving_video, "-o", tmp_path / "a.wav", *options, "--visual", features
+    )
     assert told.exit_code == 0, told.stderr
     assert "is told of none" not in told.stderr
+
+
+def configure(settings: TrainingSettings, clips: list[Clip]) -> tuple[PaperConfig, str]:
+    encoder = select_visual_encoder(settings, clips)
+    return build_paper_config(settings, clips, encoder), encoder
 
 
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
         ({}, ("lstm", False, "i3d-kinetics")),
-        ({"motion": "true"}, ("lstm", True, "i3d-kinetics")),
-        ({"lstm": False}, ("linear", False, "i3d-kinetics")),
-        ({"visual": "none"}, ("none", True, "")),
-        ({"visual": "none", "motion": "false"}, ("none", False, "")),
-        ({"visual": "i3d-kinetics"}, ("lstm", False, "i3d-kinetics")),
+        ({"motion_encoder": "true"}, ("lstm", True, "i3d-kinetics")),
+        ({"visual_lstm": False}, ("linear", False, "i3d-kinetics")),
+        ({"visual_encoder": "none"}, ("none", True, "")),
+        ({"visual_encoder": "none", "motion_encoder": "false"}, ("none", False, "")),
+        ({"visual_encoder": "i3d-kinetics"}, ("lstm", False, "i3d-kinetics")),
     ],
 )
 def test_what_the_clips_have_is_told(
     seen: Path, settings: dict[str, Any], expected: tuple[str, bool, str]
 ) -> None:
-    clips = read_manifest(seen)
-    config = build_paper_config(short(**settings), clips)
-    assert (
-        config.visual_projection,
-        config.motion_encoder,
-        select_visual_encoder(short(**settings), clips),
-    ) == expected
+    config, encoder = configure(short(**settings), read_manifest(seen))
+    assert (config.visual_projection, config.motion_encoder, encoder) == expected
     assert config.visual_features == 1024
 
 
 def test_without_features_the_body_is_told_as_ever(data: Path) -> None:
-    config = build_paper_config(short(), read_manifest(data))
+    config, _ = configure(short(), read_manifest(data))
     assert (config.visual_projection, config.motion_encoder) == ("none", True)
 
 
 def test_rows_of_i3d_r50_are_2048_wide(data: Path) -> None:
     clips = [replace(clip, visual={"i3d-r50": "a.npz"}) for clip in read_manifest(data)]
-    config = build_paper_config(short(), clips)
+    config, _ = configure(short(), clips)
     assert (config.visual_projection, config.visual_features) == ("lstm", 2048)
 
 
 def test_features_that_some_clips_lack_cannot_be_asked_for(seen: Path) -> None:
-    with pytest.raises(UsageError, match="b has no features of the picture by i3d-charades"):
-        build_paper_config(short(visual_encoder="i3d-charades"), read_manifest(seen))
+    with pytest.raises(UsageError, match="b has no visual features of i3d-charades"):
+        select_visual_encoder(short(visual_encoder="i3d-charades"), read_manifest(seen))
 
 
 def examples(data: Path, seed: int = 0, *, augment: bool = False) -> WaveformDataset:
@@ -212,9 +217,9 @@ def examples(data: Path, seed: int = 0, *, augment: bool = False) -> WaveformDat
         genre="skate",
     )
     return WaveformDataset(
-        data,
-        [clip],
-        [ClipAnnotations(features, None)],
+        data_dir=data,
+        clips=[clip],
+        annotations=[ClipAnnotations(features, None)],
         config=TINY,
         seed=seed,
         condition_dropout=0.1,
@@ -265,8 +270,8 @@ def test_activations_computed_again_give_the_same_gradients(data: Path) -> None:
 
 def words(data: Path, out: Path, *more: object) -> list[object]:
     settings = [
-        "steps=1", "batch_size=1", "validation_clips=1", "validation_samples=0", "channels=64", "context_features=16",
-        "motion_encoder=false",
+        "steps=1", "batch_size=1", "validation_clips=1", "validation_samples=0",
+        "channels=64", "context_features=16", "motion_encoder=false",
     ]  # fmt: skip
     given = [word for setting in settings for word in ("--set", setting)]
     fixed = ["--preset", "paper", "--data", data, "--split", "clicks", "-o", out]
@@ -274,17 +279,13 @@ def words(data: Path, out: Path, *more: object) -> list[object]:
 
 
 def test_a_stage_learns_and_its_weights_make_a_soundtrack(
-    loris: RunLoris, data: Path, tmp_path: Path, moving: Path, body: Path,
+    loris: RunLoris, data: Path, tmp_path: Path, moving_video: Path, pose_file: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setenv("LORIS_CACHE", str(tmp_path / "cache"))
-    settings = replace(
-        resolve_settings(preset="paper", stage="conditional", recipe="ours", subset="clicks"),
-        steps=2, batch_size=1, validation_clips=1, validation_samples=1,
-    )  # fmt: skip
-    clips = read_manifest(data)
+    settings = short()
     monkeypatch.setattr(paper_stage, "VALIDATION_SAMPLER_STEPS", 2)
-    stage = PaperStage(data, clips[:1], clips[1:], settings, config=TINY)
+    stage = PaperStage(split(data), settings, config=TINY)
     folder = StageFolder(tmp_path / "conditional")
     folder.path.mkdir()
     rows: list[dict[str, Any]] = []
@@ -297,8 +298,8 @@ def test_a_stage_learns_and_its_weights_make_a_soundtrack(
         on_log=rows.append,
     )
 
-    assert [row["step"] for row in rows if "held_out" in row] == [2]
-    assert {"hit", "precision"} <= rows[-1].keys() | rows[-2].keys()
+    assert [row["step"] for row in rows if "val_loss" in row] == [2]
+    assert {"onset_recall", "onset_precision"} <= rows[-1].keys() | rows[-2].keys()
     assert [path.suffix for path in folder.samples_dir.iterdir()] == [".flac"]
     assert load_paper_model(folder.best_weights, device=torch.device("cpu")).config == TINY
     out = tmp_path / "new.wav"
@@ -306,13 +307,13 @@ def test_a_stage_learns_and_its_weights_make_a_soundtrack(
         "--model",
         folder.best_weights,
         "--poses",
-        body,
+        pose_file,
         "--steps",
         2,
         "--genre",
         "skate",
     )
-    told = loris("soundtrack", moving, "-o", out, *options)
+    told = loris("soundtrack", moving_video, "-o", out, *options)
     assert told.exit_code == 0, told.stderr
     assert soundfile.info(out).channels == 2
 
@@ -328,8 +329,8 @@ def test_a_run_takes_its_own_backbone(loris: RunLoris, data: Path, tmp_path: Pat
     assert told.exit_code == 0, told.stderr
     model = run / "paper.safetensors"
     assert told.stdout == f"{model}\n"
-    rows = (run / "conditional" / "log.jsonl").read_text().splitlines()
-    assert json.loads(rows[0])["rate"] == {"backbone": 2e-4, "added": 2e-4}
+    rows = (run / "conditional" / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(rows[0])["learning_rate"] == {"backbone": 2e-4, "new": 2e-4}
     config = load_paper_model(model, device=torch.device("cpu")).config
     assert (config.channels, config.n_pose_frames, config.compat) == (64, 48, "paper")
 
@@ -337,8 +338,8 @@ def test_a_run_takes_its_own_backbone(loris: RunLoris, data: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--stage", "latent"], "it has no latent to learn"),
-        (["--set", "rhythm_conditioning=loud"], "rhythm is 'loud'"),
+        (["--stage", "latent"], "it has no latent stage"),
+        (["--set", "rhythm_conditioning=loud"], "rhythm_conditioning is 'loud'"),
         (["--set", "channels=65"], "make no network"),
     ],
 )
@@ -352,7 +353,7 @@ def test_what_makes_no_network_is_a_usage_error(
 
 def test_the_preset_has_the_papers_settings() -> None:
     settings = resolve_settings(
-        preset="paper", stage="conditional", recipe="ours", subset="da25"
+        preset="paper", stage="conditional", recipe="default", subset="da25"
     )
     assert (settings.batch_size, settings.learning_rate, settings.weight_decay) == (
         10,
@@ -360,7 +361,7 @@ def test_the_preset_has_the_papers_settings() -> None:
         0.045,
     )
     with pytest.raises(UsageError, match="no latent"):
-        resolve_settings(preset="paper", stage="latent", recipe="ours", subset="da25")
+        resolve_settings(preset="paper", stage="latent", recipe="default", subset="da25")
 
 
 def test_a_released_backbone_is_taken_by_its_own_names(tmp_path: Path) -> None:
@@ -382,5 +383,5 @@ def test_a_released_backbone_is_taken_by_its_own_names(tmp_path: Path) -> None:
 
     del both["unet.to_time.0.0.weights"]
     torch.save(both, tmp_path / "less.pt")
-    with pytest.raises(InputError, match=r"to_time\.0\.0\.weights' is missing or odd"):
+    with pytest.raises(InputError, match=r"to_time\.0\.0\.weights' is missing or does"):
         read_backbone(tmp_path / "less.pt", network)

@@ -84,7 +84,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trained(data: Path, program: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(data: Path, loris_script: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two steps a stage, by the program itself."""
     out = tmp_path_factory.mktemp("runs") / "run"
     words = [
@@ -100,16 +100,16 @@ def trained(data: Path, program: Path, tmp_path_factory: pytest.TempPathFactory)
         "validation_samples=1",
     ]
     done = subprocess.run(
-        [sys.executable, str(program), *map(str, words)],
+        [sys.executable, str(loris_script), *map(str, words)],
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"{out / 'mini.safetensors'}\n"
-    assert "latent: step 2, held-out loss" in done.stderr
-    assert "conditional: step 2, held-out loss" in done.stderr
-    assert "hit" in done.stderr
+    assert "latent: step 2, validation loss" in done.stderr
+    assert "conditional: step 2, validation loss" in done.stderr
+    assert "onset_recall" in done.stderr
     return out
 
 
@@ -126,12 +126,13 @@ def test_a_run_makes_a_model_its_logs_and_its_sounds(trained: Path) -> None:
 
     for stage in ("latent", "conditional"):
         rows = [
-            json.loads(row) for row in (trained / stage / "log.jsonl").read_text().splitlines()
+            json.loads(row)
+            for row in (trained / stage / "metrics.jsonl").read_text().splitlines()
         ]
         assert {row["step"] for row in rows} == {2}
-        assert any("held_out" in row for row in rows)
-        assert json.loads((trained / stage / "settings.json").read_text())["batch"] == 2
-    (sound,) = (trained / "conditional" / "sounds").iterdir()
+        assert any("val_loss" in row for row in rows)
+        assert json.loads((trained / stage / "settings.json").read_text())["batch_size"] == 2
+    (sound,) = (trained / "conditional" / "samples").iterdir()
     samples, rate_hz = soundfile.read(sound)
     assert (rate_hz, len(samples)) == (22_050, 24 * 22_050)
     assert np.isfinite(samples).all()
@@ -179,16 +180,16 @@ def test_more_steps_go_on_from_there(trained: Path, data: Path, loris: RunLoris)
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["--seed", "4"], 2, "is another run: its seed is 0, not 4"),
+        (["--seed", "4"], 2, "was started with seed 0, not 4"),
         (["--resume", "never"], 2, "holds this run already"),
-        (["--set", "batch_size=4"], 2, "was begun with batch 2, not 4"),
-        (["--set", "learning_rate=1"], 2, "was begun with learning_rate"),
+        (["--set", "batch_size=4"], 2, "was started with batch_size 2, not 4"),
+        (["--set", "learning_rate=1"], 2, "was started with learning_rate"),
         (["--split", "fe25"], 4, "has no clips of 'fe25'"),
         (["--set", "speed=1"], 2, "no setting 'speed'"),
-        (["--set", "accumulation_steps=4"], 2, "a batch of 2 cannot be shared"),
+        (["--set", "accumulation_steps=4"], 2, "a batch of 2 cannot be divided"),
         (["--backbone", "none.safetensors"], 4, "no backbone"),
         (["--config", "none.toml"], 4, "none.toml"),
-        (["--recipe", "paper"], 2, "was begun with recipe 'ours', not 'paper'"),
+        (["--recipe", "paper"], 2, "was started with recipe 'default', not 'paper'"),
         (["--device", "cuda"], 2, "no device cuda"),
         (["--data", "nowhere"], 4, "no readable manifest.jsonl"),
     ],
@@ -232,7 +233,7 @@ def test_without_a_latent_there_is_nothing_to_denoise(
     words = ["--split", "clicks", "-o", tmp_path / "run", *QUICK, "--stage", "conditional"]
     told = loris("train", "--data", data, *words)
     assert told.exit_code == 2
-    assert "has no latent yet" in told.stderr
+    assert "has no latent stage yet" in told.stderr
 
 
 def test_a_dry_run_tells_what_it_would_take_and_makes_nothing(
@@ -244,7 +245,7 @@ def test_a_dry_run_tells_what_it_would_take_and_makes_nothing(
     latent, conditional = told.stdout.splitlines()
     assert "11.6 M parameters, 2 clips, 100 steps of" in latent
     assert "25.4 M parameters" in conditional
-    assert "MB" in conditional
+    assert "MiB" in conditional
     assert list(tmp_path.iterdir()) == []
 
 
@@ -271,8 +272,8 @@ def test_a_backbone_is_what_the_papers_rates_need(
     words += ["--backbone", run / "unconditional" / "best.safetensors", "--recipe", "paper"]
     second = loris("train", *words, "--stage", "conditional")
     assert second.exit_code == 0, second.stderr
-    rows = (run / "conditional" / "log.jsonl").read_text().splitlines()
-    assert json.loads(rows[0])["rate"] == {"backbone": 2e-4, "added": 2e-4}
+    rows = (run / "conditional" / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(rows[0])["learning_rate"] == {"backbone": 2e-4, "new": 2e-4}
 
 
 def test_a_latent_is_no_backbone(trained: Path, data: Path, loris: RunLoris) -> None:
@@ -293,18 +294,18 @@ def test_the_clips_are_what_the_manifest_says(data: Path) -> None:
     ("number", "whole_job"), [(signal.SIGTERM, False), (signal.SIGUSR1, True)]
 )
 def test_a_signal_ends_it_well_and_the_same_command_goes_on(
-    data: Path, program: Path, tmp_path: Path, number: int, whole_job: bool
+    data: Path, loris_script: Path, tmp_path: Path, number: int, whole_job: bool
 ) -> None:
     """Of a whole job, as schedulers do it, the readers of examples get the signal too."""
     run = tmp_path / "run"
     words = ["train", "--data", data, "--split", "clicks", "-o", run, "--stage", "latent"]
     words += [*QUICK, "--set", "log_every=1", "--set", "validate_every=1000"]
-    words += ["--set", f"workers={int(whole_job)}"]
-    command = [sys.executable, str(program), *map(str, words), "--set", "steps=900"]
+    words += ["--set", f"loader_workers={int(whole_job)}"]
+    command = [sys.executable, str(loris_script), *map(str, words), "--set", "steps=900"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     ) as process:
-        log = run / "latent" / "log.jsonl"
+        log = run / "latent" / "metrics.jsonl"
         while process.poll() is None and not (
             log.exists() and log.read_text().count("\n") >= 2
         ):

@@ -43,7 +43,7 @@ def slope(stage: LineStage) -> torch.Tensor:
 
 
 def log(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(row) for row in (folder / "log.jsonl").read_text().splitlines()]
+    return [json.loads(row) for row in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
 def stopping(stage: LineStage, number: int, at_step: int) -> LineStage:
@@ -65,11 +65,11 @@ def test_it_learns_and_tells(tmp_path: Path) -> None:
     losses = [row["loss"] for row in rows if "loss" in row]
     assert len(losses) == 3
     assert losses[-1] < 0.2 * losses[0]
-    assert [row["step"] for row in rows if "held_out" in row] == [20, 40, 60]
-    assert [row["hit"] for row in rows if "held_out" in row] == [0.5] * 3
+    assert [row["step"] for row in rows if "val_loss" in row] == [20, 40, 60]
+    assert [row["onset_recall"] for row in rows if "val_loss" in row] == [0.5] * 3
     assert stage.sampled_steps == [20, 40, 60]
     assert all(row["n_steps"] == 60 for row in rows)
-    assert 0 <= rows[0]["waited"] < 1
+    assert 0 <= rows[0]["data_wait_fraction"] < 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
@@ -89,8 +89,8 @@ def test_stopped_by_a_signal_it_ends_with_0_and_goes_on_to_the_same_bits(
     for name in ("best.safetensors", "last.safetensors"):
         one, other = (load_file(tmp_path / part / name) for part in ("whole", "halves"))
         assert torch.equal(one["slope"], other["slope"])
-    steps = [(row["step"], row.get("held_out")) for row in log(tmp_path / "halves")]
-    assert steps[-1] == (60, log(tmp_path / "whole")[-1]["held_out"])
+    steps = [(row["step"], row.get("val_loss")) for row in log(tmp_path / "halves")]
+    assert steps[-1] == (60, log(tmp_path / "whole")[-1]["val_loss"])
     assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGUSR1)] == handlers
 
 
@@ -125,9 +125,9 @@ def test_a_loss_that_is_no_number_is_left_out_told_and_counted(tmp_path: Path) -
     bad = LineStage(lambda number: number // TINY_SETTINGS.batch_size in (7, 30))
     stage, rows = run(tmp_path, stage=bad)
 
-    told = [row for row in rows if "bad" in row]
-    assert [(row["step"], row["n_bad"]) for row in told] == [(8, 1), (31, 2)]
-    assert told[0]["bad"] == "examples 56 to 63"
+    told = [row for row in rows if "nonfinite_examples" in row]
+    assert [(row["step"], row["n_nonfinite_steps"]) for row in told] == [(8, 1), (31, 2)]
+    assert told[0]["nonfinite_examples"] == "examples 56 to 63"
     torch.testing.assert_close(slope(stage), TRUE_SLOPE, atol=0.1, rtol=0)
 
 
@@ -138,7 +138,7 @@ def test_too_many_of_them_are_the_end_and_say_where(tmp_path: Path) -> None:
     assert caught.value.hint
 
 
-def test_the_best_on_held_out_clips_is_kept(tmp_path: Path) -> None:
+def test_the_best_on_val_loss_clips_is_kept(tmp_path: Path) -> None:
     # Good lessons, then wrong ones: the best is from before.
     class Wrong(NoisyLineDataset):
         def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
@@ -210,8 +210,8 @@ def test_tensorboard_hears_the_log(tmp_path: Path) -> None:
     told = events.EventAccumulator(str(tmp_path / "tensorboard"))
     told.Reload()
     assert [event.step for event in told.Scalars("loss")] == [20, 40]
-    assert [event.step for event in told.Scalars("held_out")] == [20, 40]
-    assert told.Scalars("rate/added")[0].value == pytest.approx(0.1)
+    assert [event.step for event in told.Scalars("val_loss")] == [20, 40]
+    assert told.Scalars("learning_rate/new")[0].value == pytest.approx(0.1)
 
 
 def test_without_tensorboard_it_is_said_how_to_get_it(
@@ -322,7 +322,7 @@ def test_a_parted_network_learns_and_is_kept_as_a_whole_one(tmp_path: Path) -> N
         torch.load(tmp_path / name / "resume.pt", weights_only=True)
         for name in ("alone", "parted")
     ]
-    for part in ("learner", "average"):
+    for part in ("model", "ema"):
         one, other = (state[part] for state in states)
         assert {k: v.shape for k, v in one.items()} == {k: v.shape for k, v in other.items()}
         assert {type(value) for value in other.values()} == {torch.Tensor}

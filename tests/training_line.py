@@ -23,7 +23,7 @@ from loris_cli.training.checkpoints import StageFolder
 from loris_cli.training.distributed import init_distributed
 from loris_cli.training.fsdp import gather_state
 from loris_cli.training.loop import LogRecord, train
-from loris_cli.training.paper_stage import PaperLoss
+from loris_cli.training.losses import PaperLoss
 from loris_cli.training.settings import TrainingSettings
 
 TRUE_SLOPE = torch.tensor([1.0, -2.0, 0.5])
@@ -84,11 +84,11 @@ class LineStage:
     ) -> tuple[dict[str, Tensor], dict[str, str]]:
         return loss_module.state_dict(), {}
 
-    def render_validation_samples(
-        self, loss_module: nn.Module, samples_dir: Path, step: int
+    def render_samples(
+        self, loss_module: nn.Module, folder: Path, step: int
     ) -> dict[str, float]:
         self.sampled_steps.append(step)
-        return {"hit": 0.5}
+        return {"onset_recall": 0.5}
 
 
 TINY_PAPER_CONFIG = PaperConfig(
@@ -124,10 +124,10 @@ class RandomAudioDataset(NoisyLineDataset):
             "noise": normal(2, TINY_PAPER_CONFIG.n_samples),
             "sigma": torch.tensor(0.1),
             "rhythm": rhythm,
-            "envelope": rhythm,
-            "motion": torch.zeros(TINY_PAPER_CONFIG.n_pose_frames, 17, 3),
+            "onset_envelope": rhythm,
+            "pose": torch.zeros(TINY_PAPER_CONFIG.n_pose_frames, 17, 3),
             "genre": torch.tensor(number % 12),
-            "dropped": torch.tensor(number % 4 == 0),
+            "drop_mask": torch.tensor(number % 4 == 0),
         }
 
 
@@ -175,7 +175,7 @@ def main() -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
             return False
 
-        examples.bad = kill_at_step
+        examples.is_bad = kill_at_step
         rows: list[LogRecord] = []
         train(stage, settings, StageFolder(given.folder), processes, on_log=rows.append)
         kept = gather_state(stage.loss_module.state_dict())
