@@ -160,7 +160,7 @@ def test_noise_levels_are_log_normal_and_conditions_dropped_as_often_as_asked() 
 
 def test_the_rate_of_ours_rises_and_falls_to_nothing() -> None:
     settings = TrainingSettings(learning_rate=0.1, warmup_steps=5)
-    rates = [compute_learning_rate("default", "new", step, settings, 60) for step in range(61)]
+    rates = [compute_learning_rate(settings, "new", step, 60) for step in range(61)]
     assert rates[0] == pytest.approx(0.02)
     assert set(rates[4:49]) == {0.1}
     assert rates[54] == pytest.approx(0.05)
@@ -168,10 +168,9 @@ def test_the_rate_of_ours_rises_and_falls_to_nothing() -> None:
 
 
 def test_the_rates_of_the_paper_and_of_its_code() -> None:
-    settings = TrainingSettings()
-
     def at(recipe: str, group: str, step: int) -> float:
-        return compute_learning_rate(recipe, group, step, settings, 10_000)  # type: ignore[arg-type]
+        settings = TrainingSettings(recipe=recipe)  # type: ignore[arg-type]
+        return compute_learning_rate(settings, group, step, 10_000)
 
     # Sec. 5.1: 2e-4 for all layers at first, then 3e-6 for the backbone and 3e-3 for the rest
     assert [at("paper", "backbone", k) for k in (0, 999, 1000)] == [2e-4, 2e-4, 3e-6]

@@ -87,9 +87,8 @@ class RunFolder:
             raise OutputError(
                 f"{name} cannot be created: {error.strerror}", hint=OTHER_FOLDER_HINT
             ) from error
-        _write_json(
-            self.identity_path, {"schema": RUN_SCHEMA, **identity, "loris": __version__}
-        )
+        versions = {"schema": RUN_SCHEMA, "loris": __version__}
+        _write_json(self.identity_path, versions | identity)
 
     def read_identity(self) -> dict[str, Any]:
         """Read what identifies the run.

@@ -270,7 +270,7 @@ class _StageTrainer:
         settings, context = self.settings, self.dist_context
         for group in self.optimizer.param_groups:
             group["lr"] = lr_schedule.compute_learning_rate(
-                settings.recipe, group["name"], self.step, settings, self.n_steps
+                settings, group["name"], self.step, self.n_steps
             )
         self.optimizer.zero_grad(set_to_none=True)
         loss = torch.zeros((), device=context.device)
@@ -303,7 +303,7 @@ class _StageTrainer:
     def _clip_gradients(self) -> Tensor:
         """Clip the gradients, and return the norm of all of them before that."""
         groups = [group["params"] for group in self.optimizer.param_groups]
-        per_group = lr_schedule.clips_gradients_per_group(self.settings.recipe)
+        per_group = self.settings.recipe == "official"  # as the released code does (T4)
         if not per_group:
             groups = [list(chain(*groups))]
         norms = [

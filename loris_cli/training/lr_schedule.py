@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from torch import nn
 
 from loris_cli.errors import UsageError
-from loris_cli.training.settings import TrainingRecipe, TrainingSettings
+from loris_cli.training.settings import TrainingSettings
 
 BACKBONE_GROUP, NEW_GROUP = "backbone", "new"
 """Parameter groups: weights of a trained backbone, and layers that are new to it."""
@@ -22,7 +22,7 @@ DECAY_FRACTION = 0.2
 
 
 def compute_learning_rate(
-    recipe: TrainingRecipe, group: str, step: int, settings: TrainingSettings, n_steps: int
+    settings: TrainingSettings, group: str, step: int, n_steps: int
 ) -> float:
     """Return the learning rate of a parameter group at a step.
 
@@ -34,20 +34,19 @@ def compute_learning_rate(
     for 60,000 steps, and no run of it has so many.
 
     Args:
-        recipe: name of the schedule.
+        settings: of the run; ``recipe`` names the schedule.
         group: ``backbone`` or ``new``.
         step: from 0.
-        settings: of the run.
         n_steps: of the run.
     """
-    if recipe == "default":
+    if settings.recipe == "default":
         rise = min((step + 1) / max(settings.warmup_steps, 1), 1.0)
         progress = 1 - (n_steps - step) / max(DECAY_FRACTION * n_steps, 1.0)
         fall = (1 + math.cos(math.pi * min(max(progress, 0.0), 1.0))) / 2
         return settings.learning_rate * rise * fall
     if settings.stage == "unconditional":
         return INITIAL_LR  # neither source states it; their two rates presuppose a backbone
-    if recipe == "paper":
+    if settings.recipe == "paper":
         if step < WARMUP_STEPS:
             return INITIAL_LR
         return BACKBONE_LR if group == BACKBONE_GROUP else NEW_LAYERS_LR
@@ -83,8 +82,3 @@ def build_parameter_groups(
         if parameter.requires_grad:
             groups[BACKBONE_GROUP if name in backbone else NEW_GROUP].append(parameter)
     return {name: parameters for name, parameters in groups.items() if parameters}
-
-
-def clips_gradients_per_group(recipe: TrainingRecipe) -> bool:
-    """Return whether gradients are clipped per group, as the released code does (T4)."""
-    return recipe == "official"

@@ -91,7 +91,7 @@ class TrainingSettings:
         return {key: value for key, value in asdict(self).items() if key not in changeable}
 
 
-STAGE_DEFAULTS: Mapping[StageName, Mapping[str, Any]] = {
+STAGE_DEFAULTS: Mapping[StageName, dict[str, Any]] = {
     "latent": {
         "batch_size": 12, "epochs": 20.0, "learning_rate": 1e-3, "ema_decay": 0.99,
         "max_grad_norm": 1.0, "validation_samples": 0,
@@ -99,7 +99,7 @@ STAGE_DEFAULTS: Mapping[StageName, Mapping[str, Any]] = {
     "unconditional": {"condition_dropout": 1.0},
     "conditional": {},
 }  # fmt: skip
-PRESET_DEFAULTS: Mapping[Preset, Mapping[str, Any]] = {
+PRESET_DEFAULTS: Mapping[Preset, dict[str, Any]] = {
     "mini": {},
     "paper": {
         "batch_size": 10, "epochs": 100.0, "learning_rate": 2e-4, "warmup_steps": 1000,
@@ -175,11 +175,7 @@ def resolve_settings(
         )
     if stage == "latent":  # the same for every recipe, which is of the diffusion model
         recipe = "default"
-    values = {
-        **PRESET_DEFAULTS[preset],
-        **recipe_defaults(recipe, subset),
-        **STAGE_DEFAULTS[stage],
-    }
+    values = PRESET_DEFAULTS[preset] | recipe_defaults(recipe, subset) | STAGE_DEFAULTS[stage]
     settings = TrainingSettings(
         preset=preset, stage=stage, recipe=recipe, subset=subset, **values
     )
