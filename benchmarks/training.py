@@ -100,14 +100,14 @@ def time_plain_loop(stage: RandomDataStage, steps: int, batch_size: int) -> floa
 def time_loris_loop(stage: RandomDataStage, settings: TrainingSettings) -> tuple[float, float]:
     """Seconds a step of our loop, and the share it waited for data."""
     rows: list[dict[str, Any]] = []
-    alone = DistributedContext(rank=0, world_size=1, device=torch.device("cpu"))
+    context = DistributedContext(rank=0, world_size=1, device=torch.device("cpu"))
     with tempfile.TemporaryDirectory() as name:
         folder = StageFolder(Path(name))
         started = time.perf_counter()
-        train(stage, settings, folder, alone, on_log=rows.append)
-        took = (time.perf_counter() - started) / settings.steps
+        train(stage, settings, folder, context, on_log=rows.append)
+        step_s = (time.perf_counter() - started) / settings.steps
         last = [json.loads(row) for row in folder.metrics_path.read_text().splitlines()][-1]
-    return took, float(last["data_wait_fraction"])
+    return step_s, float(last["data_wait_fraction"])
 
 
 def main() -> None:
@@ -117,30 +117,31 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--workers", type=int, default=0)
-    given = parser.parse_args()
+    args = parser.parse_args()
     settings = replace(
         TrainingSettings(),
-        steps=given.steps,
-        batch_size=given.batch,
-        loader_workers=given.workers,
+        steps=args.steps,
+        batch_size=args.batch,
+        loader_workers=args.workers,
         validation_clips=0,
         validation_samples=0,
         save_every_s=1e9,
     )
     stage = RandomDataStage()
-    time_plain_loop(stage, 1, given.batch)
-    both = [
-        (time_plain_loop(stage, given.steps, given.batch), time_loris_loop(stage, settings))
-        for _ in range(given.turns)
+    time_plain_loop(stage, 1, args.batch)
+    timings = [
+        (time_plain_loop(stage, args.steps, args.batch), time_loris_loop(stage, settings))
+        for _ in range(args.turns)
     ]
-    slow = statistics.median(first for first, _ in both)
-    fast = statistics.median(second for _, (second, _) in both)
-    waited = statistics.median(share for _, (_, share) in both)
+    plain_s = statistics.median(first for first, _ in timings)
+    loris_s = statistics.median(second for _, (second, _) in timings)
+    wait_fraction = statistics.median(fraction for _, (_, fraction) in timings)
     print(
         f"{os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads,"
-        f" batch {given.batch}, {given.turns} turns of {given.steps} steps\n"
-        f"plain loop {1 / slow:.3f} steps/s, loris train {1 / fast:.3f} steps/s"
-        f" (its one save counted), ratio {slow / fast:.3f}; waiting for data {waited:.1%}"
+        f" batch {args.batch}, {args.turns} turns of {args.steps} steps\n"
+        f"plain loop {1 / plain_s:.3f} steps/s, loris train {1 / loris_s:.3f} steps/s"
+        f" (its one save counted), ratio {plain_s / loris_s:.3f};"
+        f" waiting for data {wait_fraction:.1%}"
     )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from test_lessons import COMPOSED, DANCED
+from test_lessons import ANNOTATED_FEATURES, POSE_FEATURES
 
 from loris_cli.dataset.manifest import Clip
 from loris_cli.dataset.read_clips import read_annotations
@@ -21,57 +21,59 @@ from loris_cli.training.latent_cache import (
     write_latent_cache,
 )
 
-MOMENTS_S = np.array([0.8, 1.5, 2.7, 3.4, 5.2, 6.1])
-LOUD = np.array([1.0, 0.3, 1.0, 0.3, 1.0, 0.3])
+ONSETS_S = np.array([0.8, 1.5, 2.7, 3.4, 5.2, 6.1])
+AMPLITUDES = np.array([1.0, 0.3, 1.0, 0.3, 1.0, 0.3])
 
 
-def strokes() -> np.ndarray:
-    sound = np.zeros(7 * 22_050)
+def make_click_audio() -> np.ndarray:
+    samples = np.zeros(7 * 22_050)
     t = np.arange(6000) / 22_050
-    for moment_s, loud in zip(MOMENTS_S, LOUD, strict=True):
-        start = round(moment_s * 22_050)
-        sound[start : start + len(t)] += loud * np.sin(2 * np.pi * 700 * t) * np.exp(-t / 0.04)
-    return sound.astype(np.float32)
+    for onset_s, amplitude in zip(ONSETS_S, AMPLITUDES, strict=True):
+        start = round(onset_s * 22_050)
+        samples[start : start + len(t)] += (
+            amplitude * np.sin(2 * np.pi * 700 * t) * np.exp(-t / 0.04)
+        )
+    return samples.astype(np.float32)
 
 
 def test_peaks_are_the_onsets_less_the_attack() -> None:
-    own = extract_pseudo_rhythm(strokes())
+    rhythm = extract_pseudo_rhythm(make_click_audio())
 
-    np.testing.assert_allclose(own.peaks_s, MOMENTS_S - ATTACK_LATENCY_S, atol=0.015)
-    assert own.strengths[LOUD == 1.0].min() > own.strengths[LOUD < 1.0].max()
-    assert own.strengths.min() >= 0.35
-    assert own.strengths.max() == 1.0
+    np.testing.assert_allclose(rhythm.peaks_s, ONSETS_S - ATTACK_LATENCY_S, atol=0.015)
+    assert rhythm.strengths[AMPLITUDES == 1.0].min() > rhythm.strengths[AMPLITUDES < 1.0].max()
+    assert rhythm.strengths.min() >= 0.35
+    assert rhythm.strengths.max() == 1.0
 
 
 def test_energy_is_high_where_it_is_loud() -> None:
     level = np.repeat([1.0, 0.1, 0.01], 2 * 22_050)
-    sound = level * np.random.default_rng(0).normal(size=len(level))
+    samples = level * np.random.default_rng(0).normal(size=len(level))
 
-    energy = extract_pseudo_rhythm(sound.astype(np.float32)).energy
+    energy = extract_pseudo_rhythm(samples.astype(np.float32)).energy
 
     assert len(energy) == 6 * 16
     np.testing.assert_allclose(energy[[16, 48, 80]], [1.0, 0.1, 0.01], atol=0.08)
 
 
 def test_silence_has_no_peaks_and_no_energy() -> None:
-    own = extract_pseudo_rhythm(np.zeros(4 * 22_050, dtype=np.float32))
+    rhythm = extract_pseudo_rhythm(np.zeros(4 * 22_050, dtype=np.float32))
 
-    assert len(own.peaks_s) == len(own.strengths) == 0
-    assert not own.energy.any()
+    assert len(rhythm.peaks_s) == len(rhythm.strengths) == 0
+    assert not rhythm.energy.any()
 
 
 def test_a_clip_is_now_and_then_told_by_its_sound() -> None:
     rng = np.random.default_rng(0)
-    own = replace(COMPOSED, peaks_s=np.array([7.0]), strengths=np.array([0.6]))
-    lessons = [
-        sample_condition_source(ClipAnnotations(COMPOSED, DANCED, own), rng)
+    rhythm = replace(ANNOTATED_FEATURES, peaks_s=np.array([7.0]), strengths=np.array([0.6]))
+    sampled = [
+        sample_condition_source(ClipAnnotations(ANNOTATED_FEATURES, POSE_FEATURES, rhythm), rng)
         for _ in range(2000)
     ]
 
-    by_sound = [lesson for lesson in lessons if lesson.peaks_s.tolist() == [7.0]]
+    from_audio = [features for features in sampled if features.peaks_s.tolist() == [7.0]]
 
-    assert len(by_sound) / len(lessons) == pytest.approx(0.1, abs=0.03)
-    assert all(lesson.keypoints is None for lesson in by_sound)
+    assert len(from_audio) / len(sampled) == pytest.approx(0.1, abs=0.03)
+    assert all(features.keypoints is None for features in from_audio)
 
 
 def test_a_clip_of_which_nothing_else_is_known_is_always_told_by_its_sound(
@@ -88,7 +90,7 @@ def test_a_clip_of_which_nothing_else_is_known_is_always_told_by_its_sound(
         audio="audio/a.flac",
         rhythm="",
     )
-    soundfile.write(tmp_path / clip.audio, strokes(), 22_050)
+    soundfile.write(tmp_path / clip.audio, make_click_audio(), 22_050)
     torch.manual_seed(0)
     coder = MelAutoencoder(MelAutoencoderConfig(width=16, latent_channels=8, n_blocks=1))
 
@@ -111,4 +113,4 @@ def test_a_clip_of_which_nothing_else_is_known_is_always_told_by_its_sound(
     )
     for seed in range(20):
         peaks_s = sample_condition_source(annotations, np.random.default_rng(seed)).peaks_s
-        np.testing.assert_allclose(peaks_s, MOMENTS_S - ATTACK_LATENCY_S, atol=0.015)
+        np.testing.assert_allclose(peaks_s, ONSETS_S - ATTACK_LATENCY_S, atol=0.015)

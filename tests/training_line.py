@@ -150,38 +150,35 @@ def main() -> None:
     parser.add_argument("--kill-at", type=int, default=-1)
     parser.add_argument("--shard", action="store_true")
     parser.add_argument("--unet", action="store_true")
-    given = parser.parse_args()
-    stage = TinyUNetStage() if given.unet else LineStage()
+    args = parser.parse_args()
+    stage = TinyUNetStage() if args.unet else LineStage()
     settings = replace(
         TINY_SETTINGS,
-        steps=given.steps,
-        batch_size=given.batch,
-        accumulation_steps=given.accumulate,
+        steps=args.steps,
+        batch_size=args.batch,
+        accumulation_steps=args.accumulate,
         log_every=1,
         save_every_s=0.0,
-        fsdp=given.shard,
+        fsdp=args.shard,
     )
-    if given.unet:
+    if args.unet:
         settings = replace(settings, learning_rate=1e-3, validation_clips=2)
-    given.folder.mkdir(exist_ok=True)
-    with init_distributed("cpu") as processes:
+    args.folder.mkdir(exist_ok=True)
+    with init_distributed("cpu") as context:
         examples: Any = stage.train_set
 
         def kill_at_step(number: int) -> bool:
-            if (
-                number // given.batch == given.kill_at
-                and processes.rank == processes.world_size - 1
-            ):
+            if number // args.batch == args.kill_at and context.rank == context.world_size - 1:
                 os.kill(os.getpid(), signal.SIGKILL)
             return False
 
         examples.is_bad = kill_at_step
         rows: list[LogRecord] = []
-        train(stage, settings, StageFolder(given.folder), processes, on_log=rows.append)
-        kept = gather_state(stage.loss_module.state_dict())
-        if processes.is_main_process and not given.unet:
-            slope = kept["slope"].tolist()
-            (given.folder / "slope.json").write_text(json.dumps(slope))
+        train(stage, settings, StageFolder(args.folder), context, on_log=rows.append)
+        state = gather_state(stage.loss_module.state_dict())
+        if context.is_main_process and not args.unet:
+            slope = state["slope"].tolist()
+            (args.folder / "slope.json").write_text(json.dumps(slope))
 
 
 if __name__ == "__main__":
