@@ -1,8 +1,8 @@
-"""Is the loop of ``loris train`` as fast as the plainest? ``python benchmarks/training.py``.
+"""Speed of the loop of ``loris train`` against a minimal one: ``python benchmarks/training.py``.
 
-Trains the ``mini`` denoiser on made-up codes, first by the plainest loop there is (no average,
-log, save or look), then by ours, on the same examples, turn by turn. Prints steps a second of
-both, their ratio, and the share of its time that ours waits for data.
+Trains the ``mini`` denoiser on random latents, alternately by a minimal loop (no average, log,
+save or validation) and by that of ``loris train``, on the same examples. Prints steps per second
+of both, their ratio, and the fraction of time that the latter waits for data.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from torch.utils.data import Dataset
 
 from loris_cli.models.generator_interface import ClipFeatures
 from loris_cli.models.mini_unet import MiniDenoiser
-from loris_cli.training.checkpoints import StageFolder
+from loris_cli.training.checkpoints import StageFolder, Weights
 from loris_cli.training.datasets import ClipAnnotations, Example, LatentDataset
 from loris_cli.training.distributed import DistributedContext
 from loris_cli.training.loop import train
@@ -32,13 +32,13 @@ from loris_cli.training.settings import TrainingSettings
 
 
 class RandomDataStage:
-    """A stage on noise: what it learns is nothing, what it costs is the same."""
+    """A stage on random data, which costs as much as on real data."""
 
     backbone_parameter_names: frozenset[str] = frozenset()
     n_clips = 16
 
     def __init__(self) -> None:
-        """Make network and examples."""
+        """Build network and examples."""
         rng = np.random.default_rng(0)
         torch.manual_seed(0)
         self.loss_module: nn.Module = DenoiserLoss(MiniDenoiser(MINI_DENOISER_CONFIG))
@@ -68,23 +68,19 @@ class RandomDataStage:
         self.val_set = self.train_set
 
     def initialize(self) -> None:
-        """Nothing to set."""
+        """Do nothing."""
 
-    def export_weights(
-        self, loss_module: nn.Module
-    ) -> tuple[dict[str, Tensor], dict[str, str]]:
-        """Nothing worth keeping."""
+    def export_weights(self, module: nn.Module) -> Weights:
+        """Return no weights."""
         return {}, {}
 
-    def render_samples(
-        self, loss_module: nn.Module, folder: Path, step: int
-    ) -> dict[str, float]:
-        """Nothing worth hearing."""
+    def render_samples(self, module: nn.Module, folder: Path, step: int) -> dict[str, float]:
+        """Generate nothing."""
         return {}
 
 
 def time_plain_loop(stage: RandomDataStage, steps: int, batch_size: int) -> float:
-    """Seconds a step of the plainest loop."""
+    """Return seconds per step of a minimal loop."""
     optimizer = torch.optim.AdamW(stage.loss_module.parameters(), lr=1e-4)
     started = time.perf_counter()
     for step in range(steps):
@@ -98,7 +94,7 @@ def time_plain_loop(stage: RandomDataStage, steps: int, batch_size: int) -> floa
 
 
 def time_loris_loop(stage: RandomDataStage, settings: TrainingSettings) -> tuple[float, float]:
-    """Seconds a step of our loop, and the share it waited for data."""
+    """Return seconds per step of `train`, and the fraction of time it waits for data."""
     rows: list[dict[str, Any]] = []
     context = DistributedContext(rank=0, world_size=1, device=torch.device("cpu"))
     with tempfile.TemporaryDirectory() as name:

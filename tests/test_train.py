@@ -62,8 +62,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         arrays: dict[str, Any] = {"accents_s": accents_s, "strengths": np.ones(len(accents_s))}
         arrays |= {"energy": np.full(384, 0.5), "beats_s": np.empty(0)}
         if clip.poses:
-            arrays |= {"seen_peaks_s": accents_s + 0.02, "seen_strengths": arrays["strengths"]}
-            arrays |= {"seen_energy": arrays["energy"], "looseness": np.array(0.5)}
+            arrays |= {
+                "pose_peaks_s": accents_s + 0.02,
+                "pose_peak_strengths": arrays["strengths"],
+            }
+            arrays |= {"motion_energy": arrays["energy"], "timing_jitter": np.array(0.5)}
             keypoints = rng.uniform(0, 100, (384, 17, 3)).astype(np.float32)
             keypoints[..., 2] = 0.9
             write_poses(

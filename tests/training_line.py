@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 
 from loris_cli.models.paper_config import PaperConfig
 from loris_cli.models.paper_unet import RHYTHM_OFFSET_FRAMES, PaperModel
-from loris_cli.training.checkpoints import StageFolder
+from loris_cli.training.checkpoints import StageFolder, Weights
 from loris_cli.training.distributed import init_distributed
 from loris_cli.training.fsdp import gather_state
 from loris_cli.training.loop import LogRecord, train
@@ -79,14 +79,10 @@ class LineStage:
     def initialize(self) -> None:
         self.n_initializations += 1
 
-    def export_weights(
-        self, loss_module: nn.Module
-    ) -> tuple[dict[str, Tensor], dict[str, str]]:
-        return loss_module.state_dict(), {}
+    def export_weights(self, module: nn.Module) -> Weights:
+        return module.state_dict(), {}
 
-    def render_samples(
-        self, loss_module: nn.Module, folder: Path, step: int
-    ) -> dict[str, float]:
+    def render_samples(self, module: nn.Module, folder: Path, step: int) -> dict[str, float]:
         self.sampled_steps.append(step)
         return {"onset_recall": 0.5}
 
@@ -109,7 +105,7 @@ TINY_PAPER_CONFIG = PaperConfig(
 
 
 class RandomAudioDataset(NoisyLineDataset):
-    """Noise in the place of sound, and what is told of it; each a function of its number."""
+    """Noise in place of audio, with conditions; each example a function of its index."""
 
     def __getitem__(self, number: int) -> dict[str, Tensor]:
         self.is_bad(number)

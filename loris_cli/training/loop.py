@@ -55,12 +55,10 @@ class TrainingStage(Protocol):
     def initialize(self) -> None:
         """Set the state before the first step; a resumed run skips this."""
 
-    def export_weights(self, loss_module: nn.Module) -> Weights:
+    def export_weights(self, module: nn.Module) -> Weights:
         """Return the weights of the network in a loss module, and their metadata."""
 
-    def render_samples(
-        self, loss_module: nn.Module, folder: Path, step: int
-    ) -> dict[str, float]:
+    def render_samples(self, module: nn.Module, folder: Path, step: int) -> dict[str, float]:
         """Generate audio for a few validation clips, and return its scores."""
         return {}
 

@@ -80,11 +80,11 @@ class LatentStage(TrainingStage):
         self.coder.mel_mean.copy_(mean)
         self.coder.mel_std.fill_(float((frames - mean.numpy()).std()))
 
-    def export_weights(self, loss_module: nn.Module) -> Weights:
+    def export_weights(self, module: nn.Module) -> Weights:
         """Return the weights of the autoencoder, with its configuration."""
-        assert isinstance(loss_module, LatentLoss)
+        assert isinstance(module, LatentLoss)
         metadata = {"loris.coder": json.dumps(asdict(self.coder.config))}
-        return loss_module.coder.state_dict(), metadata
+        return module.coder.state_dict(), metadata
 
 
 class DenoiserStage(TrainingStage):
@@ -141,21 +141,19 @@ class DenoiserStage(TrainingStage):
             backbone = read_mini_backbone(self._backbone_path, self.denoiser)
             self.denoiser.load_state_dict(backbone)
 
-    def export_weights(self, loss_module: nn.Module) -> Weights:
+    def export_weights(self, module: nn.Module) -> Weights:
         """Return the weights of the denoiser, with its configuration."""
-        assert isinstance(loss_module, DenoiserLoss)
+        assert isinstance(module, DenoiserLoss)
         metadata = {"loris.denoiser": json.dumps(asdict(self.denoiser.config))}
-        return loss_module.denoiser.state_dict(), metadata
+        return module.denoiser.state_dict(), metadata
 
-    def render_samples(
-        self, loss_module: nn.Module, folder: Path, step: int
-    ) -> dict[str, float]:
+    def render_samples(self, module: nn.Module, folder: Path, step: int) -> dict[str, float]:
         """Generate audio for a few validation clips, and return its onset scores."""
-        assert isinstance(loss_module, DenoiserLoss)
-        device = next(loss_module.parameters()).device
+        assert isinstance(module, DenoiserLoss)
+        device = next(module.parameters()).device
         model = MiniCheckpoint(
             autoencoder=self._coder.to(device),
-            denoiser=loss_module.denoiser,
+            denoiser=module.denoiser,
             name="in training",
             sha256_prefix="",
         )

@@ -153,24 +153,21 @@ class PaperStage(TrainingStage):
             checkpoint_activations(self.network)
         is_unconditional = settings.stage == "unconditional"
 
-        def build(
-            partition: Sequence[Clip], seed: int, dropout: float, *, augment: bool
-        ) -> WaveformDataset:
+        def build_dataset(partition: Sequence[Clip], *, is_training: bool) -> WaveformDataset:
+            val_dropout = float(is_unconditional)
             return WaveformDataset(
                 data_dir=clips.data_dir,
                 clips=partition,
                 annotations=read_clip_annotations(clips.data_dir, partition, {}, {}),
                 config=self.config,
-                seed=seed,
-                condition_dropout=dropout,
-                augment=augment,
+                seed=settings.seed if is_training else VALIDATION_SEED,
+                condition_dropout=settings.condition_dropout if is_training else val_dropout,
+                augment=is_training,
                 visual_encoder=self.visual_encoder,
             )
 
-        self.train_set = build(
-            clips.train, settings.seed, settings.condition_dropout, augment=True
-        )
-        self.val_set = build(clips.val, VALIDATION_SEED, float(is_unconditional), augment=False)
+        self.train_set = build_dataset(clips.train, is_training=True)
+        self.val_set = build_dataset(clips.val, is_training=False)
         n_samples = 0 if is_unconditional else settings.validation_samples
         self._sample_clips = [
             (clip.id, self._read_video_features(clips.data_dir, clip))
@@ -192,23 +189,19 @@ class PaperStage(TrainingStage):
             backbone = read_backbone(self._backbone_path, self.network)
             self.network.load_state_dict(backbone, strict=False)
 
-    def export_weights(self, loss_module: nn.Module) -> Weights:
+    def export_weights(self, module: nn.Module) -> Weights:
         """Return the weights of the network, with its configuration, as `--model` takes it."""
-        assert isinstance(loss_module, PaperLoss)
+        assert isinstance(module, PaperLoss)
         metadata = checkpoint_metadata(self.config)
         metadata["loris.visual_encoder"] = self.visual_encoder or "none"
-        return loss_module.network.state_dict(), metadata
+        return module.network.state_dict(), metadata
 
-    def render_samples(
-        self, loss_module: nn.Module, folder: Path, step: int
-    ) -> dict[str, float]:
+    def render_samples(self, module: nn.Module, folder: Path, step: int) -> dict[str, float]:
         """Generate audio for a few validation clips, and return its onset scores."""
-        assert isinstance(loss_module, PaperLoss)
+        assert isinstance(module, PaperLoss)
         generator = WaveformGenerator(
-            model=PaperCheckpoint(
-                network=loss_module.network, name="in training", sha256_prefix=""
-            ),
-            device=next(loss_module.parameters()).device,
+            model=PaperCheckpoint(network=module.network, name="in training", sha256_prefix=""),
+            device=next(module.parameters()).device,
             steps=VALIDATION_SAMPLER_STEPS,
             sampler="dpmpp-2m",
         )

@@ -162,9 +162,8 @@ def estimate_cost(
     with reporter.stage(f"{settings.stage}: two steps", 2) as advance:
         for step in range(2):
             started_at = time.monotonic()
-            batch = default_collate(
-                [stage.train_set[index] for index in range(step * size, (step + 1) * size)]
-            )
+            indices = range(step * size, (step + 1) * size)
+            batch = default_collate([stage.train_set[index] for index in indices])
             loss_module({key: value.to(device) for key, value in batch.items()}).backward()
             optimizer.step()
             step_s = (time.monotonic() - started_at) * settings.accumulation_steps
