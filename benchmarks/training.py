@@ -1,8 +1,8 @@
-"""Speed of the loop of ``loris train`` against a minimal one: ``python benchmarks/training.py``.
+"""Speed of ``loris train`` against a minimal loop: ``python benchmarks/training.py``.
 
 Trains the ``mini`` denoiser on random latents, alternately by a minimal loop (no average, log,
-save or validation) and by that of ``loris train``, on the same examples. Prints steps per second
-of both, their ratio, and the fraction of time that the latter waits for data.
+save or validation) and by that of ``loris train``, on the same examples. Prints steps per
+second of both, their ratio, and the fraction of time that the latter waits for data.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import Dataset
 
 from loris_cli.models.generator_interface import ClipFeatures

@@ -207,6 +207,7 @@ def test_a_full_disk_leaves_the_older_file(
     [
         (["--export", "nothing", "-o", "a.safetensors"], 4, "no run and no checkpoint"),
         (["--export", "empty", "-o", "a.safetensors"], 4, "empty/run.json cannot be read"),
+        (["--export", "old", "-o", "a.safetensors"], 4, "has run schema 1, not 2"),
         (["--export", "new", "-o", "a.safetensors"], 4, "no weights of its conditional"),
         (["--export", "junk.pt", "-o", "a.safetensors"], 3, "is not a checkpoint"),
         (["--export", "junk.safetensors", "-o", "a.safetensors"], 3, "is not a safetensors"),
@@ -234,6 +235,8 @@ def test_what_cannot_be_exported_is_refused(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "new").mkdir()
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "run.json").write_text('{"preset": "mini"}')
     (tmp_path / "new" / "run.json").write_text('{"schema": 2, "preset": "mini"}')
     for name in ("junk.pt", "junk.safetensors"):
         (tmp_path / name).write_text("junk")
