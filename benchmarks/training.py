@@ -1,8 +1,8 @@
-"""Is the loop of ``loris train`` as fast as the plainest? ``python benchmarks/training.py``.
+"""Speed of ``loris train`` against a minimal loop: ``python benchmarks/training.py``.
 
-Trains the ``mini`` denoiser on made-up codes, first by the plainest loop there is (no average,
-log, save or look), then by ours, on the same examples, turn by turn. Prints steps a second of
-both, their ratio, and the share of its time that ours waits for data.
+Trains the ``mini`` denoiser on random latents, alternately by a minimal loop (no average, log,
+save or validation) and by that of ``loris train``, on the same examples. Prints steps per
+second of both, their ratio, and the fraction of time that the latter waits for data.
 """
 
 import argparse
@@ -17,76 +17,70 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import Dataset
 
 from loris_cli.models.generator_interface import ClipFeatures
 from loris_cli.models.mini_unet import MiniDenoiser
-from loris_cli.training.checkpoints import StageFolder
+from loris_cli.training.checkpoints import StageFolder, Weights
 from loris_cli.training.datasets import ClipAnnotations, Example, LatentDataset
 from loris_cli.training.distributed import DistributedContext
 from loris_cli.training.loop import train
 from loris_cli.training.losses import DenoiserLoss
-from loris_cli.training.mini_stages import MINI_DENOISER_CONFIG, MINI_LOG_SIGMA
+from loris_cli.training.mini_stages import MINI_DENOISER_CONFIG
 from loris_cli.training.settings import TrainingSettings
 
 
 class RandomDataStage:
-    """A stage on noise: what it learns is nothing, what it costs is the same."""
+    """A stage on random data, which costs as much as on real data."""
 
     backbone_parameter_names: frozenset[str] = frozenset()
     n_clips = 16
 
     def __init__(self) -> None:
-        """Make network and examples."""
+        """Build network and examples."""
         rng = np.random.default_rng(0)
         torch.manual_seed(0)
         self.loss_module: nn.Module = DenoiserLoss(MiniDenoiser(MINI_DENOISER_CONFIG))
-        codes = [
+        latents = [
             rng.standard_normal((MINI_DENOISER_CONFIG.latent_channels, 516), dtype=np.float32)
             for _ in range(self.n_clips)
         ]
-        body = rng.uniform(0, 100, (384, 17, 3))
-        lesson = ClipFeatures(
+        keypoints = rng.uniform(0, 100, (384, 17, 3))
+        features = ClipFeatures(
             duration_s=24.0,
             peaks_s=np.arange(1.0, 23.0, 0.7),
             strengths=np.ones(32),
             energy=np.full(384, 0.5),
             genre="pop",
-            keypoints=body,
+            keypoints=keypoints,
             note_latent=rng.standard_normal(
                 (MINI_DENOISER_CONFIG.note_latent_channels, 516), dtype=np.float32
             ),
         )
         self.train_set: Dataset[Example] = LatentDataset(
-            codes,
-            [ClipAnnotations(lesson, lesson)] * self.n_clips,
-            window_frames=MINI_DENOISER_CONFIG.window_frames,
+            latents=latents,
+            annotations=[ClipAnnotations(features, features)] * self.n_clips,
+            config=MINI_DENOISER_CONFIG,
             seed=0,
             condition_dropout=0.1,
-            log_sigma=MINI_LOG_SIGMA,
-            note_latent_channels=MINI_DENOISER_CONFIG.note_latent_channels,
         )
         self.val_set = self.train_set
 
     def initialize(self) -> None:
-        """Nothing to set."""
+        """Do nothing."""
 
-    def export_weights(
-        self, loss_module: nn.Module
-    ) -> tuple[dict[str, Tensor], dict[str, str]]:
-        """Nothing worth keeping."""
+    def export_weights(self, module: nn.Module) -> Weights:
+        """Return no weights."""
         return {}, {}
 
-    def render_validation_samples(
-        self, loss_module: nn.Module, samples_dir: Path, step: int
-    ) -> dict[str, float]:
-        """Nothing worth hearing."""
+    def render_samples(self, module: nn.Module, folder: Path, step: int) -> dict[str, float]:
+        """Generate nothing."""
         return {}
 
 
 def time_plain_loop(stage: RandomDataStage, steps: int, batch_size: int) -> float:
-    """Seconds a step of the plainest loop."""
+    """Return seconds per step of a minimal loop."""
     optimizer = torch.optim.AdamW(stage.loss_module.parameters(), lr=1e-4)
     started = time.perf_counter()
     for step in range(steps):
@@ -100,16 +94,16 @@ def time_plain_loop(stage: RandomDataStage, steps: int, batch_size: int) -> floa
 
 
 def time_loris_loop(stage: RandomDataStage, settings: TrainingSettings) -> tuple[float, float]:
-    """Seconds a step of our loop, and the share it waited for data."""
+    """Return seconds per step of `train`, and the fraction of time it waits for data."""
     rows: list[dict[str, Any]] = []
-    alone = DistributedContext(rank=0, world_size=1, device=torch.device("cpu"))
+    context = DistributedContext(rank=0, world_size=1, device=torch.device("cpu"))
     with tempfile.TemporaryDirectory() as name:
         folder = StageFolder(Path(name))
         started = time.perf_counter()
-        train(stage, settings, folder, alone, on_log=rows.append)
-        took = (time.perf_counter() - started) / settings.steps
+        train(stage, settings, folder, context, on_log=rows.append)
+        step_s = (time.perf_counter() - started) / settings.steps
         last = [json.loads(row) for row in folder.metrics_path.read_text().splitlines()][-1]
-    return took, float(last["waited"])
+    return step_s, float(last["data_wait_fraction"])
 
 
 def main() -> None:
@@ -119,30 +113,31 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--workers", type=int, default=0)
-    given = parser.parse_args()
+    args = parser.parse_args()
     settings = replace(
         TrainingSettings(),
-        steps=given.steps,
-        batch=given.batch,
-        workers=given.workers,
-        validate_clips=0,
-        sounds=0,
+        steps=args.steps,
+        batch_size=args.batch,
+        loader_workers=args.workers,
+        validation_clips=0,
+        validation_samples=0,
         save_every_s=1e9,
     )
     stage = RandomDataStage()
-    time_plain_loop(stage, 1, given.batch)
-    both = [
-        (time_plain_loop(stage, given.steps, given.batch), time_loris_loop(stage, settings))
-        for _ in range(given.turns)
+    time_plain_loop(stage, 1, args.batch)
+    timings = [
+        (time_plain_loop(stage, args.steps, args.batch), time_loris_loop(stage, settings))
+        for _ in range(args.turns)
     ]
-    slow = statistics.median(first for first, _ in both)
-    fast = statistics.median(second for _, (second, _) in both)
-    waited = statistics.median(share for _, (_, share) in both)
+    plain_s = statistics.median(first for first, _ in timings)
+    loris_s = statistics.median(second for _, (second, _) in timings)
+    wait_fraction = statistics.median(fraction for _, (_, fraction) in timings)
     print(
         f"{os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads,"
-        f" batch {given.batch}, {given.turns} turns of {given.steps} steps\n"
-        f"plain loop {1 / slow:.3f} steps/s, loris train {1 / fast:.3f} steps/s"
-        f" (its one save counted), ratio {slow / fast:.3f}; waiting for data {waited:.1%}"
+        f" batch {args.batch}, {args.turns} turns of {args.steps} steps\n"
+        f"plain loop {1 / plain_s:.3f} steps/s, loris train {1 / loris_s:.3f} steps/s"
+        f" (its one save counted), ratio {plain_s / loris_s:.3f};"
+        f" waiting for data {wait_fraction:.1%}"
     )
 
 

@@ -204,7 +204,7 @@ def _print_estimate(cost: Any, reporter: ConsoleReporter) -> None:
     reporter.print_result(
         f"{cost.stage}: {cost.n_parameters / 1e6:.1f} M parameters, {cost.n_clips} clips,"
         f" {cost.n_steps} steps of {cost.step_s:.2f} s, {hours:.1f} h, peak memory"
-        f" {cost.peak_memory_mb:.0f} MB, as measured on two steps"
+        f" {cost.peak_memory_mib:.0f} MiB, as measured on two steps"
     )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import soundfile
 from clip_scores import HeldOutClip, render_note_spectrograms
 from spectrograms import ClipAudio, plot_spectrograms
-from test_heard import MOMENTS_S, strokes
+from test_heard import ONSETS_S, make_click_audio
 
 from loris_cli.dataset.manifest import Clip
 from loris_cli.soundtrack.latent_generator import ATTACK_LATENCY_S
@@ -26,7 +26,7 @@ def clip_at(folder: Path, name: str, accents_s: np.ndarray) -> Clip:
         audio=f"audio/{name}.flac",
         rhythm=f"rhythm/{name}.npz",
     )
-    soundfile.write(folder / clip.audio, strokes(), 22_050)
+    soundfile.write(folder / clip.audio, make_click_audio(), 22_050)
     np.savez(
         folder / clip.rhythm,
         accents_s=accents_s,
@@ -38,11 +38,11 @@ def clip_at(folder: Path, name: str, accents_s: np.ndarray) -> Clip:
 
 
 def test_the_truth_hits_and_another_rhythm_does_not(tmp_path: Path) -> None:
-    clip = clip_at(tmp_path, "a", MOMENTS_S - ATTACK_LATENCY_S)
-    other = clip_at(tmp_path, "b", MOMENTS_S - 0.3)
+    clip = clip_at(tmp_path, "a", ONSETS_S - ATTACK_LATENCY_S)
+    other = clip_at(tmp_path, "b", ONSETS_S - 0.3)
 
     scored = HeldOutClip(tmp_path, clip, mismatched_clip=other).score_takes(
-        [strokes(), strokes()], MOMENTS_S
+        [make_click_audio(), make_click_audio()], ONSETS_S
     )
 
     assert scored.mean_values["hit"] == scored.mean_values["precision"] == 1.0
@@ -54,22 +54,22 @@ def test_the_truth_hits_and_another_rhythm_does_not(tmp_path: Path) -> None:
 
 
 def test_sketched_notes_are_heard_when_they_are_to_land(tmp_path: Path) -> None:
-    clip = clip_at(tmp_path, "a", MOMENTS_S)
+    clip = clip_at(tmp_path, "a", ONSETS_S)
     case = HeldOutClip(tmp_path, clip, mismatched_clip=clip)
 
     takes = render_note_spectrograms(case.features, 2)
 
     assert [len(take) for take in takes] == [7 * 22_050] * 2
-    assert case.score_takes(takes, MOMENTS_S).mean_values["hit"] == 1.0
+    assert case.score_takes(takes, ONSETS_S).mean_values["hit"] == 1.0
     assert np.abs(takes[0] - takes[1]).max() > 0.01
 
 
 def test_takes_of_different_rhythms_are_apart(tmp_path: Path) -> None:
-    clip = clip_at(tmp_path, "a", MOMENTS_S)
-    late = np.roll(strokes(), 4000)
+    clip = clip_at(tmp_path, "a", ONSETS_S)
+    late = np.roll(make_click_audio(), 4000)
 
     scored = HeldOutClip(tmp_path, clip, mismatched_clip=clip).score_takes(
-        [strokes(), late], MOMENTS_S
+        [make_click_audio(), late], ONSETS_S
     )
 
     assert scored.values_by_take["rhythm_apart"] == [1.0]
@@ -80,8 +80,8 @@ def test_a_stroke_is_seen_where_it_is_and_only_in_its_own_column(tmp_path: Path)
     silence = np.zeros(7 * 22_050, dtype=np.float32)
     shown = ClipAudio(
         title="a $ pop",
-        accents_s=MOMENTS_S,
-        audio_by_column={"truth": strokes(), "made": silence},
+        accents_s=ONSETS_S,
+        audio_by_column={"truth": make_click_audio(), "made": silence},
     )
 
     plot_spectrograms(tmp_path / "a.png", [shown])

@@ -32,35 +32,37 @@ def batch() -> dict[str, Tensor]:
         "clean": draw(2, 32, 32),
         "noise": draw(2, 32, 32),
         "sigma": torch.tensor([0.3, 2.0]),
-        "dropped": torch.tensor([False, True]),
-        "aligned": draw(2, 20, 32),
+        "drop_mask": torch.tensor([False, True]),
+        "aligned_rhythm": draw(2, 20, 32),
         "peaks": (draw(2, 24) > 0.8).float(),
-        "interval_s": draw(2, 24).abs(),
+        "time_since_peak_s": draw(2, 24).abs(),
         "genre": torch.eye(12)[:2],
-        "harmony": draw(2, 32, 32),
-        "motion": draw(2, 24, 17, 3),
-        "looseness": draw(2, 1).abs(),
-        "sketch": draw(2, 32, 32),
+        "aligned_harmony": draw(2, 32, 32),
+        "pose": draw(2, 24, 17, 3),
+        "timing_jitter": draw(2, 1).abs(),
+        "note_latent": draw(2, 32, 32),
     }
 
 
-def learner() -> DenoiserLoss:
+def make_loss() -> DenoiserLoss:
     torch.manual_seed(0)
     return DenoiserLoss(MiniDenoiser(SIZES))
 
 
 def test_activations_that_are_computed_again_give_the_same_gradients() -> None:
-    kept = learner()
-    again = copy.deepcopy(kept)
-    counted: list[int] = []
-    again.denoiser.unet.bottleneck.pre_block.register_forward_hook(lambda *_: counted.append(1))
-    checkpoint_activations(again.denoiser)
+    plain = make_loss()
+    checkpointed = copy.deepcopy(plain)
+    calls: list[int] = []
+    checkpointed.denoiser.unet.bottleneck.pre_block.register_forward_hook(
+        lambda *_: calls.append(1)
+    )
+    checkpoint_activations(checkpointed.denoiser)
 
-    for one in (kept, again):
-        one(batch()).backward()
-    assert len(counted) == 2  # once forwards, once going back
+    for loss in (plain, checkpointed):
+        loss(batch()).backward()
+    assert len(calls) == 2  # once forwards, once going back
     for (name, a), (_, b) in zip(
-        kept.named_parameters(), again.named_parameters(), strict=True
+        plain.named_parameters(), checkpointed.named_parameters(), strict=True
     ):
         assert a.grad is not None, name
         assert b.grad is not None, name
@@ -68,64 +70,64 @@ def test_activations_that_are_computed_again_give_the_same_gradients() -> None:
 
 
 def test_half_precision_learns_about_the_same() -> None:
-    one = learner()
-    whole = one(batch())
+    loss = make_loss()
+    full_loss = loss(batch())
     with torch.autocast("cpu", torch.bfloat16):
-        half = one(batch())
-    half.backward()
-    assert abs(half.item() / whole.item() - 1) < 0.05
-    assert all(torch.isfinite(p.grad).all() for p in one.parameters() if p.grad is not None)
+        half_loss = loss(batch())
+    half_loss.backward()
+    assert abs(half_loss.item() / full_loss.item() - 1) < 0.05
+    assert all(torch.isfinite(p.grad).all() for p in loss.parameters() if p.grad is not None)
 
 
 def test_a_latent_that_gives_back_what_it_got_has_next_to_no_loss() -> None:
-    class Perfect(MelAutoencoder):
-        def posterior(self, log_mel: Tensor) -> tuple[Tensor, Tensor]:
+    class Identity(MelAutoencoder):
+        def encode_posterior(self, log_mel: Tensor) -> tuple[Tensor, Tensor]:
             return log_mel, torch.full_like(log_mel, -10.0)
 
-        def reconstruct(self, code: Tensor) -> Tensor:
+        def decode_unnormalized(self, code: Tensor) -> Tensor:
             return code
 
     frames = torch.zeros(1, 128, 16)
-    told = {"frames": frames, "noise": torch.zeros_like(frames)}
+    zeros = {"frames": frames, "noise": torch.zeros_like(frames)}
     config = MelAutoencoderConfig(width=16, latent_channels=8, n_blocks=1)
-    assert LatentLoss(Perfect(config))(told).item() < 0.002  # what the divergence weighs
-    noisy = LatentLoss(Perfect(config))({**told, "noise": torch.ones_like(frames) * 100})
+    assert LatentLoss(Identity(config))(zeros).item() < 0.002  # what the divergence weighs
+    noisy = LatentLoss(Identity(config))({**zeros, "noise": torch.ones_like(frames) * 100})
     assert noisy.item() > 0.5
 
 
 def test_parameters_that_do_not_learn_are_not_counted() -> None:
-    one = learner()
-    every = count_parameters(one)
-    one.denoiser.null_token.requires_grad_(False)
-    assert count_parameters(one) == every - 16
+    loss = make_loss()
+    n_parameters = count_parameters(loss)
+    loss.denoiser.null_token.requires_grad_(False)
+    assert count_parameters(loss) == n_parameters - 16
 
 
 def test_a_network_that_is_told_more_begins_as_the_one_that_was_told_less() -> None:
     torch.manual_seed(0)
-    less = MiniDenoiser(replace(SIZES, note_latent_channels=0))
-    more = MiniDenoiser(SIZES)
-    state = pad_weights(less.state_dict(), more.state_dict())
-    more.load_state_dict(state)
+    small = MiniDenoiser(replace(SIZES, note_latent_channels=0))
+    large = MiniDenoiser(SIZES)
+    state = pad_weights(small.state_dict(), large.state_dict())
+    large.load_state_dict(state)
 
     name = "unet.to_in.module_list.0.block.block1.project.weight"
-    old, new = less.state_dict()[name], state[name]
+    old, new = small.state_dict()[name], state[name]
     assert new.shape[1] == old.shape[1] + SIZES.note_latent_channels
     assert torch.equal(new[:, : old.shape[1]], old)
     assert not new[:, old.shape[1] :].any()
     assert all(
         torch.equal(state[key], value)
-        for key, value in less.state_dict().items()
+        for key, value in small.state_dict().items()
         if value.shape == state[key].shape
     )
-    out = DenoiserLoss(more)(batch())
+    out = DenoiserLoss(large)(batch())
     out.backward()
-    gradients = {key: parameter.grad for key, parameter in more.named_parameters()}
+    gradients = {key: parameter.grad for key, parameter in large.named_parameters()}
     first = gradients[name]
     assert first is not None
     assert first[:, old.shape[1] :].any()  # it learns to listen
 
 
 def test_a_network_that_is_told_less_takes_no_weights_of_one_that_is_told_more() -> None:
-    less = MiniDenoiser(replace(SIZES, note_latent_channels=0))
+    small = MiniDenoiser(replace(SIZES, note_latent_channels=0))
     with pytest.raises(InputError, match="not"):
-        pad_weights(MiniDenoiser(SIZES).state_dict(), less.state_dict())
+        pad_weights(MiniDenoiser(SIZES).state_dict(), small.state_dict())

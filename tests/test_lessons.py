@@ -13,6 +13,7 @@ from torch import nn
 from loris_cli.composition.chords import SCALES, Harmony
 from loris_cli.errors import InputError, UsageError
 from loris_cli.models.generator_interface import ClipFeatures
+from loris_cli.models.mini_unet import MiniDenoiserConfig
 from loris_cli.training.datasets import (
     ClipAnnotations,
     DistributedBatchSampler,
@@ -24,7 +25,7 @@ from loris_cli.training.datasets import (
 from loris_cli.training.lr_schedule import build_parameter_groups, compute_learning_rate
 from loris_cli.training.settings import TrainingSettings, resolve_settings
 
-COMPOSED = ClipFeatures(
+ANNOTATED_FEATURES = ClipFeatures(
     duration_s=24.0,
     peaks_s=np.arange(1.0, 23.0),
     strengths=np.ones(22),
@@ -39,11 +40,18 @@ COMPOSED = ClipFeatures(
     ),
     note_latent=np.random.default_rng(1).normal(size=(4, 517)).astype(np.float32),
 )
-BODY = np.random.default_rng(0).uniform(0, 100, (384, 17, 3))
-DANCED = replace(COMPOSED, peaks_s=COMPOSED.peaks_s + 0.03, keypoints=BODY, timing_jitter=0.5)
+KEYPOINTS = np.random.default_rng(0).uniform(0, 100, (384, 17, 3))
+POSE_FEATURES = replace(
+    ANNOTATED_FEATURES,
+    peaks_s=ANNOTATED_FEATURES.peaks_s + 0.03,
+    keypoints=KEYPOINTS,
+    timing_jitter=0.5,
+)
 
 
-def numbers(world: int, accumulate: int, steps: int, *, first: int = 0) -> list[list[int]]:
+def batches_by_step(
+    world: int, accumulate: int, steps: int, *, first: int = 0
+) -> list[list[int]]:
     """What the processes of a run learn from, step by step."""
     ranks = [
         list(
@@ -63,8 +71,8 @@ def numbers(world: int, accumulate: int, steps: int, *, first: int = 0) -> list[
     return [
         sorted(
             n
-            for parts in ranks
-            for part in parts[k * accumulate : (k + 1) * accumulate]
+            for groups in ranks
+            for part in groups[k * accumulate : (k + 1) * accumulate]
             for n in part
         )
         for k in range(steps)
@@ -74,8 +82,10 @@ def numbers(world: int, accumulate: int, steps: int, *, first: int = 0) -> list[
 @pytest.mark.parametrize("world", [1, 2, 3])
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_however_many_learn_they_learn_the_same(world: int, accumulate: int) -> None:
-    assert numbers(world, accumulate, 5) == [list(range(12 * k, 12 * k + 12)) for k in range(5)]
-    assert numbers(world, accumulate, 2, first=3) == numbers(1, 1, 5)[3:]
+    assert batches_by_step(world, accumulate, 5) == [
+        list(range(12 * k, 12 * k + 12)) for k in range(5)
+    ]
+    assert batches_by_step(world, accumulate, 2, first=3) == batches_by_step(1, 1, 5)[3:]
 
 
 def test_an_epoch_goes_through_every_clip_once_each_in_its_own_order() -> None:
@@ -89,22 +99,23 @@ def test_an_epoch_goes_through_every_clip_once_each_in_its_own_order() -> None:
 
 def test_what_is_told_is_by_the_score_or_by_the_body() -> None:
     rng = np.random.default_rng(0)
-    heard = [
-        sample_condition_source(ClipAnnotations(COMPOSED, DANCED), rng) for _ in range(2000)
+    sampled = [
+        sample_condition_source(ClipAnnotations(ANNOTATED_FEATURES, POSE_FEATURES), rng)
+        for _ in range(2000)
     ]
 
-    seen = np.mean([features.timing_jitter == 0.5 for features in heard])
-    hidden = np.mean([features.keypoints is None for features in heard])
-    plain = np.mean([features.harmony is None for features in heard])
-    unscored = np.mean([features.note_latent is None for features in heard])
-    assert seen == pytest.approx(0.4, abs=0.04)
-    assert hidden == pytest.approx(0.1, abs=0.03)
-    assert plain == pytest.approx(0.1, abs=0.03)
-    assert unscored == pytest.approx(0.1 + 0.9 * 0.05, abs=0.03)
-    assert all(features.note_latent is None for features in heard if features.harmony is None)
+    from_pose = np.mean([features.timing_jitter == 0.5 for features in sampled])
+    without_pose = np.mean([features.keypoints is None for features in sampled])
+    without_harmony = np.mean([features.harmony is None for features in sampled])
+    without_notes = np.mean([features.note_latent is None for features in sampled])
+    assert from_pose == pytest.approx(0.4, abs=0.04)
+    assert without_pose == pytest.approx(0.1, abs=0.03)
+    assert without_harmony == pytest.approx(0.1, abs=0.03)
+    assert without_notes == pytest.approx(0.1 + 0.9 * 0.05, abs=0.03)
+    assert all(features.note_latent is None for features in sampled if features.harmony is None)
     assert (
         sample_condition_source(
-            ClipAnnotations(COMPOSED, None), np.random.default_rng(1)
+            ClipAnnotations(ANNOTATED_FEATURES, None), np.random.default_rng(1)
         ).keypoints
         is None
     )
@@ -112,21 +123,19 @@ def test_what_is_told_is_by_the_score_or_by_the_body() -> None:
 
 def examples(drop: float = 0.1) -> LatentDataset:
     rng = np.random.default_rng(3)
-    codes = [rng.normal(size=(4, 300)).astype(np.float32) for _ in range(3)]
+    latents = [rng.normal(size=(4, 300)).astype(np.float32) for _ in range(3)]
     return LatentDataset(
-        codes,
-        [ClipAnnotations(COMPOSED, DANCED)] * 3,
-        window_frames=256,
+        latents=latents,
+        annotations=[ClipAnnotations(ANNOTATED_FEATURES, POSE_FEATURES)] * 3,
+        config=MiniDenoiserConfig(window_frames=256, note_latent_channels=4),
         seed=0,
         condition_dropout=drop,
-        log_sigma=(-0.4, 1.2),
-        note_latent_channels=4,
     )
 
 
 def test_an_example_depends_on_its_number_alone() -> None:
-    one, again, other = examples()[17], examples()[17], examples()[18]
-    assert all(torch.equal(one[key], again[key]) for key in one)
+    one, repeated, other = examples()[17], examples()[17], examples()[18]
+    assert all(torch.equal(one[key], repeated[key]) for key in one)
     assert not torch.equal(one["noise"], other["noise"])
     assert one["clean"].shape == one["noise"].shape == (4, 256)
     assert one["pose"].shape[1:] == (17, 3)
@@ -134,36 +143,34 @@ def test_an_example_depends_on_its_number_alone() -> None:
 
 def test_a_crop_is_told_the_sketch_of_its_own_stretch() -> None:
     """Codes that are their own sketches: crop and sketch are the same, or nothing is told."""
-    assert COMPOSED.note_latent is not None
-    own = LatentDataset(
-        [COMPOSED.note_latent] * 3,
-        [ClipAnnotations(COMPOSED, DANCED)] * 3,
-        window_frames=256,
+    assert ANNOTATED_FEATURES.note_latent is not None
+    dataset = LatentDataset(
+        latents=[ANNOTATED_FEATURES.note_latent] * 3,
+        annotations=[ClipAnnotations(ANNOTATED_FEATURES, POSE_FEATURES)] * 3,
+        config=MiniDenoiserConfig(window_frames=256, note_latent_channels=4),
         seed=0,
         condition_dropout=0.0,
-        log_sigma=(-0.4, 1.2),
-        note_latent_channels=4,
     )
-    drawn = [own[number] for number in range(60)]
-    alike = [torch.equal(example["note_latent"], example["clean"]) for example in drawn]
-    untold = [not example["note_latent"].any() for example in drawn]
-    assert 45 < sum(alike) < 60
-    assert sum(alike) + sum(untold) == 60
+    samples = [dataset[number] for number in range(60)]
+    with_notes = [torch.equal(example["note_latent"], example["clean"]) for example in samples]
+    no_notes = [not example["note_latent"].any() for example in samples]
+    assert 45 < sum(with_notes) < 60
+    assert sum(with_notes) + sum(no_notes) == 60
 
 
 def test_noise_levels_are_log_normal_and_conditions_dropped_as_often_as_asked() -> None:
-    drawn = [examples(drop=0.25)[number] for number in range(400)]
-    logs = np.log([float(example["sigma"]) for example in drawn])
+    samples = [examples(drop=0.25)[number] for number in range(400)]
+    logs = np.log([float(example["sigma"]) for example in samples])
     assert logs.mean() == pytest.approx(-0.4, abs=0.2)
     assert logs.std() == pytest.approx(1.2, abs=0.15)
-    dropped = np.mean([bool(example["dropped"]) for example in drawn])
+    dropped = np.mean([bool(example["drop_mask"]) for example in samples])
     assert dropped == pytest.approx(0.25, abs=0.07)
-    assert all(bool(examples(drop=1.0)[n]["dropped"]) for n in range(5))
+    assert all(bool(examples(drop=1.0)[n]["drop_mask"]) for n in range(5))
 
 
 def test_the_rate_of_ours_rises_and_falls_to_nothing() -> None:
     settings = TrainingSettings(learning_rate=0.1, warmup_steps=5)
-    rates = [compute_learning_rate("ours", "added", step, settings, 60) for step in range(61)]
+    rates = [compute_learning_rate(settings, "new", step, 60) for step in range(61)]
     assert rates[0] == pytest.approx(0.02)
     assert set(rates[4:49]) == {0.1}
     assert rates[54] == pytest.approx(0.05)
@@ -171,31 +178,30 @@ def test_the_rate_of_ours_rises_and_falls_to_nothing() -> None:
 
 
 def test_the_rates_of_the_paper_and_of_its_code() -> None:
-    settings = TrainingSettings()
-
-    def at(recipe: str, group: str, step: int) -> float:
-        return compute_learning_rate(recipe, group, step, settings, 10_000)  # type: ignore[arg-type]
+    def rate_at(recipe: str, group: str, step: int) -> float:
+        settings = TrainingSettings(recipe=recipe)  # type: ignore[arg-type]
+        return compute_learning_rate(settings, group, step, 10_000)
 
     # Sec. 5.1: 2e-4 for all layers at first, then 3e-6 for the backbone and 3e-3 for the rest
-    assert [at("paper", "backbone", k) for k in (0, 999, 1000)] == [2e-4, 2e-4, 3e-6]
-    assert [at("paper", "added", k) for k in (0, 999, 1000)] == [2e-4, 2e-4, 3e-3]
+    assert [rate_at("paper", "backbone", k) for k in (0, 999, 1000)] == [2e-4, 2e-4, 3e-6]
+    assert [rate_at("paper", "new", k) for k in (0, 999, 1000)] == [2e-4, 2e-4, 3e-3]
     # the code's warm-up raises the backbone to 2e-4 instead, and lets the rest be
-    assert [at("official", "backbone", k) for k in (0, 500, 1000, 5000)] == pytest.approx(
+    assert [rate_at("official", "backbone", k) for k in (0, 500, 1000, 5000)] == pytest.approx(
         [3e-6, 1.015e-4, 2e-4, 2e-4]
     )
-    assert {at("official", "added", k) for k in (0, 500, 5000)} == {3e-3}
+    assert {rate_at("official", "new", k) for k in (0, 500, 5000)} == {3e-3}
 
 
 def test_parameters_belong_to_the_backbone_or_are_added() -> None:
     module = nn.ModuleDict({"old": nn.Linear(2, 2), "new": nn.Linear(2, 3)})
-    parts = build_parameter_groups(
+    groups = build_parameter_groups(
         TrainingSettings(recipe="paper"), module, ["old.weight", "old.bias"]
     )
-    assert {name: sum(p.numel() for p in part) for name, part in parts.items()} == {
+    assert {name: sum(p.numel() for p in part) for name, part in groups.items()} == {
         "backbone": 6,
-        "added": 9,
+        "new": 9,
     }
-    assert set(build_parameter_groups(TrainingSettings(), module, [])) == {"added"}
+    assert set(build_parameter_groups(TrainingSettings(), module, [])) == {"new"}
     with pytest.raises(UsageError, match="backbone") as caught:
         build_parameter_groups(TrainingSettings(recipe="official"), module, [])
     assert "unconditional" in caught.value.hint
@@ -203,16 +209,16 @@ def test_parameters_belong_to_the_backbone_or_are_added() -> None:
 
 def test_settings_come_from_the_recipe_then_the_file_then_by_hand(tmp_path: Path) -> None:
     config = tmp_path / "run.toml"
-    config.write_text("batch = 4\nworkers = 3\n[latent]\nbatch = 7\n")
+    config.write_text("batch_size = 4\nloader_workers = 3\n[latent]\nbatch_size = 7\n")
 
-    def resolved(stage: str, *given: str) -> TrainingSettings:
+    def resolved(stage: str, *overrides: str) -> TrainingSettings:
         return resolve_settings(
             preset="mini",
             stage=stage,  # type: ignore[arg-type]
             recipe="paper",
             subset="fe25",
             config_path=config,
-            overrides=given,
+            overrides=overrides,
         )
 
     conditional, latent = (
@@ -225,7 +231,7 @@ def test_settings_come_from_the_recipe_then_the_file_then_by_hand(tmp_path: Path
         3,
         True,
     )
-    assert (latent.batch_size, latent.recipe, latent.weight_decay) == (9, "ours", 0.01)
+    assert (latent.batch_size, latent.recipe, latent.weight_decay) == (9, "default", 0.01)
     assert resolved("unconditional").condition_dropout == 1.0
 
 
@@ -244,7 +250,7 @@ def test_epochs_are_the_recipes(recipe: str, split: str, epochs: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("overrides", "message"),
     [
         (["bach=3"], "no setting 'bach'"),
         (["batch"], "not key=value"),
@@ -255,10 +261,14 @@ def test_epochs_are_the_recipes(recipe: str, split: str, epochs: int) -> None:
         (["learning_rate=nan"], "not from"),
     ],
 )
-def test_settings_that_are_none_are_refused(given: list[str], message: str) -> None:
+def test_settings_that_are_none_are_refused(overrides: list[str], message: str) -> None:
     with pytest.raises(UsageError, match=message) as caught:
         resolve_settings(
-            preset="mini", stage="conditional", recipe="ours", subset="a", overrides=given
+            preset="mini",
+            stage="conditional",
+            recipe="default",
+            subset="a",
+            overrides=overrides,
         )
     assert caught.value.hint
 
@@ -280,7 +290,7 @@ def test_a_file_of_settings_that_is_none_is_refused(
         resolve_settings(
             preset="mini",
             stage="latent",
-            recipe="ours",
+            recipe="default",
             subset="a",
             config_path=tmp_path / "run.toml",
         )

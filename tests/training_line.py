@@ -19,11 +19,11 @@ from torch.utils.data import Dataset
 
 from loris_cli.models.paper_config import PaperConfig
 from loris_cli.models.paper_unet import RHYTHM_OFFSET_FRAMES, PaperModel
-from loris_cli.training.checkpoints import StageFolder
+from loris_cli.training.checkpoints import StageFolder, Weights
 from loris_cli.training.distributed import init_distributed
 from loris_cli.training.fsdp import gather_state
 from loris_cli.training.loop import LogRecord, train
-from loris_cli.training.paper_stage import PaperLoss
+from loris_cli.training.losses import PaperLoss
 from loris_cli.training.settings import TrainingSettings
 
 TRUE_SLOPE = torch.tensor([1.0, -2.0, 0.5])
@@ -79,16 +79,12 @@ class LineStage:
     def initialize(self) -> None:
         self.n_initializations += 1
 
-    def export_weights(
-        self, loss_module: nn.Module
-    ) -> tuple[dict[str, Tensor], dict[str, str]]:
-        return loss_module.state_dict(), {}
+    def export_weights(self, module: nn.Module) -> Weights:
+        return module.state_dict(), {}
 
-    def render_validation_samples(
-        self, loss_module: nn.Module, samples_dir: Path, step: int
-    ) -> dict[str, float]:
+    def render_samples(self, module: nn.Module, folder: Path, step: int) -> dict[str, float]:
         self.sampled_steps.append(step)
-        return {"hit": 0.5}
+        return {"onset_recall": 0.5}
 
 
 TINY_PAPER_CONFIG = PaperConfig(
@@ -109,7 +105,7 @@ TINY_PAPER_CONFIG = PaperConfig(
 
 
 class RandomAudioDataset(NoisyLineDataset):
-    """Noise in the place of sound, and what is told of it; each a function of its number."""
+    """Noise in place of audio, with conditions; each example a function of its index."""
 
     def __getitem__(self, number: int) -> dict[str, Tensor]:
         self.is_bad(number)
@@ -124,10 +120,10 @@ class RandomAudioDataset(NoisyLineDataset):
             "noise": normal(2, TINY_PAPER_CONFIG.n_samples),
             "sigma": torch.tensor(0.1),
             "rhythm": rhythm,
-            "envelope": rhythm,
-            "motion": torch.zeros(TINY_PAPER_CONFIG.n_pose_frames, 17, 3),
+            "onset_envelope": rhythm,
+            "pose": torch.zeros(TINY_PAPER_CONFIG.n_pose_frames, 17, 3),
             "genre": torch.tensor(number % 12),
-            "dropped": torch.tensor(number % 4 == 0),
+            "drop_mask": torch.tensor(number % 4 == 0),
         }
 
 
@@ -150,38 +146,35 @@ def main() -> None:
     parser.add_argument("--kill-at", type=int, default=-1)
     parser.add_argument("--shard", action="store_true")
     parser.add_argument("--unet", action="store_true")
-    given = parser.parse_args()
-    stage = TinyUNetStage() if given.unet else LineStage()
+    args = parser.parse_args()
+    stage = TinyUNetStage() if args.unet else LineStage()
     settings = replace(
         TINY_SETTINGS,
-        steps=given.steps,
-        batch_size=given.batch,
-        accumulation_steps=given.accumulate,
+        steps=args.steps,
+        batch_size=args.batch,
+        accumulation_steps=args.accumulate,
         log_every=1,
         save_every_s=0.0,
-        fsdp=given.shard,
+        fsdp=args.shard,
     )
-    if given.unet:
+    if args.unet:
         settings = replace(settings, learning_rate=1e-3, validation_clips=2)
-    given.folder.mkdir(exist_ok=True)
-    with init_distributed("cpu") as processes:
+    args.folder.mkdir(exist_ok=True)
+    with init_distributed("cpu") as context:
         examples: Any = stage.train_set
 
         def kill_at_step(number: int) -> bool:
-            if (
-                number // given.batch == given.kill_at
-                and processes.rank == processes.world_size - 1
-            ):
+            if number // args.batch == args.kill_at and context.rank == context.world_size - 1:
                 os.kill(os.getpid(), signal.SIGKILL)
             return False
 
-        examples.bad = kill_at_step
+        examples.is_bad = kill_at_step
         rows: list[LogRecord] = []
-        train(stage, settings, StageFolder(given.folder), processes, on_log=rows.append)
-        kept = gather_state(stage.loss_module.state_dict())
-        if processes.is_main_process and not given.unet:
-            slope = kept["slope"].tolist()
-            (given.folder / "slope.json").write_text(json.dumps(slope))
+        train(stage, settings, StageFolder(args.folder), context, on_log=rows.append)
+        state = gather_state(stage.loss_module.state_dict())
+        if context.is_main_process and not args.unet:
+            slope = state["slope"].tolist()
+            (args.folder / "slope.json").write_text(json.dumps(slope))
 
 
 if __name__ == "__main__":

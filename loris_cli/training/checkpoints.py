@@ -1,43 +1,49 @@
-"""The folder of a run: who it is, its weights, and what it needs to go on.
+"""Folder of a training run: identity, settings, weights, and the state to resume from.
 
-    RUN/run.json                     preset, data and versions: what may not change
-    RUN/codes.safetensors            codes of the clips, made once the latent is learned
-    RUN/STAGE/settings.json          of the stage
-    RUN/STAGE/best.safetensors       averaged weights with the lowest loss on held-out clips
+    RUN/run.json                     preset, subset, seed and hash of the data: fixed on resume
+    RUN/latents.safetensors          latents of the clips, written once the latent stage is done
+    RUN/STAGE/settings.json          settings of the stage
+    RUN/STAGE/best.safetensors       averaged weights with the lowest validation loss
     RUN/STAGE/last.safetensors       averaged weights of the last save
-    RUN/STAGE/resume.pt              all that a stopped run goes on from
-    RUN/STAGE/log.jsonl              losses, rates, validations
-    RUN/STAGE/sounds/                what it makes of held-out clips
-    RUN/PRESET.safetensors           the whole model, for ``--model``
+    RUN/STAGE/resume.pt              weights, their average and the optimizer state
+    RUN/STAGE/metrics.jsonl          losses, learning rates, validations
+    RUN/STAGE/samples/               audio generated for validation clips
+    RUN/PRESET.safetensors           the complete model, for ``--model``
 
-Every file is written beside its place and renamed, so a full disk or a kill leaves the old one.
+Every file is written under a hidden name and renamed: a full disk or a kill leaves the old one.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from loris_cli import __version__
 from loris_cli.dataset.manifest import Clip
 from loris_cli.errors import InputError, OutputError, UsageError
 from loris_cli.system.atomic_files import atomic_write, printable_path
-from loris_cli.training.settings import TrainingSettings
+from loris_cli.training.settings import StageName, TrainingSettings
 
 TrainingState = dict[str, Any]
+Weights = tuple[dict[str, Tensor], dict[str, str]]
+"""Tensors by name, and the metadata of their file."""
+WeightsChoice = Literal["best", "last"]
+RUN_SCHEMA = 2
+"""Version of the field names in ``run.json``, ``settings.json`` and ``resume.pt``."""
+OTHER_FOLDER_HINT = "give another --out"
 
 
-def hash_clips(clips: list[Clip]) -> str:
-    """Of the clips of a data set, by what its manifest says of them: 12 hex digits."""
+def hash_clips(clips: Iterable[Clip]) -> str:
+    """Return a hash of the manifest rows of clips: 12 hex digits."""
     rows = sorted(json.dumps(asdict(clip), sort_keys=True) for clip in clips)
     return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:12]
 
@@ -46,153 +52,150 @@ class RunFolder:
     """A folder that belongs to one run."""
 
     def __init__(self, path: Path) -> None:
-        """Name the folder; nothing is made yet."""
-        self.path = path
+        """Name the folder; nothing is created yet."""
+        self.path, self.identity_path = path, path / "run.json"
+        self.latents_path = path / "latents.safetensors"
 
-    def create_or_verify(self, fixed_values: dict[str, Any], *, resume: bool) -> None:
-        """Make the folder this run's, or find that it is.
+    def create_or_verify(self, identity: dict[str, Any], *, resume: bool) -> None:
+        """Create the folder, or check that it belongs to this run.
 
         Args:
-            fixed_values: what may not change when a run goes on.
-            resume: whether an earlier part of this run may be there.
+            identity: values that may not change when a run is resumed.
+            resume: whether the folder may hold an earlier part of this run.
 
         Raises:
-            UsageError: another run is there, or an earlier part of this that may not be.
-            OutputError: something that is no run is there, or it cannot be made.
+            UsageError: it holds another run, or an earlier part of this one that it may not.
+            InputError: the run was written by an older version of loris.
+            OutputError: it holds something else, or it cannot be created.
         """
-        told = self.path / "run.json"
-        if told.exists():
-            before = _read_json(told)
-            odd = [
-                key
-                for key in sorted(fixed_values.keys() | before.keys())
-                if key != "loris" and before.get(key) != fixed_values.get(key)
-            ]
-            if odd:
-                raise UsageError(
-                    f"{printable_path(self.path)} is another run: its {odd[0]} is"
-                    f" {before.get(odd[0])!r}, not {fixed_values.get(odd[0])!r}",
-                    hint="give another --out",
-                )
+        name = printable_path(self.path)
+        if self.identity_path.exists():
+            recorded = self.read_identity()
+            keys = (identity.keys() | recorded.keys()) - {"loris", "schema"}
+            _check_unchanged(self.path, keys, recorded, identity)
             if not resume:
                 raise UsageError(
-                    f"{printable_path(self.path)} holds this run already",
+                    f"{name} holds this run already",
                     hint="--resume auto goes on with it; or give another --out",
                 )
             return
         try:
             if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
-                raise OutputError(
-                    f"{printable_path(self.path)} is there and is no run",
-                    hint="give another --out",
-                )
+                raise OutputError(f"{name} exists and is no run", hint=OTHER_FOLDER_HINT)
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(
-                f"{printable_path(self.path)} cannot be made: {error.strerror}",
-                hint="give another --out",
+                f"{name} cannot be created: {error.strerror}", hint=OTHER_FOLDER_HINT
             ) from error
-        _write_json(told, {**fixed_values, "loris": __version__})
+        versions = {"schema": RUN_SCHEMA, "loris": __version__}
+        _write_json(self.identity_path, versions | identity)
 
-    @property
-    def latents_path(self) -> Path:
-        """Where the codes of the clips are."""
-        return self.path / "codes.safetensors"
-
-    def stage_folder(self, settings: TrainingSettings) -> "StageFolder":
-        """The folder of a stage."""
-        return StageFolder(self.path / settings.stage)
-
-    def prepare_stage_folder(self, settings: TrainingSettings) -> None:
-        """Make the folder of a stage, or find that it is of this one.
+    def read_identity(self) -> dict[str, Any]:
+        """Read what identifies the run.
 
         Raises:
-            UsageError: the stage was begun with other settings.
+            InputError: the folder holds no run, or one of an older version of loris.
         """
-        folder = self.stage_folder(settings)
-        folder.path.mkdir(exist_ok=True)
-        told = folder.path / "settings.json"
-        if told.exists():
-            before, now = _read_json(told), settings.fixed_on_resume()
-            for key in sorted(now):
-                if key in before and before[key] != now[key]:
-                    raise UsageError(
-                        f"{printable_path(folder.path)} was begun with {key} {before[key]!r},"
-                        f" not {now[key]!r}",
-                        hint="give another --out, or the same settings",
-                    )
-        _write_json(told, asdict(settings))
+        identity = _read_json(self.identity_path)
+        schema = identity.get("schema", 1)
+        if schema != RUN_SCHEMA or "preset" not in identity:
+            raise InputError(
+                f"{printable_path(self.path)} has run schema {schema}, not {RUN_SCHEMA}",
+                hint="train it again with this version of loris, into another --out",
+            )
+        return identity
+
+    def stage_folder(self, stage: StageName) -> "StageFolder":
+        """Return the folder of a stage."""
+        return StageFolder(self.path / stage)
+
+    def prepare_stage_folder(self, settings: TrainingSettings) -> None:
+        """Create the folder of a stage, or check that it has the same settings.
+
+        Raises:
+            UsageError: the stage was started with other settings.
+        """
+        folder = self.stage_folder(settings.stage).path
+        folder.mkdir(exist_ok=True)
+        path = folder / "settings.json"
+        if path.exists():
+            recorded, fixed = _read_json(path), settings.fixed_on_resume()
+            _check_unchanged(folder, fixed.keys() & recorded.keys(), recorded, fixed)
+        _write_json(path, asdict(settings))
 
 
 class StageFolder:
-    """What a stage keeps."""
+    """Files of one stage."""
 
     def __init__(self, path: Path) -> None:
         """Name the folder."""
         self.path = path
-        self.best_weights, self.last_weights = (
-            path / "best.safetensors",
-            path / "last.safetensors",
-        )
-        self.checkpoint_path, self.metrics_path = path / "resume.pt", path / "log.jsonl"
-        self.samples_dir = path / "sounds"
+        self.best_weights = path / "best.safetensors"
+        self.last_weights = path / "last.safetensors"
+        self.checkpoint_path, self.metrics_path = path / "resume.pt", path / "metrics.jsonl"
+        self.samples_dir = path / "samples"
+
+    def find_weights(self, choice: WeightsChoice = "best") -> Path | None:
+        """Return the path of the best weights if they exist, else of the last, else None."""
+        paths = [self.best_weights] * (choice == "best") + [self.last_weights]
+        return next((path for path in paths if path.exists()), None)
 
     def write_checkpoint(self, state: TrainingState) -> None:
-        """Keep what a run goes on from."""
-        with _atomic_write(self.checkpoint_path) as part:
-            torch.save(state, part)
+        """Write the state that a run resumes from."""
+        with _atomic_write(self.checkpoint_path) as path:
+            torch.save(state, path)
 
     def read_checkpoint(self, device: torch.device) -> TrainingState | None:
-        """What was kept, or None if nothing was.
+        """Read the state that a run resumes from; None if there is none.
 
         Raises:
             InputError: it is damaged.
         """
-        if not self.checkpoint_path.exists():
+        path = self.checkpoint_path
+        if not path.exists():
             return None
         try:
-            state: TrainingState = torch.load(
-                self.checkpoint_path, map_location=device, weights_only=True
-            )
+            state: TrainingState = torch.load(path, map_location=device, weights_only=True)
             if not isinstance(state, dict) or "step" not in state:
                 raise ValueError("no step")
         except (OSError, RuntimeError, ValueError, EOFError, UnpicklingError) as error:
             raise InputError(
-                f"{printable_path(self.checkpoint_path)} is damaged: {str(error).splitlines()[0]}",
-                hint="delete it to begin the stage anew",
+                f"{printable_path(path)} is damaged: {str(error).splitlines()[0]}",
+                hint="delete it to start the stage again",
             ) from error
         return state
 
     def append_metrics(self, record: dict[str, Any]) -> None:
-        """Add a row to the log."""
-        with self.metrics_path.open("a", encoding="utf-8") as log:
-            log.write(json.dumps(record) + "\n")
+        """Append a record to the metrics."""
+        with self.metrics_path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
 
     def truncate_metrics(self, last_step: int) -> None:
-        """Forget rows after a step: a run that goes on from there writes them again."""
+        """Delete the records after a step: a run that resumes there writes them again."""
         if self.metrics_path.exists():
-            rows = [row for row in self.metrics_path.read_text().splitlines() if row.strip()]
-            kept = [row for row in rows if json.loads(row).get("step", 0) <= last_step]
-            with _atomic_write(self.metrics_path) as part:
-                part.write_text("".join(f"{row}\n" for row in kept), encoding="utf-8")
+            lines = self.metrics_path.read_text(encoding="utf-8").splitlines()
+            rows = [line for line in lines if line.strip()]
+            rows = [row for row in rows if json.loads(row).get("step", 0) <= last_step]
+            with _atomic_write(self.metrics_path) as path:
+                path.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
 
 
 def write_weights(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write weights as safetensors, whole or not at all."""
-    with _atomic_write(path) as part:
-        save_file(
-            {key: value.cpu().contiguous() for key, value in tensors.items()}, part, metadata
-        )
+    """Write weights as safetensors, atomically."""
+    contiguous = {key: value.cpu().contiguous() for key, value in tensors.items()}
+    with _atomic_write(path) as temporary_path:
+        save_file(contiguous, temporary_path, metadata)
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read weights.
+def read_weights(path: Path) -> Weights:
+    """Read the tensors and the metadata of a safetensors file.
 
     Raises:
-        InputError: they are not there, or no safetensors.
+        InputError: it does not exist, or it is no safetensors file.
     """
     try:
-        return load_file(path)
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}
     except (OSError, SafetensorError) as error:
         raise InputError(
             f"{printable_path(path)} cannot be read as safetensors: {error}",
@@ -200,38 +203,49 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         ) from error
 
 
+def _check_unchanged(
+    folder: Path, keys: set[str], recorded: dict[str, Any], current: dict[str, Any]
+) -> None:
+    for key in sorted(keys):
+        old, new = recorded.get(key), current.get(key)
+        if old != new:
+            raise UsageError(
+                f"{printable_path(folder)} was started with {key} {old!r}, not {new!r}",
+                hint="give another --out, or the same settings",
+            )
+
+
 def _write_json(path: Path, values: dict[str, Any]) -> None:
-    """Write a small file, whole or not at all."""
-    with _atomic_write(path) as part:
-        part.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    with _atomic_write(path) as temporary_path:
+        temporary_path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 
 @contextmanager
 def _atomic_write(path: Path) -> Iterator[Path]:
-    """A file that takes its place when it is whole; a full disk is told of as such."""
-    with translate_disk_errors(path), atomic_write(path, overwrite=True) as part:
-        yield part
+    with translate_disk_errors(path), atomic_write(path, overwrite=True) as temporary_path:
+        yield temporary_path
 
 
 @contextmanager
 def translate_disk_errors(path: Path) -> Iterator[None]:
-    """While weights are written: torch and safetensors have errors of their own for a disk."""
+    """Raise `OutputError` for the errors that torch and safetensors raise on a full disk."""
     try:
         yield
     except (RuntimeError, SafetensorError) as error:
         raise OutputError(
             f"{printable_path(path)} cannot be written: {str(error).splitlines()[0]}",
-            hint="free some space; what was saved before is whole",
+            hint="free some space; the previous save is complete",
         ) from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ValueError("it holds no object")
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{printable_path(path)} cannot be read", hint="give another --out"
+            f"{printable_path(path)} cannot be read: {error}",
+            hint="name a folder that `loris train` wrote, or another --out",
         ) from error
-    if not isinstance(values, dict):
-        raise InputError(f"{printable_path(path)} is not of a run", hint="give another --out")
     return values

@@ -1,9 +1,9 @@
-"""Examples to learn from, each a function of (seed, number) alone.
+"""Training examples, each a function of the seed and its index alone.
 
-    clips, codes -> order of an epoch -> crop -> what is told of it -> one example
+    clips, latents -> order of an epoch -> crop -> condition -> one example
 
-Whatever the number of processes and workers, example ``n`` is the same; so a run on two
-processes learns from what a run on one would, and one that is stopped goes on where it was.
+Example ``n`` does not depend on the number of processes and workers: a run on two processes
+sees the same examples as a run on one, and a resumed run the same as an uninterrupted one.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,99 +19,94 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from loris_cli.audio import mel
-from loris_cli.audio.mel import MelConfig
 from loris_cli.dataset.manifest import Clip
 from loris_cli.dataset.read_clips import read_annotations, read_pose_features
 from loris_cli.models.generator_interface import ClipFeatures
+from loris_cli.models.mel_autoencoder import MelAutoencoderConfig
+from loris_cli.models.mini_unet import MiniDenoiserConfig
 from loris_cli.soundtrack.conditioning import build_condition
 
 Example = dict[str, Tensor]
 
+MEL_STREAM, LATENT_STREAM, WAVEFORM_STREAM, ORDER_STREAM = 1, 2, 3, 17
+"""Second key of the random generators, so that no two purposes share random numbers."""
+VALIDATION_SEED = 1
+MEL_CROP_FRAMES = 256
+"""Log-mel frames of a crop: 3 s."""
+MINI_LOG_SIGMA = (-0.4, 1.2)
+"""Mean and standard deviation of the logarithm of the noise levels: Karras et al. (2022),
+Table 1; LORIS's own are for a waveform of deviation 0.1."""
 PSEUDO_RHYTHM_PROBABILITY = 0.1
-"""How often the peaks are the onsets of the sound itself."""
+"""How often the peaks are the onsets of the audio itself."""
 POSE_RHYTHM_PROBABILITY, NO_POSE_PROBABILITY = 0.4, 0.1
-"""Of clips with a body: how often the peaks are those it shows, and how often it is hidden."""
+"""For clips with poses: how often the peaks are those of the poses, and how often the poses
+are left out."""
 DROP_HARMONY_PROBABILITY, DROP_NOTES_PROBABILITY = 0.1, 0.05
-"""How often neither chords nor notes are told, and of the rest how often no notes."""
+"""How often chords and notes are both left out, and how often the notes of the rest."""
 
 
-def make_rng(*key: int) -> np.random.Generator:
-    """Random numbers that belong to a place in a run."""
-    return np.random.default_rng(key)
+@dataclass(frozen=True, kw_only=True)
+class TrainingClips:
+    """Clips of a data set to train and to validate on."""
+
+    data_dir: Path
+    train: Sequence[Clip]
+    val: Sequence[Clip]
+
+    @property
+    def all(self) -> list[Clip]:
+        """Return the clips of both partitions."""
+        return [*self.train, *self.val]
 
 
 @lru_cache(maxsize=4)
 def epoch_permutation(seed: int, epoch: int, n_clips: int) -> NDArray[np.int64]:
-    """In which order an epoch goes through the clips."""
-    shuffled: NDArray[np.int64] = make_rng(seed, 17, epoch).permutation(n_clips)
-    return shuffled
+    """Return the order of the clips in an epoch."""
+    rng = np.random.default_rng((seed, ORDER_STREAM, epoch))
+    order: NDArray[np.int64] = rng.permutation(n_clips)
+    return order
 
 
 def clip_index(seed: int, example_index: int, n_clips: int) -> int:
-    """Which clip an example is cut from."""
-    return int(
-        epoch_permutation(seed, example_index // n_clips, n_clips)[example_index % n_clips]
-    )
+    """Return the index of the clip that an example is cut from."""
+    epoch, position = divmod(example_index, n_clips)
+    return int(epoch_permutation(seed, epoch, n_clips)[position])
 
 
+@dataclass(frozen=True, kw_only=True)
 class DistributedBatchSampler:
-    """Numbers of the examples of one process, batch by batch, for ever.
+    """Endless micro-batches of example indices for one process.
 
-    Args:
-        first_step: where a run goes on.
-        batch_size: examples in a step, of all processes.
-        rank: which process this is.
-        world_size: how many there are; ``batch_size`` is a multiple of it and of ``accumulation_steps``.
-        accumulation_steps: parts that a process takes its share in.
+    ``accumulation_steps`` of them make one optimizer step.
     """
 
-    def __init__(
-        self,
-        *,
-        first_step: int,
-        batch_size: int,
-        rank: int,
-        world_size: int,
-        accumulation_steps: int,
-    ) -> None:
-        """Begin before the first batch."""
-        self.first_step, self.batch, self.accumulate = (
-            first_step,
-            batch_size,
-            accumulation_steps,
-        )
-        self.share = batch_size // world_size
-        self.rank = rank
+    first_step: int
+    """Step that the run starts or resumes at."""
+    batch_size: int
+    """Examples of a step over all processes, a multiple of the product of the two below."""
+    rank: int
+    world_size: int
+    accumulation_steps: int
 
     def __iter__(self) -> Iterator[list[int]]:
-        """Give lists of numbers; ``accumulate`` of them make a step."""
-        part = self.share // self.accumulate
-        step = self.first_step
+        """Yield the indices of one micro-batch after the other."""
+        rank_size = self.batch_size // self.world_size
+        micro_size = rank_size // self.accumulation_steps
+        start = self.first_step * self.batch_size + self.rank * rank_size
         while True:
-            start = step * self.batch + self.rank * self.share
-            for k in range(self.accumulate):
-                yield list(range(start + k * part, start + (k + 1) * part))
-            step += 1
+            for k in range(self.accumulation_steps):
+                yield list(range(start + k * micro_size, start + (k + 1) * micro_size))
+            start += self.batch_size
 
 
 @dataclass(frozen=True)
 class ClipAnnotations:
-    """A clip as it was composed, as its dancer shows it, and as it sounds."""
+    """Annotations of a clip by source: score, poses, audio."""
 
     annotated_features: ClipFeatures
     pose_features: ClipFeatures | None
     pseudo_rhythm: ClipFeatures | None = None
-    """By its own sound alone."""
-
-    @property
-    def has_chords(self) -> bool:
-        """Whether its chords are known."""
-        return self.annotated_features.harmony is not None
-
-    @property
-    def has_notes(self) -> bool:
-        """Whether there is a sketch of its notes."""
-        return self.annotated_features.note_latent is not None
+    """Of its audio alone."""
 
 
 def read_clip_annotations(
@@ -120,47 +115,48 @@ def read_clip_annotations(
     pseudo_rhythms: Mapping[str, ClipFeatures],
     note_latents: Mapping[str, NDArray[np.float32]],
 ) -> list[ClipAnnotations]:
-    """What there is to be told of clips.
+    """Read the annotations of clips.
 
     Args:
         data_dir: folder of the data set.
-        clips: of it.
-        pseudo_rhythms: what the sound of some of them tells, by id.
-        note_latents: codes of the notes of some of them, by id.
+        clips: of the data set.
+        pseudo_rhythms: rhythms of the audio of some of them, by id.
+        note_latents: latents of the note spectrograms of some of them, by id.
     """
-    lessons = []
+    annotations = []
     for clip in clips:
-        drawn = note_latents.get(clip.id)
-        danced = read_pose_features(data_dir, clip)
-        lessons.append(
+        note_latent = note_latents.get(clip.id)
+        pose_features = read_pose_features(data_dir, clip)
+        annotations.append(
             ClipAnnotations(
-                replace(read_annotations(data_dir, clip), note_latent=drawn),
-                danced and replace(danced, note_latent=drawn),
+                replace(read_annotations(data_dir, clip), note_latent=note_latent),
+                pose_features and replace(pose_features, note_latent=note_latent),
                 pseudo_rhythms.get(clip.id),
             )
         )
-    return lessons
+    return annotations
 
 
 def sample_condition_source(
     annotations: ClipAnnotations, rng: np.random.Generator
 ) -> ClipFeatures:
-    """What the network is told this time: by score, body or sound; chords and notes or none."""
-    features = annotations.annotated_features
-    unknown = not len(features.peaks_s)
-    if annotations.pseudo_rhythm is not None and (
-        unknown or rng.random() < PSEUDO_RHYTHM_PROBABILITY
-    ):
-        own = annotations.pseudo_rhythm
+    """Draw the condition of an example: rhythm of score, poses or audio; with or without notes.
+
+    The order of the draws, and which are skipped, determines every later example.
+    """
+    features, pose = annotations.annotated_features, annotations.pose_features
+    pseudo = annotations.pseudo_rhythm
+    has_peaks = len(features.peaks_s) > 0
+    if pseudo is not None and (not has_peaks or rng.random() < PSEUDO_RHYTHM_PROBABILITY):
         features = replace(
-            features, peaks_s=own.peaks_s, strengths=own.strengths, energy=own.energy
+            features, peaks_s=pseudo.peaks_s, strengths=pseudo.strengths, energy=pseudo.energy
         )
-    elif annotations.pose_features is not None:
+    elif pose is not None:
         draw = rng.random()
         if draw < POSE_RHYTHM_PROBABILITY:
-            features = annotations.pose_features
+            features = pose
         elif draw < 1 - NO_POSE_PROBABILITY:
-            features = replace(features, keypoints=annotations.pose_features.keypoints)
+            features = replace(features, keypoints=pose.keypoints)
     if rng.random() < DROP_HARMONY_PROBABILITY:
         features = replace(features, harmony=None, note_latent=None)
     elif rng.random() < DROP_NOTES_PROBABILITY:
@@ -168,102 +164,66 @@ def sample_condition_source(
     return features
 
 
+@dataclass(frozen=True, kw_only=True)
 class MelCropDataset(Dataset[Example]):
-    """Crops of log-mel frames, and the noise of their codes: to learn a latent."""
+    """Crops of log-mel frames, with the noise of their latents, for the autoencoder."""
 
-    def __init__(
-        self,
-        data_dir: Path,
-        clips: Sequence[Clip],
-        *,
-        crop_frames: int,
-        latent_shape: tuple[int, int],
-        bands: MelConfig,
-        seed: int,
-    ) -> None:
-        """Take clips of a data set.
-
-        Args:
-            data_dir: its folder.
-            clips: of it.
-            crop_frames: length of a crop.
-            latent_shape: shape of the crop's code.
-            bands: of the frames.
-            seed: of the run.
-        """
-        self._files = [data_dir / clip.audio for clip in clips]
-        self._frames, self._code, self._seed = crop_frames, latent_shape, seed
-        self._bands = bands
+    data_dir: Path
+    clips: Sequence[Clip]
+    config: MelAutoencoderConfig
+    seed: int
 
     def __getitem__(self, example_index: int) -> Example:
-        """``frames (n_mels, frames)`` and ``noise``, shaped as the code."""
-        rng = make_rng(self._seed, 1, example_index)
-        samples = self._crop(
-            self._files[clip_index(self._seed, example_index, len(self._files))], rng
-        )
-        frames = mel.compute_log_mel(samples, self._bands)[:, : self._frames]
-        noise = rng.standard_normal(self._code, dtype=np.float32)
+        """Return ``frames (n_mels, frames)`` and ``noise``, shaped as the latent."""
+        rng = np.random.default_rng((self.seed, MEL_STREAM, example_index))
+        clip = self.clips[clip_index(self.seed, example_index, len(self.clips))]
+        samples = self._read_crop(self.data_dir / clip.audio, rng)
+        frames = mel.compute_log_mel(samples, self.config.bands)[:, :MEL_CROP_FRAMES]
+        shape = self.config.latent_channels, MEL_CROP_FRAMES // self.config.stride
+        noise = rng.standard_normal(shape, dtype=np.float32)
         return {"frames": torch.from_numpy(frames), "noise": torch.from_numpy(noise)}
 
-    def _crop(self, path: Path, rng: np.random.Generator) -> NDArray[np.float32]:
-        """Sound of one crop; what is too short is followed by silence."""
-        need = self._frames * mel.HOP_LENGTH
+    def _read_crop(self, path: Path, rng: np.random.Generator) -> NDArray[np.float32]:
+        """Return the samples of a random crop; a short clip is padded with silence."""
+        n_samples = MEL_CROP_FRAMES * mel.HOP_LENGTH
         with soundfile.SoundFile(path) as file:
-            start = int(rng.integers(max(file.frames - need, 0) + 1))
-            file.seek(start)
-            samples = file.read(need, dtype="float32", always_2d=True).mean(axis=1)
-        padded: NDArray[np.float32] = np.pad(samples, (0, need - len(samples)))
+            file.seek(int(rng.integers(max(file.frames - n_samples, 0) + 1)))
+            samples = file.read(n_samples, dtype="float32", always_2d=True).mean(axis=1)
+        padded: NDArray[np.float32] = np.pad(samples, (0, n_samples - len(samples)))
         return padded
 
 
+@dataclass(frozen=True, kw_only=True)
 class LatentDataset(Dataset[Example]):
-    """Crops of codes with noise and what is told of them: to learn to denoise."""
+    """Crops of latents with noise and their condition, for the denoiser."""
 
-    def __init__(
-        self,
-        latents: Sequence[NDArray[np.float32]],
-        annotations: Sequence[ClipAnnotations],
-        *,
-        window_frames: int,
-        seed: int,
-        condition_dropout: float,
-        log_sigma: tuple[float, float],
-        note_latent_channels: int = 0,
-    ) -> None:
-        """Take the codes of clips, each ``(channels, frames)``, and what is told of them.
-
-        Args:
-            latents: of unit variance.
-            annotations: one for each.
-            window_frames: frames of a crop; no code is shorter.
-            seed: of the run.
-            condition_dropout: how often nothing is told (LORIS, Sec. 5.1).
-            log_sigma: mean and standard deviation of the logarithm of the noise levels.
-            note_latent_channels: of the sketches that are told, 0 for none.
-        """
-        self._sketch_channels = note_latent_channels
-        self._codes, self._lessons, self._window = latents, annotations, window_frames
-        self._seed, self._drop, self._sigmas = seed, condition_dropout, log_sigma
+    latents: Sequence[NDArray[np.float32]]
+    """Of unit variance, ``(channels, frames)`` each, none shorter than a crop."""
+    annotations: Sequence[ClipAnnotations]
+    """One for each latent."""
+    config: MiniDenoiserConfig
+    seed: int
+    condition_dropout: float
+    """Probability of the null condition (LORIS, Sec. 5.1)."""
 
     def __getitem__(self, example_index: int) -> Example:
-        """``clean``, ``noise``, ``sigma``, ``dropped`` and the parts of a `Condition`."""
-        rng = make_rng(self._seed, 2, example_index)
-        row = clip_index(self._seed, example_index, len(self._codes))
-        code = self._codes[row]
-        start = int(rng.integers(code.shape[1] - self._window + 1))
-        conditions = build_condition(
-            sample_condition_source(self._lessons[row], rng),
-            start,
-            self._window,
-            note_latent_channels=self._sketch_channels,
+        """Return ``clean``, ``noise``, ``sigma``, ``drop_mask`` and a `MiniCondition`."""
+        rng = np.random.default_rng((self.seed, LATENT_STREAM, example_index))
+        row = clip_index(self.seed, example_index, len(self.latents))
+        latent, n_frames = self.latents[row], self.config.window_frames
+        start = int(rng.integers(latent.shape[1] - n_frames + 1))
+        features = sample_condition_source(self.annotations[row], rng)
+        condition = build_condition(
+            features, start, n_frames, note_latent_channels=self.config.note_latent_channels
         )
-        mean, deviation = self._sigmas
+        mean, deviation = MINI_LOG_SIGMA
+        sigma = np.exp(mean + deviation * rng.standard_normal())
+        drop = bool(rng.random() < self.condition_dropout)
+        noise = rng.standard_normal((len(latent), n_frames), dtype=np.float32)
         return {
-            "clean": torch.from_numpy(code[:, start : start + self._window].copy()),
-            "sigma": torch.tensor(np.exp(mean + deviation * rng.standard_normal())).float(),
-            "dropped": torch.tensor(bool(rng.random() < self._drop)),
-            "noise": torch.from_numpy(
-                rng.standard_normal((len(code), self._window), dtype=np.float32)
-            ),
-            **{key: value[0] for key, value in conditions._asdict().items()},
+            "clean": torch.from_numpy(latent[:, start : start + n_frames].copy()),
+            "sigma": torch.tensor(sigma).float(),
+            "drop_mask": torch.tensor(drop),
+            "noise": torch.from_numpy(noise),
+            **{key: value[0] for key, value in condition._asdict().items()},
         }

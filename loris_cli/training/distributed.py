@@ -1,15 +1,14 @@
-"""One process of a training run, or one of several on any number of machines.
+"""One process of a training run, alone or among several on any number of machines.
 
-torchrun and SLURM tell each process who it is through its environment; the rest is
-torch.distributed's.
+torchrun and SLURM set the rank of each process in its environment; torch.distributed does the
+rest.
 """
 
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import cast
 
 import torch
 import torch.distributed as dist
@@ -19,15 +18,18 @@ from torch.nn.parallel import DistributedDataParallel
 
 from loris_cli.errors import UsageError
 from loris_cli.system.device import resolve_device
-from loris_cli.training.fsdp import no_grad_sync
 
 COLLECTIVE_TIMEOUT = timedelta(hours=2)
-"""Others wait so long for the first process, which alone encodes a data set."""
+"""The other processes wait this long for the first, which alone encodes a data set."""
+LAUNCHER_VARIABLES = (
+    ("RANK", "WORLD_SIZE", "LOCAL_RANK"),
+    ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DistributedContext:
-    """Who this process is among those of its run."""
+    """Rank and device of this process in its run."""
 
     rank: int
     world_size: int
@@ -35,26 +37,33 @@ class DistributedContext:
 
     @property
     def is_main_process(self) -> bool:
-        """Whether this is the one that writes."""
+        """Whether this is the process that writes files."""
         return self.rank == 0
 
     def wrap_ddp(self, loss_module: nn.Module) -> nn.Module:
-        """The learner, its gradients shared with the others; a parted one shares them."""
+        """Return the module with its gradients averaged over processes; FSDP does it itself."""
         if self.world_size == 1 or isinstance(loss_module, FSDPModule):
             return loss_module
         ids = [self.device.index] if self.device.type == "cuda" else None
         return DistributedDataParallel(loss_module, device_ids=ids)
 
-    def no_sync(self, loss_module: nn.Module) -> AbstractContextManager[None]:
-        """While gradients gather for a later step, they are not shared."""
-        if isinstance(loss_module, DistributedDataParallel):
-            return cast(AbstractContextManager[None], loss_module.no_sync())
+    @contextmanager
+    def no_sync(self, loss_module: nn.Module) -> Iterator[None]:
+        """Accumulate gradients for a later step without averaging them over processes."""
         if isinstance(loss_module, FSDPModule):
-            return no_grad_sync(loss_module)
-        return nullcontext()
+            loss_module.set_requires_gradient_sync(False)
+            try:
+                yield
+            finally:
+                loss_module.set_requires_gradient_sync(True)
+        elif isinstance(loss_module, DistributedDataParallel):
+            with loss_module.no_sync():
+                yield
+        else:
+            yield
 
     def all_reduce_mean(self, value: Tensor) -> Tensor:
-        """The mean of a value over all processes."""
+        """Return the mean of a value over all processes."""
         if self.world_size == 1:
             return value
         total = value.detach().clone()
@@ -62,7 +71,7 @@ class DistributedContext:
         return total / self.world_size
 
     def all_reduce_any(self, flag: bool) -> bool:
-        """Whether any process says yes; all hear the same."""
+        """Return whether the flag is set in any process."""
         if self.world_size == 1:
             return flag
         count = torch.tensor(float(flag), device=self.device)
@@ -70,65 +79,59 @@ class DistributedContext:
         return bool(count > 0)
 
     def barrier(self) -> None:
-        """Go on when all are here."""
+        """Wait for all processes."""
         if self.world_size > 1:
             dist.barrier()
 
 
-def _read_launcher_environment() -> tuple[int, int, int] | None:
-    """Rank, world and rank on this machine, as torchrun or SLURM tells them."""
-    for names in (
-        ("RANK", "WORLD_SIZE", "LOCAL_RANK"),
-        ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"),
-    ):
+def _read_launcher_environment() -> tuple[int, int, int]:
+    """Return rank, world size and local rank of torchrun or SLURM; 0, 1, 0 without."""
+    for names in LAUNCHER_VARIABLES:
         if all(name in os.environ for name in names):
             try:
-                rank, world, local = (int(os.environ[name]) for name in names)
+                rank, world_size, local_rank = (int(os.environ[name]) for name in names)
             except ValueError as error:
                 raise UsageError(
                     f"{', '.join(names)} are not numbers", hint="start it with torchrun or srun"
                 ) from error
-            return rank, world, local
-    return None
+            return rank, world_size, local_rank
+    return 0, 1, 0
 
 
 @contextmanager
-def init_distributed(device: str) -> Iterator[DistributedContext]:
-    """Join the other processes of a run, if there are any, and leave them at the end.
+def init_distributed(device_name: str) -> Iterator[DistributedContext]:
+    """Join the process group of a run, if it has several processes, and leave it at the end.
 
     Args:
-        device: ``auto``, ``cpu``, ``cuda``...; with several processes on a machine, each takes
-            the GPU of its number.
+        device_name: ``auto``, ``cpu``, ``cuda``...; of several processes on a machine, each
+            takes the GPU of its local rank.
 
     Raises:
-        UsageError: there is no such device, or nobody says where the others meet.
+        UsageError: there is no such device, or the address of the first process is unknown.
     """
-    told = _read_launcher_environment()
-    if told is None or told[1] == 1:
-        yield DistributedContext(rank=0, world_size=1, device=resolve_device(device))
+    rank, world_size, local_rank = _read_launcher_environment()
+    device = resolve_device(device_name)
+    if world_size == 1:
+        yield DistributedContext(rank=0, world_size=1, device=device)
         return
-    rank, world, local = told
-    chosen = resolve_device(device)
-    if chosen.type == "cuda":
-        chosen = torch.device("cuda", local)
-        torch.cuda.set_device(chosen)
+    if device.type == "cuda":
+        device = torch.device("cuda", local_rank)
+        torch.cuda.set_device(device)
     if "MASTER_ADDR" not in os.environ:  # srun alone names the machine that launched the job
         address = os.environ.get("SLURM_LAUNCH_NODE_IPADDR")
         if address is None:
             raise UsageError(
-                "MASTER_ADDR is not set: the processes do not know where to meet",
+                "MASTER_ADDR is not set: the address of the first process is unknown",
                 hint="start it with torchrun, or export MASTER_ADDR and MASTER_PORT",
             )
         os.environ["MASTER_ADDR"] = address
     job = int(os.environ.get("SLURM_JOB_ID", "0"))
     os.environ.setdefault("MASTER_PORT", str(20_000 + job % 20_000))
+    backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(
-        "nccl" if chosen.type == "cuda" else "gloo",
-        rank=rank,
-        world_size=world,
-        timeout=COLLECTIVE_TIMEOUT,
+        backend, rank=rank, world_size=world_size, timeout=COLLECTIVE_TIMEOUT
     )
     try:
-        yield DistributedContext(rank=rank, world_size=world, device=chosen)
+        yield DistributedContext(rank=rank, world_size=world_size, device=device)
     finally:
         dist.destroy_process_group()

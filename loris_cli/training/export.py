@@ -1,46 +1,36 @@
-"""A run or a checkpoint as one file: a model as `--model` takes it, or the authors' form.
+"""Export of a run or a checkpoint to one file: safetensors, or the released format.
 
-RUN -> averaged weights of its last stage, and its latent -> networks -> FILE
-released checkpoint, or a model's file -> networks -> FILE
+RUN -> averaged weights of its conditional stage, and its autoencoder -> networks -> FILE
+released checkpoint, or safetensors of a model -> networks -> FILE
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from safetensors import safe_open
 
 from loris_cli.errors import InputError, UsageError
+from loris_cli.models import mini_checkpoint, paper_checkpoint
 from loris_cli.models.load_model import detect_preset
-from loris_cli.models.mel_autoencoder import MelAutoencoder
-from loris_cli.models.mini_checkpoint import load_mini_checkpoint, save_mini_checkpoint
-from loris_cli.models.mini_unet import MiniDenoiser, MiniDenoiserConfig
-from loris_cli.models.paper_checkpoint import (
-    list_unsupported_fields,
-    load_paper_model,
-    save_paper_model,
-    save_released_format,
-)
 from loris_cli.models.paper_config import PaperConfig, to_official_config
 from loris_cli.system.atomic_files import check_output_paths, printable_path
 from loris_cli.system.file_fingerprints import compute_sha256
 from loris_cli.system.input_paths import check_suffix
 from loris_cli.system.state_dict_files import TORCH_SUFFIXES, is_torch_file
-from loris_cli.training.checkpoints import RunFolder, read_weights, translate_disk_errors
-from loris_cli.training.latent_cache import read_latents
-from loris_cli.training.mini_stages import read_latent_coder
+from loris_cli.training.checkpoints import RunFolder, WeightsChoice, translate_disk_errors
+from loris_cli.training.mini_stages import load_mini_networks
 
 ExportFormat = Literal["loris", "official"]
-WeightsChoice = Literal["best", "last"]
 CPU = torch.device("cpu")
+FORMAT_HINT = "leave out --format"
 
 
 def export_model(
     source: Path,
-    out: Path,
+    output: Path,
     *,
     export_format: ExportFormat = "loris",
     weights_choice: WeightsChoice = "best",
@@ -50,151 +40,83 @@ def export_model(
     """Write a model into one file.
 
     Args:
-        source: folder of a run, released checkpoint, or safetensors of ours.
-        out: appears whole or not at all.
-        export_format: ``loris`` is safetensors with the configuration inside; ``to_official_config`` the state
-            dict of the authors' code, which the paper's network alone has.
-        weights_choice: weights of a run: the best on held-out clips, or of the last save. A run that
-            was never validated has only the last.
+        source: folder of a run, released checkpoint, or safetensors of loris.
+        output: file to write, atomically.
+        export_format: ``loris`` is safetensors with the configuration inside; ``official`` the
+            state dict of the released code, which exists for the network of the paper alone.
+        weights_choice: weights of a run: the best in validation, or of the last save. A run
+            that was never validated has only the last.
         overwrite: an existing file may be replaced.
-        warn: hears what is to be known of the result.
+        warn: called with warnings about the result.
 
     Raises:
-        UsageError: the names do not do, or the network is none that the form can hold.
-        InputError: there is nothing of a model at the source.
-        WeightsError: the checkpoint is none, or damaged.
+        UsageError: the names are not usable, or the format cannot hold the network.
+        InputError: there is no model at the source.
+        WeightsError: the checkpoint is of another kind, or damaged.
         OutputError: the file cannot be written.
     """
-    check_suffix(out, [".safetensors"] if export_format == "loris" else sorted(TORCH_SUFFIXES))
-    weights = _find_weights(source, weights_choice, warn) if source.is_dir() else source
-    if not weights.is_file():
-        raise InputError(
-            f"no run and no checkpoint {printable_path(source)}",
-            hint="name the folder of a run",
-        )
-    check_output_paths([out], [weights], overwrite=overwrite)
-    if (source.is_dir() and _read_preset(source) == "mini") or detect_preset(
-        str(weights)
-    ) == "mini":
-        if export_format == "official":
-            raise UsageError(
-                f"{printable_path(source)} is of our mini, which the authors' form cannot hold",
-                hint="leave out --form",
-            )
-        networks = _load_mini_networks(source, weights)
-        with translate_disk_errors(out):
-            save_mini_checkpoint(out, *networks, overwrite=overwrite)
-        return
-    model = load_paper_model(weights, device=CPU)
-    if export_format == "official":
-        _check_official_format(model.config, source, warn)
-        with translate_disk_errors(out):
-            save_released_format(out, model, overwrite=overwrite)
-        return
-    came_from = compute_sha256(weights) if is_torch_file(weights) else ""
-    with translate_disk_errors(out):
-        save_paper_model(out, model, source_sha256=came_from, overwrite=overwrite)
-
-
-def load_run_latent_coder(run_folder: RunFolder) -> MelAutoencoder:
-    """The latent that a run has learned.
-
-    Raises:
-        UsageError: it has none yet.
-    """
-    for name in ("best", "last"):
-        path = run_folder.path / "latent" / f"{name}.safetensors"
-        if path.exists():
-            return read_latent_coder(path)
-    raise UsageError(
-        f"{printable_path(run_folder.path)} has no latent yet",
-        hint="train --stage latent first",
-    )
-
-
-def load_run_mini(
-    run_folder: RunFolder, weights_path: Path
-) -> tuple[MelAutoencoder, MiniDenoiser]:
-    """Both networks of a run, the coder with the statistics of its codes.
-
-    Args:
-        run_folder: of the run.
-        weights_path: of its denoiser.
-
-    Raises:
-        InputError: the weights are of no denoiser, or damaged.
-    """
-    coder = load_run_latent_coder(run_folder)
-    read_latents(run_folder.latents_path, coder)
-    tensors = read_weights(weights_path)
-    try:
-        with safe_open(weights_path, framework="pt") as file:
-            told: dict[str, Any] = json.loads((file.metadata() or {})["loris.denoiser"])
-        for key, value in told.items():
-            told[key] = tuple(value) if isinstance(value, list) else value
-        denoiser = MiniDenoiser(MiniDenoiserConfig(**told))
-        denoiser.load_state_dict(tensors)
-    except (KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise InputError(
-            f"{printable_path(weights_path)} holds no denoiser",
-            hint="train --stage conditional first",
-        ) from error
-    return coder, denoiser
-
-
-def _load_mini_networks(
-    source: Path, weights_path: Path
-) -> tuple[MelAutoencoder, MiniDenoiser]:
+    is_official, name = export_format == "official", printable_path(source)
+    check_suffix(output, sorted(TORCH_SUFFIXES) if is_official else [".safetensors"])
+    weights_path, preset = source, None
     if source.is_dir():
-        return load_run_mini(RunFolder(source), weights_path)
-    model = load_mini_checkpoint(str(weights_path), device=CPU)
-    return model.autoencoder, model.denoiser
+        preset = RunFolder(source).read_identity()["preset"]
+        weights_path = _find_run_weights(RunFolder(source), weights_choice, warn)
+    if not weights_path.is_file():
+        raise InputError(f"no run and no checkpoint {name}", hint="name the folder of a run")
+    check_output_paths([output], [weights_path], overwrite=overwrite)
+    save: Callable[..., None]
+    if (preset or detect_preset(str(weights_path))) == "mini":
+        if is_official:
+            raise UsageError(
+                f"{name} is a mini model, which the released format cannot hold",
+                hint=FORMAT_HINT,
+            )
+        if preset:
+            networks = load_mini_networks(RunFolder(source), weights_path)
+        else:
+            model = mini_checkpoint.load_mini_checkpoint(str(weights_path), device=CPU)
+            networks = model.autoencoder, model.denoiser
+        save = partial(mini_checkpoint.save_mini_checkpoint, output, *networks)
+    else:
+        network = paper_checkpoint.load_paper_model(weights_path, device=CPU)
+        sha256 = compute_sha256(weights_path) if is_torch_file(weights_path) else ""
+        save = partial(paper_checkpoint.save_paper_model, output, network, source_sha256=sha256)
+        if is_official:
+            _check_official_format(network.config, name, warn)
+            save = partial(paper_checkpoint.save_released_format, output, network)
+    with translate_disk_errors(output):
+        save(overwrite=overwrite)
 
 
-def _read_preset(run_dir: Path) -> str:
-    try:
-        return str(json.loads((run_dir / "run.json").read_text(encoding="utf-8"))["preset"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{printable_path(run_dir)} is no run",
-            hint="name the --out of a run, or a checkpoint",
-        ) from error
-
-
-def _find_weights(
-    run_dir: Path, weights_choice: WeightsChoice, warn: Callable[[str], None]
+def _find_run_weights(
+    run_folder: RunFolder, choice: WeightsChoice, warn: Callable[[str], None]
 ) -> Path:
-    """The weights of a run's last stage."""
-    _read_preset(run_dir)
-    place = run_dir / "conditional"
-    best, last = place / "best.safetensors", place / "last.safetensors"
-    if weights_choice == "best" and best.exists():
-        return best
-    if not last.exists():
+    """Return the weights of the conditional stage of a run."""
+    name, folder = printable_path(run_folder.path), run_folder.stage_folder("conditional")
+    path = folder.find_weights(choice)
+    if path is None:
         raise InputError(
-            f"{printable_path(run_dir)} has no weights of its conditional stage yet",
+            f"{name} has no weights of its conditional stage yet",
             hint="train on; the first save comes with the end, SIGTERM or save_every_s",
         )
-    if weights_choice == "best":
-        warn(f"{printable_path(run_dir)} was not validated yet: these are its last weights")
-    return last
+    if choice == "best" and path != folder.best_weights:
+        warn(f"{name} was not validated yet: these are its last weights")
+    return path
 
 
-def _check_official_format(
-    config: PaperConfig, source: Path, warn: Callable[[str], None]
-) -> None:
-    """Refuse what the authors' network lacks; tell of a reading that will be lost."""
-    odd = list_unsupported_fields(config)
-    if odd:
-        named = ", ".join(f"{name} {getattr(config, name)!r}" for name in odd)
+def _check_official_format(config: PaperConfig, name: str, warn: Callable[[str], None]) -> None:
+    """Refuse a network that the released format cannot hold; warn of lost configuration."""
+    unsupported = paper_checkpoint.list_unsupported_fields(config)
+    if unsupported:
+        text = ", ".join(f"{field} {getattr(config, field)!r}" for field in unsupported)
         raise UsageError(
-            f"{printable_path(source)} is of a network that the authors' form cannot hold: {named}",
-            hint="leave out --form",
+            f"{name} is a network that the released format cannot hold: {text}",
+            hint=FORMAT_HINT,
         )
-    told, taken = asdict(config), asdict(to_official_config(config))
-    lost = [f"{key} {told[key]!r}" for key in told if told[key] != taken[key]]
+    values, kept = asdict(config), asdict(to_official_config(config))
+    lost = [f"{key} {values[key]!r}" for key in values if values[key] != kept[key]]
     if lost:
         warn(
-            "the authors' form does not tell the reading, and their code takes its own;"
-            f" this network learned with {', '.join(lost)}"
+            "the released format does not store all of the configuration, and the released code"
+            f" takes its own values; this network was trained with {', '.join(lost)}"
         )

@@ -1,10 +1,12 @@
-"""What is computed once of every clip's sound: its code, and the rhythm that it has of its own.
+"""Latents and pseudo-rhythms of all clips, computed once after the latent stage.
 
-clips -> log-mel, own rhythm -> codes.safetensors -> codes of unit variance
+clips -> log-mel, pseudo-rhythm -> latents.safetensors -> latents of unit variance
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,128 +15,178 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from loris_cli.audio import mel
+from loris_cli.audio.accents import compute_audio_energy
+from loris_cli.audio.onsets import ONSET_HOP_LENGTH, compute_onset_envelope, detect_onsets
 from loris_cli.composition.note_spectrogram import NOTE_MEL_CONFIG, render_note_spectrogram
+from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.dataset.manifest import Clip
 from loris_cli.dataset.read_clips import read_annotations, read_clip_audio
 from loris_cli.models.generator_interface import ClipFeatures
 from loris_cli.models.mel_autoencoder import MelAutoencoder
+from loris_cli.soundtrack.conditioning import MIN_ACCENT_STRENGTH
+from loris_cli.soundtrack.latent_generator import ATTACK_LATENCY_S
 from loris_cli.system.progress import Reporter
-from loris_cli.training.audio_analysis import extract_pseudo_rhythm
 from loris_cli.training.checkpoints import read_weights, write_weights
+from loris_cli.training.datasets import TrainingClips
 
-RhythmTensors = tuple[Tensor, Tensor, Tensor]
-"""Peaks in seconds, their strengths, energy at 16 Hz."""
+LATENT, NOTE_LATENT = "latent.", "note_latent."
+"""Beginnings of tensor names; the id of the clip follows."""
+RHYTHM_FIELDS = ("peaks_s", "strengths", "energy")
+"""Fields of `ClipFeatures` of the pseudo-rhythm, kept as ``<field>.<clip id>``."""
+
+Latents = Mapping[str, NDArray[np.float32]]
+"""By the id of the clip, ``(channels, frames)`` each."""
 
 
-class _ClipAudioDataset(Dataset[tuple[Tensor, Tensor | None, RhythmTensors]]):
-    """Log-mel frames of whole clips, sketches of their notes, the rhythm of their sound."""
+@dataclass(frozen=True, kw_only=True)
+class LatentCache:
+    """Latents of unit variance, with the autoencoder that they belong to."""
 
-    def __init__(
-        self, data_dir: Path, clips: Sequence[Clip], bands: mel.MelConfig, stride: int
-    ) -> None:
-        self._data, self._clips, self._bands, self._stride = data_dir, clips, bands, stride
+    coder: MelAutoencoder
+    """With the mean and deviation of the latents."""
+    latents: Latents
+    note_latents: Latents = field(default_factory=dict)
+    """Of the note spectrograms, on the same scale; only of clips whose notes are known."""
+    pseudo_rhythms: Mapping[str, ClipFeatures] = field(default_factory=dict)
+    """By the id of the clip."""
+
+
+def extract_pseudo_rhythm(samples: NDArray[np.float32]) -> ClipFeatures:
+    """Return a pseudo-rhythm: the onsets of the audio in place of visual peaks.
+
+    It stands in for music without poses and without a score.
+
+    Args:
+        samples: mono at 22,050 Hz, ``(samples,)``, half a second at least.
+
+    Returns:
+        peaks where notes begin (their attack is audible some time later), all of them, where
+        `loris_cli.audio.accents` takes accents alone; strengths by how much of the spectrum
+        begins there; energy by the loudness.
+    """
+    envelope = compute_onset_envelope(samples)
+    onsets_s = detect_onsets(samples, onset_envelope=envelope)
+    frames = np.round(onsets_s * SAMPLE_RATE_HZ / ONSET_HOP_LENGTH).astype(int)
+    # The detector subtracts its delay: the rise itself lies a frame or two later.
+    starts = frames.clip(max=len(envelope) - 1)
+    strengths = np.array([float(envelope[k : k + 4].max()) for k in starts])
+    return ClipFeatures(
+        duration_s=len(samples) / SAMPLE_RATE_HZ,
+        peaks_s=np.maximum(onsets_s - ATTACK_LATENCY_S, 0.0),
+        strengths=MIN_ACCENT_STRENGTH
+        + (1 - MIN_ACCENT_STRENGTH) * strengths / max(strengths.max(initial=0.0), 1e-9),
+        energy=compute_audio_energy(samples),
+    )
+
+
+@dataclass(frozen=True)
+class _ClipTensors(Dataset[dict[str, Tensor]]):
+    """Log-mel and note spectrogram of complete clips, and the fields of their pseudo-rhythm."""
+
+    data_dir: Path
+    clips: Sequence[Clip]
+    bands: mel.MelConfig
+    stride: int
 
     def __len__(self) -> int:
-        return len(self._clips)
+        return len(self.clips)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor | None, RhythmTensors]:
-        clip = self._clips[index]
-        samples = read_clip_audio(self._data, clip)
-        frames = mel.compute_log_mel(samples, self._bands)
-        whole = frames.shape[1] // self._stride * self._stride
-        own = extract_pseudo_rhythm(samples)
-        parts = (own.peaks_s, own.strengths, own.energy)
-        peaks, strengths, energy = (torch.from_numpy(part).float() for part in parts)
-        notes = read_annotations(self._data, clip).arrangement
-        drawn = None
-        if notes is not None and self._bands == NOTE_MEL_CONFIG:
-            drawn = torch.from_numpy(render_note_spectrogram(notes, 0, whole))
-        return torch.from_numpy(frames[:, :whole]), drawn, (peaks, strengths, energy)
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        clip = self.clips[index]
+        samples = read_clip_audio(self.data_dir, clip)
+        log_mel = mel.compute_log_mel(samples, self.bands)
+        n_frames = log_mel.shape[1] // self.stride * self.stride
+        rhythm = extract_pseudo_rhythm(samples)
+        tensors = {
+            name: torch.from_numpy(getattr(rhythm, name)).float() for name in RHYTHM_FIELDS
+        }
+        tensors[LATENT] = torch.from_numpy(log_mel[:, :n_frames])
+        arrangement = read_annotations(self.data_dir, clip).arrangement
+        if arrangement is not None and self.bands == NOTE_MEL_CONFIG:
+            spectrogram = render_note_spectrogram(arrangement, 0, n_frames)
+            tensors[NOTE_LATENT] = torch.from_numpy(spectrogram)
+        return tensors
 
 
 @torch.inference_mode()
 def write_latent_cache(
     path: Path,
     coder: MelAutoencoder,
-    data_dir: Path,
-    clips: Sequence[Clip],
+    clips: TrainingClips,
     *,
     device: torch.device,
     workers: int,
     reporter: Reporter,
 ) -> None:
-    """Codes of clips and their notes, not yet of unit variance, with mean and deviation.
+    """Write latents of clips and of their notes, not normalised, with mean and deviation.
 
     Args:
         path: of the safetensors file.
-        coder: what codes.
-        data_dir: folder of the data set.
-        clips: of it.
-        device: where it codes.
-        workers: processes that read and transform sound, 0 for none.
-        reporter: hears how far it is.
+        coder: the autoencoder.
+        clips: of both partitions.
+        device: of the encoder.
+        workers: processes that read and transform audio, 0 for none.
+        reporter: of the progress.
     """
     coder = coder.to(device)
     tensors: dict[str, Tensor] = {}
-    sounds = _ClipAudioDataset(data_dir, clips, coder.config.bands, coder.config.stride)
-    loader = DataLoader(sounds, batch_size=None, num_workers=workers)
-    with reporter.stage("codes", len(clips)) as advance:
-        for clip, (frames, drawn, own) in zip(clips, loader, strict=True):
-            for name, part in (("code", frames), ("sketch", drawn)):
-                if part is not None:
-                    mean, _ = coder.encode_posterior(part[None].to(device))
-                    tensors[f"{name}.{clip.id}"] = mean[0].cpu()
-            for name, part in zip(("peaks", "strengths", "energy"), own, strict=True):
-                tensors[f"{name}.{clip.id}"] = part
+    dataset = _ClipTensors(clips.data_dir, clips.all, coder.config.bands, coder.config.stride)
+    loader = DataLoader(dataset, batch_size=None, num_workers=workers)
+    with reporter.stage("latents", len(dataset)) as advance:
+        for clip, clip_tensors in zip(clips.all, loader, strict=True):
+            for name, value in clip_tensors.items():
+                if name in RHYTHM_FIELDS:
+                    tensors[f"{name}.{clip.id}"] = value
+                else:
+                    mean, _ = coder.encode_posterior(value[None].to(device))
+                    tensors[name + clip.id] = mean[0].cpu()
             advance(1)
-    codes = [value for name, value in tensors.items() if name.startswith("code.")]
-    every = torch.cat(codes, dim=1)
-    statistics = {"mean": every.mean(dim=1)[:, None], "std": every.std(dim=1)[:, None]}
+    latents = [value for name, value in tensors.items() if name.startswith(LATENT)]
+    frames = torch.cat(latents, dim=1)
+    statistics = {"mean": frames.mean(dim=1)[:, None], "std": frames.std(dim=1)[:, None]}
     halves = {
-        name: value.half() if name.startswith(("code.", "sketch.")) else value
+        name: value.half() if name.startswith((LATENT, NOTE_LATENT)) else value
         for name, value in tensors.items()
     }
     write_weights(path, {**halves, **statistics}, {})
 
 
-Latents = dict[str, NDArray[np.float32]]
-"""By the clip's id, ``(channels, frames)`` each."""
+def set_latent_statistics(coder: MelAutoencoder, path: Path) -> dict[str, Tensor]:
+    """Set the mean and deviation of a latent cache in its autoencoder; return its tensors."""
+    tensors, _ = read_weights(path)
+    coder.code_mean.copy_(tensors["mean"])
+    coder.code_std.copy_(tensors["std"])
+    return tensors
 
 
-def read_latents(path: Path, coder: MelAutoencoder) -> tuple[Latents, Latents]:
-    """Codes of clips, of unit variance, and on the same scale those of their notes.
+def read_latent_cache(path: Path, coder: MelAutoencoder, clips: Iterable[Clip]) -> LatentCache:
+    """Read the latents of all clips, normalised, and the pseudo-rhythms of some.
 
-    The coder learns to make such. A clip whose notes are not known has no second.
+    Args:
+        path: of the safetensors file.
+        coder: the autoencoder, which gets the mean and deviation of the latents.
+        clips: those whose pseudo-rhythm is read.
     """
-    tensors = read_weights(path)
-    mean, deviation = tensors["mean"], tensors["std"]
-    coder.code_mean.copy_(mean)
-    coder.code_std.copy_(deviation)
+    tensors = set_latent_statistics(coder, path)
 
-    def scaled(kind: str) -> Latents:
+    def normalized(prefix: str) -> dict[str, NDArray[np.float32]]:
         return {
-            name.removeprefix(kind): ((code.float() - mean) / deviation).numpy()
-            for name, code in tensors.items()
-            if name.startswith(kind)
+            name.removeprefix(prefix): (
+                (latent.float() - tensors["mean"]) / tensors["std"]
+            ).numpy()
+            for name, latent in tensors.items()
+            if name.startswith(prefix)
         }
 
-    return scaled("code."), scaled("sketch.")
+    def read_rhythm(clip: Clip) -> ClipFeatures:
+        arrays: dict[str, Any] = {
+            name: tensors[f"{name}.{clip.id}"].double().numpy() for name in RHYTHM_FIELDS
+        }
+        return ClipFeatures(duration_s=clip.duration_s, genre=clip.genre, **arrays)
 
-
-def read_pseudo_rhythms(path: Path, clips: Sequence[Clip]) -> dict[str, ClipFeatures]:
-    """The rhythm of each clip's own sound, by the clip's id."""
-    tensors = read_weights(path)
-
-    def part(name: str, clip: Clip) -> NDArray[np.float64]:
-        return tensors[f"{name}.{clip.id}"].double().numpy()
-
-    return {
-        clip.id: ClipFeatures(
-            duration_s=clip.duration_s,
-            peaks_s=part("peaks", clip),
-            strengths=part("strengths", clip),
-            energy=part("energy", clip),
-            genre=clip.genre,
-        )
-        for clip in clips
-    }
+    return LatentCache(
+        coder=coder,
+        latents=normalized(LATENT),
+        note_latents=normalized(NOTE_LATENT),
+        pseudo_rhythms={clip.id: read_rhythm(clip) for clip in clips},
+    )

@@ -1,8 +1,8 @@
-"""The loop of every stage: batch, loss, gradient, step; now and then a look and a save.
+"""Training loop of every stage: batch, loss, gradient, step; validation and saves in between.
 
-Example, learning rate and noise of step ``k`` are functions of ``(seed, k)``. What is kept is
-weights, their moving average and the optimizer's state, so a run that was stopped ends with
-the same bits on a CPU as one that was not.
+Example, learning rate and noise of step ``k`` are functions of ``(seed, k)``. The saved state
+is weights, their moving average and the optimizer state, so a resumed run ends with the same
+bits on a CPU as an uninterrupted one.
 """
 
 import copy
@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,56 +23,48 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from loris_cli.errors import LorisError, UsageError
-from loris_cli.training.checkpoints import StageFolder, write_weights
+from loris_cli.system.optional_packages import import_optional
+from loris_cli.training import fsdp, lr_schedule
+from loris_cli.training.checkpoints import StageFolder, TrainingState, Weights, write_weights
 from loris_cli.training.datasets import DistributedBatchSampler, Example
 from loris_cli.training.distributed import DistributedContext
-from loris_cli.training.fsdp import apply_fsdp, full_norm, gather_state, shard_optimizer_state
-from loris_cli.training.lr_schedule import (
-    build_parameter_groups,
-    clips_gradients_per_group,
-    compute_learning_rate,
-)
 from loris_cli.training.settings import TrainingSettings
-from loris_cli.training.tensorboard import TensorBoardLog
 
 LogRecord = dict[str, Any]
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-"""Signals by which clusters take a machine away; a run saves and ends well."""
+"""Signals by which clusters stop a job; a run saves and ends without an error."""
 
 
 class TrainingError(LorisError):
-    """A run that cannot go on."""
+    """Training cannot go on."""
 
     exit_code = 1
 
 
 class TrainingStage(Protocol):
-    """What is learned, and from what."""
+    """Network, loss and data of a stage."""
 
     loss_module: nn.Module
     """Its forward pass is the loss of a batch."""
     train_set: Dataset[Example]
     val_set: Dataset[Example]
     n_clips: int
-    backbone_parameter_names: frozenset[str]
-    """Names of the learner's parameters that come with weights of their own."""
+    backbone_parameter_names: frozenset[str] = frozenset()
+    """Names of the parameters of `loss_module` that a trained backbone has."""
 
     def initialize(self) -> None:
-        """Set what is known before the first step; a run that goes on does without."""
+        """Set the state before the first step; a resumed run skips this."""
 
-    def export_weights(
-        self, loss_module: nn.Module
-    ) -> tuple[dict[str, Tensor], dict[str, str]]:
-        """What is worth keeping of a learner, and what is to be said of it."""
+    def export_weights(self, module: nn.Module) -> Weights:
+        """Return the weights of the network in a loss module, and their metadata."""
 
-    def render_validation_samples(
-        self, loss_module: nn.Module, folder: Path, step: int
-    ) -> dict[str, float]:
-        """Make a few sounds, and tell how they score."""
+    def render_samples(self, module: nn.Module, folder: Path, step: int) -> dict[str, float]:
+        """Generate audio for a few validation clips, and return its scores."""
+        return {}
 
 
 def count_optimizer_steps(settings: TrainingSettings, n_clips: int) -> int:
-    """Optimizer steps of a stage."""
+    """Return the number of optimizer steps of a stage."""
     return settings.steps or max(math.ceil(settings.epochs * n_clips / settings.batch_size), 1)
 
 
@@ -82,72 +76,92 @@ def train(
     *,
     on_log: Callable[[LogRecord], None],
 ) -> nn.Module:
-    """Train a stage to its end, from where it was.
+    """Train a stage to its end, from the start or from its last save.
 
     Args:
-        stage: what to learn.
+        stage: network, loss and data.
         settings: of the stage.
-        folder: where it is kept.
-        dist_context: who works on it.
-        on_log: hears every row of the log.
+        folder: of the stage.
+        dist_context: rank and device of this process.
+        on_log: called with every record of the metrics and the number of steps.
 
     Returns:
-        the learner, averaged; where it is parted, whole with the first process alone.
+        the averaged loss module; with FSDP only the first process has all of its weights.
 
     Raises:
-        TrainingError: the loss was no number too often.
-        UsageError: the batch cannot be shared evenly.
+        TrainingError: the loss was not finite too often.
+        UsageError: the batch cannot be divided evenly.
         SystemExit: a signal of `STOP_SIGNALS` came; all is saved, the code is 0.
     """
-    parts = dist_context.world_size * settings.accumulation_steps
-    if settings.batch_size % parts:
+    n_micro_batches = dist_context.world_size * settings.accumulation_steps
+    if settings.batch_size % n_micro_batches:
         raise UsageError(
-            f"a batch of {settings.batch_size} cannot be shared by {dist_context.world_size} processes"
-            f" in {settings.accumulation_steps} parts each",
-            hint=f"give a multiple of {parts} with --set batch=N",
+            f"a batch of {settings.batch_size} cannot be divided among"
+            f" {dist_context.world_size} processes in {settings.accumulation_steps} parts each",
+            hint=f"give a multiple of {n_micro_batches} with --set batch_size=N",
         )
     with ExitStack() as stack:
-        run = _StageTrainer(stage, settings, folder, dist_context, on_log)
+        trainer = _StageTrainer(stage, settings, folder, dist_context, on_log)
         if settings.tensorboard and dist_context.is_main_process:
-            board = TensorBoardLog(folder.path / "tensorboard", purge_step=run.step)
-            run.log_callbacks.append(stack.enter_context(board).log_scalars)
-        stopped = stack.enter_context(_deferred_signals())
-        for batches in run.iterate_steps():
-            run.train_step(batches)
-            last = run.step == run.n_steps
-            if last or run.step % settings.validate_every == 0:
-                run.validate()
-            if dist_context.all_reduce_any(bool(stopped)):
-                run.save_checkpoint()
+            writer = stack.enter_context(open_tensorboard(folder.path, trainer.step))
+            trainer.log_callbacks.append(partial(_log_scalars, writer))
+        signals = stack.enter_context(_deferred_signals())
+        for micro_batches in trainer.iterate_steps():
+            trainer.train_step(micro_batches)
+            is_last = trainer.step == trainer.n_steps
+            if is_last or trainer.step % settings.validate_every == 0:
+                trainer.validate()
+            if dist_context.all_reduce_any(bool(signals)):
+                trainer.save_checkpoint()
                 raise SystemExit(0)
-            if last or run.is_save_due():
-                run.save_checkpoint()
-    return run.gather_ema()
+            if is_last or trainer.is_save_due():
+                trainer.save_checkpoint()
+    return trainer.gather_ema()
 
 
 @contextmanager
 def _deferred_signals() -> Iterator[list[int]]:
-    """Signals that came, so that a step in work is done first."""
-    came: list[int] = []
-    before = {
-        number: signal.signal(number, lambda number, frame: came.append(number))
+    """Collect stop signals, so that the current step is completed first."""
+    received: list[int] = []
+    previous = {
+        number: signal.signal(number, lambda number, frame: received.append(number))
         for number in STOP_SIGNALS
     }
     try:
-        yield came
+        yield received
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
 
 
 def _ignore_stop_signals(worker_id: int) -> None:
-    """Schedulers signal every process of a job; a reader of examples ends with its trainer."""
+    """Schedulers signal every process of a job; a loader worker ends with its trainer."""
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
+def open_tensorboard(folder: Path, purge_step: int) -> Any:
+    """Open a TensorBoard writer, which deletes what an earlier part of the run logged later.
+
+    Raises:
+        MissingDependencyError: TensorBoard is not installed.
+    """
+    import_optional("tensorboard", extra="tensorboard", purpose="log to TensorBoard")
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=purge_step)
+
+
+def _log_scalars(writer: Any, record: LogRecord) -> None:
+    for name, value in record.items():
+        for key, number in (value if isinstance(value, dict) else {"": value}).items():
+            if name != "step" and isinstance(number, int | float):
+                tag = f"{name}/{key}".rstrip("/")
+                writer.add_scalar(tag, number, global_step=record["step"])
+
+
 class _StageTrainer:
-    """A stage in work."""
+    """Mutable state of a stage in training."""
 
     def __init__(
         self,
@@ -162,61 +176,73 @@ class _StageTrainer:
         self.n_steps = count_optimizer_steps(settings, stage.n_clips)
         self.step, self.best_val_loss = 0, math.inf
         self.consecutive_nonfinite_steps = self.n_nonfinite_steps = 0
-        device = dist_context.device
         self.uses_fsdp = settings.fsdp and dist_context.world_size > 1
-        # What is parted comes to the device in parts.
-        home = torch.device("cpu") if self.uses_fsdp else device
-        state = folder.read_checkpoint(home)
-        if state is None:
-            stage.initialize()
-        learner = stage.loss_module.to(home)
-        self.ema = AveragedModel(learner, multi_avg_fn=self._update_ema)
+        # The order matters: weights are loaded in full, then sharded; the optimizer and its
+        # state need the sharded parameters, and DDP wraps what is compiled.
+        state = self._load_module()
+        self.optimizer = self._build_optimizer(state)
         if state is not None:
-            learner.load_state_dict(state["learner"])
-            self.ema.load_state_dict(state["average"])
-        self.full_ema = self.ema.module
-        if self.uses_fsdp:
-            if dist_context.is_main_process:
-                self.full_ema = copy.deepcopy(self.ema.module)
-            for module in (learner, self.ema.module):
-                apply_fsdp(module, device=device, world_size=dist_context.world_size)
-        parts = build_parameter_groups(settings, learner, stage.backbone_parameter_names)
-        self.optimizer = torch.optim.AdamW(
-            [{"params": part, "name": name} for name, part in parts.items()],
-            betas=(settings.beta1, settings.beta2),
-            weight_decay=settings.weight_decay,
-            fused=True,  # one pass over each parameter: a third of the time on a CPU
-        )
-        if state is not None:
-            kept = state["optimizer"]
-            self.optimizer.load_state_dict(
-                shard_optimizer_state(kept, self.optimizer) if self.uses_fsdp else kept
-            )
-            self.step, self.best_val_loss, self.n_nonfinite_steps = (
-                state["step"],
-                state["best"],
-                state["n_bad"],
-            )
+            self.step, self.best_val_loss = state["step"], state["best_val_loss"]
+            self.n_nonfinite_steps = state["n_nonfinite_steps"]
             if dist_context.is_main_process:
                 folder.truncate_metrics(self.step)
         if settings.compile:
-            learner.compile()
-        self.wrapped_module = dist_context.wrap_ddp(learner)
+            self.module.compile()
+        self.wrapped_module = dist_context.wrap_ddp(self.module)
         self.log_callbacks: list[Callable[[LogRecord], None]] = []
         self.losses: list[float] = []
         self.started_at = self.saved_at = time.monotonic()
         self.data_wait_s = 0.0
 
+    def _load_module(self) -> TrainingState | None:
+        """Load the last save, if any, into the loss module and its average; shard them."""
+        device = self.dist_context.device
+        load_device = torch.device("cpu") if self.uses_fsdp else device
+        state = self.folder.read_checkpoint(load_device)
+        if state is None:
+            self.stage.initialize()
+        self.module = self.stage.loss_module.to(load_device)
+        self.ema = AveragedModel(self.module, multi_avg_fn=self._update_ema)
+        if state is not None:
+            self.module.load_state_dict(state["model"])
+            self.ema.load_state_dict(state["ema"])
+        self.full_ema = self.ema.module
+        if self.uses_fsdp:
+            if self.dist_context.is_main_process:
+                self.full_ema = copy.deepcopy(self.ema.module)
+            for module in (self.module, self.ema.module):
+                fsdp.apply_fsdp(module, device=device, world_size=self.dist_context.world_size)
+        return state
+
+    def _build_optimizer(self, state: TrainingState | None) -> torch.optim.AdamW:
+        settings = self.settings
+        groups = lr_schedule.build_parameter_groups(
+            settings, self.module, self.stage.backbone_parameter_names
+        )
+        optimizer = torch.optim.AdamW(
+            [{"params": parameters, "name": name} for name, parameters in groups.items()],
+            betas=(settings.beta1, settings.beta2),
+            weight_decay=settings.weight_decay,
+            fused=True,  # one pass over each parameter: a third of the time on a CPU
+        )
+        if state is not None:
+            full = state["optimizer"]
+            optimizer.load_state_dict(
+                fsdp.shard_optimizer_state(full, optimizer) if self.uses_fsdp else full
+            )
+        return optimizer
+
     def _update_ema(self, ema_parameters: Any, parameters: Any, n_updates: Any) -> None:
-        """Karras et al. (2022) average with a half-life; so short a run must warm it up."""
+        """Average with a decay that warms up; Karras et al. (2022) have a half-life instead."""
         n = int(n_updates)
         decay = min(self.settings.ema_decay, (1 + n) / (10 + n))
         torch._foreach_lerp_(ema_parameters, parameters, 1 - decay)
 
     def iterate_steps(self) -> Iterator[list[Example]]:
-        """The batches of each step that is left, as many as a share is taken in."""
+        """Yield the micro-batches of each remaining step."""
         if self.step >= self.n_steps:
             return
+        n_micro_batches = self.settings.accumulation_steps
         loader = DataLoader(
             self.stage.train_set,
             batch_sampler=DistributedBatchSampler(
@@ -224,44 +250,41 @@ class _StageTrainer:
                 batch_size=self.settings.batch_size,
                 rank=self.dist_context.rank,
                 world_size=self.dist_context.world_size,
-                accumulation_steps=self.settings.accumulation_steps,
+                accumulation_steps=n_micro_batches,
             ),
             num_workers=self.settings.loader_workers,
             worker_init_fn=_ignore_stop_signals,
             pin_memory=self.dist_context.device.type == "cuda",
         )
-        examples = iter(loader)
+        batches = iter(loader)
         while self.step < self.n_steps:
-            asked = time.monotonic()
-            parts = [next(examples) for _ in range(self.settings.accumulation_steps)]
-            self.data_wait_s += time.monotonic() - asked
-            yield parts
+            started_at = time.monotonic()
+            micro_batches = [next(batches) for _ in range(n_micro_batches)]
+            self.data_wait_s += time.monotonic() - started_at
+            yield micro_batches
 
     def train_step(self, micro_batches: list[Example]) -> None:
-        """One step of the optimizer, unless the loss or its gradient is no number."""
-        settings = self.settings
+        """Do one optimizer step, unless the loss or its gradient is not finite."""
+        settings, context = self.settings, self.dist_context
         for group in self.optimizer.param_groups:
-            group["lr"] = compute_learning_rate(
-                settings.recipe, group["name"], self.step, settings, self.n_steps
+            group["lr"] = lr_schedule.compute_learning_rate(
+                settings, group["name"], self.step, self.n_steps
             )
         self.optimizer.zero_grad(set_to_none=True)
-        value = torch.zeros((), device=self.dist_context.device)
-        for k, batch in enumerate(micro_batches):
-            with (
-                nullcontext()
-                if k + 1 == len(micro_batches)
-                else self.dist_context.no_sync(self.wrapped_module)
-            ):
-                part = self._compute_loss(self.wrapped_module, batch) / len(micro_batches)
-                part.backward()  # type: ignore[no-untyped-call]
-            value += part.detach()
+        loss = torch.zeros((), device=context.device)
+        for k, batch in enumerate(micro_batches, start=1):
+            is_last = k == len(micro_batches)
+            with nullcontext() if is_last else context.no_sync(self.wrapped_module):
+                micro_loss = self._compute_loss(self.wrapped_module, batch) / len(micro_batches)
+                micro_loss.backward()  # type: ignore[no-untyped-call]
+            loss += micro_loss.detach()
         norm = self._clip_gradients()
-        value = self.dist_context.all_reduce_mean(value)
+        loss = context.all_reduce_mean(loss)
         self.step += 1
-        if bool(torch.isfinite(value) & torch.isfinite(norm)):
+        if bool(torch.isfinite(loss) & torch.isfinite(norm)):
             self.optimizer.step()
-            self.ema.update_parameters(self.stage.loss_module)
-            self.losses.append(float(value))
+            self.ema.update_parameters(self.module)
+            self.losses.append(float(loss))
             self.consecutive_nonfinite_steps = 0
         else:
             self._record_nonfinite_step()
@@ -270,119 +293,113 @@ class _StageTrainer:
 
     def _compute_loss(self, loss_module: nn.Module, batch: Example) -> Tensor:
         device = self.dist_context.device
-        moved = {key: value.to(device, non_blocking=True) for key, value in batch.items()}
+        batch = {key: value.to(device, non_blocking=True) for key, value in batch.items()}
         with torch.autocast(device.type, torch.bfloat16, enabled=self.settings.bf16):
-            value: Tensor = loss_module(moved)
-        return value
+            loss: Tensor = loss_module(batch)
+        return loss
 
     def _clip_gradients(self) -> Tensor:
-        """Clip the gradients; the norm of them all before."""
-        parts = [group["params"] for group in self.optimizer.param_groups]
-        if clips_gradients_per_group(self.settings.recipe):
-            norms = [
-                nn.utils.clip_grad_norm_(part, self.settings.max_grad_norm) for part in parts
-            ]
-            norm: Tensor = torch.stack([full_norm(norm) for norm in norms]).norm()
-        else:
-            every = [parameter for part in parts for parameter in part]
-            norm = full_norm(nn.utils.clip_grad_norm_(every, self.settings.max_grad_norm))
-        return norm
+        """Clip the gradients, and return the norm of all of them before that."""
+        groups = [group["params"] for group in self.optimizer.param_groups]
+        per_group = self.settings.recipe == "official"  # as the released code does (T4)
+        if not per_group:
+            groups = [list(chain(*groups))]
+        norms = [
+            fsdp.full_norm(nn.utils.clip_grad_norm_(group, self.settings.max_grad_norm))
+            for group in groups
+        ]
+        return torch.stack(norms).norm() if per_group else norms[0]
 
     def _record_nonfinite_step(self) -> None:
-        """A step that taught nothing: told of, counted, and too many are the end."""
+        """Log and count a step without an update; raise if there are too many in a row."""
         self.n_nonfinite_steps += 1
         self.consecutive_nonfinite_steps += 1
         first = (self.step - 1) * self.settings.batch_size
-        where = f"examples {first} to {first + self.settings.batch_size - 1}"
-        self._emit_record({"step": self.step, "bad": where, "n_bad": self.n_nonfinite_steps})
+        examples = f"examples {first} to {first + self.settings.batch_size - 1}"
+        self._emit_record(nonfinite_examples=examples, n_nonfinite_steps=self.n_nonfinite_steps)
         if self.consecutive_nonfinite_steps > self.settings.max_nonfinite_steps:
             raise TrainingError(
-                f"the loss was no number in {self.consecutive_nonfinite_steps} steps in a row,"
-                f" the last at step {self.step}, {where}",
-                hint="a lower learning_rate, or bf16=false, may help; the last save is whole",
+                f"training stopped: loss not finite in {self.consecutive_nonfinite_steps} steps"
+                f" in a row, the last at step {self.step}, {examples}",
+                hint="try a lower learning_rate, or bf16=false; the last save is complete",
             )
 
     def _log_progress(self, grad_norm: float) -> None:
-        passed = max(time.monotonic() - self.started_at, 1e-9)
-        rates = {group["name"]: group["lr"] for group in self.optimizer.param_groups}
+        elapsed_s = max(time.monotonic() - self.started_at, 1e-9)
         self._emit_record(
-            {
-                "step": self.step,
-                "loss": sum(self.losses) / len(self.losses) if self.losses else None,
-                "rate": rates,
-                "gradient": grad_norm if math.isfinite(grad_norm) else None,
-                "seconds": round(passed, 1),
-                "waited": round(self.data_wait_s / passed, 4),
-            }
+            loss=sum(self.losses) / len(self.losses) if self.losses else None,
+            learning_rate={group["name"]: group["lr"] for group in self.optimizer.param_groups},
+            grad_norm=grad_norm if math.isfinite(grad_norm) else None,
+            elapsed_s=round(elapsed_s, 1),
+            data_wait_fraction=round(self.data_wait_s / elapsed_s, 4),
         )
         self.losses.clear()
 
-    def _emit_record(self, record: LogRecord) -> None:
+    def _emit_record(self, **values: Any) -> None:
         if self.dist_context.is_main_process:
+            record = {"step": self.step, **values}
             self.folder.append_metrics(record)
-            for listener in self.log_callbacks:
-                listener(record)
+            for callback in self.log_callbacks:
+                callback(record)
             self.on_log({**record, "n_steps": self.n_steps})
 
     @torch.no_grad()
     def validate(self) -> None:
-        """The loss of the average on held-out clips, the same every time, and a few sounds."""
-        averaged = self.gather_ema() if self.settings.validation_clips else None
+        """Log the loss of the average on fixed validation examples; generate some audio."""
+        settings = self.settings
+        averaged = self.gather_ema() if settings.validation_clips else None
         if self.dist_context.is_main_process and averaged is not None:
-            learner = averaged.to(self.dist_context.device).eval()
-            numbers = range(self.settings.validation_clips)
+            averaged.to(self.dist_context.device).eval()
             loader = DataLoader(
-                Subset(self.stage.val_set, list(numbers)),
-                batch_size=max(self.settings.batch_size // self.settings.accumulation_steps, 1),
+                Subset(self.stage.val_set, range(settings.validation_clips)),
+                batch_size=max(settings.batch_size // settings.accumulation_steps, 1),
             )
             total = sum(
-                float(self._compute_loss(learner, batch)) * len(next(iter(batch.values())))
+                float(self._compute_loss(averaged, batch)) * len(next(iter(batch.values())))
                 for batch in loader
             )
-            value = total / len(numbers)
-            row: LogRecord = {"step": self.step, "held_out": value}
-            if self.settings.validation_samples:
-                row |= self.stage.render_validation_samples(
-                    learner, self.folder.samples_dir, self.step
-                )
-            self._emit_record(row)
-            if value < self.best_val_loss:
-                self.best_val_loss = value
+            val_loss = total / settings.validation_clips
+            scores = {}
+            if settings.validation_samples:
+                scores = self.stage.render_samples(averaged, self.folder.samples_dir, self.step)
+            self._emit_record(val_loss=val_loss, **scores)
+            if val_loss < self.best_val_loss:
+                self.best_val_loss = val_loss
                 self._write_ema_weights(self.folder.best_weights)
-            learner.train()
+            averaged.train()
             if self.uses_fsdp:
-                learner.cpu()
+                averaged.cpu()
         self.dist_context.barrier()
 
     def gather_ema(self) -> nn.Module:
-        """The learner, averaged; where it is parted, whole with the first process alone."""
+        """Return the averaged loss module; with FSDP only the first process has all weights."""
         if self.uses_fsdp:
-            weights = gather_state(
-                self.ema.module.state_dict(), keep_result=self.dist_context.is_main_process
-            )
-            if self.dist_context.is_main_process:
+            is_main = self.dist_context.is_main_process
+            weights = fsdp.gather_state(self.ema.module.state_dict(), keep_result=is_main)
+            if is_main:
                 self.full_ema.load_state_dict(weights)
         return self.full_ema
 
     def is_save_due(self) -> bool:
-        """Whether it is long enough since the last save; the first process decides."""
-        long = time.monotonic() - self.saved_at > self.settings.save_every_s
-        return self.dist_context.all_reduce_any(long and self.dist_context.is_main_process)
+        """Return whether the last save is long enough ago; the first process decides."""
+        is_due = time.monotonic() - self.saved_at > self.settings.save_every_s
+        return self.dist_context.all_reduce_any(is_due and self.dist_context.is_main_process)
 
     def save_checkpoint(self) -> None:
-        """Keep all that the run goes on from, and the average for use."""
-        state = {
+        """Write the state to resume from, and the averaged weights."""
+        state: TrainingState = {
             "step": self.step,
-            "best": self.best_val_loss,
-            "n_bad": self.n_nonfinite_steps,
-            "learner": self.stage.loss_module.state_dict(),
-            "average": self.ema.state_dict(),
+            "best_val_loss": self.best_val_loss,
+            "n_nonfinite_steps": self.n_nonfinite_steps,
+            "model": self.module.state_dict(),
+            "ema": self.ema.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
+        is_main = self.dist_context.is_main_process
         if self.uses_fsdp:
-            state = gather_state(state, keep_result=self.dist_context.is_main_process)
+            state = fsdp.gather_state(state, keep_result=is_main)
         self.gather_ema()
-        if self.dist_context.is_main_process:
+        if is_main:
             self.folder.write_checkpoint(state)
             self._write_ema_weights(self.folder.last_weights)
         self.saved_at = time.monotonic()
@@ -390,5 +407,5 @@ class _StageTrainer:
 
     def _write_ema_weights(self, path: Path) -> None:
         tensors, metadata = self.stage.export_weights(self.full_ema)
-        told = {f"loris.{key}": str(value) for key, value in asdict(self.settings).items()}
-        write_weights(path, tensors, {**metadata, **told, "loris.step": str(self.step)})
+        settings = {f"loris.{key}": str(value) for key, value in asdict(self.settings).items()}
+        write_weights(path, tensors, {**metadata, **settings, "loris.step": str(self.step)})

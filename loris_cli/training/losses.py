@@ -1,4 +1,4 @@
-"""What is trained, as modules whose forward pass is the loss of a batch of examples."""
+"""Training losses, as modules whose forward pass is the loss of a batch of examples."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,6 +12,7 @@ from loris_cli.models.diffusion import denoising_loss
 from loris_cli.models.mel_autoencoder import MelAutoencoder
 from loris_cli.models.mini_unet import MiniCondition, MiniDenoiser
 from loris_cli.models.paper_unet import PaperModel
+from loris_cli.soundtrack.waveform_generator import SIGMA_DATA
 
 KL_WEIGHT = 3e-4
 EDGE_LOSS_WEIGHT = 0.5
@@ -19,26 +20,26 @@ EDGE_LOSS_WEIGHT = 0.5
 
 
 class LatentLoss(nn.Module):
-    """An L1 reconstruction of standardised log-mel, weakly regularised."""
+    """L1 reconstruction of standardised log-mel, weakly regularised."""
 
     def __init__(self, coder: MelAutoencoder) -> None:
-        """Train a coder."""
+        """Train an autoencoder."""
         super().__init__()
         self.coder = coder
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
-        """The loss of ``frames (batch, n_mels, frames)`` with ``noise`` in their codes."""
+        """Return the loss of ``frames (batch, n_mels, frames)`` with ``noise`` in latents."""
         frames = batch["frames"]
         mean, log_variance = self.coder.encode_posterior(frames)
-        code = mean + batch["noise"] * (log_variance / 2).exp()
-        off = (self.coder.decode_unnormalized(code) - frames) / self.coder.mel_std
-        edges = off.diff(dim=2).abs().mean() + off.diff(dim=1).abs().mean()
+        latent = mean + batch["noise"] * (log_variance / 2).exp()
+        error = (self.coder.decode_unnormalized(latent) - frames) / self.coder.mel_std
+        edges = error.diff(dim=2).abs().mean() + error.diff(dim=1).abs().mean()
         divergence = (mean.square() + log_variance.exp() - 1 - log_variance).mean() / 2
-        return off.abs().mean() + EDGE_LOSS_WEIGHT * edges + KL_WEIGHT * divergence
+        return error.abs().mean() + EDGE_LOSS_WEIGHT * edges + KL_WEIGHT * divergence
 
 
 class DenoiserLoss(nn.Module):
-    """The diffusion loss on codes of unit variance (LORIS Eq. 12)."""
+    """Diffusion loss on latents of unit variance (LORIS Eq. 12)."""
 
     def __init__(self, denoiser: MiniDenoiser) -> None:
         """Train a denoiser."""
@@ -46,25 +47,53 @@ class DenoiserLoss(nn.Module):
         self.denoiser = denoiser
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
-        """The loss of ``clean``, with ``noise``, ``sigma``, ``dropped`` and the condition."""
-        told = MiniCondition(**{name: batch[name] for name in MiniCondition._fields})
-        return denoising_loss(
-            lambda x, c_noise: self.denoiser(x, c_noise, told, batch["dropped"]),
-            batch["clean"],
-            noise=batch["noise"],
-            sigma=batch["sigma"],
-            sigma_data=1.0,
+        """Return the loss of the examples of `LatentDataset`."""
+        condition = MiniCondition(**{name: batch[name] for name in MiniCondition._fields})
+        return _diffusion_loss(self.denoiser, condition, batch, sigma_data=1.0)
+
+
+class PaperLoss(nn.Module):
+    """Diffusion loss on the waveform (LORIS Eq. 12), with the denoised signal clamped (M13)."""
+
+    def __init__(self, network: PaperModel) -> None:
+        """Train a network."""
+        super().__init__()
+        self.network = network
+
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        """Return the loss of the examples of `WaveformDataset`."""
+        condition = self.network.encode_conditions(
+            batch.get("visual"),
+            batch["rhythm"],
+            batch["genre"],
+            onset_envelope=batch["onset_envelope"],
+            pose=batch["pose"],
+        )
+        return _diffusion_loss(
+            self.network, condition, batch, sigma_data=SIGMA_DATA, clamp_limit=1.0
         )
 
 
+def _diffusion_loss(
+    network: nn.Module, condition: Any, batch: dict[str, Tensor], **options: float
+) -> Tensor:
+    return denoising_loss(
+        lambda x, c_noise: network(x, c_noise, condition, batch["drop_mask"]),
+        batch["clean"],
+        noise=batch["noise"],
+        sigma=batch["sigma"],
+        **options,
+    )
+
+
 def checkpoint_activations(network: MiniDenoiser | PaperModel) -> None:
-    """Keep no activations inside the U-Net's levels: they are computed again going back."""
+    """Recompute the activations inside the levels of the U-Net in the backward pass."""
     for level in find_unet_levels(network):
         level.forward = partial(_checkpoint_level, level.forward)
 
 
 def find_unet_levels(module: nn.Module) -> list[nn.Module]:
-    """The levels of the U-Net within, in the order they work; none where there is no U-Net."""
+    """Return the levels of the U-Net in a module in the order of computation, if it has one."""
     return [
         level
         for unet in module.modules()
@@ -74,15 +103,13 @@ def find_unet_levels(module: nn.Module) -> list[nn.Module]:
 
 
 def _checkpoint_level(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """A level of the U-Net; it empties the list of skips, so each time it gets its own."""
+    def run_level(*args: Any) -> Any:
+        # A level pops from the list of skips: each recomputation gets a copy.
+        return forward(*(list(a) if isinstance(a, list) else a for a in args), **kwargs)
 
-    def once(*given: Any) -> Any:
-        own = [list(value) if isinstance(value, list) else value for value in given]
-        return forward(*own, **kwargs)
-
-    return checkpoint(once, *args, use_reentrant=False)
+    return checkpoint(run_level, *args, use_reentrant=False)
 
 
 def count_parameters(module: nn.Module) -> int:
-    """Parameters that are trained."""
+    """Return the number of trained parameters."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad)

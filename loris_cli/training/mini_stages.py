@@ -1,51 +1,42 @@
-"""The stages of the ``mini`` preset: its latent code first, then what denoises it.
+"""Stages of the ``mini`` preset: the autoencoder first, then the denoiser of its latents.
 
-clips -> log-mel -> LatentStage -> codes of all clips -> DenoiserStage -> mini.safetensors
+clips -> log-mel -> LatentStage -> latents of all clips -> DenoiserStage -> mini.safetensors
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
 from loris_cli.audio import mel
-from loris_cli.audio.mel import FINE_MEL_CONFIG
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.dataset.manifest import Clip
 from loris_cli.dataset.read_clips import read_clip_audio, read_rhythm_features
-from loris_cli.errors import InputError
-from loris_cli.models.generator_interface import ClipFeatures
+from loris_cli.errors import InputError, UsageError
 from loris_cli.models.mel_autoencoder import MelAutoencoder, MelAutoencoderConfig
 from loris_cli.models.mini_checkpoint import MiniCheckpoint
 from loris_cli.models.mini_unet import MiniDenoiser, MiniDenoiserConfig
 from loris_cli.soundtrack.conditioning import HARMONY_CHANNELS
 from loris_cli.soundtrack.latent_generator import LatentGenerator
-from loris_cli.training.checkpoints import read_weights
-from loris_cli.training.datasets import (
-    ClipAnnotations,
-    Example,
-    LatentDataset,
-    MelCropDataset,
-    read_clip_annotations,
-)
-from loris_cli.training.latent_cache import Latents
-from loris_cli.training.losses import (
-    DenoiserLoss,
-    LatentLoss,
-    checkpoint_activations,
-)
-from loris_cli.training.settings import TrainingSettings
+from loris_cli.system.atomic_files import printable_path
+from loris_cli.training import datasets
+from loris_cli.training.checkpoints import RunFolder, Weights, read_weights
+from loris_cli.training.datasets import VALIDATION_SEED, TrainingClips
+from loris_cli.training.latent_cache import LatentCache, set_latent_statistics
+from loris_cli.training.loop import TrainingStage
+from loris_cli.training.losses import DenoiserLoss, LatentLoss, checkpoint_activations
+from loris_cli.training.settings import StageName, TrainingSettings
 from loris_cli.training.validation_samples import render_validation_samples
 
 MINI_LATENT_CONFIG = MelAutoencoderConfig(
-    n_mels=FINE_MEL_CONFIG.n_mels,
-    n_fft=FINE_MEL_CONFIG.n_fft,
+    n_mels=mel.FINE_MEL_CONFIG.n_mels,
+    n_fft=mel.FINE_MEL_CONFIG.n_fft,
     latent_channels=64,
     width=448,
     n_blocks=3,
@@ -58,250 +49,229 @@ MINI_DENOISER_CONFIG = MiniDenoiserConfig(
     timing_jitter_channels=1,
     window_frames=512,
 )
-MEL_CROP_FRAMES = 256
-"""Log-mel frames of a crop: 3 s."""
-MINI_LOG_SIGMA = (-0.4, 1.2)
-"""Karras et al. (2022), Table 1; LORIS's own are for a waveform of deviation 0.1."""
-VALIDATION_SEED = 1
 MEL_STATISTICS_CLIPS = 64
-"""As many tell the mean and deviation of log-mel."""
+"""Number of clips that the mean and deviation of log-mel are measured on."""
+
+NetworkT = TypeVar("NetworkT", MelAutoencoder, MiniDenoiser)
 
 
-class LatentStage:
-    """Learns the code of log-mel frames."""
+class LatentStage(TrainingStage):
+    """Training of the autoencoder of log-mel frames."""
 
-    backbone_parameter_names: frozenset[str] = frozenset()
-
-    def __init__(
-        self,
-        data_dir: Path,
-        train_clips: Sequence[Clip],
-        val_clips: Sequence[Clip],
-        settings: TrainingSettings,
-        *,
-        config: MelAutoencoderConfig = MINI_LATENT_CONFIG,
-        crop_frames: int = MEL_CROP_FRAMES,
-    ) -> None:
-        """Take clips of a data set."""
+    def __init__(self, clips: TrainingClips, settings: TrainingSettings) -> None:
+        """Build network and data."""
         torch.manual_seed(settings.seed)
-        self._data, self._clips = data_dir, train_clips
-        self.coder = MelAutoencoder(config)
-        self.loss_module: nn.Module = LatentLoss(self.coder)
-        code = (config.latent_channels, crop_frames // config.stride)
-        self.train_set: Dataset[Example] = MelCropDataset(
-            data_dir,
-            train_clips,
-            crop_frames=crop_frames,
-            latent_shape=code,
-            bands=config.bands,
-            seed=settings.seed,
+        self.coder = MelAutoencoder(MINI_LATENT_CONFIG)
+        self.loss_module = LatentLoss(self.coder)
+        build_dataset = partial(
+            datasets.MelCropDataset, data_dir=clips.data_dir, config=MINI_LATENT_CONFIG
         )
-        self.val_set: Dataset[Example] = MelCropDataset(
-            data_dir,
-            val_clips,
-            crop_frames=crop_frames,
-            latent_shape=code,
-            bands=config.bands,
-            seed=VALIDATION_SEED,
-        )
-        self.n_clips = len(train_clips)
+        self.train_set = build_dataset(clips=clips.train, seed=settings.seed)
+        self.val_set = build_dataset(clips=clips.val, seed=VALIDATION_SEED)
+        self._clips, self.n_clips = clips, len(clips.train)
 
     def initialize(self) -> None:
-        """Measure log-mel over some clips."""
-        chosen = self._clips[:: max(len(self._clips) // MEL_STATISTICS_CLIPS, 1)]
-        bands_of = self.coder.config.bands
-        frames = np.concatenate(
-            [
-                mel.compute_log_mel(read_clip_audio(self._data, clip), bands_of)
-                for clip in chosen
-            ],
-            axis=1,
-        )
-        bands = torch.from_numpy(frames.mean(axis=1))[:, None]
-        self.coder.mel_mean.copy_(bands)
-        self.coder.mel_std.fill_(float((frames - bands.numpy()).std()))
+        """Measure the mean and deviation of log-mel on some clips."""
+        clips = self._clips.train[:: max(self.n_clips // MEL_STATISTICS_CLIPS, 1)]
+        samples = (read_clip_audio(self._clips.data_dir, clip) for clip in clips)
+        bands = self.coder.config.bands
+        frames = np.concatenate([mel.compute_log_mel(s, bands) for s in samples], axis=1)
+        mean = torch.from_numpy(frames.mean(axis=1))[:, None]
+        self.coder.mel_mean.copy_(mean)
+        self.coder.mel_std.fill_(float((frames - mean.numpy()).std()))
 
-    def export_weights(
-        self, loss_module: nn.Module
-    ) -> tuple[dict[str, Tensor], dict[str, str]]:
-        """The coder alone."""
-        assert isinstance(loss_module, LatentLoss)
-        return loss_module.coder.state_dict(), {
-            "loris.coder": json.dumps(asdict(self.coder.config))
-        }
-
-    def render_validation_samples(
-        self, loss_module: nn.Module, folder: Path, step: int
-    ) -> dict[str, float]:
-        """Nothing: a code alone makes no music."""
-        return {}
+    def export_weights(self, module: nn.Module) -> Weights:
+        """Return the weights of the autoencoder, with its configuration."""
+        assert isinstance(module, LatentLoss)
+        metadata = {"loris.coder": json.dumps(asdict(self.coder.config))}
+        return module.coder.state_dict(), metadata
 
 
-def read_latent_coder(path: Path) -> MelAutoencoder:
-    """A coder that `LatentStage` learned.
-
-    Raises:
-        InputError: the file is not one.
-    """
-    tensors = read_weights(path)
-    with safe_open(path, framework="pt") as file:
-        told = (file.metadata() or {}).get("loris.coder")
-    try:
-        coder = MelAutoencoder(MelAutoencoderConfig(**json.loads(told or "")))
-        coder.load_state_dict(tensors)
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise InputError(
-            f"{path.name} holds no latent", hint="train one with --stage latent"
-        ) from error
-    return coder.eval().requires_grad_(False)
-
-
-class DenoiserStage:
-    """Learns to denoise codes, with what is told of their clips or (unconditional) without."""
+class DenoiserStage(TrainingStage):
+    """Training of the denoiser of latents, with conditions or (unconditional) without."""
 
     def __init__(
         self,
-        data_dir: Path,
-        train_clips: Sequence[Clip],
-        val_clips: Sequence[Clip],
+        clips: TrainingClips,
         settings: TrainingSettings,
         *,
-        coder: MelAutoencoder,
-        latents: Latents,
-        note_latents: Latents,
-        pseudo_rhythms: Mapping[str, ClipFeatures],
+        cache: LatentCache,
         backbone_path: Path | None = None,
-        config: MiniDenoiserConfig = MINI_DENOISER_CONFIG,
     ) -> None:
-        """Take clips with their codes.
+        """Build network and data.
 
         Args:
-            data_dir: folder of the data set.
-            train_clips: to learn from.
-            val_clips: to validate on.
+            clips: to train and to validate on.
             settings: of the stage.
-            coder: of the codes.
-            latents: of all these clips, by id.
-            note_latents: codes of the notes of some of them.
-            pseudo_rhythms: the rhythm of the sound itself, of some of these clips, by id.
-            backbone_path: weights of an unconditional stage to begin with.
-            config: sizes.
+            cache: latents of all these clips.
+            backbone_path: weights of an unconditional stage to start from.
 
         Raises:
             InputError: no clip is as long as a window, or the backbone does not fit.
         """
-        self._data, self._coder = data_dir, coder
-
-        def long_enough(chosen: Sequence[Clip]) -> list[Clip]:
-            long = [
-                clip for clip in chosen if latents[clip.id].shape[1] >= config.window_frames
-            ]
-            if not long:
-                raise InputError(
-                    "no clip is as long as the network's window",
-                    hint=f"clips of {config.window_frames * 1024 / SAMPLE_RATE_HZ:.0f} s are needed",
-                )
-            return long
-
-        def examples(
-            long: Sequence[Clip], lessons: Sequence[ClipAnnotations], seed: int, drop: float
-        ) -> LatentDataset:
-            return LatentDataset(
-                [latents[clip.id] for clip in long],
-                lessons,
-                window_frames=config.window_frames,
-                seed=seed,
-                condition_dropout=drop,
-                log_sigma=MINI_LOG_SIGMA,
-                note_latent_channels=config.note_latent_channels,
-            )
-
-        long = long_enough(train_clips)
-        lessons = read_clip_annotations(data_dir, long, pseudo_rhythms, note_latents)
-        unheard = long_enough(val_clips)
-        self.train_set: Dataset[Example] = examples(
-            long, lessons, settings.seed, settings.condition_dropout
-        )
-        unconditional = settings.stage == "unconditional"
-        self.val_set: Dataset[Example] = examples(
-            unheard,
-            read_clip_annotations(data_dir, unheard, pseudo_rhythms, note_latents),
-            VALIDATION_SEED,
-            float(unconditional),
+        self._data_dir, self._coder = clips.data_dir, cache.coder
+        self._backbone_path, self.n_clips = backbone_path, len(clips.train)
+        is_unconditional = settings.stage == "unconditional"
+        build_dataset = partial(_build_latent_dataset, clips.data_dir, cache)
+        train_set = build_dataset(clips.train, settings.seed, settings.condition_dropout)
+        self.train_set = train_set
+        self.val_set = build_dataset(clips.val, VALIDATION_SEED, float(is_unconditional))
+        scores = [annotations.annotated_features for annotations in train_set.annotations]
+        config = replace(
+            MINI_DENOISER_CONFIG,
+            trained_with_harmony=any(score.harmony is not None for score in scores),
+            trained_with_notes=any(score.note_latent is not None for score in scores),
         )
         torch.manual_seed(settings.seed)
-        self.denoiser = MiniDenoiser(
-            replace(
-                config,
-                trained_with_harmony=any(lesson.has_chords for lesson in lessons),
-                trained_with_notes=any(lesson.has_notes for lesson in lessons),
-            )
-        )
-        self.loss_module: nn.Module = DenoiserLoss(self.denoiser)
-        self.backbone_parameter_names: frozenset[str] = frozenset()
-        self._backbone_path = backbone_path
+        self.denoiser = MiniDenoiser(config)
+        self.loss_module = DenoiserLoss(self.denoiser)
         if backbone_path is not None:
-            known = {f"denoiser.{key}" for key in read_weights(backbone_path)}
-            unet = {name for name, _ in self.loss_module.named_parameters() if ".unet." in name}
-            if not unet <= known:
-                raise InputError(
-                    f"{backbone_path.name} is no backbone of this preset",
-                    hint="train one with --stage unconditional",
-                )
-            self.backbone_parameter_names = frozenset(unet)
+            read_mini_backbone(backbone_path, self.denoiser)
+            self.backbone_parameter_names = frozenset(
+                f"denoiser.{name}" for name in _list_unet_parameters(self.denoiser)
+            )
         if settings.checkpoint_activations:
             checkpoint_activations(self.denoiser)
-
-        self._sample_clips = (
-            [] if unconditional else list(val_clips[: settings.validation_samples])
-        )
-        self.n_clips = len(train_clips)
+        n_samples = 0 if is_unconditional else settings.validation_samples
+        self._sample_clips = clips.val[:n_samples]
 
     def initialize(self) -> None:
-        """Take the weights of the backbone, if there is one."""
+        """Load the weights of the backbone, if there is one."""
         if self._backbone_path is not None:
-            known = read_weights(self._backbone_path)
-            self.denoiser.load_state_dict(pad_weights(known, self.denoiser.state_dict()))
+            backbone = read_mini_backbone(self._backbone_path, self.denoiser)
+            self.denoiser.load_state_dict(backbone)
 
-    def export_weights(
-        self, loss_module: nn.Module
-    ) -> tuple[dict[str, Tensor], dict[str, str]]:
-        """The denoiser alone."""
-        assert isinstance(loss_module, DenoiserLoss)
-        told = {"loris.denoiser": json.dumps(asdict(self.denoiser.config))}
-        return loss_module.denoiser.state_dict(), told
+    def export_weights(self, module: nn.Module) -> Weights:
+        """Return the weights of the denoiser, with its configuration."""
+        assert isinstance(module, DenoiserLoss)
+        metadata = {"loris.denoiser": json.dumps(asdict(self.denoiser.config))}
+        return module.denoiser.state_dict(), metadata
 
-    def render_validation_samples(
-        self, loss_module: nn.Module, folder: Path, step: int
-    ) -> dict[str, float]:
-        """What it makes of a few held-out clips; how many of their accents are heard."""
-        assert isinstance(loss_module, DenoiserLoss)
-        device = next(loss_module.parameters()).device
+    def render_samples(self, module: nn.Module, folder: Path, step: int) -> dict[str, float]:
+        """Generate audio for a few validation clips, and return its onset scores."""
+        assert isinstance(module, DenoiserLoss)
+        device = next(module.parameters()).device
         model = MiniCheckpoint(
             autoencoder=self._coder.to(device),
-            denoiser=loss_module.denoiser,
+            denoiser=module.denoiser,
             name="in training",
             sha256_prefix="",
         )
-        clips = [
-            (clip.id, read_rhythm_features(self._data, clip)) for clip in self._sample_clips
-        ]
-        return render_validation_samples(
-            LatentGenerator(model=model, device=device), clips, folder, step
+        clips = [(c.id, read_rhythm_features(self._data_dir, c)) for c in self._sample_clips]
+        generator = LatentGenerator(model=model, device=device)
+        return render_validation_samples(generator, clips, folder, step)
+
+
+def _build_latent_dataset(
+    data_dir: Path,
+    cache: LatentCache,
+    clips: Sequence[Clip],
+    seed: int,
+    condition_dropout: float,
+) -> datasets.LatentDataset:
+    """Build the examples of the clips that are long enough."""
+    n_frames = MINI_DENOISER_CONFIG.window_frames
+    clips = [clip for clip in clips if cache.latents[clip.id].shape[1] >= n_frames]
+    if not clips:
+        raise InputError(
+            "no clip is as long as the window of the network",
+            hint=f"clips of {n_frames * 1024 / SAMPLE_RATE_HZ:.0f} s are needed",
         )
+    return datasets.LatentDataset(
+        latents=[cache.latents[clip.id] for clip in clips],
+        annotations=datasets.read_clip_annotations(
+            data_dir, clips, cache.pseudo_rhythms, cache.note_latents
+        ),
+        config=MINI_DENOISER_CONFIG,
+        seed=seed,
+        condition_dropout=condition_dropout,
+    )
+
+
+def load_latent_coder(run_folder: RunFolder) -> MelAutoencoder:
+    """Load the autoencoder of a run.
+
+    Raises:
+        UsageError: the run has no latent stage yet.
+        InputError: its weights are damaged.
+    """
+    path = run_folder.stage_folder("latent").find_weights()
+    if path is None:
+        raise UsageError(
+            f"{printable_path(run_folder.path)} has no latent stage yet",
+            hint="train --stage latent first",
+        )
+    coder = _read_network(path, "latent", MelAutoencoder, MelAutoencoderConfig)
+    return coder.eval().requires_grad_(False)
+
+
+def load_mini_networks(
+    run_folder: RunFolder, weights_path: Path
+) -> tuple[MelAutoencoder, MiniDenoiser]:
+    """Load both networks of a run, the autoencoder with the statistics of the latents.
+
+    Args:
+        run_folder: of the run.
+        weights_path: of its denoiser.
+
+    Raises:
+        InputError: the weights are of another network, or damaged.
+    """
+    coder = load_latent_coder(run_folder)
+    set_latent_statistics(coder, run_folder.latents_path)
+    return coder, _read_network(weights_path, "conditional", MiniDenoiser, MiniDenoiserConfig)
+
+
+def _read_network(
+    path: Path,
+    stage: StageName,
+    network_class: Callable[[Any], NetworkT],
+    config_class: Callable[..., Any],
+) -> NetworkT:
+    tensors, metadata = read_weights(path)
+    try:
+        sizes = json.loads(metadata["loris.coder" if stage == "latent" else "loris.denoiser"])
+        sizes = {k: tuple(v) if isinstance(v, list) else v for k, v in sizes.items()}
+        network = network_class(config_class(**sizes))
+        network.load_state_dict(tensors)
+    except (AttributeError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise InputError(
+            f"{printable_path(path)} has no weights of a {stage} stage",
+            hint=f"train one with --stage {stage}",
+        ) from error
+    return network
+
+
+def _list_unet_parameters(denoiser: MiniDenoiser) -> list[str]:
+    return [name for name, _ in denoiser.named_parameters() if name.startswith("unet.")]
+
+
+def read_mini_backbone(path: Path, denoiser: MiniDenoiser) -> dict[str, Tensor]:
+    """Read the weights of an unconditional stage, padded for a denoiser.
+
+    Raises:
+        InputError: the file is of another network, or cannot be read.
+    """
+    state, _ = read_weights(path)
+    if not state.keys() >= set(_list_unet_parameters(denoiser)):
+        raise InputError(
+            f"{path.name} is no backbone of this preset",
+            hint="train one with --stage unconditional",
+        )
+    return pad_weights(state, denoiser.state_dict())
 
 
 def pad_weights(
     old_state: Mapping[str, Tensor], new_state: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Weights of a network that was told less, for one that is told more.
+    """Return the weights of a network for one with more condition channels.
 
-    What the network is newly told comes last in every input, and begins with no say: columns
-    of zeros in matrices. Norms and what the older network has not at all stay as they are.
+    New channels come last in every input. They start without effect: their columns in matrices
+    are zero. Norms and parameters that the old network lacks keep their values.
 
     Args:
-        old_state: its weights, by name.
-        new_state: those of the new one, as it begins.
+        old_state: weights of the old network, by name.
+        new_state: initial weights of the new network.
 
     Raises:
         InputError: a tensor of the new network is smaller, or of another rank.
@@ -309,14 +279,13 @@ def pad_weights(
     state = dict(new_state)
     for name in old_state.keys() & new_state.keys():
         old, new = old_state[name], new_state[name]
-        if old.ndim != new.ndim or any(
-            a > b for a, b in zip(old.shape, new.shape, strict=True)
-        ):
+        pairs = zip(old.shape, new.shape, strict=False)
+        if old.ndim != new.ndim or any(a > b for a, b in pairs):
             raise InputError(
                 f"the backbone's {name} is {tuple(old.shape)}, not {tuple(new.shape)}",
                 hint="it is of another preset",
             )
-        fresh = new.clone() if new.ndim == 1 else torch.zeros_like(new)
-        fresh[tuple(slice(size) for size in old.shape)] = old
-        state[name] = fresh
+        padded = new.clone() if new.ndim == 1 else torch.zeros_like(new)
+        padded[tuple(map(slice, old.shape))] = old
+        state[name] = padded
     return state

@@ -1,4 +1,4 @@
-"""What a network in training makes of a few held-out clips, and how many accents are heard."""
+"""Audio that a network in training generates for validation clips, with onset scores."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,30 +17,30 @@ def render_validation_samples(
     samples_dir: Path,
     step: int,
 ) -> dict[str, float]:
-    """Make a sound for each clip, keep it, and score it.
+    """Generate, write and score the audio of each clip.
 
     Args:
         generator: the network in training.
-        clips: names, and what is told of each.
-        samples_dir: for the sounds; made if there is none.
-        step: of the run, for the names.
+        clips: names and features.
+        samples_dir: folder of the audio files; created if there is none.
+        step: of the run, for the file names.
 
     Returns:
-        ``hit``, the share of accents that are heard, and ``precision``, of onsets that are
-        accents; nothing for no clips.
+        ``onset_recall``, the share of accents that have an onset, and ``onset_precision``, of
+        onsets that are accents, 0..1; nothing for no clips.
     """
     if not clips:
         return {}
     samples_dir.mkdir(exist_ok=True)
-    hits = []
+    matches = []
     for name, features in clips:
         blocks = generator.generate(features, seed=0, progress=lambda done, total: None)
-        sound = np.concatenate(list(blocks), axis=1).mean(axis=0)
-        peak = max(float(np.abs(sound).max()), 1e-9)
-        place = samples_dir / f"{name}-step{step:07d}.flac"
-        soundfile.write(place, 0.9 * sound / peak, SAMPLE_RATE_HZ)
-        hits.append(match_onsets(features.peaks_s, detect_onsets(sound)))
+        samples = np.concatenate(list(blocks), axis=1).mean(axis=0)
+        peak = max(float(np.abs(samples).max()), 1e-9)
+        path = samples_dir / f"{name}-step{step:07d}.flac"
+        soundfile.write(path, 0.9 * samples / peak, SAMPLE_RATE_HZ)
+        matches.append(match_onsets(features.peaks_s, detect_onsets(samples)))
     return {
-        "hit": float(np.mean([hit.recall for hit in hits])),
-        "precision": float(np.mean([hit.precision for hit in hits])),
+        "onset_recall": float(np.mean([match.recall for match in matches])),
+        "onset_precision": float(np.mean([match.precision for match in matches])),
     }

@@ -1,10 +1,10 @@
-"""Stretches of sound and what is told of them, for the network on the waveform.
+"""Training examples for the network on the waveform.
 
-clip -> stretch on the grid of half seconds -> gain -> two channels, noise, window of conditions
+clip -> crop on the grid of half seconds -> gain -> two channels, noise, window of conditions
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +17,8 @@ from loris_cli.models.paper_config import PaperConfig
 from loris_cli.soundtrack.paper_conditioning import extract_window
 from loris_cli.soundtrack.visual_features import VISUAL_FPS
 from loris_cli.soundtrack.waveform_generator import SAMPLES_PER_VISUAL_ROW
-from loris_cli.training.datasets import (
-    ClipAnnotations,
-    Example,
-    clip_index,
-    make_rng,
-    sample_condition_source,
-)
+from loris_cli.training import datasets
+from loris_cli.training.datasets import ClipAnnotations, Example
 
 PAPER_LOG_SIGMA = (-3.0, 1.0)
 """Mean and deviation of the logarithm of the noise levels (specification, 1.2)."""
@@ -32,69 +27,56 @@ MIN_GAIN = 0.3
 """The peak of a clip is brought to 0.95 and multiplied by a number from 0.3 to 1 (D2)."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class WaveformDataset(Dataset[Example]):
-    """As long as the network's configuration says; behind its end a clip is silent."""
+    """Crops as long as the configuration says; after the end of a clip they are silent."""
 
-    def __init__(
-        self,
-        data_dir: Path,
-        clips: Sequence[Clip],
-        annotations: Sequence[ClipAnnotations],
-        *,
-        config: PaperConfig,
-        seed: int,
-        condition_dropout: float,
-        augment: bool,
-        visual_encoder: str = "",
-    ) -> None:
-        """Take clips, and what is told of each.
-
-        Args:
-            data_dir: folder of the data set.
-            clips: of it.
-            annotations: one for each.
-            config: of the network.
-            seed: of the run.
-            condition_dropout: how often nothing is told (LORIS, Sec. 5.1).
-            augment: whether the gain varies; to validate it does not (D1).
-            visual_encoder: maker of the features of the picture that are told; empty for none.
-        """
-        self._data, self._clips, self._lessons = data_dir, list(clips), list(annotations)
-        self._config, self._seed = config, seed
-        self._drop, self._augment, self._visual = condition_dropout, augment, visual_encoder
+    data_dir: Path
+    clips: Sequence[Clip]
+    annotations: Sequence[ClipAnnotations]
+    """One for each clip."""
+    config: PaperConfig
+    seed: int
+    condition_dropout: float
+    """Probability of the null condition (LORIS, Sec. 5.1)."""
+    augment: bool
+    """Whether the gain varies; in validation it does not (D1)."""
+    visual_encoder: str = ""
+    """Encoder of the visual features in the condition; empty for none."""
 
     def __getitem__(self, example_index: int) -> Example:
-        """``clean``, ``noise``, ``sigma``, ``dropped``; ``rhythm`` and what else is told."""
-        config = self._config
-        rng = make_rng(self._seed, 3, example_index)
-        index = clip_index(self._seed, example_index, len(self._clips))
-        clip = self._clips[index]
+        """Return ``clean``, ``noise``, ``sigma``, ``drop_mask`` and the encoder inputs."""
+        config = self.config
+        rng = np.random.default_rng((self.seed, datasets.WAVEFORM_STREAM, example_index))
+        index = datasets.clip_index(self.seed, example_index, len(self.clips))
+        clip = self.clips[index]
         n_rows = int(clip.duration_s * VISUAL_FPS)
         row = int(rng.integers(max(n_rows - config.n_visual_frames, 0) + 1))
-        features = sample_condition_source(self._lessons[index], rng)
-        if self._visual:
-            features = replace(
-                features, visual=read_clip_visual_features(self._data, clip, self._visual)
-            )
+        features = datasets.sample_condition_source(self.annotations[index], rng)
+        if self.visual_encoder:
+            visual = read_clip_visual_features(self.data_dir, clip, self.visual_encoder)
+            features = replace(features, visual=visual)
         window = extract_window(features, config, row, is_only_window=False)
-        sound = read_clip_audio(self._data, clip)
-        gain = MAX_PEAK / max(float(np.abs(sound).max(initial=0.0)), 1e-6)
-        gain *= float(rng.uniform(MIN_GAIN, 1.0)) if self._augment else 1.0
-        stretch = sound[
-            row * SAMPLES_PER_VISUAL_ROW : row * SAMPLES_PER_VISUAL_ROW + config.n_samples
-        ] * np.float32(gain)
-        stretch = np.pad(stretch, (0, config.n_samples - len(stretch)))
-        mean, deviation = PAPER_LOG_SIGMA
+        samples = read_clip_audio(self.data_dir, clip)
+        gain = MAX_PEAK / max(float(np.abs(samples).max(initial=0.0)), 1e-6)
+        gain *= float(rng.uniform(MIN_GAIN, 1.0)) if self.augment else 1.0
+        start = row * SAMPLES_PER_VISUAL_ROW
+        crop = samples[start : start + config.n_samples] * np.float32(gain)
+        crop = np.pad(crop, (0, config.n_samples - len(crop)))
         noise = rng.standard_normal((config.in_channels, config.n_samples), dtype=np.float32)
-        picture = {} if window.visual is None else {"visual": window.visual}
-        return {
-            **{key: torch.from_numpy(rows).float() for key, rows in picture.items()},
-            "clean": torch.from_numpy(np.tile(stretch, (config.in_channels, 1))),
+        mean, deviation = PAPER_LOG_SIGMA
+        sigma = np.exp(mean + deviation * rng.standard_normal())
+        drop = bool(rng.random() < self.condition_dropout)
+        example = {
+            "clean": torch.from_numpy(np.tile(crop, (config.in_channels, 1))),
             "noise": torch.from_numpy(noise),
-            "sigma": torch.tensor(np.exp(mean + deviation * rng.standard_normal())).float(),
-            "dropped": torch.tensor(bool(rng.random() < self._drop)),
+            "sigma": torch.tensor(sigma).float(),
+            "drop_mask": torch.tensor(drop),
             "rhythm": torch.from_numpy(window.rhythm).float(),
-            "envelope": torch.from_numpy(window.envelope).float(),
-            "motion": torch.from_numpy(window.motion).float(),
+            "onset_envelope": torch.from_numpy(window.envelope).float(),
+            "pose": torch.from_numpy(window.motion).float(),
             "genre": torch.tensor(-1 if window.genre is None else window.genre),
         }
+        if window.visual is not None:
+            example["visual"] = torch.from_numpy(window.visual).float()
+        return example
