@@ -108,16 +108,16 @@ def test_workers_clean_up_when_the_reader_stops(work: Any, tmp_path: Path) -> No
 
 
 @pytest.fixture
-def films(tmp_path: Path, moving: Path) -> list[Path]:
+def films(tmp_path: Path, moving_video: Path) -> list[Path]:
     paths = [tmp_path / "in" / name for name in ("a.mp4", "b.mp4")]
     paths[0].parent.mkdir()
     for path in paths:
-        path.write_bytes(moving.read_bytes())
+        path.write_bytes(moving_video.read_bytes())
     return paths
 
 
 def test_jobs_and_order_change_no_byte(
-    loris: RunLoris, program: Path, films: list[Path], small_model: Path, tmp_path: Path
+    loris: RunLoris, loris_script: Path, films: list[Path], small_model: Path, tmp_path: Path
 ) -> None:
     same = ["--model", str(small_model), "--steps", "2", "--rhythm", "flow", "--takes", "2"]
     one = loris("soundtrack", *films, "-o", tmp_path / "one", *same)
@@ -125,7 +125,7 @@ def test_jobs_and_order_change_no_byte(
     report = tmp_path / "run.jsonl"
     both = [*reversed(films), tmp_path / "none.mp4"]
     two = subprocess.run(
-        [sys.executable, program, "soundtrack", *both, "-o", tmp_path / "two", *same,
+        [sys.executable, loris_script, "soundtrack", *both, "-o", tmp_path / "two", *same,
          "--jobs", "2", "--report", report],
         capture_output=True, text=True, check=False,
     )  # fmt: skip

@@ -68,16 +68,16 @@ def released(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def film(tmp_path: Path, moving: Path) -> Path:
+def film(tmp_path: Path, moving_video: Path) -> Path:
     path = tmp_path / "dance.mp4"
-    path.write_bytes(moving.read_bytes())
+    path.write_bytes(moving_video.read_bytes())
     return path
 
 
 @pytest.fixture
-def make(loris: RunLoris, released: Path, film: Path, body: Path) -> RunLoris:
+def make(loris: RunLoris, released: Path, film: Path, pose_file: Path) -> RunLoris:
     def call(*words: object) -> CliResult:
-        fixed = ("--model", released, "--poses", body, "--steps", 3)
+        fixed = ("--model", released, "--poses", pose_file, "--steps", 3)
         return loris("soundtrack", film, *fixed, *words)
 
     return call
@@ -227,11 +227,11 @@ def test_offline_the_weights_of_i3d_r50_are_asked_for_at_once(
 
 @pytest.mark.legacy
 def test_i3d_r50_tells_the_network_of_the_picture(
-    loris: RunLoris, film: Path, body: Path, tmp_path: Path, resnet_weights: Path
+    loris: RunLoris, film: Path, pose_file: Path, tmp_path: Path, resnet_weights: Path
 ) -> None:
     wide = tmp_path / "wide.safetensors"
     save_paper_model(wide, trained(replace(SIZES, visual_features=2048)))
-    fixed = ("--model", wide, "--poses", body, "--steps", 2, "--genre", "house")
+    fixed = ("--model", wide, "--poses", pose_file, "--steps", 2, "--genre", "house")
     told = loris("soundtrack", film, *fixed, "--visual", f"i3d-r50={resnet_weights}", "--json")
     assert told.exit_code == 0, told.stderr
     row = json.loads(told.stdout)

@@ -82,8 +82,8 @@ class Mean(nn.Module):
         return torch.stack([part.mean(dim=2) for part in parts], dim=1)
 
 
-def test_a_video_has_two_rows_a_second(moving: Path) -> None:
-    info = probe_video(moving)
+def test_a_video_has_two_rows_a_second(moving_video: Path) -> None:
+    info = probe_video(moving_video)
     network: InceptionI3D = Mean()  # type: ignore[assignment]
     rows = extract_visual_features(
         info, network, device=torch.device("cpu"), reporter=NullReporter()

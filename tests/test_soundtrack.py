@@ -30,10 +30,10 @@ RATE_HZ = 22_050
 
 
 @pytest.fixture
-def make(loris: RunLoris, small_model: Path, body: Path) -> RunLoris:
+def make(loris: RunLoris, small_model: Path, pose_file: Path) -> RunLoris:
     """``loris soundtrack`` with a small model and few steps, on poses found before."""
 
-    def call(*words: object, poses: Path | None = body) -> CliResult:
+    def call(*words: object, poses: Path | None = pose_file) -> CliResult:
         given = ("--poses", poses) if poses else ()
         fixed = ("--model", small_model, "--steps", 2, *given)
         return loris("soundtrack", *words, *fixed)
@@ -42,10 +42,10 @@ def make(loris: RunLoris, small_model: Path, body: Path) -> RunLoris:
 
 
 @pytest.fixture
-def film(tmp_path: Path, moving: Path) -> Path:
+def film(tmp_path: Path, moving_video: Path) -> Path:
     """The moving film, in a folder of its own."""
     path = tmp_path / "dance.mp4"
-    path.write_bytes(moving.read_bytes())
+    path.write_bytes(moving_video.read_bytes())
     return path
 
 
