@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from loris_cli.errors import OutputError, WeightsError
+from loris_cli.models.mini_checkpoint import MiniCheckpoint, load_mini_checkpoint
 from loris_cli.models.paper_checkpoint import load_paper_model, save_paper_model
 from loris_cli.models.paper_unet import PaperModel
 from loris_cli.system.atomic_files import printable_path
@@ -39,6 +40,24 @@ class PaperCheckpoint:
     sha256_prefix: str
     """First 12 hex digits of the SHA-256 of the file that was given."""
     warnings: tuple[str, ...] = ()
+
+
+LoadedModel = MiniCheckpoint | PaperCheckpoint
+
+
+def load_model(name_or_path: str, *, device: torch.device) -> LoadedModel:
+    """Load a model of either preset.
+
+    Args:
+        name_or_path: a built-in model, or the path of a checkpoint.
+        device: where to put it.
+
+    Raises:
+        WeightsError: there is no such model, or the file is damaged or untrained.
+    """
+    if detect_preset(name_or_path) == "paper":
+        return load_paper_checkpoint(Path(name_or_path), device=device)
+    return load_mini_checkpoint(name_or_path, device=device)
 
 
 def detect_preset(name_or_path: str) -> ModelPreset:
