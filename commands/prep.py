@@ -222,7 +222,6 @@ def prep(
 
     from loris_cli.config import data_home
     from loris_cli.dataset.clip_cutting import PrepSettings
-    from loris_cli.dataset.extract_poses import resolve_visual_weights
     from loris_cli.dataset.import_release import (
         find_released_clips,
         import_released_clip,
@@ -242,6 +241,7 @@ def prep(
         prepare_synthetic_video,
     )
     from loris_cli.pose.mmpose_weights import fetch_mmpose_weights
+    from loris_cli.soundtrack.visual_encoder import resolve_visual_weights
     from loris_cli.soundtrack.visual_features import parse_visual_source
     from loris_cli.system.input_paths import expand_inputs, output_folder
     from loris_cli.system.ray_pool import map_on_ray

@@ -199,6 +199,7 @@ def soundtrack(
             f"--guided {guided[0]:g} {guided[1]:g} is no part of the steps",
             hint="--guided 0.2 0.8 guides in the middle",
         )
+    from loris_cli.soundtrack.inpainting import InpaintSettings
     from loris_cli.soundtrack.job_report import add_to_report, compute_exit_code
     from loris_cli.soundtrack.jobs import SoundtrackSettings
     from loris_cli.soundtrack.jobs import plan_jobs as plan_jobs
@@ -227,9 +228,9 @@ def soundtrack(
         overwrite=overwrite,
         poses=poses,
         plot=plot,
-        inpaint=keep,
-        inpaint_start_s=from_s,
-        inpaint_end_s=to_s or 0.0,
+        inpaint=None
+        if keep is None
+        else InpaintSettings(path=keep, start_s=from_s, end_s=to_s or 0.0),
     )
     rows: list[ReportRow] = []
     with nullcontext() if dry_run else output_folder(out):
@@ -237,7 +238,7 @@ def soundtrack(
             videos,
             out,
             settings=settings,
-            takes=takes,
+            n_takes=takes,
             skip_existing=skip_existing,
             report=report,
             protected_paths=find_list_files(inputs),
@@ -273,10 +274,10 @@ def _print_row(
         print_error(text, hint=row["hint"])
     if json_output:
         reporter.print_result(json.dumps(row, allow_nan=False))
-    elif row["status"] == "planned":
+    elif row["status"] == "estimated":
         reporter.print_result(
-            f"{row['input']}: {row['duration_s']:.1f} s, {row['windows']} windows,"
-            f" {row['evaluations']} network evaluations, about {row['estimated_s']:.0f} s"
+            f"{row['input']}: {row['duration_s']:.1f} s, {row['n_windows']} windows,"
+            f" {row['n_network_evaluations']} network evaluations, about {row['estimated_s']:.0f} s"
             f" and {row['estimated_memory_mb']} MB"
         )
     elif row["status"] == "skipped":

@@ -17,6 +17,7 @@ import pytest
 from conftest import RunLoris
 
 from loris_cli.errors import UsageError, WeightsError
+from loris_cli.soundtrack.inpainting import InpaintSettings
 from loris_cli.soundtrack.job_report import add_to_report, compute_exit_code
 from loris_cli.soundtrack.jobs import SoundtrackJob, SoundtrackSettings, plan_jobs
 from loris_cli.system.worker_pool import WorkerCrash, map_in_processes
@@ -168,9 +169,14 @@ def test_missing_weights_end_the_run_before_any_video(
     assert not report.exists()
 
 
-@pytest.mark.parametrize("option", ["plot", "keep", "poses"])
+@pytest.mark.parametrize("option", ["plot", "inpaint", "poses"])
 def test_what_goes_with_one_video_is_refused_with_two(option: str, films: list[Path]) -> None:
-    settings = SoundtrackSettings(**{option: Path("x.png")})  # type: ignore[arg-type]
+    values = {
+        "plot": Path("x.png"),
+        "inpaint": InpaintSettings(path=Path("x.wav"), start_s=0.0, end_s=1.0),
+        "poses": Path("x.npz"),
+    }
+    settings = SoundtrackSettings(**{option: values[option]})  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=f"--{option} goes with one input, not 2"):
         plan_jobs(films, None, settings=settings)
 

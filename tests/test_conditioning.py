@@ -11,22 +11,24 @@ from hypothesis import strategies as st
 from loris_cli.composition.chords import SCALES, Harmony
 from loris_cli.config import GENRES
 from loris_cli.models.generator_interface import ClipFeatures
-from loris_cli.soundtrack.conditioning import (
+from loris_cli.soundtrack.clip_features import (
     COMPOSED_ENERGY_RANGE,
+    choose_genre,
+    seed_from_rhythm,
+    select_accents,
+    smoothed_energy,
+    with_arrangement,
+)
+from loris_cli.soundtrack.conditioning import (
     HARMONY_CHANNELS,
     LATENT_FPS,
     MAX_PEAK_INTERVAL_S,
     align_harmony_to_latent,
     align_rhythm_to_latent,
     build_condition,
-    choose_genre,
     collate_conditions,
     normalize_pose,
     rhythm_tokens,
-    seed_from_rhythm,
-    select_accents,
-    smoothed_energy,
-    with_arrangement,
 )
 
 CLIP = ClipFeatures(

@@ -19,12 +19,14 @@ from loris_cli.models.generator_interface import ClipFeatures
 from loris_cli.models.mel_autoencoder import MelAutoencoder
 from loris_cli.models.mini_checkpoint import load_mini_checkpoint, save_mini_checkpoint
 from loris_cli.models.mini_unet import MiniCondition, MiniDenoiser
-from loris_cli.soundtrack.conditioning import seed_from_rhythm, with_arrangement
+from loris_cli.soundtrack.clip_features import seed_from_rhythm, with_arrangement
+from loris_cli.soundtrack.inpainting import InpaintRegion
 from loris_cli.soundtrack.latent_generator import (
     ATTACK_LATENCY_S,
     DECODE_BLOCK_FRAMES,
-    InpaintRegion,
     LatentGenerator,
+)
+from loris_cli.soundtrack.windowed_sampling import (
     crossfade_weights,
     draw_noise,
     window_starts,
@@ -169,7 +171,8 @@ def test_every_window_is_told_the_sketch_of_its_own_stretch(
     play(replace(sketching, guidance=1.0), 40.0)
     told = [row for condition in conditions for row in condition.note_latent]
 
-    n_frames, n_windows, _ = sketching.compute_window_layout(40.0)
+    layout = sketching.compute_window_layout(40.0)
+    n_frames = layout.length
     assert n_frames > DECODE_BLOCK_FRAMES
     clip = features(40.0)
     early = replace(clip, peaks_s=clip.peaks_s - ATTACK_LATENCY_S)
@@ -178,9 +181,9 @@ def test_every_window_is_told_the_sketch_of_its_own_stretch(
     frames = torch.from_numpy(render_note_spectrogram(plan.arrangement, 0, n_frames * 4))[None]
     whole = sketching.model.autoencoder.encode(frames)[0]
     assert whole.std() > 0.1
-    for start, window in zip(window_starts(n_frames, 64), told, strict=False):
+    for start, window in zip(layout.starts, told, strict=False):
         torch.testing.assert_close(window, whole[:, start : start + 64], atol=1e-4, rtol=1e-4)
-    assert len(told) >= n_windows
+    assert len(told) >= len(layout.starts)
 
 
 @pytest.mark.parametrize("chords", [True, False])
@@ -240,7 +243,7 @@ def test_progress_ends_at_the_whole(generator: LatentGenerator) -> None:
 
     list(generator.generate(features(30), seed=0, progress=lambda d, t: told.append((d, t))))
 
-    assert told[-1][0] == told[-1][1] == generator.compute_window_layout(30)[2]
+    assert told[-1][0] == told[-1][1] == generator.compute_window_layout(30).n_evaluations
     assert [done for done, _ in told] == list(range(1, len(told) + 1))
 
 
@@ -297,7 +300,7 @@ def test_no_step_waits_for_the_device(
         with counted:
             found = code(replace(away, steps=steps), duration_s, sampler)
         assert found.device == META
-        assert found.shape[1] == generator.compute_window_layout(duration_s)[0]
+        assert found.shape[1] == generator.compute_window_layout(duration_s).length
         sent.append(counted.n_copies)
     # Of a step, nothing but the noise that the host draws for it is sent.
     assert sent[1] - sent[0] == (sampler in ("adpm2", "dpmpp-sde"))

@@ -31,7 +31,9 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return seen
 
 
-def test_one_pass_is_enough_where_nobody_is_seen(moving_video: Path, passes: list[Path]) -> None:
+def test_one_pass_is_enough_where_nobody_is_seen(
+    moving_video: Path, passes: list[Path]
+) -> None:
     seen = analyze_video(moving_video)
     assert passes == [moving_video]
     assert seen.poses is None
@@ -88,14 +90,18 @@ def test_a_body_that_does_not_move_leaves_the_picture_to_lead(
         analyze_video(moving_video, method="directogram")
 
 
-def test_a_watcher_sees_every_frame_at_its_own_time_until_it_has_enough(moving_video: Path) -> None:
+def test_a_watcher_sees_every_frame_at_its_own_time_until_it_has_enough(
+    moving_video: Path,
+) -> None:
     seen: list[Frame] = []
 
     def see(frame: Frame) -> bool:
         seen.append(frame)
         return len(seen) < 20
 
-    ticks = list(read_frames_at_fps(moving_video, 4, observer=FrameObserver(see, max_side_px=80)))
+    ticks = list(
+        read_frames_at_fps(moving_video, 4, observer=FrameObserver(see, max_side_px=80))
+    )
 
     every = list(read_frames(moving_video, max_side_px=80))
     assert len(ticks) == 8

@@ -25,7 +25,7 @@ from loris_cli.models.paper_checkpoint import (
 from loris_cli.models.paper_config import PaperConfig
 from loris_cli.models.paper_unet import PaperModel
 from loris_cli.soundtrack import generators
-from loris_cli.soundtrack.latent_generator import InpaintRegion
+from loris_cli.soundtrack.inpainting import InpaintRegion
 from loris_cli.soundtrack.waveform_generator import WaveformGenerator
 from loris_cli.system.device import bf16_is_slow, resolve_dtype
 
@@ -101,7 +101,7 @@ def test_a_released_checkpoint_makes_a_soundtrack(
         "adpm2",
         20.0,
     )
-    assert (row["windows"], row["evaluations"], row["warnings"]) == (1, 4, [])
+    assert (row["n_windows"], row["n_network_evaluations"], row["warnings"]) == (1, 4, [])
     assert film.with_name("dance.loris.mp4").exists()
     notes = [json.loads(path.read_text()) for path in cache.glob("*.json")]
     assert [note["sha256"][:12] for note in notes] == [row["fingerprint"]]
@@ -158,7 +158,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(
 def test_without_features_of_the_picture_it_says_so(make: RunLoris) -> None:
     told = make()
     assert told.exit_code == 0
-    assert "is told of none: give them with --visual" in told.stderr
+    assert "has none: give them with --visual" in told.stderr
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_features_that_do_not_fit_are_refused(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--genre", "skate"], "was not taught the style skate"),
+        (["--genre", "skate"], "was not trained on the style skate"),
         (["--guided", 0.8, 0.2], "--guided 0.8 0.2 is no part of the steps"),
     ],
 )
@@ -194,8 +194,8 @@ def test_options_that_make_no_sense_are_usage_errors(
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("rgb.pt", "an Inception I3D makes 1024 values"),
-        ("i3d-r50", "I3D-R50 makes 2048 values"),
+        ("rgb.pt", "i3d gives 1024 values"),
+        ("i3d-r50", "i3d-r50 gives 2048 values"),
         ("i3d", "'i3d' names no weights"),
     ],
 )
@@ -244,7 +244,7 @@ def test_mini_is_shown_no_features(
 ) -> None:
     told = loris("soundtrack", film, "--model", small_model, "--visual", visual(tmp_path))
     assert told.exit_code == 2
-    assert "sees no picture" in told.stderr
+    assert "is not conditioned on visual features" in told.stderr
 
 
 def test_a_network_nobody_trained_makes_no_soundtrack(make: RunLoris, released: Path) -> None:
@@ -287,7 +287,7 @@ def sound(
     told: list[tuple[int, int]] = []
     blocks = generator.generate(clip, seed=seed, progress=lambda *at: told.append(at))
     samples = np.concatenate(list(blocks), axis=1)
-    evaluations = generator.compute_window_layout(clip.duration_s)[2]
+    evaluations = generator.compute_window_layout(clip.duration_s).n_evaluations
     assert told == [(k + 1, evaluations) for k in range(evaluations)]
     return samples
 
@@ -464,7 +464,7 @@ def test_no_step_waits_for_the_device(
                 features(duration_s), seed=0, progress=lambda done, total: None
             )
         assert found.device == meta
-        assert found.shape == (2, generator.compute_window_layout(duration_s)[0])
+        assert found.shape == (2, generator.compute_window_layout(duration_s).length)
         sent.append(counted.n_copies)
     # Of a step, nothing but the noise that the host draws for it is sent.
     assert sent[1] - sent[0] == (sampler == "adpm2")

@@ -155,7 +155,7 @@ def test_a_network_that_sees_learns_and_its_weights_tell_whose_features(
     )
     told = loris("soundtrack", moving, "-o", tmp_path / "a.wav", *options, "--visual", features)
     assert told.exit_code == 0, told.stderr
-    assert "is told of none" not in told.stderr
+    assert "was trained on visual features and has none" not in told.stderr
 
 
 @pytest.mark.parametrize(

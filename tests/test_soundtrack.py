@@ -12,7 +12,7 @@ import soundfile
 from conftest import CliResult, RunLoris
 from media import make_tone, measure_tone_amplitude, run_ffmpeg, write_wav
 
-from loris_cli.api import generate_soundtrack
+from loris_cli.api import SoundtrackSettings, generate_soundtrack
 from loris_cli.errors import LorisError
 from loris_cli.rhythm.plot import (
     BOTTOM_MARGIN_PX,
@@ -77,12 +77,12 @@ def test_a_row_tells_all_of_a_take(make: RunLoris, film: Path, small_model: Path
     assert (row["seed"], row["genre"], row["steps"]) == (5, "skate", 2)
     assert row["model"] == small_model.name
     assert len(row["fingerprint"]) == 12
-    assert row["rhythm"] == "directogram"
-    assert row["seen_share"] == 1
+    assert row["rhythm_method"] == "directogram"
+    assert row["detected_fraction"] == 1
     assert len(row["peaks_s"]) == len(row["strengths"]) > 0
     assert row["duration_s"] == pytest.approx(2, abs=0.01)
-    assert set(row["stages_s"]) == {"music", "sound and picture"}
-    assert row["seconds"] >= sum(row["stages_s"].values()) > 0
+    assert set(row["stages_s"]) == {"music", "mux"}
+    assert row["elapsed_s"] >= sum(row["stages_s"].values()) > 0
     assert math.isfinite(row["integrated_lufs"])
     assert row["warnings"] == []
 
@@ -210,7 +210,7 @@ def test_a_dry_run_tells_the_cost_and_writes_nothing(make: RunLoris, film: Path)
 
     assert told.exit_code == 0, told.stderr
     assert "1 windows, 6 network evaluations, about " in told.stdout
-    assert row["status"] == "planned"
+    assert row["status"] == "estimated"
     assert row["estimated_s"] > 0
     assert row["estimated_memory_mb"] > 0
     assert names(film.parent) == ["dance.mp4"]
@@ -279,17 +279,18 @@ def test_the_api_makes_what_the_program_makes(
 ) -> None:
     out = film.with_name("api.wav")
     told = make(film, "-o", film.with_name("program.wav"), "--rhythm", "flow", poses=None)
-    row = generate_soundtrack(
-        str(film), out, model=str(small_model), steps=2, rhythm_method="flow"
-    )
+    settings = SoundtrackSettings(model=str(small_model), steps=2, rhythm_method="flow")
+    row = generate_soundtrack(str(film), out, settings)
 
     assert told.exit_code == 0, told.stderr
     assert row["output"] == str(out)
-    assert row["rhythm"] == "flow"
+    assert row["rhythm_method"] == "flow"
     assert out.read_bytes() == film.with_name("program.wav").read_bytes()
 
 
 def test_the_api_raises_what_the_program_tells(tmp_path: Path, small_model: Path) -> None:
     with pytest.raises(LorisError, match="does not exist"):
-        generate_soundtrack(tmp_path / "none.mp4", model=str(small_model))
+        generate_soundtrack(
+            tmp_path / "none.mp4", settings=SoundtrackSettings(model=str(small_model))
+        )
     assert os.listdir(tmp_path) == []

@@ -22,7 +22,6 @@ from loris_cli.dataset.extract_audio import extract_audio
 from loris_cli.dataset.extract_poses import (
     extract_poses,
     extract_segment_features,
-    load_visual_encoder,
     segment_slice,
 )
 from loris_cli.dataset.manifest import Clip
@@ -48,7 +47,7 @@ from loris_cli.pose.batched_detection import estimate_poses_batched
 from loris_cli.pose.mmpose_estimator import MmposeEstimator, check_mmpose_weights
 from loris_cli.pose.tracking import estimate_poses
 from loris_cli.soundtrack.video_analysis import PoseEstimator, probe_for_rhythm
-from loris_cli.soundtrack.visual_encoder import VisualEncoder
+from loris_cli.soundtrack.visual_encoder import VisualEncoder, load_visual_encoder
 from loris_cli.soundtrack.visual_features import VISUAL_FPS
 from loris_cli.system.atomic_files import printable_path
 from loris_cli.system.device import resolve_device
@@ -71,7 +70,7 @@ class PrepContext:
 
     data_dir: Path
     settings: PrepSettings
-    visual_weights: Path | None = None
+    visual_weights: FileFingerprint | None = None
     """Of the network that makes features of the picture, whose hash the settings tell."""
     device: str = "cpu"
     retry_failed: bool = False
@@ -301,7 +300,8 @@ def check_dependencies(context: PrepContext) -> None:
     if settings.onset_detector == "madmom":
         check_madmom_installed()
     load_separator(settings, "cpu")
-    load_context_encoder(replace(context, device="cpu"))
+    if context.visual_weights is not None:  # not cached: this process does not use it
+        load_visual_encoder.__wrapped__(settings.visual_encoder, context.visual_weights, "cpu")
 
 
 def hash_weights(weights: Path | None) -> str:
@@ -332,19 +332,19 @@ def load_pose_estimator(context: PrepContext) -> PoseEstimator:
 def with_visual_encoder(
     context: PrepContext, network: str, weights: FileFingerprint
 ) -> PrepContext:
-    """The same work, with features of the picture besides."""
+    """Return the context with a visual encoder."""
     settings = replace(
         context.settings, visual_encoder=network, visual_weights_sha256=weights.sha256
     )
-    return replace(context, settings=settings, visual_weights=weights.path)
+    return replace(context, settings=settings, visual_weights=weights)
 
 
 def load_context_encoder(context: PrepContext) -> VisualEncoder | None:
-    """Who makes features of the picture; None where nobody does.
+    """Load the visual encoder of the context, once a process; None without one.
 
     Raises:
         MissingDependencyError: a package that it needs is absent.
-        WeightsError: its weights are not its own.
+        WeightsError: its weights are those of another network.
     """
     if context.visual_weights is None:
         return None

@@ -17,7 +17,7 @@ from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.dataset.manifest import Clip, write_manifest
 from loris_cli.pose.keypoints import write_poses
 from loris_cli.rhythm.pose_rhythm import motion_energy, rhythm_from_poses
-from loris_cli.soundtrack.conditioning import select_accents
+from loris_cli.soundtrack.clip_features import select_accents
 from loris_cli.synthetic.composer import MusicalScore, compose_score
 from loris_cli.synthetic.dancer import simulate_dance
 from loris_cli.synthetic.midi_synthesis import render_score

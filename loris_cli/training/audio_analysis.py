@@ -10,7 +10,7 @@ from loris_cli.audio.accents import compute_audio_energy
 from loris_cli.audio.onsets import ONSET_HOP_LENGTH, compute_onset_envelope, detect_onsets
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.models.generator_interface import ClipFeatures
-from loris_cli.soundtrack.conditioning import MIN_ACCENT_STRENGTH
+from loris_cli.soundtrack.clip_features import MIN_ACCENT_STRENGTH
 from loris_cli.soundtrack.latent_generator import ATTACK_LATENCY_S
 
 
