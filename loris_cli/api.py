@@ -12,12 +12,11 @@ The single steps are `loris_cli.soundtrack.video_analysis.analyze_video` and
 from pathlib import Path
 
 from loris_cli.soundtrack.job_report import ReportRow
-from loris_cli.soundtrack.jobs import SoundtrackSettings, plan_jobs
+from loris_cli.soundtrack.jobs import SoundtrackSettings as SoundtrackSettings
+from loris_cli.soundtrack.jobs import plan_jobs
 from loris_cli.soundtrack.run_jobs import run_job
 from loris_cli.system.input_paths import output_folder
 from loris_cli.system.progress import Reporter
-
-__all__ = ["SoundtrackSettings", "generate_soundtrack"]
 
 DEFAULT_SETTINGS = SoundtrackSettings()
 

@@ -4,15 +4,9 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 
 from loris_cli.errors import LorisError
+from loris_cli.soundtrack import job_report
 from loris_cli.soundtrack.generators import build_job_generator, load_job_encoder
-from loris_cli.soundtrack.job_report import (
-    RecordingReporter,
-    ReportRow,
-    build_row,
-    crash_row,
-    prefix_video_name,
-    skipped_rows,
-)
+from loris_cli.soundtrack.job_report import RecordingReporter, ReportRow
 from loris_cli.soundtrack.jobs import SoundtrackJob
 from loris_cli.soundtrack.takes import estimate_takes, make_takes
 from loris_cli.system.progress import NullReporter, Reporter
@@ -40,7 +34,7 @@ def run_jobs(
         UsageError: there is no such device.
     """
     reporter = reporter or NullReporter()
-    yield from skipped_rows(jobs)
+    yield from job_report.skipped_rows(jobs)
     todo = [job for job in jobs if job.takes]
     if not todo:
         return
@@ -60,9 +54,9 @@ def run_jobs(
         for index, rows in results:
             advance(1)
             if isinstance(rows, WorkerCrash):
-                rows = [crash_row(todo[index], rows)]
+                rows = [job_report.crash_row(todo[index], rows)]
             for text in rows[-1]["warnings"]:
-                reporter.warn(prefix_video_name(text, todo[index].video))
+                reporter.warn(job_report.prefix_video_name(text, todo[index].video))
             yield from rows
 
 
@@ -75,7 +69,7 @@ def estimate_jobs(
         WeightsError: there is no such model.
         UsageError: there is no such device.
     """
-    yield from skipped_rows(jobs)
+    yield from job_report.skipped_rows(jobs)
     todo = [job for job in jobs if job.takes]
     if todo:
         build_job_generator(todo[0].settings)
@@ -102,7 +96,7 @@ def _run_with_failure_row(
     try:
         yield from process_job(job, recorder)
     except LorisError as error:
-        yield build_row(
+        yield job_report.build_row(
             job,
             recorder,
             status="failed",

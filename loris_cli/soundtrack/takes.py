@@ -80,9 +80,7 @@ def make_takes(job: SoundtrackJob, reporter: RecordingReporter) -> Iterator[Repo
             genre=settings.genre,
             regenerate_s=regenerate_s,
             options=OutputOptions(
-                mix_db=settings.mix_db,
-                tags={"comment": comment},
-                overwrite=settings.overwrite,
+                mix_db=settings.mix_db, tags={"comment": comment}, overwrite=settings.overwrite
             ),
             reporter=reporter,
         )

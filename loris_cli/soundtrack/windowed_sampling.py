@@ -21,12 +21,7 @@ import torch
 from torch import Tensor
 
 from loris_cli.config import GENRES
-from loris_cli.models.diffusion import (
-    SamplerName,
-    draw_sample,
-    guidance_sigmas,
-    karras_sigmas,
-)
+from loris_cli.models import diffusion
 from loris_cli.models.generator_interface import ClipFeatures, ProgressCallback, Samples
 from loris_cli.rhythm.directogram import Compat
 from loris_cli.soundtrack.inpainting import InpaintRegion
@@ -169,7 +164,7 @@ class WindowedGenerator(ABC, Generic[ConditionT]):
     device: torch.device
     steps: int
     guidance: float
-    sampler: SamplerName
+    sampler: diffusion.SamplerName
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     """Range of the steps that use guidance, by `loris_cli.models.diffusion.guidance_sigmas`."""
     inpaint_region: InpaintRegion | None = None
@@ -222,8 +217,8 @@ class WindowedGenerator(ABC, Generic[ConditionT]):
         layout = self.compute_window_layout(features.duration_s)
         starts, length, n_evaluations = layout
         batches = list(self._encode_windows(features, layout, seed))
-        sigmas = karras_sigmas(self.steps, **self.noise_schedule)
-        low, high = guidance_sigmas(sigmas, self.guidance_interval)
+        sigmas = diffusion.karras_sigmas(self.steps, **self.noise_schedule)
+        low, high = diffusion.guidance_sigmas(sigmas, self.guidance_interval)
         region = self.inpaint_region
         target = None if region is None else self._build_inpaint_target(region, layout.length)
         positions = count()
@@ -259,4 +254,4 @@ class WindowedGenerator(ABC, Generic[ConditionT]):
             return denoised if target is None else torch.where(target[1], denoised, target[0])
 
         start = draw() * float(sigmas[0])
-        return draw_sample(self.sampler, denoise, start, sigmas, noise_sampler=draw)
+        return diffusion.draw_sample(self.sampler, denoise, start, sigmas, noise_sampler=draw)
