@@ -49,13 +49,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("minutes", type=float, nargs="*", default=[1.0, 10.0])
     parser.add_argument("--steps", type=int, default=16)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     first: tuple[float, float] | None = None
     with tempfile.TemporaryDirectory() as folder:
         short = Path(folder, "short.npz")
         measure_loris(["pose", str(EXAMPLE_VIDEO), "-o", str(short), "-q"])
         poses = read_poses(short)
-        for minutes in given.minutes:
+        for minutes in arguments.minutes:
             times = max(round(minutes * 60 / (poses.n_frames / poses.fps)), 1)
             video, long = Path(folder, "long.mp4"), Path(folder, "long.npz")
             write_poses(long, repeat_poses(poses, times))
@@ -67,7 +67,7 @@ def main() -> None:
             out = Path(folder, "out.mp4")
             seconds, megabytes = measure_loris(
                 f"soundtrack {video} -o {out} --poses {long}".split()
-                + f"--steps {given.steps} --overwrite -q".split()
+                + f"--steps {arguments.steps} --overwrite -q".split()
             )
             first = first or (seconds, megabytes)
             print(

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from loris_cli.soundtrack.generators import build_generator
+from loris_cli.soundtrack.generators import build_job_generator
 from loris_cli.soundtrack.jobs import SoundtrackSettings
 from loris_cli.soundtrack.pipeline import make_soundtrack
 from loris_cli.soundtrack.video_analysis import analyze_video
@@ -48,15 +48,15 @@ def main() -> None:
     video = Path(sys.argv[1])
     clock = StageTimer()
     started = time.perf_counter()
-    generator = build_generator(SoundtrackSettings())
+    generator = build_job_generator(SoundtrackSettings())
     clock.elapsed_s["weights"] = time.perf_counter() - started
     with tempfile.TemporaryDirectory() as folder:
-        seen = analyze_video(video, reporter=clock)
+        analysis = analyze_video(video, reporter=clock)
         make_soundtrack(
-            seen, Path(folder, "out.mp4"), generator=generator, seed=0, reporter=clock
+            analysis, Path(folder, "out.mp4"), generator=generator, seed=0, reporter=clock
         )
     total = time.perf_counter() - started
-    info = seen.info
+    info = analysis.info
     print(
         f"{info.duration_s:.1f} s of {info.width}x{info.height} at {info.fps:.4g} fps,"
         f" {os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads"

@@ -13,8 +13,8 @@ import typer
 
 from loris_cli.errors import LorisError
 
+from . import dataset, pose, prep, rhythm, soundtrack, train
 from . import eval as evaluation
-from . import pose, prep, rhythm, soundtrack, train
 from .console import print_error
 
 EXIT_INTERRUPTED = 130
@@ -23,6 +23,7 @@ CLEANUP_GRACE_S = 3.0
 # Commands are registered right below, in the order of `loris --help`.
 app = typer.Typer(pretty_exceptions_enable=False)
 app.command("prep")(prep.prep)
+app.add_typer(dataset.app, name="dataset")
 app.command("pose")(pose.pose)
 app.command("rhythm")(rhythm.rhythm)
 app.add_typer(train.app, name="train")

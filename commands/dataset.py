@@ -1,85 +1,59 @@
-"""What ``loris prep`` says: of videos as they are done, and of a data set that is there."""
-
-from __future__ import annotations
+"""``loris dataset``: check, describe, review, import and synthesize data sets."""
 
 import json
-from collections.abc import Generator
-from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Annotated
 
 import typer
 
-from .console import ConsoleReporter, print_error
+from .console import ConsoleReporter
+from .options import (
+    INPUT,
+    OUTPUT,
+    Backend,
+    DataDir,
+    Jobs,
+    JsonOutput,
+    MemoryLimit,
+    Offline,
+    Quiet,
+    RayAddress,
+    RetryFailed,
+    Seed,
+    Shard,
+    TimeLimit,
+    Verbose,
+    VisualFeatures,
+    option,
+)
+from .prep_run import PrepRun, prepare_and_report
 
-if TYPE_CHECKING:
-    from loris_cli.dataset.records import Record
+app = typer.Typer(help="Check, describe, review, import and synthesize data sets.")
 
-
-def prepare_and_report(
-    data_dir: Path,
-    n_videos: int,
-    record_stream: Generator[Record, None, None],
-    seed: int,
-    reporter: ConsoleReporter,
-    *,
-    json_output: bool,
-) -> None:
-    """Work through videos, tell of each, and write the manifest whatever ends the run."""
-    from loris_cli.dataset.build_manifest import build_manifest
-    from loris_cli.dataset.records import RECORDS_FOLDER
-
-    failed = []
-    try:
-        with (
-            reporter.stage("videos", n_videos) as advance,
-            closing(record_stream),
-        ):
-            for record in record_stream:
-                advance(1)
-                _print_record(record, reporter, json_output=json_output)
-                if record["status"] == "failed":
-                    failed.append(record)
-    finally:
-        if (data_dir / RECORDS_FOLDER).is_dir():
-            rows = build_manifest(data_dir, seed=seed)
-            reporter.info(f"{data_dir}: {len(rows)} clips in the manifest")
-    if failed:
-        if n_videos == 1:
-            raise typer.Exit(failed[0]["exit_code"])
-        reporter.info(f"{len(failed)} of {n_videos} videos failed")
-        raise typer.Exit(1)
+DataSet = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="DIR",
+        help="Data set folder. Default: LORIS_DATA, else the platform's data folder.",
+        rich_help_panel=INPUT,
+    ),
+]
 
 
-def _print_record(record: Record, reporter: ConsoleReporter, *, json_output: bool) -> None:
-    name = record["source"]["name"]
-    if record["status"] == "failed":
-        text = record["error"] if name in record["error"] else f"{name}: {record['error']}"
-        print_error(text, hint=record["hint"])
-    for warning in record["warnings"] if "reused" not in record else ():
-        reporter.warn(warning if name in warning else f"{name}: {warning}")
-    if json_output:
-        reporter.print_result(json.dumps(record))
-    elif record["status"] == "done":
-        aside = [clip for clip in record["clips"] if clip["rejection_reasons"]]
-        why = sorted(
-            {
-                *record["rejection_reasons"],
-                *(reason for clip in aside for reason in clip["rejection_reasons"]),
-            }
-        )
-        told = f"{name}: {len(record['clips']) - len(aside)} clips"
-        told += f", {len(aside)} set aside" if aside else ""
-        told += f" ({', '.join(why)})" if why else ""
-        reporter.print_result(told + (", made before" if "reused" in record else ""))
+@app.command("check")
+def check(data: DataSet = None, quiet: Quiet = False, verbose: Verbose = False) -> None:
+    """List missing and damaged files. Exit code 1 if there are any.
 
-
-def print_problems(data_dir: Path, reporter: ConsoleReporter) -> None:
-    """Tell what is wrong with a data set; exit code 1 if anything is."""
+    Examples:
+        loris dataset check DATA
+    """
+    from loris_cli.config import data_home
     from loris_cli.dataset.inspection import find_problems
     from loris_cli.dataset.manifest import read_manifest
 
+    reporter = ConsoleReporter(quiet=quiet, verbose=verbose)
+    data_dir = data_home(data)
     n_problems = 0
     for problem in find_problems(data_dir):
         reporter.print_result(problem)
@@ -88,68 +62,204 @@ def print_problems(data_dir: Path, reporter: ConsoleReporter) -> None:
     if n_problems:
         reporter.info(f"{n_problems} problems in {n_clips} clips: prepare their videos again")
         raise typer.Exit(1)
-    reporter.print_result(f"{n_clips} clips, all whole")
+    reporter.print_result(f"{n_clips} clips, no problems")
 
 
-def print_stats(data_dir: Path, reporter: ConsoleReporter, *, json_output: bool) -> None:
-    """Tell what a data set holds, a line a subset, beside the paper's counts."""
-    from loris_cli.dataset.inspection import compute_subset_stats as stats_of
+@app.command("stats")
+def stats(
+    data: DataSet = None,
+    json_output: JsonOutput = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Print clips, hours and sources of each subset, next to table 1 of the paper.
 
-    found = stats_of(data_dir)
+    Examples:
+        loris dataset stats DATA
+    """
+    from loris_cli.config import data_home
+    from loris_cli.dataset.inspection import compute_subset_stats
+    from loris_cli.dataset.manifest import PARTITIONS
+
+    reporter = ConsoleReporter(quiet=quiet, verbose=verbose)
+    subsets = compute_subset_stats(data_home(data))
     if json_output:
-        for row in found:
+        for row in subsets:
             reporter.print_result(json.dumps(asdict(row)))
         return
-    reporter.print_result(
-        "subset  content          length   clips  train/val/test      hours"
-        "  sources  poses  paper"
-    )
-    for row in found:
-        splits = "/".join(
-            str(row.clips_per_partition[name]) for name in ("train", "val", "test")
+    from tabulate import tabulate
+
+    heads = ("subset", "activity", "length", "clips", "/".join(PARTITIONS), "hours", "sources")
+    cells = [
+        (
+            row.subset,
+            row.activity,
+            f"{row.median_duration_s:.4g} s",
+            row.n_clips,
+            "/".join(str(row.clips_per_partition[name]) for name in PARTITIONS),
+            f"{row.total_hours:.2f}",
+            row.n_sources,
+            row.n_with_poses,
+            row.n_synthetic,
+            row.n_paper_clips or "-",
         )
-        paper = str(row.n_paper_clips or "-")
-        made_up = f"  {row.n_synthetic} made up" if row.n_synthetic else ""
-        reporter.print_result(
-            f"{row.subset:<7} {row.activity:<15} {row.median_duration_s:>5.4g} s {row.n_clips:>7}"
-            f"  {splits:<16} {row.total_hours:>8.2f} {row.n_sources:>8} {row.n_with_poses:>6} {paper:>6}"
-            + made_up
-        )
-    hours = sum(row.total_hours for row in found)
-    reporter.print_result(f"all: {sum(row.n_clips for row in found)} clips, {hours:.2f} h")
+        for row in subsets
+    ]
+    table = tabulate(cells, (*heads, "poses", "synthetic", "paper"), "plain", numalign="right")
+    reporter.print_result(table)
+    hours = sum(row.total_hours for row in subsets)
+    reporter.print_result(f"all: {sum(row.n_clips for row in subsets)} clips, {hours:.2f} h")
 
 
-def print_review(
-    data_dir: Path,
-    accept_file: Path | None,
-    reject_file: Path | None,
-    seed: int,
-    reporter: ConsoleReporter,
-    *,
-    json_output: bool,
+@app.command("review")
+def review(
+    data: DataSet = None,
+    accept: Annotated[
+        Path | None,
+        option(INPUT, "Accept the clips whose ids are listed in this file.", metavar="FILE"),
+    ] = None,
+    reject: Annotated[
+        Path | None,
+        option(INPUT, "Reject the clips whose ids are listed in this file.", metavar="FILE"),
+    ] = None,
+    json_output: JsonOutput = False,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
-    """Note a person's decisions, then list the clips that were set aside or decided on."""
-    from loris_cli.dataset.build_manifest import build_manifest
-    from loris_cli.dataset.review import (
-        DROP,
-        KEEP,
-        list_review_items,
-        read_clip_ids,
-        save_decisions,
-    )
+    """List rejected clips and the reasons, and accept or reject clips by hand.
 
-    for decision, listed in ((KEEP, accept_file), (DROP, reject_file)):
-        if listed is not None:
-            save_decisions(data_dir, decision, read_clip_ids(listed))
-    if accept_file is not None or reject_file is not None:
+    Examples:
+        loris dataset review DATA --accept good.txt --reject bad.txt
+    """
+    from loris_cli.config import data_home
+    from loris_cli.dataset import review as reviews
+    from loris_cli.dataset.build_manifest import build_manifest
+
+    reporter = ConsoleReporter(quiet=quiet, verbose=verbose)
+    data_dir = data_home(data)
+    for decision, path in ((reviews.KEEP, accept), (reviews.DROP, reject)):
+        if path is not None:
+            reviews.save_decisions(data_dir, decision, reviews.read_clip_ids(path))
+    if accept is not None or reject is not None:
         rows = build_manifest(data_dir, seed=seed)
         reporter.info(f"{data_dir}: {len(rows)} clips in the manifest")
-    for clip in list_review_items(data_dir):
+    for clip in reviews.list_review_items(data_dir):
         if json_output:
             reporter.print_result(json.dumps(asdict(clip)))
         else:
             state = "accepted" if clip.accepted else "rejected"
+            reasons = ", ".join(clip.reasons)
             reporter.print_result(
-                f"{clip.id}  {state}  {clip.source} at {clip.start_s:g} s: "
-                + ", ".join(clip.reasons)
+                f"{clip.id}  {state}  {clip.source} at {clip.start_s:g} s: {reasons}"
             )
+
+
+@app.command("import")
+def import_release(
+    release: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RELEASE", help="Copy of the authors' data set.", rich_help_panel=INPUT
+        ),
+    ],
+    data: DataDir = None,
+    json_output: JsonOutput = False,
+    seed: Seed = 0,
+    jobs: Jobs = 1,
+    shard: Shard = None,
+    retry_failed: RetryFailed = False,
+    time_limit: TimeLimit = 1800.0,
+    memory_limit: MemoryLimit = 6144,
+    backend: Backend = "local",
+    ray_address: RayAddress = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Import the data set published by the authors of the paper.
+
+    Examples:
+        loris dataset import LORIS/ --data DATA --jobs 4
+    """
+    from loris_cli.config import data_home
+    from loris_cli.dataset.import_release import list_released_clips
+    from loris_cli.dataset.prepare_videos import WorkerOptions
+
+    data_dir = data_home(data)
+    run = PrepRun(
+        seed=seed,
+        shard=shard,
+        json_output=json_output,
+        workers=WorkerOptions(
+            n_workers=jobs,
+            time_limit_s=time_limit,
+            memory_limit_mib=memory_limit,
+            retry_failed=retry_failed,
+            backend=backend,
+            ray_address=ray_address,
+        ),
+    )
+    reporter = ConsoleReporter(quiet=quiet, verbose=verbose)
+    prepare_and_report(list_released_clips(release, data_dir), data_dir, run, reporter)
+
+
+@app.command("synthesize")
+def synthesize(
+    data: DataSet = None,
+    clips: Annotated[
+        int | None,
+        option(
+            INPUT,
+            "Number of clips per subset, at least two per partition (default: 40); with"
+            " --music, of training clips (default: 1608).",
+            min=1,
+        ),
+    ] = None,
+    music: Annotated[
+        bool,
+        option(
+            OUTPUT, "Synthesize music without videos: the training data of mini.", "--music"
+        ),
+    ] = False,
+    json_output: JsonOutput = False,
+    visual_features: VisualFeatures = "none",
+    offline: Offline = False,
+    seed: Seed = 0,
+    jobs: Jobs = 1,
+    shard: Shard = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Synthesize a data set: composed music, rendered dancers and their poses.
+
+    Examples:
+        loris dataset synthesize DATA --clips 4 --jobs 2
+
+        loris dataset synthesize DATA --music --clips 1608
+    """
+    from dataclasses import replace
+
+    from loris_cli.config import data_home
+    from loris_cli.dataset.prepare_videos import WorkerOptions
+    from loris_cli.dataset.synthetic_videos import list_synthetic_videos
+
+    reporter = ConsoleReporter(quiet=quiet, verbose=verbose)
+    data_dir = data_home(data)
+    if music:
+        from loris_cli.dataset.synthetic_music import make_music_data_set
+
+        make_music_data_set(data_dir, n_train=clips or 1608, n_workers=jobs, reporter=reporter)
+        reporter.print_result(str(data_dir))
+        return
+    tasks = [
+        replace(
+            task,
+            context=task.context.with_visual_encoder(
+                visual_features, offline=offline, reporter=reporter
+            ),
+        )
+        for task in list_synthetic_videos(data_dir, clips or 40, seed=seed)
+    ]
+    workers = WorkerOptions(n_workers=jobs)
+    run = PrepRun(seed=seed, shard=shard, json_output=json_output, workers=workers)
+    prepare_and_report(tasks, data_dir, run, reporter)

@@ -97,6 +97,14 @@ PoseWeights = Annotated[
 PoseNetwork = Annotated[
     str, option(MODEL, "Configuration name of the mmpose network.", metavar="NAME")
 ]
+VisualFeatures = Annotated[
+    str,
+    option(
+        MODEL,
+        "Visual features to extract: none, i3d=WEIGHTS, or i3d-r50[=WEIGHTS].",
+        metavar="none|NAME[=FILE]",
+    ),
+]
 Offline = Annotated[
     bool,
     option(

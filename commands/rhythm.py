@@ -96,8 +96,8 @@ def rhythm(
             keypoints = poses.keypoints
         else:
             analysis = analyze_video(source, method=method, compat=compat, reporter=reporter)
-            found, poses = analysis.rhythm, analysis.poses
-            keypoints = None if poses is None else poses.keypoints
+            found = analysis.rhythm
+            keypoints = analysis.poses.keypoints if analysis.poses else None
             if plot and analysis.info.has_audio:
                 samples = read_mono_audio(source)
                 audio = None if samples is None else samples.astype(float)

@@ -1,4 +1,4 @@
-"""``loris soundtrack``: music for videos, in time with the body."""
+"""``loris soundtrack``: soundtracks for videos, in time with the motion."""
 
 import json
 from contextlib import closing, nullcontext
@@ -10,25 +10,37 @@ import typer
 from loris_cli.config import GENRES
 from loris_cli.errors import UsageError
 
-from .console import ConsoleReporter, print_error
+from .console import ConsoleReporter
+from .input_loop import print_input_error
 from .options import (
+    INPUT,
+    MODEL,
+    OUTPUT,
+    RUN,
+    SAMPLING,
     Device,
+    DryRun,
+    Guidance,
+    Inputs,
     Jobs,
     JsonOutput,
     Offline,
     Out,
     Overwrite,
     Quiet,
+    Rhythm,
     Seed,
     SkipExisting,
+    Steps,
+    Takes,
     Verbose,
+    option,
 )
 
 if TYPE_CHECKING:
     from loris_cli.soundtrack.job_report import ReportRow
 
-
-INPAINT_EXAMPLE = "--keep old.wav --from 5 --to 9.5"
+INPAINT_EXAMPLE = "--inpaint old.wav --inpaint-range 5 9.5"
 
 
 def _check_genre(name: str | None) -> str | None:
@@ -38,198 +50,180 @@ def _check_genre(name: str | None) -> str | None:
 
 
 def soundtrack(
-    inputs: Annotated[
-        list[str],
-        typer.Argument(metavar="INPUT...", help="Videos, folders, or @list.txt."),
-    ],
+    inputs: Inputs,
+    poses: Annotated[
+        Path | None,
+        option(
+            INPUT,
+            "Use poses from `loris pose` instead of estimating them (one input only).",
+            metavar="NPZ",
+        ),
+    ] = None,
     out: Out = None,
+    overwrite: Overwrite = False,
+    skip_existing: SkipExisting = False,
+    mix: Annotated[
+        float | None,
+        option(
+            OUTPUT,
+            "Keep the original audio, mixed in at this gain in dB, such as -12.",
+            metavar="DB",
+            min=-60.0,
+            max=12.0,
+        ),
+    ] = None,
+    inpaint: Annotated[
+        Path | None,
+        option(
+            OUTPUT,
+            "Regenerate part of this earlier soundtrack and keep the rest."
+            " Needs --inpaint-range.",
+            metavar="OLD",
+        ),
+    ] = None,
+    inpaint_range: Annotated[
+        tuple[float, float] | None,
+        option(OUTPUT, "Time range to regenerate, in seconds.", metavar="FROM TO"),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        option(
+            OUTPUT,
+            "Append one JSON object per result to this file, even if the run fails.",
+            metavar="JSONL",
+        ),
+    ] = None,
+    json_output: JsonOutput = False,
+    plot: Annotated[
+        Path | None,
+        option(OUTPUT, "Plot visual rhythm and audio (one input only).", metavar="PNG"),
+    ] = None,
     model: Annotated[
         str,
-        typer.Option(
+        option(
+            MODEL,
+            "Model: mini, a .safetensors file, or a released LORIS checkpoint.",
             metavar="NAME|FILE",
-            help="Weights: mini, a .safetensors file, or a released LORIS checkpoint.",
         ),
     ] = "mini",
     genre: Annotated[
         str | None,
-        typer.Option(
+        option(
+            MODEL,
+            f"Musical style: {', '.join(GENRES)}. Default: chosen from the tempo of the motion.",
             callback=_check_genre,
-            help=f"Style: {', '.join(GENRES)}. By default one that suits the body's beat.",
         ),
     ] = None,
-    seed: Seed = 0,
-    takes: Annotated[
-        int, typer.Option(min=1, max=999, help="How many for each video, with seeds one apart.")
-    ] = 1,
-    steps: Annotated[
-        int | None,
-        typer.Option(
-            min=2, max=1000, help="Sampling steps. By default 16, of the paper's model 50."
-        ),
-    ] = None,
-    sampler: Annotated[
-        Literal["adpm2", "heun", "euler", "euler-ancestral", "dpmpp-2m", "dpmpp-2m-sde"] | None,
-        typer.Option(help="By default dpmpp-2m, of the paper's model its adpm2."),
-    ] = None,
-    guidance: Annotated[
-        float | None,
-        typer.Option(
-            min=0.0,
-            max=100.0,
-            help="How strictly the rhythm is followed. By default 1.3; the paper's 20.",
-        ),
-    ] = None,
-    guided: Annotated[
-        tuple[float, float],
-        typer.Option(
-            metavar="FROM TO",
-            help="Part of the steps that is guided: --guided 0.2 0.8 guides in the middle.",
-        ),
-    ] = (0.0, 1.0),
-    visual: Annotated[
+    visual_features: Annotated[
         str | None,
-        typer.Option(
+        option(
+            MODEL,
+            "Visual features for the paper's model: a .npy file, i3d=WEIGHTS, or"
+            " i3d-r50[=WEIGHTS].",
             metavar="NPY|NAME[=FILE]",
-            help="What the paper's model is told of the picture: features of the one input, or"
-            " who makes them: i3d=WEIGHTS (Inception), i3d-r50[=WEIGHTS] (pytorchvideo, fetched"
-            " where no file is given).",
         ),
     ] = None,
     offline: Offline = False,
-    pose_model: Annotated[
-        Literal["blazepose"], typer.Option(help="Who finds the body.")
-    ] = "blazepose",
-    poses: Annotated[
-        Path | None,
-        typer.Option(metavar="NPZ", help="Poses from `loris pose`, for the one input."),
+    rhythm: Rhythm = None,
+    takes: Takes = 1,
+    steps: Steps = None,
+    sampler: Annotated[
+        Literal["adpm2", "heun", "euler", "euler-ancestral", "dpmpp-2m", "dpmpp-2m-sde"] | None,
+        option(SAMPLING, "Sampler. Default: dpmpp-2m, or adpm2 for the paper's model."),
     ] = None,
-    rhythm: Annotated[
-        Literal["directogram", "flow", "stft"] | None,
-        typer.Option(
-            help="The body's rhythm by the directogram of its motion or the STFT of its shape,"
-            " or the whole picture's flow. By default the directogram, and the flow where"
-            " nobody is seen."
+    guidance: Guidance = None,
+    guidance_interval: Annotated[
+        tuple[float, float],
+        option(
+            SAMPLING,
+            "Apply guidance only in this part of sampling, as fractions from 0 to 1.",
+            metavar="FROM TO",
         ),
-    ] = None,
+    ] = (0.0, 1.0),
+    seed: Seed = 0,
+    jobs: Jobs = 1,
     device: Device = "auto",
     precision: Annotated[
         Literal["auto", "fp32", "bf16"],
-        typer.Option(
-            help="What networks compute in. By default bf16 on CUDA devices that have it,"
-            " elsewhere fp32."
+        option(
+            RUN,
+            "Precision of the networks. Default: bf16 on CUDA devices that support it, else"
+            " fp32.",
         ),
     ] = "auto",
-    compiled: Annotated[
+    compile_networks: Annotated[
         bool,
-        typer.Option(
-            "--compile", help="Compile the network first: pays for many videos or takes."
+        option(
+            RUN,
+            "Compile the network with torch.compile. Slow to start, faster for many takes.",
+            "--compile",
         ),
     ] = False,
-    mix: Annotated[
-        float | None,
-        typer.Option(
-            metavar="DB",
-            min=-60.0,
-            max=12.0,
-            help="Keep the original sound underneath, at this gain: --mix -12.",
-        ),
-    ] = None,
-    keep: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="OLD",
-            help="An earlier result, sound or film, to keep but for --from to --to; its"
-            f" loudness too: {INPAINT_EXAMPLE}.",
-        ),
-    ] = None,
-    from_s: Annotated[
-        float, typer.Option("--from", metavar="S", min=0.0, help="Second, with --keep.")
-    ] = 0.0,
-    to_s: Annotated[
-        float | None, typer.Option("--to", metavar="S", min=0.0, help="Second, with --keep.")
-    ] = None,
-    overwrite: Overwrite = False,
-    skip_existing: SkipExisting = False,
-    jobs: Jobs = 1,
-    report: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="JSONL",
-            help="Add a line of JSON for each result to this file, whatever ends the run.",
-        ),
-    ] = None,
-    json_output: JsonOutput = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what it would take, make nothing.")
-    ] = False,
-    plot: Annotated[
-        Path | None, typer.Option(metavar="PNG", help="Draw rhythm and sound of the one input.")
-    ] = None,
+    dry_run: DryRun = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Give videos a soundtrack in time with the body in them.
+    """Generate a soundtrack for each video, in time with the motion.
 
-    The video stream is copied as it is; the sound is new. Without -o a result is
-    STEM.loris.mp4 beside its video; -o names a file (.mp4 .mov .mkv .webm .wav .flac), or
-    a folder: one that exists, or a new name without a suffix. Results are printed on stdout.
+    The video stream is copied; the audio is new. Without -o a result is STEM.loris.mp4 next to
+    its video; -o names a file (.mp4 .mov .mkv .webm .wav .flac), or a folder: one that exists,
+    or a new name without a suffix. Names of results are printed on stdout.
 
     Examples:
         loris soundtrack skate.mp4
 
         loris soundtrack skate.mp4 -o out.mp4 --genre skate --seed 7
 
-        loris soundtrack skate.mp4 -o new.wav --keep old.wav --from 5 --to 9.5 --seed 8
+        loris soundtrack skate.mp4 -o new.wav --inpaint old.wav --inpaint-range 5 9.5
 
-        loris soundtrack dance.mp4 --model loris_dance25_epoch100.pt --visual dance.i3d.npy
+        loris soundtrack dance.mp4 --model loris_dance25_epoch100.pt --visual-features i3d.npy
 
         loris soundtrack videos/ -o results/ --jobs 2 --skip-existing --report run.jsonl
     """
-    del pose_model  # there is one so far
     if overwrite and skip_existing:
         raise UsageError(
             "--overwrite and --skip-existing contradict each other", hint="leave one out"
         )
-    if keep is not None and to_s is None:
-        raise UsageError("--keep needs --to", hint=INPAINT_EXAMPLE)
-    if keep is None and (to_s is not None or from_s):
-        raise UsageError("--from and --to go with --keep", hint=INPAINT_EXAMPLE)
-    if not 0 <= guided[0] < guided[1] <= 1:
+    if (inpaint is None) != (inpaint_range is None):
+        raise UsageError("--inpaint and --inpaint-range go together", hint=INPAINT_EXAMPLE)
+    if not 0 <= guidance_interval[0] < guidance_interval[1] <= 1:
+        first, last = guidance_interval
         raise UsageError(
-            f"--guided {guided[0]:g} {guided[1]:g} is no part of the steps",
-            hint="--guided 0.2 0.8 guides in the middle",
+            f"--guidance-interval {first:g} {last:g} is not a part of 0 to 1",
+            hint="--guidance-interval 0.2 0.8 guides in the middle",
         )
+    from loris_cli.soundtrack.inpainting import InpaintSettings
     from loris_cli.soundtrack.job_report import add_to_report, compute_exit_code
-    from loris_cli.soundtrack.jobs import SoundtrackSettings
-    from loris_cli.soundtrack.jobs import plan_jobs as plan_jobs
-    from loris_cli.soundtrack.run_jobs import estimate_jobs
-    from loris_cli.soundtrack.run_jobs import run_jobs as run_jobs
+    from loris_cli.soundtrack.jobs import SoundtrackSettings, plan_jobs
+    from loris_cli.soundtrack.run_jobs import estimate_jobs, run_jobs
     from loris_cli.soundtrack.visual_features import parse_visual_source
     from loris_cli.system.input_paths import expand_inputs, find_list_files, output_folder
 
     reporter = ConsoleReporter(quiet=quiet, verbose=verbose)
     videos = expand_inputs(inputs)
+    region = None
+    if inpaint is not None and inpaint_range is not None:
+        start_s, end_s = inpaint_range
+        region = InpaintSettings(path=inpaint, start_s=start_s, end_s=end_s)
     settings = SoundtrackSettings(
         model=model,
         genre=genre,
         seed=seed,
         steps=steps,
         guidance=guidance,
-        guidance_interval=guided,
+        guidance_interval=guidance_interval,
         sampler=sampler,
-        visual=None if visual is None else parse_visual_source(visual),
+        visual=None if visual_features is None else parse_visual_source(visual_features),
         offline=offline,
         rhythm_method=rhythm,
         device=device,
         precision=precision,
-        compile=compiled,
+        compile=compile_networks,
         mix_db=mix,
         overwrite=overwrite,
         poses=poses,
         plot=plot,
-        inpaint=keep,
-        inpaint_start_s=from_s,
-        inpaint_end_s=to_s or 0.0,
+        inpaint=region,
     )
     rows: list[ReportRow] = []
     with nullcontext() if dry_run else output_folder(out):
@@ -237,7 +231,7 @@ def soundtrack(
             videos,
             out,
             settings=settings,
-            takes=takes,
+            n_takes=takes,
             skip_existing=skip_existing,
             report=report,
             protected_paths=find_list_files(inputs),
@@ -251,9 +245,7 @@ def soundtrack(
             with closing(results):
                 for row in results:
                     rows.append(row)
-                    _print_row(
-                        row, reporter, json_output=json_output, is_single_input=len(videos) == 1
-                    )
+                    _print_row(row, reporter, json_output=json_output, n_inputs=len(videos))
         finally:
             if report is not None and rows and not dry_run:
                 add_to_report(report, rows, plan)
@@ -265,19 +257,18 @@ def soundtrack(
 
 
 def _print_row(
-    row: "ReportRow", reporter: ConsoleReporter, *, json_output: bool, is_single_input: bool
+    row: "ReportRow", reporter: ConsoleReporter, *, json_output: bool, n_inputs: int
 ) -> None:
     if row["status"] == "failed":
-        named = is_single_input or Path(row["input"]).name in row["error"]
-        text = row["error"] if named else f"{row['input']}: {row['error']}"
-        print_error(text, hint=row["hint"])
+        source = row["input"] if n_inputs > 1 else ""
+        print_input_error(source, row["error"], row["hint"])
     if json_output:
         reporter.print_result(json.dumps(row, allow_nan=False))
-    elif row["status"] == "planned":
+    elif row["status"] == "estimated":
         reporter.print_result(
-            f"{row['input']}: {row['duration_s']:.1f} s, {row['windows']} windows,"
-            f" {row['evaluations']} network evaluations, about {row['estimated_s']:.0f} s"
-            f" and {row['estimated_memory_mb']} MB"
+            f"{row['input']}: {row['duration_s']:.1f} s, {row['n_windows']} windows,"
+            f" {row['n_network_evaluations']} network evaluations, about"
+            f" {row['estimated_s']:.0f} s and {row['estimated_memory_mb']} MB"
         )
     elif row["status"] == "skipped":
         reporter.info(f"{row['output']} exists: skipped")

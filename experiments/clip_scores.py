@@ -32,7 +32,7 @@ from loris_cli.evaluation.metrics.music import (
     tempo_stability,
 )
 from loris_cli.models.generator_interface import ClipFeatures
-from loris_cli.soundtrack.conditioning import seed_from_rhythm, with_arrangement
+from loris_cli.soundtrack.clip_features import seed_from_rhythm, with_arrangement
 from loris_cli.soundtrack.latent_generator import ATTACK_LATENCY_S, LatentGenerator
 
 Samples = NDArray[np.float32]

@@ -29,7 +29,7 @@ from loris_cli.audio.onsets import (
 from loris_cli.models.generator_interface import MusicGenerator
 from loris_cli.models.mini_checkpoint import load_mini_checkpoint
 from loris_cli.soundtrack.latent_generator import LatentGenerator
-from loris_cli.soundtrack.pipeline import make_soundtrack, read_mono_audio
+from loris_cli.soundtrack.pipeline import OutputOptions, make_soundtrack, read_mono_audio
 from loris_cli.soundtrack.video_analysis import analyze_video
 from loris_cli.synthetic.motion import MIN_STRONG_IMPACT, sample_impact_motion
 from loris_cli.synthetic.render import render_video
@@ -76,7 +76,9 @@ def evaluate_end_to_end_sync(
             with atomic_write(video, overwrite=False) as part:
                 render_video(part, motion, fps=fps, seed=seed, room_name=place)
         seen = analyze_video(video, method="directogram")
-        make_soundtrack(seen, out, generator=generator, seed=seed, overwrite=True)
+        make_soundtrack(
+            seen, out, generator=generator, seed=seed, options=OutputOptions(overwrite=True)
+        )
         sound = read_mono_audio(out)
         assert sound is not None
         onsets = detect_onsets(sound)

@@ -21,7 +21,7 @@ from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.models.generator_interface import ClipFeatures
 from loris_cli.models.mini_checkpoint import load_mini_checkpoint
 from loris_cli.soundtrack.conditioning import LATENT_FPS
-from loris_cli.soundtrack.latent_generator import LatentGenerator, window_starts
+from loris_cli.soundtrack.latent_generator import LatentGenerator
 from loris_cli.synthetic.composer import compose_score
 from loris_cli.system.librosa_import import librosa
 
@@ -33,8 +33,7 @@ SEAM_RADIUS_S = 1.0
 
 def compute_seam_times_s(generator: LatentGenerator, duration_s: float) -> Array:
     """Middles of the overlaps of windows, in seconds."""
-    n_frames, _, _ = generator.compute_window_layout(duration_s)
-    starts = np.array(window_starts(n_frames, generator.window_frames))
+    starts = np.array(generator.compute_window_layout(duration_s).starts)
     middles: Array = (starts[1:] + starts[:-1] + generator.window_frames) / 2 / LATENT_FPS
     return middles
 

@@ -15,7 +15,7 @@ from loris_cli.composition.arrangement import (
 from loris_cli.composition.chords import SCALES, Harmony
 from loris_cli.composition.styles import STYLES_BY_NAME
 from loris_cli.models.generator_interface import ClipFeatures
-from loris_cli.soundtrack.conditioning import with_arrangement
+from loris_cli.soundtrack.clip_features import with_arrangement
 
 PEAKS_S = np.arange(0.5, 31.5, 1.0)
 CLIP = ClipFeatures(

@@ -430,9 +430,9 @@ def test_an_interruption_at_any_stage_leaves_nothing_half_made(
     moment: str,
     old: bytes | None,
 ) -> None:
-    from loris_cli.soundtrack import job_processes
+    from loris_cli.soundtrack import takes
 
-    module = {"analyze_video": job_processes, "_fsync_path": atomic_files}.get(moment, stages)
+    module = {"analyze_video": takes, "_fsync_path": atomic_files}.get(moment, stages)
     work = getattr(module, moment)
 
     def interrupted(*args: object, **kwargs: object) -> None:

@@ -17,6 +17,7 @@ import pytest
 from conftest import RunLoris
 
 from loris_cli.errors import UsageError, WeightsError
+from loris_cli.soundtrack.inpainting import InpaintSettings
 from loris_cli.soundtrack.job_report import add_to_report, compute_exit_code
 from loris_cli.soundtrack.jobs import SoundtrackJob, SoundtrackSettings, plan_jobs
 from loris_cli.system.worker_pool import WorkerCrash, map_in_processes
@@ -108,24 +109,24 @@ def test_workers_clean_up_when_the_reader_stops(work: Any, tmp_path: Path) -> No
 
 
 @pytest.fixture
-def films(tmp_path: Path, moving: Path) -> list[Path]:
+def videos(tmp_path: Path, moving_video: Path) -> list[Path]:
     paths = [tmp_path / "in" / name for name in ("a.mp4", "b.mp4")]
     paths[0].parent.mkdir()
     for path in paths:
-        path.write_bytes(moving.read_bytes())
+        path.write_bytes(moving_video.read_bytes())
     return paths
 
 
 def test_jobs_and_order_change_no_byte(
-    loris: RunLoris, program: Path, films: list[Path], small_model: Path, tmp_path: Path
+    loris: RunLoris, loris_script: Path, videos: list[Path], small_model: Path, tmp_path: Path
 ) -> None:
     same = ["--model", str(small_model), "--steps", "2", "--rhythm", "flow", "--takes", "2"]
-    one = loris("soundtrack", *films, "-o", tmp_path / "one", *same)
+    one = loris("soundtrack", *videos, "-o", tmp_path / "one", *same)
     assert one.exit_code == 0, one.stderr
     report = tmp_path / "run.jsonl"
-    both = [*reversed(films), tmp_path / "none.mp4"]
+    both = [*reversed(videos), tmp_path / "none.mp4"]
     two = subprocess.run(
-        [sys.executable, program, "soundtrack", *both, "-o", tmp_path / "two", *same,
+        [sys.executable, loris_script, "soundtrack", *both, "-o", tmp_path / "two", *same,
          "--jobs", "2", "--report", report],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
@@ -144,35 +145,42 @@ def test_jobs_and_order_change_no_byte(
 
 
 def test_a_bad_video_is_told_of_and_the_rest_go_on(
-    loris: RunLoris, films: list[Path], small_model: Path
+    loris: RunLoris, videos: list[Path], small_model: Path
 ) -> None:
-    films[0].write_text("this is no film")
+    videos[0].write_text("this is no film")
 
-    told = loris("soundtrack", *films, "--model", small_model, "--steps", 2, "--rhythm", "flow")
+    result = loris(
+        "soundtrack", *videos, "--model", small_model, "--steps", 2, "--rhythm", "flow"
+    )
 
-    assert told.exit_code == 1
-    assert told.stdout == f"{films[1].with_name('b.loris.mp4')}\n"
-    assert told.stderr.count("loris: error:") == 1
-    assert "a.mp4 is not a video" in told.stderr
-    assert "b.mp4: music: done" in told.stderr
-    assert "1 of 2 inputs failed" in told.stderr
+    assert result.exit_code == 1
+    assert result.stdout == f"{videos[1].with_name('b.loris.mp4')}\n"
+    assert result.stderr.count("loris: error:") == 1
+    assert "a.mp4 is not a video" in result.stderr
+    assert "b.mp4: music: done" in result.stderr
+    assert "1 of 2 inputs failed" in result.stderr
 
 
 def test_missing_weights_end_the_run_before_any_video(
-    loris: RunLoris, films: list[Path], tmp_path: Path
+    loris: RunLoris, videos: list[Path], tmp_path: Path
 ) -> None:
     report = tmp_path / "run.jsonl"
-    told = loris("soundtrack", *films, "--model", "none.safetensors", "--report", report)
-    assert told.exit_code == WeightsError.exit_code == 3
-    assert told.stderr.count("loris: error:") == 1
+    result = loris("soundtrack", *videos, "--model", "none.safetensors", "--report", report)
+    assert result.exit_code == WeightsError.exit_code == 3
+    assert result.stderr.count("loris: error:") == 1
     assert not report.exists()
 
 
-@pytest.mark.parametrize("option", ["plot", "keep", "poses"])
-def test_what_goes_with_one_video_is_refused_with_two(option: str, films: list[Path]) -> None:
-    settings = SoundtrackSettings(**{option: Path("x.png")})  # type: ignore[arg-type]
+@pytest.mark.parametrize("option", ["plot", "inpaint", "poses"])
+def test_what_goes_with_one_video_is_refused_with_two(option: str, videos: list[Path]) -> None:
+    values = {
+        "plot": Path("x.png"),
+        "inpaint": InpaintSettings(path=Path("x.wav"), start_s=0.0, end_s=1.0),
+        "poses": Path("x.npz"),
+    }
+    settings = SoundtrackSettings(**{option: values[option]})  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=f"--{option} goes with one input, not 2"):
-        plan_jobs(films, None, settings=settings)
+        plan_jobs(videos, None, settings=settings)
 
 
 def test_a_report_is_in_the_order_of_the_jobs_and_after_what_was_there(tmp_path: Path) -> None:

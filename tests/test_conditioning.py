@@ -11,22 +11,24 @@ from hypothesis import strategies as st
 from loris_cli.composition.chords import SCALES, Harmony
 from loris_cli.config import GENRES
 from loris_cli.models.generator_interface import ClipFeatures
-from loris_cli.soundtrack.conditioning import (
+from loris_cli.soundtrack.clip_features import (
     COMPOSED_ENERGY_RANGE,
+    choose_genre,
+    seed_from_rhythm,
+    select_accents,
+    smoothed_energy,
+    with_arrangement,
+)
+from loris_cli.soundtrack.conditioning import (
     HARMONY_CHANNELS,
     LATENT_FPS,
     MAX_PEAK_INTERVAL_S,
     align_harmony_to_latent,
     align_rhythm_to_latent,
     build_condition,
-    choose_genre,
     collate_conditions,
     normalize_pose,
     rhythm_tokens,
-    seed_from_rhythm,
-    select_accents,
-    smoothed_energy,
-    with_arrangement,
 )
 
 CLIP = ClipFeatures(
@@ -48,8 +50,8 @@ def curve(features: ClipFeatures, index: int, start: int, frames: int) -> np.nda
 def test_bumps_stand_at_the_peaks() -> None:
     bumps = curve(CLIP, 0, 0, 400)
 
-    moments = np.arange(len(bumps)) / (LATENT_FPS * 4)
-    tops = moments[1:-1][(bumps[1:-1] > bumps[:-2]) & (bumps[1:-1] >= bumps[2:])]
+    times_s = np.arange(len(bumps)) / (LATENT_FPS * 4)
+    tops = times_s[1:-1][(bumps[1:-1] > bumps[:-2]) & (bumps[1:-1] >= bumps[2:])]
     np.testing.assert_allclose(tops, CLIP.peaks_s, atol=0.5 / (LATENT_FPS * 4))
 
 
@@ -63,27 +65,27 @@ def test_the_wide_bump_is_as_high_as_the_peak_is_strong() -> None:
 def test_the_trace_falls_from_each_peak_and_is_none_before_the_first() -> None:
     trace = curve(CLIP, 3, 0, 400)
 
-    moments = np.arange(len(trace)) / (LATENT_FPS * 4)
-    assert (trace[moments < 0.99] == 0).all()
-    falling = (moments > 1.02) & (moments < 2.45)
+    times_s = np.arange(len(trace)) / (LATENT_FPS * 4)
+    assert (trace[times_s < 0.99] == 0).all()
+    falling = (times_s > 1.02) & (times_s < 2.45)
     assert (np.diff(trace[falling]) < 0).all()
 
 
 def test_energy_is_read_at_the_right_second() -> None:
     energy = curve(CLIP, 4, 0, 400)
 
-    moments = np.arange(len(energy)) / (LATENT_FPS * 4)
-    inside = moments < 19.9
-    np.testing.assert_allclose(energy[inside], moments[inside] * 16 / 319, atol=1e-6)
+    times_s = np.arange(len(energy)) / (LATENT_FPS * 4)
+    inside = times_s < 19.9
+    np.testing.assert_allclose(energy[inside], times_s[inside] * 16 / 319, atol=1e-6)
 
 
 @settings(deadline=None)
 @given(start=st.integers(0, 300), frames=st.sampled_from([8, 64, 120]))
 def test_a_window_is_told_what_the_whole_clip_is_told_there(start: int, frames: int) -> None:
-    whole = align_rhythm_to_latent(CLIP, 0, 430)
+    full = align_rhythm_to_latent(CLIP, 0, 430)
 
     np.testing.assert_allclose(
-        align_rhythm_to_latent(CLIP, start, frames), whole[:, start : start + frames], atol=1e-5
+        align_rhythm_to_latent(CLIP, start, frames), full[:, start : start + frames], atol=1e-5
     )
 
 
@@ -97,9 +99,9 @@ def test_tokens_are_the_paper_s_sequence() -> None:
 
 
 def test_a_long_pause_is_no_longer_than_the_network_knows() -> None:
-    lonely = replace(CLIP, peaks_s=np.array([0.5]), strengths=np.ones(1), duration_s=3600.0)
+    sparse = replace(CLIP, peaks_s=np.array([0.5]), strengths=np.ones(1), duration_s=3600.0)
 
-    _, interval_s = rhythm_tokens(lonely, 40_000, 256)
+    _, interval_s = rhythm_tokens(sparse, 40_000, 256)
 
     assert set(interval_s) == {MAX_PEAK_INTERVAL_S}
 
@@ -107,20 +109,20 @@ def test_a_long_pause_is_no_longer_than_the_network_knows() -> None:
 def test_a_clip_without_peaks_is_told_so() -> None:
     calm = replace(CLIP, peaks_s=np.zeros(0), strengths=np.zeros(0))
 
-    told = build_condition(calm, 0, 64)
+    condition = build_condition(calm, 0, 64)
 
-    assert not told.peaks.any()
-    assert torch.isfinite(told.aligned_rhythm).all()
+    assert not condition.peaks.any()
+    assert torch.isfinite(condition.aligned_rhythm).all()
     assert not curve(calm, 0, 0, 64).any()
 
 
 def test_genre_is_a_one_hot_and_nothing_where_it_is_free() -> None:
-    told = collate_conditions(
+    condition = collate_conditions(
         [build_condition(CLIP, 0, 64), build_condition(replace(CLIP, genre=None), 0, 64)]
     )
 
-    assert told.genre[0].nonzero().ravel().tolist() == [GENRES.index("skate")]
-    assert not told.genre[1].any()
+    assert condition.genre[0].nonzero().ravel().tolist() == [GENRES.index("skate")]
+    assert not condition.genre[1].any()
 
 
 def test_videos_of_a_batch_share_no_key_for_sharing_a_seed() -> None:
@@ -158,18 +160,18 @@ def test_a_weak_peak_is_left_out_beside_a_strong_one_and_stays_where_it_is_alone
     times = np.array([1.0, 1.5, 5.0, 9.0])
     strengths = np.array([0.9, 0.1, 0.1, 0.25])
 
-    stay, loud = select_accents(times, strengths)
+    selected, loud = select_accents(times, strengths)
 
-    assert stay.tolist() == [1.0, 5.0, 9.0]
+    assert selected.tolist() == [1.0, 5.0, 9.0]
     assert (np.diff(loud) != 0).all()
     assert loud.min() >= 0.35
     assert loud.max() <= 1
 
 
 def test_no_peaks_are_no_accents() -> None:
-    stay, loud = select_accents(np.zeros(0), np.zeros(0))
+    selected, loud = select_accents(np.zeros(0), np.zeros(0))
 
-    assert len(stay) == len(loud) == 0
+    assert len(selected) == len(loud) == 0
 
 
 PLAN = Harmony(
@@ -182,16 +184,16 @@ PLAN = Harmony(
 
 
 def test_chords_and_pulse_stand_at_their_times() -> None:
-    told = align_harmony_to_latent(PLAN, 0, 200)
+    condition = align_harmony_to_latent(PLAN, 0, 200)
     change = 4.0 * LATENT_FPS
 
-    assert told.shape == (HARMONY_CHANNELS, 200)
-    assert np.flatnonzero(told[:12, 10]).tolist() == [0, 4, 7]
-    assert np.flatnonzero(told[:12, 150]).tolist() == [2, 7, 11]
-    assert np.flatnonzero(told[12:24, 150]).tolist() == [7]
-    between = told[[4, 11], int(change)]
+    assert condition.shape == (HARMONY_CHANNELS, 200)
+    assert np.flatnonzero(condition[:12, 10]).tolist() == [0, 4, 7]
+    assert np.flatnonzero(condition[:12, 150]).tolist() == [2, 7, 11]
+    assert np.flatnonzero(condition[12:24, 150]).tolist() == [7]
+    between = condition[[4, 11], int(change)]
     assert between.sum() == 1  # shares of the frame in which the chord changes
-    bumps = told[28:].T.ravel()
+    bumps = condition[28:].T.ravel()
     tops = np.flatnonzero((bumps[1:-1] > bumps[:-2]) & (bumps[1:-1] >= bumps[2:])) + 1
     np.testing.assert_allclose(
         tops / (LATENT_FPS * 4), PLAN.subdivisions_s, atol=0.5 / (LATENT_FPS * 4)
@@ -199,8 +201,8 @@ def test_chords_and_pulse_stand_at_their_times() -> None:
 
 
 def test_a_stretch_is_told_what_the_whole_is_told_there() -> None:
-    whole, part = align_harmony_to_latent(PLAN, 0, 200), align_harmony_to_latent(PLAN, 64, 100)
-    np.testing.assert_allclose(whole[:, 64:164], part)
+    full, window = align_harmony_to_latent(PLAN, 0, 200), align_harmony_to_latent(PLAN, 64, 100)
+    np.testing.assert_allclose(full[:, 64:164], window)
 
 
 def test_without_a_plan_nothing_is_told() -> None:
@@ -208,8 +210,8 @@ def test_without_a_plan_nothing_is_told() -> None:
 
 
 def test_a_plan_is_drawn_by_the_seed_unless_there_is_one() -> None:
-    told = replace(CLIP, harmony=PLAN)
-    assert with_arrangement(told, seed=0).harmony is PLAN
+    condition = replace(CLIP, harmony=PLAN)
+    assert with_arrangement(condition, seed=0).harmony is PLAN
     drawn = [with_arrangement(CLIP, seed=seed).harmony for seed in (0, 0, 1, 2, 3)]
     keys = [plan.tonic for plan in drawn if plan is not None]
     assert keys[0] == keys[1]
@@ -221,9 +223,9 @@ def test_a_body_is_the_same_wherever_it_stands_and_however_large_it_is() -> None
     keypoints[..., 2] = 0.8
     moved = keypoints * (2.5, 2.5, 1) + (40, -7, 0)
 
-    seen = normalize_pose(keypoints, 0, 320)
-    np.testing.assert_allclose(normalize_pose(moved, 0, 320), seen)
-    np.testing.assert_allclose(normalize_pose(keypoints, 64, 100), seen[48:148])
+    normalized = normalize_pose(keypoints, 0, 320)
+    np.testing.assert_allclose(normalize_pose(moved, 0, 320), normalized)
+    np.testing.assert_allclose(normalize_pose(keypoints, 64, 100), normalized[48:148])
     assert not normalize_pose(None, 0, 32).any()
 
 
@@ -231,9 +233,9 @@ def test_a_body_that_is_not_seen_for_a_while_is_not_there() -> None:
     keypoints = np.random.default_rng(0).uniform(0, 100, (320, 17, 3))
     keypoints[..., 2] = 0.8
     keypoints[100:120, :, 2] = 0
-    seen = normalize_pose(keypoints, 0, 320)
-    assert not seen[100:120].any()
-    assert seen[120:].any()
+    normalized = normalize_pose(keypoints, 0, 320)
+    assert not normalized[100:120].any()
+    assert normalized[120:].any()
 
 
 def test_notes_go_by_a_body_as_by_a_composer() -> None:
@@ -272,9 +274,11 @@ def test_a_composed_piece_keeps_its_energy_and_a_seen_one_does_not() -> None:
         energy=energy,
         genre="house",
     )
-    seen = replace(composed, keypoints=np.zeros((384, 17, 3)))
-    notes = [with_arrangement(told, seed=0).arrangement for told in (composed, seen)]
+    normalized = replace(composed, keypoints=np.zeros((384, 17, 3)))
+    notes = [
+        with_arrangement(condition, seed=0).arrangement for condition in (composed, normalized)
+    ]
     assert notes[0] is not None
     assert notes[1] is not None
     assert len(notes[1].note_array) > len(notes[0].note_array)
-    assert seen.energy is composed.energy
+    assert normalized.energy is composed.energy

@@ -19,12 +19,14 @@ from loris_cli.models.generator_interface import ClipFeatures
 from loris_cli.models.mel_autoencoder import MelAutoencoder
 from loris_cli.models.mini_checkpoint import load_mini_checkpoint, save_mini_checkpoint
 from loris_cli.models.mini_unet import MiniCondition, MiniDenoiser
-from loris_cli.soundtrack.conditioning import seed_from_rhythm, with_arrangement
+from loris_cli.soundtrack.clip_features import seed_from_rhythm, with_arrangement
+from loris_cli.soundtrack.inpainting import InpaintRegion
 from loris_cli.soundtrack.latent_generator import (
     ATTACK_LATENCY_S,
     DECODE_BLOCK_FRAMES,
-    InpaintRegion,
     LatentGenerator,
+)
+from loris_cli.soundtrack.windowed_sampling import (
     crossfade_weights,
     draw_noise,
     window_starts,
@@ -55,13 +57,13 @@ def test_windows_cover_the_clip_and_no_more(n_frames: int) -> None:
 
 
 @settings(deadline=None)
-@given(n_frames=st.integers(WINDOW * 5 // 4 + 1, 1500), border=st.floats(0, 1))
-def test_every_frame_gets_one_whole_answer(n_frames: int, border: float) -> None:
+@given(n_frames=st.integers(WINDOW * 5 // 4 + 1, 1500), position=st.floats(0, 1))
+def test_every_frame_gets_one_whole_answer(n_frames: int, position: float) -> None:
     starts = window_starts(n_frames, WINDOW)
 
     total = torch.zeros(n_frames)
-    for start, share in zip(starts, crossfade_weights(starts, WINDOW, border), strict=True):
-        total[start : start + WINDOW] += share
+    for start, weight in zip(starts, crossfade_weights(starts, WINDOW, position), strict=True):
+        total[start : start + WINDOW] += weight
 
     torch.testing.assert_close(total, torch.ones(n_frames))
 
@@ -88,7 +90,7 @@ def generator(tmp_path_factory: pytest.TempPathFactory) -> LatentGenerator:
 
 
 @pytest.fixture(scope="module")
-def sketching(tmp_path_factory: pytest.TempPathFactory) -> LatentGenerator:
+def note_generator(tmp_path_factory: pytest.TempPathFactory) -> LatentGenerator:
     """One that is told a sketch of the notes."""
     path: Path = tmp_path_factory.mktemp("weights") / "sketching.safetensors"
     torch.manual_seed(0)
@@ -109,7 +111,9 @@ def features(duration_s: float) -> ClipFeatures:
     )
 
 
-def play(generator: LatentGenerator, duration_s: float, seed: int = 0) -> np.ndarray:
+def generate_samples(
+    generator: LatentGenerator, duration_s: float, seed: int = 0
+) -> np.ndarray:
     blocks = list(
         generator.generate(features(duration_s), seed=seed, progress=lambda d, t: None)
     )
@@ -135,81 +139,87 @@ def test_the_sound_is_as_long_as_the_clip(duration_s: float) -> None:
 def test_the_same_seed_gives_the_same_bytes_and_another_gives_others(
     generator: LatentGenerator,
 ) -> None:
-    first, again, other = play(generator, 3), play(generator, 3), play(generator, 3, seed=1)
+    first, again, other = (
+        generate_samples(generator, 3),
+        generate_samples(generator, 3),
+        generate_samples(generator, 3, seed=1),
+    )
 
     assert first.tobytes() == again.tobytes()
     assert np.abs(first - other).max() > 1e-3
 
 
-def overheard(monkeypatch: pytest.MonkeyPatch) -> list[MiniCondition]:
+def record_conditions(monkeypatch: pytest.MonkeyPatch) -> list[MiniCondition]:
     """What networks are told from now on."""
-    told: list[MiniCondition] = []
+    recorded: list[MiniCondition] = []
     forward = MiniDenoiser.forward
 
-    def listened(
+    def recording_forward(
         network: MiniDenoiser,
         x: torch.Tensor,
         level: torch.Tensor,
         given: MiniCondition,
         *more: object,
     ) -> torch.Tensor:
-        told.append(given)
-        answer: torch.Tensor = forward(network, x, level, given, *more)  # type: ignore[arg-type]
-        return answer
+        recorded.append(given)
+        output: torch.Tensor = forward(network, x, level, given, *more)  # type: ignore[arg-type]
+        return output
 
-    monkeypatch.setattr(MiniDenoiser, "forward", listened)
-    return told
+    monkeypatch.setattr(MiniDenoiser, "forward", recording_forward)
+    return recorded
 
 
 def test_every_window_is_told_the_sketch_of_its_own_stretch(
-    sketching: LatentGenerator, monkeypatch: pytest.MonkeyPatch
+    note_generator: LatentGenerator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The code of all notes at once, cut up: however long the piece and its blocks are."""
-    conditions = overheard(monkeypatch)
-    play(replace(sketching, guidance=1.0), 40.0)
-    told = [row for condition in conditions for row in condition.note_latent]
+    conditions = record_conditions(monkeypatch)
+    generate_samples(replace(note_generator, guidance=1.0), 40.0)
+    recorded = [row for condition in conditions for row in condition.note_latent]
 
-    n_frames, n_windows, _ = sketching.compute_window_layout(40.0)
+    layout = note_generator.compute_window_layout(40.0)
+    n_frames = layout.length
     assert n_frames > DECODE_BLOCK_FRAMES
     clip = features(40.0)
-    early = replace(clip, peaks_s=clip.peaks_s - ATTACK_LATENCY_S)
-    plan = with_arrangement(early, seed=seed_from_rhythm(0, clip.peaks_s))
+    advanced = replace(clip, peaks_s=clip.peaks_s - ATTACK_LATENCY_S)
+    plan = with_arrangement(advanced, seed=seed_from_rhythm(0, clip.peaks_s))
     assert plan.arrangement is not None
     frames = torch.from_numpy(render_note_spectrogram(plan.arrangement, 0, n_frames * 4))[None]
-    whole = sketching.model.autoencoder.encode(frames)[0]
-    assert whole.std() > 0.1
-    for start, window in zip(window_starts(n_frames, 64), told, strict=False):
-        torch.testing.assert_close(window, whole[:, start : start + 64], atol=1e-4, rtol=1e-4)
-    assert len(told) >= n_windows
+    full = note_generator.model.autoencoder.encode(frames)[0]
+    assert full.std() > 0.1
+    for start, window in zip(layout.starts, recorded, strict=False):
+        torch.testing.assert_close(window, full[:, start : start + 64], atol=1e-4, rtol=1e-4)
+    assert len(recorded) >= len(layout.starts)
 
 
 @pytest.mark.parametrize("chords", [True, False])
 @pytest.mark.parametrize("notes", [True, False])
 def test_a_network_is_told_what_it_learned_of_and_no_more(
-    sketching: LatentGenerator, monkeypatch: pytest.MonkeyPatch, chords: bool, notes: bool
+    note_generator: LatentGenerator, monkeypatch: pytest.MonkeyPatch, chords: bool, notes: bool
 ) -> None:
-    model = copy.deepcopy(sketching.model)
+    model = copy.deepcopy(note_generator.model)
     model.denoiser.config = replace(
         model.denoiser.config, trained_with_harmony=chords, trained_with_notes=notes
     )
-    conditions = overheard(monkeypatch)
-    play(replace(sketching, model=model, guidance=1.0), 3.0)
+    conditions = record_conditions(monkeypatch)
+    generate_samples(replace(note_generator, model=model, guidance=1.0), 3.0)
     for condition in conditions:
         assert bool(condition.aligned_harmony.any()) == chords
         assert bool(condition.note_latent.any()) == notes
         assert condition.aligned_rhythm.any()
 
 
-def test_other_notes_are_another_sound(sketching: LatentGenerator) -> None:
+def test_other_notes_are_another_sound(note_generator: LatentGenerator) -> None:
     clip = features(6.0)
     notes = with_arrangement(clip, seed=1)
     other = with_arrangement(clip, seed=2)
     assert notes.arrangement is not None
     one, again, two = (
         np.concatenate(
-            list(sketching.generate(told, seed=0, progress=lambda done, total: None)), axis=1
+            list(note_generator.generate(recorded, seed=0, progress=lambda done, total: None)),
+            axis=1,
         )
-        for told in (notes, notes, replace(notes, arrangement=other.arrangement))
+        for recorded in (notes, notes, replace(notes, arrangement=other.arrangement))
     )
     assert one.tobytes() == again.tobytes()
     assert np.abs(one - two).max() > 1e-3
@@ -221,34 +231,38 @@ def test_guidance_of_one_does_not_ask_what_there_is_without_the_rhythm(
     rows: list[int] = []
     forward = MiniDenoiser.forward
 
-    def counted(network: MiniDenoiser, x: torch.Tensor, *told: object) -> torch.Tensor:
+    def counted(network: MiniDenoiser, x: torch.Tensor, *recorded: object) -> torch.Tensor:
         rows.append(len(x))
-        answer: torch.Tensor = forward(network, x, *told)  # type: ignore[arg-type]
-        return answer
+        output: torch.Tensor = forward(network, x, *recorded)  # type: ignore[arg-type]
+        return output
 
     monkeypatch.setattr(MiniDenoiser, "forward", counted)
-    one = play(replace(generator, guidance=1.0), 3)
+    one = generate_samples(replace(generator, guidance=1.0), 3)
     assert rows == [1, 1]
-    nearly = play(replace(generator, guidance=1.0 + 1e-6), 3)
+    nearly = generate_samples(replace(generator, guidance=1.0 + 1e-6), 3)
     assert rows[2:] == [2, 2]
     # Phases are estimated from nearly the same spectrum: the same sound, not the same bytes.
     np.testing.assert_allclose(one, nearly, atol=1e-2)
 
 
 def test_progress_ends_at_the_whole(generator: LatentGenerator) -> None:
-    told: list[tuple[int, int]] = []
+    recorded: list[tuple[int, int]] = []
 
-    list(generator.generate(features(30), seed=0, progress=lambda d, t: told.append((d, t))))
+    list(
+        generator.generate(features(30), seed=0, progress=lambda d, t: recorded.append((d, t)))
+    )
 
-    assert told[-1][0] == told[-1][1] == generator.compute_window_layout(30)[2]
-    assert [done for done, _ in told] == list(range(1, len(told) + 1))
+    assert (
+        recorded[-1][0] == recorded[-1][1] == generator.compute_window_layout(30).n_evaluations
+    )
+    assert [done for done, _ in recorded] == list(range(1, len(recorded) + 1))
 
 
 def test_what_is_kept_stays_to_the_sample(generator: LatentGenerator) -> None:
     old = np.random.default_rng(0).normal(0, 0.1, 22_050 * 6).astype(np.float32)
-    kept = InpaintRegion(original=old[None], start_s=2.0, end_s=4.0)
+    region = InpaintRegion(original=old[None], start_s=2.0, end_s=4.0)
 
-    new = play(replace(generator, inpaint_region=kept), 6)
+    new = generate_samples(replace(generator, inpaint_region=region), 6)
 
     inside = slice(2 * 22_050, 4 * 22_050)
     outside = np.ones(len(old), dtype=bool)
@@ -278,7 +292,7 @@ def test_in_fp32_nothing_is_cast(
     generator: LatentGenerator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch, "autocast", None)
-    assert np.isfinite(play(generator, 3)).all()
+    assert np.isfinite(generate_samples(generator, 3)).all()
 
 
 @pytest.mark.parametrize(
@@ -290,15 +304,17 @@ def test_no_step_waits_for_the_device(
 ) -> None:
     """The meta device has no values: whatever would read one, or bring it back, fails."""
     denoiser = copy.deepcopy(generator.model.denoiser).to(META)
-    away = replace(generator, model=replace(generator.model, denoiser=denoiser), device=META)
-    sent = []
+    meta_generator = replace(
+        generator, model=replace(generator.model, denoiser=denoiser), device=META
+    )
+    n_copies = []
     for steps in (2, 3):
         counted = HostToDeviceCopyCounter(META)
         with counted:
-            found = code(replace(away, steps=steps), duration_s, sampler)
+            found = code(replace(meta_generator, steps=steps), duration_s, sampler)
         assert found.device == META
-        assert found.shape[1] == generator.compute_window_layout(duration_s)[0]
-        sent.append(counted.n_copies)
+        assert found.shape[1] == generator.compute_window_layout(duration_s).length
+        n_copies.append(counted.n_copies)
     # Of a step, nothing but the noise that the host draws for it is sent.
-    assert sent[1] - sent[0] == (sampler in ("adpm2", "dpmpp-2m-sde"))
-    assert sent[0] > 0
+    assert n_copies[1] - n_copies[0] == (sampler in ("adpm2", "dpmpp-2m-sde"))
+    assert n_copies[0] > 0

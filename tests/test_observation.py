@@ -20,85 +20,91 @@ from loris_cli.video.frames import Frame, FrameObserver, read_frames, read_frame
 @pytest.fixture
 def passes(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Files in the order of their being decoded."""
-    seen: list[Path] = []
+    analysis: list[Path] = []
     decode = decoding._decode_frames
 
     def counted(path: Path, *more: Any) -> Iterator[Any]:
-        seen.append(path)
+        analysis.append(path)
         yield from decode(path, *more)
 
     monkeypatch.setattr(decoding, "_decode_frames", counted)
-    return seen
+    return analysis
 
 
-def test_one_pass_is_enough_where_nobody_is_seen(moving: Path, passes: list[Path]) -> None:
-    seen = analyze_video(moving)
-    assert passes == [moving]
-    assert seen.poses is None
+def test_one_pass_is_enough_where_nobody_is_seen(
+    moving_video: Path, passes: list[Path]
+) -> None:
+    analysis = analyze_video(moving_video)
+    assert passes == [moving_video]
+    assert analysis.poses is None
 
-    alone = analyze_video(moving, method="flow")
-    np.testing.assert_array_equal(seen.rhythm.times_s, alone.rhythm.times_s)
-    np.testing.assert_array_equal(seen.rhythm.envelope, alone.rhythm.envelope)
-    np.testing.assert_array_equal(seen.energy, alone.energy)
+    separate = analyze_video(moving_video, method="flow")
+    np.testing.assert_array_equal(analysis.rhythm.times_s, separate.rhythm.times_s)
+    np.testing.assert_array_equal(analysis.rhythm.envelope, separate.rhythm.envelope)
+    np.testing.assert_array_equal(analysis.energy, separate.energy)
 
 
 def test_flow_is_followed_no_longer_once_a_body_leads(
-    moving: Path, body: Path, passes: list[Path], monkeypatch: pytest.MonkeyPatch
+    moving_video: Path, pose_file: Path, passes: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     followed: list[float] = []
     monkeypatch.setattr(
         FlowTrajectories, "add_frame", lambda self, frame: followed.append(frame.time_s)
     )
 
-    def found(
-        shown: Iterable[Frame], *, progress: Callable[[int, bool], None], **_: Any
+    def estimate(
+        frames: Iterable[Frame], *, progress: Callable[[int, bool], None], **_: Any
     ) -> Poses:
-        for k, _frame in enumerate(shown):
+        for k, _frame in enumerate(frames):
             progress(k + 1, True)
-        return read_poses(body)
+        return read_poses(pose_file)
 
-    monkeypatch.setattr(video_analysis, "estimate_poses", found)
-    seen = analyze_video(moving)
+    monkeypatch.setattr(video_analysis, "estimate_poses", estimate)
+    analysis = analyze_video(moving_video)
 
-    assert seen.rhythm.method == "directogram"
-    assert passes == [moving]
+    assert analysis.rhythm.method == "directogram"
+    assert passes == [moving_video]
     assert 1 <= len(followed) <= 6  # 32 frames, a tenth of them and what is under way
 
 
 def test_a_body_that_does_not_move_leaves_the_picture_to_lead(
-    moving: Path, body: Path, passes: list[Path], monkeypatch: pytest.MonkeyPatch
+    moving_video: Path, pose_file: Path, passes: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def found(
-        shown: Iterable[Frame], *, progress: Callable[[int, bool], None], **_: Any
+    def estimate(
+        frames: Iterable[Frame], *, progress: Callable[[int, bool], None], **_: Any
     ) -> Poses:
-        for k, _frame in enumerate(shown):
+        for k, _frame in enumerate(frames):
             progress(k + 1, True)
-        poses = read_poses(body)
+        poses = read_poses(pose_file)
         at_rest = np.repeat(poses.keypoints[:1], poses.n_frames, axis=0)
         return replace(poses, keypoints=at_rest)
 
-    monkeypatch.setattr(video_analysis, "estimate_poses", found)
-    seen = analyze_video(moving)
+    monkeypatch.setattr(video_analysis, "estimate_poses", estimate)
+    analysis = analyze_video(moving_video)
 
-    assert seen.rhythm.method == "flow"
-    assert passes == [moving, moving]
-    alone = analyze_video(moving, method="flow")
-    np.testing.assert_array_equal(seen.rhythm.times_s, alone.rhythm.times_s)
+    assert analysis.rhythm.method == "flow"
+    assert passes == [moving_video, moving_video]
+    separate = analyze_video(moving_video, method="flow")
+    np.testing.assert_array_equal(analysis.rhythm.times_s, separate.rhythm.times_s)
     with pytest.raises(InputError, match="no moving body"):
-        analyze_video(moving, method="directogram")
+        analyze_video(moving_video, method="directogram")
 
 
-def test_a_watcher_sees_every_frame_at_its_own_time_until_it_has_enough(moving: Path) -> None:
-    seen: list[Frame] = []
+def test_a_watcher_sees_every_frame_at_its_own_time_until_it_has_enough(
+    moving_video: Path,
+) -> None:
+    analysis: list[Frame] = []
 
     def see(frame: Frame) -> bool:
-        seen.append(frame)
-        return len(seen) < 20
+        analysis.append(frame)
+        return len(analysis) < 20
 
-    ticks = list(read_frames_at_fps(moving, 4, observer=FrameObserver(see, max_side_px=80)))
+    ticks = list(
+        read_frames_at_fps(moving_video, 4, observer=FrameObserver(see, max_side_px=80))
+    )
 
-    every = list(read_frames(moving, max_side_px=80))
+    every = list(read_frames(moving_video, max_side_px=80))
     assert len(ticks) == 8
-    assert [frame.time_s for frame in seen] == [frame.time_s for frame in every[:20]]
-    for mine, theirs in zip(seen, every, strict=False):
-        np.testing.assert_array_equal(mine.rgb, theirs.rgb)
+    assert [frame.time_s for frame in analysis] == [frame.time_s for frame in every[:20]]
+    for actual, expected in zip(analysis, every, strict=False):
+        np.testing.assert_array_equal(actual.rgb, expected.rgb)

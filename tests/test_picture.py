@@ -46,10 +46,12 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for key, value in state.items():
         if key.endswith("running_mean"):
             value.normal_(0, 0.1)  # a network that has seen something
-    kept = {key: value for key, value in state.items() if not key.endswith("_tracked")}
+    without_counters = {
+        key: value for key, value in state.items() if not key.endswith("_tracked")
+    }
     path = tmp_path_factory.mktemp("i3d") / "rgb.pt"
     logits = {"logits.conv3d.weight": torch.zeros(400, 1024, 1, 1, 1)}
-    torch.save({**kept, **logits}, path)
+    torch.save({**without_counters, **logits}, path)
     return path
 
 
@@ -77,13 +79,13 @@ def test_a_network_that_nobody_trained_is_refused(tmp_path: Path) -> None:
 class Mean(nn.Module):
     """In the I3D's place: the mean colour of every eight frames."""
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        parts = torch.split(pictures.mean(dim=(3, 4)), 8, dim=2)
-        return torch.stack([part.mean(dim=2) for part in parts], dim=1)
+    def forward(self, frames: Tensor) -> Tensor:
+        groups = torch.split(frames.mean(dim=(3, 4)), 8, dim=2)
+        return torch.stack([group.mean(dim=2) for group in groups], dim=1)
 
 
-def test_a_video_has_two_rows_a_second(moving: Path) -> None:
-    info = probe_video(moving)
+def test_a_video_has_two_rows_a_second(moving_video: Path) -> None:
+    info = probe_video(moving_video)
     network: InceptionI3D = Mean()  # type: ignore[assignment]
     rows = extract_visual_features(
         info, network, device=torch.device("cpu"), reporter=NullReporter()

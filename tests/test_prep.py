@@ -29,7 +29,6 @@ from loris_cli.dataset.prepare_video import (
     PrepContext,
     PrepTask,
     prepare_source,
-    with_visual_encoder,
 )
 from loris_cli.dataset.read_clips import read_annotations, read_clip_audio, read_pose_features
 from loris_cli.dataset.records import Record, read_records
@@ -40,6 +39,7 @@ from loris_cli.errors import InputError
 from loris_cli.pose.keypoints import Poses, write_poses
 from loris_cli.soundtrack.visual_features import read_dataset_visual_features
 from loris_cli.system.file_fingerprints import fingerprint_file
+from loris_cli.system.progress import NullReporter
 
 CLICKS_S = (1.0, 1.5, 2.25, 2.75, 3.5)
 PLAIN = PrepSettings(activity="dance", genre="house", separator="none", pose_estimator="none")
@@ -175,14 +175,14 @@ def test_features_of_the_picture_lie_beside_each_clip(
         activity="floor", separator="none", pose_estimator="none", reject_unfit=False
     )
     data = tmp_path / "data"
-    context = with_visual_encoder(
-        PrepContext(data_dir=data, settings=plain), "i3d", fingerprint_file(weights)
+    context = PrepContext(data_dir=data, settings=plain).with_visual_encoder(
+        f"i3d={weights}", offline=True, reporter=NullReporter()
     )
 
     prepare_video(video, context)
     rows = build_manifest(data)
 
-    assert calls == [("i3d", weights, "cpu")]
+    assert calls == [("i3d", fingerprint_file(weights), "cpu")]
     assert {row["visual_weights_sha256"] for row in rows} == {sha256}
     clips = {clip.id[-6:]: clip for clip in read_manifest(data)}
     found = {
@@ -218,9 +218,10 @@ def test_i3d_r50_looks_at_a_video_the_same_way_twice(
     )
     for name in ("one", "other"):
         context = PrepContext(data_dir=tmp_path / name, settings=plain)
-        prepare_video(
-            video, with_visual_encoder(context, "i3d-r50", fingerprint_file(resnet_weights))
+        context = context.with_visual_encoder(
+            f"i3d-r50={resnet_weights}", offline=True, reporter=NullReporter()
         )
+        prepare_video(video, context)
         build_manifest(tmp_path / name)
 
     (clip,) = read_manifest(tmp_path / "one")

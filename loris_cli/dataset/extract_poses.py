@@ -6,24 +6,19 @@ frames of the stretch -> action recognition network -> visual features, two rows
 
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from loris_cli.config import POSE_FPS
 from loris_cli.dataset.clip_cutting import PoseEstimatorName
-from loris_cli.errors import InputError, UsageError, WeightsError
-from loris_cli.models.i3d_inception import load_inception_i3d
-from loris_cli.models.i3d_resnet50 import find_i3d_r50_weights, load_i3d_r50
+from loris_cli.errors import InputError
 from loris_cli.pose.keypoints import Poses, read_poses, slice_poses
 from loris_cli.pose.tracking import estimate_poses
 from loris_cli.soundtrack.video_analysis import POSE_MAX_SIDE_PX, PoseEstimator
 from loris_cli.soundtrack.visual_encoder import VisualEncoder, extract_visual_features
-from loris_cli.soundtrack.visual_features import VisualSource
 from loris_cli.system.atomic_files import printable_path
 from loris_cli.system.device import resolve_device
-from loris_cli.system.file_fingerprints import FileFingerprint, fingerprint_file
 from loris_cli.system.progress import Reporter
 from loris_cli.video.frames import read_frames_at_fps
 from loris_cli.video.probe import VideoInfo
@@ -94,46 +89,6 @@ def _pad_to_length(poses: Poses, n_frames: int) -> Poses:
         times_s=np.arange(n_frames) / poses.fps,
         interpolated=np.pad(poses.interpolated, (0, n_missing), constant_values=True),
     )
-
-
-def resolve_visual_weights(
-    source: VisualSource, *, offline: bool, reporter: Reporter
-) -> tuple[str, FileFingerprint]:
-    """Who makes features of pictures, and with which weights.
-
-    Args:
-        source: as it was asked for.
-        offline: whether weights may not be fetched.
-        reporter: whom to tell.
-
-    Raises:
-        UsageError: it is features, which are of one video.
-        WeightsError: there are no weights.
-    """
-    if source.network is None:
-        raise UsageError(
-            f"{source} is one video's features", hint="name a network: i3d-r50, i3d=FILE"
-        )
-    if source.network == "i3d-r50":
-        return source.network, find_i3d_r50_weights(
-            source.path, offline=offline, reporter=reporter
-        )
-    assert source.path is not None
-    if not source.path.is_file():
-        raise WeightsError(f"no weights {printable_path(source.path)}", hint="i3d=FILE")
-    return source.network, fingerprint_file(source.path)
-
-
-def load_visual_encoder(encoder_name: str, weights: Path, device: str) -> VisualEncoder:
-    """The network that makes features of pictures.
-
-    Raises:
-        MissingDependencyError: a package that it needs is absent.
-        WeightsError: its weights are not its own.
-    """
-    if encoder_name == "i3d-r50":
-        return load_i3d_r50(fingerprint_file(weights), device=resolve_device(device))
-    return load_inception_i3d(weights, device=resolve_device(device))
 
 
 def extract_segment_features(

@@ -22,7 +22,6 @@ from loris_cli.dataset.extract_audio import extract_audio
 from loris_cli.dataset.extract_poses import (
     extract_poses,
     extract_segment_features,
-    load_visual_encoder,
 )
 from loris_cli.dataset.records import Record
 from loris_cli.dataset.source_names import SourceInfo, parse_source_name
@@ -31,7 +30,12 @@ from loris_cli.pose.batched_detection import estimate_poses_batched
 from loris_cli.pose.mmpose_estimator import MmposeEstimator, check_mmpose_weights
 from loris_cli.pose.tracking import estimate_poses
 from loris_cli.soundtrack.video_analysis import PoseEstimator, probe_for_rhythm
-from loris_cli.soundtrack.visual_encoder import VisualEncoder
+from loris_cli.soundtrack.visual_encoder import (
+    VisualEncoder,
+    load_visual_encoder,
+    resolve_visual_weights,
+)
+from loris_cli.soundtrack.visual_features import parse_visual_source
 from loris_cli.system.atomic_files import printable_path
 from loris_cli.system.device import resolve_device
 from loris_cli.system.file_fingerprints import FileFingerprint
@@ -47,11 +51,34 @@ class PrepContext:
 
     data_dir: Path
     settings: PrepSettings
-    visual_weights: Path | None = None
+    visual_weights: FileFingerprint | None = None
     """Of the visual encoder; the settings hold their sha256."""
     device: str = "cpu"
     pose_weights: Path | None = None
     """Of mmpose; the settings hold their sha256."""
+
+    def with_visual_encoder(
+        self, name: str, *, offline: bool, reporter: Reporter
+    ) -> "PrepContext":
+        """Return the context with a visual encoder; the same context for ``none``.
+
+        Args:
+            name: ``none``, ``i3d=FILE``, ``i3d-r50`` or ``i3d-r50=FILE``.
+            offline: whether downloads are refused.
+            reporter: receives progress and warnings.
+
+        Raises:
+            UsageError: there is no such encoder.
+            WeightsError: there are no weights.
+        """
+        if name == "none":
+            return self
+        source = parse_visual_source(name)
+        network, weights = resolve_visual_weights(source, offline=offline, reporter=reporter)
+        settings = replace(
+            self.settings, visual_encoder=network, visual_weights_sha256=weights.sha256
+        )
+        return replace(self, settings=settings, visual_weights=weights)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,7 +272,8 @@ def check_dependencies(context: PrepContext) -> None:
     if settings.onset_detector == "madmom":
         check_madmom_installed()
     load_separator(settings, "cpu")
-    load_context_encoder(replace(context, device="cpu"))
+    if context.visual_weights is not None:  # not cached: this process does not use it
+        load_visual_encoder.__wrapped__(settings.visual_encoder, context.visual_weights, "cpu")
 
 
 @cache
@@ -268,22 +296,12 @@ def load_pose_estimator(context: PrepContext) -> PoseEstimator:
     return partial(estimate_poses_batched, network)
 
 
-def with_visual_encoder(
-    context: PrepContext, network: str, weights: FileFingerprint
-) -> PrepContext:
-    """The same work, with features of the picture besides."""
-    settings = replace(
-        context.settings, visual_encoder=network, visual_weights_sha256=weights.sha256
-    )
-    return replace(context, settings=settings, visual_weights=weights.path)
-
-
 def load_context_encoder(context: PrepContext) -> VisualEncoder | None:
-    """Who makes features of the picture; None where nobody does.
+    """Load the visual encoder of the context, once a process; None without one.
 
     Raises:
         MissingDependencyError: a package that it needs is absent.
-        WeightsError: its weights are not its own.
+        WeightsError: its weights are those of another network.
     """
     if context.visual_weights is None:
         return None

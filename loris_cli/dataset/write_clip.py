@@ -24,7 +24,7 @@ from loris_cli.dataset.source_names import SourceInfo
 from loris_cli.errors import OutputError
 from loris_cli.pose.keypoints import Poses, write_poses
 from loris_cli.rhythm.pose_rhythm import motion_energy, rhythm_from_poses
-from loris_cli.soundtrack.conditioning import select_accents
+from loris_cli.soundtrack.clip_features import select_accents
 from loris_cli.synthetic.dancer import MAX_TIMING_JITTER_S
 from loris_cli.system.atomic_files import atomic_write, printable_path
 

@@ -1,4 +1,4 @@
-"""What became of each take, as a report has it."""
+"""Rows of a report: the result of each take as JSON, and the exit code of a run."""
 
 import json
 import time
@@ -15,21 +15,23 @@ from loris_cli.system.progress import NullReporter, Reporter
 from loris_cli.system.worker_pool import WorkerCrash
 
 ReportRow = dict[str, Any]
-"""What became of one take, as JSON has it.
+"""Result of one take, as JSON has it.
 
-Always: ``input``, ``status`` (``existing_takes``, ``skipped_rows``, ``failed`` or ``planned``), ``output``,
-``lap_s``, ``stages_s``, ``warnings``, ``loris`` (the version). A take that is done tells
-besides all that made it: seed, model and its fingerprint, device, options, rhythm and its
-peaks, the share of frames in which a body was seen, loudness. A failure: ``error``, ``hint``,
-``compute_exit_code``.
+Always: ``input``, ``status`` (``done``, ``skipped``, ``failed`` or ``estimated``), ``output``,
+``elapsed_s``, ``stages_s``, ``warnings``, ``loris_version``. A take that is done also has all
+that determines it: seed, model and its fingerprint, device, options, rhythm and its peaks, the
+fraction of frames with a detected person, loudness. A failure: ``error``, ``hint``,
+``exit_code``.
 """
 
 
 class RecordingReporter:
     """A reporter that also times the stages and keeps the warnings, for one video's rows."""
 
-    def __init__(self, reporter: Reporter, video: Path, *, with_video_name: bool) -> None:
-        """Begin the clock; with ``with_video_name``, the video's name goes before all that is said."""
+    def __init__(
+        self, reporter: Reporter, video: Path, *, with_video_name: bool = False
+    ) -> None:
+        """Start the clock; ``with_video_name`` prefixes all messages with the video's name."""
         self._reporter = reporter
         self._video = video
         self._with_video_name = with_video_name
@@ -39,80 +41,81 @@ class RecordingReporter:
 
     @contextmanager
     def stage(self, name: str, total: float | None = None) -> Iterator[Callable[..., None]]:
-        """Pass a stage on, and time it."""
+        """Forward a stage, and time it."""
         started_s = time.monotonic()
-        shown = f"{self._video.name}: {name}" if self._with_video_name else name
-        with self._reporter.stage(shown, total) as advance:
+        label = f"{self._video.name}: {name}" if self._with_video_name else name
+        with self._reporter.stage(label, total) as advance:
             yield advance
         self.stages_s[name] = round(time.monotonic() - started_s, 3)
 
     def warn(self, text: str) -> None:
-        """Pass a warning on, and keep it."""
+        """Forward a warning, and keep it."""
         self.warnings.append(text)
         self._reporter.warn(
             prefix_video_name(text, self._video) if self._with_video_name else text
         )
 
     def lap_s(self) -> float:
-        """Since the last call, or the start."""
+        """Return the time since the last call, or the start."""
         before, self._started_s = self._started_s, time.monotonic()
         return round(self._started_s - before, 3)
 
 
 def prefix_video_name(text: str, video: Path) -> str:
-    """A warning that says of which of many videos it is."""
+    """Return a warning that names its video."""
     name = printable_path(video.name)
     return text if name in text else f"{name}: {text}"
 
 
 def build_row(
     job: SoundtrackJob,
-    reporter: RecordingReporter,
+    reporter: RecordingReporter | None = None,
     *,
     status: str,
     output: object,
     **extra_fields: Any,
 ) -> ReportRow:
-    """What every row has, first, and what it has besides."""
+    """Return a row with the fields of every row and further ones.
+
+    Args:
+        job: of the row.
+        reporter: of the job; None if it did not run here.
+        status: ``done``, ``skipped``, ``failed`` or ``estimated``.
+        output: path or paths of the result.
+        extra_fields: of this status.
+    """
+    reporter = reporter or RecordingReporter(NullReporter(), job.video)
     return {
         "input": str(job.video),
         "status": status,
         "output": output,
         **extra_fields,
-        "seconds": reporter.lap_s(),
+        "elapsed_s": reporter.lap_s(),
         "stages_s": dict(reporter.stages_s),
         "warnings": list(reporter.warnings),
-        "loris": __version__,
+        "loris_version": __version__,
     }
 
 
 def crash_row(job: SoundtrackJob, crash: WorkerCrash) -> ReportRow:
-    """A process that was killed, or met an error of ours and printed it."""
-    killed = crash.exit_code is not None and crash.exit_code < 0
-    return build_row(
-        job,
-        RecordingReporter(NullReporter(), job.video, with_video_name=False),
-        status="failed",
-        output=None,
-        error=f"its process was killed by signal {-(crash.exit_code or 0)}"
-        if killed
-        else "its process failed, as told above",
-        hint="perhaps the memory was full: try fewer --jobs" if killed else "try --jobs 1",
-        exit_code=1,
-    )
+    """Return the row of a job whose process was killed, or failed and printed a traceback."""
+    error, hint = "its process failed, see the traceback above", "try --jobs 1"
+    if crash.exit_code is not None and crash.exit_code < 0:
+        error = f"its process was killed by signal {-crash.exit_code}"
+        hint = "perhaps the memory was full: try fewer --jobs"
+    return build_row(job, status="failed", output=None, error=error, hint=hint, exit_code=1)
 
 
 def skipped_rows(jobs: Sequence[SoundtrackJob]) -> Iterator[ReportRow]:
-    """Rows of the takes that are there already."""
+    """Yield rows of the takes whose files exist."""
     for job in jobs:
-        for take, out in job.existing_takes:
-            told = RecordingReporter(NullReporter(), job.video, with_video_name=False)
+        for take, path in job.existing_takes:
             seed = job.settings.seed + take
-            yield build_row(job, told, status="skipped", output=str(out), seed=seed)
+            yield build_row(job, status="skipped", output=str(path), seed=seed)
 
 
 def compute_exit_code(rows: Sequence[ReportRow], *, n_inputs: int) -> int:
-    """What the program says of a run: 0, 1, or what is wrong with the one input."""
+    """Return the exit code of a run: 0, 1, or that of the failure of a single input."""
     failed = [row for row in rows if row["status"] == "failed"]
     if not failed:
         return 0
@@ -122,7 +125,7 @@ def compute_exit_code(rows: Sequence[ReportRow], *, n_inputs: int) -> int:
 def add_to_report(
     report: Path, rows: Sequence[ReportRow], jobs: Sequence[SoundtrackJob]
 ) -> None:
-    """Add rows to a report, in the order of the jobs; the report is replaced as a whole.
+    """Append rows to a report, in the order of the jobs; the file is replaced atomically.
 
     Raises:
         OutputError: it cannot be written.
@@ -139,5 +142,5 @@ def add_to_report(
     if before and not before.endswith(b"\n"):
         before += b"\n"
     lines = "".join(json.dumps(row, allow_nan=False) + "\n" for row in ordered)
-    with atomic_write(report, overwrite=True) as part:
-        part.write_bytes(before + lines.encode())
+    with atomic_write(report, overwrite=True) as temporary:
+        temporary.write_bytes(before + lines.encode())

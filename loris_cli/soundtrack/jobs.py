@@ -1,7 +1,4 @@
-"""What is to be done: which takes of which videos, and where they go.
-
-names, settings -> jobs, before anything is read or written
-"""
+"""Settings and jobs: which takes of which videos are generated, and their output paths."""
 
 import os
 from collections.abc import Sequence
@@ -10,6 +7,7 @@ from pathlib import Path
 
 from loris_cli.errors import UsageError
 from loris_cli.models.diffusion import SamplerName
+from loris_cli.soundtrack.inpainting import InpaintSettings
 from loris_cli.soundtrack.video_analysis import RhythmMethod
 from loris_cli.soundtrack.visual_features import VisualSource
 from loris_cli.system.atomic_files import check_output_paths, printable_path
@@ -20,135 +18,145 @@ from loris_cli.video.mux import CONTAINER_FORMATS
 
 @dataclass(frozen=True, kw_only=True)
 class SoundtrackSettings:
-    """What is wanted of every soundtrack of a run."""
+    """Settings of every soundtrack of a run."""
 
     model: str = "mini"
+    """``mini``, a ``.safetensors`` file, or a released checkpoint."""
     genre: str | None = None
+    """Style, one of `config.GENRES`; None is one that suits the rhythm."""
     seed: int = 0
+    """Of the first take; the same seed gives the same audio."""
     steps: int | None = None
-    """None is what suits the model: 16 for ``mini``, 50 for the paper's."""
+    """Sampling steps; None is 16 for ``mini``, 50 for the paper's model."""
     guidance: float | None = None
-    """None likewise: 1.5 and 20."""
+    """Guidance scale: how strictly the conditions are followed; None is 1.3 and 20."""
     guidance_interval: tuple[float, float] = (0.0, 1.0)
-    """Part of the steps that is guided."""
+    """Range of the sampling steps that use guidance, as fractions of them."""
     sampler: SamplerName | None = None
-    """None likewise: ``dpmpp-2m`` and ``adpm2``."""
+    """None is ``dpmpp-2m`` for ``mini``, ``adpm2`` for the paper's model."""
     visual: VisualSource | None = None
-    """Features of the picture, or who makes them."""
+    """Visual features for the paper's model, or the encoder that computes them."""
     offline: bool = False
-    """Whether weights may not be fetched."""
+    """Whether downloads of weights are refused."""
     rhythm_method: RhythmMethod | None = None
+    """None is ``directogram``, and ``flow`` where no person is detected."""
     device: str = "auto"
     precision: Precision = "auto"
+    """Of networks; ``auto`` is bf16 on CUDA devices that support it, else fp32."""
     compile: bool = False
+    """Whether networks are compiled by torch.compile when they are first called."""
     mix_db: float | None = None
+    """Gain of the video's own audio in the result; None leaves it out."""
     overwrite: bool = False
+    """Whether existing files are replaced."""
     poses: Path | None = None
+    """A file of poses, instead of pose estimation."""
     plot: Path | None = None
-    inpaint: Path | None = None
-    inpaint_start_s: float = 0.0
-    inpaint_end_s: float = 0.0
-
-    @property
-    def has_visual_file(self) -> bool:
-        """Whether ``visual`` is one video's features, not the weights of what makes them."""
-        return self.visual is not None and self.visual.network is None
+    """A ``.png`` file for a plot of rhythm and audio."""
+    inpaint: InpaintSettings | None = None
+    """An earlier soundtrack of which only a time range is regenerated."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SoundtrackJob:
-    """One video and where its takes belong."""
+    """One video and the output paths of its takes."""
 
     video: Path
     takes: tuple[tuple[int, Path], ...]
-    """Number, counted from 0 and added to the seed, and place of each."""
+    """Number, counted from 0 and added to the seed, and output path of each."""
     existing_takes: tuple[tuple[int, Path], ...] = ()
-    """Takes that are there already and are to be left as they are."""
+    """Takes whose files exist and are skipped."""
     settings: SoundtrackSettings
 
 
 def plan_jobs(
     videos: Sequence[Path],
-    out: Path | None,
+    output: Path | None,
     *,
     settings: SoundtrackSettings,
-    takes: int = 1,
+    n_takes: int = 1,
     skip_existing: bool = False,
     report: Path | None = None,
     protected_paths: Sequence[Path] = (),
 ) -> list[SoundtrackJob]:
-    """What is to be done, if all names make sense: nothing is read or written yet.
+    """Plan the jobs of a run and check all paths; nothing is read or written yet.
 
     Args:
         videos: inputs.
-        out: a file for one input, a folder for any number; None is beside each input.
+        output: a file for one input, a folder for any number; None is beside each input.
         settings: of the run.
-        takes: soundtracks for each video.
-        skip_existing: leave takes alone whose files exist.
-        report: file that will tell of the run.
+        n_takes: soundtracks for each video.
+        skip_existing: skip takes whose files exist.
+        report: file to which the rows of the run are added.
         protected_paths: other files that no result may replace.
 
     Raises:
-        UsageError: options that go with one input only, or names that cannot be.
-        OutputError: a folder that may not be written to.
+        UsageError: options that take one input only, or paths that collide.
+        OutputError: a folder that is not writable.
     """
-    single = {
-        "--plot": settings.plot,
-        "--keep": settings.inpaint,
-        "--poses": settings.poses,
-        "--visual": settings.visual if settings.has_visual_file else None,
-    }
-    for option, value in single.items():
-        if value is not None and len(videos) > 1:
-            raise UsageError(
-                f"{option} goes with one input, not {len(videos)}", hint="leave it out"
-            )
-    if settings.plot:
-        check_suffix(settings.plot, [".png"])
-    outs = resolve_output_paths(
+    _check_single_input_options(settings, len(videos))
+    outputs = resolve_output_paths(
         videos,
-        out,
+        output,
         default_suffix=".loris.mp4",
-        n_takes=takes,
+        n_takes=n_takes,
         allowed_suffixes=list(CONTAINER_FORMATS),
     )
     jobs = []
-    for video, names in zip(videos, outs, strict=True):
-        numbered = list(enumerate(names))
-        done = [pair for pair in numbered if skip_existing and os.path.lexists(pair[1])]
-        todo = tuple(pair for pair in numbered if pair not in done)
+    for video, paths in zip(videos, outputs, strict=True):
+        existing = {path for path in paths if skip_existing and os.path.lexists(path)}
+        takes = list(enumerate(paths))
         jobs.append(
             SoundtrackJob(
-                video=video, takes=todo, existing_takes=tuple(done), settings=settings
+                video=video,
+                takes=tuple(take for take in takes if take[1] not in existing),
+                existing_takes=tuple(take for take in takes if take[1] in existing),
+                settings=settings,
             )
         )
-    model = Path(settings.model)
-    sources = [
-        *videos,
-        *protected_paths,
-        *(
-            path
-            for path in (
-                settings.inpaint,
-                settings.poses,
-                None if settings.visual is None else settings.visual.path,
-            )
-            if path is not None
-        ),
-        *([model] if model.is_file() else []),
-    ]
+    sources = [*videos, *protected_paths, *_list_source_files(settings)]
     results = [path for job in jobs for _, path in job.takes]
-    if settings.plot is not None and any(job.takes for job in jobs):
+    if settings.plot is not None and results:
         results.append(settings.plot)
-    if out is not None and is_output_folder(out) and not out.is_dir():
-        results = [path for path in results if path.parent != out]  # in a folder still to be
+    if output is not None and is_output_folder(output) and not output.is_dir():
+        results = [path for path in results if path.parent != output]  # it is made later
     check_output_paths(results, sources, overwrite=settings.overwrite)
     if report is not None:
         check_output_paths([report], sources, overwrite=True)
-        made = [*(path for names in outs for path in names), settings.plot]
+        made = [*(path for paths in outputs for path in paths), settings.plot]
         if os.path.realpath(report) in {os.path.realpath(path) for path in made if path}:
             raise UsageError(
                 f"the report and a result would both be {printable_path(report)}",
                 hint="give the report a name of its own",
             )
     return jobs
+
+
+def _check_single_input_options(settings: SoundtrackSettings, n_videos: int) -> None:
+    """Refuse options that belong to one video with several, and a plot that is no PNG."""
+    visual = settings.visual
+    options = {
+        "--plot": settings.plot,
+        "--inpaint": settings.inpaint,
+        "--poses": settings.poses,
+        "--visual": visual if visual is not None and visual.network is None else None,
+    }
+    for option, value in options.items():
+        if value is not None and n_videos > 1:
+            raise UsageError(
+                f"{option} goes with one input, not {n_videos}", hint="leave it out"
+            )
+    if settings.plot:
+        check_suffix(settings.plot, [".png"])
+
+
+def _list_source_files(settings: SoundtrackSettings) -> list[Path]:
+    """Files besides the videos that are read, which no result may replace."""
+    model = Path(settings.model)
+    paths = [
+        None if settings.inpaint is None else settings.inpaint.path,
+        None if settings.visual is None else settings.visual.path,
+        settings.poses,
+        model if model.is_file() else None,
+    ]
+    return [path for path in paths if path is not None]

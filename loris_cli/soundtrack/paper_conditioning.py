@@ -1,6 +1,6 @@
-"""What the paper's network is told of one window of a video.
+"""Conditions of the paper's network for one window of a video.
 
-features of the whole video -> window on the grid of half seconds -> rhythm, picture, genre
+features of the video -> window on the grid of half seconds -> rhythm, visual features, genre
 """
 
 import math
@@ -18,7 +18,7 @@ from loris_cli.models.paper_unet import RHYTHM_OFFSET_FRAMES, PaperModel
 from loris_cli.rhythm.directogram import normalize_by_max, onset_envelope
 from loris_cli.rhythm.pose_rhythm import pose_directogram, rhythm_from_poses
 from loris_cli.soundtrack.conditioning import LATENT_FPS, normalize_pose
-from loris_cli.soundtrack.visual_features import VISUAL_FPS
+from loris_cli.soundtrack.visual_features import VISUAL_FPS, slice_rows
 
 Array = NDArray[np.float64]
 
@@ -27,32 +27,32 @@ POSES_PER_VISUAL_ROW = round(POSE_FPS / VISUAL_FPS)
 
 @dataclass(frozen=True, kw_only=True)
 class PaperWindow:
-    """A stretch of video as the network is told of it, as long as its configuration says."""
+    """Conditions of a window, as long as the configuration of the network says."""
 
     rhythm: Array
     """1 where a peak is, ``(steps,)``; step ``n`` belongs to pose frame ``n + 2``."""
     envelope: Array
-    """How much motion begins at each step, ``(steps,)``, 0..1."""
+    """Onset envelope of the motion, ``(steps,)``, 0..1."""
     motion: Array
-    """The body, ``(pose_length, 17, 3)``."""
+    """Normalized keypoints, ``(n_pose_frames, 17, 3)``."""
     visual: Array | None
-    """``(video_length, visual_features)``"""
+    """``(n_visual_frames, visual_features)``"""
     genre: int | None
 
 
 def extract_window(
     features: ClipFeatures, config: PaperConfig, start_row: int, *, is_only_window: bool
 ) -> PaperWindow:
-    """What there is to be told of a window.
+    """Return the conditions of a window before encoding.
 
     Args:
-        features: of the whole video.
+        features: of the entire video.
         config: of the network.
-        start_row: where the window begins, in half seconds.
-        is_only_window: whether it is the only one: then the released reading takes poses that are too
-            many as its code does.
+        start_row: start of the window, in half seconds.
+        is_only_window: whether it is the only one: then the official reading decimates surplus
+            poses as the released code does.
     """
-    body = _window_keypoints(
+    keypoints = _window_keypoints(
         features.keypoints, config, start_row, is_only_window=is_only_window
     )
     start_s = start_row / VISUAL_FPS
@@ -61,8 +61,8 @@ def extract_window(
         visual = slice_rows(features.visual, start_row, config.n_visual_frames)
     genre = None if features.genre is None else GENRES.index(features.genre)
     return PaperWindow(
-        rhythm=_rhythm_steps(features, config, body, start_s),
-        envelope=_envelope_steps(features, config, body, start_s),
+        rhythm=_rhythm_steps(features, config, keypoints, start_s),
+        envelope=_envelope_steps(features, config, keypoints, start_s),
         motion=normalize_pose(features.keypoints, start_s * LATENT_FPS, config.n_pose_frames),
         visual=visual,
         genre=genre if genre is not None and genre < config.n_genres else None,
@@ -72,7 +72,7 @@ def extract_window(
 def encode_window(
     network: PaperModel, window: PaperWindow, device: torch.device, generator: torch.Generator
 ) -> PaperCondition:
-    """A window as a batch of one, encoded."""
+    """Return the encoded conditions of a window, as a batch of one."""
 
     def batch(values: Array | None) -> torch.Tensor | None:
         return None if values is None else torch.from_numpy(values)[None].float().to(device)
@@ -90,23 +90,18 @@ def encode_window(
 
 
 def decimate_poses(keypoints: Array, n_frames: int) -> Array:
-    """Poses thinned out as the released code does it, by leaving out one in so many (D4)."""
+    """Decimate poses as the released code does, by dropping one in every few (D4)."""
     if len(keypoints) <= n_frames:
         return keypoints
     rate = math.ceil(len(keypoints) / (len(keypoints) - n_frames))
-    kept: Array = keypoints[np.arange(len(keypoints)) % rate != 0][:n_frames]
-    return kept
-
-
-def slice_rows(rows: Array, start: int, n: int) -> Array:
-    """``n`` rows from one on; behind the end the last is repeated."""
-    return rows[np.minimum(np.arange(start, start + n), len(rows) - 1)]
+    decimated: Array = keypoints[np.arange(len(keypoints)) % rate != 0][:n_frames]
+    return decimated
 
 
 def _window_keypoints(
     keypoints: Array | None, config: PaperConfig, start_row: int, *, is_only_window: bool
 ) -> Array | None:
-    """Poses of the window, ``(pose_length, 17, 3)``; behind the end they stand still."""
+    """Poses of the window, ``(n_pose_frames, 17, 3)``; after the end the last is repeated."""
     if keypoints is None or not keypoints[..., 2].any():
         return None
     if is_only_window and config.compat == "official":
@@ -117,10 +112,10 @@ def _window_keypoints(
 def _rhythm_steps(
     features: ClipFeatures, config: PaperConfig, window_keypoints: Array | None, start_s: float
 ) -> Array:
-    """Peaks by the reading of the network, or those that were found in another way."""
+    """Peaks by the reading of the network, or those of another rhythm method."""
     times_s = features.peaks_s - start_s
-    found = features.rhythm_method == "directogram"
-    if config.compat == "official" and found and window_keypoints is not None:
+    is_official = config.compat == "official" and features.rhythm_method == "directogram"
+    if is_official and window_keypoints is not None:
         times_s = rhythm_from_poses(window_keypoints, compat="official").times_s
     return _place_on_steps(times_s, np.ones_like(times_s), config)
 
@@ -128,11 +123,10 @@ def _rhythm_steps(
 def _envelope_steps(
     features: ClipFeatures, config: PaperConfig, window_keypoints: Array | None, start_s: float
 ) -> Array:
-    """The onset envelope (Eq. 6); of peaks alone, where there is no body, their strengths."""
+    """The onset envelope (Eq. 6); without poses the strengths of the peaks."""
     if window_keypoints is not None:
-        return normalize_by_max(onset_envelope(pose_directogram(window_keypoints)))[
-            RHYTHM_OFFSET_FRAMES:
-        ]
+        envelope = normalize_by_max(onset_envelope(pose_directogram(window_keypoints)))
+        return envelope[RHYTHM_OFFSET_FRAMES:]
     return _place_on_steps(features.peaks_s - start_s, features.strengths, config)
 
 

@@ -1,13 +1,14 @@
-"""Features of a video's picture by a network for action recognition, 2 rows a second.
+"""Visual features of a video by an action recognition network, two rows a second.
 
-frames at 16 or 10 a second -> short side 256 px -> middle -> clip by clip -> rows
+frames at 16 or 10 a second -> short side 256 px -> center crop -> clips -> rows
 
-The Inception I3D sees 400 frames at once and makes a row of 8. I3D-R50 sees eight pictures of
-2.1 s for each row: row ``k`` is of those from ``k / 2`` s on. Neither holds more than its clip,
-however long the video is.
+The Inception I3D takes 400 frames at once and gives a row for every 8. I3D-R50 takes eight
+frames over 2.1 s for each row: row ``k`` is of those from ``k / 2`` s on. Neither keeps more
+frames than its clip, however long the video is.
 """
 
 from collections.abc import Iterable, Iterator
+from functools import cache
 from itertools import islice
 
 import numpy as np
@@ -15,27 +16,76 @@ import torch
 from numpy.typing import NDArray
 
 from loris_cli.config import POSE_FPS
+from loris_cli.errors import UsageError, WeightsError
 from loris_cli.models import i3d_resnet50
-from loris_cli.models.i3d_inception import INPUT_SIZE_PX, InceptionI3D
-from loris_cli.models.i3d_resnet50 import I3DR50
-from loris_cli.soundtrack.visual_features import VISUAL_FPS
+from loris_cli.models.i3d_inception import INPUT_SIZE_PX, InceptionI3D, load_inception_i3d
+from loris_cli.models.i3d_resnet50 import I3DR50, find_i3d_r50_weights, load_i3d_r50
+from loris_cli.soundtrack.visual_features import (
+    VISUAL_FPS,
+    Array,
+    VisualNetwork,
+    VisualSource,
+    slice_rows,
+)
+from loris_cli.system.atomic_files import printable_path
+from loris_cli.system.device import resolve_device
+from loris_cli.system.file_fingerprints import FileFingerprint, fingerprint_file
 from loris_cli.system.progress import Reporter
 from loris_cli.video.frames import Frame, read_frames_at_fps
 from loris_cli.video.probe import VideoInfo
 
-Array = NDArray[np.float64]
 Pixels = NDArray[np.uint8]
 VisualEncoder = InceptionI3D | I3DR50
 
 RESIZE_SHORT_SIDE_PX = 256
 INCEPTION_CLIP_FRAMES = 400
-"""So many go through the network together: 25 s, as in the released data."""
+"""Frames that go through the Inception I3D together: 25 s, as in the released data."""
 R50_FRAMES_PER_ROW = round(i3d_resnet50.INPUT_FPS / VISUAL_FPS)
-"""From the first picture of a row of I3D-R50 to that of the next."""
+"""From the first frame of a row of I3D-R50 to that of the next."""
 R50_CLIP_SPAN_FRAMES = i3d_resnet50.FRAME_STRIDE * (i3d_resnet50.FRAMES_PER_CLIP - 1) + 1
-"""So many pictures such a row spans."""
+"""Frames that the clip of such a row spans."""
 R50_GPU_BATCH_ROWS = 16
-"""Of I3D-R50 on a GPU. A CPU gains nothing by more than one."""
+"""Batch size of I3D-R50 on a GPU. A CPU gains nothing by more than one."""
+
+
+def resolve_visual_weights(
+    source: VisualSource, *, offline: bool, reporter: Reporter
+) -> tuple[VisualNetwork, FileFingerprint]:
+    """Return the network of a source of visual features, and the file of its weights.
+
+    Args:
+        source: of the features.
+        offline: whether downloads are refused.
+        reporter: receives progress and warnings.
+
+    Raises:
+        UsageError: it is a file of features, which belongs to one video.
+        WeightsError: there are no weights.
+    """
+    if source.network is None:
+        raise UsageError(
+            f"{source} is one video's features", hint="name a network: i3d-r50, i3d=FILE"
+        )
+    if source.network == "i3d-r50":
+        weights = find_i3d_r50_weights(source.path, offline=offline, reporter=reporter)
+        return source.network, weights
+    assert source.path is not None
+    if not source.path.is_file():
+        raise WeightsError(f"no weights {printable_path(source.path)}", hint="i3d=FILE")
+    return source.network, fingerprint_file(source.path)
+
+
+@cache
+def load_visual_encoder(network: str, weights: FileFingerprint, device: str) -> VisualEncoder:
+    """Load a network for visual features, once a process.
+
+    Raises:
+        MissingDependencyError: a package that it needs is absent.
+        WeightsError: its weights are those of another network.
+    """
+    if network == "i3d-r50":
+        return load_i3d_r50(weights, device=resolve_device(device))
+    return load_inception_i3d(weights.path, device=resolve_device(device))
 
 
 def extract_visual_features(
@@ -46,116 +96,100 @@ def extract_visual_features(
     reporter: Reporter,
     span_s: tuple[float, float] | None = None,
 ) -> Array:
-    """Features of a video, ``(rows, width)``, two rows a second.
+    """Return the visual features of a video, ``(rows, width)``, two rows a second.
 
     Args:
         info: of the video.
-        encoder: from `networks.i3d.load_i3d` or `networks.i3d_r50.load_i3d_r50`.
+        encoder: from `load_visual_encoder`.
         device: where it is.
-        reporter: whom to tell.
-        span_s: from and to; None is the whole video. A start that is not on the clock of the
-            frames is put on it: by 0.05 s at most.
+        reporter: receives progress and warnings.
+        span_s: start and end; None is the entire video. A start between two frames is
+            rounded: by 0.05 s at most.
     """
-    resnet = isinstance(encoder, I3DR50)
-    fps = i3d_resnet50.INPUT_FPS if resnet else POSE_FPS
+    is_r50 = isinstance(encoder, I3DR50)
+    fps = i3d_resnet50.INPUT_FPS if is_r50 else POSE_FPS
     start_s, stop_s = span_s or (0.0, info.duration_s)
     first, last = round(start_s * fps), round(stop_s * fps)
     if span_s is None:
         last = first + int(np.ceil(info.duration_s * fps)) + 1  # as many as there are
-    elif resnet:
-        last += R50_CLIP_SPAN_FRAMES - R50_FRAMES_PER_ROW  # what the last rows still see
-    longer = max(info.width, info.height) / min(info.width, info.height)
-    shown = read_frames_at_fps(
+    elif is_r50:
+        last += R50_CLIP_SPAN_FRAMES - R50_FRAMES_PER_ROW  # the clips of the last rows
+    aspect_ratio = max(info.width, info.height) / min(info.width, info.height)
+    frames = read_frames_at_fps(
         info.path,
         fps,
-        max_side_px=round(RESIZE_SHORT_SIDE_PX * longer),
+        max_side_px=round(RESIZE_SHORT_SIDE_PX * aspect_ratio),
         on_warning=reporter.warn,
     )
-    with reporter.stage("picture", round((stop_s - start_s) * fps)) as advance:
+    with reporter.stage("visual features", round((stop_s - start_s) * fps)) as advance:
 
-        def told(frames: Iterable[Frame]) -> Iterator[Frame]:
+        def with_progress(frames: Iterable[Frame]) -> Iterator[Frame]:
             for frame in frames:
                 yield frame
                 advance(1)
 
-        seen = told(islice(shown, first, last))
+        span_frames = with_progress(islice(frames, first, last))
         rows = (
-            extract_r50_rows(seen, encoder, device=device)
+            extract_r50_rows(span_frames, encoder, device=device)
             if isinstance(encoder, I3DR50)
-            else extract_inception_rows(seen, encoder, device=device)
+            else extract_inception_rows(span_frames, encoder, device=device)
         )
-        found = np.concatenate(list(rows)).astype(np.float64)
-    return found if span_s is None else fit_rows_to_duration(found, stop_s - start_s)
-
-
-def fit_rows_to_duration(rows: Array, duration_s: float) -> Array:
-    """As many rows as a stretch has; the last stands for those that its end cost."""
-    n_rows = round(duration_s * VISUAL_FPS)
-    return rows[np.minimum(np.arange(n_rows), len(rows) - 1)]
+        features = np.concatenate(list(rows)).astype(np.float64)
+    if span_s is None:
+        return features
+    return slice_rows(features, 0, round((stop_s - start_s) * VISUAL_FPS))
 
 
 def extract_inception_rows(
     video_frames: Iterable[Frame], network: InceptionI3D, *, device: torch.device
 ) -> Iterator[Array]:
-    """Rows of frames at 16 a second, a row for every 8."""
-    for clip in _inception_clips(video_frames):
-        pictures = torch.from_numpy(clip).to(device).permute(3, 0, 1, 2)[None]
+    """Yield rows of frames at 16 a second, a row for every 8."""
+    frames = (center_crop(frame.rgb) for frame in video_frames)
+    while clip := list(islice(frames, INCEPTION_CLIP_FRAMES)):
+        pixels = torch.from_numpy(np.stack(clip)).to(device).permute(3, 0, 1, 2)[None]
         with torch.inference_mode():
-            yield network(pictures.float() / 127.5 - 1)[0].cpu().numpy()
+            yield network(pixels.float() / 127.5 - 1)[0].cpu().numpy()
 
 
 def extract_r50_rows(
     video_frames: Iterable[Frame], network: I3DR50, *, device: torch.device
 ) -> Iterator[Array]:
-    """Rows of frames at 10 a second, a row for every 5.
+    """Yield rows of frames at 10 a second, a row for every 5.
 
     Args:
-        video_frames: as they come; no more than a row spans are held.
-        network: of I3D-R50.
+        video_frames: read as needed; no more than a row spans are kept.
+        network: I3D-R50.
         device: where it is.
 
     Yields:
-        ``(rows, 2048)``; a row that begins so late that its pictures end before it does sees
-        the last one more than once.
+        ``(rows, 2048)``; a row whose clip reaches beyond the last frame repeats that frame.
     """
-    spans = _r50_clips(
+    clips = _r50_clips(
         center_crop(frame.rgb, i3d_resnet50.INPUT_SIZE_PX) for frame in video_frames
     )
-    at_once = 1 if device.type == "cpu" else R50_GPU_BATCH_ROWS
-    while some := list(islice(spans, at_once)):
-        pictures = torch.from_numpy(np.stack(some)).to(device).permute(0, 4, 1, 2, 3)
+    batch_size = 1 if device.type == "cpu" else R50_GPU_BATCH_ROWS
+    while batch := list(islice(clips, batch_size)):
+        pixels = torch.from_numpy(np.stack(batch)).to(device).permute(0, 4, 1, 2, 3)
         with torch.inference_mode():
-            yield network(pictures.float() / 255).cpu().numpy()
+            yield network(pixels.float() / 255).cpu().numpy()
 
 
-def _r50_clips(pictures: Iterable[Pixels]) -> Iterator[Pixels]:
-    """Eight pictures of each row, ``(8, rows, columns, 3)``."""
-    held: list[Pixels] = []
-    for picture in pictures:
-        held.append(picture)
-        if len(held) == R50_CLIP_SPAN_FRAMES:
-            yield np.stack(held[:: i3d_resnet50.FRAME_STRIDE])
-            del held[:R50_FRAMES_PER_ROW]
-    while held:
-        padded = held + held[-1:] * (R50_CLIP_SPAN_FRAMES - len(held))
+def _r50_clips(frames: Iterable[Pixels]) -> Iterator[Pixels]:
+    """Eight frames of each row, ``(8, rows, columns, 3)``."""
+    buffer: list[Pixels] = []
+    for frame in frames:
+        buffer.append(frame)
+        if len(buffer) == R50_CLIP_SPAN_FRAMES:
+            yield np.stack(buffer[:: i3d_resnet50.FRAME_STRIDE])
+            del buffer[:R50_FRAMES_PER_ROW]
+    while buffer:
+        padded = buffer + buffer[-1:] * (R50_CLIP_SPAN_FRAMES - len(buffer))
         yield np.stack(padded[:: i3d_resnet50.FRAME_STRIDE])
-        del held[:R50_FRAMES_PER_ROW]
-
-
-def _inception_clips(video_frames: Iterable[Frame]) -> Iterator[Pixels]:
-    """``(frames, 224, 224, 3)``, all of one length but the last."""
-    clip: list[Pixels] = []
-    for frame in video_frames:
-        clip.append(center_crop(frame.rgb))
-        if len(clip) == INCEPTION_CLIP_FRAMES:
-            yield np.stack(clip)
-            clip = []
-    if clip:
-        yield np.stack(clip)
+        del buffer[:R50_FRAMES_PER_ROW]
 
 
 def center_crop(rgb: Pixels, side_px: int = INPUT_SIZE_PX) -> Pixels:
-    """The middle of a picture whose short side is scaled to 256 px, ``(side, side, 3)``."""
+    """Scale the short side of a frame to 256 px, return its center, ``(side, side, 3)``."""
     import cv2
 
     height, width = rgb.shape[:2]
@@ -163,5 +197,5 @@ def center_crop(rgb: Pixels, side_px: int = INPUT_SIZE_PX) -> Pixels:
     size = (max(round(width * scale), side_px), max(round(height * scale), side_px))
     small = cv2.resize(rgb, size, interpolation=cv2.INTER_LINEAR)
     top, left = (small.shape[0] - side_px) // 2, (small.shape[1] - side_px) // 2
-    middle: Pixels = small[top : top + side_px, left : left + side_px].astype(np.uint8)
-    return middle
+    center: Pixels = small[top : top + side_px, left : left + side_px].astype(np.uint8)
+    return center

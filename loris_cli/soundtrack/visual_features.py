@@ -1,9 +1,9 @@
-"""Features of a video's picture, two rows a second: where they come from, and their files.
+"""Visual features of a video, two rows a second: their source, and their files.
 
-    NAME=FILE -> who makes them;  .npy -> (rows, width) -> as many rows as the video has
+    NAME=FILE -> encoder and weights;  .npy -> (rows, width) -> as many rows as the video has
 
-The released data has them of an I3D trained on Kinetics and on Charades, 1024 wide. Where a
-file comes from is not in it, so its width is all that can be checked.
+The released data has features of an I3D trained on Kinetics and on Charades, 1024 wide. A file
+does not name its encoder, so its width is all that can be checked.
 """
 
 import zlib
@@ -23,61 +23,65 @@ Array = NDArray[np.float64]
 VISUAL_FPS = 2.0
 """Rows a second: of frames at 16 a second one row for every 8 (specification, 2)."""
 MAX_MISSING_ROWS = 2
-"""A network that looks at many frames at once gives so many rows fewer at the end."""
+"""A network whose input spans many frames gives so many rows fewer at the end."""
 MAX_BYTES = 2 << 30
 
 VisualNetwork = Literal["i3d", "i3d-r50"]
 VISUAL_FEATURE_WIDTHS: dict[VisualNetwork, int] = {"i3d": 1024, "i3d-r50": 2048}
-"""Values in a row: of the Inception I3D, and of pytorchvideo's I3D-R50."""
+"""Row widths of the Inception I3D and of pytorchvideo's I3D-R50."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class VisualSource:
-    """Who makes the features of a picture, or the file that has them."""
+    """Encoder of visual features, or the file that has them."""
 
     network: VisualNetwork | None
-    """None is a file of features."""
+    """None for a file of features."""
     path: Path | None = None
-    """The features, or a network's weights; None is wherever the weights usually are."""
+    """The features, or a network's weights; None is the default path of the weights."""
 
     def __str__(self) -> str:
-        """As it is given on the command line."""
+        """Return the text that `parse_visual_source` reads."""
         if self.network is None or self.path is None:
             return str(self.path or self.network)
         return f"{self.network}={self.path}"
 
 
 def parse_visual_source(text: str) -> VisualSource:
-    """What is meant by ``FEATURES.npy``, ``i3d=FILE``, ``i3d-r50``, ``i3d-r50=FILE``.
+    """Parse ``FEATURES.npy``, ``i3d=FILE``, ``i3d-r50`` or ``i3d-r50=FILE``.
 
-    A file alone is features where it ends in ``.npy``; other weights are those of an Inception
-    I3D, but for ``.pyth``, which is how pytorchvideo calls its own.
+    A file alone is features if it ends in ``.npy``, weights of I3D-R50 if it ends in ``.pyth``,
+    the suffix of pytorchvideo, and else weights of an Inception I3D.
 
     Raises:
-        UsageError: a network without weights that it could have.
+        UsageError: a network without weights.
     """
-    name, given, file = text.partition("=")
+    name, separator, file = text.partition("=")
     path = Path(file) if file else None
-    if name == "i3d-r50" and (path is not None or not given):
+    if name == "i3d-r50" and (path is not None or not separator):
         return VisualSource(network="i3d-r50", path=path)
     if name == "i3d" and path is not None:
         return VisualSource(network="i3d", path=path)
     if name in VISUAL_FEATURE_WIDTHS or not text:
         raise UsageError(
             f"{text!r} names no weights",
-            hint="give i3d=FILE, i3d-r50=FILE, or i3d-r50, which are fetched",
+            hint="give i3d=FILE, i3d-r50=FILE, or i3d-r50, whose weights are downloaded",
         )
-    alone = Path(text)
-    suffix = alone.suffix.lower()
+    path = Path(text)
     networks: dict[str, VisualNetwork | None] = {".npy": None, ".pyth": "i3d-r50"}
-    return VisualSource(network=networks.get(suffix, "i3d"), path=alone)
+    return VisualSource(network=networks.get(path.suffix.lower(), "i3d"), path=path)
+
+
+def slice_rows(rows: Array, start: int, n_rows: int) -> Array:
+    """Return ``n_rows`` rows from ``start`` on; after the end the last is repeated."""
+    return rows[np.minimum(np.arange(start, start + n_rows), len(rows) - 1)]
 
 
 def read_visual_features(path: Path, *, width: int, duration_s: float) -> Array:
-    """Read features that somebody made of a video.
+    """Read a file of visual features of a video.
 
     Args:
-        path: a ``.npy`` file, rows first; what follows is one row's values.
+        path: a ``.npy`` file, rows first; further axes are the values of a row.
         width: of a row.
         duration_s: of the video.
 
@@ -86,7 +90,7 @@ def read_visual_features(path: Path, *, width: int, duration_s: float) -> Array:
         last.
 
     Raises:
-        InputError: it is no such file, or of another width or length.
+        InputError: the file is not of this form, width or length.
     """
     name = printable_path(path)
     try:
@@ -111,7 +115,7 @@ def read_visual_features(path: Path, *, width: int, duration_s: float) -> Array:
 
 
 def read_dataset_visual_features(path: Path, *, duration_s: float) -> Array:
-    """Read the features that a data set holds of a clip.
+    """Read the visual features of a clip of a data set.
 
     Args:
         path: npz with ``features``, ``(rows, width)``.
@@ -121,7 +125,7 @@ def read_dataset_visual_features(path: Path, *, duration_s: float) -> Array:
         ``(rows, width)`` for the whole clip, as `read_visual_features`.
 
     Raises:
-        InputError: it is no such file, or of another length.
+        InputError: the file is not of this form or length.
     """
     name = printable_path(path)
     try:
@@ -129,7 +133,7 @@ def read_dataset_visual_features(path: Path, *, duration_s: float) -> Array:
             rows = np.asarray(arrays["features"])
     except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
         raise InputError(
-            f"{name} holds no features of the picture", hint="prepare the clip again"
+            f"{name} holds no visual features", hint="prepare the clip again"
         ) from error
     if rows.ndim != 2 or not rows.size or rows.dtype.kind != "f":
         raise InputError(f"{name} holds no rows of features", hint="prepare the clip again")
@@ -137,7 +141,7 @@ def read_dataset_visual_features(path: Path, *, duration_s: float) -> Array:
 
 
 def _check_and_pad_rows(rows: Array, name: str, duration_s: float) -> Array:
-    """As many rows as a video has; all that there are must be numbers."""
+    """Rows for the entire video, the last repeated; all must be finite."""
     if not np.isfinite(rows).all():
         raise InputError(f"{name} holds values that are not finite", hint="make it again")
     need = int(np.ceil(duration_s * VISUAL_FPS - 1e-6))

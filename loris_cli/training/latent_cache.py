@@ -23,7 +23,7 @@ from loris_cli.dataset.manifest import Clip
 from loris_cli.dataset.read_clips import read_annotations, read_clip_audio
 from loris_cli.models.generator_interface import ClipFeatures
 from loris_cli.models.mel_autoencoder import MelAutoencoder
-from loris_cli.soundtrack.conditioning import MIN_ACCENT_STRENGTH
+from loris_cli.soundtrack.clip_features import MIN_ACCENT_STRENGTH
 from loris_cli.soundtrack.latent_generator import ATTACK_LATENCY_S
 from loris_cli.system.progress import Reporter
 from loris_cli.training.checkpoints import read_weights, write_weights

@@ -107,7 +107,7 @@ def _build_eval_clip_from_file(stem: str, reference: Path, reporter: Reporter) -
     if reference.suffix.lower() not in VIDEO_SUFFIXES:
         return EvalClip(id=stem, source_group=stem, reference=RecordedAudio(path=reference))
     # What sees brings torch, which sounds that are there do not need.
-    from loris_cli.soundtrack.conditioning import select_accents
+    from loris_cli.soundtrack.clip_features import select_accents
     from loris_cli.soundtrack.video_analysis import analyze_video, probe_for_rhythm
 
     info = probe_for_rhythm(reference, reporter=reporter)

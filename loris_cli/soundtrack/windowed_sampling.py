@@ -1,0 +1,257 @@
+"""Long-form generation: overlapping windows of a diffusion model, denoised jointly.
+
+    features -> windows over absolute time -> common noise -> joint denoising -> signal
+
+The rhythm is known for the whole video before the first window is generated, so beats are
+right by construction; what windows must agree on is harmony, timbre and level. At every step
+all windows are denoised from one common state, and each frame takes the result of the window
+in which it lies deeper (a swap rather than an average, which dulls detail: SaFa, ICCV 2025).
+The crossfade position inside an overlap changes from step to step, so no time is a seam
+throughout.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
+from typing import ClassVar, Generic, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from loris_cli.config import GENRES
+from loris_cli.models import diffusion
+from loris_cli.models.generator_interface import ClipFeatures, ProgressCallback, Samples
+from loris_cli.rhythm.directogram import Compat
+from loris_cli.soundtrack.inpainting import InpaintRegion
+from loris_cli.system.device import copy_to_device
+
+ConditionT = TypeVar("ConditionT")
+
+WINDOW_OVERLAP = 0.25
+"""Neighbours share a quarter of a window, so each has context on both sides. A clip longer
+than a window by no more than that is one window, if the network can extend it."""
+CROSSFADE_FRAMES = 4
+"""Frames over which one window's result passes into its neighbour's."""
+CROSSFADE_POSITION_STEP = 0.618
+"""Shift of the crossfade between evaluations, in overlaps: the golden section, so that no
+position is visited twice soon."""
+NOISE_BLOCK_FRAMES = 64
+"""Frames of noise drawn from one seed."""
+
+
+def window_starts(
+    n_frames: int, window_frames: int, *, allow_longer_window: bool = True
+) -> list[int]:
+    """Return the first frames of the windows that cover a clip, evenly spread.
+
+    Args:
+        n_frames: length of the clip. If it is little more than a window, or less, there is
+            one window, as long as the clip.
+        window_frames: length of a window.
+        allow_longer_window: whether the only window may be longer than that.
+
+    Returns:
+        rising starts; the last window ends with the clip, none is padded.
+    """
+    overlap = round(window_frames * WINDOW_OVERLAP)
+    if n_frames <= window_frames + overlap * allow_longer_window:
+        return [0]
+    n_windows = -(-(n_frames - overlap) // (window_frames - overlap))
+    return [round(i * (n_frames - window_frames) / (n_windows - 1)) for i in range(n_windows)]
+
+
+def draw_noise(
+    seed: int,
+    n_frames: int,
+    n_channels: int,
+    *,
+    draw_index: int = 0,
+    block_length: int = NOISE_BLOCK_FRAMES,
+) -> Tensor:
+    """Draw standard normal noise that depends on seed and absolute position alone.
+
+    Args:
+        seed: of the take.
+        n_frames: from the start of the clip; a longer clip begins with the same values.
+        n_channels: of the signal.
+        draw_index: number of the draw within the take.
+        block_length: frames drawn from one seed.
+
+    Returns:
+        ``(channels, n_frames)``
+    """
+    blocks = [
+        np.random.default_rng([seed, number, draw_index]).standard_normal(
+            (n_channels, block_length), np.float32
+        )
+        for number in range(-(-n_frames // block_length))
+    ]
+    return torch.from_numpy(np.concatenate(blocks, axis=1)[:, :n_frames])
+
+
+def crossfade_weights(
+    starts: list[int],
+    window_length: int,
+    crossfade_position: float,
+    *,
+    crossfade_length: int = CROSSFADE_FRAMES,
+    device: torch.device | None = None,
+) -> list[Tensor]:
+    """Return the weight of each window's result at each of its frames.
+
+    Args:
+        starts: of the windows.
+        window_length: of each.
+        crossfade_position: center of the crossfade within every overlap, from 0 to 1.
+        crossfade_length: length of the crossfade in frames.
+        device: where to compute them; None is the CPU.
+
+    Returns:
+        one ``(length,)`` for each window; for every frame of the clip they sum to one.
+    """
+    result = [torch.ones(window_length, device=device) for _ in starts]
+    for left in range(len(starts) - 1):
+        overlap = starts[left] + window_length - starts[left + 1]
+        width = min(crossfade_length, overlap)
+        middle = width / 2 + crossfade_position * (overlap - width)
+        position = torch.arange(overlap, device=device) + 0.5
+        rise = ((position - middle) / width + 0.5).clamp(0, 1)
+        result[left][window_length - overlap :] *= 1 - rise
+        result[left + 1][:overlap] *= rise
+    return result
+
+
+class WindowLayout(NamedTuple):
+    """Windows of a clip, in frames or samples of the signal that is denoised."""
+
+    starts: list[int]
+    window_length: int
+    n_evaluations: int
+    """Calls of the network for all sampling steps."""
+
+    @property
+    def length(self) -> int:
+        """Length of the clip: to the end of the last window."""
+        return self.starts[-1] + self.window_length
+
+
+class ModelTraits(NamedTuple):
+    """Properties of a model that the pipeline depends on; by default those of ``mini``."""
+
+    n_channels: int = 1
+    """Channels of the generated audio."""
+    rhythm_compat: Compat = "paper"
+    """Reading of the paper by which the training rhythms were extracted."""
+    visual_width: int | None = None
+    """Width of the visual features that condition the network; None if it has none."""
+    genres: tuple[str, ...] = GENRES
+    """Genres that the network knows."""
+    max_timing_clip_s: float = 45.0
+    """Longest clip on which a cost estimate times the network: one full batch of windows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowedGenerator(ABC, Generic[ConditionT]):
+    """A diffusion model as a `MusicGenerator` of any length, by windows denoised jointly."""
+
+    noise_schedule: ClassVar[dict[str, float]]
+    """Arguments of `karras_sigmas`."""
+    crossfade_length: ClassVar[int] = CROSSFADE_FRAMES
+    noise_block_length: ClassVar[int] = NOISE_BLOCK_FRAMES
+
+    device: torch.device
+    steps: int
+    guidance: float
+    sampler: diffusion.SamplerName
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
+    """Range of the steps that use guidance, by `loris_cli.models.diffusion.guidance_sigmas`."""
+    inpaint_region: InpaintRegion | None = None
+    dtype: torch.dtype = torch.float32
+    """Precision of the network; the sampler's state is fp32 in any case."""
+
+    @property
+    def traits(self) -> ModelTraits:
+        """Properties of the model."""
+        return ModelTraits()
+
+    @property
+    @abstractmethod
+    def signal_channels(self) -> int:
+        """Channels of the signal that is denoised."""
+
+    @abstractmethod
+    def compute_window_layout(self, duration_s: float) -> WindowLayout:
+        """Windows and number of network evaluations for a clip."""
+
+    @abstractmethod
+    def _encode_windows(
+        self, features: ClipFeatures, layout: WindowLayout, seed: int
+    ) -> Iterator[tuple[list[int], ConditionT]]:
+        """Window indices of each batch, with conditions followed by their null versions.
+
+        A batch that is filled up repeats its last index.
+        """
+
+    @abstractmethod
+    def _denoise_windows(
+        self, x: Tensor, sigma: float, condition_pair: ConditionT, guidance: float
+    ) -> Tensor:
+        """Clean signal of a batch ``(windows, channels, length)``, with guidance."""
+
+    @abstractmethod
+    def _build_inpaint_target(
+        self, region: InpaintRegion, length: int
+    ) -> tuple[Tensor, Tensor]:
+        """Signal to keep, and the mask of what is regenerated, ``(length,)``."""
+
+    def _merge_inpaint(self, blocks: Iterator[Samples]) -> Iterator[Samples]:
+        return self.inpaint_region.merge_blocks(blocks) if self.inpaint_region else blocks
+
+    @torch.inference_mode()
+    def _sample(
+        self, features: ClipFeatures, *, seed: int, progress: ProgressCallback
+    ) -> Tensor:
+        """Draw the signal of a clip, ``(channels, length)``."""
+        layout = self.compute_window_layout(features.duration_s)
+        starts, length, n_evaluations = layout
+        batches = list(self._encode_windows(features, layout, seed))
+        sigmas = diffusion.karras_sigmas(self.steps, **self.noise_schedule)
+        low, high = diffusion.guidance_sigmas(sigmas, self.guidance_interval)
+        region = self.inpaint_region
+        target = None if region is None else self._build_inpaint_target(region, layout.length)
+        positions = count()
+        evaluations, draws = count(1), count()
+
+        def draw(x: Tensor | None = None) -> Tensor:
+            noise = draw_noise(
+                seed,
+                layout.length,
+                self.signal_channels,
+                draw_index=next(draws),
+                block_length=self.noise_block_length,
+            )
+            return copy_to_device(noise, self.device)
+
+        def denoise(x: Tensor, sigma: float) -> Tensor:
+            weights = crossfade_weights(
+                starts,
+                length,
+                next(positions) * CROSSFADE_POSITION_STEP % 1,
+                crossfade_length=self.crossfade_length,
+                device=self.device,
+            )
+            guidance = self.guidance if low <= sigma <= high else 1.0
+            denoised = torch.zeros_like(x)
+            for indices, condition_pair in batches:
+                windows = torch.stack([x[:, starts[i] : starts[i] + length] for i in indices])
+                results = self._denoise_windows(windows, sigma, condition_pair, guidance)
+                for i, window in zip(dict.fromkeys(indices), results, strict=False):
+                    denoised[:, starts[i] : starts[i] + length] += weights[i] * window
+                progress(next(evaluations), n_evaluations)
+            # Outside the region the clean signal is known; the region is led to fit it.
+            return denoised if target is None else torch.where(target[1], denoised, target[0])
+
+        start = draw() * float(sigmas[0])
+        return diffusion.draw_sample(self.sampler, denoise, start, sigmas, noise_sampler=draw)
