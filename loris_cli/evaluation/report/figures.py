@@ -1,6 +1,6 @@
-"""Pictures of a benchmark: one clip after figure 3 of the paper, and how values are spread.
+"""Figures of a report: one clip after figure 3 of the paper, and the spread of clip scores.
 
-a clip -> pictures of the video, visual rhythm, true and generated spectrogram -> PNG
+a clip -> video frames, visual rhythm, spectrograms of reference and generated audio -> PNG
 """
 
 import io
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import InputError
-from loris_cli.evaluation.runner.audio_sources import Samples, load_samples
+from loris_cli.evaluation.runner.audio_analysis import AudioAnalysis
+from loris_cli.evaluation.runner.audio_sources import AudioSource, Samples, load_samples
 from loris_cli.evaluation.runner.clips import EvalClip
 from loris_cli.evaluation.runner.run import EvaluationResult
 from loris_cli.evaluation.runner.scores import SystemScores
@@ -30,13 +31,13 @@ DPI = 100
 WIDTH_IN = 13.0
 N_VIDEO_FRAMES = 10
 MAX_FRAME_SIDE_PX = 180
-PLOTTED_METRICS = ("BCS", "BHS", "onset_f", "beat_f", "align_sound", "av_align")
-"""Values whose spread over clips is drawn, those that there are."""
+PLOTTED_METRICS = ("BCS", "BHS", "onset_f", "beat_f", "audio_to_motion_alignment", "av_align")
+"""Metrics whose spread over clips is drawn, if available."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _FigurePanel:
-    """One strip of the picture of a clip."""
+    """One strip of the figure of a clip."""
 
     title: str
     height_in: float
@@ -46,61 +47,58 @@ class _FigurePanel:
 
 
 def plot_clip(result: EvaluationResult, system_id: str, clip_id: str) -> bytes:
-    """A clip of a row beside its truth, as a PNG.
+    """Draw the first take of a clip with its reference, as a PNG.
 
     Args:
-        result: of the run.
-        system_id: whose sound.
-        clip_id: which clip; its first take is drawn.
+        result: result of the run.
+        system_id: system of the take.
+        clip_id: the clip.
 
     Raises:
-        InputError: the row has no such clip.
+        InputError: the system has no such clip.
     """
-    row = result.get_system(system_id)
-    case = next((case for case in result.clips if case.id == clip_id), None)
-    if row is None or case is None or clip_id not in row.clip_ids:
-        raise InputError(f"no clip {clip_id!r} in the row {system_id!r}", hint="see --per-clip")
-    seed = row.seeds[0]
-    made = result.take_analyses[system_id][clip_id, seed]
-    sound, _ = load_samples(result.take_sources[system_id][clip_id, seed])
-    panels = [
-        _FigurePanel(
-            title=system_id, height_in=1.9, samples=sound, onsets_s=made.strict_onsets_s
+    system = result.get_system(system_id)
+    clip = next((clip for clip in result.clips if clip.id == clip_id), None)
+    if system is None or clip is None or clip_id not in system.clip_ids:
+        raise InputError(
+            f"no clip {clip_id!r} in the system {system_id!r}", hint="see --per-clip"
         )
-    ]
-    if case.reference is not None:
-        truth, _ = load_samples(case.reference)
-        onsets = result.reference_analyses[clip_id].strict_onsets_s
-        panels.insert(
-            0, _FigurePanel(title="truth", height_in=1.9, samples=truth, onsets_s=onsets)
-        )
-    if case.visual_peaks_s is not None:
-        panels.insert(0, _FigurePanel(title="visual rhythm", height_in=0.7))
-    pictures = _sample_video_frames(case, made.duration_s)
-    if pictures:
-        panels.insert(0, _FigurePanel(title="video", height_in=1.0, video_frames=pictures))
-    return _render_panels(panels, case, made.duration_s)
+    seed = system.seeds[0]
+    analysis = result.take_analyses[system_id][clip_id, seed]
+    take = result.take_sources[system_id][clip_id, seed]
+    panels = []
+    frames = _sample_video_frames(clip, analysis.duration_s)
+    if frames:
+        panels.append(_FigurePanel(title="video", height_in=1.0, video_frames=frames))
+    if clip.visual_peaks_s is not None:
+        panels.append(_FigurePanel(title="visual rhythm", height_in=0.7))
+    if clip.reference is not None:
+        reference = result.reference_analyses[clip_id]
+        panels.append(_audio_panel("reference", clip.reference, reference))
+    panels.append(_audio_panel(system_id, take, analysis))
+    return _render_panels(panels, clip, analysis.duration_s)
 
 
 def plot_clip_scores(systems: Sequence[SystemScores]) -> bytes:
-    """How the values of clips are spread in every row, as a PNG."""
-    names = [
-        name for name in PLOTTED_METRICS if any(name in row.clip_values for row in systems)
+    """Draw the spread of clip scores of every system, as a PNG."""
+    metrics = [
+        name
+        for name in PLOTTED_METRICS
+        if any(name in system.clip_values for system in systems)
     ]
     figure, canvas = _create_figure(0.32 * len(systems) + 1.1)
-    for k, name in enumerate(names):
-        axes = figure.add_subplot(1, len(names), k + 1)
-        for place, row in enumerate(reversed(systems)):
-            values = row.clip_values.get(name, np.zeros(0))
+    for k, name in enumerate(metrics):
+        axes = figure.add_subplot(1, len(metrics), k + 1)
+        for y, system in enumerate(reversed(systems)):
+            values = system.clip_values.get(name, np.zeros(0))
             values = values[~np.isnan(values)]
             if not len(values):
                 continue
-            jitter = np.random.default_rng(place).uniform(-0.28, 0.28, len(values))
-            axes.scatter(values, place + jitter, s=5, alpha=0.35, color="#2e4057", linewidth=0)
-            axes.vlines(values.mean(), place - 0.38, place + 0.38, color=PEAK_COLOUR)
-        axes.set_yticks(
-            range(len(systems)), [row.id for row in reversed(systems)] if k == 0 else []
-        )
+            jitter = np.random.default_rng(y).uniform(-0.28, 0.28, len(values))
+            axes.scatter(values, y + jitter, s=5, alpha=0.35, color="#2e4057", linewidth=0)
+            axes.vlines(values.mean(), y - 0.38, y + 0.38, color=PEAK_COLOUR)
+        labels = [system.id for system in reversed(systems)] if k == 0 else []
+        axes.set_yticks(range(len(systems)), labels)
         axes.set_xlim(-0.04, 1.04)
         axes.set_ylim(-0.6, len(systems) - 0.4)
         axes.set_title(name, fontsize=9)
@@ -109,6 +107,12 @@ def plot_clip_scores(systems: Sequence[SystemScores]) -> bytes:
             label.set_parse_math(False)
     figure.tight_layout()
     return _encode_png(canvas)
+
+
+def _audio_panel(title: str, source: AudioSource, analysis: AudioAnalysis) -> _FigurePanel:
+    samples, _ = load_samples(source)
+    onsets_s = analysis.strict_onsets_s
+    return _FigurePanel(title=title, height_in=1.9, samples=samples, onsets_s=onsets_s)
 
 
 def _render_panels(panels: Sequence[_FigurePanel], clip: EvalClip, duration_s: float) -> bytes:
@@ -132,8 +136,8 @@ def _render_panels(panels: Sequence[_FigurePanel], clip: EvalClip, duration_s: f
 def _draw_panel(axes: "Axes", panel: _FigurePanel, clip: EvalClip, duration_s: float) -> None:
     if panel.video_frames:
         width_s = duration_s / len(panel.video_frames)
-        for k, picture in enumerate(panel.video_frames):
-            axes.imshow(picture, extent=(k * width_s, (k + 1) * width_s, 0, 1), aspect="auto")
+        for k, frame in enumerate(panel.video_frames):
+            axes.imshow(frame, extent=(k * width_s, (k + 1) * width_s, 0, 1), aspect="auto")
         axes.set_ylim(0, 1)
         axes.set_yticks([])
         return
@@ -149,13 +153,12 @@ def _draw_panel(axes: "Axes", panel: _FigurePanel, clip: EvalClip, duration_s: f
 
 
 def _sample_video_frames(clip: EvalClip, duration_s: float) -> list[NDArray[np.uint8]]:
-    """Pictures of the video at even times; none where there is no video."""
+    """Evenly spaced frames of the video; empty without a video."""
     if clip.video is None:
         return []
-    shown = read_frames_at_fps(
-        clip.video, N_VIDEO_FRAMES / duration_s, max_side_px=MAX_FRAME_SIDE_PX
-    )
-    return [frame.rgb for frame in islice(shown, N_VIDEO_FRAMES)]
+    fps = N_VIDEO_FRAMES / duration_s
+    frames = read_frames_at_fps(clip.video, fps, max_side_px=MAX_FRAME_SIDE_PX)
+    return [frame.rgb for frame in islice(frames, N_VIDEO_FRAMES)]
 
 
 def _create_figure(height_in: float) -> tuple[Any, Any]:
