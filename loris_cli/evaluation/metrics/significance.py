@@ -125,7 +125,7 @@ def compare_paired(
     Returns:
         the difference; None if fewer than two sources have values of both.
     """
-    present: Flags = np.isfinite([*values, *other_values]).all(axis=0)
+    present = np.asarray(np.isfinite([*values, *other_values]).all(axis=0))
     sources = [group for group, is_present in zip(groups, present, strict=True) if is_present]
     if len(set(sources)) < 2:
         return None

@@ -4,8 +4,8 @@ a clip -> video frames, visual rhythm, spectrograms of reference and generated a
 """
 
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import InputError
 from loris_cli.evaluation.runner.audio_analysis import AudioAnalysis
-from loris_cli.evaluation.runner.audio_sources import AudioSource, Samples, load_samples
+from loris_cli.evaluation.runner.audio_sources import AudioSource, load_samples
 from loris_cli.evaluation.runner.clips import EvalClip
 from loris_cli.evaluation.runner.run import EvaluationResult
 from loris_cli.evaluation.runner.scores import SystemScores
@@ -25,7 +25,8 @@ from loris_cli.video.frames import read_frames_at_fps
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Array = NDArray[np.float64]
+Panel = tuple[str, float, Callable[["Axes"], None]]
+"""Title, height in inches and drawing function of a strip of a figure."""
 
 DPI = 100
 WIDTH_IN = 13.0
@@ -33,17 +34,6 @@ N_VIDEO_FRAMES = 10
 MAX_FRAME_SIDE_PX = 180
 PLOTTED_METRICS = ("BCS", "BHS", "onset_f", "beat_f", "audio_to_motion_alignment", "av_align")
 """Metrics whose spread over clips is drawn, if available."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _FigurePanel:
-    """One strip of the figure of a clip."""
-
-    title: str
-    height_in: float
-    samples: Samples | None = None
-    onsets_s: Array | None = None
-    video_frames: Sequence[NDArray[np.uint8]] = ()
 
 
 def plot_clip(result: EvaluationResult, system_id: str, clip_id: str) -> bytes:
@@ -63,20 +53,22 @@ def plot_clip(result: EvaluationResult, system_id: str, clip_id: str) -> bytes:
         raise InputError(
             f"no clip {clip_id!r} in the system {system_id!r}", hint="see --per-clip"
         )
-    seed = system.seeds[0]
-    analysis = result.take_analyses[system_id][clip_id, seed]
-    take = result.take_sources[system_id][clip_id, seed]
-    panels = []
-    frames = _sample_video_frames(clip, analysis.duration_s)
+    take = (clip_id, system.seeds[0])
+    analysis = result.take_analyses[system_id][take]
+    duration_s, peaks_s = analysis.duration_s, clip.visual_peaks_s
+    panels: list[Panel] = []
+    frames = _sample_video_frames(clip, duration_s)
     if frames:
-        panels.append(_FigurePanel(title="video", height_in=1.0, video_frames=frames))
-    if clip.visual_peaks_s is not None:
-        panels.append(_FigurePanel(title="visual rhythm", height_in=0.7))
+        panels.append(("video", 1.0, lambda axes: _draw_frames(axes, frames, duration_s)))
+    if peaks_s is not None:
+        panels.append(("visual rhythm", 0.7, lambda axes: _draw_peaks(axes, peaks_s)))
+    sources = [(system_id, result.take_sources[system_id][take], analysis)]
     if clip.reference is not None:
-        reference = result.reference_analyses[clip_id]
-        panels.append(_audio_panel("reference", clip.reference, reference))
-    panels.append(_audio_panel(system_id, take, analysis))
-    return _render_panels(panels, clip, analysis.duration_s)
+        sources.insert(0, ("reference", clip.reference, result.reference_analyses[clip_id]))
+    for title, source, found in sources:
+        draw = partial(_draw_audio, source=source, analysis=found, peaks_s=peaks_s or ())
+        panels.append((title, 1.9, draw))
+    return _render_panels(panels, duration_s)
 
 
 def plot_clip_scores(systems: Sequence[SystemScores]) -> bytes:
@@ -109,47 +101,43 @@ def plot_clip_scores(systems: Sequence[SystemScores]) -> bytes:
     return _encode_png(canvas)
 
 
-def _audio_panel(title: str, source: AudioSource, analysis: AudioAnalysis) -> _FigurePanel:
-    samples, _ = load_samples(source)
-    onsets_s = analysis.strict_onsets_s
-    return _FigurePanel(title=title, height_in=1.9, samples=samples, onsets_s=onsets_s)
-
-
-def _render_panels(panels: Sequence[_FigurePanel], clip: EvalClip, duration_s: float) -> bytes:
+def _render_panels(panels: Sequence[Panel], duration_s: float) -> bytes:
     gap_in = 0.35
-    height_in = sum(panel.height_in + gap_in for panel in panels) + 0.4
-    figure, canvas = _create_figure(height_in)
-    top = height_in - gap_in
+    full_height_in = sum(height_in + gap_in for _, height_in, _ in panels) + 0.4
+    figure, canvas = _create_figure(full_height_in)
+    top_in = full_height_in - gap_in
     axes: Any = None
-    for panel in panels:
-        box = (0.06, (top - panel.height_in) / height_in, 0.92, panel.height_in / height_in)
-        axes = figure.add_axes(box)
-        _draw_panel(axes, panel, clip, duration_s)
-        axes.set_title(panel.title, fontsize=9, loc="left", pad=3, parse_math=False)
+    for title, height_in, draw in panels:
+        bottom = (top_in - height_in) / full_height_in
+        axes = figure.add_axes((0.06, bottom, 0.92, height_in / full_height_in))
+        draw(axes)
+        axes.set_title(title, fontsize=9, loc="left", pad=3, parse_math=False)
         axes.set_xlim(0, duration_s)
-        axes.tick_params(labelsize=8, labelbottom=panel is panels[-1])
-        top -= panel.height_in + gap_in
+        axes.tick_params(labelsize=8, labelbottom=draw is panels[-1][2])
+        top_in -= height_in + gap_in
     axes.set_xlabel("seconds", fontsize=9)
     return _encode_png(canvas)
 
 
-def _draw_panel(axes: "Axes", panel: _FigurePanel, clip: EvalClip, duration_s: float) -> None:
-    if panel.video_frames:
-        width_s = duration_s / len(panel.video_frames)
-        for k, frame in enumerate(panel.video_frames):
-            axes.imshow(frame, extent=(k * width_s, (k + 1) * width_s, 0, 1), aspect="auto")
-        axes.set_ylim(0, 1)
-        axes.set_yticks([])
-        return
-    peaks = clip.visual_peaks_s or ()
-    if panel.samples is None:
-        axes.vlines(peaks, 0, 1, color=PEAK_COLOUR, linewidth=1.4)
-        axes.set_yticks([])
-        return
-    draw_mel_spectrogram(axes, panel.samples, SAMPLE_RATE_HZ)
-    if panel.onsets_s is not None:
-        axes.vlines(panel.onsets_s, 65, 70, color=ONSET_COLOUR, linewidth=1.4)
-    axes.vlines(peaks, -6, -1, color=PEAK_COLOUR, linewidth=1.4)
+def _draw_frames(axes: "Axes", frames: Sequence[NDArray[np.uint8]], duration_s: float) -> None:
+    width_s = duration_s / len(frames)
+    for k, frame in enumerate(frames):
+        axes.imshow(frame, extent=(k * width_s, (k + 1) * width_s, 0, 1), aspect="auto")
+    axes.set_ylim(0, 1)
+    axes.set_yticks([])
+
+
+def _draw_peaks(axes: "Axes", peaks_s: Sequence[float]) -> None:
+    axes.vlines(peaks_s, 0, 1, color=PEAK_COLOUR, linewidth=1.4)
+    axes.set_yticks([])
+
+
+def _draw_audio(
+    axes: "Axes", *, source: AudioSource, analysis: AudioAnalysis, peaks_s: Sequence[float]
+) -> None:
+    draw_mel_spectrogram(axes, load_samples(source)[0], SAMPLE_RATE_HZ)
+    axes.vlines(analysis.strict_onsets_s, 65, 70, color=ONSET_COLOUR, linewidth=1.4)
+    axes.vlines(peaks_s, -6, -1, color=PEAK_COLOUR, linewidth=1.4)
 
 
 def _sample_video_frames(clip: EvalClip, duration_s: float) -> list[NDArray[np.uint8]]:

@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import soundfile
-from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from loris_cli.audio.loudness import normalize_loudness
@@ -40,6 +39,7 @@ ANSWER_COLUMNS = ("question", "first", "second", "answer")
 ANSWERS_HINT = "give the files that the kit's page wrote"
 MAX_ANSWERS = 100_000
 KIT_SCHEMA = 2
+RATINGS = ("1", "2", "3", "4", "5")
 PREFERENCES = {"first": 1.0, "second": 0.0, "equal": 0.5}
 
 
@@ -132,49 +132,43 @@ def score_answers(answer_paths: Sequence[Path], key_path: Path) -> list[Listener
         InputError: a file is not what the page writes, or of another kit.
     """
     key = _read_kit_key(key_path)
-    ratings: dict[tuple[str, str], list[tuple[float, str]]] = defaultdict(list)
-    preferences: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+    answers: dict[tuple[str, str, str], list[tuple[float, str]]] = defaultdict(list)
     for path in answer_paths:
         for question, first, second, answer in _read_answers(path):
             subject, _, medium = question.partition("-")
             system, clip_id = _get_key_entry(key, first, path)
-            if subject == "rating" and answer in {"1", "2", "3", "4", "5"}:
-                ratings[system, medium].append((float(answer), clip_id))
+            if subject == "rating" and answer in RATINGS:
+                answers[system, "", medium].append((float(answer), clip_id))
             elif subject == "preference" and answer in PREFERENCES:
                 other, _ = _get_key_entry(key, second, path)
                 share = PREFERENCES[answer]
                 if other < system:
                     system, other, share = other, system, 1 - share
-                preferences[system, other, medium].append(share)
+                answers[system, other, medium].append((share, clip_id))
             else:
                 raise InputError(
                     f"{printable_path(path)}: {question!r} with {answer!r} is no answer",
                     hint=ANSWERS_HINT,
                 )
-    scores = []
-    for (system, medium), rated in sorted(ratings.items()):
-        values = np.array([value for value, _ in rated])
-        bootstrap = ClusterBootstrap([clip_id for _, clip_id in rated])
-        interval = bootstrap.confidence_interval(bootstrap.resample_means(values))
-        scores.append(_build_score(system, "", medium, values, interval))
-    for (system, other, medium), shares in sorted(preferences.items()):
-        decided = [share for share in shares if share != 0.5]
-        interval = None
-        if decided:
-            found = binomtest(int(sum(decided)), len(decided)).proportion_ci()
-            interval = (float(found.low), float(found.high))
-        scores.append(_build_score(system, other, medium, np.array(shares), interval))
-    return scores
+    ratings_first = sorted(answers, key=lambda key: (key[1] != "", key))
+    return [_average_answers(*key, answers[key]) for key in ratings_first]
 
 
-def _build_score(
-    system: str,
-    other: str,
-    medium: str,
-    values: NDArray[np.float64],
-    interval: tuple[float, float] | None,
+def _average_answers(
+    system: str, other: str, medium: str, answers: list[tuple[float, str]]
 ) -> ListenerScore:
-    low, high = interval or (None, None)
+    """Mean of ratings, or of preferences where there is another system."""
+    values = np.array([value for value, _ in answers])
+    decided = values[values != 0.5]
+    low: float | None = None
+    high: float | None = None
+    if not other:
+        bootstrap = ClusterBootstrap([clip_id for _, clip_id in answers])
+        interval = bootstrap.confidence_interval(bootstrap.resample_means(values))
+        low, high = interval or (None, None)
+    elif len(decided):
+        binomial = binomtest(int(decided.sum()), len(decided)).proportion_ci()
+        low, high = float(binomial.low), float(binomial.high)
     return ListenerScore(
         system_id=system,
         other_system_id=other,

@@ -185,11 +185,17 @@ def _format_tables(report: Report, table_format: str, title_format: str, bullet:
     """Tables in a format of tabulate, and the notes with a mark before each."""
     texts = []
     for title, heads, rows in build_tables(report):
+        cells = [heads, *rows]
         if table_format == "pipe":
-            rows = [[cell.replace("|", r"\|") for cell in row] for row in rows]
-        alignment = ["left" if k < 2 else "right" for k in range(len(heads))]
+            cells = [[cell.replace("|", r"\|") for cell in row] for row in cells]
+        # tabulate makes columns two wider than their heads, but not than their cells.
+        headers = [] if table_format == "plain" else cells.pop(0)
         table = tabulate(
-            rows, heads, tablefmt=table_format, disable_numparse=True, colalign=alignment
+            cells,
+            headers,
+            tablefmt=table_format,
+            disable_numparse=True,
+            colalign=["left", "left", *["right"] * (len(heads) - 2)],
         )
         lines = [line.rstrip() for line in table.splitlines()]
         texts.append(title_format.format(title) + "\n".join(lines))

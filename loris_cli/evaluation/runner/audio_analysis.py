@@ -23,12 +23,7 @@ from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import LorisError
 from loris_cli.evaluation.metrics import loris_scores
 from loris_cli.evaluation.metrics.sync import AudioEvents
-from loris_cli.evaluation.runner.audio_sources import (
-    AudioSource,
-    Samples,
-    load_samples,
-    map_sources,
-)
+from loris_cli.evaluation.runner.audio_sources import AudioSource, load_samples, map_sources
 from loris_cli.system.atomic_files import atomic_write
 from loris_cli.system.progress import NullReporter, Reporter
 from loris_cli.system.worker_pool import WorkerCrash
@@ -146,16 +141,17 @@ def analyze_audio_sources(
             n_workers=min(max_workers, n_different // per_worker),
             advance=advance,
         )
-    results: list[AudioAnalysis | AnalysisFailure] = []
-    for result in (found[source] for source in sources):
-        if isinstance(result, WorkerCrash):
-            reason = f"the worker process crashed (exit code {result.exit_code})"
-            result = AnalysisFailure(reason=reason)
-        results.append(result)
-    return results
+    return [
+        AnalysisFailure(reason=f"the worker process crashed (exit code {result.exit_code})")
+        if isinstance(result, WorkerCrash)
+        else result
+        for result in (found[source] for source in sources)
+    ]
 
 
-def _analyze_samples(samples: Samples, sha256: str, config: AnalysisConfig) -> AudioAnalysis:
+def _analyze_samples(
+    samples: NDArray[np.float32], sha256: str, config: AnalysisConfig
+) -> AudioAnalysis:
     strict = config.strict_metrics
     return AudioAnalysis(
         samples_sha256=sha256,

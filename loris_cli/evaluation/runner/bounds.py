@@ -7,8 +7,7 @@ ceiling is the best that can be reached: the reference itself, and its latent re
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
@@ -19,12 +18,7 @@ from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.dataset.aist_names import parse_aist_performance
 from loris_cli.evaluation.metrics.sync import median_tempo_bpm
 from loris_cli.evaluation.runner.audio_analysis import AudioAnalysis
-from loris_cli.evaluation.runner.audio_sources import (
-    AudioSource,
-    ClickTrain,
-    RecordedAudio,
-    WhiteNoise,
-)
+from loris_cli.evaluation.runner.audio_sources import AudioSource, ClickTrain, WhiteNoise
 from loris_cli.evaluation.runner.clips import EvalClip
 from loris_cli.system.progress import NullReporter, Reporter
 
@@ -55,11 +49,11 @@ class BoundRequest:
     system_runners: "Sequence[SystemRunner]" = ()
     reporter: Reporter = field(default_factory=NullReporter)
 
-    def cut_to(self, clip: EvalClip, other: EvalClip) -> RecordedAudio:
+    def cut_to(self, clip: EvalClip, other: EvalClip) -> AudioSource:
         """The reference audio of another clip, cut to the length of this one's reference."""
         assert other.reference is not None
         n_samples = self.reference_analyses[clip.id].n_samples
-        return RecordedAudio(path=other.reference.path, max_samples=n_samples)
+        return replace(other.reference, max_samples=n_samples)
 
 
 @dataclass(frozen=True)
@@ -70,8 +64,8 @@ class Bound:
     description: str
     build: Callable[[BoundRequest], TakeSources]
     """Raises `UnavailableError`."""
-    is_stochastic: bool = False
-    """Random: scored once for each seed, else for the first seed only."""
+    is_random: bool = False
+    """Scored once for each seed, else for the first seed only."""
     is_chance: bool = False
     """Made of the references of other clips, so its F1 is not corrected for chance."""
 
@@ -113,20 +107,17 @@ def pick_mismatched_clips(groups: Sequence[str], *, seed: int) -> list[int | Non
 
 
 def _by_clip(
-    build: Callable[[EvalClip, AudioAnalysis, np.random.Generator], AudioSource],
+    build: Callable[[AudioAnalysis, np.random.Generator], AudioSource],
 ) -> Callable[[BoundRequest], TakeSources]:
     """Builder of a bound that needs nothing but the reference of the clip."""
 
     def build_sources(request: BoundRequest) -> TakeSources:
-        return {
-            (clip.id, seed): build(
-                clip,
-                request.reference_analyses[clip.id],
-                np.random.default_rng([seed, *clip.id.encode()]),
-            )
-            for clip in request.clips
-            for seed in request.seeds
-        }
+        sources = TakeSources()
+        for clip in request.clips:
+            for seed in request.seeds:
+                rng = np.random.default_rng([seed, *clip.id.encode()])
+                sources[clip.id, seed] = build(request.reference_analyses[clip.id], rng)
+        return sources
 
     return build_sources
 
@@ -135,22 +126,20 @@ def _clicks(reference: AudioAnalysis, times_s: NDArray[np.float64]) -> ClickTrai
     return ClickTrain(click_times_s=tuple(times_s.tolist()), n_samples=reference.n_samples)
 
 
-def _regular_clicks(
-    rate_hz: float, clip: EvalClip, reference: AudioAnalysis, rng: np.random.Generator
-) -> AudioSource:
-    step_s = 1 / rate_hz
-    return _clicks(reference, np.arange(step_s / 2, reference.duration_s, step_s))
+def _click_1hz(reference: AudioAnalysis, rng: np.random.Generator) -> AudioSource:
+    return _clicks(reference, np.arange(0.5, reference.duration_s, 1.0))
 
 
-def _white_noise(
-    clip: EvalClip, reference: AudioAnalysis, rng: np.random.Generator
-) -> AudioSource:
+def _click_4hz(reference: AudioAnalysis, rng: np.random.Generator) -> AudioSource:
+    """As dense as both detectors separate without fail."""
+    return _clicks(reference, np.arange(0.125, reference.duration_s, 0.25))
+
+
+def _white_noise(reference: AudioAnalysis, rng: np.random.Generator) -> AudioSource:
     return WhiteNoise(seed=int(rng.integers(2**62)), n_samples=reference.n_samples)
 
 
-def _density_matched(
-    clip: EvalClip, reference: AudioAnalysis, rng: np.random.Generator
-) -> AudioSource:
+def _density_matched(reference: AudioAnalysis, rng: np.random.Generator) -> AudioSource:
     """Onsets of the reference with full seconds permuted: as many flags at other times."""
     n_full_seconds = reference.n_samples // SAMPLE_RATE_HZ
     target = rng.permutation(n_full_seconds)
@@ -161,9 +150,7 @@ def _density_matched(
     return _clicks(reference, np.sort(times_s))
 
 
-def _tempo_clicks(
-    clip: EvalClip, reference: AudioAnalysis, rng: np.random.Generator
-) -> AudioSource:
+def _tempo_click(reference: AudioAnalysis, rng: np.random.Generator) -> AudioSource:
     step_s = 60 / (median_tempo_bpm(reference.beats_s) or FALLBACK_BPM)
     return _clicks(reference, np.arange(rng.uniform(0, step_s), reference.duration_s, step_s))
 
@@ -171,7 +158,7 @@ def _tempo_clicks(
 def _build_tempo_clicks(request: BoundRequest) -> TakeSources:
     if not request.has_beats:
         raise UnavailableError("the tempo is known from the beats of the strict metrics only")
-    return _by_clip(_tempo_clicks)(request)
+    return _by_clip(_tempo_click)(request)
 
 
 def _build_mismatched(request: BoundRequest) -> TakeSources:
@@ -190,7 +177,7 @@ def _build_ground_truth(request: BoundRequest) -> TakeSources:
     return {key: reference for key, reference in references.items() if reference is not None}
 
 
-def _build_latent_reconstruction(request: BoundRequest) -> TakeSources:
+def _build_reconstruction(request: BoundRequest) -> TakeSources:
     runner = next((r for r in request.system_runners if r.system.load_latent_model), None)
     if runner is None:
         raise UnavailableError("no model that works on a latent code was named")
@@ -215,44 +202,35 @@ def _build_other_performance(request: BoundRequest) -> TakeSources:
 
 BOUNDS: Mapping[str, Bound] = MappingProxyType(
     {
-        "click_1hz": Bound(
-            "null", "one click a second", _by_clip(partial(_regular_clicks, 1.0))
-        ),
-        # As dense as both detectors separate without fail.
-        "click_4hz": Bound(
-            "null",
-            "four clicks a second, from end to end",
-            _by_clip(partial(_regular_clicks, 4.0)),
-        ),
-        "white_noise": Bound("null", "white noise", _by_clip(_white_noise), is_stochastic=True),
+        "click_1hz": Bound("null", "one click a second", _by_clip(_click_1hz)),
+        "click_4hz": Bound("null", "four clicks a second", _by_clip(_click_4hz)),
+        "white_noise": Bound("null", "white noise", _by_clip(_white_noise), is_random=True),
         "density_matched": Bound(
             "null",
-            "the onsets of the reference, its seconds in random order",
+            "reference onsets, seconds shuffled",
             _by_clip(_density_matched),
-            is_stochastic=True,
+            is_random=True,
         ),
         "tempo_click": Bound(
             "null",
-            "clicks at the tempo of the reference, with a random phase",
+            "clicks at the reference tempo, random phase",
             _build_tempo_clicks,
-            is_stochastic=True,
+            is_random=True,
         ),
         "mismatched": Bound(
             "null",
-            "the reference of another clip",
+            "reference of another clip",
             _build_mismatched,
-            is_stochastic=True,
+            is_random=True,
             is_chance=True,
         ),
         "ground_truth": Bound("ceiling", "the reference itself", _build_ground_truth),
         "latent_reconstruction": Bound(
-            "ceiling",
-            "the reference, encoded and decoded by the model",
-            _build_latent_reconstruction,
+            "ceiling", "the reference, encoded and decoded by the model", _build_reconstruction
         ),
         "other_performance": Bound(
             "ceiling",
-            "the same music in another performance",
+            "the same music, performed again",
             _build_other_performance,
             is_chance=True,
         ),

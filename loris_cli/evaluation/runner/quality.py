@@ -24,13 +24,8 @@ from loris_cli.errors import InputError, LorisError
 from loris_cli.evaluation.metrics import musicnn
 from loris_cli.evaluation.metrics.frechet import fit_gaussian, frechet_distance
 from loris_cli.evaluation.metrics.music import measure_texture
-from loris_cli.evaluation.runner.audio_sources import (
-    AudioSource,
-    RecordedAudio,
-    Samples,
-    load_samples,
-    map_sources,
-)
+from loris_cli.evaluation.runner import audio_sources
+from loris_cli.evaluation.runner.audio_sources import AudioSource, RecordedAudio
 from loris_cli.evaluation.runner.run import EvaluationResult
 from loris_cli.system.progress import Reporter
 
@@ -58,7 +53,7 @@ class AudioQuality:
 def measure_audio_quality(source: AudioSource) -> AudioQuality | None:
     """Measure one source; None if it cannot be read."""
     try:
-        samples, _ = load_samples(source)
+        samples, _ = audio_sources.load_samples(source)
     except LorisError:
         return None
     metrics = {"clipped_fraction": float(np.mean(np.abs(samples) >= CLIPPING_THRESHOLD))}
@@ -107,21 +102,20 @@ def measure_quality(
     sources = list(dict.fromkeys([*references.values(), *takes]))
     n_workers = min(result.plan.max_workers, len(sources))
     with reporter.stage("quality", len(sources)) as advance:
-        measured = map_sources(
+        found = audio_sources.map_sources(
             measure_audio_quality, sources, n_workers=n_workers, advance=advance
         )
-    found = {
-        source: quality
-        for source, quality in measured.items()
-        if isinstance(quality, AudioQuality)
-    }
-    by_system = {
-        system_id: [(found[a], found[b]) for a, b in sources if a in found and b in found]
-        for system_id, sources in pairs.items()
-    }
-    return {
-        name: _compare_quality(measured) for name, measured in by_system.items() if measured
-    }
+    metrics = {}
+    for system_id, system in pairs.items():
+        qualities = ((found[take], found[reference]) for take, reference in system)
+        measured = [
+            (a, b)
+            for a, b in qualities
+            if isinstance(a, AudioQuality) and isinstance(b, AudioQuality)
+        ]
+        if measured:
+            metrics[system_id] = _compare_quality(measured)
+    return metrics
 
 
 def tag_kl_divergence(reference_tags: Features, generated_tags: Features) -> float:
@@ -159,7 +153,7 @@ def _compare_quality(pairs: Sequence[tuple[AudioQuality, AudioQuality]]) -> dict
     return metrics
 
 
-def _measure_loudness_lufs(source: AudioSource, samples: Samples) -> float:
+def _measure_loudness_lufs(source: AudioSource, samples: Features) -> float:
     if isinstance(source, RecordedAudio) and source.max_samples is None:
         return measure_loudness(source.path).integrated_lufs
     with tempfile.TemporaryDirectory() as folder:

@@ -15,25 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loris_cli.errors import InputError
-from loris_cli.evaluation.metrics.significance import (
-    PairedDifference,
-    compare_paired,
-    f1_of_means,
-)
-from loris_cli.evaluation.runner.audio_analysis import (
-    AnalysisConfig,
-    AnalysisFailure,
-    AudioAnalysis,
-    analyze_audio_sources,
-)
+from loris_cli.evaluation.metrics import significance
+from loris_cli.evaluation.metrics.significance import PairedDifference
+from loris_cli.evaluation.runner import audio_analysis, bounds
+from loris_cli.evaluation.runner.audio_analysis import AnalysisFailure, AudioAnalysis
 from loris_cli.evaluation.runner.audio_sources import AudioSource, RecordedAudio
-from loris_cli.evaluation.runner.bounds import (
-    BOUNDS,
-    BoundRequest,
-    TakeSources,
-    UnavailableError,
-    build_bound_sources,
-)
+from loris_cli.evaluation.runner.bounds import BOUNDS, TakeSources
 from loris_cli.evaluation.runner.clips import EvalClip, SkippedClip
 from loris_cli.evaluation.runner.paper_tables import PaperTable
 from loris_cli.evaluation.runner.scores import SystemLabel, SystemScores, score_system
@@ -47,7 +34,7 @@ DEFAULT_COMPARE_TO = "mismatched"
 Statistic = Callable[..., NDArray[np.float64]]
 METRIC_STATISTICS: Mapping[str, tuple[tuple[str, ...], Statistic]] = MappingProxyType(
     {
-        "F1": (("BCS", "BHS"), f1_of_means),
+        "F1": (("BCS", "BHS"), significance.f1_of_means),
         "onset_f": (("onset_f",), np.asarray),
         "beat_f": (("beat_f",), np.asarray),
     }
@@ -55,6 +42,8 @@ METRIC_STATISTICS: Mapping[str, tuple[tuple[str, ...], Statistic]] = MappingProx
 """Metrics whose differences are tested: their components, and the metric from their means."""
 
 Analyzer = Callable[[Sequence[AudioSource]], list[AudioAnalysis | AnalysisFailure]]
+TakeAnalyses = dict[str, dict[tuple[str, int], AudioAnalysis]]
+"""Analyses by system, clip and seed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +61,9 @@ class EvaluationPlan:
     """Tables of the paper that the systems belong in."""
     bounds: Sequence[str] = tuple(BOUNDS)
     seeds: Sequence[int] = (0, 1, 2)
-    analysis_config: AnalysisConfig = field(default_factory=AnalysisConfig)
+    analysis_config: audio_analysis.AnalysisConfig = field(
+        default_factory=audio_analysis.AnalysisConfig
+    )
     compare_to: str = DEFAULT_COMPARE_TO
     """The system that the others are compared with."""
     max_workers: int = 1
@@ -88,8 +79,7 @@ class EvaluationResult:
     clips: Sequence[EvalClip]
     """Clips whose reference was analyzed, or that have none."""
     reference_analyses: Mapping[str, AudioAnalysis]
-    take_analyses: Mapping[str, Mapping[tuple[str, int], AudioAnalysis]]
-    """By system, clip and seed."""
+    take_analyses: TakeAnalyses
     take_sources: Mapping[str, TakeSources]
     systems: Sequence[SystemScores]
     skipped: Sequence[SkippedClip]
@@ -112,7 +102,7 @@ def run_evaluation(plan: EvaluationPlan, *, reporter: Reporter) -> EvaluationRes
     """
     start = time.perf_counter()
     analyze = partial(
-        analyze_audio_sources,
+        audio_analysis.analyze_audio_sources,
         config=plan.analysis_config,
         cache_dir=plan.analysis_cache,
         max_workers=plan.max_workers,
@@ -169,19 +159,16 @@ def _collect_sources(
     entries: list[tuple[SystemLabel, TakeSources]] = []
     for runner in plan.system_runners:
         takes, cost = runner.generate_takes(clips, plan.seeds, reporter=reporter)
+        system = runner.system
         label = SystemLabel(
-            id=runner.name,
-            category=runner.system.category,
-            description=runner.system.description,
-            generation_settings=runner.system.generation_settings,
-            cost=cost,
+            runner.name, system.category, system.description, system.generation_settings, cost
         )
         entries.append((label, {key: cut(take.path, key[0]) for key, take in takes.items()}))
     if plan.generated_files:
-        label = SystemLabel(id="generated", category="model", description="the given files")
-        files = {(clip.id, 0): cut(plan.generated_files[clip.id], clip.id) for clip in clips}
-        entries.append((label, dict(files)))
-    request = BoundRequest(
+        label = SystemLabel("generated", "model", "the given files")
+        files = plan.generated_files
+        entries.append((label, {(clip.id, 0): cut(files[clip.id], clip.id) for clip in clips}))
+    request = bounds.BoundRequest(
         clips=[clip for clip in clips if clip.id in references],
         reference_analyses=references,
         seeds=plan.seeds,
@@ -192,25 +179,23 @@ def _collect_sources(
     unavailable = {}
     for bound_id in plan.bounds:
         bound = BOUNDS[bound_id]
-        seeds = plan.seeds if bound.is_stochastic else plan.seeds[:1]
+        seeds = plan.seeds if bound.is_random else plan.seeds[:1]
         try:
-            sources = build_bound_sources(bound_id, replace(request, seeds=seeds))
-        except UnavailableError as reason:
+            sources = bounds.build_bound_sources(bound_id, replace(request, seeds=seeds))
+        except bounds.UnavailableError as reason:
             unavailable[bound_id] = str(reason)
-            continue
-        label = SystemLabel(id=bound_id, category=bound.category, description=bound.description)
-        entries.append((label, sources))
+        else:
+            entries.append((SystemLabel(bound_id, bound.category, bound.description), sources))
     return entries, unavailable
 
 
 def _analyze_takes(
     take_sources: Mapping[str, TakeSources], analyze: Analyzer
-) -> tuple[dict[str, dict[tuple[str, int], AudioAnalysis]], list[SkippedClip]]:
+) -> tuple[TakeAnalyses, list[SkippedClip]]:
     """Analyses of every take of every system, in one pass, and failures."""
     keys = [(system_id, key) for system_id, takes in take_sources.items() for key in takes]
     results = analyze([take_sources[system_id][key] for system_id, key in keys])
-    analyses: dict[str, dict[tuple[str, int], AudioAnalysis]]
-    analyses = {system_id: {} for system_id in take_sources}
+    analyses: TakeAnalyses = {system_id: {} for system_id in take_sources}
     skipped = []
     for (system_id, key), result in zip(keys, results, strict=True):
         if isinstance(result, AnalysisFailure):
@@ -256,7 +241,7 @@ def _compare_systems(
         for metric, (components, statistic) in METRIC_STATISTICS.items():
             if not system.clip_values.keys() & base.clip_values.keys() >= {*components}:
                 continue
-            difference = compare_paired(
+            difference = significance.compare_paired(
                 [system.clip_values[name][shared] for name in components],
                 [base.clip_values[name][base_rows] for name in components],
                 groups,

@@ -12,23 +12,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from loris_cli.evaluation.metrics.loris_scores import (
-    ClipScores,
-    ScoreSummary,
-    f1_score,
-    score_clip,
-    summarize_scores,
-)
-from loris_cli.evaluation.metrics.significance import (
-    ClusterBootstrap,
-    chance_precision_recall,
-    f1_of_means,
-)
-from loris_cli.evaluation.metrics.sync import (
-    STRICT_METRICS,
-    score_against_motion,
-    score_against_reference,
-)
+from loris_cli.evaluation.metrics import loris_scores, significance, sync
+from loris_cli.evaluation.metrics.loris_scores import ScoreSummary
+from loris_cli.evaluation.metrics.sync import STRICT_METRICS
 from loris_cli.evaluation.runner.audio_analysis import AnalysisConfig, AudioAnalysis
 from loris_cli.evaluation.runner.bounds import BOUNDS
 from loris_cli.evaluation.runner.clips import EvalClip
@@ -55,7 +41,7 @@ class GenerationCost:
     """Peak memory of a generating process; None where the platform does not report it."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class SystemLabel:
     """A system and how its audio was made."""
 
@@ -162,15 +148,17 @@ def _score_take(
     values: dict[str, float] = {}
     end_s = take.duration_s
     if reference is not None:
-        scores = score_clip(reference.onset_flags, take.onset_flags, config.protocol)
+        scores = loris_scores.score_clip(
+            reference.onset_flags, take.onset_flags, config.protocol
+        )
         values |= {"BCS": scores.bcs, "BHS": scores.bhs}
     if config.strict_metrics:
         events = take.crop_events(end_s)
         if reference is not None:
-            values |= score_against_reference(reference.crop_events(end_s), events)
+            values |= sync.score_against_reference(reference.crop_events(end_s), events)
         if clip.visual_peaks_s is not None:
             peaks_s = np.array(clip.visual_peaks_s, dtype=np.float64)
-            values |= score_against_motion(peaks_s[peaks_s < end_s], events.onsets_s)
+            values |= sync.score_against_motion(peaks_s[peaks_s < end_s], events.onsets_s)
     return [values.get(name, np.nan) for name in CLIP_METRICS]
 
 
@@ -182,8 +170,8 @@ def _summarize_seeds(
     for bcs, bhs in zip(by_metric["BCS"].tolist(), by_metric["BHS"].tolist(), strict=True):
         pairs = [pair for pair in zip(bcs, bhs, strict=True) if not np.isnan(pair[0])]
         if pairs:
-            scores = [ClipScores(bcs=one, bhs=other) for one, other in pairs]
-            summaries.append(summarize_scores(scores, config.protocol))
+            scores = [loris_scores.ClipScores(bcs=a, bhs=b) for a, b in pairs]
+            summaries.append(loris_scores.summarize_scores(scores, config.protocol))
     return summaries
 
 
@@ -199,12 +187,12 @@ def _correct_for_chance(
     reference_flags = [references[clip.id].onset_flags for clip in clips]
     groups = [clip.source_group for clip in clips]
     by_seed = [
-        chance_precision_recall(
+        significance.chance_precision_recall(
             [takes[clip.id, seed].onset_flags for clip in clips], reference_flags, groups
         )
         for seed in seeds
     ]
-    f1_by_seed = [f1_score(*means) for means in by_seed if means is not None]
+    f1_by_seed = [loris_scores.f1_score(*means) for means in by_seed if means is not None]
     if not f1_by_seed:
         return {}
     chance = float(np.mean(f1_by_seed))
@@ -217,10 +205,10 @@ def _correct_for_chance(
 def _bootstrap_intervals(
     clip_values: Mapping[str, Array], groups: Sequence[str], config: AnalysisConfig
 ) -> dict[str, Interval]:
-    bootstrap = ClusterBootstrap(groups)
+    bootstrap = significance.ClusterBootstrap(groups)
     means = {name: bootstrap.resample_means(values) for name, values in clip_values.items()}
     if not config.protocol.bcs_is_ratio:
-        means["F1"] = f1_of_means(means["BCS"], means["BHS"])
+        means["F1"] = significance.f1_of_means(means["BCS"], means["BHS"])
     intervals = {name: bootstrap.confidence_interval(drawn) for name, drawn in means.items()}
     return {name: interval for name, interval in intervals.items() if interval is not None}
 
