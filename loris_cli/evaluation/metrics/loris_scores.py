@@ -13,10 +13,9 @@ nearly every second of anything. Compare these scores with those of a metronome
 (`runner.bounds`) and with `metrics.sync`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -66,16 +65,14 @@ def with_onset_window(protocol: ScoringProtocol, mean_frames: int) -> ScoringPro
     return replace(protocol, id=f"{protocol.id}-avg{mean_frames}", mean_frames=mean_frames)
 
 
-PROTOCOLS = MappingProxyType(
-    {
-        "official": OFFICIAL_PROTOCOL,
-        # Appendix B.3 says 2 where the script has 3.
-        "paper": with_onset_window(OFFICIAL_PROTOCOL, 2),
-        # Beats_Scores of D2M-GAN (Zhu et al., 2022), used by CDCD: pre_max is librosa's default
-        # of 30 ms, which is one frame.
-        "d2m": ScoringProtocol(id="d2m-v1", mean_frames=1, max_frames=1, bcs_is_ratio=True),
-    }
-)
+PROTOCOLS: Mapping[str, ScoringProtocol] = {
+    "official": OFFICIAL_PROTOCOL,
+    # Appendix B.3 says 2 where the script has 3.
+    "paper": with_onset_window(OFFICIAL_PROTOCOL, 2),
+    # Beats_Scores of D2M-GAN (Zhu et al., 2022), used by CDCD: pre_max is librosa's default
+    # of 30 ms, which is one frame.
+    "d2m": ScoringProtocol(id="d2m-v1", mean_frames=1, max_frames=1, bcs_is_ratio=True),
+}
 
 
 @dataclass(frozen=True, kw_only=True)

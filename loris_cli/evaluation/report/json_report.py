@@ -21,12 +21,8 @@ import loris_cli
 from loris_cli.audio.onsets import ONSET_HOP_LENGTH, ONSET_WINDOW_S, PEAK_PICKING
 from loris_cli.evaluation.metrics import sync
 from loris_cli.evaluation.metrics.loris_scores import HOP_SAMPLES, ScoreSummary
+from loris_cli.evaluation.runner import paper_tables
 from loris_cli.evaluation.runner.audio_analysis import AnalysisConfig, AudioAnalysis
-from loris_cli.evaluation.runner.paper_tables import (
-    PaperTable,
-    PaperTableLine,
-    get_published_scores,
-)
 from loris_cli.evaluation.runner.run import EvaluationResult
 from loris_cli.evaluation.runner.scores import SystemScores
 
@@ -52,12 +48,11 @@ def build_report(
         quality_metrics: quality metrics by system, if measured; in their own units.
     """
     plan = result.plan
-    published = get_published_scores(plan.title)
+    published = paper_tables.get_published_scores(plan.title)
     systems = [_build_system_record(result, system, published) for system in result.systems]
     if quality_metrics is not None:
-        systems = [
-            {**record, "quality": quality_metrics.get(record["id"])} for record in systems
-        ]
+        for record in systems:
+            record["quality"] = quality_metrics.get(record["id"])
     return {
         "schema": REPORT_SCHEMA,
         "protocol": plan.analysis_config.protocol.id,
@@ -72,9 +67,7 @@ def build_report(
         "systems": systems,
         "unavailable": dict(result.unavailable),
         "published": published,
-        "paper_tables": [
-            _build_paper_table_record(result, table) for table in plan.paper_tables
-        ],
+        "paper_tables": [_build_paper_table_record(result, one) for one in plan.paper_tables],
         "compare_to": plan.compare_to,
         "parameters": {**_build_parameters(plan.analysis_config), **run_options},
         "seeds": list(plan.seeds),
@@ -85,25 +78,20 @@ def build_report(
 
 def build_clip_records(result: EvaluationResult) -> list[dict[str, Any]]:
     """Values of every clip of every system, and the clips that were skipped."""
-    scored = [
-        {
-            "system": system.id,
-            "clip": clip_id,
-            "source_group": group,
-            **{
-                name: None if np.isnan(values[k]) else float(values[k])
-                for name, values in system.clip_values.items()
-            },
-        }
-        for system in result.systems
-        for k, (clip_id, group) in enumerate(
-            zip(system.clip_ids, system.source_groups, strict=True)
-        )
-    ]
-    skipped = [
-        {"system": None, "clip": clip.clip_id, "reason": clip.reason} for clip in result.skipped
-    ]
-    return [*scored, *skipped]
+    records: list[dict[str, Any]] = []
+    for system in result.systems:
+        for k, clip_id in enumerate(system.clip_ids):
+            values = {name: float(array[k]) for name, array in system.clip_values.items()}
+            known = {name: None if np.isnan(x) else x for name, x in values.items()}
+            ids = {
+                "system": system.id,
+                "clip": clip_id,
+                "source_group": system.source_groups[k],
+            }
+            records.append({**ids, **known})
+    for clip in result.skipped:
+        records.append({"system": None, "clip": clip.clip_id, "reason": clip.reason})
+    return records
 
 
 def hash_dataset(analyses: Mapping[str, AudioAnalysis]) -> str | None:
@@ -208,11 +196,11 @@ def _build_system_record(
 
 
 def _build_paper_table_record(
-    result: EvaluationResult, paper_table: PaperTable
+    result: EvaluationResult, table: paper_tables.PaperTable
 ) -> dict[str, Any]:
     """A table of the paper: in each line the system, or why there is none, and the paper."""
 
-    def build_line(line: PaperTableLine) -> dict[str, Any]:
+    def build_line(line: paper_tables.PaperTableLine) -> dict[str, Any]:
         system_id, published = line.system_id or "", line.published_scores
         system = result.get_system(system_id)
         reason = result.unavailable.get(system_id) if system is None else None
@@ -225,8 +213,8 @@ def _build_paper_table_record(
             "published": None if published is None else dict(published),
         }
 
-    lines = [build_line(line) for line in paper_table.lines]
-    return {"number": paper_table.number, "title": paper_table.title, "lines": lines}
+    lines = [build_line(line) for line in table.lines]
+    return {"number": table.number, "title": table.title, "lines": lines}
 
 
 def _to_dict(summary: ScoreSummary | None) -> dict[str, float | None] | None:

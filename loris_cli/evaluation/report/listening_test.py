@@ -239,8 +239,7 @@ def _read_answers(path: Path) -> list[tuple[str, ...]]:
         ) from error
     if columns != ANSWER_COLUMNS:
         raise InputError(
-            f"{printable_path(path)} has other columns than {ANSWER_COLUMNS}",
-            hint=ANSWERS_HINT,
+            f"{printable_path(path)} has other columns than {ANSWER_COLUMNS}", hint=ANSWERS_HINT
         )
     return [tuple(row[name] or "" for name in ANSWER_COLUMNS) for row in rows]
 

@@ -7,8 +7,7 @@ JSON report, so they hold nothing that is not in it.
 import csv
 import io
 import json
-from collections.abc import Callable
-from types import MappingProxyType
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from tabulate import tabulate
@@ -17,22 +16,20 @@ from loris_cli.evaluation.report.json_report import OFFICIAL_METRICS
 
 Report = dict[str, Any]
 
-STRICT_COLUMNS = MappingProxyType(
-    {
-        "f1_chance_corrected": "F1 corr",
-        "onset_precision": "onset P",
-        "onset_recall": "onset R",
-        "onset_f": "onset F",
-        "beat_f": "beat F",
-        "cml_t": "CMLt",
-        "aml_t": "AMLt",
-        "information_gain": "info",
-        "tempo_error": "tempo err",
-        "audio_to_motion_alignment": "audio>motion",
-        "motion_to_audio_alignment": "motion>audio",
-        "av_align": "AV",
-    }
-)
+STRICT_COLUMNS: Mapping[str, str] = {
+    "f1_chance_corrected": "F1 corr",
+    "onset_precision": "onset P",
+    "onset_recall": "onset R",
+    "onset_f": "onset F",
+    "beat_f": "beat F",
+    "cml_t": "CMLt",
+    "aml_t": "AMLt",
+    "information_gain": "info",
+    "tempo_error": "tempo err",
+    "audio_to_motion_alignment": "audio>motion",
+    "motion_to_audio_alignment": "motion>audio",
+    "av_align": "AV",
+}
 """Strict metrics and the heads of their columns."""
 
 
@@ -82,7 +79,7 @@ def build_notes(report: Report) -> list[str]:
     ]
     if data["synthetic"]:
         notes.append(
-            "SYNTHETIC DATA: clips by rules, no recordings; published scores are of other data"
+            "SYNTHETIC DATA: clips by rules, no recordings; published scores use other data"
         )
     notes += [f"{system['id']}: {system['description']}" for system in systems]
     notes += [f"{name} unavailable: {why}" for name, why in report["unavailable"].items()]
@@ -95,8 +92,8 @@ def build_notes(report: Report) -> list[str]:
             peak = cost["peak_memory_mib"]
             memory = "" if peak is None else f", peak memory {peak:.0f} MiB"
             notes.append(
-                f"{system['id']}: {cost['n_takes']} takes, {cost['network_evaluations']} network"
-                f" evaluations, {cost['generation_s']:.0f} s{memory}"
+                f"{system['id']}: {cost['n_takes']} takes, {cost['network_evaluations']}"
+                f" network evaluations, {cost['generation_s']:.0f} s{memory}"
             )
     lines = [line for table in report["paper_tables"] for line in table["lines"]]
     reasons = ((line["name"], line["missing_reason"]) for line in lines)
@@ -156,15 +153,13 @@ def _format_json(report: Report) -> str:
     return json.dumps(report, indent=1, allow_nan=False)
 
 
-REPORT_FORMATTERS: MappingProxyType[str, Callable[[Report], str]] = MappingProxyType(
-    {
-        "table": format_text,
-        "json": _format_json,
-        "csv": format_csv,
-        "md": format_markdown,
-        "tex": format_latex,
-    }
-)
+REPORT_FORMATTERS: Mapping[str, Callable[[Report], str]] = {
+    "table": format_text,
+    "json": _format_json,
+    "csv": format_csv,
+    "md": format_markdown,
+    "tex": format_latex,
+}
 """Output formats of a report."""
 
 
@@ -256,8 +251,8 @@ def _build_paper_comparison_table(table: dict[str, Any]) -> ReportTable:
     paper_heads = [f"paper {name}" for name in OFFICIAL_METRICS]
     heads = ["variant", "system", "n", *OFFICIAL_METRICS, *paper_heads]
     title = (
-        f"Table {table['number']} of the paper, {table['title']}, %: this run, then the paper on"
-        " fe25 (* is a misprint)"
+        f"Table {table['number']} of the paper, {table['title']}, %: this run, then the paper"
+        " on fe25 (* is a misprint)"
     )
     return ReportTable(title, heads, rows)
 

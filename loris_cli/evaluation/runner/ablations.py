@@ -10,15 +10,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from loris_cli.errors import InputError, UsageError
-from loris_cli.evaluation.runner.paper_tables import (
-    PaperTable,
-    PaperTableLine,
-    get_ablation_rows,
-)
+from loris_cli.evaluation.runner import paper_tables
+from loris_cli.evaluation.runner.paper_tables import PaperTable, PaperTableLine
 from loris_cli.models.load_model import detect_preset
 from loris_cli.models.paper_checkpoint import read_paper_config
 from loris_cli.models.paper_config import PaperConfig
@@ -26,17 +22,15 @@ from loris_cli.system.atomic_files import printable_path
 from loris_cli.system.progress import Reporter
 
 FULL_MODEL = "full"
-VARIANT_OVERRIDES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
-    {
-        "v": {"visual_projection": "none", "motion_encoder": False},
-        "r": {"rhythm_conditioning": "none", "aligned_rhythm": False},
-        "m": {"motion_encoder": True},
-        "lstm": {"visual_projection": "linear"},
-        "hawkes": {"hawkes_phase": "none"},
-        "pe": {"positional_encoding": False},
-        "rhymul": {"rhythm_conditioning": "multiply"},
-    }
-)
+VARIANT_OVERRIDES: Mapping[str, Mapping[str, Any]] = {
+    "v": {"visual_projection": "none", "motion_encoder": False},
+    "r": {"rhythm_conditioning": "none", "aligned_rhythm": False},
+    "m": {"motion_encoder": True},
+    "lstm": {"visual_projection": "linear"},
+    "hawkes": {"hawkes_phase": "none"},
+    "pe": {"positional_encoding": False},
+    "rhymul": {"rhythm_conditioning": "multiply"},
+}
 """Settings of each variant that differ from the full model."""
 VARIANT_NAMES = (FULL_MODEL, *VARIANT_OVERRIDES)
 TABLE_VARIANTS = {5: ("v", "r", "m"), 6: ("lstm", "hawkes", "pe", "rhymul")}
@@ -195,7 +189,7 @@ def build_ablation_tables(
     full = infer_full_config([variant.config for variant in variants.values()] or [default])
     tables = []
     for number, names in TABLE_VARIANTS.items():
-        printed = get_ablation_rows(number)
+        printed = paper_tables.get_ablation_rows(number)
         chosen = [name for name in names if name in variant_names]
         lines = [
             PaperTableLine(

@@ -8,7 +8,6 @@ ceiling is the best that can be reached: the reference itself, and its latent re
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -64,10 +63,6 @@ class Bound:
     description: str
     build: Callable[[BoundRequest], TakeSources]
     """Raises `UnavailableError`."""
-    is_random: bool = False
-    """Scored once for each seed, else for the first seed only."""
-    is_chance: bool = False
-    """Made of the references of other clips, so its F1 is not corrected for chance."""
 
 
 def build_bound_sources(bound_id: str, request: BoundRequest) -> TakeSources:
@@ -126,19 +121,23 @@ def _clicks(reference: AudioAnalysis, times_s: NDArray[np.float64]) -> ClickTrai
     return ClickTrain(click_times_s=tuple(times_s.tolist()), n_samples=reference.n_samples)
 
 
+@_by_clip
 def _click_1hz(reference: AudioAnalysis, rng: np.random.Generator) -> AudioSource:
     return _clicks(reference, np.arange(0.5, reference.duration_s, 1.0))
 
 
+@_by_clip
 def _click_4hz(reference: AudioAnalysis, rng: np.random.Generator) -> AudioSource:
     """As dense as both detectors separate without fail."""
     return _clicks(reference, np.arange(0.125, reference.duration_s, 0.25))
 
 
+@_by_clip
 def _white_noise(reference: AudioAnalysis, rng: np.random.Generator) -> AudioSource:
     return WhiteNoise(seed=int(rng.integers(2**62)), n_samples=reference.n_samples)
 
 
+@_by_clip
 def _density_matched(reference: AudioAnalysis, rng: np.random.Generator) -> AudioSource:
     """Onsets of the reference with full seconds permuted: as many flags at other times."""
     n_full_seconds = reference.n_samples // SAMPLE_RATE_HZ
@@ -150,18 +149,19 @@ def _density_matched(reference: AudioAnalysis, rng: np.random.Generator) -> Audi
     return _clicks(reference, np.sort(times_s))
 
 
-def _tempo_click(reference: AudioAnalysis, rng: np.random.Generator) -> AudioSource:
+@_by_clip
+def _tempo_click_by_clip(reference: AudioAnalysis, rng: np.random.Generator) -> AudioSource:
     step_s = 60 / (median_tempo_bpm(reference.beats_s) or FALLBACK_BPM)
     return _clicks(reference, np.arange(rng.uniform(0, step_s), reference.duration_s, step_s))
 
 
-def _build_tempo_clicks(request: BoundRequest) -> TakeSources:
+def _tempo_click(request: BoundRequest) -> TakeSources:
     if not request.has_beats:
         raise UnavailableError("the tempo is known from the beats of the strict metrics only")
-    return _by_clip(_tempo_click)(request)
+    return _tempo_click_by_clip(request)
 
 
-def _build_mismatched(request: BoundRequest) -> TakeSources:
+def _mismatched(request: BoundRequest) -> TakeSources:
     clips, sources = request.clips, TakeSources()
     for seed in request.seeds:
         others = pick_mismatched_clips([clip.source_group for clip in clips], seed=seed)
@@ -172,12 +172,12 @@ def _build_mismatched(request: BoundRequest) -> TakeSources:
     return sources
 
 
-def _build_ground_truth(request: BoundRequest) -> TakeSources:
+def _ground_truth(request: BoundRequest) -> TakeSources:
     references = {(clip.id, request.seeds[0]): clip.reference for clip in request.clips}
     return {key: reference for key, reference in references.items() if reference is not None}
 
 
-def _build_reconstruction(request: BoundRequest) -> TakeSources:
+def _reconstruction(request: BoundRequest) -> TakeSources:
     runner = next((r for r in request.system_runners if r.system.load_latent_model), None)
     if runner is None:
         raise UnavailableError("no model that works on a latent code was named")
@@ -185,7 +185,7 @@ def _build_reconstruction(request: BoundRequest) -> TakeSources:
     return {(clip_id, request.seeds[0]): source for clip_id, source in audio.items()}
 
 
-def _build_other_performance(request: BoundRequest) -> TakeSources:
+def _performance(request: BoundRequest) -> TakeSources:
     """For clips of AIST: the reference of the same music with another dancer."""
     named = [(clip, parse_aist_performance(clip.source_group)) for clip in request.clips]
     sources = TakeSources()
@@ -200,40 +200,19 @@ def _build_other_performance(request: BoundRequest) -> TakeSources:
     return sources
 
 
-BOUNDS: Mapping[str, Bound] = MappingProxyType(
-    {
-        "click_1hz": Bound("null", "one click a second", _by_clip(_click_1hz)),
-        "click_4hz": Bound("null", "four clicks a second", _by_clip(_click_4hz)),
-        "white_noise": Bound("null", "white noise", _by_clip(_white_noise), is_random=True),
-        "density_matched": Bound(
-            "null",
-            "reference onsets, seconds shuffled",
-            _by_clip(_density_matched),
-            is_random=True,
-        ),
-        "tempo_click": Bound(
-            "null",
-            "clicks at the reference tempo, random phase",
-            _build_tempo_clicks,
-            is_random=True,
-        ),
-        "mismatched": Bound(
-            "null",
-            "reference of another clip",
-            _build_mismatched,
-            is_random=True,
-            is_chance=True,
-        ),
-        "ground_truth": Bound("ceiling", "the reference itself", _build_ground_truth),
-        "latent_reconstruction": Bound(
-            "ceiling", "the reference, encoded and decoded by the model", _build_reconstruction
-        ),
-        "other_performance": Bound(
-            "ceiling",
-            "the same music, performed again",
-            _build_other_performance,
-            is_chance=True,
-        ),
-    }
-)
+BOUNDS: Mapping[str, Bound] = {
+    "click_1hz": Bound("null", "one click a second", _click_1hz),
+    "click_4hz": Bound("null", "four clicks a second", _click_4hz),
+    "white_noise": Bound("null", "white noise", _white_noise),
+    "density_matched": Bound("null", "reference onsets, seconds shuffled", _density_matched),
+    "tempo_click": Bound("null", "clicks at the reference tempo, random phase", _tempo_click),
+    "mismatched": Bound("null", "the reference of another clip", _mismatched),
+    "ground_truth": Bound("ceiling", "the reference itself", _ground_truth),
+    "latent_reconstruction": Bound("ceiling", "encoded and decoded reference", _reconstruction),
+    "other_performance": Bound("ceiling", "the same music, danced again", _performance),
+}
 """Bounds by their ids, in the order of the report."""
+RANDOM_BOUNDS = frozenset({"white_noise", "density_matched", "tempo_click", "mismatched"})
+"""Bounds that are scored once for each seed, the others for the first seed only."""
+CHANCE_BOUNDS = frozenset({"mismatched", "other_performance"})
+"""Bounds made of the references of other clips; their F1 is not corrected for chance."""

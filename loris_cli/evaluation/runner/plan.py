@@ -5,15 +5,9 @@ from pathlib import Path
 
 from loris_cli.config import cache_home
 from loris_cli.errors import LorisError, UsageError
+from loris_cli.evaluation.runner import clips as eval_clips
 from loris_cli.evaluation.runner.audio_sources import RecordedAudio
-from loris_cli.evaluation.runner.clips import (
-    EvalClip,
-    SkippedClip,
-    build_eval_clip,
-    pair_files,
-    read_subset_clips,
-    read_synthetic_ids,
-)
+from loris_cli.evaluation.runner.clips import EvalClip, SkippedClip
 from loris_cli.evaluation.runner.run import DEFAULT_COMPARE_TO, EvaluationPlan
 from loris_cli.system.input_paths import VIDEO_SUFFIXES
 from loris_cli.system.progress import Reporter
@@ -34,11 +28,12 @@ def plan_subset_evaluation(
     Raises:
         InputError: there is no such subset.
     """
-    clips = read_subset_clips(data_dir, subset, partition=partition, max_clips=max_clips)
-    synthetic = read_synthetic_ids(data_dir)
-    found = [
-        build_eval_clip(data_dir, clip, is_synthetic=clip.id in synthetic) for clip in clips
-    ]
+    clips = eval_clips.read_subset_clips(
+        data_dir, subset, partition=partition, max_clips=max_clips
+    )
+    synthetic = eval_clips.read_synthetic_ids(data_dir)
+    build = eval_clips.build_eval_clip
+    found = [build(data_dir, clip, is_synthetic=clip.id in synthetic) for clip in clips]
     return replace(
         plan,
         title=subset if partition == "test" else f"{subset} ({partition})",
@@ -61,7 +56,7 @@ def plan_file_evaluation(
     Raises:
         InputError: nothing can be paired, or the only reference cannot be used.
     """
-    pairs, skipped = pair_files(generated, reference)
+    pairs, skipped = eval_clips.pair_files(generated, reference)
     clips = []
     for stem, _, path in pairs:
         try:

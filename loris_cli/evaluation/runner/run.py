@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,13 +31,11 @@ if TYPE_CHECKING:  # imports torch, which the evaluation of files does not need
 DEFAULT_COMPARE_TO = "mismatched"
 
 Statistic = Callable[..., NDArray[np.float64]]
-METRIC_STATISTICS: Mapping[str, tuple[tuple[str, ...], Statistic]] = MappingProxyType(
-    {
-        "F1": (("BCS", "BHS"), significance.f1_of_means),
-        "onset_f": (("onset_f",), np.asarray),
-        "beat_f": (("beat_f",), np.asarray),
-    }
-)
+METRIC_STATISTICS: Mapping[str, tuple[tuple[str, ...], Statistic]] = {
+    "F1": (("BCS", "BHS"), significance.f1_of_means),
+    "onset_f": (("onset_f",), np.asarray),
+    "beat_f": (("beat_f",), np.asarray),
+}
 """Metrics whose differences are tested: their components, and the metric from their means."""
 
 Analyzer = Callable[[Sequence[AudioSource]], list[AudioAnalysis | AnalysisFailure]]
@@ -179,7 +176,7 @@ def _collect_sources(
     unavailable = {}
     for bound_id in plan.bounds:
         bound = BOUNDS[bound_id]
-        seeds = plan.seeds if bound.is_random else plan.seeds[:1]
+        seeds = plan.seeds if bound_id in bounds.RANDOM_BOUNDS else plan.seeds[:1]
         try:
             sources = bounds.build_bound_sources(bound_id, replace(request, seeds=seeds))
         except bounds.UnavailableError as reason:

@@ -16,7 +16,7 @@ from loris_cli.evaluation.metrics import loris_scores, significance, sync
 from loris_cli.evaluation.metrics.loris_scores import ScoreSummary
 from loris_cli.evaluation.metrics.sync import STRICT_METRICS
 from loris_cli.evaluation.runner.audio_analysis import AnalysisConfig, AudioAnalysis
-from loris_cli.evaluation.runner.bounds import BOUNDS
+from loris_cli.evaluation.runner.bounds import CHANCE_BOUNDS
 from loris_cli.evaluation.runner.clips import EvalClip
 
 Array = NDArray[np.float64]
@@ -120,8 +120,7 @@ def score_system(
         for name, values in clip_values.items()
         if name in STRICT_METRICS
     }
-    is_chance = label.id in BOUNDS and BOUNDS[label.id].is_chance
-    if official and not config.protocol.bcs_is_ratio and not is_chance:
+    if official and not config.protocol.bcs_is_ratio and label.id not in CHANCE_BOUNDS:
         strict |= _correct_for_chance(clips, references, takes, seeds, official)
     groups = tuple(clip.source_group for clip in clips)
     n_truncated = sum(

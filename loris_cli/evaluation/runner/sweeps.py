@@ -4,8 +4,7 @@
 the other one fixed.
 """
 
-from collections.abc import Sequence
-from types import MappingProxyType
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from loris_cli.errors import UsageError
@@ -21,9 +20,10 @@ class SweepParameter(NamedTuple):
     high: float
 
 
-SWEEP_PARAMETERS = MappingProxyType(
-    {"steps": SweepParameter(7, 2.0, 1000.0), "guidance": SweepParameter(8, 0.0, 100.0)}
-)
+SWEEP_PARAMETERS: Mapping[str, SweepParameter] = {
+    "steps": SweepParameter(7, 2.0, 1000.0),
+    "guidance": SweepParameter(8, 0.0, 100.0),
+}
 
 
 class SamplingSetting(NamedTuple):

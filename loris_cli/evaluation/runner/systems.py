@@ -8,11 +8,10 @@ from the clip's own source.
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -32,17 +31,16 @@ from loris_cli.soundtrack.waveform_generator import WaveformGenerator
 
 METHOD_SCHEMA = 1
 """Version of the methods; raise it when their output changes."""
-METHOD_DESCRIPTIONS = MappingProxyType(
-    {
-        "drums": "a drum on every peak of the visual rhythm",
-        "groove": "a steady drum pattern by the rules of CMT, without its network",
-        "retrieval": "the clip of the train partition whose accents fit the visual rhythm best",
-        "retrieval-stretched": "the same, played up to a tenth faster or slower",
-    }
-)
-RULE_GENERATORS: "MappingProxyType[str, Callable[[], MusicGenerator]]" = MappingProxyType(
-    {"drums": DrumGenerator, "groove": GrooveGenerator}
-)
+METHOD_DESCRIPTIONS: Mapping[str, str] = {
+    "drums": "a drum on every peak of the visual rhythm",
+    "groove": "a steady drum pattern by the rules of CMT, without its network",
+    "retrieval": "the clip of the train partition whose accents fit the visual rhythm best",
+    "retrieval-stretched": "the same, played up to a tenth faster or slower",
+}
+RULE_GENERATORS: Mapping[str, Callable[[], MusicGenerator]] = {
+    "drums": DrumGenerator,
+    "groove": GrooveGenerator,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
