@@ -106,7 +106,7 @@ def score_with_loris(
          "--row", "none", "--jobs", str(jobs), "--format", "json"],
         cache,
     )  # fmt: skip
-    [row] = json.loads(said)["rows"]
+    [row] = json.loads(said)["systems"]
     return [row["official"][name] for name in METRICS], took
 
 

@@ -12,7 +12,7 @@ from loris_cli.errors import InputError, UsageError
 from loris_cli.system.atomic_files import printable_path
 
 from .console import ConsoleReporter
-from .eval_choices import Ablation, Bound, Embedding, Method
+from .eval_choices import Ablation, Bound, Method
 from .eval_results import (
     exit_on_failure,
     generate_shard,
@@ -82,7 +82,7 @@ def evaluate(
     ] = None,
     against: Annotated[
         str, typer.Option(metavar="ROW", help="Row that the others are compared with.")
-    ] = "shuffled",
+    ] = "mismatched",
     protocol: Annotated[
         Literal["official", "paper", "d2m"],
         typer.Option(
@@ -104,13 +104,6 @@ def evaluate(
     quality: Annotated[
         bool, typer.Option("--quality", help="Show a third block: spectra, loudness, tags.")
     ] = False,
-    embedding: Annotated[
-        list[Embedding] | None,
-        typer.Option(
-            help="With --quality, a Fréchet distance on what this network hears, if you have"
-            " fadtk, which fetches its weights; more than once for more."
-        ),
-    ] = None,
     beats: Annotated[
         Literal["librosa", "madmom", "beatnet"],
         typer.Option(
@@ -258,18 +251,15 @@ def evaluate(
     )
     if sweep and (ablation or variant):
         raise UsageError("--sweep varies one model, --ablation many", hint="leave one out")
-    if embedding and not quality:
-        raise UsageError("--embedding is a figure of --quality", hint="give both")
     if mos_kit is not None and mos_kit.exists():
         raise UsageError(f"{printable_path(mos_kit)} exists already", hint="name a new folder")
-    from loris_cli.evaluation.metrics.embeddings import check_embeddings
     from loris_cli.evaluation.metrics.loris_scores import PROTOCOLS, with_onset_window
     from loris_cli.evaluation.report.json_report import build_clip_records, build_report
     from loris_cli.evaluation.report.tables import REPORT_FORMATTERS
     from loris_cli.evaluation.runner.audio_analysis import AnalysisConfig
     from loris_cli.evaluation.runner.plan import (
-        analysis_cache_dir,
         check_compare_to,
+        eval_cache_dir,
         plan_file_evaluation,
         plan_subset_evaluation,
     )
@@ -283,9 +273,6 @@ def evaluate(
     chosen = PROTOCOLS[protocol] if avg is None else with_onset_window(PROTOCOLS[protocol], avg)
     rows = [name.value for name in row or Bound if name is not Bound.NONE]
     wanted = [name.value for name in ablation or (Ablation if variant else ())]
-    hear_with = [name.value for name in embedding or ()]
-    if hear_with:
-        check_embeddings()
     # Checked before anything is looked at.
     settings = parse_sweeps(sweep or [], steps=steps, guidance=guidance)
     plan = EvaluationPlan(
@@ -298,7 +285,7 @@ def evaluate(
         ),
         compare_to=against,
         max_workers=jobs or os.cpu_count() or 1,
-        analysis_cache=analysis_cache_dir(),
+        analysis_cache=eval_cache_dir("analysis"),
     )
     if generated is not None and reference is not None:
         plan = plan_file_evaluation(generated, reference, plan=plan, reporter=reporter)
@@ -325,9 +312,9 @@ def evaluate(
     result = run_evaluation(plan, reporter=reporter)
     heard = None
     if quality:
-        from loris_cli.evaluation.runner.quality import measure_quality as heard_quality
+        from loris_cli.evaluation.runner.quality import measure_quality
 
-        heard = heard_quality(result, embeddings=hear_with, reporter=reporter)
+        heard = measure_quality(result, reporter=reporter)
     told = build_report(
         result,
         run_options={"steps": steps, "guidance": guidance, "clips": clips},

@@ -4,35 +4,27 @@ from enum import StrEnum
 
 
 class Bound(StrEnum):
-    """Nulls and ceilings: `loris_cli.evaluation.runner.bounds`."""
+    """Null systems and ceilings: `loris_cli.evaluation.runner.bounds.BOUNDS`."""
 
     CLICK_1HZ = "click_1hz"
-    CLICK_4HZ = "always_on"
+    CLICK_4HZ = "click_4hz"
     WHITE_NOISE = "white_noise"
     DENSITY_MATCHED = "density_matched"
     TEMPO_CLICK = "tempo_click"
-    MISMATCHED = "shuffled"
+    MISMATCHED = "mismatched"
     GROUND_TRUTH = "ground_truth"
-    LATENT_RECONSTRUCTION = "through_latent"
-    OTHER_PERFORMANCE = "other_take"
+    LATENT_RECONSTRUCTION = "latent_reconstruction"
+    OTHER_PERFORMANCE = "other_performance"
     NONE = "none"
 
 
 class Method(StrEnum):
-    """Other makers of music: `loris_cli.evaluation.runner.method_systems.METHODS`."""
+    """Baselines: `loris_cli.evaluation.runner.systems.METHOD_DESCRIPTIONS`."""
 
     DRUMS = "drums"
     GROOVE = "groove"
     RETRIEVAL = "retrieval"
-    RETRIEVAL_STRETCHED = "stretched"
-
-
-class Embedding(StrEnum):
-    """What fadtk hears with: `loris_cli.evaluation.metrics.embeddings.LOADERS`."""
-
-    CLAP = "clap"
-    VGGISH = "vggish"
-    ENCODEC = "encodec"
+    RETRIEVAL_STRETCHED = "retrieval-stretched"
 
 
 class Ablation(StrEnum):

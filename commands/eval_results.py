@@ -78,10 +78,9 @@ def write_figures(
 
 def generate_shard(plan: "EvaluationPlan", shard: str, reporter: ConsoleReporter) -> None:
     """Make the sounds of a share of the clips, and score nothing."""
-    from loris_cli.evaluation.runner.generation_cache import select_shard
+    from loris_cli.system.shards import parse_shard
 
-    number, of = (int(word) for word in shard.split("/"))
-    cases = select_shard(plan.clips, (number - 1, of))
+    cases = parse_shard(shard).select(plan.clips)
     for maker in plan.system_runners:
         sounds, cost = maker.generate_takes(cases, plan.seeds, reporter=reporter)
         reporter.print_result(
@@ -113,7 +112,7 @@ def exit_on_failure(
 
 def print_subsets(data_dir: Path, reporter: ConsoleReporter) -> None:
     """Print the splits, and how to get those that are not there."""
-    from loris_cli.evaluation.runner.subsets import format_setup_commands, list_subsets
+    from loris_cli.evaluation.runner.clips import format_setup_commands, list_subsets
 
     reporter.print_result(f"data set: {data_dir}")
     reporter.print_result(

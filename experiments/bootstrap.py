@@ -1,14 +1,15 @@
-"""A mean is told with how sure it is."""
+"""Means and medians with bootstrap intervals."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 
 @dataclass(frozen=True)
 class MeanWithInterval:
-    """A mean over clips with its 95 % interval."""
+    """A mean, or another statistic, over clips with its 95 % interval."""
 
     mean: float
     ci_low: float
@@ -16,10 +17,14 @@ class MeanWithInterval:
 
 
 def bootstrap_mean(
-    values: Iterable[float], *, n_resamples: int = 10_000, seed: int = 0
+    values: Iterable[float],
+    *,
+    statistic: Callable[..., Any] = np.mean,
+    n_resamples: int = 10_000,
+    seed: int = 0,
 ) -> MeanWithInterval:
-    """The mean of values, and where it lies in 95 % of resamples."""
+    """The mean of values, or another statistic, with its 95 % interval over resamples."""
     x = np.asarray(list(values), dtype=np.float64)
-    means = np.random.default_rng(seed).choice(x, (n_resamples, len(x))).mean(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return MeanWithInterval(float(x.mean()), float(low), float(high))
+    drawn = np.random.default_rng(seed).choice(x, (n_resamples, len(x)))
+    low, high = np.percentile(statistic(drawn, axis=1), [2.5, 97.5])
+    return MeanWithInterval(float(statistic(x)), float(low), float(high))

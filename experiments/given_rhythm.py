@@ -1,18 +1,17 @@
-"""Does a model follow a rhythm that it is given, and is it music? Held-out clips.
+"""Rhythm accuracy and musical texture of a model on held-out clips with known rhythm.
 
     python experiments/given_rhythm.py DATA --model mini --clips 50 --seeds 3
 
-Rows: the model, given the accents; the model, given what a loose body shows of them; the notes
-that it is told, with no model between; earlier weights, if asked; the truth; the truth through
-the latent code (the ceiling). Beside each figure of hits stands the same for
-another clip's rhythm of the same style (chance). Intervals are 95 %, by bootstrap over clips;
-seeds of one clip are averaged first.
+Systems: the model with the accents; the model with the jittered peaks of a pose; the note
+spectrogram that conditions it, inverted to audio; a previous model, if named; the reference;
+its latent reconstruction (the ceiling). Each recall is reported together with that for another
+clip's rhythm of the same style (chance). Intervals are 95 %, by bootstrap over clips; seeds of
+one clip are averaged first.
 """
 
-import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cache, partial
 from pathlib import Path
 from typing import get_args
@@ -27,6 +26,7 @@ from clip_scores import (
     generate_takes,
     render_note_spectrograms,
 )
+from command_line import add_sampling_arguments, create_parser, load_generator
 from numpy.typing import NDArray
 
 from loris_cli.audio.onsets import ONSET_WINDOW_S, PEAK_PICKING, match_onsets
@@ -39,27 +39,29 @@ from loris_cli.evaluation.metrics.frechet import (
     frechet_distance,
 )
 from loris_cli.models.diffusion import SamplerName
-from loris_cli.models.mini_checkpoint import load_mini_checkpoint, reconstruct_through_latent
+from loris_cli.models.mini_checkpoint import reconstruct_through_latent
 from loris_cli.soundtrack.latent_generator import DEFAULT_GUIDANCE, LatentGenerator
 from loris_cli.system.progress import NullReporter, Reporter
 from loris_cli.system.worker_pool import WorkerCrash, map_in_processes
 
 RECOMMENDED_REFERENCE_CLIPS = 200
-"""So many clips that are not scored are the least that the Frechet distance is to."""
+"""Recommended number of reference clips for the Frechet distance."""
 BANDED_METRICS = (
-    "flatness", "dynamic_range_db", "silence", "key_clarity", "pitch_class_entropy",
+    "spectral_flatness", "dynamic_range_db", "silent_fraction", "key_clarity",
+    "pitch_class_entropy",
 )  # fmt: skip
-"""Figures that should lie where the truth's lie, from its 5th to its 95th percentile."""
-REFERENCE_SYSTEM, LATENT_SYSTEM, NOTE_SPECTROGRAM_SYSTEM, PREVIOUS_MODEL_SYSTEM, MODEL_SYSTEM, JITTERED_MODEL_SYSTEM = SYSTEM_NAMES = (
-    "truth", "latent", "sketch alone", "earlier", "ours", "ours, loose bodies",
+"""Metrics that should lie in the band of the reference, from its 5th to its 95th percentile."""
+SYSTEM_NAMES = (
+    "reference", "latent_reconstruction", "note_spectrogram", "previous_model", "model",
+    "model_jittered_peaks",
 )  # fmt: skip
 N_COMPARISON_TAKES = 1
-"""Takes of the sketch and of earlier weights: enough to stand beside."""
+"""Takes of the note spectrogram and of the previous model."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GivenRhythmConfig:
-    """What is evaluated, and how it samples."""
+    """The evaluated models and their sampling settings."""
 
     data: Path
     model: str
@@ -67,16 +69,15 @@ class GivenRhythmConfig:
     steps: int
     guidance: float
     threads_per_worker: int
-    """Of each process."""
     sampler: SamplerName = "dpmpp-2m"
     previous_model: str | None = None
-    """Other weights to score beside."""
+    """Other weights to compare with."""
     previous_guidance: float = DEFAULT_GUIDANCE
 
 
 @dataclass(frozen=True)
 class _ClipTask:
-    """A clip to score, or, with no other beside it, one of the reference."""
+    """A clip to score, or, without a mismatched clip, one of the reference set."""
 
     clip: Clip
     mismatched_clip: Clip | None
@@ -84,10 +85,20 @@ class _ClipTask:
 
 @dataclass(frozen=True)
 class _ClipResult:
-    """Rows of one clip by name, and how many true accents its loose body shows."""
+    """Scores of one clip by system, and the recall of its accents by its jittered peaks."""
 
     system_scores: dict[str, TakeScores]
     jittered_accent_recall: float | None
+
+
+@dataclass(frozen=True)
+class _ReferenceStatistics:
+    """Statistics of the references that systems are compared with."""
+
+    log_mel: GaussianStatistics
+    musicnn: GaussianStatistics
+    bands: dict[str, NDArray[np.float64]]
+    """5th and 95th percentile of `BANDED_METRICS`."""
 
 
 def evaluate_given_rhythm(
@@ -98,163 +109,150 @@ def evaluate_given_rhythm(
     n_workers: int,
     reporter: Reporter,
 ) -> dict[str, object]:
-    """All figures, as plain values.
+    """All metrics as plain values.
 
     Args:
-        config: the model, and a data set.
-        partition: the first clips of it are scored, the rest are the reference of the distance.
-        n_clips: how many are scored.
-        n_workers: processes at a time.
-        reporter: hears how far it is.
+        config: the models, and a data set.
+        partition: its first clips are scored, the others are the reference set of the distance.
+        n_clips: number of scored clips.
+        n_workers: number of worker processes.
+        reporter: progress is reported here.
 
     Raises:
-        InputError: too few clips for a reference beside those scored.
-        LorisError: a process ended before its result.
+        InputError: too few clips for a reference set besides those scored.
+        LorisError: a worker process crashed.
     """
     clips = [clip for clip in read_manifest(config.data) if clip.partition == partition]
     if not 0 < n_clips < len(clips):
         raise InputError(
             f"{len(clips)} {partition} clips: none is left for the reference beside {n_clips}",
-            hint=f"{n_clips + RECOMMENDED_REFERENCE_CLIPS} are wanted; score fewer, or make more",
+            hint=f"{n_clips + RECOMMENDED_REFERENCE_CLIPS} are recommended; score fewer, or"
+            " make more",
         )
-    work = [_ClipTask(clip, _next_clip_of_style(clips, clip)) for clip in clips[:n_clips]]
-    work += [_ClipTask(clip, None) for clip in clips[n_clips:]]
-    results: dict[int, _ClipResult] = {}
-    with reporter.stage("clips", len(work)) as advance:
-        for index, result in map_in_processes(
-            partial(_score_clip, config), work, n_workers=n_workers
-        ):
-            if isinstance(result, WorkerCrash):
-                raise LorisError(f"a process ended with {result.exit_code} in its work")
-            results[index] = result
-            advance(1)
-    done = [results[index] for index in range(len(work))]
-    reference = [result.system_scores[REFERENCE_SYSTEM] for result in done[n_clips:]]
-    spectra = fit_gaussian(frames for row in reference for frames in row.log_mels)
-    heard = fit_gaussian(features for row in reference for features in row.musicnn_features)
-    scored = done[:n_clips]
-    truth = [result.system_scores[REFERENCE_SYSTEM] for result in scored]
-    bands = {
-        name: np.percentile([row.mean_values[name] for row in truth], [5, 95])
-        for name in BANDED_METRICS
-    }
-    rows: dict[str, object] = {}
+    tasks = [_ClipTask(clip, _next_clip_of_style(clips, clip)) for clip in clips[:n_clips]]
+    tasks += [_ClipTask(clip, None) for clip in clips[n_clips:]]
+    results = _score_clips(config, tasks, n_workers=n_workers, reporter=reporter)
+    scored, reference = results[:n_clips], results[n_clips:]
+    statistics = _compute_reference_statistics(scored, reference)
+    systems: dict[str, object] = {}
     for name in SYSTEM_NAMES:
-        of_it = [
-            result.system_scores[name] for result in scored if name in result.system_scores
-        ]
-        if of_it:
-            rows[name] = _summarize_system(of_it, bands, spectra, heard)
-    loose = [r.jittered_accent_recall for r in scored if r.jittered_accent_recall is not None]
-    if loose:
-        rows["loose peaks themselves"] = {"accents": asdict(bootstrap_mean(loose))}
+        found = [clip.system_scores[name] for clip in scored if name in clip.system_scores]
+        if found:
+            systems[name] = _summarize_system(found, statistics)
+    recalls = [
+        clip.jittered_accent_recall
+        for clip in scored
+        if clip.jittered_accent_recall is not None
+    ]
+    if recalls:
+        systems["jittered_peaks"] = {"accent_recall": asdict(bootstrap_mean(recalls))}
     return {
-        "split": partition,
-        "clips": n_clips,
-        "loose_clips": len(loose),
-        "reference_clips": len(reference),
+        "partition": partition,
+        "n_clips": n_clips,
+        "n_jittered_clips": len(recalls),
+        "n_reference_clips": len(reference),
         "window_s": ONSET_WINDOW_S,
         "detector": PEAK_PICKING,
         **{key: value for key, value in asdict(config).items() if key != "data"},
-        "rows": rows,
+        "systems": systems,
     }
+
+
+def _score_clips(
+    config: GivenRhythmConfig, tasks: list[_ClipTask], *, n_workers: int, reporter: Reporter
+) -> list[_ClipResult]:
+    """Results of all tasks in order, from worker processes."""
+    results: dict[int, _ClipResult] = {}
+    function = partial(_score_clip, config)
+    with reporter.stage("clips", len(tasks)) as advance:
+        for index, result in map_in_processes(function, tasks, n_workers=n_workers):
+            if isinstance(result, WorkerCrash):
+                raise LorisError(f"a worker process crashed (exit code {result.exit_code})")
+            results[index] = result
+            advance(1)
+    return [results[index] for index in range(len(tasks))]
+
+
+def _compute_reference_statistics(
+    scored: Sequence[_ClipResult], reference: Sequence[_ClipResult]
+) -> _ReferenceStatistics:
+    takes = [clip.system_scores["reference"] for clip in reference]
+    scored_takes = [clip.system_scores["reference"] for clip in scored]
+    return _ReferenceStatistics(
+        log_mel=fit_gaussian(frames for take in takes for frames in take.log_mels),
+        musicnn=fit_gaussian(patches for take in takes for patches in take.musicnn_features),
+        bands={
+            name: np.percentile([take.mean_values[name] for take in scored_takes], [5, 95])
+            for name in BANDED_METRICS
+        },
+    )
 
 
 def _score_clip(config: GivenRhythmConfig, task: _ClipTask) -> _ClipResult:
-    """All rows of one clip: the same whoever works on it, and in whatever order."""
+    """Scores of all systems on one clip; deterministic."""
     torch.set_num_threads(config.threads_per_worker)
     if task.mismatched_clip is None:
-        frames, heard = extract_spectral_features(read_clip_audio(config.data, task.clip))
-        return _ClipResult(
-            {
-                REFERENCE_SYSTEM: TakeScores(
-                    values_by_take={}, log_mels=[frames], musicnn_features=[heard]
-                )
-            },
-            None,
-        )
-    case = HeldOutClip(config.data, task.clip, mismatched_clip=task.mismatched_clip)
+        log_mel, features = extract_spectral_features(read_clip_audio(config.data, task.clip))
+        takes = TakeScores(values_by_take={}, log_mels=[log_mel], musicnn_features=[features])
+        return _ClipResult({"reference": takes}, None)
+    clip = HeldOutClip(config.data, task.clip, mismatched_clip=task.mismatched_clip)
     generator = _load_generator(config.model, config.steps, config.guidance, config.sampler)
-    given_s = case.features.peaks_s
-    rows = {
-        REFERENCE_SYSTEM: case.score_takes([case.sound], given_s),
-        LATENT_SYSTEM: case.score_takes(
-            [reconstruct_through_latent(generator.model, case.sound)], given_s
-        ),
-        NOTE_SPECTROGRAM_SYSTEM: case.score_takes(
-            render_note_spectrograms(case.features, N_COMPARISON_TAKES), given_s
-        ),
-        MODEL_SYSTEM: case.score_takes(
-            generate_takes(generator, case.features, config.n_seeds), given_s
-        ),
+    accents_s = clip.features.peaks_s
+    takes_by_system = {
+        "reference": [clip.reference],
+        "latent_reconstruction": [reconstruct_through_latent(generator.model, clip.reference)],
+        "note_spectrogram": render_note_spectrograms(clip.features, N_COMPARISON_TAKES),
+        "model": generate_takes(generator, clip.features, config.n_seeds),
     }
     if config.previous_model is not None:
-        before = _load_generator(
+        previous = _load_generator(
             config.previous_model, config.steps, config.previous_guidance, config.sampler
         )
-        rows[PREVIOUS_MODEL_SYSTEM] = case.score_takes(
-            generate_takes(before, case.features, N_COMPARISON_TAKES), given_s
+        takes_by_system["previous_model"] = generate_takes(
+            previous, clip.features, N_COMPARISON_TAKES
         )
-    if case.danced is None:
-        return _ClipResult(rows, None)
-    danced_s = case.danced.peaks_s
-    rows[JITTERED_MODEL_SYSTEM] = case.score_takes(
-        generate_takes(generator, case.danced, config.n_seeds), danced_s
-    )
-    return _ClipResult(rows, match_onsets(given_s, danced_s).recall)
+    scores = {
+        name: clip.score_takes(audio, accents_s) for name, audio in takes_by_system.items()
+    }
+    if clip.pose_features is None:
+        return _ClipResult(scores, None)
+    peaks_s = clip.pose_features.peaks_s
+    jittered = generate_takes(generator, clip.pose_features, config.n_seeds)
+    scores["model_jittered_peaks"] = clip.score_takes(jittered, peaks_s)
+    return _ClipResult(scores, match_onsets(accents_s, peaks_s).recall)
 
 
 @cache
 def _load_generator(
     model: str, steps: int, guidance: float, sampler: SamplerName
 ) -> LatentGenerator:
-    device = torch.device("cpu")
-    return LatentGenerator(
-        model=load_mini_checkpoint(model, device=device),
-        device=device,
-        steps=steps,
-        guidance=guidance,
-        sampler=sampler,
-    )
+    return load_generator(model, steps=steps, guidance=guidance, sampler=sampler)
 
 
 def _summarize_system(
-    clip_scores: Sequence[TakeScores],
-    reference_bands: dict[str, NDArray[np.float64]],
-    reference_log_mel: GaussianStatistics,
-    reference_musicnn: GaussianStatistics,
+    clip_scores: Sequence[TakeScores], statistics: _ReferenceStatistics
 ) -> dict[str, object]:
-    names = sorted({name for row in clip_scores for name in row.values_by_take})
+    def fraction_in_band(metric: str, band: NDArray[np.float64]) -> float:
+        takes = [value for clip in clip_scores for value in clip.values_by_take[metric]]
+        values = np.array(takes)
+        return float(np.mean((values >= band[0]) & (values <= band[1])))
+
+    metrics: dict[str, object] = {}
+    for name in sorted({name for clip in clip_scores for name in clip.values_by_take}):
+        means = [clip.mean_values[name] for clip in clip_scores if name in clip.values_by_take]
+        metrics[name] = asdict(bootstrap_mean(means))
+    log_mel = fit_gaussian(frames for clip in clip_scores for frames in clip.log_mels)
+    features = fit_gaussian(
+        patches for clip in clip_scores for patches in clip.musicnn_features
+    )
     return {
-        **{
-            name: asdict(
-                bootstrap_mean(
-                    row.mean_values[name] for row in clip_scores if name in row.values_by_take
-                )
-            )
-            for name in names
+        **metrics,
+        "fraction_in_band": {
+            name: fraction_in_band(name, band) for name, band in statistics.bands.items()
         },
-        "in_band": {
-            name: _fraction_in_band(clip_scores, name, band)
-            for name, band in reference_bands.items()
-        },
-        "frechet": frechet_distance(
-            fit_gaussian(frames for row in clip_scores for frames in row.log_mels),
-            reference_log_mel,
-        ),
-        "frechet_musicnn": frechet_distance(
-            fit_gaussian(features for row in clip_scores for features in row.musicnn_features),
-            reference_musicnn,
-        ),
+        "frechet_log_mel": frechet_distance(log_mel, statistics.log_mel),
+        "frechet_musicnn": frechet_distance(features, statistics.musicnn),
     }
-
-
-def _fraction_in_band(
-    clip_scores: Sequence[TakeScores], metric: str, band: NDArray[np.float64]
-) -> float:
-    """How many takes have a figure within the truth's band."""
-    values = np.array([value for row in clip_scores for value in row.values_by_take[metric]])
-    return float(np.mean((values >= band[0]) & (values <= band[1])))
 
 
 def _next_clip_of_style(clips: list[Clip], scored_clip: Clip) -> Clip:
@@ -265,39 +263,25 @@ def _next_clip_of_style(clips: list[Clip], scored_clip: Clip) -> Clip:
 
 def main() -> None:
     """Read the command line, evaluate, print JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = create_parser(__doc__, n_clips=50)
+    add_sampling_arguments(parser)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--model", default="mini")
-    parser.add_argument("--split", default="test", help="val, to choose settings by")
-    parser.add_argument("--clips", type=int, default=50)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=16)
-    parser.add_argument("--guidance", type=float, default=DEFAULT_GUIDANCE)
+    parser.add_argument("--seeds", dest="n_seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", dest="threads_per_worker", type=int, default=1)
     parser.add_argument("--sampler", choices=get_args(SamplerName), default="dpmpp-2m")
-    parser.add_argument("--earlier", help="other weights, to score beside")
-    parser.add_argument("--earlier-guidance", type=float, default=DEFAULT_GUIDANCE)
-    given = parser.parse_args()
-    setting = GivenRhythmConfig(
-        data=given.data,
-        model=given.model,
-        n_seeds=given.seeds,
-        steps=given.steps,
-        guidance=given.guidance,
-        threads_per_worker=given.threads,
-        sampler=given.sampler,
-        previous_model=given.earlier,
-        previous_guidance=given.earlier_guidance,
-    )
-    figures = evaluate_given_rhythm(
-        setting,
-        partition=given.split,
-        n_clips=given.clips,
-        n_workers=given.jobs,
+    parser.add_argument("--previous-model", help="other weights to compare with")
+    parser.add_argument("--previous-guidance", type=float, default=DEFAULT_GUIDANCE)
+    args = parser.parse_args()
+    names = [field.name for field in fields(GivenRhythmConfig)]
+    metrics = evaluate_given_rhythm(
+        GivenRhythmConfig(**{name: getattr(args, name) for name in names}),
+        partition=args.partition,
+        n_clips=args.clips,
+        n_workers=args.jobs,
         reporter=NullReporter(),
     )
-    print(json.dumps(figures, indent=1))
+    print(json.dumps(metrics, indent=1))
 
 
 if __name__ == "__main__":

@@ -1,39 +1,37 @@
-"""A look at what the figures say: spectrograms of the truth, its latent, and what is made.
+"""Spectrograms of references, their latent reconstructions, and generated takes.
 
 python experiments/spectrograms.py DATA --model mini -o spectrograms.png
 """
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from clip_scores import generate_takes
+from command_line import add_sampling_arguments, create_parser, load_generator
 from numpy.typing import NDArray
 
 from loris_cli.audio import mel
 from loris_cli.dataset.manifest import read_manifest
 from loris_cli.dataset.read_clips import read_clip_audio, read_rhythm_features
-from loris_cli.models.mini_checkpoint import load_mini_checkpoint, reconstruct_through_latent
-from loris_cli.soundtrack.latent_generator import DEFAULT_GUIDANCE, LatentGenerator
+from loris_cli.models.mini_checkpoint import reconstruct_through_latent
 from loris_cli.system.atomic_files import atomic_write
 from loris_cli.system.librosa_import import librosa
 
 Samples = NDArray[np.float32]
 
 CLIP_STRIDE = 13
-"""Every so many clips one is shown: the styles take turns, so each is of another."""
+"""Distance of the shown clips in the manifest: styles alternate, so each has another."""
 DPI, PANEL_SIZE_IN = 100, (7.0, 2.2)
 DISPLAY_RANGE_NEPERS = 7.0
-"""Nepers shown below the loudest of a clip's truth: 61 dB."""
+"""Range below the maximum of a clip's reference in nepers: 61 dB."""
 ACCENT_COLOUR = "#e4572e"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClipAudio:
-    """Sounds of one clip, by the name of their column."""
+    """Audio of one clip, by the title of its column."""
 
     title: str
     accents_s: NDArray[np.float64]
@@ -41,11 +39,11 @@ class ClipAudio:
 
 
 def plot_spectrograms(path: Path, clips: Sequence[ClipAudio]) -> None:
-    """Draw a row a clip, a column a sound, and the given accents below each.
+    """Draw a row for each clip, a column for each audio, and the accents below each.
 
     Args:
         path: the PNG.
-        clips: all with the same columns; the first is what the brightness goes by.
+        clips: all with the same columns; the first column sets the brightness.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -74,48 +72,38 @@ def plot_spectrograms(path: Path, clips: Sequence[ClipAudio]) -> None:
     centres = librosa.mel_frequencies(mel.DEFAULT_MEL_CONFIG.n_mels, fmin=0, fmax=11_025)
     ticks = [100, 400, 1600, 6400]
     panels[0, 0].set_yticks(np.interp(ticks, centres, np.arange(len(centres))), ticks)
-    figure.supxlabel("seconds; given accents in red", fontsize=9)
+    figure.supxlabel("seconds; accents in red", fontsize=9)
     figure.supylabel("Hz", fontsize=9)
-    with atomic_write(path, overwrite=True) as part:
-        figure.savefig(part, format="png", metadata={"Software": None})
+    with atomic_write(path, overwrite=True) as temporary:
+        figure.savefig(temporary, format="png", metadata={"Software": None})
 
 
 def main() -> None:
-    """Read the command line, make the sounds, draw them."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Read the command line, generate the takes, draw them."""
+    parser = create_parser(__doc__, n_clips=4)
+    add_sampling_arguments(parser)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--model", default="mini")
-    parser.add_argument("--split", default="test")
-    parser.add_argument("--clips", type=int, default=4)
-    parser.add_argument("--steps", type=int, default=16)
-    parser.add_argument("--guidance", type=float, default=DEFAULT_GUIDANCE)
     parser.add_argument("--out", "-o", type=Path, required=True)
-    given = parser.parse_args()
-    device = torch.device("cpu")
-    generator = LatentGenerator(
-        model=load_mini_checkpoint(given.model, device=device),
-        device=device,
-        steps=given.steps,
-        guidance=given.guidance,
-    )
-    held_out = [clip for clip in read_manifest(given.data) if clip.partition == given.split]
+    args = parser.parse_args()
+    generator = load_generator(args.model, steps=args.steps, guidance=args.guidance)
+    clips = [clip for clip in read_manifest(args.data) if clip.partition == args.partition]
     shown = []
-    for clip in held_out[::CLIP_STRIDE][: given.clips]:
-        features = read_rhythm_features(given.data, clip)
-        truth = read_clip_audio(given.data, clip)
-        sounds = {
-            "truth": truth,
-            "truth through the latent": reconstruct_through_latent(generator.model, truth),
-            "made": generate_takes(generator, features, 1)[0],
+    for clip in clips[::CLIP_STRIDE][: args.clips]:
+        features = read_rhythm_features(args.data, clip)
+        reference = read_clip_audio(args.data, clip)
+        columns = {
+            "reference": reference,
+            "latent reconstruction": reconstruct_through_latent(generator.model, reference),
+            "generated": generate_takes(generator, features, 1)[0],
         }
         shown.append(
             ClipAudio(
                 title=f"{clip.genre}, {clip.id}",
                 accents_s=features.peaks_s,
-                audio_by_column=sounds,
+                audio_by_column=columns,
             )
         )
-    plot_spectrograms(given.out, shown)
+    plot_spectrograms(args.out, shown)
 
 
 if __name__ == "__main__":

@@ -45,10 +45,10 @@ def test_the_truth_hits_and_another_rhythm_does_not(tmp_path: Path) -> None:
         [make_click_audio(), make_click_audio()], ONSETS_S
     )
 
-    assert scored.mean_values["hit"] == scored.mean_values["precision"] == 1.0
-    assert scored.mean_values["hit_of_another"] == 0.0
-    assert scored.values_by_take["chroma_apart"][0] < 1e-6
-    assert scored.values_by_take["rhythm_apart"] == [0.0]
+    assert scored.mean_values["recall"] == scored.mean_values["precision"] == 1.0
+    assert scored.mean_values["mismatched_recall"] == 0.0
+    assert scored.values_by_take["chroma_distance"][0] < 1e-6
+    assert scored.values_by_take["onset_distance"] == [0.0]
     assert len(scored.log_mels) == len(scored.musicnn_features) == 2
     assert scored.log_mels[0].shape == (128, 7 * 22_050 // 256 + 1)
 
@@ -60,7 +60,7 @@ def test_sketched_notes_are_heard_when_they_are_to_land(tmp_path: Path) -> None:
     takes = render_note_spectrograms(case.features, 2)
 
     assert [len(take) for take in takes] == [7 * 22_050] * 2
-    assert case.score_takes(takes, ONSETS_S).mean_values["hit"] == 1.0
+    assert case.score_takes(takes, ONSETS_S).mean_values["recall"] == 1.0
     assert np.abs(takes[0] - takes[1]).max() > 0.01
 
 
@@ -72,8 +72,8 @@ def test_takes_of_different_rhythms_are_apart(tmp_path: Path) -> None:
         [make_click_audio(), late], ONSETS_S
     )
 
-    assert scored.values_by_take["rhythm_apart"] == [1.0]
-    assert scored.values_by_take["hit"] == [1.0, 0.0]
+    assert scored.values_by_take["onset_distance"] == [1.0]
+    assert scored.values_by_take["recall"] == [1.0, 0.0]
 
 
 def test_a_stroke_is_seen_where_it_is_and_only_in_its_own_column(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def test_who_sees_the_body_alone_has_no_lstm_to_leave_out() -> None:
     [conditioning, architecture] = build_ablation_tables(list(VARIANT_OVERRIDES), {}, "fe25")
     assert [line.name for line in conditioning.lines] == ["w/o V", "w/o R", "w/ M", "full"]
     lacking = {line.name: line.missing_reason for line in architecture.lines}
-    assert "sees the body" in lacking["w/o LSTM"]
+    assert "uses poses" in lacking["w/o LSTM"]
     assert lacking["w/o PE"].endswith(
         "loris train --preset paper --split fe25 --out runs/pe --set positional_encoding=false"
     )
@@ -105,24 +105,24 @@ def test_a_folder_of_runs_fills_the_table_of_the_paper(
 ) -> None:
     words = ("eval", "--split", "fe25", "--data", data, "--ablation", "hawkes", "--ablation",
              "pe", "--variant", runs, "--steps", 2, "--seeds", 1, "--clips", 2, "--row",
-             "through_latent", "--no-strict", "--device", "cpu", "--jobs", 1)  # fmt: skip
+             "latent_reconstruction", "--no-strict", "--device", "cpu", "--jobs", 1)  # fmt: skip
 
     told = loris(*words, "--format", "json")
 
     assert told.exit_code == 0, told.stderr
     result = json.loads(told.stdout)
-    assert [row["id"] for row in result["rows"]] == ["hawkes", "full"]
+    assert [row["id"] for row in result["systems"]] == ["hawkes", "full"]
     assert "another/paper.safetensors is no variant" in told.stderr.replace("\n", " ")
-    assert "latent" in result["left_out"]["through_latent"]
-    [table] = result["ablations"]
-    assert (table["table"], table["title"]) == (6, "architecture")
+    assert "latent" in result["unavailable"]["latent_reconstruction"]
+    [table] = result["paper_tables"]
+    assert (table["number"], table["title"]) == (6, "architecture")
     hawkes, position, full = table["lines"]
-    assert (hawkes["name"], hawkes["row"], hawkes["n"]) == ("w/o Hawkes", "hawkes", 2)
-    assert hawkes["official"] == result["rows"][0]["official"]
+    assert (hawkes["name"], hawkes["system"], hawkes["n"]) == ("w/o Hawkes", "hawkes", 2)
+    assert hawkes["official"] == result["systems"][0]["official"]
     assert hawkes["published"]["F1"] == 0.549
-    assert (position["row"], position["official"]) == (None, None)
-    assert "loris train --preset paper" in position["lacking"]
-    assert (full["row"], full["published"]["BCS"]) == ("full", 0.588)
+    assert (position["system"], position["official"]) == (None, None)
+    assert "loris train --preset paper" in position["missing_reason"]
+    assert (full["system"], full["published"]["BCS"]) == ("full", 0.588)
 
     shown = loris(*words).stdout  # from the cache
 
@@ -133,9 +133,17 @@ def test_a_folder_of_runs_fills_the_table_of_the_paper(
 @pytest.mark.parametrize(
     ("name", "change", "why"),
     [
-        ("pe", {"hawkes": "none"}, "not 'pe' but 'hawkes'"),
-        ("pe", {"position": False, "hawkes": "none"}, 'its hawkes is "none"'),
-        ("hawkes", {"hawkes": "none", "features": 32}, "its features is 32, not 16"),
+        ("pe", {"hawkes_phase": "none"}, "not 'pe' but 'hawkes'"),
+        (
+            "pe",
+            {"positional_encoding": False, "hawkes_phase": "none"},
+            'its hawkes_phase is "none"',
+        ),
+        (
+            "hawkes",
+            {"hawkes_phase": "none", "context_features": 32},
+            "its context_features is 32, not 16",
+        ),
     ],
 )
 def test_a_file_that_is_not_its_variant_is_refused(

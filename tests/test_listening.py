@@ -23,7 +23,7 @@ from loris_cli.evaluation.runner.clips import EvalClip, build_eval_clip
 from loris_cli.evaluation.runner.run import EvaluationPlan, EvaluationResult, run_evaluation
 from loris_cli.system.progress import NullReporter
 
-HEAD = "kind,first,second,answer\n"
+HEAD = "question,first,second,answer\n"
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def key_of(kit: Path) -> dict[str, Any]:
 def numbers(kit: Path, row: str) -> list[str]:
     """The sounds of a row, by clip."""
     key = key_of(kit)
-    return sorted((n for n in key if key[n]["row"] == row), key=lambda n: key[n]["clip"])
+    return sorted((n for n in key if key[n]["system"] == row), key=lambda n: key[n]["clip"])
 
 
 def test_the_kit_tells_nothing_of_whose_a_sound_is(kit: Path) -> None:
@@ -67,7 +67,7 @@ def test_the_kit_tells_nothing_of_whose_a_sound_is(kit: Path) -> None:
 
     assert inside == ["index.html", *(f"sounds/{n}.flac" for n in range(1, 5))]
     assert not re.search("ground_truth|generated|clip-", page)
-    assert "__ITEMS__" not in page
+    assert "{{" not in page
 
 
 def test_the_page_asks_of_every_sound_and_of_every_two_of_a_clip(kit: Path) -> None:
@@ -81,7 +81,7 @@ def test_the_page_asks_of_every_sound_and_of_every_two_of_a_clip(kit: Path) -> N
     assert len(items["pairs"]) == 2
     for a, b in items["pairs"]:
         assert key[str(a)]["clip"] == key[str(b)]["clip"]
-        assert key[str(a)]["row"] != key[str(b)]["row"]
+        assert key[str(a)]["system"] != key[str(b)]["system"]
 
 
 def test_all_sounds_are_as_loud(kit: Path) -> None:
@@ -160,5 +160,5 @@ def test_a_kit_is_made_and_its_answers_are_told(
 
 def test_one_row_alone_is_no_test(result: EvaluationResult, tmp_path: Path) -> None:
     alone = replace(result, systems=[row for row in result.systems if row.category == "model"])
-    with pytest.raises(InputError, match="two rows"):
+    with pytest.raises(InputError, match="two systems"):
         make_listening_kit(alone, tmp_path / "kit", n_clips=1, seed=0, reporter=NullReporter())

@@ -35,7 +35,7 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> EvaluationResult:
     plan = EvaluationPlan(
         title=HOSTILE,
         clips=[case for case in cases if isinstance(case, EvalClip)],
-        bounds=["click_1hz", "shuffled"],
+        bounds=["click_1hz", "mismatched"],
         seeds=(0,),
         analysis_config=AnalysisConfig(strict_metrics=False),
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from loris_cli import __version__
-from loris_cli.evaluation.report.provenance import (
+from loris_cli.evaluation.report.json_report import (
     REPORTED_PACKAGES,
     collect_versions,
     read_git_state,

@@ -66,15 +66,15 @@ def test_a_wall_of_onsets_aligns_one_way_only() -> None:
 
     found = score_against_motion(peaks, wall)
 
-    assert found["align_motion"] > 0.6
-    assert found["align_sound"] < 0.2
+    assert found["motion_to_audio_alignment"] > 0.6
+    assert found["audio_to_motion_alignment"] < 0.2
     assert found["av_align"] < 0.1
 
 
 def test_alignment_falls_as_its_formula_says() -> None:
     found = score_against_motion(np.array([1.0, 3.0]), np.array([1.05, 3.05]))
 
-    assert found["align_sound"] == pytest.approx(np.exp(-0.5))  # a deviation away
+    assert found["audio_to_motion_alignment"] == pytest.approx(np.exp(-0.5))  # a deviation away
     assert found["av_align"] == 0.0  # 50 ms are outside a picture's time
 
 

@@ -1,8 +1,7 @@
-"""Distance between two sets of sounds, by the statistics of their log-mel frames.
+"""Frechet distance between two sets of recordings, from their feature frames.
 
 The Frechet distance of two Gaussians (Dowson and Landau, 1982), as in FID (Heusel et al.,
-2017), on plain log-mel frames rather than a learned embedding: it needs no weights, and says
-whether spectra are right, not whether music is good.
+2017). On plain log-mel frames it needs no weights and compares spectra, not musical quality.
 """
 
 from collections.abc import Iterable
@@ -25,10 +24,10 @@ class GaussianStatistics:
 
 
 def fit_gaussian(feature_matrices: Iterable[NDArray[np.float32]]) -> GaussianStatistics:
-    """Mean and covariance over all frames of some sounds.
+    """Mean and covariance over all frames of some recordings.
 
     Args:
-        feature_matrices: log-mel frames of each, ``(features, frames)``.
+        feature_matrices: features of each recording, ``(features, frames)``.
 
     Raises:
         InputError: fewer than two frames in all.
@@ -40,7 +39,7 @@ def fit_gaussian(feature_matrices: Iterable[NDArray[np.float32]]) -> GaussianSta
         x = frames.astype(np.float64)
         n, total, products = n + x.shape[1], total + x.sum(axis=1), products + x @ x.T
     if n < 2:
-        raise InputError("a distance between sounds needs at least two frames of each")
+        raise InputError("a Frechet distance needs at least two frames of each set")
     mean = np.asarray(total) / n
     return GaussianStatistics(mean, (np.asarray(products) - n * np.outer(mean, mean)) / (n - 1))
 

@@ -1,22 +1,21 @@
-"""The published scores of rhythm, as the authors' scripts compute them.
+"""Published rhythm scores, as the authors' scripts compute them.
 
-    sound -> onsets -> one flag a second -> hits -> BCS, BHS of a clip -> BCS, CSD, BHS, HSD, F1
+    audio -> onsets -> one flag a second -> hits -> BCS, BHS of a clip -> BCS, CSD, BHS, HSD, F1
 
 LORIS (Yu et al., ICML 2023), Sec. 4.2 and App. B.3, and its released script. The paper calls
 BCS recall and BHS precision; the script computes the reverse, and so do we: **BCS is the
-precision** (the share of the generated seconds that are right), **BHS is the recall** (the
-share of the true seconds that are met). Sums are taken in the script's order, so figures agree
-to the last digit.
+precision** (the share of the generated seconds that are correct), **BHS is the recall** (the
+share of the reference seconds that are hit). Sums are taken in the script's order, so scores
+agree to the last digit.
 
-One flag a second says little: where nearly every second of the truth has an onset, so does
-nearly every second of anything. Read these figures beside those of a metronome
-(`benchmark.rivals`) and of `evaluation.strict`.
+One flag a second is coarse: where nearly every second of the reference has an onset, so has
+nearly every second of anything. Compare these scores with those of a metronome
+(`runner.bounds`) and with `metrics.sync`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -31,70 +30,49 @@ OnsetFlags = NDArray[np.bool_]
 Samples = NDArray[np.float32]
 
 N_FFT, HOP_SAMPLES = 2048, 512
-"""librosa's own, in samples: no script changes them."""
+"""librosa's defaults, in samples: no script changes them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoringProtocol:
-    """Whose script is followed: how it picks onsets and what it makes of the flags."""
+    """Onset detection and scoring of one script."""
 
     id: str
-    """Told with every figure."""
-    pre_avg: int
-    post_avg: int
-    pre_max: int
-    post_max: int
-    """Windows of the peak picking, in frames of 512 samples; ``post`` is exclusive."""
-    delta: float = 0.2
-    """Least height over the mean, of an envelope scaled to 0..1."""
-    wait: int = 1
+    """Reported with every score."""
+    mean_frames: int
+    max_frames: int
+    """Windows of the peak picking, before and after, in frames of 512 samples; the one after
+    is exclusive."""
     bcs_is_ratio: bool = False
-    """BCS is generated over true seconds, which can exceed 1, rather than a precision."""
+    """BCS is generated over reference seconds, which can exceed 1, rather than a precision."""
 
     @property
     def peak_picking_args(self) -> dict[str, Any]:
-        """Arguments of librosa's peak picking."""
-        return {
-            "pre_avg": self.pre_avg,
-            "post_avg": self.post_avg,
-            "pre_max": self.pre_max,
-            "post_max": self.post_max,
-            "delta": self.delta,
-            "wait": self.wait,
-        }
+        """Arguments of librosa's peak picking; ``delta`` on an envelope scaled to 0..1."""
+        mean, most = self.mean_frames, self.max_frames
+        windows = {"pre_avg": mean, "post_avg": mean, "pre_max": most, "post_max": most}
+        return {**windows, "delta": 0.2, "wait": 1}
 
 
-OFFICIAL_PROTOCOL = ScoringProtocol(
-    id="loris-official-v1", pre_avg=3, post_avg=3, pre_max=3, post_max=3
-)
+OFFICIAL_PROTOCOL = ScoringProtocol(id="loris-official-v1", mean_frames=3, max_frames=3)
 """As released with LORIS."""
 
 
-def with_onset_window(protocol: ScoringProtocol, window_frames: int) -> ScoringProtocol:
-    """The protocol with other windows of the mean, in frames; an identity of its own."""
-    if window_frames == protocol.pre_avg == protocol.post_avg:
+def with_onset_window(protocol: ScoringProtocol, mean_frames: int) -> ScoringProtocol:
+    """The protocol with another window of the mean, in frames, and an id of its own."""
+    if mean_frames == protocol.mean_frames:
         return protocol
-    return replace(
-        protocol,
-        id=f"{protocol.id}-avg{window_frames}",
-        pre_avg=window_frames,
-        post_avg=window_frames,
-    )
+    return replace(protocol, id=f"{protocol.id}-avg{mean_frames}", mean_frames=mean_frames)
 
 
-PROTOCOLS = MappingProxyType(
-    {
-        "official": OFFICIAL_PROTOCOL,
-        "paper": with_onset_window(
-            OFFICIAL_PROTOCOL, 2
-        ),  # App. B.3 says 2 where the script has 3
-        # Beats_Scores of D2M-GAN (Zhu et al., 2022), used by CDCD: pre_max is librosa's own
-        # 30 ms, which is one frame.
-        "d2m": ScoringProtocol(
-            id="d2m-v1", pre_avg=1, post_avg=1, pre_max=1, post_max=1, bcs_is_ratio=True
-        ),
-    }
-)
+PROTOCOLS: Mapping[str, ScoringProtocol] = {
+    "official": OFFICIAL_PROTOCOL,
+    # Appendix B.3 says 2 where the script has 3.
+    "paper": with_onset_window(OFFICIAL_PROTOCOL, 2),
+    # Beats_Scores of D2M-GAN (Zhu et al., 2022), used by CDCD: pre_max is librosa's default
+    # of 30 ms, which is one frame.
+    "d2m": ScoringProtocol(id="d2m-v1", mean_frames=1, max_frames=1, bcs_is_ratio=True),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,9 +80,9 @@ class ClipScores:
     """Scores of one clip, each 0 where its denominator is."""
 
     bcs: float
-    """Precision: hits over generated seconds; of `d2m` the ratio of seconds instead."""
+    """Precision: hits over generated seconds; in `d2m` the ratio of seconds instead."""
     bhs: float
-    """Recall: hits over true seconds."""
+    """Recall: hits over reference seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,30 +91,30 @@ class ScoreSummary:
 
     bcs: float
     csd: float | None
-    """Standard deviation of BCS over clips, one degree of freedom less; None of one clip."""
+    """Sample standard deviation of BCS over clips; None for one clip."""
     bhs: float
     hsd: float | None
     f1: float | None
-    """Of the two means, not the mean of F1; None where BCS is no precision."""
+    """F1 of the two means, not the mean of F1; None where BCS is no precision."""
 
 
 def detect_protocol_onsets(
     samples: Samples, protocol: ScoringProtocol = OFFICIAL_PROTOCOL
 ) -> Array:
-    """Moments at which a sound begins.
+    """Return the onset times of a waveform.
 
     Args:
         samples: mono, 22,050 Hz, ``(samples,)``.
-        protocol: whose parameters.
+        protocol: parameters of the peak picking.
 
     Returns:
         rising seconds, ``(onsets,)``, multiples of 512 samples; none in silence.
 
     Raises:
-        InputError: the sound is empty, not mono, or holds values that are not finite.
+        InputError: the audio is empty, not mono, or holds values that are not finite.
     """
     if samples.ndim != 1 or not len(samples) or not np.isfinite(samples).all():
-        raise InputError("onsets are found in finite mono sound, (samples,)")
+        raise InputError("onset detection needs finite mono audio, (samples,)")
     onsets: Array = librosa.onset.onset_detect(
         onset_envelope=_onset_strength(samples),
         sr=SAMPLE_RATE_HZ,
@@ -148,7 +126,7 @@ def detect_protocol_onsets(
 
 
 def _onset_strength(samples: Samples) -> NDArray[np.float32]:
-    """Onset strength as librosa has it, bit for bit, with its mel filters made once."""
+    """Librosa's onset strength, bit for bit, with its mel filters computed once."""
     power = np.abs(librosa.stft(samples, n_fft=N_FFT, hop_length=HOP_SAMPLES)) ** 2.0
     bands = np.einsum("ft,mf->mt", power, _mel_filters(), optimize=True)
     flux: NDArray[np.float32] = librosa.onset.onset_strength(
@@ -159,7 +137,7 @@ def _onset_strength(samples: Samples) -> NDArray[np.float32]:
 
 @cache
 def _mel_filters() -> NDArray[np.float32]:
-    """Those that librosa makes anew for each sound, a fifth of the time of its onsets."""
+    """Mel filters, which librosa computes at every call, a fifth of the time of its onsets."""
     filters: NDArray[np.float32] = librosa.filters.mel(
         sr=SAMPLE_RATE_HZ, n_fft=N_FFT, fmax=0.5 * SAMPLE_RATE_HZ
     )
@@ -167,47 +145,47 @@ def _mel_filters() -> NDArray[np.float32]:
 
 
 def flag_onset_seconds(onsets_s: Array, n_samples: int) -> OnsetFlags:
-    """Which seconds of a sound have an onset.
+    """Flag the seconds of a recording that have an onset.
 
     Args:
-        onsets_s: seconds, not negative.
-        n_samples: length of the sound at 22,050 Hz.
+        onsets_s: onset times in seconds, not negative.
+        n_samples: length of the audio at 22,050 Hz.
 
     Returns:
-        ``(seconds,)``, of which the last may be a part of one.
+        ``(seconds,)``; the last second may be incomplete.
     """
-    seconds = np.zeros(-(-n_samples // SAMPLE_RATE_HZ), dtype=bool)
-    which = onsets_s.astype(np.int64)  # truncated
-    seconds[which[which < len(seconds)]] = True
-    return seconds
+    flags = np.zeros(-(-n_samples // SAMPLE_RATE_HZ), dtype=bool)
+    seconds = onsets_s.astype(np.int64)  # truncated
+    flags[seconds[seconds < len(flags)]] = True
+    return flags
 
 
 def score_clip(
     reference: OnsetFlags, generated: OnsetFlags, protocol: ScoringProtocol = OFFICIAL_PROTOCOL
 ) -> ClipScores:
-    """Scores of one clip; the truth is cut to the generated length.
+    """Scores of one clip; the reference is cut to the generated length.
 
     Args:
-        reference: flags of the ground truth, ``(seconds,)``.
-        generated: flags of what was generated, ``(seconds,)``, no longer.
-        protocol: whose BCS.
+        reference: onset flags of the reference, ``(seconds,)``.
+        generated: onset flags of the generated audio, ``(seconds,)``, no longer.
+        protocol: definition of BCS.
 
     Raises:
-        InputError: what was generated is empty, or longer than the truth.
+        InputError: the generated audio is empty, or longer than the reference.
     """
     if not 0 < len(generated) <= len(reference):
         raise InputError(
             f"{len(generated)} generated seconds cannot be scored against {len(reference)}",
-            hint="cut what was generated to the length of the truth",
+            hint="cut the generated audio to the length of the reference",
         )
     reference = reference[: len(generated)]
-    n_true, n_made, n_hits = (
-        int(reference.sum()),
-        int(generated.sum()),
-        int((reference & generated).sum()),
+    n_reference, n_generated = int(reference.sum()), int(generated.sum())
+    n_hits = int((reference & generated).sum())
+    ratio = (n_generated, n_reference) if protocol.bcs_is_ratio else (n_hits, n_generated)
+    return ClipScores(
+        bcs=ratio[0] / ratio[1] if ratio[1] else 0.0,
+        bhs=n_hits / n_reference if n_reference else 0.0,
     )
-    covered, of = (n_made, n_true) if protocol.bcs_is_ratio else (n_hits, n_made)
-    return ClipScores(bcs=covered / of if of else 0.0, bhs=n_hits / n_true if n_true else 0.0)
 
 
 def summarize_scores(
@@ -220,8 +198,8 @@ def summarize_scores(
     """
     if not clip_scores:
         raise InputError("no clip was scored")
-    bcs, bhs = [pair.bcs for pair in clip_scores], [pair.bhs for pair in clip_scores]
-    # One after the other, as the script adds them: numpy's sum rounds another way.
+    bcs, bhs = [clip.bcs for clip in clip_scores], [clip.bhs for clip in clip_scores]
+    # One after the other, as the script adds them: numpy's sum rounds differently.
     mean_bcs, mean_bhs = sum(bcs) / len(bcs), sum(bhs) / len(bhs)
     return ScoreSummary(
         bcs=mean_bcs,
@@ -233,7 +211,7 @@ def summarize_scores(
 
 
 def f1_score(bcs: float, bhs: float) -> float:
-    """Harmonic mean; 0 where both are."""
+    """Harmonic mean of precision and recall; 0 where both are 0."""
     return 2 * bcs * bhs / (bcs + bhs) if bcs + bhs else 0.0
 
 

@@ -1,10 +1,10 @@
-"""A learned ear for the Frechet distance: musicnn, a tagger of music, in torch.
+"""musicnn, a music tagger, in torch: features for the Frechet distance, and tags.
 
-    sound -> 16 kHz log-mel -> filters of timbre and rhythm -> layers -> 200 numbers each 3 s
+    audio -> 16 kHz log-mel -> timbre and rhythm filters -> layers -> 200 features each 3 s
 
-MTT_musicnn of Pons and Serra (2019), trained on MagnaTagATune, whose weights its package ships
-(ISC licence, `musicnn.LICENSE.md`); `tools/convert_musicnn.py` made our file from theirs. The
-network is written anew after `musicnn/models.py`: TensorFlow is not needed.
+MTT_musicnn of Pons and Serra (2019), trained on MagnaTagATune. Its package ships the weights
+(ISC licence, `musicnn.LICENSE.md`), which `tools/convert_musicnn.py` converted. The network
+follows `musicnn/models.py` and does not need TensorFlow.
 """
 
 from functools import cache
@@ -26,9 +26,9 @@ Features = NDArray[np.float32]
 
 MUSICNN_RATE_HZ, N_FFT, HOP_SAMPLES, N_MELS = 16_000, 512, 256, 96
 PATCH_FRAMES = 187
-"""Frames that the network was trained on: 3 s."""
+"""Input of the network in frames: 3 s."""
 BN_EPS = 1e-3
-"""TensorFlow's."""
+"""TensorFlow's default."""
 
 TAGS = (
     "guitar", "classical", "slow", "techno", "strings", "drums", "electronic", "rock", "fast",
@@ -38,6 +38,7 @@ TAGS = (
     "voice", "new age", "dance", "male voice", "female vocal", "beats", "harp", "cello",
     "no voice", "weird", "country", "metal", "female voice", "choral",
 )  # fmt: skip
+"""The outputs of the network, in order."""
 
 
 @cache
@@ -48,15 +49,9 @@ def _load_weights() -> dict[str, Tensor]:
 
 def _batch_norm(x: Tensor, layer_index: int) -> Tensor:
     name = f"batch_normalization_{layer_index}" if layer_index else "batch_normalization"
-    weights = _load_weights()
-    return functional.batch_norm(
-        x,
-        weights[f"{name}/moving_mean"],
-        weights[f"{name}/moving_variance"],
-        weights[f"{name}/gamma"],
-        weights[f"{name}/beta"],
-        eps=BN_EPS,
-    )
+    names = ("moving_mean", "moving_variance", "gamma", "beta")
+    mean, variance, gamma, beta = (_load_weights()[f"{name}/{key}"] for key in names)
+    return functional.batch_norm(x, mean, variance, gamma, beta, eps=BN_EPS)
 
 
 def _conv_weights(layer_index: int) -> tuple[Tensor, Tensor]:
@@ -67,44 +62,44 @@ def _conv_weights(layer_index: int) -> tuple[Tensor, Tensor]:
 
 
 def _frontend(x: Tensor) -> Tensor:
-    """Filters of timbre and of rhythm over ``(batch, 1, frames, 96)``: 561 a frame."""
-    parts = []
+    """Timbre and rhythm filters over ``(batch, 1, frames, 96)``: 561 channels a frame."""
+    outputs = []
     for number in range(5):
         kernel, bias = _conv_weights(number)
         length = kernel.shape[2]
-        # Of an even length TensorFlow pads one more behind than before.
+        # For an even length TensorFlow pads one more frame after than before.
         padded = functional.pad(x, (0, 0, (length - 1) // 2, length // 2))
-        seen = _batch_norm(functional.conv2d(padded, kernel, bias).relu(), number + 1)
-        parts.append(seen.amax(dim=3))
-    return torch.cat(parts, dim=1)
+        filtered = _batch_norm(functional.conv2d(padded, kernel, bias).relu(), number + 1)
+        outputs.append(filtered.amax(dim=3))
+    return torch.cat(outputs, dim=1)
 
 
 def _midend(front: Tensor) -> Tensor:
-    """Three layers along time, each heard beside the ones before: 753 a frame."""
-    heard, x = [front], front
+    """Three layers along time, concatenated with their input: 753 channels a frame."""
+    outputs, x = [front], front
     for number in range(5, 8):
         kernel, bias = _conv_weights(number)
-        # The kernel spans all bands, which here are channels.
+        # The kernel spans all bands, which are channels here.
         flat = kernel.permute(0, 3, 2, 1).squeeze(3)
-        seen = _batch_norm(functional.conv1d(x, flat, bias, padding=3).relu(), number + 1)
-        x = seen if number == 5 else x + seen
-        heard.append(x)
-    return torch.cat(heard, dim=1)
+        filtered = _batch_norm(functional.conv1d(x, flat, bias, padding=3).relu(), number + 1)
+        x = filtered if number == 5 else x + filtered
+        outputs.append(x)
+    return torch.cat(outputs, dim=1)
 
 
 @torch.inference_mode()
 def embed(samples: Samples) -> tuple[Features, Features]:
-    """What musicnn hears in a sound, each 3 s of it.
+    """Compute features and tags of a recording for each 3 s.
 
     Args:
-        samples: mono, 22,050 Hz, 3 s or more; what is left over at the end is not heard.
+        samples: mono, 22,050 Hz, 3 s or more; a rest of less than 3 s is dropped.
 
     Returns:
-        the 200 numbers of its last layer but one, ``(patches, 200)``, and how likely each of
-        `TAGS` is, ``(patches, 50)``, 0..1.
+        output of the last layer but one, ``(patches, 200)``, and probabilities of `TAGS`,
+        ``(patches, 50)``, 0..1.
 
     Raises:
-        InputError: it is too short.
+        InputError: the audio is too short.
     """
     slow = librosa.resample(
         samples, orig_sr=SAMPLE_RATE_HZ, target_sr=MUSICNN_RATE_HZ, res_type="soxr_hq"
@@ -115,11 +110,11 @@ def embed(samples: Samples) -> tuple[Features, Features]:
     frames = np.log10(10_000 * mel + 1).astype(np.float32)
     n_patches = len(frames) // PATCH_FRAMES
     if not n_patches:
-        raise InputError("musicnn listens to 3 s of sound or more")
+        raise InputError("musicnn needs at least 3 s of audio")
     patches = frames[: n_patches * PATCH_FRAMES].reshape(n_patches, 1, PATCH_FRAMES, N_MELS)
     weights = _load_weights()
-    heard = _midend(_frontend(_batch_norm(torch.from_numpy(patches), 0)))
-    pooled = torch.stack([heard.amax(dim=2), heard.mean(dim=2)], dim=2).flatten(1)
+    hidden = _midend(_frontend(_batch_norm(torch.from_numpy(patches), 0)))
+    pooled = torch.stack([hidden.amax(dim=2), hidden.mean(dim=2)], dim=2).flatten(1)
     dense = _batch_norm(pooled, 9) @ weights["dense/kernel"] + weights["dense/bias"]
     last = _batch_norm(dense.relu(), 10)
     tags = (last @ weights["dense_1/kernel"] + weights["dense_1/bias"]).sigmoid()

@@ -1,10 +1,11 @@
-"""How sure a score is: resampled sources, and chance against a difference.
+"""Confidence intervals by cluster bootstrap, paired permutation tests, chance level of F1.
 
 Clips of one source are alike, so whole sources are drawn, never clips (the cluster bootstrap;
-Field and Welsh, 2007). Differences of two rows on the same clips are tested by swapping the
-rows within sources at random (a paired permutation test; Good, 2005).
+Field and Welsh, 2007). Differences of two systems on the same clips are tested by swapping the
+systems within sources at random (a paired permutation test; Good, 2005).
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 
 N_RESAMPLES = 10_000
 PERMUTATION_CHUNK = 2_000
@@ -20,14 +22,14 @@ PERMUTATION_CHUNK = 2_000
 
 @dataclass(frozen=True, kw_only=True)
 class PairedDifference:
-    """How far one row is above another on the clips of both."""
+    """Difference of a metric between two systems on the clips of both."""
 
     difference: float
     ci_low: float
     ci_high: float
     """95 % interval over sources."""
     p_value: float
-    """Share of random swaps that make as large a difference, two-sided."""
+    """Share of random swaps with a difference at least as large, two-sided."""
 
 
 class ClusterBootstrap:
@@ -35,12 +37,12 @@ class ClusterBootstrap:
 
     Args:
         groups: source of each clip.
-        n_resamples: resamples.
-        seed: of the draws.
+        n_resamples: number of resamples.
+        seed: seed of the draws.
     """
 
     def __init__(
-        self, groups: list[str], *, n_resamples: int = N_RESAMPLES, seed: int = 0
+        self, groups: Sequence[str], *, n_resamples: int = N_RESAMPLES, seed: int = 0
     ) -> None:
         """Number the sources."""
         names = sorted(set(groups))
@@ -50,48 +52,46 @@ class ClusterBootstrap:
 
     @property
     def n_groups(self) -> int:
-        """How many sources there are."""
+        """Number of sources."""
         return int(self._member.shape[1])
 
     @cached_property
     def _draw_counts(self) -> Array:
         """How often each source is drawn, ``(resamples, sources)``."""
-        rng = np.random.default_rng(self._seed)
-        drawn = rng.integers(self.n_groups, size=(self._n, self.n_groups))
+        shape = (self._n, self.n_groups)
+        drawn = np.random.default_rng(self._seed).integers(self.n_groups, size=shape)
         offset = np.arange(self._n)[:, None] * self.n_groups
-        counts = np.bincount(
-            (drawn + offset).ravel(), minlength=self._n * self.n_groups
-        ).reshape(self._n, self.n_groups)
-        return counts.astype(np.float64)
+        counts = np.bincount((drawn + offset).ravel(), minlength=self._n * self.n_groups)
+        return counts.reshape(shape).astype(np.float64)
 
     def resample_means(self, values: Array) -> Array:
         """Means of each resample.
 
         Args:
-            values: of each clip, NaN where there is none, ``(clips,)``.
+            values: value of each clip, NaN where it has none, ``(clips,)``.
 
         Returns:
             ``(resamples,)``; NaN where no clip with a value was drawn.
         """
-        there = ~np.isnan(values)
-        sums = self._draw_counts @ (self._member.T @ np.where(there, values, 0.0))
-        n = self._draw_counts @ (self._member.T @ there.astype(np.float64))
+        present = ~np.isnan(values)
+        sums = self._draw_counts @ (self._member.T @ np.where(present, values, 0.0))
+        n = self._draw_counts @ (self._member.T @ present.astype(np.float64))
         means: Array = np.divide(sums, n, out=np.full(self._n, np.nan), where=n > 0)
         return means
 
     def confidence_interval(self, means: Array) -> tuple[float, float] | None:
-        """Where 95 % of the resamples lie; None if there are not two sources."""
+        """Interval of 95 % of the resamples; None for fewer than two sources."""
         if self.n_groups < 2 or np.isnan(means).all():
             return None
         low, high = np.nanpercentile(means, [2.5, 97.5])
         return float(low), float(high)
 
     def permute_means(self, values: Array, other_values: Array) -> tuple[Array, Array]:
-        """Means of two rows whose clips are swapped at random, by whole sources.
+        """Means of two systems whose clips are swapped at random, by whole sources.
 
         Args:
-            values: values of a row, ``(clips,)``, none NaN.
-            other_values: of the other.
+            values: values of one system, ``(clips,)``, none NaN.
+            other_values: values of the other system.
 
         Returns:
             means of both, ``(resamples,)`` each.
@@ -99,103 +99,102 @@ class ClusterBootstrap:
         rng = np.random.default_rng([self._seed, 1])
         half_sum = (values + other_values).mean() / 2
         by_source = self._member.T @ (values - other_values) / (2 * len(values))
+        size = (PERMUTATION_CHUNK, self.n_groups)
+        chunks = range(self._n // PERMUTATION_CHUNK)
         half_gap = np.concatenate(
-            [
-                (2.0 * rng.integers(2, size=(PERMUTATION_CHUNK, self.n_groups)) - 1) @ by_source
-                for _ in range(self._n // PERMUTATION_CHUNK)
-            ]
+            [(2.0 * rng.integers(2, size=size) - 1) @ by_source for _ in chunks]
         )
         return half_sum + half_gap, half_sum - half_gap
 
 
 def compare_paired(
-    values: tuple[Array, ...], other_values: tuple[Array, ...], groups: list[str], metric: str
+    values: Sequence[Array],
+    other_values: Sequence[Array],
+    groups: Sequence[str],
+    statistic: Callable[..., Array],
 ) -> PairedDifference | None:
-    """A paired difference of two rows.
+    """Paired difference of two systems.
 
     Args:
-        values: the values of each clip that the figure is made of: one array, or BCS and BHS
-            for ``F1``; NaN where a clip has none.
-        other_values: the same of the other row.
+        values: components of the metric, ``(clips,)`` each, such as BCS and BHS for F1; NaN
+            where a clip has none.
+        other_values: the same of the other system.
         groups: source of each clip.
-        metric: ``F1``, or any other name for a plain mean.
+        statistic: the metric from the means of its components, ``(resamples,)`` each.
 
     Returns:
         the difference; None if fewer than two sources have values of both.
     """
-    there = np.asarray(np.isfinite(np.stack([*values, *other_values])).all(axis=0))
-    kept = [group for group, is_there in zip(groups, there, strict=True) if is_there]
-    if len(set(kept)) < 2:
+    present = np.asarray(np.isfinite([*values, *other_values]).all(axis=0))
+    sources = [group for group, is_present in zip(groups, present, strict=True) if is_present]
+    if len(set(sources)) < 2:
         return None
-    resampler = ClusterBootstrap(kept)
-    pairs = [(a[there], b[there]) for a, b in zip(values, other_values, strict=True)]
+    bootstrap = ClusterBootstrap(sources)
+    pairs = [(a[present], b[present]) for a, b in zip(values, other_values, strict=True)]
 
-    def gap(means: list[tuple[Array, Array]]) -> Array:
-        ours, theirs = ([pair[side] for pair in means] for side in (0, 1))
-        return combine_component_means(ours, metric) - combine_component_means(theirs, metric)
+    def subtract(means: list[tuple[Array, Array]]) -> Array:
+        one, other = zip(*means, strict=True)
+        return statistic(*one) - statistic(*other)
 
-    seen = float(gap([(np.array([a.mean()]), np.array([b.mean()])) for a, b in pairs])[0])
-    drawn = gap([(resampler.resample_means(a), resampler.resample_means(b)) for a, b in pairs])
-    chance = gap([resampler.permute_means(a, b) for a, b in pairs])
+    means = [(np.array([a.mean()]), np.array([b.mean()])) for a, b in pairs]
+    observed = float(subtract(means)[0])
+    resample = bootstrap.resample_means
+    drawn = subtract([(resample(a), resample(b)) for a, b in pairs])
+    chance = subtract([bootstrap.permute_means(a, b) for a, b in pairs])
     low, high = np.percentile(drawn, [2.5, 97.5])
-    as_large = int((np.abs(chance) >= abs(seen) - 1e-12).sum())
+    as_large = int((np.abs(chance) >= abs(observed) - 1e-12).sum())
     return PairedDifference(
-        difference=seen,
+        difference=observed,
         ci_low=float(low),
         ci_high=float(high),
         p_value=(1 + as_large) / (1 + len(chance)),
     )
 
 
-def combine_component_means(means: list[Array], metric: str) -> Array:
-    """A figure from the means it is made of: ``F1`` of two, else the one itself."""
-    if metric != "F1":
-        return means[0]
-    both = means[0] + means[1]
-    f1: Array = np.divide(
-        2 * means[0] * means[1], both, out=np.zeros_like(both), where=both > 0
-    )
+def f1_of_means(bcs: Array, bhs: Array) -> Array:
+    """F1 of mean BCS and mean BHS, 0 where both are 0; any shape."""
+    both = bcs + bhs
+    f1: Array = np.divide(2 * bcs * bhs, both, out=np.zeros_like(both), where=both > 0)
     return f1
 
 
 def chance_precision_recall(
-    generated_flags: list[NDArray[np.bool_]],
-    reference_flags: list[NDArray[np.bool_]],
-    groups: list[str],
+    generated_flags: Sequence[Flags], reference_flags: Sequence[Flags], groups: Sequence[str]
 ) -> tuple[float, float] | None:
-    """Mean precision and recall of every sound against the truth of every other source.
+    """Mean precision and recall of all clips against the references of all other sources.
 
-    All pairs are taken, so nothing is left to chance. The shorter of the two is the length.
+    All pairs are taken, so nothing is random. Each pair is cut to the shorter of the two.
 
     Args:
-        generated_flags: flags of what was generated, one array a clip.
-        reference_flags: flags of the truths.
+        generated_flags: onset flags of the generated audio, one array a clip.
+        reference_flags: onset flags of the references.
         groups: source of each clip.
 
     Returns:
-        BCS and BHS as `beats.summary` has them; None if all are of one source.
+        BCS and BHS as in `loris_scores.summarize_scores`; None if all are of one source.
     """
     n = len(generated_flags)
-    names = {group: number for number, group in enumerate(dict.fromkeys(groups))}
-    which = np.array([names[group] for group in groups])
-    apart = which[:, None] != which[None, :]
-    if not apart.any():
+    names = list(dict.fromkeys(groups))
+    source = np.array([names.index(group) for group in groups])
+    differs = source[:, None] != source[None, :]
+    if not differs.any():
         return None
     longest = max(len(flags) for flags in (*generated_flags, *reference_flags))
 
-    def table(rows: list[NDArray[np.bool_]]) -> tuple[Array, NDArray[np.int64]]:
+    def pad(rows: Sequence[Flags]) -> tuple[Array, NDArray[np.int64], Array]:
+        """Flags ``(clips, seconds)``, lengths, and sums of the first 0, 1, ... seconds."""
         padded = np.zeros((n, longest))
         for row, flags in zip(padded, rows, strict=True):
             row[: len(flags)] = flags
-        return padded, np.array([len(flags) for flags in rows])
+        sums = np.concatenate([np.zeros((n, 1)), padded.cumsum(axis=1)], axis=1)
+        return padded, np.array([len(flags) for flags in rows]), sums
 
-    a, a_length = table(generated_flags)
-    b, b_length = table(reference_flags)
-    hits = a @ b.T
-    so_far_a = np.concatenate([np.zeros((n, 1)), a.cumsum(axis=1)], axis=1)
-    so_far_b = np.concatenate([np.zeros((n, 1)), b.cumsum(axis=1)], axis=1)
-    n_made, n_true = so_far_a[:, b_length], so_far_b[:, a_length].T
+    generated, generated_lengths, generated_sums = pad(generated_flags)
+    reference, reference_lengths, reference_sums = pad(reference_flags)
+    hits = generated @ reference.T
+    n_generated = generated_sums[:, reference_lengths]
+    n_reference = reference_sums[:, generated_lengths].T
     zero = np.zeros_like(hits)
-    precision = np.divide(hits, n_made, out=zero.copy(), where=n_made > 0)
-    recall = np.divide(hits, n_true, out=zero, where=n_true > 0)
-    return float(precision[apart].mean()), float(recall[apart].mean())
+    precision = np.divide(hits, n_generated, out=zero.copy(), where=n_generated > 0)
+    recall = np.divide(hits, n_reference, out=zero, where=n_reference > 0)
+    return float(precision[differs].mean()), float(recall[differs].mean())

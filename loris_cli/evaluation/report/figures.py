@@ -1,11 +1,11 @@
-"""Pictures of a benchmark: one clip after figure 3 of the paper, and how values are spread.
+"""Figures of a report: one clip after figure 3 of the paper, and the spread of clip scores.
 
-a clip -> pictures of the video, visual rhythm, true and generated spectrogram -> PNG
+a clip -> video frames, visual rhythm, spectrograms of reference and generated audio -> PNG
 """
 
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import InputError
-from loris_cli.evaluation.runner.audio_sources import Samples, load_samples
+from loris_cli.evaluation.runner.audio_analysis import AudioAnalysis
+from loris_cli.evaluation.runner.audio_sources import AudioSource, load_samples
 from loris_cli.evaluation.runner.clips import EvalClip
 from loris_cli.evaluation.runner.run import EvaluationResult
 from loris_cli.evaluation.runner.scores import SystemScores
@@ -24,83 +25,72 @@ from loris_cli.video.frames import read_frames_at_fps
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Array = NDArray[np.float64]
+Panel = tuple[str, float, Callable[["Axes"], None]]
+"""Title, height in inches and drawing function of a strip of a figure."""
 
 DPI = 100
 WIDTH_IN = 13.0
 N_VIDEO_FRAMES = 10
 MAX_FRAME_SIDE_PX = 180
-PLOTTED_METRICS = ("BCS", "BHS", "onset_f", "beat_f", "align_sound", "av_align")
-"""Values whose spread over clips is drawn, those that there are."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _FigurePanel:
-    """One strip of the picture of a clip."""
-
-    title: str
-    height_in: float
-    samples: Samples | None = None
-    onsets_s: Array | None = None
-    video_frames: Sequence[NDArray[np.uint8]] = ()
+PLOTTED_METRICS = ("BCS", "BHS", "onset_f", "beat_f", "audio_to_motion_alignment", "av_align")
+"""Metrics whose spread over clips is drawn, if available."""
 
 
 def plot_clip(result: EvaluationResult, system_id: str, clip_id: str) -> bytes:
-    """A clip of a row beside its truth, as a PNG.
+    """Draw the first take of a clip with its reference, as a PNG.
 
     Args:
-        result: of the run.
-        system_id: whose sound.
-        clip_id: which clip; its first take is drawn.
+        result: result of the run.
+        system_id: system of the take.
+        clip_id: the clip.
 
     Raises:
-        InputError: the row has no such clip.
+        InputError: the system has no such clip.
     """
-    row = result.get_system(system_id)
-    case = next((case for case in result.clips if case.id == clip_id), None)
-    if row is None or case is None or clip_id not in row.clip_ids:
-        raise InputError(f"no clip {clip_id!r} in the row {system_id!r}", hint="see --per-clip")
-    seed = row.seeds[0]
-    made = result.take_analyses[system_id][clip_id, seed]
-    sound, _ = load_samples(result.take_sources[system_id][clip_id, seed])
-    panels = [
-        _FigurePanel(
-            title=system_id, height_in=1.9, samples=sound, onsets_s=made.strict_onsets_s
+    system = result.get_system(system_id)
+    clip = next((clip for clip in result.clips if clip.id == clip_id), None)
+    if system is None or clip is None or clip_id not in system.clip_ids:
+        raise InputError(
+            f"no clip {clip_id!r} in the system {system_id!r}", hint="see --per-clip"
         )
-    ]
-    if case.reference is not None:
-        truth, _ = load_samples(case.reference)
-        onsets = result.reference_analyses[clip_id].strict_onsets_s
-        panels.insert(
-            0, _FigurePanel(title="truth", height_in=1.9, samples=truth, onsets_s=onsets)
-        )
-    if case.visual_peaks_s is not None:
-        panels.insert(0, _FigurePanel(title="visual rhythm", height_in=0.7))
-    pictures = _sample_video_frames(case, made.duration_s)
-    if pictures:
-        panels.insert(0, _FigurePanel(title="video", height_in=1.0, video_frames=pictures))
-    return _render_panels(panels, case, made.duration_s)
+    take = (clip_id, system.seeds[0])
+    analysis = result.take_analyses[system_id][take]
+    duration_s, peaks_s = analysis.duration_s, clip.visual_peaks_s
+    panels: list[Panel] = []
+    frames = _sample_video_frames(clip, duration_s)
+    if frames:
+        panels.append(("video", 1.0, lambda axes: _draw_frames(axes, frames, duration_s)))
+    if peaks_s is not None:
+        panels.append(("visual rhythm", 0.7, lambda axes: _draw_peaks(axes, peaks_s)))
+    sources = [(system_id, result.take_sources[system_id][take], analysis)]
+    if clip.reference is not None:
+        sources.insert(0, ("reference", clip.reference, result.reference_analyses[clip_id]))
+    for title, source, found in sources:
+        draw = partial(_draw_audio, source=source, analysis=found, peaks_s=peaks_s or ())
+        panels.append((title, 1.9, draw))
+    return _render_panels(panels, duration_s)
 
 
 def plot_clip_scores(systems: Sequence[SystemScores]) -> bytes:
-    """How the values of clips are spread in every row, as a PNG."""
-    names = [
-        name for name in PLOTTED_METRICS if any(name in row.clip_values for row in systems)
+    """Draw the spread of clip scores of every system, as a PNG."""
+    metrics = [
+        name
+        for name in PLOTTED_METRICS
+        if any(name in system.clip_values for system in systems)
     ]
     figure, canvas = _create_figure(0.32 * len(systems) + 1.1)
-    for k, name in enumerate(names):
-        axes = figure.add_subplot(1, len(names), k + 1)
-        for place, row in enumerate(reversed(systems)):
-            values = row.clip_values.get(name, np.zeros(0))
+    for k, name in enumerate(metrics):
+        axes = figure.add_subplot(1, len(metrics), k + 1)
+        for y, system in enumerate(reversed(systems)):
+            values = system.clip_values.get(name, np.zeros(0))
             values = values[~np.isnan(values)]
             if not len(values):
                 continue
-            jitter = np.random.default_rng(place).uniform(-0.28, 0.28, len(values))
-            axes.scatter(values, place + jitter, s=5, alpha=0.35, color="#2e4057", linewidth=0)
-            axes.vlines(values.mean(), place - 0.38, place + 0.38, color=PEAK_COLOUR)
-        axes.set_yticks(
-            range(len(systems)), [row.id for row in reversed(systems)] if k == 0 else []
-        )
+            jitter = np.random.default_rng(y).uniform(-0.28, 0.28, len(values))
+            axes.scatter(values, y + jitter, s=5, alpha=0.35, color="#2e4057", linewidth=0)
+            axes.vlines(values.mean(), y - 0.38, y + 0.38, color=PEAK_COLOUR)
+        labels = [system.id for system in reversed(systems)] if k == 0 else []
+        axes.set_yticks(range(len(systems)), labels)
         axes.set_xlim(-0.04, 1.04)
         axes.set_ylim(-0.6, len(systems) - 0.4)
         axes.set_title(name, fontsize=9)
@@ -111,51 +101,52 @@ def plot_clip_scores(systems: Sequence[SystemScores]) -> bytes:
     return _encode_png(canvas)
 
 
-def _render_panels(panels: Sequence[_FigurePanel], clip: EvalClip, duration_s: float) -> bytes:
+def _render_panels(panels: Sequence[Panel], duration_s: float) -> bytes:
     gap_in = 0.35
-    height_in = sum(panel.height_in + gap_in for panel in panels) + 0.4
-    figure, canvas = _create_figure(height_in)
-    top = height_in - gap_in
+    full_height_in = sum(height_in + gap_in for _, height_in, _ in panels) + 0.4
+    figure, canvas = _create_figure(full_height_in)
+    top_in = full_height_in - gap_in
     axes: Any = None
-    for panel in panels:
-        box = (0.06, (top - panel.height_in) / height_in, 0.92, panel.height_in / height_in)
-        axes = figure.add_axes(box)
-        _draw_panel(axes, panel, clip, duration_s)
-        axes.set_title(panel.title, fontsize=9, loc="left", pad=3, parse_math=False)
+    for title, height_in, draw in panels:
+        bottom = (top_in - height_in) / full_height_in
+        axes = figure.add_axes((0.06, bottom, 0.92, height_in / full_height_in))
+        draw(axes)
+        axes.set_title(title, fontsize=9, loc="left", pad=3, parse_math=False)
         axes.set_xlim(0, duration_s)
-        axes.tick_params(labelsize=8, labelbottom=panel is panels[-1])
-        top -= panel.height_in + gap_in
+        axes.tick_params(labelsize=8, labelbottom=draw is panels[-1][2])
+        top_in -= height_in + gap_in
     axes.set_xlabel("seconds", fontsize=9)
     return _encode_png(canvas)
 
 
-def _draw_panel(axes: "Axes", panel: _FigurePanel, clip: EvalClip, duration_s: float) -> None:
-    if panel.video_frames:
-        width_s = duration_s / len(panel.video_frames)
-        for k, picture in enumerate(panel.video_frames):
-            axes.imshow(picture, extent=(k * width_s, (k + 1) * width_s, 0, 1), aspect="auto")
-        axes.set_ylim(0, 1)
-        axes.set_yticks([])
-        return
-    peaks = clip.visual_peaks_s or ()
-    if panel.samples is None:
-        axes.vlines(peaks, 0, 1, color=PEAK_COLOUR, linewidth=1.4)
-        axes.set_yticks([])
-        return
-    draw_mel_spectrogram(axes, panel.samples, SAMPLE_RATE_HZ)
-    if panel.onsets_s is not None:
-        axes.vlines(panel.onsets_s, 65, 70, color=ONSET_COLOUR, linewidth=1.4)
-    axes.vlines(peaks, -6, -1, color=PEAK_COLOUR, linewidth=1.4)
+def _draw_frames(axes: "Axes", frames: Sequence[NDArray[np.uint8]], duration_s: float) -> None:
+    width_s = duration_s / len(frames)
+    for k, frame in enumerate(frames):
+        axes.imshow(frame, extent=(k * width_s, (k + 1) * width_s, 0, 1), aspect="auto")
+    axes.set_ylim(0, 1)
+    axes.set_yticks([])
+
+
+def _draw_peaks(axes: "Axes", peaks_s: Sequence[float]) -> None:
+    axes.vlines(peaks_s, 0, 1, color=PEAK_COLOUR, linewidth=1.4)
+    axes.set_yticks([])
+
+
+def _draw_audio(
+    axes: "Axes", *, source: AudioSource, analysis: AudioAnalysis, peaks_s: Sequence[float]
+) -> None:
+    draw_mel_spectrogram(axes, load_samples(source)[0], SAMPLE_RATE_HZ)
+    axes.vlines(analysis.strict_onsets_s, 65, 70, color=ONSET_COLOUR, linewidth=1.4)
+    axes.vlines(peaks_s, -6, -1, color=PEAK_COLOUR, linewidth=1.4)
 
 
 def _sample_video_frames(clip: EvalClip, duration_s: float) -> list[NDArray[np.uint8]]:
-    """Pictures of the video at even times; none where there is no video."""
+    """Evenly spaced frames of the video; empty without a video."""
     if clip.video is None:
         return []
-    shown = read_frames_at_fps(
-        clip.video, N_VIDEO_FRAMES / duration_s, max_side_px=MAX_FRAME_SIDE_PX
-    )
-    return [frame.rgb for frame in islice(shown, N_VIDEO_FRAMES)]
+    fps = N_VIDEO_FRAMES / duration_s
+    frames = read_frames_at_fps(clip.video, fps, max_side_px=MAX_FRAME_SIDE_PX)
+    return [frame.rgb for frame in islice(frames, N_VIDEO_FRAMES)]
 
 
 def _create_figure(height_in: float) -> tuple[Any, Any]:

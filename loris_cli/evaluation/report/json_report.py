@@ -1,26 +1,37 @@
-"""The result of a benchmark as JSON: a contract, so names and units do not change.
+"""JSON report of an evaluation. Its names and units are a contract.
 
-All scores are from 0 to 1, but for ``f1_corrected``, which is below 0 where a row is worse than
-chance, and those of ``quality``, whose names tell the unit. What could not be had is null or
-absent, never 0.
+All scores are from 0 to 1, except ``f1_chance_corrected``, which is below 0 where a system is
+worse than chance, and those of ``quality``, whose names tell the unit. A value that is not
+available is null or absent, never 0.
 """
 
+import hashlib
+import platform
+import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
-from loris_cli.audio.onsets import ONSET_HOP_LENGTH, ONSET_WINDOW_S, PEAK_PICKING
-from loris_cli.evaluation.metrics.loris_scores import ScoreSummary
-from loris_cli.evaluation.metrics.sync import ALIGN_SIGMA_S, AV_ALIGN_WINDOW_S
-from loris_cli.evaluation.report.provenance import collect_versions
-from loris_cli.evaluation.runner.ablation_layouts import PaperTable
-from loris_cli.evaluation.runner.clips import hash_dataset
-from loris_cli.evaluation.runner.paper_tables import get_published_scores
-from loris_cli.evaluation.runner.run import EvaluationResult
-from loris_cli.evaluation.runner.scores import SystemScores, build_clip_scores
+import numpy as np
 
-REPORT_SCHEMA = 1
+import loris_cli
+from loris_cli.audio.onsets import ONSET_HOP_LENGTH, ONSET_WINDOW_S, PEAK_PICKING
+from loris_cli.evaluation.metrics import sync
+from loris_cli.evaluation.metrics.loris_scores import HOP_SAMPLES, ScoreSummary
+from loris_cli.evaluation.runner import paper_tables
+from loris_cli.evaluation.runner.audio_analysis import AnalysisConfig, AudioAnalysis
+from loris_cli.evaluation.runner.run import EvaluationResult
+from loris_cli.evaluation.runner.scores import SystemScores
+
+REPORT_SCHEMA = 2
 OFFICIAL_METRICS = ("BCS", "CSD", "BHS", "HSD", "F1")
+CHECKOUT_ROOT = Path(loris_cli.__file__).resolve().parents[1]
+"""The git checkout; of an installed package, the folder that packages are installed in."""
+REPORTED_PACKAGES = ("librosa", "mir_eval", "numpy", "torch")
+"""Packages that the scores depend on."""
 
 
 def build_report(
@@ -29,145 +40,185 @@ def build_report(
     run_options: dict[str, Any],
     quality_metrics: Mapping[str, dict[str, float]] | None = None,
 ) -> dict[str, Any]:
-    """Everything that a run tells, as plain values.
+    """All results of a run as plain values.
 
     Args:
-        result: of the run.
-        run_options: how it was asked for.
-        quality_metrics: figures by row, if they were wanted; in their own units.
+        result: result of the run.
+        run_options: options of the run.
+        quality_metrics: quality metrics by system, if measured; in their own units.
     """
     plan = result.plan
-    protocol = plan.analysis_config.protocol
-    published = get_published_scores(plan.title)
+    published = paper_tables.get_published_scores(plan.title)
+    systems = [_build_system_record(result, system, published) for system in result.systems]
+    if quality_metrics is not None:
+        for record in systems:
+            record["quality"] = quality_metrics.get(record["id"])
     return {
         "schema": REPORT_SCHEMA,
-        "protocol": protocol.id,
-        "split": plan.title,
+        "protocol": plan.analysis_config.protocol.id,
+        "title": plan.title,
         "data": {
-            "hash": hash_dataset(
-                [
-                    (name, heard.samples_sha256)
-                    for name, heard in result.reference_analyses.items()
-                ]
-            )
-            if result.reference_analyses
-            else None,
+            "hash": hash_dataset(result.reference_analyses),
             "n": len(result.clips),
-            "sources": len({case.source_group for case in result.clips}),
-            "made_up": any(case.is_synthetic for case in result.clips),
-            "skipped": [asdict(one) for one in result.skipped],
+            "sources": len({clip.source_group for clip in result.clips}),
+            "synthetic": any(clip.is_synthetic for clip in result.clips),
+            "skipped": [asdict(clip) for clip in result.skipped],
         },
-        "rows": [
-            _build_system_record(result, row, published)
-            | ({} if quality_metrics is None else {"quality": quality_metrics.get(row.id)})
-            for row in result.systems
-        ],
-        "left_out": dict(result.unavailable),
+        "systems": systems,
+        "unavailable": dict(result.unavailable),
         "published": published,
-        "ablations": [
-            _build_paper_table_record(result, layout) for layout in plan.paper_tables
-        ],
-        "against": plan.compare_to,
-        "parameters": {
-            "official": {**protocol.peak_picking_args, "hop": 512},
-            "strict": {
-                "detector": {**PEAK_PICKING, "hop": ONSET_HOP_LENGTH},
-                "onset_window_s": ONSET_WINDOW_S,
-                "beat_window_s": 0.07,
-                "align_sigma_s": ALIGN_SIGMA_S,
-                "av_window_s": AV_ALIGN_WINDOW_S,
-                "tracker": plan.analysis_config.beat_tracker,
-            }
-            if plan.analysis_config.strict_metrics
-            else None,
-            **run_options,
-        },
+        "paper_tables": [_build_paper_table_record(result, one) for one in plan.paper_tables],
+        "compare_to": plan.compare_to,
+        "parameters": {**_build_parameters(plan.analysis_config), **run_options},
         "seeds": list(plan.seeds),
         "versions": collect_versions(),
-        "seconds": round(result.elapsed_s, 3),
+        "elapsed_s": round(result.elapsed_s, 3),
     }
 
 
 def build_clip_records(result: EvaluationResult) -> list[dict[str, Any]]:
-    """The values of every clip of every row, and the clips that were skipped."""
-    scored = [clip for row in result.systems for clip in build_clip_scores(row)]
-    skipped = [
-        {"row": None, "clip": one.clip_id, "reason": one.reason} for one in result.skipped
-    ]
-    return [*scored, *skipped]
+    """Values of every clip of every system, and the clips that were skipped."""
+    records: list[dict[str, Any]] = []
+    for system in result.systems:
+        for k, clip_id in enumerate(system.clip_ids):
+            values = {name: float(array[k]) for name, array in system.clip_values.items()}
+            known = {name: None if np.isnan(x) else x for name, x in values.items()}
+            ids = {
+                "system": system.id,
+                "clip": clip_id,
+                "source_group": system.source_groups[k],
+            }
+            records.append({**ids, **known})
+    for clip in result.skipped:
+        records.append({"system": None, "clip": clip.clip_id, "reason": clip.reason})
+    return records
 
 
-def summary_to_dict(summary: ScoreSummary) -> dict[str, float | None]:
-    """The five scores under their published names."""
-    return {name: getattr(summary, name.lower()) for name in OFFICIAL_METRICS}
+def hash_dataset(analyses: Mapping[str, AudioAnalysis]) -> str | None:
+    """Hash of the names and samples of the references, 12 hex digits; None without any."""
+    lines = (f"{name}\t{found.samples_sha256}\n" for name, found in sorted(analyses.items()))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()[:12] if analyses else None
+
+
+@cache
+def collect_versions() -> dict[str, Any]:
+    """Versions of the program and of the packages that the scores depend on.
+
+    Returns:
+        ``loris``, its version; ``commit``, the full hash, and ``changed``, whether files of
+        that commit were changed since, both None outside a git checkout; ``python`` and
+        `REPORTED_PACKAGES`.
+    """
+    commit, changed = read_git_state(CHECKOUT_ROOT)
+    return {
+        "loris": loris_cli.__version__,
+        "commit": commit,
+        "changed": changed,
+        "python": platform.python_version(),
+        **{name: version(name) for name in REPORTED_PACKAGES},
+    }
+
+
+def read_git_state(root: Path) -> tuple[str | None, bool | None]:
+    """The commit of a checkout, and whether it was changed; None and None without one.
+
+    Args:
+        root: folder of ``.git``: an installed package may lie inside a checkout of another
+            project, whose commit is not that of the package.
+    """
+    if not (root / ".git").exists():
+        return None, None
+
+    def run_git(*arguments: str) -> str:
+        command = ["git", "-C", str(root), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+        return done.stdout.strip()
+
+    try:
+        commit = run_git("rev-parse", "HEAD")
+        changed = run_git("status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.SubprocessError):  # no git, or a broken checkout
+        return None, None
+    return commit, bool(changed)
+
+
+def _build_parameters(config: AnalysisConfig) -> dict[str, Any]:
+    strict = {
+        "onset_detector": {**PEAK_PICKING, "hop": ONSET_HOP_LENGTH},
+        "onset_window_s": ONSET_WINDOW_S,
+        "beat_window_s": sync.BEAT_WINDOW_S,
+        "alignment_sigma_s": sync.ALIGN_SIGMA_S,
+        "av_align_window_s": sync.AV_ALIGN_WINDOW_S,
+        "beat_tracker": config.beat_tracker,
+    }
+    return {
+        "official": {**config.protocol.peak_picking_args, "hop": HOP_SAMPLES},
+        "strict": strict if config.strict_metrics else None,
+    }
 
 
 def _build_system_record(
     result: EvaluationResult, system: SystemScores, published_scores: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
-    cost = result.generation_costs.get(system.id)
-    told: dict[str, Any] = {
+    official = _to_dict(system.official)
+    record: dict[str, Any] = {
         "id": system.id,
-        "kind": system.category,
-        "what": system.description,
+        "category": system.category,
+        "description": system.description,
         "n": len(system.clip_ids),
         "seeds": list(system.seeds),
-        "official": None if system.official is None else summary_to_dict(system.official),
-        "by_seed": [summary_to_dict(one) for one in system.official_by_seed],
+        "official": official,
+        "official_by_seed": [_to_dict(summary) for summary in system.official_by_seed],
         "strict": dict(system.strict) or None,
         "intervals": {name: list(interval) for name, interval in system.intervals.items()},
-        "n_cut": system.n_truncated_takes,
+        "n_truncated_takes": system.n_truncated_takes,
     }
     if system.id in result.differences:
-        told["against"] = {
-            "id": result.plan.compare_to,
-            **{name: asdict(one) for name, one in result.differences[system.id].items()},
+        differences = result.differences[system.id]
+        record["comparison"] = {
+            "compare_to": result.plan.compare_to,
+            **{name: asdict(difference) for name, difference in differences.items()},
         }
-    if cost is not None:
-        told["cost"] = asdict(cost)
-    for maker in result.plan.system_runners:
-        if maker.name == system.id:
-            told["settings"] = maker.system.generation_settings
-    theirs = next((method for method in published_scores if method["id"] == "loris"), None)
-    if theirs is not None and system.category == "model" and system.official is not None:
-        ours = summary_to_dict(system.official)
-        told["published"] = {
+    if system.cost is not None:
+        record["cost"] = asdict(system.cost)
+    if system.generation_settings is not None:
+        record["generation_settings"] = system.generation_settings
+    paper = next((row for row in published_scores if row["id"] == "loris"), None)
+    if paper is not None and system.category == "model" and official is not None:
+        record["published"] = {
             name: {
-                "value": theirs[name],
-                "difference": _subtract_or_none(ours[name], theirs[name]),
+                "value": paper[name],
+                "difference": None if score is None else score - paper[name],
             }
-            for name in OFFICIAL_METRICS
+            for name, score in official.items()
         }
-    return told
+    return record
 
 
 def _build_paper_table_record(
-    result: EvaluationResult, paper_table: PaperTable
+    result: EvaluationResult, table: paper_tables.PaperTable
 ) -> dict[str, Any]:
-    """A table of the paper: each line ours, or why there is none, and theirs."""
-    rows = {row.id: row for row in result.systems}
-    lines: list[dict[str, Any]] = []
-    for line in paper_table.lines:
-        row = rows.get(line.system_id or "")
-        why = line.missing_reason or (
-            result.unavailable.get(line.system_id or "") if row is None else None
-        )
-        lines.append(
-            {
-                "name": line.name,
-                "row": None if row is None else row.id,
-                "n": 0 if row is None else len(row.clip_ids),
-                "official": None
-                if row is None or row.official is None
-                else summary_to_dict(row.official),
-                "lacking": why or None,
-                "published": None
-                if line.published_scores is None
-                else dict(line.published_scores),
-            }
-        )
-    return {"table": paper_table.number, "title": paper_table.title, "lines": lines}
+    """A table of the paper: in each line the system, or why there is none, and the paper."""
+
+    def build_line(line: paper_tables.PaperTableLine) -> dict[str, Any]:
+        system_id, published = line.system_id or "", line.published_scores
+        system = result.get_system(system_id)
+        reason = result.unavailable.get(system_id) if system is None else None
+        return {
+            "name": line.name,
+            "system": None if system is None else system.id,
+            "n": 0 if system is None else len(system.clip_ids),
+            "official": None if system is None else _to_dict(system.official),
+            "missing_reason": line.missing_reason or reason,
+            "published": None if published is None else dict(published),
+        }
+
+    lines = [build_line(line) for line in table.lines]
+    return {"number": table.number, "title": table.title, "lines": lines}
 
 
-def _subtract_or_none(our_score: float | None, published_score: float) -> float | None:
-    return None if our_score is None else our_score - published_score
+def _to_dict(summary: ScoreSummary | None) -> dict[str, float | None] | None:
+    """The five scores by their published names."""
+    if summary is None:
+        return None
+    return {name: getattr(summary, name.lower()) for name in OFFICIAL_METRICS}

@@ -1,335 +1,266 @@
-"""The result of a benchmark for people: a table on a screen, CSV, Markdown, LaTeX.
+"""Tables of a report for people: plain text, CSV, Markdown, LaTeX.
 
-Percent, but for CSV, which has the numbers of the JSON. All are made from the JSON contract, so
-nothing is told in a table that is not in it.
+Percent, except for CSV, which has the numbers of the JSON report. All tables are made from the
+JSON report, so they hold nothing that is not in it.
 """
 
 import csv
 import io
 import json
-from collections.abc import Callable
-from types import MappingProxyType
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from tabulate import tabulate
 
 from loris_cli.evaluation.report.json_report import OFFICIAL_METRICS
 
-STRICT_COLUMNS = MappingProxyType(
-    {
-        "f1_corrected": "F1 corr",
-        "onset_precision": "onset P",
-        "onset_recall": "onset R",
-        "onset_f": "onset F",
-        "beat_f": "beat F",
-        "cml_t": "CMLt",
-        "aml_t": "AMLt",
-        "information_gain": "info",
-        "tempo_error": "tempo err",
-        "align_sound": "snd>mot",
-        "align_motion": "mot>snd",
-        "av_align": "AV",
-    }
-)
-"""Strict figures and the heads of their columns."""
-CATEGORY_LABELS = MappingProxyType(
-    {"model": "", "method": "method", "null": "null", "ceiling": "ceiling"}
-)
+Report = dict[str, Any]
 
-ReportTable = tuple[str, list[str], list[list[str]]]
-"""Title, heads, rows of cells."""
+STRICT_COLUMNS: Mapping[str, str] = {
+    "f1_chance_corrected": "F1 corr",
+    "onset_precision": "onset P",
+    "onset_recall": "onset R",
+    "onset_f": "onset F",
+    "beat_f": "beat F",
+    "cml_t": "CMLt",
+    "aml_t": "AMLt",
+    "information_gain": "info",
+    "tempo_error": "tempo err",
+    "audio_to_motion_alignment": "audio>motion",
+    "motion_to_audio_alignment": "motion>audio",
+    "av_align": "AV",
+}
+"""Strict metrics and the heads of their columns."""
 
 
-def build_tables(report: dict[str, Any]) -> list[ReportTable]:
-    """The tables of a result: official scores, strict figures, those of the paper.
+class ReportTable(NamedTuple):
+    """A table of text cells; the first two columns are names."""
+
+    title: str
+    heads: list[str]
+    rows: list[list[str]]
+
+
+def build_tables(report: Report) -> list[ReportTable]:
+    """Official scores, strict metrics, quality, and the tables of the paper.
 
     Args:
-        report: the JSON contract.
+        report: the JSON report.
     """
-    found = [
-        (
-            "Official scores, %",
-            ["row", "", "n", *OFFICIAL_METRICS, "F1 95 %", f"F1 - {report['against']}", "p"],
-            [
-                _build_official_cells(report, row)
-                for row in report["rows"]
-                if row["official"] is not None
-            ],
-        )
+    scored = [system for system in report["systems"] if system["official"] is not None]
+    difference = f"F1 diff. to {report['compare_to']}"
+    official = ReportTable(
+        "Official scores, %",
+        ["system", "", "n", *OFFICIAL_METRICS, "F1 95 %", difference, "p"],
+        [_build_official_row(system) for system in scored],
+    )
+    tables = [
+        official,
+        _build_metric_table(report, "strict", "Strict metrics, %", format_percent),
+        _build_metric_table(report, "quality", "Quality", _format_number),
+        _build_published_table(report),
+        *map(_build_paper_comparison_table, report["paper_tables"]),
     ]
-    strict = [row for row in report["rows"] if row["strict"]]
-    if strict:
-        columns = [
-            name for name in STRICT_COLUMNS if any(name in row["strict"] for row in strict)
-        ]
-        found.append(
-            (
-                "Strict figures, %",
-                ["row", "", *(STRICT_COLUMNS[name] for name in columns)],
-                [
-                    [row["id"], CATEGORY_LABELS[row["kind"]]]
-                    + [format_percent(row["strict"].get(name)) for name in columns]
-                    for row in strict
-                ],
-            )
-        )
-    quality = [row for row in report["rows"] if row.get("quality")]
-    if quality:
-        names = list(dict.fromkeys(name for row in quality for name in row["quality"]))
-        found.append(
-            (
-                "Quality",
-                ["row", "", *names],
-                [
-                    [row["id"], CATEGORY_LABELS[row["kind"]]]
-                    + [_format_number(row["quality"].get(name)) for name in names]
-                    for row in quality
-                ],
-            )
-        )
-    if report["published"]:
-        found.append(_build_published_table(report))
-    found += [_build_paper_comparison_table(layout) for layout in report["ablations"]]
-    return [table for table in found if table[2]]
+    return [table for table in tables if table.rows]
 
 
-def build_notes(report: dict[str, Any]) -> list[str]:
-    """What has to be said with the tables, a line each."""
-    data, versions = report["data"], report["versions"]
-    said = [
-        f"protocol {report['protocol']}, split {report['split']}, {data['n']} clips of"
+def build_notes(report: Report) -> list[str]:
+    """Notes to the tables, a line each."""
+    data, versions, systems = report["data"], report["versions"], report["systems"]
+    commit = versions["commit"]
+    changed = ", changed since" * bool(versions["changed"])
+    notes = [
+        f"protocol {report['protocol']}, split {report['title']}, {data['n']} clips of"
         f" {data['sources']} sources, data {data['hash'] or 'without sound'}, seeds"
         f" {', '.join(map(str, report['seeds']))}",
-        f"loris {versions['loris']}{_format_commit(versions)}, librosa {versions['librosa']}, mir_eval"
-        f" {versions['mir_eval']}; {report['seconds']:.0f} s",
+        f"loris {versions['loris']}{f' (commit {commit[:12]}{changed})' if commit else ''},"
+        f" librosa {versions['librosa']}, mir_eval {versions['mir_eval']};"
+        f" {report['elapsed_s']:.0f} s",
     ]
-    if data["made_up"]:
-        said.append(
-            "MADE-UP DATA: clips by rules, no recordings; published figures are of other data"
+    if data["synthetic"]:
+        notes.append(
+            "SYNTHETIC DATA: clips by rules, no recordings; published scores use other data"
         )
-    said += [f"{row['id']}: {row['what']}" for row in report["rows"]]
-    said += [f"{name} left out: {reason}" for name, reason in report["left_out"].items()]
-    said += [f"{one['id']} skipped: {one['reason']}" for one in data["skipped"]]
-    said += [
-        f"{row['id']}: {row['n_cut']} takes longer than the truth were cut"
-        for row in report["rows"]
-        if row["n_cut"]
-    ]
-    for row in report["rows"]:
-        if cost := row.get("cost"):
-            memory = "" if cost["peak_mb"] is None else f", {cost['peak_mb']:.0f} MB at most"
-            said.append(
-                f"{row['id']}: {cost['n_takes']} takes, {cost['evaluations']} network"
-                f" evaluations, {cost['seconds']:.0f} s{memory}"
+    notes += [f"{system['id']}: {system['description']}" for system in systems]
+    notes += [f"{name} unavailable: {why}" for name, why in report["unavailable"].items()]
+    notes += [f"{clip['clip_id']} skipped: {clip['reason']}" for clip in data["skipped"]]
+    for system in systems:
+        if n := system["n_truncated_takes"]:
+            notes.append(f"{system['id']}: {n} takes longer than the reference were cut")
+    for system in systems:
+        if cost := system.get("cost"):
+            peak = cost["peak_memory_mib"]
+            memory = "" if peak is None else f", peak memory {peak:.0f} MiB"
+            notes.append(
+                f"{system['id']}: {cost['n_takes']} takes, {cost['network_evaluations']}"
+                f" network evaluations, {cost['generation_s']:.0f} s{memory}"
             )
-    lines = [line for layout in report["ablations"] for line in layout["lines"]]
-    said += dict.fromkeys(
-        f"{line['name']}: {line['lacking']}" for line in lines if line["lacking"]
-    )
-    theirs = [line["published"] for line in lines if line["published"] is not None]
-    for method in (*report["published"], *theirs):
-        for slip in method.get("misprints", []):
-            said.append(
-                f"misprint in table {slip['table']}: {method['name']} {slip['column']}"
-                f" {slip['printed']}: {slip['why']}"
-            )
-    return said
+    lines = [line for table in report["paper_tables"] for line in table["lines"]]
+    reasons = ((line["name"], line["missing_reason"]) for line in lines)
+    notes += dict.fromkeys(f"{name}: {reason}" for name, reason in reasons if reason)
+    for row in (*report["published"], *filter(None, (line["published"] for line in lines))):
+        notes += [
+            f"misprint in table {misprint['table']}: {row['name']} {misprint['column']}"
+            f" {misprint['printed']}: {misprint['reason']}"
+            for misprint in row.get("misprints", [])
+        ]
+    return notes
 
 
-def format_text(report: dict[str, Any]) -> str:
+def format_text(report: Report) -> str:
     """Aligned columns under their titles, and the notes below."""
-    parts = []
-    for title, heads, rows in build_tables(report):
-        widths = [max(len(row[k]) for row in [heads, *rows]) for k in range(len(heads))]
-        lines = [
-            "  ".join(
-                cell.ljust(width) if k < 2 else cell.rjust(width)
-                for k, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in [heads, *rows]
-        ]
-        parts.append("\n".join([title, *lines]))
-    return "\n\n".join([*parts, "\n".join(build_notes(report))])
+    return _format_tables(report, "plain", "{}\n", "")
 
 
-def format_markdown(report: dict[str, Any]) -> str:
+def format_markdown(report: Report) -> str:
     """Tables and notes as Markdown."""
-    parts = []
-    for title, heads, rows in build_tables(report):
-        rule = ["---"] * 2 + ["---:"] * (len(heads) - 2)
-        escaped = [[cell.replace("|", r"\|") for cell in row] for row in [heads, rule, *rows]]
-        lines = ["| " + " | ".join(row) + " |" for row in escaped]
-        parts.append("\n".join([f"**{title}**", "", *lines]))
-    return "\n\n".join([*parts, "\n".join(f"- {note}" for note in build_notes(report))])
+    return _format_tables(report, "pipe", "**{}**\n\n", "- ")
 
 
-def format_latex(report: dict[str, Any]) -> str:
-    """Tables for LaTeX with booktabs; the notes as comments."""
-    parts = []
-    for title, heads, rows in build_tables(report):
-        body = [
-            " & ".join(_escape_latex(cell) for cell in row) + r" \\" for row in [heads, *rows]
-        ]
-        parts.append(
-            "\n".join(
-                [
-                    rf"\begin{{tabular}}{{ll{'r' * (len(heads) - 2)}}} % {title}",
-                    r"\toprule",
-                    body[0],
-                    r"\midrule",
-                    *body[1:],
-                    r"\bottomrule",
-                    r"\end{tabular}",
-                ]
-            )
-        )
-    return "\n\n".join([*parts, "\n".join(f"% {note}" for note in build_notes(report))])
+def format_latex(report: Report) -> str:
+    """Tables for LaTeX with booktabs; titles and notes as comments."""
+    return _format_tables(report, "latex_booktabs", "% {}\n", "% ")
 
 
-def format_csv(report: dict[str, Any]) -> str:
-    """One row a method, figures from 0 to 1 as in the JSON."""
+def format_csv(report: Report) -> str:
+    """One row a system, scores from 0 to 1 as in the JSON report."""
+    strict_names = ("f1_chance", *STRICT_COLUMNS)
+    rows = []
+    for system in report["systems"]:
+        official, strict = system["official"] or {}, system["strict"] or {}
+        low, high = system["intervals"].get("F1", (None, None))
+        row = {
+            "protocol": report["protocol"],
+            "title": report["title"],
+            "data_hash": report["data"]["hash"],
+            "system": system["id"],
+            "category": system["category"],
+            "n": system["n"],
+            **{name: official.get(name) for name in OFFICIAL_METRICS},
+            "F1_ci_low": low,
+            "F1_ci_high": high,
+            **{name: strict.get(name) for name in strict_names},
+        }
+        rows.append(row)
     out = io.StringIO()
-    names = ("f1_by_chance", *STRICT_COLUMNS)
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(
-        [
-            "protocol",
-            "split",
-            "data",
-            "row",
-            "kind",
-            "n",
-            *OFFICIAL_METRICS,
-            "F1_low",
-            "F1_high",
-            *names,
-        ]
-    )
-    for row in report["rows"]:
-        official, strict = row["official"] or {}, row["strict"] or {}
-        low, high = row["intervals"].get("F1", (None, None))
-        writer.writerow(
-            [
-                report["protocol"],
-                report["split"],
-                report["data"]["hash"],
-                row["id"],
-                row["kind"],
-                row["n"],
-                *(official.get(name) for name in OFFICIAL_METRICS),
-                low,
-                high,
-                *(strict.get(name) for name in names),
-            ]
-        )
+    writer = csv.DictWriter(out, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
     return out.getvalue().rstrip("\n")
 
 
-def _format_json(report: dict[str, Any]) -> str:
+def _format_json(report: Report) -> str:
     return json.dumps(report, indent=1, allow_nan=False)
 
 
-REPORT_FORMATTERS: MappingProxyType[str, Callable[[dict[str, Any]], str]] = MappingProxyType(
-    {
-        "table": format_text,
-        "json": _format_json,
-        "csv": format_csv,
-        "md": format_markdown,
-        "tex": format_latex,
-    }
-)
-"""How a result may be written."""
+REPORT_FORMATTERS: Mapping[str, Callable[[Report], str]] = {
+    "table": format_text,
+    "json": _format_json,
+    "csv": format_csv,
+    "md": format_markdown,
+    "tex": format_latex,
+}
+"""Output formats of a report."""
 
 
 def format_percent(value: float | None) -> str:
-    """A share as percent with a decimal; a dash where there is none."""
+    """A share as percent with one decimal; a dash for None."""
     return "-" if value is None else f"{100 * value:.1f}"
-
-
-def _format_commit(versions: dict[str, Any]) -> str:
-    """The commit in short, where there is one."""
-    if versions["commit"] is None:
-        return ""
-    return f" (commit {versions['commit'][:12]}{', changed since' * versions['changed']})"
-
-
-def _build_official_cells(report: dict[str, Any], system: dict[str, Any]) -> list[str]:
-    interval = system["intervals"].get("F1")
-    gap = system.get("against", {}).get("F1")
-    return [
-        system["id"],
-        CATEGORY_LABELS[system["kind"]],
-        str(system["n"]),
-        *(format_percent(system["official"][name]) for name in OFFICIAL_METRICS),
-        "-"
-        if interval is None
-        else f"{format_percent(interval[0])}..{format_percent(interval[1])}",
-        "-" if gap is None else f"{100 * gap['difference']:+.1f}",
-        "-" if gap is None else f"{gap['p_value']:.4f}",
-    ]
-
-
-def _build_published_table(report: dict[str, Any]) -> ReportTable:
-    """The paper's rows, and how far ours are from its own."""
-    rows = [
-        [*_build_published_cells(method), f"{method['MOS']:.1f}"]
-        for method in report["published"]
-    ]
-    rows += [
-        [f"{row['id']} - LORIS", ""]
-        + [
-            "-" if gap is None else f"{100 * gap:+.1f}"
-            for gap in (row["published"][name]["difference"] for name in OFFICIAL_METRICS)
-        ]
-        + ["-"]
-        for row in report["rows"]
-        if "published" in row
-    ]
-    return ("Published, % (* is a misprint)", ["method", "", *OFFICIAL_METRICS, "MOS"], rows)
-
-
-def _build_paper_comparison_table(paper_table: dict[str, Any]) -> ReportTable:
-    """Our rows in the paper's layout, its own figures beside them."""
-    rows = []
-    for line in paper_table["lines"]:
-        ours, theirs = line["official"], line["published"]
-        rows.append(
-            [line["name"], line["row"] or "-", str(line["n"] or "-")]
-            + [
-                format_percent(None if ours is None else ours[name])
-                for name in OFFICIAL_METRICS
-            ]
-            + (
-                ["-"] * len(OFFICIAL_METRICS)
-                if theirs is None
-                else _build_published_cells(theirs)[2:]
-            )
-        )
-    heads = [
-        "variant",
-        "row",
-        "n",
-        *OFFICIAL_METRICS,
-        *(f"paper {name}" for name in OFFICIAL_METRICS),
-    ]
-    title = (
-        f"Table {paper_table['table']} of the paper, {paper_table['title']}, %: ours, then the paper's"
-        " on fe25 (* is a misprint)"
-    )
-    return (title, heads, rows)
-
-
-def _build_published_cells(paper_row: dict[str, Any]) -> list[str]:
-    """A row of the paper; a misprint has a star."""
-    wrong = {slip["column"] for slip in paper_row.get("misprints", [])}
-    scores = (
-        format_percent(paper_row[name]) + "*" * (name in wrong) for name in OFFICIAL_METRICS
-    )
-    return [paper_row["name"], f"table {paper_row['table']}", *scores]
 
 
 def _format_number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3g}"
 
 
-def _escape_latex(cell: str) -> str:
-    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    return "".join(special.get(c, rf"\{c}" if c in "&%$#_{}" else c) for c in cell)
+def _format_difference(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:+.1f}"
+
+
+def _format_tables(report: Report, table_format: str, title_format: str, bullet: str) -> str:
+    """Tables in a format of tabulate, and the notes with a mark before each."""
+    texts = []
+    for title, heads, rows in build_tables(report):
+        cells = [heads, *rows]
+        if table_format == "pipe":
+            cells = [[cell.replace("|", r"\|") for cell in row] for row in cells]
+        # tabulate makes columns two wider than their heads, but not than their cells.
+        headers = [] if table_format == "plain" else cells.pop(0)
+        table = tabulate(
+            cells,
+            headers,
+            tablefmt=table_format,
+            disable_numparse=True,
+            colalign=["left", "left", *["right"] * (len(heads) - 2)],
+        )
+        lines = [line.rstrip() for line in table.splitlines()]
+        texts.append(title_format.format(title) + "\n".join(lines))
+    return "\n\n".join([*texts, "\n".join(f"{bullet}{note}" for note in build_notes(report))])
+
+
+def _build_official_row(system: dict[str, Any]) -> list[str]:
+    low, high = system["intervals"].get("F1", (None, None))
+    difference = system.get("comparison", {}).get("F1")
+    return [
+        *_format_label(system),
+        str(system["n"]),
+        *(format_percent(system["official"][name]) for name in OFFICIAL_METRICS),
+        "-" if low is None else f"{format_percent(low)}..{format_percent(high)}",
+        _format_difference(difference and difference["difference"]),
+        "-" if difference is None else f"{difference['p_value']:.4f}",
+    ]
+
+
+def _build_metric_table(
+    report: Report, key: str, title: str, format_value: Callable[[float | None], str]
+) -> ReportTable:
+    """Metrics of all systems that have any; strict ones are those of `STRICT_COLUMNS`."""
+    systems = [system for system in report["systems"] if system.get(key)]
+    found = dict.fromkeys(name for system in systems for name in system[key])
+    names = [name for name in STRICT_COLUMNS if name in found] if key == "strict" else [*found]
+    rows = [
+        [*_format_label(system), *(format_value(system[key].get(name)) for name in names)]
+        for system in systems
+    ]
+    heads = ["system", "", *(STRICT_COLUMNS.get(name, name) for name in names)]
+    return ReportTable(title, heads, rows)
+
+
+def _format_label(system: dict[str, Any]) -> list[str]:
+    return [system["id"], "" if system["category"] == "model" else system["category"]]
+
+
+def _build_published_table(report: Report) -> ReportTable:
+    """The paper's rows, and the differences of the models to its own."""
+    rows = [[*_build_published_row(row), f"{row['MOS']:.1f}"] for row in report["published"]]
+    for system in report["systems"]:
+        if "published" in system:
+            scores = (system["published"][name]["difference"] for name in OFFICIAL_METRICS)
+            rows.append([f"{system['id']} - LORIS", "", *map(_format_difference, scores), "-"])
+    heads = ["system", "", *OFFICIAL_METRICS, "MOS"]
+    return ReportTable("Published, % (* is a misprint)", heads, rows)
+
+
+def _build_paper_comparison_table(table: dict[str, Any]) -> ReportTable:
+    """Systems in the paper's layout, next to its own scores."""
+    rows = []
+    for line in table["lines"]:
+        official, published = line["official"] or {}, line["published"]
+        own = [format_percent(official.get(name)) for name in OFFICIAL_METRICS]
+        paper = _build_published_row(published)[2:] if published else ["-"] * len(own)
+        rows.append([line["name"], line["system"] or "-", str(line["n"] or "-"), *own, *paper])
+    paper_heads = [f"paper {name}" for name in OFFICIAL_METRICS]
+    heads = ["variant", "system", "n", *OFFICIAL_METRICS, *paper_heads]
+    title = (
+        f"Table {table['number']} of the paper, {table['title']}, %: this run, then the paper"
+        " on fe25 (* is a misprint)"
+    )
+    return ReportTable(title, heads, rows)
+
+
+def _build_published_row(row: dict[str, Any]) -> list[str]:
+    """A row of the paper; a misprint has a star."""
+    misprints = {misprint["column"] for misprint in row.get("misprints", [])}
+    scores = (
+        format_percent(row[name]) + "*" * (name in misprints) for name in OFFICIAL_METRICS
+    )
+    return [row["name"], f"table {row['table']}", *scores]

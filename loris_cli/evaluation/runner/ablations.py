@@ -1,21 +1,20 @@
-"""The variants of the paper's tables 5 and 6, known by the configuration in their weights.
+"""Trained variants for the paper's tables 5 and 6, identified by their configuration.
 
-files, folders of runs -> configurations -> the full model they are variants of -> their names
+files, folders of runs -> configurations -> the full model that they are variants of -> names
 
-A table compares networks that differ in one thing. So a file is a variant only if it is the
-full model but for that one switch (docs/paper-model.md), sizes and reading included.
+A table compares networks that differ in one setting. So a file is a variant only if it equals
+the full model except for that setting (docs/paper-model.md), sizes included.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from loris_cli.errors import InputError, UsageError
-from loris_cli.evaluation.runner.ablation_layouts import PaperTable, PaperTableLine
-from loris_cli.evaluation.runner.paper_tables import get_ablation_rows
+from loris_cli.evaluation.runner import paper_tables
+from loris_cli.evaluation.runner.paper_tables import PaperTable, PaperTableLine
 from loris_cli.models.load_model import detect_preset
 from loris_cli.models.paper_checkpoint import read_paper_config
 from loris_cli.models.paper_config import PaperConfig
@@ -23,18 +22,16 @@ from loris_cli.system.atomic_files import printable_path
 from loris_cli.system.progress import Reporter
 
 FULL_MODEL = "full"
-VARIANT_OVERRIDES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
-    {
-        "v": {"visual_projection": "none", "motion_encoder": False},
-        "r": {"rhythm_conditioning": "none", "aligned_rhythm": False},
-        "m": {"motion_encoder": True},
-        "lstm": {"visual_projection": "linear"},
-        "hawkes": {"hawkes_phase": "none"},
-        "pe": {"positional_encoding": False},
-        "rhymul": {"rhythm_conditioning": "multiply"},
-    }
-)
-"""What each variant has other than the full model (specification, 8)."""
+VARIANT_OVERRIDES: Mapping[str, Mapping[str, Any]] = {
+    "v": {"visual_projection": "none", "motion_encoder": False},
+    "r": {"rhythm_conditioning": "none", "aligned_rhythm": False},
+    "m": {"motion_encoder": True},
+    "lstm": {"visual_projection": "linear"},
+    "hawkes": {"hawkes_phase": "none"},
+    "pe": {"positional_encoding": False},
+    "rhymul": {"rhythm_conditioning": "multiply"},
+}
+"""Settings of each variant that differ from the full model."""
 VARIANT_NAMES = (FULL_MODEL, *VARIANT_OVERRIDES)
 TABLE_VARIANTS = {5: ("v", "r", "m"), 6: ("lstm", "hawkes", "pe", "rhymul")}
 TRAIN_SET_OPTIONS = {
@@ -46,10 +43,10 @@ TRAIN_SET_OPTIONS = {
     "pe": "positional_encoding=false",
     "rhymul": "rhythm_conditioning=multiply",
 }
-"""What `loris train` is told, on clips that have features of the picture; where they have none
-the full model learns from the body, and ``m`` and ``lstm`` do not exist."""
+"""Options of `loris train --set` for clips with visual features. Without visual features the
+full model uses poses, and ``m`` and ``lstm`` do not exist."""
 RUN_WEIGHTS_NAME = "paper.safetensors"
-"""The model in the folder of a run."""
+"""The model in a run folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,91 +62,95 @@ class AblationVariant:
 def find_variants(
     variant_specs: Sequence[str], variant_names: Sequence[str], *, reporter: Reporter
 ) -> dict[str, AblationVariant]:
-    """The variants that a user names.
+    """Find the variants that the user names.
 
     Args:
-        variant_specs: ``NAME=FILE`` or ``NAME=RUN``, whose configuration has to be that variant's; or
-            a folder of runs or of files, of which those that are wanted are taken.
-        variant_names: of `VARIANT_OVERRIDES`; the full model is always wanted.
-        reporter: is told what in a folder is no variant of the same full model.
+        variant_specs: ``NAME=FILE`` or ``NAME=RUN``, whose configuration has to be that
+            variant's; or a folder of runs or of files, searched for the wanted variants.
+        variant_names: keys of `VARIANT_OVERRIDES`; the full model is always wanted.
+        reporter: warns of files in a folder that are no variant of the same full model.
 
     Returns:
-        what is there, by name.
+        variants that were found, by name.
 
     Raises:
         UsageError: a file is not the variant it is named, or one is there twice.
         InputError: there is no such file, or none in a folder.
         WeightsError: a file cannot be read.
     """
-    named, found = [], []
-    for text in variant_specs:
-        name, equals, place = text.partition("=")
-        if equals and name in VARIANT_NAMES:
-            path = _resolve_weights_file(Path(place))
-            named.append(AblationVariant(name=name, path=path, config=read_paper_config(path)))
-        elif equals and not Path(text).exists():
-            raise UsageError(
-                f"--variant {text!r} names no variant",
-                hint=f"there are {', '.join(VARIANT_NAMES)}",
-            )
-        else:
-            found += [
-                (path, read_paper_config(path)) for path in _list_weights_files(Path(text))
-            ]
-    configs = [variant.config for variant in named] + [config for _, config in found]
-    if not configs:
+    named, unnamed = _read_variant_specs(variant_specs)
+    if not named and not unnamed:
         return {}
-    full = infer_full_config(configs)
+    full = infer_full_config([*(variant.config for variant in named), *unnamed.values()])
     for variant in named:
         _check_variant_config(variant, full)
-    for path, config in found:
-        known = identify_variant(config, full)
-        if known is None:
+    for path, config in unnamed.items():
+        name = identify_variant(config, full)
+        if name is None:
             reporter.warn(
                 f"{printable_path(path)} is no variant of one full model with the others"
             )
         else:
-            named.append(AblationVariant(name=known, path=path, config=config))
+            named.append(AblationVariant(name=name, path=path, config=config))
     by_name: dict[str, AblationVariant] = {}
     for variant in named:
-        if variant.name not in (FULL_MODEL, *variant_names):
-            continue
         other = by_name.setdefault(variant.name, variant)
-        if other is not variant:
+        if other is not variant and variant.name in (FULL_MODEL, *variant_names):
             raise UsageError(
                 f"{printable_path(other.path)} and {printable_path(variant.path)} are both"
                 f" {variant.name!r}",
-                hint="name the one that is meant: --variant " + f"{variant.name}=FILE",
+                hint=f"name the one that is meant: --variant {variant.name}=FILE",
             )
-    return {
-        name: by_name[name] for name in VARIANT_NAMES[1:] + VARIANT_NAMES[:1] if name in by_name
-    }
+    wanted = [name for name in VARIANT_OVERRIDES if name in variant_names]
+    return {name: by_name[name] for name in (*wanted, FULL_MODEL) if name in by_name}
+
+
+def _read_variant_specs(
+    variant_specs: Sequence[str],
+) -> tuple[list[AblationVariant], dict[Path, PaperConfig]]:
+    """Variants that are named, and configurations of the other files."""
+    named: list[AblationVariant] = []
+    unnamed: dict[Path, PaperConfig] = {}
+    for spec in variant_specs:
+        name, equals, location = spec.partition("=")
+        if equals and name in VARIANT_NAMES:
+            path = _resolve_weights_file(Path(location))
+            named.append(AblationVariant(name=name, path=path, config=read_paper_config(path)))
+        elif equals and not Path(spec).exists():
+            raise UsageError(
+                f"--variant {spec!r} names no variant",
+                hint=f"there are {', '.join(VARIANT_NAMES)}",
+            )
+        else:
+            unnamed |= {
+                path: read_paper_config(path) for path in _list_weights_files(Path(spec))
+            }
+    return named, unnamed
 
 
 def infer_full_config(configs: Sequence[PaperConfig]) -> PaperConfig:
-    """The full model that most of these are variants of: their sizes, and nothing left out.
+    """The full model that most configurations are variants of: their sizes, every setting on.
 
-    Where none of them sees the picture the full model is one that sees the body instead, as
-    `loris train` makes it.
+    Where none of them uses visual features the full model uses poses instead, as in
+    `loris train`.
     """
-    sees = any(config.visual_projection != "none" for config in configs)
-    shifts = [config.hawkes_phase for config in configs if config.hawkes_phase != "none"]
-    candidates = [
-        replace(
+    is_visual = any(config.visual_projection != "none" for config in configs)
+    phases = [config.hawkes_phase for config in configs if config.hawkes_phase != "none"]
+
+    def complete(config: PaperConfig) -> PaperConfig:
+        own_phase = [config.hawkes_phase] if config.hawkes_phase != "none" else []
+        return replace(
             config,
-            visual_projection="lstm" if sees else "none",
-            motion_encoder=not sees,
+            visual_projection="lstm" if is_visual else "none",
+            motion_encoder=not is_visual,
             rhythm_conditioning="attention",
-            hawkes_phase=config.hawkes_phase
-            if config.hawkes_phase != "none"
-            else (*shifts, "interval")[0],
+            hawkes_phase=(*own_phase, *phases, "interval")[0],
             positional_encoding=True,
             aligned_rhythm=any(other.aligned_rhythm for other in configs),
         )
-        for config in configs
-    ]
+
     return max(
-        candidates,
+        map(complete, configs),
         key=lambda full: sum(identify_variant(config, full) is not None for config in configs),
     )
 
@@ -166,36 +167,30 @@ def derive_variant_config(variant_name: str, full_config: PaperConfig) -> PaperC
 
 
 def identify_variant(config: PaperConfig, full_config: PaperConfig) -> str | None:
-    """Which variant of the full model a configuration is; None if it is none."""
-    return next(
-        (name for name in VARIANT_NAMES if derive_variant_config(name, full_config) == config),
-        None,
+    """The name of a configuration as a variant of the full model; None if it is none."""
+    names = (
+        name for name in VARIANT_NAMES if derive_variant_config(name, full_config) == config
     )
+    return next(names, None)
 
 
 def build_ablation_tables(
     variant_names: Sequence[str], variants: Mapping[str, AblationVariant], subset: str
 ) -> list[PaperTable]:
-    """Tables 5 and 6 with the lines that are wanted, and the full model's.
+    """Tables 5 and 6 with the lines of some variants and of the full model.
 
     Args:
-        variant_names: of `VARIANT_OVERRIDES`.
-        variants: that are there, by name.
-        subset: that is scored on, for the command that trains what is not there.
+        variant_names: keys of `VARIANT_OVERRIDES`.
+        variants: variants that were found, by name.
+        subset: scored subset, for the command that trains a missing variant.
     """
-    # Without any file the full model is one that `loris train` would make.
-    configs = [variant.config for variant in variants.values()]
-    full = (
-        infer_full_config(configs)
-        if configs
-        else infer_full_config([PaperConfig(visual_projection="none", motion_encoder=True)])
-    )
-    found = []
-    for table, names in TABLE_VARIANTS.items():
-        printed = {row["id"]: row for row in get_ablation_rows(table)}
+    # Without any file, the full model that `loris train` would train.
+    default = PaperConfig(visual_projection="none", motion_encoder=True)
+    full = infer_full_config([variant.config for variant in variants.values()] or [default])
+    tables = []
+    for number, names in TABLE_VARIANTS.items():
+        printed = paper_tables.get_ablation_rows(number)
         chosen = [name for name in names if name in variant_names]
-        if not chosen:
-            continue
         lines = [
             PaperTableLine(
                 name=printed[name]["name"],
@@ -207,45 +202,46 @@ def build_ablation_tables(
             )
             for name in (*chosen, FULL_MODEL)
         ]
-        found.append(PaperTable(number=table, lines=lines))
-    return found
+        if chosen:
+            tables.append(PaperTable(number=number, lines=lines))
+    return tables
 
 
 def _explain_missing_variant(variant_name: str, full_config: PaperConfig, subset: str) -> str:
     if derive_variant_config(variant_name, full_config) is None:
-        return "the full model sees the body and not the picture, so it has no such variant"
+        return "the full model uses poses and no visual features, so it has no such variant"
     setting = "" if variant_name == FULL_MODEL else f" --set {TRAIN_SET_OPTIONS[variant_name]}"
-    return f"not trained: loris train --preset paper --split {subset} --out runs/{variant_name}{setting}"
+    command = f"loris train --preset paper --split {subset} --out runs/{variant_name}{setting}"
+    return f"not trained: {command}"
 
 
 def _check_variant_config(variant: AblationVariant, full_config: PaperConfig) -> None:
-    """Refuse a file that is not the variant it is called."""
-    should = derive_variant_config(variant.name, full_config)
-    if should == variant.config:
+    """Refuse a file that is not the variant it is named."""
+    expected = derive_variant_config(variant.name, full_config)
+    if expected == variant.config:
         return
-    known = identify_variant(variant.config, full_config)
-    if known is not None:
+    path = printable_path(variant.path)
+    name = identify_variant(variant.config, full_config)
+    if name is not None:
         raise UsageError(
-            f"{printable_path(variant.path)} is not {variant.name!r} but {known!r}, by its"
-            " configuration",
-            hint=f"--variant {known}={printable_path(variant.path)}",
+            f"{path} is not {variant.name!r} but {name!r}, by its configuration",
+            hint=f"--variant {name}={path}",
         )
-    if should is None:
-        why = "the full model sees the body and not the picture"
+    if expected is None:
+        reason = "the full model uses poses and no visual features"
     else:
-        has, asked = asdict(variant.config), asdict(should)
-        key = next(key for key in asked if has[key] != asked[key])
-        why = f"its {key} is {json.dumps(has[key])}, not {json.dumps(asked[key])}"
+        actual, required = asdict(variant.config), asdict(expected)
+        key = next(key for key in required if actual[key] != required[key])
+        reason = f"its {key} is {json.dumps(actual[key])}, not {json.dumps(required[key])}"
     raise UsageError(
-        f"{printable_path(variant.path)} is not {variant.name!r} of one full model with the others:"
-        f" {why}",
+        f"{path} is not {variant.name!r} of one full model with the others: {reason}",
         hint="train it like the full model but for that one setting; see docs/evaluation.md",
     )
 
 
 def _resolve_weights_file(path: Path) -> Path:
-    """A file of weights, or that of a run."""
-    if path.is_dir() and (path / RUN_WEIGHTS_NAME).is_file():
+    """A weights file, or that of a run."""
+    if (path / RUN_WEIGHTS_NAME).is_file():
         return path / RUN_WEIGHTS_NAME
     if path.is_dir():
         raise InputError(
@@ -257,18 +253,18 @@ def _resolve_weights_file(path: Path) -> Path:
     return path
 
 
-def _list_weights_files(folder: Path) -> Iterator[Path]:
-    """Weights of the paper's network in a folder, and in the runs in it."""
+def _list_weights_files(folder: Path) -> list[Path]:
+    """Weights of the paper's network in a folder, and in its runs."""
     if not folder.is_dir():
         raise InputError(
             f"no folder {printable_path(folder)}",
             hint=f"give --variant NAME=FILE, with NAME one of {', '.join(VARIANT_NAMES)}",
         )
-    there = sorted([*folder.glob("*.safetensors"), *folder.glob(f"*/{RUN_WEIGHTS_NAME}")])
-    chosen = [path for path in there if detect_preset(str(path)) == "paper"]
+    paths = sorted([*folder.glob("*.safetensors"), *folder.glob(f"*/{RUN_WEIGHTS_NAME}")])
+    chosen = [path for path in paths if detect_preset(str(path)) == "paper"]
     if not chosen:
         raise InputError(
             f"{printable_path(folder)} holds no run and no weights of the paper's network",
             hint="train some: loris train --preset paper --out RUNS/full",
         )
-    yield from chosen
+    return chosen

@@ -1,15 +1,14 @@
-"""What is heard in a sound, once for each sound: in parallel, and kept.
+"""Onsets and beats of audio sources: analyzed once each, in parallel, and cached.
 
-    sounds -> those not heard before, in processes of their own -> onsets, beats -> cache
+    sources -> those not in the cache, in worker processes -> onsets, beats -> cache
 
-The long part of a benchmark is listening; all figures are made from what this module returns.
-What is kept lies under the hash of the samples, of every parameter and of librosa's version.
+Analysis is the long part of an evaluation; all scores are computed from its results. A cache
+entry is named by a hash of the samples, of every parameter and of librosa's version.
 """
 
 import hashlib
 import json
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -22,66 +21,59 @@ from loris_cli.audio.beat_tracking import BeatTracker, track_beats
 from loris_cli.audio.onsets import ONSET_DELAY_S, ONSET_HOP_LENGTH, PEAK_PICKING, detect_onsets
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import LorisError
-from loris_cli.evaluation.metrics.loris_scores import (
-    OFFICIAL_PROTOCOL,
-    OnsetFlags,
-    ScoringProtocol,
-    detect_protocol_onsets,
-    flag_onset_seconds,
-)
+from loris_cli.evaluation.metrics import loris_scores
 from loris_cli.evaluation.metrics.sync import AudioEvents
-from loris_cli.evaluation.runner.audio_sources import AudioSource, Samples, load_samples
+from loris_cli.evaluation.runner.audio_sources import AudioSource, load_samples, map_sources
 from loris_cli.system.atomic_files import atomic_write
 from loris_cli.system.progress import NullReporter, Reporter
-from loris_cli.system.worker_pool import WorkerCrash, map_in_processes
+from loris_cli.system.worker_pool import WorkerCrash
 
 Array = NDArray[np.float64]
 
-ANALYSIS_SCHEMA = 1
-"""Of what is kept; a change of what is heard raises it."""
+ANALYSIS_SCHEMA = 2
+"""Version of the cache entries; raise it when the results of the analysis change."""
 
-MIN_SOURCES_PER_WORKER = {True: 16, False: 200}
-"""With fewer sounds than that to each, strictly heard or not, processes cost more than they
-save: one takes some four seconds to begin, a sound 35 ms by the official protocol alone."""
+MIN_SOURCES_PER_WORKER, MIN_STRICT_SOURCES_PER_WORKER = 200, 16
+"""With fewer sources, worker processes cost more than they save: one takes some four seconds to
+start, a source 35 ms by the official protocol alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AnalysisConfig:
-    """What to listen for."""
+    """What is detected."""
 
-    protocol: ScoringProtocol = OFFICIAL_PROTOCOL
+    protocol: loris_scores.ScoringProtocol = loris_scores.OFFICIAL_PROTOCOL
     strict_metrics: bool = True
-    """Fine onsets and beats too."""
+    """Detect onsets and beats for the strict metrics too."""
     beat_tracker: BeatTracker = "librosa"
 
 
 @dataclass(frozen=True, kw_only=True)
 class AudioAnalysis:
-    """What was heard in a sound."""
+    """Onsets and beats of a source."""
 
     samples_sha256: str
-    """Hash of the samples."""
     n_samples: int
     protocol_onsets_s: Array
-    """By the protocol's detector."""
+    """Onsets by the protocol's detector."""
     strict_onsets_s: Array
-    """By `evaluation.onsets`; none unless listened for."""
+    """Onsets by `audio.onsets`; empty without strict metrics."""
     beats_s: Array
     n_truncated_samples: int = 0
-    """Samples beyond the length that was asked for, which were not listened to."""
+    """Samples beyond the maximum length, which were not analyzed."""
 
     @property
     def duration_s(self) -> float:
-        """Length of the sound."""
+        """Duration of the audio."""
         return self.n_samples / SAMPLE_RATE_HZ
 
     @property
-    def onset_flags(self) -> OnsetFlags:
+    def onset_flags(self) -> loris_scores.OnsetFlags:
         """Seconds with an onset, ``(seconds,)``."""
-        return flag_onset_seconds(self.protocol_onsets_s, self.n_samples)
+        return loris_scores.flag_onset_seconds(self.protocol_onsets_s, self.n_samples)
 
     def crop_events(self, end_s: float) -> AudioEvents:
-        """Onsets and beats before a moment."""
+        """Onsets and beats before a time."""
         return AudioEvents(
             onsets_s=self.strict_onsets_s[self.strict_onsets_s < end_s],
             beats_s=self.beats_s[self.beats_s < end_s],
@@ -90,7 +82,7 @@ class AudioAnalysis:
 
 @dataclass(frozen=True, kw_only=True)
 class AnalysisFailure:
-    """A sound that could not be listened to."""
+    """A source that could not be analyzed."""
 
     reason: str
 
@@ -98,33 +90,23 @@ class AnalysisFailure:
 def analyze_audio(
     source: AudioSource, *, config: AnalysisConfig, cache_dir: Path | None
 ) -> AudioAnalysis | AnalysisFailure:
-    """Listen to one sound, or remember it.
+    """Analyze one source, or read the result from the cache.
 
     Args:
-        source: what to listen to.
-        config: what for.
-        cache_dir: folder of what was heard before; None remembers nothing.
+        source: the source.
+        config: what is detected.
+        cache_dir: folder of the cache; None is no cache.
     """
     try:
-        samples, n_cut = load_samples(source)
-        key = hashlib.sha256(samples.tobytes()).hexdigest()
-        place = (
-            None if cache_dir is None else cache_dir / f"{_hash_cache_key(key, config)}.json"
-        )
-        known = None if place is None else _read_cached_analysis(place, key)
-        if known is not None:
-            return replace(known, n_truncated_samples=n_cut)
-        heard = _analyze_samples(samples, key, config)
-        if place is not None:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            told = {
-                name: value.tolist() if isinstance(value, np.ndarray) else value
-                for name, value in vars(heard).items()
-                if name != "n_cut"
-            }
-            with atomic_write(place, overwrite=True) as part:
-                part.write_text(json.dumps(told), encoding="utf-8")
-        return replace(heard, n_truncated_samples=n_cut)
+        samples, n_truncated = load_samples(source)
+        sha256 = hashlib.sha256(samples.tobytes()).hexdigest()
+        path = None if cache_dir is None else cache_dir / _cache_name(sha256, config)
+        analysis = None if path is None else _read_cached_analysis(path, sha256)
+        if analysis is None:
+            analysis = _analyze_samples(samples, sha256, config)
+            if path is not None:
+                _write_cached_analysis(path, analysis)
+        return replace(analysis, n_truncated_samples=n_truncated)
     except LorisError as error:
         return AnalysisFailure(reason=str(error))
 
@@ -137,82 +119,76 @@ def analyze_audio_sources(
     max_workers: int,
     reporter: Reporter | None = None,
 ) -> list[AudioAnalysis | AnalysisFailure]:
-    """Listen to many sounds; one that is told twice is listened to once.
+    """Analyze many sources, a repeated one once.
 
     Args:
-        sources: what to listen to.
-        config: what for.
-        cache_dir: folder of what was heard before.
-        max_workers: processes at most; 1 is this one, which does all where there is little to do.
-        reporter: whom to tell.
+        sources: the sources.
+        config: what is detected.
+        cache_dir: folder of the cache; None is no cache.
+        max_workers: worker processes at most; short work is done in this process.
+        reporter: progress is reported here.
 
     Returns:
-        what was heard in each, in their order.
+        result of each source, in order.
     """
-    different = list(dict.fromkeys(sources))
-    work = partial(analyze_audio, config=config, cache_dir=cache_dir)
-    found: dict[AudioSource, AudioAnalysis | AnalysisFailure] = {}
-    with (reporter or NullReporter()).stage("listening", len(different)) as advance:
-        n_workers = min(
-            max_workers, len(different) // MIN_SOURCES_PER_WORKER[config.strict_metrics]
+    strict = config.strict_metrics
+    per_worker = MIN_STRICT_SOURCES_PER_WORKER if strict else MIN_SOURCES_PER_WORKER
+    n_different = len(set(sources))
+    with (reporter or NullReporter()).stage("audio analysis", n_different) as advance:
+        found = map_sources(
+            partial(analyze_audio, config=config, cache_dir=cache_dir),
+            sources,
+            n_workers=min(max_workers, n_different // per_worker),
+            advance=advance,
         )
-        if n_workers <= 1:
-            for sound in different:
-                found[sound] = work(sound)
-                advance(1)
-        else:
-            with closing(map_in_processes(work, different, n_workers=n_workers)) as results:
-                for index, result in results:
-                    found[different[index]] = (
-                        AnalysisFailure(
-                            reason=f"the listener died (exit code {result.exit_code})"
-                        )
-                        if isinstance(result, WorkerCrash)
-                        else result
-                    )
-                    advance(1)
-    return [found[sound] for sound in sources]
+    return [
+        AnalysisFailure(reason=f"the worker process crashed (exit code {result.exit_code})")
+        if isinstance(result, WorkerCrash)
+        else result
+        for result in (found[source] for source in sources)
+    ]
 
 
 def _analyze_samples(
-    samples: Samples, samples_sha256: str, config: AnalysisConfig
+    samples: NDArray[np.float32], sha256: str, config: AnalysisConfig
 ) -> AudioAnalysis:
-    fine_onsets_s = beats_s = np.zeros(0)
-    if config.strict_metrics:
-        fine_onsets_s, beats_s = (
-            detect_onsets(samples),
-            track_beats(samples, config.beat_tracker),
-        )
+    strict = config.strict_metrics
     return AudioAnalysis(
-        samples_sha256=samples_sha256,
+        samples_sha256=sha256,
         n_samples=len(samples),
-        protocol_onsets_s=detect_protocol_onsets(samples, config.protocol),
-        strict_onsets_s=fine_onsets_s,
-        beats_s=beats_s,
+        protocol_onsets_s=loris_scores.detect_protocol_onsets(samples, config.protocol),
+        strict_onsets_s=detect_onsets(samples) if strict else np.zeros(0),
+        beats_s=track_beats(samples, config.beat_tracker) if strict else np.zeros(0),
     )
 
 
-def _hash_cache_key(samples_sha256: str, config: AnalysisConfig) -> str:
+def _cache_name(samples_sha256: str, config: AnalysisConfig) -> str:
     parameters = {
         **asdict(config),
-        "fine": [PEAK_PICKING, ONSET_HOP_LENGTH, ONSET_DELAY_S],
+        "onsets": [PEAK_PICKING, ONSET_HOP_LENGTH, ONSET_DELAY_S],
         "schema": ANALYSIS_SCHEMA,
     }
-    told = json.dumps([samples_sha256, version("librosa"), parameters], sort_keys=True)
-    return hashlib.sha256(told.encode()).hexdigest()[:32]
+    key = json.dumps([samples_sha256, version("librosa"), parameters], sort_keys=True)
+    return f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
 
 
-def _read_cached_analysis(cache_path: Path, samples_sha256: str) -> AudioAnalysis | None:
-    """What is kept at a place, or None; a damaged file is as good as none."""
+def _write_cached_analysis(path: Path, analysis: AudioAnalysis) -> None:
+    values = {
+        name: value.tolist() if isinstance(value, np.ndarray) else value
+        for name, value in vars(analysis).items()
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path, overwrite=True) as temporary:
+        temporary.write_text(json.dumps(values), encoding="utf-8")
+
+
+def _read_cached_analysis(path: Path, samples_sha256: str) -> AudioAnalysis | None:
+    """The cache entry, or None where there is none or it is damaged."""
     try:
-        told = json.loads(cache_path.read_text(encoding="utf-8"))
-        known = AudioAnalysis(
-            samples_sha256=told["key"],
-            n_samples=int(told["n_samples"]),
-            protocol_onsets_s=np.array(told["onsets_s"], dtype=np.float64),
-            strict_onsets_s=np.array(told["fine_onsets_s"], dtype=np.float64),
-            beats_s=np.array(told["beats_s"], dtype=np.float64),
-        )
+        values = json.loads(path.read_text(encoding="utf-8"))
+        for name in ("protocol_onsets_s", "strict_onsets_s", "beats_s"):
+            values[name] = np.array(values[name], dtype=np.float64)
+        analysis = AudioAnalysis(**values)
     except (OSError, ValueError, TypeError, KeyError):
         return None
-    return known if known.samples_sha256 == samples_sha256 else None
+    return analysis if analysis.samples_sha256 == samples_sha256 else None

@@ -1,11 +1,14 @@
-"""The sounds that are scored: recorded ones, and those that are made by a rule.
+"""Audio to be scored: recordings, and signals synthesized by a rule.
 
-A sound is told in a few values, so that it can be made where it is listened to, in another
-process, and need not be stored.
+A source is described by a few values, so that the worker process that analyzes it can create
+it, and nothing has to be stored.
 """
 
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import av
 import numpy as np
@@ -16,30 +19,32 @@ from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import InputError
 from loris_cli.system.atomic_files import printable_path
 from loris_cli.system.librosa_import import librosa
+from loris_cli.system.worker_pool import WorkerCrash, map_in_processes
 from loris_cli.video.audio_track import read_audio
 
 Samples = NDArray[np.float32]
+Result = TypeVar("Result")
 
 CLICK_HZ, CLICK_S, CLICK_DECAY_S = 1000.0, 0.05, 0.01
-"""A click: a tone that fades."""
+"""A click: a decaying tone."""
 CLICK_AMPLITUDE = 0.5
 NOISE_STD = 0.1
 MAX_DURATION_S = 3600.0
-"""A clip of a benchmark lasts a minute; a file of more than an hour is a mistake."""
+"""Clips last a minute; a file of more than an hour is a mistake."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedAudio:
-    """A sound, or the sound of a video, in a file."""
+    """An audio file, or the audio track of a video."""
 
     path: Path
     max_samples: int | None = None
-    """What is longer is cut."""
+    """Longer audio is cut."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClickTrain:
-    """Silence but for clicks at some moments."""
+    """Silence with clicks."""
 
     click_times_s: tuple[float, ...]
     n_samples: int
@@ -56,58 +61,85 @@ class WhiteNoise:
 AudioSource = RecordedAudio | ClickTrain | WhiteNoise
 
 
+def map_sources(
+    function: Callable[[AudioSource], Result],
+    sources: Sequence[AudioSource],
+    *,
+    n_workers: int,
+    advance: Callable[..., None],
+) -> dict[AudioSource, Result | WorkerCrash]:
+    """Apply a function to each source, a repeated one once.
+
+    Args:
+        function: a function of a module, so that a worker process finds it.
+        sources: the sources.
+        n_workers: worker processes; up to 1 is this process.
+        advance: called with 1 after each source.
+    """
+    different = list(dict.fromkeys(sources))
+    numbered: Generator[tuple[int, Result | WorkerCrash], None, None]
+    if n_workers <= 1:
+        numbered = ((index, function(source)) for index, source in enumerate(different))
+    else:
+        numbered = map_in_processes(function, different, n_workers=n_workers)
+    results = {}
+    with closing(numbered):
+        for index, result in numbered:
+            results[different[index]] = result
+            advance(1)
+    return results
+
+
 def load_samples(source: AudioSource) -> tuple[Samples, int]:
-    """A sound as the scores hear it.
+    """Load or synthesize a source.
 
     Returns:
-        mono at 22,050 Hz, ``(samples,)``, and how many samples more its file has.
+        mono at 22,050 Hz, ``(samples,)``, and how many samples of its file were cut.
 
     Raises:
-        InputError: its file is missing, damaged, silent by lack of a track, or too long.
+        InputError: its file is missing, damaged, without audio, or too long.
     """
     if isinstance(source, RecordedAudio):
-        whole = read_audio_file(source.path)
-        samples = whole[: source.max_samples]
-        return samples, len(whole) - len(samples)
+        full = read_audio_file(source.path)
+        samples = full[: source.max_samples]
+        return samples, len(full) - len(samples)
     if isinstance(source, WhiteNoise):
         rng = np.random.default_rng(source.seed)
         return NOISE_STD * rng.standard_normal(source.n_samples, np.float32), 0
-    made = np.zeros(source.n_samples, np.float32)
-    since_s = np.arange(round(CLICK_S * SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ
-    click = np.sin(2 * np.pi * CLICK_HZ * since_s) * np.exp(-since_s / CLICK_DECAY_S)
-    for moment_s in source.click_times_s:
-        start = round(moment_s * SAMPLE_RATE_HZ)
-        made[start : start + len(click)] += click[: max(len(made) - start, 0)]
-    return (CLICK_AMPLITUDE * made).astype(np.float32), 0
+    samples = np.zeros(source.n_samples, np.float32)
+    times_s = np.arange(round(CLICK_S * SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ
+    click = np.sin(2 * np.pi * CLICK_HZ * times_s) * np.exp(-times_s / CLICK_DECAY_S)
+    for click_time_s in source.click_times_s:
+        start = round(click_time_s * SAMPLE_RATE_HZ)
+        samples[start : start + len(click)] += click[: max(len(samples) - start, 0)]
+    return (CLICK_AMPLITUDE * samples).astype(np.float32), 0
 
 
 def read_audio_file(path: Path) -> Samples:
-    """A file's sound, mono at 22,050 Hz, ``(samples,)``.
+    """Read the audio of a file, mono at 22,050 Hz, ``(samples,)``.
 
-    What libsndfile knows is read as the official script reads it, through the steps of
-    `librosa.load`, which itself imports what later Pythons lack; other files, videos above
-    all, are read by their own times.
+    Formats of libsndfile are read as in the official script, by the steps of `librosa.load`,
+    which itself imports modules that later Pythons lack. Other files, mainly videos, are read
+    by their timestamps.
     """
     name = printable_path(path)
     hint = "give a sound file, or a video with sound"
     try:
-        shape = soundfile.info(path)
-        if shape.frames > MAX_DURATION_S * shape.samplerate:
+        info = soundfile.info(path)
+        if info.frames > MAX_DURATION_S * info.samplerate:
             raise InputError(f"{name} lasts more than an hour", hint="cut it into clips")
         channels, rate_hz = soundfile.read(path, dtype="float32")
-        sound: Samples = librosa.resample(
-            librosa.to_mono(channels.T),
-            orig_sr=rate_hz,
-            target_sr=SAMPLE_RATE_HZ,
-            res_type="soxr_hq",
+        mono = librosa.to_mono(channels.T)
+        samples: Samples = librosa.resample(
+            mono, orig_sr=rate_hz, target_sr=SAMPLE_RATE_HZ, res_type="soxr_hq"
         )
     except soundfile.LibsndfileError as error:
-        sound = _read_audio_track(path, hint, error)
-    if not len(sound):
+        samples = _read_audio_track(path, hint, error)
+    if not len(samples):
         raise InputError(f"{name} holds no sound", hint=hint)
-    if not np.isfinite(sound).all():
+    if not np.isfinite(samples).all():
         raise InputError(f"{name} holds values that are not finite", hint="make it again")
-    return sound
+    return samples
 
 
 def _read_audio_track(path: Path, hint: str, cause: Exception) -> Samples:

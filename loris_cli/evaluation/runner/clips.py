@@ -1,44 +1,53 @@
-"""What a benchmark is run on: clips of a data set, pairs of folders, or one file and a video.
+"""Clips of an evaluation: of a subset of the data set, of paired folders, or of two files.
 
-manifest | folders | two files -> cases: a true sound, a visual rhythm, a source
+manifest | folders | two files -> clips with a reference, a visual rhythm and a source
 """
 
-import hashlib
-from collections.abc import Sequence
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import soundfile
 
-from loris_cli.dataset.manifest import POSE_RHYTHM_ARRAYS, Clip
+from loris_cli.dataset.manifest import (
+    MANIFEST_FILE,
+    POSE_RHYTHM_ARRAYS,
+    Clip,
+    read_manifest,
+)
 from loris_cli.dataset.source_names import normalize_aist_camera
 from loris_cli.errors import InputError
 from loris_cli.evaluation.runner.audio_sources import RecordedAudio
+from loris_cli.evaluation.runner.paper_tables import PAPER_SUBSETS, load_published_tables
 from loris_cli.system.atomic_files import printable_path
 from loris_cli.system.input_paths import VIDEO_SUFFIXES
 
 MEDIA_SUFFIXES = (
     frozenset(".wav .flac .ogg .mp3 .aiff .aif .m4a .aac .opus".split()) | VIDEO_SUFFIXES
 )
-"""What is taken out of a folder."""
+"""Files that are read from a folder."""
 SYNTHETIC_SOURCE = "synthesised"
-"""The source of clips that have no video; each is a source of its own."""
+"""Source of clips without a video; each is a source of its own."""
+SYNTHETIC_SUBSET = "synthetic"
+"""Subset of synthetic music that the built-in model is trained and tested on."""
+REQUIRED_ARRAYS = ("accents_s", "strengths", "energy")
+"""Arrays of the rhythm file that generators need (docs/contracts.md)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvalClip:
-    """One clip to be met, and what is known of it."""
+    """A clip to be scored."""
 
     id: str
     source_group: str
-    """Clips of one source share it: they are drawn together, and are not strangers."""
+    """Clips of one source share it: they are resampled together and are not mismatched."""
     reference: RecordedAudio | None
-    """The true sound; None of a video without one."""
+    """The reference audio; None for a video without audio."""
     visual_peaks_s: tuple[float, ...] | None = None
     """The visual rhythm, rising seconds; None where it is not known."""
     video: Path | None = None
-    """The video itself, where it is at hand."""
+    """The video, where it is available."""
     is_synthetic: bool = False
     """The clip was made by rules, not recorded."""
     manifest_clip: Clip | None = None
@@ -47,131 +56,170 @@ class EvalClip:
 
 @dataclass(frozen=True, kw_only=True)
 class SkippedClip:
-    """A clip that takes no part, and why."""
+    """A clip that is not scored, and why."""
 
     clip_id: str
     reason: str
 
 
-def select_clips(
-    clips: Sequence[Clip], subset: str, *, partition: str = "test", max_clips: int | None = None
+@dataclass(frozen=True, kw_only=True)
+class SubsetStatus:
+    """A subset of the data set."""
+
+    name: str
+    partition_counts: tuple[int, int, int]
+    """Clips of train, val and test."""
+    n_published_test_clips: int | None
+    """Test clips of the authors' release; None for a subset that it lacks."""
+    n_missing_test_clips: int
+    """Test clips whose files are missing."""
+
+
+def list_subsets(data_dir: Path) -> list[SubsetStatus]:
+    """All subsets, those of the paper first; empty ones too."""
+    clips = read_manifest(data_dir) if (data_dir / MANIFEST_FILE).exists() else []
+    known = [*PAPER_SUBSETS, SYNTHETIC_SUBSET]
+    published = load_published_tables()["test_clips"]
+    found = []
+    for name in [*known, *sorted({clip.subset for clip in clips} - {*known})]:
+        members = [clip for clip in clips if clip.subset == name]
+        counts = Counter(clip.partition for clip in members)
+        complete = sum(
+            (data_dir / clip.audio).is_file() and (data_dir / clip.rhythm).is_file()
+            for clip in members
+            if clip.partition == "test"
+        )
+        status = SubsetStatus(
+            name=name,
+            partition_counts=(counts["train"], counts["val"], counts["test"]),
+            n_published_test_clips=published.get(name),
+            n_missing_test_clips=counts["test"] - complete,
+        )
+        found.append(status)
+    return found
+
+
+def format_setup_commands(subset: str, data_dir: Path) -> str:
+    """The commands that create a subset, a line each."""
+    folder = printable_path(data_dir)
+    if subset == SYNTHETIC_SUBSET:
+        return f"make it: python -m loris_cli.dataset.synthetic_music {folder}"
+    return (
+        f"the stand-in, made up on this machine: loris dataset synthesize {folder}\n"
+        f"the real one, from the authors' release: loris dataset import RELEASE --data {folder}"
+    )
+
+
+def read_subset_clips(
+    data_dir: Path, subset: str, *, partition: str = "test", max_clips: int | None = None
 ) -> list[Clip]:
-    """The clips of a subset that are held out for testing.
+    """Clips of a subset in the manifest.
 
     Args:
-        clips: of a manifest.
+        data_dir: the data set.
         subset: the subset, such as ``fe50``.
         partition: ``test``, ``val`` or ``train``.
-        max_clips: no more than so many; the first ones.
+        max_clips: maximum number, the first ones; None is all.
 
     Raises:
-        InputError: there is none.
+        InputError: there is no data set, or it has no such clip.
     """
+    folder = printable_path(data_dir)
+    setup = format_setup_commands(subset, data_dir)
+    if not (data_dir / MANIFEST_FILE).exists():
+        raise InputError(f"no data set in {folder}", hint=setup)
+    clips = read_manifest(data_dir)
+    subsets = ", ".join(sorted({clip.subset for clip in clips})) or "nothing"
+    if not any(clip.subset == subset for clip in clips):
+        raise InputError(f"no split {subset!r} in {folder}: it has {subsets}", hint=setup)
     found = [clip for clip in clips if clip.subset == subset and clip.partition == partition]
     if not found:
-        there = ", ".join(
-            sorted({clip.subset for clip in clips if clip.partition == partition})
-        )
+        others = sorted({clip.subset for clip in clips if clip.partition == partition})
         raise InputError(
             f"the data set has no {partition} clips of {subset!r}",
-            hint=f"it has {there}" if there else f"it has no {partition} clips at all",
+            hint=f"it has {', '.join(others) or f'no {partition} clips at all'}",
         )
     return found[:max_clips]
 
 
 def build_eval_clip(data_dir: Path, clip: Clip) -> EvalClip | SkippedClip:
-    """A clip of a data set as a case; its sound is looked at, not read.
+    """Convert a clip of a data set; its audio is probed, not read.
 
     Args:
         data_dir: the data set.
         clip: its row of the manifest.
     """
-    audio, rhythm = data_dir / clip.audio, data_dir / clip.rhythm
+
+    def skip(name: str, problem: str) -> SkippedClip:
+        return SkippedClip(clip_id=clip.id, reason=f"{printable_path(name)} {problem}")
+
     if clip.poses and not (data_dir / clip.poses).is_file():
-        return SkippedClip(clip_id=clip.id, reason=f"{printable_path(clip.poses)} is not there")
+        return skip(clip.poses, "is not there")
     try:
-        soundfile.info(audio)
-        with np.load(rhythm, allow_pickle=False) as arrays:
-            # Where a body is seen its rhythm leads, as it would in a video.
-            lacking = [name for name in _required_rhythm_arrays(clip) if name not in arrays]
-            if lacking:
-                reason = f"{printable_path(clip.rhythm)} lacks {', '.join(lacking)}"
-                return SkippedClip(clip_id=clip.id, reason=reason)
-            peaks = arrays["pose_peaks_s" if clip.poses else "accents_s"]
-            peaks_s = tuple(np.asarray(peaks, dtype=np.float64).tolist())
+        soundfile.info(data_dir / clip.audio)
+        with np.load(data_dir / clip.rhythm, allow_pickle=False) as arrays:
+            required = (*REQUIRED_ARRAYS, *(POSE_RHYTHM_ARRAYS if clip.poses else ()))
+            missing = [name for name in required if name not in arrays]
+            if missing:
+                return skip(clip.rhythm, f"lacks {', '.join(missing)}")
+            # With poses their rhythm leads, as in a video.
+            peaks_s = np.asarray(arrays["pose_peaks_s" if clip.poses else "accents_s"])
+            visual_peaks_s = tuple(peaks_s.astype(np.float64).tolist())
     except soundfile.LibsndfileError:
-        return SkippedClip(
-            clip_id=clip.id, reason=f"{printable_path(clip.audio)} cannot be read"
-        )
+        return skip(clip.audio, "cannot be read")
     except (OSError, ValueError, KeyError):
-        return SkippedClip(
-            clip_id=clip.id, reason=f"{printable_path(clip.rhythm)} cannot be read"
-        )
+        return skip(clip.rhythm, "cannot be read")
     return EvalClip(
         id=clip.id,
         source_group=get_source_group(clip),
-        reference=RecordedAudio(path=audio),
-        visual_peaks_s=peaks_s,
+        reference=RecordedAudio(path=data_dir / clip.audio),
+        visual_peaks_s=visual_peaks_s,
         is_synthetic=clip.synthetic or clip.source == SYNTHETIC_SOURCE,
         manifest_clip=clip,
     )
 
 
 def get_source_group(clip: Clip) -> str:
-    """The source of a clip; of one without a video its own name."""
+    """The source of a clip; of one without a video its own id."""
     return clip.id if clip.source == SYNTHETIC_SOURCE else normalize_aist_camera(clip.source)
 
 
 def pair_files(
     generated: Path, reference: Path
 ) -> tuple[list[tuple[str, Path, Path]], list[SkippedClip]]:
-    """Files of two folders by their stems, or two files as they are.
+    """Pair the files of two folders by their stems, or two files as they are.
 
-    A stem that the authors' script would write, ``generated_3`` beside ``gt_3``, is ``3``.
+    Prefixes of the authors' script are removed: ``generated_3`` and ``gt_3`` are both ``3``.
 
     Returns:
-        stem, generated and reference of each pair, by stem; and what has no partner.
+        stem, generated and reference file of each pair, by stem; and the unpaired files.
 
     Raises:
-        InputError: one is a folder and the other is not, nothing is in both, or a stem
+        InputError: one is a folder and the other is not, no stem is in both, or a stem
             stands for two files.
     """
+    names = (printable_path(generated), printable_path(reference))
     if generated.is_dir() != reference.is_dir():
         raise InputError(
-            f"{printable_path(generated)} and {printable_path(reference)}: a folder and a file",
+            f"{names[0]} and {names[1]}: a folder and a file",
             hint="give two folders, or two files",
         )
     if not generated.is_dir():
         return [(generated.stem, generated, reference)], []
-    made, true = _index_by_stem(generated, "generated_"), _index_by_stem(reference, "gt_")
-    both = sorted(set(made) & set(true))
+    generated_files = _index_by_stem(generated, "generated_")
+    reference_files = _index_by_stem(reference, "gt_")
+    both = sorted(set(generated_files) & set(reference_files))
     if not both:
         raise InputError(
-            f"no file of {printable_path(generated)} has a namesake in {printable_path(reference)}",
+            f"no file of {names[0]} has a namesake in {names[1]}",
             hint="name what was generated like its reference: a.wav and a.wav",
         )
-    alone = [
-        *(
-            SkippedClip(clip_id=stem, reason="has no reference")
-            for stem in sorted(set(made) - set(true))
-        ),
-        *(
-            SkippedClip(clip_id=stem, reason="was not generated")
-            for stem in sorted(set(true) - set(made))
-        ),
+    unpaired = [
+        *((stem, "has no reference") for stem in sorted({*generated_files} - {*both})),
+        *((stem, "was not generated") for stem in sorted({*reference_files} - {*both})),
     ]
-    return [(stem, made[stem], true[stem]) for stem in both], alone
-
-
-def hash_dataset(clip_hashes: Sequence[tuple[str, str]]) -> str:
-    """Hash of a data set: of the names and the sounds of its clips, 12 hex digits."""
-    told = "".join(f"{name}\t{key}\n" for name, key in sorted(clip_hashes))
-    return hashlib.sha256(told.encode()).hexdigest()[:12]
-
-
-def _required_rhythm_arrays(clip: Clip) -> tuple[str, ...]:
-    """Arrays that a generator is told of a clip (docs/contracts.md)."""
-    return ("accents_s", "strengths", "energy", *(POSE_RHYTHM_ARRAYS if clip.poses else ()))
+    pairs = [(stem, generated_files[stem], reference_files[stem]) for stem in both]
+    return pairs, [SkippedClip(clip_id=stem, reason=reason) for stem, reason in unpaired]
 
 
 def _index_by_stem(folder: Path, prefix: str) -> dict[str, Path]:

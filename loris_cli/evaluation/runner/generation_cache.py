@@ -1,14 +1,13 @@
-"""Sounds that are made for the clips of a split, kept by who made them, settings and seed.
+"""Takes that systems generate for clips, cached by system, settings and seed.
 
-    clip -> what its video tells -> entrant -> float WAV in the cache, and what it cost
+    clip -> features of its video -> system -> float WAV in the cache, and its cost
 
-A run that is stopped goes on where it was: what is kept is not made again. Shares of the clips
-can be made on several machines into one folder.
+An interrupted run continues where it stopped. Shards of the clips can be generated on several
+machines into one folder.
 """
 
 import hashlib
 import json
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,146 +22,124 @@ from loris_cli.dataset.manifest import Clip
 from loris_cli.dataset.read_clips import read_pose_features, read_rhythm_features
 from loris_cli.evaluation.runner.audio_sources import RecordedAudio, read_audio_file
 from loris_cli.evaluation.runner.clips import EvalClip
-from loris_cli.evaluation.runner.systems import ModelSystem, System
+from loris_cli.evaluation.runner.scores import GenerationCost
+from loris_cli.evaluation.runner.systems import System
 from loris_cli.models.generator_interface import ClipFeatures, MusicGenerator
 from loris_cli.models.mini_checkpoint import reconstruct_through_latent
 from loris_cli.soundtrack.pipeline import write_generated_audio
 from loris_cli.system.atomic_files import atomic_write
+from loris_cli.system.device import read_peak_memory_mib
 from loris_cli.system.progress import Reporter
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerationCost:
-    """What the sounds of a row took to make, when they were made."""
-
-    n_takes: int
-    network_evaluations: int
-    """Of the network, in all."""
-    generation_s: float
-    peak_memory_mib: float | None
-    """Most memory of a process that made some; None where the system does not tell."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class SystemRunner:
-    """Who makes a row's sounds, and where these are kept."""
+    """Generates the takes of a system into the cache."""
 
     name: str
     system: System
     data_dir: Path
     cache_dir: Path
     ignore_cache: bool = False
-    """Make sounds anew that are kept."""
-
-    @property
-    def has_latent(self) -> bool:
-        """Whether it works on a latent code, which sounds can be sent through."""
-        return isinstance(self.system, ModelSystem) and self.system.has_latent
+    """Generate audio again that is in the cache."""
 
     def generate_takes(
         self, clips: Sequence[EvalClip], seeds: Sequence[int], *, reporter: Reporter
     ) -> tuple[dict[tuple[str, int], RecordedAudio], GenerationCost]:
-        """Sounds of clips, made or remembered.
+        """Generate takes of clips, or read them from the cache.
 
         Args:
-            clips: with their rows of the manifest.
-            seeds: one take of each clip for each; of who draws nothing the first alone.
-            reporter: whom to tell.
+            clips: clips of a manifest.
+            seeds: one take of each clip for each seed; a deterministic system uses the first.
+            reporter: progress is reported here.
 
         Returns:
-            sounds by clip and seed, and what they cost.
+            takes by clip and seed, and their cost.
         """
-        made, costs, n_unseen = {}, [], 0
+        takes, costs, n_without_visual = {}, [], 0
         seeds = seeds if self.system.is_stochastic else seeds[:1]
         with reporter.stage(f"music of {self.name}", len(clips) * len(seeds)) as advance:
-            for case in clips:
-                assert case.manifest_clip is not None
-                told, music = (
-                    read_clip_features(self.data_dir, case.manifest_clip),
-                    self.system.get_generator(case),
-                )
-                n_unseen += told.visual is None
+            for clip in clips:
+                assert clip.manifest_clip is not None
+                features = read_clip_features(self.data_dir, clip.manifest_clip)
+                generator = self.system.get_generator(clip)
+                n_without_visual += features.visual is None
                 for seed in seeds:
-                    path, cost = self._generate_take(music, told, seed)
-                    made[case.id, seed] = RecordedAudio(path=path)
+                    path, cost = self._generate_take(generator, features, seed)
+                    takes[clip.id, seed] = RecordedAudio(path=path)
                     costs.append(cost)
                     advance(1)
-        if (
-            n_unseen
-            and isinstance(self.system, ModelSystem)
-            and self.system.uses_visual_features
-        ):
+        if n_without_visual and self.system.uses_visual_features:
             reporter.warn(
-                f"{self.name} was trained on features of the picture, and {n_unseen} clips have"
-                " none: it was told of no picture there"
+                f"{self.name} was trained on visual features, and {n_without_visual} clips have"
+                " none: they were generated without"
             )
-        return made, sum_costs(costs)
+        return takes, sum_costs(costs)
 
     def reconstruct_references(
         self, clips: Sequence[EvalClip], *, reporter: Reporter
     ) -> dict[str, RecordedAudio]:
-        """The true sounds, encoded and decoded by the model, which has a code, by clip."""
-        assert isinstance(self.system, ModelSystem)
-        model = self.system.latent_model
+        """Encode and decode the references by the model, which has a latent code, by clip."""
+        assert self.system.load_latent_model is not None
+        model = self.system.load_latent_model()
         found = {}
-        with reporter.stage("truth through the latent", len(clips)) as advance:
-            for case in clips:
-                assert case.reference is not None
-                samples = read_audio_file(case.reference.path)
-                key = hashlib.sha256(samples.tobytes()).hexdigest()
-                path = self._cache_path({"latent": model.sha256_prefix, "sound": key})
+        with reporter.stage("latent reconstruction", len(clips)) as advance:
+            for clip in clips:
+                assert clip.reference is not None
+                samples = read_audio_file(clip.reference.path)
+                sha256 = hashlib.sha256(samples.tobytes()).hexdigest()
+                path = self._cache_path({"latent": model.sha256_prefix, "samples": sha256})
                 if self.ignore_cache or not path.exists():
-                    again = reconstruct_through_latent(model, samples)
+                    decoded = reconstruct_through_latent(model, samples)
                     path.parent.mkdir(parents=True, exist_ok=True)
-                    with atomic_write(path, overwrite=True) as part:
-                        soundfile.write(part, again, SAMPLE_RATE_HZ, subtype="FLOAT")
-                found[case.id] = RecordedAudio(path=path)
+                    with atomic_write(path, overwrite=True) as temporary:
+                        soundfile.write(temporary, decoded, SAMPLE_RATE_HZ, subtype="FLOAT")
+                found[clip.id] = RecordedAudio(path=path)
                 advance(1)
         return found
 
     def _generate_take(
         self, generator: MusicGenerator, features: ClipFeatures, seed: int
     ) -> tuple[Path, GenerationCost]:
-        path = self._cache_path(
-            {**self.system.generation_settings, "seed": seed, "told": hash_features(features)}
-        )
-        ledger = path.with_suffix(".json")
-        known = None if self.ignore_cache or not path.exists() else _read_cost(ledger)
+        inputs = {"seed": seed, "features": hash_features(features)}
+        path = self._cache_path({**self.system.generation_settings, **inputs})
+        cost_path = path.with_suffix(".json")
+        known = None if self.ignore_cache or not path.exists() else _read_cost(cost_path)
         if known is not None:
             return path, known
         path.parent.mkdir(parents=True, exist_ok=True)
-        started = time.perf_counter()
-        with atomic_write(path, overwrite=True) as part:
+        start = time.perf_counter()
+        with atomic_write(path, overwrite=True) as temporary:
             write_generated_audio(
-                generator, features, part, seed=seed, advance=lambda n=1.0: None
+                generator, features, temporary, seed=seed, advance=lambda n=1.0: None
             )
         cost = GenerationCost(
             n_takes=1,
             network_evaluations=self.system.count_network_evaluations(features.duration_s),
-            generation_s=time.perf_counter() - started,
+            generation_s=time.perf_counter() - start,
             peak_memory_mib=read_peak_memory_mib(),
         )
-        with atomic_write(ledger, overwrite=True) as part:
-            part.write_text(json.dumps(vars(cost)), encoding="utf-8")
+        with atomic_write(cost_path, overwrite=True) as temporary:
+            temporary.write_text(json.dumps(vars(cost)), encoding="utf-8")
         return path, cost
 
     def _cache_path(self, cache_key: dict[str, Any]) -> Path:
-        # A hash, never the clip's own name: that comes from outside.
+        # A hash, never the id of the clip, which is not trusted as a file name.
         name = hashlib.sha256(json.dumps(cache_key, sort_keys=True).encode()).hexdigest()[:32]
         return self.cache_dir / f"{name}.wav"
 
 
 def read_clip_features(data_dir: Path, clip: Clip) -> ClipFeatures:
-    """What a generator is told of a clip: what the video shows, and no chords."""
-    danced = read_pose_features(data_dir, clip)
-    if danced is None:
+    """Features of a clip as of a video: its visual rhythm, no chords and no timing jitter."""
+    features = read_pose_features(data_dir, clip)
+    if features is None:
         return read_rhythm_features(data_dir, clip)
-    # As a video's own peaks are told: nobody knows there how loose they are.
-    return replace(danced, harmony=None, timing_jitter=0.0)
+    # The timing jitter of a video's peaks is not known either.
+    return replace(features, harmony=None, timing_jitter=0.0)
 
 
 def hash_features(features: ClipFeatures) -> str:
-    """Hash of all that a generator is told."""
+    """Hash of all conditions of a generator."""
     hashed = hashlib.sha256(
         f"{features.duration_s} {features.genre} {features.timing_jitter}".encode()
     )
@@ -174,7 +151,7 @@ def hash_features(features: ClipFeatures) -> str:
 
 
 def sum_costs(costs: Sequence[GenerationCost]) -> GenerationCost:
-    """All costs together."""
+    """Total cost; the peak memory is the largest one."""
     peaks = [cost.peak_memory_mib for cost in costs if cost.peak_memory_mib is not None]
     return GenerationCost(
         n_takes=sum(cost.n_takes for cost in costs),
@@ -184,25 +161,9 @@ def sum_costs(costs: Sequence[GenerationCost]) -> GenerationCost:
     )
 
 
-def select_shard(clips: Sequence[EvalClip], shard: tuple[int, int]) -> list[EvalClip]:
-    """The clips of one of several machines: ``(0, 4)`` is the first of four."""
-    first, of = shard
-    return list(clips[first::of])
-
-
-def read_peak_memory_mib() -> float | None:
-    """Most memory this process has held, MB; None where the system does not tell."""
-    if sys.platform == "win32":
-        return None
-    import resource
-
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most / (2**20 if sys.platform == "darwin" else 2**10)
-
-
-def _read_cost(cost_path: Path) -> GenerationCost | None:
-    """What is kept of a cost, or None; a damaged ledger is as good as none."""
+def _read_cost(path: Path) -> GenerationCost | None:
+    """The cached cost, or None where there is none or it is damaged."""
     try:
-        return GenerationCost(**json.loads(cost_path.read_text(encoding="utf-8")))
+        return GenerationCost(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None

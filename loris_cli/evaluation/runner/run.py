@@ -1,344 +1,249 @@
-"""A whole benchmark: listen to the truth, make and listen to every row, score, compare.
+"""An evaluation run: analyze the references, make and analyze all takes, score, compare.
 
-plan -> truths heard -> sounds of every row -> heard, in one pass -> rows -> result
+plan -> reference analyses -> audio sources of all systems -> analyses -> scores -> result
 """
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loris_cli.dataset.source_names import parse_aist_performance
+import numpy as np
+from numpy.typing import NDArray
+
 from loris_cli.errors import InputError
-from loris_cli.evaluation.metrics.significance import PairedDifference, compare_paired
-from loris_cli.evaluation.runner.ablation_layouts import PaperTable
-from loris_cli.evaluation.runner.audio_analysis import (
-    AnalysisConfig,
-    AnalysisFailure,
-    AudioAnalysis,
-    analyze_audio_sources,
-)
+from loris_cli.evaluation.metrics import significance
+from loris_cli.evaluation.metrics.significance import PairedDifference
+from loris_cli.evaluation.runner import audio_analysis, bounds
+from loris_cli.evaluation.runner.audio_analysis import AnalysisFailure, AudioAnalysis
 from loris_cli.evaluation.runner.audio_sources import AudioSource, RecordedAudio
-from loris_cli.evaluation.runner.bounds import (
-    CEILINGS,
-    NULL_SYSTEMS,
-    STOCHASTIC_BOUNDS,
-    SystemCategory,
-    build_bound_source,
-    pick_mismatched_clips,
-)
+from loris_cli.evaluation.runner.bounds import BOUNDS, TakeSources
 from loris_cli.evaluation.runner.clips import EvalClip, SkippedClip
-from loris_cli.evaluation.runner.scores import SystemScores, score_system
+from loris_cli.evaluation.runner.paper_tables import PaperTable
+from loris_cli.evaluation.runner.scores import SystemLabel, SystemScores, score_system
 from loris_cli.system.progress import Reporter
 
-if TYPE_CHECKING:  # with models comes torch, which files that are there do not need
-    from loris_cli.evaluation.runner.generation_cache import GenerationCost, SystemRunner
+if TYPE_CHECKING:  # imports torch, which the evaluation of files does not need
+    from loris_cli.evaluation.runner.generation_cache import SystemRunner
 
-COMPARED_METRICS = ("F1", "onset_f", "beat_f")
-"""Figures whose difference from the named row is tested."""
-DEFAULT_COMPARE_TO = "shuffled"
-METRIC_COMPONENTS: Mapping[str, tuple[str, ...]] = {"F1": ("BCS", "BHS")}
-"""What a figure is made of, where it is no plain mean."""
+DEFAULT_COMPARE_TO = "mismatched"
 
-TakeSources = dict[tuple[str, int], AudioSource]
+Statistic = Callable[..., NDArray[np.float64]]
+METRIC_STATISTICS: Mapping[str, tuple[tuple[str, ...], Statistic]] = {
+    "F1": (("BCS", "BHS"), significance.f1_of_means),
+    "onset_f": (("onset_f",), np.asarray),
+    "beat_f": (("beat_f",), np.asarray),
+}
+"""Metrics whose differences are tested: their components, and the metric from their means."""
+
+Analyzer = Callable[[Sequence[AudioSource]], list[AudioAnalysis | AnalysisFailure]]
+TakeAnalyses = dict[str, dict[tuple[str, int], AudioAnalysis]]
+"""Analyses by system, clip and seed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationPlan:
-    """What to run."""
+    """What is evaluated."""
 
     title: str
-    """The split, or what stands for one."""
+    """The subset, or a description of the files."""
     clips: Sequence[EvalClip]
     skipped: Sequence[SkippedClip] = ()
     generated_files: Mapping[str, Path] = field(default_factory=dict)
-    """Sounds that are there already, by clip: the row ``generated_files``."""
+    """Audio files to score, by clip: the system ``generated``."""
     system_runners: "Sequence[SystemRunner]" = ()
     paper_tables: Sequence[PaperTable] = ()
-    """Tables of the paper in which rows of makers belong."""
-    bounds: Sequence[str] = (*NULL_SYSTEMS, *CEILINGS)
-    """Nulls and ceilings wanted."""
+    """Tables of the paper that the systems belong in."""
+    bounds: Sequence[str] = tuple(BOUNDS)
     seeds: Sequence[int] = (0, 1, 2)
-    analysis_config: AnalysisConfig = field(default_factory=AnalysisConfig)
+    analysis_config: audio_analysis.AnalysisConfig = field(
+        default_factory=audio_analysis.AnalysisConfig
+    )
     compare_to: str = DEFAULT_COMPARE_TO
-    """The row that the others are compared with."""
+    """The system that the others are compared with."""
     max_workers: int = 1
     analysis_cache: Path | None = None
-    """Folder of what was heard before."""
+    """Folder of the analysis cache; None is no cache."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationResult:
-    """What came of it."""
+    """Analyses and scores of a run."""
 
     plan: EvaluationPlan
     clips: Sequence[EvalClip]
-    """Clips whose true sound was heard, or that have none."""
+    """Clips whose reference was analyzed, or that have none."""
     reference_analyses: Mapping[str, AudioAnalysis]
-    take_analyses: Mapping[str, Mapping[tuple[str, int], AudioAnalysis]]
-    """By row, clip and seed."""
+    take_analyses: TakeAnalyses
     take_sources: Mapping[str, TakeSources]
     systems: Sequence[SystemScores]
     skipped: Sequence[SkippedClip]
     unavailable: Mapping[str, str]
-    """Rows that could not be had, and why."""
-    generation_costs: "Mapping[str, GenerationCost]"
+    """Systems that could not be scored, and why."""
     differences: Mapping[str, Mapping[str, PairedDifference]]
-    """From the named row, by row and figure."""
+    """Differences to the compared system, by system and metric."""
     elapsed_s: float
 
     def get_system(self, system_id: str) -> SystemScores | None:
-        """The row of a name."""
-        return next((row for row in self.systems if row.id == system_id), None)
+        """Scores of a system."""
+        return next((system for system in self.systems if system.id == system_id), None)
 
 
 def run_evaluation(plan: EvaluationPlan, *, reporter: Reporter) -> EvaluationResult:
-    """Run a benchmark.
+    """Run an evaluation.
 
     Raises:
         InputError: no clip could be scored.
     """
-    started = time.perf_counter()
-    hear = _make_analyzer(plan, reporter)
-    cases, truths, skipped = _analyze_references(plan, hear)
-    entrants = _collect_system_sources(plan, cases, truths, reporter)
-    takes, unheard = _analyze_takes(entrants.take_sources, hear)
-    skipped += unheard
-    rows = []
-    for row_id, (kind, what) in entrants.labels.items():
-        row = score_system(
-            row_id,
-            kind,
-            what,
-            cases,
-            truths,
-            takes[row_id],
-            seeds=sorted({seed for _, seed in entrants.take_sources[row_id]}),
-            protocol=plan.analysis_config.protocol,
-            strict_metrics=plan.analysis_config.strict_metrics,
+    start = time.perf_counter()
+    analyze = partial(
+        audio_analysis.analyze_audio_sources,
+        config=plan.analysis_config,
+        cache_dir=plan.analysis_cache,
+        max_workers=plan.max_workers,
+        reporter=reporter,
+    )
+    clips, references, skipped = _analyze_references(plan, analyze)
+    entries, unavailable = _collect_sources(plan, clips, references, reporter)
+    sources = {label.id: takes for label, takes in entries}
+    analyses, failed = _analyze_takes(sources, analyze)
+    skipped += failed
+    systems = []
+    for label, takes in entries:
+        seeds = sorted({seed for _, seed in takes})
+        found = analyses[label.id]
+        system = score_system(
+            label, clips, references, found, plan.analysis_config, seeds=seeds
         )
-        if row is None:
-            entrants.unavailable[row_id] = "no clip of it could be heard"
+        if system is None:
+            unavailable[label.id] = "none of its clips could be analyzed"
         else:
-            rows.append(row)
-    if not rows:
-        why = [one.reason for one in skipped] or [*entrants.unavailable.values(), "no row"]
-        raise InputError(f"nothing could be scored: {why[0]}", hint="see `loris eval --help`")
+            systems.append(system)
+    if not systems:
+        reasons = [*(clip.reason for clip in skipped), *unavailable.values(), "no system"]
+        raise InputError(
+            f"nothing could be scored: {reasons[0]}", hint="see `loris eval --help`"
+        )
     return EvaluationResult(
         plan=plan,
-        clips=cases,
-        reference_analyses=truths,
-        take_analyses=takes,
-        take_sources=entrants.take_sources,
-        systems=rows,
+        clips=clips,
+        reference_analyses=references,
+        take_analyses=analyses,
+        take_sources=sources,
+        systems=systems,
         skipped=skipped,
-        unavailable=entrants.unavailable,
-        generation_costs=entrants.generation_costs,
-        differences=_compare_systems(rows, plan.compare_to),
-        elapsed_s=time.perf_counter() - started,
+        unavailable=unavailable,
+        differences=_compare_systems(systems, plan.compare_to),
+        elapsed_s=time.perf_counter() - start,
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _SystemSources:
-    """The sounds that are to be scored, and what is known of their rows."""
-
-    take_sources: dict[str, TakeSources] = field(default_factory=dict)
-    labels: dict[str, tuple[SystemCategory, str]] = field(default_factory=dict)
-    generation_costs: "dict[str, GenerationCost]" = field(default_factory=dict)
-    unavailable: dict[str, str] = field(default_factory=dict)
-
-
-def _collect_system_sources(
+def _collect_sources(
     plan: EvaluationPlan,
     clips: Sequence[EvalClip],
-    reference_analyses: Mapping[str, AudioAnalysis],
+    references: Mapping[str, AudioAnalysis],
     reporter: Reporter,
-) -> _SystemSources:
-    """Sounds of every row, made or found."""
-    found = _SystemSources()
-    for maker in plan.system_runners:
-        made, found.generation_costs[maker.name] = maker.generate_takes(
-            clips, plan.seeds, reporter=reporter
+) -> tuple[list[tuple[SystemLabel, TakeSources]], dict[str, str]]:
+    """Audio sources of every system, generated or found, and unavailable bounds."""
+
+    def cut(path: Path, clip_id: str) -> RecordedAudio:
+        # A manifest rounds durations: one sample too many would be a second too many.
+        n_samples = references[clip_id].n_samples if clip_id in references else None
+        return RecordedAudio(path=path, max_samples=n_samples)
+
+    entries: list[tuple[SystemLabel, TakeSources]] = []
+    for runner in plan.system_runners:
+        takes, cost = runner.generate_takes(clips, plan.seeds, reporter=reporter)
+        system = runner.system
+        label = SystemLabel(
+            runner.name, system.category, system.description, system.generation_settings, cost
         )
-        found.take_sources[maker.name] = {
-            # A manifest rounds durations: a sample too many would be a second too many.
-            key: replace(sound, max_samples=reference_analyses[key[0]].n_samples)
-            for key, sound in made.items()
-        }
-        found.labels[maker.name] = (maker.system.category, maker.system.description)
+        entries.append((label, {key: cut(take.path, key[0]) for key, take in takes.items()}))
     if plan.generated_files:
-        found.take_sources["generated"] = {
-            (case.id, 0): RecordedAudio(
-                path=plan.generated_files[case.id],
-                max_samples=reference_analyses[case.id].n_samples
-                if case.id in reference_analyses
-                else None,
-            )
-            for case in clips
-        }
-        found.labels["generated"] = ("model", "what was given")
-    true_cases = [case for case in clips if case.id in reference_analyses]
-    for row_id in plan.bounds:
-        built = _build_bound_sources(row_id, true_cases, reference_analyses, plan, reporter)
-        if isinstance(built, str):
-            found.unavailable[row_id] = built
-            continue
-        found.take_sources[row_id] = built
-        found.labels[row_id] = (
-            ("null", NULL_SYSTEMS[row_id])
-            if row_id in NULL_SYSTEMS
-            else ("ceiling", CEILINGS[row_id])
-        )
-    return found
+        label = SystemLabel("generated", "model", "the given files")
+        files = plan.generated_files
+        entries.append((label, {(clip.id, 0): cut(files[clip.id], clip.id) for clip in clips}))
+    request = bounds.BoundRequest(
+        clips=[clip for clip in clips if clip.id in references],
+        reference_analyses=references,
+        seeds=plan.seeds,
+        has_beats=plan.analysis_config.strict_metrics,
+        system_runners=plan.system_runners,
+        reporter=reporter,
+    )
+    unavailable = {}
+    for bound_id in plan.bounds:
+        bound = BOUNDS[bound_id]
+        seeds = plan.seeds if bound_id in bounds.RANDOM_BOUNDS else plan.seeds[:1]
+        try:
+            sources = bounds.build_bound_sources(bound_id, replace(request, seeds=seeds))
+        except bounds.UnavailableError as reason:
+            unavailable[bound_id] = str(reason)
+        else:
+            entries.append((SystemLabel(bound_id, bound.category, bound.description), sources))
+    return entries, unavailable
 
 
 def _analyze_takes(
-    take_sources: Mapping[str, TakeSources],
-    analyze: Callable[[Sequence[AudioSource]], list[AudioAnalysis | AnalysisFailure]],
-) -> tuple[dict[str, dict[tuple[str, int], AudioAnalysis]], list[SkippedClip]]:
-    """What was heard in every sound of every row, in one pass, and what could not be."""
-    order = [(row_id, key) for row_id, row in take_sources.items() for key in row]
-    heard = analyze([take_sources[row_id][key] for row_id, key in order])
-    takes: dict[str, dict[tuple[str, int], AudioAnalysis]] = {
-        row_id: {} for row_id in take_sources
-    }
+    take_sources: Mapping[str, TakeSources], analyze: Analyzer
+) -> tuple[TakeAnalyses, list[SkippedClip]]:
+    """Analyses of every take of every system, in one pass, and failures."""
+    keys = [(system_id, key) for system_id, takes in take_sources.items() for key in takes]
+    results = analyze([take_sources[system_id][key] for system_id, key in keys])
+    analyses: TakeAnalyses = {system_id: {} for system_id in take_sources}
     skipped = []
-    for (row_id, key), found in zip(order, heard, strict=True):
-        if isinstance(found, AnalysisFailure):
-            skipped.append(SkippedClip(clip_id=key[0], reason=f"{row_id}: {found.reason}"))
+    for (system_id, key), result in zip(keys, results, strict=True):
+        if isinstance(result, AnalysisFailure):
+            skipped.append(SkippedClip(clip_id=key[0], reason=f"{system_id}: {result.reason}"))
         else:
-            takes[row_id][key] = found
-    return takes, skipped
-
-
-def _make_analyzer(
-    plan: EvaluationPlan, reporter: Reporter
-) -> Callable[[Sequence[AudioSource]], list[AudioAnalysis | AnalysisFailure]]:
-    def hear(sounds: Sequence[AudioSource]) -> list[AudioAnalysis | AnalysisFailure]:
-        return analyze_audio_sources(
-            sounds,
-            config=plan.analysis_config,
-            cache_dir=plan.analysis_cache,
-            max_workers=plan.max_workers,
-            reporter=reporter,
-        )
-
-    return hear
+            analyses[system_id][key] = result
+    return analyses, skipped
 
 
 def _analyze_references(
-    plan: EvaluationPlan,
-    analyze: Callable[[Sequence[AudioSource]], list[AudioAnalysis | AnalysisFailure]],
+    plan: EvaluationPlan, analyze: Analyzer
 ) -> tuple[list[EvalClip], dict[str, AudioAnalysis], list[SkippedClip]]:
-    """Clips that take part, what was heard in their true sounds, and those left out."""
+    """Clips to score, analyses of their references, and skipped clips."""
     skipped = list(plan.skipped)
-    with_sound = [case for case in plan.clips if case.reference is not None]
-    references = [case.reference for case in with_sound if case.reference is not None]
-    truths, bad = {}, set()
-    for case, found in zip(with_sound, analyze(references), strict=True):
-        if isinstance(found, AnalysisFailure):
-            skipped.append(SkippedClip(clip_id=case.id, reason=found.reason))
-            bad.add(case.id)
+    references = {clip.id: clip.reference for clip in plan.clips if clip.reference is not None}
+    analyses, failed = {}, set()
+    for clip_id, result in zip(references, analyze(list(references.values())), strict=True):
+        if isinstance(result, AnalysisFailure):
+            skipped.append(SkippedClip(clip_id=clip_id, reason=result.reason))
+            failed.add(clip_id)
         else:
-            truths[case.id] = found
-    cases = [case for case in plan.clips if case.id not in bad]
-    if not cases:
-        reason = skipped[0].reason if skipped else "there is no clip"
-        raise InputError(f"no clip can be scored: {reason}", hint="see `loris eval --list`")
-    return cases, truths, skipped
-
-
-def _build_bound_sources(
-    bound_id: str,
-    clips: Sequence[EvalClip],
-    reference_analyses: Mapping[str, AudioAnalysis],
-    plan: EvaluationPlan,
-    reporter: Reporter,
-) -> TakeSources | str:
-    """Sounds of a null or a ceiling by clip and seed, or why there are none."""
+            analyses[clip_id] = result
+    clips = [clip for clip in plan.clips if clip.id not in failed]
     if not clips:
-        return "no clip has a true sound"
-    seeds = plan.seeds if bound_id in STOCHASTIC_BOUNDS else plan.seeds[:1]
-    if bound_id == "tempo_click" and not plan.analysis_config.strict_metrics:
-        return "the tempo is known from the strict figures' beats only"
-    if bound_id == "through_latent":
-        coding = next((maker for maker in plan.system_runners if maker.has_latent), None)
-        if coding is None:
-            return "no model that works on a latent code was named"
-        latent = coding.reconstruct_references(clips, reporter=reporter)
-        return {(case_id, seeds[0]): sound for case_id, sound in latent.items()}
-    if bound_id == "other_take":
-        return find_other_performances(clips, reference_analyses, seed=seeds[0])
-    if bound_id != "shuffled":
-        found: TakeSources = {}
-        for case in clips:
-            for seed in seeds:
-                sound = build_bound_source(
-                    bound_id, case, reference_analyses[case.id], seed=seed
-                )
-                assert sound is not None
-                found[case.id, seed] = sound
-        return found
-    shuffled: TakeSources = {}
-    for seed in seeds:
-        others = pick_mismatched_clips([case.source_group for case in clips], seed=seed)
-        for case, other in zip(clips, others, strict=True):
-            if other is None:
-                return "all clips are of one source"
-            shuffled[case.id, seed] = _mismatched_source(case, clips[other], reference_analyses)
-    return shuffled
-
-
-def find_other_performances(
-    clips: Sequence[EvalClip], reference_analyses: Mapping[str, AudioAnalysis], *, seed: int
-) -> TakeSources | str:
-    """For clips of AIST: the sound of the same music, danced by somebody else."""
-    named = {case.id: parse_aist_performance(case.source_group) for case in clips}
-    found: TakeSources = {}
-    for case in clips:
-        ours = named[case.id]
-        for other in clips:
-            theirs = named[other.id]
-            if ours and theirs and ours[0] == theirs[0] and ours != theirs:
-                found[case.id, seed] = _mismatched_source(case, other, reference_analyses)
-                break
-    return found or "no two clips are known to be of one piece of music"
-
-
-def _mismatched_source(
-    clip: EvalClip, other_clip: EvalClip, reference_analyses: Mapping[str, AudioAnalysis]
-) -> RecordedAudio:
-    assert other_clip.reference is not None
-    return RecordedAudio(
-        path=other_clip.reference.path, max_samples=reference_analyses[clip.id].n_samples
-    )
+        reason = skipped[0].reason if skipped else "there is no clip"
+        raise InputError(f"no clip can be scored: {reason}", hint="see `loris eval list`")
+    return clips, analyses, skipped
 
 
 def _compare_systems(
     systems: Sequence[SystemScores], compare_to: str
 ) -> dict[str, dict[str, PairedDifference]]:
-    base = next((row for row in systems if row.id == compare_to), None)
+    base = next((system for system in systems if system.id == compare_to), None)
     if base is None:
         return {}
     found: dict[str, dict[str, PairedDifference]] = {}
-    for row in systems:
-        both = [clip for clip in row.clip_ids if clip in set(base.clip_ids)]
-        ours = [row.clip_ids.index(clip) for clip in both]
-        theirs = [base.clip_ids.index(clip) for clip in both]
-        for figure in COMPARED_METRICS:
-            parts = METRIC_COMPONENTS.get(figure, (figure,))
-            if row is base or not all(
-                part in row.clip_values and part in base.clip_values for part in parts
-            ):
+    for system in systems:
+        if system is base:
+            continue
+        shared = [k for k, clip in enumerate(system.clip_ids) if clip in base.clip_ids]
+        base_rows = [base.clip_ids.index(system.clip_ids[k]) for k in shared]
+        groups = [system.source_groups[k] for k in shared]
+        for metric, (components, statistic) in METRIC_STATISTICS.items():
+            if not system.clip_values.keys() & base.clip_values.keys() >= {*components}:
                 continue
-            difference = compare_paired(
-                tuple(row.clip_values[part][ours] for part in parts),
-                tuple(base.clip_values[part][theirs] for part in parts),
-                [row.source_groups[k] for k in ours],
-                figure,
+            difference = significance.compare_paired(
+                [system.clip_values[name][shared] for name in components],
+                [base.clip_values[name][base_rows] for name in components],
+                groups,
+                statistic,
             )
             if difference is not None:
-                found.setdefault(row.id, {})[figure] = difference
+                found.setdefault(system.id, {})[metric] = difference
     return found

@@ -1,245 +1,223 @@
-"""Scores of one row: all its clips, all its seeds, against the truth.
+"""Scores of one system: all clips, all seeds, against the references.
 
-    what was heard in the truth, in the takes -> a value a clip and seed -> means, intervals
+    analyses of references and takes -> a value for each seed and clip -> means, intervals
 
-Seeds of a clip are averaged first; a clip that lacks a take is left out of its row.
+Seeds of a clip are averaged first; a clip that lacks a take is dropped for this system.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from loris_cli.evaluation.metrics.loris_scores import (
-    ScoreSummary,
-    ScoringProtocol,
-    f1_score,
-    score_clip,
-    summarize_scores,
-)
-from loris_cli.evaluation.metrics.significance import (
-    ClusterBootstrap,
-    chance_precision_recall,
-    combine_component_means,
-)
-from loris_cli.evaluation.metrics.sync import (
-    STRICT_METRICS,
-    score_against_motion,
-    score_against_reference,
-)
-from loris_cli.evaluation.runner.audio_analysis import AudioAnalysis
-from loris_cli.evaluation.runner.bounds import CROSS_CLIP_BOUNDS, SystemCategory
+from loris_cli.evaluation.metrics import loris_scores, significance, sync
+from loris_cli.evaluation.metrics.loris_scores import ScoreSummary
+from loris_cli.evaluation.metrics.sync import STRICT_METRICS
+from loris_cli.evaluation.runner.audio_analysis import AnalysisConfig, AudioAnalysis
+from loris_cli.evaluation.runner.bounds import CHANCE_BOUNDS
 from loris_cli.evaluation.runner.clips import EvalClip
 
 Array = NDArray[np.float64]
+Analyses = Mapping[str, AudioAnalysis]
+TakeAnalyses = Mapping[tuple[str, int], AudioAnalysis]
 Interval = tuple[float, float]
+
+SystemCategory = Literal["model", "method", "null", "ceiling"]
+"""A method is a baseline that generates by rules or retrieval; see `loris_cli.baselines`."""
+CLIP_METRICS = ("BCS", "BHS", *STRICT_METRICS)
 
 
 @dataclass(frozen=True, kw_only=True)
-class SystemScores:
-    """One method on all clips."""
+class GenerationCost:
+    """Cost of the takes of a system, when they were generated."""
+
+    n_takes: int
+    network_evaluations: int
+    """Evaluations of the network in all."""
+    generation_s: float
+    peak_memory_mib: float | None
+    """Peak memory of a generating process; None where the platform does not report it."""
+
+
+@dataclass(frozen=True)
+class SystemLabel:
+    """A system and how its audio was made."""
 
     id: str
     category: SystemCategory
     description: str
+    generation_settings: dict[str, Any] | None = None
+    cost: GenerationCost | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SystemScores(SystemLabel):
+    """Scores of one system on all clips."""
+
     seeds: tuple[int, ...]
     clip_ids: tuple[str, ...]
     """The clips that were scored."""
     source_groups: tuple[str, ...]
     """Their sources."""
     official: ScoreSummary | None
-    """Mean over seeds of the scores of each; None where no clip has a true sound."""
+    """Mean over seeds of the scores of each seed; None where no clip has a reference."""
     official_by_seed: tuple[ScoreSummary, ...]
     strict: Mapping[str, float]
-    """`strict.STRICT_METRICS` where they could be had; ``f1_by_chance``, ``f1_corrected``."""
+    """`STRICT_METRICS` that are available; ``f1_chance``, ``f1_chance_corrected``."""
     intervals: Mapping[str, Interval]
-    """95 %, over sources, of BCS, BHS, F1 and the strict figures."""
+    """95 % intervals, over sources, of BCS, BHS, F1 and the strict metrics."""
     clip_values: Mapping[str, Array]
-    """Of each clip, mean over seeds, NaN where it has none; ``(clips,)`` each."""
+    """Value of each clip, mean over seeds, NaN where it has none; ``(clips,)`` each."""
     n_truncated_takes: int
-    """Takes that were longer than the truth, and were cut."""
+    """Takes that were longer than the reference, and were cut."""
 
 
 def score_system(
-    system_id: str,
-    category: SystemCategory,
-    description: str,
+    label: SystemLabel,
     clips: Sequence[EvalClip],
-    reference_analyses: Mapping[str, AudioAnalysis],
-    take_analyses: Mapping[tuple[str, int], AudioAnalysis],
+    references: Analyses,
+    takes: TakeAnalyses,
+    config: AnalysisConfig,
     *,
     seeds: Sequence[int],
-    protocol: ScoringProtocol,
-    strict_metrics: bool,
 ) -> SystemScores | None:
-    """All figures of one row.
+    """All scores of one system.
 
     Args:
-        system_id: its stable name.
-        category: what it is in the comparison.
-        description: the same in words.
+        label: the system.
         clips: the clips.
-        reference_analyses: what was heard in their true sounds, by clip.
-        take_analyses: what was heard in the row's sounds, by clip and seed.
-        seeds: of the takes.
-        protocol: of the official scores.
-        strict_metrics: whether fine onsets and beats were listened for.
+        references: analyses of their references, by clip.
+        takes: analyses of the system's audio, by clip and seed.
+        config: the protocol, and whether there are strict metrics.
+        seeds: seeds of the takes.
 
     Returns:
-        the row; None if no clip has all its takes.
+        the scores; None if no clip has all its takes.
     """
-    whole = [case for case in clips if all((case.id, seed) in take_analyses for seed in seeds)]
-    if not whole:
+    clips = [clip for clip in clips if all((clip.id, seed) in takes for seed in seeds)]
+    if not clips:
         return None
-    groups = [case.source_group for case in whole]
-    true = [reference_analyses.get(case.id) for case in whole]
-    pairs = [
+    rows = [
         [
-            None
-            if t is None
-            else score_clip(t.onset_flags, take_analyses[case.id, seed].onset_flags, protocol)
-            for case, t in zip(whole, true, strict=True)
+            _score_take(clip, references.get(clip.id), takes[clip.id, seed], config)
+            for clip in clips
         ]
         for seed in seeds
     ]
-    values = {
-        name: np.array(
-            [[np.nan if p is None else getattr(p, name.lower()) for p in s] for s in pairs]
-        )
-        for name in ("BCS", "BHS")
+    # Each metric contiguous: the order of summation does not depend on the other metrics.
+    tables = np.moveaxis(np.array(rows), 2, 0).copy()
+    by_metric = {
+        name: table
+        for name, table in zip(CLIP_METRICS, tables, strict=True)
+        if name not in STRICT_METRICS or not np.isnan(table).all()
     }
-    if strict_metrics:
-        figures = [
-            [
-                _score_strict(case, t, take_analyses[case.id, seed])
-                for case, t in zip(whole, true, strict=True)
-            ]
-            for seed in seeds
-        ]
-        for name in STRICT_METRICS:
-            table = np.array([[clip.get(name, np.nan) for clip in s] for s in figures])
-            if not np.isnan(table).all():
-                values[name] = table
-    averaged = {name: table.mean(axis=0) for name, table in values.items()}
-    by_seed = [
-        summarize_scores(scored, protocol)
-        for s in pairs
-        if (scored := [pair for pair in s if pair is not None])
-    ]
-    means = {
-        name: _mean_without_nan(averaged[name]) for name in averaged if name in STRICT_METRICS
+    official = _summarize_seeds(by_metric, config)
+    clip_values = {name: table.mean(axis=0) for name, table in by_metric.items()}
+    strict = {
+        name: float(values[~np.isnan(values)].mean())
+        for name, values in clip_values.items()
+        if name in STRICT_METRICS
     }
-    if by_seed and not protocol.bcs_is_ratio and system_id not in CROSS_CLIP_BOUNDS:
-        means |= _correct_for_chance(whole, reference_analyses, take_analyses, seeds, by_seed)
+    if official and not config.protocol.bcs_is_ratio and label.id not in CHANCE_BOUNDS:
+        strict |= _correct_for_chance(clips, references, takes, seeds, official)
+    groups = tuple(clip.source_group for clip in clips)
+    n_truncated = sum(
+        takes[clip.id, seed].n_truncated_samples > 0 for clip in clips for seed in seeds
+    )
     return SystemScores(
-        id=system_id,
-        category=category,
-        description=description,
+        **vars(label),
         seeds=tuple(seeds),
-        clip_ids=tuple(case.id for case in whole),
-        source_groups=tuple(groups),
-        official=_average_summaries(by_seed) if by_seed else None,
-        official_by_seed=tuple(by_seed),
-        strict=means,
-        intervals=_bootstrap_intervals(averaged, groups, protocol),
-        clip_values=averaged,
-        n_truncated_takes=sum(
-            take_analyses[case.id, seed].n_truncated_samples > 0
-            for case in whole
-            for seed in seeds
-        ),
+        clip_ids=tuple(clip.id for clip in clips),
+        source_groups=groups,
+        official=_average_summaries(official) if official else None,
+        official_by_seed=tuple(official),
+        strict=strict,
+        intervals=_bootstrap_intervals(clip_values, groups, config),
+        clip_values=clip_values,
+        n_truncated_takes=n_truncated,
     )
 
 
-def build_clip_scores(system: SystemScores) -> list[dict[str, object]]:
-    """The values of each clip, as plain rows."""
-    return [
-        {
-            "row": system.id,
-            "clip": clip,
-            "source": group,
-            **{
-                name: None if np.isnan(value) else float(value)
-                for name, value in (
-                    (name, system.clip_values[name][k]) for name in system.clip_values
-                )
-            },
-        }
-        for k, (clip, group) in enumerate(
-            zip(system.clip_ids, system.source_groups, strict=True)
+def _score_take(
+    clip: EvalClip, reference: AudioAnalysis | None, take: AudioAnalysis, config: AnalysisConfig
+) -> list[float]:
+    """`CLIP_METRICS` of one take, NaN where there is no value."""
+    values: dict[str, float] = {}
+    end_s = take.duration_s
+    if reference is not None:
+        scores = loris_scores.score_clip(
+            reference.onset_flags, take.onset_flags, config.protocol
         )
-    ]
+        values |= {"BCS": scores.bcs, "BHS": scores.bhs}
+    if config.strict_metrics:
+        events = take.crop_events(end_s)
+        if reference is not None:
+            values |= sync.score_against_reference(reference.crop_events(end_s), events)
+        if clip.visual_peaks_s is not None:
+            peaks_s = np.array(clip.visual_peaks_s, dtype=np.float64)
+            values |= sync.score_against_motion(peaks_s[peaks_s < end_s], events.onsets_s)
+    return [values.get(name, np.nan) for name in CLIP_METRICS]
 
 
-def _score_strict(
-    clip: EvalClip, reference: AudioAnalysis | None, generated: AudioAnalysis
-) -> dict[str, float]:
-    until_s = generated.duration_s
-    events = generated.crop_events(until_s)
-    figures = (
-        {}
-        if reference is None
-        else score_against_reference(reference.crop_events(until_s), events)
-    )
-    if clip.visual_peaks_s is not None:
-        peaks_s = np.array(clip.visual_peaks_s, dtype=np.float64)
-        figures |= score_against_motion(peaks_s[peaks_s < until_s], events.onsets_s)
-    return figures
+def _summarize_seeds(
+    by_metric: Mapping[str, Array], config: AnalysisConfig
+) -> list[ScoreSummary]:
+    """Official scores of each seed, over the clips with a reference."""
+    summaries = []
+    for bcs, bhs in zip(by_metric["BCS"].tolist(), by_metric["BHS"].tolist(), strict=True):
+        pairs = [pair for pair in zip(bcs, bhs, strict=True) if not np.isnan(pair[0])]
+        if pairs:
+            scores = [loris_scores.ClipScores(bcs=a, bhs=b) for a, b in pairs]
+            summaries.append(loris_scores.summarize_scores(scores, config.protocol))
+    return summaries
 
 
 def _correct_for_chance(
     clips: Sequence[EvalClip],
-    reference_analyses: Mapping[str, AudioAnalysis],
-    take_analyses: Mapping[tuple[str, int], AudioAnalysis],
+    references: Analyses,
+    takes: TakeAnalyses,
     seeds: Sequence[int],
-    official_by_seed: Sequence[ScoreSummary],
+    official: Sequence[ScoreSummary],
 ) -> dict[str, float]:
-    """F1 against the truths of other sources, and the F1 that is left beyond it."""
-    known = [case for case in clips if case.id in reference_analyses]
-    true = [reference_analyses[case.id].onset_flags for case in known]
-    groups = [case.source_group for case in known]
-    by_others = [
-        chance_precision_recall(
-            [take_analyses[case.id, seed].onset_flags for case in known], true, groups
+    """F1 against the references of other sources, and F1 corrected for it."""
+    clips = [clip for clip in clips if clip.id in references]
+    reference_flags = [references[clip.id].onset_flags for clip in clips]
+    groups = [clip.source_group for clip in clips]
+    by_seed = [
+        significance.chance_precision_recall(
+            [takes[clip.id, seed].onset_flags for clip in clips], reference_flags, groups
         )
         for seed in seeds
     ]
-    chance = [f1_score(*found) for found in by_others if found is not None]
-    if not chance:
+    f1_by_seed = [loris_scores.f1_score(*means) for means in by_seed if means is not None]
+    if not f1_by_seed:
         return {}
-    expected = float(np.mean(chance))
-    seen = float(np.mean([one.f1 for one in official_by_seed if one.f1 is not None]))
-    # Where chance is perfect nothing is left to be shown.
-    corrected = (seen - expected) / (1 - expected) if expected < 1 else 0.0
-    return {"f1_by_chance": expected, "f1_corrected": corrected}
+    chance = float(np.mean(f1_by_seed))
+    f1 = float(np.mean([summary.f1 for summary in official if summary.f1 is not None]))
+    # Where chance is perfect, nothing can be shown.
+    corrected = (f1 - chance) / (1 - chance) if chance < 1 else 0.0
+    return {"f1_chance": chance, "f1_chance_corrected": corrected}
 
 
 def _bootstrap_intervals(
-    values: Mapping[str, Array], groups: list[str], protocol: ScoringProtocol
+    clip_values: Mapping[str, Array], groups: Sequence[str], config: AnalysisConfig
 ) -> dict[str, Interval]:
-    resampler = ClusterBootstrap(groups)
-    means = {name: resampler.resample_means(table) for name, table in values.items()}
-    if not protocol.bcs_is_ratio:
-        means["F1"] = combine_component_means([means["BCS"], means["BHS"]], "F1")
-    found = {name: resampler.confidence_interval(drawn) for name, drawn in means.items()}
-    return {name: interval for name, interval in found.items() if interval is not None}
-
-
-def _mean_without_nan(values: Array) -> float:
-    return float(values[~np.isnan(values)].mean())
+    bootstrap = significance.ClusterBootstrap(groups)
+    means = {name: bootstrap.resample_means(values) for name, values in clip_values.items()}
+    if not config.protocol.bcs_is_ratio:
+        means["F1"] = significance.f1_of_means(means["BCS"], means["BHS"])
+    intervals = {name: bootstrap.confidence_interval(drawn) for name, drawn in means.items()}
+    return {name: interval for name, interval in intervals.items() if interval is not None}
 
 
 def _average_summaries(summaries: Sequence[ScoreSummary]) -> ScoreSummary:
     """Each score averaged over seeds; of one seed, itself to the last digit."""
     if len(summaries) == 1:
         return summaries[0]
-
-    def mean(name: str) -> float | None:
-        found = [getattr(one, name) for one in summaries]
-        return None if None in found else float(np.mean(found))
-
-    bcs, bhs = mean("bcs"), mean("bhs")
-    assert bcs is not None
-    assert bhs is not None
-    return ScoreSummary(bcs=bcs, csd=mean("csd"), bhs=bhs, hsd=mean("hsd"), f1=mean("f1"))
+    means: dict[str, Any] = {}
+    for name in (field.name for field in fields(ScoreSummary)):
+        values = [getattr(summary, name) for summary in summaries]
+        means[name] = None if None in values else float(np.mean(values))
+    return ScoreSummary(**means)

@@ -1,76 +1,96 @@
-"""Rows of one model in many settings, beside the paper's tables 7 and 8.
+"""Sweeps over the sampling settings of a model, in the layout of the paper's tables 7 and 8.
 
-``steps=10,20`` varies the steps of sampling, ``guidance=1,2`` how strictly the rhythm is
-followed; each by itself, the other as it is.
+``steps=10,20`` varies the sampling steps, ``guidance=1,2`` the guidance scale; each alone, with
+the other one fixed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from loris_cli.errors import UsageError
-from loris_cli.evaluation.runner.ablation_layouts import PaperTable, build_paper_table
+from loris_cli.evaluation.runner.paper_tables import PaperTable, build_paper_table
 
-SWEEP_TABLES = {"steps": 7, "guidance": 8}
-"""Table of the paper for each parameter."""
-SWEEP_MAXIMA = {"steps": 1000.0, "guidance": 100.0}
-SWEEP_MINIMA = {"steps": 2.0, "guidance": 0.0}
 
-SamplingSetting = tuple[str, int | None, float | None]
-"""What is added to a row's name, steps, guidance; None is what suits the model."""
+class SweepParameter(NamedTuple):
+    """A parameter that can be varied."""
+
+    table: int
+    """Table of the paper."""
+    low: float
+    high: float
+
+
+SWEEP_PARAMETERS: Mapping[str, SweepParameter] = {
+    "steps": SweepParameter(7, 2.0, 1000.0),
+    "guidance": SweepParameter(8, 0.0, 100.0),
+}
+
+
+class SamplingSetting(NamedTuple):
+    """Sampling settings of a system; None is the default of the model."""
+
+    suffix: str
+    """Added to the id of the system."""
+    steps: int | None
+    guidance: float | None
 
 
 def parse_sweeps(
     sweep_specs: Sequence[str], *, steps: int | None, guidance: float | None
 ) -> list[SamplingSetting]:
-    """The settings that sweeps ask for.
+    """The sampling settings of sweeps.
 
     Args:
         sweep_specs: such as ``steps=10,20,50``.
-        steps: where they are not varied.
-        guidance: likewise.
+        steps: sampling steps where they are not varied.
+        guidance: guidance scale where it is not varied.
 
     Raises:
         UsageError: a sweep is not of that form, or out of range.
     """
-    found: list[SamplingSetting] = []
-    for sweep in sweep_specs:
-        name, _, values = sweep.partition("=")
+    default = SamplingSetting("", steps, guidance)
+    found = []
+    for spec in sweep_specs:
+        name, _, values = spec.partition("=")
         for text in values.split(","):
-            value = _parse_sweep_value(name, text, sweep)
-            label = f" {name}={value:g}"
-            found.append(
-                (label, int(value), guidance) if name == "steps" else (label, steps, value)
-            )
-    return found or [("", steps, guidance)]
+            value = _parse_sweep_value(name, text, spec)
+            setting = default._replace(suffix=f" {name}={value:g}")
+            if name == "steps":
+                found.append(setting._replace(steps=int(value)))
+            else:
+                found.append(setting._replace(guidance=value))
+    return found or [default]
 
 
 def build_sweep_tables(
-    sweep_specs: Sequence[str], system_names: Sequence[str]
+    sweep_specs: Sequence[str], system_ids: Sequence[str]
 ) -> list[PaperTable]:
-    """Tables 7 and 8 with the rows of sweeps in them.
+    """Tables 7 and 8 with the systems of sweeps.
 
     Args:
         sweep_specs: as given to `parse_sweeps`.
-        system_names: names of the rows that came of them.
+        system_ids: ids of the systems with these settings.
     """
     found = []
-    for name in dict.fromkeys(sweep.partition("=")[0] for sweep in sweep_specs):
-        ours: dict[str, list[str]] = {}
-        for row in system_names:
-            label = row.rpartition(" ")[2]
-            if label.startswith(f"{name}="):
-                ours.setdefault(label, []).append(row)
-        found.append(build_paper_table(SWEEP_TABLES[name], ours))
+    for name in dict.fromkeys(spec.partition("=")[0] for spec in sweep_specs):
+        by_setting: dict[str, list[str]] = {}
+        for system_id in system_ids:
+            setting = system_id.rpartition(" ")[2]
+            if setting.startswith(f"{name}="):
+                by_setting.setdefault(setting, []).append(system_id)
+        found.append(build_paper_table(SWEEP_PARAMETERS[name].table, by_setting))
     return found
 
 
-def _parse_sweep_value(parameter: str, text: str, sweep_spec: str) -> float:
-    if parameter in SWEEP_TABLES:
+def _parse_sweep_value(name: str, text: str, sweep_spec: str) -> float:
+    if name in SWEEP_PARAMETERS:
         try:
             value = float(text)
         except ValueError:
             value = float("nan")
-        whole = parameter != "steps" or value.is_integer()
-        if SWEEP_MINIMA[parameter] <= value <= SWEEP_MAXIMA[parameter] and whole:
+        parameter = SWEEP_PARAMETERS[name]
+        is_valid_type = name != "steps" or value.is_integer()
+        if parameter.low <= value <= parameter.high and is_valid_type:
             return value
     raise UsageError(
         f"--sweep {sweep_spec!r} is not of the form steps=10,20 or guidance=1,2.5",

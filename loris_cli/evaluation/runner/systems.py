@@ -1,134 +1,69 @@
-"""Who makes sounds for the clips of a benchmark: a model in its settings, or a method of rules.
+"""Systems that generate audio for the clips of an evaluation: models and methods.
 
-clip -> whoever makes its music -> `takes.Maker`, which keeps the sounds
+    weights -> System;  name of a method -> `loris_cli.baselines` -> System
+
+A method works by rules, or retrieves music from the train partition of the same subset, never
+from the clip's own source.
 """
 
+import hashlib
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 
 from loris_cli import __version__
-from loris_cli.evaluation.runner.clips import EvalClip
+from loris_cli.baselines.drum_kit import DrumGenerator
+from loris_cli.baselines.drums import place_hits_on_peaks
+from loris_cli.baselines.groove import place_hits_on_grid
+from loris_cli.baselines.retrieval import TEMPO_FACTORS, RetrievalGenerator, Song, SongLibrary
+from loris_cli.dataset.read_clips import read_clip_audio, read_rhythm_features
+from loris_cli.errors import InputError
+from loris_cli.evaluation.runner.clips import EvalClip, get_source_group, read_subset_clips
 from loris_cli.models.generator_interface import MusicGenerator
-from loris_cli.models.load_model import PaperCheckpoint, detect_preset, load_paper_checkpoint
-from loris_cli.models.mini_checkpoint import MiniCheckpoint, load_mini_checkpoint
-from loris_cli.soundtrack.latent_generator import LatentGenerator
-from loris_cli.soundtrack.waveform_generator import WaveformGenerator
+from loris_cli.models.load_model import LoadedModel, PaperCheckpoint, load_model
+from loris_cli.models.mini_checkpoint import MiniCheckpoint
+from loris_cli.soundtrack.generators import ModelGenerator, build_generator
 
-
-class System(Protocol):
-    """One row's maker of music."""
-
-    @property
-    def category(self) -> Literal["model", "method"]:
-        """What it is in the comparison."""
-
-    @property
-    def description(self) -> str:
-        """The same in words."""
-
-    @property
-    def generation_settings(self) -> dict[str, Any]:
-        """What its sounds depend on, but for the clip and the seed."""
-
-    @property
-    def is_stochastic(self) -> bool:
-        """Whether another seed gives another sound."""
-
-    def get_generator(self, clip: EvalClip) -> MusicGenerator:
-        """Who makes the sound of a clip."""
-
-    def count_network_evaluations(self, duration_s: float) -> int:
-        """Of a network, for a clip of that length."""
+METHOD_SCHEMA = 1
+"""Version of the methods; raise it when their output changes."""
+METHOD_DESCRIPTIONS: Mapping[str, str] = {
+    "drums": "a drum on every peak of the visual rhythm",
+    "groove": "a steady drum pattern by the rules of CMT, without its network",
+    "retrieval": "the clip of the train partition whose accents fit the visual rhythm best",
+    "retrieval-stretched": "the same, played up to a tenth faster or slower",
+}
+RULE_GENERATORS: Mapping[str, Callable[[], MusicGenerator]] = {
+    "drums": partial(DrumGenerator, place_hits_on_peaks),
+    "groove": partial(DrumGenerator, place_hits_on_grid),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelSystem:
-    """A model, sampled in one way; its weights are in memory only while they are used."""
+class System:
+    """A model in its sampling settings, or a method."""
 
-    model_name: str
-    """A name, or a file."""
-    device: torch.device
-    steps: int | None
-    """None is what suits the model."""
-    guidance: float | None
+    category: Literal["model", "method"]
+    description: str
     generation_settings: dict[str, Any]
-    """Weights and how they are sampled."""
-    has_latent: bool
-    """Whether it works on a latent code, which sounds can be sent through."""
-    uses_visual_features: bool
-    """Whether it was trained on features of the picture."""
-
-    @property
-    def category(self) -> Literal["model", "method"]:
-        """A model."""
-        return "model"
-
-    @property
-    def is_stochastic(self) -> bool:
-        """Its noise is drawn."""
-        return True
-
-    @property
-    def description(self) -> str:
-        """Weights and settings in words."""
-        return (
-            f"weights {self.generation_settings['weights']}, {self.generation_settings['steps']} steps,"
-            f" guidance {self.generation_settings['guidance']:g}"
-            + (", trained on features of the picture" if self.uses_visual_features else "")
-        )
-
-    @property
-    def latent_model(self) -> MiniCheckpoint:
-        """The model that has a latent code."""
-        model = load_model(self.model_name, self.device)
-        assert isinstance(model, MiniCheckpoint)
-        return model
-
-    def get_generator(self, clip: EvalClip) -> MusicGenerator:
-        """The same for all clips."""
-        return self._build_generator()
-
-    def count_network_evaluations(self, duration_s: float) -> int:
-        """Of the network."""
-        return self._build_generator().compute_window_layout(duration_s)[2]
-
-    def _build_generator(self) -> LatentGenerator | WaveformGenerator:
-        return build_generator(
-            load_model(self.model_name, self.device), self.device, self.steps, self.guidance
-        )
+    """Everything that its audio depends on, except the clip and the seed."""
+    is_stochastic: bool = True
+    """Whether another seed gives other audio."""
+    get_generator: Callable[[EvalClip], MusicGenerator]
+    count_network_evaluations: Callable[[float], int] = lambda duration_s: 0
+    """Evaluations of the network for a clip of a duration in seconds."""
+    load_latent_model: Callable[[], MiniCheckpoint] | None = None
+    """Load the model; None for a system without a latent code."""
+    uses_visual_features: bool = False
+    """Whether it was trained on visual features."""
 
 
-@lru_cache(maxsize=1)  # of the paper's size a model holds 3 GB, and a table has eight
-def load_model(name: str, device: torch.device) -> MiniCheckpoint | PaperCheckpoint:
-    """Weights by name or file, of either kind.
-
-    Raises:
-        WeightsError: a model is missing or damaged, or has learned nothing.
-    """
-    if detect_preset(name) == "paper":
-        return load_paper_checkpoint(Path(name), device=device)
-    return load_mini_checkpoint(name, device=device)
-
-
-def build_generator(
-    model: MiniCheckpoint | PaperCheckpoint,
-    device: torch.device,
-    steps: int | None,
-    guidance: float | None,
-) -> LatentGenerator | WaveformGenerator:
-    """A model in some settings; None is what suits it."""
-    chosen: dict[str, Any] = {
-        name: value
-        for name, value in (("steps", steps), ("guidance", guidance))
-        if value is not None
-    }
-    if isinstance(model, MiniCheckpoint):
-        return LatentGenerator(model=model, device=device, **chosen)
-    return WaveformGenerator(model=model, device=device, **chosen)
+# At the paper's size a model holds 3 GB, and a table has eight: one is in memory at a time.
+_load_model = lru_cache(maxsize=1)(load_model)
 
 
 def build_model_system(
@@ -137,25 +72,39 @@ def build_model_system(
     device: torch.device,
     steps: int | None = None,
     guidance: float | None = None,
-) -> ModelSystem:
-    """A model in some settings; it is opened once, so that what is wrong is told now.
+) -> System:
+    """A model in its settings; it is loaded once, so that errors come early.
 
     Args:
-        model_name: of the model, or its file.
+        model_name: name of the model, or its file.
         device: where it runs.
-        steps: of sampling; None is what suits the model.
-        guidance: how strictly the rhythm is followed; None likewise.
+        steps: sampling steps; None is the default of the model.
+        guidance: guidance scale; None likewise.
 
     Raises:
-        WeightsError: it is missing or damaged, or has learned nothing.
+        WeightsError: the weights are missing, damaged or untrained.
     """
-    model = load_model(model_name, device)
-    generator = build_generator(model, device, steps, guidance)
-    return ModelSystem(
-        model_name=model_name,
-        device=device,
-        steps=steps,
-        guidance=guidance,
+
+    def load() -> LoadedModel:
+        return _load_model(model_name, device=device)
+
+    def build() -> ModelGenerator:
+        return build_generator(load(), device, steps=steps, guidance=guidance)
+
+    def load_latent_model() -> MiniCheckpoint:
+        latent_model = load()
+        assert isinstance(latent_model, MiniCheckpoint)
+        return latent_model
+
+    model, generator = load(), build()
+    is_latent = isinstance(model, MiniCheckpoint)
+    is_visual = (
+        isinstance(model, PaperCheckpoint) and model.network.config.visual_projection != "none"
+    )
+    return System(
+        category="model",
+        description=f"weights {model.sha256_prefix}, {generator.steps} steps, guidance"
+        f" {generator.guidance:g}" + ", trained on visual features" * is_visual,
         generation_settings={
             "weights": model.sha256_prefix,
             "steps": generator.steps,
@@ -163,7 +112,71 @@ def build_model_system(
             "device": device.type,
             "version": __version__,
         },
-        has_latent=isinstance(model, MiniCheckpoint),
-        uses_visual_features=isinstance(model, PaperCheckpoint)
-        and model.network.config.visual_projection != "none",
+        get_generator=lambda clip: build(),
+        count_network_evaluations=lambda s: build().compute_window_layout(s).n_evaluations,
+        load_latent_model=load_latent_model if is_latent else None,
+        uses_visual_features=is_visual,
     )
+
+
+def build_method_system(name: str, data_dir: Path, subset: str) -> System:
+    """A method by its name.
+
+    Args:
+        name: one of `METHOD_DESCRIPTIONS`.
+        data_dir: the data set, whose train partition is the library.
+        subset: the subset.
+
+    Raises:
+        InputError: the subset has no audio to choose from.
+    """
+    settings = {"method": name, "schema": METHOD_SCHEMA, "version": __version__}
+    description = METHOD_DESCRIPTIONS[name]
+    if name in RULE_GENERATORS:
+        return System(
+            category="method",
+            description=description,
+            generation_settings=settings,
+            get_generator=lambda clip: RULE_GENERATORS[name](),
+        )
+    songs, fingerprint = read_library_songs(data_dir, subset)
+    library = SongLibrary(songs, TEMPO_FACTORS if name == "retrieval-stretched" else (1.0,))
+    return System(
+        category="method",
+        description=f"{description}, of {len(songs)}, but for the clip's own source",
+        generation_settings={**settings, "library": fingerprint},
+        is_stochastic=False,
+        get_generator=lambda clip: RetrievalGenerator(
+            library=library, excluded_source=clip.source_group
+        ),
+    )
+
+
+def read_library_songs(data_dir: Path, subset: str) -> tuple[list[Song], str]:
+    """The audio of the train partition of a subset, and a fingerprint of its accents.
+
+    Raises:
+        InputError: there is none with known accents.
+    """
+    songs, contents = [], []
+    for clip in read_subset_clips(data_dir, subset, partition="train"):
+        features = read_rhythm_features(data_dir, clip) if clip.rhythm else None
+        if features is None or not len(features.peaks_s):
+            continue
+        song = Song(
+            name=clip.id,
+            source=get_source_group(clip),
+            duration_s=features.duration_s,
+            accents_s=features.peaks_s,
+            strengths=features.strengths,
+            read_samples=partial(read_clip_audio, data_dir, clip),
+        )
+        songs.append(song)
+        size = (data_dir / clip.audio).stat().st_size
+        contents.append([clip.id, size, song.accents_s.tolist(), song.strengths.tolist()])
+    if not songs:
+        raise InputError(
+            f"the train partition of {subset!r} has no sound with known accents",
+            hint="make the data set by `loris prep`, which detects them",
+        )
+    return songs, hashlib.sha256(json.dumps(contents).encode()).hexdigest()[:12]

@@ -1,0 +1,35 @@
+"""Arguments that the experiments share."""
+
+import argparse
+
+import torch
+
+from loris_cli.models.mini_checkpoint import load_mini_checkpoint
+from loris_cli.soundtrack.latent_generator import DEFAULT_GUIDANCE, LatentGenerator
+
+
+def create_parser(description: str | None, *, n_clips: int) -> argparse.ArgumentParser:
+    """A parser with the model and the number of clips.
+
+    Args:
+        description: docstring of the script.
+        n_clips: default number of clips.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--model", default="mini")
+    parser.add_argument("--clips", type=int, default=n_clips)
+    return parser
+
+
+def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the partition, the sampling steps and the guidance scale."""
+    parser.add_argument("--partition", default="test", help="val, to choose settings by")
+    parser.add_argument("--steps", type=int, default=16)
+    parser.add_argument("--guidance", type=float, default=DEFAULT_GUIDANCE)
+
+
+def load_generator(model_name: str, **options: object) -> LatentGenerator:
+    """The generator of a mini model on the CPU, with sampling options."""
+    device = torch.device("cpu")
+    model = load_mini_checkpoint(model_name, device=device)
+    return LatentGenerator(model=model, device=device, **options)  # type: ignore[arg-type]
