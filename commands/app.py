@@ -28,7 +28,7 @@ app.command("pose")(pose.pose)
 app.command("rhythm")(rhythm.rhythm)
 app.add_typer(train.app, name="train")
 app.command("soundtrack")(soundtrack.soundtrack)
-app.command("eval")(evaluation.evaluate)
+app.add_typer(evaluation.app, name="eval")
 
 
 def _print_version(requested: bool) -> None:

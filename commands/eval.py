@@ -1,230 +1,234 @@
 """``loris eval``: the benchmark."""
 
-import json
 import os
-import re
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from loris_cli.errors import InputError, UsageError
-from loris_cli.system.atomic_files import printable_path
 
 from .console import ConsoleReporter
 from .eval_choices import Ablation, Bound, Method
-from .eval_results import (
-    exit_on_failure,
+from .eval_output import (
+    EvalOutputs,
+    check_result,
     generate_shard,
     print_mos_results,
     print_subsets,
-    write_figures,
-    write_or_print,
+    write_outputs,
 )
-from .options import Device, Overwrite, Quiet, Seed, Verbose
+from .options import (
+    INPUT,
+    MODEL,
+    OUTPUT,
+    RHYTHM,
+    RUN,
+    SAMPLING,
+    DataDir,
+    Device,
+    Guidance,
+    Overwrite,
+    Quiet,
+    Seed,
+    Steps,
+    Verbose,
+    option,
+    refuse_options_before_subcommand,
+)
+
+app = typer.Typer()
 
 
-def parse_shard(text: str | None) -> str | None:
-    found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text or "1/1")
-    if not found or not 1 <= int(found[1]) <= int(found[2]):
-        raise typer.BadParameter(f"{text!r} is not I/N with I from 1 to N, such as 2/8")
-    return text
-
-
+@app.callback(invoke_without_command=True)
 def evaluate(
+    context: typer.Context,
     split: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME", help="Subset to score on, such as fe50; --list shows all."
+        option(
+            INPUT,
+            "Subset to evaluate on, such as fe50; `loris eval list` shows them.",
+            metavar="SUBSET",
         ),
     ] = None,
-    part: Annotated[
-        Literal["test", "val", "train"], typer.Option(help="Which of its clips.")
+    partition: Annotated[
+        Literal["test", "val", "train"], option(INPUT, "Partition of the subset.")
     ] = "test",
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="Data set. By default LORIS_DATA, else the platform's folder."
-        ),
-    ] = None,
-    model: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME|FILE|none",
-            help="Weights to score: mini, a .safetensors file, a released LORIS checkpoint, or"
-            " none. May be given more than once.",
-        ),
-    ] = None,
-    method: Annotated[
-        list[Method] | None,
-        typer.Option(
-            help="Another maker of music to score, by rules: a drum on each peak, a steady"
-            " groove, the best fitting sound of the train part, or that one stretched. More"
-            " than once for more."
-        ),
+    data: DataDir = None,
+    clips: Annotated[
+        int | None, option(INPUT, "Evaluate only the first N clips.", metavar="N", min=1)
     ] = None,
     generated: Annotated[
         Path | None,
-        typer.Option(
-            metavar="PATH", help="Score this sound, or those of this folder; with --reference."
-        ),
+        option(INPUT, "Audio file or folder to score against --reference.", metavar="PATH"),
     ] = None,
     reference: Annotated[
         Path | None,
-        typer.Option(
+        option(
+            INPUT,
+            "Reference audio or video, or a folder with the same file names.",
             metavar="PATH",
-            help="True sound or video of --generated, or a folder of the same names.",
         ),
     ] = None,
-    row: Annotated[
-        list[Bound] | None,
-        typer.Option(help="Null or ceiling to show; more than once. By default all."),
-    ] = None,
-    against: Annotated[
-        str, typer.Option(metavar="ROW", help="Row that the others are compared with.")
-    ] = "mismatched",
-    protocol: Annotated[
-        Literal["official", "paper", "d2m"],
-        typer.Option(
-            help="Of the first block: LORIS's released script, the parameters of its paper,"
-            " or the older script of D2M-GAN and CDCD."
-        ),
-    ] = "official",
-    avg: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            max=100,
-            help="Frames of the mean in peak picking, else the protocol's; 2 is the paper's.",
-        ),
-    ] = None,
-    strict: Annotated[
-        bool, typer.Option("--strict/--no-strict", help="Show the second block too.")
-    ] = True,
-    quality: Annotated[
-        bool, typer.Option("--quality", help="Show a third block: spectra, loudness, tags.")
-    ] = False,
-    beats: Annotated[
-        Literal["librosa", "madmom", "beatnet"],
-        typer.Option(
-            help="Who hears beats; madmom's models are CC BY-NC-SA 4.0, non-commercial;"
-            " BeatNet's are CC BY 4.0."
-        ),
-    ] = "librosa",
-    clips: Annotated[
-        int | None, typer.Option(min=1, help="Only the first so many clips.")
-    ] = None,
-    seeds: Annotated[
-        int, typer.Option(min=1, max=100, help="Takes of each clip, seeds one apart.")
-    ] = 3,
-    seed: Seed = 0,
-    steps: Annotated[
-        int | None,
-        typer.Option(
-            min=2, max=1000, help="Sampling steps. By default 16, of the paper's model 50."
-        ),
-    ] = None,
-    guidance: Annotated[
-        float | None,
-        typer.Option(
-            min=0.0,
-            max=100.0,
-            help="How strictly the rhythm is followed. By default 1.3; the paper's 20.",
-        ),
-    ] = None,
-    sweep: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=V,V,...",
-            help="A row for each of some steps or guidances, in the paper's tables 7 and 8.",
-        ),
-    ] = None,
-    ablation: Annotated[
-        list[Ablation] | None,
-        typer.Option(
-            help="A line of the paper's table 5 (v, r, m) or 6, with the full model's below;"
-            " more than once for more."
-        ),
-    ] = None,
-    variant: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=FILE|DIR",
-            help="Weights, or a run of `loris train --preset paper`, of such a line or of"
-            " full; or a folder of runs, which are known by their configuration.",
-        ),
-    ] = None,
-    shard: Annotated[
-        str | None,
-        typer.Option(
-            metavar="I/N",
-            callback=parse_shard,
-            help="Only make the sounds of this share of the clips; score when all are made.",
-        ),
-    ] = None,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Make sounds anew that the cache has.")
-    ] = False,
-    table: Annotated[
-        Literal["table", "json", "csv", "md", "tex"],
-        typer.Option("--format", help="Numbers from 0 to 1 in json and csv, else percent."),
-    ] = "table",
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="FILE", help="Write the tables to this file."),
+        option(OUTPUT, "Write the tables to this file.", "--out", "-o", metavar="FILE"),
     ] = None,
+    output_format: Annotated[
+        Literal["table", "json", "csv", "md", "tex"],
+        option(
+            OUTPUT,
+            "Output format. Scores are fractions in json and csv, percentages elsewhere.",
+            "--format",
+        ),
+    ] = "table",
     per_clip: Annotated[
-        Path | None, typer.Option(metavar="JSONL", help="Write the values of every clip.")
+        Path | None, option(OUTPUT, "Write the scores of every clip.", metavar="JSONL")
     ] = None,
     html: Annotated[
-        Path | None, typer.Option(metavar="HTML", help="Write a report that is one page.")
+        Path | None, option(OUTPUT, "Write a report as one HTML file.", metavar="HTML")
     ] = None,
     plot: Annotated[
         Path | None,
-        typer.Option(metavar="PNG", help="Draw a clip of the first row beside its truth."),
+        option(OUTPUT, "Plot a clip of the first system next to the reference.", metavar="PNG"),
     ] = None,
     plot_clip: Annotated[
-        str | None, typer.Option(metavar="ID", help="Which clip; the first by default.")
+        str | None, option(OUTPUT, "Clip to plot. Default: the first.", metavar="ID")
     ] = None,
     mos_kit: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Make a blind listening test of all but the nulls."),
+        option(OUTPUT, "Create a blind listening test in a new folder.", metavar="DIR"),
     ] = None,
     mos_clips: Annotated[
-        int, typer.Option(min=1, max=100, help="How many clips the test has.")
+        int, option(OUTPUT, "Number of clips in the listening test.", min=1, max=100)
     ] = 5,
-    mos_results: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="CSV", help="Show what a listener answered; more than once for more."
+    overwrite: Overwrite = False,
+    models: Annotated[
+        list[str] | None,
+        option(
+            MODEL,
+            "Model to evaluate: mini, a .safetensors file, a released LORIS checkpoint, or"
+            " none. Repeatable. Default: mini.",
+            "--model",
+            metavar="NAME|FILE|none",
         ),
     ] = None,
-    mos_key: Annotated[
-        Path | None,
-        typer.Option(metavar="JSON", help="The kit's key.json, with --mos-results."),
+    methods: Annotated[
+        list[Method] | None,
+        option(MODEL, "Baseline to evaluate. Repeatable.", "--method"),
     ] = None,
+    bounds: Annotated[
+        list[Bound] | None,
+        option(
+            MODEL,
+            "Null system or ceiling to include. Repeatable. Default: all.",
+            "--bound",
+        ),
+    ] = None,
+    ablations: Annotated[
+        list[Ablation] | None,
+        option(MODEL, "Row of the paper's ablation tables 5 and 6. Repeatable.", "--ablation"),
+    ] = None,
+    ablation_weights: Annotated[
+        list[str] | None,
+        option(
+            MODEL,
+            "Weights or run folder of an ablation or of full, or a folder of runs. Repeatable.",
+            metavar="NAME=FILE|DIR",
+        ),
+    ] = None,
+    protocol: Annotated[
+        Literal["official", "paper", "d2m"],
+        option(
+            RHYTHM, "Scoring protocol: LORIS code, LORIS paper, or that of D2M-GAN and CDCD."
+        ),
+    ] = "official",
+    onset_window: Annotated[
+        int | None,
+        option(
+            RHYTHM,
+            "Moving-average window of onset peak picking, in frames on each side. Default: the"
+            " protocol's.",
+            min=1,
+            max=100,
+        ),
+    ] = None,
+    beat_tracker: Annotated[
+        Literal["librosa", "madmom", "beatnet"],
+        option(
+            RHYTHM,
+            "Beat tracker. madmom models: non-commercial (CC BY-NC-SA 4.0); BeatNet models:"
+            " CC BY 4.0.",
+        ),
+    ] = "librosa",
+    strict: Annotated[
+        bool,
+        option(
+            RHYTHM,
+            "Add onset and beat F-measures with tolerance windows.",
+            "--strict/--no-strict",
+        ),
+    ] = True,
+    quality: Annotated[
+        bool,
+        option(RHYTHM, "Add audio quality metrics: spectra, loudness, tags.", "--quality"),
+    ] = False,
+    compare_to: Annotated[
+        str, option(RHYTHM, "System that the others are compared with.", metavar="SYSTEM")
+    ] = "mismatched",
     min_f1: Annotated[
         float | None,
-        typer.Option(min=0.0, max=1.0, help="Exit with 1 if a model's F1, 0..1, is below."),
+        option(
+            RHYTHM,
+            "Exit with code 1 if the F1 of a model is below this value.",
+            metavar="F1",
+            min=0.0,
+            max=1.0,
+        ),
     ] = None,
-    show: Annotated[
-        bool, typer.Option("--list", help="Show the splits, what is on disk, what is missing.")
-    ] = False,
+    takes: Annotated[
+        int,
+        option(SAMPLING, "Number of takes per clip, with consecutive seeds.", min=1, max=100),
+    ] = 3,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    sweeps: Annotated[
+        list[str] | None,
+        option(
+            SAMPLING,
+            "Evaluate several values of steps or guidance, as in tables 7 and 8 of the paper.",
+            "--sweep",
+            metavar="NAME=V,V,...",
+        ),
+    ] = None,
+    seed: Seed = 0,
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="Processes that listen; one a core by default.")
+        int | None,
+        option(RUN, "Number of parallel worker processes. Default: one per core.", min=1),
     ] = None,
+    shard: Annotated[
+        str | None,
+        option(
+            RUN,
+            "Only generate the audio of shard I of N, counted from 1; score in a later run"
+            " without --shard.",
+            metavar="I/N",
+        ),
+    ] = None,
+    no_cache: Annotated[
+        bool, option(RUN, "Regenerate audio even if it is cached.", "--no-cache")
+    ] = False,
     device: Device = "auto",
-    overwrite: Overwrite = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Score soundtracks by the paper's protocol, and by a strict one.
+    """Score soundtracks by the protocol of the paper and by strict metrics.
 
-    Beside a model stand sounds that know nothing of the video, such as a click a second,
-    and the truth itself: what is not above the former keeps no time.
+    Every table also has null systems, such as a click per second, and ceilings, such as the
+    reference audio itself: a score that is not above the nulls means nothing.
 
     Examples:
-        loris eval --list
+        loris eval list
 
         loris eval --split synthetic --clips 20
 
@@ -232,30 +236,28 @@ def evaluate(
 
         loris eval --generated made/ --reference true/ --per-clip clips.jsonl
 
-        loris eval --generated take.wav --reference skate.mp4
-
-        loris eval --split fe25 --ablation hawkes --variant runs/
+        loris eval --split fe25 --ablation hawkes --ablation-weights runs/
     """
-    from loris_cli.config import data_home
-
-    reporter = ConsoleReporter(quiet=quiet, verbose=verbose)
-    home = data_home(data)
-    if show:
-        print_subsets(home, reporter)
+    if refuse_options_before_subcommand(context):
         return
-    if mos_results or mos_key:
-        print_mos_results(mos_results, mos_key, reporter)
-        return
-    _check_options(
-        split, generated, reference, [model, method, shard, sweep, ablation, variant]
-    )
-    if sweep and (ablation or variant):
+    of_models = [models, methods, shard, sweeps, ablations, ablation_weights]
+    _check_inputs(split, generated, reference, any(of_models))
+    if sweeps and (ablations or ablation_weights):
         raise UsageError("--sweep varies one model, --ablation many", hint="leave one out")
-    if mos_kit is not None and mos_kit.exists():
-        raise UsageError(f"{printable_path(mos_kit)} exists already", hint="name a new folder")
+    outputs = EvalOutputs(
+        out=out,
+        output_format=output_format,
+        per_clip=per_clip,
+        html=html,
+        plot=plot,
+        plot_clip=plot_clip,
+        mos_kit=mos_kit,
+        mos_clips=mos_clips,
+        overwrite=overwrite,
+    )
+    outputs.check([path for path in (generated, reference) if path is not None])
+    from loris_cli.config import data_home
     from loris_cli.evaluation.metrics.loris_scores import PROTOCOLS, with_onset_window
-    from loris_cli.evaluation.report.json_report import build_clip_records, build_report
-    from loris_cli.evaluation.report.tables import REPORT_FORMATTERS
     from loris_cli.evaluation.runner.audio_analysis import AnalysisConfig
     from loris_cli.evaluation.runner.plan import (
         check_compare_to,
@@ -265,95 +267,107 @@ def evaluate(
     )
     from loris_cli.evaluation.runner.run import EvaluationPlan, run_evaluation
     from loris_cli.evaluation.runner.sweeps import parse_sweeps
-    from loris_cli.system.atomic_files import check_output_paths
+    from loris_cli.system.shards import parse_shard
 
-    outs = [path for path in (out, per_clip, html, plot) if path is not None]
-    inputs = [path for path in (generated, reference) if path is not None]
-    check_output_paths(outs, inputs, overwrite=overwrite)
-    chosen = PROTOCOLS[protocol] if avg is None else with_onset_window(PROTOCOLS[protocol], avg)
-    rows = [name.value for name in row or Bound if name is not Bound.NONE]
-    wanted = [name.value for name in ablation or (Ablation if variant else ())]
-    # Checked before anything is looked at.
-    settings = parse_sweeps(sweep or [], steps=steps, guidance=guidance)
+    reporter = ConsoleReporter(quiet=quiet, verbose=verbose)
+    shard_of_clips = None if shard is None else parse_shard(shard)
+    scoring = PROTOCOLS[protocol]
+    if onset_window is not None:
+        scoring = with_onset_window(scoring, onset_window)
     plan = EvaluationPlan(
         title="",
         clips=[],
-        bounds=rows,
-        seeds=tuple(range(seed, seed + seeds)),
+        bounds=[bound.value for bound in bounds or Bound if bound is not Bound.NONE],
+        seeds=tuple(range(seed, seed + takes)),
         analysis_config=AnalysisConfig(
-            protocol=chosen, strict_metrics=strict, beat_tracker=beats
+            protocol=scoring, strict_metrics=strict, beat_tracker=beat_tracker
         ),
-        compare_to=against,
+        compare_to=compare_to,
         max_workers=jobs or os.cpu_count() or 1,
         analysis_cache=eval_cache_dir("analysis"),
     )
     if generated is not None and reference is not None:
         plan = plan_file_evaluation(generated, reference, plan=plan, reporter=reporter)
     elif split is not None:
-        plan = plan_subset_evaluation(home, split, partition=part, max_clips=clips, plan=plan)
-        # Brings torch: not before it is known that there is something to score.
+        sampling = parse_sweeps(sweeps or [], steps=steps, guidance=guidance)
+        data_dir = data_home(data)
+        plan = plan_subset_evaluation(
+            data_dir, split, partition=partition, max_clips=clips, plan=plan
+        )
+        # Imports torch: not before it is known that there are clips to score.
         from loris_cli.evaluation.runner.system_selection import SystemSelection, add_systems
 
-        asked = SystemSelection(
-            models=model or ([] if wanted else ["mini"]),
-            methods=[name.value for name in method or ()],
-            ablations=wanted,
-            variant_specs=variant or [],
-            sweep_specs=sweep or [],
-            sampling_settings=settings,
+        variants = [name.value for name in ablations or (Ablation if ablation_weights else ())]
+        selection = SystemSelection(
+            models=models or ([] if variants else ["mini"]),
+            methods=[method.value for method in methods or ()],
+            ablations=variants,
+            variant_specs=ablation_weights or [],
+            sweep_specs=sweeps or [],
+            sampling_settings=sampling,
             device=device,
-            ignore_cache=fresh,
+            ignore_cache=no_cache,
         )
-        plan = add_systems(asked, home, split, plan=plan, reporter=reporter)
+        plan = add_systems(selection, data_dir, split, plan=plan, reporter=reporter)
     check_compare_to(plan)
-    if shard is not None:
-        generate_shard(plan, shard, reporter)
+    if shard_of_clips is not None:
+        generate_shard(plan, shard_of_clips, reporter)
         return
     result = run_evaluation(plan, reporter=reporter)
-    heard = None
-    if quality:
-        from loris_cli.evaluation.runner.quality import measure_quality
-
-        heard = measure_quality(result, reporter=reporter)
-    told = build_report(
-        result,
-        run_options={"steps": steps, "guidance": guidance, "clips": clips},
-        quality_metrics=heard,
-    )
-    write_or_print(REPORT_FORMATTERS[table](told), out, reporter, overwrite=overwrite)
-    if per_clip is not None:
-        lines = [json.dumps(clip, allow_nan=False) for clip in build_clip_records(result)]
-        write_or_print("\n".join(lines), per_clip, reporter, overwrite=overwrite)
-    if mos_kit is not None:
-        from loris_cli.evaluation.report.listening_test import make_listening_kit
-
-        n_sounds = make_listening_kit(
-            result, mos_kit, n_clips=mos_clips, seed=seed, reporter=reporter
-        )
-        reporter.print_result(f"{mos_kit}: {n_sounds} sounds; keep key.json from the listeners")
-    write_figures(result, told, html, plot, plot_clip, reporter, overwrite=overwrite)
-    exit_on_failure(result, min_f1, reporter)
+    run_options = {"steps": steps, "guidance": guidance, "clips": clips}
+    write_outputs(result, outputs, run_options, reporter, seed=seed, quality=quality)
+    check_result(result, min_f1, reporter)
 
 
-def _check_options(
-    split: str | None,
-    generated: Path | None,
-    reference: Path | None,
-    model_options: list[object],
+@app.command("list")
+def list_subsets(data: DataDir = None, quiet: Quiet = False, verbose: Verbose = False) -> None:
+    """List the subsets, the clips on disk, and how to get missing ones.
+
+    Examples:
+        loris eval list --data DATA
+    """
+    from loris_cli.config import data_home
+
+    print_subsets(data_home(data), ConsoleReporter(quiet=quiet, verbose=verbose))
+
+
+@app.command("mos-results")
+def mos_results(
+    answers: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="CSV...", help="Answers of the listeners.", rich_help_panel=INPUT
+        ),
+    ],
+    key: Annotated[Path, option(INPUT, "key.json of the listening test.", metavar="JSON")],
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
-    """Refuse what makes no sense together."""
+    """Print mean opinion scores of a listening test made with --mos-kit.
+
+    Examples:
+        loris eval mos-results anna.csv ben.csv --key kit/key.json
+    """
+    print_mos_results(answers, key, ConsoleReporter(quiet=quiet, verbose=verbose))
+
+
+def _check_inputs(
+    split: str | None, generated: Path | None, reference: Path | None, names_systems: bool
+) -> None:
+    """Refuse inputs that contradict each other or do not exist."""
     if (generated is None) != (reference is None):
         raise UsageError("--generated and --reference go together", hint="name both")
     if (split is None) == (generated is None):
         raise UsageError(
-            "name what to score: --split, or --generated and --reference",
-            hint="loris eval --list shows the splits",
+            "nothing to score: give --split, or --generated and --reference",
+            hint="loris eval list",
         )
-    if generated is not None and any(model_options):
+    if generated is not None and names_systems:
         raise UsageError(
-            "--model, --method, --sweep, --ablation, --variant and --shard go with --split",
-            hint="leave them out, or name a split",
+            "--model, --method, --sweep, --ablation, --ablation-weights and --shard go with"
+            " --split",
+            hint="leave them out, or name a subset with --split",
         )
     for path in (generated, reference):
         if path is not None and not path.exists():
-            raise InputError(f"no file or folder {printable_path(path)}", hint="check the name")
+            raise InputError(f"no file or folder {path}", hint="check the name")

@@ -1,0 +1,206 @@
+"""Output of ``loris eval``: tables, figures, listening test, subsets, opinion scores."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from loris_cli.errors import UsageError
+
+from .console import ConsoleReporter, print_error
+
+if TYPE_CHECKING:
+    from loris_cli.evaluation.runner.run import EvaluationPlan, EvaluationResult
+    from loris_cli.system.shards import Shard
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalOutputs:
+    """Files to write; None is not written, tables without a file go to stdout."""
+
+    out: Path | None
+    output_format: str
+    per_clip: Path | None
+    html: Path | None
+    plot: Path | None
+    plot_clip: str | None
+    """Id of the clip to plot; None is the first."""
+    mos_kit: Path | None
+    mos_clips: int
+    overwrite: bool
+
+    def check(self, inputs: list[Path]) -> None:
+        """Refuse outputs that exist or that are inputs.
+
+        Raises:
+            UsageError: there is such a file.
+            OutputError: a folder cannot be written to.
+        """
+        from loris_cli.system.atomic_files import check_output_paths
+
+        paths = [self.out, self.per_clip, self.html, self.plot]
+        outputs = [path for path in paths if path is not None]
+        check_output_paths(outputs, inputs, overwrite=self.overwrite)
+        if self.mos_kit is not None and self.mos_kit.exists():
+            raise UsageError(f"{self.mos_kit} exists already", hint="name a new folder")
+
+    def write(self, text: str, path: Path | None, reporter: ConsoleReporter) -> None:
+        """Write text to a file and print its name; without a file print the text."""
+        if path is None:
+            reporter.print_result(text)
+        else:
+            self.write_bytes(f"{text}\n".encode(), path, reporter)
+
+    def write_bytes(self, content: bytes, path: Path, reporter: ConsoleReporter) -> None:
+        """Write a file and print its name."""
+        from loris_cli.system.atomic_files import atomic_write
+
+        with atomic_write(path, overwrite=self.overwrite) as part:
+            part.write_bytes(content)
+        reporter.print_result(str(path))
+
+
+def write_outputs(
+    result: "EvaluationResult",
+    outputs: EvalOutputs,
+    run_options: dict[str, Any],
+    reporter: ConsoleReporter,
+    *,
+    seed: int,
+    quality: bool,
+) -> None:
+    """Write tables, scores of clips, listening test, plot and page.
+
+    Args:
+        result: of the evaluation.
+        outputs: what to write.
+        run_options: recorded in the report.
+        reporter: prints names of files.
+        seed: of the order in the listening test.
+        quality: measure the audio quality too.
+    """
+    from loris_cli.evaluation.report.json_report import build_clip_records, build_report
+    from loris_cli.evaluation.report.tables import REPORT_FORMATTERS
+
+    quality_metrics = None
+    if quality:
+        from loris_cli.evaluation.runner.quality import measure_quality
+
+        quality_metrics = measure_quality(result, reporter=reporter)
+    report = build_report(result, run_options=run_options, quality_metrics=quality_metrics)
+    outputs.write(REPORT_FORMATTERS[outputs.output_format](report), outputs.out, reporter)
+    if outputs.per_clip is not None:
+        rows = [json.dumps(clip, allow_nan=False) for clip in build_clip_records(result)]
+        outputs.write("\n".join(rows), outputs.per_clip, reporter)
+    if outputs.mos_kit is not None:
+        from loris_cli.evaluation.report.listening_test import make_listening_kit
+
+        n_sounds = make_listening_kit(
+            result, outputs.mos_kit, n_clips=outputs.mos_clips, seed=seed, reporter=reporter
+        )
+        reporter.print_result(
+            f"{outputs.mos_kit}: {n_sounds} sounds; do not give key.json to the listeners"
+        )
+    if outputs.plot is not None or outputs.html is not None:
+        _write_figures(result, report, outputs, reporter)
+
+
+def _write_figures(
+    result: "EvaluationResult",
+    report: dict[str, Any],
+    outputs: EvalOutputs,
+    reporter: ConsoleReporter,
+) -> None:
+    from loris_cli.evaluation.report.figures import plot_clip, plot_clip_scores
+    from loris_cli.evaluation.report.html import render_html
+
+    first = result.systems[0]
+    name = outputs.plot_clip or first.clip_ids[0]
+    figure = plot_clip(result, first.id, name)
+    if outputs.plot is not None:
+        outputs.write_bytes(figure, outputs.plot, reporter)
+    if outputs.html is not None:
+        figures = {
+            "Scores of clips; a line is their mean": plot_clip_scores(result.systems),
+            f"{name}: onsets above, visual rhythm below": figure,
+        }
+        outputs.write(render_html(report, figures), outputs.html, reporter)
+
+
+def generate_shard(plan: "EvaluationPlan", shard: "Shard", reporter: ConsoleReporter) -> None:
+    """Generate the audio of a shard of the clips, and score nothing."""
+    clips = shard.select(plan.clips)
+    for runner in plan.system_runners:
+        sources, cost = runner.generate_takes(clips, plan.seeds, reporter=reporter)
+        reporter.print_result(f"{runner.name}: {len(sources)} takes of {len(clips)} clips")
+        reporter.debug(
+            f"{cost.network_evaluations} network evaluations, {cost.generation_s:.0f} s"
+        )
+
+
+def check_result(
+    result: "EvaluationResult", min_f1: float | None, reporter: ConsoleReporter
+) -> None:
+    """Exit with code 1 if clips were skipped, or the F1 of a model is too low."""
+    failed = bool(result.skipped)
+    for system in result.systems:
+        if min_f1 is None or system.category != "model":
+            continue
+        f1 = None if system.official is None else system.official.f1
+        if f1 is None or f1 < min_f1:
+            score = "no F1" if f1 is None else f"F1 {f1:.4f}"
+            print_error(f"{system.id} has {score}, less than {min_f1:g}")
+            failed = True
+    if result.skipped:
+        reporter.info(f"{len(result.skipped)} clips or takes were skipped")
+    if failed:
+        raise typer.Exit(1)
+
+
+def print_mos_results(answers: list[Path], key: Path, reporter: ConsoleReporter) -> None:
+    """Print the means of a listening test."""
+    from tabulate import tabulate
+
+    from loris_cli.evaluation.report.listening_test import score_answers
+
+    rows = [
+        (
+            score.system_id,
+            score.other_system_id,
+            score.medium,
+            score.n_answers,
+            f"{score.mean:.2f}",
+            "-" if score.ci_low is None else f"{score.ci_low:.2f}..{score.ci_high:.2f}",
+        )
+        for score in score_answers(answers, key)
+    ]
+    heads = ("system", "compared to", "medium", "n", "mean", "95 %")
+    reporter.print_result(tabulate(rows, heads, "plain", disable_numparse=True))
+
+
+def print_subsets(data_dir: Path, reporter: ConsoleReporter) -> None:
+    """Print the subsets, and how to get those that are incomplete."""
+    from tabulate import tabulate
+
+    from loris_cli.evaluation.runner.clips import format_setup_commands, list_subsets
+
+    rows, incomplete = [], []
+    for subset in list_subsets(data_dir):
+        state = "all"
+        if not any(subset.partition_counts):
+            state = "none"
+        elif subset.n_missing_test_clips:
+            state = f"{subset.n_missing_test_clips} test clips lack files"
+        published = subset.n_published_test_clips
+        published_text = "-" if published is None else published
+        rows.append((subset.name, *subset.partition_counts, published_text, state))
+        if state != "all":
+            incomplete.append(subset.name)
+    heads = ("subset", "train", "val", "test", "published", "on disk")
+    reporter.print_result(f"data set: {data_dir}")
+    reporter.print_result(tabulate(rows, heads, "plain", numalign="right"))
+    hints = dict.fromkeys(format_setup_commands(name, data_dir) for name in incomplete)
+    for line in "\n".join(hints).splitlines():
+        reporter.info(line)
