@@ -7,26 +7,9 @@ from typing import Annotated
 
 import typer
 
+from . import options
 from .console import ConsoleReporter
-from .options import (
-    INPUT,
-    OUTPUT,
-    Backend,
-    DataDir,
-    Jobs,
-    JsonOutput,
-    MemoryLimit,
-    Offline,
-    Quiet,
-    RayAddress,
-    RetryFailed,
-    Seed,
-    Shard,
-    TimeLimit,
-    Verbose,
-    VisualFeatures,
-    option,
-)
+from .options import option
 from .prep_run import PrepRun, prepare_and_report
 
 app = typer.Typer(help="Check, describe, review, import and synthesize data sets.")
@@ -36,13 +19,15 @@ DataSet = Annotated[
     typer.Argument(
         metavar="DIR",
         help="Data set folder. Default: LORIS_DATA, else the platform's data folder.",
-        rich_help_panel=INPUT,
+        rich_help_panel="Input",
     ),
 ]
 
 
 @app.command("check")
-def check(data: DataSet = None, quiet: Quiet = False, verbose: Verbose = False) -> None:
+def check(
+    data: DataSet = None, quiet: options.Quiet = False, verbose: options.Verbose = False
+) -> None:
     """List missing and damaged files. Exit code 1 if there are any.
 
     Examples:
@@ -68,9 +53,9 @@ def check(data: DataSet = None, quiet: Quiet = False, verbose: Verbose = False) 
 @app.command("stats")
 def stats(
     data: DataSet = None,
-    json_output: JsonOutput = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    json_output: options.JsonOutput = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> None:
     """Print clips, hours and sources of each subset, next to table 1 of the paper.
 
@@ -116,16 +101,16 @@ def review(
     data: DataSet = None,
     accept: Annotated[
         Path | None,
-        option(INPUT, "Accept the clips whose ids are listed in this file.", metavar="FILE"),
+        option("Input", "Accept the clips whose ids are listed in this file.", metavar="FILE"),
     ] = None,
     reject: Annotated[
         Path | None,
-        option(INPUT, "Reject the clips whose ids are listed in this file.", metavar="FILE"),
+        option("Input", "Reject the clips whose ids are listed in this file.", metavar="FILE"),
     ] = None,
-    json_output: JsonOutput = False,
-    seed: Seed = 0,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    json_output: options.JsonOutput = False,
+    seed: options.Seed = 0,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> None:
     """List rejected clips and the reasons, and accept or reject clips by hand.
 
@@ -160,21 +145,21 @@ def import_release(
     release: Annotated[
         Path,
         typer.Argument(
-            metavar="RELEASE", help="Copy of the authors' data set.", rich_help_panel=INPUT
+            metavar="RELEASE", help="Copy of the authors' data set.", rich_help_panel="Input"
         ),
     ],
-    data: DataDir = None,
-    json_output: JsonOutput = False,
-    seed: Seed = 0,
-    jobs: Jobs = 1,
-    shard: Shard = None,
-    retry_failed: RetryFailed = False,
-    time_limit: TimeLimit = 1800.0,
-    memory_limit: MemoryLimit = 6144,
-    backend: Backend = "local",
-    ray_address: RayAddress = None,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    data: options.DataDir = None,
+    json_output: options.JsonOutput = False,
+    seed: options.Seed = 0,
+    jobs: options.Jobs = 1,
+    shard: options.Shard = None,
+    retry_failed: options.RetryFailed = False,
+    time_limit: options.TimeLimit = 1800.0,
+    memory_limit: options.MemoryLimit = 6144,
+    backend: options.Backend = "local",
+    ray_address: options.RayAddress = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> None:
     """Import the data set published by the authors of the paper.
 
@@ -209,7 +194,7 @@ def synthesize(
     clips: Annotated[
         int | None,
         option(
-            INPUT,
+            "Input",
             "Number of clips per subset, at least two per partition (default: 40); with"
             " --music, of training clips (default: 1608).",
             min=1,
@@ -218,17 +203,17 @@ def synthesize(
     music: Annotated[
         bool,
         option(
-            OUTPUT, "Synthesize music without videos: the training data of mini.", "--music"
+            "Output", "Synthesize music without videos: the training data of mini.", "--music"
         ),
     ] = False,
-    json_output: JsonOutput = False,
-    visual_features: VisualFeatures = "none",
-    offline: Offline = False,
-    seed: Seed = 0,
-    jobs: Jobs = 1,
-    shard: Shard = None,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    json_output: options.JsonOutput = False,
+    visual_features: options.VisualFeatures = "none",
+    offline: options.Offline = False,
+    seed: options.Seed = 0,
+    jobs: options.Jobs = 1,
+    shard: options.Shard = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> None:
     """Synthesize a data set: composed music, rendered dancers and their poses.
 

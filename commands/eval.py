@@ -8,6 +8,7 @@ import typer
 
 from loris_cli.errors import InputError, UsageError
 
+from . import options
 from .console import ConsoleReporter
 from .eval_choices import Ablation, Bound, Method
 from .eval_output import (
@@ -18,24 +19,7 @@ from .eval_output import (
     print_subsets,
     write_outputs,
 )
-from .options import (
-    INPUT,
-    MODEL,
-    OUTPUT,
-    RHYTHM,
-    RUN,
-    SAMPLING,
-    DataDir,
-    Device,
-    Guidance,
-    Overwrite,
-    Quiet,
-    Seed,
-    Steps,
-    Verbose,
-    option,
-    refuse_options_before_subcommand,
-)
+from .options import option
 
 app = typer.Typer()
 
@@ -46,67 +30,69 @@ def evaluate(
     split: Annotated[
         str | None,
         option(
-            INPUT,
+            "Input",
             "Subset to evaluate on, such as fe50; `loris eval list` shows them.",
             metavar="SUBSET",
         ),
     ] = None,
     partition: Annotated[
-        Literal["test", "val", "train"], option(INPUT, "Partition of the subset.")
+        Literal["test", "val", "train"], option("Input", "Partition of the subset.")
     ] = "test",
-    data: DataDir = None,
+    data: options.DataDir = None,
     clips: Annotated[
-        int | None, option(INPUT, "Evaluate only the first N clips.", metavar="N", min=1)
+        int | None, option("Input", "Evaluate only the first N clips.", metavar="N", min=1)
     ] = None,
     generated: Annotated[
         Path | None,
-        option(INPUT, "Audio file or folder to score against --reference.", metavar="PATH"),
+        option("Input", "Audio file or folder to score against --reference.", metavar="PATH"),
     ] = None,
     reference: Annotated[
         Path | None,
         option(
-            INPUT,
+            "Input",
             "Reference audio or video, or a folder with the same file names.",
             metavar="PATH",
         ),
     ] = None,
     out: Annotated[
         Path | None,
-        option(OUTPUT, "Write the tables to this file.", "--out", "-o", metavar="FILE"),
+        option("Output", "Write the tables to this file.", "--out", "-o", metavar="FILE"),
     ] = None,
     output_format: Annotated[
         Literal["table", "json", "csv", "md", "tex"],
         option(
-            OUTPUT,
+            "Output",
             "Output format. Scores are fractions in json and csv, percentages elsewhere.",
             "--format",
         ),
     ] = "table",
     per_clip: Annotated[
-        Path | None, option(OUTPUT, "Write the scores of every clip.", metavar="JSONL")
+        Path | None, option("Output", "Write the scores of every clip.", metavar="JSONL")
     ] = None,
     html: Annotated[
-        Path | None, option(OUTPUT, "Write a report as one HTML file.", metavar="HTML")
+        Path | None, option("Output", "Write a report as one HTML file.", metavar="HTML")
     ] = None,
     plot: Annotated[
         Path | None,
-        option(OUTPUT, "Plot a clip of the first system next to the reference.", metavar="PNG"),
+        option(
+            "Output", "Plot a clip of the first system next to the reference.", metavar="PNG"
+        ),
     ] = None,
     plot_clip: Annotated[
-        str | None, option(OUTPUT, "Clip to plot. Default: the first.", metavar="ID")
+        str | None, option("Output", "Clip to plot. Default: the first.", metavar="ID")
     ] = None,
     mos_kit: Annotated[
         Path | None,
-        option(OUTPUT, "Create a blind listening test in a new folder.", metavar="DIR"),
+        option("Output", "Create a blind listening test in a new folder.", metavar="DIR"),
     ] = None,
     mos_clips: Annotated[
-        int, option(OUTPUT, "Number of clips in the listening test.", min=1, max=100)
+        int, option("Output", "Number of clips in the listening test.", min=1, max=100)
     ] = 5,
-    overwrite: Overwrite = False,
+    overwrite: options.Overwrite = False,
     models: Annotated[
         list[str] | None,
         option(
-            MODEL,
+            "Model",
             "Model to evaluate: mini, a .safetensors file, a released LORIS checkpoint, or"
             " none. Repeatable. Default: mini.",
             "--model",
@@ -114,25 +100,24 @@ def evaluate(
         ),
     ] = None,
     methods: Annotated[
-        list[Method] | None,
-        option(MODEL, "Baseline to evaluate. Repeatable.", "--method"),
+        list[Method] | None, option("Model", "Baseline to evaluate. Repeatable.", "--method")
     ] = None,
     bounds: Annotated[
         list[Bound] | None,
         option(
-            MODEL,
-            "Null system or ceiling to include. Repeatable. Default: all.",
-            "--bound",
+            "Model", "Null system or ceiling to include. Repeatable. Default: all.", "--bound"
         ),
     ] = None,
     ablations: Annotated[
         list[Ablation] | None,
-        option(MODEL, "Row of the paper's ablation tables 5 and 6. Repeatable.", "--ablation"),
+        option(
+            "Model", "Row of the paper's ablation tables 5 and 6. Repeatable.", "--ablation"
+        ),
     ] = None,
     ablation_weights: Annotated[
         list[str] | None,
         option(
-            MODEL,
+            "Model",
             "Weights or run folder of an ablation or of full, or a folder of runs. Repeatable.",
             metavar="NAME=FILE|DIR",
         ),
@@ -140,13 +125,13 @@ def evaluate(
     protocol: Annotated[
         Literal["official", "paper", "d2m"],
         option(
-            RHYTHM, "Scoring protocol: LORIS code, LORIS paper, or that of D2M-GAN and CDCD."
+            "Rhythm", "Scoring protocol: LORIS code, LORIS paper, or that of D2M-GAN and CDCD."
         ),
     ] = "official",
     onset_window: Annotated[
         int | None,
         option(
-            RHYTHM,
+            "Rhythm",
             "Moving-average window of onset peak picking, in frames on each side. Default: the"
             " protocol's.",
             min=1,
@@ -156,7 +141,7 @@ def evaluate(
     beat_tracker: Annotated[
         Literal["librosa", "madmom", "beatnet"],
         option(
-            RHYTHM,
+            "Rhythm",
             "Beat tracker. madmom models: non-commercial (CC BY-NC-SA 4.0); BeatNet models:"
             " CC BY 4.0.",
         ),
@@ -164,22 +149,22 @@ def evaluate(
     strict: Annotated[
         bool,
         option(
-            RHYTHM,
+            "Rhythm",
             "Add onset and beat F-measures with tolerance windows.",
             "--strict/--no-strict",
         ),
     ] = True,
     quality: Annotated[
         bool,
-        option(RHYTHM, "Add audio quality metrics: spectra, loudness, tags.", "--quality"),
+        option("Rhythm", "Add audio quality metrics: spectra, loudness, tags.", "--quality"),
     ] = False,
     compare_to: Annotated[
-        str, option(RHYTHM, "System that the others are compared with.", metavar="SYSTEM")
+        str, option("Rhythm", "System that the others are compared with.", metavar="SYSTEM")
     ] = "mismatched",
     min_f1: Annotated[
         float | None,
         option(
-            RHYTHM,
+            "Rhythm",
             "Exit with code 1 if the F1 of a model is below this value.",
             metavar="F1",
             min=0.0,
@@ -188,39 +173,39 @@ def evaluate(
     ] = None,
     takes: Annotated[
         int,
-        option(SAMPLING, "Number of takes per clip, with consecutive seeds.", min=1, max=100),
+        option("Sampling", "Number of takes per clip, with consecutive seeds.", min=1, max=100),
     ] = 3,
-    steps: Steps = None,
-    guidance: Guidance = None,
+    steps: options.Steps = None,
+    guidance: options.Guidance = None,
     sweeps: Annotated[
         list[str] | None,
         option(
-            SAMPLING,
+            "Sampling",
             "Evaluate several values of steps or guidance, as in tables 7 and 8 of the paper.",
             "--sweep",
             metavar="NAME=V,V,...",
         ),
     ] = None,
-    seed: Seed = 0,
+    seed: options.Seed = 0,
     jobs: Annotated[
         int | None,
-        option(RUN, "Number of parallel worker processes. Default: one per core.", min=1),
+        option("Run", "Number of parallel worker processes. Default: one per core.", min=1),
     ] = None,
     shard: Annotated[
         str | None,
         option(
-            RUN,
+            "Run",
             "Only generate the audio of shard I of N, counted from 1; score in a later run"
             " without --shard.",
             metavar="I/N",
         ),
     ] = None,
     no_cache: Annotated[
-        bool, option(RUN, "Regenerate audio even if it is cached.", "--no-cache")
+        bool, option("Run", "Regenerate audio even if it is cached.", "--no-cache")
     ] = False,
-    device: Device = "auto",
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    device: options.Device = "auto",
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> None:
     """Score soundtracks by the protocol of the paper and by strict metrics.
 
@@ -238,7 +223,7 @@ def evaluate(
 
         loris eval --split fe25 --ablation hawkes --ablation-weights runs/
     """
-    if refuse_options_before_subcommand(context):
+    if options.refuse_options_before_subcommand(context):
         return
     of_models = [models, methods, shard, sweeps, ablations, ablation_weights]
     _check_inputs(split, generated, reference, any(of_models))
@@ -320,7 +305,9 @@ def evaluate(
 
 
 @app.command("list")
-def list_subsets(data: DataDir = None, quiet: Quiet = False, verbose: Verbose = False) -> None:
+def list_subsets(
+    data: options.DataDir = None, quiet: options.Quiet = False, verbose: options.Verbose = False
+) -> None:
     """List the subsets, the clips on disk, and how to get missing ones.
 
     Examples:
@@ -336,12 +323,12 @@ def mos_results(
     answers: Annotated[
         list[Path],
         typer.Argument(
-            metavar="CSV...", help="Answers of the listeners.", rich_help_panel=INPUT
+            metavar="CSV...", help="Answers of the listeners.", rich_help_panel="Input"
         ),
     ],
-    key: Annotated[Path, option(INPUT, "key.json of the listening test.", metavar="JSON")],
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    key: Annotated[Path, option("Input", "key.json of the listening test.", metavar="JSON")],
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> None:
     """Print mean opinion scores of a listening test made with --mos-kit.
 

@@ -6,17 +6,15 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-INPUT, OUTPUT, MODEL, RHYTHM, SAMPLING, RUN = (
-    "Input", "Output", "Model", "Rhythm", "Sampling", "Run",
-)  # fmt: skip
-"""Panels of a help page, in this order."""
+Panel = Literal["Input", "Output", "Model", "Rhythm", "Sampling", "Run"]
+"""Panels of a help page; they appear in the order of the signature."""
 
 
-def option(panel: str, text: str, *names: str, **more: Any) -> Any:
+def option(panel: Panel, text: str, *names: str, **more: Any) -> Any:
     """Return a Typer option in a panel of the help page.
 
     Args:
-        panel: one of the panels above.
+        panel: of the help page.
         text: help, one sentence or two.
         names: such as ``--out`` and ``-o``; by default that of the parameter.
         more: further arguments of `typer.Option`.
@@ -33,13 +31,13 @@ def _check_device(name: str) -> str:
 Inputs = Annotated[
     list[str],
     typer.Argument(
-        metavar="INPUT...", help="Video files, folders, or @list.txt.", rich_help_panel=INPUT
+        metavar="INPUT...", help="Video files, folders, or @list.txt.", rich_help_panel="Input"
     ),
 ]
 DataDir = Annotated[
     Path | None,
     option(
-        INPUT,
+        "Input",
         "Data set folder. Default: LORIS_DATA, else the platform's data folder.",
         "--data",
         metavar="DIR",
@@ -48,24 +46,24 @@ DataDir = Annotated[
 Out = Annotated[
     Path | None,
     option(
-        OUTPUT, "Output file, or a folder for several inputs.", "--out", "-o", metavar="PATH"
+        "Output", "Output file, or a folder for several inputs.", "--out", "-o", metavar="PATH"
     ),
 ]
-Overwrite = Annotated[bool, option(OUTPUT, "Overwrite existing files.", "--overwrite")]
+Overwrite = Annotated[bool, option("Output", "Overwrite existing files.", "--overwrite")]
 SkipExisting = Annotated[
-    bool, option(OUTPUT, "Skip inputs whose output file exists.", "--skip-existing")
+    bool, option("Output", "Skip inputs whose output file exists.", "--skip-existing")
 ]
-JsonOutput = Annotated[bool, option(OUTPUT, "Print one JSON object per result.", "--json")]
+JsonOutput = Annotated[bool, option("Output", "Print one JSON object per result.", "--json")]
 Takes = Annotated[
     int,
     option(
-        SAMPLING, "Number of takes per video or clip, with consecutive seeds.", min=1, max=999
+        "Sampling", "Number of takes per video or clip, with consecutive seeds.", min=1, max=999
     ),
 ]
 Steps = Annotated[
     int | None,
     option(
-        SAMPLING,
+        "Sampling",
         "Number of sampling steps. Default: 16, or 50 for the paper's model.",
         min=2,
         max=1000,
@@ -74,7 +72,7 @@ Steps = Annotated[
 Guidance = Annotated[
     float | None,
     option(
-        SAMPLING,
+        "Sampling",
         "Classifier-free guidance scale. Default: 1.3, or 20 for the paper's model.",
         metavar="SCALE",
         min=0.0,
@@ -84,7 +82,7 @@ Guidance = Annotated[
 Rhythm = Annotated[
     Literal["directogram", "flow", "stft"] | None,
     option(
-        RHYTHM,
+        "Rhythm",
         "Visual rhythm from pose motion, from optical flow, or from the STFT of the pose."
         " Default: directogram, or flow if no person is detected.",
         "--rhythm",
@@ -92,15 +90,15 @@ Rhythm = Annotated[
 ]
 PoseWeights = Annotated[
     Path | None,
-    option(MODEL, "Weights of the mmpose network. Default: downloaded.", metavar="FILE"),
+    option("Model", "Weights of the mmpose network. Default: downloaded.", metavar="FILE"),
 ]
 PoseNetwork = Annotated[
-    str, option(MODEL, "Configuration name of the mmpose network.", metavar="NAME")
+    str, option("Model", "Configuration name of the mmpose network.", metavar="NAME")
 ]
 VisualFeatures = Annotated[
     str,
     option(
-        MODEL,
+        "Model",
         "Visual features to extract: none, i3d=WEIGHTS, or i3d-r50[=WEIGHTS].",
         metavar="none|NAME[=FILE]",
     ),
@@ -108,7 +106,7 @@ VisualFeatures = Annotated[
 Offline = Annotated[
     bool,
     option(
-        MODEL,
+        "Model",
         "Do not download weights.",
         "--offline",
         envvar=["LORIS_OFFLINE", "HF_HUB_OFFLINE"],
@@ -117,7 +115,7 @@ Offline = Annotated[
 Device = Annotated[
     str,
     option(
-        RUN,
+        "Run",
         "Device to run networks on. Fails if a named device is missing.",
         metavar="auto|cpu|mps|cuda[:N]",
         callback=_check_device,
@@ -125,40 +123,41 @@ Device = Annotated[
 ]
 Seed = Annotated[
     int,
-    option(RUN, "Random seed. The same seed gives the same result.", min=0, max=2**63 - 1),
+    option("Run", "Random seed. The same seed gives the same result.", min=0, max=2**63 - 1),
 ]
-Jobs = Annotated[int, option(RUN, "Number of parallel worker processes.", min=1)]
+Jobs = Annotated[int, option("Run", "Number of parallel worker processes.", min=1)]
 Shard = Annotated[
     str | None,
     option(
-        RUN,
+        "Run",
         "Process only shard I of N, counted from 1. Default: the task of a SLURM job array.",
         metavar="I/N",
     ),
 ]
-RetryFailed = Annotated[bool, option(RUN, "Retry videos that failed before.", "--retry-failed")]
+RetryFailed = Annotated[
+    bool, option("Run", "Retry videos that failed before.", "--retry-failed")
+]
 TimeLimit = Annotated[
-    float, option(RUN, "Time limit per video in seconds.", "--time-limit", metavar="S", min=1.0)
+    float,
+    option("Run", "Time limit per video in seconds.", "--time-limit", metavar="S", min=1.0),
 ]
 MemoryLimit = Annotated[
     int,
-    option(RUN, "Memory limit per video in MiB.", "--memory-limit", metavar="MIB", min=512),
+    option("Run", "Memory limit per video in MiB.", "--memory-limit", metavar="MIB", min=512),
 ]
 Backend = Annotated[
-    Literal["local", "ray"],
-    option(RUN, "Run workers on this machine or on a Ray cluster."),
+    Literal["local", "ray"], option("Run", "Run workers on this machine or on a Ray cluster.")
 ]
 RayAddress = Annotated[
-    str | None,
-    option(RUN, "Address of the Ray cluster. Default: start one on this machine."),
+    str | None, option("Run", "Address of the Ray cluster. Default: start one on this machine.")
 ]
 DryRun = Annotated[
-    bool, option(RUN, "Estimate time and memory without doing anything.", "--dry-run")
+    bool, option("Run", "Estimate time and memory without doing anything.", "--dry-run")
 ]
 Quiet = Annotated[
-    bool, option(RUN, "Print only results, warnings and errors.", "--quiet", "-q")
+    bool, option("Run", "Print only results, warnings and errors.", "--quiet", "-q")
 ]
-Verbose = Annotated[bool, option(RUN, "Print details of each step.", "--verbose", "-v")]
+Verbose = Annotated[bool, option("Run", "Print details of each step.", "--verbose", "-v")]
 
 
 def refuse_options_before_subcommand(context: typer.Context) -> bool:

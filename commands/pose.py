@@ -6,46 +6,34 @@ from typing import Annotated, Literal
 
 from loris_cli.config import DEFAULT_MMPOSE_CONFIG
 
+from . import options
 from .console import ConsoleReporter
 from .input_loop import process_inputs
-from .options import (
-    MODEL,
-    OUTPUT,
-    Device,
-    Inputs,
-    Offline,
-    Out,
-    Overwrite,
-    PoseNetwork,
-    PoseWeights,
-    Quiet,
-    Verbose,
-    option,
-)
+from .options import option
 
 
 def pose(
-    inputs: Inputs,
-    out: Out = None,
+    inputs: options.Inputs,
+    out: options.Out = None,
     overlay: Annotated[
         Path | None,
         option(
-            OUTPUT,
+            "Output",
             "Write the video with the skeleton drawn on it (one input only).",
             metavar="MP4",
         ),
     ] = None,
-    overwrite: Overwrite = False,
+    overwrite: options.Overwrite = False,
     pose_estimator: Annotated[
         Literal["blazepose", "mmpose"],
-        option(MODEL, "Pose estimator: the built-in BlazePose, or a network of mmpose."),
+        option("Model", "Pose estimator: the built-in BlazePose, or a network of mmpose."),
     ] = "blazepose",
-    pose_weights: PoseWeights = None,
-    pose_network: PoseNetwork = DEFAULT_MMPOSE_CONFIG,
-    offline: Offline = False,
-    device: Device = "cpu",
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    pose_weights: options.PoseWeights = None,
+    pose_network: options.PoseNetwork = DEFAULT_MMPOSE_CONFIG,
+    offline: options.Offline = False,
+    device: options.Device = "cpu",
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> None:
     """Estimate the 2D pose of the main performer, 16 times a second.
 

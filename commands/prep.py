@@ -6,53 +6,30 @@ from typing import Annotated, Literal
 from loris_cli.config import DEFAULT_MMPOSE_CONFIG, GENRES
 from loris_cli.errors import MissingDependencyError, UsageError
 
+from . import options
 from .console import ConsoleReporter
-from .options import (
-    INPUT,
-    MODEL,
-    OUTPUT,
-    RHYTHM,
-    Backend,
-    DataDir,
-    Device,
-    Inputs,
-    Jobs,
-    JsonOutput,
-    MemoryLimit,
-    Offline,
-    PoseNetwork,
-    PoseWeights,
-    Quiet,
-    RayAddress,
-    RetryFailed,
-    Seed,
-    Shard,
-    TimeLimit,
-    Verbose,
-    VisualFeatures,
-    option,
-)
+from .options import option
 from .prep_run import PrepRun, prepare_and_report
 
 
 def prep(
-    inputs: Inputs,
-    data: DataDir = None,
+    inputs: options.Inputs,
+    data: options.DataDir = None,
     activity: Annotated[
         Literal["dance", "floor", "skate"] | None,
         option(
-            INPUT,
+            "Input",
             "Activity in the videos. Default: from file names of AIST++, FineGym, FisV and"
             " FS1000.",
         ),
     ] = None,
     genre: Annotated[
-        str | None, option(INPUT, "Dance style, if the file name does not contain it.")
+        str | None, option("Input", "Dance style, if the file name does not contain it.")
     ] = None,
     trim: Annotated[
         float | None,
         option(
-            INPUT,
+            "Input",
             "Seconds to cut off at both ends. Default: 5 for sports, 0 for dance.",
             metavar="S",
             min=0.0,
@@ -60,13 +37,15 @@ def prep(
     ] = None,
     filters: Annotated[
         bool,
-        option(OUTPUT, "Reject clips that fail the quality filters.", "--filters/--no-filters"),
+        option(
+            "Output", "Reject clips that fail the quality filters.", "--filters/--no-filters"
+        ),
     ] = True,
-    json_output: JsonOutput = False,
+    json_output: options.JsonOutput = False,
     separator: Annotated[
         Literal["torch", "spleeter", "none"],
         option(
-            MODEL,
+            "Model",
             "Vocal separation: torch (built-in Spleeter 2stems), spleeter (the original"
             " package), none.",
         ),
@@ -74,7 +53,7 @@ def prep(
     accompaniment_rate: Annotated[
         Literal["16000", "22050"],
         option(
-            MODEL,
+            "Model",
             "Sample rate of the separated music in Hz. The paper uses 16000.",
             metavar="HZ",
         ),
@@ -82,34 +61,34 @@ def prep(
     pose_estimator: Annotated[
         Literal["blazepose", "mmpose", "file", "none"],
         option(
-            MODEL,
+            "Model",
             "Pose estimator: the built-in BlazePose, a network of mmpose, STEM.poses.npz next"
             " to each video, or none.",
         ),
     ] = "blazepose",
-    pose_weights: PoseWeights = None,
-    pose_network: PoseNetwork = DEFAULT_MMPOSE_CONFIG,
-    visual_features: VisualFeatures = "none",
-    offline: Offline = False,
+    pose_weights: options.PoseWeights = None,
+    pose_network: options.PoseNetwork = DEFAULT_MMPOSE_CONFIG,
+    visual_features: options.VisualFeatures = "none",
+    offline: options.Offline = False,
     onset_detector: Annotated[
         Literal["librosa", "madmom"],
         option(
-            RHYTHM,
+            "Rhythm",
             "Onset detector and beat tracker for the music. madmom models: non-commercial"
             " (CC BY-NC-SA 4.0).",
         ),
     ] = "librosa",
-    seed: Seed = 0,
-    jobs: Jobs = 1,
-    shard: Shard = None,
-    retry_failed: RetryFailed = False,
-    time_limit: TimeLimit = 1800.0,
-    memory_limit: MemoryLimit = 6144,
-    backend: Backend = "local",
-    ray_address: RayAddress = None,
-    device: Device = "cpu",
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    seed: options.Seed = 0,
+    jobs: options.Jobs = 1,
+    shard: options.Shard = None,
+    retry_failed: options.RetryFailed = False,
+    time_limit: options.TimeLimit = 1800.0,
+    memory_limit: options.MemoryLimit = 6144,
+    backend: options.Backend = "local",
+    ray_address: options.RayAddress = None,
+    device: options.Device = "cpu",
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> None:
     """Prepare clips of 25 and 50 s with music, poses and rhythm, and their manifest.
 

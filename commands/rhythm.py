@@ -5,19 +5,10 @@ from typing import Annotated, Literal
 
 import typer
 
+from . import options
 from .console import ConsoleReporter
 from .input_loop import process_inputs
-from .options import (
-    INPUT,
-    OUTPUT,
-    RHYTHM,
-    Out,
-    Overwrite,
-    Quiet,
-    Rhythm,
-    Verbose,
-    option,
-)
+from .options import option
 
 
 def rhythm(
@@ -26,29 +17,29 @@ def rhythm(
         typer.Argument(
             metavar="INPUT...",
             help="Video files, pose files from `loris pose`, folders, or @list.txt.",
-            rich_help_panel=INPUT,
+            rich_help_panel="Input",
         ),
     ],
-    out: Out = None,
+    out: options.Out = None,
     plot: Annotated[
         Path | None,
         option(
-            OUTPUT,
+            "Output",
             "Plot directogram, onset envelope, peaks and audio (one input only).",
             metavar="PNG",
         ),
     ] = None,
-    overwrite: Overwrite = False,
-    method: Rhythm = None,
+    overwrite: options.Overwrite = False,
+    method: options.Rhythm = None,
     compat: Annotated[
         Literal["paper", "official"],
         option(
-            RHYTHM,
+            "Rhythm",
             "Directogram as the paper describes it, or as its released code computes it.",
         ),
     ] = "paper",
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> None:
     """Find the visual rhythm: peaks of motion, in seconds.
 

@@ -10,32 +10,10 @@ import typer
 from loris_cli.config import GENRES
 from loris_cli.errors import UsageError
 
+from . import options
 from .console import ConsoleReporter
 from .input_loop import print_input_error
-from .options import (
-    INPUT,
-    MODEL,
-    OUTPUT,
-    RUN,
-    SAMPLING,
-    Device,
-    DryRun,
-    Guidance,
-    Inputs,
-    Jobs,
-    JsonOutput,
-    Offline,
-    Out,
-    Overwrite,
-    Quiet,
-    Rhythm,
-    Seed,
-    SkipExisting,
-    Steps,
-    Takes,
-    Verbose,
-    option,
-)
+from .options import option
 
 if TYPE_CHECKING:
     from loris_cli.soundtrack.job_report import ReportRow
@@ -50,22 +28,22 @@ def _check_genre(name: str | None) -> str | None:
 
 
 def soundtrack(
-    inputs: Inputs,
+    inputs: options.Inputs,
     poses: Annotated[
         Path | None,
         option(
-            INPUT,
+            "Input",
             "Use poses from `loris pose` instead of estimating them (one input only).",
             metavar="NPZ",
         ),
     ] = None,
-    out: Out = None,
-    overwrite: Overwrite = False,
-    skip_existing: SkipExisting = False,
+    out: options.Out = None,
+    overwrite: options.Overwrite = False,
+    skip_existing: options.SkipExisting = False,
     mix: Annotated[
         float | None,
         option(
-            OUTPUT,
+            "Output",
             "Keep the original audio, mixed in at this gain in dB, such as -12.",
             metavar="DB",
             min=-60.0,
@@ -75,7 +53,7 @@ def soundtrack(
     inpaint: Annotated[
         Path | None,
         option(
-            OUTPUT,
+            "Output",
             "Regenerate part of this earlier soundtrack and keep the rest."
             " Needs --inpaint-range.",
             metavar="OLD",
@@ -83,25 +61,25 @@ def soundtrack(
     ] = None,
     inpaint_range: Annotated[
         tuple[float, float] | None,
-        option(OUTPUT, "Time range to regenerate, in seconds.", metavar="FROM TO"),
+        option("Output", "Time range to regenerate, in seconds.", metavar="FROM TO"),
     ] = None,
     report: Annotated[
         Path | None,
         option(
-            OUTPUT,
+            "Output",
             "Append one JSON object per result to this file, even if the run fails.",
             metavar="JSONL",
         ),
     ] = None,
-    json_output: JsonOutput = False,
+    json_output: options.JsonOutput = False,
     plot: Annotated[
         Path | None,
-        option(OUTPUT, "Plot visual rhythm and audio (one input only).", metavar="PNG"),
+        option("Output", "Plot visual rhythm and audio (one input only).", metavar="PNG"),
     ] = None,
     model: Annotated[
         str,
         option(
-            MODEL,
+            "Model",
             "Model: mini, a .safetensors file, or a released LORIS checkpoint.",
             metavar="NAME|FILE",
         ),
@@ -109,7 +87,7 @@ def soundtrack(
     genre: Annotated[
         str | None,
         option(
-            MODEL,
+            "Model",
             f"Musical style: {', '.join(GENRES)}. Default: chosen from the tempo of the motion.",
             callback=_check_genre,
         ),
@@ -117,36 +95,36 @@ def soundtrack(
     visual_features: Annotated[
         str | None,
         option(
-            MODEL,
+            "Model",
             "Visual features for the paper's model: a .npy file, i3d=WEIGHTS, or"
             " i3d-r50[=WEIGHTS].",
             metavar="NPY|NAME[=FILE]",
         ),
     ] = None,
-    offline: Offline = False,
-    rhythm: Rhythm = None,
-    takes: Takes = 1,
-    steps: Steps = None,
+    offline: options.Offline = False,
+    rhythm: options.Rhythm = None,
+    takes: options.Takes = 1,
+    steps: options.Steps = None,
     sampler: Annotated[
         Literal["adpm2", "heun", "euler", "euler-ancestral", "dpmpp-2m", "dpmpp-2m-sde"] | None,
-        option(SAMPLING, "Sampler. Default: dpmpp-2m, or adpm2 for the paper's model."),
+        option("Sampling", "Sampler. Default: dpmpp-2m, or adpm2 for the paper's model."),
     ] = None,
-    guidance: Guidance = None,
+    guidance: options.Guidance = None,
     guidance_interval: Annotated[
         tuple[float, float],
         option(
-            SAMPLING,
+            "Sampling",
             "Apply guidance only in this part of sampling, as fractions from 0 to 1.",
             metavar="FROM TO",
         ),
     ] = (0.0, 1.0),
-    seed: Seed = 0,
-    jobs: Jobs = 1,
-    device: Device = "auto",
+    seed: options.Seed = 0,
+    jobs: options.Jobs = 1,
+    device: options.Device = "auto",
     precision: Annotated[
         Literal["auto", "fp32", "bf16"],
         option(
-            RUN,
+            "Run",
             "Precision of the networks. Default: bf16 on CUDA devices that support it, else"
             " fp32.",
         ),
@@ -154,14 +132,14 @@ def soundtrack(
     compile_networks: Annotated[
         bool,
         option(
-            RUN,
+            "Run",
             "Compile the network with torch.compile. Slow to start, faster for many takes.",
             "--compile",
         ),
     ] = False,
-    dry_run: DryRun = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    dry_run: options.DryRun = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> None:
     """Generate a soundtrack for each video, in time with the motion.
 

@@ -8,22 +8,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from . import options
 from .console import ConsoleReporter
-from .options import (
-    INPUT,
-    MODEL,
-    OUTPUT,
-    RUN,
-    DataDir,
-    Device,
-    DryRun,
-    Overwrite,
-    Quiet,
-    Seed,
-    Verbose,
-    option,
-    refuse_options_before_subcommand,
-)
+from .options import option
 
 app = typer.Typer()
 
@@ -39,23 +26,23 @@ class StageChoice(StrEnum):
 @app.callback(invoke_without_command=True)
 def train(
     context: typer.Context,
-    data: DataDir = None,
+    data: options.DataDir = None,
     split: Annotated[
-        str, option(INPUT, "Subset to train on, such as fe50.", metavar="SUBSET")
+        str, option("Input", "Subset to train on, such as fe50.", metavar="SUBSET")
     ] = "synthetic",
-    out: Annotated[Path, option(OUTPUT, "Run folder.", "--out", "-o", metavar="DIR")] = Path(
+    out: Annotated[Path, option("Output", "Run folder.", "--out", "-o", metavar="DIR")] = Path(
         "run"
     ),
     preset: Annotated[
         Literal["mini", "paper"],
         option(
-            MODEL, "Networks: the latent diffusion model mini, or the paper's waveform model."
+            "Model", "Networks: the latent diffusion model mini, or the paper's waveform model."
         ),
     ] = "mini",
     stages: Annotated[
         list[StageChoice] | None,
         option(
-            MODEL,
+            "Model",
             "Stage to train: autoencoder, unconditional backbone, or conditional model."
             " Repeatable. Default: latent and conditional; conditional for the paper's model.",
             "--stage",
@@ -64,7 +51,7 @@ def train(
     backbone: Annotated[
         Path | None,
         option(
-            MODEL,
+            "Model",
             "Start from the weights of an unconditional stage or a released backbone.",
             metavar="FILE",
         ),
@@ -72,24 +59,24 @@ def train(
     recipe: Annotated[
         Literal["default", "paper", "official"],
         option(
-            MODEL, "Hyperparameters: ours, those of the paper, or those of its released code."
+            "Model", "Hyperparameters: ours, those of the paper, or those of its released code."
         ),
     ] = "default",
     config: Annotated[
-        Path | None, option(MODEL, "Settings file; see docs/training.md.", metavar="TOML")
+        Path | None, option("Model", "Settings file; see docs/training.md.", metavar="TOML")
     ] = None,
     overrides: Annotated[
         list[str] | None,
-        option(MODEL, "Override one setting. Repeatable.", "--set", metavar="KEY=VALUE"),
+        option("Model", "Override one setting. Repeatable.", "--set", metavar="KEY=VALUE"),
     ] = None,
     resume: Annotated[
-        bool, option(RUN, "Resume the run in --out if there is one.", "--resume/--no-resume")
+        bool, option("Run", "Resume the run in --out if there is one.", "--resume/--no-resume")
     ] = True,
-    seed: Seed = 0,
-    device: Device = "auto",
-    dry_run: DryRun = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    dry_run: options.DryRun = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> None:
     """Train a model. On SIGTERM or SIGUSR1 it saves, and the same command resumes.
 
@@ -104,7 +91,7 @@ def train(
 
         loris train export run -o mine.safetensors
     """
-    if refuse_options_before_subcommand(context):
+    if options.refuse_options_before_subcommand(context):
         return
     from loris_cli.config import data_home
     from loris_cli.errors import InputError
@@ -158,25 +145,25 @@ def export(
         typer.Argument(
             metavar="RUN|CHECKPOINT",
             help="Run folder, or a released checkpoint.",
-            rich_help_panel=INPUT,
+            rich_help_panel="Input",
         ),
     ],
-    out: Annotated[Path, option(OUTPUT, "File to write.", "--out", "-o", metavar="FILE")],
+    out: Annotated[Path, option("Output", "File to write.", "--out", "-o", metavar="FILE")],
     export_format: Annotated[
         Literal["loris", "official"],
         option(
-            OUTPUT,
+            "Output",
             "Safetensors with configuration, or the .pt format of the authors' code.",
             "--format",
         ),
     ] = "loris",
     weights: Annotated[
         Literal["best", "last"],
-        option(MODEL, "Weights of a run with the lowest validation loss, or the last ones."),
+        option("Model", "Weights of a run with the lowest validation loss, or the last ones."),
     ] = "best",
-    overwrite: Overwrite = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> None:
     """Export a trained or released model to one file for `loris soundtrack --model`.
 

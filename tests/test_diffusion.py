@@ -162,8 +162,7 @@ def variance_error(sampler: Sampler, n_steps: int) -> float:
 
 
 @pytest.mark.parametrize(
-    ("sampler", "order"),
-    [(sample_euler, 1), (sample_adpm2, 2), (sample_dpmpp_2m, 2)],
+    ("sampler", "order"), [(sample_euler, 1), (sample_adpm2, 2), (sample_dpmpp_2m, 2)]
 )
 def test_samplers_with_fresh_noise_are_of_their_order(sampler: Sampler, order: int) -> None:
     coarse, fine = variance_error(sampler, 40), variance_error(sampler, 160)

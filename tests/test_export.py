@@ -27,12 +27,7 @@ from loris_cli.training.checkpoints import write_weights
 from loris_cli.training.export import export_model
 
 CPU = torch.device("cpu")
-SIZES = replace(
-    SMALL_PAPER_CONFIG,
-    visual_features=16,
-    n_visual_frames=6,
-    n_pose_frames=48,
-)
+SIZES = replace(SMALL_PAPER_CONFIG, visual_features=16, n_visual_frames=6, n_pose_frames=48)
 
 
 def network(seed: int = 0, config: PaperConfig = SIZES) -> PaperModel:

@@ -106,10 +106,7 @@ def test_onsets_of_the_sound_are_marked_where_they_are(tmp_path: Path) -> None:
 def test_panels_stand_on_one_another(tmp_path: Path) -> None:
     plot_rhythm(tmp_path / "one.png", some_rhythm())
     plot_rhythm(
-        tmp_path / "all.png",
-        some_rhythm(),
-        keypoints=some_keypoints(),
-        audio=clicks((1.0,)),
+        tmp_path / "all.png", some_rhythm(), keypoints=some_keypoints(), audio=clicks((1.0,))
     )
     one, three = read_image(tmp_path / "one.png"), read_image(tmp_path / "all.png")
     assert three.shape[1] == one.shape[1]

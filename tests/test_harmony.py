@@ -5,12 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loris_cli.composition.chords import (
-    SCALES,
-    Harmony,
-    sample_harmony,
-    sample_rhythm_harmony,
-)
+from loris_cli.composition.chords import SCALES, Harmony, sample_harmony, sample_rhythm_harmony
 from loris_cli.composition.styles import STYLES, STYLES_BY_NAME
 from loris_cli.rhythm.tempo_fit import fit_beat_period, track_steady_beats
 

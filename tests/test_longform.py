@@ -26,11 +26,7 @@ from loris_cli.soundtrack.latent_generator import (
     DECODE_BLOCK_FRAMES,
     LatentGenerator,
 )
-from loris_cli.soundtrack.windowed_sampling import (
-    crossfade_weights,
-    draw_noise,
-    window_starts,
-)
+from loris_cli.soundtrack.windowed_sampling import crossfade_weights, draw_noise, window_starts
 
 WINDOW = 256
 META = torch.device("meta")

@@ -221,8 +221,7 @@ def test_an_absurd_header_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "sizes",
-    [{"width": 10**9}, {"width": -4}, {"width": "wide"}, {"depth": 3}, {"width": 0}],
+    "sizes", [{"width": 10**9}, {"width": -4}, {"width": "wide"}, {"depth": 3}, {"width": 0}]
 )
 def test_sizes_that_make_no_network_are_refused(
     weights: Path, sizes: dict[str, object]

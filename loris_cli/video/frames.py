@@ -159,10 +159,7 @@ def _decode_frames(path: Path, on_warning: WarningCallback | None) -> Iterator[_
         start: int | None = None
         previous: int | None = None
         for image in decode_stream(
-            container,
-            stream,
-            on_damage=warn_once,
-            max_read_errors=MAX_CONSECUTIVE_READ_ERRORS,
+            container, stream, on_damage=warn_once, max_read_errors=MAX_CONSECUTIVE_READ_ERRORS
         ):
             ticks = presentation_ticks(image)
             if ticks is None or (previous is not None and ticks <= previous):

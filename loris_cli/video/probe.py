@@ -186,8 +186,7 @@ def _check_timestamps(path: Path, intervals_s: np.ndarray, span_s: float) -> Non
         )
     if span_s > MAX_DURATION_S:
         raise InputError(
-            f"{name} lasts {span_s / 3600:.0f} hours, by its times",
-            hint=CUT_HINT.format(name),
+            f"{name} lasts {span_s / 3600:.0f} hours, by its times", hint=CUT_HINT.format(name)
         )
 
 

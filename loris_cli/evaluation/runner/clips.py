@@ -10,12 +10,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from loris_cli.dataset.manifest import (
-    MANIFEST_FILE,
-    POSE_RHYTHM_ARRAYS,
-    Clip,
-    read_manifest,
-)
+from loris_cli.dataset.manifest import MANIFEST_FILE, POSE_RHYTHM_ARRAYS, Clip, read_manifest
 from loris_cli.dataset.source_names import normalize_aist_camera
 from loris_cli.errors import InputError
 from loris_cli.evaluation.runner.audio_sources import RecordedAudio
@@ -103,7 +98,7 @@ def format_setup_commands(subset: str, data_dir: Path) -> str:
     """The commands that create a subset, a line each."""
     folder = printable_path(data_dir)
     if subset == SYNTHETIC_SUBSET:
-        return f"make it: python -m loris_cli.dataset.synthetic_music {folder}"
+        return f"make it: loris dataset synthesize {folder} --music"
     return (
         f"the stand-in, made up on this machine: loris dataset synthesize {folder}\n"
         f"the real one, from the authors' release: loris dataset import RELEASE --data {folder}"
