@@ -12,7 +12,6 @@ from pathlib import Path
 import soundfile
 
 from loris_cli.errors import InputError, LorisError
-from loris_cli.system.atomic_files import printable_path
 from loris_cli.video.ffmpeg import input_args, output_url, run_ffmpeg, true_peak_limiter_filters
 
 SILENT_LUFS = -70.0  # the absolute gate of R128: quieter blocks do not count
@@ -53,7 +52,7 @@ def measure_loudness(path: Path) -> Loudness:
     level_lufs = re.search(r"\bI:\s+(\S+) LUFS", summary)
     peak = re.search(r"Peak:\s+(\S+) dBFS", summary)
     if level_lufs is None or peak is None:
-        raise LorisError(f"the loudness of {printable_path(path)} cannot be measured")
+        raise LorisError(f"the loudness of {path} cannot be measured")
     return Loudness(integrated_lufs=float(level_lufs[1]), true_peak_dbtp=float(peak[1]))
 
 
@@ -70,8 +69,7 @@ def apply_gain(source: Path, out: Path, *, gain_db: float, ceiling_dbtp: float) 
         shape = soundfile.info(source)
     except soundfile.LibsndfileError as error:
         raise InputError(
-            f"{printable_path(source)} is not an audio file that can be read",
-            hint="give WAV or FLAC",
+            f"{source} is not an audio file that can be read", hint="give WAV or FLAC"
         ) from error
     chain = [
         f"volume={gain_db:.6f}dB:precision=double",

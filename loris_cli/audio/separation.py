@@ -197,10 +197,10 @@ def load_two_stem_separator(device: str = "cpu") -> TwoStemSeparator:
         missing, unknown = separator.load_state_dict(load_file(path), strict=False)
     except (SafetensorError, RuntimeError) as error:
         raise WeightsError(
-            f"{printable_path(path)} is damaged", hint="remove it; it will be created again"
+            f"{path} is damaged", hint="remove it; it will be created again"
         ) from error
     if unknown or any(not name.endswith(BATCH_COUNTER_SUFFIX) for name in missing):
-        raise WeightsError(f"{printable_path(path)} is of another network", hint="remove it")
+        raise WeightsError(f"{path} is of another network", hint="remove it")
     return separator.eval().to(resolve_device(device))
 
 

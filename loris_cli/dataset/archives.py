@@ -79,7 +79,7 @@ def _check_sizes(members: list[zipfile.ZipInfo], archive_name: str) -> None:
     for info in members:
         if info.file_size > MAX_COMPRESSION_RATIO * max(info.compress_size, 1) + 1024:
             raise InputError(
-                f"{printable_path(info.filename)} in {archive_name} would unpack to"
+                f"{info.filename} in {archive_name} would unpack to"
                 f" {info.file_size / max(info.compress_size, 1):.0f} times its size",
                 hint="do not trust this archive",
             )
@@ -91,7 +91,7 @@ def _member_path(info: zipfile.ZipInfo, destination: Path, archive_name: str) ->
     is_link = (info.external_attr >> 16) & 0o170000 == 0o120000
     if path.is_absolute() or ".." in path.parts or ":" in path.parts[0] or is_link:
         raise InputError(
-            f"{printable_path(info.filename)} in {archive_name} leads out of the folder",
+            f"{info.filename} in {archive_name} leads out of the folder",
             hint="do not trust this archive",
         )
     return destination / path
@@ -133,7 +133,7 @@ def find_earlier_volumes(archive: Path) -> list[Path]:
     for number in range(1, len(volumes) + 1):
         if number not in volumes:
             raise InputError(
-                f"{printable_path(archive)} lacks its volume .z{number:02d}",
+                f"{archive} lacks its volume .z{number:02d}",
                 hint="download all volumes into one folder",
             )
     return [volumes[number] for number in sorted(volumes)]

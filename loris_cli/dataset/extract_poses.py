@@ -17,7 +17,6 @@ from loris_cli.pose.keypoints import Poses, read_poses, slice_poses
 from loris_cli.pose.tracking import estimate_poses
 from loris_cli.soundtrack.video_analysis import POSE_MAX_SIDE_PX, PoseEstimator
 from loris_cli.soundtrack.visual_encoder import VisualEncoder, extract_visual_features
-from loris_cli.system.atomic_files import printable_path
 from loris_cli.system.device import resolve_device
 from loris_cli.system.progress import Reporter
 from loris_cli.video.frames import read_frames_at_fps
@@ -57,7 +56,7 @@ def extract_poses(
         poses = read_poses(info.path.with_name(info.path.stem + POSES_SUFFIX))
         if poses.fps != POSE_FPS or poses.n_frames < last:
             raise InputError(
-                f"the poses of {printable_path(info.path.name)} are not those of the full video"
+                f"the poses of {info.path.name} are not those of the full video"
                 f" at {POSE_FPS:g} fps",
                 hint="make them again with `loris pose`",
             )

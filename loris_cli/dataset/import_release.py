@@ -34,7 +34,6 @@ from loris_cli.dataset.source_names import Activity, parse_source_name
 from loris_cli.dataset.write_clip import write_clip
 from loris_cli.errors import InputError
 from loris_cli.pose.keypoints import MAX_COORDINATE_PX, MAX_FRAMES, MAX_SIDE_PX, Poses
-from loris_cli.system.atomic_files import printable_path
 from loris_cli.system.progress import Reporter
 
 Array = NDArray[Any]
@@ -87,7 +86,7 @@ class ReleasedClipTask(PrepTask):
         source = parse_source_name(source_name)
         if source is None or source.activity != settings.activity:
             raise InputError(
-                f"{printable_path(path.name)} is not a name of the published data set",
+                f"{path.name} is not a name of the published data set",
                 hint="its clips have the names of their sources, and _seg0, _seg1 and so on",
             )
         audio, length_s = read_release_audio(path, segment.duration_s)
@@ -169,7 +168,7 @@ def list_released_clips(release: Path, data_dir: Path) -> list[ReleasedClipTask]
             )
     if not tasks:
         raise InputError(
-            f"{printable_path(release)} holds no clips of the published data set",
+            f"{release} holds no clips of the published data set",
             hint="its clips lie in dance/audio_s25, fe/audio_s50 and so on",
         )
     return tasks
@@ -185,7 +184,7 @@ def _walk_files(root: Path) -> Iterator[Path]:
                 continue
             if not os.path.realpath(path).startswith(inside):
                 raise InputError(
-                    f"{printable_path(path)} is a link out of {printable_path(root)}",
+                    f"{path} is a link out of {root}",
                     hint="replace the link by a copy of the file",
                 )
             yield path
@@ -296,4 +295,4 @@ def _read_npy(path: Path) -> Array:
 
 
 def _bad_file_error(path: Path, problem: str) -> InputError:
-    return InputError(f"{printable_path(path.name)} {problem}", hint="download it again")
+    return InputError(f"{path.name} {problem}", hint="download it again")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from loris_cli.errors import InputError
-from loris_cli.system.atomic_files import atomic_write, printable_path
+from loris_cli.system.atomic_files import atomic_write
 
 MANIFEST_FILE = "manifest.jsonl"
 MANIFEST_SCHEMA = 2
@@ -104,15 +104,13 @@ def read_manifest_rows(folder: Path) -> list[tuple[Clip, dict[str, Any]]]:
     for clip, _ in rows:
         if clip.id in ids:
             raise InputError(
-                f"{printable_path(folder)} has two clips {printable_path(clip.id)}",
-                hint="make the manifest again",
+                f"{folder} has two clips {clip.id}", hint="make the manifest again"
             )
         ids.add(clip.id)
         for name in clip.file_paths:
             if not os.path.realpath(folder / name).startswith(root):
                 raise InputError(
-                    f"{printable_path(name)} is a link out of {printable_path(folder)}",
-                    hint="a data set holds its own files",
+                    f"{name} is a link out of {folder}", hint="a data set holds its own files"
                 )
     return rows
 

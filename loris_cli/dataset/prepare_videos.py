@@ -12,7 +12,7 @@ from typing import Literal
 from loris_cli.dataset.prepare_video import PrepTask, check_dependencies, prepare_source
 from loris_cli.dataset.records import Record, new_record, write_record
 from loris_cli.errors import InputError, LorisError, MissingDependencyError, WeightsError
-from loris_cli.system.atomic_files import check_writable, printable_path
+from loris_cli.system.atomic_files import check_writable
 from loris_cli.system.ray_pool import map_on_ray
 from loris_cli.system.worker_pool import WorkerCrash, map_in_processes
 
@@ -101,7 +101,7 @@ def _crash_record(task: PrepTask, crash: WorkerCrash, options: WorkerOptions) ->
     if crash.timed_out:
         problem = f"took longer than {options.time_limit_s:g} s"
         hint = "raise --time-limit and add --retry-failed"
-    error = LorisError(f"{printable_path(source.name)} {problem}", hint=hint)
+    error = LorisError(f"{source.name} {problem}", hint=hint)
     try:
         sha256, n_bytes = task.hash_source()
     except InputError:

@@ -51,7 +51,7 @@ def hash_file(path: Path) -> tuple[str, int]:
         return compute_sha256(path), path.stat().st_size
     except OSError as error:
         raise InputError(
-            f"{printable_path(path)} cannot be read: {error.strerror}", hint="check the path"
+            f"{path} cannot be read: {error.strerror}", hint="check the path"
         ) from error
 
 
@@ -108,8 +108,7 @@ def read_lines(path: Path) -> list[str]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
-            f"the list {printable_path(path)} cannot be read",
-            hint="a list is a UTF-8 text file",
+            f"the list {path} cannot be read", hint="a list is a UTF-8 text file"
         ) from error
     return [line.strip() for line in lines if line.strip()]
 

@@ -62,7 +62,7 @@ def read_decisions(data_dir: Path) -> dict[str, str]:
     path = data_dir / DECISIONS_FILE
     decisions = read_json(path) or {}
     if not isinstance(decisions, dict) or not set(map(str, decisions.values())) <= {KEEP, DROP}:
-        raise InputError(f"{printable_path(path)} is not a list of decisions", hint="remove it")
+        raise InputError(f"{path} is not a list of decisions", hint="remove it")
     return decisions
 
 
@@ -90,7 +90,7 @@ def save_decisions(data_dir: Path, decision: str, ids: Sequence[str]) -> None:
     known = {clip["id"] for clip in read_all_clips(data_dir)}
     if unknown := [name for name in ids if name not in known]:
         raise InputError(
-            f"{printable_path(data_dir)} has no clip {printable_path(unknown[0])}",
+            f"{data_dir} has no clip {unknown[0]}",
             hint=f"loris dataset review {printable_path(data_dir)} lists them",
         )
     decisions = read_decisions(data_dir) | dict.fromkeys(ids, decision)

@@ -26,7 +26,7 @@ from loris_cli.pose.keypoints import Poses, write_poses
 from loris_cli.rhythm.pose_rhythm import motion_energy, rhythm_from_poses
 from loris_cli.soundtrack.clip_features import select_accents
 from loris_cli.synthetic.dancer import MAX_TIMING_JITTER_S
-from loris_cli.system.atomic_files import atomic_write, printable_path
+from loris_cli.system.atomic_files import atomic_write
 
 Array = NDArray[np.float64]
 
@@ -160,6 +160,6 @@ def write_flac(path: Path, samples: NDArray[np.floating]) -> None:
         soundfile.write(path, samples / max(peak, 1.0), SAMPLE_RATE_HZ, format="FLAC")
     except soundfile.LibsndfileError as error:  # it does not say that the disk is full
         raise OutputError(
-            f"{printable_path(path)} cannot be written: {error}",
+            f"{path} cannot be written: {error}",
             hint="free some space, or make the data set on another disk with --data",
         ) from error

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from loris_cli.config import cache_home
 from loris_cli.errors import WeightsError
-from loris_cli.system.atomic_files import printable_path
 from loris_cli.system.downloads import download_file
 from loris_cli.system.file_fingerprints import (
     FileFingerprint,
@@ -93,8 +92,7 @@ def find_i3d_r50_weights(
     if user_path is not None:
         if not user_path.is_file():
             raise WeightsError(
-                f"no weights {printable_path(user_path)}",
-                hint="give the state dict of an I3D-R50",
+                f"no weights {user_path}", hint="give the state dict of an I3D-R50"
             )
         fingerprint = fingerprint_file(user_path)
         for text in fingerprint.warnings:

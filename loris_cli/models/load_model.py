@@ -20,7 +20,6 @@ from loris_cli.models.mini_checkpoint import MiniCheckpoint, load_mini_checkpoin
 from loris_cli.models.paper_checkpoint import load_paper_model, save_paper_model
 from loris_cli.models.paper_unet import PaperModel
 from loris_cli.system import file_fingerprints
-from loris_cli.system.atomic_files import printable_path
 from loris_cli.system.state_dict_files import is_torch_file, looks_like_torch_file
 
 
@@ -69,7 +68,7 @@ def detect_preset(name_or_path: str) -> ModelPreset:
             kind = (weights.metadata() or {}).get("loris.kind")
     except OSError as error:
         raise WeightsError(
-            f"{printable_path(path)} cannot be read: {error.strerror}", hint="give another file"
+            f"{path} cannot be read: {error.strerror}", hint="give another file"
         ) from error
     except SafetensorError:
         return "mini"  # its loader says what is wrong with the file
@@ -129,7 +128,6 @@ def _check_trained(network: PaperModel, path: Path) -> None:
     gains = [value for name, value in network.named_parameters() if name.endswith(".g")]
     if all(bool((gain == 1).all()) for gain in gains):
         raise WeightsError(
-            f"{printable_path(path)} has learned nothing: its weights are as random as a new"
-            " network's",
+            f"{path} has learned nothing: its weights are as random as a new network's",
             hint="train it, or give a released checkpoint",
         )

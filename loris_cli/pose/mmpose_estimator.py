@@ -109,8 +109,7 @@ def fetch_mmpose_weights(network: str, *, offline: bool, reporter: Reporter) -> 
     digest, expected = compute_sha256(path), FILENAME_HASH.search(path.name)
     if expected is not None and not digest.startswith(expected[1]):
         raise WeightsError(
-            f"{printable_path(path)} is not what its name promises: its SHA-256 begins with"
-            f" {digest[:8]}",
+            f"{path} is not what its name promises: its SHA-256 begins with {digest[:8]}",
             hint="remove it to download it again",
         )
     return path
@@ -139,7 +138,7 @@ def check_mmpose_weights(weights: Path | None, network: str) -> Path:
             f" {network} from mmpose's model zoo, and name it",
         )
     if not weights.is_file():
-        raise WeightsError(f"{printable_path(weights)} is not there", hint="check the path")
+        raise WeightsError(f"{weights} is not there", hint="check the path")
     return config
 
 

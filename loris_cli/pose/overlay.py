@@ -8,7 +8,6 @@ import numpy as np
 
 from loris_cli.errors import OutputError
 from loris_cli.pose.keypoints import COCO_17, COCO_SKELETON, Array, Poses
-from loris_cli.system.atomic_files import printable_path
 from loris_cli.video.frames import Frame
 
 CENTRE_COLOUR = (240, 240, 240)
@@ -102,7 +101,7 @@ def write_mp4(path: Path, images: Iterable[Array], fps: float, size: tuple[int, 
             out.mux(stream.encode(None))
     except OSError as error:  # PyAV's own errors of files are children of it too
         raise OutputError(
-            f"{printable_path(path)} cannot be written: {error.strerror or error}",
+            f"{path} cannot be written: {error.strerror or error}",
             hint="see whether the folder is there and the disk has space",
         ) from error
 

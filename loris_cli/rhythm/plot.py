@@ -16,7 +16,6 @@ from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import OutputError
 from loris_cli.rhythm.pose_rhythm import pose_directogram
 from loris_cli.rhythm.rhythm_file import Array, Rhythm
-from loris_cli.system.atomic_files import printable_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -90,7 +89,7 @@ def plot_rhythm(
         figure.savefig(output_path, format="png", metadata={"Software": None})
     except OSError as error:
         raise OutputError(
-            f"cannot write {printable_path(output_path)}: {error.strerror or error}",
+            f"cannot write {output_path}: {error.strerror or error}",
             hint="choose another place with -o",
         ) from error
 

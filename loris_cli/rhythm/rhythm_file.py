@@ -60,7 +60,7 @@ def write_rhythm(path: Path, rhythm: Rhythm) -> None:
         path.write_text(json.dumps(content) + "\n", encoding="utf-8")
     except OSError as error:
         raise OutputError(
-            f"cannot write {printable_path(path)}: {error.strerror or error}",
+            f"cannot write {path}: {error.strerror or error}",
             hint="choose another place with -o",
         ) from error
 

@@ -136,7 +136,7 @@ def add_to_report(
         before = report.read_bytes() if report.exists() else b""
     except OSError as error:
         raise OutputError(
-            f"the report {printable_path(report)} cannot be read: {error.strerror}",
+            f"the report {report} cannot be read: {error.strerror}",
             hint="give another name with --report",
         ) from error
     if before and not before.endswith(b"\n"):

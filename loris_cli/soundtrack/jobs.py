@@ -10,7 +10,7 @@ from loris_cli.models.diffusion import SamplerName
 from loris_cli.soundtrack.inpainting import InpaintSettings
 from loris_cli.soundtrack.video_analysis import RhythmMethod
 from loris_cli.soundtrack.visual_features import VisualSource
-from loris_cli.system.atomic_files import check_output_paths, printable_path
+from loris_cli.system.atomic_files import check_output_paths
 from loris_cli.system.device import Precision
 from loris_cli.system.input_paths import check_suffix, is_output_folder, resolve_output_paths
 from loris_cli.video.mux import CONTAINER_FORMATS
@@ -126,7 +126,7 @@ def plan_jobs(
         made = [*(path for paths in outputs for path in paths), settings.plot]
         if os.path.realpath(report) in {os.path.realpath(path) for path in made if path}:
             raise UsageError(
-                f"the report and a result would both be {printable_path(report)}",
+                f"the report and a result would both be {report}",
                 hint="give the report a name of its own",
             )
     return jobs

@@ -23,7 +23,7 @@ from loris_cli.models.generator_interface import ClipFeatures, MusicGenerator
 from loris_cli.soundtrack.clip_features import build_clip_features
 from loris_cli.soundtrack.inpainting import region_weights
 from loris_cli.soundtrack.video_analysis import VideoAnalysis
-from loris_cli.system.atomic_files import atomic_write, printable_path
+from loris_cli.system.atomic_files import atomic_write
 from loris_cli.system.progress import NullReporter, Reporter
 from loris_cli.video.audio_track import read_audio
 from loris_cli.video.mux import mux_audio
@@ -120,7 +120,7 @@ def _temporary_folder(out: Path) -> Iterator[Path]:
         folder = tempfile.TemporaryDirectory(prefix=".loris-", dir=out.parent)
     except OSError as error:
         raise OutputError(
-            f"cannot work in {printable_path(out.parent)}: {error.strerror}",
+            f"cannot work in {out.parent}: {error.strerror}",
             hint="write to another folder with -o",
         ) from error
     with folder as name:
@@ -134,7 +134,7 @@ def _audio_write_errors(out: Path) -> Iterator[None]:
         yield
     except soundfile.LibsndfileError as error:
         raise OutputError(
-            f"the audio of {printable_path(out)} cannot be written: {error.error_string}",
+            f"the audio of {out} cannot be written: {error.error_string}",
             hint="free some space, or write to another disk with -o",
         ) from error
 

@@ -70,7 +70,7 @@ def probe_for_rhythm(video: str | Path, *, reporter: Reporter | None = None) -> 
     info = probe_video(video)
     if info.duration_s < MIN_VIDEO_DURATION_S:
         raise InputError(
-            f"{printable_path(video)} lasts {info.duration_s:.2g} s, too short for a rhythm",
+            f"{video} lasts {info.duration_s:.2g} s, too short for a rhythm",
             hint=f"give a video of {MIN_VIDEO_DURATION_S:g} s or more",
         )
     if info.truncated:

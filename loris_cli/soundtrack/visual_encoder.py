@@ -27,7 +27,6 @@ from loris_cli.soundtrack.visual_features import (
     VisualSource,
     slice_rows,
 )
-from loris_cli.system.atomic_files import printable_path
 from loris_cli.system.device import resolve_device
 from loris_cli.system.file_fingerprints import FileFingerprint, fingerprint_file
 from loris_cli.system.progress import Reporter
@@ -71,7 +70,7 @@ def resolve_visual_weights(
         return source.network, weights
     assert source.path is not None
     if not source.path.is_file():
-        raise WeightsError(f"no weights {printable_path(source.path)}", hint="i3d=FILE")
+        raise WeightsError(f"no weights {source.path}", hint="i3d=FILE")
     return source.network, fingerprint_file(source.path)
 
 

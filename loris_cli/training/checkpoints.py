@@ -100,7 +100,7 @@ class RunFolder:
         schema = identity.get("schema", 1)
         if schema != RUN_SCHEMA or "preset" not in identity:
             raise InputError(
-                f"{printable_path(self.path)} has run schema {schema}, not {RUN_SCHEMA}",
+                f"{self.path} has run schema {schema}, not {RUN_SCHEMA}",
                 hint="train it again with this version of loris, into another --out",
             )
         return identity
@@ -160,7 +160,7 @@ class StageFolder:
                 raise ValueError("no step")
         except (OSError, RuntimeError, ValueError, EOFError, UnpicklingError) as error:
             raise InputError(
-                f"{printable_path(path)} is damaged: {str(error).splitlines()[0]}",
+                f"{path} is damaged: {str(error).splitlines()[0]}",
                 hint="delete it to start the stage again",
             ) from error
         return state
@@ -198,7 +198,7 @@ def read_weights(path: Path) -> Weights:
             return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}
     except (OSError, SafetensorError) as error:
         raise InputError(
-            f"{printable_path(path)} cannot be read as safetensors: {error}",
+            f"{path} cannot be read as safetensors: {error}",
             hint="name weights that `loris train` wrote",
         ) from error
 
@@ -210,7 +210,7 @@ def _check_unchanged(
         old, new = recorded.get(key), current.get(key)
         if old != new:
             raise UsageError(
-                f"{printable_path(folder)} was started with {key} {old!r}, not {new!r}",
+                f"{folder} was started with {key} {old!r}, not {new!r}",
                 hint="give another --out, or the same settings",
             )
 
@@ -233,7 +233,7 @@ def translate_disk_errors(path: Path) -> Iterator[None]:
         yield
     except (RuntimeError, SafetensorError) as error:
         raise OutputError(
-            f"{printable_path(path)} cannot be written: {str(error).splitlines()[0]}",
+            f"{path} cannot be written: {str(error).splitlines()[0]}",
             hint="free some space; the previous save is complete",
         ) from error
 
@@ -245,7 +245,7 @@ def _read_json(path: Path) -> dict[str, Any]:
             raise ValueError("it holds no object")
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{printable_path(path)} cannot be read: {error}",
+            f"{path} cannot be read: {error}",
             hint="name a folder that `loris train` wrote, or another --out",
         ) from error
     return values

@@ -24,7 +24,6 @@ from loris_cli.models.mini_checkpoint import MiniCheckpoint
 from loris_cli.models.mini_unet import MiniDenoiser, MiniDenoiserConfig
 from loris_cli.soundtrack.conditioning import HARMONY_CHANNELS
 from loris_cli.soundtrack.latent_generator import LatentGenerator
-from loris_cli.system.atomic_files import printable_path
 from loris_cli.training import datasets
 from loris_cli.training.checkpoints import RunFolder, Weights, read_weights
 from loris_cli.training.datasets import VALIDATION_SEED, TrainingClips
@@ -198,8 +197,7 @@ def load_latent_coder(run_folder: RunFolder) -> MelAutoencoder:
     path = run_folder.stage_folder("latent").find_weights()
     if path is None:
         raise UsageError(
-            f"{printable_path(run_folder.path)} has no latent stage yet",
-            hint="train --stage latent first",
+            f"{run_folder.path} has no latent stage yet", hint="train --stage latent first"
         )
     coder = _read_network(path, "latent", MelAutoencoder, MelAutoencoderConfig)
     return coder.eval().requires_grad_(False)
@@ -236,8 +234,7 @@ def _read_network(
         network.load_state_dict(tensors)
     except (AttributeError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise InputError(
-            f"{printable_path(path)} has no weights of a {stage} stage",
-            hint=f"train one with --stage {stage}",
+            f"{path} has no weights of a {stage} stage", hint=f"train one with --stage {stage}"
         ) from error
     return network
 

@@ -18,7 +18,7 @@ from loris_cli.dataset.manifest import read_manifest
 from loris_cli.errors import InputError
 from loris_cli.models.mel_autoencoder import MelAutoencoder
 from loris_cli.models.mini_checkpoint import save_mini_checkpoint
-from loris_cli.system.atomic_files import atomic_write, printable_path
+from loris_cli.system.atomic_files import atomic_write
 from loris_cli.system.device import bf16_is_slow, read_peak_memory_mib
 from loris_cli.system.progress import Reporter
 from loris_cli.training import mini_stages
@@ -74,7 +74,7 @@ def read_train_val_clips(data_dir: Path, subset: str) -> TrainingClips:
         if not chosen:
             subsets = ", ".join(sorted({clip.subset for clip in clips})) or "none at all"
             raise InputError(
-                f"{printable_path(data_dir)} has no clips of {subset!r} in partition {name}",
+                f"{data_dir} has no clips of {subset!r} in partition {name}",
                 hint=f"it has subsets {subsets}: name one with --split",
             )
     return TrainingClips(data_dir=data_dir, **partitions)

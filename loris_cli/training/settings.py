@@ -190,12 +190,11 @@ def _read_config_file(config_path: Path, stage: StageName) -> dict[str, Any]:
         values = tomllib.loads(config_path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(
-            f"{printable_path(config_path)} cannot be read as TOML: {error}",
-            hint="see docs/training.md",
+            f"{config_path} cannot be read as TOML: {error}", hint="see docs/training.md"
         ) from error
     stage_values = values.get(stage, {})
     if not isinstance(stage_values, dict):
-        raise InputError(f"{stage} in {printable_path(config_path)} is no table")
+        raise InputError(f"{stage} in {config_path} is no table")
     common = {key: value for key, value in values.items() if key not in get_args(StageName)}
     return {**common, **stage_values}
 

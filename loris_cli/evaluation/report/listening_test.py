@@ -28,7 +28,6 @@ from loris_cli.evaluation.metrics.significance import ClusterBootstrap
 from loris_cli.evaluation.report.html import render_template
 from loris_cli.evaluation.runner.audio_sources import Samples, load_samples
 from loris_cli.evaluation.runner.run import EvaluationResult
-from loris_cli.system.atomic_files import printable_path
 from loris_cli.system.progress import Reporter
 from loris_cli.video.mux import mux_audio
 
@@ -100,8 +99,7 @@ def make_listening_kit(
         audio_folder.mkdir(parents=True)
     except OSError as error:
         raise OutputError(
-            f"the folder {printable_path(folder)} cannot be made: {error.strerror}",
-            hint="name a new one",
+            f"the folder {folder} cannot be made: {error.strerror}", hint="name a new one"
         ) from error
     key = {}
     with reporter.stage("listening kit", len(takes)) as advance:
@@ -147,8 +145,7 @@ def score_answers(answer_paths: Sequence[Path], key_path: Path) -> list[Listener
                 answers[system, other, medium].append((share, clip_id))
             else:
                 raise InputError(
-                    f"{printable_path(path)}: {question!r} with {answer!r} is no answer",
-                    hint=ANSWERS_HINT,
+                    f"{path}: {question!r} with {answer!r} is no answer", hint=ANSWERS_HINT
                 )
     ratings_first = sorted(answers, key=lambda key: (key[1] != "", key))
     return [_average_answers(*key, answers[key]) for key in ratings_first]
@@ -221,7 +218,7 @@ def _read_kit_key(path: Path) -> dict[str, tuple[str, str]]:
         }
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(
-            f"{printable_path(path)} is no key of a listening test",
+            f"{path} is no key of a listening test",
             hint="give the kit's key.json; make a kit of an older version again by --mos-kit",
         ) from error
     return takes
@@ -234,13 +231,9 @@ def _read_answers(path: Path) -> list[tuple[str, ...]]:
             columns = tuple(reader.fieldnames or ())
             rows = list(islice(reader, MAX_ANSWERS))
     except (OSError, ValueError, csv.Error) as error:
-        raise InputError(
-            f"{printable_path(path)} cannot be read as CSV", hint=ANSWERS_HINT
-        ) from error
+        raise InputError(f"{path} cannot be read as CSV", hint=ANSWERS_HINT) from error
     if columns != ANSWER_COLUMNS:
-        raise InputError(
-            f"{printable_path(path)} has other columns than {ANSWER_COLUMNS}", hint=ANSWERS_HINT
-        )
+        raise InputError(f"{path} has other columns than {ANSWER_COLUMNS}", hint=ANSWERS_HINT)
     return [tuple(row[name] or "" for name in ANSWER_COLUMNS) for row in rows]
 
 
@@ -249,7 +242,7 @@ def _get_key_entry(
 ) -> tuple[str, str]:
     if number not in kit_key:
         raise InputError(
-            f"{printable_path(answers_path)}: the key has no sound {number!r}",
+            f"{answers_path}: the key has no sound {number!r}",
             hint="give answers and key of one kit",
         )
     return kit_key[number]

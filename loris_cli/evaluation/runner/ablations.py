@@ -97,8 +97,7 @@ def find_variants(
         other = by_name.setdefault(variant.name, variant)
         if other is not variant and variant.name in (FULL_MODEL, *variant_names):
             raise UsageError(
-                f"{printable_path(other.path)} and {printable_path(variant.path)} are both"
-                f" {variant.name!r}",
+                f"{other.path} and {variant.path} are both {variant.name!r}",
                 hint=f"name the one that is meant: --variant {variant.name}=FILE",
             )
     wanted = [name for name in VARIANT_OVERRIDES if name in variant_names]
@@ -245,11 +244,10 @@ def _resolve_weights_file(path: Path) -> Path:
         return path / RUN_WEIGHTS_NAME
     if path.is_dir():
         raise InputError(
-            f"the run {printable_path(path)} has no {RUN_WEIGHTS_NAME} yet",
-            hint="train it to its end",
+            f"the run {path} has no {RUN_WEIGHTS_NAME} yet", hint="train it to its end"
         )
     if not path.is_file():
-        raise InputError(f"no file or run {printable_path(path)}", hint="check the name")
+        raise InputError(f"no file or run {path}", hint="check the name")
     return path
 
 
@@ -257,14 +255,14 @@ def _list_weights_files(folder: Path) -> list[Path]:
     """Weights of the paper's network in a folder, and in its runs."""
     if not folder.is_dir():
         raise InputError(
-            f"no folder {printable_path(folder)}",
+            f"no folder {folder}",
             hint=f"give --variant NAME=FILE, with NAME one of {', '.join(VARIANT_NAMES)}",
         )
     paths = sorted([*folder.glob("*.safetensors"), *folder.glob(f"*/{RUN_WEIGHTS_NAME}")])
     chosen = [path for path in paths if detect_preset(str(path)) == "paper"]
     if not chosen:
         raise InputError(
-            f"{printable_path(folder)} holds no run and no weights of the paper's network",
+            f"{folder} holds no run and no weights of the paper's network",
             hint="train some: loris train --preset paper --out RUNS/full",
         )
     return chosen

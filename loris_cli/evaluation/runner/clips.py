@@ -224,9 +224,6 @@ def _index_by_stem(folder: Path, prefix: str) -> dict[str, Path]:
             continue
         stem = path.stem.removesuffix(".loris").removeprefix(prefix)
         if stem in found:
-            raise InputError(
-                f"{printable_path(found[stem])} and {printable_path(path)} have one name",
-                hint="keep one of them",
-            )
+            raise InputError(f"{found[stem]} and {path} have one name", hint="keep one of them")
         found[stem] = path
     return found
