@@ -4,11 +4,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
+from loris_cli.array_types import Samples
 from loris_cli.config import POSE_FPS, SAMPLE_RATE_HZ
 from loris_cli.evaluation.metrics.music import (
     HOP_SAMPLES,
     LOUDNESS_WINDOW_S,
-    Samples,
     cosine_similarity,
     loudness_db,
 )

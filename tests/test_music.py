@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from music_metrics import chroma_distance, loudness_motion_correlation, tempo_stability
 
+from loris_cli.array_types import Samples
 from loris_cli.audio.beat_tracking import track_beats
 from loris_cli.errors import InputError
-from loris_cli.evaluation.metrics.music import Samples, measure_texture
+from loris_cli.evaluation.metrics.music import measure_texture
 from loris_cli.evaluation.metrics.sync import beat_f_measure
 
 RATE = 22_050

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from loris_cli.array_types import Samples
 from loris_cli.errors import InputError
-from loris_cli.evaluation.metrics.musicnn import TAGS, Samples, embed
+from loris_cli.evaluation.metrics.musicnn import TAGS, embed
 
 RATE = 22_050
 

@@ -3,9 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-from numpy.typing import NDArray
-
+from loris_cli.array_types import Float32Array
 from loris_cli.config import POSE_FPS, SAMPLE_RATE_HZ
 from loris_cli.dataset.clip_cutting import Segment
 from loris_cli.pose.keypoints import Poses, slice_poses
@@ -16,15 +14,15 @@ from loris_cli.soundtrack.visual_features import VISUAL_FPS
 class ClipMedia:
     """All that is extracted from a stretch of a source."""
 
-    mix: NDArray[np.float32]
+    mix: Float32Array
     """The original audio, mono at 22,050 Hz, ``(samples,)``."""
-    accompaniment: NDArray[np.float32]
+    accompaniment: Float32Array
     """The audio without voices, as long."""
     poses: Poses | None = None
     """None where no pose estimator ran."""
     persons_per_frame: tuple[int, ...] | None = None
     """Number of persons in each pose frame; None where they were not counted."""
-    visual: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    visual: Mapping[str, Float32Array] = field(default_factory=dict)
     """Visual features, ``(rows, width)``, two rows a second, by encoder."""
     frame_size_px: tuple[int, int] = (0, 0)
     """Width and height of the source's frames; zeros where unknown."""

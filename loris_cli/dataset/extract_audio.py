@@ -8,13 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import soxr
-from numpy.typing import NDArray
 
+from loris_cli.array_types import Samples
 from loris_cli.audio.separation import SPLEETER_RATE_HZ, VocalSeparator
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.video.audio_track import read_audio_blocks
-
-Samples = NDArray[np.float32]
 
 BLOCK_S = 10.0
 

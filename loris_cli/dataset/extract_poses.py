@@ -8,8 +8,8 @@ from dataclasses import replace
 from itertools import islice
 
 import numpy as np
-from numpy.typing import NDArray
 
+from loris_cli.array_types import Float32Array
 from loris_cli.config import POSE_FPS
 from loris_cli.dataset.clip_cutting import PoseEstimatorName
 from loris_cli.errors import InputError
@@ -97,7 +97,7 @@ def extract_segment_features(
     *,
     device: str,
     reporter: Reporter,
-) -> NDArray[np.float32]:
+) -> Float32Array:
     """Features of the picture in a stretch of a video, ``(rows, width)``, two rows a second."""
     found = extract_visual_features(
         info, encoder, device=resolve_device(device), reporter=reporter, span_s=span_s

@@ -11,12 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from loris_cli.array_types import Array, Samples
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.dataset.clip_media import ClipMedia
 from loris_cli.system.librosa_import import librosa
-
-Array = NDArray[np.float64]
-Samples = NDArray[np.float32]
 
 LEVEL_WINDOW_S = 0.5
 SILENCE_DBFS = -50.0

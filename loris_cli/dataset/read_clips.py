@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from numpy.typing import NDArray
 
+from loris_cli.array_types import Array, Float32Array
 from loris_cli.composition.arrangement import Arrangement
 from loris_cli.composition.chords import Harmony
 from loris_cli.config import POSE_FPS
@@ -17,13 +17,13 @@ from loris_cli.pose.keypoints import read_poses
 from loris_cli.soundtrack.visual_features import read_dataset_visual_features
 
 
-def read_clip_audio(data_dir: Path, clip: Clip) -> NDArray[np.float32]:
+def read_clip_audio(data_dir: Path, clip: Clip) -> Float32Array:
     """Return the audio of a clip, mono at 22,050 Hz, ``(samples,)``."""
-    samples: NDArray[np.float32] = soundfile.read(data_dir / clip.audio, dtype="float32")[0]
+    samples: Float32Array = soundfile.read(data_dir / clip.audio, dtype="float32")[0]
     return samples
 
 
-def read_clip_visual_features(data_dir: Path, clip: Clip, encoder: str) -> NDArray[np.float64]:
+def read_clip_visual_features(data_dir: Path, clip: Clip, encoder: str) -> Array:
     """Return the visual features of a clip, ``(rows, width)``, two rows a second.
 
     Raises:

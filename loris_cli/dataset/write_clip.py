@@ -13,6 +13,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from loris_cli.array_types import Array
 from loris_cli.audio.accents import detect_accents
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.dataset.clip_cutting import PrepSettings, Segment
@@ -27,8 +28,6 @@ from loris_cli.rhythm.pose_rhythm import motion_energy, rhythm_from_poses
 from loris_cli.soundtrack.clip_features import select_accents
 from loris_cli.synthetic.dancer import MAX_TIMING_JITTER_S
 from loris_cli.system.atomic_files import atomic_write
-
-Array = NDArray[np.float64]
 
 MAX_MATCH_DISTANCE_S = 0.1
 """Greatest distance of a pose peak to the accent that it matches."""

@@ -9,14 +9,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
+from loris_cli.array_types import Array, Float32Array, Samples
 from loris_cli.composition.arrangement import Arrangement
 from loris_cli.composition.chords import Harmony
 
-Array = NDArray[np.float64]
-Samples = NDArray[np.float32]
 ProgressCallback = Callable[[int, int], None]
 """Called with the units of work that are done and their total; the generator chooses units."""
 
@@ -38,7 +34,7 @@ class ClipFeatures:
     """Chords and beat subdivisions; None are drawn by the seed (`with_arrangement`)."""
     arrangement: Arrangement | None = None
     """The notes; None are drawn by the seed (`with_arrangement`)."""
-    note_latent: NDArray[np.float32] | None = None
+    note_latent: Float32Array | None = None
     """Latent code of the note spectrogram (`loris_cli.composition.note_spectrogram`),
     ``(channels, frames)`` from the clip's second 0; None without notes."""
     keypoints: Array | None = None

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import nn
 
+from loris_cli.array_types import Float32Array
 from loris_cli.audio import mel
 from loris_cli.composition.note_spectrogram import NOTE_MEL_CONFIG
 from loris_cli.errors import WeightsError
@@ -109,9 +109,7 @@ def load_mini_checkpoint(name_or_path: str, *, device: torch.device) -> MiniChec
     )
 
 
-def reconstruct_through_latent(
-    model: MiniCheckpoint, samples: NDArray[np.float32]
-) -> NDArray[np.float32]:
+def reconstruct_through_latent(model: MiniCheckpoint, samples: Float32Array) -> Float32Array:
     """Return samples encoded and decoded again: the upper bound of the model's quality."""
     autoencoder, bands = model.autoencoder, model.autoencoder.config.bands
     log_mel = mel.compute_log_mel(samples, bands)

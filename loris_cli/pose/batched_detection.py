@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from loris_cli.array_types import Float32Array
 from loris_cli.pose.blazepose import (
     CROP_MARGIN,
     BlazePose,
@@ -52,7 +52,7 @@ class KeypointNetwork(Protocol):
 
     def estimate_keypoints(
         self, images: Sequence[Array], boxes: Sequence[Array]
-    ) -> list[NDArray[np.float32]]:
+    ) -> list[Float32Array]:
         """Return keypoints ``(people, 17, 3)`` of each image, in the order of its boxes."""
 
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from loris_cli.array_types import Float32Array
 from loris_cli.config import DEFAULT_MMPOSE_CONFIG, cache_home
 from loris_cli.errors import UsageError, WeightsError
 from loris_cli.pose.keypoints import COCO_17, Array
@@ -180,7 +180,7 @@ class MmposeEstimator:
 
     def estimate_keypoints(
         self, images: Sequence[Array], boxes: Sequence[Array]
-    ) -> list[NDArray[np.float32]]:
+    ) -> list[Float32Array]:
         """Return the keypoints of people in boxes: ``inference_topdown`` for many images.
 
         Args:

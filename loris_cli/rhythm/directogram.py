@@ -9,9 +9,9 @@ directogram of Davis and Agrawala, "Visual Rhythm and Beat" (SIGGRAPH 2018).
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from loris_cli.array_types import Array
+
 Compat = Literal["paper", "official"]
 
 N_DIRECTION_BINS = 10

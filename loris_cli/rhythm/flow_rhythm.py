@@ -13,9 +13,10 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from loris_cli.array_types import Array, Float32Array
 from loris_cli.config import POSE_FPS
 from loris_cli.errors import InputError
-from loris_cli.rhythm.directogram import Array, normalize_by_max
+from loris_cli.rhythm.directogram import normalize_by_max
 from loris_cli.rhythm.rhythm_file import Rhythm
 from loris_cli.rhythm.trajectories import detect_trajectory_peaks, resample_trajectories
 from loris_cli.video.frames import Frame
@@ -69,7 +70,7 @@ class FlowTrajectories:
         # The preset stops at a quarter of the resolution and halves small displacements.
         self._solver.setFinestScale(1)
         self._times_s: list[float] = []
-        self._displacements: list[NDArray[np.float32]] = []
+        self._displacements: list[Float32Array] = []
         self._previous_image: GreyImage | None = None
 
     def add_frame(self, frame: Frame) -> None:

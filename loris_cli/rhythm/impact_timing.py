@@ -20,7 +20,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from loris_cli.rhythm.directogram import Array
+from loris_cli.array_types import Array
 from loris_cli.rhythm.peak_picking import FrameIndices
 
 PeakPlacement = Literal["impact", "onset"]

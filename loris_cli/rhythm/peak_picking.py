@@ -12,7 +12,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from loris_cli.rhythm.directogram import Array
+from loris_cli.array_types import Array
 
 FrameIndices = NDArray[np.intp]
 

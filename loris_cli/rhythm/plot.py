@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from loris_cli.array_types import Array, Float32Array
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import OutputError
 from loris_cli.rhythm.pose_rhythm import pose_directogram
-from loris_cli.rhythm.rhythm_file import Array, Rhythm
+from loris_cli.rhythm.rhythm_file import Rhythm
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -140,7 +140,7 @@ def _count(items: Array, noun: str) -> str:
     return f"1 {noun}" if len(items) == 1 else f"{len(items)} {noun}s"
 
 
-def draw_mel_spectrogram(axes: "Axes", audio: NDArray[np.float32], rate_hz: int) -> None:
+def draw_mel_spectrogram(axes: "Axes", audio: Float32Array, rate_hz: int) -> None:
     """Draw a mel spectrogram, 64 bands from 30 Hz, with margins below and above.
 
     Args:

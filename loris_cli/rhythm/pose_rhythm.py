@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d, median_filter
 
+from loris_cli.array_types import Array
 from loris_cli.config import POSE_FPS
 from loris_cli.errors import InputError
 from loris_cli.rhythm.directogram import (
-    Array,
     Compat,
     directogram,
     frame_displacements,

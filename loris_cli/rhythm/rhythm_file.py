@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from loris_cli.array_types import Array
 from loris_cli.errors import InputError, OutputError
 from loris_cli.system.atomic_files import printable_path
-
-Array = NDArray[np.float64]
 
 RHYTHM_SCHEMA = 1
 

@@ -11,9 +11,10 @@ own rule (Eq. 7), three times as slow, on the energy above frequency zero.
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from loris_cli.array_types import Array
 from loris_cli.config import POSE_FPS
 from loris_cli.pose.keypoints import HIP_JOINTS
-from loris_cli.rhythm.directogram import Array, directogram, normalize_by_max
+from loris_cli.rhythm.directogram import directogram, normalize_by_max
 from loris_cli.rhythm.impact_timing import interpolate_peak_frames
 from loris_cli.rhythm.peak_picking import PAPER_PEAK_PICKING, pick_peaks
 from loris_cli.rhythm.pose_rhythm import Cuts, clean_positions, split_positions_and_scores

@@ -5,7 +5,7 @@ peaks -> period of the best beat and its fit; peaks, period -> beats; peaks -> t
 
 import numpy as np
 
-from loris_cli.rhythm.directogram import Array
+from loris_cli.array_types import Array
 
 MIN_BEAT_FIT = 0.6
 """Peaks that fit one beat better than this are danced to it; 40 random ones reach some 0.45."""

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from loris_cli.rhythm.directogram import Array, directogram, frame_displacements, onset_envelope
+from loris_cli.array_types import Array
+from loris_cli.rhythm.directogram import directogram, frame_displacements, onset_envelope
 from loris_cli.rhythm.impact_timing import (
     PeakPlacement,
     interpolate_peak_frames,

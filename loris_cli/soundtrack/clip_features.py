@@ -7,9 +7,9 @@ import zlib
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
+from loris_cli.array_types import Array
 from loris_cli.composition.arrangement import compose_arrangement
 from loris_cli.composition.chords import sample_rhythm_harmony
 from loris_cli.composition.styles import STYLES_BY_NAME
@@ -17,8 +17,6 @@ from loris_cli.config import GENRES, POSE_FPS
 from loris_cli.models.generator_interface import ClipFeatures
 from loris_cli.rhythm.tempo_fit import MIN_BEAT_FIT, fit_beat_period
 from loris_cli.soundtrack.video_analysis import VideoAnalysis
-
-Array = NDArray[np.float64]
 
 IMPACT_DETECTION_DELAY_S = 0.0095
 """Motion that speeds up to a dead stop is detected 12 ms late in the median, even bursts 5 ms

@@ -7,13 +7,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from loris_cli.array_types import Array, Float32Array
 from loris_cli.audio.mel import HOP_LENGTH, MEL_FPS
 from loris_cli.composition.chords import Harmony
 from loris_cli.config import GENRES, POSE_FPS, SAMPLE_RATE_HZ
 from loris_cli.models.generator_interface import ClipFeatures
 from loris_cli.models.mini_unet import MiniCondition
-
-Array = NDArray[np.float64]
 
 MEL_FRAMES_PER_LATENT_FRAME = 4
 """Log-mel frames in a latent frame; the aligned rhythm has their resolution."""
@@ -130,7 +129,7 @@ def align_harmony_to_latent(harmony: Harmony | None, start_frame: int, n_frames:
 
 
 def slice_note_latent(
-    note_latent: NDArray[np.float32] | None, start_frame: int, n_frames: int, n_channels: int
+    note_latent: Float32Array | None, start_frame: int, n_frames: int, n_channels: int
 ) -> Array:
     """Return a range of the latent code of the note spectrogram, ``(channels, frames)``.
 

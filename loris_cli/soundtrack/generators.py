@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from loris_cli.array_types import Array
 from loris_cli.errors import UsageError
 from loris_cli.models.load_model import LoadedModel, load_model
 from loris_cli.models.mini_checkpoint import MiniCheckpoint
@@ -20,11 +21,7 @@ from loris_cli.soundtrack.visual_encoder import (
     load_visual_encoder,
     resolve_visual_weights,
 )
-from loris_cli.soundtrack.visual_features import (
-    VISUAL_FEATURE_WIDTHS,
-    Array,
-    read_visual_features,
-)
+from loris_cli.soundtrack.visual_features import VISUAL_FEATURE_WIDTHS, read_visual_features
 from loris_cli.soundtrack.waveform_generator import WaveformGenerator
 from loris_cli.system.device import check_compiler, resolve_device, resolve_dtype
 from loris_cli.system.progress import Reporter

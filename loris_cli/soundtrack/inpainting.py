@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from loris_cli.array_types import Float32Array, Samples
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import UsageError
-from loris_cli.models.generator_interface import Samples
 from loris_cli.system.atomic_files import printable_path
 from loris_cli.video.audio_track import read_audio
 from loris_cli.video.probe import VideoInfo
@@ -68,7 +67,7 @@ class InpaintRegion:
 
 def region_weights(
     start_sample: int, n_samples: int, start_s: float, end_s: float, fade_s: float
-) -> NDArray[np.float32]:
+) -> Float32Array:
     """Weight of regenerated audio, ``(samples,)``: 1 in the region, 0 outside, faded inside.
 
     Args:

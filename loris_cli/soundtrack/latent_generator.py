@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from loris_cli.array_types import Samples
 from loris_cli.audio import mel
 from loris_cli.composition.note_spectrogram import render_note_spectrogram
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.models.diffusion import SamplerName, count_evaluations, precondition
-from loris_cli.models.generator_interface import ClipFeatures, ProgressCallback, Samples
+from loris_cli.models.generator_interface import ClipFeatures, ProgressCallback
 from loris_cli.models.mini_checkpoint import MiniCheckpoint
 from loris_cli.models.mini_unet import MiniCondition
 from loris_cli.soundtrack.clip_features import seed_from_rhythm, with_arrangement

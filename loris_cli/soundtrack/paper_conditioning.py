@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from loris_cli.array_types import Array
 from loris_cli.config import GENRES, POSE_FPS
 from loris_cli.models.generator_interface import ClipFeatures
 from loris_cli.models.paper_condition import PaperCondition
@@ -19,8 +19,6 @@ from loris_cli.rhythm.directogram import normalize_by_max, onset_envelope
 from loris_cli.rhythm.pose_rhythm import pose_directogram, rhythm_from_poses
 from loris_cli.soundtrack.conditioning import LATENT_FPS, normalize_pose
 from loris_cli.soundtrack.visual_features import VISUAL_FPS, slice_rows
-
-Array = NDArray[np.float64]
 
 POSES_PER_VISUAL_ROW = round(POSE_FPS / VISUAL_FPS)
 

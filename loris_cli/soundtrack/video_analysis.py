@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from loris_cli.array_types import Array
 from loris_cli.config import POSE_FPS
 from loris_cli.errors import InputError
 from loris_cli.pose.keypoints import Poses
@@ -26,7 +26,6 @@ from loris_cli.system.progress import NullReporter, Reporter
 from loris_cli.video.frames import Frame, FrameObserver, read_frames, read_frames_at_fps
 from loris_cli.video.probe import VideoInfo, probe_video
 
-Array = NDArray[np.float64]
 RhythmMethod = Literal["directogram", "flow", "stft"]
 
 MIN_VIDEO_DURATION_S = 1.0

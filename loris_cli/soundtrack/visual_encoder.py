@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from loris_cli.array_types import Array
 from loris_cli.config import POSE_FPS
 from loris_cli.errors import UsageError, WeightsError
 from loris_cli.models import i3d_resnet50
@@ -22,7 +23,6 @@ from loris_cli.models.i3d_inception import INPUT_SIZE_PX, InceptionI3D, load_inc
 from loris_cli.models.i3d_resnet50 import I3DR50, find_i3d_r50_weights, load_i3d_r50
 from loris_cli.soundtrack.visual_features import (
     VISUAL_FPS,
-    Array,
     VisualNetwork,
     VisualSource,
     slice_rows,

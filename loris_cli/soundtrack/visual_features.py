@@ -13,12 +13,10 @@ from typing import Literal
 from zipfile import BadZipFile
 
 import numpy as np
-from numpy.typing import NDArray
 
+from loris_cli.array_types import Array
 from loris_cli.errors import InputError, UsageError
 from loris_cli.system.atomic_files import printable_path
-
-Array = NDArray[np.float64]
 
 VISUAL_FPS = 2.0
 """Rows a second: of frames at 16 a second one row for every 8 (specification, 2)."""

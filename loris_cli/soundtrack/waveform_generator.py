@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from loris_cli.array_types import Samples
 from loris_cli.config import GENRES, SAMPLE_RATE_HZ
 from loris_cli.models.diffusion import SamplerName, count_evaluations, precondition
-from loris_cli.models.generator_interface import ClipFeatures, ProgressCallback, Samples
+from loris_cli.models.generator_interface import ClipFeatures, ProgressCallback
 from loris_cli.models.load_model import PaperCheckpoint
 from loris_cli.models.paper_condition import PaperCondition
 from loris_cli.soundtrack.inpainting import InpaintRegion

@@ -20,9 +20,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from loris_cli.array_types import Samples
 from loris_cli.config import GENRES
 from loris_cli.models import diffusion
-from loris_cli.models.generator_interface import ClipFeatures, ProgressCallback, Samples
+from loris_cli.models.generator_interface import ClipFeatures, ProgressCallback
 from loris_cli.rhythm.directogram import Compat
 from loris_cli.soundtrack.inpainting import InpaintRegion
 from loris_cli.system.device import copy_to_device

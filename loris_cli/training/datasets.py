@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from loris_cli.array_types import Float32Array
 from loris_cli.audio import mel
 from loris_cli.dataset.manifest import Clip
 from loris_cli.dataset.read_clips import read_annotations, read_pose_features
@@ -113,7 +114,7 @@ def read_clip_annotations(
     data_dir: Path,
     clips: Sequence[Clip],
     pseudo_rhythms: Mapping[str, ClipFeatures],
-    note_latents: Mapping[str, NDArray[np.float32]],
+    note_latents: Mapping[str, Float32Array],
 ) -> list[ClipAnnotations]:
     """Read the annotations of clips.
 
@@ -183,13 +184,13 @@ class MelCropDataset(Dataset[Example]):
         noise = rng.standard_normal(shape, dtype=np.float32)
         return {"frames": torch.from_numpy(frames), "noise": torch.from_numpy(noise)}
 
-    def _read_crop(self, path: Path, rng: np.random.Generator) -> NDArray[np.float32]:
+    def _read_crop(self, path: Path, rng: np.random.Generator) -> Float32Array:
         """Return the samples of a random crop; a short clip is padded with silence."""
         n_samples = MEL_CROP_FRAMES * mel.HOP_LENGTH
         with soundfile.SoundFile(path) as file:
             file.seek(int(rng.integers(max(file.frames - n_samples, 0) + 1)))
             samples = file.read(n_samples, dtype="float32", always_2d=True).mean(axis=1)
-        padded: NDArray[np.float32] = np.pad(samples, (0, n_samples - len(samples)))
+        padded: Float32Array = np.pad(samples, (0, n_samples - len(samples)))
         return padded
 
 
@@ -197,7 +198,7 @@ class MelCropDataset(Dataset[Example]):
 class LatentDataset(Dataset[Example]):
     """Crops of latents with noise and their condition, for the denoiser."""
 
-    latents: Sequence[NDArray[np.float32]]
+    latents: Sequence[Float32Array]
     """Of unit variance, ``(channels, frames)`` each, none shorter than a crop."""
     annotations: Sequence[ClipAnnotations]
     """One for each latent."""

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from loris_cli.array_types import Float32Array
 from loris_cli.audio import mel
 from loris_cli.audio.accents import compute_audio_energy
 from loris_cli.audio.onsets import ONSET_HOP_LENGTH, compute_onset_envelope, detect_onsets
@@ -34,7 +34,7 @@ LATENT, NOTE_LATENT = "latent.", "note_latent."
 RHYTHM_FIELDS = ("peaks_s", "strengths", "energy")
 """Fields of `ClipFeatures` of the pseudo-rhythm, kept as ``<field>.<clip id>``."""
 
-Latents = Mapping[str, NDArray[np.float32]]
+Latents = Mapping[str, Float32Array]
 """By the id of the clip, ``(channels, frames)`` each."""
 
 
@@ -51,7 +51,7 @@ class LatentCache:
     """By the id of the clip."""
 
 
-def extract_pseudo_rhythm(samples: NDArray[np.float32]) -> ClipFeatures:
+def extract_pseudo_rhythm(samples: Float32Array) -> ClipFeatures:
     """Return a pseudo-rhythm: the onsets of the audio in place of visual peaks.
 
     It stands in for music without poses and without a score.
@@ -169,7 +169,7 @@ def read_latent_cache(path: Path, coder: MelAutoencoder, clips: Iterable[Clip]) 
     """
     tensors = set_latent_statistics(coder, path)
 
-    def normalized(prefix: str) -> dict[str, NDArray[np.float32]]:
+    def normalized(prefix: str) -> dict[str, Float32Array]:
         return {
             name.removeprefix(prefix): (
                 (latent.float() - tensors["mean"]) / tensors["std"]

@@ -10,11 +10,10 @@ from pathlib import Path
 import av
 import numpy as np
 import soxr
-from numpy.typing import NDArray
+
+from loris_cli.array_types import Samples
 
 from .containers import decode_stream, find_audio_stream, find_start_time_s, open_container
-
-Samples = NDArray[np.float32]
 
 # Matroska rounds times to 1 ms and some recorders wander by a block; more is a real gap.
 MAX_DRIFT_S = 0.05

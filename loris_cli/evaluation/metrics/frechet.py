@@ -8,11 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from loris_cli.array_types import Array, Float32Array
 from loris_cli.errors import InputError
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -23,7 +21,7 @@ class GaussianStatistics:
     covariance: Array
 
 
-def fit_gaussian(feature_matrices: Iterable[NDArray[np.float32]]) -> GaussianStatistics:
+def fit_gaussian(feature_matrices: Iterable[Float32Array]) -> GaussianStatistics:
     """Mean and covariance over all frames of some recordings.
 
     Args:

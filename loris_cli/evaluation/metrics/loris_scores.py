@@ -21,13 +21,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from loris_cli.array_types import Array, Float32Array, Samples
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import InputError
 from loris_cli.system.librosa_import import librosa
 
-Array = NDArray[np.float64]
 OnsetFlags = NDArray[np.bool_]
-Samples = NDArray[np.float32]
 
 N_FFT, HOP_SAMPLES = 2048, 512
 """librosa's defaults, in samples: no script changes them."""
@@ -125,20 +124,20 @@ def detect_protocol_onsets(
     return onsets
 
 
-def _onset_strength(samples: Samples) -> NDArray[np.float32]:
+def _onset_strength(samples: Samples) -> Float32Array:
     """Librosa's onset strength, bit for bit, with its mel filters computed once."""
     power = np.abs(librosa.stft(samples, n_fft=N_FFT, hop_length=HOP_SAMPLES)) ** 2.0
     bands = np.einsum("ft,mf->mt", power, _mel_filters(), optimize=True)
-    flux: NDArray[np.float32] = librosa.onset.onset_strength(
+    flux: Float32Array = librosa.onset.onset_strength(
         S=librosa.power_to_db(bands), sr=SAMPLE_RATE_HZ, hop_length=HOP_SAMPLES
     )
     return flux
 
 
 @cache
-def _mel_filters() -> NDArray[np.float32]:
+def _mel_filters() -> Float32Array:
     """Mel filters, which librosa computes at every call, a fifth of the time of its onsets."""
-    filters: NDArray[np.float32] = librosa.filters.mel(
+    filters: Float32Array = librosa.filters.mel(
         sr=SAMPLE_RATE_HZ, n_fft=N_FFT, fmax=0.5 * SAMPLE_RATE_HZ
     )
     return filters

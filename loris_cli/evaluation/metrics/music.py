@@ -9,14 +9,11 @@ with the same metrics of real music.
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from loris_cli.array_types import Array, Samples
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import InputError
 from loris_cli.system.librosa_import import import_librosa_module, librosa
-
-Array = NDArray[np.float64]
-Samples = NDArray[np.float32]
 
 HOP_SAMPLES = 1024
 CHROMA_HZ = SAMPLE_RATE_HZ / HOP_SAMPLES

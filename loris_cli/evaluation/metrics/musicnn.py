@@ -17,11 +17,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
+from loris_cli.array_types import Samples
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import InputError
 from loris_cli.system.librosa_import import librosa
 
-Samples = NDArray[np.float32]
 Features = NDArray[np.float32]
 
 MUSICNN_RATE_HZ, N_FFT, HOP_SAMPLES, N_MELS = 16_000, 512, 256, 96

@@ -12,7 +12,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from loris_cli.array_types import Array
+
 Flags = NDArray[np.bool_]
 
 N_RESAMPLES = 10_000

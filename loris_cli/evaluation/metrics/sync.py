@@ -10,12 +10,10 @@ used: the import takes two seconds, and the official protocol alone never needs 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from loris_cli.array_types import Array
 from loris_cli.audio.onsets import ONSET_WINDOW_S, match_onsets
 from loris_cli.evaluation.metrics.loris_scores import f1_score
-
-Array = NDArray[np.float64]
 
 BEAT_WINDOW_S = 0.07
 ALIGN_SIGMA_S = 0.05

@@ -21,12 +21,13 @@ import numpy as np
 import soundfile
 from scipy.stats import binomtest
 
+from loris_cli.array_types import Samples
 from loris_cli.audio.loudness import normalize_loudness
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import InputError, OutputError
 from loris_cli.evaluation.metrics.significance import ClusterBootstrap
 from loris_cli.evaluation.report.html import render_template
-from loris_cli.evaluation.runner.audio_sources import Samples, load_samples
+from loris_cli.evaluation.runner.audio_sources import load_samples
 from loris_cli.evaluation.runner.run import EvaluationResult
 from loris_cli.system.progress import Reporter
 from loris_cli.video.mux import mux_audio

@@ -15,8 +15,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from loris_cli.array_types import Array, Float32Array
 from loris_cli.audio.beat_tracking import BeatTracker, track_beats
 from loris_cli.audio.onsets import ONSET_DELAY_S, ONSET_HOP_LENGTH, PEAK_PICKING, detect_onsets
 from loris_cli.config import SAMPLE_RATE_HZ
@@ -27,8 +27,6 @@ from loris_cli.evaluation.runner.audio_sources import AudioSource, load_samples,
 from loris_cli.system.atomic_files import atomic_write
 from loris_cli.system.progress import NullReporter, Reporter
 from loris_cli.system.worker_pool import WorkerCrash
-
-Array = NDArray[np.float64]
 
 ANALYSIS_SCHEMA = 2
 """Version of the cache entries; raise it when the results of the analysis change."""
@@ -150,7 +148,7 @@ def analyze_audio_sources(
 
 
 def _analyze_samples(
-    samples: NDArray[np.float32], sha256: str, config: AnalysisConfig
+    samples: Float32Array, sha256: str, config: AnalysisConfig
 ) -> AudioAnalysis:
     strict = config.strict_metrics
     return AudioAnalysis(

@@ -13,8 +13,8 @@ from typing import TypeVar
 import av
 import numpy as np
 import soundfile
-from numpy.typing import NDArray
 
+from loris_cli.array_types import Samples
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import InputError
 from loris_cli.system.atomic_files import printable_path
@@ -22,7 +22,6 @@ from loris_cli.system.librosa_import import librosa
 from loris_cli.system.worker_pool import WorkerCrash, map_in_processes
 from loris_cli.video.audio_track import read_audio
 
-Samples = NDArray[np.float32]
 Result = TypeVar("Result")
 
 CLICK_HZ, CLICK_S, CLICK_DECAY_S = 1000.0, 0.05, 0.01

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from loris_cli.array_types import Array
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.dataset.source_names import parse_aist_performance
 from loris_cli.evaluation.metrics.sync import median_tempo_bpm
@@ -117,7 +117,7 @@ def _by_clip(
     return build_sources
 
 
-def _clicks(reference: AudioAnalysis, times_s: NDArray[np.float64]) -> ClickTrain:
+def _clicks(reference: AudioAnalysis, times_s: Array) -> ClickTrain:
     return ClickTrain(click_times_s=tuple(times_s.tolist()), n_samples=reference.n_samples)
 
 

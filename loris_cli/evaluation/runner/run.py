@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from loris_cli.array_types import Array
 from loris_cli.errors import InputError
 from loris_cli.evaluation.metrics import significance
 from loris_cli.evaluation.metrics.significance import PairedDifference
@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # imports torch, which the evaluation of files does not need
 
 DEFAULT_COMPARE_TO = "mismatched"
 
-Statistic = Callable[..., NDArray[np.float64]]
+Statistic = Callable[..., Array]
 METRIC_STATISTICS: Mapping[str, tuple[tuple[str, ...], Statistic]] = {
     "F1": (("BCS", "BHS"), significance.f1_of_means),
     "onset_f": (("onset_f",), np.asarray),

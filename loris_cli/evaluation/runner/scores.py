@@ -10,8 +10,8 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from loris_cli.array_types import Array
 from loris_cli.evaluation.metrics import loris_scores, significance, sync
 from loris_cli.evaluation.metrics.loris_scores import ScoreSummary
 from loris_cli.evaluation.metrics.sync import STRICT_METRICS
@@ -19,7 +19,6 @@ from loris_cli.evaluation.runner.audio_analysis import AnalysisConfig, AudioAnal
 from loris_cli.evaluation.runner.bounds import CHANCE_BOUNDS
 from loris_cli.evaluation.runner.clips import EvalClip
 
-Array = NDArray[np.float64]
 Analyses = Mapping[str, AudioAnalysis]
 TakeAnalyses = Mapping[tuple[str, int], AudioAnalysis]
 Interval = tuple[float, float]
