@@ -95,10 +95,10 @@ class ConsoleReporter:
             total: how many steps it has; None where nobody knows.
 
         Returns:
-            ``advance(n=1, said="")``, to be called as steps are done, with what to show.
+            ``advance(n=1, status="")``, to be called as steps are done, with what to show.
         """
         if self.quiet:
-            yield lambda n=1.0, said="": None
+            yield lambda n=1.0, status="": None
         elif self._console.is_terminal:
             with self._progress_bar(escape_unprintable(name), total) as advance:
                 yield advance
@@ -119,8 +119,8 @@ class ConsoleReporter:
         self._n_running_stages += 1
         task = bars.add_task(escape(name), total=total)
         try:
-            yield lambda n=1.0, said="": bars.update(
-                task, advance=n, description=escape(f"{name} {said}".rstrip())
+            yield lambda n=1.0, status="": bars.update(
+                task, advance=n, description=escape(f"{name} {status}".rstrip())
             )
             done = bars.tasks[task].completed
             bars.update(task, total=done or 1, completed=done or 1)

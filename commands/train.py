@@ -239,7 +239,7 @@ class _TrainingDisplay(ExitStack):
             more = "".join(f", {key} {value:.3f}" for key, value in scores.items())
             self._reporter.info(f"{at}, validation loss {metrics['val_loss']:.4f}{more}")
         elif metrics["loss"] is not None:
-            self._bars[stage](since, said=f"loss {metrics['loss']:.4f}")
+            self._bars[stage](since, status=f"loss {metrics['loss']:.4f}")
             self._reporter.debug(
                 f"{at}, loss {metrics['loss']:.4f} after {metrics['elapsed_s']:.0f} s,"
                 f" {metrics['data_wait_fraction']:.1%} of it waiting for data"
