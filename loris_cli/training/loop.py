@@ -408,4 +408,4 @@ class _StageTrainer:
     def _write_ema_weights(self, path: Path) -> None:
         tensors, metadata = self.stage.export_weights(self.full_ema)
         settings = {f"loris.{key}": str(value) for key, value in asdict(self.settings).items()}
-        write_weights(path, tensors, {**metadata, **settings, "loris.step": str(self.step)})
+        write_weights(path, tensors, {**settings, **metadata, "loris.step": str(self.step)})
