@@ -89,11 +89,7 @@ class ConsoleReporter:
             total: number of steps; None if unknown.
 
         Returns:
-<<<<<<< HEAD
             ``advance(n=1, status="")``, to be called as steps are done.
-=======
-            ``advance(n=1, status="")``, to be called as steps are done, with what to show.
->>>>>>> part-G
         """
         if self.quiet:
             yield lambda n=1.0, status="": None
