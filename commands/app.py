@@ -20,7 +20,7 @@ from .console import print_error
 EXIT_INTERRUPTED = 130
 CLEANUP_GRACE_S = 3.0
 
-# Commands are registered right below, in the order of `loris --help`.
+# Commands come first in `loris --help`, groups of commands after them.
 app = typer.Typer(pretty_exceptions_enable=False)
 app.command("prep")(prep.prep)
 app.add_typer(dataset.app, name="dataset")

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import pytest
 import typer
@@ -22,11 +22,20 @@ from loris_cli.commands import console, options
 from loris_cli.commands.app import app
 from loris_cli.errors import InputError, LorisError, WeightsError
 
-COMMANDS = [
-    command.name or command.callback.__name__
-    for command in app.registered_commands
-    if command.callback
-]
+
+def list_commands(group: typer.Typer, prefix: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Words of every command, of the groups' too."""
+    found = [(*prefix, str(command.name)) for command in group.registered_commands]
+    for inner in group.registered_groups:
+        assert inner.typer_instance is not None
+        words = (*prefix, str(inner.name))
+        if inner.typer_instance.registered_callback is not None:
+            found.append(words)
+        found += list_commands(inner.typer_instance, words)
+    return found
+
+
+COMMANDS = list_commands(app)
 HEAVY = {"torch", "cv2", "librosa", "numpy", "scipy", "av", "matplotlib", "moviepy"}
 
 
@@ -65,7 +74,7 @@ def test_help_leaves_the_heavy_packages_alone() -> None:
 import sys
 from typer.testing import CliRunner
 from loris_cli.commands.app import app
-for words in [["--help"], *([name, "--help"] for name in {COMMANDS!r})]:
+for words in [["--help"], *([*name, "--help"] for name in {COMMANDS!r})]:
     assert CliRunner().invoke(app, words).exit_code == 0, words
 print({HEAVY!r} & set(sys.modules))
 """
@@ -85,11 +94,42 @@ def test_help_takes_less_than_half_a_second() -> None:
     assert min(cost_s() for _ in range(4)) < 0.5
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_has_help_with_an_example(name: str) -> None:
-    told = CliRunner().invoke(app, [name, "--help"], terminal_width=96)
-    assert told.exit_code == 0
-    assert re.search(rf"^\W*loris {name} \S", told.output, re.MULTILINE), told.output
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_every_command_has_help_with_an_example(words: tuple[str, ...]) -> None:
+    shown = CliRunner().invoke(app, [*words, "--help"], terminal_width=96)
+    assert shown.exit_code == 0
+    example = rf"^\W*loris {' '.join(words)} \S"
+    assert re.search(example, shown.output, re.MULTILINE), shown.output
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("eval", "--split", "fe50", "list"),
+        ("eval", "--quiet", "mos-results", "a.csv", "--key", "key.json"),
+        ("train", "--set", "steps=1", "export", "run", "-o", "a.safetensors"),
+    ],
+    ids=" ".join,
+)
+def test_an_option_before_a_sub_command_is_refused(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["loris", *words])
+    assert program.run_app() == 2
+    assert words[1] in capsys.readouterr().err
+
+
+def test_an_option_is_in_one_panel_in_all_commands() -> None:
+    panels: dict[str, set[str]] = {}
+    for words in COMMANDS:
+        command: Any = typer.main.get_command(app)
+        for word in words:
+            command = command.commands[word]
+        for parameter in command.params:
+            for name in parameter.opts:
+                if name.startswith("--") and name != "--help":
+                    panels.setdefault(name, set()).add(parameter.rich_help_panel)
+    assert {name: found for name, found in panels.items() if len(found) > 1} == {}
 
 
 def test_nothing_asked_shows_the_help_and_is_a_usage_error() -> None:
@@ -240,7 +280,7 @@ def test_shared_options_have_the_names_that_the_readme_tells() -> None:
     def show(
         seed: options.Seed = 0,
         jobs: options.Jobs = 1,
-        out: options.OutPath = None,
+        out: options.Out = None,
         overwrite: options.Overwrite = False,
         skip_existing: options.SkipExisting = False,
         as_json: options.JsonOutput = False,

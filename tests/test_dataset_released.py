@@ -174,7 +174,7 @@ def test_a_bad_clip_fails_alone_and_is_told(tmp_path: Path) -> None:
 
 def test_a_tree_without_clips_is_refused(tmp_path: Path, loris: RunLoris) -> None:
     (tmp_path / "empty").mkdir()
-    result = loris("prep", "--import", tmp_path / "empty", "--data", tmp_path / "data")
+    result = loris("dataset", "import", tmp_path / "empty", "--data", tmp_path / "data")
     assert result.exit_code == 4
     assert "no clips of the published data set" in result.stderr
 

@@ -23,7 +23,7 @@ from loris_cli.evaluation.runner.systems import METHOD_DESCRIPTIONS
 NULLS = (
     "click_1hz", "click_4hz", "white_noise", "density_matched", "tempo_click", "mismatched",
 )  # fmt: skip
-FEW = ("--row", "click_1hz", "--row", "mismatched", "--no-strict")
+FEW = ("--bound", "click_1hz", "--bound", "mismatched", "--no-strict")
 
 
 @pytest.fixture(scope="session")
@@ -63,7 +63,7 @@ def test_a_fresh_machine_is_told_in_three_lines(loris: RunLoris, tmp_path: Path)
 
 
 def test_the_list_tells_what_there_is(loris: RunLoris, data: Path) -> None:
-    told = loris("eval", "--list", "--data", data)
+    told = loris("eval", "list", "--data", data)
 
     assert told.exit_code == 0
     [line] = [line for line in told.stdout.splitlines() if line.startswith("fe50")]
@@ -76,7 +76,7 @@ def test_a_model_is_scored_beside_the_rows_that_nobody_can_hide(
 ) -> None:
     out, clips = tmp_path / "fe50.json", tmp_path / "clips.jsonl"
     words = ("eval", "--split", "fe50", "--data", data, "--model", small_model, "--device",
-             "cpu", "--clips", 3, "--seeds", 1, "--steps", 2, "--jobs", 1)  # fmt: skip
+             "cpu", "--clips", 3, "--takes", 1, "--steps", 2, "--jobs", 1)  # fmt: skip
 
     told = loris(*words, "--format", "json", "-o", out, "--per-clip", clips)
 
@@ -108,8 +108,8 @@ def test_other_makers_of_music_are_rows_too(loris: RunLoris, tmp_path: Path) -> 
         for clip in clips
     ]
     write_manifest(data, [*clips, *library])
-    words = ("eval", "--split", "fe50", "--data", data, "--model", "none", "--seeds", 2,
-             "--row", "mismatched", "--row", "latent_reconstruction", "--no-strict", "--jobs", 1,
+    words = ("eval", "--split", "fe50", "--data", data, "--model", "none", "--takes", 2,
+             "--bound", "mismatched", "--bound", "latent_reconstruction", "--no-strict", "--jobs", 1,
              "--method", "drums", "--method", "groove", "--method", "retrieval",
              "--method", "retrieval-stretched", "--format", "json")  # fmt: skip
 
@@ -145,7 +145,7 @@ def test_a_share_is_made_and_not_scored(
     before = set(cache.rglob("*.wav"))
 
     told = loris("eval", "--split", "fe50", "--data", data, "--model", small_model, "--device",
-                 "cpu", "--seeds", 1, "--seed", 9, "--steps", 2, "--shard", "2/2")  # fmt: skip
+                 "cpu", "--takes", 1, "--seed", 9, "--steps", 2, "--shard", "2/2")  # fmt: skip
 
     assert told.exit_code == 0, told.stderr
     assert told.stdout == "small: 2 takes of 2 clips are made\n"
@@ -156,7 +156,7 @@ def test_settings_are_swept_beside_the_paper(
     loris: RunLoris, data: Path, small_model: Path
 ) -> None:
     told = loris("eval", "--split", "fe50", "--data", data, "--model", small_model, "--device",
-                 "cpu", "--clips", 2, "--seeds", 1, "--sweep", "steps=2,3", "--row", "none",
+                 "cpu", "--clips", 2, "--takes", 1, "--sweep", "steps=2,3", "--bound", "none",
                  "--no-strict", "--jobs", 1, "--format", "json")  # fmt: skip
 
     assert told.exit_code == 0, told.stderr
@@ -179,7 +179,7 @@ def test_folders_are_scored_and_a_bad_file_stops_nothing(
     for folder in folders:
         (folder / "bad.wav").write_bytes(b"RIFF nonsense")
 
-    told = loris("eval", "--generated", made, "--reference", true, "--row", "ground_truth",
+    told = loris("eval", "--generated", made, "--reference", true, "--bound", "ground_truth",
                  "--jobs", 1, "--format", "json")  # fmt: skip
 
     assert told.exit_code == 1  # one clip failed, the others are done
@@ -196,7 +196,7 @@ def test_a_longer_file_is_cut_and_a_shorter_one_cuts_the_truth(
     longer = write_wav(tmp_path / "longer.wav", make_click(6.0, 1.5, rate_hz=22_050))
     shorter = write_wav(tmp_path / "shorter.wav", make_click(2.0, 1.5, rate_hz=22_050))
     for made, n_cut in ((longer, 1), (shorter, 0)):
-        told = loris("eval", "--generated", made, "--reference", true, "--row", "none",
+        told = loris("eval", "--generated", made, "--reference", true, "--bound", "none",
                      "--format", "json", "--jobs", 1)  # fmt: skip
         [row] = json.loads(told.stdout)["systems"]
         assert row["n_truncated_takes"] == n_cut
@@ -230,7 +230,7 @@ def test_a_video_with_sound_is_a_truth_too(loris: RunLoris, tmp_path: Path) -> N
     sound = make_click(2.0, 0.5) + rng.normal(0, 1e-4, (1, 2 * 44_100)).astype(np.float32)
     video = write_video(tmp_path / "a.mp4", n_frames=20, sound=sound)
 
-    told = loris("eval", "--generated", video, "--reference", video, "--row", "none",
+    told = loris("eval", "--generated", video, "--reference", video, "--bound", "none",
                  "--format", "json", "--jobs", 1)  # fmt: skip
 
     assert told.exit_code == 0, told.stderr
@@ -267,7 +267,7 @@ def test_a_score_below_the_least_ends_with_1(
     loris: RunLoris, folders: tuple[Path, Path]
 ) -> None:
     made, true = folders
-    words = ("eval", "--generated", made, "--reference", true, "--row", "none", "--no-strict",
+    words = ("eval", "--generated", made, "--reference", true, "--bound", "none", "--no-strict",
              "--jobs", 1)  # fmt: skip
 
     assert loris(*words, "--min-f1", 0.1).exit_code == 0
@@ -280,7 +280,7 @@ def test_a_score_below_the_least_ends_with_1(
 
 def test_quality_tells_the_truth_from_noise(loris: RunLoris, data: Path) -> None:
     told = loris("eval", "--split", "fe50", "--data", data, "--model", "none", "--clips", 2,
-                 "--row", "ground_truth", "--row", "white_noise", "--seeds", 1, "--no-strict",
+                 "--bound", "ground_truth", "--bound", "white_noise", "--takes", 1, "--no-strict",
                  "--quality", "--jobs", 1, "--format", "json")  # fmt: skip
 
     assert told.exit_code == 0, told.stderr
@@ -300,7 +300,7 @@ def test_quality_tells_the_truth_from_noise(loris: RunLoris, data: Path) -> None
         ("--generated", "a"),
         ("--split", "fe50", "--shard", "3/2"),
         ("--split", "fe50", "--format", "xml"),
-        ("--split", "fe50", "--seeds", "0"),
+        ("--split", "fe50", "--takes", "0"),
     ],
 )
 def test_what_makes_no_sense_is_a_usage_error(loris: RunLoris, words: tuple[str, ...]) -> None:
@@ -309,7 +309,7 @@ def test_what_makes_no_sense_is_a_usage_error(loris: RunLoris, words: tuple[str,
 
 def test_a_row_to_compare_with_must_be_there(loris: RunLoris, data: Path) -> None:
     told = loris("eval", "--split", "fe50", "--data", data, "--model", "none", *FEW,
-                 "--against", "mini")  # fmt: skip
+                 "--compare-to", "mini")  # fmt: skip
 
     assert told.exit_code == 2
     assert "there are click_1hz, mismatched" in told.stderr

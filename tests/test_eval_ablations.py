@@ -104,7 +104,7 @@ def test_a_folder_of_runs_fills_the_table_of_the_paper(
     loris: RunLoris, data: Path, runs: Path
 ) -> None:
     words = ("eval", "--split", "fe25", "--data", data, "--ablation", "hawkes", "--ablation",
-             "pe", "--variant", runs, "--steps", 2, "--seeds", 1, "--clips", 2, "--row",
+             "pe", "--ablation-weights", runs, "--steps", 2, "--takes", 1, "--clips", 2, "--bound",
              "latent_reconstruction", "--no-strict", "--device", "cpu", "--jobs", 1)  # fmt: skip
 
     told = loris(*words, "--format", "json")
@@ -152,8 +152,8 @@ def test_a_file_that_is_not_its_variant_is_refused(
 ) -> None:  # fmt: skip
     path = save(tmp_path / "a.safetensors", replace(BODY, **change))
 
-    told = loris("eval", "--split", "fe25", "--data", data, "--ablation", name, "--variant",
-                 f"full={runs / 'run-4'}", "--variant", f"{name}={path}")  # fmt: skip
+    told = loris("eval", "--split", "fe25", "--data", data, "--ablation", name, "--ablation-weights",
+                 f"full={runs / 'run-4'}", "--ablation-weights", f"{name}={path}")  # fmt: skip
 
     assert told.exit_code == 2
     assert why in told.stderr
@@ -162,7 +162,16 @@ def test_a_file_that_is_not_its_variant_is_refused(
 def test_what_is_no_variant_and_no_run_is_told(
     loris: RunLoris, data: Path, small_model: Path, tmp_path: Path
 ) -> None:
-    words = ("eval", "--split", "fe25", "--data", data, "--ablation", "pe", "--variant")
+    words = (
+        "eval",
+        "--split",
+        "fe25",
+        "--data",
+        data,
+        "--ablation",
+        "pe",
+        "--ablation-weights",
+    )
     (tmp_path / "run").mkdir()
 
     assert loris(*words, "nothing=x").exit_code == 2

@@ -58,7 +58,7 @@ def test_a_run_gives_its_best_weights_or_its_last(
 ) -> None:
     for seed, options in ((1, ()), (2, ("--weights", "last"))):
         out = tmp_path / f"{seed}.safetensors"
-        result = loris("train", "--export", run, "-o", out, *options)
+        result = loris("train", "export", run, "-o", out, *options)
         assert (result.exit_code, result.stdout, result.stderr) == (0, f"{out}\n", "")
         loaded = load_paper_model(out, device=CPU)
         assert loaded.config == SIZES
@@ -121,10 +121,10 @@ def test_a_released_checkpoint_goes_to_ours_and_back_to_the_bit(
     config = to_official_config(replace(SIZES, n_genres=n_genres))
     save_released_format(first, network(config=config))
 
-    result = loris("train", "--export", first, "-o", safetensors_path)
+    result = loris("train", "export", first, "-o", safetensors_path)
     assert (result.exit_code, result.stderr) == (0, "")
     result = loris(
-        "train", "--export", safetensors_path, "-o", released_copy, "--form", "official"
+        "train", "export", safetensors_path, "-o", released_copy, "--format", "official"
     )
     assert (result.exit_code, result.stderr) == (0, "")
 
@@ -172,11 +172,11 @@ def test_a_file_that_exists_is_replaced_only_when_asked(
 ) -> None:
     out = tmp_path / "a.safetensors"
     out.write_text("mine")
-    result = loris("train", "--export", run, "-o", out)
+    result = loris("train", "export", run, "-o", out)
     assert result.exit_code == 2
     assert "exists already" in result.stderr
     assert out.read_text() == "mine"
-    assert loris("train", "--export", run, "-o", out, "--overwrite").exit_code == 0
+    assert loris("train", "export", run, "-o", out, "--overwrite").exit_code == 0
     assert have_equal_weights(load_paper_model(out, device=CPU), network(1))
 
 
@@ -200,23 +200,20 @@ def test_a_full_disk_leaves_the_older_file(
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--export", "nothing", "-o", "a.safetensors"], 4, "no run and no checkpoint"),
-        (["--export", "empty", "-o", "a.safetensors"], 4, "empty/run.json cannot be read"),
-        (["--export", "old", "-o", "a.safetensors"], 4, "has run schema 1, not 2"),
-        (["--export", "new", "-o", "a.safetensors"], 4, "no weights of its conditional"),
-        (["--export", "junk.pt", "-o", "a.safetensors"], 3, "is not a checkpoint"),
-        (["--export", "junk.safetensors", "-o", "a.safetensors"], 3, "is not a safetensors"),
-        (["--export", "junk.pt"], 2, "--export needs -o"),
-        (["--export", "junk.pt", "-o", "junk.pt", "--form", "official"], 2, "input itself"),
-        (["--export", "junk.pt", "-o", "a.pt"], 2, "no format .pt"),
-        (["--export", "junk.pt", "-o", "a.safetensors", "--form", "official"], 2, "no format"),
-        (["--export", "junk.pt", "-o", "no/a.safetensors"], 2, "does not exist"),
-        (
-            ["--export", "junk.pt", "-o", "a.safetensors", "--set", "batch_size=2"],
-            2,
-            "--set makes",
-        ),
-        (["--overwrite"], 2, "go with --export"),
+        (["export", "nothing", "-o", "a.safetensors"], 4, "no run and no checkpoint"),
+        (["export", "empty", "-o", "a.safetensors"], 4, "empty/run.json cannot be read"),
+        (["export", "old", "-o", "a.safetensors"], 4, "has run schema 1, not 2"),
+        (["export", "new", "-o", "a.safetensors"], 4, "no weights of its conditional"),
+        (["export", "junk.pt", "-o", "a.safetensors"], 3, "is not a checkpoint"),
+        (["export", "junk.safetensors", "-o", "a.safetensors"], 3, "is not a safetensors"),
+        (["export", "junk.pt"], 2, "--out"),
+        (["export", "junk.pt", "-o", "junk.pt", "--format", "official"], 2, "input itself"),
+        (["export", "junk.pt", "-o", "a.pt"], 2, "no format .pt"),
+        (["export", "junk.pt", "-o", "a.safetensors", "--format", "official"], 2, "no format"),
+        (["export", "junk.pt", "-o", "no/a.safetensors"], 2, "does not exist"),
+        (["export", "junk.pt", "-o", "a.safetensors", "--set", "batch_size=2"], 2, "--set"),
+        (["--set", "batch_size=2", "export", "junk.pt", "-o", "a.safetensors"], 2, "--set"),
+        (["--overwrite"], 2, "--overwrite"),
     ],
 )
 def test_what_cannot_be_exported_is_refused(

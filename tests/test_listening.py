@@ -145,17 +145,17 @@ def test_a_kit_is_made_and_its_answers_are_told(
     source = kit / "kit" / "sounds" / "1.flac"
     mine = tmp_path / "mine"
 
-    made = loris("eval", "--generated", source, "--reference", source, "--row", "ground_truth",
+    made = loris("eval", "--generated", source, "--reference", source, "--bound", "ground_truth",
                  "--no-strict", "--jobs", 1, "--mos-kit", mine)  # fmt: skip
     [number] = numbers(mine, "generated")
     answers = tmp_path / "a.csv"
     answers.write_text(f"{HEAD}rating-audio,{number},,4\n")
-    told = loris("eval", "--mos-results", answers, "--mos-key", mine / "key.json")
+    told = loris("eval", "mos-results", answers, "--key", mine / "key.json")
 
     assert made.exit_code == 0, made.stderr
     assert f"{mine}: 2 sounds" in made.stdout
     assert told.stdout.splitlines()[1].split() == ["generated", "audio", "1", "4.00", "-"]
-    assert loris("eval", "--mos-results", answers).exit_code == 2
+    assert loris("eval", "mos-results", answers).exit_code == 2
 
 
 def test_one_row_alone_is_no_test(result: EvaluationResult, tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def visual(tmp_path: Path, rows: int = 4, width: int = 24) -> Path:
 def test_a_released_checkpoint_makes_a_soundtrack(
     make: RunLoris, video: Path, tmp_path: Path, cache: Path
 ) -> None:
-    result = make("--visual", visual(tmp_path), "--json", "--genre", "house")
+    result = make("--visual-features", visual(tmp_path), "--json", "--genre", "house")
 
     assert result.exit_code == 0, result.stderr
     row = json.loads(result.stdout)
@@ -167,7 +167,7 @@ def test_without_features_of_the_picture_it_says_so(make: RunLoris) -> None:
 def test_features_that_do_not_fit_are_refused(
     make: RunLoris, tmp_path: Path, rows: int, width: int, message: str
 ) -> None:
-    result = make("--visual", visual(tmp_path, rows, width))
+    result = make("--visual-features", visual(tmp_path, rows, width))
     assert result.exit_code == 4
     assert message in result.stderr
 
@@ -176,7 +176,7 @@ def test_features_that_do_not_fit_are_refused(
     ("arguments", "message"),
     [
         (["--genre", "skate"], "was not trained on the style skate"),
-        (["--guided", 0.8, 0.2], "--guided 0.8 0.2 is no part of the steps"),
+        (["--guidance-interval", 0.8, 0.2], "--guidance-interval 0.8 0.2 is not a part"),
     ],
 )
 def test_options_that_make_no_sense_are_usage_errors(
@@ -198,7 +198,7 @@ def test_options_that_make_no_sense_are_usage_errors(
 def test_an_i3d_for_a_network_of_other_features_is_a_usage_error(
     make: RunLoris, source: str, message: str
 ) -> None:
-    result = make("--visual", source)
+    result = make("--visual-features", source)
     assert result.exit_code == 2
     assert message in result.stderr
 
@@ -213,7 +213,7 @@ def test_offline_the_weights_of_i3d_r50_are_asked_for_at_once(
     save_paper_model(wide, trained(replace(SIZES, visual_features=2048)))
     for offline in (["--offline"], []):
         monkeypatch.setenv("HF_HUB_OFFLINE", "0" if offline else "1")
-        arguments = ("--model", wide, "--visual", "i3d-r50", *offline)
+        arguments = ("--model", wide, "--visual-features", "i3d-r50", *offline)
         result = loris("soundtrack", video, *arguments)
         assert result.exit_code == 3
         assert "nothing is to be fetched" in result.stderr
@@ -229,7 +229,7 @@ def test_i3d_r50_tells_the_network_of_the_picture(
     save_paper_model(wide, trained(replace(SIZES, visual_features=2048)))
     fixed = ("--model", wide, "--poses", pose_file, "--steps", 2, "--genre", "house")
     result = loris(
-        "soundtrack", video, *fixed, "--visual", f"i3d-r50={resnet_weights}", "--json"
+        "soundtrack", video, *fixed, "--visual-features", f"i3d-r50={resnet_weights}", "--json"
     )
     assert result.exit_code == 0, result.stderr
     row = json.loads(result.stdout)
@@ -240,7 +240,9 @@ def test_i3d_r50_tells_the_network_of_the_picture(
 def test_mini_is_shown_no_features(
     loris: RunLoris, video: Path, small_model: Path, tmp_path: Path
 ) -> None:
-    result = loris("soundtrack", video, "--model", small_model, "--visual", visual(tmp_path))
+    result = loris(
+        "soundtrack", video, "--model", small_model, "--visual-features", visual(tmp_path)
+    )
     assert result.exit_code == 2
     assert "is not conditioned on visual features" in result.stderr
 
@@ -410,7 +412,7 @@ def test_an_earlier_result_is_kept_around_a_stretch(
     before = np.resize(noise_for(2.0, scale=0.05), (channels, 2 * RATE_HZ))
     soundfile.write(old, before.T, RATE_HZ, subtype="FLOAT")
 
-    result = make("-o", new, "--keep", old, "--from", 0.5, "--to", 1.25)
+    result = make("-o", new, "--inpaint", old, "--inpaint-range", 0.5, 1.25)
 
     assert result.exit_code == 0, result.stderr
     samples = soundfile.read(new)[0].T

@@ -157,7 +157,13 @@ def test_a_network_that_sees_learns_and_its_weights_tell_whose_features(
         "skate",
     )
     result = loris(
-        "soundtrack", moving_video, "-o", tmp_path / "a.wav", *options, "--visual", features
+        "soundtrack",
+        moving_video,
+        "-o",
+        tmp_path / "a.wav",
+        *options,
+        "--visual-features",
+        features,
     )
     assert result.exit_code == 0, result.stderr
     assert "is told of none" not in result.stderr

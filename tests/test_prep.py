@@ -232,16 +232,16 @@ def test_other_weights_are_other_settings() -> None:
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["--visual", "i3d"], 2, "'i3d' names no weights"),
-        (["--visual", "dance.npy"], 2, "is one video's features"),
-        (["--visual", "i3d=none.pt"], 3, "no weights none.pt"),
-        (["--visual", "i3d-r50=none.pyth"], 3, "no weights none.pyth"),
+        (["--visual-features", "i3d"], 2, "'i3d' names no weights"),
+        (["--visual-features", "dance.npy"], 2, "is one video's features"),
+        (["--visual-features", "i3d=none.pt"], 3, "no weights none.pt"),
+        (["--visual-features", "i3d-r50=none.pyth"], 3, "no weights none.pyth"),
     ],
 )
 def test_features_without_weights_are_refused_at_once(
     words: list[str], code: int, message: str, loris: RunLoris, video: Path, tmp_path: Path
 ) -> None:
-    result = loris("prep", video, "--kind", "dance", "--data", tmp_path / "data", *words)
+    result = loris("prep", video, "--activity", "dance", "--data", tmp_path / "data", *words)
     assert result.exit_code == code
     assert message in result.stderr
     assert not (tmp_path / "data").exists()
@@ -434,8 +434,8 @@ def test_one_video_of_unknown_kind_is_refused_with_a_hint(
     assert "--activity" in result.stderr
 
 
-def test_modes_go_alone(tmp_path: Path, loris: RunLoris) -> None:
-    assert loris("prep", "a.mp4", "--check", tmp_path).exit_code == 2
-    assert loris("prep", "a.mp4", "--keep", tmp_path / "x").exit_code == 2
+def test_prep_needs_inputs_and_a_data_set_needs_a_manifest(
+    tmp_path: Path, loris: RunLoris
+) -> None:
     assert loris("prep").exit_code == 2
-    assert loris("prep", "--check", tmp_path).exit_code == 4
+    assert loris("dataset", "check", tmp_path).exit_code == 4

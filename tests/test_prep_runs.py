@@ -21,7 +21,16 @@ from loris_cli.dataset.prepare_video import PrepContext, check_dependencies
 from loris_cli.errors import MissingDependencyError, WeightsError
 from loris_cli.pose import mmpose_estimator
 
-OPTIONS = ("--kind", "skate", "--separator", "none", "--poses", "none", "--trim", "0")
+OPTIONS = (
+    "--activity",
+    "skate",
+    "--separator",
+    "none",
+    "--pose-estimator",
+    "none",
+    "--trim",
+    "0",
+)
 
 
 @pytest.fixture(scope="module")
@@ -104,13 +113,13 @@ def test_a_run_tells_of_each_video_and_goes_on_after_a_bad_one(
     assert "3.mp4 is not a video" in result.stderr
     assert "1 of 2 videos failed" in result.stderr
 
-    assert loris("prep", "--check", data).stdout == "1 clips, all whole\n"
-    row = json.loads(loris("prep", "--stats", data, "--json").stdout)
+    assert loris("dataset", "check", data).stdout == "1 clips, no problems\n"
+    row = json.loads(loris("dataset", "stats", data, "--json").stdout)
     assert (row["subset"], row["n_clips"], row["n_paper_clips"]) == ("fs25", 1, 8585)
-    assert loris("prep", "--review", data).stdout == ""
+    assert loris("dataset", "review", data).stdout == ""
     (sound,) = (data / "audio").iterdir()
     sound.write_bytes(b"")
-    result = loris("prep", "--check", data)
+    result = loris("dataset", "check", data)
     assert result.exit_code == 1
     assert "is damaged or was changed" in result.stdout
 
@@ -125,7 +134,7 @@ def test_a_missing_video_is_told_before_a_missing_package(
     monkeypatch.setattr(prepare_videos, "check_dependencies", missing)
     inputs = [videos / "0.mp4"] * exists + [tmp_path / "none.mp4"]
 
-    result = loris("prep", *inputs, "--kind", "dance", "--data", tmp_path / "data")
+    result = loris("prep", *inputs, "--activity", "dance", "--data", tmp_path / "data")
 
     assert "none.mp4 cannot be read" in result.stderr
     assert result.exit_code == (3 if exists else 4)
@@ -136,7 +145,14 @@ def test_weights_of_poses_go_with_mmpose(
     loris: RunLoris, moving_video: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "w.pth").touch()
-    words = ("--kind", "dance", "--data", tmp_path / "d", "--pose-weights", tmp_path / "w.pth")
+    words = (
+        "--activity",
+        "dance",
+        "--data",
+        tmp_path / "d",
+        "--pose-weights",
+        tmp_path / "w.pth",
+    )
     assert loris("prep", moving_video, *words).exit_code == 2
 
 

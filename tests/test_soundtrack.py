@@ -121,7 +121,7 @@ def test_what_is_kept_reaches_the_file_to_the_sample(make: RunLoris, video: Path
     old, new = video.with_name("old.wav"), video.with_name("new.wav")
     assert make(video, "-o", old).exit_code == 0
 
-    result = make(video, "-o", new, "--keep", old, "--from", 0.5, "--to", 1.25, "--seed", 9)
+    result = make(video, "-o", new, "--inpaint", old, "--inpaint-range", 0.5, 1.25, "--seed", 9)
 
     assert result.exit_code == 0, result.stderr
     before, after = read_samples(old), read_samples(new)
@@ -138,7 +138,7 @@ def test_an_earlier_film_can_be_kept_too(make: RunLoris, video: Path) -> None:
     assert original is not None
 
     new = video.with_name("new.wav")
-    result = make(video, "-o", new, "--keep", old, "--from", 1, "--to", 2)
+    result = make(video, "-o", new, "--inpaint", old, "--inpaint-range", 1, 2)
 
     assert result.exit_code == 0, result.stderr
     region = read_samples(new)[:RATE_HZ] / 32768

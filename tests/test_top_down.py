@@ -180,7 +180,7 @@ def test_there_are_no_poses_without_weights(
     loris: RunLoris, moving_video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LORIS_CACHE", str(tmp_path / "cache"))
-    words = ("--estimator", "mmpose", "--offline", "-o", tmp_path / "out.npz")
+    words = ("--pose-estimator", "mmpose", "--offline", "-o", tmp_path / "out.npz")
     result = loris("pose", moving_video, *words)
     assert result.exit_code == 3
     is_installed = find_spec("mmpose") is not None
@@ -192,7 +192,7 @@ def test_weights_without_mmpose_are_refused(
     loris: RunLoris, moving_video: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "w.pth").touch()
-    assert loris("pose", moving_video, "--weights", tmp_path / "w.pth").exit_code == 2
+    assert loris("pose", moving_video, "--pose-weights", tmp_path / "w.pth").exit_code == 2
 
 
 class UnsafePickle:
@@ -321,10 +321,15 @@ def test_a_film_goes_the_whole_way_through_mmpose(weights: Path, tmp_path: Path)
 
     video = tmp_path / "body.mp4"
     render_video(video, sample_impact_motion(1, 2.5), fps=16, size=(320, 240), seed=1)
-    options = (*("--estimator", "mmpose", "--weights"), weights, "-o", tmp_path / "out.npz")
+    options = (
+        *("--pose-estimator", "mmpose", "--pose-weights"),
+        weights,
+        "-o",
+        tmp_path / "out.npz",
+    )
 
     refused, done = (
-        run(LORIS, "pose", video, *options, "--network", network)
+        run(LORIS, "pose", video, *options, "--pose-network", network)
         for network in (RTMPOSE_T.replace("-t_", "-s_"), RTMPOSE_T)
     )
 
@@ -343,9 +348,9 @@ def test_a_network_that_mmpose_has_not_is_told_with_those_near_it(
     loris: RunLoris, moving_video: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "w.pth").touch()
-    words = ("--weights", tmp_path / "w.pth", "--network", "td-hm_hrnet-w48")
+    words = ("--pose-weights", tmp_path / "w.pth", "--pose-network", "td-hm_hrnet-w48")
     result = loris(
-        "pose", moving_video, "--estimator", "mmpose", *words, "-o", tmp_path / "o.npz"
+        "pose", moving_video, "--pose-estimator", "mmpose", *words, "-o", tmp_path / "o.npz"
     )
     assert result.exit_code == 2
     assert "td-hm_hrnet-w48_8xb32-210e_coco-256x192" in result.stderr

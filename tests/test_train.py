@@ -145,7 +145,7 @@ def test_an_export_of_a_run_is_its_model(
     trained: Path, loris: RunLoris, tmp_path: Path
 ) -> None:
     out = tmp_path / "mine.safetensors"
-    result = loris("train", "--export", trained, "-o", out)
+    result = loris("train", "export", trained, "-o", out)
     assert (result.exit_code, result.stdout) == (0, f"{out}\n"), result.stderr
     one, other = load_file(out), load_file(trained / "mini.safetensors")
     assert one.keys() == other.keys()
@@ -184,7 +184,7 @@ def test_more_steps_go_on_from_there(trained: Path, data: Path, loris: RunLoris)
     ("arguments", "code", "message"),
     [
         (["--seed", "4"], 2, "was started with seed 0, not 4"),
-        (["--resume", "never"], 2, "holds this run already"),
+        (["--no-resume"], 2, "holds this run already"),
         (["--set", "batch_size=4"], 2, "was started with batch_size 2, not 4"),
         (["--set", "learning_rate=1"], 2, "was started with learning_rate"),
         (["--split", "fe25"], 4, "has no clips of 'fe25'"),
