@@ -37,6 +37,14 @@ def soundtrack(
             metavar="NPZ",
         ),
     ] = None,
+    genre: Annotated[
+        str | None,
+        option(
+            "Input",
+            f"Musical style: {', '.join(GENRES)}. Default: chosen from the tempo of the motion.",
+            callback=_check_genre,
+        ),
+    ] = None,
     out: options.Out = None,
     overwrite: options.Overwrite = False,
     skip_existing: options.SkipExisting = False,
@@ -84,14 +92,6 @@ def soundtrack(
             metavar="NAME|FILE",
         ),
     ] = "mini",
-    genre: Annotated[
-        str | None,
-        option(
-            "Model",
-            f"Musical style: {', '.join(GENRES)}. Default: chosen from the tempo of the motion.",
-            callback=_check_genre,
-        ),
-    ] = None,
     visual_features: Annotated[
         str | None,
         option(

@@ -37,6 +37,8 @@ def wait(path):
         pass
 """
 RUN = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
 from pathlib import Path
 from loris_cli.system.worker_pool import map_in_processes
 import pool_work
