@@ -5,7 +5,9 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-DATA_PATTERNS = ("*.safetensors", "*.npz", "*.tflite", "py.typed", "LICENSE*")
+DATA_PATTERNS = (
+    "*.safetensors", "*.npz", "*.tflite", "*.html", "*.json", "py.typed", "LICENSE*",
+)  # fmt: skip
 
 
 def find_problems(wheel_path: str) -> list[str]:
