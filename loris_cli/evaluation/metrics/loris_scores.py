@@ -171,8 +171,8 @@ def score_clip(
         InputError: the generated audio is empty, or longer than the reference.
     """
     if not 0 < len(generated) <= len(reference):
-        message = f"cannot score {len(generated)} generated seconds against {len(reference)}"
-        raise InputError(message, hint="cut the generated audio to the length of the reference")
+        text = f"{len(generated)} generated seconds cannot be scored against {len(reference)}"
+        raise InputError(text, hint="cut the generated audio to the length of the reference")
     reference = reference[: len(generated)]
     n_reference, n_generated = int(reference.sum()), int(generated.sum())
     n_hits = int((reference & generated).sum())
