@@ -221,7 +221,7 @@ def test_one_file_is_scored_against_a_silent_video(
         "motion_to_audio_alignment",
         "av_align",
     }
-    assert result["unavailable"]["click_1hz"] == "no clip has a true sound"
+    assert result["unavailable"]["click_1hz"] == "no clip has reference audio"
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 

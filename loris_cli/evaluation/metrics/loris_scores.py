@@ -114,12 +114,13 @@ def detect_protocol_onsets(
     """
     if samples.ndim != 1 or not len(samples) or not np.isfinite(samples).all():
         raise InputError("onset detection needs finite mono audio, (samples,)")
+    envelope, picking = _onset_strength(samples), protocol.peak_picking_args
     onsets: Array = librosa.onset.onset_detect(
-        onset_envelope=_onset_strength(samples),
+        onset_envelope=envelope,
         sr=SAMPLE_RATE_HZ,
         hop_length=HOP_SAMPLES,
         units="time",
-        **protocol.peak_picking_args,
+        **picking,
     )
     return onsets
 
@@ -128,18 +129,15 @@ def _onset_strength(samples: Samples) -> Float32Array:
     """Librosa's onset strength, bit for bit, with its mel filters computed once."""
     power = np.abs(librosa.stft(samples, n_fft=N_FFT, hop_length=HOP_SAMPLES)) ** 2.0
     bands = np.einsum("ft,mf->mt", power, _mel_filters(), optimize=True)
-    flux: Float32Array = librosa.onset.onset_strength(
-        S=librosa.power_to_db(bands), sr=SAMPLE_RATE_HZ, hop_length=HOP_SAMPLES
-    )
+    bands_db = librosa.power_to_db(bands)
+    flux: Float32Array = librosa.onset.onset_strength(S=bands_db, hop_length=HOP_SAMPLES)
     return flux
 
 
 @cache
 def _mel_filters() -> Float32Array:
     """Mel filters, which librosa computes at every call, a fifth of the time of its onsets."""
-    filters: Float32Array = librosa.filters.mel(
-        sr=SAMPLE_RATE_HZ, n_fft=N_FFT, fmax=0.5 * SAMPLE_RATE_HZ
-    )
+    filters: Float32Array = librosa.filters.mel(sr=SAMPLE_RATE_HZ, n_fft=N_FFT)
     return filters
 
 
@@ -173,18 +171,14 @@ def score_clip(
         InputError: the generated audio is empty, or longer than the reference.
     """
     if not 0 < len(generated) <= len(reference):
-        raise InputError(
-            f"{len(generated)} generated seconds cannot be scored against {len(reference)}",
-            hint="cut the generated audio to the length of the reference",
-        )
+        text = f"{len(generated)} generated seconds cannot be scored against {len(reference)}"
+        raise InputError(text, hint="cut the generated audio to the length of the reference")
     reference = reference[: len(generated)]
     n_reference, n_generated = int(reference.sum()), int(generated.sum())
     n_hits = int((reference & generated).sum())
     ratio = (n_generated, n_reference) if protocol.bcs_is_ratio else (n_hits, n_generated)
-    return ClipScores(
-        bcs=ratio[0] / ratio[1] if ratio[1] else 0.0,
-        bhs=n_hits / n_reference if n_reference else 0.0,
-    )
+    bcs = ratio[0] / ratio[1] if ratio[1] else 0.0
+    return ClipScores(bcs=bcs, bhs=n_hits / n_reference if n_reference else 0.0)
 
 
 def summarize_scores(
@@ -200,13 +194,9 @@ def summarize_scores(
     bcs, bhs = [clip.bcs for clip in clip_scores], [clip.bhs for clip in clip_scores]
     # One after the other, as the script adds them: numpy's sum rounds differently.
     mean_bcs, mean_bhs = sum(bcs) / len(bcs), sum(bhs) / len(bhs)
-    return ScoreSummary(
-        bcs=mean_bcs,
-        csd=_sample_std(bcs),
-        bhs=mean_bhs,
-        hsd=_sample_std(bhs),
-        f1=None if protocol.bcs_is_ratio else f1_score(mean_bcs, mean_bhs),
-    )
+    csd, hsd = _sample_std(bcs), _sample_std(bhs)
+    f1 = None if protocol.bcs_is_ratio else f1_score(mean_bcs, mean_bhs)
+    return ScoreSummary(bcs=mean_bcs, csd=csd, bhs=mean_bhs, hsd=hsd, f1=f1)
 
 
 def f1_score(bcs: float, bhs: float) -> float:

@@ -30,12 +30,8 @@ LOUDNESS_WINDOW_S = 0.5
 SILENCE_THRESHOLD_DB = -50.0
 """Level of silence below the loudest window."""
 
-KEY_PROFILES = np.array(
-    [
-        [6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88],
-        [6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17],
-    ]
-)
+MAJOR_PROFILE = (6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88)
+MINOR_PROFILE = (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17)
 """Pitch-class profiles of C major and C minor (Krumhansl and Kessler, 1982)."""
 
 
@@ -117,16 +113,17 @@ def _pitch_stability(cqt: Array, onsets_s: Array) -> float:
     begins = np.searchsorted(onsets_s, times_s - AFTER_ONSET_S)
     ends = np.searchsorted(onsets_s, times_s + lag / CHROMA_HZ + BEFORE_ONSET_S)
     energy = np.linalg.norm(cqt, axis=0)
-    held = (begins == ends) & (energy[:-lag] > 0.02 * energy.max())
-    if not held.any():
+    sustained = (begins == ends) & (energy[:-lag] > 0.02 * energy.max())
+    if not sustained.any():
         return 0.0
-    return float(cosine_similarity(cqt[:, :-lag], cqt[:, lag:])[held].mean())
+    return float(cosine_similarity(cqt[:, :-lag], cqt[:, lag:])[sustained].mean())
 
 
 def _key_clarity(mean_chroma: Array) -> float:
     if np.ptp(mean_chroma) == 0:
         return 0.0
-    keys = [np.roll(profile, tonic) for profile in KEY_PROFILES for tonic in range(12)]
+    profiles = (MAJOR_PROFILE, MINOR_PROFILE)
+    keys = [np.roll(profile, tonic) for profile in profiles for tonic in range(12)]
     return float(max(np.corrcoef(mean_chroma, key)[0, 1] for key in keys))
 
 

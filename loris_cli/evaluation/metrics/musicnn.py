@@ -12,19 +12,16 @@ from importlib.resources import as_file, files
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
-from loris_cli.array_types import Samples
+from loris_cli.array_types import Float32Array, Samples
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import InputError
 from loris_cli.system.librosa_import import librosa
 
-Features = NDArray[np.float32]
-
-MUSICNN_RATE_HZ, N_FFT, HOP_SAMPLES, N_MELS = 16_000, 512, 256, 96
+RATE_HZ, N_FFT, HOP_SAMPLES, N_MELS = 16_000, 512, 256, 96
 PATCH_FRAMES = 187
 """Input of the network in frames: 3 s."""
 BN_EPS = 1e-3
@@ -88,7 +85,7 @@ def _midend(front: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def embed(samples: Samples) -> tuple[Features, Features]:
+def embed(samples: Samples) -> tuple[Float32Array, Float32Array]:
     """Compute features and tags of a recording for each 3 s.
 
     Args:
@@ -101,11 +98,9 @@ def embed(samples: Samples) -> tuple[Features, Features]:
     Raises:
         InputError: the audio is too short.
     """
-    slow = librosa.resample(
-        samples, orig_sr=SAMPLE_RATE_HZ, target_sr=MUSICNN_RATE_HZ, res_type="soxr_hq"
-    )
+    y = librosa.resample(samples, orig_sr=SAMPLE_RATE_HZ, target_sr=RATE_HZ, res_type="soxr_hq")
     mel = librosa.feature.melspectrogram(
-        y=slow, sr=MUSICNN_RATE_HZ, hop_length=HOP_SAMPLES, n_fft=N_FFT, n_mels=N_MELS
+        y=y, sr=RATE_HZ, hop_length=HOP_SAMPLES, n_fft=N_FFT, n_mels=N_MELS
     ).T
     frames = np.log10(10_000 * mel + 1).astype(np.float32)
     n_patches = len(frames) // PATCH_FRAMES

@@ -16,7 +16,7 @@ from loris_cli.array_types import Array
 
 Flags = NDArray[np.bool_]
 
-N_RESAMPLES = 10_000
+N_RESAMPLES, SEED = 10_000, 0
 PERMUTATION_CHUNK = 2_000
 """Resamples at a time: bounds the memory."""
 
@@ -38,18 +38,13 @@ class ClusterBootstrap:
 
     Args:
         groups: source of each clip.
-        n_resamples: number of resamples.
-        seed: seed of the draws.
     """
 
-    def __init__(
-        self, groups: Sequence[str], *, n_resamples: int = N_RESAMPLES, seed: int = 0
-    ) -> None:
+    def __init__(self, groups: Sequence[str]) -> None:
         """Number the sources."""
         names = sorted(set(groups))
         self._member = np.zeros((len(groups), len(names)))
         self._member[np.arange(len(groups)), [names.index(group) for group in groups]] = 1
-        self._n, self._seed = n_resamples, seed
 
     @property
     def n_groups(self) -> int:
@@ -59,10 +54,10 @@ class ClusterBootstrap:
     @cached_property
     def _draw_counts(self) -> Array:
         """How often each source is drawn, ``(resamples, sources)``."""
-        shape = (self._n, self.n_groups)
-        drawn = np.random.default_rng(self._seed).integers(self.n_groups, size=shape)
-        offset = np.arange(self._n)[:, None] * self.n_groups
-        counts = np.bincount((drawn + offset).ravel(), minlength=self._n * self.n_groups)
+        shape = (N_RESAMPLES, self.n_groups)
+        drawn = np.random.default_rng(SEED).integers(self.n_groups, size=shape)
+        offset = np.arange(N_RESAMPLES)[:, None] * self.n_groups
+        counts = np.bincount((drawn + offset).ravel(), minlength=N_RESAMPLES * self.n_groups)
         return counts.reshape(shape).astype(np.float64)
 
     def resample_means(self, values: Array) -> Array:
@@ -77,7 +72,7 @@ class ClusterBootstrap:
         present = ~np.isnan(values)
         sums = self._draw_counts @ (self._member.T @ np.where(present, values, 0.0))
         n = self._draw_counts @ (self._member.T @ present.astype(np.float64))
-        means: Array = np.divide(sums, n, out=np.full(self._n, np.nan), where=n > 0)
+        means: Array = np.divide(sums, n, out=np.full(N_RESAMPLES, np.nan), where=n > 0)
         return means
 
     def confidence_interval(self, means: Array) -> tuple[float, float] | None:
@@ -97,14 +92,13 @@ class ClusterBootstrap:
         Returns:
             means of both, ``(resamples,)`` each.
         """
-        rng = np.random.default_rng([self._seed, 1])
+        rng = np.random.default_rng([SEED, 1])
         half_sum = (values + other_values).mean() / 2
         by_source = self._member.T @ (values - other_values) / (2 * len(values))
         size = (PERMUTATION_CHUNK, self.n_groups)
-        chunks = range(self._n // PERMUTATION_CHUNK)
-        half_gap = np.concatenate(
-            [(2.0 * rng.integers(2, size=size) - 1) @ by_source for _ in chunks]
-        )
+        n_chunks = N_RESAMPLES // PERMUTATION_CHUNK
+        signs = (2.0 * rng.integers(2, size=size) - 1 for _ in range(n_chunks))
+        half_gap = np.concatenate([chunk @ by_source for chunk in signs])
         return half_sum + half_gap, half_sum - half_gap
 
 
@@ -142,14 +136,10 @@ def compare_paired(
     resample = bootstrap.resample_means
     drawn = subtract([(resample(a), resample(b)) for a, b in pairs])
     chance = subtract([bootstrap.permute_means(a, b) for a, b in pairs])
-    low, high = np.percentile(drawn, [2.5, 97.5])
+    low, high = (float(bound) for bound in np.percentile(drawn, [2.5, 97.5]))
     as_large = int((np.abs(chance) >= abs(observed) - 1e-12).sum())
-    return PairedDifference(
-        difference=observed,
-        ci_low=float(low),
-        ci_high=float(high),
-        p_value=(1 + as_large) / (1 + len(chance)),
-    )
+    p_value = (1 + as_large) / (1 + len(chance))
+    return PairedDifference(difference=observed, ci_low=low, ci_high=high, p_value=p_value)
 
 
 def f1_of_means(bcs: Array, bhs: Array) -> Array:

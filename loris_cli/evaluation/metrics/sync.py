@@ -97,8 +97,7 @@ def beat_f_measure(reference_beats_s: Array, beats_s: Array) -> float:
         return 0.0
     import mir_eval
 
-    score = mir_eval.beat.f_measure(reference_beats_s, beats_s, BEAT_WINDOW_S)
-    return float(score)
+    return float(mir_eval.beat.f_measure(reference_beats_s, beats_s, BEAT_WINDOW_S))
 
 
 def _score_beats(reference_s: Array, beats_s: Array) -> dict[str, float]:

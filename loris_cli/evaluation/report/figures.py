@@ -50,9 +50,7 @@ def plot_clip(result: EvaluationResult, system_id: str, clip_id: str) -> bytes:
     system = result.get_system(system_id)
     clip = next((clip for clip in result.clips if clip.id == clip_id), None)
     if system is None or clip is None or clip_id not in system.clip_ids:
-        raise InputError(
-            f"no clip {clip_id!r} in the system {system_id!r}", hint="see --per-clip"
-        )
+        raise InputError(f"no clip {clip_id!r} in system {system_id!r}", hint="see --per-clip")
     take = (clip_id, system.seeds[0])
     analysis = result.take_analyses[system_id][take]
     duration_s, peaks_s = analysis.duration_s, clip.visual_peaks_s
@@ -73,11 +71,8 @@ def plot_clip(result: EvaluationResult, system_id: str, clip_id: str) -> bytes:
 
 def plot_clip_scores(systems: Sequence[SystemScores]) -> bytes:
     """Draw the spread of clip scores of every system, as a PNG."""
-    metrics = [
-        name
-        for name in PLOTTED_METRICS
-        if any(name in system.clip_values for system in systems)
-    ]
+    available = {name for system in systems for name in system.clip_values}
+    metrics = [name for name in PLOTTED_METRICS if name in available]
     figure, canvas = _create_figure(0.32 * len(systems) + 1.1)
     for k, name in enumerate(metrics):
         axes = figure.add_subplot(1, len(metrics), k + 1)

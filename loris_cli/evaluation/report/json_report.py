@@ -21,8 +21,8 @@ import loris_cli
 from loris_cli.audio.onsets import ONSET_HOP_LENGTH, ONSET_WINDOW_S, PEAK_PICKING
 from loris_cli.evaluation.metrics import sync
 from loris_cli.evaluation.metrics.loris_scores import HOP_SAMPLES, ScoreSummary
-from loris_cli.evaluation.runner import paper_tables
 from loris_cli.evaluation.runner.audio_analysis import AnalysisConfig, AudioAnalysis
+from loris_cli.evaluation.runner.paper_tables import PaperTable, get_published_scores
 from loris_cli.evaluation.runner.run import EvaluationResult
 from loris_cli.evaluation.runner.scores import SystemScores
 
@@ -48,7 +48,7 @@ def build_report(
         quality_metrics: quality metrics by system, if measured; in their own units.
     """
     plan = result.plan
-    published = paper_tables.get_published_scores(plan.title)
+    published = get_published_scores(plan.title)
     systems = [_build_system_record(result, system, published) for system in result.systems]
     if quality_metrics is not None:
         for record in systems:
@@ -67,7 +67,7 @@ def build_report(
         "systems": systems,
         "unavailable": dict(result.unavailable),
         "published": published,
-        "paper_tables": [_build_paper_table_record(result, one) for one in plan.paper_tables],
+        "paper_tables": [_build_table_record(result, table) for table in plan.paper_tables],
         "compare_to": plan.compare_to,
         "parameters": {**_build_parameters(plan.analysis_config), **run_options},
         "seeds": list(plan.seeds),
@@ -80,14 +80,11 @@ def build_clip_records(result: EvaluationResult) -> list[dict[str, Any]]:
     """Values of every clip of every system, and the clips that were skipped."""
     records: list[dict[str, Any]] = []
     for system in result.systems:
+        groups = system.source_groups
         for k, clip_id in enumerate(system.clip_ids):
             values = {name: float(array[k]) for name, array in system.clip_values.items()}
             known = {name: None if np.isnan(x) else x for name, x in values.items()}
-            ids = {
-                "system": system.id,
-                "clip": clip_id,
-                "source_group": system.source_groups[k],
-            }
+            ids = {"system": system.id, "clip": clip_id, "source_group": groups[k]}
             records.append({**ids, **known})
     for clip in result.skipped:
         records.append({"system": None, "clip": clip.clip_id, "reason": clip.reason})
@@ -186,25 +183,20 @@ def _build_system_record(
     paper = next((row for row in published_scores if row["id"] == "loris"), None)
     if paper is not None and system.category == "model" and official is not None:
         record["published"] = {
-            name: {
-                "value": paper[name],
-                "difference": None if score is None else score - paper[name],
-            }
-            for name, score in official.items()
+            name: {"value": paper[name], "difference": None if x is None else x - paper[name]}
+            for name, x in official.items()
         }
     return record
 
 
-def _build_paper_table_record(
-    result: EvaluationResult, table: paper_tables.PaperTable
-) -> dict[str, Any]:
+def _build_table_record(result: EvaluationResult, table: PaperTable) -> dict[str, Any]:
     """A table of the paper: in each line the system, or why there is none, and the paper."""
-
-    def build_line(line: paper_tables.PaperTableLine) -> dict[str, Any]:
+    lines = []
+    for line in table.lines:
         system_id, published = line.system_id or "", line.published_scores
         system = result.get_system(system_id)
         reason = result.unavailable.get(system_id) if system is None else None
-        return {
+        record = {
             "name": line.name,
             "system": None if system is None else system.id,
             "n": 0 if system is None else len(system.clip_ids),
@@ -212,8 +204,7 @@ def _build_paper_table_record(
             "missing_reason": line.missing_reason or reason,
             "published": None if published is None else dict(published),
         }
-
-    lines = [build_line(line) for line in table.lines]
+        lines.append(record)
     return {"number": table.number, "title": table.title, "lines": lines}
 
 

@@ -11,7 +11,7 @@ import csv
 import json
 import tempfile
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations, islice
 from pathlib import Path
@@ -34,13 +34,15 @@ from loris_cli.video.mux import mux_audio
 
 TARGET_LUFS = -23.0
 """Loudness of all takes, after EBU R128; low enough that few peaks reach the limiter."""
-PEAK_CEILING_DBTP = -1.0
+CEILING_DBTP = -1.0
 ANSWER_COLUMNS = ("question", "first", "second", "answer")
-ANSWERS_HINT = "give the files that the kit's page wrote"
+ANSWER_HINT = "give the files that the kit's page wrote"
 MAX_ANSWERS = 100_000
 KIT_SCHEMA = 2
 RATINGS = ("1", "2", "3", "4", "5")
 PREFERENCES = {"first": 1.0, "second": 0.0, "equal": 0.5}
+AnswerKey = tuple[str, str, str]
+"""System, the other system of a preference (empty for a rating), and medium."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,10 +88,8 @@ def make_listening_kit(
     ]
     shared = set.intersection(*(set(system.clip_ids) for system in systems)) if systems else ()
     if len(systems) < 2 or not shared:
-        raise InputError(
-            "a listening test needs two systems with the same clips",
-            hint="name a model and --bound ground_truth, or two models",
-        )
+        hint = "name a model and --bound ground_truth, or two models"
+        raise InputError("a listening test needs two systems with the same clips", hint=hint)
     clip_ids = [clip_id for clip_id in systems[0].clip_ids if clip_id in shared][:n_clips]
     rng = np.random.default_rng(seed)
     takes = [(clip_id, system) for clip_id in clip_ids for system in systems]
@@ -99,9 +99,8 @@ def make_listening_kit(
     try:
         audio_folder.mkdir(parents=True)
     except OSError as error:
-        raise OutputError(
-            f"the folder {folder} cannot be made: {error.strerror}", hint="name a new one"
-        ) from error
+        reason = f"cannot make {folder}: {error.strerror}"
+        raise OutputError(reason, hint="name a new folder") from error
     key = {}
     with reporter.stage("listening kit", len(takes)) as advance:
         for number, (clip_id, system) in zip(numbers, takes, strict=True):
@@ -110,7 +109,7 @@ def make_listening_kit(
             _write_kit_audio(samples, audio_folder / f"{number}.flac", video)
             key[number] = {"system": system.id, "clip": clip_id, "has_video": video is not None}
             advance(1)
-    page = render_template("listening.html", items=_build_questions(key, rng))
+    page = render_template("listening.html", items=_make_questions(key, rng))
     (folder / "kit" / "index.html").write_text(page, encoding="utf-8")
     text = json.dumps({"schema": KIT_SCHEMA, "sounds": key})
     (folder / "key.json").write_text(text, encoding="utf-8")
@@ -131,45 +130,41 @@ def score_answers(answer_paths: Sequence[Path], key_path: Path) -> list[Listener
         InputError: a file is not what the page writes, or of another kit.
     """
     key = _read_kit_key(key_path)
-    answers: dict[tuple[str, str, str], list[tuple[float, str]]] = defaultdict(list)
+    answers: dict[AnswerKey, list[tuple[float, str]]] = defaultdict(list)
     for path in answer_paths:
         for question, first, second, answer in _read_answers(path):
             subject, _, medium = question.partition("-")
-            system, clip_id = _get_key_entry(key, first, path)
+            system, clip_id = _get_take(key, first, path)
             if subject == "rating" and answer in RATINGS:
                 answers[system, "", medium].append((float(answer), clip_id))
             elif subject == "preference" and answer in PREFERENCES:
-                other, _ = _get_key_entry(key, second, path)
+                other, _ = _get_take(key, second, path)
                 share = PREFERENCES[answer]
                 if other < system:
                     system, other, share = other, system, 1 - share
                 answers[system, other, medium].append((share, clip_id))
             else:
-                raise InputError(
-                    f"{path}: {question!r} with {answer!r} is no answer", hint=ANSWERS_HINT
-                )
+                raise InputError(f"{path}: {question!r} cannot be {answer!r}", hint=ANSWER_HINT)
     ratings_first = sorted(answers, key=lambda key: (key[1] != "", key))
-    return [_average_answers(*key, answers[key]) for key in ratings_first]
+    return [_average_answers(key, answers[key]) for key in ratings_first]
 
 
-def _average_answers(
-    system: str, other: str, medium: str, answers: list[tuple[float, str]]
-) -> ListenerScore:
+def _average_answers(key: AnswerKey, answers: list[tuple[float, str]]) -> ListenerScore:
     """Mean of ratings, or of preferences where there is another system."""
     values = np.array([value for value, _ in answers])
     decided = values[values != 0.5]
-    low: float | None = None
-    high: float | None = None
-    if not other:
+    system_id, other_id, medium = key
+    interval: tuple[float, float] | None = None
+    if not other_id:
         bootstrap = ClusterBootstrap([clip_id for _, clip_id in answers])
         interval = bootstrap.confidence_interval(bootstrap.resample_means(values))
-        low, high = interval or (None, None)
     elif len(decided):
         binomial = binomtest(int(decided.sum()), len(decided)).proportion_ci()
-        low, high = float(binomial.low), float(binomial.high)
+        interval = (float(binomial.low), float(binomial.high))
+    low, high = interval or (None, None)
     return ListenerScore(
-        system_id=system,
-        other_system_id=other,
+        system_id=system_id,
+        other_system_id=other_id,
         medium=medium,
         n_answers=len(values),
         mean=float(values.mean()),
@@ -182,9 +177,7 @@ def _write_kit_audio(samples: Samples, audio_path: Path, video_path: Path | None
     with tempfile.TemporaryDirectory(dir=audio_path.parent, prefix=".") as temporary:
         raw, normalized = Path(temporary, "raw.wav"), Path(temporary, "normalized.wav")
         soundfile.write(raw, samples, SAMPLE_RATE_HZ, subtype="FLOAT")
-        normalize_loudness(
-            raw, normalized, target_lufs=TARGET_LUFS, ceiling_dbtp=PEAK_CEILING_DBTP
-        )
+        normalize_loudness(raw, normalized, target_lufs=TARGET_LUFS, ceiling_dbtp=CEILING_DBTP)
         loud, rate_hz = soundfile.read(normalized, dtype="float32")
         soundfile.write(audio_path, loud, rate_hz, subtype="PCM_16")
         if video_path is not None:
@@ -192,19 +185,17 @@ def _write_kit_audio(samples: Samples, audio_path: Path, video_path: Path | None
             mux_audio(video_path, normalized, out, original_gain_db=None, tags={})
 
 
-def _build_questions(
-    kit_key: Mapping[int, Mapping[str, Any]], rng: np.random.Generator
-) -> dict[str, Any]:
+def _make_questions(key: dict[int, dict[str, Any]], rng: np.random.Generator) -> dict[str, Any]:
     """Questions of the page: rate each take, and compare each two of one clip."""
-    order = rng.permutation(sorted(kit_key)).tolist()
+    order = rng.permutation(sorted(key)).tolist()
     pairs = [
         (a, b) if rng.random() < 0.5 else (b, a)
-        for a, b in combinations(sorted(kit_key), 2)
-        if kit_key[a]["clip"] == kit_key[b]["clip"]
+        for a, b in combinations(sorted(key), 2)
+        if key[a]["clip"] == key[b]["clip"]
     ]
     return {
         "sounds": order,
-        "videos": [number for number in order if kit_key[number]["has_video"]],
+        "videos": [number for number in order if key[number]["has_video"]],
         "pairs": [list(pairs[k]) for k in rng.permutation(len(pairs))],
     }
 
@@ -232,18 +223,13 @@ def _read_answers(path: Path) -> list[tuple[str, ...]]:
             columns = tuple(reader.fieldnames or ())
             rows = list(islice(reader, MAX_ANSWERS))
     except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"{path} cannot be read as CSV", hint=ANSWERS_HINT) from error
+        raise InputError(f"{path} cannot be read as CSV", hint=ANSWER_HINT) from error
     if columns != ANSWER_COLUMNS:
-        raise InputError(f"{path} has other columns than {ANSWER_COLUMNS}", hint=ANSWERS_HINT)
+        raise InputError(f"{path} has other columns than {ANSWER_COLUMNS}", hint=ANSWER_HINT)
     return [tuple(row[name] or "" for name in ANSWER_COLUMNS) for row in rows]
 
 
-def _get_key_entry(
-    kit_key: Mapping[str, tuple[str, str]], number: str, answers_path: Path
-) -> tuple[str, str]:
-    if number not in kit_key:
-        raise InputError(
-            f"{answers_path}: the key has no sound {number!r}",
-            hint="give answers and key of one kit",
-        )
-    return kit_key[number]
+def _get_take(key: dict[str, tuple[str, str]], number: str, path: Path) -> tuple[str, str]:
+    if number not in key:
+        raise InputError(f"{path}: unknown take {number!r}", hint="key.json is of another kit")
+    return key[number]

@@ -71,16 +71,14 @@ def build_notes(report: Report) -> list[str]:
     changed = ", changed since" * bool(versions["changed"])
     notes = [
         f"protocol {report['protocol']}, split {report['title']}, {data['n']} clips of"
-        f" {data['sources']} sources, data {data['hash'] or 'without sound'}, seeds"
+        f" {data['sources']} sources, data {data['hash'] or 'without audio'}, seeds"
         f" {', '.join(map(str, report['seeds']))}",
         f"loris {versions['loris']}{f' (commit {commit[:12]}{changed})' if commit else ''},"
         f" librosa {versions['librosa']}, mir_eval {versions['mir_eval']};"
         f" {report['elapsed_s']:.0f} s",
     ]
     if data["synthetic"]:
-        notes.append(
-            "SYNTHETIC DATA: clips by rules, no recordings; published scores use other data"
-        )
+        notes.append("SYNTHETIC DATA: clips by rules; published scores use real recordings")
     notes += [f"{system['id']}: {system['description']}" for system in systems]
     notes += [f"{name} unavailable: {why}" for name, why in report["unavailable"].items()]
     notes += [f"{clip['clip_id']} skipped: {clip['reason']}" for clip in data["skipped"]]
@@ -250,17 +248,13 @@ def _build_paper_comparison_table(table: dict[str, Any]) -> ReportTable:
         rows.append([line["name"], line["system"] or "-", str(line["n"] or "-"), *own, *paper])
     paper_heads = [f"paper {name}" for name in OFFICIAL_METRICS]
     heads = ["variant", "system", "n", *OFFICIAL_METRICS, *paper_heads]
-    title = (
-        f"Table {table['number']} of the paper, {table['title']}, %: this run, then the paper"
-        " on fe25 (* is a misprint)"
-    )
-    return ReportTable(title, heads, rows)
+    title = f"Table {table['number']} of the paper, {table['title']}, %"
+    legend = "this run, then the paper on fe25 (* is a misprint)"
+    return ReportTable(f"{title}: {legend}", heads, rows)
 
 
 def _build_published_row(row: dict[str, Any]) -> list[str]:
     """A row of the paper; a misprint has a star."""
-    misprints = {misprint["column"] for misprint in row.get("misprints", [])}
-    scores = (
-        format_percent(row[name]) + "*" * (name in misprints) for name in OFFICIAL_METRICS
-    )
+    starred = {misprint["column"] for misprint in row.get("misprints", [])}
+    scores = (format_percent(row[name]) + "*" * (name in starred) for name in OFFICIAL_METRICS)
     return [row["name"], f"table {row['table']}", *scores]

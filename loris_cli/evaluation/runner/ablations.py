@@ -45,6 +45,7 @@ TRAIN_SET_OPTIONS = {
 }
 """Options of `loris train --set` for clips with visual features. Without visual features the
 full model uses poses, and ``m`` and ``lstm`` do not exist."""
+VARIANT_HINT = f"use --ablation-weights NAME=FILE, with NAME one of {', '.join(VARIANT_NAMES)}"
 RUN_WEIGHTS_NAME = "paper.safetensors"
 """The model in a run folder."""
 
@@ -66,8 +67,8 @@ def find_variants(
 
     Args:
         variant_specs: ``NAME=FILE`` or ``NAME=RUN``, whose configuration has to be that
-            variant's; or a folder of runs or of files, searched for the wanted variants.
-        variant_names: keys of `VARIANT_OVERRIDES`; the full model is always wanted.
+            variant's; or a folder of runs or of files, searched for the requested variants.
+        variant_names: keys of `VARIANT_OVERRIDES`; the full model is always included.
         reporter: warns of files in a folder that are no variant of the same full model.
 
     Returns:
@@ -87,21 +88,19 @@ def find_variants(
     for path, config in unnamed.items():
         name = identify_variant(config, full)
         if name is None:
-            reporter.warn(
-                f"{printable_path(path)} is no variant of one full model with the others"
-            )
+            reporter.warn(f"{printable_path(path)} is no variant of the others' full model")
         else:
             named.append(AblationVariant(name=name, path=path, config=config))
     by_name: dict[str, AblationVariant] = {}
     for variant in named:
         other = by_name.setdefault(variant.name, variant)
         if other is not variant and variant.name in (FULL_MODEL, *variant_names):
+            problem = f"{other.path} and {variant.path} are both {variant.name!r}"
             raise UsageError(
-                f"{other.path} and {variant.path} are both {variant.name!r}",
-                hint=f"name the one that is meant: --variant {variant.name}=FILE",
+                problem, hint=f"choose one: --ablation-weights {variant.name}=FILE"
             )
-    wanted = [name for name in VARIANT_OVERRIDES if name in variant_names]
-    return {name: by_name[name] for name in (*wanted, FULL_MODEL) if name in by_name}
+    requested = [name for name in VARIANT_OVERRIDES if name in variant_names]
+    return {name: by_name[name] for name in (*requested, FULL_MODEL) if name in by_name}
 
 
 def _read_variant_specs(
@@ -116,14 +115,9 @@ def _read_variant_specs(
             path = _resolve_weights_file(Path(location))
             named.append(AblationVariant(name=name, path=path, config=read_paper_config(path)))
         elif equals and not Path(spec).exists():
-            raise UsageError(
-                f"--variant {spec!r} names no variant",
-                hint=f"there are {', '.join(VARIANT_NAMES)}",
-            )
+            raise UsageError(f"{spec!r} names no variant", hint=VARIANT_HINT)
         else:
-            unnamed |= {
-                path: read_paper_config(path) for path in _list_weights_files(Path(spec))
-            }
+            unnamed |= {path: read_paper_config(path) for path in _list_weights(Path(spec))}
     return named, unnamed
 
 
@@ -154,22 +148,19 @@ def infer_full_config(configs: Sequence[PaperConfig]) -> PaperConfig:
     )
 
 
-def derive_variant_config(variant_name: str, full_config: PaperConfig) -> PaperConfig | None:
+def derive_variant_config(name: str, full: PaperConfig) -> PaperConfig | None:
     """The configuration of a variant; None where this full model has no such variant."""
-    if variant_name == FULL_MODEL:
-        return full_config
-    if (variant_name == "lstm" and full_config.visual_projection == "none") or (
-        variant_name == "m" and full_config.motion_encoder
-    ):
+    if name == FULL_MODEL:
+        return full
+    has_no_lstm = name == "lstm" and full.visual_projection == "none"
+    if has_no_lstm or (name == "m" and full.motion_encoder):
         return None
-    return replace(full_config, **VARIANT_OVERRIDES[variant_name])
+    return replace(full, **VARIANT_OVERRIDES[name])
 
 
-def identify_variant(config: PaperConfig, full_config: PaperConfig) -> str | None:
+def identify_variant(config: PaperConfig, full: PaperConfig) -> str | None:
     """The name of a configuration as a variant of the full model; None if it is none."""
-    names = (
-        name for name in VARIANT_NAMES if derive_variant_config(name, full_config) == config
-    )
+    names = (name for name in VARIANT_NAMES if derive_variant_config(name, full) == config)
     return next(names, None)
 
 
@@ -190,52 +181,48 @@ def build_ablation_tables(
     for number, names in TABLE_VARIANTS.items():
         printed = paper_tables.get_ablation_rows(number)
         chosen = [name for name in names if name in variant_names]
-        lines = [
-            PaperTableLine(
+        lines = []
+        for name in (*chosen, FULL_MODEL):
+            found = name in variants
+            line = PaperTableLine(
                 name=printed[name]["name"],
-                system_id=name if name in variants else None,
-                missing_reason=""
-                if name in variants
-                else _explain_missing_variant(name, full, subset),
+                system_id=name if found else None,
+                missing_reason="" if found else _explain_missing_variant(name, full, subset),
                 published_scores=printed[name],
             )
-            for name in (*chosen, FULL_MODEL)
-        ]
+            lines.append(line)
         if chosen:
             tables.append(PaperTable(number=number, lines=lines))
     return tables
 
 
-def _explain_missing_variant(variant_name: str, full_config: PaperConfig, subset: str) -> str:
-    if derive_variant_config(variant_name, full_config) is None:
+def _explain_missing_variant(name: str, full: PaperConfig, subset: str) -> str:
+    if derive_variant_config(name, full) is None:
         return "the full model uses poses and no visual features, so it has no such variant"
-    setting = "" if variant_name == FULL_MODEL else f" --set {TRAIN_SET_OPTIONS[variant_name]}"
-    command = f"loris train --preset paper --split {subset} --out runs/{variant_name}{setting}"
+    setting = "" if name == FULL_MODEL else f" --set {TRAIN_SET_OPTIONS[name]}"
+    command = f"loris train --preset paper --split {subset} --out runs/{name}{setting}"
     return f"not trained: {command}"
 
 
-def _check_variant_config(variant: AblationVariant, full_config: PaperConfig) -> None:
+def _check_variant_config(variant: AblationVariant, full: PaperConfig) -> None:
     """Refuse a file that is not the variant it is named."""
-    expected = derive_variant_config(variant.name, full_config)
+    expected = derive_variant_config(variant.name, full)
     if expected == variant.config:
         return
     path = printable_path(variant.path)
-    name = identify_variant(variant.config, full_config)
+    name = identify_variant(variant.config, full)
     if name is not None:
-        raise UsageError(
-            f"{path} is not {variant.name!r} but {name!r}, by its configuration",
-            hint=f"--variant {name}={path}",
-        )
+        problem = f"{path} is not {variant.name!r} but {name!r}, by its configuration"
+        raise UsageError(problem, hint=f"use --ablation-weights {name}={path}")
     if expected is None:
         reason = "the full model uses poses and no visual features"
     else:
         actual, required = asdict(variant.config), asdict(expected)
         key = next(key for key in required if actual[key] != required[key])
         reason = f"its {key} is {json.dumps(actual[key])}, not {json.dumps(required[key])}"
-    raise UsageError(
-        f"{path} is not {variant.name!r} of one full model with the others: {reason}",
-        hint="train it like the full model but for that one setting; see docs/evaluation.md",
-    )
+    hint = "train it like the full model but for that one setting; see docs/evaluation.md"
+    problem = f"{path} is not {variant.name!r} of the others' full model: {reason}"
+    raise UsageError(problem, hint=hint)
 
 
 def _resolve_weights_file(path: Path) -> Path:
@@ -243,26 +230,19 @@ def _resolve_weights_file(path: Path) -> Path:
     if (path / RUN_WEIGHTS_NAME).is_file():
         return path / RUN_WEIGHTS_NAME
     if path.is_dir():
-        raise InputError(
-            f"the run {path} has no {RUN_WEIGHTS_NAME} yet", hint="train it to its end"
-        )
+        raise InputError(f"no {RUN_WEIGHTS_NAME} in the run {path}", hint="train it to its end")
     if not path.is_file():
         raise InputError(f"no file or run {path}", hint="check the name")
     return path
 
 
-def _list_weights_files(folder: Path) -> list[Path]:
+def _list_weights(folder: Path) -> list[Path]:
     """Weights of the paper's network in a folder, and in its runs."""
     if not folder.is_dir():
-        raise InputError(
-            f"no folder {folder}",
-            hint=f"give --variant NAME=FILE, with NAME one of {', '.join(VARIANT_NAMES)}",
-        )
+        raise InputError(f"no folder {folder}", hint=VARIANT_HINT)
     paths = sorted([*folder.glob("*.safetensors"), *folder.glob(f"*/{RUN_WEIGHTS_NAME}")])
     chosen = [path for path in paths if detect_preset(str(path)) == "paper"]
     if not chosen:
-        raise InputError(
-            f"{folder} holds no run and no weights of the paper's network",
-            hint="train some: loris train --preset paper --out RUNS/full",
-        )
+        hint = "train some: loris train --preset paper --out RUNS/full"
+        raise InputError(f"no run and no weights of the paper's network in {folder}", hint=hint)
     return chosen

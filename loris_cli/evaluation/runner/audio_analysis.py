@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from loris_cli.array_types import Array, Float32Array
+from loris_cli.array_types import Array, Samples
 from loris_cli.audio.beat_tracking import BeatTracker, track_beats
 from loris_cli.audio.onsets import ONSET_DELAY_S, ONSET_HOP_LENGTH, PEAK_PICKING, detect_onsets
 from loris_cli.config import SAMPLE_RATE_HZ
@@ -38,7 +38,7 @@ start, a source 35 ms by the official protocol alone."""
 
 @dataclass(frozen=True, kw_only=True)
 class AnalysisConfig:
-    """What is detected."""
+    """Detectors and their settings."""
 
     protocol: loris_scores.ScoringProtocol = loris_scores.OFFICIAL_PROTOCOL
     strict_metrics: bool = True
@@ -72,10 +72,8 @@ class AudioAnalysis:
 
     def crop_events(self, end_s: float) -> AudioEvents:
         """Onsets and beats before a time."""
-        return AudioEvents(
-            onsets_s=self.strict_onsets_s[self.strict_onsets_s < end_s],
-            beats_s=self.beats_s[self.beats_s < end_s],
-        )
+        onsets_s, beats_s = (x[x < end_s] for x in (self.strict_onsets_s, self.beats_s))
+        return AudioEvents(onsets_s=onsets_s, beats_s=beats_s)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +90,7 @@ def analyze_audio(
 
     Args:
         source: the source.
-        config: what is detected.
+        config: detectors and their settings.
         cache_dir: folder of the cache; None is no cache.
     """
     try:
@@ -121,7 +119,7 @@ def analyze_audio_sources(
 
     Args:
         sources: the sources.
-        config: what is detected.
+        config: detectors and their settings.
         cache_dir: folder of the cache; None is no cache.
         max_workers: worker processes at most; short work is done in this process.
         reporter: progress is reported here.
@@ -132,13 +130,10 @@ def analyze_audio_sources(
     strict = config.strict_metrics
     per_worker = MIN_STRICT_SOURCES_PER_WORKER if strict else MIN_SOURCES_PER_WORKER
     n_different = len(set(sources))
+    n_workers = min(max_workers, n_different // per_worker)
+    analyze = partial(analyze_audio, config=config, cache_dir=cache_dir)
     with (reporter or NullReporter()).stage("audio analysis", n_different) as advance:
-        found = map_sources(
-            partial(analyze_audio, config=config, cache_dir=cache_dir),
-            sources,
-            n_workers=min(max_workers, n_different // per_worker),
-            advance=advance,
-        )
+        found = map_sources(analyze, sources, n_workers=n_workers, advance=advance)
     return [
         AnalysisFailure(reason=f"the worker process crashed (exit code {result.exit_code})")
         if isinstance(result, WorkerCrash)
@@ -147,9 +142,7 @@ def analyze_audio_sources(
     ]
 
 
-def _analyze_samples(
-    samples: Float32Array, sha256: str, config: AnalysisConfig
-) -> AudioAnalysis:
+def _analyze_samples(samples: Samples, sha256: str, config: AnalysisConfig) -> AudioAnalysis:
     strict = config.strict_metrics
     return AudioAnalysis(
         samples_sha256=sha256,
@@ -161,23 +154,17 @@ def _analyze_samples(
 
 
 def _cache_name(samples_sha256: str, config: AnalysisConfig) -> str:
-    parameters = {
-        **asdict(config),
-        "onsets": [PEAK_PICKING, ONSET_HOP_LENGTH, ONSET_DELAY_S],
-        "schema": ANALYSIS_SCHEMA,
-    }
+    onsets = [PEAK_PICKING, ONSET_HOP_LENGTH, ONSET_DELAY_S]
+    parameters = {**asdict(config), "onsets": onsets, "schema": ANALYSIS_SCHEMA}
     key = json.dumps([samples_sha256, version("librosa"), parameters], sort_keys=True)
     return f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
 
 
 def _write_cached_analysis(path: Path, analysis: AudioAnalysis) -> None:
-    values = {
-        name: value.tolist() if isinstance(value, np.ndarray) else value
-        for name, value in vars(analysis).items()
-    }
+    text = json.dumps(vars(analysis), default=np.ndarray.tolist)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path, overwrite=True) as temporary:
-        temporary.write_text(json.dumps(values), encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _read_cached_analysis(path: Path, samples_sha256: str) -> AudioAnalysis | None:

@@ -122,20 +122,19 @@ def read_audio_file(path: Path) -> Samples:
     by their timestamps.
     """
     name = printable_path(path)
-    hint = "give a sound file, or a video with sound"
+    hint = "use an audio file, or a video with audio"
     try:
         info = soundfile.info(path)
         if info.frames > MAX_DURATION_S * info.samplerate:
             raise InputError(f"{name} lasts more than an hour", hint="cut it into clips")
         channels, rate_hz = soundfile.read(path, dtype="float32")
         mono = librosa.to_mono(channels.T)
-        samples: Samples = librosa.resample(
-            mono, orig_sr=rate_hz, target_sr=SAMPLE_RATE_HZ, res_type="soxr_hq"
-        )
+        rates = {"orig_sr": rate_hz, "target_sr": SAMPLE_RATE_HZ}
+        samples: Samples = librosa.resample(mono, **rates, res_type="soxr_hq")
     except soundfile.LibsndfileError as error:
         samples = _read_audio_track(path, hint, error)
     if not len(samples):
-        raise InputError(f"{name} holds no sound", hint=hint)
+        raise InputError(f"{name} holds no audio", hint=hint)
     if not np.isfinite(samples).all():
         raise InputError(f"{name} holds values that are not finite", hint="make it again")
     return samples
@@ -148,9 +147,9 @@ def _read_audio_track(path: Path, hint: str, cause: Exception) -> Samples:
     try:
         track = read_audio(path, rate_hz=SAMPLE_RATE_HZ)
     except (av.FFmpegError, OSError) as error:
-        raise InputError(f"{name} is no sound that can be read", hint=hint) from error
+        raise InputError(f"{name} cannot be read as audio", hint=hint) from error
     if track is None:
-        raise InputError(f"{name} has no sound", hint=hint)
+        raise InputError(f"{name} has no audio", hint=hint)
     if track.shape[1] > MAX_DURATION_S * SAMPLE_RATE_HZ:
         raise InputError(f"{name} lasts more than an hour", hint="cut it into clips")
     mono: Samples = track.mean(axis=0)

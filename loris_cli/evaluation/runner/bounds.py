@@ -37,7 +37,7 @@ class UnavailableError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class BoundRequest:
-    """What the audio of a bound is made from."""
+    """Inputs of the audio of a bound."""
 
     clips: Sequence[EvalClip]
     """Clips with an analyzed reference."""
@@ -73,10 +73,10 @@ def build_bound_sources(bound_id: str, request: BoundRequest) -> TakeSources:
         request: clips, references and seeds.
 
     Raises:
-        UnavailableError: this run lacks what the bound is made from.
+        UnavailableError: this run lacks the inputs of the bound.
     """
     if not request.clips:
-        raise UnavailableError("no clip has a true sound")
+        raise UnavailableError("no clip has reference audio")
     return BOUNDS[bound_id].build(request)
 
 
@@ -128,7 +128,7 @@ def _click_1hz(reference: AudioAnalysis, rng: np.random.Generator) -> AudioSourc
 
 @_by_clip
 def _click_4hz(reference: AudioAnalysis, rng: np.random.Generator) -> AudioSource:
-    """As dense as both detectors separate without fail."""
+    """Four clicks a second, the highest density that both detectors separate reliably."""
     return _clicks(reference, np.arange(0.125, reference.duration_s, 0.25))
 
 

@@ -18,9 +18,8 @@ from loris_cli.evaluation.runner.paper_tables import PAPER_SUBSETS, load_publish
 from loris_cli.system.atomic_files import printable_path
 from loris_cli.system.input_paths import VIDEO_SUFFIXES
 
-MEDIA_SUFFIXES = (
-    frozenset(".wav .flac .ogg .mp3 .aiff .aif .m4a .aac .opus".split()) | VIDEO_SUFFIXES
-)
+AUDIO_SUFFIXES = frozenset(".wav .flac .ogg .mp3 .aiff .aif .m4a .aac .opus".split())
+MEDIA_SUFFIXES = AUDIO_SUFFIXES | VIDEO_SUFFIXES
 """Files that are read from a folder."""
 SYNTHETIC_SOURCE = "synthesised"
 """Source of clips without a video; each is a source of its own."""
@@ -28,6 +27,9 @@ SYNTHETIC_SUBSET = "synthetic"
 """Subset of synthetic music that the built-in model is trained and tested on."""
 REQUIRED_ARRAYS = ("accents_s", "strengths", "energy")
 """Arrays of the rhythm file that generators need (docs/contracts.md)."""
+
+FilePair = tuple[str, Path, Path]
+"""Stem, generated file and reference file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,16 +81,13 @@ def list_subsets(data_dir: Path) -> list[SubsetStatus]:
     for name in [*known, *sorted({clip.subset for clip in clips} - {*known})]:
         members = [clip for clip in clips if clip.subset == name]
         counts = Counter(clip.partition for clip in members)
-        complete = sum(
-            (data_dir / clip.audio).is_file() and (data_dir / clip.rhythm).is_file()
-            for clip in members
-            if clip.partition == "test"
-        )
+        tests = [(clip.audio, clip.rhythm) for clip in members if clip.partition == "test"]
+        n_missing = sum(not all((data_dir / name).is_file() for name in pair) for pair in tests)
         status = SubsetStatus(
             name=name,
             partition_counts=(counts["train"], counts["val"], counts["test"]),
             n_published_test_clips=published.get(name),
-            n_missing_test_clips=counts["test"] - complete,
+            n_missing_test_clips=n_missing,
         )
         found.append(status)
     return found
@@ -100,21 +99,18 @@ def format_setup_commands(subset: str, data_dir: Path) -> str:
     if subset == SYNTHETIC_SUBSET:
         return f"make it: loris dataset synthesize {folder} --music"
     return (
-        f"the stand-in, made up on this machine: loris dataset synthesize {folder}\n"
+        f"the synthetic stand-in: loris dataset synthesize {folder}\n"
         f"the real one, from the authors' release: loris dataset import RELEASE --data {folder}"
     )
 
 
-def read_subset_clips(
-    data_dir: Path, subset: str, *, partition: str = "test", max_clips: int | None = None
-) -> list[Clip]:
+def read_subset_clips(data_dir: Path, subset: str, *, partition: str = "test") -> list[Clip]:
     """Clips of a subset in the manifest.
 
     Args:
         data_dir: the data set.
         subset: the subset, such as ``fe50``.
         partition: ``test``, ``val`` or ``train``.
-        max_clips: maximum number, the first ones; None is all.
 
     Raises:
         InputError: there is no data set, or it has no such clip.
@@ -130,11 +126,9 @@ def read_subset_clips(
     found = [clip for clip in clips if clip.subset == subset and clip.partition == partition]
     if not found:
         others = sorted({clip.subset for clip in clips if clip.partition == partition})
-        raise InputError(
-            f"the data set has no {partition} clips of {subset!r}",
-            hint=f"it has {', '.join(others) or f'no {partition} clips at all'}",
-        )
-    return found[:max_clips]
+        hint = f"it has {', '.join(others) or f'no {partition} clips at all'}"
+        raise InputError(f"the data set has no {partition} clips of {subset!r}", hint=hint)
+    return found
 
 
 def build_eval_clip(data_dir: Path, clip: Clip) -> EvalClip | SkippedClip:
@@ -179,9 +173,7 @@ def get_source_group(clip: Clip) -> str:
     return clip.id if clip.source == SYNTHETIC_SOURCE else normalize_aist_camera(clip.source)
 
 
-def pair_files(
-    generated: Path, reference: Path
-) -> tuple[list[tuple[str, Path, Path]], list[SkippedClip]]:
+def pair_files(generated: Path, reference: Path) -> tuple[list[FilePair], list[SkippedClip]]:
     """Pair the files of two folders by their stems, or two files as they are.
 
     Prefixes of the authors' script are removed: ``generated_3`` and ``gt_3`` are both ``3``.
@@ -195,20 +187,16 @@ def pair_files(
     """
     names = (printable_path(generated), printable_path(reference))
     if generated.is_dir() != reference.is_dir():
-        raise InputError(
-            f"{names[0]} and {names[1]}: a folder and a file",
-            hint="give two folders, or two files",
-        )
+        problem = f"{names[0]} and {names[1]}: a folder and a file"
+        raise InputError(problem, hint="use two folders, or two files")
     if not generated.is_dir():
         return [(generated.stem, generated, reference)], []
     generated_files = _index_by_stem(generated, "generated_")
     reference_files = _index_by_stem(reference, "gt_")
     both = sorted(set(generated_files) & set(reference_files))
     if not both:
-        raise InputError(
-            f"no file of {names[0]} has a namesake in {names[1]}",
-            hint="name what was generated like its reference: a.wav and a.wav",
-        )
+        hint = "name generated files like their references: a.wav and a.wav"
+        raise InputError(f"no file name of {names[0]} is also in {names[1]}", hint=hint)
     unpaired = [
         *((stem, "has no reference") for stem in sorted({*generated_files} - {*both})),
         *((stem, "was not generated") for stem in sorted({*reference_files} - {*both})),

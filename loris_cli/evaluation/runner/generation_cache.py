@@ -70,10 +70,8 @@ class SystemRunner:
                     costs.append(cost)
                     advance(1)
         if n_without_visual and self.system.uses_visual_features:
-            reporter.warn(
-                f"{self.name} was trained on visual features, and {n_without_visual} clips have"
-                " none: they were generated without"
-            )
+            lacking = f"which {n_without_visual} clips lack: they were generated without"
+            reporter.warn(f"{self.name} was trained on visual features, {lacking}")
         return takes, sum_costs(costs)
 
     def reconstruct_references(
@@ -130,7 +128,7 @@ class SystemRunner:
 
 
 def read_clip_features(data_dir: Path, clip: Clip) -> ClipFeatures:
-    """Features of a clip as of a video: its visual rhythm, no chords and no timing jitter."""
+    """Features of a clip as for a video: visual rhythm, no chords and no timing jitter."""
     features = read_pose_features(data_dir, clip)
     if features is None:
         return read_rhythm_features(data_dir, clip)
@@ -140,13 +138,12 @@ def read_clip_features(data_dir: Path, clip: Clip) -> ClipFeatures:
 
 def hash_features(features: ClipFeatures) -> str:
     """Hash of all conditions of a generator."""
-    hashed = hashlib.sha256(
-        f"{features.duration_s} {features.genre} {features.timing_jitter}".encode()
-    )
+    values = f"{features.duration_s} {features.genre} {features.timing_jitter}"
+    hashed = hashlib.sha256(values.encode())
     arrays = [features.peaks_s, features.strengths, features.energy, features.keypoints]
     for array in arrays if features.visual is None else [*arrays, features.visual]:
-        values = np.zeros(0) if array is None else np.ascontiguousarray(array)
-        hashed.update(f"{values.shape}{values.dtype}".encode() + values.tobytes())
+        x = np.zeros(0) if array is None else np.ascontiguousarray(array)
+        hashed.update(f"{x.shape}{x.dtype}".encode() + x.tobytes())
     return hashed.hexdigest()
 
 

@@ -103,9 +103,5 @@ def _normalize_row(table: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]
         if (misprint["table"], misprint["subset"], misprint["id"]) == key
     ]
     scores = {name: round(row[name] / 100, 4) for name in SCORE_COLUMNS[:-1]}
-    return {
-        **row,
-        **scores,
-        "table": table["table"],
-        **({"misprints": misprints} if misprints else {}),
-    }
+    normalized = {**row, **scores, "table": table["table"]}
+    return {**normalized, "misprints": misprints} if misprints else normalized

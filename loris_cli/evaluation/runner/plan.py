@@ -28,10 +28,8 @@ def plan_subset_evaluation(
     Raises:
         InputError: there is no such subset.
     """
-    clips = eval_clips.read_subset_clips(
-        data_dir, subset, partition=partition, max_clips=max_clips
-    )
-    found = [eval_clips.build_eval_clip(data_dir, clip) for clip in clips]
+    clips = eval_clips.read_subset_clips(data_dir, subset, partition=partition)
+    found = [eval_clips.build_eval_clip(data_dir, clip) for clip in clips[:max_clips]]
     return replace(
         plan,
         title=subset if partition == "test" else f"{subset} ({partition})",
@@ -84,10 +82,8 @@ def check_compare_to(plan: EvaluationPlan) -> None:
     names = [runner.name for runner in plan.system_runners]
     names += [*(["generated"] if plan.generated_files else []), *plan.bounds]
     if plan.compare_to not in (*names, DEFAULT_COMPARE_TO):
-        raise UsageError(
-            f"no system {plan.compare_to!r} to compare with",
-            hint=f"there are {', '.join(names)}",
-        )
+        hint = f"there are {', '.join(names)}"
+        raise UsageError(f"no system {plan.compare_to!r} to compare with", hint=hint)
 
 
 def eval_cache_dir(name: str) -> Path:

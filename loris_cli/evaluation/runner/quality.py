@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from numpy.typing import NDArray
 
-from loris_cli.audio import mel
+from loris_cli.array_types import Float32Array, Samples
 from loris_cli.audio.loudness import SILENT_LUFS, measure_loudness
+from loris_cli.audio.mel import compute_log_mel
 from loris_cli.audio.onsets import detect_onsets
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import InputError, LorisError
@@ -28,8 +28,6 @@ from loris_cli.evaluation.runner import audio_sources
 from loris_cli.evaluation.runner.audio_sources import AudioSource, RecordedAudio
 from loris_cli.evaluation.runner.run import EvaluationResult
 from loris_cli.system.progress import Reporter
-
-Features = NDArray[np.float32]
 
 CLIPPING_THRESHOLD = 0.999
 """Samples from here on count as clipped."""
@@ -42,9 +40,9 @@ MIN_PROBABILITY = 1e-6
 class AudioQuality:
     """Features and metrics of one source."""
 
-    log_mel: Features
+    log_mel: Float32Array
     """Log-mel spectrogram, ``(128, frames)``."""
-    musicnn: tuple[Features, Features] | None
+    musicnn: tuple[Float32Array, Float32Array] | None
     """musicnn features ``(200, patches)`` and tag probabilities ``(50,)``; None below 3 s."""
     metrics: dict[str, float]
     """``loudness_lufs``, ``clipped_fraction`` and `TEXTURE_METRICS` that are available."""
@@ -67,9 +65,7 @@ def measure_audio_quality(source: AudioSource) -> AudioQuality | None:
     with suppress(InputError):  # under 3 s
         patches, tags = musicnn.embed(samples)
         embedding = (patches.T, tags.mean(axis=0))
-    return AudioQuality(
-        log_mel=mel.compute_log_mel(samples), musicnn=embedding, metrics=metrics
-    )
+    return AudioQuality(log_mel=compute_log_mel(samples), musicnn=embedding, metrics=metrics)
 
 
 def measure_quality(
@@ -105,37 +101,31 @@ def measure_quality(
         found = audio_sources.map_sources(
             measure_audio_quality, sources, n_workers=n_workers, advance=advance
         )
+    known = {source: x for source, x in found.items() if isinstance(x, AudioQuality)}
     metrics = {}
     for system_id, system in pairs.items():
-        qualities = ((found[take], found[reference]) for take, reference in system)
-        measured = [
-            (a, b)
-            for a, b in qualities
-            if isinstance(a, AudioQuality) and isinstance(b, AudioQuality)
-        ]
+        measured = [(known[a], known[b]) for a, b in system if a in known and b in known]
         if measured:
             metrics[system_id] = _compare_quality(measured)
     return metrics
 
 
-def tag_kl_divergence(reference_tags: Features, generated_tags: Features) -> float:
+def tag_kl_divergence(reference_tags: Float32Array, generated_tags: Float32Array) -> float:
     """Kullback-Leibler divergence of binary tags, mean over tags, in nats.
 
     Args:
         reference_tags: tag probabilities of the reference, ``(tags,)``, 0..1.
         generated_tags: tag probabilities of the generated audio.
     """
-    p, q = (
-        np.clip(x.astype(np.float64), MIN_PROBABILITY, 1 - MIN_PROBABILITY)
-        for x in (reference_tags, generated_tags)
-    )
+    tags = np.stack([reference_tags, generated_tags]).astype(np.float64)
+    p, q = np.clip(tags, MIN_PROBABILITY, 1 - MIN_PROBABILITY)
     return float(np.mean(p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))))
 
 
 def _compare_quality(pairs: Sequence[tuple[AudioQuality, AudioQuality]]) -> dict[str, float]:
     """Metrics of a system from the qualities of takes and references."""
 
-    def distance(features: Sequence[tuple[Features, Features]]) -> float:
+    def distance(features: Sequence[tuple[Float32Array, Float32Array]]) -> float:
         takes, references = zip(*features, strict=True)
         return frechet_distance(fit_gaussian(takes), fit_gaussian(references))
 
@@ -153,7 +143,7 @@ def _compare_quality(pairs: Sequence[tuple[AudioQuality, AudioQuality]]) -> dict
     return metrics
 
 
-def _measure_loudness_lufs(source: AudioSource, samples: Features) -> float:
+def _measure_loudness_lufs(source: AudioSource, samples: Samples) -> float:
     if isinstance(source, RecordedAudio) and source.max_samples is None:
         return measure_loudness(source.path).integrated_lufs
     with tempfile.TemporaryDirectory() as folder:

@@ -17,7 +17,7 @@ from loris_cli.errors import InputError
 from loris_cli.evaluation.metrics import significance
 from loris_cli.evaluation.metrics.significance import PairedDifference
 from loris_cli.evaluation.runner import audio_analysis, bounds
-from loris_cli.evaluation.runner.audio_analysis import AnalysisFailure, AudioAnalysis
+from loris_cli.evaluation.runner.audio_analysis import AnalysisConfig, AudioAnalysis
 from loris_cli.evaluation.runner.audio_sources import AudioSource, RecordedAudio
 from loris_cli.evaluation.runner.bounds import BOUNDS, TakeSources
 from loris_cli.evaluation.runner.clips import EvalClip, SkippedClip
@@ -38,14 +38,16 @@ METRIC_STATISTICS: Mapping[str, tuple[tuple[str, ...], Statistic]] = {
 }
 """Metrics whose differences are tested: their components, and the metric from their means."""
 
-Analyzer = Callable[[Sequence[AudioSource]], list[AudioAnalysis | AnalysisFailure]]
+Analyzer = Callable[
+    [Sequence[AudioSource]], list[AudioAnalysis | audio_analysis.AnalysisFailure]
+]
 TakeAnalyses = dict[str, dict[tuple[str, int], AudioAnalysis]]
 """Analyses by system, clip and seed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationPlan:
-    """What is evaluated."""
+    """Clips, systems and settings of an evaluation."""
 
     title: str
     """The subset, or a description of the files."""
@@ -58,9 +60,7 @@ class EvaluationPlan:
     """Tables of the paper that the systems belong in."""
     bounds: Sequence[str] = tuple(BOUNDS)
     seeds: Sequence[int] = (0, 1, 2)
-    analysis_config: audio_analysis.AnalysisConfig = field(
-        default_factory=audio_analysis.AnalysisConfig
-    )
+    analysis_config: AnalysisConfig = field(default_factory=AnalysisConfig)
     compare_to: str = DEFAULT_COMPARE_TO
     """The system that the others are compared with."""
     max_workers: int = 1
@@ -113,19 +113,15 @@ def run_evaluation(plan: EvaluationPlan, *, reporter: Reporter) -> EvaluationRes
     systems = []
     for label, takes in entries:
         seeds = sorted({seed for _, seed in takes})
-        found = analyses[label.id]
-        system = score_system(
-            label, clips, references, found, plan.analysis_config, seeds=seeds
-        )
+        own = analyses[label.id]
+        system = score_system(label, clips, references, own, plan.analysis_config, seeds=seeds)
         if system is None:
             unavailable[label.id] = "none of its clips could be analyzed"
         else:
             systems.append(system)
     if not systems:
         reasons = [*(clip.reason for clip in skipped), *unavailable.values(), "no system"]
-        raise InputError(
-            f"nothing could be scored: {reasons[0]}", hint="see `loris eval --help`"
-        )
+        raise InputError(f"nothing was scored: {reasons[0]}", hint="see `loris eval --help`")
     return EvaluationResult(
         plan=plan,
         clips=clips,
@@ -156,13 +152,11 @@ def _collect_sources(
     entries: list[tuple[SystemLabel, TakeSources]] = []
     for runner in plan.system_runners:
         takes, cost = runner.generate_takes(clips, plan.seeds, reporter=reporter)
-        system = runner.system
-        label = SystemLabel(
-            runner.name, system.category, system.description, system.generation_settings, cost
-        )
+        system, settings = runner.system, runner.system.generation_settings
+        label = SystemLabel(runner.name, system.category, system.description, settings, cost)
         entries.append((label, {key: cut(take.path, key[0]) for key, take in takes.items()}))
     if plan.generated_files:
-        label = SystemLabel("generated", "model", "the given files")
+        label = SystemLabel("generated", "model", "files of the user")
         files = plan.generated_files
         entries.append((label, {(clip.id, 0): cut(files[clip.id], clip.id) for clip in clips}))
     request = bounds.BoundRequest(
@@ -195,7 +189,7 @@ def _analyze_takes(
     analyses: TakeAnalyses = {system_id: {} for system_id in take_sources}
     skipped = []
     for (system_id, key), result in zip(keys, results, strict=True):
-        if isinstance(result, AnalysisFailure):
+        if isinstance(result, audio_analysis.AnalysisFailure):
             skipped.append(SkippedClip(clip_id=key[0], reason=f"{system_id}: {result.reason}"))
         else:
             analyses[system_id][key] = result
@@ -210,7 +204,7 @@ def _analyze_references(
     references = {clip.id: clip.reference for clip in plan.clips if clip.reference is not None}
     analyses, failed = {}, set()
     for clip_id, result in zip(references, analyze(list(references.values())), strict=True):
-        if isinstance(result, AnalysisFailure):
+        if isinstance(result, audio_analysis.AnalysisFailure):
             skipped.append(SkippedClip(clip_id=clip_id, reason=result.reason))
             failed.add(clip_id)
         else:
@@ -238,12 +232,9 @@ def _compare_systems(
         for metric, (components, statistic) in METRIC_STATISTICS.items():
             if not system.clip_values.keys() & base.clip_values.keys() >= {*components}:
                 continue
-            difference = significance.compare_paired(
-                [system.clip_values[name][shared] for name in components],
-                [base.clip_values[name][base_rows] for name in components],
-                groups,
-                statistic,
-            )
+            values = [system.clip_values[name][shared] for name in components]
+            base_values = [base.clip_values[name][base_rows] for name in components]
+            difference = significance.compare_paired(values, base_values, groups, statistic)
             if difference is not None:
                 found.setdefault(system.id, {})[metric] = difference
     return found

@@ -98,13 +98,11 @@ def score_system(
     clips = [clip for clip in clips if all((clip.id, seed) in takes for seed in seeds)]
     if not clips:
         return None
-    rows = [
-        [
-            _score_take(clip, references.get(clip.id), takes[clip.id, seed], config)
-            for clip in clips
-        ]
-        for seed in seeds
-    ]
+
+    def score(clip: EvalClip, seed: int) -> list[float]:
+        return _score_take(clip, references.get(clip.id), takes[clip.id, seed], config)
+
+    rows = [[score(clip, seed) for clip in clips] for seed in seeds]
     # Each metric contiguous: the order of summation does not depend on the other metrics.
     tables = np.moveaxis(np.array(rows), 2, 0).copy()
     by_metric = {
@@ -122,9 +120,7 @@ def score_system(
     if official and not config.protocol.bcs_is_ratio and label.id not in CHANCE_BOUNDS:
         strict |= _correct_for_chance(clips, references, takes, seeds, official)
     groups = tuple(clip.source_group for clip in clips)
-    n_truncated = sum(
-        takes[clip.id, seed].n_truncated_samples > 0 for clip in clips for seed in seeds
-    )
+    scored = [takes[clip.id, seed] for clip in clips for seed in seeds]
     return SystemScores(
         **vars(label),
         seeds=tuple(seeds),
@@ -135,7 +131,7 @@ def score_system(
         strict=strict,
         intervals=_bootstrap_intervals(clip_values, groups, config),
         clip_values=clip_values,
-        n_truncated_takes=n_truncated,
+        n_truncated_takes=sum(take.n_truncated_samples > 0 for take in scored),
     )
 
 
@@ -146,9 +142,8 @@ def _score_take(
     values: dict[str, float] = {}
     end_s = take.duration_s
     if reference is not None:
-        scores = loris_scores.score_clip(
-            reference.onset_flags, take.onset_flags, config.protocol
-        )
+        flags = (reference.onset_flags, take.onset_flags)
+        scores = loris_scores.score_clip(*flags, config.protocol)
         values |= {"BCS": scores.bcs, "BHS": scores.bhs}
     if config.strict_metrics:
         events = take.crop_events(end_s)
@@ -160,9 +155,7 @@ def _score_take(
     return [values.get(name, np.nan) for name in CLIP_METRICS]
 
 
-def _summarize_seeds(
-    by_metric: Mapping[str, Array], config: AnalysisConfig
-) -> list[ScoreSummary]:
+def _summarize_seeds(by_metric: dict[str, Array], config: AnalysisConfig) -> list[ScoreSummary]:
     """Official scores of each seed, over the clips with a reference."""
     summaries = []
     for bcs, bhs in zip(by_metric["BCS"].tolist(), by_metric["BHS"].tolist(), strict=True):
@@ -184,13 +177,12 @@ def _correct_for_chance(
     clips = [clip for clip in clips if clip.id in references]
     reference_flags = [references[clip.id].onset_flags for clip in clips]
     groups = [clip.source_group for clip in clips]
-    by_seed = [
-        significance.chance_precision_recall(
-            [takes[clip.id, seed].onset_flags for clip in clips], reference_flags, groups
-        )
-        for seed in seeds
-    ]
-    f1_by_seed = [loris_scores.f1_score(*means) for means in by_seed if means is not None]
+    f1_by_seed = []
+    for seed in seeds:
+        flags = [takes[clip.id, seed].onset_flags for clip in clips]
+        means = significance.chance_precision_recall(flags, reference_flags, groups)
+        if means is not None:
+            f1_by_seed.append(loris_scores.f1_score(*means))
     if not f1_by_seed:
         return {}
     chance = float(np.mean(f1_by_seed))

@@ -36,12 +36,12 @@ class SamplingSetting(NamedTuple):
 
 
 def parse_sweeps(
-    sweep_specs: Sequence[str], *, steps: int | None, guidance: float | None
+    specs: Sequence[str], *, steps: int | None, guidance: float | None
 ) -> list[SamplingSetting]:
     """The sampling settings of sweeps.
 
     Args:
-        sweep_specs: such as ``steps=10,20,50``.
+        specs: such as ``steps=10,20,50``.
         steps: sampling steps where they are not varied.
         guidance: guidance scale where it is not varied.
 
@@ -50,7 +50,7 @@ def parse_sweeps(
     """
     default = SamplingSetting("", steps, guidance)
     found = []
-    for spec in sweep_specs:
+    for spec in specs:
         name, _, values = spec.partition("=")
         for text in values.split(","):
             value = _parse_sweep_value(name, text, spec)
@@ -62,17 +62,15 @@ def parse_sweeps(
     return found or [default]
 
 
-def build_sweep_tables(
-    sweep_specs: Sequence[str], system_ids: Sequence[str]
-) -> list[PaperTable]:
+def build_sweep_tables(specs: Sequence[str], system_ids: Sequence[str]) -> list[PaperTable]:
     """Tables 7 and 8 with the systems of sweeps.
 
     Args:
-        sweep_specs: as given to `parse_sweeps`.
+        specs: arguments of `parse_sweeps`.
         system_ids: ids of the systems with these settings.
     """
     found = []
-    for name in dict.fromkeys(spec.partition("=")[0] for spec in sweep_specs):
+    for name in dict.fromkeys(spec.partition("=")[0] for spec in specs):
         by_setting: dict[str, list[str]] = {}
         for system_id in system_ids:
             setting = system_id.rpartition(" ")[2]

@@ -1,4 +1,4 @@
-"""Systems of a run, from what the user names: models, methods, variants.
+"""Systems of a run, built from the names on the command line: models, methods, variants.
 
 names, files -> systems -> a plan with them, and the tables of the paper that they belong in
 """
@@ -66,24 +66,17 @@ def add_systems(
     models = [(Path(name).stem, name) for name in selection.models if name != "none"]
     models += [(name, str(variant.path)) for name, variant in variants.items()]
     device = resolve_device(selection.device)
-    systems = [
-        (
-            name + suffix,
-            build_model_system(model, device=device, steps=steps, guidance=guidance),
-        )
-        for name, model in models
-        for suffix, steps, guidance in selection.sampling_settings
-    ]
-    systems += [
-        (name, build_method_system(name, data_dir, subset))
-        for name in dict.fromkeys(selection.methods)
-    ]
+    systems = []
+    for name, model in models:
+        for suffix, steps, guidance in selection.sampling_settings:
+            system = build_model_system(model, device=device, steps=steps, guidance=guidance)
+            systems.append((name + suffix, system))
+    for name in dict.fromkeys(selection.methods):
+        systems.append((name, build_method_system(name, data_dir, subset)))
     names = [name for name, _ in systems]
     for name in names:
         if names.count(name) > 1 or name in (*BOUNDS, "generated"):
-            raise UsageError(
-                f"two systems would be called {name!r}", hint="rename one of the files"
-            )
+            raise UsageError(f"two systems are called {name!r}", hint="rename one of the files")
     return replace(
         plan,
         system_runners=[

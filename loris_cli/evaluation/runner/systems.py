@@ -67,11 +67,7 @@ _load_model = lru_cache(maxsize=1)(load_model)
 
 
 def build_model_system(
-    model_name: str,
-    *,
-    device: torch.device,
-    steps: int | None = None,
-    guidance: float | None = None,
+    model_name: str, *, device: torch.device, steps: int | None, guidance: float | None
 ) -> System:
     """A model in its settings; it is loaded once, so that errors come early.
 
@@ -98,9 +94,8 @@ def build_model_system(
 
     model, generator = load(), build()
     is_latent = isinstance(model, MiniCheckpoint)
-    is_visual = (
-        isinstance(model, PaperCheckpoint) and model.network.config.visual_projection != "none"
-    )
+    paper_config = model.network.config if isinstance(model, PaperCheckpoint) else None
+    is_visual = paper_config is not None and paper_config.visual_projection != "none"
     return System(
         category="model",
         description=f"weights {model.sha256_prefix}, {generator.steps} steps, guidance"
@@ -176,7 +171,7 @@ def read_library_songs(data_dir: Path, subset: str) -> tuple[list[Song], str]:
         contents.append([clip.id, size, song.accents_s.tolist(), song.strengths.tolist()])
     if not songs:
         raise InputError(
-            f"the train partition of {subset!r} has no sound with known accents",
+            f"the train partition of {subset!r} has no audio with known accents",
             hint="make the data set by `loris prep`, which detects them",
         )
     return songs, hashlib.sha256(json.dumps(contents).encode()).hexdigest()[:12]
