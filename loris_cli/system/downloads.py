@@ -16,7 +16,7 @@ TIMEOUTS_S = (10.0, 30.0)
 """Longest time to connect, and without data after that."""
 CHUNK_BYTES = 1 << 16
 MAX_ATTEMPTS = 3
-"""A download whose connection breaks starts again from the first byte this many times."""
+"""A download with a broken connection starts again from the first byte this many times."""
 
 
 def download_file(
@@ -30,8 +30,8 @@ def download_file(
 ) -> str:
     """Download a file.
 
-    Not ``pooch.retrieve``: it downloads again where the address does not exist, and has no
-    messages of ours.
+    Not ``pooch.retrieve``: it downloads again where the address does not exist, and its errors
+    have no hints.
 
     Args:
         url: its address.

@@ -32,7 +32,7 @@ def call_module(module: str, arrays: NamedArrays, *, task: str, **env: str) -> N
     """Run a module in another Python and return its arrays.
 
     Args:
-        module: importable name of one of ours that calls `serve_call`.
+        module: importable name of a module of loris that calls `serve_call`.
         arrays: its input; no objects.
         task: name of the task, as the beginning of "... failed".
         env: additional variables of the process.
@@ -48,7 +48,8 @@ def call_module(module: str, arrays: NamedArrays, *, task: str, **env: str) -> N
         tempfile.TemporaryFile() as log,
         Popen(command, stdin=PIPE, stdout=PIPE, stderr=log, env=os.environ | env) as process,
     ):
-        assert process.stdin is not None and process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
         try:
             with contextlib.suppress(BrokenPipeError):  # it died: its result is missing too
                 _write_arrays(process.stdin, arrays)

@@ -53,7 +53,7 @@ def load_torch_arrays(path: Path, *, hint: str = "get it again") -> object:
         with torch.serialization.safe_globals(_numpy_safe_globals()):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=not is_legacy)
     except pickle.UnpicklingError as error:
-        hint = "if you trust it, load it in its own code, then torch.save(model.state_dict(), PATH)"
+        hint = "if you trust it, load it in its code and torch.save(model.state_dict(), FILE)"
         raise WeightsError(f"{path} holds objects that could run code", hint=hint) from error
     except (OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
         # Of another file torch says how to save it for mmap, which does not help.
@@ -68,7 +68,7 @@ def read_state_dict(path: Path, *, hint: str, nested_key: str = "") -> dict[str,
     Args:
         path: a file that torch saved.
         hint: what to give instead of a file that is none.
-        nested_key: of the state dict, in a file that may hold others beside it.
+        nested_key: of the state dict, in a file that may hold other entries too.
 
     Raises:
         WeightsError: it is no state dict, or holds more, which could run code.

@@ -66,7 +66,7 @@ def require_video_stream(container: InputContainer, path: Path) -> av.VideoStrea
     """
     stream = find_video_stream(container)
     if stream is None:
-        raise InputError(f"{path} has no video in it", hint="give a file with moving pictures")
+        raise InputError(f"{path} has no video stream", hint="give a video file")
     # PyAV has no codec context where no decoder of it is built in.
     if stream.codec_context is None:
         raise InputError(f"{path} has an unsupported video codec", hint=convert_hint(path))
@@ -204,7 +204,7 @@ def _explain_open_error(path: Path, error: av.FFmpegError) -> InputError:
     if text.startswith(PLAYLIST_SIGNATURES):
         return InputError(f"{path} is a playlist, not a video", hint="give one of its files")
     if text.startswith(IMAGE_SIGNATURES) or head[8:12] == b"WEBP":
-        return InputError(f"{path} is a picture, not a video", hint="give a moving one")
+        return InputError(f"{path} is an image, not a video", hint="give a video file")
     if head[4:8] in {b"ftyp", b"mdat", b"wide", b"free", b"skip"}:
         hint = "copy or download it again; the untrunc program can mend some recordings"
         return InputError(f"{path} has no index: its recording was cut off", hint=hint)

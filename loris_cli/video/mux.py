@@ -32,7 +32,7 @@ class ContainerFormat:
         audio_args: arguments that encode the audio.
         text_subtitle_codec: for subtitles that are text; ``None``: it takes none.
         copied_subtitle_codecs: that it takes as they are.
-        supports_cover: it takes a cover picture.
+        supports_cover: it takes cover art.
     """
 
     muxer: str
