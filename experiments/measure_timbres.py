@@ -16,7 +16,12 @@ import numpy as np
 
 from loris_cli.array_types import Array
 from loris_cli.audio import mel
-from loris_cli.composition.arrangement import DRUM_CHANNEL, INSTRUMENTS, Arrangement
+from loris_cli.composition.arrangement import (
+    DRUM_CHANNEL,
+    INSTRUMENTS,
+    TIMBRE_NOTES,
+    Arrangement,
+)
 from loris_cli.composition.midi_synthesis import (
     DEFAULT_SOUNDFONT,
     MixSettings,
@@ -29,7 +34,6 @@ from loris_cli.composition.note_spectrogram import (
     ONSET_FRAME_OFFSETS,
     REFERENCE_VELOCITY,
     RELEASE_FRAME_OFFSETS,
-    TIMBRE_NOTES,
 )
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import LorisError

@@ -33,7 +33,7 @@ serve_call(wait)
 ASKS = """
 import numpy as np
 from loris_cli.system.python_subprocess import call_module
-call_module("waits", {"x": np.zeros(1)}, task_label="it")
+call_module("waits", {"x": np.zeros(1)}, task="it")
 """
 
 
@@ -54,19 +54,19 @@ def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("module", ["doubles", "chatters"])
 def test_arrays_go_to_another_process_and_back(module: str) -> None:
     samples = np.random.default_rng(0).normal(size=(2, 100_000)).astype(np.float32)
-    result = call_module(module, {"x": samples}, task_label="it")
+    result = call_module(module, {"x": samples}, task="it")
     np.testing.assert_array_equal(result["twice"], 2 * samples)
     assert result["pid"] != os.getpid()
 
 
 def test_what_went_wrong_is_told_in_its_last_words() -> None:
     with pytest.raises(LorisError, match="hearing failed: ValueError: no such sound"):
-        call_module("fails", {"x": np.zeros(1)}, task_label="hearing")
+        call_module("fails", {"x": np.zeros(1)}, task="hearing")
 
 
 def test_a_sudden_end_is_no_serve_call() -> None:
     with pytest.raises(LorisError, match="hearing failed"):
-        call_module("dies", {"x": np.zeros(1_000_000)}, task_label="hearing")
+        call_module("dies", {"x": np.zeros(1_000_000)}, task="hearing")
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for the process in /proc")

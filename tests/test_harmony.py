@@ -23,7 +23,7 @@ def sample_free_harmony(accents_s: np.ndarray, duration_s: float, seed: int = 0)
         accents_s,
         duration_s=duration_s,
         style=STYLES_BY_NAME["skate"],
-        beat_period_s=0.6,
+        period_s=0.6,
         beats_s=np.empty(0),
         rng=np.random.default_rng(seed),
     )

@@ -404,7 +404,7 @@ def test_ffmpeg_does_not_outlive_us(
         def append(self, line: str) -> None:
             raise interruption
 
-    monkeypatch.setattr(subprocess, "Popen", noted)
+    monkeypatch.setattr(ffmpeg_module, "Popen", noted)
     monkeypatch.setattr(ffmpeg_module, "deque", lambda maxlen: Interrupted())
     endless = ["-re", "-f", "lavfi", "-i", "anullsrc", "-t", "600", "-f", "null", "-"]
     with pytest.raises(interruption):

@@ -19,11 +19,11 @@ from loris_cli.rhythm.directogram import (
     normalize_by_max,
     onset_envelope,
 )
-from loris_cli.rhythm.impact_timing import interpolate_peak_frames, locate_impacts
+from loris_cli.rhythm.impact_timing import interpolate_peaks, locate_impacts
 from loris_cli.rhythm.peak_picking import PeakPickingParams, pick_peaks, pick_peaks_official
 from loris_cli.rhythm.pose_rhythm import motion_energy, rhythm_from_poses
 from loris_cli.rhythm.rhythm_file import Rhythm, read_rhythm, write_rhythm
-from loris_cli.rhythm.trajectories import estimate_noise_std, resample_trajectories
+from loris_cli.rhythm.trajectories import estimate_noise_std, resample_positions
 
 Array = NDArray[np.float64]
 
@@ -224,7 +224,7 @@ def test_a_smooth_turn_is_found_within_a_tenth_of_a_frame(shift: float) -> None:
 
 def test_an_onset_is_the_top_of_a_parabola() -> None:
     envelope: Array = 9 - (np.arange(9, dtype=np.float64) - 4.3) ** 2
-    assert interpolate_peak_frames(np.array([4]), envelope)[0] == pytest.approx(4.3)
+    assert interpolate_peaks(np.array([4]), envelope)[0] == pytest.approx(4.3)
 
 
 @pytest.mark.parametrize(("noise_px", "hit", "hit_strict"), [(0, 0.95, 0.95), (2, 0.93, 0.85)])
@@ -279,7 +279,7 @@ def test_an_even_run_at_25_pictures_a_second_has_no_comb() -> None:
 
 def test_resampling_keeps_a_straight_path() -> None:
     input_times_s = np.array([0, 0.04, 0.04, 0.12, 0.2])
-    path = resample_trajectories(
+    path = resample_positions(
         input_times_s[:, None, None] * [100.0, -50.0], input_times_s, n_frames=4, fps=16
     )
     np.testing.assert_allclose(path[:, 0], np.outer(np.arange(4) / 16, [100, -50]), atol=1e-9)

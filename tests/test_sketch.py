@@ -14,6 +14,7 @@ from loris_cli.composition.arrangement import (
     DRUM_CHANNEL,
     KICK,
     LEAD_CHANNEL,
+    TIMBRE_NOTES,
     Arrangement,
 )
 from loris_cli.composition.midi_synthesis import DEFAULT_SOUNDFONT, render_score
@@ -22,7 +23,6 @@ from loris_cli.composition.note_spectrogram import (
     ONSET_FRAME_OFFSETS,
     REFERENCE_VELOCITY,
     RELEASE_FRAME_OFFSETS,
-    TIMBRE_NOTES,
     TIMBRE_ROW_BY_NOTE,
     load_timbre_table,
     render_note_spectrogram,

@@ -47,14 +47,12 @@ class AccentAnalysis:
     """Loudness at 16 Hz, ``(frames,)``, 0..1."""
 
 
-def detect_accents(
-    samples: Samples, onset_detector: OnsetDetector = "librosa"
-) -> AccentAnalysis:
+def detect_accents(samples: Samples, detector: OnsetDetector = "librosa") -> AccentAnalysis:
     """Detect accents and beats and measure the energy of an audio clip.
 
     Args:
         samples: mono at 22,050 Hz, ``(samples,)``.
-        onset_detector: library that detects onsets and beats.
+        detector: library that detects onsets and beats.
 
     Raises:
         MissingDependencyError: madmom was selected and is not installed.
@@ -62,7 +60,7 @@ def detect_accents(
     """
     envelope = compute_onset_envelope(samples)
     times_s = heights = beats_s = np.zeros(0)
-    if envelope.any() and onset_detector == "madmom":
+    if envelope.any() and detector == "madmom":
         events = madmom_process.detect_events(samples, "onsets", "beats")
         times_s, heights = select_accents(events["onsets"], envelope)
         beats_s = events["beats"]
@@ -80,9 +78,8 @@ def detect_accents(
 def _detect_with_librosa(envelope: Samples) -> tuple[Array, Array, Array]:
     """Accents, the envelope height of each, and beats."""
     gap = round(MIN_ACCENT_GAP_S * SAMPLE_RATE_HZ / ONSET_HOP_LENGTH)
-    windows: dict[str, Any] = dict.fromkeys(
-        ("pre_max", "post_max", "pre_avg", "post_avg", "wait"), gap
-    )
+    names = ("pre_max", "post_max", "pre_avg", "post_avg", "wait")
+    windows: dict[str, Any] = dict.fromkeys(names, gap)
     peaks = librosa.util.peak_pick(envelope / envelope.max(), delta=PEAK_DELTA, **windows)
     _, beats_s = import_librosa_module("beat").beat_track(
         onset_envelope=envelope, sr=SAMPLE_RATE_HZ, hop_length=ONSET_HOP_LENGTH, units="time"
@@ -103,10 +100,8 @@ def select_accents(onsets_s: Array, envelope: Samples) -> tuple[Array, Array]:
         times of the accents and the envelope height at each.
     """
     frames = (onsets_s + ENVELOPE_DELAY_S) * SAMPLE_RATE_HZ / ONSET_HOP_LENGTH
-    reach = ENVELOPE_RISE_FRAMES
-    windows = [
-        envelope[max(0, k - reach) : k + reach + 1] for k in np.round(frames).astype(int)
-    ]
+    rise = ENVELOPE_RISE_FRAMES
+    windows = [envelope[max(0, k - rise) : k + rise + 1] for k in np.round(frames).astype(int)]
     heights = np.array([window.max(initial=0) for window in windows], np.float64)
     near = np.abs(onsets_s[:, None] - onsets_s[None, :]) <= MIN_ACCENT_GAP_S
     # Of two equal heights the first: as in peak picking, a peak suppresses what follows it.
@@ -127,5 +122,4 @@ def compute_audio_energy(samples: Samples) -> Array:
     smooth = np.convolve(mean, np.ones(5) / 5, mode="same") if n_frames else mean
     rms = np.sqrt(np.maximum(smooth, 0))
     loudest = float(np.quantile(rms, FULL_ENERGY_QUANTILE)) if n_frames else 0.0
-    energy: Array = (rms / loudest).clip(0, 1) if loudest > 0 else np.zeros(n_frames)
-    return energy
+    return np.asarray((rms / loudest).clip(0, 1) if loudest > 0 else np.zeros(n_frames))

@@ -19,8 +19,8 @@ from loris_cli.system.optional_packages import import_optional
 
 BeatTracker = Literal["librosa", "madmom", "beatnet"]
 
-BEATNET_MODEL = 1
-"""The one network of three that was not trained on GTZAN."""
+MODEL = 1
+"""BeatNet's one network of three that was not trained on GTZAN."""
 
 
 def track_beats(samples: Samples, tracker: BeatTracker = "librosa") -> Array:
@@ -51,8 +51,6 @@ def track_beats(samples: Samples, tracker: BeatTracker = "librosa") -> Array:
 def _track_beats_with_beatnet(samples: Samples) -> Array:
     module: Any = import_optional("BeatNet.BeatNet", extra="madmom", purpose="track beats")
     # A new one for each signal: its network keeps the state of the last.
-    tracker = module.BeatNet(
-        BEATNET_MODEL, mode="offline", inference_model="DBN", plot=[], thread=False
-    )
-    beats = np.asarray(tracker.process(samples), dtype=np.float64).reshape(-1, 2)
+    model = module.BeatNet(MODEL, mode="offline", inference_model="DBN", plot=[], thread=False)
+    beats = np.asarray(model.process(samples), dtype=np.float64).reshape(-1, 2)
     return beats[:, 0]

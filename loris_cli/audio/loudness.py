@@ -38,16 +38,8 @@ class Loudness:
 
 def measure_loudness(path: Path) -> Loudness:
     """Measure the integrated loudness and the true peak of an audio file."""
-    filter_args = (
-        "-map",
-        "0:a:0",
-        "-af",
-        "ebur128=peak=true:framelog=quiet",
-        "-f",
-        "null",
-        "-",
-    )
-    log = run_ffmpeg([*input_args(path), *filter_args], log_level="info")
+    args = ("-map", "0:a:0", "-af", "ebur128=peak=true:framelog=quiet", "-f", "null", "-")
+    log = run_ffmpeg([*input_args(path), *args], log_level="info")
     summary = "\n".join(log).rpartition("Summary:")[2]
     level_lufs = re.search(r"\bI:\s+(\S+) LUFS", summary)
     peak = re.search(r"Peak:\s+(\S+) dBFS", summary)
@@ -68,9 +60,7 @@ def apply_gain(source: Path, out: Path, *, gain_db: float, ceiling_dbtp: float) 
     try:
         shape = soundfile.info(source)
     except soundfile.LibsndfileError as error:
-        raise InputError(
-            f"{source} is not an audio file that can be read", hint="give WAV or FLAC"
-        ) from error
+        raise InputError(f"{source} is not readable audio", hint="give WAV or FLAC") from error
     chain = [
         f"volume={gain_db:.6f}dB:precision=double",
         *true_peak_limiter_filters(ceiling_dbtp, rate_hz=shape.samplerate),

@@ -34,14 +34,12 @@ def check_madmom_installed() -> None:
     find_package_folder("madmom", extra="madmom", purpose=PURPOSE)
 
 
-def detect_events(
-    samples: Samples, *event_names: Literal["onsets", "beats"]
-) -> dict[str, Array]:
+def detect_events(samples: Samples, *events: Literal["onsets", "beats"]) -> dict[str, Array]:
     """Return the onset or beat times of an audio clip, or both from one start of madmom.
 
     Args:
         samples: mono, 22,050 Hz, ``(samples,)``.
-        event_names: events to detect.
+        events: events to detect.
 
     Returns:
         for each name rising seconds, empty in silence.
@@ -52,11 +50,11 @@ def detect_events(
     """
     check_madmom_installed()
     if not samples.any():
-        return {name: np.zeros(0) for name in event_names}
+        return {name: np.zeros(0) for name in events}
     resampled = soxr.resample(samples, SAMPLE_RATE_HZ, MADMOM_RATE_HZ)
-    inputs = {"samples": resampled, "event_names": np.array(event_names)}
-    found = call_module(__name__, inputs, task_label="madmom")
-    return {name: np.asarray(found[name], np.float64) for name in event_names}
+    inputs = {"samples": resampled, "event_names": np.array(events)}
+    found = call_module(__name__, inputs, task="madmom")
+    return {name: np.asarray(found[name], np.float64) for name in events}
 
 
 def _detect_in_subprocess(inputs: NamedArrays) -> NamedArrays:

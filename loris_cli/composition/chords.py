@@ -15,12 +15,7 @@ from numpy.typing import NDArray
 
 from loris_cli.array_types import Array
 from loris_cli.composition.styles import Style
-from loris_cli.rhythm.tempo_fit import (
-    MIN_BEAT_FIT,
-    TEMPO_WINDOW_S,
-    fit_beat_period,
-    track_steady_beats,
-)
+from loris_cli.rhythm import tempo_fit
 
 SCALES = {
     "major": (0, 2, 4, 5, 7, 9, 11),
@@ -76,7 +71,7 @@ def sample_harmony(
     *,
     duration_s: float,
     style: Style,
-    beat_period_s: float,
+    period_s: float,
     beats_s: Array,
     rng: np.random.Generator,
     song_form: tuple[int, ...] = SONG_FORM,
@@ -90,7 +85,7 @@ def sample_harmony(
         accents_s: times of the accents, ``(accents,)``, rising.
         duration_s: length of the piece.
         style: its scales are drawn from.
-        beat_period_s: length of a beat; without a steady tempo, twice that of a subdivision.
+        period_s: length of a beat; without a steady tempo, twice that of a subdivision.
         beats_s: the steady beats from the first of a bar on; empty without a steady tempo.
         rng: random generator of key, scale and progressions.
         song_form: index of the progression of each round.
@@ -98,7 +93,7 @@ def sample_harmony(
     tonic = int(rng.integers(12))
     scale = SCALES[str(rng.choice(style.scales))]
     rounds = [CHORD_PROGRESSIONS[k] for k in rng.integers(len(CHORD_PROGRESSIONS), size=2)]
-    subdivisions_s = _subdivide_beats(accents_s, beats_s, beat_period_s, duration_s)
+    subdivisions_s = _subdivide(accents_s, beats_s, period_s, duration_s)
     min_chord_s = float(rng.uniform(1.2, 2.6))
     if len(beats_s) > 1:
         starts_s = _snap_bars_to_accents(accents_s, beats_s)
@@ -131,12 +126,11 @@ def sample_rhythm_harmony(
     rng = np.random.default_rng([seed, 13])
     beat_s = 60 / float(rng.uniform(*style.tempo_bpm))
     beats_s = np.empty(0)
-    fit, period_s = fit_beat_period(
-        peaks_s[peaks_s < peaks_s.min(initial=0.0) + TEMPO_WINDOW_S]
-    )
-    if fit > MIN_BEAT_FIT:
+    first_peaks_s = peaks_s[peaks_s < peaks_s.min(initial=0.0) + tempo_fit.TEMPO_WINDOW_S]
+    fit, period_s = tempo_fit.fit_beat_period(first_peaks_s)
+    if fit > tempo_fit.MIN_BEAT_FIT:
         beat_s = period_s
-        beats_s = track_steady_beats(
+        beats_s = tempo_fit.track_steady_beats(
             peaks_s, strengths, duration_s=duration_s, beat_period_s=beat_s
         )
         # The downbeat is the beat of four with the strongest peaks.
@@ -151,18 +145,16 @@ def sample_rhythm_harmony(
         peaks_s,
         duration_s=duration_s,
         style=style,
-        beat_period_s=beat_s,
+        period_s=beat_s,
         beats_s=beats_s,
         rng=rng,
         song_form=SOUNDTRACK_FORM,
     )
 
 
-def _subdivide_beats(
-    accents_s: Array, beats_s: Array, beat_period_s: float, duration_s: float
-) -> Array:
+def _subdivide(accents_s: Array, beats_s: Array, period_s: float, duration_s: float) -> Array:
     """Half-beats of the steady tempo, or equal divisions of each interval between accents."""
-    half_s = beat_period_s / 2
+    half_s = period_s / 2
     if len(beats_s) > 1:
         halves = beats_s[:-1] + np.diff(beats_s) / 2
         before = np.arange(beats_s[0] - half_s, 0, -half_s)[::-1]

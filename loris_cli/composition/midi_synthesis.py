@@ -64,8 +64,7 @@ def render_score(arrangement: Arrangement, *, duration_s: float, seed: int) -> A
         spectral_tilt=rng.uniform(-0.35, 0.35),
     )
     mono = synthesize_arrangement(arrangement, mix, duration_s=duration_s)
-    normalized: Array = 0.9 * mono / max(float(np.abs(mono).max()), 1e-9)
-    return normalized
+    return np.asarray(0.9 * mono / max(float(np.abs(mono).max()), 1e-9))
 
 
 def synthesize_arrangement(
@@ -91,10 +90,8 @@ def synthesize_arrangement(
     """
     program = shutil.which("fluidsynth")
     if program is None or not soundfont.exists():
-        raise MissingDependencyError(
-            "fluidsynth and its soundfont are needed to play scores",
-            hint="apt-get install fluidsynth fluid-soundfont-gm",
-        )
+        hint = "apt-get install fluidsynth fluid-soundfont-gm"
+        raise MissingDependencyError("fluidsynth or its soundfont is missing", hint=hint)
     settings = {
         "synth.gain": SYNTH_GAIN,
         "synth.reverb.level": mix.reverb_level,
@@ -112,8 +109,7 @@ def synthesize_arrangement(
     mono = np.zeros(round(duration_s * SAMPLE_RATE_HZ))
     n_samples = min(len(mono), len(stereo))
     mono[:n_samples] = stereo[:n_samples].mean(axis=1)
-    filtered: Array = lfilter([1.0, mix.spectral_tilt], [1.0], mono)
-    return filtered
+    return np.asarray(lfilter([1.0, mix.spectral_tilt], [1.0], mono))
 
 
 def encode_midi(arrangement: Arrangement, *, channel_volumes: Array) -> bytes:
@@ -128,9 +124,7 @@ def encode_midi(arrangement: Arrangement, *, channel_volumes: Array) -> bytes:
     for channel, program in sorted(arrangement.channel_programs.items()):
         volume = round(110 * channel_volumes[channel])
         events.append((0, 0, message("program_change", channel=channel, program=program)))
-        events.append(
-            (0, 0, message("control_change", channel=channel, control=7, value=volume))
-        )
+        events += [(0, 0, message("control_change", channel=channel, control=7, value=volume))]
     for onset_s, duration_s, *rest in arrangement.note_array.tolist():
         channel, pitch, velocity = map(int, rest)
         start, end = (round(t * TICKS_PER_S) for t in (onset_s, onset_s + duration_s))

@@ -16,12 +16,7 @@ import numpy as np
 
 from loris_cli.array_types import Float32Array
 from loris_cli.audio import mel
-from loris_cli.composition.arrangement import (
-    DRUM_CHANNEL,
-    INSTRUMENTS,
-    PITCHES_BY_CHANNEL,
-    Arrangement,
-)
+from loris_cli.composition.arrangement import DRUM_CHANNEL, TIMBRE_NOTES, Arrangement
 
 NOTE_MEL_CONFIG = mel.FINE_MEL_CONFIG
 ONSET_FRAME_OFFSETS = np.array(
@@ -35,12 +30,6 @@ RELEASE_FRAME_OFFSETS = np.array([0, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96])
 REFERENCE_VELOCITY = 64
 """Velocity of the measured notes; amplitude goes with its square (General MIDI)."""
 
-TIMBRE_NOTES = tuple(
-    (channel, program, pitch)
-    for channel, program in INSTRUMENTS
-    for pitch in PITCHES_BY_CHANNEL[channel]
-)
-"""Channel, program and pitch of each row of the table."""
 TIMBRE_ROW_BY_NOTE = {note: row for row, note in enumerate(TIMBRE_NOTES)}
 
 MIN_LOG_LEVEL, LOG_LEVEL_STEP = -12.0, 0.07
@@ -60,15 +49,12 @@ class TimbreTable:
 @cache
 def load_timbre_table() -> TimbreTable:
     """Load the table that ships with the package."""
-    with (
-        files("loris_cli.composition").joinpath("timbres.npz").open("rb") as stream,
-        np.load(stream, allow_pickle=False) as arrays,
-    ):
-        levels = arrays["levels"].astype(np.float32)
-        return TimbreTable(
-            log_levels=MIN_LOG_LEVEL + LOG_LEVEL_STEP * levels,
-            release_log_gains=arrays["released"].astype(np.float32),
-        )
+    with files("loris_cli.composition").joinpath("timbres.npz").open("rb") as stream:
+        arrays = dict(np.load(stream, allow_pickle=False))
+    return TimbreTable(
+        log_levels=MIN_LOG_LEVEL + LOG_LEVEL_STEP * arrays["levels"].astype(np.float32),
+        release_log_gains=arrays["released"].astype(np.float32),
+    )
 
 
 def render_note_spectrogram(

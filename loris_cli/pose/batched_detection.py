@@ -7,30 +7,17 @@ the next. So people are detected every few frames, and their boxes interpolated 
 between and carried over to the next detection, which may miss a person.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 import numpy as np
 
 from loris_cli.array_types import Float32Array
-from loris_cli.pose.blazepose import (
-    CROP_MARGIN,
-    BlazePose,
-    Crop,
-    ImagePyramid,
-    PersonPose,
-    non_max_suppression,
-)
+from loris_cli.pose import blazepose, tracking
+from loris_cli.pose.blazepose import Crop, ImagePyramid, PersonPose
 from loris_cli.pose.keypoints import HIP_JOINTS, SHOULDER_JOINTS, Array, Poses
 from loris_cli.pose.main_performer import crop_center_distance
-from loris_cli.pose.tracking import (
-    MAX_PEOPLE,
-    SAME_PERSON_CENTER_DISTANCE,
-    TILES_PER_FRAME,
-    PersonDetector,
-    detect_in_tiles,
-    estimate_poses,
-)
+from loris_cli.pose.tracking import SAME_PERSON_CENTER_DISTANCE, PersonDetector, estimate_poses
 from loris_cli.video.frames import Frame
 
 BOX_DETECTION_INTERVAL_FRAMES = 4
@@ -50,9 +37,7 @@ MAX_MATCH_DISTANCE = 0.5
 class KeypointNetwork(Protocol):
     """Network for keypoints in boxes, such as ``mmpose_estimator.MmposeEstimator``."""
 
-    def estimate_keypoints(
-        self, images: Sequence[Array], boxes: Sequence[Array]
-    ) -> list[Float32Array]:
+    def estimate_keypoints(self, images: list[Array], boxes: list[Array]) -> list[Float32Array]:
         """Return keypoints ``(people, 17, 3)`` of each image, in the order of its boxes."""
 
 
@@ -65,7 +50,7 @@ def estimate_poses_batched(
     progress: Callable[[int, int], None] | None = None,
 ) -> Poses:
     """Estimate poses as ``tracking.estimate_poses`` does, with another network's keypoints."""
-    estimator = BatchedPoseEstimator(network, BlazePose())
+    estimator = BatchedPoseEstimator(network, blazepose.BlazePose())
     buffered = estimator.prefetch_frames(frames)
     return estimate_poses(buffered, fps=fps, size=size, estimator=estimator, progress=progress)
 
@@ -127,16 +112,17 @@ class BatchedPoseEstimator:
         image = ImagePyramid(rgb)
         crops = self._detector.detect_people(image)
         if not crops and not len(self._boxes):
-            crops = detect_in_tiles(self._detector, image, self._tile_index)
-            self._tile_index += TILES_PER_FRAME
+            crops = tracking.detect_in_tiles(self._detector, image, self._tile_index)
+            self._tile_index += tracking.TILES_PER_FRAME
         boxes = np.array([*map(crop_to_box, crops), *self._boxes]).reshape(-1, 4)
         scores = np.repeat([1.0, PROPAGATED_BOX_SCORE], [len(crops), len(self._boxes)])
-        boxes = boxes[non_max_suppression(boxes, scores, MAX_BOX_IOU)]
+        boxes = boxes[blazepose.non_max_suppression(boxes, scores, MAX_BOX_IOU)]
         (people,) = self._network.estimate_keypoints([rgb], [boxes])
         people = people[people[..., 2].mean(axis=1) >= MIN_KEYPOINT_SCORE]
         boxes = np.array([*map(keypoints_to_box, people)]).reshape(-1, 4)
         sizes = np.ptp(boxes.reshape(-1, 2, 2), axis=1).max(axis=1)
-        return np.asarray(boxes[non_max_suppression(boxes, sizes, MAX_BOX_IOU)[:MAX_PEOPLE]])
+        largest = blazepose.non_max_suppression(boxes, sizes, MAX_BOX_IOU)
+        return np.asarray(boxes[largest[: tracking.MAX_PEOPLE]])
 
 
 def interpolate_boxes(first_boxes: Array, last_boxes: Array, n_frames: int) -> list[Array]:
@@ -171,7 +157,7 @@ def _box_center_distance(box_a: Array, box_b: Array) -> float:
 
 def crop_to_box(crop: Crop) -> Array:
     """Return the square around a detected person's circle: left, top, right, bottom."""
-    radius = crop.side_px / (2 * CROP_MARGIN)
+    radius = crop.side_px / (2 * blazepose.CROP_MARGIN)
     center = np.array([crop.center_x_px, crop.center_y_px])
     return np.concatenate([center - radius, center + radius])
 

@@ -209,7 +209,7 @@ class ImagePyramid:
         level = self.select_level(extent / side_px)
         scale = np.array([level.shape[1] / self.width, level.shape[0] / self.height])
         linear = matrix[:, :2] * scale[:, None] / side_px
-        # OpenCV's origin is the center of the first pixel, ours its corner.
+        # OpenCV's origin is the center of the first pixel, that of loris its corner.
         offset = matrix[:, 2] * scale + linear @ (0.5, 0.5) - 0.5
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         affine = np.column_stack([linear, offset])
@@ -259,9 +259,8 @@ class BlazePose:
     def estimate_pose(self, image: ImagePyramid, crop: Crop) -> PersonPose | None:
         """Return the pose of the person in a crop, or None if there is none."""
         matrix = crop.to_image_matrix()
-        raw, presence, _, heatmaps, *_ = self._landmarks(
-            image.warp(matrix, LANDMARK_INPUT_PX) / 255
-        )
+        pixels = image.warp(matrix, LANDMARK_INPUT_PX)
+        raw, presence, _, heatmaps, *_ = self._landmarks(pixels / 255)
         if presence.item() < MIN_PRESENCE:
             return None
         landmarks = raw.reshape(N_LANDMARKS, 5)  # x, y, z, visibility, presence

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loris_cli.errors import InputError
-from loris_cli.system.atomic_files import printable_path
 
 Array = NDArray[Any]
 
@@ -41,7 +40,7 @@ MAX_SIDE_PX = 32_768
 MAX_FPS = 240.0
 # Joints are estimated outside the frame too, but never this far.
 MAX_COORDINATE_PX = 1e6
-# Of a .npy header; ours take 128 bytes.
+# Of a .npy header; those of poses files take 128 bytes.
 MAX_HEADER_BYTES = 1_024
 
 
@@ -123,7 +122,6 @@ def read_poses(path: Path) -> Poses:
     Raises:
         InputError: the file cannot be read, or is not such a file.
     """
-    name = printable_path(path)
     cause: Exception
     try:
         with zipfile.ZipFile(path) as archive:
@@ -136,7 +134,7 @@ def read_poses(path: Path) -> Poses:
         problem, cause = " is not a poses file", error
     except (RuntimeError, NotImplementedError) as error:  # encrypted, or a rare compression
         problem, cause = " is packed in an unknown way", error
-    raise InputError(f"{name}{problem}", hint=_REGENERATE_HINT) from cause
+    raise InputError(f"{path}{problem}", hint=_REGENERATE_HINT) from cause
 
 
 _REGENERATE_HINT = "make it again with `loris pose VIDEO`"

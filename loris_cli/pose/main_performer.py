@@ -207,16 +207,14 @@ class PerformerTimeline:
         positions = keypoints[..., :2]
         for before, after in pairwise(self._frames):
             gap = np.arange(before + 1, after)
-            weight = _interpolation_weights(gap, before, after, cuts, fps)[:, None, None]
+            weight = _gap_weights(gap, before, after, cuts, fps)[:, None, None]
             positions[gap] = (1 - weight) * positions[before] + weight * positions[after]
         positions[:first] = positions[first]
         positions[last + 1 :] = positions[last]
         return keypoints, interpolated, cuts
 
 
-def _interpolation_weights(
-    gap: Array, before: int, after: int, cuts: Array, fps: float
-) -> Array:
+def _gap_weights(gap: Array, before: int, after: int, cuts: Array, fps: float) -> Array:
     """Position of each frame of a gap between the pose before and the pose after, 0..1."""
     inside = cuts[(cuts > before) & (cuts <= after)]
     if len(inside):

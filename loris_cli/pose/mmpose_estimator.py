@@ -10,7 +10,7 @@ weights is an error.
 
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import islice, pairwise
 from pathlib import Path
 
@@ -21,7 +21,6 @@ from loris_cli.array_types import Float32Array
 from loris_cli.config import DEFAULT_MMPOSE_CONFIG, cache_home
 from loris_cli.errors import UsageError, WeightsError
 from loris_cli.pose.keypoints import COCO_17, Array
-from loris_cli.system.atomic_files import printable_path
 from loris_cli.system.downloads import download_file
 from loris_cli.system.file_fingerprints import compute_sha256
 from loris_cli.system.optional_packages import find_package_folder, import_optional
@@ -36,7 +35,7 @@ BATCH_SIZE = 32
 """Boxes in one batch of the network."""
 MMPOSE_PURPOSE = "find poses with it"
 PIXEL_CENTER_OFFSET_PX = 0.5
-"""mmpose's origin is the center of the first pixel, ours its corner."""
+"""mmpose's origin is the center of the first pixel, that of loris its corner."""
 FILENAME_HASH = re.compile(r"-([0-9a-f]{8})_\d{8}\.pth$")
 """mmpose names its files by the first digits of their SHA-256 and their date."""
 
@@ -57,10 +56,8 @@ def find_mmpose_config(network: str) -> Path:
     }
     if network not in configs:
         near = difflib.get_close_matches(network, configs, n=3, cutoff=0.0)
-        raise UsageError(
-            f"mmpose has no network {network!r} of one body's 17 joints",
-            hint="perhaps " + " or ".join(near),
-        )
+        hint = "perhaps " + " or ".join(near)
+        raise UsageError(f"mmpose has no network {network!r} of COCO's 17 joints", hint=hint)
     return configs[network]
 
 
@@ -98,20 +95,14 @@ def fetch_mmpose_weights(network: str, *, offline: bool, reporter: Reporter) -> 
     url = find_weights_url(network)
     path = cache_home() / "weights" / url.rpartition("/")[2]
     if not path.is_file():
+        hint = f"put the file of {url} at {path}, or name one: --pose-weights FILE"
         download_file(
-            url,
-            path,
-            sha256=None,
-            manual_hint=f"put the file of {url} at {path}, or name one: --pose-weights FILE",
-            offline=offline,
-            reporter=reporter,
+            url, path, sha256=None, manual_hint=hint, offline=offline, reporter=reporter
         )
     digest, expected = compute_sha256(path), FILENAME_HASH.search(path.name)
     if expected is not None and not digest.startswith(expected[1]):
-        raise WeightsError(
-            f"{path} is not what its name promises: its SHA-256 begins with {digest[:8]}",
-            hint="remove it to download it again",
-        )
+        message = f"{path} does not match its name: its SHA-256 begins with {digest[:8]}"
+        raise WeightsError(message, hint="remove it to download it again")
     return path
 
 
@@ -132,11 +123,8 @@ def check_mmpose_weights(weights: Path | None, network: str) -> Path:
     """
     config = find_mmpose_config(network)
     if weights is None:
-        raise WeightsError(
-            "mmpose's networks come without weights",
-            hint="get the file of weights that belongs to the configuration"
-            f" {network} from mmpose's model zoo, and name it",
-        )
+        hint = f"get the weights of {network} from mmpose's model zoo, and name their file"
+        raise WeightsError("mmpose's networks come without weights", hint=hint)
     if not weights.is_file():
         raise WeightsError(f"{weights} is not there", hint="check the path")
     return config
@@ -170,17 +158,13 @@ class MmposeEstimator:
         self._model = apis.init_model(config, None, device=device)
         names = self._model.dataset_meta["keypoint_id2name"]
         if tuple(names[k] for k in sorted(names)) != COCO_17:
-            raise UsageError(
-                f"the network {network} finds other joints than COCO's 17",
-                hint=f"take {DEFAULT_MMPOSE_CONFIG}",
-            )
+            hint = f"take {DEFAULT_MMPOSE_CONFIG}"
+            raise UsageError(f"{network} finds other joints than COCO's 17", hint=hint)
         load_mmpose_weights(self._model, weights)
         self._pipeline = dataset.Compose(config.test_dataloader.dataset.pipeline)
         self._collate = dataset.pseudo_collate
 
-    def estimate_keypoints(
-        self, images: Sequence[Array], boxes: Sequence[Array]
-    ) -> list[Float32Array]:
+    def estimate_keypoints(self, images: list[Array], boxes: list[Array]) -> list[Float32Array]:
         """Return the keypoints of people in boxes: ``inference_topdown`` for many images.
 
         Args:
@@ -190,11 +174,8 @@ class MmposeEstimator:
         Returns:
             for each image x px, y px, score 0..1, ``(people, 17, 3)``.
         """
-        crops = (
-            (image, box)
-            for image, image_boxes in zip(images, boxes, strict=True)
-            for box in image_boxes
-        )
+        pairs = zip(images, boxes, strict=True)
+        crops = ((image, box) for image, image_boxes in pairs for box in image_boxes)
         people = list(self._estimate_batches(crops))
         keypoints = np.array(people, np.float32).reshape(-1, len(COCO_17), 3)
         ends = np.cumsum([0, *map(len, boxes)])
@@ -203,18 +184,16 @@ class MmposeEstimator:
     def _estimate_batches(self, crops: Iterator[tuple[Array, Array]]) -> Iterator[Array]:
         while batch := list(islice(crops, BATCH_SIZE)):
             inputs = [
-                self._pipeline(
-                    {
-                        "img": np.ascontiguousarray(image[..., ::-1]),  # as OpenCV reads them
-                        "bbox": (box[None] - PIXEL_CENTER_OFFSET_PX).astype(np.float32),
-                        "bbox_score": np.ones(1, np.float32),
-                        **self._model.dataset_meta,
-                    }
-                )
+                {
+                    "img": np.ascontiguousarray(image[..., ::-1]),  # as OpenCV reads them
+                    "bbox": (box[None] - PIXEL_CENTER_OFFSET_PX).astype(np.float32),
+                    "bbox_score": np.ones(1, np.float32),
+                    **self._model.dataset_meta,
+                }
                 for image, box in batch
             ]
             with torch.no_grad():
-                samples = self._model.test_step(self._collate(inputs))
+                samples = self._model.test_step(self._collate([*map(self._pipeline, inputs)]))
             for sample in samples:
                 positions = sample.pred_instances.keypoints[0] + PIXEL_CENTER_OFFSET_PX
                 scores = sample.pred_instances.keypoint_scores[0].clip(0, 1)
@@ -234,8 +213,7 @@ def load_mmpose_weights(model: torch.nn.Module, weights: Path) -> None:
         try:
             state_dict = load_file(weights)
         except SafetensorError as error:
-            name = printable_path(weights.name)
-            raise WeightsError(f"{name} is damaged", hint="get it again") from error
+            raise WeightsError(f"{weights.name} is damaged", hint="get it again") from error
     else:
         hint = "give the file of weights that belongs to the configuration"
         state_dict = read_state_dict(weights, hint=hint, nested_key="state_dict")

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from loris_cli.errors import OutputError
 from loris_cli.pose.keypoints import COCO_17, COCO_SKELETON, Array, Poses
+from loris_cli.system.atomic_files import output_errors
 from loris_cli.video.frames import Frame
 
 CENTRE_COLOUR = (240, 240, 240)
 SIDE_COLOURS = {"left": (255, 140, 0), "right": (0, 160, 255)}
 INTERPOLATED_OPACITY = 0.3
-MIN_KEYPOINT_SCORE = 0.3
+MIN_SCORE = 0.3
 DRAWN_EDGES = COCO_SKELETON[:-1]  # not from eye to eye
 
 
@@ -34,7 +34,7 @@ def overlay_poses(frames: Iterable[Frame], poses: Poses) -> Iterator[Array]:
     for frame, keypoints, is_interpolated in pose_frames:
         height, width = frame.rgb.shape[:2]
         scaled = keypoints * (width / poses.size[0], height / poses.size[1], 1)
-        min_score = 0.0 if is_interpolated else MIN_KEYPOINT_SCORE
+        min_score = 0.0 if is_interpolated else MIN_SCORE
         drawn = draw_skeleton(frame.rgb, scaled, min_score=min_score)
         if is_interpolated:
             blended = frame.rgb * (1 - INTERPOLATED_OPACITY) + drawn * INTERPOLATED_OPACITY
@@ -42,9 +42,7 @@ def overlay_poses(frames: Iterable[Frame], poses: Poses) -> Iterator[Array]:
         yield drawn
 
 
-def draw_skeleton(
-    rgb: Array, keypoints: Array, *, min_score: float = MIN_KEYPOINT_SCORE
-) -> Array:
+def draw_skeleton(rgb: Array, keypoints: Array, *, min_score: float = MIN_SCORE) -> Array:
     """Draw one skeleton on a copy of an image.
 
     Args:
@@ -87,23 +85,17 @@ def write_mp4(path: Path, images: Iterable[Array], fps: float, size: tuple[int, 
     import av
 
     rate = Fraction(fps).limit_denominator(1001)
-    try:
-        with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as out:
-            stream = out.add_stream(
-                "libx264", rate, options={"crf": "23", "preset": "veryfast"}
-            )
-            stream.width, stream.height = (max(2, side - side % 2) for side in size)
-            stream.pix_fmt = "yuv420p"
-            for rgb in images:
-                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
-                frame = frame.reformat(width=stream.width, height=stream.height)
-                out.mux(stream.encode(frame))
-            out.mux(stream.encode(None))
-    except OSError as error:  # PyAV's own errors of files are children of it too
-        raise OutputError(
-            f"{path} cannot be written: {error.strerror or error}",
-            hint="see whether the folder is there and the disk has space",
-        ) from error
+    options = {"movflags": "+faststart"}
+    # PyAV's errors of files are OSErrors too.
+    with output_errors(path), av.open(str(path), "w", format="mp4", options=options) as out:
+        stream = out.add_stream("libx264", rate, options={"crf": "23", "preset": "veryfast"})
+        stream.width, stream.height = (max(2, side - side % 2) for side in size)
+        stream.pix_fmt = "yuv420p"
+        for rgb in images:
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
+            frame = frame.reformat(width=stream.width, height=stream.height)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
 
 
 def _side_colour(*joints: str) -> tuple[int, int, int]:

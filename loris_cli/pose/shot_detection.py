@@ -49,10 +49,8 @@ class ShotDetector:
         median = median_low(self._recent) if self._recent else INITIAL_MEDIAN_DIFFERENCE
         # The difference at a cut is recorded too: repeated cuts are a shaking camera.
         self._recent.append(difference)
-        is_unusual = (
-            difference > MIN_DIFFERENCE_RATIO * median or overlap < MAX_HISTOGRAM_OVERLAP
-        )
-        return difference > MIN_CUT_DIFFERENCE and is_unusual
+        unusual = difference > MIN_DIFFERENCE_RATIO * median or overlap < MAX_HISTOGRAM_OVERLAP
+        return difference > MIN_CUT_DIFFERENCE and unusual
 
 
 def _colour_histogram(image: Array) -> Array:

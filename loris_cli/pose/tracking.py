@@ -18,19 +18,15 @@ from typing import Protocol
 import numpy as np
 
 from loris_cli.errors import InputError
+from loris_cli.pose import main_performer
 from loris_cli.pose.blazepose import BlazePose, Crop, ImagePyramid, PersonPose
 from loris_cli.pose.keypoints import Array, Poses
-from loris_cli.pose.main_performer import (
-    PerformerTimeline,
-    Track,
-    crop_center_distance,
-    select_performers,
-)
+from loris_cli.pose.main_performer import Track, select_performers
 from loris_cli.pose.shot_detection import ShotDetector
 from loris_cli.video.frames import Frame
 
 MAX_PEOPLE = 4
-# Frames between detections of people who came in: half a second.
+# Frames between detections of people who entered: half a second.
 DETECTION_INTERVAL_FRAMES = 8
 # Two crops are of one person if their centers are nearer than this fraction of a side.
 SAME_PERSON_CENTER_DISTANCE = 0.25
@@ -93,7 +89,7 @@ def estimate_poses(
         WeightsError: the networks are missing or damaged.
     """
     tracker = PersonTracker(estimator or BlazePose(n_threads=n_threads))
-    timeline = PerformerTimeline()
+    timeline = main_performer.PerformerTimeline()
     frame_size = size
     n_frames = shot_start = 0
     for frame in frames:
@@ -106,7 +102,7 @@ def estimate_poses(
         if progress is not None:
             progress(n_frames, tracker.n_performers)
     if not n_frames:
-        raise InputError("the video has no pictures", hint="see whether it plays in a player")
+        raise InputError("the video has no frames", hint="check that it plays in a player")
     timeline.add_shot(select_performers(tracker.finish_shot(), frame_size, fps), shot_start)
     keypoints, interpolated, cuts = timeline.interpolate_gaps(n_frames, fps)
     keypoints[..., :2] *= np.array(size) / np.array(frame_size)
@@ -150,7 +146,7 @@ class PersonTracker:
         before, self._active_tracks = self._active_tracks, []
         for track in before:  # the oldest first: where two meet in one person, it stays
             pose = self._estimator.estimate_pose(image, track.last_pose.crop)
-            self._continue_track(track, pose, image)
+            self._extend_track(track, pose, image)
         lost = [track.last_pose.crop for track in before if track not in self._active_tracks]
         if lost:  # search for them for a while
             self._lost_crop = max(lost, key=lambda crop: crop.side_px)
@@ -179,16 +175,14 @@ class PersonTracker:
         for track in before:
             for pose in poses:
                 if keypoint_distance(track.last_pose, pose) < CONTINUITY_KEYPOINT_DISTANCE:
-                    self._continue_track(track, pose, image)
+                    self._extend_track(track, pose, image)
         finished = None if self._active_tracks else self.finish_shot()
         for pose in poses:
             if self._is_untracked(pose, image):
                 self._start_track(pose)
         return finished
 
-    def _continue_track(
-        self, track: Track, pose: PersonPose | None, image: ImagePyramid
-    ) -> None:
+    def _extend_track(self, track: Track, pose: PersonPose | None, image: ImagePyramid) -> None:
         if pose is not None and self._is_untracked(pose, image):
             track.append(self._frame, pose)
             self._active_tracks.append(track)
@@ -197,14 +191,10 @@ class PersonTracker:
         """Whether a person is in the image and not tracked into this frame yet."""
         crop = pose.crop
         inside = 0 <= crop.center_x_px < image.width and 0 <= crop.center_y_px < image.height
-        return (
-            inside
-            and crop.side_px >= MIN_CROP_SIDE_PX
-            and all(
-                keypoint_distance(track.last_pose, pose) >= SAME_PERSON_KEYPOINT_DISTANCE
-                for track in self._active_tracks
-            )
-        )
+        if not inside or crop.side_px < MIN_CROP_SIDE_PX:
+            return False
+        distances = [keypoint_distance(track.last_pose, pose) for track in self._active_tracks]
+        return min(distances, default=np.inf) >= SAME_PERSON_KEYPOINT_DISTANCE
 
     def _detect_untracked(self, image: ImagePyramid) -> list[PersonPose]:
         """Poses of the people in an image that are not tracked yet, the most certain first."""
@@ -221,7 +211,7 @@ class PersonTracker:
         for crop in crops:
             if len(poses) == MAX_PEOPLE:
                 break
-            distances = [crop_center_distance(crop, other) for other in tracked]
+            distances = [main_performer.crop_center_distance(crop, other) for other in tracked]
             if min(distances, default=np.inf) < SAME_PERSON_CENTER_DISTANCE:
                 continue
             pose = self._estimator.estimate_pose(image, crop)
@@ -231,7 +221,7 @@ class PersonTracker:
         return poses
 
     def _start_track(self, pose: PersonPose) -> None:
-        """Track a newcomer; beyond ``MAX_PEOPLE`` only instead of someone far smaller."""
+        """Track a newcomer; beyond ``MAX_PEOPLE`` only instead of a far smaller person."""
         if len(self._active_tracks) >= MAX_PEOPLE:
             smallest = min(self._active_tracks, key=lambda track: track.last_pose.crop.side_px)
             if pose.crop.side_px < NEWCOMER_SIZE_RATIO * smallest.last_pose.crop.side_px:
@@ -248,11 +238,9 @@ def keypoint_distance(pose_a: PersonPose, pose_b: PersonPose) -> float:
     return float(distance) / max(pose_a.crop.side_px, pose_b.crop.side_px)
 
 
-def detect_in_tiles(
-    detector: PersonDetector, image: ImagePyramid, first_tile: int
-) -> list[Crop]:
+def detect_in_tiles(detector: PersonDetector, image: ImagePyramid, first: int) -> list[Crop]:
     """Return the crops of the people in ``TILES_PER_FRAME`` tiles of an image."""
-    tiles = range(first_tile, first_tile + TILES_PER_FRAME)
+    tiles = range(first, first + TILES_PER_FRAME)
     return [c for k in tiles for c in detector.detect_people(image, tile_matrix(image, k))]
 
 

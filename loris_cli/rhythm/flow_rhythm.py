@@ -18,7 +18,7 @@ from loris_cli.config import POSE_FPS
 from loris_cli.errors import InputError
 from loris_cli.rhythm.directogram import normalize_by_max
 from loris_cli.rhythm.rhythm_file import Rhythm
-from loris_cli.rhythm.trajectories import detect_trajectory_peaks, resample_trajectories
+from loris_cli.rhythm.trajectories import detect_trajectory_peaks, resample_positions
 from loris_cli.video.frames import Frame
 
 GreyImage = NDArray[np.uint8]
@@ -95,9 +95,7 @@ class FlowTrajectories:
             cells = cells.reshape(rows, CELL_PX, columns, CELL_PX, 2)
             displacements = cells.mean(axis=(1, 3)).reshape(-1, 2)
         if self._displacements and displacements.shape != self._displacements[0].shape:
-            raise InputError(
-                "the picture changes its size on the way", hint="convert the video"
-            )
+            raise InputError("the frame size changes in the video", hint="convert the video")
         self._times_s.append(frame.time_s)
         self._displacements.append(displacements)
         self._previous_image = image
@@ -111,18 +109,13 @@ class FlowTrajectories:
         """Return the rhythm of the frames so far, as `rhythm_from_flow` does."""
         trajectories, times = self.trajectories()
         if len(times) < 3:
-            raise InputError(
-                f"{len(times)} frames are too few to see a movement", hint="give a longer video"
-            )
+            raise InputError(f"{len(times)} frames are too few", hint="give a longer video")
         times -= times[0]
         n_frames = int(np.floor(times[-1] * fps + 1e-6)) + 1
-        positions = resample_trajectories(trajectories, times, n_frames=n_frames, fps=fps)
+        positions = resample_positions(trajectories, times, n_frames=n_frames, fps=fps)
         steps = np.linalg.norm(np.diff(positions, axis=0), axis=-1) * fps / POSE_FPS
         if not steps.size or float(np.quantile(steps, 0.98, axis=1).max()) < MIN_MOTION_PX:
-            raise InputError(
-                "nothing moves in this video",
-                hint="give a video in which somebody or something moves",
-            )
+            raise InputError("nothing moves in this video", hint="give a video with motion")
         # The frame replaces the performer: an arm's length is about a tenth of it.
         times_s, strengths, onsets = detect_trajectory_peaks(
             positions, np.ones(positions.shape[:2]), body_size=MIN_MOTION_PX * 10, fps=fps

@@ -91,7 +91,7 @@ def locate_impacts(
     return last - before + centre, drop[last], is_local_max
 
 
-def interpolate_peak_frames(peak_frames: FrameIndices, envelope: Array) -> Array:
+def interpolate_peaks(peak_frames: FrameIndices, envelope: Array) -> Array:
     """Refine peaks to the maxima of the envelope, which are the paper's rhythm points.
 
     Args:

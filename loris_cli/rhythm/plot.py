@@ -13,9 +13,9 @@ import numpy as np
 
 from loris_cli.array_types import Array, Float32Array
 from loris_cli.config import SAMPLE_RATE_HZ
-from loris_cli.errors import OutputError
 from loris_cli.rhythm.pose_rhythm import pose_directogram
 from loris_cli.rhythm.rhythm_file import Rhythm
+from loris_cli.system.atomic_files import output_errors
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -85,13 +85,8 @@ def plot_rhythm(
     if title:
         # A file's name may hold a $, which would begin a formula.
         figure.text(left, 1 - 16 / height, title, fontsize=11, va="center", parse_math=False)
-    try:
+    with output_errors(output_path):
         figure.savefig(output_path, format="png", metadata={"Software": None})
-    except OSError as error:
-        raise OutputError(
-            f"cannot write {output_path}: {error.strerror or error}",
-            hint="choose another place with -o",
-        ) from error
 
 
 def _set_panel_title(axes: "Axes", title: str, subtitle: str = "") -> None:
@@ -133,7 +128,7 @@ def _draw_envelope(axes: "Axes", rhythm: Rhythm) -> None:
     axes.set_ylabel("0 to 1", fontsize=8)
     source = "optical flow" if rhythm.method == "flow" else "poses"
     peaks = f"{_count(peaks_s, 'peak')} of {source}"
-    _set_panel_title(axes, "rise of motion", f"{peaks}; a stem is as high as it is strong")
+    _set_panel_title(axes, "onset envelope", f"{peaks}; a stem is as high as it is strong")
 
 
 def _count(items: Array, noun: str) -> str:
@@ -154,11 +149,9 @@ def draw_mel_spectrogram(axes: "Axes", audio: Float32Array, rate_hz: int) -> Non
     mel = librosa.feature.melspectrogram(
         y=audio, sr=rate_hz, n_fft=PLOT_N_FFT, hop_length=PLOT_HOP, **bands
     )
-    level = librosa.power_to_db(np.maximum(mel, 1e-10), ref=max(float(mel.max()), 1e-10))
-    extent = (0, mel.shape[1] * PLOT_HOP / rate_hz, 0, 64)
-    axes.imshow(
-        level, origin="lower", aspect="auto", extent=extent, cmap="viridis", vmin=-70, vmax=0
-    )
+    db = librosa.power_to_db(np.maximum(mel, 1e-10), ref=max(float(mel.max()), 1e-10))
+    box = (0, mel.shape[1] * PLOT_HOP / rate_hz, 0, 64)
+    axes.imshow(db, origin="lower", aspect="auto", extent=box, cmap="viridis", vmin=-70, vmax=0)
     ticks_hz = [hz for hz in (100, 400, 1600, 6400) if hz < rate_hz / 2]
     positions = np.interp(ticks_hz, librosa.mel_frequencies(**bands), np.arange(64) + 0.5)
     axes.set_yticks(positions, [str(hz) for hz in ticks_hz])
@@ -169,15 +162,12 @@ def draw_mel_spectrogram(axes: "Axes", audio: Float32Array, rate_hz: int) -> Non
 def _draw_audio(axes: "Axes", audio: Array, rate_hz: int, rhythm: Rhythm) -> None:
     from loris_cli.system.librosa_import import librosa
 
-    samples = np.ascontiguousarray(audio, dtype=np.float32)
-    draw_mel_spectrogram(axes, samples, rate_hz)
-    onsets = librosa.onset.onset_detect(
-        y=samples, sr=rate_hz, hop_length=PLOT_HOP, units="time"
-    )
-    if not samples.any():
+    mono = np.ascontiguousarray(audio, dtype=np.float32)
+    draw_mel_spectrogram(axes, mono, rate_hz)
+    onsets = librosa.onset.onset_detect(y=mono, sr=rate_hz, hop_length=PLOT_HOP, units="time")
+    if not mono.any():
         onsets = np.zeros(0)
     axes.vlines(onsets, 65, 70, color=ONSET_COLOUR, linewidth=1.6)
     axes.vlines(rhythm.times_s, -6, -1, color=PEAK_COLOUR, linewidth=1.6)
-    onset_count = _count(onsets, "onset")
-    subtitle = f"mel spectrogram; {onset_count} above, peaks of the video below"
-    _set_panel_title(axes, "sound", subtitle)
+    subtitle = f"mel spectrogram; {_count(onsets, 'onset')} above, peaks of the video below"
+    _set_panel_title(axes, "audio", subtitle)

@@ -12,6 +12,7 @@ from scipy.ndimage import gaussian_filter1d, median_filter
 from loris_cli.array_types import Array
 from loris_cli.config import POSE_FPS
 from loris_cli.errors import InputError
+from loris_cli.rhythm import trajectories
 from loris_cli.rhythm.directogram import (
     Compat,
     directogram,
@@ -22,14 +23,7 @@ from loris_cli.rhythm.directogram import (
 from loris_cli.rhythm.impact_timing import PeakPlacement
 from loris_cli.rhythm.peak_picking import pick_peaks_official
 from loris_cli.rhythm.rhythm_file import Rhythm
-from loris_cli.rhythm.trajectories import (
-    detect_trajectory_peaks,
-    estimate_noise_std,
-    garrote_shrink,
-    remove_cut_jumps,
-    remove_outliers,
-    resample_trajectories,
-)
+from loris_cli.rhythm.trajectories import resample_positions
 
 Cuts = Sequence[int] | NDArray[np.int64]
 
@@ -86,8 +80,8 @@ def rhythm_from_poses(
         if frame_interval_s is not None and len(positions):
             n_frames = len(positions)
             shown_s = frame_timestamps(n_frames, frame_interval_s, fps=fps)
-            positions = resample_trajectories(positions, shown_s, n_frames=n_frames, fps=fps)
-        times, strengths, onsets = detect_trajectory_peaks(
+            positions = resample_positions(positions, shown_s, n_frames=n_frames, fps=fps)
+        times, strengths, onsets = trajectories.detect_trajectory_peaks(
             positions,
             weights,
             body_size=body_size,
@@ -135,11 +129,12 @@ def motion_energy(keypoints: Array, fps: float = POSE_FPS, *, cuts: Cuts = ()) -
     sizes = np.linalg.norm(np.ptp(positions, axis=1), axis=-1)
     sizes = median_filter(sizes, 2 * round(fps) + 1, mode="nearest")  # a zoom is no movement
     cleaned, _ = clean_positions(positions, scores, cuts)
-    displacements = garrote_shrink(frame_displacements(cleaned), estimate_noise_std(cleaned))
+    noise_std = trajectories.estimate_noise_std(cleaned)
+    displacements = trajectories.garrote_shrink(frame_displacements(cleaned), noise_std)
     speeds = np.linalg.norm(displacements, axis=-1)
     speed = (speeds * scores).mean(axis=-1) * fps / np.maximum(sizes, 1.0)
     smooth = gaussian_filter1d(speed, 0.15 * fps, mode="nearest")
-    # Someone who stands and sways reaches 0.02 sizes a second: that is rest, not a climax.
+    # A person who stands and sways reaches 0.02 sizes a second: that is rest, not a climax.
     maximum = max(float(np.quantile(smooth, 0.98)), 0.05)
     return np.asarray((smooth / maximum).clip(0, 1))
 
@@ -153,8 +148,8 @@ def clean_positions(positions: Array, scores: Array, cuts: Cuts) -> tuple[Array,
     """Return positions without the jumps at cuts and without outliers, and the body size."""
     body_size = estimate_body_size(positions, scores)
     cut_frames = np.asarray(cuts, dtype=np.intp)
-    continuous = remove_cut_jumps(positions, cut_frames, body_size=body_size)
-    return remove_outliers(continuous, body_size=body_size), body_size
+    continuous = trajectories.remove_cut_jumps(positions, cut_frames, body_size=body_size)
+    return trajectories.remove_outliers(continuous, body_size=body_size), body_size
 
 
 def estimate_body_size(positions: Array, scores: Array) -> float:
@@ -170,10 +165,8 @@ def split_positions_and_scores(keypoints: Array) -> tuple[Array, Array]:
     """Return positions, interpolated where they are not finite, and scores, there 0."""
     keypoints = np.asarray(keypoints, dtype=np.float64)
     if keypoints.ndim != 3 or keypoints.shape[-1] != 3:
-        raise InputError(
-            f"poses are {keypoints.shape}, not (frames, joints, 3)",
-            hint="make them with `loris pose`",
-        )
+        message = f"poses are {keypoints.shape}, not (frames, joints, 3)"
+        raise InputError(message, hint="make them with `loris pose`")
     scores = np.nan_to_num(keypoints[..., 2], nan=0.0, posinf=0.0, neginf=0.0).clip(0, 1)
     positions = keypoints[..., :2].copy()
     is_missing = np.asarray(~np.isfinite(positions).all(axis=-1))

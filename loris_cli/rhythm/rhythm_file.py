@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from loris_cli.array_types import Array
-from loris_cli.errors import InputError, OutputError
-from loris_cli.system.atomic_files import printable_path
+from loris_cli.errors import InputError
+from loris_cli.system.atomic_files import output_errors
 
 RHYTHM_SCHEMA = 1
 
@@ -18,7 +18,7 @@ MAX_RHYTHM_BYTES = 64 << 20
 ARRAY_DECIMALS = {"times_s": 6, "strengths": 5, "envelope": 5}
 CHOICES = {"method": ("directogram", "flow", "stft"), "compat": ("paper", "official")}
 
-_REMAKE_HINT = "make it with `loris rhythm`"
+HINT = "make it with `loris rhythm`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,13 +54,8 @@ def write_rhythm(path: Path, rhythm: Rhythm) -> None:
     content = {"schema": RHYTHM_SCHEMA, **asdict(rhythm)}
     for name, decimals in ARRAY_DECIMALS.items():
         content[name] = content[name].round(decimals).tolist()
-    try:
+    with output_errors(path):
         path.write_text(json.dumps(content) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise OutputError(
-            f"cannot write {path}: {error.strerror or error}",
-            hint="choose another place with -o",
-        ) from error
 
 
 def read_rhythm(path: Path) -> Rhythm:
@@ -69,19 +64,16 @@ def read_rhythm(path: Path) -> Rhythm:
     Raises:
         InputError: the file is missing, is not JSON, or breaks a promise of ``Rhythm``.
     """
-    name = printable_path(path)
     try:
         if path.stat().st_size > MAX_RHYTHM_BYTES:
             raise InputError("is too large to be a rhythm")
         return _parse_rhythm(json.loads(path.read_text(encoding="utf-8")))
     except InputError as error:
-        raise InputError(f"{name} {error}", hint=_REMAKE_HINT) from error
+        raise InputError(f"{path} {error}", hint=HINT) from error
     except OSError as error:
-        raise InputError(
-            f"cannot read {name}: {error.strerror or error}", hint=_REMAKE_HINT
-        ) from error
+        raise InputError(f"cannot read {path}: {error.strerror or error}", hint=HINT) from error
     except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or brackets too deep
-        raise InputError(f"{name} is not JSON", hint=_REMAKE_HINT) from error
+        raise InputError(f"{path} is not JSON", hint=HINT) from error
 
 
 def _parse_rhythm(content: Any) -> Rhythm:

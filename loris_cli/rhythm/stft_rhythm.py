@@ -15,7 +15,7 @@ from loris_cli.array_types import Array
 from loris_cli.config import POSE_FPS
 from loris_cli.pose.keypoints import HIP_JOINTS
 from loris_cli.rhythm.directogram import directogram, normalize_by_max
-from loris_cli.rhythm.impact_timing import interpolate_peak_frames
+from loris_cli.rhythm.impact_timing import interpolate_peaks
 from loris_cli.rhythm.peak_picking import PAPER_PEAK_PICKING, pick_peaks
 from loris_cli.rhythm.pose_rhythm import Cuts, clean_positions, split_positions_and_scores
 from loris_cli.rhythm.rhythm_file import Rhythm
@@ -52,7 +52,7 @@ def rhythm_from_stft(keypoints: Array, *, fps: float = POSE_FPS, cuts: Cuts = ()
     envelope = normalize_by_max(energy)
     frames = pick_peaks(envelope, PAPER_PEAK_PICKING.scale_windows(PEAK_WINDOW_SCALE))
     return Rhythm(
-        times_s=interpolate_peak_frames(frames, envelope) / fps,
+        times_s=interpolate_peaks(frames, envelope) / fps,
         strengths=envelope[frames],
         envelope=envelope,
         envelope_rate_hz=fps,

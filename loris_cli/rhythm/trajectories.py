@@ -11,11 +11,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from loris_cli.array_types import Array
 from loris_cli.rhythm.directogram import directogram, frame_displacements, onset_envelope
-from loris_cli.rhythm.impact_timing import (
-    PeakPlacement,
-    interpolate_peak_frames,
-    locate_impacts,
-)
+from loris_cli.rhythm.impact_timing import PeakPlacement, interpolate_peaks, locate_impacts
 from loris_cli.rhythm.peak_picking import FrameIndices, pick_peaks
 
 MAX_GAP_S = 2.0
@@ -106,9 +102,7 @@ def detect_trajectory_peaks(
     return (peaks.frames / fps).clip(0, last_s), strengths, envelope
 
 
-def resample_trajectories(
-    positions: Array, timestamps_s: Array, *, n_frames: int, fps: float
-) -> Array:
+def resample_positions(positions: Array, times_s: Array, *, n_frames: int, fps: float) -> Array:
     """Interpolate positions at ``k / fps`` from those at given times.
 
     Linear between the frames: that keeps the centre of gravity of every change of speed, which
@@ -116,20 +110,20 @@ def resample_trajectories(
 
     Args:
         positions: ``(input frames, points, 2)``.
-        timestamps_s: not falling, ``(input frames,)``; a repeated frame counts once.
+        times_s: not falling, ``(input frames,)``; a repeated frame counts once.
         n_frames: frames of the result.
         fps: frames a second of the result.
 
     Returns:
         ``(n_frames, points, 2)``; constant before the first input frame and after the last.
     """
-    is_new = np.diff(timestamps_s, prepend=-np.inf) > 1e-9
-    times, known = timestamps_s[is_new], positions[is_new]
-    times_s = np.arange(n_frames) / fps
-    right = np.searchsorted(times, times_s).clip(0, len(times) - 1)
+    is_new = np.diff(times_s, prepend=-np.inf) > 1e-9
+    times, known = times_s[is_new], positions[is_new]
+    ticks_s = np.arange(n_frames) / fps
+    right = np.searchsorted(times, ticks_s).clip(0, len(times) - 1)
     left = (right - 1).clip(min=0)
     step = np.maximum(times[right] - times[left], 1e-9)
-    fraction = ((times_s - times[left]) / step).clip(0, 1)[:, None, None]
+    fraction = ((ticks_s - times[left]) / step).clip(0, 1)[:, None, None]
     return np.asarray(known[left] * (1 - fraction) + known[right] * fraction)
 
 
@@ -236,7 +230,7 @@ def _detect_peaks(
     picked = pick_peaks(envelope)
     frames, drops, is_local_max = locate_impacts(picked, denoised, displacements)
     if peak_placement == "onset":
-        frames = interpolate_peak_frames(picked, envelope)
+        frames = interpolate_peaks(picked, envelope)
     peaks = ImpactPeaks(
         frames=frames,
         speed_drops=drops,

@@ -199,8 +199,8 @@ def skin_vertices(body: BodyMesh, pose: BodyPose) -> Array:
     shifts = positions - np.einsum("jab,jb->ja", bones, body.joint_positions)
     transforms = np.concatenate([bones, shifts[:, :, None]], axis=2).reshape(len(JOINTS), 12)
     blended = (body.skin_weights @ transforms.astype(np.float32)).reshape(-1, 3, 4)
-    rotated: Array = np.einsum("vab,vb->va", blended[:, :, :3], body.vertices)
-    return rotated + blended[:, :, 3]
+    rotated = np.einsum("vab,vb->va", blended[:, :, :3], body.vertices)
+    return np.asarray(rotated + blended[:, :, 3])
 
 
 def regress_coco_joints(body: BodyMesh, vertices: Array) -> Array:
@@ -215,8 +215,7 @@ def regress_coco_joints(body: BodyMesh, vertices: Array) -> Array:
     """
     rows, columns, weights = body.joint_regressor
     starts = np.searchsorted(rows, np.arange(len(COCO_17)))
-    joints: Array = np.add.reduceat(weights[:, None] * vertices[columns], starts, axis=0)
-    return joints
+    return np.asarray(np.add.reduceat(weights[:, None] * vertices[columns], starts, axis=0))
 
 
 @cache

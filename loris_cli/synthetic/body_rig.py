@@ -35,7 +35,7 @@ RigControls = Mapping[str, Array]
 
 # Lowest points of the foot from the ankle joint, in metres: sole, ball of the toes, heel.
 _SOLE_M, _TOE_M, _HEEL_M = 0.077, 0.17, 0.06
-LEG_JOINTS = ("hip", "knee", "ankle")
+LEFT_LEG_JOINTS = [JOINTS.index(name) for name in ("hip.L", "knee.L", "ankle.L")]
 
 
 def mirror_controls(controls: RigControls) -> dict[str, Array]:
@@ -62,9 +62,7 @@ REST_CONTROLS = {
 
 def _solve_leg(hip: Array, ankle: Array, heading: Array) -> tuple[Array, float]:
     """Rotation of the thigh in the world and bend of the knee (degrees) that reach an ankle."""
-    leg = body_model.load_body().joint_positions[
-        [JOINTS.index(f"{name}.L") for name in LEG_JOINTS]
-    ]
+    leg = body_model.load_body().joint_positions[LEFT_LEG_JOINTS]
     thigh, shin = (float(np.linalg.norm(bone)) for bone in np.diff(leg, axis=0))
     reach = ankle - hip
     # A leg too short for its target points at it straight.
@@ -111,7 +109,5 @@ def controls_to_pose(controls: RigControls) -> BodyPose:
         rotations["hip" + side] = pelvis_rotation.T @ thigh
         rotations["knee" + side] = rotation_matrix([knee, 0.0, 0.0])
         shin = thigh @ rotations["knee" + side]
-        rotations["ankle" + side] = (
-            shin.T @ toes @ rotation_matrix(np.array([foot[4], 0.0, 0.0]))
-        )
+        rotations["ankle" + side] = shin.T @ toes @ rotation_matrix([foot[4], 0.0, 0.0])
     return BodyPose(pelvis, rotations)

@@ -11,6 +11,7 @@ soundtrack's score (`composition.chords`, `composition.arrangement`).
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.random import Generator
 
 from loris_cli.array_types import Array
 from loris_cli.composition.arrangement import Arrangement, compose_arrangement, interp_energy
@@ -62,12 +63,7 @@ def compose_score(seed: int, style: Style, duration_s: float) -> MusicalScore:
     strengths = rng.uniform(0.5, 1.0, len(accents_s))
     strengths = np.clip(strengths * (0.5 + 0.6 * interp_energy(energy, accents_s)), 0, 1)
     harmony = sample_harmony(
-        accents_s,
-        duration_s=duration_s,
-        style=style,
-        beat_period_s=beat_s,
-        beats_s=beats_s,
-        rng=rng,
+        accents_s, duration_s=duration_s, style=style, period_s=beat_s, beats_s=beats_s, rng=rng
     )
     arrangement = compose_arrangement(
         accents_s, strengths, energy, harmony, duration_s=duration_s, style=style, rng=rng
@@ -83,7 +79,7 @@ def compose_score(seed: int, style: Style, duration_s: float) -> MusicalScore:
     )
 
 
-def _sample_energy(rng: np.random.Generator, duration_s: float) -> Array:
+def _sample_energy(rng: Generator, duration_s: float) -> Array:
     """Sections of 3 to 9 s, each at its own level, with transitions of about a second."""
     edges = [0.0]
     while edges[-1] < duration_s:
@@ -97,11 +93,7 @@ def _sample_energy(rng: np.random.Generator, duration_s: float) -> Array:
 
 
 def _sample_accents(
-    rng: np.random.Generator,
-    style: Style,
-    duration_s: float,
-    beat_period_s: float,
-    energy: Array,
+    rng: Generator, style: Style, duration_s: float, beat_period_s: float, energy: Array
 ) -> tuple[Array, Array]:
     """Times of the accents, and the beats of the tempo where it is steady."""
     if rng.random() < style.steady_tempo_probability:
@@ -121,7 +113,7 @@ def _sample_accents(
 
 
 def _sample_metrical_accents(
-    rng: np.random.Generator, beats_s: Array, beat_period_s: float, swing_ratio: float
+    rng: Generator, beats_s: Array, beat_period_s: float, swing_ratio: float
 ) -> Array:
     """Accents on every beat, on every second one, or in a rhythm of eighths."""
     kind = rng.choice(["every", "half", "pattern"], p=[0.4, 0.25, 0.35])
@@ -132,12 +124,11 @@ def _sample_metrical_accents(
     rhythm = np.flatnonzero(rng.random(8) < EIGHTH_PROBABILITIES)
     eighths = (np.arange(0, len(beats_s), 4)[:, None] * 2 + rhythm).ravel()
     positions = eighths // 2 + np.where(eighths % 2, swing_ratio, 0.0)
-    accents_s: Array = beats_s[0] + positions * beat_period_s
-    return accents_s
+    return np.asarray(beats_s[0] + positions * beat_period_s)
 
 
 def _sample_free_accents(
-    rng: np.random.Generator, duration_s: float, beat_period_s: float, energy: Array
+    rng: Generator, duration_s: float, beat_period_s: float, energy: Array
 ) -> Array:
     """Accents without a tempo, denser where there is more energy."""
     times_s = [rng.uniform(0.1, 1.5)]

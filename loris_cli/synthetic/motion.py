@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.random import Generator
 
 from loris_cli.array_types import Array
 from loris_cli.errors import InputError
@@ -204,9 +205,7 @@ def sample_impact_motion(
         InputError: the duration is too short for an impact.
     """
     if duration_s < 2.5:
-        raise InputError(
-            "motion with impacts needs at least 2.5 s", hint="choose a longer duration"
-        )
+        raise InputError("impact motion needs at least 2.5 s", hint="choose a longer duration")
     rng = np.random.default_rng(seed)
     keeps_tempo = rng.random() < 1 / 3 if steady_tempo is None else steady_tempo
     times_s = _sample_impact_times(rng, duration_s, keeps_tempo)
@@ -215,7 +214,7 @@ def sample_impact_motion(
 
 
 def build_impact_motion(
-    times_s: Array, strengths: Array, *, duration_s: float, rng: np.random.Generator
+    times_s: Array, strengths: Array, *, duration_s: float, rng: Generator
 ) -> Motion:
     """Build the motion of a swaying dancer with impacts at given times.
 
@@ -255,17 +254,13 @@ def build_impact_motion(
         track.add_return(duration_s + RELAX_S)
     sway = _build_sway(rng)
 
-    def controls_at(time_s: float) -> RigControls:
-        return {
-            name: track.value_at(time_s) + sway(name, time_s) for name, track in tracks.items()
-        }
+    def controls_at(t: float) -> RigControls:
+        return {name: track.value_at(t) + sway(name, t) for name, track in tracks.items()}
 
     return Motion(duration_s, controls_at, times_s, strengths)
 
 
-def _sample_impact_times(
-    rng: np.random.Generator, duration_s: float, steady_tempo: bool
-) -> Array:
+def _sample_impact_times(rng: Generator, duration_s: float, steady_tempo: bool) -> Array:
     """Rising times from 1 s to 0.6 s before the end."""
     time_s, period_s = rng.uniform(1.0, 1.5), rng.uniform(0.5, 0.9)
     times_s = []
@@ -279,23 +274,16 @@ def _sample_impact_times(
     return np.array(times_s)
 
 
-def _build_sway(rng: np.random.Generator) -> Callable[[str, float], Array]:
+def _build_sway(rng: Generator) -> Callable[[str, float], Array]:
     """Breathing and shifts of weight: slow sines of a few degrees or millimetres."""
-    sizes = {
-        "pelvis": 0.012,
-        "tilt": 1.5,
-        "torso": 3.0,
-        "neck": 4.0,
-        "arm.L": 4.0,
-        "arm.R": 4.0,
-    }
-    rates_hz = {name: rng.uniform(0.12, 0.3, len(REST_CONTROLS[name])) for name in sizes}
-    phases = {name: rng.uniform(0, 2 * np.pi, len(REST_CONTROLS[name])) for name in sizes}
+    size = {"pelvis": 0.012, "tilt": 1.5, "torso": 3.0, "neck": 4.0, "arm.L": 4.0, "arm.R": 4.0}
+    rates_hz = {name: rng.uniform(0.12, 0.3, len(REST_CONTROLS[name])) for name in size}
+    phases = {name: rng.uniform(0, 2 * np.pi, len(REST_CONTROLS[name])) for name in size}
 
     def sway(name: str, time_s: float) -> Array:
-        if name not in sizes:
+        if name not in size:
             return np.zeros(len(REST_CONTROLS[name]))
-        wave: Array = np.sin(2 * np.pi * rates_hz[name] * time_s + phases[name])
-        return sizes[name] * wave
+        wave = np.sin(2 * np.pi * rates_hz[name] * time_s + phases[name])
+        return np.asarray(size[name] * wave)
 
     return sway

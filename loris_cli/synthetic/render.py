@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loris_cli.array_types import Array
-from loris_cli.errors import OutputError
 from loris_cli.synthetic import body_model, scene
 from loris_cli.synthetic.body_model import BodyMesh
 from loris_cli.synthetic.motion import Motion
 from loris_cli.synthetic.scene import Camera, CameraPath, Colour, Image
+from loris_cli.system.atomic_files import output_errors
 
 # Time base of the frames: MPEG's, a multiple of all usual frame rates.
 TIME_BASE_HZ = 90_000
@@ -80,8 +80,7 @@ def compute_face_colours(body: BodyMesh, appearance: Appearance) -> Array:
         (on("head") & (z > hairline) & ~ear, appearance.hair),
     ):
         colours[mask] = colour
-    face_colours: Array = colours[body.faces].mean(axis=1)
-    return face_colours
+    return np.asarray(colours[body.faces].mean(axis=1))
 
 
 def draw_body(
@@ -263,21 +262,18 @@ def render_video(
         appearance=appearance,
     )
     time_base, joints = Fraction(1, TIME_BASE_HZ), []
-    try:
-        with av.open(str(path), "w") as container:
-            stream = container.add_stream("libx264", rate=rate)
-            stream.width, stream.height = size
-            stream.pix_fmt = "yuv420p"
-            stream.options = {"crf": str(crf), "preset": "fast"}
-            # One thread: the same bytes on every machine.
-            stream.codec_context.thread_count = 1
-            stream.codec_context.time_base = time_base
-            for time_s, (image, frame_joints) in zip(times_s, frames, strict=True):
-                frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-                frame.pts, frame.time_base = round(time_s * TIME_BASE_HZ), time_base
-                container.mux(stream.encode(frame))
-                joints.append(frame_joints)
-            container.mux(stream.encode())
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}") from error
+    with output_errors(path), av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=rate)
+        stream.width, stream.height = size
+        stream.pix_fmt = "yuv420p"
+        stream.options = {"crf": str(crf), "preset": "fast"}
+        # One thread: the same bytes on every machine.
+        stream.codec_context.thread_count = 1
+        stream.codec_context.time_base = time_base
+        for time_s, (image, frame_joints) in zip(times_s, frames, strict=True):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts, frame.time_base = round(time_s * TIME_BASE_HZ), time_base
+            container.mux(stream.encode(frame))
+            joints.append(frame_joints)
+        container.mux(stream.encode())
     return np.array(joints)

@@ -9,6 +9,7 @@ from typing import Literal
 
 import cv2
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from loris_cli.array_types import Array
@@ -100,13 +101,11 @@ class Room:
         rays[np.abs(rays) < 1e-9] = 1e-9
         half = self.half_width_m
         # Distance, in ray lengths, to the wall on each axis and to the floor.
-        position = camera.position
-        to_x, to_y = (
-            (np.sign(rays[..., i]) * half - position[i]) / rays[..., i] for i in (0, 1)
-        )
-        to_floor = np.where(rays[..., 2] < 0, -position[2] / rays[..., 2], np.inf)
+        origin = camera.position
+        to_x, to_y = ((np.sign(rays[..., i]) * half - origin[i]) / rays[..., i] for i in (0, 1))
+        to_floor = np.where(rays[..., 2] < 0, -origin[2] / rays[..., 2], np.inf)
         to_wall = np.minimum(to_x, to_y)
-        hits = np.minimum(to_wall, to_floor)[..., None] * rays + position
+        hits = np.minimum(to_wall, to_floor)[..., None] * rays + origin
 
         along_x, along_y = hits[..., 0] + half, hits[..., 1] + half
         floor = _sample_texture(self.floor_texture, along_x, along_y)
@@ -120,10 +119,8 @@ class Room:
 
 
 def _sample_texture(texture: Image, right_m: Array, up_m: Array) -> Image:
-    columns, rows = ((metres / _TEXEL_M).astype(np.float32) for metres in (right_m, up_m))
-    pixels = cv2.remap(
-        texture, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
+    x, y = ((metres / _TEXEL_M).astype(np.float32) for metres in (right_m, up_m))
+    pixels = cv2.remap(texture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(pixels, dtype=np.uint8)
 
 
@@ -132,19 +129,16 @@ def _solid_texture(width_m: float, height_m: float, colour: Colour) -> Array:
     return np.tile(np.array(colour, dtype=np.float64), shape)
 
 
-def _add_noise(
-    rng: np.random.Generator, texture: Array, std: float, sigma_px: tuple[float, float]
-) -> Image:
-    """Add brightness noise of a standard deviation, blurred by ``sigma_px`` in x and y."""
-    sigma_x, sigma_y = sigma_px
+def _add_noise(rng: Generator, texture: Array, std: float, sigma: tuple[float, float]) -> Image:
+    """Add brightness noise of a standard deviation, blurred by ``sigma`` px in x and y."""
+    sigma_x, sigma_y = sigma
     white = rng.normal(size=texture.shape[:2])
     noise = cv2.GaussianBlur(white, (0, 0), sigmaX=sigma_x, sigmaY=sigma_y)
     noisy = texture + (std / noise.std() * noise)[..., None]
-    clipped: Image = np.clip(noisy, 0, 255).astype(np.uint8)
-    return clipped
+    return np.asarray(np.clip(noisy, 0, 255), np.uint8)
 
 
-def build_gym(rng: np.random.Generator) -> Room:
+def build_gym(rng: Generator) -> Room:
     """Build a sports hall: floorboards with court lines, panelled walls."""
     half = 6.0
     floor = _solid_texture(2 * half, 2 * half, (190, 148, 104))
@@ -163,7 +157,7 @@ def build_gym(rng: np.random.Generator) -> Room:
     return Room(half, _add_noise(rng, floor, 5, (0.7, 8)), _add_noise(rng, walls, 5, (4, 4)))
 
 
-def build_rink(rng: np.random.Generator) -> Room:
+def build_rink(rng: Generator) -> Room:
     """Build an ice rink: scratched ice with lines, white boards with banners, dark stands."""
     half = 14.0
     floor = _solid_texture(2 * half, 2 * half, (206, 220, 230))
@@ -192,7 +186,4 @@ def build_rink(rng: np.random.Generator) -> Room:
     return Room(half, _add_noise(rng, floor, 2.5, (6, 6)), _add_noise(rng, walls, 3, (2, 2)))
 
 
-ROOM_BUILDERS: dict[RoomName, Callable[[np.random.Generator], Room]] = {
-    "gym": build_gym,
-    "rink": build_rink,
-}
+ROOM_BUILDERS = {"gym": build_gym, "rink": build_rink}

@@ -21,6 +21,7 @@ MAX_NAME_BYTES = 255  # of a file, in all file systems in common use
 MAX_STEM_BYTES = 120  # of a hidden name: with its additions it stays below the usual 255
 NAME_HINT = "write to another name with -o"
 FOLDER_HINT = "write to another folder with -o"
+DISK_HINT = "free some space, or write to another disk with -o"
 PARENT_HINT = "create it, or choose another with -o"
 
 printable_path = escape_unprintable
@@ -47,8 +48,7 @@ def check_output_paths(
     for out in outputs:
         target = os.path.realpath(out)
         if target in targets:
-            hint = "give each input a name of its own"
-            raise UsageError(f"two results would be written to {out}", hint=hint)
+            raise UsageError(f"two results would be written to {out}", hint="rename an input")
         targets.add(target)
         if any(_is_same_file(out, source) for source in inputs):
             raise UsageError(f"{out} is the input itself", hint=NAME_HINT)
@@ -98,13 +98,13 @@ def atomic_write(path: Path, *, overwrite: bool) -> Iterator[Path]:
         raise _file_exists_error(path, OutputError)
     temporary_path = target.with_name(_temporary_name(target))
     try:
-        with _output_errors(path):
+        with output_errors(path):
             os.close(os.open(temporary_path, NEW_FILE_FLAGS, 0o666))
             if target.exists():
                 shutil.copymode(target, temporary_path)
-        with _output_errors(path, DISK_FULL_ERRNOS):
+        with output_errors(path, DISK_FULL_ERRNOS):
             yield temporary_path
-        with _output_errors(path):
+        with output_errors(path):
             _fsync_path(temporary_path)
             if overwrite:
                 os.replace(temporary_path, target)
@@ -153,17 +153,14 @@ def _is_same_file(one: Path, other: Path) -> bool:
 
 def _check_parent_folder(path: Path, error_class: type[LorisError]) -> None:
     folder = path.parent
-    if folder.is_dir():
-        return
-    if os.path.lexists(folder):
-        message = f"{folder} is not a folder, so {path.name} cannot be in it"
-        raise error_class(message, hint=FOLDER_HINT)
-    raise error_class(f"the folder {folder} does not exist", hint=PARENT_HINT)
+    if not os.path.lexists(folder):
+        raise error_class(f"the folder {folder} does not exist", hint=PARENT_HINT)
+    if not folder.is_dir():
+        raise error_class(f"{folder} is not a folder", hint=FOLDER_HINT)
 
 
 def _file_exists_error(path: Path, error_class: type[LorisError]) -> LorisError:
-    hint = "--overwrite replaces it, -o names another"
-    return error_class(f"{path} exists already", hint=hint)
+    return error_class(f"{path} exists", hint="--overwrite replaces it, -o names another")
 
 
 def _permission_error(folder: Path) -> OutputError:
@@ -171,12 +168,15 @@ def _permission_error(folder: Path) -> OutputError:
 
 
 @contextmanager
-def _output_errors(path: Path, errnos: Collection[int] = ()) -> Iterator[None]:
+def output_errors(path: Path, errnos: Collection[int] = ()) -> Iterator[None]:
     """Raise an error of the operating system as an `OutputError`.
 
     Args:
-        path: of the result.
-        errnos: the ones that concern it; none is any.
+        path: path of the result.
+        errnos: error numbers to convert; none is any.
+
+    Raises:
+        OutputError: the block raised such an error.
     """
     try:
         yield
@@ -188,8 +188,6 @@ def _output_errors(path: Path, errnos: Collection[int] = ()) -> Iterator[None]:
         if error.errno in PERMISSION_ERRNOS:
             raise _permission_error(path.parent) from error
         if error.errno in DISK_FULL_ERRNOS:
-            hint = "free some space, or write to another disk with -o"
-            raise OutputError(f"no room on the disk for {path}", hint=hint) from error
-        raise OutputError(
-            f"{path} cannot be written: {error.strerror}", hint=NAME_HINT
-        ) from error
+            raise OutputError(f"no room on the disk for {path}", hint=DISK_HINT) from error
+        reason = error.strerror or error
+        raise OutputError(f"cannot write {path}: {reason}", hint=NAME_HINT) from error

@@ -20,7 +20,7 @@ sums rounds differently, and the same seed must give the same bytes."""
 AUTO_HINT = "--device auto uses what is there"
 
 
-def resolve_device(device_name: str) -> torch.device:
+def resolve_device(name: str) -> torch.device:
     """Return the device of a name: ``auto``, ``cpu``, ``mps``, ``cuda`` or ``cuda:1``.
 
     A device that is named is used or refused, never replaced by another.
@@ -30,17 +30,14 @@ def resolve_device(device_name: str) -> torch.device:
     """
     torch.set_num_threads(CPU_THREADS)
     has_mps = torch.backends.mps.is_available()
-    if device_name == "auto":
-        device_name = "cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu"
-    device = torch.device(device_name)
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu"
+    device = torch.device(name)
     if device.type == "cuda":
-        n_devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (device.index or 0) >= n_devices:
-            raise UsageError(
-                f"no device {device_name}: torch {torch.__version__} sees {n_devices} CUDA"
-                " devices",
-                hint=AUTO_HINT,
-            )
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
+            found = f"torch {torch.__version__} sees {count} CUDA devices"
+            raise UsageError(f"no device {name}: {found}", hint=AUTO_HINT)
     if device.type == "mps" and not has_mps:
         raise UsageError("no device mps on this machine", hint=AUTO_HINT)
     return device

@@ -12,11 +12,11 @@ from loris_cli.system.atomic_files import atomic_write
 from loris_cli.system.file_fingerprints import compute_sha256
 from loris_cli.system.progress import Reporter
 
-CONNECT_READ_TIMEOUTS_S = (10.0, 30.0)
-"""To connect, and of silence after that."""
+TIMEOUTS_S = (10.0, 30.0)
+"""Longest time to connect, and without data after that."""
 CHUNK_BYTES = 1 << 16
 MAX_ATTEMPTS = 3
-"""A download whose connection breaks starts again from the first byte this many times."""
+"""A download with a broken connection starts again from the first byte this many times."""
 
 
 def download_file(
@@ -30,16 +30,16 @@ def download_file(
 ) -> str:
     """Download a file.
 
-    Not ``pooch.retrieve``: it downloads again where the address does not exist, and has no
-    messages of ours.
+    Not ``pooch.retrieve``: it downloads again where the address does not exist, and its errors
+    have no hints.
 
     Args:
         url: its address.
-        path: where to; its folder is made. A file there afterwards is complete.
-        sha256: expected; None where it is not known beforehand.
-        manual_hint: what to put where, for those without a network.
+        path: path of the file; its folder is made. A file there afterwards is complete.
+        sha256: expected SHA-256; None where it is not known beforehand.
+        manual_hint: which file to put where if there is no network.
         offline: whether the network must not be used.
-        reporter: of the progress.
+        reporter: reporter of the progress.
 
     Returns:
         the file's sha256.
@@ -50,51 +50,39 @@ def download_file(
     """
     name = path.name
     if offline:
-        message = f"{name} is not here, and nothing is to be fetched"
-        raise WeightsError(message, hint=manual_hint)
+        raise WeightsError(f"{name} is missing, and downloads are disabled", hint=manual_hint)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         hint = "name another folder in LORIS_CACHE"
-        raise OutputError(
-            f"{path.parent} cannot be made: {error.strerror}", hint=hint
-        ) from error
+        raise OutputError(f"cannot make {path.parent}: {error.strerror}", hint=hint) from error
     with atomic_write(path, overwrite=True) as temporary_path:
         try:
             _download_with_retries(url, temporary_path, reporter, name)
         except OSError as error:
             if error.errno is not None:  # the disk's; those of requests have no number
                 raise
-            message = f"{name} could not be fetched from {url}"
-            raise WeightsError(message, hint=manual_hint) from error
+            raise WeightsError(f"cannot fetch {name} from {url}", hint=manual_hint) from error
         digest = compute_sha256(temporary_path)
         if sha256 not in (None, digest):
-            raise WeightsError(
-                f"what {url} gives is another file than the {name} that is known:"
-                f" its SHA-256 is {digest[:12]}..., not {str(sha256)[:12]}...",
-                hint=manual_hint,
-            )
+            message = f"the SHA-256 of {url} is {digest[:12]}..., not {str(sha256)[:12]}..."
+            raise WeightsError(message, hint=manual_hint)
     return digest
 
 
-def _download_with_retries(
-    url: str, temporary_path: Path, reporter: Reporter, display_name: str
-) -> None:
+def _download_with_retries(url: str, path: Path, reporter: Reporter, name: str) -> None:
     import pooch  # here: it is slow to import, and most runs download nothing
 
     for n_left in reversed(range(MAX_ATTEMPTS)):
-        bar = _DownloadProgress(reporter, f"fetching {display_name}")
-        download = pooch.HTTPDownloader(
-            bar, chunk_size=CHUNK_BYTES, timeout=CONNECT_READ_TIMEOUTS_S
-        )
+        bar = _DownloadProgress(reporter, f"fetching {name}")
+        download = pooch.HTTPDownloader(bar, chunk_size=CHUNK_BYTES, timeout=TIMEOUTS_S)
         try:
             with bar.stack:
-                download(url, str(temporary_path), None)
+                download(url, str(path), None)
+            return
         except OSError:
             if not n_left or not bar.received:
                 raise
-        else:
-            return
 
 
 class _DownloadProgress:

@@ -69,8 +69,7 @@ def _read_list_file(path: Path) -> Iterator[Path]:
         if "\0" in text:
             raise ValueError("no text has a NUL in it")
     except (OSError, ValueError) as error:
-        hint = "a list is a UTF-8 text file"
-        raise InputError(f"the list {path} cannot be read", hint=hint) from error
+        raise InputError(f"cannot read the list {path}", hint="a list is UTF-8 text") from error
     if len(content) > MAX_LIST_BYTES:
         raise InputError(f"the list {path} is too long", hint="split it")
     # Not splitlines(): it splits at characters that a name may hold.
@@ -122,11 +121,11 @@ def output_folder(output: Path | None) -> Iterator[None]:
     try:
         output.mkdir(exist_ok=True)
     except (FileNotFoundError, NotADirectoryError) as error:
-        message = f"{output} cannot be made: there is no folder {output.parent}"
-        raise UsageError(message, hint=PARENT_HINT) from error
+        raise UsageError(f"no folder {output.parent} for {output}", hint=PARENT_HINT) from error
     except OSError as error:
-        message = f"the folder {output} cannot be made: {error.strerror}"
-        raise OutputError(message, hint=FOLDER_HINT) from error
+        raise OutputError(
+            f"cannot make {output}: {error.strerror}", hint=FOLDER_HINT
+        ) from error
     try:
         yield
     finally:
@@ -162,8 +161,7 @@ def resolve_output_paths(
     is_folder = output is not None and is_output_folder(output)
     if output is not None and not is_folder:
         if len(videos) > 1:
-            hint = "for several inputs -o names a folder"
-            raise UsageError(f"{len(videos)} inputs and one output, {output}", hint=hint)
+            raise UsageError(f"several inputs, one output {output}", hint="-o takes a folder")
         if allowed_suffixes:
             check_suffix(output, allowed_suffixes)
     results: list[list[Path]] = []

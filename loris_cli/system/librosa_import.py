@@ -33,8 +33,7 @@ def interprocess_lock(name: str) -> Iterator[None]:
     with ExitStack() as stack:
         with suppress(OSError, Timeout):
             cache_home().mkdir(parents=True, exist_ok=True)
-            lock = FileLock(cache_home() / f"{name}.lock", timeout=LOCK_TIMEOUT_S)
-            stack.enter_context(lock)
+            stack.enter_context(FileLock(cache_home() / f"{name}.lock", timeout=LOCK_TIMEOUT_S))
         yield
 
 

@@ -17,7 +17,7 @@ from typing import Any, Never
 from loris_cli.errors import MissingDependencyError
 
 OLD_NUMPY = "numpy==1.26.4 opencv-python==4.11.0.86 opencv-python-headless==4.11.0.86"
-# Packages whose metadata cannot be resolved beside ours: an extra would fail, so the hint
+# Packages whose metadata conflicts with that of loris: an extra would fail, so the hint
 # is the commands that do install them.
 INSTALL_COMMANDS = {
     "mmpose": (
@@ -40,7 +40,7 @@ def import_optional(module: str, *, extra: str, purpose: str) -> Any:
 
     Args:
         module: importable name, e.g. ``"tensorboard"``.
-        extra: name of our extra that installs it; unused for packages in ``INSTALL_COMMANDS``.
+        extra: name of the extra of loris that installs it; unused for packages in ``INSTALL_COMMANDS``.
         purpose: what it is needed for, as the end of "... is needed to".
 
     Raises:

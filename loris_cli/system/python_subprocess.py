@@ -9,11 +9,11 @@ never freed. Here nothing else runs in it.
 import contextlib
 import io
 import os
-import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
+from subprocess import PIPE, Popen
 from typing import IO, Any
 
 import numpy as np
@@ -28,16 +28,14 @@ STDERR_TAIL_BYTES = 4096
 """Of what the other Python wrote to stderr: its end says what went wrong."""
 
 
-def call_module(
-    module: str, arrays: NamedArrays, *, task_label: str, **environment: str
-) -> NamedArrays:
+def call_module(module: str, arrays: NamedArrays, *, task: str, **env: str) -> NamedArrays:
     """Run a module in another Python and return its arrays.
 
     Args:
-        module: importable name of one of ours that calls `serve_call`.
+        module: importable name of a module of loris that calls `serve_call`.
         arrays: its input; no objects.
-        task_label: name of the task, as the beginning of "... failed".
-        environment: additional variables of the process.
+        task: name of the task, as the beginning of "... failed".
+        env: additional variables of the process.
 
     Returns:
         the arrays that the module returns.
@@ -45,15 +43,10 @@ def call_module(
     Raises:
         LorisError: it ended without a result.
     """
+    command = [sys.executable, "-m", module]
     with (
         tempfile.TemporaryFile() as log,
-        subprocess.Popen(
-            [sys.executable, "-m", module],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            env={**os.environ, **environment},
-        ) as process,
+        Popen(command, stdin=PIPE, stdout=PIPE, stderr=log, env=os.environ | env) as process,
     ):
         assert process.stdin is not None
         assert process.stdout is not None
@@ -66,10 +59,8 @@ def call_module(
             raise
         # Its stdin stays open until then: when that closes, it ends.
         if process.wait() or result is None:
-            raise LorisError(
-                f"{task_label} failed: {_last_line(log)}",
-                hint="perhaps it needs more memory than it may have, or its package is broken",
-            )
+            hint = "perhaps it needs more memory than it may have, or its package is broken"
+            raise LorisError(f"{task} failed: {_last_line(log)}", hint=hint)
         return result
 
 

@@ -44,12 +44,8 @@ def map_on_ray(
         MissingDependencyError: Ray is not installed.
     """
     ray = import_optional("ray", extra="ray", purpose="spread videos over a cluster")
-    ray.init(
-        address=cluster_address,
-        num_cpus=None if cluster_address else n_workers,
-        include_dashboard=None if cluster_address else False,
-        log_to_driver=False,
-    )
+    local = {} if cluster_address else {"num_cpus": n_workers, "include_dashboard": False}
+    ray.init(address=cluster_address, log_to_driver=False, **local)
     start = ray.remote(num_cpus=1, max_retries=0)(_call_with_memory_limit)
     waiting = iter(enumerate(items))
     running: dict[Any, tuple[int, float]] = {}

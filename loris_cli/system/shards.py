@@ -25,7 +25,7 @@ class Shard:
 
         Args:
             items: the same ones in every process.
-            key: sorts the items first, where their order depends on who lists them.
+            key: sorts the items first, where their order differs between processes.
         """
         ordered = list(items) if key is None else sorted(items, key=key)
         return ordered[self.index :: self.n_shards]
@@ -39,9 +39,7 @@ def parse_shard(text: str) -> Shard:
     """
     found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
     if found is None or not 1 <= int(found[1]) <= int(found[2]):
-        raise UsageError(
-            f"{text!r} is not a shard I/N with I from 1 to N", hint="--shard 1/8 to --shard 8/8"
-        )
+        raise UsageError(f"{text!r} is no shard I/N, 1 <= I <= N", hint="--shard 1/8 to 8/8")
     return Shard(int(found[1]) - 1, int(found[2]))
 
 

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from loris_cli.errors import WeightsError
 
+StateDict = Mapping[str, Tensor]
+
 ZIP_MAGIC = b"PK\x03\x04"
 """First bytes of what torch has written since 1.6."""
 LEGACY_MAGIC = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
@@ -35,36 +37,29 @@ def looks_like_torch_file(path: Path) -> bool:
     return path.suffix in TORCH_SUFFIXES or is_torch_file(path)
 
 
-def load_torch_arrays(
-    path: Path, *, display_name: str = "", hint: str = "get it again"
-) -> object:
+def load_torch_arrays(path: Path, *, hint: str = "get it again") -> object:
     """Load tensors, numpy arrays and plain values; no code in the file is run.
 
     Args:
         path: a file that torch saved.
-        display_name: printable name of it; empty is the path.
         hint: what to give instead of a file that is none.
 
     Raises:
         WeightsError: it holds more, which could run code, or is no such file.
     """
-    name = display_name or path
     try:
         with path.open("rb") as file:
             is_legacy = file.read(len(LEGACY_MAGIC)) == LEGACY_MAGIC  # cannot be mapped
         with torch.serialization.safe_globals(_numpy_safe_globals()):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=not is_legacy)
     except pickle.UnpicklingError as error:
-        raise WeightsError(
-            f"{name} holds more than arrays, and opening it could run code",
-            hint="where you trust it, load it in its own code and save its state_dict() alone:"
-            " torch.save(model.state_dict(), 'plain.pt')",
-        ) from error
+        hint = "if you trust it, load it in its code and torch.save(model.state_dict(), FILE)"
+        raise WeightsError(f"{path} holds objects that could run code", hint=hint) from error
     except (OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
         # Of another file torch says how to save it for mmap, which does not help.
         is_damaged = path.is_file() and is_torch_file(path)
         reason = ": " + str(error).partition("\n")[0] if is_damaged else ""
-        raise WeightsError(f"{name} is not a checkpoint{reason}", hint=hint) from error
+        raise WeightsError(f"{path} is not a checkpoint{reason}", hint=hint) from error
 
 
 def read_state_dict(path: Path, *, hint: str, nested_key: str = "") -> dict[str, Tensor]:
@@ -73,7 +68,7 @@ def read_state_dict(path: Path, *, hint: str, nested_key: str = "") -> dict[str,
     Args:
         path: a file that torch saved.
         hint: what to give instead of a file that is none.
-        nested_key: of the state dict, in a file that may hold others beside it.
+        nested_key: of the state dict, in a file that may hold other entries too.
 
     Raises:
         WeightsError: it is no state dict, or holds more, which could run code.
@@ -87,7 +82,7 @@ def read_state_dict(path: Path, *, hint: str, nested_key: str = "") -> dict[str,
     return state
 
 
-def check_trained(state_dict: Mapping[str, Tensor], path: Path) -> None:
+def check_trained(state_dict: StateDict, path: Path) -> None:
     """Refuse an untrained network: the running means of its batch norms are all zero.
 
     Raises:
@@ -95,45 +90,33 @@ def check_trained(state_dict: Mapping[str, Tensor], path: Path) -> None:
     """
     means = [value for key, value in state_dict.items() if key.endswith("running_mean")]
     if not any(bool(mean.any()) for mean in means):
-        raise WeightsError(
-            f"{path.name} has learned nothing: its weights are as random as a new network's",
-            hint="give trained weights",
-        )
+        raise WeightsError(f"{path.name} has untrained weights", hint="give trained weights")
 
 
-def check_state_dict(
-    state_dict: Mapping[str, Tensor], expected_state_dict: Mapping[str, Tensor], path: Path
-) -> None:
+def check_state_dict(state_dict: StateDict, expected: StateDict, path: Path) -> None:
     """Refuse tensors that are not those of a network.
 
     Args:
         state_dict: tensors of a file.
-        expected_state_dict: those of the network, with or without values.
+        expected: those of the network, with or without values.
         path: of the file, for the message.
 
     Raises:
         WeightsError: names, shapes or values are wrong.
     """
-    name = path.name
-    odd = sorted(state_dict.keys() ^ expected_state_dict.keys())
+    name, hint = path.name, "it is of another network, or of another size of it"
+    odd = sorted(state_dict.keys() ^ expected.keys())
     if odd:
         listed = ", ".join(repr(key) for key in odd[:MAX_LISTED_KEYS])
-        raise WeightsError(
-            f"{name} lacks or adds {len(odd)} tensors: {listed}",
-            hint="it is of another network, or of another size of it",
-        )
+        raise WeightsError(f"{name} lacks or adds {len(odd)} tensors: {listed}", hint=hint)
     for key, value in state_dict.items():
-        shape, expected_shape = tuple(value.shape), tuple(expected_state_dict[key].shape)
-        if shape != expected_shape:
-            raise WeightsError(
-                f"{name}: {key!r} has shape {shape}, not {expected_shape}",
-                hint="it is of another size than this network",
-            )
+        shapes = tuple(value.shape), tuple(expected[key].shape)
+        if shapes[0] != shapes[1]:
+            message = f"{name}: {key!r} has shape {shapes[0]}, not {shapes[1]}"
+            raise WeightsError(message, hint=hint)
         if value.is_floating_point() and not torch.isfinite(value).all():
-            raise WeightsError(
-                f"{name}: {key!r} holds values that are not finite",
-                hint="it is damaged, or its training diverged: take an earlier one",
-            )
+            hint = "it is damaged, or its training diverged: take an earlier one"
+            raise WeightsError(f"{name}: {key!r} holds values that are not finite", hint=hint)
 
 
 def _numpy_safe_globals() -> list[Any]:

@@ -125,9 +125,8 @@ class _WorkerPool(Generic[Item, Result]):
     def _start_worker(self) -> tuple[SpawnProcess, Connection]:
         context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
         pipe, worker_pipe = context.Pipe()
-        process = context.Process(
-            target=_worker_main, args=(worker_pipe, *self._worker_args), daemon=True
-        )
+        args = worker_pipe, *self._worker_args
+        process = context.Process(target=_worker_main, args=args, daemon=True)
         with self._lock:
             if self._closed:
                 raise CancelledError

@@ -63,14 +63,12 @@ def _resample_blocks(path: Path, rate_hz: int) -> Iterator[Samples]:
         if resampler is None:
             n_channels = len(block)
             resampler = soxr.ResampleStream(source_hz, rate_hz, n_channels, dtype="float32")
-        yield _resample_block(resampler, block)
+        yield _resample(resampler, block)
     if resampler is not None:
-        yield _resample_block(resampler, np.zeros((n_channels, 0), np.float32), last=True)
+        yield _resample(resampler, np.zeros((n_channels, 0), np.float32), last=True)
 
 
-def _resample_block(
-    resampler: soxr.ResampleStream, block: Samples, *, last: bool = False
-) -> Samples:
+def _resample(resampler: soxr.ResampleStream, block: Samples, *, last: bool = False) -> Samples:
     samples: Samples = resampler.resample_chunk(np.ascontiguousarray(block.T), last=last)
     return samples.reshape(-1, len(block)).T
 

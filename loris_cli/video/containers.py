@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import av
-import av.container
+from av.container import InputContainer
 from av.subtitles.stream import SubtitleStream
 
 from loris_cli.errors import InputError, escape_unprintable
@@ -30,15 +30,19 @@ MAX_PIXELS = 8192 * 8192
 MAX_SIDE_PX = 16_384
 MAX_SAMPLE_ASPECT_RATIO = 8  # a sample aspect ratio beyond this is a broken header, not a lens
 
-CONVERT_HINT = 'convert it: ffmpeg -i "{}" dance.mp4'
 PLAYLIST_SIGNATURES = (
     b"#EXTM3U", b"ffconcat", b"v=0", b"[playlist]", b"<?xml", b"<MPD", b"<smil"
 )  # fmt: skip
 IMAGE_SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 
 
+def convert_hint(path: Path) -> str:
+    """Return the hint to convert a file."""
+    return f'convert it: ffmpeg -i "{escape_unprintable(path)}" dance.mp4'
+
+
 @contextmanager
-def open_container(path: Path) -> Iterator[av.container.InputContainer]:
+def open_container(path: Path) -> Iterator[InputContainer]:
     """Open a container for reading packets.
 
     Raises:
@@ -46,43 +50,37 @@ def open_container(path: Path) -> Iterator[av.container.InputContainer]:
     """
     _check_regular_file(path)
     try:
-        container = av.open(
-            f"file:{path}",
-            options=OPEN_WHITELISTS | {"fflags": "+genpts", "max_pixels": str(MAX_PIXELS)},
-            metadata_errors="replace",
-        )
+        options = OPEN_WHITELISTS | {"fflags": "+genpts", "max_pixels": str(MAX_PIXELS)}
+        container = av.open(f"file:{path}", options=options, metadata_errors="replace")
     except av.FFmpegError as error:
         raise _explain_open_error(path, error) from error
     with container:
         yield container
 
 
-def require_video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
+def require_video_stream(container: InputContainer, path: Path) -> av.VideoStream:
     """Return the first video stream of a file; cover art is none.
 
     Raises:
         InputError: there is none, nothing here can decode it, or it is too large to.
     """
-    name, stream = escape_unprintable(path), find_video_stream(container)
+    stream = find_video_stream(container)
     if stream is None:
-        raise InputError(f"{name} has no video in it", hint="give a file with moving pictures")
+        raise InputError(f"{path} has no video stream", hint="give a video file")
     # PyAV has no codec context where no decoder of it is built in.
     if stream.codec_context is None:
-        raise InputError(
-            f"the video of {name} is in a codec that cannot be read here",
-            hint=CONVERT_HINT.format(name),
-        )
+        raise InputError(f"{path} has an unsupported video codec", hint=convert_hint(path))
     check_frame_size(stream.codec_context.width, stream.codec_context.height, path)
     stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
     return stream
 
 
-def find_video_stream(container: av.container.InputContainer) -> av.VideoStream | None:
+def find_video_stream(container: InputContainer) -> av.VideoStream | None:
     """Return the first video stream, or ``None``; cover art is none."""
     return next((s for s in container.streams.video if not is_cover(s)), None)
 
 
-def find_audio_stream(container: av.container.InputContainer) -> av.AudioStream | None:
+def find_audio_stream(container: InputContainer) -> av.AudioStream | None:
     """Return the first audio stream that can be decoded, or ``None``."""
     return next((s for s in container.streams.audio if s.codec_context is not None), None)
 
@@ -100,21 +98,16 @@ def codec_name(stream: av.VideoStream | SubtitleStream) -> str:
 
 def check_frame_size(width: int, height: int, path: Path) -> None:
     """Refuse frames so large that decoding one would take gigabytes."""
-    name = escape_unprintable(path)
     if width * height == 0:  # ffmpeg's size of frames that it would not decode either
-        raise InputError(
-            f"the frames of {name} have no size, or one too large to read",
-            hint=CONVERT_HINT.format(name),
-        )
+        raise InputError(f"{path} has frames of no valid size", hint=convert_hint(path))
     if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE_PX:
-        raise InputError(
-            f"the frames of {name} are {width} x {height} px, more than can be read",
-            hint=f'make it smaller: ffmpeg -i "{name}" -vf scale=1280:-2 dance.mp4',
-        )
+        command = f'ffmpeg -i "{escape_unprintable(path)}" -vf scale=1280:-2 dance.mp4'
+        message = f"the frames of {path} are {width} x {height} px, more than can be read"
+        raise InputError(message, hint=f"make it smaller: {command}")
 
 
 def decode_stream(
-    container: av.container.InputContainer,
+    container: InputContainer,
     stream: av.VideoStream | av.AudioStream,
     *,
     on_damage: Callable[[], object] = lambda: None,
@@ -150,7 +143,7 @@ def decode_stream(
 
 
 def decode_first_frame(
-    container: av.container.InputContainer, stream: av.VideoStream
+    container: InputContainer, stream: av.VideoStream
 ) -> av.VideoFrame | None:
     """Return the first frame that is shown: second 0 of everything.
 
@@ -188,41 +181,32 @@ def find_start_time_s(path: Path) -> Fraction:
 
 
 def _check_regular_file(path: Path) -> None:
-    name = escape_unprintable(path)
     try:
         mode = path.stat()
     except OSError as error:
-        raise InputError(f"{name} does not exist", hint="check the path") from error
+        raise InputError(f"{path} does not exist", hint="check the path") from error
     if stat.S_ISDIR(mode.st_mode):
-        raise InputError(f"{name} is a folder, not a video", hint="give a file in it")
+        raise InputError(f"{path} is a folder, not a video", hint="give a file in it")
     if not stat.S_ISREG(mode.st_mode):
-        raise InputError(f"{name} is not a plain file", hint="save the video to a file first")
+        raise InputError(f"{path} is not a plain file", hint="save the video to a file first")
     if mode.st_size == 0:
-        raise InputError(f"{name} is empty", hint="download or copy it again")
+        raise InputError(f"{path} is empty", hint="download or copy it again")
 
 
 def _explain_open_error(path: Path, error: av.FFmpegError) -> InputError:
     """Return the error for a file that was not opened, from its first bytes."""
-    name = escape_unprintable(path)
     try:
         with path.open("rb") as file:
             head = file.read(4096)
-    except OSError as unreadable:
-        return InputError(
-            f"{name} cannot be read: {unreadable.strerror}", hint="check its permissions"
-        )
+    except OSError as cause:
+        return InputError(f"cannot read {path}: {cause.strerror}", hint="check its permissions")
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     if text.startswith(PLAYLIST_SIGNATURES):
-        hint = "give one of the files it names"
-        return InputError(f"{name} is a playlist, not a video", hint=hint)
+        return InputError(f"{path} is a playlist, not a video", hint="give one of its files")
     if text.startswith(IMAGE_SIGNATURES) or head[8:12] == b"WEBP":
-        return InputError(f"{name} is a picture, not a video", hint="give a moving one")
+        return InputError(f"{path} is an image, not a video", hint="give a video file")
     if head[4:8] in {b"ftyp", b"mdat", b"wide", b"free", b"skip"}:
-        return InputError(
-            f"{name} has no index: its recording or download was cut off",
-            hint="copy or download it again; the untrunc program can mend some recordings",
-        )
-    return InputError(
-        f"{name} is not a video that can be read ({error.strerror or 'unknown format'})",
-        hint=CONVERT_HINT.format(name),
-    )
+        hint = "copy or download it again; the untrunc program can mend some recordings"
+        return InputError(f"{path} has no index: its recording was cut off", hint=hint)
+    reason = error.strerror or "unknown format"
+    return InputError(f"{path} is not a readable video ({reason})", hint=convert_hint(path))

@@ -5,13 +5,13 @@ than its own ends the wait, keeps the whole log in memory, and fails on a log th
 """
 
 import signal
-import subprocess
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
+from subprocess import DEVNULL, PIPE, Popen
 
 from loris_cli.errors import InputError, LorisError, OutputError
-from loris_cli.system.atomic_files import FOLDER_HINT
+from loris_cli.system.atomic_files import DISK_HINT, FOLDER_HINT
 
 from .containers import OPEN_WHITELISTS
 
@@ -20,6 +20,7 @@ LIMITER_ATTACK_MS, LIMITER_RELEASE_MS = 5, 80
 LOG_TAIL_LINES = 200  # of the log; an ebur128 summary has 14
 DISK_FULL_MESSAGES = ("No space left on device", "File too large", "Disk quota exceeded")
 FILE_SIZE_SIGNAL = getattr(signal, "SIGXFSZ", None)  # ends ffmpeg where a limit is set
+MKV_HINT = "write to a name that ends in .mkv: Matroska takes any codec"
 PERMISSION_MESSAGES = ("Permission denied", "Read-only file system")
 UNSUPPORTED_CODEC_MESSAGES = (
     "Could not find tag for codec", "not currently supported in container",
@@ -65,12 +66,7 @@ def run_ffmpeg(args: Sequence[str], *, log_level: str = "error") -> list[str]:
 
     command = [FFMPEG_BINARY, "-hide_banner", "-nostdin", "-nostats", "-v", log_level, "-y"]
     log: deque[str] = deque(maxlen=LOG_TAIL_LINES)
-    with subprocess.Popen(
-        [*command, *args],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    ) as process:
+    with Popen([*command, *args], stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE) as process:
         try:
             assert process.stderr is not None
             for line in process.stderr:
@@ -98,23 +94,16 @@ def true_peak_limiter_filters(ceiling_dbtp: float, *, rate_hz: int) -> list[str]
 def _error_from_log(log: list[str], *, file_too_large: bool) -> LorisError:
     text = "\n".join(log)
     if file_too_large or _has_any(text, DISK_FULL_MESSAGES):
-        return OutputError(
-            "no room on the disk for the result",
-            hint="free some space, or write to another disk with -o",
-        )
+        return OutputError("no room on the disk for the result", hint=DISK_HINT)
     if _has_any(text, PERMISSION_MESSAGES):
         return OutputError("no permission to write the result", hint=FOLDER_HINT)
     for line in log:
         if _has_any(line, UNSUPPORTED_CODEC_MESSAGES):
-            return InputError(
-                f"the video does not fit that container ({_strip_log_prefix(line)})",
-                hint="write to a name that ends in .mkv: Matroska takes any codec",
-            )
+            message = f"the video does not fit that container ({_strip_log_prefix(line)})"
+            return InputError(message, hint=MKV_HINT)
     causes = [line for line in log if line.strip() and not _has_any(line, FOLLOW_UP_MESSAGES)]
-    return LorisError(
-        f"ffmpeg failed: {_strip_log_prefix(causes[-1]) if causes else 'without a word'}",
-        hint="play the input to see whether it is whole",
-    )
+    cause = _strip_log_prefix(causes[-1]) if causes else "it logged no message"
+    return LorisError(f"ffmpeg failed: {cause}", hint="check that the input plays to its end")
 
 
 def _has_any(text: str, messages: Sequence[str]) -> bool:

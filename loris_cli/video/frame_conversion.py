@@ -49,16 +49,15 @@ def read_orientation(frame: av.VideoFrame) -> Orientation:
     return Orientation(rotation_deg=90 * turn, mirrored=mirrored)
 
 
-def square_pixel_size(
-    frame: av.VideoFrame, sample_aspect_ratio: Fraction | None
-) -> tuple[int, int]:
+def square_pixel_size(frame: av.VideoFrame, pixel_aspect: Fraction | None) -> tuple[int, int]:
     """Return width and height with square pixels, before any turn.
 
     Args:
         frame: a decoded frame.
-        sample_aspect_ratio: width over height of one pixel; ``None``, 0 or absurd means square.
+        pixel_aspect: sample aspect ratio, width over height of one pixel; ``None``, 0 or absurd
+            means square.
     """
-    ratio, limit = sample_aspect_ratio, MAX_SAMPLE_ASPECT_RATIO
+    ratio, limit = pixel_aspect, MAX_SAMPLE_ASPECT_RATIO
     if not ratio or not Fraction(1, limit) <= ratio <= limit:
         return frame.width, frame.height
     return max(1, round(frame.width * ratio)), frame.height
@@ -95,13 +94,9 @@ class FrameConverter:
             is_hd = frame.height >= BT709_MIN_LINES
             colorspace = Colorspace.ITU709 if is_hd else Colorspace.ITU601
         is_smaller = width < frame.width or height < frame.height
+        interpolation = Interpolation.AREA if is_smaller else Interpolation.BICUBIC
         image = self._reformatter.reformat(
-            frame,
-            width=width,
-            height=height,
-            format="rgb24",
-            src_colorspace=colorspace,
-            interpolation=Interpolation.AREA if is_smaller else Interpolation.BICUBIC,
+            frame, width, height, "rgb24", colorspace, interpolation=interpolation
         ).to_ndarray()
         if self._orientation.mirrored:
             image = image[:, ::-1]

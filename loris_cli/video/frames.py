@@ -15,15 +15,8 @@ import av
 from loris_cli.errors import InputError, escape_unprintable
 from loris_cli.video.frame_conversion import FrameConverter, RgbImage
 
-from .containers import (
-    CONVERT_HINT,
-    WarningCallback,
-    check_frame_size,
-    decode_stream,
-    open_container,
-    presentation_ticks,
-    require_video_stream,
-)
+from . import containers
+from .containers import WarningCallback
 from .probe import probe_video
 
 MAX_CONSECUTIVE_READ_ERRORS = 100
@@ -42,7 +35,7 @@ class Frame:
     rgb: RgbImage
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class _DecodedFrame:
     time_s: Fraction
     image: av.VideoFrame
@@ -145,35 +138,27 @@ def _repeat_frame(rgb: RgbImage, ticks: range, interval_s: Fraction) -> Iterator
 
 def _decode_frames(path: Path, on_warning: WarningCallback | None) -> Iterator[_DecodedFrame]:
     """Decode shown frames in order; damaged packets are left out, with one warning."""
-    name = escape_unprintable(path)
-    warn_once = cache(
-        partial(
-            on_warning or (lambda text: None), f"{name} is damaged: some frames are left out"
-        )
-    )
-    with open_container(path) as container:
-        stream = require_video_stream(container, path)
+    message = f"{escape_unprintable(path)} is damaged: some frames are left out"
+    warn_once = cache(partial(on_warning or (lambda text: None), message))
+    with containers.open_container(path) as container:
+        stream = containers.require_video_stream(container, path)
         stream.thread_type = "AUTO"
         tick = stream.time_base
         assert tick is not None
         start: int | None = None
         previous: int | None = None
-        for image in decode_stream(
+        for image in containers.decode_stream(
             container, stream, on_damage=warn_once, max_read_errors=MAX_CONSECUTIVE_READ_ERRORS
         ):
-            ticks = presentation_ticks(image)
+            ticks = containers.presentation_ticks(image)
             if ticks is None or (previous is not None and ticks <= previous):
                 warn_once()
                 continue
             if start is None:
                 start = ticks
-                check_frame_size(image.width, image.height, path)
+                containers.check_frame_size(image.width, image.height, path)
             previous = ticks
-            yield _DecodedFrame(
-                time_s=(ticks - start) * tick,
-                image=image,
-                sample_aspect_ratio=stream.sample_aspect_ratio,
-                time_base_s=tick,
-            )
+            yield _DecodedFrame((ticks - start) * tick, image, stream.sample_aspect_ratio, tick)
     if start is None:
-        raise InputError(f"no frame of {name} can be decoded", hint=CONVERT_HINT.format(name))
+        hint = containers.convert_hint(path)
+        raise InputError(f"no frame of {path} can be decoded", hint=hint)

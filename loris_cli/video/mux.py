@@ -8,22 +8,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import av.container
+import av
 import soundfile
+from av.container import InputContainer
 
 from loris_cli.config import SAMPLE_RATE_HZ
-from loris_cli.errors import InputError, UsageError
+from loris_cli.errors import InputError
+from loris_cli.system.input_paths import check_suffix
 
-from .containers import (
-    WarningCallback,
-    codec_name,
-    find_audio_stream,
-    find_start_time_s,
-    is_cover,
-    open_container,
-    require_video_stream,
-)
-from .ffmpeg import input_args, output_url, run_ffmpeg, true_peak_limiter_filters
+from . import containers
+from .containers import WarningCallback, codec_name
+from .ffmpeg import MKV_HINT, input_args, output_url, run_ffmpeg, true_peak_limiter_filters
 
 MIX_CEILING_DBTP = -1.0  # EBU R128: headroom for what a lossy encoder adds
 
@@ -37,7 +32,7 @@ class ContainerFormat:
         audio_args: arguments that encode the audio.
         text_subtitle_codec: for subtitles that are text; ``None``: it takes none.
         copied_subtitle_codecs: that it takes as they are.
-        supports_cover: it takes a cover picture.
+        supports_cover: it takes cover art.
     """
 
     muxer: str
@@ -95,9 +90,9 @@ def mux_audio(
     """
     suffix = output.suffix.lower()
     container_format = _container_format(output)
-    start_s = float(find_start_time_s(video))
-    with open_container(video) as container:
-        stream = require_video_stream(container, video)
+    start_s = float(containers.find_start_time_s(video))
+    with containers.open_container(video) as container:
+        stream = containers.require_video_stream(container, video)
         _check_webm_codec(stream, suffix)
         audio_args = _audio_map_args(container, audio, original_gain_db)
         video_args: list[str] = []
@@ -135,37 +130,27 @@ def check_container(video: Path, output: Path) -> None:
     muxer, suffix = _container_format(output).muxer, output.suffix.lower()
     if suffix in AUDIO_ONLY_SUFFIXES:
         return
-    with open_container(video) as container:
-        stream = require_video_stream(container, video)
+    with containers.open_container(video) as container:
+        stream = containers.require_video_stream(container, video)
         _check_webm_codec(stream, suffix)
         copy_args = ["-map", f"0:{stream.index}", "-c", "copy", "-frames:v", "1"]
     run_ffmpeg([*input_args(video), *copy_args, "-f", muxer, os.devnull])
 
 
 def _container_format(output: Path) -> ContainerFormat:
-    suffix = output.suffix.lower()
-    if suffix not in CONTAINER_FORMATS:
-        raise UsageError(
-            f"{output}: no container {suffix or 'without a suffix'}",
-            hint="end the name in " + ", ".join(CONTAINER_FORMATS),
-        )
-    return CONTAINER_FORMATS[suffix]
+    check_suffix(output, CONTAINER_FORMATS)
+    return CONTAINER_FORMATS[output.suffix.lower()]
 
 
 def _check_webm_codec(video_stream: av.VideoStream, suffix: str) -> None:
     if suffix == ".webm" and codec_name(video_stream) not in WEBM_VIDEO_CODECS:
-        raise InputError(
-            f"WebM does not hold {codec_name(video_stream)} video",
-            hint="write to a name that ends in .mkv",
-        )
+        raise InputError(f"WebM does not hold {codec_name(video_stream)} video", hint=MKV_HINT)
 
 
-def _audio_map_args(
-    container: av.container.InputContainer, audio: Path, original_gain_db: float | None
-) -> list[str]:
+def _audio_map_args(container: InputContainer, audio: Path, gain_db: float | None) -> list[str]:
     """Return arguments that select the new audio, or its mix with the original audio."""
-    original = find_audio_stream(container)
-    if original_gain_db is None or original is None:
+    original = containers.find_audio_stream(container)
+    if gain_db is None or original is None:
         return ["-map", "1:a:0"]
     n_channels, n_original = soundfile.info(audio).channels, original.channels
     stereo = max(n_channels, n_original) > 1
@@ -176,7 +161,7 @@ def _audio_map_args(
         # async with first_pts cuts what comes before second 0 and fills what is missing.
         f"[0:{original.index}]aresample={SAMPLE_RATE_HZ}:async=1:first_pts=0,"
         f"{_mono_to_stereo_filter(n_original, stereo)}{shape},"
-        f"volume={original_gain_db:.6f}dB[original]",
+        f"volume={gain_db:.6f}dB[original]",
         f"[1:a:0]{_mono_to_stereo_filter(n_channels, stereo)}{shape}[new]",
         f"[new][original]amix=inputs=2:duration=first:normalize=0,{limiter},{shape}[mix]",
     ]
@@ -189,7 +174,7 @@ def _mono_to_stereo_filter(n_channels: int, stereo: bool) -> str:
 
 
 def _video_copy_args(
-    container: av.container.InputContainer,
+    container: InputContainer,
     stream: av.VideoStream,
     container_format: ContainerFormat,
     on_warning: WarningCallback | None,
@@ -201,7 +186,7 @@ def _video_copy_args(
         args += ["-movflags", "+faststart"]
         if codec_name(stream) == "hevc":
             args += ["-tag:v:0", "hvc1"]  # QuickTime plays no other
-    covers = [s for s in container.streams.video if is_cover(s)]
+    covers = [s for s in container.streams.video if containers.is_cover(s)]
     for n, cover in enumerate(covers if container_format.supports_cover else [], start=1):
         args += ["-map", f"0:{cover.index}", f"-disposition:v:{n}", "attached_pic"]
     n_subtitles = 0

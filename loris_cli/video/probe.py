@@ -10,20 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import av
-import av.container
 import numpy as np
+from av.container import InputContainer
 
 from loris_cli.errors import InputError, escape_unprintable
 from loris_cli.video.frame_conversion import read_orientation, square_pixel_size
 
-from .containers import (
-    CONVERT_HINT,
-    check_frame_size,
-    decode_first_frame,
-    open_container,
-    presentation_ticks,
-    require_video_stream,
-)
+from . import containers
 
 MAX_TIMESTAMP_JUMP_S = 600.0
 MIN_GAP_S, MIN_GAP_FRAMES = 0.25, 3.0
@@ -83,29 +76,25 @@ def probe_video(path: Path) -> VideoInfo:
     Raises:
         InputError: it is no video, or not one whose times make sense.
     """
-    name = escape_unprintable(path)
-    with open_container(path) as container:
-        stream = require_video_stream(container, path)
-        frame = decode_first_frame(container, stream)
+    with containers.open_container(path) as container:
+        stream = containers.require_video_stream(container, path)
+        frame = containers.decode_first_frame(container, stream)
         if frame is None:
-            raise InputError(
-                f"no frame of {name} can be decoded", hint=CONVERT_HINT.format(name)
-            )
-        check_frame_size(frame.width, frame.height, path)
+            hint = containers.convert_hint(path)
+            raise InputError(f"no frame of {path} can be decoded", hint=hint)
+        containers.check_frame_size(frame.width, frame.height, path)
         rotation = read_orientation(frame).rotation_deg
         width, height = square_pixel_size(frame, stream.sample_aspect_ratio)
-        start = presentation_ticks(frame)
+        start = containers.presentation_ticks(frame)
         assert start is not None
-    with open_container(path) as container:
-        stream = require_video_stream(container, path)
+    with containers.open_container(path) as container:
+        stream = containers.require_video_stream(container, path)
         tick = stream.time_base
         assert tick is not None
         packets = _scan_packets(container, stream, path, start)
         times = np.unique(np.frombuffer(packets.timestamp_ticks, np.int64)) - start
         if times.size < 2:
-            raise InputError(
-                f"{name} holds one frame: a still picture", hint="give a moving one"
-            )
+            raise InputError(f"{path} is a still image of one frame", hint="give a video")
         intervals_s = np.diff(times) * float(tick)
         interval_s = float(np.median(intervals_s))
         last_s = packets.last_duration_ticks * float(tick)
@@ -135,17 +124,17 @@ def _find_gaps_s(times_s: np.ndarray, interval_s: float) -> Iterator[tuple[float
 
 
 def _scan_packets(
-    container: av.container.InputContainer, stream: av.VideoStream, path: Path, start_ticks: int
+    container: InputContainer, stream: av.VideoStream, path: Path, start_ticks: int
 ) -> _PacketScan:
     """Return the times of all shown frames, in decoding order, and the end of the file."""
     scan = _PacketScan(timestamp_ticks=array("q"))
-    name, latest = escape_unprintable(path), start_ticks
+    hint, latest = RETIME_HINT.format(escape_unprintable(path)), start_ticks
     previous_dts: int | None = None
     assert stream.time_base is not None
     max_jump = MAX_BACKWARD_JUMP_S / float(stream.time_base)
     try:
         for packet in container.demux():
-            ticks = presentation_ticks(packet)
+            ticks = containers.presentation_ticks(packet)
             if packet.size == 0:
                 continue
             if ticks is not None and packet.time_base is not None:
@@ -155,16 +144,11 @@ def _scan_packets(
                 continue
             scan.truncated = packet.is_corrupt
             if ticks is None:
-                raise InputError(
-                    f"the frames of {name} carry no times", hint=RETIME_HINT.format(name)
-                )
+                raise InputError(f"the frames of {path} carry no times", hint=hint)
             if packet.dts is not None:
                 if previous_dts is not None and packet.dts < previous_dts - max_jump:
                     jump_s = float((previous_dts - packet.dts) * stream.time_base)
-                    raise InputError(
-                        f"the clock of {name} jumps back by {jump_s:.1f} s",
-                        hint=RETIME_HINT.format(name),
-                    )
+                    raise InputError(f"the times of {path} jump back {jump_s:.1f} s", hint=hint)
                 previous_dts = packet.dts
             if packet.is_discard or ticks < start_ticks:
                 continue
@@ -179,31 +163,24 @@ def _scan_packets(
 def _check_timestamps(path: Path, intervals_s: np.ndarray, span_s: float) -> None:
     name, k = escape_unprintable(path), int(intervals_s.argmax())
     if intervals_s[k] > MAX_TIMESTAMP_JUMP_S:
-        raise InputError(
-            f"the clock of {name} jumps by {intervals_s[k]:.0f} s "
-            f"at second {float(intervals_s[:k].sum()):.1f}",
-            hint=RETIME_HINT.format(name),
-        )
+        at_s, jump_s = float(intervals_s[:k].sum()), intervals_s[k]
+        message = f"the times of {path} jump by {jump_s:.0f} s at second {at_s:.1f}"
+        raise InputError(message, hint=RETIME_HINT.format(name))
     if span_s > MAX_DURATION_S:
-        raise InputError(
-            f"{name} lasts {span_s / 3600:.0f} hours, by its times", hint=CUT_HINT.format(name)
-        )
+        raise InputError(f"{path} lasts {span_s / 3600:.0f} hours", hint=CUT_HINT.format(name))
 
 
-def _is_truncated(container: av.container.InputContainer, path: Path, end_s: float) -> bool:
+def _is_truncated(container: InputContainer, path: Path, end_s: float) -> bool:
     """Whether the container announces more than the file holds."""
-    format_name = container.format.name
-    if format_name.startswith("mov"):
+    name = container.format.name
+    if name.startswith("mov"):
         return any(end > path.stat().st_size for end in _read_mp4_box_ends(path))
-    if format_name == "mpegts":
+    if name == "mpegts":
         with path.open("rb") as file:
             head = file.read(TS_PACKET_BYTES + 1)
         is_plain = head[:1] == head[TS_PACKET_BYTES:] == b"G"  # 192 and 204 bytes exist too
         return is_plain and path.stat().st_size % TS_PACKET_BYTES != 0
-    if (
-        format_name.startswith(("matroska", "avi", "flv", "asf"))
-        and container.duration is not None
-    ):
+    if name.startswith(("matroska", "avi", "flv", "asf")) and container.duration is not None:
         return container.duration / av.time_base - end_s > 1.0
     return False
 
