@@ -34,7 +34,7 @@ from loris_cli.training.settings import TrainingSettings
 class RandomDataStage:
     """A stage on random data, which costs as much as on real data."""
 
-    backbone_parameter_names: frozenset[str] = frozenset()
+    backbone_keys: frozenset[str] = frozenset()
     n_clips = 16
 
     def __init__(self) -> None:

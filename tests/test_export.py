@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 from sizes import SMALL_DENOISER, SMALL_LATENT_CODER, SMALL_PAPER_CONFIG
 
 from loris_cli.errors import OutputError, UsageError
+from loris_cli.models.checkpoint_format import checkpoint_metadata
 from loris_cli.models.mel_autoencoder import MelAutoencoder
 from loris_cli.models.mini_checkpoint import load_mini_checkpoint
 from loris_cli.models.mini_unet import MiniDenoiser
 from loris_cli.models.paper_checkpoint import (
-    checkpoint_metadata,
     load_paper_model,
     save_paper_model,
     save_released_format,
@@ -47,7 +47,7 @@ def run(tmp_path: Path) -> Path:
     (run / "conditional").mkdir(parents=True)
     (run / "run.json").write_text(json.dumps({"schema": 2, "preset": "paper"}))
     for seed, name in ((1, "best"), (2, "last")):
-        metadata = {**checkpoint_metadata(SIZES), "loris.step": "7"}
+        metadata = {**checkpoint_metadata("paper", paper=SIZES), "loris.step": "7"}
         path = run / "conditional" / f"{name}.safetensors"
         write_weights(path, network(seed).state_dict(), metadata)
     return run

@@ -14,7 +14,7 @@ from loris_cli.dataset.read_clips import read_annotations
 from loris_cli.models.mel_autoencoder import MelAutoencoder, MelAutoencoderConfig
 from loris_cli.soundtrack.latent_generator import ATTACK_LATENCY_S
 from loris_cli.system.progress import NullReporter
-from loris_cli.training.datasets import ClipAnnotations, TrainingClips, sample_condition_source
+from loris_cli.training.datasets import ClipAnnotations, TrainingClips, sample_condition
 from loris_cli.training.latent_cache import (
     extract_pseudo_rhythm,
     read_latent_cache,
@@ -66,7 +66,7 @@ def test_a_clip_is_now_and_then_told_by_its_sound() -> None:
     rng = np.random.default_rng(0)
     rhythm = replace(ANNOTATED_FEATURES, peaks_s=np.array([7.0]), strengths=np.array([0.6]))
     sampled = [
-        sample_condition_source(ClipAnnotations(ANNOTATED_FEATURES, POSE_FEATURES, rhythm), rng)
+        sample_condition(ClipAnnotations(ANNOTATED_FEATURES, POSE_FEATURES, rhythm), rng)
         for _ in range(2000)
     ]
 
@@ -112,5 +112,5 @@ def test_a_clip_of_which_nothing_else_is_known_is_always_told_by_its_sound(
         read_annotations(tmp_path, clip), None, cache.pseudo_rhythms["a"]
     )
     for seed in range(20):
-        peaks_s = sample_condition_source(annotations, np.random.default_rng(seed)).peaks_s
+        peaks_s = sample_condition(annotations, np.random.default_rng(seed)).peaks_s
         np.testing.assert_allclose(peaks_s, ONSETS_S - ATTACK_LATENCY_S, atol=0.015)

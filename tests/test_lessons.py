@@ -20,9 +20,9 @@ from loris_cli.training.datasets import (
     LatentDataset,
     clip_index,
     epoch_permutation,
-    sample_condition_source,
+    sample_condition,
 )
-from loris_cli.training.lr_schedule import build_parameter_groups, compute_learning_rate
+from loris_cli.training.lr_schedule import build_parameter_groups, compute_lr
 from loris_cli.training.settings import TrainingSettings, resolve_settings
 
 ANNOTATED_FEATURES = ClipFeatures(
@@ -100,7 +100,7 @@ def test_an_epoch_goes_through_every_clip_once_each_in_its_own_order() -> None:
 def test_what_is_told_is_by_the_score_or_by_the_body() -> None:
     rng = np.random.default_rng(0)
     sampled = [
-        sample_condition_source(ClipAnnotations(ANNOTATED_FEATURES, POSE_FEATURES), rng)
+        sample_condition(ClipAnnotations(ANNOTATED_FEATURES, POSE_FEATURES), rng)
         for _ in range(2000)
     ]
 
@@ -114,7 +114,7 @@ def test_what_is_told_is_by_the_score_or_by_the_body() -> None:
     assert without_notes == pytest.approx(0.1 + 0.9 * 0.05, abs=0.03)
     assert all(features.note_latent is None for features in sampled if features.harmony is None)
     assert (
-        sample_condition_source(
+        sample_condition(
             ClipAnnotations(ANNOTATED_FEATURES, None), np.random.default_rng(1)
         ).keypoints
         is None
@@ -170,7 +170,7 @@ def test_noise_levels_are_log_normal_and_conditions_dropped_as_often_as_asked() 
 
 def test_the_rate_of_ours_rises_and_falls_to_nothing() -> None:
     settings = TrainingSettings(learning_rate=0.1, warmup_steps=5)
-    rates = [compute_learning_rate(settings, "new", step, 60) for step in range(61)]
+    rates = [compute_lr(settings, "new", step, 60) for step in range(61)]
     assert rates[0] == pytest.approx(0.02)
     assert set(rates[4:49]) == {0.1}
     assert rates[54] == pytest.approx(0.05)
@@ -180,7 +180,7 @@ def test_the_rate_of_ours_rises_and_falls_to_nothing() -> None:
 def test_the_rates_of_the_paper_and_of_its_code() -> None:
     def rate_at(recipe: str, group: str, step: int) -> float:
         settings = TrainingSettings(recipe=recipe)  # type: ignore[arg-type]
-        return compute_learning_rate(settings, group, step, 10_000)
+        return compute_lr(settings, group, step, 10_000)
 
     # Sec. 5.1: 2e-4 for all layers at first, then 3e-6 for the backbone and 3e-3 for the rest
     assert [rate_at("paper", "backbone", k) for k in (0, 999, 1000)] == [2e-4, 2e-4, 3e-6]

@@ -27,7 +27,7 @@ from loris_cli.models.mini_unet import MiniCondition, MiniDenoiser
 from loris_cli.models.stgcn import (
     MINI_CENTER_JOINTS,
     MINI_SKELETON_EDGES,
-    build_partitioned_adjacency,
+    build_adjacency,
 )
 
 FULL_DENOISER = replace(
@@ -282,7 +282,7 @@ def test_a_model_that_is_not_there_is_told_with_those_that_are() -> None:
 
 
 def test_the_graph_of_a_body_reaches_every_neighbour_once() -> None:
-    parts = build_partitioned_adjacency(MINI_SKELETON_EDGES, MINI_CENTER_JOINTS)
+    parts = build_adjacency(MINI_SKELETON_EDGES, MINI_CENTER_JOINTS)
 
     rows = parts.sum(dim=2)
     assert torch.equal(parts[0], torch.eye(17))

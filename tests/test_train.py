@@ -236,7 +236,7 @@ def test_without_a_latent_there_is_nothing_to_denoise(
     arguments = ["--split", "clicks", "-o", tmp_path / "run", *QUICK, "--stage", "conditional"]
     result = loris("train", "--data", data, *arguments)
     assert result.exit_code == 2
-    assert "has no latent stage yet" in result.stderr
+    assert "has no latent stage" in result.stderr
 
 
 def test_a_dry_run_tells_what_it_would_take_and_makes_nothing(

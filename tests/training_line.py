@@ -66,7 +66,7 @@ class LinearModel(nn.Module):
 
 
 class LineStage:
-    backbone_parameter_names: frozenset[str] = frozenset()
+    backbone_keys: frozenset[str] = frozenset()
 
     def __init__(self, is_bad: Callable[[int], bool] = lambda number: False) -> None:
         self.loss_module: nn.Module = LinearModel()

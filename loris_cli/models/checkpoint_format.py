@@ -3,14 +3,13 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from safetensors import SafetensorError, safe_open
 
 from loris_cli.errors import WeightsError
-from loris_cli.system.atomic_files import printable_path
 
 ModelPreset = Literal["mini", "paper"]
 ConfigT = TypeVar("ConfigT")
@@ -35,7 +34,7 @@ def open_checkpoint(path: Path, kind: ModelPreset) -> Iterator[tuple[Any, dict[s
         WeightsError: the file is damaged or of another format, kind or schema, or the caller
             cannot build a network of its configuration.
     """
-    name = printable_path(path.name)
+    name = path.name
     try:
         with safe_open(path, framework="pt") as file:
             metadata: dict[str, str] = file.metadata() or {}
@@ -60,7 +59,13 @@ def open_checkpoint(path: Path, kind: ModelPreset) -> Iterator[tuple[Any, dict[s
         raise WeightsError(f"{name} has a configuration that makes no network") from error
 
 
-def config_from_json(config_class: type[ConfigT], text: str) -> ConfigT:
+def checkpoint_metadata(kind: ModelPreset, **configs: Any) -> dict[str, str]:
+    """Return the metadata of a safetensors file with networks of these configurations."""
+    sizes = {f"loris.{name}": json.dumps(asdict(config)) for name, config in configs.items()}
+    return {"loris.schema": CHECKPOINT_SCHEMA, "loris.kind": kind, **sizes}
+
+
+def read_config(config_class: type[ConfigT], text: str) -> ConfigT:
     """Return a configuration that was written as JSON.
 
     Args:

@@ -97,9 +97,8 @@ def karras_sigmas(n_steps: int, *, sigma_min: float, sigma_max: float, rho: floa
     Returns:
         ``(n_steps + 1,)`` float64, strictly falling to 0.
     """
-    ramp = torch.linspace(
-        sigma_max ** (1 / rho), sigma_min ** (1 / rho), n_steps, dtype=torch.float64
-    )
+    ends = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
+    ramp = torch.linspace(*ends, n_steps, dtype=torch.float64)
     return torch.cat([ramp**rho, torch.zeros(1, dtype=torch.float64)])
 
 
@@ -128,14 +127,11 @@ def sample_dpmpp_2m(
         if sigma_next == 0:
             return denoised
         h = math.log(sigma / sigma_next)  # step in log signal-to-noise
-        denoised_d = denoised
+        estimate = denoised
         if i:  # the line through the last two, half a step on
             r = old_h / h
-            denoised_d = (1 + 1 / (2 * r)) * denoised - old_denoised / (2 * r)
-        x = (
-            sigma_next / sigma * math.exp(-eta * h) * x
-            - math.expm1(-(1 + eta) * h) * denoised_d
-        )
+            estimate = (1 + 1 / (2 * r)) * denoised - old_denoised / (2 * r)
+        x = sigma_next / sigma * math.exp(-eta * h) * x - math.expm1(-(1 + eta) * h) * estimate
         if noise_sampler is not None:
             x = x + sigma_next * math.sqrt(-math.expm1(-2 * h)) * noise_sampler(x)
         old_h, old_denoised = h, denoised
@@ -250,16 +246,13 @@ def count_evaluations(sampler: SamplerName, n_steps: int) -> int:
     return {"adpm2": 2 * (n_steps - 1), "heun": 2 * n_steps - 1}.get(sampler, n_steps)
 
 
-def guidance_sigmas(
-    sigmas: Tensor, guidance_interval: tuple[float, float]
-) -> tuple[float, float]:
+def guidance_sigmas(sigmas: Tensor, interval: tuple[float, float]) -> tuple[float, float]:
     """Return the lowest and the highest noise level of an interval of a schedule.
 
     Args:
         sigmas: falling levels that end in 0, ``(steps + 1,)``.
-        guidance_interval: start and end of the interval, as fractions of the steps, 0..1.
+        interval: its start and end, as fractions of the steps, 0..1.
     """
-    last = len(sigmas) - 2
-    start, end = guidance_interval
+    last, (start, end) = len(sigmas) - 2, interval
     low = 0.0 if end >= 1 else float(sigmas[math.ceil(end * last)])
     return low, float(sigmas[math.floor(start * last)])

@@ -7,18 +7,13 @@ released checkpoints. The small one of ``mini`` is shared by all blocks.
 """
 
 import torch
-from audio_diffusion_pytorch.modules import (
-    Attention,
-    EinopsToAndFrom,
-    FeedForward1d,
-    TransformerBlock1d,
-)
+from audio_diffusion_pytorch import modules as adp
 from torch import Tensor, nn
 
 from loris_cli.config import POSE_FPS
 from loris_cli.models.paper_config import HawkesPhase, PaperConfig
 
-EXCITATION_DECAY_S = 0.5
+KERNEL_DECAY_S = 0.5
 """Time constant of the excitation that ``kernel`` adds after a peak."""
 
 
@@ -63,9 +58,7 @@ class HawkesEncoding(nn.Module):
         index = torch.arange(rhythm.shape[1], device=rhythm.device).to(peaks)
         if self.hawkes == "kernel":
             age_s = (index[:, None] - index) / POSE_FPS
-            traces = torch.where(
-                age_s >= 0, torch.exp(-age_s.clamp(min=0) / EXCITATION_DECAY_S), 0.0
-            )
+            traces = torch.where(age_s >= 0, (-age_s.clamp(min=0) / KERNEL_DECAY_S).exp(), 0.0)
             return peaks @ traces.T
         last = torch.where(peaks > 0, index, -1.0).cummax(dim=1).values
         return torch.where(last >= 0, index - last, 0.0) / POSE_FPS
@@ -77,8 +70,9 @@ class PreNormTransformerBlock(nn.Module):
     def __init__(self, features: int, *, heads: int, head_features: int) -> None:
         """Make a block of a width."""
         super().__init__()
-        self.attention = Attention(features, num_heads=heads, head_features=head_features)
-        self.feed_forward = EinopsToAndFrom("b l c", "b c l", FeedForward1d(features, 2))
+        self.attention = adp.Attention(features, num_heads=heads, head_features=head_features)
+        feed_forward = adp.FeedForward1d(features, 2)
+        self.feed_forward = adp.EinopsToAndFrom("b l c", "b c l", feed_forward)
 
     def forward(self, x: Tensor) -> Tensor:
         """``(batch, steps, features)`` to the same."""
@@ -146,7 +140,7 @@ class MiniRhythmEncoder(nn.Module):
         super().__init__()
         self.embedding = nn.Embedding(2, features)
         self.pos_emb = MiniHawkesEncoding(features)
-        self.transformer = TransformerBlock1d(
+        self.transformer = adp.TransformerBlock1d(
             channels=features, num_heads=heads, head_features=head_features, multiplier=2
         )
 

@@ -59,14 +59,12 @@ def pad_same(x: Tensor, kernel_size: Size3D, stride: Size3D) -> Tensor:
 class Unit3D(nn.Module):
     """Convolution, batch norm, ReLU."""
 
-    def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int = 1, stride: int = 1
-    ) -> None:
+    def __init__(self, in_channels: int, filters: int, size: int = 1, stride: int = 1) -> None:
         """Make a unit of a cubic filter."""
         super().__init__()
-        self.size, self.stride = (kernel_size,) * 3, (stride,) * 3
-        self.conv3d = nn.Conv3d(in_channels, out_channels, kernel_size, stride, bias=False)
-        self.bn = nn.BatchNorm3d(out_channels, eps=BATCH_NORM_EPS, momentum=0.01)
+        self.size, self.stride = (size,) * 3, (stride,) * 3
+        self.conv3d = nn.Conv3d(in_channels, filters, size, stride, bias=False)
+        self.bn = nn.BatchNorm3d(filters, eps=BATCH_NORM_EPS, momentum=0.01)
 
     def forward(self, x: Tensor) -> Tensor:
         """``(batch, in, ...)`` to ``(batch, out, ...)``."""
@@ -132,9 +130,7 @@ def load_inception_i3d(path: Path, *, device: torch.device) -> InceptionI3D:
     Raises:
         WeightsError: the file is no state dict, or of another network, or untrained.
     """
-    state = read_state_dict(
-        path, hint="give the state dict of an Inception I3D, such as rgb_*.pt"
-    )
+    state = read_state_dict(path, hint="give an Inception I3D state dict, such as rgb_*.pt")
     plain = {key.removeprefix("module."): value for key, value in state.items()}
     trained = {key: value for key, value in plain.items() if not key.startswith("logits.")}
     network = InceptionI3D()

@@ -16,14 +16,9 @@ from torch import Tensor, nn
 
 from loris_cli.config import cache_home
 from loris_cli.errors import WeightsError
+from loris_cli.system import file_fingerprints
 from loris_cli.system.downloads import download_file
-from loris_cli.system.file_fingerprints import (
-    FileFingerprint,
-    fingerprint_file,
-    fingerprint_record_path,
-    read_recorded_sha256,
-    record_fingerprint,
-)
+from loris_cli.system.file_fingerprints import FileFingerprint
 from loris_cli.system.optional_packages import import_optional
 from loris_cli.system.progress import Reporter
 from loris_cli.system.state_dict_files import check_state_dict, check_trained, read_state_dict
@@ -91,10 +86,8 @@ def find_i3d_r50_weights(
     """
     if user_path is not None:
         if not user_path.is_file():
-            raise WeightsError(
-                f"no weights {user_path}", hint="give the state dict of an I3D-R50"
-            )
-        fingerprint = fingerprint_file(user_path)
+            raise WeightsError(f"no weights {user_path}", hint="give an I3D-R50 state dict")
+        fingerprint = file_fingerprints.fingerprint_file(user_path)
         for text in fingerprint.warnings:
             reporter.warn(text)
         return fingerprint
@@ -106,18 +99,16 @@ def find_i3d_r50_weights(
         download_file(
             url,
             path,
-            sha256=read_recorded_sha256(path),
+            sha256=file_fingerprints.read_recorded_sha256(path),
             manual_hint=f"put the file of {url} at {path}, or name it: i3d-r50=FILE",
             offline=offline,
             reporter=reporter,
         )
-    fingerprint = fingerprint_file(path)
+    fingerprint = file_fingerprints.fingerprint_file(path)
     if fingerprint.warnings:
-        raise WeightsError(
-            fingerprint.warnings[0],
-            hint="remove it to download it again; if it is right, remove"
-            f" {fingerprint_record_path(path)}",
-        )
+        record = file_fingerprints.fingerprint_record_path(path)
+        hint = f"remove it to download it again; if it is right, remove {record}"
+        raise WeightsError(fingerprint.warnings[0], hint=hint)
     return fingerprint
 
 
@@ -143,7 +134,7 @@ def load_i3d_r50(fingerprint: FileFingerprint, *, device: torch.device) -> I3DR5
     check_trained(plain, fingerprint.path)
     network.network.load_state_dict(plain)
     if not fingerprint.is_recorded:
-        record_fingerprint(fingerprint)
+        file_fingerprints.record_fingerprint(fingerprint)
     return network.to(device).eval().requires_grad_(False)
 
 

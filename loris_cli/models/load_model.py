@@ -29,8 +29,8 @@ class PaperCheckpoint:
 
     network: PaperModel
     name: str
-    sha256_prefix: str
-    """First 12 hex digits of the SHA-256 of the user's file."""
+    sha256_prefix: str = ""
+    """First 12 hex digits of the SHA-256 of the user's file; empty in training."""
     warnings: tuple[str, ...] = ()
 
 
@@ -67,9 +67,7 @@ def detect_preset(name_or_path: str) -> ModelPreset:
         with safe_open(path, framework="pt") as weights:
             kind = (weights.metadata() or {}).get("loris.kind")
     except OSError as error:
-        raise WeightsError(
-            f"{path} cannot be read: {error.strerror}", hint="give another file"
-        ) from error
+        raise WeightsError(f"{path}: {error.strerror}", hint="give another file") from error
     except SafetensorError:
         return "mini"  # its loader says what is wrong with the file
     return "paper" if kind == "paper" else "mini"
@@ -89,11 +87,8 @@ def load_paper_checkpoint(path: Path, *, device: torch.device) -> PaperCheckpoin
         return _load_released(path, device)
     network = load_paper_model(path, device=device)
     _check_trained(network, path)
-    return PaperCheckpoint(
-        network=network,
-        name=path.name,
-        sha256_prefix=file_fingerprints.compute_sha256(path)[:12],
-    )
+    sha256 = file_fingerprints.compute_sha256(path)
+    return PaperCheckpoint(network=network, name=path.name, sha256_prefix=sha256[:12])
 
 
 def _load_released(path: Path, device: torch.device) -> PaperCheckpoint:

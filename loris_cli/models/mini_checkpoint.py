@@ -1,7 +1,6 @@
 """Checkpoints of the ``mini`` preset: safetensors with their configuration; one is built in."""
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +12,7 @@ from loris_cli.array_types import Float32Array
 from loris_cli.audio import mel
 from loris_cli.composition.note_spectrogram import NOTE_MEL_CONFIG
 from loris_cli.errors import WeightsError
-from loris_cli.models.checkpoint_format import (
-    CHECKPOINT_SCHEMA,
-    config_from_json,
-    open_checkpoint,
-)
+from loris_cli.models.checkpoint_format import checkpoint_metadata, open_checkpoint, read_config
 from loris_cli.models.mel_autoencoder import MelAutoencoder, MelAutoencoderConfig
 from loris_cli.models.mini_unet import MiniDenoiser, MiniDenoiserConfig
 from loris_cli.system.atomic_files import atomic_write
@@ -35,8 +30,8 @@ class MiniCheckpoint:
     autoencoder: MelAutoencoder
     denoiser: MiniDenoiser
     name: str
-    sha256_prefix: str
-    """First 12 hex digits of the SHA-256 of the file."""
+    sha256_prefix: str = ""
+    """First 12 hex digits of the SHA-256 of the file; empty in training."""
 
 
 def save_mini_checkpoint(
@@ -49,14 +44,9 @@ def save_mini_checkpoint(
         key: (value.half() if key in parameters else value).detach().contiguous()
         for key, value in networks.state_dict().items()
     }
-    metadata = {
-        "loris.schema": CHECKPOINT_SCHEMA,
-        "loris.kind": "mini",
-        "loris.coder": json.dumps(asdict(autoencoder.config)),
-        "loris.denoiser": json.dumps(asdict(denoiser.config)),
-    }
+    configs = {"coder": autoencoder.config, "denoiser": denoiser.config}
     with atomic_write(path, overwrite=overwrite) as temporary:
-        save_file(tensors, temporary, metadata)
+        save_file(tensors, temporary, checkpoint_metadata("mini", **configs))
 
 
 def load_mini_checkpoint(name_or_path: str, *, device: torch.device) -> MiniCheckpoint:
@@ -77,24 +67,16 @@ def load_mini_checkpoint(name_or_path: str, *, device: torch.device) -> MiniChec
                 f"the weights of {name_or_path!r} are missing from this installation",
                 hint="install loris again, or name a .safetensors file with --model",
             )
-        raise WeightsError(
-            f"no model {name_or_path!r}",
-            hint=f"name one of {', '.join(BUILTIN_MODELS)}, a .safetensors file, or a released"
-            " checkpoint",
-        )
+        names = ", ".join(BUILTIN_MODELS)
+        hint = f"name one of {names}, a .safetensors file, or a released checkpoint"
+        raise WeightsError(f"no model {name_or_path!r}", hint=hint)
     with open_checkpoint(path, "mini") as (file, metadata):
         with torch.device("meta"):  # no memory for weights yet
-            coder = MelAutoencoder(
-                config_from_json(MelAutoencoderConfig, metadata["loris.coder"])
-            )
-            denoiser = MiniDenoiser(
-                config_from_json(MiniDenoiserConfig, metadata["loris.denoiser"])
-            )
-        n_note_channels = denoiser.config.note_latent_channels
-        if n_note_channels and (
-            n_note_channels != coder.config.latent_channels
-            or coder.config.bands != NOTE_MEL_CONFIG
-        ):
+            coder = MelAutoencoder(read_config(MelAutoencoderConfig, metadata["loris.coder"]))
+            denoiser = MiniDenoiser(read_config(MiniDenoiserConfig, metadata["loris.denoiser"]))
+        n_channels, sizes = denoiser.config.note_latent_channels, coder.config
+        notes_fit = (n_channels, NOTE_MEL_CONFIG) == (sizes.latent_channels, sizes.bands)
+        if n_channels and not notes_fit:
             raise ValueError("note_latent_channels and bands must be those of the autoencoder")
         state = {key: file.get_tensor(key) for key in file.keys()}
     networks = nn.ModuleDict({"coder": coder, "denoiser": denoiser})

@@ -1,9 +1,9 @@
 """The network of the ``mini`` preset: audio-diffusion-pytorch's 1-d U-Net on the latents.
 
-As in the paper, it has cross-attention on tokens of rhythm and motion. A U-Net does not know
-the position of a frame in time, so attention alone cannot place a beat. The rhythm is therefore
-an input a second time, as channels aligned with the latent frames; so are the harmony and the
-latents of the note spectrogram.
+As in the paper, it has cross-attention on tokens of rhythm and motion. A U-Net has no
+information on the position of a frame in time, so attention alone cannot place a beat. The
+rhythm is therefore an input a second time, as channels aligned with the latent frames; so are
+the harmony and the latents of the note spectrogram.
 """
 
 from dataclasses import dataclass
@@ -77,8 +77,7 @@ class MiniDenoiser(nn.Module):
     def __init__(self, config: MiniDenoiserConfig) -> None:
         """Make a network of these sizes, with random weights."""
         super().__init__()
-        self.config = config
-        features = config.rhythm_features
+        self.config, features = config, config.rhythm_features
         n_aligned = (
             config.rhythm_channels + config.harmony_channels + config.note_latent_channels
         )
@@ -131,7 +130,5 @@ class MiniDenoiser(nn.Module):
         tokens = torch.where(drop, self.null_token, tokens)
         aligned = torch.where(drop, self.null_aligned, torch.cat(channels, dim=1))
         genre = torch.where(drop_mask[:, None], 0.0, genre)
-        out: Tensor = self.unet(
-            x, c_noise, features=genre, channels_list=[aligned], embedding=tokens
-        )
-        return out
+        x = self.unet(x, c_noise, features=genre, channels_list=[aligned], embedding=tokens)
+        return x

@@ -1,12 +1,10 @@
-"""Checkpoints of the paper's model: the released format, and safetensors of ours.
+"""Checkpoints of the paper's model: the released format, and safetensors of loris.
 
 A released file is a state dict of DistributedDataParallel: every name begins with ``module.``,
 and the U-Net is in it twice, as the released code registers it twice.
 """
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -14,20 +12,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from loris_cli.errors import WeightsError
-from loris_cli.models.checkpoint_format import (
-    CHECKPOINT_SCHEMA,
-    config_from_json,
-    open_checkpoint,
-)
+from loris_cli.models.checkpoint_format import checkpoint_metadata, open_checkpoint, read_config
 from loris_cli.models.paper_config import PaperConfig, to_official_config
 from loris_cli.models.paper_unet import PaperModel
+from loris_cli.system import state_dict_files
 from loris_cli.system.atomic_files import atomic_write
-from loris_cli.system.state_dict_files import (
-    MAX_LISTED_KEYS,
-    check_state_dict,
-    looks_like_torch_file,
-    read_state_dict,
-)
 
 DDP_PREFIX = "module."
 UNET_PREFIX, UNET_COPY_PREFIX = "cond_diffusion.unet.", "cond_diffusion.diffusion.net."
@@ -37,27 +26,25 @@ FORMAT_HINT = "give a released .pt file, or .safetensors"
 def load_paper_model(path: Path, *, device: torch.device) -> PaperModel:
     """Load the paper's model, in either form.
 
-    Sizes, lengths and genres of a released file follow from its shapes; what shapes cannot
-    tell is as in the released code.
+    Sizes, lengths and genres of a released file follow from its shapes; what they do not
+    determine is as in the released code.
 
     Args:
-        path: a ``.safetensors`` file of ours, or a released ``.pt``.
+        path: a ``.safetensors`` file of loris, or a released ``.pt``.
         device: where to put it.
 
     Raises:
         WeightsError: it is none of these, or damaged; or a pickled module, which could run
             code.
     """
-    if looks_like_torch_file(path):
+    if state_dict_files.looks_like_torch_file(path):
         config, state = _read_released_format(path)
         model = _build_without_memory(config)
     else:
         with open_checkpoint(path, "paper") as (file, metadata):
-            model = _build_without_memory(
-                config_from_json(PaperConfig, metadata["loris.paper"])
-            )
+            model = _build_without_memory(read_config(PaperConfig, metadata["loris.paper"]))
             state = {key: file.get_tensor(key) for key in file.keys()}
-    check_state_dict(state, model.state_dict(), path)
+    state_dict_files.check_state_dict(state, model.state_dict(), path)
     # Copies lie where torch wants them. In a mapped file they lie anywhere, and sums of the
     # same numbers then round in another way, so that a seed would not fix the audio.
     for key, value in state.items():
@@ -67,18 +54,18 @@ def load_paper_model(path: Path, *, device: torch.device) -> PaperModel:
 
 
 def read_paper_config(path: Path) -> PaperConfig:
-    """Read the configuration of a file, without its weights where it is one of ours.
+    """Read the configuration of a file, without its weights where it is a safetensors file.
 
     Args:
-        path: a ``.safetensors`` file of ours, or a released ``.pt``.
+        path: a ``.safetensors`` file of loris, or a released ``.pt``.
 
     Raises:
         WeightsError: it is none of these, or damaged.
     """
-    if looks_like_torch_file(path):
+    if state_dict_files.looks_like_torch_file(path):
         return _read_released_format(path)[0]
     with open_checkpoint(path, "paper") as (_, metadata):
-        return config_from_json(PaperConfig, metadata["loris.paper"])
+        return read_config(PaperConfig, metadata["loris.paper"])
 
 
 def save_paper_model(
@@ -93,20 +80,11 @@ def save_paper_model(
         overwrite: replace an existing file.
     """
     state = {key: value.contiguous() for key, value in model.state_dict().items()}
-    metadata = checkpoint_metadata(model.config)
+    metadata = checkpoint_metadata("paper", paper=model.config)
     if source_sha256:
         metadata["loris.source"] = source_sha256
     with atomic_write(path, overwrite=overwrite) as temporary:
         save_file(state, temporary, metadata)
-
-
-def checkpoint_metadata(config: PaperConfig) -> dict[str, str]:
-    """Return the metadata of a safetensors file with a network of this configuration."""
-    return {
-        "loris.schema": CHECKPOINT_SCHEMA,
-        "loris.kind": "paper",
-        "loris.paper": json.dumps(asdict(config)),
-    }
 
 
 def list_unsupported_fields(config: PaperConfig) -> list[str]:
@@ -115,7 +93,7 @@ def list_unsupported_fields(config: PaperConfig) -> list[str]:
     names = (
         "visual_projection", "motion_encoder", "rhythm_conditioning", "shared_rhythm_encoder",
         "aligned_rhythm", "positional_encoding",
-        "head_features",  # shapes tell only the width of all heads together
+        "head_features",  # shapes give only the width of all heads together
     )  # fmt: skip
     unsupported = [name for name in names if getattr(config, name) != getattr(default, name)]
     if config.hawkes_phase == "none":
@@ -140,25 +118,23 @@ def _build_without_memory(config: PaperConfig) -> PaperModel:
 
 
 def _read_released_format(path: Path) -> tuple[PaperConfig, dict[str, Tensor]]:
-    state = _normalize_keys(read_state_dict(path, hint=FORMAT_HINT), path)
+    state = _normalize_keys(state_dict_files.read_state_dict(path, hint=FORMAT_HINT), path)
     return _config_from_shapes(state, path), state
 
 
 def _normalize_keys(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     """Drop ``module.`` and the copy of the U-Net, which must equal the U-Net."""
     plain = {key.removeprefix(DDP_PREFIX): value for key, value in state.items()}
-    normalized = {k: value for k, value in plain.items() if not k.startswith(UNET_COPY_PREFIX)}
+    unique = {k: value for k, value in plain.items() if not k.startswith(UNET_COPY_PREFIX)}
     for key, value in plain.items():
         if key.startswith(UNET_COPY_PREFIX):
-            first = normalized.setdefault(
-                UNET_PREFIX + key.removeprefix(UNET_COPY_PREFIX), value
-            )
+            first = unique.setdefault(UNET_PREFIX + key.removeprefix(UNET_COPY_PREFIX), value)
             if first is not value and not torch.equal(first, value):
                 raise WeightsError(
                     f"{path.name} holds two U-Nets that differ, in {key!r} for one",
                     hint="it is not a checkpoint of the released code",
                 )
-    return normalized
+    return unique
 
 
 def _config_from_shapes(state: Mapping[str, Tensor], path: Path) -> PaperConfig:
@@ -166,7 +142,10 @@ def _config_from_shapes(state: Mapping[str, Tensor], path: Path) -> PaperConfig:
     try:
         return to_official_config(_infer_sizes(state))
     except (KeyError, IndexError, ZeroDivisionError) as error:
-        present = ", ".join(repr(key) for key in list(state)[:MAX_LISTED_KEYS]) or "nothing"
+        present = (
+            ", ".join(repr(key) for key in list(state)[: state_dict_files.MAX_LISTED_KEYS])
+            or "nothing"
+        )
         lacks = f"lacks {error.args[0]!r}" if isinstance(error, KeyError) else "has odd shapes"
         raise WeightsError(
             f"{path.name} is not of LORIS: it {lacks} and has {present}",
@@ -187,6 +166,7 @@ def _infer_sizes(state: Mapping[str, Tensor]) -> PaperConfig:
     levels = [f"downsamples.{i}." for i in range(n_levels)]
     strided = [shape(f"{level}downsample.weight") for level in levels]
     blocks = [name for name in names if name.endswith(".block1.groupnorm.weight")]
+    n_blocks = [sum(name.startswith(f"{level}blocks.") for name in blocks) for level in levels]
     attention = "transformer.attention.fn.to_q.weight"
     n_visual_frames, context_features = shape("fixed_embedding.embedding.weight")
     return PaperConfig(
@@ -195,9 +175,7 @@ def _infer_sizes(state: Mapping[str, Tensor]) -> PaperConfig:
         patch_factor=channels // patched,
         multipliers=(1, *(outside // channels for outside, _, _ in strided)),
         factors=tuple((kernel - 1) // 2 for _, _, kernel in strided),
-        num_blocks=tuple(
-            sum(name.startswith(f"{level}blocks.") for name in blocks) for level in levels
-        ),
+        num_blocks=tuple(n_blocks),
         attentions=tuple(level + attention in names for level in levels),
         heads=shape("bottleneck.attention.fn.to_q.weight")[0] // PaperConfig.head_features,
         context_features=context_features,

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-KeyValue = tuple[Tensor, Tensor]
-KeyValueCache = dict[int, list[KeyValue]]
+KeyValues = list[tuple[Tensor, Tensor]]
+KeyValueCache = dict[int, KeyValues]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -30,29 +31,23 @@ class PaperCondition:
     """Encoded rhythm, where all blocks share its encoder, ``(batch, steps, features)``."""
     kv_cache: KeyValueCache | None = None
 
-    def concat(self, other: "PaperCondition", *, cache_kv: bool) -> "PaperCondition":
+    def concat(self, other: Self, *, cache_kv: bool) -> Self:
         """Return two batches as one."""
-        return self._map(
-            lambda a, b: torch.cat([a, b]), other, kv_cache={} if cache_kv else None
-        )
+        return self._map(lambda a, b: torch.cat([a, b]), other, cache={} if cache_kv else None)
 
-    def take_first(self, n: int) -> "PaperCondition":
+    def take_first(self, n: int) -> Self:
         """Return the first ``n`` items of the batch and of its cache."""
         cache = {
             key: [(keys[:n], values[:n]) for keys, values in pairs]
             for key, pairs in (self.kv_cache or {}).items()
         }
-        return self._map(lambda tensor: tensor[:n], kv_cache=cache or None)
+        return self._map(lambda tensor: tensor[:n], cache=cache or None)
 
-    def replace_where(self, mask: Tensor, other: "PaperCondition") -> "PaperCondition":
+    def replace_where(self, mask: Tensor, other: Self) -> Self:
         """Return this condition with the items of another where ``mask (batch,)`` is true."""
-        return self._map(
-            lambda a, b: torch.where(mask.reshape(-1, *[1] * (a.ndim - 1)), b, a), other
-        )
+        return self._map(lambda a, b: b.where(mask.reshape(-1, *[1] * (a.ndim - 1)), a), other)
 
-    def cached(
-        self, module: nn.Module, compute: Callable[[], list[KeyValue]]
-    ) -> list[KeyValue]:
+    def cached(self, module: nn.Module, compute: Callable[[], KeyValues]) -> KeyValues:
         """Return what a module computes of this condition, from the cache if there is one."""
         if self.kv_cache is None:
             return compute()
@@ -61,14 +56,11 @@ class PaperCondition:
         return self.kv_cache[id(module)]
 
     def _map(
-        self,
-        function: Callable[..., Tensor],
-        *others: "PaperCondition",
-        kv_cache: KeyValueCache | None = None,
-    ) -> "PaperCondition":
+        self, function: Callable[..., Tensor], *others: Self, cache: KeyValueCache | None = None
+    ) -> Self:
         """Apply a function to each tensor, together with those of other conditions."""
         mapped: dict[str, Tensor | None] = {}
         for name in ("visual_tokens", "rhythm", "onset_envelope", "genre_token"):
             tensors = [getattr(condition, name) for condition in (self, *others)]
             mapped[name] = None if any(t is None for t in tensors) else function(*tensors)
-        return PaperCondition(**mapped, kv_cache=kv_cache)
+        return type(self)(**mapped, kv_cache=cache)

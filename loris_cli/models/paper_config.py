@@ -42,7 +42,7 @@ class PaperConfig(UNetConfig):
     visual_projection: Literal["lstm", "linear", "none"] = "lstm"
     """Encoder of video features; linear is the ablation w/o LSTM, none w/o V."""
     motion_encoder: bool = False
-    """Features of an ST-GCN on the poses beside those of the video: the ablation w/ M."""
+    """Features of an ST-GCN on the poses, added to those of the video: the ablation w/ M."""
     rhythm_conditioning: Literal["attention", "multiply", "none"] = "attention"
     """Rhythm conditioning; multiply is the ablation w/ rhymul, none w/o R."""
     shared_rhythm_encoder: bool = False

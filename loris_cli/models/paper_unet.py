@@ -5,7 +5,7 @@
     genre -> one token
     audio -> U-Net, whose blocks attend to the three, one after the other
 
-The U-Net is the package's own. Its conditional ResNet blocks are replaced by ours when it is
+The U-Net is the package's own. Its conditional ResNet blocks are replaced when it is
 built, with their layers under the same names, so parameters keep the names that released
 checkpoints have. The package passes the argument ``embedding`` on to the blocks unread, and it
 carries the `PaperCondition`.
@@ -22,7 +22,7 @@ from torch.nn import functional
 from loris_cli.config import POSE_FPS, SAMPLE_RATE_HZ
 from loris_cli.models.fused_attention import fuse_attention_and_norms
 from loris_cli.models.hawkes import PaperRhythmEncoder
-from loris_cli.models.paper_condition import KeyValue, PaperCondition
+from loris_cli.models.paper_condition import KeyValues, PaperCondition
 from loris_cli.models.paper_config import PaperConfig
 from loris_cli.models.stgcn import PaperMotionEncoder
 
@@ -61,7 +61,7 @@ class ConditionalResnetBlock(nn.Module):
         out: Tensor = h + self.to_out(x)
         return out
 
-    def _project_contexts(self, condition: PaperCondition) -> list[KeyValue]:
+    def _project_contexts(self, condition: PaperCondition) -> KeyValues:
         """Keys and values of video, rhythm and genre; they do not depend on the noise."""
         rhythm_tokens = condition.rhythm_tokens
         if self.rhythm_hawkes_attention is not None:
@@ -87,7 +87,7 @@ class PaperUNet(UNet1d):  # type: ignore[misc]
             **aligned,
             context_embedding_features=config.context_features,
         )
-        self.config = config
+        self.config, features = config, config.context_features
         for name, module in list(self.named_modules()):
             if isinstance(module, ResnetBlock1d) and module.use_embedding:
                 self.set_submodule(name, ConditionalResnetBlock(module, config))
@@ -96,12 +96,10 @@ class PaperUNet(UNet1d):  # type: ignore[misc]
         if config.rhythm_conditioning == "attention" and config.shared_rhythm_encoder:
             self.rhythm_encoder = PaperRhythmEncoder(config)
         if config.has_visual_tokens:
-            self.fixed_embedding = FixedEmbedding(
-                config.n_visual_frames, config.context_features
-            )
+            self.fixed_embedding = FixedEmbedding(config.n_visual_frames, features)
         if config.rhythm_conditioning == "attention" or config.aligned_rhythm:
             self.fixed_rhythm = FixedEmbedding(config.n_pose_frames, 1)
-        self.fixed_genre = FixedEmbedding(1, config.context_features)
+        self.fixed_genre = FixedEmbedding(1, features)
 
     def forward(self, x: Tensor, time: Tensor, *, condition: PaperCondition) -> Tensor:
         """Evaluate the network; `UNet1d.forward` with the conditions of the paper.
@@ -116,32 +114,27 @@ class PaperUNet(UNet1d):  # type: ignore[misc]
         """
         n_samples, channels = x.shape[2], None
         if self.rhythm_encoder is not None:
-            condition = self._with_rhythm_tokens(condition, self.rhythm_encoder)
+            condition = self._encode_rhythm(condition, self.rhythm_encoder)
+        rhythm, envelope = condition.rhythm, condition.onset_envelope
         if self.config.aligned_rhythm:
-            assert condition.rhythm is not None
-            channels = [self._align_rhythm(condition.rhythm, n_samples)]
+            assert rhythm is not None
+            channels = [self._align_rhythm(rhythm, n_samples)]
         mapping = self.get_mapping(time)
         x = self.to_in(x, mapping)
         if self.config.rhythm_conditioning == "multiply":
-            assert condition.onset_envelope is not None
-            x = x * upsample_to_audio(
-                condition.onset_envelope, n_samples, hop=self.config.patch_factor
-            )
+            assert envelope is not None
+            x = x * upsample_to_audio(envelope, n_samples, hop=self.config.patch_factor)
         skips = [x]
-        for i, downsample in enumerate(self.downsamples):
-            x, level_skips = downsample(
-                x,
-                mapping=mapping,
-                channels=self.get_channels(channels, layer=i + 1),
-                embedding=condition,
-            )
-            skips.append(level_skips)
+        for i, downsample in enumerate(self.downsamples, start=1):
+            aligned = self.get_channels(channels, layer=i)
+            x, skip = downsample(x, mapping=mapping, channels=aligned, embedding=condition)
+            skips.append(skip)
         x = self.bottleneck(x, mapping=mapping, embedding=condition)
         for upsample in self.upsamples:
             x = upsample(x, skips.pop(), mapping=mapping, embedding=condition)
         x += skips.pop()
-        out: Tensor = self.to_out(x, mapping)
-        return out
+        x = self.to_out(x, mapping)
+        return x
 
     def _align_rhythm(self, rhythm: Tensor, n_samples: int) -> Tensor:
         """Align the rhythm with the frames of the first level, ``(batch, 8, frames)``."""
@@ -149,12 +142,10 @@ class PaperUNet(UNet1d):  # type: ignore[misc]
         curve = upsample_to_audio(rhythm, n_samples, hop=stride // RHYTHM_SUBFRAMES)
         return curve.reshape(len(rhythm), -1, RHYTHM_SUBFRAMES).transpose(1, 2)
 
-    def _with_rhythm_tokens(
-        self, condition: PaperCondition, encoder: PaperRhythmEncoder
-    ) -> PaperCondition:
+    def _encode_rhythm(self, condition: PaperCondition, encoder: nn.Module) -> PaperCondition:
         """Add the tokens of the shared rhythm encoder, which are cached as keys and values."""
 
-        def encode() -> list[KeyValue]:
+        def encode() -> KeyValues:
             tokens = encoder(condition.rhythm)
             return [(tokens, tokens)]
 
@@ -170,11 +161,10 @@ class PaperUNet(UNet1d):  # type: ignore[misc]
         if rhythm is not None:
             n_steps = rhythm.shape[1]
             weights = self.fixed_rhythm.embedding.weight[:n_steps, 0]
+            row = weights.sigmoid()
             if self.config.null_rhythm == "onehot":
-                row = functional.one_hot(weights.argmax(), n_steps).to(rhythm)
-            else:
-                row = weights.sigmoid().to(rhythm)
-            rhythm = row.expand(len(rhythm), -1)
+                row = functional.one_hot(weights.argmax(), n_steps)
+            rhythm = row.to(rhythm).expand(len(rhythm), -1)
         return PaperCondition(
             visual_tokens=None if visual is None else self.fixed_embedding(visual),
             rhythm=rhythm,
@@ -221,9 +211,8 @@ class PaperModel(nn.Module):
         if in_features:
             self.cond_lin = nn.Linear(in_features, features)
         if config.n_genres:  # Eq. 8
-            self.gencoder = nn.ModuleDict(
-                {"genre_embed": nn.Embedding(config.n_genres, features)}
-            )
+            embedding = nn.Embedding(config.n_genres, features)
+            self.gencoder = nn.ModuleDict({"genre_embed": embedding})
         self.cond_diffusion = nn.ModuleDict({"unet": PaperUNet(config)})
 
     @property
@@ -331,10 +320,9 @@ class PaperModel(nn.Module):
             guidance: 1 is none, and costs half.
         """
         if guidance == 1:
-            plain: Tensor = self.unet(x, c_noise, condition=condition_pair.take_first(len(x)))
-            return plain
-        out: Tensor = self.unet(
-            torch.cat([x, x]), torch.cat([c_noise, c_noise]), condition=condition_pair
-        )
-        conditional, null = out.float().chunk(2)  # guidance multiplies what bf16 rounds off
+            x = self.unet(x, c_noise, condition=condition_pair.take_first(len(x)))
+            return x
+        x, c_noise = torch.cat([x, x]), torch.cat([c_noise, c_noise])
+        x = self.unet(x, c_noise, condition=condition_pair)
+        conditional, null = x.float().chunk(2)  # guidance multiplies what bf16 rounds off
         return null + guidance * (conditional - null)

@@ -31,9 +31,7 @@ TEMPORAL_KERNEL_FRAMES = 9
 DROPOUT = 0.1
 
 
-def build_partitioned_adjacency(
-    edges: Sequence[tuple[int, int]], center_joints: Sequence[int]
-) -> Tensor:
+def build_adjacency(edges: Sequence[tuple[int, int]], center_joints: Sequence[int]) -> Tensor:
     """Return the graph of a skeleton in three partitions: self, inwards, outwards.
 
     Spatial configuration partitioning (Yan et al., 2018, Sec. 3.3): neighbours nearer to the
@@ -65,7 +63,7 @@ def convolve_graph(x: Tensor, graph: Tensor) -> Tensor:
 
     Args:
         x: channels of each partition, ``(batch, 3 * channels, frames, 17)``.
-        graph: from `build_partitioned_adjacency`.
+        graph: from `build_adjacency`.
 
     Returns:
         ``(batch, channels, frames, 17)``
@@ -94,10 +92,8 @@ class StgcnUnit(nn.Module):
         if not is_first and in_channels == out_channels and stride == 1:
             self.skip = nn.Identity()
         elif not is_first:
-            self.skip = nn.Sequential(
-                nn.Conv2d(in_channels, out_channels, 1, (stride, 1)),
-                nn.BatchNorm2d(out_channels),
-            )
+            conv = nn.Conv2d(in_channels, out_channels, 1, (stride, 1))
+            self.skip = nn.Sequential(conv, nn.BatchNorm2d(out_channels))
 
     def forward(self, x: Tensor, graph: Tensor) -> Tensor:
         """``(batch, in, frames, 17)`` to ``(batch, out, frames / stride, 17)``."""
@@ -114,7 +110,7 @@ class PaperMotionEncoder(nn.Module):
         """Make the nine units, with random weights."""
         super().__init__()
         with torch.device("cpu"):  # a constant: not in checkpoints, and never on "meta"
-            graph = build_partitioned_adjacency(COCO_SKELETON, CENTER_JOINTS)
+            graph = build_adjacency(COCO_SKELETON, CENTER_JOINTS)
         self.register_buffer("graph", graph, persistent=False)
         in_channels = (3, *(channels for channels, _ in UNIT_CHANNELS_AND_STRIDES))
         self.units = nn.ModuleList(
@@ -152,7 +148,7 @@ class MiniStgcnUnit(nn.Module):
         """Make a unit that keeps one frame in ``stride``."""
         super().__init__()
         with torch.device("cpu"):  # a constant, as above
-            graph = build_partitioned_adjacency(MINI_SKELETON_EDGES, MINI_CENTER_JOINTS)
+            graph = build_adjacency(MINI_SKELETON_EDGES, MINI_CENTER_JOINTS)
         self.register_buffer("graph", graph, persistent=False)
         self.spread = nn.Conv2d(in_channels, 3 * out_channels, 1)
         self.norm = nn.GroupNorm(4, out_channels)
@@ -187,7 +183,7 @@ class MiniMotionEncoder(nn.Module):
         """Return tokens for cross-attention.
 
         Args:
-            pose: x and y in body heights from the usual position of the body, and a score,
+            pose: x and y in heights of the performer from the usual position, and a score,
                 ``(batch, frames, 17, 3)`` at 16 Hz.
 
         Returns:

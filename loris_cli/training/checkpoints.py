@@ -30,7 +30,7 @@ from torch import Tensor
 from loris_cli import __version__
 from loris_cli.dataset.manifest import Clip
 from loris_cli.errors import InputError, OutputError, UsageError
-from loris_cli.system.atomic_files import atomic_write, printable_path
+from loris_cli.system.atomic_files import atomic_write
 from loris_cli.training.settings import StageName, TrainingSettings
 
 TrainingState = dict[str, Any]
@@ -39,7 +39,6 @@ Weights = tuple[dict[str, Tensor], dict[str, str]]
 WeightsChoice = Literal["best", "last"]
 RUN_SCHEMA = 2
 """Version of the field names in ``run.json``, ``settings.json`` and ``resume.pt``."""
-OTHER_FOLDER_HINT = "give another --out"
 
 
 def hash_clips(clips: Iterable[Clip]) -> str:
@@ -68,27 +67,26 @@ class RunFolder:
             InputError: the run was written by an older version of loris.
             OutputError: it holds something else, or it cannot be created.
         """
-        name = printable_path(self.path)
         if self.identity_path.exists():
             recorded = self.read_identity()
             keys = (identity.keys() | recorded.keys()) - {"loris", "schema"}
-            _check_unchanged(self.path, keys, recorded, identity)
+            _check_same(self.path, recorded, identity, keys)
             if not resume:
                 raise UsageError(
-                    f"{name} holds this run already",
+                    f"{self.path} holds this run already",
                     hint="--resume auto goes on with it; or give another --out",
                 )
             return
         try:
             if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
-                raise OutputError(f"{name} exists and is no run", hint=OTHER_FOLDER_HINT)
+                raise OutputError(f"{self.path} is not a run folder", hint="give another --out")
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(
-                f"{name} cannot be created: {error.strerror}", hint=OTHER_FOLDER_HINT
+                f"{self.path} cannot be created: {error.strerror}", hint="give another --out"
             ) from error
-        versions = {"schema": RUN_SCHEMA, "loris": __version__}
-        _write_json(self.identity_path, versions | identity)
+        identity = {"schema": RUN_SCHEMA, "loris": __version__, **identity}
+        _write_json(self.identity_path, identity)
 
     def read_identity(self) -> dict[str, Any]:
         """Read what identifies the run.
@@ -120,7 +118,7 @@ class RunFolder:
         path = folder / "settings.json"
         if path.exists():
             recorded, fixed = _read_json(path), settings.fixed_on_resume()
-            _check_unchanged(folder, fixed.keys() & recorded.keys(), recorded, fixed)
+            _check_same(folder, recorded, fixed, fixed.keys() & recorded.keys())
         _write_json(path, asdict(settings))
 
 
@@ -173,11 +171,10 @@ class StageFolder:
     def truncate_metrics(self, last_step: int) -> None:
         """Delete the records after a step: a run that resumes there writes them again."""
         if self.metrics_path.exists():
-            lines = self.metrics_path.read_text(encoding="utf-8").splitlines()
-            rows = [line for line in lines if line.strip()]
-            rows = [row for row in rows if json.loads(row).get("step", 0) <= last_step]
+            rows = filter(str.strip, self.metrics_path.read_text(encoding="utf-8").splitlines())
+            records = [row for row in rows if json.loads(row).get("step", 0) <= last_step]
             with _atomic_write(self.metrics_path) as path:
-                path.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
+                path.write_text("".join(f"{row}\n" for row in records), encoding="utf-8")
 
 
 def write_weights(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
@@ -203,14 +200,11 @@ def read_weights(path: Path) -> Weights:
         ) from error
 
 
-def _check_unchanged(
-    folder: Path, keys: set[str], recorded: dict[str, Any], current: dict[str, Any]
-) -> None:
+def _check_same(folder: Path, old: dict[str, Any], new: dict[str, Any], keys: set[str]) -> None:
     for key in sorted(keys):
-        old, new = recorded.get(key), current.get(key)
-        if old != new:
+        if old.get(key) != new.get(key):
             raise UsageError(
-                f"{folder} was started with {key} {old!r}, not {new!r}",
+                f"{folder} was started with {key} {old.get(key)!r}, not {new.get(key)!r}",
                 hint="give another --out, or the same settings",
             )
 

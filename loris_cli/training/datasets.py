@@ -64,8 +64,7 @@ class TrainingClips:
 def epoch_permutation(seed: int, epoch: int, n_clips: int) -> NDArray[np.int64]:
     """Return the order of the clips in an epoch."""
     rng = np.random.default_rng((seed, ORDER_STREAM, epoch))
-    order: NDArray[np.int64] = rng.permutation(n_clips)
-    return order
+    return rng.permutation(n_clips)
 
 
 def clip_index(seed: int, example_index: int, n_clips: int) -> int:
@@ -126,21 +125,14 @@ def read_clip_annotations(
     """
     annotations = []
     for clip in clips:
-        note_latent = note_latents.get(clip.id)
-        pose_features = read_pose_features(data_dir, clip)
-        annotations.append(
-            ClipAnnotations(
-                replace(read_annotations(data_dir, clip), note_latent=note_latent),
-                pose_features and replace(pose_features, note_latent=note_latent),
-                pseudo_rhythms.get(clip.id),
-            )
-        )
+        score, pose = read_annotations(data_dir, clip), read_pose_features(data_dir, clip)
+        score = replace(score, note_latent=note_latents.get(clip.id))
+        pose = pose and replace(pose, note_latent=score.note_latent)
+        annotations.append(ClipAnnotations(score, pose, pseudo_rhythms.get(clip.id)))
     return annotations
 
 
-def sample_condition_source(
-    annotations: ClipAnnotations, rng: np.random.Generator
-) -> ClipFeatures:
+def sample_condition(annotations: ClipAnnotations, rng: np.random.Generator) -> ClipFeatures:
     """Draw the condition of an example: rhythm of score, poses or audio; with or without notes.
 
     The order of the draws, and which are skipped, determines every later example.
@@ -190,8 +182,7 @@ class MelCropDataset(Dataset[Example]):
         with soundfile.SoundFile(path) as file:
             file.seek(int(rng.integers(max(file.frames - n_samples, 0) + 1)))
             samples = file.read(n_samples, dtype="float32", always_2d=True).mean(axis=1)
-        padded: Float32Array = np.pad(samples, (0, n_samples - len(samples)))
-        return padded
+        return np.pad(samples, (0, n_samples - len(samples)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,10 +204,9 @@ class LatentDataset(Dataset[Example]):
         row = clip_index(self.seed, example_index, len(self.latents))
         latent, n_frames = self.latents[row], self.config.window_frames
         start = int(rng.integers(latent.shape[1] - n_frames + 1))
-        features = sample_condition_source(self.annotations[row], rng)
-        condition = build_condition(
-            features, start, n_frames, note_latent_channels=self.config.note_latent_channels
-        )
+        features = sample_condition(self.annotations[row], rng)
+        n_notes = self.config.note_latent_channels
+        condition = build_condition(features, start, n_frames, note_latent_channels=n_notes)
         mean, deviation = MINI_LOG_SIGMA
         sigma = np.exp(mean + deviation * rng.standard_normal())
         drop = bool(rng.random() < self.condition_dropout)

@@ -6,7 +6,7 @@ rest.
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -19,12 +19,10 @@ from torch.nn.parallel import DistributedDataParallel
 from loris_cli.errors import UsageError
 from loris_cli.system.device import resolve_device
 
-COLLECTIVE_TIMEOUT = timedelta(hours=2)
+GROUP_TIMEOUT = timedelta(hours=2)
 """The other processes wait this long for the first, which alone encodes a data set."""
-LAUNCHER_VARIABLES = (
-    ("RANK", "WORLD_SIZE", "LOCAL_RANK"),
-    ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"),
-)
+TORCHRUN_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+SLURM_VARIABLES = ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,16 +48,12 @@ class DistributedContext:
     @contextmanager
     def no_sync(self, loss_module: nn.Module) -> Iterator[None]:
         """Accumulate gradients for a later step without averaging them over processes."""
-        if isinstance(loss_module, FSDPModule):
-            loss_module.set_requires_gradient_sync(False)
-            try:
-                yield
-            finally:
-                loss_module.set_requires_gradient_sync(True)
-        elif isinstance(loss_module, DistributedDataParallel):
-            with loss_module.no_sync():
-                yield
-        else:
+        with ExitStack() as stack:
+            if isinstance(loss_module, FSDPModule):
+                loss_module.set_requires_gradient_sync(False)
+                stack.callback(loss_module.set_requires_gradient_sync, True)
+            elif isinstance(loss_module, DistributedDataParallel):
+                stack.enter_context(loss_module.no_sync())
             yield
 
     def all_reduce_mean(self, value: Tensor) -> Tensor:
@@ -74,9 +68,8 @@ class DistributedContext:
         """Return whether the flag is set in any process."""
         if self.world_size == 1:
             return flag
-        count = torch.tensor(float(flag), device=self.device)
-        dist.all_reduce(count)
-        return bool(count > 0)
+        share = self.all_reduce_mean(torch.tensor(float(flag), device=self.device))
+        return bool(share > 0)
 
     def barrier(self) -> None:
         """Wait for all processes."""
@@ -86,7 +79,7 @@ class DistributedContext:
 
 def _read_launcher_environment() -> tuple[int, int, int]:
     """Return rank, world size and local rank of torchrun or SLURM; 0, 1, 0 without."""
-    for names in LAUNCHER_VARIABLES:
+    for names in (TORCHRUN_VARIABLES, SLURM_VARIABLES):
         if all(name in os.environ for name in names):
             try:
                 rank, world_size, local_rank = (int(os.environ[name]) for name in names)
@@ -128,9 +121,7 @@ def init_distributed(device_name: str) -> Iterator[DistributedContext]:
     job = int(os.environ.get("SLURM_JOB_ID", "0"))
     os.environ.setdefault("MASTER_PORT", str(20_000 + job % 20_000))
     backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(
-        backend, rank=rank, world_size=world_size, timeout=COLLECTIVE_TIMEOUT
-    )
+    dist.init_process_group(backend, rank=rank, world_size=world_size, timeout=GROUP_TIMEOUT)
     try:
         yield DistributedContext(rank=rank, world_size=world_size, device=device)
     finally:

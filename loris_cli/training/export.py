@@ -16,7 +16,7 @@ from loris_cli.errors import InputError, UsageError
 from loris_cli.models import mini_checkpoint, paper_checkpoint
 from loris_cli.models.load_model import detect_preset
 from loris_cli.models.paper_config import PaperConfig, to_official_config
-from loris_cli.system.atomic_files import check_output_paths, printable_path
+from loris_cli.system.atomic_files import check_output_paths
 from loris_cli.system.file_fingerprints import compute_sha256
 from loris_cli.system.input_paths import check_suffix
 from loris_cli.system.state_dict_files import TORCH_SUFFIXES, is_torch_file
@@ -55,20 +55,20 @@ def export_model(
         WeightsError: the checkpoint is of another kind, or damaged.
         OutputError: the file cannot be written.
     """
-    is_official, name = export_format == "official", printable_path(source)
+    is_official = export_format == "official"
     check_suffix(output, sorted(TORCH_SUFFIXES) if is_official else [".safetensors"])
     weights_path, preset = source, None
     if source.is_dir():
         preset = RunFolder(source).read_identity()["preset"]
-        weights_path = _find_run_weights(RunFolder(source), weights_choice, warn)
+        weights_path = _find_weights(RunFolder(source), weights_choice, warn)
     if not weights_path.is_file():
-        raise InputError(f"no run and no checkpoint {name}", hint="name the folder of a run")
+        raise InputError(f"no run and no checkpoint {source}", hint="name the folder of a run")
     check_output_paths([output], [weights_path], overwrite=overwrite)
     save: Callable[..., None]
     if (preset or detect_preset(str(weights_path))) == "mini":
         if is_official:
             raise UsageError(
-                f"{name} is a mini model, which the released format cannot hold",
+                f"{source} is a mini model, which the released format cannot hold",
                 hint=FORMAT_HINT,
             )
         if preset:
@@ -82,39 +82,37 @@ def export_model(
         sha256 = compute_sha256(weights_path) if is_torch_file(weights_path) else ""
         save = partial(paper_checkpoint.save_paper_model, output, network, source_sha256=sha256)
         if is_official:
-            _check_official_format(network.config, name, warn)
+            _check_official(network.config, source, warn)
             save = partial(paper_checkpoint.save_released_format, output, network)
     with translate_disk_errors(output):
         save(overwrite=overwrite)
 
 
-def _find_run_weights(
-    run_folder: RunFolder, choice: WeightsChoice, warn: Callable[[str], None]
-) -> Path:
+def _find_weights(run: RunFolder, choice: WeightsChoice, warn: Callable[[str], None]) -> Path:
     """Return the weights of the conditional stage of a run."""
-    name, folder = printable_path(run_folder.path), run_folder.stage_folder("conditional")
+    folder = run.stage_folder("conditional")
     path = folder.find_weights(choice)
     if path is None:
         raise InputError(
-            f"{name} has no weights of its conditional stage yet",
+            f"{run.path} has no weights of its conditional stage yet",
             hint="train on; the first save comes with the end, SIGTERM or save_every_s",
         )
     if choice == "best" and path != folder.best_weights:
-        warn(f"{name} was not validated yet: these are its last weights")
+        warn(f"{run.path} was not validated yet: these are its last weights")
     return path
 
 
-def _check_official_format(config: PaperConfig, name: str, warn: Callable[[str], None]) -> None:
+def _check_official(config: PaperConfig, path: Path, warn: Callable[[str], None]) -> None:
     """Refuse a network that the released format cannot hold; warn of lost configuration."""
     unsupported = paper_checkpoint.list_unsupported_fields(config)
     if unsupported:
         text = ", ".join(f"{field} {getattr(config, field)!r}" for field in unsupported)
         raise UsageError(
-            f"{name} is a network that the released format cannot hold: {text}",
+            f"{path} is a network that the released format cannot hold: {text}",
             hint=FORMAT_HINT,
         )
-    values, kept = asdict(config), asdict(to_official_config(config))
-    lost = [f"{key} {values[key]!r}" for key in values if values[key] != kept[key]]
+    values, stored = asdict(config), asdict(to_official_config(config))
+    lost = [f"{key} {values[key]!r}" for key in values if values[key] != stored[key]]
     if lost:
         warn(
             "the released format does not store all of the configuration, and the released code"

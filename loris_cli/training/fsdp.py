@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.optim import Optimizer
 
 from loris_cli.training.losses import find_unet_levels
 
@@ -92,14 +93,10 @@ def _all_gather_tensors(tensors: list[DTensor]) -> list[Tensor]:
     padded = nn.functional.pad(local, (0, int(sizes.sum(1).max()) - len(local)))
     gathered = local.new_empty(mesh.size(), len(padded))
     torch.distributed.all_gather(list(gathered), padded, group=mesh.get_group())
-    shards = [
-        row[: size.sum()].split(size.tolist())
-        for row, size in zip(gathered.cpu(), sizes, strict=True)
-    ]
-    return [
-        torch.cat(parts).reshape(tensor.shape)
-        for tensor, parts in zip(tensors, zip(*shards, strict=True), strict=True)
-    ]
+    received = zip(gathered.cpu(), sizes, strict=True)  # one row of each process
+    shards = [row[: size.sum()].split(size.tolist()) for row, size in received]
+    full = map(torch.cat, zip(*shards, strict=True))
+    return [flat.reshape(tensor.shape) for flat, tensor in zip(full, tensors, strict=True)]
 
 
 def full_norm(norm: Any) -> Tensor:
@@ -108,14 +105,12 @@ def full_norm(norm: Any) -> Tensor:
     return full
 
 
-def shard_optimizer_state(
-    state: Mapping[str, Any], optimizer: torch.optim.Optimizer
-) -> dict[str, Any]:
+def shard_optimizer_state(state: Mapping[str, Any], optimizer: Optimizer) -> dict[str, Any]:
     """Return an optimizer state with its tensors sharded as the parameters are.
 
     Args:
         state: of `gather_state`, in every process.
-        optimizer: of sharded parameters.
+        optimizer: of the parameters; the state of those that are not sharded stays whole.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
 

@@ -32,7 +32,7 @@ from loris_cli.training.datasets import TrainingClips
 LATENT, NOTE_LATENT = "latent.", "note_latent."
 """Beginnings of tensor names; the id of the clip follows."""
 RHYTHM_FIELDS = ("peaks_s", "strengths", "energy")
-"""Fields of `ClipFeatures` of the pseudo-rhythm, kept as ``<field>.<clip id>``."""
+"""Fields of `ClipFeatures` of the pseudo-rhythm, stored as ``<field>.<clip id>``."""
 
 Latents = Mapping[str, Float32Array]
 """By the id of the clip, ``(channels, frames)`` each."""
@@ -97,9 +97,7 @@ class _ClipTensors(Dataset[dict[str, Tensor]]):
         log_mel = mel.compute_log_mel(samples, self.bands)
         n_frames = log_mel.shape[1] // self.stride * self.stride
         rhythm = extract_pseudo_rhythm(samples)
-        tensors = {
-            name: torch.from_numpy(getattr(rhythm, name)).float() for name in RHYTHM_FIELDS
-        }
+        tensors = {key: torch.from_numpy(getattr(rhythm, key)).float() for key in RHYTHM_FIELDS}
         tensors[LATENT] = torch.from_numpy(log_mel[:, :n_frames])
         arrangement = read_annotations(self.data_dir, clip).arrangement
         if arrangement is not None and self.bands == NOTE_MEL_CONFIG:
@@ -144,10 +142,7 @@ def write_latent_cache(
     latents = [value for name, value in tensors.items() if name.startswith(LATENT)]
     frames = torch.cat(latents, dim=1)
     statistics = {"mean": frames.mean(dim=1)[:, None], "std": frames.std(dim=1)[:, None]}
-    halves = {
-        name: value.half() if name.startswith((LATENT, NOTE_LATENT)) else value
-        for name, value in tensors.items()
-    }
+    halves = {k: v if k.startswith(RHYTHM_FIELDS) else v.half() for k, v in tensors.items()}
     write_weights(path, {**halves, **statistics}, {})
 
 
@@ -168,12 +163,11 @@ def read_latent_cache(path: Path, coder: MelAutoencoder, clips: Iterable[Clip]) 
         clips: those whose pseudo-rhythm is read.
     """
     tensors = set_latent_statistics(coder, path)
+    mean, std = tensors["mean"], tensors["std"]
 
     def normalized(prefix: str) -> dict[str, Float32Array]:
         return {
-            name.removeprefix(prefix): (
-                (latent.float() - tensors["mean"]) / tensors["std"]
-            ).numpy()
+            name.removeprefix(prefix): ((latent.float() - mean) / std).numpy()
             for name, latent in tensors.items()
             if name.startswith(prefix)
         }

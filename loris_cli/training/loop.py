@@ -24,10 +24,11 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from loris_cli.errors import LorisError, UsageError
 from loris_cli.system.optional_packages import import_optional
-from loris_cli.training import fsdp, lr_schedule
+from loris_cli.training import fsdp
 from loris_cli.training.checkpoints import StageFolder, TrainingState, Weights, write_weights
 from loris_cli.training.datasets import DistributedBatchSampler, Example
 from loris_cli.training.distributed import DistributedContext
+from loris_cli.training.lr_schedule import build_parameter_groups, compute_lr
 from loris_cli.training.settings import TrainingSettings
 
 LogRecord = dict[str, Any]
@@ -49,7 +50,7 @@ class TrainingStage(Protocol):
     train_set: Dataset[Example]
     val_set: Dataset[Example]
     n_clips: int
-    backbone_parameter_names: frozenset[str] = frozenset()
+    backbone_keys: frozenset[str] = frozenset()
     """Names of the parameters of `loss_module` that a trained backbone has."""
 
     def initialize(self) -> None:
@@ -216,9 +217,7 @@ class _StageTrainer:
 
     def _build_optimizer(self, state: TrainingState | None) -> torch.optim.AdamW:
         settings = self.settings
-        groups = lr_schedule.build_parameter_groups(
-            settings, self.module, self.stage.backbone_parameter_names
-        )
+        groups = build_parameter_groups(settings, self.module, self.stage.backbone_keys)
         optimizer = torch.optim.AdamW(
             [{"params": parameters, "name": name} for name, parameters in groups.items()],
             betas=(settings.beta1, settings.beta2),
@@ -226,10 +225,7 @@ class _StageTrainer:
             fused=True,  # one pass over each parameter: a third of the time on a CPU
         )
         if state is not None:
-            full = state["optimizer"]
-            optimizer.load_state_dict(
-                fsdp.shard_optimizer_state(full, optimizer) if self.uses_fsdp else full
-            )
+            optimizer.load_state_dict(fsdp.shard_optimizer_state(state["optimizer"], optimizer))
         return optimizer
 
     def _update_ema(self, ema_parameters: Any, parameters: Any, n_updates: Any) -> None:
@@ -267,9 +263,7 @@ class _StageTrainer:
         """Do one optimizer step, unless the loss or its gradient is not finite."""
         settings, context = self.settings, self.dist_context
         for group in self.optimizer.param_groups:
-            group["lr"] = lr_schedule.compute_learning_rate(
-                settings, group["name"], self.step, self.n_steps
-            )
+            group["lr"] = compute_lr(settings, group["name"], self.step, self.n_steps)
         self.optimizer.zero_grad(set_to_none=True)
         loss = torch.zeros((), device=context.device)
         for k, batch in enumerate(micro_batches, start=1):
@@ -304,10 +298,8 @@ class _StageTrainer:
         per_group = self.settings.recipe == "official"  # as the released code does (T4)
         if not per_group:
             groups = [list(chain(*groups))]
-        norms = [
-            fsdp.full_norm(nn.utils.clip_grad_norm_(group, self.settings.max_grad_norm))
-            for group in groups
-        ]
+        limit = self.settings.max_grad_norm
+        norms = [fsdp.full_norm(nn.utils.clip_grad_norm_(group, limit)) for group in groups]
         return torch.stack(norms).norm() if per_group else norms[0]
 
     def _record_nonfinite_step(self) -> None:

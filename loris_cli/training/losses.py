@@ -13,6 +13,7 @@ from loris_cli.models.mel_autoencoder import MelAutoencoder
 from loris_cli.models.mini_unet import MiniCondition, MiniDenoiser
 from loris_cli.models.paper_unet import PaperModel
 from loris_cli.soundtrack.waveform_generator import SIGMA_DATA
+from loris_cli.training.datasets import Example
 
 KL_WEIGHT = 3e-4
 EDGE_LOSS_WEIGHT = 0.5
@@ -27,7 +28,7 @@ class LatentLoss(nn.Module):
         super().__init__()
         self.coder = coder
 
-    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+    def forward(self, batch: Example) -> Tensor:
         """Return the loss of ``frames (batch, n_mels, frames)`` with ``noise`` in latents."""
         frames = batch["frames"]
         mean, log_variance = self.coder.encode_posterior(frames)
@@ -46,10 +47,10 @@ class DenoiserLoss(nn.Module):
         super().__init__()
         self.denoiser = denoiser
 
-    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+    def forward(self, batch: Example) -> Tensor:
         """Return the loss of the examples of `LatentDataset`."""
         condition = MiniCondition(**{name: batch[name] for name in MiniCondition._fields})
-        return _diffusion_loss(self.denoiser, condition, batch, sigma_data=1.0)
+        return _edm_loss(self.denoiser, condition, batch, sigma_data=1.0)
 
 
 class PaperLoss(nn.Module):
@@ -60,7 +61,7 @@ class PaperLoss(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+    def forward(self, batch: Example) -> Tensor:
         """Return the loss of the examples of `WaveformDataset`."""
         condition = self.network.encode_conditions(
             batch.get("visual"),
@@ -69,14 +70,11 @@ class PaperLoss(nn.Module):
             onset_envelope=batch["onset_envelope"],
             pose=batch["pose"],
         )
-        return _diffusion_loss(
-            self.network, condition, batch, sigma_data=SIGMA_DATA, clamp_limit=1.0
-        )
+        return _edm_loss(self.network, condition, batch, sigma_data=SIGMA_DATA, clamp_limit=1.0)
 
 
-def _diffusion_loss(
-    network: nn.Module, condition: Any, batch: dict[str, Tensor], **options: float
-) -> Tensor:
+def _edm_loss(network: nn.Module, condition: Any, batch: Example, **options: float) -> Tensor:
+    """Return the loss of Karras et al. (2022), "EDM", of a network with a condition."""
     return denoising_loss(
         lambda x, c_noise: network(x, c_noise, condition, batch["drop_mask"]),
         batch["clean"],

@@ -21,9 +21,7 @@ DECAY_FRACTION = 0.2
 """Share of the steps of the default recipe in which the rate falls."""
 
 
-def compute_learning_rate(
-    settings: TrainingSettings, group: str, step: int, n_steps: int
-) -> float:
+def compute_lr(settings: TrainingSettings, group: str, step: int, n_steps: int) -> float:
     """Return the learning rate of a parameter group at a step.
 
     ``default``: a linear rise, a level, and over the last fifth half a cosine to zero, the same
@@ -57,19 +55,19 @@ def compute_learning_rate(
 
 
 def build_parameter_groups(
-    settings: TrainingSettings, module: nn.Module, backbone_parameter_names: Iterable[str]
+    settings: TrainingSettings, module: nn.Module, backbone_keys: Iterable[str]
 ) -> dict[str, list[nn.Parameter]]:
     """Return the trained parameters by group; empty groups are left out.
 
     Args:
         settings: of the run.
         module: all that is trained.
-        backbone_parameter_names: names of the parameters that a trained backbone has.
+        backbone_keys: names of the parameters that a trained backbone has.
 
     Raises:
         UsageError: the recipe is for a backbone and there is none.
     """
-    backbone = set(backbone_parameter_names)
+    backbone = set(backbone_keys)
     if settings.recipe != "default" and settings.stage == "conditional" and not backbone:
         raise UsageError(
             f"the {settings.recipe} recipe trains the backbone at 3e-6, which is for one that"

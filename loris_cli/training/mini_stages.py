@@ -4,7 +4,7 @@ clips -> log-mel -> LatentStage -> latents of all clips -> DenoiserStage -> mini
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.dataset.manifest import Clip
 from loris_cli.dataset.read_clips import read_clip_audio, read_rhythm_features
 from loris_cli.errors import InputError, UsageError
+from loris_cli.models.checkpoint_format import read_config
 from loris_cli.models.mel_autoencoder import MelAutoencoder, MelAutoencoderConfig
 from loris_cli.models.mini_checkpoint import MiniCheckpoint
 from loris_cli.models.mini_unet import MiniDenoiser, MiniDenoiserConfig
@@ -26,7 +27,7 @@ from loris_cli.soundtrack.conditioning import HARMONY_CHANNELS
 from loris_cli.soundtrack.latent_generator import LatentGenerator
 from loris_cli.training import datasets
 from loris_cli.training.checkpoints import RunFolder, Weights, read_weights
-from loris_cli.training.datasets import VALIDATION_SEED, TrainingClips
+from loris_cli.training.datasets import VALIDATION_SEED, MelCropDataset, TrainingClips
 from loris_cli.training.latent_cache import LatentCache, set_latent_statistics
 from loris_cli.training.loop import TrainingStage
 from loris_cli.training.losses import DenoiserLoss, LatentLoss, checkpoint_activations
@@ -62,11 +63,9 @@ class LatentStage(TrainingStage):
         torch.manual_seed(settings.seed)
         self.coder = MelAutoencoder(MINI_LATENT_CONFIG)
         self.loss_module = LatentLoss(self.coder)
-        build_dataset = partial(
-            datasets.MelCropDataset, data_dir=clips.data_dir, config=MINI_LATENT_CONFIG
-        )
-        self.train_set = build_dataset(clips=clips.train, seed=settings.seed)
-        self.val_set = build_dataset(clips=clips.val, seed=VALIDATION_SEED)
+        build_set = partial(MelCropDataset, data_dir=clips.data_dir, config=MINI_LATENT_CONFIG)
+        self.train_set = build_set(clips=clips.train, seed=settings.seed)
+        self.val_set = build_set(clips=clips.val, seed=VALIDATION_SEED)
         self._clips, self.n_clips = clips, len(clips.train)
 
     def initialize(self) -> None:
@@ -93,8 +92,8 @@ class DenoiserStage(TrainingStage):
         self,
         clips: TrainingClips,
         settings: TrainingSettings,
-        *,
         cache: LatentCache,
+        *,
         backbone_path: Path | None = None,
     ) -> None:
         """Build network and data.
@@ -113,8 +112,8 @@ class DenoiserStage(TrainingStage):
         is_unconditional = settings.stage == "unconditional"
         build_dataset = partial(_build_latent_dataset, clips.data_dir, cache)
         train_set = build_dataset(clips.train, settings.seed, settings.condition_dropout)
-        self.train_set = train_set
-        self.val_set = build_dataset(clips.val, VALIDATION_SEED, float(is_unconditional))
+        val_set = build_dataset(clips.val, VALIDATION_SEED, float(is_unconditional))
+        self.train_set, self.val_set = train_set, val_set
         scores = [annotations.annotated_features for annotations in train_set.annotations]
         config = replace(
             MINI_DENOISER_CONFIG,
@@ -126,9 +125,8 @@ class DenoiserStage(TrainingStage):
         self.loss_module = DenoiserLoss(self.denoiser)
         if backbone_path is not None:
             read_mini_backbone(backbone_path, self.denoiser)
-            self.backbone_parameter_names = frozenset(
-                f"denoiser.{name}" for name in _list_unet_parameters(self.denoiser)
-            )
+            names = _list_unet_parameters(self.denoiser)
+            self.backbone_keys = frozenset(f"denoiser.{name}" for name in names)
         if settings.checkpoint_activations:
             checkpoint_activations(self.denoiser)
         n_samples = 0 if is_unconditional else settings.validation_samples
@@ -151,10 +149,7 @@ class DenoiserStage(TrainingStage):
         assert isinstance(module, DenoiserLoss)
         device = next(module.parameters()).device
         model = MiniCheckpoint(
-            autoencoder=self._coder.to(device),
-            denoiser=module.denoiser,
-            name="in training",
-            sha256_prefix="",
+            autoencoder=self._coder.to(device), denoiser=module.denoiser, name="in training"
         )
         clips = [(c.id, read_rhythm_features(self._data_dir, c)) for c in self._sample_clips]
         generator = LatentGenerator(model=model, device=device)
@@ -162,11 +157,7 @@ class DenoiserStage(TrainingStage):
 
 
 def _build_latent_dataset(
-    data_dir: Path,
-    cache: LatentCache,
-    clips: Sequence[Clip],
-    seed: int,
-    condition_dropout: float,
+    data_dir: Path, cache: LatentCache, clips: Sequence[Clip], seed: int, dropout: float
 ) -> datasets.LatentDataset:
     """Build the examples of the clips that are long enough."""
     n_frames = MINI_DENOISER_CONFIG.window_frames
@@ -183,56 +174,48 @@ def _build_latent_dataset(
         ),
         config=MINI_DENOISER_CONFIG,
         seed=seed,
-        condition_dropout=condition_dropout,
+        condition_dropout=dropout,
     )
 
 
-def load_latent_coder(run_folder: RunFolder) -> MelAutoencoder:
+def load_latent_coder(run: RunFolder) -> MelAutoencoder:
     """Load the autoencoder of a run.
 
     Raises:
         UsageError: the run has no latent stage yet.
         InputError: its weights are damaged.
     """
-    path = run_folder.stage_folder("latent").find_weights()
+    path = run.stage_folder("latent").find_weights()
     if path is None:
-        raise UsageError(
-            f"{run_folder.path} has no latent stage yet", hint="train --stage latent first"
-        )
+        raise UsageError(f"{run.path} has no latent stage", hint="train --stage latent first")
     coder = _read_network(path, "latent", MelAutoencoder, MelAutoencoderConfig)
     return coder.eval().requires_grad_(False)
 
 
-def load_mini_networks(
-    run_folder: RunFolder, weights_path: Path
-) -> tuple[MelAutoencoder, MiniDenoiser]:
+def load_mini_networks(run: RunFolder, path: Path) -> tuple[MelAutoencoder, MiniDenoiser]:
     """Load both networks of a run, the autoencoder with the statistics of the latents.
 
     Args:
-        run_folder: of the run.
-        weights_path: of its denoiser.
+        run: folder of the run.
+        path: of the weights of its denoiser.
 
     Raises:
         InputError: the weights are of another network, or damaged.
     """
-    coder = load_latent_coder(run_folder)
-    set_latent_statistics(coder, run_folder.latents_path)
-    return coder, _read_network(weights_path, "conditional", MiniDenoiser, MiniDenoiserConfig)
+    coder = load_latent_coder(run)
+    set_latent_statistics(coder, run.latents_path)
+    return coder, _read_network(path, "conditional", MiniDenoiser, MiniDenoiserConfig)
 
 
 def _read_network(
-    path: Path,
-    stage: StageName,
-    network_class: Callable[[Any], NetworkT],
-    config_class: Callable[..., Any],
+    path: Path, stage: StageName, network_class: type[NetworkT], config_class: type[Any]
 ) -> NetworkT:
     tensors, metadata = read_weights(path)
     try:
-        sizes = json.loads(metadata["loris.coder" if stage == "latent" else "loris.denoiser"])
-        sizes = {k: tuple(v) if isinstance(v, list) else v for k, v in sizes.items()}
-        network = network_class(config_class(**sizes))
+        sizes = metadata["loris.coder" if stage == "latent" else "loris.denoiser"]
+        network = network_class(read_config(config_class, sizes))
         network.load_state_dict(tensors)
-    except (AttributeError, KeyError, ValueError, TypeError, RuntimeError) as error:
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
         raise InputError(
             f"{path} has no weights of a {stage} stage", hint=f"train one with --stage {stage}"
         ) from error
@@ -258,31 +241,29 @@ def read_mini_backbone(path: Path, denoiser: MiniDenoiser) -> dict[str, Tensor]:
     return pad_weights(state, denoiser.state_dict())
 
 
-def pad_weights(
-    old_state: Mapping[str, Tensor], new_state: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
+def pad_weights(old: Mapping[str, Tensor], new: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the weights of a network for one with more condition channels.
 
     New channels come last in every input. They start without effect: their columns in matrices
     are zero. Norms and parameters that the old network lacks keep their values.
 
     Args:
-        old_state: weights of the old network, by name.
-        new_state: initial weights of the new network.
+        old: weights of the old network, by name.
+        new: initial weights of the new network.
 
     Raises:
         InputError: a tensor of the new network is smaller, or of another rank.
     """
-    state = dict(new_state)
-    for name in old_state.keys() & new_state.keys():
-        old, new = old_state[name], new_state[name]
-        pairs = zip(old.shape, new.shape, strict=False)
-        if old.ndim != new.ndim or any(a > b for a, b in pairs):
+    state = dict(new)
+    for name in old.keys() & new.keys():
+        source, target = old[name], new[name]
+        pairs = zip(source.shape, target.shape, strict=False)
+        if source.ndim != target.ndim or any(a > b for a, b in pairs):
             raise InputError(
-                f"the backbone's {name} is {tuple(old.shape)}, not {tuple(new.shape)}",
+                f"the backbone's {name} is {tuple(source.shape)}, not {tuple(target.shape)}",
                 hint="it is of another preset",
             )
-        padded = new.clone() if new.ndim == 1 else torch.zeros_like(new)
-        padded[tuple(map(slice, old.shape))] = old
+        padded = target.clone() if target.ndim == 1 else torch.zeros_like(target)
+        padded[tuple(map(slice, source.shape))] = source
         state[name] = padded
     return state

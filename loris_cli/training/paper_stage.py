@@ -19,9 +19,10 @@ from loris_cli.config import GENRES
 from loris_cli.dataset import read_clips
 from loris_cli.dataset.manifest import VISUAL_ENCODERS, Clip
 from loris_cli.errors import InputError, UsageError, WeightsError
+from loris_cli.models.checkpoint_format import checkpoint_metadata
 from loris_cli.models.generator_interface import ClipFeatures
 from loris_cli.models.load_model import PaperCheckpoint
-from loris_cli.models.paper_checkpoint import UNET_PREFIX, checkpoint_metadata
+from loris_cli.models.paper_checkpoint import UNET_PREFIX
 from loris_cli.models.paper_config import PaperConfig
 from loris_cli.models.paper_unet import PaperModel
 from loris_cli.soundtrack.paper_conditioning import POSES_PER_VISUAL_ROW
@@ -91,18 +92,16 @@ def build_paper_config(
     projection: Literal["lstm", "linear", "none"] = "none"
     if visual_encoder:
         projection = "lstm" if settings.visual_lstm else "linear"
+    is_r50 = visual_encoder == "i3d-r50"
+    uses_motion = {"auto": not visual_encoder, "true": True, "false": False}
     try:
         config = PaperConfig(
             n_visual_frames=n_rows,
             n_pose_frames=n_rows * POSES_PER_VISUAL_ROW,
             n_genres=len(GENRES),
             visual_projection=projection,
-            visual_features=VISUAL_FEATURE_WIDTHS[
-                "i3d-r50" if visual_encoder == "i3d-r50" else "i3d"
-            ],
-            motion_encoder={"true": True, "false": False}.get(
-                settings.motion_encoder, not visual_encoder
-            ),
+            visual_features=VISUAL_FEATURE_WIDTHS["i3d-r50" if is_r50 else "i3d"],
+            motion_encoder=uses_motion[settings.motion_encoder],
             **{name: getattr(settings, name) for name in SHARED_FIELDS},
         )
         with torch.device("meta"):
@@ -148,7 +147,7 @@ class PaperStage(TrainingStage):
         self._backbone_path, self.n_clips = backbone_path, len(clips.train)
         if backbone_path is not None:
             names = read_backbone(backbone_path, self.network)
-            self.backbone_parameter_names = frozenset(f"network.{name}" for name in names)
+            self.backbone_keys = frozenset(f"network.{name}" for name in names)
         if settings.checkpoint_activations:
             checkpoint_activations(self.network)
         is_unconditional = settings.stage == "unconditional"
@@ -192,7 +191,7 @@ class PaperStage(TrainingStage):
     def export_weights(self, module: nn.Module) -> Weights:
         """Return the weights of the network, with its configuration, as `--model` takes it."""
         assert isinstance(module, PaperLoss)
-        metadata = checkpoint_metadata(self.config)
+        metadata = checkpoint_metadata("paper", paper=self.config)
         metadata["loris.visual_encoder"] = self.visual_encoder or "none"
         return module.network.state_dict(), metadata
 
@@ -200,7 +199,7 @@ class PaperStage(TrainingStage):
         """Generate audio for a few validation clips, and return its onset scores."""
         assert isinstance(module, PaperLoss)
         generator = WaveformGenerator(
-            model=PaperCheckpoint(network=module.network, name="in training", sha256_prefix=""),
+            model=PaperCheckpoint(network=module.network, name="in training"),
             device=next(module.parameters()).device,
             steps=VALIDATION_SAMPLER_STEPS,
             sampler="dpmpp-2m",

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch.utils.data import default_collate
 
-from loris_cli.dataset.manifest import read_manifest
+from loris_cli.dataset.manifest import Clip, read_manifest
 from loris_cli.errors import InputError
 from loris_cli.models.mel_autoencoder import MelAutoencoder
 from loris_cli.models.mini_checkpoint import save_mini_checkpoint
@@ -66,12 +66,10 @@ def read_train_val_clips(data_dir: Path, subset: str) -> TrainingClips:
         InputError: there are none of either.
     """
     clips = read_manifest(data_dir)
-    partitions = {
-        name: [clip for clip in clips if (clip.subset, clip.partition) == (subset, name)]
-        for name in ("train", "val")
-    }
-    for name, chosen in partitions.items():
-        if not chosen:
+    partitions: dict[str, list[Clip]] = {}
+    for name in ("train", "val"):
+        partitions[name] = [c for c in clips if (c.subset, c.partition) == (subset, name)]
+        if not partitions[name]:
             subsets = ", ".join(sorted({clip.subset for clip in clips})) or "none at all"
             raise InputError(
                 f"{data_dir} has no clips of {subset!r} in partition {name}",
@@ -193,9 +191,7 @@ def _build_stage(
         return PaperStage(clips, settings, backbone_path=backbone_path)
     if settings.stage == "latent":
         return mini_stages.LatentStage(clips, settings)
-    return mini_stages.DenoiserStage(
-        clips, settings, cache=load_cache(), backbone_path=backbone_path
-    )
+    return mini_stages.DenoiserStage(clips, settings, load_cache(), backbone_path=backbone_path)
 
 
 def _load_cache(
@@ -206,18 +202,14 @@ def _load_cache(
     reporter: Reporter,
 ) -> LatentCache:
     """Read the latents of all clips; the first process computes them if there are none."""
-    coder = mini_stages.load_latent_coder(folder)
-    if not folder.latents_path.exists() and dist_context.is_main_process:
+    coder, path = mini_stages.load_latent_coder(folder), folder.latents_path
+    if not path.exists() and dist_context.is_main_process:
+        device, workers = dist_context.device, settings.loader_workers
         write_latent_cache(
-            folder.latents_path,
-            coder,
-            clips,
-            device=dist_context.device,
-            workers=settings.loader_workers,
-            reporter=reporter,
+            path, coder, clips, device=device, workers=workers, reporter=reporter
         )
     dist_context.barrier()
-    return read_latent_cache(folder.latents_path, coder, clips.train)
+    return read_latent_cache(path, coder, clips.train)
 
 
 def _make_random_cache(clips: TrainingClips) -> LatentCache:

@@ -12,7 +12,6 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from loris_cli.dataset.manifest import VISUAL_ENCODERS
 from loris_cli.errors import InputError, UsageError
 from loris_cli.models.paper_config import HawkesPhase
-from loris_cli.system.atomic_files import printable_path
 
 Preset = Literal["mini", "paper"]
 StageName = Literal["latent", "unconditional", "conditional"]
@@ -176,13 +175,11 @@ def resolve_settings(
     if stage == "latent":  # the same for every recipe, which is of the diffusion model
         recipe = "default"
     values = PRESET_DEFAULTS[preset] | recipe_defaults(recipe, subset) | STAGE_DEFAULTS[stage]
-    settings = TrainingSettings(
-        preset=preset, stage=stage, recipe=recipe, subset=subset, **values
-    )
+    base = TrainingSettings(preset=preset, stage=stage, recipe=recipe, subset=subset, **values)
     if config_path is not None:
         values = _read_config_file(config_path, stage)
-        settings = _apply_overrides(settings, values, printable_path(config_path))
-    return _apply_overrides(settings, dict(map(_parse_override, overrides)), "--set")
+        base = _apply_overrides(base, values, str(config_path))
+    return _apply_overrides(base, dict(map(_parse_override, overrides)), "--set")
 
 
 def _read_config_file(config_path: Path, stage: StageName) -> dict[str, Any]:
@@ -209,19 +206,15 @@ def _parse_override(text: str) -> tuple[str, str]:
 def _apply_overrides(
     settings: TrainingSettings, values: Mapping[str, Any], source: str
 ) -> TrainingSettings:
-    known = {field.name for field in fields(TrainingSettings)} - FIXED_SETTINGS
+    known = sorted({field.name for field in fields(TrainingSettings)} - FIXED_SETTINGS)
     converted: dict[str, Any] = {}
     for key, value in values.items():
         if key not in known:
-            raise UsageError(
-                f"{source}: no setting {key!r}", hint="there are " + ", ".join(sorted(known))
-            )
+            raise UsageError(f"{source}: no setting {key!r}", hint="one of " + ", ".join(known))
         converted[key] = _convert_value(key, value, type(getattr(settings, key)), source)
     settings = replace(settings, **converted)
     if settings.fsdp and settings.compile:
-        raise UsageError(
-            f"{source}: fsdp and compile are not supported together", hint="leave out one"
-        )
+        raise UsageError(f"{source}: fsdp and compile cannot be combined", hint="leave out one")
     return settings
 
 

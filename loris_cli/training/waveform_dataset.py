@@ -52,7 +52,7 @@ class WaveformDataset(Dataset[Example]):
         clip = self.clips[index]
         n_rows = int(clip.duration_s * VISUAL_FPS)
         row = int(rng.integers(max(n_rows - config.n_visual_frames, 0) + 1))
-        features = datasets.sample_condition_source(self.annotations[index], rng)
+        features = datasets.sample_condition(self.annotations[index], rng)
         if self.visual_encoder:
             visual = read_clip_visual_features(self.data_dir, clip, self.visual_encoder)
             features = replace(features, visual=visual)
