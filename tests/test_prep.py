@@ -28,7 +28,7 @@ from loris_cli.dataset.source_names import Activity, parse_source_name
 from loris_cli.dataset.write_clip import measure_timing_jitter
 from loris_cli.errors import InputError
 from loris_cli.pose.keypoints import Poses, write_poses
-from loris_cli.soundtrack.visual_features import read_dataset_visual_features
+from loris_cli.soundtrack.visual_features import read_visual_npz
 from loris_cli.system.file_fingerprints import fingerprint_file
 from loris_cli.system.progress import NullReporter
 
@@ -177,9 +177,7 @@ def test_features_of_the_picture_lie_beside_each_clip(
     assert {row["visual_weights_sha256"] for row in rows} == {sha256}
     clips = {clip.id[-6:]: clip for clip in read_manifest(data)}
     found = {
-        name: read_dataset_visual_features(
-            data / clip.visual["i3d"], duration_s=clip.duration_s
-        )
+        name: read_visual_npz(data / clip.visual["i3d"], duration_s=clip.duration_s)
         for name, clip in clips.items()
     }
     assert {name: rows.shape for name, rows in found.items()} == {
@@ -216,9 +214,7 @@ def test_i3d_r50_looks_at_a_video_the_same_way_twice(
         build_manifest(tmp_path / name)
 
     (clip,) = read_manifest(tmp_path / "one")
-    found = read_dataset_visual_features(
-        tmp_path / "one" / clip.visual["i3d-r50"], duration_s=1.0
-    )
+    found = read_visual_npz(tmp_path / "one" / clip.visual["i3d-r50"], duration_s=1.0)
     assert found.shape == (2, 2048)
     assert found.std() > 0
     assert tree(tmp_path / "one") == tree(tmp_path / "other")

@@ -15,7 +15,7 @@ from loris_cli.dataset.clip_cutting import PoseEstimatorName
 from loris_cli.errors import InputError
 from loris_cli.pose.keypoints import Poses, read_poses, slice_poses
 from loris_cli.pose.tracking import estimate_poses
-from loris_cli.soundtrack.video_analysis import POSE_MAX_SIDE_PX, PoseEstimator
+from loris_cli.soundtrack.video_analysis import POSE_SIDE_PX, PoseEstimator
 from loris_cli.soundtrack.visual_encoder import VisualEncoder, extract_visual_features
 from loris_cli.system.device import resolve_device
 from loris_cli.system.progress import Reporter
@@ -63,7 +63,7 @@ def extract_poses(
         return slice_poses(poses, first, last), None
     counts: list[int] = []
     frames = read_frames_at_fps(
-        info.path, POSE_FPS, max_side_px=POSE_MAX_SIDE_PX, on_warning=reporter.warn
+        info.path, POSE_FPS, max_side_px=POSE_SIDE_PX, on_warning=reporter.warn
     )
     poses = estimator(
         islice(frames, first, last),

@@ -16,7 +16,7 @@ from loris_cli.dataset.manifest import PARTITIONS, RHYTHM_ARRAYS, Clip, read_man
 from loris_cli.dataset.records import hash_file
 from loris_cli.errors import InputError
 from loris_cli.pose.keypoints import read_poses
-from loris_cli.soundtrack.visual_features import read_dataset_visual_features
+from loris_cli.soundtrack.visual_features import read_visual_npz
 
 PAPER_CLIP_COUNTS = {"da25": 1881, "fe25": 1950, "fe50": 660, "fs25": 8585, "fs50": 4147}
 """LORIS, Sec. 4.1."""
@@ -62,7 +62,7 @@ def _check_content(path: Path, name: str, clip: Clip) -> None:
         if n_frames != round(clip.duration_s * POSE_FPS):
             raise InputError(f"{name} has {n_frames} frames")
     else:
-        read_dataset_visual_features(path, duration_s=clip.duration_s)
+        read_visual_npz(path, duration_s=clip.duration_s)
 
 
 def _check_audio(path: Path, name: str, duration_s: float) -> None:

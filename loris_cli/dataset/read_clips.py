@@ -14,7 +14,7 @@ from loris_cli.dataset.manifest import Clip
 from loris_cli.errors import InputError
 from loris_cli.models.generator_interface import ClipFeatures
 from loris_cli.pose.keypoints import read_poses
-from loris_cli.soundtrack.visual_features import read_dataset_visual_features
+from loris_cli.soundtrack.visual_features import read_visual_npz
 
 
 def read_clip_audio(data_dir: Path, clip: Clip) -> Float32Array:
@@ -34,9 +34,7 @@ def read_clip_visual_features(data_dir: Path, clip: Clip, encoder: str) -> Array
             f"{clip.id} has no visual features of {encoder}",
             hint="make them with `loris prep --visual`",
         )
-    return read_dataset_visual_features(
-        data_dir / clip.visual[encoder], duration_s=clip.duration_s
-    )
+    return read_visual_npz(data_dir / clip.visual[encoder], duration_s=clip.duration_s)
 
 
 def read_rhythm_features(data_dir: Path, clip: Clip) -> ClipFeatures:

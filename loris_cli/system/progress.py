@@ -4,13 +4,14 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
+Advance = Callable[..., None]
+"""Takes the amount of a stage that was done since its last call; by default 1."""
+
 
 class Reporter(Protocol):
     """Receiver of progress and warnings: a terminal, a log, a test."""
 
-    def stage(
-        self, name: str, total: float | None = None
-    ) -> AbstractContextManager[Callable[..., None]]:
+    def stage(self, name: str, total: float | None = None) -> AbstractContextManager[Advance]:
         """Start a stage; the callable takes the amount done since its last call."""
 
     def warn(self, text: str) -> None:
@@ -20,9 +21,7 @@ class Reporter(Protocol):
 class NullReporter:
     """Reporter that reports nothing."""
 
-    def stage(
-        self, name: str, total: float | None = None
-    ) -> AbstractContextManager[Callable[..., None]]:
+    def stage(self, name: str, total: float | None = None) -> AbstractContextManager[Advance]:
         """Do nothing."""
         return nullcontext(lambda n=1.0: None)
 
