@@ -69,10 +69,10 @@ def short_clips(monkeypatch: pytest.MonkeyPatch) -> None:
         LengthRule(subset="fe50", duration_s=2.0, max_clips=1),
     )
     monkeypatch.setitem(
-        clip_cutting.CUTTING_RULES, "floor", CuttingRules(trim_s=0.5, length_rules=cuts)
+        clip_cutting.CUTTING_RULES, "floor", CuttingRules(trim_s=0.5, lengths=cuts)
     )
     dance = CuttingRules(
-        trim_s=0.0, length_rules=(LengthRule(subset="da25", duration_s=4.0, max_clips=1),)
+        trim_s=0.0, lengths=(LengthRule(subset="da25", duration_s=4.0, max_clips=1),)
     )
     monkeypatch.setitem(clip_cutting.CUTTING_RULES, "dance", dance)
 
@@ -200,7 +200,7 @@ def test_i3d_r50_looks_at_a_video_the_same_way_twice(
     monkeypatch.setenv("LORIS_CACHE", str(tmp_path / "cache"))
     cut = LengthRule(subset="fe25", duration_s=1.0, max_clips=1)
     monkeypatch.setitem(
-        clip_cutting.CUTTING_RULES, "floor", CuttingRules(trim_s=0.5, length_rules=(cut,))
+        clip_cutting.CUTTING_RULES, "floor", CuttingRules(trim_s=0.5, lengths=(cut,))
     )
     plain = PrepSettings(
         activity="floor", separator="none", pose_estimator="none", reject_unfit=False

@@ -12,7 +12,7 @@ from loris_cli.dataset import clip_cutting
 from loris_cli.dataset.build_manifest import build_manifest
 from loris_cli.dataset.clip_cutting import CuttingRules, LengthRule
 from loris_cli.dataset.prepare_video import prepare_source
-from loris_cli.dataset.synthetic_videos import SyntheticVideoTask, list_synthetic_videos
+from loris_cli.dataset.synthetic_videos import SyntheticTask, list_synthetic_videos
 from loris_cli.pose.keypoints import read_poses
 from loris_cli.video.probe import probe_video
 
@@ -29,13 +29,13 @@ def short_clips(monkeypatch: pytest.MonkeyPatch) -> None:
         LengthRule(subset="fs50", duration_s=4.0),
     )
     monkeypatch.setitem(
-        clip_cutting.CUTTING_RULES, "skate", CuttingRules(trim_s=0.0, length_rules=cuts)
+        clip_cutting.CUTTING_RULES, "skate", CuttingRules(trim_s=0.0, lengths=cuts)
     )
 
 
 def select_tasks(
-    tasks: list[SyntheticVideoTask], activity: str, partition: str
-) -> list[SyntheticVideoTask]:
+    tasks: list[SyntheticTask], activity: str, partition: str
+) -> list[SyntheticTask]:
     return [
         t for t in tasks if t.activity == activity and t.context.settings.partition == partition
     ]

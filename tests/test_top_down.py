@@ -320,7 +320,7 @@ def test_a_film_goes_the_whole_way_through_mmpose(weights: Path, tmp_path: Path)
     from loris_cli.synthetic.render import render_video
 
     video = tmp_path / "body.mp4"
-    render_video(video, sample_impact_motion(1, 2.5), fps=16, size=(320, 240), seed=1)
+    render_video(video, sample_impact_motion(1, 2.5), timing=16, size=(320, 240), seed=1)
     options = (*("--estimator", "mmpose", "--weights"), weights, "-o", tmp_path / "out.npz")
 
     refused, done = (

@@ -184,8 +184,7 @@ def _walk_files(root: Path) -> Iterator[Path]:
                 continue
             if not os.path.realpath(path).startswith(inside):
                 raise InputError(
-                    f"{path} is a link out of {root}",
-                    hint="replace the link by a copy of the file",
+                    f"{path} is a link out of {root}", hint="replace the link by a copy"
                 )
             yield path
 

@@ -35,13 +35,10 @@ def find_problems(data_dir: Path) -> Iterator[str]:
     for clip, row in read_manifest_rows(data_dir):
         hashes = row.get("files", {})
         for name in sorted({*clip.file_paths, *hashes}):
-            path = data_dir / name
+            path, file = data_dir / name, hashes.get(name, {})
             if not path.is_file():
                 yield f"{clip.id}: {name} is missing"
-            elif name in hashes and hash_file(path) != (
-                hashes[name].get("sha256"),
-                hashes[name].get("bytes"),
-            ):
+            elif name in hashes and hash_file(path) != (file.get("sha256"), file.get("bytes")):
                 yield f"{clip.id}: {name} is damaged or was changed"
         for name in clip.file_paths:
             if (data_dir / name).is_file():

@@ -142,6 +142,6 @@ def _check_single_input_options(settings: SoundtrackSettings, n_videos: int) -> 
 def _list_source_files(settings: SoundtrackSettings) -> list[Path]:
     """Files besides the videos that are read, which no result may replace."""
     model, inpaint, visual = Path(settings.model), settings.inpaint, settings.visual
-    paths = [inpaint and inpaint.path, visual and visual.path, settings.poses]
+    paths = [inpaint.path if inpaint else None, visual.path if visual else None, settings.poses]
     paths += [model] if model.is_file() else []
     return [path for path in paths if path is not None]

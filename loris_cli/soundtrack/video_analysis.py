@@ -72,7 +72,7 @@ def probe_for_rhythm(video: str | Path, *, reporter: Reporter | None = None) -> 
             hint=f"give a video of {MIN_VIDEO_DURATION_S:g} s or more",
         )
     if info.truncated:
-        (reporter or NullReporter()).warn(f"{printable_path(video)} ends early and is used so")
+        (reporter or NullReporter()).warn(f"{printable_path(video)} ends early: file truncated")
     return info
 
 

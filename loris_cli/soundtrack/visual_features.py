@@ -61,8 +61,7 @@ def parse_visual_source(text: str) -> VisualSource:
         return VisualSource(network="i3d", path=path)
     if name in VISUAL_WIDTHS or not text:
         raise UsageError(
-            f"{text!r} names no weights",
-            hint="give i3d=FILE, i3d-r50=FILE or i3d-r50 (downloaded)",
+            f"{text!r} names no weights", hint="i3d=FILE, i3d-r50=FILE or i3d-r50 (downloaded)"
         )
     path = Path(text)
     networks: dict[str, VisualNetwork | None] = {".npy": None, ".pyth": "i3d-r50"}
