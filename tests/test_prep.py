@@ -161,7 +161,7 @@ def test_features_of_the_picture_lie_beside_each_clip(
         calls.append(arguments)
         return MeanColor()
 
-    monkeypatch.setattr(prepare_module, "load_visual_encoder", load)
+    monkeypatch.setattr(prepare_module.visual_encoder, "load_visual_encoder", load)
     plain = PrepSettings(
         activity="floor", separator="none", pose_estimator="none", reject_unfit=False
     )
@@ -409,7 +409,7 @@ def test_a_link_out_of_the_data_set_is_refused(video: Path, tmp_path: Path) -> N
     (audio,) = (data / "audio").iterdir()
     audio.rename(tmp_path / "away.flac")
     os.symlink(tmp_path / "away.flac", audio)
-    with pytest.raises(InputError, match="link out of"):
+    with pytest.raises(InputError, match="links out of"):
         read_manifest(data)
 
 

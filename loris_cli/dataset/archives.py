@@ -87,9 +87,7 @@ def _member_path(info: zipfile.ZipInfo, destination: Path, archive: Path) -> Pat
     path = PurePosixPath(info.filename.replace("\\", "/"))
     is_link = (info.external_attr >> 16) & 0o170000 == 0o120000
     if path.is_absolute() or ".." in path.parts or ":" in path.parts[0] or is_link:
-        raise InputError(
-            f"{info.filename} in {archive} leads out of the folder", hint=TRUST_HINT
-        )
+        raise InputError(f"{info.filename} in {archive} leaves the folder", hint=TRUST_HINT)
     return destination / path
 
 
@@ -138,7 +136,7 @@ def _join_volumes(volumes: list[Path], joined_path: Path) -> None:
     Raises:
         InputError: volumes are missing, or it is a zip64 archive.
     """
-    name, n_volumes = volumes[-1], len(volumes)
+    name, count = volumes[-1], len(volumes)
     with joined_path.open("w+b") as joined:
         starts = [0]
         for volume in volumes:
@@ -153,10 +151,8 @@ def _join_volumes(volumes: list[Path], joined_path: Path) -> None:
             raise zipfile.BadZipFile("the end of its directory is missing")
         end = list(END_RECORD.unpack_from(tail, end_start))
         _, disk, directory_disk, _, n_entries, size, offset, _ = end
-        if disk != n_volumes - 1 or directory_disk >= n_volumes:
-            raise InputError(
-                f"{name} has {disk + 1} volumes, not {n_volumes}", hint=VOLUMES_HINT
-            )
+        if disk != count - 1 or directory_disk >= count:
+            raise InputError(f"{name} has {disk + 1} volumes, not {count}", hint=VOLUMES_HINT)
         if ZIP64_MARKER in (size, offset):
             raise InputError(f"{name} is a split zip64 archive", hint=JOIN_HINT)
         start = starts[directory_disk] + offset

@@ -113,14 +113,12 @@ def cut_segments(
     rules = CUTTING_RULES[activity]
     trim_s = rules.trim_s if trim_s is None else trim_s
     start_s = round(trim_s * POSE_FPS) / POSE_FPS
-    segments = []
+    clips = []
     for rule in rules.lengths:
         subset, length_s = rule.subset, rule.duration_s
         # A container's clock rounds: half a pose frame short is long enough.
         n_clips = int((duration_s - trim_s - start_s + 0.5 / POSE_FPS) // length_s)
         for k in range(n_clips if rule.max_clips is None else min(n_clips, rule.max_clips)):
             clip_s = start_s + k * length_s
-            segments.append(
-                Segment(subset=subset, index=k, start_s=clip_s, duration_s=length_s)
-            )
-    return segments
+            clips.append(Segment(subset=subset, index=k, start_s=clip_s, duration_s=length_s))
+    return clips

@@ -253,16 +253,13 @@ def extract_span_features(
         MissingDependencyError: a package that the encoder needs is absent.
         WeightsError: its weights are those of another network.
     """
-    name, weights, device = (
-        context.settings.visual_encoder,
-        context.visual_weights,
-        context.device,
-    )
+    name, weights = context.settings.visual_encoder, context.visual_weights
     if weights is None:
         return {}
-    encoder = visual_encoder.load_visual_encoder(name, weights, device)
+    encoder = visual_encoder.load_visual_encoder(name, weights, context.device)
+    device = resolve_device(context.device)
     features = visual_encoder.extract_visual_features(
-        info, encoder, device=resolve_device(device), reporter=reporter, span_s=span_s
+        info, encoder, device=device, reporter=reporter, span_s=span_s
     )
     return {name: features.astype(np.float32)}
 

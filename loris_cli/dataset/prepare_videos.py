@@ -54,10 +54,8 @@ def prepare_sources(tasks: Sequence[PrepTask], options: WorkerOptions) -> Genera
         try:
             check_dependencies(tasks[0].context)
         except (MissingDependencyError, WeightsError):
-            filmed = [task for task in tasks if not task.renders_source]
-            missing = [
-                prepare_source(task) for task in filmed if not task.source_path.is_file()
-            ]
+            files = [task for task in tasks if not task.renders_source]
+            missing = [prepare_source(task) for task in files if not task.source_path.is_file()]
             yield from missing  # a wrong name comes first: no package mends it
             if len(missing) == len(tasks):
                 return

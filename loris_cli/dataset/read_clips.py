@@ -34,7 +34,7 @@ def read_clip_visual_features(data_dir: Path, clip: Clip, encoder: str) -> Array
     """
     if encoder not in clip.visual:
         raise InputError(
-            f"{clip.id} has no {encoder} features", hint="use `loris prep --visual`"
+            f"{clip.id} has no {encoder} features", hint="use `loris prep --visual-features`"
         )
     return read_visual_npz(data_dir / clip.visual[encoder], duration_s=clip.duration_s)
 

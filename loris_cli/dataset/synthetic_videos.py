@@ -37,7 +37,7 @@ from loris_cli.synthetic.scene import RoomName
 from loris_cli.system.atomic_files import atomic_write
 from loris_cli.video.mux import mux_audio
 
-RAW_VIDEO_FOLDER = "raw"
+RAW_FOLDER = "raw"
 """Folder of the raw videos in the data set."""
 MIN_CLIPS_PER_PARTITION = 2
 """Clips of each subset in each partition."""
@@ -108,9 +108,7 @@ class SyntheticTask(PrepTask):
                 mux_audio(video, audio, temporary, original_gain_db=None, tags=tags)
 
 
-def list_synthetic_videos(
-    data_dir: Path, n_clips: int, *, seed: int = 0
-) -> list[SyntheticTask]:
+def list_synthetic_tasks(data_dir: Path, n_clips: int, *, seed: int = 0) -> list[SyntheticTask]:
     """Return the videos of a data set, none of them made yet.
 
     Args:
@@ -136,9 +134,7 @@ def list_synthetic_videos(
                 synthetic=True,
                 partition=partition,
             )
-            path = (
-                data_dir / RAW_VIDEO_FOLDER / f"{activity}-{partition}-{seed}-{number:06d}.mp4"
-            )
+            path = data_dir / RAW_FOLDER / f"{activity}-{partition}-{seed}-{number:06d}.mp4"
             context = PrepContext(data_dir=data_dir, settings=settings)
             tasks.append(SyntheticTask(source_path=path, context=context, seed=video_seed))
     return tasks
