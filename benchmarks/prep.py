@@ -22,7 +22,7 @@ from loris_cli.audio.separation import SPLEETER_RATE_HZ, TwoStemSeparator
 from loris_cli.config import POSE_FPS
 from loris_cli.pose.tracking import estimate_poses
 from loris_cli.rhythm.pose_rhythm import rhythm_from_poses
-from loris_cli.soundtrack.video_analysis import POSE_MAX_SIDE_PX
+from loris_cli.soundtrack.video_analysis import POSE_SIDE_PX
 from loris_cli.video.frames import Frame, read_frames_at_fps
 from loris_cli.video.probe import probe_video
 
@@ -62,7 +62,7 @@ def measure_rhythm_ms(**options: Any) -> NDArray[np.float64]:
 
 def estimate_with_loris(video: Path, size: tuple[int, int], n_frames: int) -> object:
     """Decode at a small size and 16 fps and estimate poses, as `loris prep` does."""
-    frames = read_frames_at_fps(video, POSE_FPS, max_side_px=POSE_MAX_SIDE_PX)
+    frames = read_frames_at_fps(video, POSE_FPS, max_side_px=POSE_SIDE_PX)
     return estimate_poses(islice(frames, n_frames), fps=POSE_FPS, size=size)
 
 

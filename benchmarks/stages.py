@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from loris_cli.soundtrack.generators import build_job_generator
+from loris_cli.soundtrack.generators import load_generator
 from loris_cli.soundtrack.jobs import SoundtrackSettings
 from loris_cli.soundtrack.pipeline import make_soundtrack
 from loris_cli.soundtrack.video_analysis import analyze_video
@@ -48,7 +48,7 @@ def main() -> None:
     video = Path(sys.argv[1])
     clock = StageTimer()
     started = time.perf_counter()
-    generator = build_job_generator(SoundtrackSettings())
+    generator = load_generator(SoundtrackSettings())
     clock.elapsed_s["weights"] = time.perf_counter() - started
     with tempfile.TemporaryDirectory() as folder:
         analysis = analyze_video(video, reporter=clock)

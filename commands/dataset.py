@@ -226,7 +226,7 @@ def synthesize(
 
     from loris_cli.config import data_home
     from loris_cli.dataset.prepare_videos import WorkerOptions
-    from loris_cli.dataset.synthetic_videos import list_synthetic_videos
+    from loris_cli.dataset.synthetic_videos import list_synthetic_tasks
 
     reporter = ConsoleReporter(quiet=quiet, verbose=verbose)
     data_dir = data_home(data)
@@ -243,7 +243,7 @@ def synthesize(
                 visual_features, offline=offline, reporter=reporter
             ),
         )
-        for task in list_synthetic_videos(data_dir, clips or 40, seed=seed)
+        for task in list_synthetic_tasks(data_dir, clips or 40, seed=seed)
     ]
     workers = WorkerOptions(n_workers=jobs)
     run = PrepRun(seed=seed, shard=shard, json_output=json_output, workers=workers)

@@ -275,7 +275,7 @@ def main() -> None:
     render_video(
         output,
         motion,
-        fps=FPS,
+        timing=FPS,
         size=SIZE_PX,
         seed=SEED,
         room_name="rink",

@@ -109,7 +109,7 @@ def _measure_clip(generator: MusicGenerator, folder: Path, seed: int, fps: float
     if not video.exists():
         room_name: RoomName = "rink" if seed % 2 else "gym"
         with atomic_write(video, overwrite=False) as temporary:
-            render_video(temporary, motion, fps=fps, seed=seed, room_name=room_name)
+            render_video(temporary, motion, timing=fps, seed=seed, room_name=room_name)
     analysis = analyze_video(video, method="directogram")
     options = OutputOptions(overwrite=True)
     make_soundtrack(analysis, out, generator=generator, seed=seed, options=options)

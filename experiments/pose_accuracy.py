@@ -80,7 +80,7 @@ def render_clip(clip: RenderedClip, path: Path) -> NDArray[np.float64]:
     joints = render_video(
         path,
         sample_impact_motion(clip.seed, CLIP_S),
-        fps=POSE_FPS,
+        timing=POSE_FPS,
         size=clip.size_px,
         seed=clip.seed,
         room_name=clip.venue,

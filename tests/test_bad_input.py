@@ -165,7 +165,7 @@ def test_nobody_and_nothing_that_moves_is_refused(
 ) -> None:
     result = loris("soundtrack", static_video, "-o", tmp_path / "a.mp4", "--model", small_model)
     assert result.exit_code == 4
-    assert "warning: no moving body" in result.stderr
+    assert "warning: no moving person" in result.stderr
     assert "nothing moves" in result.stderr
     assert read_folder(tmp_path) == {}
 
@@ -200,7 +200,7 @@ def test_a_person_for_a_moment_does_not_lead(
     assert json.loads(result.stdout)["rhythm"] == "flow"
     assert "the picture's own movement leads" in result.stderr
     assert refused.exit_code == 4
-    assert "no moving body" in refused.stderr
+    assert "no moving person" in refused.stderr
 
 
 def test_a_film_cut_short_is_used_as_far_as_it_goes_with_a_warning(
@@ -211,7 +211,7 @@ def test_a_film_cut_short_is_used_as_far_as_it_goes_with_a_warning(
     words = ["--model", small_model, "--steps", 2, "--rhythm", "flow", "--json"]
     result = loris("soundtrack", dance, *words)
     assert result.exit_code == 0, result.stderr
-    assert "ends early; what is there is used" in result.stderr
+    assert "ends early" in result.stderr
     assert 1 < json.loads(result.stdout)["duration_s"] < 2
 
 
@@ -429,7 +429,7 @@ def test_of_two_processes_with_one_output_the_first_wins(
     "moment",
     [
         "analyze_video",
-        "write_generated_audio",
+        "generate_wav",
         "normalize_loudness",
         "mux_audio",
         "_fsync_path",

@@ -24,7 +24,7 @@ from loris_cli.dataset.prepare_video import prepare_source
 from loris_cli.dataset.read_clips import read_pose_features
 from loris_cli.dataset.records import Record
 from loris_cli.errors import InputError
-from loris_cli.soundtrack.visual_features import read_dataset_visual_features
+from loris_cli.soundtrack.visual_features import read_visual_npz
 
 RATE_HZ = 22_050
 EVENT = "-_Ab_efgh_k_000100_000190"
@@ -122,8 +122,7 @@ def test_features_are_kept_apart_by_what_their_network_was_trained_on(
 
     assert set(clip.visual) == encoders
     values = {
-        read_dataset_visual_features(data / path, duration_s=1.0)[0, 0]
-        for path in clip.visual.values()
+        read_visual_npz(data / path, duration_s=1.0)[0, 0] for path in clip.visual.values()
     }
     assert values == set(range(len(folders)))
     assert list(find_problems(data)) == []

@@ -269,7 +269,7 @@ def test_what_is_kept_stays_to_the_sample(generator: LatentGenerator) -> None:
 
 def code(generator: LatentGenerator, duration_s: float, sampler: SamplerName) -> torch.Tensor:
     sampled = replace(generator, sampler=sampler)
-    return sampled._sample(features(duration_s), seed=0, progress=lambda d, t: None)
+    return sampled._draw(features(duration_s), seed=0, progress=lambda d, t: None)
 
 
 @pytest.mark.parametrize("duration_s", [3, 16])

@@ -60,7 +60,7 @@ def test_a_row_that_is_no_clip_is_refused_with_its_line(tmp_path: Path, row: str
 
 
 def test_a_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no readable"):
+    with pytest.raises(InputError, match="cannot read"):
         read_manifest(tmp_path)
 
 

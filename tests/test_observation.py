@@ -86,7 +86,7 @@ def test_a_body_that_does_not_move_leaves_the_picture_to_lead(
     assert passes == [moving_video, moving_video]
     separate = analyze_video(moving_video, method="flow")
     np.testing.assert_array_equal(analysis.rhythm.times_s, separate.rhythm.times_s)
-    with pytest.raises(InputError, match="no moving body"):
+    with pytest.raises(InputError, match="no moving person"):
         analyze_video(moving_video, method="directogram")
 
 

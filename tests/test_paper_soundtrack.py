@@ -244,7 +244,7 @@ def test_mini_is_shown_no_features(
         "soundtrack", video, "--model", small_model, "--visual-features", visual(tmp_path)
     )
     assert result.exit_code == 2
-    assert "is not conditioned on visual features" in result.stderr
+    assert "takes no visual features" in result.stderr
 
 
 def test_a_network_nobody_trained_makes_no_soundtrack(make: RunLoris, released: Path) -> None:
@@ -467,7 +467,7 @@ def test_no_step_waits_for_the_device(
         )
         counted = HostToDeviceCopyCounter(meta)
         with counted:
-            found = generator._sample(
+            found = generator._draw(
                 features(duration_s), seed=0, progress=lambda done, total: None
             )
         assert found.device == meta

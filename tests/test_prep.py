@@ -28,7 +28,8 @@ from loris_cli.dataset.source_names import Activity, parse_source_name
 from loris_cli.dataset.write_clip import measure_timing_jitter
 from loris_cli.errors import InputError
 from loris_cli.pose.keypoints import Poses, write_poses
-from loris_cli.soundtrack.visual_features import read_dataset_visual_features
+from loris_cli.soundtrack import visual_encoder
+from loris_cli.soundtrack.visual_features import read_visual_npz
 from loris_cli.system.file_fingerprints import fingerprint_file
 from loris_cli.system.progress import NullReporter
 
@@ -69,10 +70,10 @@ def short_clips(monkeypatch: pytest.MonkeyPatch) -> None:
         LengthRule(subset="fe50", duration_s=2.0, max_clips=1),
     )
     monkeypatch.setitem(
-        clip_cutting.CUTTING_RULES, "floor", CuttingRules(trim_s=0.5, length_rules=cuts)
+        clip_cutting.CUTTING_RULES, "floor", CuttingRules(trim_s=0.5, lengths=cuts)
     )
     dance = CuttingRules(
-        trim_s=0.0, length_rules=(LengthRule(subset="da25", duration_s=4.0, max_clips=1),)
+        trim_s=0.0, lengths=(LengthRule(subset="da25", duration_s=4.0, max_clips=1),)
     )
     monkeypatch.setitem(clip_cutting.CUTTING_RULES, "dance", dance)
 
@@ -161,7 +162,7 @@ def test_features_of_the_picture_lie_beside_each_clip(
         calls.append(arguments)
         return MeanColor()
 
-    monkeypatch.setattr(prepare_module, "load_visual_encoder", load)
+    monkeypatch.setattr(visual_encoder, "load_visual_encoder", load)
     plain = PrepSettings(
         activity="floor", separator="none", pose_estimator="none", reject_unfit=False
     )
@@ -177,9 +178,7 @@ def test_features_of_the_picture_lie_beside_each_clip(
     assert {row["visual_weights_sha256"] for row in rows} == {sha256}
     clips = {clip.id[-6:]: clip for clip in read_manifest(data)}
     found = {
-        name: read_dataset_visual_features(
-            data / clip.visual["i3d"], duration_s=clip.duration_s
-        )
+        name: read_visual_npz(data / clip.visual["i3d"], duration_s=clip.duration_s)
         for name, clip in clips.items()
     }
     assert {name: rows.shape for name, rows in found.items()} == {
@@ -202,7 +201,7 @@ def test_i3d_r50_looks_at_a_video_the_same_way_twice(
     monkeypatch.setenv("LORIS_CACHE", str(tmp_path / "cache"))
     cut = LengthRule(subset="fe25", duration_s=1.0, max_clips=1)
     monkeypatch.setitem(
-        clip_cutting.CUTTING_RULES, "floor", CuttingRules(trim_s=0.5, length_rules=(cut,))
+        clip_cutting.CUTTING_RULES, "floor", CuttingRules(trim_s=0.5, lengths=(cut,))
     )
     plain = PrepSettings(
         activity="floor", separator="none", pose_estimator="none", reject_unfit=False
@@ -216,9 +215,7 @@ def test_i3d_r50_looks_at_a_video_the_same_way_twice(
         build_manifest(tmp_path / name)
 
     (clip,) = read_manifest(tmp_path / "one")
-    found = read_dataset_visual_features(
-        tmp_path / "one" / clip.visual["i3d-r50"], duration_s=1.0
-    )
+    found = read_visual_npz(tmp_path / "one" / clip.visual["i3d-r50"], duration_s=1.0)
     assert found.shape == (2, 2048)
     assert found.std() > 0
     assert tree(tmp_path / "one") == tree(tmp_path / "other")
@@ -413,7 +410,7 @@ def test_a_link_out_of_the_data_set_is_refused(video: Path, tmp_path: Path) -> N
     (audio,) = (data / "audio").iterdir()
     audio.rename(tmp_path / "away.flac")
     os.symlink(tmp_path / "away.flac", audio)
-    with pytest.raises(InputError, match="link out of"):
+    with pytest.raises(InputError, match="links out of"):
         read_manifest(data)
 
 

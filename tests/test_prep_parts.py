@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loris_cli.audio.accents import compute_audio_energy, detect_accents
+from loris_cli.dataset.clip_cutting import Segment
 from loris_cli.dataset.clip_media import ClipMedia
 from loris_cli.dataset.filters import QualityMeasures, list_rejection_reasons, measure_quality
 from loris_cli.dataset.partitions import assign_partitions
@@ -55,7 +56,8 @@ def measure(
         persons_per_frame=None if n_persons is None else tuple(n_persons),
         gaps_s=gaps_s,
     )
-    return measure_quality(media, is_separated=is_separated, span_s=(10.0, 16.0))
+    segment = Segment(subset="fe25", index=0, start_s=10.0, duration_s=6.0)
+    return measure_quality(media, segment, separated=is_separated)
 
 
 def test_a_clip_as_it_should_be_has_no_reason_against_it() -> None:

@@ -137,7 +137,7 @@ def test_the_shadow_darkens_the_floor_at_the_feet_and_nothing_far_away() -> None
 
 @pytest.mark.parametrize("fps", [25, 30, 60, Fraction(30000, 1001)])
 def test_a_video_has_a_frame_at_every_tick_of_its_rate(tmp_path: Path, fps: Fraction) -> None:
-    joints = render_video(tmp_path / "clip.mp4", standing(0.4), fps=fps, size=SMALL)
+    joints = render_video(tmp_path / "clip.mp4", standing(0.4), timing=fps, size=SMALL)
     times_s = frame_times(tmp_path / "clip.mp4")
     assert len(times_s) == len(joints) == int(0.4 * float(fps))
     np.testing.assert_allclose(times_s, np.arange(len(times_s)) / float(fps), atol=1e-6)
@@ -145,14 +145,14 @@ def test_a_video_has_a_frame_at_every_tick_of_its_rate(tmp_path: Path, fps: Frac
 
 def test_a_video_keeps_uneven_frame_times(tmp_path: Path) -> None:
     wanted = np.cumsum([0.0, 0.02, 0.05, 0.031, 0.08, 0.033])
-    render_video(tmp_path / "clip.mp4", standing(1.0), times_s=wanted, size=SMALL)
+    render_video(tmp_path / "clip.mp4", standing(1.0), timing=wanted, size=SMALL)
     np.testing.assert_allclose(frame_times(tmp_path / "clip.mp4"), wanted, atol=1 / 90_000)
 
 
 def test_the_joints_given_are_those_of_the_frame_drawn(tmp_path: Path) -> None:
     motion = sample_impact_motion(3, 2.5)
     times_s = motion.impact_times_s[0] + np.arange(-2, 3) / 20
-    joints = render_video(tmp_path / "clip.mp4", motion, times_s=times_s - times_s[0], seed=6)
+    joints = render_video(tmp_path / "clip.mp4", motion, timing=times_s - times_s[0], seed=6)
     vertices = skin_vertices(BODY, motion.pose_at(times_s[4] - times_s[0]))
     expected = sample_static_camera(6).project(regress_coco_joints(BODY, vertices), (320, 240))[
         :, :2

@@ -83,7 +83,7 @@ def test_the_program_finds_it(
 
     result = loris("rhythm", moving_video, "--rhythm", "stft", "-o", tmp_path / "b.json")
     assert result.exit_code == 4
-    assert "no moving body" in result.stderr
+    assert "no moving person" in result.stderr
 
     result = loris(
         "rhythm",

@@ -12,7 +12,7 @@ from loris_cli.dataset import clip_cutting
 from loris_cli.dataset.build_manifest import build_manifest
 from loris_cli.dataset.clip_cutting import CuttingRules, LengthRule
 from loris_cli.dataset.prepare_video import prepare_source
-from loris_cli.dataset.synthetic_videos import SyntheticVideoTask, list_synthetic_videos
+from loris_cli.dataset.synthetic_videos import SyntheticTask, list_synthetic_tasks
 from loris_cli.pose.keypoints import read_poses
 from loris_cli.video.probe import probe_video
 
@@ -29,13 +29,13 @@ def short_clips(monkeypatch: pytest.MonkeyPatch) -> None:
         LengthRule(subset="fs50", duration_s=4.0),
     )
     monkeypatch.setitem(
-        clip_cutting.CUTTING_RULES, "skate", CuttingRules(trim_s=0.0, length_rules=cuts)
+        clip_cutting.CUTTING_RULES, "skate", CuttingRules(trim_s=0.0, lengths=cuts)
     )
 
 
 def select_tasks(
-    tasks: list[SyntheticVideoTask], activity: str, partition: str
-) -> list[SyntheticVideoTask]:
+    tasks: list[SyntheticTask], activity: str, partition: str
+) -> list[SyntheticTask]:
     return [
         t for t in tasks if t.activity == activity and t.context.settings.partition == partition
     ]
@@ -46,7 +46,7 @@ def select_tasks(
     [(1, (2, 2, 2)), (4, (2, 2, 2)), (10, (6, 2, 2)), (200, (180, 10, 10))],
 )
 def test_every_split_has_its_clips(n_clips: int, counts: tuple[int, int, int]) -> None:
-    tasks = list_synthetic_videos(Path("data"), n_clips)
+    tasks = list_synthetic_tasks(Path("data"), n_clips)
     for activity in ("dance", "floor", "skate"):
         found = tuple(
             len(select_tasks(tasks, activity, partition))
@@ -57,7 +57,7 @@ def test_every_split_has_its_clips(n_clips: int, counts: tuple[int, int, int]) -
 
 
 def test_the_test_split_is_seen_and_the_rest_is_told() -> None:
-    tasks = list_synthetic_videos(Path("data"), 4)
+    tasks = list_synthetic_tasks(Path("data"), 4)
     sources = Counter(
         (t.context.settings.partition, t.context.settings.pose_estimator, t.is_rendered)
         for t in tasks
@@ -71,7 +71,7 @@ def test_the_test_split_is_seen_and_the_rest_is_told() -> None:
 
 
 def test_another_seed_makes_other_clips() -> None:
-    one, other = (list_synthetic_videos(Path("data"), 4, seed=seed) for seed in (0, 1))
+    one, other = (list_synthetic_tasks(Path("data"), 4, seed=seed) for seed in (0, 1))
     assert not {t.seed for t in one} & {t.seed for t in other}
     assert not {t.source_path for t in one} & {t.source_path for t in other}
 
@@ -79,7 +79,7 @@ def test_another_seed_makes_other_clips() -> None:
 @needs_synthesiser
 def test_a_made_up_video_goes_the_way_of_all_videos(short_clips: None, tmp_path: Path) -> None:
     pytest.importorskip("mido")
-    task = select_tasks(list_synthetic_videos(tmp_path, 4), "skate", "val")[0]
+    task = select_tasks(list_synthetic_tasks(tmp_path, 4), "skate", "val")[0]
 
     record = prepare_source(task)
     assert record["status"] == "done", record
@@ -98,7 +98,7 @@ def test_a_made_up_video_goes_the_way_of_all_videos(short_clips: None, tmp_path:
 @pytest.mark.slow
 def test_a_rendered_body_is_found_again(short_clips: None, tmp_path: Path) -> None:
     pytest.importorskip("mido")
-    task = select_tasks(list_synthetic_videos(tmp_path, 4), "skate", "test")[0]
+    task = select_tasks(list_synthetic_tasks(tmp_path, 4), "skate", "test")[0]
     task.ensure_source()
     record = prepare_source(replace(task, source_path=task.source_path))
     assert all(clip["pose_source"] == "blazepose" for clip in record["clips"])

@@ -320,13 +320,9 @@ def test_a_film_goes_the_whole_way_through_mmpose(weights: Path, tmp_path: Path)
     from loris_cli.synthetic.render import render_video
 
     video = tmp_path / "body.mp4"
-    render_video(video, sample_impact_motion(1, 2.5), fps=16, size=(320, 240), seed=1)
-    options = (
-        *("--pose-estimator", "mmpose", "--pose-weights"),
-        weights,
-        "-o",
-        tmp_path / "out.npz",
-    )
+    render_video(video, sample_impact_motion(1, 2.5), timing=16, size=(320, 240), seed=1)
+    words = ("--pose-estimator", "mmpose", "--pose-weights", weights)
+    options = (*words, "-o", tmp_path / "out.npz")
 
     refused, done = (
         run(LORIS, "pose", video, *options, "--pose-network", network)

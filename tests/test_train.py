@@ -194,7 +194,7 @@ def test_more_steps_go_on_from_there(trained: Path, data: Path, loris: RunLoris)
         (["--config", "none.toml"], 4, "none.toml"),
         (["--recipe", "paper"], 2, "was started with recipe 'default', not 'paper'"),
         (["--device", "cuda"], 2, "no device cuda"),
-        (["--data", "nowhere"], 4, "no readable manifest.jsonl"),
+        (["--data", "nowhere"], 4, "manifest.jsonl"),
     ],
 )
 def test_what_does_not_fit_is_refused_and_nothing_is_lost(

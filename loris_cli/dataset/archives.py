@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from loris_cli.errors import InputError
-from loris_cli.system.atomic_files import atomic_write, printable_path
+from loris_cli.system.atomic_files import atomic_write
 
 END_RECORD = struct.Struct("<4s4H2LH")
 END_RECORD_SIGNATURE = b"PK\x05\x06"
@@ -32,12 +32,14 @@ MAX_COMPRESSION_RATIO = 200
 """Audio and arrays shrink to a third; a member that expands more than this is a zip bomb."""
 MAX_TOTAL_BYTES = 1 << 40
 MAX_MEMBERS = 1_000_000
-DOWNLOAD_HINT = "download it again, or unpack it yourself and give the folder"
+RETRY_HINT = "download it again, or unpack it yourself and give the folder"
+TRUST_HINT = "do not trust this archive"
+VOLUMES_HINT = "download all volumes into one folder"
 JOIN_HINT = "join it first: zip -s 0 split.zip --out joined.zip"
 
 
 def unpack_archive(archive: Path, destination: Path) -> int:
-    """Unpack an archive; files that exist in full length are kept.
+    """Unpack an archive; files that exist in full length are not written again.
 
     Args:
         archive: the ``.zip``, the last of the volumes if it has several.
@@ -51,49 +53,41 @@ def unpack_archive(archive: Path, destination: Path) -> int:
             the folder.
         OutputError: the disk is full.
     """
-    name = printable_path(archive)
     try:
         with _single_file(archive) as path, zipfile.ZipFile(path) as opened:
             members = [info for info in opened.infolist() if not info.is_dir()]
-            _check_sizes(members, name)
+            _check_sizes(members, archive)
             for info in members:
-                _unpack_member(opened, info, _member_path(info, destination, name))
+                _unpack_member(opened, info, _member_path(info, destination, archive))
             return len(members)
     except OSError as error:
-        raise InputError(
-            f"{name} cannot be read: {error.strerror}", hint=DOWNLOAD_HINT
-        ) from error
+        raise InputError(f"cannot read {archive}: {error.strerror}", hint=RETRY_HINT) from error
     except (zipfile.BadZipFile, zlib.error, EOFError, struct.error) as error:
-        raise InputError(f"{name} is damaged: {error}", hint=DOWNLOAD_HINT) from error
+        raise InputError(f"{archive} is damaged: {error}", hint=RETRY_HINT) from error
     except RuntimeError as error:  # encrypted, or `NotImplementedError`: a rare compression
-        problem = f"{name} is encrypted or its compression is not supported: {error}"
-        raise InputError(problem, hint=DOWNLOAD_HINT) from error
+        problem = f"{archive} is encrypted or its compression is not supported: {error}"
+        raise InputError(problem, hint=RETRY_HINT) from error
 
 
-def _check_sizes(members: list[zipfile.ZipInfo], archive_name: str) -> None:
+def _check_sizes(members: list[zipfile.ZipInfo], archive: Path) -> None:
     total = sum(info.file_size for info in members)
     if len(members) > MAX_MEMBERS or total > MAX_TOTAL_BYTES:
-        raise InputError(
-            f"{archive_name} claims to hold {total / 2**30:.0f} GiB", hint=DOWNLOAD_HINT
-        )
+        raise InputError(f"{archive} claims to hold {total / 2**30:.0f} GiB", hint=RETRY_HINT)
     for info in members:
         if info.file_size > MAX_COMPRESSION_RATIO * max(info.compress_size, 1) + 1024:
             raise InputError(
-                f"{info.filename} in {archive_name} would unpack to"
+                f"{info.filename} in {archive} would unpack to"
                 f" {info.file_size / max(info.compress_size, 1):.0f} times its size",
-                hint="do not trust this archive",
+                hint=TRUST_HINT,
             )
 
 
-def _member_path(info: zipfile.ZipInfo, destination: Path, archive_name: str) -> Path:
+def _member_path(info: zipfile.ZipInfo, destination: Path, archive: Path) -> Path:
     """Path of a member; it must lie inside the folder."""
     path = PurePosixPath(info.filename.replace("\\", "/"))
     is_link = (info.external_attr >> 16) & 0o170000 == 0o120000
     if path.is_absolute() or ".." in path.parts or ":" in path.parts[0] or is_link:
-        raise InputError(
-            f"{info.filename} in {archive_name} leads out of the folder",
-            hint="do not trust this archive",
-        )
+        raise InputError(f"{info.filename} in {archive} leaves the folder", hint=TRUST_HINT)
     return destination / path
 
 
@@ -132,10 +126,7 @@ def find_earlier_volumes(archive: Path) -> list[Path]:
     }
     for number in range(1, len(volumes) + 1):
         if number not in volumes:
-            raise InputError(
-                f"{archive} lacks its volume .z{number:02d}",
-                hint="download all volumes into one folder",
-            )
+            raise InputError(f"{archive} lacks its volume .z{number:02d}", hint=VOLUMES_HINT)
     return [volumes[number] for number in sorted(volumes)]
 
 
@@ -145,7 +136,7 @@ def _join_volumes(volumes: list[Path], joined_path: Path) -> None:
     Raises:
         InputError: volumes are missing, or it is a zip64 archive.
     """
-    name = printable_path(volumes[-1])
+    name, count = volumes[-1], len(volumes)
     with joined_path.open("w+b") as joined:
         starts = [0]
         for volume in volumes:
@@ -160,11 +151,8 @@ def _join_volumes(volumes: list[Path], joined_path: Path) -> None:
             raise zipfile.BadZipFile("the end of its directory is missing")
         end = list(END_RECORD.unpack_from(tail, end_start))
         _, disk, directory_disk, _, n_entries, size, offset, _ = end
-        if disk != len(volumes) - 1 or directory_disk >= len(volumes):
-            raise InputError(
-                f"{name} has {disk + 1} volumes, of which {len(volumes)} are here",
-                hint="download all volumes into one folder",
-            )
+        if disk != count - 1 or directory_disk >= count:
+            raise InputError(f"{name} has {disk + 1} volumes, not {count}", hint=VOLUMES_HINT)
         if ZIP64_MARKER in (size, offset):
             raise InputError(f"{name} is a split zip64 archive", hint=JOIN_HINT)
         start = starts[directory_disk] + offset

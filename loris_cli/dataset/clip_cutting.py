@@ -7,7 +7,6 @@ LORIS, Sec. 4.1: sport loses 5 s at both ends; dance gives 25 s clips, sport 25 
 
 import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -34,7 +33,7 @@ class CuttingRules:
     """How videos of an activity are cut."""
 
     trim_s: float
-    length_rules: tuple[LengthRule, ...]
+    lengths: tuple[LengthRule, ...]
 
 
 CUTTING_RULES: dict[Activity, CuttingRules] = {
@@ -45,9 +44,7 @@ CUTTING_RULES: dict[Activity, CuttingRules] = {
     "skate": CuttingRules(5.0, (LengthRule("fs25", 25.0), LengthRule("fs50", 50.0))),
 }
 ACTIVITY_OF_SUBSET = {
-    rule.subset: activity
-    for activity, rules in CUTTING_RULES.items()
-    for rule in rules.length_rules
+    rule.subset: activity for activity, rules in CUTTING_RULES.items() for rule in rules.lengths
 }
 
 
@@ -116,20 +113,12 @@ def cut_segments(
     rules = CUTTING_RULES[activity]
     trim_s = rules.trim_s if trim_s is None else trim_s
     start_s = round(trim_s * POSE_FPS) / POSE_FPS
-    return [
-        segment
-        for rule in rules.length_rules
-        for segment in _cut_at_length(rule, start_s, duration_s - trim_s)
-    ]
-
-
-def _cut_at_length(rule: LengthRule, start_s: float, end_s: float) -> Iterator[Segment]:
-    # A container's clock rounds: half a pose frame short is long enough.
-    n_clips = int((end_s - start_s + 0.5 / POSE_FPS) // rule.duration_s)
-    for k in range(n_clips if rule.max_clips is None else min(n_clips, rule.max_clips)):
-        yield Segment(
-            subset=rule.subset,
-            index=k,
-            start_s=start_s + k * rule.duration_s,
-            duration_s=rule.duration_s,
-        )
+    clips = []
+    for rule in rules.lengths:
+        subset, length_s = rule.subset, rule.duration_s
+        # A container's clock rounds: half a pose frame short is long enough.
+        n_clips = int((duration_s - trim_s - start_s + 0.5 / POSE_FPS) // length_s)
+        for k in range(n_clips if rule.max_clips is None else min(n_clips, rule.max_clips)):
+            clip_s = start_s + k * length_s
+            clips.append(Segment(subset=subset, index=k, start_s=clip_s, duration_s=length_s))
+    return clips

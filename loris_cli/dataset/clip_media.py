@@ -1,4 +1,4 @@
-"""Audio, poses and visual features of a stretch of a source, and their cuts into segments."""
+"""Audio, poses and visual features of a time span of a source, and their cuts into segments."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,7 +12,7 @@ from loris_cli.soundtrack.visual_features import VISUAL_FPS
 
 @dataclass(frozen=True, kw_only=True)
 class ClipMedia:
-    """All that is extracted from a stretch of a source."""
+    """All that is extracted from a time span of a source."""
 
     mix: Float32Array
     """The original audio, mono at 22,050 Hz, ``(samples,)``."""

@@ -22,20 +22,20 @@ def extract_audio(
     *,
     span_s: tuple[float, float],
     separator: VocalSeparator | None,
-    accompaniment_rate_hz: int = SAMPLE_RATE_HZ,
+    music_rate_hz: int = SAMPLE_RATE_HZ,
 ) -> tuple[Samples, Samples] | None:
-    """Extract the audio of a stretch of a video.
+    """Extract the audio of a time span of a video.
 
     Args:
         video: the file.
         span_s: start and end, on the clock of the frames.
         separator: removes vocals; None keeps them.
-        accompaniment_rate_hz: rate that limits the bandwidth of the accompaniment, which is
+        music_rate_hz: rate that limits the bandwidth of the accompaniment, which is
             resampled to it and back.
 
     Returns:
         the mix and its accompaniment, mono at 22,050 Hz, each ``(samples,)``, as long as the
-        stretch; audio that ends early is padded with silence. None if there is no audio.
+        span; audio that ends early is padded with silence. None if there is no audio.
     """
     rate_hz = SAMPLE_RATE_HZ if separator is None else SPLEETER_RATE_HZ
     mix, accompaniment = _MonoResampler(rate_hz), _MonoResampler(rate_hz)
@@ -52,11 +52,9 @@ def extract_audio(
         return None
     n_samples = round((span_s[1] - span_s[0]) * SAMPLE_RATE_HZ)
     music = accompaniment.finish(n_samples)
-    if accompaniment_rate_hz != SAMPLE_RATE_HZ:
-        narrow = soxr.resample(music, SAMPLE_RATE_HZ, accompaniment_rate_hz)
-        music = fix_length(
-            soxr.resample(narrow, accompaniment_rate_hz, SAMPLE_RATE_HZ), n_samples
-        )
+    if music_rate_hz != SAMPLE_RATE_HZ:
+        narrow = soxr.resample(music, SAMPLE_RATE_HZ, music_rate_hz)
+        music = fix_length(soxr.resample(narrow, music_rate_hz, SAMPLE_RATE_HZ), n_samples)
     return mix.finish(n_samples), music
 
 

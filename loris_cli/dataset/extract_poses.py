@@ -1,7 +1,6 @@
-"""Poses and visual features of a stretch of a video.
+"""Poses of a time span of a video.
 
-frames of the stretch at 16 fps -> pose estimator -> poses, number of persons in each frame
-frames of the stretch -> action recognition network -> visual features, two rows a second
+frames of the span at 16 fps -> pose estimator -> poses, number of persons in each frame
 """
 
 from dataclasses import replace
@@ -9,15 +8,12 @@ from itertools import islice
 
 import numpy as np
 
-from loris_cli.array_types import Float32Array
 from loris_cli.config import POSE_FPS
 from loris_cli.dataset.clip_cutting import PoseEstimatorName
 from loris_cli.errors import InputError
 from loris_cli.pose.keypoints import Poses, read_poses, slice_poses
 from loris_cli.pose.tracking import estimate_poses
-from loris_cli.soundtrack.video_analysis import POSE_MAX_SIDE_PX, PoseEstimator
-from loris_cli.soundtrack.visual_encoder import VisualEncoder, extract_visual_features
-from loris_cli.system.device import resolve_device
+from loris_cli.soundtrack.video_analysis import POSE_SIDE_PX, PoseEstimator
 from loris_cli.system.progress import Reporter
 from loris_cli.video.frames import read_frames_at_fps
 from loris_cli.video.probe import VideoInfo
@@ -33,12 +29,12 @@ def extract_poses(
     reporter: Reporter,
     estimator: PoseEstimator = estimate_poses,
 ) -> tuple[Poses | None, tuple[int, ...] | None]:
-    """Extract the poses of a stretch of a video.
+    """Extract the poses of a time span of a video.
 
     Args:
         info: the video.
         span_s: start and end.
-        estimator_name: source of the poses; ``file`` is STEM.poses.npz beside the video.
+        estimator_name: source of the poses; ``file`` is STEM.poses.npz next to the video.
         reporter: receives warnings about damage.
         estimator: pose estimator, unless the source is ``file`` or ``none``.
 
@@ -47,7 +43,7 @@ def extract_poses(
         were not counted.
 
     Raises:
-        InputError: the pose file is absent, or shorter than the stretch.
+        InputError: the pose file is absent, or ends before the span does.
     """
     if estimator_name == "none":
         return None, None
@@ -56,14 +52,13 @@ def extract_poses(
         poses = read_poses(info.path.with_name(info.path.stem + POSES_SUFFIX))
         if poses.fps != POSE_FPS or poses.n_frames < last:
             raise InputError(
-                f"the poses of {info.path.name} are not those of the full video"
-                f" at {POSE_FPS:g} fps",
+                f"the poses of {info.path.name} are not of the full video at {POSE_FPS:g} fps",
                 hint="make them again with `loris pose`",
             )
         return slice_poses(poses, first, last), None
     counts: list[int] = []
     frames = read_frames_at_fps(
-        info.path, POSE_FPS, max_side_px=POSE_MAX_SIDE_PX, on_warning=reporter.warn
+        info.path, POSE_FPS, max_side_px=POSE_SIDE_PX, on_warning=reporter.warn
     )
     poses = estimator(
         islice(frames, first, last),
@@ -88,18 +83,3 @@ def _pad_to_length(poses: Poses, n_frames: int) -> Poses:
         times_s=np.arange(n_frames) / poses.fps,
         interpolated=np.pad(poses.interpolated, (0, n_missing), constant_values=True),
     )
-
-
-def extract_segment_features(
-    info: VideoInfo,
-    span_s: tuple[float, float],
-    encoder: VisualEncoder,
-    *,
-    device: str,
-    reporter: Reporter,
-) -> Float32Array:
-    """Features of the picture in a stretch of a video, ``(rows, width)``, two rows a second."""
-    found = extract_visual_features(
-        info, encoder, device=resolve_device(device), reporter=reporter, span_s=span_s
-    )
-    return found.astype(np.float32)

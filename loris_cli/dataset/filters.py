@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from loris_cli.array_types import Array, Samples
 from loris_cli.config import SAMPLE_RATE_HZ
+from loris_cli.dataset.clip_cutting import Segment
 from loris_cli.dataset.clip_media import ClipMedia
 from loris_cli.system.librosa_import import librosa
 
@@ -61,32 +62,28 @@ class QualityMeasures:
     """Time without frames."""
 
 
-def measure_quality(
-    media: ClipMedia, *, is_separated: bool, span_s: tuple[float, float]
-) -> QualityMeasures:
+def measure_quality(media: ClipMedia, segment: Segment, *, separated: bool) -> QualityMeasures:
     """Measure the quality of a clip.
 
     Args:
         media: of the clip.
-        is_separated: whether voices were removed from the accompaniment.
-        span_s: start and end of the clip in its source.
+        segment: where the clip lies in its source.
+        separated: whether voices were removed from the accompaniment.
     """
     level_db = _rms_levels_db(media.accompaniment)
     voice_db = _rms_levels_db(media.mix - media.accompaniment)
     voiced = (voice_db > level_db + VOICE_DOMINANCE_DB) & (voice_db > SILENCE_DBFS)
     persons = media.persons_per_frame
-    start_s, stop_s = span_s
-    missing_s = sum(
-        max(0.0, min(end, stop_s) - max(start, start_s)) for start, end in media.gaps_s
-    )
+    start_s, stop_s = segment.start_s, segment.stop_s
+    gap_s = sum(max(0.0, min(end, stop_s) - max(start, start_s)) for start, end in media.gaps_s)
     return QualityMeasures(
         silent_share=_true_share(level_db < SILENCE_DBFS),
         clipped_share=_clipped_share(media.mix),
         spectral_flatness=_spectral_flatness(media.accompaniment),
-        voice_share=_true_share(voiced) if is_separated else None,
+        voice_share=_true_share(voiced) if separated else None,
         person_share=media.person_share,
         multi_person_share=None if persons is None else _true_share(np.asarray(persons) > 1),
-        missing_frame_share=round(missing_s / (stop_s - start_s), 4),
+        missing_frame_share=round(gap_s / (stop_s - start_s), 4),
     )
 
 
@@ -94,9 +91,8 @@ def list_rejection_reasons(measures: QualityMeasures) -> list[str]:
     """Return the reasons to reject a clip; none if it is fit."""
     return [
         reason
-        for name, (reason, lowest, highest) in ACCEPTED_RANGES.items()
-        if (value := getattr(measures, name)) is not None
-        and (value < lowest or value > highest)
+        for name, (reason, low, high) in ACCEPTED_RANGES.items()
+        if (value := getattr(measures, name)) is not None and (value < low or value > high)
     ]
 
 

@@ -45,9 +45,8 @@ ACTIVITY_OF_FOLDER: dict[str, tuple[Activity, str]] = {
     "fs": ("skate", "fs"),
 }
 """Activity, and how names of its subsets begin, by folder of the release."""
-MODALITY_FOLDER = re.compile(
-    r"(?P<modality>audio|i3d|pose2d)(_[a-z]+)?_s(?P<length>25|50)(_[a-z]+)?"
-)
+MODALITY = re.compile(r"(?P<modality>audio|i3d|pose2d)(_[a-z]+)?_s(?P<length>25|50)(_[a-z]+)?")
+"""Name of the folder of a modality."""
 I3D_TRAINING_SETS = {"charades": "charades", "kinetics": "kinetics", "imagenet": "kinetics"}
 """Training set of an I3D, by the word in its folder's name: its authors call the weights that
 were trained on Kinetics, after ImageNet, by the latter."""
@@ -183,17 +182,14 @@ def _walk_files(root: Path) -> Iterator[Path]:
             if name.startswith("."):
                 continue
             if not os.path.realpath(path).startswith(inside):
-                raise InputError(
-                    f"{path} is a link out of {root}",
-                    hint="replace the link by a copy of the file",
-                )
+                raise InputError(f"{path} is a link out of {root}", hint="replace it by a copy")
             yield path
 
 
 def _parse_location(path: Path, root: Path) -> tuple[str, str, str] | None:
     """Domain, modality and length of a file, by its folders."""
     folders = path.relative_to(root).parts[:-1]
-    matches = [found for name in folders[-2:] if (found := MODALITY_FOLDER.fullmatch(name))]
+    matches = [found for name in folders[-2:] if (found := MODALITY.fullmatch(name))]
     domains = [name for name in folders if name in ACTIVITY_OF_FOLDER]
     if not matches or not domains:
         return None
@@ -205,7 +201,7 @@ def _parse_location(path: Path, root: Path) -> tuple[str, str, str] | None:
         words = re.split(r"[^a-z]+", below.lower())
         trained_on = [name for word, name in I3D_TRAINING_SETS.items() if word in words]
         modality = f"i3d-{trained_on[0]}" if trained_on else "i3d"
-    elif not MODALITY_FOLDER.fullmatch(folders[-1]):
+    elif not MODALITY.fullmatch(folders[-1]):
         return None
     return domains[-1], modality, length
 

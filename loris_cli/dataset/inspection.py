@@ -16,7 +16,7 @@ from loris_cli.dataset.manifest import PARTITIONS, RHYTHM_ARRAYS, Clip, read_man
 from loris_cli.dataset.records import hash_file
 from loris_cli.errors import InputError
 from loris_cli.pose.keypoints import read_poses
-from loris_cli.soundtrack.visual_features import read_dataset_visual_features
+from loris_cli.soundtrack.visual_features import read_visual_npz
 
 PAPER_CLIP_COUNTS = {"da25": 1881, "fe25": 1950, "fe50": 660, "fs25": 8585, "fs50": 4147}
 """LORIS, Sec. 4.1."""
@@ -35,13 +35,10 @@ def find_problems(data_dir: Path) -> Iterator[str]:
     for clip, row in read_manifest_rows(data_dir):
         hashes = row.get("files", {})
         for name in sorted({*clip.file_paths, *hashes}):
-            path = data_dir / name
+            path, file = data_dir / name, hashes.get(name, {})
             if not path.is_file():
                 yield f"{clip.id}: {name} is missing"
-            elif name in hashes and hash_file(path) != (
-                hashes[name].get("sha256"),
-                hashes[name].get("bytes"),
-            ):
+            elif name in hashes and hash_file(path) != (file.get("sha256"), file.get("bytes")):
                 yield f"{clip.id}: {name} is damaged or was changed"
         for name in clip.file_paths:
             if (data_dir / name).is_file():
@@ -62,7 +59,7 @@ def _check_content(path: Path, name: str, clip: Clip) -> None:
         if n_frames != round(clip.duration_s * POSE_FPS):
             raise InputError(f"{name} has {n_frames} frames")
     else:
-        read_dataset_visual_features(path, duration_s=clip.duration_s)
+        read_visual_npz(path, duration_s=clip.duration_s)
 
 
 def _check_audio(path: Path, name: str, duration_s: float) -> None:

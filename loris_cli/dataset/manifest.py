@@ -11,7 +11,7 @@ from loris_cli.errors import InputError
 from loris_cli.system.atomic_files import atomic_write
 
 MANIFEST_FILE = "manifest.jsonl"
-MANIFEST_SCHEMA = 2
+SCHEMA = 2
 PARTITIONS = ("train", "val", "test")
 VISUAL_ENCODERS = ("i3d-r50", "i3d-kinetics", "i3d-charades", "i3d")
 """Encoders of visual features, in the order of preference for training: pytorchvideo's I3D-R50;
@@ -47,7 +47,7 @@ class Clip:
     (`VISUAL_ENCODERS`)."""
     synthetic: bool = False
     """The clip was rendered by loris, not recorded."""
-    schema: int = MANIFEST_SCHEMA
+    schema: int = SCHEMA
 
     @property
     def file_paths(self) -> tuple[str, ...]:
@@ -95,33 +95,25 @@ def read_manifest_rows(folder: Path) -> list[tuple[Clip, dict[str, Any]]]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{folder} has no readable {MANIFEST_FILE}", hint="is it a data set?"
-        ) from error
+        raise InputError(f"cannot read {path}", hint="is it a data set?") from error
     rows = [_parse_row(row, f"{path}:{k}") for k, row in enumerate(lines, 1) if row.strip()]
     ids: set[str] = set()
     root = os.path.join(os.path.realpath(folder), "")
     for clip, _ in rows:
         if clip.id in ids:
-            raise InputError(
-                f"{folder} has two clips {clip.id}", hint="make the manifest again"
-            )
+            raise InputError(f"{folder} has two clips {clip.id}", hint="rebuild the manifest")
         ids.add(clip.id)
         for name in clip.file_paths:
             if not os.path.realpath(folder / name).startswith(root):
-                raise InputError(
-                    f"{name} is a link out of {folder}", hint="a data set holds its own files"
-                )
+                raise InputError(f"{name} links out of {folder}", hint="replace it by a copy")
     return rows
 
 
 def _parse_row(line: str, location: str) -> tuple[Clip, dict[str, Any]]:
     try:
         row = json.loads(line)
-        if not isinstance(row, dict) or row.get("schema") != MANIFEST_SCHEMA:
-            raise InputError(
-                f"{location} is not a clip of schema {MANIFEST_SCHEMA}", hint=REMAKE_HINT
-            )
+        if not isinstance(row, dict) or row.get("schema") != SCHEMA:
+            raise InputError(f"{location} is not a clip of schema {SCHEMA}", hint=REMAKE_HINT)
         known = {known.name for known in fields(Clip)}
         clip = Clip(**{name: value for name, value in row.items() if name in known})
     except (ValueError, TypeError) as error:

@@ -14,13 +14,13 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+Groups = Sequence[Hashable]
+"""Identifiers of what a clip shares with other clips."""
 TEST_SHARE = VAL_SHARE = 0.05
 """LORIS, Sec. 4.1: 90, 5 and 5 %."""
 
 
-def assign_partitions(
-    groups: Mapping[str, Sequence[Hashable]], *, seed: int = 0
-) -> dict[str, str]:
+def assign_partitions(groups: Mapping[str, Groups], *, seed: int = 0) -> dict[str, str]:
     """Assign clips to ``train``, ``val`` and ``test``.
 
     Args:
@@ -47,7 +47,7 @@ def assign_partitions(
     return assigned
 
 
-def _connected_clips(groups: Mapping[str, Sequence[Hashable]]) -> list[list[str]]:
+def _connected_clips(groups: Mapping[str, Groups]) -> list[list[str]]:
     """Sets of clips that are connected by shared groups; each sorted."""
     clips = sorted(groups)
     nodes = {group: k for k, group in enumerate(chain(*groups.values()), len(clips))}

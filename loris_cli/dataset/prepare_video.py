@@ -1,17 +1,21 @@
 """Preparation of one raw video: clips on disk, and a record of the result.
 
-video -> segments -> audio, accompaniment, poses of the stretch -> per segment: files, measures
+video -> segments -> audio, accompaniment, poses of the span -> per segment: files, measures
 
 The same video and settings give the same bytes, on any machine and in any order.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
+
+import numpy as np
 
 from loris_cli import errors
+from loris_cli.array_types import Float32Array
 from loris_cli.audio.madmom_process import check_madmom_installed
 from loris_cli.audio.separation import VocalSeparator, load_two_stem_separator
 from loris_cli.audio.spleeter_package import SpleeterPackageSeparator
@@ -19,21 +23,16 @@ from loris_cli.dataset import records
 from loris_cli.dataset.clip_cutting import PrepSettings, cut_segments
 from loris_cli.dataset.clip_media import ClipMedia
 from loris_cli.dataset.extract_audio import extract_audio
-from loris_cli.dataset.extract_poses import extract_poses, extract_segment_features
+from loris_cli.dataset.extract_poses import extract_poses
 from loris_cli.dataset.records import Record
 from loris_cli.dataset.source_names import SourceInfo, parse_source_name
 from loris_cli.dataset.write_clip import write_clip
 from loris_cli.pose.batched_detection import estimate_poses_batched
 from loris_cli.pose.mmpose_estimator import MmposeEstimator, check_mmpose_weights
 from loris_cli.pose.tracking import estimate_poses
+from loris_cli.soundtrack import visual_encoder
 from loris_cli.soundtrack.video_analysis import PoseEstimator, probe_for_rhythm
-from loris_cli.soundtrack.visual_encoder import (
-    VisualEncoder,
-    load_visual_encoder,
-    resolve_visual_weights,
-)
 from loris_cli.soundtrack.visual_features import parse_visual_source
-from loris_cli.system.atomic_files import printable_path
 from loris_cli.system.device import resolve_device
 from loris_cli.system.file_fingerprints import FileFingerprint
 from loris_cli.system.progress import NullReporter, Reporter
@@ -54,9 +53,7 @@ class PrepContext:
     pose_weights: Path | None = None
     """Of mmpose; the settings hold their sha256."""
 
-    def with_visual_encoder(
-        self, name: str, *, offline: bool, reporter: Reporter
-    ) -> "PrepContext":
+    def with_visual_encoder(self, name: str, *, offline: bool, reporter: Reporter) -> Self:
         """Return the context with a visual encoder; the same context for ``none``.
 
         Args:
@@ -70,8 +67,9 @@ class PrepContext:
         """
         if name == "none":
             return self
-        source = parse_visual_source(name)
-        network, weights = resolve_visual_weights(source, offline=offline, reporter=reporter)
+        network, weights = visual_encoder.resolve_visual_weights(
+            parse_visual_source(name), offline=offline, reporter=reporter
+        )
         settings = replace(
             self.settings, visual_encoder=network, visual_weights_sha256=weights.sha256
         )
@@ -149,12 +147,12 @@ def prepare_source(task: PrepTask, *, retry_failed: bool = False) -> Record:
         MissingDependencyError: a package that the settings require is absent.
         WeightsError: its weights are damaged.
     """
-    source, context = task.source_path, task.context
+    source, context, settings = task.source_path, task.context, task.context.settings
     task.ensure_source()
     try:
         sha256, n_bytes = task.hash_source()
     except errors.InputError as error:  # no hash, so no record on disk: tried again next time
-        return records.new_record(source, context.settings, error=error)
+        return records.new_record(source, settings, error=error)
     earlier = records.read_record(records.record_path(context.data_dir, sha256))
     if earlier is not None and _is_up_to_date(earlier, context, retry_failed=retry_failed):
         return earlier | {"reused": True}
@@ -168,12 +166,10 @@ def prepare_source(task: PrepTask, *, retry_failed: bool = False) -> Record:
         failure = error
     except MemoryError:
         failure = errors.LorisError(
-            f"{printable_path(source.name)} needs more memory than its limit",
+            f"{source.name} needs more memory than its limit",
             hint="raise --memory-limit and add --retry-failed",
         )
-    record = records.new_record(
-        source, context.settings, sha256=sha256, n_bytes=n_bytes, error=failure
-    )
+    record = records.new_record(source, settings, sha256=sha256, n_bytes=n_bytes, error=failure)
     record |= result | {"warnings": collector.warnings}
     records.write_record(context.data_dir, record)
     return record
@@ -210,7 +206,7 @@ def identify_source(video: Path, sha256: str, settings: PrepSettings) -> SourceI
         source = SourceInfo(activity=activity, genre=genre, groups=(f"video:{sha256[:16]}",))
     if source is None:
         raise errors.InputError(
-            f"the name of {printable_path(video.name)} does not give its activity",
+            f"the name of {video.name} does not give its activity",
             hint="add --activity dance, floor or skate",
         )
     return replace(source, genre=settings.genre or source.genre)
@@ -219,40 +215,53 @@ def identify_source(video: Path, sha256: str, settings: PrepSettings) -> SourceI
 def extract_media(
     info: VideoInfo, span_s: tuple[float, float], context: PrepContext, *, reporter: Reporter
 ) -> ClipMedia | None:
-    """Extract audio, poses and visual features of a stretch of a video; None without audio.
+    """Extract audio, poses and visual features of a time span; None without audio.
 
     Args:
         info: the video.
-        span_s: start and end of the stretch.
+        span_s: start and end, in seconds.
         context: settings and weights.
         reporter: receives warnings.
     """
     settings = context.settings
     separator = load_separator(settings, context.device)
     rate_hz = settings.accompaniment_rate_hz
-    audio = extract_audio(
-        info.path, span_s=span_s, separator=separator, accompaniment_rate_hz=rate_hz
-    )
+    audio = extract_audio(info.path, span_s=span_s, separator=separator, music_rate_hz=rate_hz)
     if audio is None:
         return None
     estimator = load_pose_estimator(context)
     poses, persons_per_frame = extract_poses(
         info, span_s, settings.pose_estimator, reporter=reporter, estimator=estimator
     )
-    visual = {}
-    if (encoder := load_context_encoder(context)) is not None:
-        visual[settings.visual_encoder] = extract_segment_features(
-            info, span_s, encoder, device=context.device, reporter=reporter
-        )
     return ClipMedia(
         mix=audio[0],
         accompaniment=audio[1],
         poses=poses,
         persons_per_frame=persons_per_frame,
-        visual=visual,
+        visual=extract_span_features(info, span_s, context, reporter=reporter),
         frame_size_px=(info.width, info.height),
         gaps_s=info.frame_gaps_s,
     )
+
+
+def extract_span_features(
+    info: VideoInfo, span_s: tuple[float, float], context: PrepContext, *, reporter: Reporter
+) -> Mapping[str, Float32Array]:
+    """Return visual features, ``(rows, width)``, 2 rows a second, by encoder, if there is one.
+
+    Raises:
+        MissingDependencyError: a package that the encoder needs is absent.
+        WeightsError: its weights are those of another network.
+    """
+    name, weights = context.settings.visual_encoder, context.visual_weights
+    if weights is None:
+        return {}
+    encoder = visual_encoder.load_visual_encoder(name, weights, context.device)
+    device = resolve_device(context.device)
+    features = visual_encoder.extract_visual_features(
+        info, encoder, device=device, reporter=reporter, span_s=span_s
+    )
+    return {name: features.astype(np.float32)}
 
 
 def check_dependencies(context: PrepContext) -> None:
@@ -270,7 +279,8 @@ def check_dependencies(context: PrepContext) -> None:
         check_madmom_installed()
     load_separator(settings, "cpu")
     if context.visual_weights is not None:  # not cached: this process does not use it
-        load_visual_encoder.__wrapped__(settings.visual_encoder, context.visual_weights, "cpu")
+        load = visual_encoder.load_visual_encoder.__wrapped__
+        load(settings.visual_encoder, context.visual_weights, "cpu")
 
 
 @cache
@@ -291,20 +301,6 @@ def load_pose_estimator(context: PrepContext) -> PoseEstimator:
     device = str(resolve_device(context.device))
     network = _load_mmpose(context.pose_weights, settings.pose_network, device)
     return partial(estimate_poses_batched, network)
-
-
-def load_context_encoder(context: PrepContext) -> VisualEncoder | None:
-    """Load the visual encoder of the context, once a process; None without one.
-
-    Raises:
-        MissingDependencyError: a package that it needs is absent.
-        WeightsError: its weights are those of another network.
-    """
-    if context.visual_weights is None:
-        return None
-    return load_visual_encoder(
-        context.settings.visual_encoder, context.visual_weights, context.device
-    )
 
 
 def load_separator(settings: PrepSettings, device: str) -> VocalSeparator | None:

@@ -35,9 +35,7 @@ class WorkerOptions:
     """Of a Ray cluster; None starts one on this machine."""
 
 
-def prepare_sources(
-    tasks: Sequence[PrepTask], options: WorkerOptions
-) -> Generator[Record, None, None]:
+def prepare_sources(tasks: Sequence[PrepTask], options: WorkerOptions) -> Generator[Record]:
     """Prepare sources in worker processes; a source that fails does not stop the others.
 
     Args:
@@ -56,11 +54,8 @@ def prepare_sources(
         try:
             check_dependencies(tasks[0].context)
         except (MissingDependencyError, WeightsError):
-            missing = [
-                prepare_source(task)
-                for task in tasks
-                if not task.renders_source and not task.source_path.is_file()
-            ]
+            files = [task for task in tasks if not task.renders_source]
+            missing = [prepare_source(task) for task in files if not task.source_path.is_file()]
             yield from missing  # a wrong name comes first: no package mends it
             if len(missing) == len(tasks):
                 return

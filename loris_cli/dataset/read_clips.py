@@ -14,7 +14,10 @@ from loris_cli.dataset.manifest import Clip
 from loris_cli.errors import InputError
 from loris_cli.models.generator_interface import ClipFeatures
 from loris_cli.pose.keypoints import read_poses
-from loris_cli.soundtrack.visual_features import read_dataset_visual_features
+from loris_cli.soundtrack.visual_features import read_visual_npz
+
+HARMONY_ARRAYS = ("chord_starts_s", "chord_degrees", "subdivisions_s", "beats_s")
+"""Arrays of a rhythm file with chords that are also fields of `Harmony`."""
 
 
 def read_clip_audio(data_dir: Path, clip: Clip) -> Float32Array:
@@ -31,12 +34,9 @@ def read_clip_visual_features(data_dir: Path, clip: Clip, encoder: str) -> Array
     """
     if encoder not in clip.visual:
         raise InputError(
-            f"{clip.id} has no visual features of {encoder}",
-            hint="make them with `loris prep --visual`",
+            f"{clip.id} has no {encoder} features", hint="use `loris prep --visual-features`"
         )
-    return read_dataset_visual_features(
-        data_dir / clip.visual[encoder], duration_s=clip.duration_s
-    )
+    return read_visual_npz(data_dir / clip.visual[encoder], duration_s=clip.duration_s)
 
 
 def read_rhythm_features(data_dir: Path, clip: Clip) -> ClipFeatures:
@@ -60,23 +60,14 @@ def read_annotations(data_dir: Path, clip: Clip) -> ClipFeatures:
     with np.load(data_dir / clip.rhythm, allow_pickle=False) as arrays:
         harmony = None
         if "chord_degrees" in arrays:
-            harmony = Harmony(
-                tonic=int(arrays["tonic"]),
-                scale=tuple(arrays["scale"].tolist()),
-                chord_starts_s=arrays["chord_starts_s"],
-                chord_degrees=arrays["chord_degrees"],
-                subdivisions_s=arrays["subdivisions_s"],
-                beats_s=arrays["beats_s"],
-            )
+            tonic, scale = int(arrays["tonic"]), tuple(arrays["scale"].tolist())
+            sequences = {name: arrays[name] for name in HARMONY_ARRAYS}
+            harmony = Harmony(tonic=tonic, scale=scale, **sequences)
         arrangement = None
         if "notes" in arrays:
-            arrangement = Arrangement(
-                note_array=arrays["notes"].astype(np.float64),
-                channel_programs={
-                    int(channel): int(program)
-                    for channel, program in arrays["channel_programs"]
-                },
-            )
+            notes = arrays["notes"].astype(np.float64)
+            programs = dict(arrays["channel_programs"].tolist())
+            arrangement = Arrangement(note_array=notes, channel_programs=programs)
         return ClipFeatures(
             duration_s=clip.duration_s,
             peaks_s=arrays["accents_s"],

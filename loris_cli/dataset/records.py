@@ -17,7 +17,7 @@ from loris_cli import __version__
 from loris_cli.dataset.clip_cutting import PrepSettings
 from loris_cli.dataset.manifest import REMAKE_HINT
 from loris_cli.errors import InputError, LorisError
-from loris_cli.system.atomic_files import atomic_write, printable_path
+from loris_cli.system.atomic_files import atomic_write
 from loris_cli.system.file_fingerprints import compute_sha256
 
 Record = dict[str, Any]
@@ -50,9 +50,7 @@ def hash_file(path: Path) -> tuple[str, int]:
     try:
         return compute_sha256(path), path.stat().st_size
     except OSError as error:
-        raise InputError(
-            f"{path} cannot be read: {error.strerror}", hint="check the path"
-        ) from error
+        raise InputError(f"{path}: {error.strerror}", hint="check the path") from error
 
 
 def new_record(
@@ -107,9 +105,7 @@ def read_lines(path: Path) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"the list {path} cannot be read", hint="a list is a UTF-8 text file"
-        ) from error
+        raise InputError(f"cannot read the list {path}", hint="a list is UTF-8 text") from error
     return [line.strip() for line in lines if line.strip()]
 
 
@@ -138,15 +134,14 @@ def read_json(path: Path) -> Any:
     Raises:
         InputError: it cannot be read.
     """
-    name = printable_path(path)
     try:
         if path.stat().st_size > MAX_JSON_BYTES:
-            raise InputError(f"{name} is too large", hint=REMAKE_HINT)
+            raise InputError(f"{path} is too large", hint=REMAKE_HINT)
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{name} cannot be read", hint="remove it") from error
+        raise InputError(f"{path} cannot be read", hint="remove it") from error
 
 
 def read_record(path: Path) -> Record | None:
@@ -155,14 +150,13 @@ def read_record(path: Path) -> Record | None:
     Raises:
         InputError: it is damaged, or of another schema.
     """
-    name = printable_path(path)
     record = read_json(path)
     if record is None:
         return None
     if not isinstance(record, dict) or record.get("schema") != RECORD_SCHEMA:
-        raise InputError(f"{name} is not a record of schema {RECORD_SCHEMA}", hint=REMAKE_HINT)
+        raise InputError(f"{path} is not a record of schema {RECORD_SCHEMA}", hint=REMAKE_HINT)
     if not isinstance(record.get("clips"), list) or not isinstance(record.get("source"), dict):
-        raise InputError(f"{name} is not a record", hint="remove it")
+        raise InputError(f"{path} is not a record", hint="remove it")
     return record
 
 

@@ -17,10 +17,9 @@ from loris_cli.config import GENRES
 Activity = Literal["dance", "floor", "skate"]
 ACTIVITIES: tuple[Activity, ...] = ("dance", "floor", "skate")
 
-GENRE_OF_AIST_CODE = dict(
-    zip("gJB gLO gWA gMH gBR gLH gJS gHO gPO gKR".split(), GENRES[:10], strict=True)
-)
-"""AIST's codes in the order of the paper's one-hot labels."""
+AIST_CODES = "gJB gLO gWA gMH gBR gLH gJS gHO gPO gKR".split()
+"""AIST's genre codes in the order of the paper's one-hot labels."""
+GENRE_OF_AIST_CODE = dict(zip(AIST_CODES, GENRES[:10], strict=True))
 
 AIST_NAME = re.compile(r"(g[A-Z]{2})_(s[A-Z]{2})_(c\w+?)_(d\d+)_(m[A-Z]{2}\d+)_(ch\d+)")
 AIST_CAMERA = re.compile(r"(?<=_)c\d{2}(?=_d\d{2}_m[A-Z]{2}\d_)")

@@ -57,9 +57,8 @@ def make_clip(seed: int, *, folder: Path, partition: str) -> Clip:
         "channel_programs": np.array(sorted(arrangement.channel_programs.items())),
     }
     if clip.poses:
-        dance = simulate_dance(
-            seed, score.accents_s, score.strengths, duration_s=CLIP_S, energy=score.energy
-        )
+        accents = score.accents_s, score.strengths
+        dance = simulate_dance(seed, *accents, duration_s=CLIP_S, energy=score.energy)
         write_hashed_file(folder / clip.poses, partial(write_poses, poses=dance.poses))
         jitter = dance.timing_jitter
         arrays |= compute_pose_rhythm(dance.poses, score.accents_s, timing_jitter=jitter)

@@ -37,7 +37,7 @@ from loris_cli.synthetic.scene import RoomName
 from loris_cli.system.atomic_files import atomic_write
 from loris_cli.video.mux import mux_audio
 
-RAW_VIDEO_FOLDER = "raw"
+RAW_FOLDER = "raw"
 """Folder of the raw videos in the data set."""
 MIN_CLIPS_PER_PARTITION = 2
 """Clips of each subset in each partition."""
@@ -53,7 +53,7 @@ trained on (`dataset.synthetic_music`): no clip is ever another's."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class SyntheticVideoTask(PrepTask):
+class SyntheticTask(PrepTask):
     """One synthetic video, and how it is prepared."""
 
     seed: int
@@ -75,7 +75,7 @@ class SyntheticVideoTask(PrepTask):
         """Compose, dance, draw and mux, unless the video exists.
 
         The video lasts as long as its activity's longest clip takes. A pose file is written
-        beside it if the dancer is a stick figure.
+        to the same folder if the dancer is a stick figure.
 
         Raises:
             MissingDependencyError: the synthesizer is absent.
@@ -85,7 +85,7 @@ class SyntheticVideoTask(PrepTask):
         if path.exists():
             return
         rules = CUTTING_RULES[self.activity]
-        duration_s = max(rule.duration_s for rule in rules.length_rules) + 2 * rules.trim_s
+        duration_s = max(rule.duration_s for rule in rules.lengths) + 2 * rules.trim_s
         style = STYLES_BY_NAME[self.context.settings.genre or ""]
         score = compose_score(self.seed, style, duration_s)
         accents = score.accents_s, score.strengths
@@ -93,11 +93,8 @@ class SyntheticVideoTask(PrepTask):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory() as folder:
             video, audio = Path(folder, "video.mp4"), Path(folder, "audio.wav")
-            soundfile.write(
-                audio,
-                render_score(score.arrangement, duration_s=duration_s, seed=self.seed),
-                SAMPLE_RATE_HZ,
-            )
+            samples = render_score(score.arrangement, duration_s=duration_s, seed=self.seed)
+            soundfile.write(audio, samples, SAMPLE_RATE_HZ)
             if self.is_rendered:
                 _render_dancer(video, self, dance, score)
             else:
@@ -111,9 +108,7 @@ class SyntheticVideoTask(PrepTask):
                 mux_audio(video, audio, temporary, original_gain_db=None, tags=tags)
 
 
-def list_synthetic_videos(
-    data_dir: Path, n_clips: int, *, seed: int = 0
-) -> list[SyntheticVideoTask]:
+def list_synthetic_tasks(data_dir: Path, n_clips: int, *, seed: int = 0) -> list[SyntheticTask]:
     """Return the videos of a data set, none of them made yet.
 
     Args:
@@ -139,19 +134,14 @@ def list_synthetic_videos(
                 synthetic=True,
                 partition=partition,
             )
-            name = f"{activity}-{partition}-{seed}-{number:06d}.mp4"
-            tasks.append(
-                SyntheticVideoTask(
-                    source_path=data_dir / RAW_VIDEO_FOLDER / name,
-                    context=PrepContext(data_dir=data_dir, settings=settings),
-                    seed=video_seed,
-                )
-            )
+            path = data_dir / RAW_FOLDER / f"{activity}-{partition}-{seed}-{number:06d}.mp4"
+            context = PrepContext(data_dir=data_dir, settings=settings)
+            tasks.append(SyntheticTask(source_path=path, context=context, seed=video_seed))
     return tasks
 
 
 def _render_dancer(
-    path: Path, task: SyntheticVideoTask, performance: DancePerformance, score: MusicalScore
+    path: Path, task: SyntheticTask, performance: DancePerformance, score: MusicalScore
 ) -> None:
     """Render a dancer with the impacts of the performance, as strong as the accents."""
     strengths = np.interp(performance.impacts_s, score.accents_s, score.strengths)
@@ -159,7 +149,7 @@ def _render_dancer(
     times_s, duration_s = performance.impacts_s, score.duration_s
     motion = build_impact_motion(times_s, strengths, duration_s=duration_s, rng=rng)
     scene, size = SCENE_OF_ACTIVITY[task.activity], RENDERED_SIZE_PX
-    render_video(path, motion, fps=POSE_FPS, size=size, seed=task.seed, room_name=scene)
+    render_video(path, motion, timing=POSE_FPS, size=size, seed=task.seed, room_name=scene)
 
 
 def _draw_stick_figures(poses: Poses) -> Iterator[NDArray[np.uint8]]:

@@ -24,7 +24,8 @@ from loris_cli.dataset.records import Record, hash_file
 from loris_cli.dataset.source_names import SourceInfo
 from loris_cli.errors import OutputError
 from loris_cli.pose.keypoints import Poses, write_poses
-from loris_cli.rhythm.pose_rhythm import motion_energy, rhythm_from_poses
+from loris_cli.rhythm.pose_rhythm import motion_energy
+from loris_cli.soundtrack import video_analysis
 from loris_cli.soundtrack.clip_features import select_accents
 from loris_cli.synthetic.dancer import MAX_TIMING_JITTER_S
 from loris_cli.system.atomic_files import atomic_write
@@ -81,11 +82,7 @@ def write_clip(
     )
     writers[clip.rhythm] = partial(np.savez, **arrays)
     writers[clip.audio] = partial(write_flac, samples=media.accompaniment)
-    measures = measure_quality(
-        media,
-        is_separated=settings.separator != "none",
-        span_s=(segment.start_s, segment.stop_s),
-    )
+    measures = measure_quality(media, segment, separated=settings.separator != "none")
     return asdict(clip) | {
         "start_s": segment.start_s,
         "files": {name: write_hashed_file(data_dir / name, writers[name]) for name in writers},
@@ -118,9 +115,7 @@ def compute_pose_rhythm(
         accents_s: of the music, ``(accents,)``.
         timing_jitter: 0..1, where it is known; by default it is measured.
     """
-    rhythm = rhythm_from_poses(
-        poses.keypoints, fps=poses.fps, frame_interval_s=poses.frame_interval_s, cuts=poses.cuts
-    )
+    rhythm = video_analysis.compute_pose_rhythm(poses)
     peaks_s, strengths = select_accents(rhythm.times_s, rhythm.strengths)
     if timing_jitter is None:
         timing_jitter = measure_timing_jitter(peaks_s, accents_s)
@@ -159,6 +154,5 @@ def write_flac(path: Path, samples: NDArray[np.floating]) -> None:
         soundfile.write(path, samples / max(peak, 1.0), SAMPLE_RATE_HZ, format="FLAC")
     except soundfile.LibsndfileError as error:  # it does not say that the disk is full
         raise OutputError(
-            f"{path} cannot be written: {error}",
-            hint="free some space, or make the data set on another disk with --data",
+            f"cannot write {path}: {error}", hint="free some space or choose another --data"
         ) from error

@@ -40,9 +40,7 @@ ENERGY_SMOOTHING_STD_S, MIN_ENERGY_RANGE = 0.5, 0.1
 """Standard deviation that smooths bursts of motion, and a range that is not stretched."""
 
 
-def build_clip_features(
-    analysis: VideoAnalysis, *, genre: str | None, seed: int
-) -> ClipFeatures:
+def build_features(analysis: VideoAnalysis, *, genre: str | None, seed: int) -> ClipFeatures:
     """Return the features of a video that condition a generator.
 
     Args:
@@ -50,12 +48,10 @@ def build_clip_features(
         genre: style; None is one that suits the rhythm, drawn by the seed.
         seed: of the take.
     """
-    duration_s = analysis.info.duration_s
-    inside = analysis.rhythm.times_s < duration_s
-    peaks_s, strengths = select_accents(
-        analysis.rhythm.times_s[inside] - IMPACT_DETECTION_DELAY_S,
-        analysis.rhythm.strengths[inside],
-    )
+    rhythm, duration_s = analysis.rhythm, analysis.info.duration_s
+    inside = rhythm.times_s < duration_s
+    times_s = rhythm.times_s[inside] - IMPACT_DETECTION_DELAY_S
+    peaks_s, strengths = select_accents(times_s, rhythm.strengths[inside])
     return ClipFeatures(
         duration_s=duration_s,
         peaks_s=peaks_s,
@@ -63,7 +59,7 @@ def build_clip_features(
         energy=analysis.energy,
         genre=genre or choose_genre(peaks_s, seed=seed_from_rhythm(seed, peaks_s)),
         keypoints=analysis.keypoints,
-        rhythm_method=analysis.rhythm.method,
+        rhythm_method=rhythm.method,
         visual=analysis.visual,
     )
 
@@ -157,12 +153,9 @@ def with_arrangement(features: ClipFeatures, *, seed: int) -> ClipFeatures:
     harmony = features.harmony or sample_rhythm_harmony(
         *rhythm, duration_s=features.duration_s, style=style, seed=seed
     )
+    energy = smoothed_energy(features.energy) if features.is_from_video else features.energy
+    rng = np.random.default_rng([seed, 14])
     arrangement = features.arrangement or compose_arrangement(
-        *rhythm,
-        smoothed_energy(features.energy) if features.is_from_video else features.energy,
-        harmony,
-        duration_s=features.duration_s,
-        style=style,
-        rng=np.random.default_rng([seed, 14]),
+        *rhythm, energy, harmony, duration_s=features.duration_s, style=style, rng=rng
     )
     return replace(features, harmony=harmony, arrangement=arrangement)

@@ -33,25 +33,25 @@ MAX_PEAK_INTERVAL_S = 8.0
 """Upper limit of the interval since the last peak: longer ones are rare in training."""
 
 
-def _mel_frame_indices(start_frame: int, n_frames: int) -> NDArray[np.int64]:
+def _mel_frame_indices(start: int, n_frames: int) -> NDArray[np.int64]:
     """Indices of the log-mel frames in a range of latent frames."""
     n_mel_frames = n_frames * MEL_FRAMES_PER_LATENT_FRAME
-    return start_frame * MEL_FRAMES_PER_LATENT_FRAME + np.arange(n_mel_frames)
+    return start * MEL_FRAMES_PER_LATENT_FRAME + np.arange(n_mel_frames)
 
 
-def align_rhythm_to_latent(features: ClipFeatures, start_frame: int, n_frames: int) -> Array:
+def align_rhythm_to_latent(features: ClipFeatures, start: int, n_frames: int) -> Array:
     """Return rhythm and energy sampled on latent frames.
 
     Args:
         features: of the clip.
-        start_frame: first latent frame, counted from the clip's second 0.
+        start: first latent frame, counted from the clip's second 0.
         n_frames: number of latent frames.
 
     Returns:
         ``(20, frames)``: five curves (three bumps around peaks, a trace since the last
         peak, energy), each at four times in a latent frame.
     """
-    times = _mel_frame_indices(start_frame, n_frames).astype(np.float64)
+    times = _mel_frame_indices(start, n_frames).astype(np.float64)
     peaks = features.peaks_s * SAMPLE_RATE_HZ / HOP_LENGTH
     reach = 5 * max(PEAK_BUMP_STD_FRAMES)
     near = (peaks > times[0] - reach) & (peaks < times[-1] + reach)
@@ -72,14 +72,12 @@ def _previous_peak(peaks: Array, times: Array) -> Array:
     return padded[np.searchsorted(peaks, times, side="right")]
 
 
-def rhythm_tokens(
-    features: ClipFeatures, start_frame: int, n_frames: int
-) -> tuple[Array, Array]:
+def rhythm_tokens(features: ClipFeatures, start: int, n_frames: int) -> tuple[Array, Array]:
     """Return the paper's rhythm sequence for a range of latent frames.
 
     Args:
         features: of the clip.
-        start_frame: first latent frame.
+        start: first latent frame.
         n_frames: number of latent frames.
 
     Returns:
@@ -87,7 +85,7 @@ def rhythm_tokens(
         ``(tokens,)`` at 16 Hz.
     """
     n_tokens = round(n_frames / LATENT_FPS * POSE_FPS)
-    start_s = start_frame / LATENT_FPS
+    start_s = start / LATENT_FPS
     index = np.floor((features.peaks_s - start_s) * POSE_FPS).astype(int)
     peaks = np.zeros(n_tokens)
     peaks[index[(index >= 0) & (index < n_tokens)]] = 1
@@ -97,12 +95,12 @@ def rhythm_tokens(
     return peaks, np.where(np.isfinite(last_s), interval_s, 0.0)
 
 
-def align_harmony_to_latent(harmony: Harmony | None, start_frame: int, n_frames: int) -> Array:
+def align_harmony_to_latent(harmony: Harmony | None, start: int, n_frames: int) -> Array:
     """Return chords and beat subdivisions sampled on latent frames.
 
     Args:
         harmony: chords of the clip, or None.
-        start_frame: first latent frame, counted from the clip's second 0.
+        start: first latent frame, counted from the clip's second 0.
         n_frames: number of latent frames.
 
     Returns:
@@ -112,11 +110,10 @@ def align_harmony_to_latent(harmony: Harmony | None, start_frame: int, n_frames:
     """
     if harmony is None:
         return np.zeros((HARMONY_CHANNELS, n_frames))
-    times_s = _mel_frame_indices(start_frame, n_frames) / MEL_FPS
+    times_s = _mel_frame_indices(start, n_frames) / MEL_FPS
     chord = np.searchsorted(harmony.chord_starts_s, times_s, side="right") - 1
-    classes = np.concatenate(
-        [harmony.chord_pitch_classes(), harmony.root_pitch_classes()], axis=1
-    )[chord.clip(min=0)]
+    pitch_classes = [harmony.chord_pitch_classes(), harmony.root_pitch_classes()]
+    classes = np.concatenate(pitch_classes, axis=1)[chord.clip(min=0)]
     rows = [classes.reshape(n_frames, MEL_FRAMES_PER_LATENT_FRAME, 24).mean(axis=1)]
     width_s = PEAK_BUMP_STD_FRAMES[0] / MEL_FPS
     for events_s in (harmony.chord_starts_s, harmony.subdivisions_s):
@@ -129,28 +126,28 @@ def align_harmony_to_latent(harmony: Harmony | None, start_frame: int, n_frames:
 
 
 def slice_note_latent(
-    note_latent: Float32Array | None, start_frame: int, n_frames: int, n_channels: int
+    note_latent: Float32Array | None, start: int, n_frames: int, n_channels: int
 ) -> Array:
     """Return a range of the latent code of the note spectrogram, ``(channels, frames)``.
 
     Args:
         note_latent: of the entire clip; None without notes gives zeros.
-        start_frame: first latent frame, counted from the clip's second 0.
+        start: first latent frame, counted from the clip's second 0.
         n_frames: number of latent frames; zeros after the end of the clip.
         n_channels: of the latent code.
     """
     if note_latent is None:
         return np.zeros((n_channels, n_frames))
-    window = note_latent[:, start_frame : start_frame + n_frames]
+    window = note_latent[:, start : start + n_frames]
     return np.pad(window, ((0, 0), (0, n_frames - window.shape[1])))
 
 
-def normalize_pose(keypoints: Array | None, start_frame: float, n_frames: int) -> Array:
+def normalize_pose(keypoints: Array | None, start: float, n_frames: int) -> Array:
     """Return keypoints in units of the person's height, centered on the median position.
 
     Args:
         keypoints: ``(frames, 17, 3)`` of the entire clip, at 16 Hz, or None.
-        start_frame: first latent frame.
+        start: first latent frame.
         n_frames: number of frames at 16 Hz.
 
     Returns:
@@ -164,17 +161,17 @@ def normalize_pose(keypoints: Array | None, start_frame: float, n_frames: int) -
     height = max(float(np.median(heights[scores[..., 0].any(axis=1)])), 1.0)
     center = np.median(points, axis=(0, 1))
     scaled = np.concatenate([((points - center) / height).clip(-3, 3), scores], axis=2)
-    first = round(start_frame / LATENT_FPS * POSE_FPS)
+    first = round(start / LATENT_FPS * POSE_FPS)
     window = scaled[first : first + n_frames] * (scores[first : first + n_frames] > 0)
     normalized[: len(window)] = window
     return normalized
 
 
 def build_condition(
-    features: ClipFeatures, start_frame: int, n_frames: int, *, note_latent_channels: int = 0
+    features: ClipFeatures, start: int, n_frames: int, *, note_latent_channels: int = 0
 ) -> MiniCondition:
     """Return all conditions of a range of latent frames, as a batch of one."""
-    window = (start_frame, n_frames)
+    window = (start, n_frames)
     peaks, interval_s = rhythm_tokens(features, *window)
     genre = np.zeros(len(GENRES))
     if features.genre is not None:
@@ -185,7 +182,7 @@ def build_condition(
         interval_s,
         genre,
         align_harmony_to_latent(features.harmony, *window),
-        normalize_pose(features.keypoints, start_frame, len(peaks)),
+        normalize_pose(features.keypoints, start, len(peaks)),
         np.array([features.timing_jitter]),
         slice_note_latent(features.note_latent, *window, note_latent_channels),
     )

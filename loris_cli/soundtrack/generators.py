@@ -12,7 +12,6 @@ from loris_cli.array_types import Array
 from loris_cli.errors import UsageError
 from loris_cli.models.load_model import LoadedModel, load_model
 from loris_cli.models.mini_checkpoint import MiniCheckpoint
-from loris_cli.soundtrack.job_report import RecordingReporter
 from loris_cli.soundtrack.jobs import SoundtrackSettings
 from loris_cli.soundtrack.latent_generator import LatentGenerator
 from loris_cli.soundtrack.visual_encoder import (
@@ -21,7 +20,7 @@ from loris_cli.soundtrack.visual_encoder import (
     load_visual_encoder,
     resolve_visual_weights,
 )
-from loris_cli.soundtrack.visual_features import VISUAL_FEATURE_WIDTHS, read_visual_features
+from loris_cli.soundtrack.visual_features import VISUAL_WIDTHS, read_visual_features
 from loris_cli.soundtrack.waveform_generator import WaveformGenerator
 from loris_cli.system.device import check_compiler, resolve_device, resolve_dtype
 from loris_cli.system.progress import Reporter
@@ -61,7 +60,7 @@ def build_generator(model: LoadedModel, device: torch.device, **options: Any) ->
     return WaveformGenerator(model=model, device=device, **options)
 
 
-def build_job_generator(settings: SoundtrackSettings) -> ModelGenerator:
+def load_generator(settings: SoundtrackSettings) -> ModelGenerator:
     """Return the generator of a run's settings.
 
     Raises:
@@ -80,15 +79,12 @@ def build_job_generator(settings: SoundtrackSettings) -> ModelGenerator:
     name, width = generator.model.name, generator.traits.visual_width
     if settings.visual is not None:
         if width is None:
-            raise UsageError(
-                f"{name} is not conditioned on visual features", hint="leave out --visual"
-            )
+            raise UsageError(f"{name} takes no visual features", hint="leave out --visual")
         network = settings.visual.network
-        if network is not None and VISUAL_FEATURE_WIDTHS[network] != width:
+        if network is not None and VISUAL_WIDTHS[network] != width:
             raise UsageError(
-                f"{network} gives {VISUAL_FEATURE_WIDTHS[network]}"
-                f" values and {name} was trained on {width}",
-                hint="give features of the width that it knows as a .npy file",
+                f"{network} gives {VISUAL_WIDTHS[network]} values, {name} needs {width}",
+                hint="give features of that width as a .npy file",
             )
     if settings.genre is not None and settings.genre not in generator.traits.genres:
         known = ", ".join(generator.traits.genres)
@@ -106,19 +102,14 @@ def load_job_encoder(settings: SoundtrackSettings, reporter: Reporter) -> Visual
         MissingDependencyError: a package that it needs is absent.
         WeightsError: its weights are absent, or those of another network.
     """
-    if settings.visual is None or settings.visual.network is None:
+    if (source := settings.visual) is None or source.network is None:
         return None
-    weights = resolve_visual_weights(
-        settings.visual, offline=settings.offline, reporter=reporter
-    )
+    weights = resolve_visual_weights(source, offline=settings.offline, reporter=reporter)
     return load_visual_encoder(*weights, settings.device)
 
 
 def get_visual_features(
-    settings: SoundtrackSettings,
-    generator: ModelGenerator,
-    info: VideoInfo,
-    reporter: RecordingReporter,
+    settings: SoundtrackSettings, generator: ModelGenerator, info: VideoInfo, reporter: Reporter
 ) -> Array | None:
     """Read or extract the visual features of a video, if the model is conditioned on them."""
     if isinstance(generator, WaveformGenerator):
@@ -128,9 +119,7 @@ def get_visual_features(
     if width is None:
         return None
     if source is None:
-        encoders = [
-            f" {name}=FILE" for name, size in VISUAL_FEATURE_WIDTHS.items() if size == width
-        ]
+        encoders = [f" {name}=FILE" for name, size in VISUAL_WIDTHS.items() if size == width]
         reporter.warn(
             f"{generator.model.name} was trained on visual features and has none:"
             f" give them with --visual{''.join(encoders)}"

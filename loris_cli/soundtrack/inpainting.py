@@ -9,7 +9,6 @@ import numpy as np
 from loris_cli.array_types import Float32Array, Samples
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import UsageError
-from loris_cli.system.atomic_files import printable_path
 from loris_cli.video.audio_track import read_audio
 from loris_cli.video.probe import VideoInfo
 
@@ -82,32 +81,28 @@ def region_weights(
     return np.clip(depth, 0, 1).astype(np.float32)
 
 
-def load_inpaint_region(
-    inpaint: InpaintSettings, info: VideoInfo, *, n_channels: int
-) -> InpaintRegion:
+def load_region(inpaint: InpaintSettings, info: VideoInfo, *, n_channels: int) -> InpaintRegion:
     """Read the earlier soundtrack of a video, converted to the channels of the generator.
 
     Raises:
         UsageError: the region is outside the video, or the file is not its soundtrack.
     """
-    name = printable_path(inpaint.path)
-    end_s = min(inpaint.end_s, info.duration_s)
-    if not 0 <= inpaint.start_s < end_s:
+    start_s, end_s = inpaint.start_s, min(inpaint.end_s, info.duration_s)
+    if not 0 <= start_s < end_s:
         raise UsageError(
-            f"no range from {inpaint.start_s:g} to {inpaint.end_s:g} s"
-            f" in {info.duration_s:.1f} s of video",
+            f"no range {start_s:g} to {inpaint.end_s:g} s in {info.duration_s:.1f} s of video",
             hint="--inpaint-range takes two times inside the video, in seconds",
         )
     original = read_audio(inpaint.path, rate_hz=SAMPLE_RATE_HZ)
     if original is None:
-        raise UsageError(f"{name} has no audio to keep", hint="give an earlier soundtrack")
+        raise UsageError(f"{inpaint.path} has no audio", hint="give an earlier soundtrack")
     original_s = original.shape[1] / SAMPLE_RATE_HZ
     if original_s < info.duration_s - MAX_SHORTFALL_S:
         raise UsageError(
-            f"{name} lasts {original_s:.1f} s"
+            f"{inpaint.path} lasts {original_s:.1f} s"
             f" and the video {info.duration_s:.1f} s: it is not its soundtrack",
             hint="--inpaint takes an earlier result for the same video",
         )
     if len(original) != n_channels:
         original = original.mean(axis=0, keepdims=True).repeat(n_channels, axis=0)
-    return InpaintRegion(original=original, start_s=inpaint.start_s, end_s=end_s)
+    return InpaintRegion(original=original, start_s=start_s, end_s=end_s)

@@ -28,13 +28,11 @@ fraction of frames with a detected person, loudness. A failure: ``error``, ``hin
 class RecordingReporter:
     """A reporter that also times the stages and keeps the warnings, for one video's rows."""
 
-    def __init__(
-        self, reporter: Reporter, video: Path, *, with_video_name: bool = False
-    ) -> None:
-        """Start the clock; ``with_video_name`` prefixes all messages with the video's name."""
+    def __init__(self, reporter: Reporter, video: Path, *, with_name: bool = False) -> None:
+        """Start the clock; ``with_name`` prefixes all messages with the video's name."""
         self._reporter = reporter
         self._video = video
-        self._with_video_name = with_video_name
+        self._with_name = with_name
         self._started_s = time.monotonic()
         self.warnings: list[str] = []
         self.stages_s: dict[str, float] = {}
@@ -43,7 +41,7 @@ class RecordingReporter:
     def stage(self, name: str, total: float | None = None) -> Iterator[Callable[..., None]]:
         """Forward a stage, and time it."""
         started_s = time.monotonic()
-        label = f"{self._video.name}: {name}" if self._with_video_name else name
+        label = f"{self._video.name}: {name}" if self._with_name else name
         with self._reporter.stage(label, total) as advance:
             yield advance
         self.stages_s[name] = round(time.monotonic() - started_s, 3)
@@ -51,9 +49,7 @@ class RecordingReporter:
     def warn(self, text: str) -> None:
         """Forward a warning, and keep it."""
         self.warnings.append(text)
-        self._reporter.warn(
-            prefix_video_name(text, self._video) if self._with_video_name else text
-        )
+        self._reporter.warn(prefix_video_name(text, self._video) if self._with_name else text)
 
     def lap_s(self) -> float:
         """Return the time since the last call, or the start."""
@@ -122,9 +118,7 @@ def compute_exit_code(rows: Sequence[ReportRow], *, n_inputs: int) -> int:
     return int(failed[0]["exit_code"]) if n_inputs == 1 else 1
 
 
-def add_to_report(
-    report: Path, rows: Sequence[ReportRow], jobs: Sequence[SoundtrackJob]
-) -> None:
+def add_to_report(path: Path, rows: Sequence[ReportRow], jobs: Sequence[SoundtrackJob]) -> None:
     """Append rows to a report, in the order of the jobs; the file is replaced atomically.
 
     Raises:
@@ -133,14 +127,13 @@ def add_to_report(
     order = {str(job.video): number for number, job in enumerate(jobs)}
     ordered = sorted(rows, key=lambda row: order[row["input"]])
     try:
-        before = report.read_bytes() if report.exists() else b""
+        before = path.read_bytes() if path.exists() else b""
     except OSError as error:
         raise OutputError(
-            f"the report {report} cannot be read: {error.strerror}",
-            hint="give another name with --report",
+            f"cannot read the report {path}: {error.strerror}", hint="choose another --report"
         ) from error
     if before and not before.endswith(b"\n"):
         before += b"\n"
     lines = "".join(json.dumps(row, allow_nan=False) + "\n" for row in ordered)
-    with atomic_write(report, overwrite=True) as temporary:
+    with atomic_write(path, overwrite=True) as temporary:
         temporary.write_bytes(before + lines.encode())

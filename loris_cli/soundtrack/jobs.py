@@ -10,9 +10,9 @@ from loris_cli.models.diffusion import SamplerName
 from loris_cli.soundtrack.inpainting import InpaintSettings
 from loris_cli.soundtrack.video_analysis import RhythmMethod
 from loris_cli.soundtrack.visual_features import VisualSource
+from loris_cli.system import input_paths
 from loris_cli.system.atomic_files import check_output_paths
 from loris_cli.system.device import Precision
-from loris_cli.system.input_paths import check_suffix, is_output_folder, resolve_output_paths
 from loris_cli.video.mux import CONTAINER_FORMATS
 
 
@@ -95,30 +95,22 @@ def plan_jobs(
         OutputError: a folder that is not writable.
     """
     _check_single_input_options(settings, len(videos))
-    outputs = resolve_output_paths(
-        videos,
-        output,
-        default_suffix=".loris.mp4",
-        n_takes=n_takes,
-        allowed_suffixes=list(CONTAINER_FORMATS),
+    suffixes = list(CONTAINER_FORMATS)
+    outputs = input_paths.resolve_output_paths(
+        videos, output, default_suffix=".loris.mp4", n_takes=n_takes, allowed_suffixes=suffixes
     )
     jobs = []
     for video, paths in zip(videos, outputs, strict=True):
-        existing = {path for path in paths if skip_existing and os.path.lexists(path)}
         takes = list(enumerate(paths))
-        jobs.append(
-            SoundtrackJob(
-                video=video,
-                takes=tuple(take for take in takes if take[1] not in existing),
-                existing_takes=tuple(take for take in takes if take[1] in existing),
-                settings=settings,
-            )
-        )
+        existing = tuple(take for take in takes if skip_existing and os.path.lexists(take[1]))
+        todo = tuple(take for take in takes if take not in existing)
+        job = SoundtrackJob(video=video, takes=todo, existing_takes=existing, settings=settings)
+        jobs.append(job)
     sources = [*videos, *protected_paths, *_list_source_files(settings)]
     results = [path for job in jobs for _, path in job.takes]
     if settings.plot is not None and results:
         results.append(settings.plot)
-    if output is not None and is_output_folder(output) and not output.is_dir():
+    if output is not None and input_paths.is_output_folder(output) and not output.is_dir():
         results = [path for path in results if path.parent != output]  # it is made later
     check_output_paths(results, sources, overwrite=settings.overwrite)
     if report is not None:
@@ -126,8 +118,7 @@ def plan_jobs(
         made = [*(path for paths in outputs for path in paths), settings.plot]
         if os.path.realpath(report) in {os.path.realpath(path) for path in made if path}:
             raise UsageError(
-                f"the report and a result would both be {report}",
-                hint="give the report a name of its own",
+                f"the report and a result would both be {report}", hint="rename the report"
             )
     return jobs
 
@@ -142,21 +133,15 @@ def _check_single_input_options(settings: SoundtrackSettings, n_videos: int) -> 
         "--visual": visual if visual is not None and visual.network is None else None,
     }
     for option, value in options.items():
-        if value is not None and n_videos > 1:
-            raise UsageError(
-                f"{option} goes with one input, not {n_videos}", hint="leave it out"
-            )
+        if value is not None:
+            input_paths.check_single_input(option, n_videos)
     if settings.plot:
-        check_suffix(settings.plot, [".png"])
+        input_paths.check_suffix(settings.plot, [".png"])
 
 
 def _list_source_files(settings: SoundtrackSettings) -> list[Path]:
     """Files besides the videos that are read, which no result may replace."""
-    model = Path(settings.model)
-    paths = [
-        None if settings.inpaint is None else settings.inpaint.path,
-        None if settings.visual is None else settings.visual.path,
-        settings.poses,
-        model if model.is_file() else None,
-    ]
+    model, inpaint, visual = Path(settings.model), settings.inpaint, settings.visual
+    paths = [inpaint.path if inpaint else None, visual.path if visual else None, settings.poses]
+    paths += [model] if model.is_file() else []
     return [path for path in paths if path is not None]

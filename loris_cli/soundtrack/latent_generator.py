@@ -18,6 +18,7 @@ from loris_cli.models.diffusion import SamplerName, count_evaluations, precondit
 from loris_cli.models.generator_interface import ClipFeatures, ProgressCallback
 from loris_cli.models.mini_checkpoint import MiniCheckpoint
 from loris_cli.models.mini_unet import MiniCondition
+from loris_cli.soundtrack import windowed_sampling
 from loris_cli.soundtrack.clip_features import seed_from_rhythm, with_arrangement
 from loris_cli.soundtrack.conditioning import (
     LATENT_FPS,
@@ -26,11 +27,6 @@ from loris_cli.soundtrack.conditioning import (
     collate_conditions,
 )
 from loris_cli.soundtrack.inpainting import BLOCK_CROSSFADE_S, InpaintRegion
-from loris_cli.soundtrack.windowed_sampling import (
-    WindowedGenerator,
-    WindowLayout,
-    window_starts,
-)
 from loris_cli.system.device import autocast, copy_to_device
 
 BATCH_FRAMES = 1024
@@ -46,7 +42,7 @@ DECODE_BLOCK_FRAMES = 480
 
 
 @dataclass(frozen=True, kw_only=True)
-class LatentGenerator(WindowedGenerator[MiniCondition]):
+class LatentGenerator(windowed_sampling.WindowedGenerator[MiniCondition]):
     """The ``mini`` model as a `MusicGenerator`, of any length."""
 
     noise_schedule = {"sigma_min": 0.02, "sigma_max": 30.0, "rho": 7.0}  # noqa: RUF012
@@ -94,7 +90,7 @@ class LatentGenerator(WindowedGenerator[MiniCondition]):
             advanced = self._with_note_latent(advanced)
         if not chords:
             advanced = replace(advanced, harmony=None)
-        latent = self._sample(advanced, seed=seed, progress=progress)
+        latent = self._draw(advanced, seed=seed, progress=progress)
         n_samples = round(features.duration_s * SAMPLE_RATE_HZ)
         yield from self._merge_inpaint(self._decode_blocks(latent, n_samples, seed))
 
@@ -121,26 +117,23 @@ class LatentGenerator(WindowedGenerator[MiniCondition]):
         stride = self.model.denoiser.config.stride
         return max(-(-int(duration_s * LATENT_FPS + 2) // stride) * stride, 8 * stride)
 
-    def compute_window_layout(self, duration_s: float) -> WindowLayout:
+    def compute_window_layout(self, duration_s: float) -> windowed_sampling.WindowLayout:
         """Windows of latent frames and number of network evaluations for a clip."""
         n_frames = self._count_latent_frames(duration_s)
-        starts = window_starts(n_frames, self.window_frames)
+        starts = windowed_sampling.window_starts(n_frames, self.window_frames)
         n_batches = -(-len(starts) // self._windows_per_batch)
-        return WindowLayout(
-            starts=starts,
-            window_length=self.window_frames if len(starts) > 1 else n_frames,
-            n_evaluations=n_batches * count_evaluations(self.sampler, self.steps),
-        )
+        n_evaluations = n_batches * count_evaluations(self.sampler, self.steps)
+        length = self.window_frames if len(starts) > 1 else n_frames
+        return windowed_sampling.WindowLayout(starts, length, n_evaluations)
 
     def _encode_windows(
-        self, features: ClipFeatures, layout: WindowLayout, seed: int
+        self, features: ClipFeatures, layout: windowed_sampling.WindowLayout, seed: int
     ) -> Iterator[tuple[list[int], MiniCondition]]:
         """Batches of windows; a short last one is filled up with its own last window."""
+        n_frames = layout.window_length
         n_channels = self.model.denoiser.config.note_latent_channels
         conditions = [
-            build_condition(
-                features, start, layout.window_length, note_latent_channels=n_channels
-            )
+            build_condition(features, start, n_frames, note_latent_channels=n_channels)
             for start in layout.starts
         ]
         n_windows = len(conditions)
@@ -148,44 +141,32 @@ class LatentGenerator(WindowedGenerator[MiniCondition]):
         for first in range(0, n_windows, self._windows_per_batch):
             rows = [min(first + i, n_windows - 1) for i in range(n_rows)]
             batch = collate_conditions([conditions[i] for i in rows])
-            yield (
-                rows,
-                MiniCondition(
-                    *(copy_to_device(torch.cat([value, value]), self.device) for value in batch)
-                ),
-            )
+            pairs = (copy_to_device(torch.cat([value, value]), self.device) for value in batch)
+            yield rows, MiniCondition(*pairs)
 
-    def _denoise_windows(
-        self, x: Tensor, sigma: float, condition_pair: MiniCondition, guidance: float
-    ) -> Tensor:
+    def _denoise(self, x: Tensor, sigma: float, pair: MiniCondition, scale: float) -> Tensor:
         """One guided evaluation: with and without the condition, in one batch.
 
-        Guidance of 1 does not evaluate the unconditional network.
+        A guidance scale of 1 does not evaluate the unconditional network.
         """
-        n = len(x)
-        guided = guidance != 1.0
-        dropped = torch.arange(2 * n if guided else n, device=self.device) >= n
-        condition = MiniCondition(*(value[: len(dropped)] for value in condition_pair))
+        n_windows = len(x)
+        x = torch.cat([x, x]) if scale != 1.0 else x
+        dropped = torch.arange(len(x), device=self.device) >= n_windows
+        condition = MiniCondition(*(value[: len(x)] for value in pair))
 
         def network(scaled: Tensor, c_noise: Tensor) -> Tensor:
             with autocast(self.device, self.dtype):
                 output: Tensor = self.model.denoiser(scaled, c_noise, condition, dropped)
             return output
 
-        denoised = precondition(
-            network,
-            torch.cat([x, x]) if guided else x,
-            torch.full((len(dropped),), sigma, device=self.device),
-            sigma_data=1.0,
-        )
-        if not guided:
+        level = torch.full((len(x),), sigma, device=self.device)
+        denoised = precondition(network, x, level, sigma_data=1.0)
+        if scale == 1.0:
             return denoised
         conditional, unconditional = denoised.chunk(2)
-        return unconditional + guidance * (conditional - unconditional)
+        return unconditional + scale * (conditional - unconditional)
 
-    def _build_inpaint_target(
-        self, region: InpaintRegion, length: int
-    ) -> tuple[Tensor, Tensor]:
+    def _make_inpaint_target(self, region: InpaintRegion, length: int) -> tuple[Tensor, Tensor]:
         samples = np.zeros(length * SAMPLES_PER_LATENT_FRAME, dtype=np.float32)
         original = region.original.mean(axis=0)[: len(samples)]
         samples[: len(original)] = original * region.training_peak_gain

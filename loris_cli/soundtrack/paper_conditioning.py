@@ -39,7 +39,7 @@ class PaperWindow:
 
 
 def extract_window(
-    features: ClipFeatures, config: PaperConfig, start_row: int, *, is_only_window: bool
+    features: ClipFeatures, config: PaperConfig, start_row: int, *, is_only: bool
 ) -> PaperWindow:
     """Return the conditions of a window before encoding.
 
@@ -47,12 +47,10 @@ def extract_window(
         features: of the entire video.
         config: of the network.
         start_row: start of the window, in half seconds.
-        is_only_window: whether it is the only one: then the official reading decimates surplus
+        is_only: whether it is the only one: then the official reading decimates surplus
             poses as the released code does.
     """
-    keypoints = _window_keypoints(
-        features.keypoints, config, start_row, is_only_window=is_only_window
-    )
+    keypoints = _window_keypoints(features.keypoints, config, start_row, is_only=is_only)
     start_s = start_row / VISUAL_FPS
     visual = None
     if features.visual is not None and config.visual_projection != "none":
@@ -97,12 +95,12 @@ def decimate_poses(keypoints: Array, n_frames: int) -> Array:
 
 
 def _window_keypoints(
-    keypoints: Array | None, config: PaperConfig, start_row: int, *, is_only_window: bool
+    keypoints: Array | None, config: PaperConfig, start_row: int, *, is_only: bool
 ) -> Array | None:
     """Poses of the window, ``(n_pose_frames, 17, 3)``; after the end the last is repeated."""
     if keypoints is None or not keypoints[..., 2].any():
         return None
-    if is_only_window and config.compat == "official":
+    if is_only and config.compat == "official":
         keypoints = decimate_poses(keypoints, config.n_pose_frames)
     return slice_rows(keypoints, start_row * POSES_PER_VISUAL_ROW, config.n_pose_frames)
 

@@ -6,7 +6,7 @@ The generator is any `MusicGenerator`.
 """
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,15 +20,15 @@ from loris_cli.audio.loudness import Loudness, apply_gain, measure_loudness, nor
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import OutputError
 from loris_cli.models.generator_interface import ClipFeatures, MusicGenerator
-from loris_cli.soundtrack.clip_features import build_clip_features
+from loris_cli.soundtrack.clip_features import build_features
 from loris_cli.soundtrack.inpainting import region_weights
 from loris_cli.soundtrack.video_analysis import VideoAnalysis
 from loris_cli.system.atomic_files import atomic_write
-from loris_cli.system.progress import NullReporter, Reporter
+from loris_cli.system.progress import Advance, NullReporter, Reporter
 from loris_cli.video.audio_track import read_audio
 from loris_cli.video.mux import mux_audio
 
-TARGET_LOUDNESS_LUFS = -14.0
+TARGET_LUFS = -14.0
 TRUE_PEAK_CEILING_DBTP = -1.0
 SPLICE_FADE_S = 0.02
 """Fade between original and regenerated audio, inside the latter."""
@@ -88,16 +88,11 @@ def make_soundtrack(
         OutputError: the result cannot be written.
     """
     reporter = reporter or NullReporter()
-    features = build_clip_features(analysis, genre=genre, seed=seed)
-    with (
-        atomic_write(out, overwrite=options.overwrite) as temporary,
-        _temporary_folder(out) as folder,
-    ):
-        raw, leveled = folder / "raw.wav", folder / "leveled.wav"
+    features = build_features(analysis, genre=genre, seed=seed)
+    with atomic_write(out, overwrite=options.overwrite) as temporary, _work_folder(out) as work:
+        raw, leveled = work / "raw.wav", work / "leveled.wav"
         with reporter.stage("music", features.duration_s) as advance, _audio_write_errors(out):
-            n_samples = write_generated_audio(
-                generator, features, raw, seed=seed, advance=advance
-            )
+            n_samples = generate_wav(generator, features, raw, seed=seed, advance=advance)
         if n_samples != round(features.duration_s * SAMPLE_RATE_HZ):
             raise AssertionError(f"the generator returned {n_samples} samples")
         with reporter.stage("mux"), _audio_write_errors(out):
@@ -114,14 +109,13 @@ def make_soundtrack(
 
 
 @contextmanager
-def _temporary_folder(out: Path) -> Iterator[Path]:
+def _work_folder(out: Path) -> Iterator[Path]:
     """Temporary folder on the disk of the result."""
     try:
         folder = tempfile.TemporaryDirectory(prefix=".loris-", dir=out.parent)
     except OSError as error:
         raise OutputError(
-            f"cannot work in {out.parent}: {error.strerror}",
-            hint="write to another folder with -o",
+            f"cannot work in {out.parent}: {error.strerror}", hint="use another folder with -o"
         ) from error
     with folder as name:
         yield Path(name)
@@ -139,13 +133,8 @@ def _audio_write_errors(out: Path) -> Iterator[None]:
         ) from error
 
 
-def write_generated_audio(
-    generator: MusicGenerator,
-    features: ClipFeatures,
-    path: Path,
-    *,
-    seed: int,
-    advance: Callable[..., None],
+def generate_wav(
+    generator: MusicGenerator, features: ClipFeatures, out: Path, *, seed: int, advance: Advance
 ) -> int:
     """Write a generator's blocks to a float WAV as they come.
 
@@ -162,7 +151,7 @@ def write_generated_audio(
 
     blocks = generator.generate(features, seed=seed, progress=progress)
     first = next(blocks)
-    with _open_wav_writer(path, n_channels=len(first)) as file:
+    with _open_wav_writer(out, n_channels=len(first)) as file:
         file.write(first.T)
         for block in blocks:
             file.write(block.T)
@@ -170,24 +159,18 @@ def write_generated_audio(
 
 
 def _open_wav_writer(path: Path, *, n_channels: int) -> soundfile.SoundFile:
-    return soundfile.SoundFile(
-        path, "w", SAMPLE_RATE_HZ, channels=n_channels, subtype="FLOAT", format="WAV"
-    )
+    return soundfile.SoundFile(path, "w", SAMPLE_RATE_HZ, n_channels, "FLOAT", format="WAV")
 
 
-def _level_audio(
-    raw: Path, leveled: Path, regenerate_s: tuple[float, float] | None
-) -> Loudness:
+def _level_audio(raw: Path, out: Path, regenerate_s: tuple[float, float] | None) -> Loudness:
     """Normalize the loudness; of an inpainted file only limit the peaks of the region."""
     ceiling = TRUE_PEAK_CEILING_DBTP
     if regenerate_s is None:
-        return normalize_loudness(
-            raw, leveled, target_lufs=TARGET_LOUDNESS_LUFS, ceiling_dbtp=ceiling
-        )
-    limited = leveled.with_name("limited.wav")
+        return normalize_loudness(raw, out, target_lufs=TARGET_LUFS, ceiling_dbtp=ceiling)
+    limited = out.with_name("limited.wav")
     apply_gain(raw, limited, gain_db=0.0, ceiling_dbtp=ceiling)
-    _splice_regenerated(raw, limited, leveled, regenerate_s=regenerate_s)
-    return measure_loudness(leveled)
+    _splice_regenerated(raw, limited, out, regenerate_s=regenerate_s)
+    return measure_loudness(out)
 
 
 def _splice_regenerated(

@@ -5,7 +5,7 @@ from contextlib import closing
 
 from loris_cli.errors import LorisError
 from loris_cli.soundtrack import job_report
-from loris_cli.soundtrack.generators import build_job_generator, load_job_encoder
+from loris_cli.soundtrack.generators import load_generator, load_job_encoder
 from loris_cli.soundtrack.job_report import RecordingReporter, ReportRow
 from loris_cli.soundtrack.jobs import SoundtrackJob
 from loris_cli.soundtrack.takes import estimate_takes, make_takes
@@ -38,19 +38,14 @@ def run_jobs(
     todo = [job for job in jobs if job.takes]
     if not todo:
         return
-    build_job_generator(todo[0].settings)  # errors that concern every video end the run at once
+    load_generator(todo[0].settings)  # errors that concern every video end the run at once
     load_job_encoder(todo[0].settings, reporter)
     if workers == 1 or len(todo) == 1:
         for job in todo:
-            yield from _run_with_failure_row(
-                job, make_takes, reporter, with_video_name=len(jobs) > 1
-            )
+            yield from _run_with_failure_row(job, make_takes, reporter, with_name=len(jobs) > 1)
         return
-    n_workers = min(workers, len(todo))
-    with (
-        reporter.stage("videos", len(todo)) as advance,
-        closing(map_in_processes(_run_in_worker, todo, n_workers=n_workers)) as results,
-    ):
+    results = map_in_processes(_run_in_worker, todo, n_workers=min(workers, len(todo)))
+    with reporter.stage("videos", len(todo)) as advance, closing(results):
         for index, rows in results:
             advance(1)
             if isinstance(rows, WorkerCrash):
@@ -72,10 +67,10 @@ def estimate_jobs(
     yield from job_report.skipped_rows(jobs)
     todo = [job for job in jobs if job.takes]
     if todo:
-        build_job_generator(todo[0].settings)
+        load_generator(todo[0].settings)
     for job in todo:
         yield from _run_with_failure_row(
-            job, estimate_takes, reporter or NullReporter(), with_video_name=len(jobs) > 1
+            job, estimate_takes, reporter or NullReporter(), with_name=len(jobs) > 1
         )
 
 
@@ -89,23 +84,16 @@ def run_job(job: SoundtrackJob, *, reporter: Reporter | None = None) -> Iterator
 
 
 def _run_with_failure_row(
-    job: SoundtrackJob, process_job: ProcessJob, reporter: Reporter, *, with_video_name: bool
+    job: SoundtrackJob, process_job: ProcessJob, reporter: Reporter, *, with_name: bool
 ) -> Iterator[ReportRow]:
     """Run one job; an error becomes a row."""
-    recorder = RecordingReporter(reporter, job.video, with_video_name=with_video_name)
+    recorder = RecordingReporter(reporter, job.video, with_name=with_name)
     try:
         yield from process_job(job, recorder)
     except LorisError as error:
-        yield job_report.build_row(
-            job,
-            recorder,
-            status="failed",
-            output=None,
-            error=str(error),
-            hint=error.hint,
-            exit_code=error.exit_code,
-        )
+        fields = {"error": str(error), "hint": error.hint, "exit_code": error.exit_code}
+        yield job_report.build_row(job, recorder, status="failed", output=None, **fields)
 
 
 def _run_in_worker(job: SoundtrackJob) -> list[ReportRow]:
-    return list(_run_with_failure_row(job, make_takes, NullReporter(), with_video_name=False))
+    return list(_run_with_failure_row(job, make_takes, NullReporter(), with_name=False))

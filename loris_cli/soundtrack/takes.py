@@ -16,12 +16,8 @@ from loris_cli.config import POSE_FPS, SAMPLE_RATE_HZ
 from loris_cli.models.generator_interface import ClipFeatures
 from loris_cli.pose.keypoints import read_poses
 from loris_cli.rhythm.plot import plot_rhythm
-from loris_cli.soundtrack.generators import (
-    ModelGenerator,
-    build_job_generator,
-    get_visual_features,
-)
-from loris_cli.soundtrack.inpainting import load_inpaint_region
+from loris_cli.soundtrack.generators import ModelGenerator, get_visual_features, load_generator
+from loris_cli.soundtrack.inpainting import load_region
 from loris_cli.soundtrack.job_report import RecordingReporter, ReportRow, build_row
 from loris_cli.soundtrack.jobs import SoundtrackJob, SoundtrackSettings
 from loris_cli.soundtrack.latent_generator import LatentGenerator
@@ -47,12 +43,12 @@ MAX_PLOT_AUDIO_S = 600.0
 def make_takes(job: SoundtrackJob, reporter: RecordingReporter) -> Iterator[ReportRow]:
     """Generate the takes of one video; invalid input is refused before the long work."""
     settings = job.settings
-    generator = build_job_generator(settings)
+    generator = load_generator(settings)
     info = _probe_job(job, reporter)
     region = None
     if settings.inpaint is not None:
         n_channels = generator.traits.n_channels
-        region = load_inpaint_region(settings.inpaint, info, n_channels=n_channels)
+        region = load_region(settings.inpaint, info, n_channels=n_channels)
         generator = replace(generator, inpaint_region=region)
     poses = read_poses(settings.poses) if settings.poses else None
     visual = get_visual_features(settings, generator, info, reporter)
@@ -156,18 +152,16 @@ def _plot_analysis(settings: SoundtrackSettings, analysis: VideoAnalysis, out: P
 
 
 @cache
-def _time_evaluation_s(generator: ModelGenerator, duration_s: float) -> float:
+def _time_evaluation_s(generator: ModelGenerator, clip_s: float) -> float:
     """Time of one network evaluation, with its fraction of decoding."""
-    silent = np.zeros(0)
-    features = ClipFeatures(
-        duration_s=duration_s, peaks_s=silent, strengths=silent, energy=np.zeros(1)
-    )
+    empty = np.zeros(0)
+    clip = ClipFeatures(duration_s=clip_s, peaks_s=empty, strengths=empty, energy=np.zeros(1))
     short = replace(generator, steps=2, sampler="euler")
     started_s = time.monotonic()
-    for _ in short.generate(features, seed=0, progress=lambda done, total: None):
+    for _ in short.generate(clip, seed=0, progress=lambda done, total: None):
         pass
     elapsed_s = time.monotonic() - started_s
-    return elapsed_s / short.compute_window_layout(duration_s).n_evaluations
+    return elapsed_s / short.compute_window_layout(clip_s).n_evaluations
 
 
 def _estimate_memory_mb(generator: ModelGenerator) -> int:
@@ -183,7 +177,7 @@ def estimate_takes(job: SoundtrackJob, reporter: RecordingReporter) -> Iterator[
     """Estimate the cost of the takes of one video, in one row; nothing is written."""
     settings, n_takes = job.settings, len(job.takes)
     info = _probe_job(job, reporter)
-    generator = build_job_generator(settings)
+    generator = load_generator(settings)
     layout = generator.compute_window_layout(info.duration_s)
     timed_s = min(round(info.duration_s), generator.traits.max_timing_clip_s)
     evaluation_s = _time_evaluation_s(generator, timed_s)

@@ -32,7 +32,7 @@ MIN_VIDEO_DURATION_S = 1.0
 """A shorter video has no rhythm: two peaks hardly fit into it."""
 MIN_DETECTED_FRACTION = 0.1
 """With a person detected in fewer of the frames the rhythm is that of the optical flow."""
-POSE_MAX_SIDE_PX = 1280
+POSE_SIDE_PX = 1280
 """Frame size for pose estimation; distant persons need more than a network's 224 px."""
 POSE_THREADS = 2
 FLOW_MAX_SIDE_PX = 256
@@ -65,17 +65,14 @@ def probe_for_rhythm(video: str | Path, *, reporter: Reporter | None = None) -> 
     Raises:
         InputError: it is not a video, or too short.
     """
-    video = Path(video)
-    info = probe_video(video)
+    info = probe_video(Path(video))
     if info.duration_s < MIN_VIDEO_DURATION_S:
         raise InputError(
             f"{video} lasts {info.duration_s:.2g} s, too short for a rhythm",
             hint=f"give a video of {MIN_VIDEO_DURATION_S:g} s or more",
         )
     if info.truncated:
-        (reporter or NullReporter()).warn(
-            f"{printable_path(video)} ends early; the frames before are used"
-        )
+        (reporter or NullReporter()).warn(f"{printable_path(video)} ends early: file truncated")
     return info
 
 
@@ -125,7 +122,7 @@ def estimate_video_poses(
         frames = read_frames_at_fps(
             info.path,
             POSE_FPS,
-            max_side_px=POSE_MAX_SIDE_PX,
+            max_side_px=POSE_SIDE_PX,
             on_warning=reporter.warn,
             observer=observer,
         )
@@ -136,7 +133,7 @@ def estimate_video_poses(
 
 
 class _FallbackFlow:
-    """Optical flow tracked beside pose estimation until enough persons are detected."""
+    """Optical flow tracked along with pose estimation until enough persons are detected."""
 
     def __init__(self, info: VideoInfo) -> None:
         self.trajectories = FlowTrajectories()
@@ -165,7 +162,7 @@ def analyze_video(
 ) -> VideoAnalysis:
     """Extract the visual rhythm of a video.
 
-    Its frames are decoded once; a second time only if a person is detected who does not move.
+    Its frames are decoded once; a second time only if the detected person does not move.
 
     Args:
         video: a video file, or its properties from `probe_for_rhythm`.
@@ -199,8 +196,8 @@ def analyze_video(
         if analysis is not None:
             return analysis
         if method is not None:
-            raise InputError(f"no moving body in {name}", hint="try --rhythm flow")
-        reporter.warn(f"no moving body in {name}: the rhythm is that of the optical flow")
+            raise InputError(f"no moving person in {name}", hint="try --rhythm flow")
+        reporter.warn(f"no moving person in {name}: the rhythm is that of the optical flow")
     rhythm = (flow or _track_flow(info, reporter)).compute_rhythm()
     frames, energy = np.arange(len(rhythm.envelope)), np.full(len(rhythm.envelope), 0.5)
     if len(rhythm.times_s):

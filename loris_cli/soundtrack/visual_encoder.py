@@ -21,12 +21,7 @@ from loris_cli.errors import UsageError, WeightsError
 from loris_cli.models import i3d_resnet50
 from loris_cli.models.i3d_inception import INPUT_SIZE_PX, InceptionI3D, load_inception_i3d
 from loris_cli.models.i3d_resnet50 import I3DR50, find_i3d_r50_weights, load_i3d_r50
-from loris_cli.soundtrack.visual_features import (
-    VISUAL_FPS,
-    VisualNetwork,
-    VisualSource,
-    slice_rows,
-)
+from loris_cli.soundtrack.visual_features import VISUAL_FPS, VisualSource, slice_rows
 from loris_cli.system.device import resolve_device
 from loris_cli.system.file_fingerprints import FileFingerprint, fingerprint_file
 from loris_cli.system.progress import Reporter
@@ -49,7 +44,7 @@ R50_GPU_BATCH_ROWS = 16
 
 def resolve_visual_weights(
     source: VisualSource, *, offline: bool, reporter: Reporter
-) -> tuple[VisualNetwork, FileFingerprint]:
+) -> tuple[str, FileFingerprint]:
     """Return the network of a source of visual features, and the file of its weights.
 
     Args:
@@ -62,9 +57,7 @@ def resolve_visual_weights(
         WeightsError: there are no weights.
     """
     if source.network is None:
-        raise UsageError(
-            f"{source} is one video's features", hint="name a network: i3d-r50, i3d=FILE"
-        )
+        raise UsageError(f"{source} is one video's features", hint="give i3d-r50 or i3d=FILE")
     if source.network == "i3d-r50":
         weights = find_i3d_r50_weights(source.path, offline=offline, reporter=reporter)
         return source.network, weights
@@ -114,12 +107,8 @@ def extract_visual_features(
     elif is_r50:
         last += R50_CLIP_SPAN_FRAMES - R50_FRAMES_PER_ROW  # the clips of the last rows
     aspect_ratio = max(info.width, info.height) / min(info.width, info.height)
-    frames = read_frames_at_fps(
-        info.path,
-        fps,
-        max_side_px=round(RESIZE_SHORT_SIDE_PX * aspect_ratio),
-        on_warning=reporter.warn,
-    )
+    side_px = round(RESIZE_SHORT_SIDE_PX * aspect_ratio)
+    frames = read_frames_at_fps(info.path, fps, max_side_px=side_px, on_warning=reporter.warn)
     with reporter.stage("visual features", round((stop_s - start_s) * fps)) as advance:
 
         def with_progress(frames: Iterable[Frame]) -> Iterator[Frame]:
@@ -128,11 +117,10 @@ def extract_visual_features(
                 advance(1)
 
         span_frames = with_progress(islice(frames, first, last))
-        rows = (
-            extract_r50_rows(span_frames, encoder, device=device)
-            if isinstance(encoder, I3DR50)
-            else extract_inception_rows(span_frames, encoder, device=device)
-        )
+        if isinstance(encoder, I3DR50):
+            rows = extract_r50_rows(span_frames, encoder, device=device)
+        else:
+            rows = extract_inception_rows(span_frames, encoder, device=device)
         features = np.concatenate(list(rows)).astype(np.float64)
     if span_s is None:
         return features
@@ -140,32 +128,30 @@ def extract_visual_features(
 
 
 def extract_inception_rows(
-    video_frames: Iterable[Frame], network: InceptionI3D, *, device: torch.device
+    frames: Iterable[Frame], network: InceptionI3D, *, device: torch.device
 ) -> Iterator[Array]:
     """Yield rows of frames at 16 a second, a row for every 8."""
-    frames = (center_crop(frame.rgb) for frame in video_frames)
-    while clip := list(islice(frames, INCEPTION_CLIP_FRAMES)):
+    crops = (center_crop(frame.rgb) for frame in frames)
+    while clip := list(islice(crops, INCEPTION_CLIP_FRAMES)):
         pixels = torch.from_numpy(np.stack(clip)).to(device).permute(3, 0, 1, 2)[None]
         with torch.inference_mode():
             yield network(pixels.float() / 127.5 - 1)[0].cpu().numpy()
 
 
 def extract_r50_rows(
-    video_frames: Iterable[Frame], network: I3DR50, *, device: torch.device
+    frames: Iterable[Frame], network: I3DR50, *, device: torch.device
 ) -> Iterator[Array]:
     """Yield rows of frames at 10 a second, a row for every 5.
 
     Args:
-        video_frames: read as needed; no more than a row spans are kept.
+        frames: read as needed; no more than a row spans are held in memory.
         network: I3D-R50.
         device: where it is.
 
     Yields:
         ``(rows, 2048)``; a row whose clip reaches beyond the last frame repeats that frame.
     """
-    clips = _r50_clips(
-        center_crop(frame.rgb, i3d_resnet50.INPUT_SIZE_PX) for frame in video_frames
-    )
+    clips = _r50_clips(center_crop(frame.rgb, i3d_resnet50.INPUT_SIZE_PX) for frame in frames)
     batch_size = 1 if device.type == "cpu" else R50_GPU_BATCH_ROWS
     while batch := list(islice(clips, batch_size)):
         pixels = torch.from_numpy(np.stack(batch)).to(device).permute(0, 4, 1, 2, 3)

@@ -16,7 +16,6 @@ import numpy as np
 
 from loris_cli.array_types import Array
 from loris_cli.errors import InputError, UsageError
-from loris_cli.system.atomic_files import printable_path
 
 VISUAL_FPS = 2.0
 """Rows a second: of frames at 16 a second one row for every 8 (specification, 2)."""
@@ -25,7 +24,7 @@ MAX_MISSING_ROWS = 2
 MAX_BYTES = 2 << 30
 
 VisualNetwork = Literal["i3d", "i3d-r50"]
-VISUAL_FEATURE_WIDTHS: dict[VisualNetwork, int] = {"i3d": 1024, "i3d-r50": 2048}
+VISUAL_WIDTHS: dict[VisualNetwork, int] = {"i3d": 1024, "i3d-r50": 2048}
 """Row widths of the Inception I3D and of pytorchvideo's I3D-R50."""
 
 
@@ -60,10 +59,9 @@ def parse_visual_source(text: str) -> VisualSource:
         return VisualSource(network="i3d-r50", path=path)
     if name == "i3d" and path is not None:
         return VisualSource(network="i3d", path=path)
-    if name in VISUAL_FEATURE_WIDTHS or not text:
+    if name in VISUAL_WIDTHS or not text:
         raise UsageError(
-            f"{text!r} names no weights",
-            hint="give i3d=FILE, i3d-r50=FILE, or i3d-r50, whose weights are downloaded",
+            f"{text!r} names no weights", hint="i3d=FILE, i3d-r50=FILE or i3d-r50 (downloaded)"
         )
     path = Path(text)
     networks: dict[str, VisualNetwork | None] = {".npy": None, ".pyth": "i3d-r50"}
@@ -90,29 +88,26 @@ def read_visual_features(path: Path, *, width: int, duration_s: float) -> Array:
     Raises:
         InputError: the file is not of this form, width or length.
     """
-    name = printable_path(path)
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise InputError(f"{name} is too large", hint="give one video's features")
+            raise InputError(f"{path} is too large", hint="give one video's features")
         stored = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise InputError(
-            f"{name} is not a .npy array", hint="save features with numpy.save"
-        ) from error
+        raise InputError(f"{path} is not a .npy array", hint="save with numpy.save") from error
     if not isinstance(stored, np.ndarray) or stored.ndim < 2 or not stored.size:
-        raise InputError(f"{name} holds no rows of features", hint="give (rows, width)")
+        raise InputError(f"{path} holds no rows of features", hint="give (rows, width)")
     if stored.dtype.kind not in "fiu":
-        raise InputError(f"{name} holds {stored.dtype}, no numbers", hint="give floats")
+        raise InputError(f"{path} holds {stored.dtype}, no numbers", hint="give floats")
     rows = stored.reshape(len(stored), -1).astype(np.float64)
     if rows.shape[1] != width:
         raise InputError(
-            f"{name} has rows of {rows.shape[1]} values; this model was trained on {width}",
+            f"{path} has rows of {rows.shape[1]} values; this model was trained on {width}",
             hint="1024 are those of the Inception I3D, 2048 those of I3D-R50",
         )
-    return _check_and_pad_rows(rows, name, duration_s)
+    return _check_and_pad_rows(rows, path, duration_s)
 
 
-def read_dataset_visual_features(path: Path, *, duration_s: float) -> Array:
+def read_visual_npz(path: Path, *, duration_s: float) -> Array:
     """Read the visual features of a clip of a data set.
 
     Args:
@@ -125,27 +120,24 @@ def read_dataset_visual_features(path: Path, *, duration_s: float) -> Array:
     Raises:
         InputError: the file is not of this form or length.
     """
-    name = printable_path(path)
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             rows = np.asarray(arrays["features"])
     except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
-        raise InputError(
-            f"{name} holds no visual features", hint="prepare the clip again"
-        ) from error
+        raise InputError(f"{path} holds no visual features", hint="prepare it again") from error
     if rows.ndim != 2 or not rows.size or rows.dtype.kind != "f":
-        raise InputError(f"{name} holds no rows of features", hint="prepare the clip again")
-    return _check_and_pad_rows(rows.astype(np.float64), name, duration_s)
+        raise InputError(f"{path} holds no rows of features", hint="prepare it again")
+    return _check_and_pad_rows(rows.astype(np.float64), path, duration_s)
 
 
-def _check_and_pad_rows(rows: Array, name: str, duration_s: float) -> Array:
+def _check_and_pad_rows(rows: Array, path: Path, duration_s: float) -> Array:
     """Rows for the entire video, the last repeated; all must be finite."""
     if not np.isfinite(rows).all():
-        raise InputError(f"{name} holds values that are not finite", hint="make it again")
+        raise InputError(f"{path} holds values that are not finite", hint="make it again")
     need = int(np.ceil(duration_s * VISUAL_FPS - 1e-6))
     if len(rows) < need - MAX_MISSING_ROWS:
         raise InputError(
-            f"{name} has {len(rows)} rows, {len(rows) / VISUAL_FPS:g} s at"
+            f"{path} has {len(rows)} rows, {len(rows) / VISUAL_FPS:g} s at"
             f" {VISUAL_FPS:g} a second, and the video lasts {duration_s:.1f} s",
             hint="give features of the whole video, one row for every 8 frames at 16 a second",
         )

@@ -21,19 +21,14 @@ from loris_cli.models.diffusion import SamplerName, count_evaluations, precondit
 from loris_cli.models.generator_interface import ClipFeatures, ProgressCallback
 from loris_cli.models.load_model import PaperCheckpoint
 from loris_cli.models.paper_condition import PaperCondition
+from loris_cli.soundtrack import windowed_sampling
 from loris_cli.soundtrack.inpainting import InpaintRegion
 from loris_cli.soundtrack.paper_conditioning import encode_window, extract_window
 from loris_cli.soundtrack.visual_features import VISUAL_FPS
-from loris_cli.soundtrack.windowed_sampling import (
-    ModelTraits,
-    WindowedGenerator,
-    WindowLayout,
-    window_starts,
-)
 from loris_cli.system.device import autocast
 
 SIGMA_DATA = 0.1
-SAMPLES_PER_VISUAL_ROW = round(SAMPLE_RATE_HZ / VISUAL_FPS)
+SAMPLES_PER_ROW = round(SAMPLE_RATE_HZ / VISUAL_FPS)
 """Samples in half a second: eight poses and one row of features, so windows begin on such."""
 OUTPUT_BLOCK_SAMPLES = 1 << 20
 """Samples in a block of the result."""
@@ -45,13 +40,13 @@ round."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class WaveformGenerator(WindowedGenerator[PaperCondition]):
+class WaveformGenerator(windowed_sampling.WindowedGenerator[PaperCondition]):
     """The paper's model as a `MusicGenerator`, of any length."""
 
     # The released schedule (specification, 1.9).
     noise_schedule = {"sigma_min": 1e-4, "sigma_max": 3.0, "rho": 9.0}  # noqa: RUF012
-    crossfade_length = 2048
-    noise_block_length = 1 << 16
+    fade_length = 2048
+    noise_block = 1 << 16
 
     model: PaperCheckpoint
     steps: int = 50
@@ -59,11 +54,11 @@ class WaveformGenerator(WindowedGenerator[PaperCondition]):
     sampler: SamplerName = "adpm2"
 
     @property
-    def traits(self) -> ModelTraits:
+    def traits(self) -> windowed_sampling.ModelTraits:
         """Properties of the model."""
         config = self.model.network.config
         has_visual = config.visual_projection != "none"
-        return ModelTraits(
+        return windowed_sampling.ModelTraits(
             n_channels=config.in_channels,
             rhythm_compat=config.compat,
             visual_width=config.visual_features if has_visual else None,
@@ -89,7 +84,7 @@ class WaveformGenerator(WindowedGenerator[PaperCondition]):
         Yields:
             ``(2, samples)`` blocks at 22,050 Hz; in all ``round(duration_s * 22050)``.
         """
-        sampled = self._sample(features, seed=seed, progress=progress)
+        sampled = self._draw(features, seed=seed, progress=progress)
         audio = sampled.clamp(-1, 1).cpu().numpy()
         n_samples = round(features.duration_s * SAMPLE_RATE_HZ)
         if n_samples > audio.shape[1]:
@@ -101,7 +96,7 @@ class WaveformGenerator(WindowedGenerator[PaperCondition]):
             for first in range(0, n_samples, OUTPUT_BLOCK_SAMPLES)
         )
 
-    def compute_window_layout(self, duration_s: float) -> WindowLayout:
+    def compute_window_layout(self, duration_s: float) -> windowed_sampling.WindowLayout:
         """Windows of samples and number of network evaluations for a clip."""
         config = self.model.network.config
         starts, max_window_s = [0], config.n_samples / SAMPLE_RATE_HZ
@@ -110,26 +105,20 @@ class WaveformGenerator(WindowedGenerator[PaperCondition]):
         if duration_s > max_window_s:
             n_rows = int(np.ceil(duration_s * VISUAL_FPS - 1e-6))
             # Rows that have both audio and visual features.
-            n_window_rows = min(
-                config.n_samples // SAMPLES_PER_VISUAL_ROW, config.n_visual_frames
-            )
-            rows = window_starts(n_rows, n_window_rows, allow_longer_window=False)
-            starts = [row * SAMPLES_PER_VISUAL_ROW for row in rows]
+            n_window_rows = min(config.n_samples // SAMPLES_PER_ROW, config.n_visual_frames)
+            rows = windowed_sampling.window_starts(n_rows, n_window_rows, allow_longer=False)
+            starts = [row * SAMPLES_PER_ROW for row in rows]
         n_evaluations = len(starts) * count_evaluations(self.sampler, self.steps)
-        return WindowLayout(starts, config.n_samples, n_evaluations)
+        return windowed_sampling.WindowLayout(starts, config.n_samples, n_evaluations)
 
     def _encode_windows(
-        self, features: ClipFeatures, layout: WindowLayout, seed: int
+        self, features: ClipFeatures, layout: windowed_sampling.WindowLayout, seed: int
     ) -> Iterator[tuple[list[int], PaperCondition]]:
         network = self.model.network
         n_windows = len(layout.starts)
         for i, start_sample in enumerate(layout.starts):
-            window = extract_window(
-                features,
-                network.config,
-                start_sample // SAMPLES_PER_VISUAL_ROW,
-                is_only_window=n_windows == 1,
-            )
+            row = start_sample // SAMPLES_PER_ROW
+            window = extract_window(features, network.config, row, is_only=n_windows == 1)
             # The released Bi-LSTM begins with noise at every call: here the take's (M7).
             generator = torch.Generator().manual_seed(seed % 2**63)
             condition = encode_window(network, window, self.device, generator)
@@ -137,27 +126,20 @@ class WaveformGenerator(WindowedGenerator[PaperCondition]):
             cache_kv = n_windows <= MAX_CACHED_WINDOWS
             yield [i], condition.concat(null_condition, cache_kv=cache_kv)
 
-    def _denoise_windows(
-        self, x: Tensor, sigma: float, condition_pair: PaperCondition, guidance: float
-    ) -> Tensor:
-        network = partial(
-            self.model.network.forward_guided, condition_pair=condition_pair, guidance=guidance
-        )
+    def _denoise(self, x: Tensor, sigma: float, pair: PaperCondition, scale: float) -> Tensor:
+        forward = self.model.network.forward_guided
+        network = partial(forward, condition_pair=pair, guidance=scale)
         level = torch.full((1,), sigma, device=self.device)
         with autocast(self.device, self.dtype):
             denoised = precondition(network, x, level, sigma_data=SIGMA_DATA)
         return denoised.clamp(-1, 1)  # as in training (M13)
 
-    def _build_inpaint_target(
-        self, region: InpaintRegion, length: int
-    ) -> tuple[Tensor, Tensor]:
+    def _make_inpaint_target(self, region: InpaintRegion, length: int) -> tuple[Tensor, Tensor]:
         original = region.original[:, :length] * np.float32(region.training_peak_gain)
         n_original = original.shape[1]
         padded = np.pad(original, ((0, 0), (0, length - n_original)))
         audio = torch.from_numpy(np.broadcast_to(padded, (self.signal_channels, length)).copy())
         index = torch.arange(length)
-        is_regenerated = (index >= region.start_s * SAMPLE_RATE_HZ) & (
-            index < region.end_s * SAMPLE_RATE_HZ
-        )
-        is_regenerated |= index >= n_original
+        start, end = region.start_s * SAMPLE_RATE_HZ, region.end_s * SAMPLE_RATE_HZ
+        is_regenerated = (index >= start) & (index < end) | (index >= n_original)
         return audio.to(self.device), is_regenerated.to(self.device)

@@ -38,38 +38,31 @@ CROSSFADE_FRAMES = 4
 CROSSFADE_POSITION_STEP = 0.618
 """Shift of the crossfade between evaluations, in overlaps: the golden section, so that no
 position is visited twice soon."""
-NOISE_BLOCK_FRAMES = 64
+NOISE_BLOCK = 64
 """Frames of noise drawn from one seed."""
 
 
-def window_starts(
-    n_frames: int, window_frames: int, *, allow_longer_window: bool = True
-) -> list[int]:
+def window_starts(n_frames: int, window_frames: int, *, allow_longer: bool = True) -> list[int]:
     """Return the first frames of the windows that cover a clip, evenly spread.
 
     Args:
         n_frames: length of the clip. If it is little more than a window, or less, there is
             one window, as long as the clip.
         window_frames: length of a window.
-        allow_longer_window: whether the only window may be longer than that.
+        allow_longer: whether the only window may be longer than that.
 
     Returns:
         rising starts; the last window ends with the clip, none is padded.
     """
     overlap = round(window_frames * WINDOW_OVERLAP)
-    if n_frames <= window_frames + overlap * allow_longer_window:
+    if n_frames <= window_frames + overlap * allow_longer:
         return [0]
     n_windows = -(-(n_frames - overlap) // (window_frames - overlap))
     return [round(i * (n_frames - window_frames) / (n_windows - 1)) for i in range(n_windows)]
 
 
 def draw_noise(
-    seed: int,
-    n_frames: int,
-    n_channels: int,
-    *,
-    draw_index: int = 0,
-    block_length: int = NOISE_BLOCK_FRAMES,
+    seed: int, n_frames: int, n_channels: int, *, draw: int = 0, block_size: int = NOISE_BLOCK
 ) -> Tensor:
     """Draw standard normal noise that depends on seed and absolute position alone.
 
@@ -77,17 +70,16 @@ def draw_noise(
         seed: of the take.
         n_frames: from the start of the clip; a longer clip begins with the same values.
         n_channels: of the signal.
-        draw_index: number of the draw within the take.
-        block_length: frames drawn from one seed.
+        draw: number of the draw within the take.
+        block_size: frames drawn from one seed.
 
     Returns:
         ``(channels, n_frames)``
     """
+    shape = (n_channels, block_size)
     blocks = [
-        np.random.default_rng([seed, number, draw_index]).standard_normal(
-            (n_channels, block_length), np.float32
-        )
-        for number in range(-(-n_frames // block_length))
+        np.random.default_rng([seed, number, draw]).standard_normal(shape, np.float32)
+        for number in range(-(-n_frames // block_size))
     ]
     return torch.from_numpy(np.concatenate(blocks, axis=1)[:, :n_frames])
 
@@ -97,7 +89,7 @@ def crossfade_weights(
     window_length: int,
     crossfade_position: float,
     *,
-    crossfade_length: int = CROSSFADE_FRAMES,
+    fade_length: int = CROSSFADE_FRAMES,
     device: torch.device | None = None,
 ) -> list[Tensor]:
     """Return the weight of each window's result at each of its frames.
@@ -106,7 +98,7 @@ def crossfade_weights(
         starts: of the windows.
         window_length: of each.
         crossfade_position: center of the crossfade within every overlap, from 0 to 1.
-        crossfade_length: length of the crossfade in frames.
+        fade_length: length of the crossfade in frames.
         device: where to compute them; None is the CPU.
 
     Returns:
@@ -115,7 +107,7 @@ def crossfade_weights(
     result = [torch.ones(window_length, device=device) for _ in starts]
     for left in range(len(starts) - 1):
         overlap = starts[left] + window_length - starts[left + 1]
-        width = min(crossfade_length, overlap)
+        width = min(fade_length, overlap)
         middle = width / 2 + crossfade_position * (overlap - width)
         position = torch.arange(overlap, device=device) + 0.5
         rise = ((position - middle) / width + 0.5).clamp(0, 1)
@@ -159,8 +151,8 @@ class WindowedGenerator(ABC, Generic[ConditionT]):
 
     noise_schedule: ClassVar[dict[str, float]]
     """Arguments of `karras_sigmas`."""
-    crossfade_length: ClassVar[int] = CROSSFADE_FRAMES
-    noise_block_length: ClassVar[int] = NOISE_BLOCK_FRAMES
+    fade_length: ClassVar[int] = CROSSFADE_FRAMES
+    noise_block: ClassVar[int] = NOISE_BLOCK
 
     device: torch.device
     steps: int
@@ -196,24 +188,18 @@ class WindowedGenerator(ABC, Generic[ConditionT]):
         """
 
     @abstractmethod
-    def _denoise_windows(
-        self, x: Tensor, sigma: float, condition_pair: ConditionT, guidance: float
-    ) -> Tensor:
-        """Clean signal of a batch ``(windows, channels, length)``, with guidance."""
+    def _denoise(self, x: Tensor, sigma: float, pair: ConditionT, scale: float) -> Tensor:
+        """Clean signal of a batch ``(windows, channels, length)``, by a guidance scale."""
 
     @abstractmethod
-    def _build_inpaint_target(
-        self, region: InpaintRegion, length: int
-    ) -> tuple[Tensor, Tensor]:
+    def _make_inpaint_target(self, region: InpaintRegion, length: int) -> tuple[Tensor, Tensor]:
         """Signal to keep, and the mask of what is regenerated, ``(length,)``."""
 
     def _merge_inpaint(self, blocks: Iterator[Samples]) -> Iterator[Samples]:
         return self.inpaint_region.merge_blocks(blocks) if self.inpaint_region else blocks
 
     @torch.inference_mode()
-    def _sample(
-        self, features: ClipFeatures, *, seed: int, progress: ProgressCallback
-    ) -> Tensor:
+    def _draw(self, features: ClipFeatures, *, seed: int, progress: ProgressCallback) -> Tensor:
         """Draw the signal of a clip, ``(channels, length)``."""
         layout = self.compute_window_layout(features.duration_s)
         starts, length, n_evaluations = layout
@@ -221,33 +207,24 @@ class WindowedGenerator(ABC, Generic[ConditionT]):
         sigmas = diffusion.karras_sigmas(self.steps, **self.noise_schedule)
         low, high = diffusion.guidance_sigmas(sigmas, self.guidance_interval)
         region = self.inpaint_region
-        target = None if region is None else self._build_inpaint_target(region, layout.length)
-        positions = count()
-        evaluations, draws = count(1), count()
+        target = None if region is None else self._make_inpaint_target(region, layout.length)
+        shape = (layout.length, self.signal_channels)
+        positions, evaluations, draws = count(), count(1), count()
 
         def draw(x: Tensor | None = None) -> Tensor:
-            noise = draw_noise(
-                seed,
-                layout.length,
-                self.signal_channels,
-                draw_index=next(draws),
-                block_length=self.noise_block_length,
-            )
+            noise = draw_noise(seed, *shape, draw=next(draws), block_size=self.noise_block)
             return copy_to_device(noise, self.device)
 
         def denoise(x: Tensor, sigma: float) -> Tensor:
+            position = next(positions) * CROSSFADE_POSITION_STEP % 1
             weights = crossfade_weights(
-                starts,
-                length,
-                next(positions) * CROSSFADE_POSITION_STEP % 1,
-                crossfade_length=self.crossfade_length,
-                device=self.device,
+                starts, length, position, fade_length=self.fade_length, device=self.device
             )
-            guidance = self.guidance if low <= sigma <= high else 1.0
+            scale = self.guidance if low <= sigma <= high else 1.0
             denoised = torch.zeros_like(x)
-            for indices, condition_pair in batches:
+            for indices, pair in batches:
                 windows = torch.stack([x[:, starts[i] : starts[i] + length] for i in indices])
-                results = self._denoise_windows(windows, sigma, condition_pair, guidance)
+                results = self._denoise(windows, sigma, pair, scale)
                 for i, window in zip(dict.fromkeys(indices), results, strict=False):
                     denoised[:, starts[i] : starts[i] + length] += weights[i] * window
                 progress(next(evaluations), n_evaluations)

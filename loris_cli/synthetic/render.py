@@ -219,8 +219,7 @@ def render_video(
     path: Path,
     motion: Motion,
     *,
-    fps: float | Fraction = 30,
-    times_s: Array | None = None,
+    timing: float | Fraction | Array = 30,
     size: tuple[int, int] = (320, 240),
     seed: int = 0,
     room_name: scene.RoomName = "gym",
@@ -232,9 +231,8 @@ def render_video(
     Args:
         path: output file; its extension selects the container.
         motion: motion of the body.
-        fps: frame rate, unless ``times_s`` is given.
-        times_s: presentation times, rising from 0, ``(frames,)``, in seconds; each is rounded
-            to 1/90000 s. For a variable frame rate.
+        timing: frame rate in Hz; or for a variable rate the presentation times, rising from 0,
+            ``(frames,)``, in seconds, each rounded to 1/90000 s.
         size: width and height, even, in pixels.
         seed: of colours, room and the default camera.
         room_name: the background.
@@ -247,8 +245,10 @@ def render_video(
     Raises:
         OutputError: the file cannot be written.
     """
-    rate = Fraction(fps).limit_denominator(1001)
-    if times_s is None:
+    if isinstance(timing, np.ndarray):
+        rate, times_s = Fraction(30), timing
+    else:
+        rate = Fraction(timing).limit_denominator(1001)
         times_s = np.arange(int(motion.duration_s * rate)) / float(rate)
     static_camera = sample_static_camera(seed)
     rng = np.random.default_rng(seed)

@@ -4,7 +4,9 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
-StageContext = AbstractContextManager[Callable[..., None]]
+Advance = Callable[..., None]
+"""Takes the amount of a stage that was done since its last call; by default 1."""
+StageContext = AbstractContextManager[Advance]
 
 
 class Reporter(Protocol):

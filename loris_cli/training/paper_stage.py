@@ -26,7 +26,7 @@ from loris_cli.models.paper_checkpoint import UNET_PREFIX
 from loris_cli.models.paper_config import PaperConfig
 from loris_cli.models.paper_unet import PaperModel
 from loris_cli.soundtrack.paper_conditioning import POSES_PER_VISUAL_ROW
-from loris_cli.soundtrack.visual_features import VISUAL_FEATURE_WIDTHS, VISUAL_FPS
+from loris_cli.soundtrack.visual_features import VISUAL_FPS, VISUAL_WIDTHS
 from loris_cli.soundtrack.waveform_generator import WaveformGenerator
 from loris_cli.system.state_dict_files import is_torch_file, read_state_dict
 from loris_cli.training.checkpoints import Weights, read_weights
@@ -100,7 +100,7 @@ def build_paper_config(
             n_pose_frames=n_rows * POSES_PER_VISUAL_ROW,
             n_genres=len(GENRES),
             visual_projection=projection,
-            visual_features=VISUAL_FEATURE_WIDTHS["i3d-r50" if is_r50 else "i3d"],
+            visual_features=VISUAL_WIDTHS["i3d-r50" if is_r50 else "i3d"],
             motion_encoder=uses_motion[settings.motion_encoder],
             **{name: getattr(settings, name) for name in SHARED_FIELDS},
         )

@@ -16,7 +16,7 @@ from loris_cli.dataset.read_clips import read_clip_audio, read_clip_visual_featu
 from loris_cli.models.paper_config import PaperConfig
 from loris_cli.soundtrack.paper_conditioning import extract_window
 from loris_cli.soundtrack.visual_features import VISUAL_FPS
-from loris_cli.soundtrack.waveform_generator import SAMPLES_PER_VISUAL_ROW
+from loris_cli.soundtrack.waveform_generator import SAMPLES_PER_ROW
 from loris_cli.training import datasets
 from loris_cli.training.datasets import ClipAnnotations, Example
 
@@ -56,11 +56,11 @@ class WaveformDataset(Dataset[Example]):
         if self.visual_encoder:
             visual = read_clip_visual_features(self.data_dir, clip, self.visual_encoder)
             features = replace(features, visual=visual)
-        window = extract_window(features, config, row, is_only_window=False)
+        window = extract_window(features, config, row, is_only=False)
         samples = read_clip_audio(self.data_dir, clip)
         gain = MAX_PEAK / max(float(np.abs(samples).max(initial=0.0)), 1e-6)
         gain *= float(rng.uniform(MIN_GAIN, 1.0)) if self.augment else 1.0
-        start = row * SAMPLES_PER_VISUAL_ROW
+        start = row * SAMPLES_PER_ROW
         crop = samples[start : start + config.n_samples] * np.float32(gain)
         crop = np.pad(crop, (0, config.n_samples - len(crop)))
         noise = rng.standard_normal((config.in_channels, config.n_samples), dtype=np.float32)

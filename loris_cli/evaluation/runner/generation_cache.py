@@ -26,7 +26,7 @@ from loris_cli.evaluation.runner.scores import GenerationCost
 from loris_cli.evaluation.runner.systems import System
 from loris_cli.models.generator_interface import ClipFeatures, MusicGenerator
 from loris_cli.models.mini_checkpoint import reconstruct_through_latent
-from loris_cli.soundtrack.pipeline import write_generated_audio
+from loris_cli.soundtrack.pipeline import generate_wav
 from loris_cli.system.atomic_files import atomic_write
 from loris_cli.system.device import read_peak_memory_mib
 from loris_cli.system.progress import Reporter
@@ -108,9 +108,7 @@ class SystemRunner:
         path.parent.mkdir(parents=True, exist_ok=True)
         start = time.perf_counter()
         with atomic_write(path, overwrite=True) as temporary:
-            write_generated_audio(
-                generator, features, temporary, seed=seed, advance=lambda n=1.0: None
-            )
+            generate_wav(generator, features, temporary, seed=seed, advance=lambda n=1.0: None)
         cost = GenerationCost(
             n_takes=1,
             network_evaluations=self.system.count_network_evaluations(features.duration_s),
