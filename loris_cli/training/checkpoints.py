@@ -79,7 +79,7 @@ class RunFolder:
             return
         try:
             if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
-                raise OutputError(f"{self.path} is not a run folder", hint="give another --out")
+                raise OutputError(f"{self.path} is no run folder", hint="give another --out")
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(
