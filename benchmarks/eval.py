@@ -102,8 +102,8 @@ def score_with_loris(
 ) -> tuple[list[float], Timing]:
     """The five scores by `loris eval`, and how long it took."""
     said, took = run_timed(
-        ["-m", "loris_cli", "eval", "--generated", generated_dir, "--reference", reference_dir, "--no-strict",
-         "--row", "none", "--jobs", str(jobs), "--format", "json"],
+        ["-m", "loris_cli", "eval", "--generated", generated_dir, "--reference", reference_dir,
+         "--no-strict", "--bound", "none", "--jobs", str(jobs), "--format", "json"],
         cache,
     )  # fmt: skip
     [row] = json.loads(said)["systems"]

@@ -41,7 +41,7 @@ def soundtrack(
         str | None,
         option(
             "Input",
-            f"Musical style: {', '.join(GENRES)}. Default: chosen from the tempo of the motion.",
+            f"Musical style: {', '.join(GENRES)}. Default: chosen from the motion.",
             callback=_check_genre,
         ),
     ] = None,

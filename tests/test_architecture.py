@@ -12,9 +12,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # From low to high: a package imports only what stands above it in this list.
 ORDER = [
-    "errors", "array_types", "config", "system", "video", "audio", "pose", "rhythm", "composition", "models",
-    "baselines", "soundtrack", "synthetic", "dataset", "training", "evaluation", "api",
-    "commands",
+    "errors", "array_types", "config", "system", "video", "audio", "pose", "rhythm",
+    "composition", "models", "baselines", "soundtrack", "synthetic", "dataset",
+    "training", "evaluation", "api",    "commands",
 ]  # fmt: skip
 HEIGHT = {name: height for height, name in enumerate(ORDER)}
 EVALUATION_ORDER = ["metrics", "runner", "report"]

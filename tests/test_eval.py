@@ -109,8 +109,8 @@ def test_other_makers_of_music_are_rows_too(loris: RunLoris, tmp_path: Path) -> 
     ]
     write_manifest(data, [*clips, *library])
     words = ("eval", "--split", "fe50", "--data", data, "--model", "none", "--takes", 2,
-             "--bound", "mismatched", "--bound", "latent_reconstruction", "--no-strict", "--jobs", 1,
-             "--method", "drums", "--method", "groove", "--method", "retrieval",
+             "--bound", "mismatched", "--bound", "latent_reconstruction", "--no-strict",
+             "--jobs", 1,             "--method", "drums", "--method", "groove", "--method", "retrieval",
              "--method", "retrieval-stretched", "--format", "json")  # fmt: skip
 
     told = loris(*words)
@@ -280,8 +280,9 @@ def test_a_score_below_the_least_ends_with_1(
 
 def test_quality_tells_the_truth_from_noise(loris: RunLoris, data: Path) -> None:
     told = loris("eval", "--split", "fe50", "--data", data, "--model", "none", "--clips", 2,
-                 "--bound", "ground_truth", "--bound", "white_noise", "--takes", 1, "--no-strict",
-                 "--quality", "--jobs", 1, "--format", "json")  # fmt: skip
+                 "--bound", "ground_truth", "--bound", "white_noise", "--takes", 1,
+                 "--no-strict", "--quality", "--jobs", 1, "--format",
+                 "json")  # fmt: skip
 
     assert told.exit_code == 0, told.stderr
     truth, noise = (row["quality"] for row in json.loads(told.stdout)["systems"])

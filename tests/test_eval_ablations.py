@@ -103,9 +103,10 @@ def test_a_configuration_is_read_without_the_weights(runs: Path) -> None:
 def test_a_folder_of_runs_fills_the_table_of_the_paper(
     loris: RunLoris, data: Path, runs: Path
 ) -> None:
-    words = ("eval", "--split", "fe25", "--data", data, "--ablation", "hawkes", "--ablation",
-             "pe", "--ablation-weights", runs, "--steps", 2, "--takes", 1, "--clips", 2, "--bound",
-             "latent_reconstruction", "--no-strict", "--device", "cpu", "--jobs", 1)  # fmt: skip
+    words = ("eval", "--split", "fe25", "--data", data, "--ablation", "hawkes",
+             "--ablation", "pe", "--ablation-weights", runs, "--steps", 2, "--takes", 1,
+             "--clips", 2, "--bound", "latent_reconstruction", "--no-strict", "--device",
+             "cpu", "--jobs", 1)  # fmt: skip
 
     told = loris(*words, "--format", "json")
 
@@ -152,8 +153,9 @@ def test_a_file_that_is_not_its_variant_is_refused(
 ) -> None:  # fmt: skip
     path = save(tmp_path / "a.safetensors", replace(BODY, **change))
 
-    told = loris("eval", "--split", "fe25", "--data", data, "--ablation", name, "--ablation-weights",
-                 f"full={runs / 'run-4'}", "--ablation-weights", f"{name}={path}")  # fmt: skip
+    told = loris("eval", "--split", "fe25", "--data", data, "--ablation", name,
+                 "--ablation-weights", f"full={runs / 'run-4'}",
+                 "--ablation-weights", f"{name}={path}")  # fmt: skip
 
     assert told.exit_code == 2
     assert why in told.stderr

@@ -145,8 +145,8 @@ def test_a_kit_is_made_and_its_answers_are_told(
     source = kit / "kit" / "sounds" / "1.flac"
     mine = tmp_path / "mine"
 
-    made = loris("eval", "--generated", source, "--reference", source, "--bound", "ground_truth",
-                 "--no-strict", "--jobs", 1, "--mos-kit", mine)  # fmt: skip
+    made = loris("eval", "--generated", source, "--reference", source, "--bound",
+                 "ground_truth", "--no-strict", "--jobs", 1, "--mos-kit", mine)  # fmt: skip
     [number] = numbers(mine, "generated")
     answers = tmp_path / "a.csv"
     answers.write_text(f"{HEAD}rating-audio,{number},,4\n")

@@ -416,7 +416,8 @@ def test_an_empty_path_is_enough_and_stdout_stays_clean(tmp_path: Path, clicks: 
     write_video(tmp_path / "a.mp4")
     code = (
         "from pathlib import Path; from loris_cli.video.mux import mux_audio;"
-        f"mux_audio(Path('a.mp4'), Path({str(clicks)!r}), Path('o.mp4'), original_gain_db=None, tags={{}})"
+        f"mux_audio(Path('a.mp4'), Path({str(clicks)!r}), Path('o.mp4'),"
+        " original_gain_db=None, tags={})"
     )
     environment = {"PATH": "", "PYTHONPATH": str(Path(ffmpeg_module.__file__).parents[2])}
     done = subprocess.run(

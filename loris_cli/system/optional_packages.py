@@ -40,7 +40,7 @@ def import_optional(module: str, *, extra: str, purpose: str) -> Any:
 
     Args:
         module: importable name, e.g. ``"tensorboard"``.
-        extra: name of the extra of loris that installs it; unused for packages in ``INSTALL_COMMANDS``.
+        extra: extra of loris that installs it; unused for packages in ``INSTALL_COMMANDS``.
         purpose: what it is needed for, as the end of "... is needed to".
 
     Raises:
