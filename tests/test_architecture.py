@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 ORDER = [
     "errors", "array_types", "config", "system", "video", "audio", "pose", "rhythm",
     "composition", "models", "baselines", "soundtrack", "synthetic", "dataset",
-    "training", "evaluation", "api",    "commands",
+    "training", "evaluation", "api", "commands",
 ]  # fmt: skip
 HEIGHT = {name: height for height, name in enumerate(ORDER)}
 EVALUATION_ORDER = ["metrics", "runner", "report"]

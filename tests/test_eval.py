@@ -110,7 +110,7 @@ def test_other_makers_of_music_are_rows_too(loris: RunLoris, tmp_path: Path) -> 
     write_manifest(data, [*clips, *library])
     words = ("eval", "--split", "fe50", "--data", data, "--model", "none", "--takes", 2,
              "--bound", "mismatched", "--bound", "latent_reconstruction", "--no-strict",
-             "--jobs", 1,             "--method", "drums", "--method", "groove", "--method", "retrieval",
+             "--jobs", 1, "--method", "drums", "--method", "groove", "--method", "retrieval",
              "--method", "retrieval-stretched", "--format", "json")  # fmt: skip
 
     told = loris(*words)
@@ -148,7 +148,7 @@ def test_a_share_is_made_and_not_scored(
                  "cpu", "--takes", 1, "--seed", 9, "--steps", 2, "--shard", "2/2")  # fmt: skip
 
     assert told.exit_code == 0, told.stderr
-    assert told.stdout == "small: 2 takes of 2 clips are made\n"
+    assert told.stdout == "small: 2 takes of 2 clips\n"
     assert len(set(cache.rglob("*.wav")) - before) == 2
 
 

@@ -52,8 +52,8 @@ def find_problems(input_path: str, output_path: str) -> list[str]:
     levels = compute_rms_per_second(output_path)
     silent = sum(level < SILENCE_RMS for level in levels)
     print(
-        f"{output_path}: video {lengths[0]:.3f} s, audio {lengths[1]:.3f} s at {sample_rate} Hz,"
-        f" {silent} of {len(levels)} seconds silent"
+        f"{output_path}: video {lengths[0]:.3f} s, audio {lengths[1]:.3f} s at {sample_rate} Hz"
+        f", {silent} of {len(levels)} seconds silent"
     )
     wrong = []
     if abs(lengths[0] - lengths[1]) > 1 / rate:
