@@ -106,30 +106,30 @@ BAD: list[tuple[str, Make, str]] = [
     ("folder without videos", empty_folder, "no video in the folder"),
     ("folders in a ring", ring, "no video in the folder"),
     ("empty file", write_content("a.mp4", b""), "is empty"),
-    ("text", write_content("a.mp4", b"these are words\n" * 99), "is not a video"),
+    ("text", write_content("a.mp4", b"these are words\n" * 99), "is not a readable video"),
     ("cut before its index", write_damaged_video(cut), "has no index"),
-    ("no video stream", write_audio_only, "has no video in it"),
+    ("no video stream", write_audio_only, "has no video"),
     (
         "png",
         write_content("a.png", cv2.imencode(".png", draw_numbered_frame(3))[1].tobytes()),
-        "is a picture",
+        "is an image",
     ),
     (
         "jpeg",
         write_content("a.mp4", cv2.imencode(".jpg", draw_numbered_frame(3))[1].tobytes()),
-        "is a picture",
+        "is an image",
     ),
-    ("1 frame", lambda folder: write_video(folder / "a.mp4", n_frames=1), "still picture"),
+    ("1 frame", lambda folder: write_video(folder / "a.mp4", n_frames=1), "is a still image"),
     (
         "0.3 s",
         lambda folder: write_video(folder / "a.mp4", n_frames=3),
         "lasts 0.3 s, too short",
     ),
-    ("65,535 px", write_damaged_video(grow, codec="ffv1"), "no size, or one too large"),
+    ("65,535 px", write_damaged_video(grow, codec="ffv1"), "has frames of no"),
     (
         "83 minutes by one lying time",
         lambda folder: write_video(folder / "a.mp4", times_s=[0, 0.1, 0.2, 5000]),
-        "jumps by 5000 s",
+        "jump by 5000 s",
     ),
     ("ffconcat", write_content("a.mp4", b"ffconcat version 1.0\nfile b.ts\n"), "is a playlist"),
     ("m3u8", write_content("a.mp4", b"#EXTM3U\n#EXTINF:1,\nb.ts\n"), "is a playlist"),
@@ -176,9 +176,9 @@ def test_where_nobody_is_seen_the_picture_leads_with_a_warning(
     result = loris("soundtrack", dance, "--model", small_model, "--steps", 2, "--json")
     assert result.exit_code == 0, result.stderr
     row = json.loads(result.stdout)
-    assert row["rhythm"] == "flow"
-    assert "the picture's own movement leads" in row["warnings"][0]
-    assert "the picture's own movement leads" in result.stderr
+    assert row["rhythm_method"] == "flow"
+    assert "the rhythm is that of the optical flow" in row["warnings"][0]
+    assert "the rhythm is that of the optical flow" in result.stderr
 
 
 def test_a_person_for_a_moment_does_not_lead(
@@ -197,8 +197,8 @@ def test_a_person_for_a_moment_does_not_lead(
     result = loris("soundtrack", dance, *words, "--json")
     refused = loris("soundtrack", dance, *words, "--rhythm", "directogram", "--overwrite")
 
-    assert json.loads(result.stdout)["rhythm"] == "flow"
-    assert "the picture's own movement leads" in result.stderr
+    assert json.loads(result.stdout)["rhythm_method"] == "flow"
+    assert "the rhythm is that of the optical flow" in result.stderr
     assert refused.exit_code == 4
     assert "no moving person" in refused.stderr
 
@@ -227,10 +227,10 @@ def test_a_film_cut_short_is_used_as_far_as_it_goes_with_a_warning(
         (["-o", "dance.mp4", "--overwrite"], 2, "is the input itself"),
         (["-o", "hard.mp4", "--overwrite"], 2, "is the input itself"),
         (["-o", "soft.mp4", "--overwrite"], 2, "is the input itself"),
-        (["-o", "old.wav"], 2, "exists already"),
+        (["-o", "old.wav"], 2, "exists"),
         (["--plot", "dance.mp4"], 2, "end the name in .png"),
         (["--plot", "soft.png", "--overwrite"], 2, "is the input itself"),
-        (["--plot", "old.png"], 2, "exists already"),
+        (["--plot", "old.png"], 2, "exists"),
         (["--report", "dance.mp4"], 2, "is the input itself"),
         (["--report", "hard.mp4"], 2, "is the input itself"),
         (["--report", "none/run.jsonl"], 2, "the folder none does not exist"),
@@ -419,7 +419,7 @@ def test_of_two_processes_with_one_output_the_first_wins(
     result = loris("soundtrack", dance, *options, "-o", out)
 
     assert result.exit_code == 1
-    assert "exists already" in result.stderr
+    assert "exists" in result.stderr
     assert out.read_bytes() == b"the other's"
     assert sorted(os.listdir(dance.parent)) == ["dance.mp4", "out.mp4"]
 
@@ -551,7 +551,7 @@ def test_a_signal_ends_all_processes_and_leaves_nothing(
             "is the input itself",
         ),
         (["pose", "dance.mp4", "still.mp4", "--overlay", "a.mp4"], 2, "goes with one input"),
-        (["pose", "dance.mp4"], 4, "nobody is to be seen"),
+        (["pose", "dance.mp4"], 4, "no person is detected"),
         (["rhythm", "dance.mp4", "-o", "a.txt"], 2, "end the name in .json"),
         (["rhythm", "dance.mp4", "--plot", "a.jpg"], 2, "end the name in .png"),
         (["rhythm", "a.npz"], 4, "a.npz"),

@@ -325,7 +325,7 @@ def test_a_failure_is_remembered_until_it_is_to_be_tried_again(tmp_path: Path) -
 
     failed = prepare_video(tmp_path / "bad.mp4", context)
     assert failed["status"] == "failed"
-    assert "not a video" in failed["error"]
+    assert "not a readable video" in failed["error"]
     assert prepare_video(tmp_path / "bad.mp4", context)["reused"]
     assert "reused" not in prepare_video(tmp_path / "bad.mp4", context, retry_failed=True)
 

