@@ -156,7 +156,7 @@ def test_a_bad_video_is_told_of_and_the_rest_go_on(
     assert result.exit_code == 1
     assert result.stdout == f"{videos[1].with_name('b.loris.mp4')}\n"
     assert result.stderr.count("loris: error:") == 1
-    assert "a.mp4 is not a video" in result.stderr
+    assert "a.mp4 is not a readable video" in result.stderr
     assert "b.mp4: music: done" in result.stderr
     assert "1 of 2 inputs failed" in result.stderr
 

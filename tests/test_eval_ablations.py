@@ -182,5 +182,5 @@ def test_what_is_no_variant_and_no_run_is_told(
     assert loris(*words, tmp_path / "run").exit_code == 4
     other = loris(*words, f"pe={small_model}")
     assert other.exit_code == 3
-    assert "not the paper's model" in other.stderr
+    assert "is not a paper model" in other.stderr
     assert loris(*words[:-1], "--sweep", "steps=2").exit_code == 2

@@ -216,7 +216,7 @@ def test_offline_the_weights_of_i3d_r50_are_asked_for_at_once(
         arguments = ("--model", wide, "--visual-features", "i3d-r50", *offline)
         result = loris("soundtrack", video, *arguments)
         assert result.exit_code == 3
-        assert "nothing is to be fetched" in result.stderr
+        assert "downloads are disabled" in result.stderr
         place = tmp_path / "cache" / "weights" / "I3D_8x8_R50.pyth"
         assert f"put the file of http://zoo.example/a.pyth at {place}" in result.stderr
 
