@@ -103,7 +103,7 @@ def test_a_hash_that_nobody_knows_is_told(server: Server, tmp_path: Path) -> Non
 
 
 def test_another_file_is_refused_and_not_kept(server: Server, tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"than the a\.pt that is known") as caught:
+    with pytest.raises(WeightsError, match=r"the SHA-256 of .* is b57b64b198d5") as caught:
         download(server.url, tmp_path / "a.pt", sha256="0" * 64)
     assert caught.value.hint == "put it there"
     assert not list(tmp_path.iterdir())
@@ -127,7 +127,7 @@ def test_a_download_that_was_cut_off_begins_anew(server: Server, tmp_path: Path)
 
 def test_one_that_is_cut_off_every_time_leaves_nothing(server: Server, tmp_path: Path) -> None:
     server.n_broken = 99
-    with pytest.raises(WeightsError, match="could not be fetched"):
+    with pytest.raises(WeightsError, match="cannot fetch a.pt"):
         download(server.url, tmp_path / "a.pt")
     assert server.n_requests == 3
     assert not list(tmp_path.iterdir())
@@ -136,14 +136,14 @@ def test_one_that_is_cut_off_every_time_leaves_nothing(server: Server, tmp_path:
 @pytest.mark.parametrize("where", ["nothing listens", "there is none"])
 def test_what_cannot_be_had_is_told_once(where: str, server: Server, tmp_path: Path) -> None:
     url = "http://127.0.0.1:9/a.pt" if where == "nothing listens" else server.url + "x"
-    with pytest.raises(WeightsError, match="could not be fetched from http"):
+    with pytest.raises(WeightsError, match="cannot fetch a.pt from http"):
         download(url, tmp_path / "a.pt")
     assert server.n_requests <= 1
     assert not list(tmp_path.iterdir())
 
 
 def test_offline_nothing_is_asked(server: Server, tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="nothing is to be fetched") as caught:
+    with pytest.raises(WeightsError, match="downloads are disabled") as caught:
         download(server.url, tmp_path / "new" / "a.pt", offline=True)
     assert caught.value.hint == "put it there"
     assert server.n_requests == 0
@@ -152,5 +152,5 @@ def test_offline_nothing_is_asked(server: Server, tmp_path: Path) -> None:
 
 def test_a_cache_that_is_no_folder_is_told(server: Server, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot be made"):
+    with pytest.raises(OutputError, match="cannot make"):
         download(server.url, tmp_path / "file" / "a.pt")

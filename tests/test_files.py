@@ -65,7 +65,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(
 def test_an_existing_file_is_kept_without_overwrite(tmp_path: Path) -> None:
     out = tmp_path / "a.mp4"
     out.write_text("old")
-    with pytest.raises(OutputError, match="exists already"), atomic_write(out, overwrite=False):
+    with pytest.raises(OutputError, match="exists"), atomic_write(out, overwrite=False):
         pytest.fail("the work must not start")
     assert out.read_text() == "old"
 
@@ -83,7 +83,7 @@ def test_a_file_that_appears_during_the_work_wins(
             temporary_path.write_text("ours")
             out.write_text("theirs")
 
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="exists"):
         work()
     assert out.read_text() == "theirs"
     assert files_in(tmp_path) == ["a.mp4"]
@@ -214,7 +214,7 @@ def test_two_results_in_one_file_are_refused(tmp_path: Path) -> None:
 def test_an_existing_output_needs_overwrite(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").touch()
     check_output_paths([tmp_path / "a.mp4"], [], overwrite=True)
-    with pytest.raises(UsageError, match="exists already") as caught:
+    with pytest.raises(UsageError, match="exists") as caught:
         check_output_paths([tmp_path / "a.mp4"], [], overwrite=False)
     assert "--overwrite" in caught.value.hint
 

@@ -237,7 +237,7 @@ def test_weights_are_noted_when_first_loaded_and_held_to_it_later(
 @pytest.mark.legacy
 @pytest.mark.parametrize(
     ("change", "message"),
-    [("random", "has learned nothing"), ("lacks", "lacks or adds 1"), ("text", "is not a")],
+    [("random", "untrained weights"), ("lacks", "lacks or adds 1"), ("text", "is not a")],
 )
 def test_other_weights_are_refused(weights: Path, change: str, message: str) -> None:
     state = torch.load(weights, weights_only=True)["model_state"]

@@ -251,7 +251,7 @@ def test_a_network_nobody_trained_makes_no_soundtrack(make: RunLoris, released: 
     save_released_format(released, PaperModel(SIZES))
     result = make()
     assert result.exit_code == 3
-    assert "has learned nothing" in result.stderr
+    assert "untrained weights" in result.stderr
 
 
 def test_the_preset_alone_is_no_model(loris: RunLoris, video: Path) -> None:

@@ -346,7 +346,7 @@ def test_an_overlay_is_a_video_that_plays(tmp_path: Path, size: tuple[int, int])
 
 
 def test_an_overlay_without_a_folder_is_told(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="cannot be written"):
+    with pytest.raises(OutputError, match="cannot write"):
         write_mp4(
             tmp_path / "none" / "a.mp4",
             overlay_poses(grey_frames(1), still_poses(1)),

@@ -133,7 +133,7 @@ def test_progress_is_told_after_every_frame() -> None:
 
 
 def test_no_pictures_are_refused() -> None:
-    with pytest.raises(InputError, match="no pictures"):
+    with pytest.raises(InputError, match="the video has no frames"):
         track([], FakePoseEstimator(lambda k: []))
 
 

@@ -344,7 +344,7 @@ def test_a_lying_duration_in_the_header_is_not_believed(tmp_path: Path) -> None:
 
 REFUSED: list[tuple[str, bytes, str]] = [
     ("empty", b"", "is empty"),
-    ("words", b"these are words\n" * 99, "not a video"),
+    ("words", b"these are words\n" * 99, "not a readable video"),
     (
         "m3u8",
         b"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:1,\nsecret.ts\n#EXT-X-ENDLIST\n",
@@ -357,8 +357,8 @@ REFUSED: list[tuple[str, bytes, str]] = [
         b'<?xml version="1.0"?>\n<MPD xmlns="urn:mpeg:dash:schema:mpd:2011"/>',
         "playlist",
     ),
-    ("png", cv2.imencode(".png", draw_numbered_frame(3))[1].tobytes(), "picture"),
-    ("jpeg", cv2.imencode(".jpg", draw_numbered_frame(3))[1].tobytes(), "picture"),
+    ("png", cv2.imencode(".png", draw_numbered_frame(3))[1].tobytes(), "is an image"),
+    ("jpeg", cv2.imencode(".jpg", draw_numbered_frame(3))[1].tobytes(), "is an image"),
 ]
 
 
@@ -445,7 +445,7 @@ def test_names_mean_nothing(tmp_path: Path, name: str, monkeypatch: pytest.Monke
 
 
 def test_one_frame_is_a_still_picture(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="still picture"):
+    with pytest.raises(InputError, match="still image"):
         probe_video(write_video(tmp_path / "a.mp4", n_frames=1))
 
 
@@ -470,7 +470,7 @@ def test_giant_frames_are_refused_before_decoding(tmp_path: Path) -> None:
     for side in (16_000, 65_535):
         path = write_damaged(source, tmp_path / "b.avi", partial(grow, side=side))
         for reader in (probe_video, lambda path: next(read_frames(path))):
-            with pytest.raises(InputError, match=r"too large|16000 x 16000"):
+            with pytest.raises(InputError, match=r"no valid size|16000 x 16000"):
                 reader(path)
     long = write_video(tmp_path / "c.mkv", codec="ffv1", size=(20_000, 16), n_frames=2)
     with pytest.raises(InputError, match="20000 x 16"):
@@ -479,12 +479,12 @@ def test_giant_frames_are_refused_before_decoding(tmp_path: Path) -> None:
 
 def test_a_clock_that_jumps_is_refused(tmp_path: Path) -> None:
     ahead = write_video(tmp_path / "a.mp4", times_s=[0, 0.1, 0.2, 5000])
-    with pytest.raises(InputError, match=r"jumps by 5000 s at second 0\.2"):
+    with pytest.raises(InputError, match=r"jump by 5000 s at second 0\.2"):
         probe_video(ahead)
     once = write_video(tmp_path / "b.ts", n_frames=30)
     back = tmp_path / "c.ts"
     back.write_bytes(once.read_bytes() * 2)
-    with pytest.raises(InputError, match="jumps back"):
+    with pytest.raises(InputError, match="jump back"):
         probe_video(back)
 
 

@@ -124,5 +124,5 @@ def test_the_same_sound_gives_the_same_bytes(tmp_path: Path) -> None:
 
 def test_what_is_no_sound_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_text("no sound")
-    with pytest.raises(InputError, match="not an audio file"):
+    with pytest.raises(InputError, match="is not readable audio"):
         apply_gain(tmp_path / "a.wav", tmp_path / "b.wav", gain_db=0, ceiling_dbtp=-1)

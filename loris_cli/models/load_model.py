@@ -123,6 +123,5 @@ def _check_trained(network: PaperModel, path: Path) -> None:
     gains = [value for name, value in network.named_parameters() if name.endswith(".g")]
     if all(bool((gain == 1).all()) for gain in gains):
         raise WeightsError(
-            f"{path} has learned nothing: its weights are as random as a new network's",
-            hint="train it, or give a released checkpoint",
+            f"{path} has untrained weights", hint="train it, or give a released checkpoint"
         )
