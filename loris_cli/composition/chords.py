@@ -99,6 +99,7 @@ def sample_harmony(
         starts_s = _snap_bars_to_accents(accents_s, beats_s)
     else:
         starts_s = _place_chord_changes(accents_s, subdivisions_s, min_chord_s, duration_s)
+    starts_s = starts_s[starts_s < duration_s]  # a beat may fall on the very end
     n_chords, n_rounds = len(starts_s), len(song_form)
     degrees = [rounds[song_form[k // 4 % n_rounds]][k % 4] for k in range(n_chords)]
     return Harmony(
