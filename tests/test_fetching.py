@@ -127,7 +127,7 @@ def test_a_download_that_was_cut_off_begins_anew(server: Server, tmp_path: Path)
 
 def test_one_that_is_cut_off_every_time_leaves_nothing(server: Server, tmp_path: Path) -> None:
     server.n_broken = 99
-    with pytest.raises(WeightsError, match="cannot fetch a.pt"):
+    with pytest.raises(WeightsError, match=r"cannot fetch a\.pt"):
         download(server.url, tmp_path / "a.pt")
     assert server.n_requests == 3
     assert not list(tmp_path.iterdir())
@@ -136,7 +136,7 @@ def test_one_that_is_cut_off_every_time_leaves_nothing(server: Server, tmp_path:
 @pytest.mark.parametrize("where", ["nothing listens", "there is none"])
 def test_what_cannot_be_had_is_told_once(where: str, server: Server, tmp_path: Path) -> None:
     url = "http://127.0.0.1:9/a.pt" if where == "nothing listens" else server.url + "x"
-    with pytest.raises(WeightsError, match="cannot fetch a.pt from http"):
+    with pytest.raises(WeightsError, match=r"cannot fetch a\.pt from http"):
         download(url, tmp_path / "a.pt")
     assert server.n_requests <= 1
     assert not list(tmp_path.iterdir())

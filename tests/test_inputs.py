@@ -89,7 +89,7 @@ def test_a_file_whose_name_begins_with_an_at_sign_is_a_file(
 @pytest.mark.parametrize("content", [b"\xff\xfea\0", b"\x80\n", b"a\0b.mp4\n"])
 def test_a_list_that_is_no_text_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "list").write_bytes(content)
-    with pytest.raises(InputError, match="cannot read the list .*list"):
+    with pytest.raises(InputError, match=r"cannot read the list .*list"):
         expand_inputs([f"@{tmp_path / 'list'}"])
 
 

@@ -7,10 +7,9 @@ bits on a CPU as an uninterrupted one.
 
 import copy
 import math
-import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict
 from functools import partial
 from itertools import chain
@@ -30,10 +29,9 @@ from loris_cli.training.datasets import DistributedBatchSampler, Example
 from loris_cli.training.distributed import DistributedContext
 from loris_cli.training.lr_schedule import build_parameter_groups, compute_lr
 from loris_cli.training.settings import TrainingSettings
+from loris_cli.training.stop_signals import deferred_signals, ignore_stop_signals
 
 LogRecord = dict[str, Any]
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-"""Signals by which clusters stop a job; a run saves and ends without an error."""
 
 
 class TrainingError(LorisError):
@@ -92,7 +90,7 @@ def train(
     Raises:
         TrainingError: the loss was not finite too often.
         UsageError: the batch cannot be divided evenly.
-        SystemExit: a signal of `STOP_SIGNALS` came; all is saved, the code is 0.
+        SystemExit: a signal of `stop_signals.STOP_SIGNALS` came; all is saved, the code is 0.
     """
     n_micro_batches = dist_context.world_size * settings.accumulation_steps
     if settings.batch_size % n_micro_batches:
@@ -106,7 +104,7 @@ def train(
         if settings.tensorboard and dist_context.is_main_process:
             writer = stack.enter_context(open_tensorboard(folder.path, trainer.step))
             trainer.log_callbacks.append(partial(_log_scalars, writer))
-        signals = stack.enter_context(_deferred_signals())
+        signals = stack.enter_context(deferred_signals())
         for micro_batches in trainer.iterate_steps():
             trainer.train_step(micro_batches)
             is_last = trainer.step == trainer.n_steps
@@ -118,27 +116,6 @@ def train(
             if is_last or trainer.is_save_due():
                 trainer.save_checkpoint()
     return trainer.gather_ema()
-
-
-@contextmanager
-def _deferred_signals() -> Iterator[list[int]]:
-    """Collect stop signals, so that the current step is completed first."""
-    received: list[int] = []
-    previous = {
-        number: signal.signal(number, lambda number, frame: received.append(number))
-        for number in STOP_SIGNALS
-    }
-    try:
-        yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-def _ignore_stop_signals(worker_id: int) -> None:
-    """Schedulers signal every process of a job; a loader worker ends with its trainer."""
-    for number in STOP_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
 
 
 def open_tensorboard(folder: Path, purge_step: int) -> Any:
@@ -249,7 +226,7 @@ class _StageTrainer:
                 accumulation_steps=n_micro_batches,
             ),
             num_workers=self.settings.loader_workers,
-            worker_init_fn=_ignore_stop_signals,
+            worker_init_fn=ignore_stop_signals,
             pin_memory=self.dist_context.device.type == "cuda",
         )
         batches = iter(loader)
