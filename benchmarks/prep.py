@@ -28,7 +28,7 @@ from loris_cli.video.probe import probe_video
 
 N_ROUNDS = 3
 N_RHYTHM_RUNS = 300
-RESAMPLING_OPTIONS: dict[str, Any] = {"interval_s": 0.04, "cuts": [100]}
+RESAMPLING_OPTIONS: dict[str, Any] = {"frame_interval_s": 0.04, "cuts": [100]}
 MAX_CLIP_S = 25.0
 PAPER_HOURS = 86.43
 """LORIS, table 1."""
