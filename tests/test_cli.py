@@ -163,11 +163,11 @@ def test_an_error_is_one_line_and_a_hint_and_carries_its_exit_code(
         raise WeightsError("mini is damaged", hint="pip install --force-reinstall loris")
 
     assert run(body) == 3
-    told = capsys.readouterr()
-    assert told.err == (
+    shown = capsys.readouterr()
+    assert shown.err == (
         "loris: error: mini is damaged\nhint: pip install --force-reinstall loris\n"
     )
-    assert told.out == ""
+    assert shown.out == ""
 
 
 def test_a_file_name_can_fake_neither_a_line_nor_a_style(
@@ -179,9 +179,9 @@ def test_a_file_name_can_fake_neither_a_line_nor_a_style(
         raise InputError(f"{name} is no video")
 
     assert run(body) == 4
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1
-    assert "[red]a[/]\\nloris: all is well\\x1b[2J\\udcff :smile: %03d long" in told
+    shown = capsys.readouterr().err
+    assert shown.count("\n") == 1
+    assert "[red]a[/]\\nloris: all is well\\x1b[2J\\udcff :smile: %03d long" in shown
 
 
 def test_debug_shows_where_an_error_comes_from(
@@ -267,9 +267,9 @@ def test_a_device_is_one_of_the_known_ones(name: str, good: bool) -> None:
     def show(device: options.Device = "auto") -> None:
         typer.echo(device)
 
-    told = CliRunner().invoke(trial, ["--device", name])
-    assert told.exit_code == (0 if good else 2)
-    assert not good or told.stdout == f"{name}\n"
+    shown = CliRunner().invoke(trial, ["--device", name])
+    assert shown.exit_code == (0 if good else 2)
+    assert not good or shown.stdout == f"{name}\n"
 
 
 def test_shared_options_have_the_names_that_the_readme_tells() -> None:
@@ -308,9 +308,9 @@ def test_results_go_to_stdout_and_the_rest_to_stderr(
     reporter.info("[a] note")
     reporter.debug("a detail")
     reporter.warn("beware\x07")
-    told = capfdbinary.readouterr()
-    assert told.out == b"b\xff\n.mp4\n"  # as the file system has it
-    assert told.err == b"[a] note\na detail\nloris: warning: beware\\x07\n"
+    shown = capfdbinary.readouterr()
+    assert shown.out == b"b\xff\n.mp4\n"  # as the file system has it
+    assert shown.err == b"[a] note\na detail\nloris: warning: beware\\x07\n"
 
 
 def test_quiet_leaves_results_and_warnings(capfd: pytest.CaptureFixture[str]) -> None:
@@ -322,9 +322,9 @@ def test_quiet_leaves_results_and_warnings(capfd: pytest.CaptureFixture[str]) ->
         reporter.debug("no")
     reporter.warn("yes")
     reporter.print_result("yes")
-    told = capfd.readouterr()
-    assert told.err == "loris: warning: yes\n"
-    assert told.out == "yes\n"
+    shown = capfd.readouterr()
+    assert shown.err == "loris: warning: yes\n"
+    assert shown.out == "yes\n"
 
 
 def test_off_a_terminal_a_stage_speaks_now_and_then(

@@ -54,21 +54,21 @@ def folders(data: Path, tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_a_fresh_machine_is_told_in_three_lines(loris: RunLoris, tmp_path: Path) -> None:
-    told = loris("eval", "--split", "fe50", "--data", tmp_path / "nothing")
+    result = loris("eval", "--split", "fe50", "--data", tmp_path / "nothing")
 
-    assert told.exit_code == 4
-    assert len(told.stderr.splitlines()) == 3
-    assert "no data set" in told.stderr
-    assert "loris dataset synthesize" in told.stderr
+    assert result.exit_code == 4
+    assert len(result.stderr.splitlines()) == 3
+    assert "no data set" in result.stderr
+    assert "loris dataset synthesize" in result.stderr
 
 
 def test_the_list_tells_what_there_is(loris: RunLoris, data: Path) -> None:
-    told = loris("eval", "list", "--data", data)
+    result = loris("eval", "list", "--data", data)
 
-    assert told.exit_code == 0
-    [line] = [line for line in told.stdout.splitlines() if line.startswith("fe50")]
+    assert result.exit_code == 0
+    [line] = [line for line in result.stdout.splitlines() if line.startswith("fe50")]
     assert line.split() == ["fe50", "0", "0", "4", "66", "all"]
-    assert "synthetic" in told.stdout
+    assert "synthetic" in result.stdout
 
 
 def test_a_model_is_scored_beside_the_rows_that_nobody_can_hide(
@@ -78,9 +78,9 @@ def test_a_model_is_scored_beside_the_rows_that_nobody_can_hide(
     words = ("eval", "--split", "fe50", "--data", data, "--model", small_model, "--device",
              "cpu", "--clips", 3, "--takes", 1, "--steps", 2, "--jobs", 1)  # fmt: skip
 
-    told = loris(*words, "--format", "json", "-o", out, "--per-clip", clips)
+    output = loris(*words, "--format", "json", "-o", out, "--per-clip", clips)
 
-    assert told.exit_code == 0, told.stderr
+    assert output.exit_code == 0, output.stderr
     result = json.loads(out.read_text())
     rows = {row["id"]: row for row in result["systems"]}
     assert set(rows) == {"small", *NULLS, "ground_truth", "latent_reconstruction"}
@@ -113,10 +113,10 @@ def test_other_makers_of_music_are_rows_too(loris: RunLoris, tmp_path: Path) -> 
              "--jobs", 1, "--method", "drums", "--method", "groove", "--method", "retrieval",
              "--method", "retrieval-stretched", "--format", "json")  # fmt: skip
 
-    told = loris(*words)
+    output = loris(*words)
 
-    assert told.exit_code == 0, told.stderr
-    result = json.loads(told.stdout)
+    assert output.exit_code == 0, output.stderr
+    result = json.loads(output.stdout)
     rows = {row["id"]: row for row in result["systems"]}
     assert [rows[name]["category"] for name in METHOD_DESCRIPTIONS] == ["method"] * 4
     assert rows["retrieval"]["official"]["F1"] == 1.0  # the library has the very sound
@@ -131,12 +131,12 @@ def test_other_makers_of_music_are_rows_too(loris: RunLoris, tmp_path: Path) -> 
 
 
 def test_a_library_is_the_train_part_of_the_split(loris: RunLoris, data: Path) -> None:
-    told = loris(
+    result = loris(
         "eval", "--split", "fe50", "--data", data, "--model", "none", "--method", "retrieval"
     )
 
-    assert told.exit_code == 4
-    assert "no train clips of 'fe50'" in told.stderr
+    assert result.exit_code == 4
+    assert "no train clips of 'fe50'" in result.stderr
 
 
 def test_a_share_is_made_and_not_scored(
@@ -144,23 +144,23 @@ def test_a_share_is_made_and_not_scored(
 ) -> None:
     before = set(cache.rglob("*.wav"))
 
-    told = loris("eval", "--split", "fe50", "--data", data, "--model", small_model, "--device",
-                 "cpu", "--takes", 1, "--seed", 9, "--steps", 2, "--shard", "2/2")  # fmt: skip
+    result = loris("eval", "--split", "fe50", "--data", data, "--model", small_model,
+                   "--device", "cpu", "--takes", 1, "--seed", 9, "--steps", 2, "--shard", "2/2")  # fmt: skip
 
-    assert told.exit_code == 0, told.stderr
-    assert told.stdout == "small: 2 takes of 2 clips\n"
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == "small: 2 takes of 2 clips\n"
     assert len(set(cache.rglob("*.wav")) - before) == 2
 
 
 def test_settings_are_swept_beside_the_paper(
     loris: RunLoris, data: Path, small_model: Path
 ) -> None:
-    told = loris("eval", "--split", "fe50", "--data", data, "--model", small_model, "--device",
-                 "cpu", "--clips", 2, "--takes", 1, "--sweep", "steps=2,3", "--bound", "none",
+    output = loris("eval", "--split", "fe50", "--data", data, "--model", small_model,
+                 "--device", "cpu", "--clips", 2, "--takes", 1, "--sweep", "steps=2,3", "--bound", "none",
                  "--no-strict", "--jobs", 1, "--format", "json")  # fmt: skip
 
-    assert told.exit_code == 0, told.stderr
-    result = json.loads(told.stdout)
+    assert output.exit_code == 0, output.stderr
+    result = json.loads(output.stdout)
     assert [row["id"] for row in result["systems"]] == ["small steps=2", "small steps=3"]
     [table] = result["paper_tables"]
     assert (table["number"], table["title"]) == (7, "sampling steps")
@@ -179,11 +179,11 @@ def test_folders_are_scored_and_a_bad_file_stops_nothing(
     for folder in folders:
         (folder / "bad.wav").write_bytes(b"RIFF nonsense")
 
-    told = loris("eval", "--generated", made, "--reference", true, "--bound", "ground_truth",
+    output = loris("eval", "--generated", made, "--reference", true, "--bound", "ground_truth",
                  "--jobs", 1, "--format", "json")  # fmt: skip
 
-    assert told.exit_code == 1  # one clip failed, the others are done
-    result = json.loads(told.stdout)
+    assert output.exit_code == 1  # one clip failed, the others are done
+    result = json.loads(output.stdout)
     [row, _] = result["systems"]
     assert (row["id"], row["n"]) == ("generated", 2)
     assert [one["clip_id"] for one in result["data"]["skipped"]] == ["bad"]
@@ -196,9 +196,9 @@ def test_a_longer_file_is_cut_and_a_shorter_one_cuts_the_truth(
     longer = write_wav(tmp_path / "longer.wav", make_click(6.0, 1.5, rate_hz=22_050))
     shorter = write_wav(tmp_path / "shorter.wav", make_click(2.0, 1.5, rate_hz=22_050))
     for made, n_cut in ((longer, 1), (shorter, 0)):
-        told = loris("eval", "--generated", made, "--reference", true, "--bound", "none",
+        result = loris("eval", "--generated", made, "--reference", true, "--bound", "none",
                      "--format", "json", "--jobs", 1)  # fmt: skip
-        [row] = json.loads(told.stdout)["systems"]
+        [row] = json.loads(result.stdout)["systems"]
         assert row["n_truncated_takes"] == n_cut
         assert row["official"]["F1"] == 1.0
 
@@ -209,11 +209,11 @@ def test_one_file_is_scored_against_a_silent_video(
     made = write_wav(tmp_path / "a.wav", make_click(2.0, 0.6, rate_hz=22_050))
     plot = tmp_path / "a.png"
 
-    told = loris("eval", "--generated", made, "--reference", moving_video, "--format", "json",
+    output = loris("eval", "--generated", made, "--reference", moving_video, "--format", "json",
                  "--jobs", 1, "--plot", plot)  # fmt: skip
 
-    assert told.exit_code == 0, told.stderr
-    result = json.loads(told.stdout[: told.stdout.rindex("}") + 1])
+    assert output.exit_code == 0, output.stderr
+    result = json.loads(output.stdout[: output.stdout.rindex("}") + 1])
     [row] = result["systems"]
     assert row["official"] is None
     assert set(row["strict"]) == {
@@ -230,37 +230,37 @@ def test_a_video_with_sound_is_a_truth_too(loris: RunLoris, tmp_path: Path) -> N
     sound = make_click(2.0, 0.5) + rng.normal(0, 1e-4, (1, 2 * 44_100)).astype(np.float32)
     video = write_video(tmp_path / "a.mp4", n_frames=20, sound=sound)
 
-    told = loris("eval", "--generated", video, "--reference", video, "--bound", "none",
+    result = loris("eval", "--generated", video, "--reference", video, "--bound", "none",
                  "--format", "json", "--jobs", 1)  # fmt: skip
 
-    assert told.exit_code == 0, told.stderr
-    assert json.loads(told.stdout)["systems"][0]["official"]["F1"] == 1.0
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["systems"][0]["official"]["F1"] == 1.0
 
 
 @pytest.mark.parametrize("form", ["table", "csv", "md", "tex"])
 def test_every_format_has_every_row(loris: RunLoris, data: Path, form: str) -> None:
-    told = loris("eval", "--split", "fe50", "--data", data, "--model", "none", *FEW, "--jobs",
+    result = loris("eval", "--split", "fe50", "--data", data, "--model", "none", *FEW, "--jobs",
                  1, "--format", form)  # fmt: skip
 
-    assert told.exit_code == 0, told.stderr
+    assert result.exit_code == 0, result.stderr
     name = r"click\_1hz" if form == "tex" else "click_1hz"
-    assert name in told.stdout
+    assert name in result.stdout
     if form == "csv":
-        [row, _] = csv.DictReader(io.StringIO(told.stdout))
+        [row, _] = csv.DictReader(io.StringIO(result.stdout))
         assert float(row["BHS"]) == 1.0
     elif form != "tex":
-        assert "100.0" in told.stdout
-        assert "D2M-GAN" in told.stdout
+        assert "100.0" in result.stdout
+        assert "D2M-GAN" in result.stdout
 
 
 def test_misprints_of_the_paper_are_marked(loris: RunLoris, tmp_path: Path) -> None:
     write_click_dataset(tmp_path / "da25", n_clips=4, subset="da25")
 
-    told = loris("eval", "--split", "da25", "--data", tmp_path / "da25", "--model", "none",
+    result = loris("eval", "--split", "da25", "--data", tmp_path / "da25", "--model", "none",
                  *FEW, "--jobs", 1)  # fmt: skip
 
-    assert "93.1*" in told.stdout
-    assert "misprint in table 2: D2M-GAN F1 93.1" in told.stdout
+    assert "93.1*" in result.stdout
+    assert "misprint in table 2: D2M-GAN F1 93.1" in result.stdout
 
 
 def test_a_score_below_the_least_ends_with_1(
@@ -271,21 +271,21 @@ def test_a_score_below_the_least_ends_with_1(
              "--jobs", 1)  # fmt: skip
 
     assert loris(*words, "--min-f1", 0.1).exit_code == 0
-    told = loris(*words, "--min-f1", 0.999)
+    result = loris(*words, "--min-f1", 0.999)
 
-    assert told.exit_code == 1
-    assert "generated has F1" in told.stderr
+    assert result.exit_code == 1
+    assert "generated has F1" in result.stderr
     assert loris(*words, "--min-f1", 60).exit_code == 2  # a share, not percent
 
 
 def test_quality_tells_the_truth_from_noise(loris: RunLoris, data: Path) -> None:
-    told = loris("eval", "--split", "fe50", "--data", data, "--model", "none", "--clips", 2,
+    result = loris("eval", "--split", "fe50", "--data", data, "--model", "none", "--clips", 2,
                  "--bound", "ground_truth", "--bound", "white_noise", "--takes", 1,
                  "--no-strict", "--quality", "--jobs", 1, "--format",
                  "json")  # fmt: skip
 
-    assert told.exit_code == 0, told.stderr
-    truth, noise = (row["quality"] for row in json.loads(told.stdout)["systems"])
+    assert result.exit_code == 0, result.stderr
+    truth, noise = (row["quality"] for row in json.loads(result.stdout)["systems"])
     assert truth["frechet_log_mel"] == pytest.approx(0, abs=1e-3)
     assert truth["kl_tags"] == 0.0
     assert noise["frechet_log_mel"] > 10
@@ -309,11 +309,11 @@ def test_what_makes_no_sense_is_a_usage_error(loris: RunLoris, words: tuple[str,
 
 
 def test_a_row_to_compare_with_must_be_there(loris: RunLoris, data: Path) -> None:
-    told = loris("eval", "--split", "fe50", "--data", data, "--model", "none", *FEW,
+    result = loris("eval", "--split", "fe50", "--data", data, "--model", "none", *FEW,
                  "--compare-to", "mini")  # fmt: skip
 
-    assert told.exit_code == 2
-    assert "there are click_1hz, mismatched" in told.stderr
+    assert result.exit_code == 2
+    assert "there are click_1hz, mismatched" in result.stderr
 
 
 def test_what_is_not_there_is_one_line(loris: RunLoris, data: Path, tmp_path: Path) -> None:
@@ -330,9 +330,9 @@ def test_results_are_not_overwritten(loris: RunLoris, data: Path, tmp_path: Path
     out = tmp_path / "a.json"
     out.write_text("mine")
 
-    told = loris("eval", "--split", "fe50", "--data", data, "-o", out)
+    result = loris("eval", "--split", "fe50", "--data", data, "-o", out)
 
-    assert told.exit_code == 2
+    assert result.exit_code == 2
     assert out.read_text() == "mine"
 
 

@@ -108,12 +108,12 @@ def test_a_folder_of_runs_fills_the_table_of_the_paper(
              "--clips", 2, "--bound", "latent_reconstruction", "--no-strict", "--device",
              "cpu", "--jobs", 1)  # fmt: skip
 
-    told = loris(*words, "--format", "json")
+    output = loris(*words, "--format", "json")
 
-    assert told.exit_code == 0, told.stderr
-    result = json.loads(told.stdout)
+    assert output.exit_code == 0, output.stderr
+    result = json.loads(output.stdout)
     assert [row["id"] for row in result["systems"]] == ["hawkes", "full"]
-    assert "another/paper.safetensors is no variant" in told.stderr.replace("\n", " ")
+    assert "another/paper.safetensors is no variant" in output.stderr.replace("\n", " ")
     assert "latent" in result["unavailable"]["latent_reconstruction"]
     [table] = result["paper_tables"]
     assert (table["number"], table["title"]) == (6, "architecture")
@@ -153,12 +153,12 @@ def test_a_file_that_is_not_its_variant_is_refused(
 ) -> None:  # fmt: skip
     path = save(tmp_path / "a.safetensors", replace(BODY, **change))
 
-    told = loris("eval", "--split", "fe25", "--data", data, "--ablation", name,
+    result = loris("eval", "--split", "fe25", "--data", data, "--ablation", name,
                  "--ablation-weights", f"full={runs / 'run-4'}",
                  "--ablation-weights", f"{name}={path}")  # fmt: skip
 
-    assert told.exit_code == 2
-    assert why in told.stderr
+    assert result.exit_code == 2
+    assert why in result.stderr
 
 
 def test_what_is_no_variant_and_no_run_is_told(

@@ -49,8 +49,8 @@ def kit(result: EvaluationResult, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 def key_of(kit: Path) -> dict[str, Any]:
-    told: dict[str, Any] = json.loads((kit / "key.json").read_text())["sounds"]
-    return told
+    result: dict[str, Any] = json.loads((kit / "key.json").read_text())["sounds"]
+    return result
 
 
 def numbers(kit: Path, row: str) -> list[str]:
@@ -150,11 +150,11 @@ def test_a_kit_is_made_and_its_answers_are_told(
     [number] = numbers(mine, "generated")
     answers = tmp_path / "a.csv"
     answers.write_text(f"{HEAD}rating-audio,{number},,4\n")
-    told = loris("eval", "mos-results", answers, "--key", mine / "key.json")
+    result = loris("eval", "mos-results", answers, "--key", mine / "key.json")
 
     assert made.exit_code == 0, made.stderr
     assert f"{mine}: 2 sounds" in made.stdout
-    assert told.stdout.splitlines()[1].split() == ["generated", "audio", "1", "4.00", "-"]
+    assert result.stdout.splitlines()[1].split() == ["generated", "audio", "1", "4.00", "-"]
     assert loris("eval", "mos-results", answers).exit_code == 2
 
 
