@@ -145,7 +145,8 @@ def test_a_share_is_made_and_not_scored(
     before = set(cache.rglob("*.wav"))
 
     result = loris("eval", "--split", "fe50", "--data", data, "--model", small_model,
-                   "--device", "cpu", "--takes", 1, "--seed", 9, "--steps", 2, "--shard", "2/2")  # fmt: skip
+                   "--device", "cpu", "--takes", 1, "--seed", 9, "--steps", 2,
+                   "--shard", "2/2")  # fmt: skip
 
     assert result.exit_code == 0, result.stderr
     assert result.stdout == "small: 2 takes of 2 clips\n"
@@ -156,8 +157,9 @@ def test_settings_are_swept_beside_the_paper(
     loris: RunLoris, data: Path, small_model: Path
 ) -> None:
     output = loris("eval", "--split", "fe50", "--data", data, "--model", small_model,
-                 "--device", "cpu", "--clips", 2, "--takes", 1, "--sweep", "steps=2,3", "--bound", "none",
-                 "--no-strict", "--jobs", 1, "--format", "json")  # fmt: skip
+                   "--device", "cpu", "--clips", 2, "--takes", 1, "--sweep", "steps=2,3",
+                   "--bound", "none", "--no-strict", "--jobs", 1,
+                   "--format", "json")  # fmt: skip
 
     assert output.exit_code == 0, output.stderr
     result = json.loads(output.stdout)
