@@ -94,6 +94,8 @@ def test_workers_clean_up_when_the_reader_stops(work: Any, tmp_path: Path) -> No
     folder = tmp_path / "held"
     folder.mkdir()
     held = [folder / "a", folder / "b", folder / "never"]
+    # A background job of a shell ignores the signal.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def interrupt_when_both_are_at_work() -> None:
         deadline = time.monotonic() + 60
@@ -101,10 +103,13 @@ def test_workers_clean_up_when_the_reader_stops(work: Any, tmp_path: Path) -> No
             time.sleep(0.02)
         os.kill(os.getpid(), signal.SIGINT)
 
-    with closing(map_in_processes(work.wait_and_clean, held, n_workers=2)) as results:
-        threading.Thread(target=interrupt_when_both_are_at_work).start()
-        with pytest.raises(KeyboardInterrupt):
-            next(results)
+    try:
+        with closing(map_in_processes(work.wait_and_clean, held, n_workers=2)) as results:
+            threading.Thread(target=interrupt_when_both_are_at_work).start()
+            with pytest.raises(KeyboardInterrupt):
+                next(results)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert os.listdir(folder) == []
 
 
