@@ -1,4 +1,4 @@
-"""``loris train --export``: a run or a checkpoint as one file, without a data set."""
+"""``loris train export``: a run or a checkpoint as one file, without a data set."""
 
 import json
 from dataclasses import replace

@@ -154,7 +154,8 @@ def test_a_cache_that_cannot_be_written_is_done_without(
 def test_without_features_of_the_picture_it_says_so(make: RunLoris) -> None:
     result = make()
     assert result.exit_code == 0
-    assert "has none: give them with --visual" in result.stderr
+    assert "warning: " in result.stderr
+    assert "--visual-features" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,9 @@ def load_generator(settings: SoundtrackSettings) -> ModelGenerator:
     name, width = generator.model.name, generator.traits.visual_width
     if settings.visual is not None:
         if width is None:
-            raise UsageError(f"{name} takes no visual features", hint="leave out --visual")
+            raise UsageError(
+                f"{name} takes no visual features", hint="leave out --visual-features"
+            )
         network = settings.visual.network
         if network is not None and VISUAL_WIDTHS[network] != width:
             raise UsageError(
@@ -122,7 +124,7 @@ def get_visual_features(
         encoders = [f" {name}=FILE" for name, size in VISUAL_WIDTHS.items() if size == width]
         reporter.warn(
             f"{generator.model.name} was trained on visual features and has none:"
-            f" give them with --visual{''.join(encoders)}"
+            f" give them with --visual-features{''.join(encoders)}"
         )
         return None
     encoder = load_job_encoder(settings, reporter)

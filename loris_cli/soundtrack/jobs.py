@@ -115,8 +115,8 @@ def plan_jobs(
     check_output_paths(results, sources, overwrite=settings.overwrite)
     if report is not None:
         check_output_paths([report], sources, overwrite=True)
-        made = [*(path for paths in outputs for path in paths), settings.plot]
-        if os.path.realpath(report) in {os.path.realpath(path) for path in made if path}:
+        output_paths = [*(path for paths in outputs for path in paths), settings.plot]
+        if os.path.realpath(report) in {os.path.realpath(p) for p in output_paths if p}:
             raise UsageError(
                 f"the report and a result would both be {report}", hint="rename the report"
             )
@@ -130,7 +130,7 @@ def _check_single_input_options(settings: SoundtrackSettings, n_videos: int) -> 
         "--plot": settings.plot,
         "--inpaint": settings.inpaint,
         "--poses": settings.poses,
-        "--visual": visual if visual is not None and visual.network is None else None,
+        "--visual-features": visual if visual is not None and visual.network is None else None,
     }
     for option, value in options.items():
         if value is not None:

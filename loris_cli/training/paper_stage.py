@@ -66,7 +66,7 @@ def select_visual_encoder(settings: TrainingSettings, clips: Sequence[Clip]) -> 
         if name not in clip.visual:
             raise UsageError(
                 f"{clip.id} has no visual features of {name}",
-                hint="make them with `loris prep --visual`, or --set visual_encoder=auto",
+                hint="run `loris prep --visual-features`, or give --set visual_encoder=auto",
             )
     return name
 
