@@ -6,8 +6,44 @@ from pathlib import Path
 import typer
 
 from loris_cli.errors import LorisError
+from loris_cli.system.atomic_files import check_output_paths
+from loris_cli.system.input_paths import find_list_files, resolve_output_paths
 
 from .console import ConsoleReporter, print_error
+
+
+def pair_with_outputs(
+    sources: Sequence[Path],
+    inputs: Sequence[str],
+    out: Path | None,
+    *,
+    suffix: str,
+    extra_output: Path | None,
+    overwrite: bool,
+) -> list[tuple[Path, Path]]:
+    """Return each source with its output file; refuse outputs that could not be written.
+
+    Args:
+        sources: expanded inputs.
+        inputs: inputs as the user gave them; a list file among them is never overwritten.
+        out: ``-o``: a file for one source, a folder for any number, or None.
+        suffix: of the output files; ``out`` may only name a file of this format.
+        extra_output: a plot or a video that is written too.
+        overwrite: existing files may be replaced.
+
+    Raises:
+        UsageError: see `resolve_output_paths` and `check_output_paths`.
+        OutputError: a folder may not be written to.
+    """
+    paths = resolve_output_paths(
+        sources, out, default_suffix=suffix, allowed_suffixes=[Path(suffix).suffix]
+    )
+    outputs = [output for (output,) in paths]
+    extra = [extra_output] if extra_output else []
+    check_output_paths(
+        [*outputs, *extra], [*sources, *find_list_files(inputs)], overwrite=overwrite
+    )
+    return list(zip(sources, outputs, strict=True))
 
 
 def print_input_error(source: str, message: str, hint: str) -> None:

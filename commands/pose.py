@@ -8,7 +8,7 @@ from loris_cli.config import DEFAULT_MMPOSE_CONFIG
 
 from . import options
 from .console import ConsoleReporter
-from .input_loop import process_inputs
+from .input_loop import pair_with_outputs, process_inputs
 from .options import option
 
 
@@ -51,14 +51,12 @@ def pose(
     from loris_cli.pose.keypoints import write_poses
     from loris_cli.pose.overlay import overlay_poses, write_mp4
     from loris_cli.soundtrack.video_analysis import estimate_video_poses, probe_for_rhythm
-    from loris_cli.system.atomic_files import atomic_write, check_output_paths
+    from loris_cli.system.atomic_files import atomic_write
     from loris_cli.system.input_paths import (
         check_single_input,
         check_suffix,
         expand_inputs,
-        find_list_files,
         output_folder,
-        resolve_output_paths,
     )
     from loris_cli.video.frames import read_frames_at_fps
 
@@ -92,12 +90,9 @@ def pose(
         return str(output)
 
     with output_folder(out):
-        outputs = resolve_output_paths(
-            videos, out, default_suffix=".poses.npz", allowed_suffixes=[".npz"]
+        paths = pair_with_outputs(
+            videos, inputs, out, suffix=".poses.npz", extra_output=overlay, overwrite=overwrite
         )
-        paths = [(video, output) for video, (output,) in zip(videos, outputs, strict=True)]
-        results = [*(output for _, output in paths), *([overlay] if overlay else [])]
-        check_output_paths(results, [*videos, *find_list_files(inputs)], overwrite=overwrite)
         estimator = None
         if pose_estimator == "mmpose" and any(video.is_file() for video in videos):
             from loris_cli.pose.batched_detection import estimate_poses_batched

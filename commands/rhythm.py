@@ -7,7 +7,7 @@ import typer
 
 from . import options
 from .console import ConsoleReporter
-from .input_loop import process_inputs
+from .input_loop import pair_with_outputs, process_inputs
 from .options import option
 
 
@@ -56,14 +56,12 @@ def rhythm(
     from loris_cli.rhythm.rhythm_file import write_rhythm
     from loris_cli.soundtrack.pipeline import read_mono_audio
     from loris_cli.soundtrack.video_analysis import analyze_video, compute_pose_rhythm
-    from loris_cli.system.atomic_files import atomic_write, check_output_paths
+    from loris_cli.system.atomic_files import atomic_write
     from loris_cli.system.input_paths import (
         check_single_input,
         check_suffix,
         expand_inputs,
-        find_list_files,
         output_folder,
-        resolve_output_paths,
     )
 
     if compat == "official" and method in {"flow", "stft"}:
@@ -83,28 +81,27 @@ def rhythm(
             if method == "flow":
                 raise UsageError(f"{source.name} has no video frames", hint="give the video")
             poses = read_poses(source)
-            found = compute_pose_rhythm(poses, compat=compat, method=method)
+            rhythm = compute_pose_rhythm(poses, compat=compat, method=method)
             keypoints = poses.keypoints
         else:
             analysis = analyze_video(source, method=method, compat=compat, reporter=reporter)
-            found = analysis.rhythm
+            rhythm = analysis.rhythm
             keypoints = analysis.poses.keypoints if analysis.poses else None
             if plot and analysis.info.has_audio:
                 samples = read_mono_audio(source)
                 audio = None if samples is None else samples.astype(float)
         with atomic_write(output, overwrite=overwrite) as part:
-            write_rhythm(part, found)
+            write_rhythm(part, rhythm)
         if plot is not None:
             with atomic_write(plot, overwrite=overwrite) as part:
-                plot_rhythm(part, found, keypoints=keypoints, audio=audio, title=source.name)
-        reporter.info(f"{source.name}: {len(found.times_s)} peaks in {found.duration_s:.1f} s")
+                plot_rhythm(part, rhythm, keypoints=keypoints, audio=audio, title=source.name)
+        reporter.info(
+            f"{source.name}: {len(rhythm.times_s)} peaks in {rhythm.duration_s:.1f} s"
+        )
         return str(output)
 
     with output_folder(out):
-        outputs = resolve_output_paths(
-            sources, out, default_suffix=".rhythm.json", allowed_suffixes=[".json"]
+        paths = pair_with_outputs(
+            sources, inputs, out, suffix=".rhythm.json", extra_output=plot, overwrite=overwrite
         )
-        paths = [(source, output) for source, (output,) in zip(sources, outputs, strict=True)]
-        results = [*(output for _, output in paths), *([plot] if plot else [])]
-        check_output_paths(results, [*sources, *find_list_files(inputs)], overwrite=overwrite)
         process_inputs(paths, process_input, reporter)
