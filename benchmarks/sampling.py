@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -104,17 +105,17 @@ def main() -> None:
     if args.variant:
         print_measurement(args.variant, replace(config), 2**args.log2, args.repeats)
         return
-    rows: dict[str, list[dict[str, float]]] = {variant: [] for variant in VARIANTS}
-    words = [sys.executable, __file__, *sys.argv[1:], "--variant"]
+    rows: dict[str, list[dict[str, Any]]] = {variant: [] for variant in VARIANTS}
+    command = [sys.executable, __file__, *sys.argv[1:], "--variant"]
     for _ in range(args.turns):
         for variant in VARIANTS:
-            done = subprocess.run([*words, variant], check=True, capture_output=True, text=True)
-            rows[variant].append(json.loads(done.stdout))
-    took = {
-        variant: statistics.median(s for row in rows[variant] for s in row["seconds"])  # type: ignore[attr-defined]
+            output = subprocess.check_output([*command, variant], text=True)
+            rows[variant].append(json.loads(output))
+    seconds = {
+        variant: statistics.median(s for row in rows[variant] for s in row["seconds"])
         for variant in VARIANTS
     }
-    counted = {variant: count_flops(variant, config, 2**args.log2) for variant in VARIANTS}
+    flops = {variant: count_flops(variant, config, 2**args.log2) for variant in VARIANTS}
     print(
         f"{os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads,"
         f" 2^{args.log2} samples, {args.turns} turns of {args.repeats} guided evaluations"
@@ -122,15 +123,15 @@ def main() -> None:
     for variant in VARIANTS:
         peak_gb = max(row["peak_gb"] for row in rows[variant])
         print(
-            f"{variant:9} {took[variant]:8.2f} s, {counted[variant] / 1e12:.4f} TFLOP,"
+            f"{variant:9} {seconds[variant]:8.2f} s, {flops[variant] / 1e12:.4f} TFLOP,"
             f" peak {peak_gb:.2f} GB"
         )
     released, loris = 2 * count_evaluations("adpm2", 50), 2 * count_evaluations("dpmpp-2m", 20)
     print(
-        f"ratio of seconds {took['released'] / took['loris']:.2f},"
-        f" of FLOPs {counted['released'] / counted['loris']:.2f};"
+        f"ratio of seconds {seconds['released'] / seconds['loris']:.2f},"
+        f" of FLOPs {flops['released'] / flops['loris']:.2f};"
         f" passes a clip {released} (adpm2, 50 steps) against {loris} (dpmpp-2m, 20 steps),"
-        f" together {took['released'] / took['loris'] * released / loris:.1f} times less"
+        f" together {seconds['released'] / seconds['loris'] * released / loris:.1f} times less"
     )
 
 

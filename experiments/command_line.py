@@ -1,6 +1,7 @@
 """Arguments that the experiments share."""
 
 import argparse
+from typing import Any
 
 import torch
 
@@ -28,8 +29,8 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--guidance", type=float, default=DEFAULT_GUIDANCE)
 
 
-def load_generator(model_name: str, **options: object) -> LatentGenerator:
+def load_generator(model_name: str, **options: Any) -> LatentGenerator:
     """The generator of a mini model on the CPU, with sampling options."""
     device = torch.device("cpu")
     model = load_mini_checkpoint(model_name, device=device)
-    return LatentGenerator(model=model, device=device, **options)  # type: ignore[arg-type]
+    return LatentGenerator(model=model, device=device, **options)
