@@ -12,6 +12,7 @@ import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -55,10 +56,10 @@ def write_content(name: str, content: bytes) -> Make:
     return make
 
 
-def write_damaged_video(change: Callable[[bytearray], None], **kind: object) -> Make:
+def write_damaged_video(change: Callable[[bytearray], None], **kind: Any) -> Make:
     def make(folder: Path) -> Path:
         suffix = ".avi" if kind else ".mp4"
-        path = write_video(folder / f"a{suffix}", n_frames=24, **kind)  # type: ignore[arg-type]
+        path = write_video(folder / f"a{suffix}", n_frames=24, **kind)
         content = bytearray(path.read_bytes())
         change(content)
         path.write_bytes(content)

@@ -53,8 +53,8 @@ def detect_events(samples: Samples, *events: Literal["onsets", "beats"]) -> dict
         return {name: np.zeros(0) for name in events}
     resampled = soxr.resample(samples, SAMPLE_RATE_HZ, MADMOM_RATE_HZ)
     inputs = {"samples": resampled, "event_names": np.array(events)}
-    found = call_module(__name__, inputs, task="madmom")
-    return {name: np.asarray(found[name], np.float64) for name in events}
+    results = call_module(__name__, inputs, task="madmom")
+    return {name: np.asarray(results[name], np.float64) for name in events}
 
 
 def _detect_in_subprocess(inputs: NamedArrays) -> NamedArrays:
@@ -62,16 +62,16 @@ def _detect_in_subprocess(inputs: NamedArrays) -> NamedArrays:
     signal = _import_madmom_module("audio.signal").Signal(
         inputs["samples"], sample_rate=MADMOM_RATE_HZ, num_channels=1
     )
-    found = {}
+    events = {}
     for name in inputs["event_names"].tolist():
         features = _import_madmom_module(f"features.{name}")
         if name == "onsets":
             strength = features.RNNOnsetProcessor(fps=ACTIVATION_FPS)(signal)
-            found[name] = features.OnsetPeakPickingProcessor(fps=ACTIVATION_FPS)(strength)
+            events[name] = features.OnsetPeakPickingProcessor(fps=ACTIVATION_FPS)(strength)
         else:
             strength = features.RNNBeatProcessor()(signal)
-            found[name] = features.DBNBeatTrackingProcessor(fps=ACTIVATION_FPS)(strength)
-    return found
+            events[name] = features.DBNBeatTrackingProcessor(fps=ACTIVATION_FPS)(strength)
+    return events
 
 
 def _import_madmom_module(module_name: str) -> Any:

@@ -46,8 +46,8 @@ def _build_rows(data_dir: Path, seed: int) -> list[Record]:
     for activity in ACTIVITIES:
         # Clips of 25 s and 50 s of one video share its group, and so their partition.
         clips = [clip for clip in accepted if ACTIVITY_OF_SUBSET[clip["subset"]] == activity]
-        drawn = assign_partitions({clip["id"]: clip["groups"] for clip in clips}, seed=seed)
+        assigned = assign_partitions({clip["id"]: clip["groups"] for clip in clips}, seed=seed)
         for clip in clips:
-            partition = clip["partition"] or drawn[clip["id"]]
+            partition = clip["partition"] or assigned[clip["id"]]
             rows.append(clip | {"partition": partition, "partition_seed": seed})
     return sorted(rows, key=lambda row: (row["subset"], row["id"]))

@@ -75,8 +75,8 @@ class ReleasedClipTask(PrepTask):
         features = (path for _, path in self.visual)
         paths = filter(None, (self.source_path, self.poses, *features))
         files = [hash_file(path) for path in paths]
-        words = [self.segment.subset, self.source_path.stem, *(sha256 for sha256, _ in files)]
-        return hashlib.sha256(" ".join(words).encode()).hexdigest(), files[0][1]
+        parts = [self.segment.subset, self.source_path.stem, *(sha256 for sha256, _ in files)]
+        return hashlib.sha256(" ".join(parts).encode()).hexdigest(), files[0][1]
 
     def make_clips(self, sha256: str, reporter: Reporter) -> Record:
         """Write the files and the row of the clip."""
@@ -134,8 +134,8 @@ def list_released_clips(release: Path, data_dir: Path) -> list[ReleasedClipTask]
     official: dict[tuple[str, str, str], str] = {}
     for root in (release, data_dir / UNPACKED_FOLDER):
         for path in _walk_files(root):
-            if found := PARTITION_LIST.fullmatch(path.name):
-                domain, length, partition = found.groups()
+            if match := PARTITION_LIST.fullmatch(path.name):
+                domain, length, partition = match.groups()
                 for line in read_lines(path):  # yourpath/dataset/LORIS/.../CLIP.wav
                     stem = PurePosixPath(line.replace("\\", "/")).stem
                     official[domain, length, stem] = partition
@@ -189,7 +189,7 @@ def _walk_files(root: Path) -> Iterator[Path]:
 def _parse_location(path: Path, root: Path) -> tuple[str, str, str] | None:
     """Domain, modality and length of a file, by its folders."""
     folders = path.relative_to(root).parts[:-1]
-    matches = [found for name in folders[-2:] if (found := MODALITY.fullmatch(name))]
+    matches = [match for name in folders[-2:] if (match := MODALITY.fullmatch(name))]
     domains = [name for name in folders if name in ACTIVITY_OF_FOLDER]
     if not matches or not domains:
         return None

@@ -36,13 +36,13 @@ def assign_partitions(groups: Mapping[str, Groups], *, seed: int = 0) -> dict[st
     shares = [("test", TEST_SHARE), ("val", VAL_SHARE)][max(0, 3 - len(remaining)) :]
     assigned = dict.fromkeys(groups, "train")
     for partition, share in shares:
-        taken: list[str] = []
+        chosen: list[str] = []
         for clips in remaining:
             # Over the share by no more than half a set.
-            if len(taken) + len(clips) / 2 <= share * len(groups):
-                taken += clips
-        taken = taken or min(remaining, key=len)
-        assigned |= dict.fromkeys(taken, partition)
+            if len(chosen) + len(clips) / 2 <= share * len(groups):
+                chosen += clips
+        chosen = chosen or min(remaining, key=len)
+        assigned |= dict.fromkeys(chosen, partition)
         remaining = [clips for clips in remaining if assigned[clips[0]] == "train"]
     return assigned
 

@@ -47,8 +47,8 @@ def parse_source_name(stem: str) -> SourceInfo | None:
     Args:
         stem: e.g. ``gBR_sFM_c01_d04_mBR0_ch01`` or ``2018_Worlds_MF_12``.
     """
-    if found := AIST_NAME.fullmatch(stem):
-        genre, situation, _, dancer, music, choreography = found.groups()
+    if match := AIST_NAME.fullmatch(stem):
+        genre, situation, _, dancer, music, choreography = match.groups()
         if genre in GENRE_OF_AIST_CODE:
             performance = "_".join((genre, situation, dancer, music, choreography))
             return SourceInfo(
@@ -56,8 +56,8 @@ def parse_source_name(stem: str) -> SourceInfo | None:
                 genre=GENRE_OF_AIST_CODE[genre],
                 groups=(f"performance:{performance}", f"music:{music}"),
             )
-    if found := FINEGYM_NAME.fullmatch(stem):
-        return SourceInfo(activity="floor", genre="floor", groups=(f"video:{found['video']}",))
+    if match := FINEGYM_NAME.fullmatch(stem):
+        return SourceInfo(activity="floor", genre="floor", groups=(f"video:{match['video']}",))
     if FISV_NAME.fullmatch(stem):
         return SourceInfo(activity="skate", genre="skate", groups=(f"video:fisv-{stem}",))
     if FS1000_NAME.fullmatch(stem):
@@ -70,8 +70,8 @@ def parse_aist_performance(source_name: str) -> tuple[str, str, str] | None:
 
     The camera is left out: all cameras recorded one performance.
     """
-    found = AIST_NAME.search(source_name)
-    return (found[5], found[4], found[6]) if found else None
+    match = AIST_NAME.search(source_name)
+    return (match[5], match[4], match[6]) if match else None
 
 
 def normalize_aist_camera(source_name: str) -> str:

@@ -81,11 +81,11 @@ def read_config(config_class: type[ConfigT], text: str) -> ConfigT:
         raise ValueError("unknown fields")
     for name, value in values.items():
         values[name] = tuple(value) if isinstance(value, list) else value
-        least = 0 if defaults[name] == 0 else 1  # 0 leaves that part of the network out
+        minimum = 0 if defaults[name] == 0 else 1  # 0 leaves that part of the network out
         for number in value if isinstance(value, list) else [value]:
             is_valid = type(number) in (bool, type(defaults[name]))
             if type(number) is int:
-                is_valid = least <= number <= MAX_CONFIG_VALUE
+                is_valid = minimum <= number <= MAX_CONFIG_VALUE
             if not is_valid:
                 raise ValueError(f"{name} cannot be {number!r}")
     return config_class(**values)

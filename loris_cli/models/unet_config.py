@@ -34,8 +34,8 @@ class UNetConfig:
 
     def unet_options(self) -> dict[str, Any]:
         """Return the arguments of `UNet1d` that follow from the sizes or are the paper's."""
-        same = ("channels", "multipliers", "factors", "num_blocks", "attentions")
-        return {name: getattr(self, name) for name in same} | {
+        shared_fields = ("channels", "multipliers", "factors", "num_blocks", "attentions")
+        return {name: getattr(self, name) for name in shared_fields} | {
             "patch_factor": self.patch_factor,
             "attention_heads": self.heads,
             "attention_features": self.head_features,

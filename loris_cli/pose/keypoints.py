@@ -132,7 +132,7 @@ def read_poses(path: Path) -> Poses:
         problem, cause = f" cannot be read: {error.strerror or error}", error
     except (zipfile.BadZipFile, zlib.error, ValueError, EOFError) as error:
         problem, cause = " is not a poses file", error
-    except (RuntimeError, NotImplementedError) as error:  # encrypted, or a rare compression
+    except RuntimeError as error:  # encrypted, or `NotImplementedError`: a rare compression
         problem, cause = " is packed in an unknown way", error
     raise InputError(f"{path}{problem}", hint=_REGENERATE_HINT) from cause
 
@@ -224,8 +224,8 @@ def _validate_poses(arrays: dict[str, Array]) -> Poses:
         or (cuts >= n_frames).any(),
         f"frame_interval_s {interval_s}": interval_s is not None and not 0 < interval_s <= 3600,
     }  # fmt: skip
-    for problem, found in problems.items():
-        if found:
+    for problem, has_problem in problems.items():
+        if has_problem:
             raise InputError(problem)
     if not np.allclose(times_s, np.arange(n_frames) / fps, rtol=0, atol=1e-3):
         raise InputError("times that are not frame / fps")

@@ -35,11 +35,11 @@ def overlay_poses(frames: Iterable[Frame], poses: Poses) -> Iterator[Array]:
         height, width = frame.rgb.shape[:2]
         scaled = keypoints * (width / poses.size[0], height / poses.size[1], 1)
         min_score = 0.0 if is_interpolated else MIN_SCORE
-        drawn = draw_skeleton(frame.rgb, scaled, min_score=min_score)
+        image = draw_skeleton(frame.rgb, scaled, min_score=min_score)
         if is_interpolated:
-            blended = frame.rgb * (1 - INTERPOLATED_OPACITY) + drawn * INTERPOLATED_OPACITY
-            drawn = blended.astype(np.uint8)
-        yield drawn
+            blended = frame.rgb * (1 - INTERPOLATED_OPACITY) + image * INTERPOLATED_OPACITY
+            image = blended.astype(np.uint8)
+        yield image
 
 
 def draw_skeleton(rgb: Array, keypoints: Array, *, min_score: float = MIN_SCORE) -> Array:
@@ -55,7 +55,7 @@ def draw_skeleton(rgb: Array, keypoints: Array, *, min_score: float = MIN_SCORE)
     """
     import cv2
 
-    drawn = np.ascontiguousarray(rgb).copy()
+    image = np.ascontiguousarray(rgb).copy()
     thickness = max(1, round(max(rgb.shape[:2]) / 320))
     # Far outside the image is as good as just outside, and OpenCV's coordinates have 32 bits.
     points = keypoints[:, :2].clip(-10_000, 10_000).round().astype(int).tolist()
@@ -63,11 +63,11 @@ def draw_skeleton(rgb: Array, keypoints: Array, *, min_score: float = MIN_SCORE)
     for a, b in DRAWN_EDGES:
         if is_visible[a] and is_visible[b]:
             colour = _side_colour(COCO_17[a], COCO_17[b])
-            cv2.line(drawn, points[a], points[b], colour, thickness, cv2.LINE_AA)
+            cv2.line(image, points[a], points[b], colour, thickness, cv2.LINE_AA)
     for name, point, visible in zip(COCO_17, points, is_visible, strict=True):
         if visible:
-            cv2.circle(drawn, point, thickness + 1, _side_colour(name), -1, cv2.LINE_AA)
-    return drawn
+            cv2.circle(image, point, thickness + 1, _side_colour(name), -1, cv2.LINE_AA)
+    return image
 
 
 def write_mp4(path: Path, images: Iterable[Array], fps: float, size: tuple[int, int]) -> None:

@@ -36,8 +36,8 @@ def resolve_device(name: str) -> torch.device:
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:
-            found = f"torch {torch.__version__} sees {count} CUDA devices"
-            raise UsageError(f"no device {name}: {found}", hint=AUTO_HINT)
+            status = f"torch {torch.__version__} sees {count} CUDA devices"
+            raise UsageError(f"no device {name}: {status}", hint=AUTO_HINT)
     if device.type == "mps" and not has_mps:
         raise UsageError("no device mps on this machine", hint=AUTO_HINT)
     return device

@@ -68,10 +68,10 @@ def find_package_folder(package: str, *, extra: str, purpose: str) -> Path:
     Raises:
         MissingDependencyError: it is absent.
     """
-    found = importlib.util.find_spec(package)
-    if found is None or not found.submodule_search_locations:
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
         raise _missing_package_error(package, extra, purpose)
-    return Path(found.submodule_search_locations[0])
+    return Path(spec.submodule_search_locations[0])
 
 
 def _missing_package_error(package: str, extra: str, purpose: str) -> MissingDependencyError:

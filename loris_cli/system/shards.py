@@ -37,10 +37,10 @@ def parse_shard(text: str) -> Shard:
     Raises:
         UsageError: it is not of this form, or I is not within 1 to N.
     """
-    found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
-    if found is None or not 1 <= int(found[1]) <= int(found[2]):
+    match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
         raise UsageError(f"{text!r} is no shard I/N, 1 <= I <= N", hint="--shard 1/8 to 8/8")
-    return Shard(int(found[1]) - 1, int(found[2]))
+    return Shard(int(match[1]) - 1, int(match[2]))
 
 
 def resolve_shard(text: str | None, environ: Mapping[str, str]) -> Shard:

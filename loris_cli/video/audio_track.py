@@ -87,10 +87,10 @@ def _align_blocks(path: Path) -> Iterator[tuple[Samples, int]]:
             yield np.zeros((len(block), n_silent), np.float32), rate_hz
             n_samples += n_silent
             drift -= n_silent
-        rest = block[:, -drift:]
-        if rest.shape[1]:
-            yield rest, rate_hz
-            n_samples += rest.shape[1]
+        tail = block[:, -drift:]
+        if tail.shape[1]:
+            yield tail, rate_hz
+            n_samples += tail.shape[1]
 
 
 def _decode_blocks(path: Path) -> Iterator[tuple[Samples, Fraction, int]]:

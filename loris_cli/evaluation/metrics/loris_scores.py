@@ -48,8 +48,8 @@ class ScoringProtocol:
     @property
     def peak_picking_args(self) -> dict[str, Any]:
         """Arguments of librosa's peak picking; ``delta`` on an envelope scaled to 0..1."""
-        mean, most = self.mean_frames, self.max_frames
-        windows = {"pre_avg": mean, "post_avg": mean, "pre_max": most, "post_max": most}
+        windows = dict.fromkeys(("pre_avg", "post_avg"), self.mean_frames)
+        windows |= dict.fromkeys(("pre_max", "post_max"), self.max_frames)
         return {**windows, "delta": 0.2, "wait": 1}
 
 

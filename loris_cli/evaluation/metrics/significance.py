@@ -55,9 +55,9 @@ class ClusterBootstrap:
     def _draw_counts(self) -> Array:
         """How often each source is drawn, ``(resamples, sources)``."""
         shape = (N_RESAMPLES, self.n_groups)
-        drawn = np.random.default_rng(SEED).integers(self.n_groups, size=shape)
+        indices = np.random.default_rng(SEED).integers(self.n_groups, size=shape)
         offset = np.arange(N_RESAMPLES)[:, None] * self.n_groups
-        counts = np.bincount((drawn + offset).ravel(), minlength=N_RESAMPLES * self.n_groups)
+        counts = np.bincount((indices + offset).ravel(), minlength=N_RESAMPLES * self.n_groups)
         return counts.reshape(shape).astype(np.float64)
 
     def resample_means(self, values: Array) -> Array:
@@ -134,9 +134,9 @@ def compare_paired(
     means = [(np.array([a.mean()]), np.array([b.mean()])) for a, b in pairs]
     observed = float(subtract(means)[0])
     resample = bootstrap.resample_means
-    drawn = subtract([(resample(a), resample(b)) for a, b in pairs])
+    differences = subtract([(resample(a), resample(b)) for a, b in pairs])
     chance = subtract([bootstrap.permute_means(a, b) for a, b in pairs])
-    low, high = (float(bound) for bound in np.percentile(drawn, [2.5, 97.5]))
+    low, high = (float(bound) for bound in np.percentile(differences, [2.5, 97.5]))
     as_large = int((np.abs(chance) >= abs(observed) - 1e-12).sum())
     p_value = (1 + as_large) / (1 + len(chance))
     return PairedDifference(difference=observed, ci_low=low, ci_high=high, p_value=p_value)

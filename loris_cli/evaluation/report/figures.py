@@ -63,8 +63,8 @@ def plot_clip(result: EvaluationResult, system_id: str, clip_id: str) -> bytes:
     sources = [(system_id, result.take_sources[system_id][take], analysis)]
     if clip.reference is not None:
         sources.insert(0, ("reference", clip.reference, result.reference_analyses[clip_id]))
-    for title, source, found in sources:
-        draw = partial(_draw_audio, source=source, analysis=found, peaks_s=peaks_s or ())
+    for title, source, analysis in sources:
+        draw = partial(_draw_audio, source=source, analysis=analysis, peaks_s=peaks_s or ())
         panels.append((title, 1.9, draw))
     return _render_panels(panels, duration_s)
 

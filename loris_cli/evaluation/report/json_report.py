@@ -93,7 +93,7 @@ def build_clip_records(result: EvaluationResult) -> list[dict[str, Any]]:
 
 def hash_dataset(analyses: Mapping[str, AudioAnalysis]) -> str | None:
     """Hash of the names and samples of the references, 12 hex digits; None without any."""
-    lines = (f"{name}\t{found.samples_sha256}\n" for name, found in sorted(analyses.items()))
+    lines = (f"{name}\t{audio.samples_sha256}\n" for name, audio in sorted(analyses.items()))
     return hashlib.sha256("".join(lines).encode()).hexdigest()[:12] if analyses else None
 
 
@@ -128,8 +128,8 @@ def read_git_state(root: Path) -> tuple[str | None, bool | None]:
 
     def run_git(*arguments: str) -> str:
         command = ["git", "-C", str(root), *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
-        return done.stdout.strip()
+        run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+        return run.stdout.strip()
 
     try:
         commit = run_git("rev-parse", "HEAD")

@@ -213,8 +213,10 @@ def _build_metric_table(
 ) -> ReportTable:
     """Metrics of all systems that have any; strict ones are those of `STRICT_COLUMNS`."""
     systems = [system for system in report["systems"] if system.get(key)]
-    found = dict.fromkeys(name for system in systems for name in system[key])
-    names = [name for name in STRICT_COLUMNS if name in found] if key == "strict" else [*found]
+    metrics = dict.fromkeys(name for system in systems for name in system[key])
+    names = [*metrics]
+    if key == "strict":
+        names = [name for name in STRICT_COLUMNS if name in metrics]
     rows = [
         [*_format_label(system), *(format_value(system[key].get(name)) for name in names)]
         for system in systems

@@ -183,11 +183,11 @@ def build_ablation_tables(
         chosen = [name for name in names if name in variant_names]
         lines = []
         for name in (*chosen, FULL_MODEL):
-            found = name in variants
+            exists = name in variants
             line = PaperTableLine(
                 name=printed[name]["name"],
-                system_id=name if found else None,
-                missing_reason="" if found else _explain_missing_variant(name, full, subset),
+                system_id=name if exists else None,
+                missing_reason="" if exists else _explain_missing_variant(name, full, subset),
                 published_scores=printed[name],
             )
             lines.append(line)

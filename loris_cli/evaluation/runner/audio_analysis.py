@@ -133,12 +133,12 @@ def analyze_audio_sources(
     n_workers = min(max_workers, n_different // per_worker)
     analyze = partial(analyze_audio, config=config, cache_dir=cache_dir)
     with (reporter or NullReporter()).stage("audio analysis", n_different) as advance:
-        found = map_sources(analyze, sources, n_workers=n_workers, advance=advance)
+        results = map_sources(analyze, sources, n_workers=n_workers, advance=advance)
     return [
         AnalysisFailure(reason=f"the worker process crashed (exit code {result.exit_code})")
         if isinstance(result, WorkerCrash)
         else result
-        for result in (found[source] for source in sources)
+        for result in (results[source] for source in sources)
     ]
 
 

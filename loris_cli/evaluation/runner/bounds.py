@@ -93,12 +93,12 @@ def pick_mismatched_clips(groups: Sequence[str], *, seed: int) -> list[int | Non
     n = len(groups)
     order = np.random.default_rng([seed, 5]).permutation(n)
     position = np.argsort(order)
-    found: list[int | None] = []
+    partners: list[int | None] = []
     for index, group in enumerate(groups):
         # The next one of another source in a random circle.
-        others = (int(order[(position[index] + step) % n]) for step in range(1, n))
-        found.append(next((other for other in others if groups[other] != group), None))
-    return found
+        candidates = (int(order[(position[index] + step) % n]) for step in range(1, n))
+        partners.append(next((other for other in candidates if groups[other] != group), None))
+    return partners
 
 
 def _by_clip(
@@ -164,11 +164,11 @@ def _tempo_click(request: BoundRequest) -> TakeSources:
 def _mismatched(request: BoundRequest) -> TakeSources:
     clips, sources = request.clips, TakeSources()
     for seed in request.seeds:
-        others = pick_mismatched_clips([clip.source_group for clip in clips], seed=seed)
-        for clip, other in zip(clips, others, strict=True):
-            if other is None:
+        partners = pick_mismatched_clips([clip.source_group for clip in clips], seed=seed)
+        for clip, partner in zip(clips, partners, strict=True):
+            if partner is None:
                 raise UnavailableError("all clips are of one source")
-            sources[clip.id, seed] = request.cut_to(clip, clips[other])
+            sources[clip.id, seed] = request.cut_to(clip, clips[partner])
     return sources
 
 

@@ -77,7 +77,7 @@ def list_subsets(data_dir: Path) -> list[SubsetStatus]:
     clips = read_manifest(data_dir) if (data_dir / MANIFEST_FILE).exists() else []
     known = [*PAPER_SUBSETS, SYNTHETIC_SUBSET]
     published = load_published_tables()["test_clips"]
-    found = []
+    statuses = []
     for name in [*known, *sorted({clip.subset for clip in clips} - {*known})]:
         members = [clip for clip in clips if clip.subset == name]
         counts = Counter(clip.partition for clip in members)
@@ -89,8 +89,8 @@ def list_subsets(data_dir: Path) -> list[SubsetStatus]:
             n_published_test_clips=published.get(name),
             n_missing_test_clips=n_missing,
         )
-        found.append(status)
-    return found
+        statuses.append(status)
+    return statuses
 
 
 def format_setup_commands(subset: str, data_dir: Path) -> str:
@@ -123,12 +123,12 @@ def read_subset_clips(data_dir: Path, subset: str, *, partition: str = "test") -
     subsets = ", ".join(sorted({clip.subset for clip in clips})) or "nothing"
     if not any(clip.subset == subset for clip in clips):
         raise InputError(f"no split {subset!r} in {folder}: it has {subsets}", hint=setup)
-    found = [clip for clip in clips if clip.subset == subset and clip.partition == partition]
-    if not found:
+    selected = [clip for clip in clips if clip.subset == subset and clip.partition == partition]
+    if not selected:
         others = sorted({clip.subset for clip in clips if clip.partition == partition})
         hint = f"it has {', '.join(others) or f'no {partition} clips at all'}"
         raise InputError(f"the data set has no {partition} clips of {subset!r}", hint=hint)
-    return found
+    return selected
 
 
 def build_eval_clip(data_dir: Path, clip: Clip) -> EvalClip | SkippedClip:
@@ -206,12 +206,12 @@ def pair_files(generated: Path, reference: Path) -> tuple[list[FilePair], list[S
 
 
 def _index_by_stem(folder: Path, prefix: str) -> dict[str, Path]:
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() not in MEDIA_SUFFIXES or path.name.startswith("."):
             continue
         stem = path.stem.removesuffix(".loris").removeprefix(prefix)
-        if stem in found:
-            raise InputError(f"{found[stem]} and {path} have one name", hint="keep one of them")
-        found[stem] = path
-    return found
+        if stem in paths:
+            raise InputError(f"{paths[stem]} and {path} have one name", hint="keep one of them")
+        paths[stem] = path
+    return paths

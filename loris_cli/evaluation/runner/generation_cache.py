@@ -80,7 +80,7 @@ class SystemRunner:
         """Encode and decode the references by the model, which has a latent code, by clip."""
         assert self.system.load_latent_model is not None
         model = self.system.load_latent_model()
-        found = {}
+        recorded = {}
         with reporter.stage("latent reconstruction", len(clips)) as advance:
             for clip in clips:
                 assert clip.reference is not None
@@ -92,9 +92,9 @@ class SystemRunner:
                     path.parent.mkdir(parents=True, exist_ok=True)
                     with atomic_write(path, overwrite=True) as temporary:
                         soundfile.write(temporary, decoded, SAMPLE_RATE_HZ, subtype="FLOAT")
-                found[clip.id] = RecordedAudio(path=path)
+                recorded[clip.id] = RecordedAudio(path=path)
                 advance(1)
-        return found
+        return recorded
 
     def _generate_take(
         self, generator: MusicGenerator, features: ClipFeatures, seed: int

@@ -29,12 +29,12 @@ def plan_subset_evaluation(
         InputError: there is no such subset.
     """
     clips = eval_clips.read_subset_clips(data_dir, subset, partition=partition)
-    found = [eval_clips.build_eval_clip(data_dir, clip) for clip in clips[:max_clips]]
+    loaded = [eval_clips.build_eval_clip(data_dir, clip) for clip in clips[:max_clips]]
     return replace(
         plan,
         title=subset if partition == "test" else f"{subset} ({partition})",
-        clips=[clip for clip in found if isinstance(clip, EvalClip)],
-        skipped=[clip for clip in found if isinstance(clip, SkippedClip)],
+        clips=[clip for clip in loaded if isinstance(clip, EvalClip)],
+        skipped=[clip for clip in loaded if isinstance(clip, SkippedClip)],
     )
 
 

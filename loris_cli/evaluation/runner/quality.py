@@ -98,10 +98,10 @@ def measure_quality(
     sources = list(dict.fromkeys([*references.values(), *takes]))
     n_workers = min(result.plan.max_workers, len(sources))
     with reporter.stage("quality", len(sources)) as advance:
-        found = audio_sources.map_sources(
+        results = audio_sources.map_sources(
             measure_audio_quality, sources, n_workers=n_workers, advance=advance
         )
-    known = {source: x for source, x in found.items() if isinstance(x, AudioQuality)}
+    known = {source: x for source, x in results.items() if isinstance(x, AudioQuality)}
     metrics = {}
     for system_id, system in pairs.items():
         measured = [(known[a], known[b]) for a, b in system if a in known and b in known]

@@ -222,7 +222,7 @@ def _compare_systems(
     base = next((system for system in systems if system.id == compare_to), None)
     if base is None:
         return {}
-    found: dict[str, dict[str, PairedDifference]] = {}
+    differences: dict[str, dict[str, PairedDifference]] = {}
     for system in systems:
         if system is base:
             continue
@@ -236,5 +236,5 @@ def _compare_systems(
             base_values = [base.clip_values[name][base_rows] for name in components]
             difference = significance.compare_paired(values, base_values, groups, statistic)
             if difference is not None:
-                found.setdefault(system.id, {})[metric] = difference
-    return found
+                differences.setdefault(system.id, {})[metric] = difference
+    return differences

@@ -199,7 +199,7 @@ def _bootstrap_intervals(
     means = {name: bootstrap.resample_means(values) for name, values in clip_values.items()}
     if not config.protocol.bcs_is_ratio:
         means["F1"] = significance.f1_of_means(means["BCS"], means["BHS"])
-    intervals = {name: bootstrap.confidence_interval(drawn) for name, drawn in means.items()}
+    intervals = {name: bootstrap.confidence_interval(mean) for name, mean in means.items()}
     return {name: interval for name, interval in intervals.items() if interval is not None}
 
 

@@ -49,17 +49,17 @@ def parse_sweeps(
         UsageError: a sweep is not of that form, or out of range.
     """
     default = SamplingSetting("", steps, guidance)
-    found = []
+    settings = []
     for spec in specs:
         name, _, values = spec.partition("=")
         for text in values.split(","):
             value = _parse_sweep_value(name, text, spec)
             setting = default._replace(suffix=f" {name}={value:g}")
             if name == "steps":
-                found.append(setting._replace(steps=int(value)))
+                settings.append(setting._replace(steps=int(value)))
             else:
-                found.append(setting._replace(guidance=value))
-    return found or [default]
+                settings.append(setting._replace(guidance=value))
+    return settings or [default]
 
 
 def build_sweep_tables(specs: Sequence[str], system_ids: Sequence[str]) -> list[PaperTable]:
@@ -69,15 +69,15 @@ def build_sweep_tables(specs: Sequence[str], system_ids: Sequence[str]) -> list[
         specs: arguments of `parse_sweeps`.
         system_ids: ids of the systems with these settings.
     """
-    found = []
+    tables = []
     for name in dict.fromkeys(spec.partition("=")[0] for spec in specs):
         by_setting: dict[str, list[str]] = {}
         for system_id in system_ids:
             setting = system_id.rpartition(" ")[2]
             if setting.startswith(f"{name}="):
                 by_setting.setdefault(setting, []).append(system_id)
-        found.append(build_paper_table(SWEEP_PARAMETERS[name].table, by_setting))
-    return found
+        tables.append(build_paper_table(SWEEP_PARAMETERS[name].table, by_setting))
+    return tables
 
 
 def _parse_sweep_value(name: str, text: str, sweep_spec: str) -> float:
