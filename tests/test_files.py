@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 
 from loris_cli.errors import LorisError, OutputError, UsageError
-from loris_cli.system.atomic_files import atomic_write, check_output_paths, printable_path
+from loris_cli.system.atomic_files import (
+    atomic_write,
+    check_output_paths,
+    printable_path,
+    temporary_folder,
+)
 
 AWKWARD = [
     "two words.mp4",
@@ -237,3 +242,31 @@ def test_every_message_is_one_line_that_can_be_printed(tmp_path: Path, name: str
     assert text.isprintable()
     assert text.encode()
     assert printable_path("plain [b] é.mp4") == "plain [b] é.mp4"
+
+
+def test_a_temporary_folder_is_removed_with_its_files(tmp_path: Path) -> None:
+    with temporary_folder(tmp_path) as folder:
+        (folder / "a").mkdir()
+        (folder / "a" / "b.wav").write_text("")
+        assert folder.parent == tmp_path
+    assert files_in(tmp_path) == []
+
+
+def test_an_interrupt_as_a_temporary_folder_is_made_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mkdir = os.mkdir
+
+    def interrupt_after_mkdir(path: Path, mode: int) -> None:
+        mkdir(path, mode)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "mkdir", interrupt_after_mkdir)
+    with pytest.raises(KeyboardInterrupt), temporary_folder(tmp_path):
+        pass
+    assert files_in(tmp_path) == []
+
+
+def test_a_temporary_folder_that_cannot_be_made_is_an_output_error(tmp_path: Path) -> None:
+    with pytest.raises(OutputError), temporary_folder(tmp_path / "missing"):
+        pass

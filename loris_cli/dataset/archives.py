@@ -10,7 +10,6 @@ APPNOTE 6.3, Sec. 4.3, 4.4 and 8).
 import re
 import shutil
 import struct
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from loris_cli.errors import InputError
-from loris_cli.system.atomic_files import atomic_write
+from loris_cli.system.atomic_files import atomic_write, temporary_folder
 
 END_RECORD = struct.Struct("<4s4H2LH")
 END_RECORD_SIGNATURE = b"PK\x05\x06"
@@ -107,8 +106,8 @@ def _single_file(archive: Path) -> Iterator[Path]:
     if len(volumes) == 1:
         yield archive
         return
-    with tempfile.TemporaryDirectory(dir=archive.parent, prefix=".loris-") as folder:
-        joined = Path(folder, "joined.zip")
+    with temporary_folder(archive.parent) as folder:
+        joined = folder / "joined.zip"
         _join_volumes(volumes, joined)
         yield joined
 

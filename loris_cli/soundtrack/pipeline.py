@@ -5,7 +5,6 @@
 The generator is any `MusicGenerator`.
 """
 
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from loris_cli.models.generator_interface import ClipFeatures, MusicGenerator
 from loris_cli.soundtrack.clip_features import build_features
 from loris_cli.soundtrack.inpainting import region_weights
 from loris_cli.soundtrack.video_analysis import VideoAnalysis
-from loris_cli.system.atomic_files import atomic_write
+from loris_cli.system.atomic_files import atomic_write, temporary_folder
 from loris_cli.system.progress import Advance, NullReporter, Reporter
 from loris_cli.video.audio_track import read_audio
 from loris_cli.video.mux import mux_audio
@@ -89,7 +88,10 @@ def make_soundtrack(
     """
     reporter = reporter or NullReporter()
     features = build_features(analysis, genre=genre, seed=seed)
-    with atomic_write(out, overwrite=options.overwrite) as temporary, _work_folder(out) as work:
+    with (
+        atomic_write(out, overwrite=options.overwrite) as temporary,
+        temporary_folder(out.parent) as work,
+    ):
         raw, leveled = work / "raw.wav", work / "leveled.wav"
         with reporter.stage("music", features.duration_s) as advance, _audio_write_errors(out):
             n_samples = generate_wav(generator, features, raw, seed=seed, advance=advance)
@@ -106,19 +108,6 @@ def make_soundtrack(
                 on_warning=reporter.warn,
             )
     return SoundtrackResult(genre=features.genre or "", loudness=loudness)
-
-
-@contextmanager
-def _work_folder(out: Path) -> Iterator[Path]:
-    """Temporary folder on the disk of the result."""
-    try:
-        folder = tempfile.TemporaryDirectory(prefix=".loris-", dir=out.parent)
-    except OSError as error:
-        raise OutputError(
-            f"cannot work in {out.parent}: {error.strerror}", hint="use another folder with -o"
-        ) from error
-    with folder as name:
-        yield Path(name)
 
 
 @contextmanager

@@ -115,6 +115,29 @@ def atomic_write(path: Path, *, overwrite: bool) -> Iterator[Path]:
         temporary_path.unlink(missing_ok=True)
 
 
+@contextmanager
+def temporary_folder(parent: Path) -> Iterator[Path]:
+    """Make a hidden folder in ``parent`` and remove it when the block ends.
+
+    Not `tempfile.TemporaryDirectory`: an interrupt between the creation of the folder and the
+    end of its constructor leaves the folder behind.
+
+    Raises:
+        OutputError: the folder cannot be made.
+    """
+    folder = parent / f".loris-{secrets.token_hex(8)}"
+    try:
+        try:
+            os.mkdir(folder, 0o700)
+        except OSError as error:
+            raise OutputError(
+                f"cannot work in {parent}: {error.strerror}", hint=FOLDER_HINT
+            ) from error
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _temporary_name(path: Path) -> str:
     stem = os.fsdecode(os.fsencode(path.stem)[:MAX_STEM_BYTES].decode(errors="ignore"))
     return f".{stem}.{secrets.token_hex(4)}.part{path.suffix}"

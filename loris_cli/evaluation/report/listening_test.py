@@ -9,7 +9,6 @@ does not. The page needs no network: it writes the answers to a CSV file on the 
 
 import csv
 import json
-import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from loris_cli.evaluation.metrics.significance import ClusterBootstrap
 from loris_cli.evaluation.report.html import render_template
 from loris_cli.evaluation.runner.audio_sources import load_samples
 from loris_cli.evaluation.runner.run import EvaluationResult
+from loris_cli.system.atomic_files import temporary_folder
 from loris_cli.system.progress import Reporter
 from loris_cli.video.mux import mux_audio
 
@@ -174,8 +174,8 @@ def _average_answers(key: AnswerKey, answers: list[tuple[float, str]]) -> Listen
 
 
 def _write_kit_audio(samples: Samples, audio_path: Path, video_path: Path | None) -> None:
-    with tempfile.TemporaryDirectory(dir=audio_path.parent, prefix=".") as temporary:
-        raw, normalized = Path(temporary, "raw.wav"), Path(temporary, "normalized.wav")
+    with temporary_folder(audio_path.parent) as folder:
+        raw, normalized = folder / "raw.wav", folder / "normalized.wav"
         soundfile.write(raw, samples, SAMPLE_RATE_HZ, subtype="FLOAT")
         normalize_loudness(raw, normalized, target_lufs=TARGET_LUFS, ceiling_dbtp=CEILING_DBTP)
         loud, rate_hz = soundfile.read(normalized, dtype="float32")
