@@ -52,7 +52,7 @@ test-all: legacy ## the slow tests too: tens of minutes
 	$(LEGACY)/python -m pytest -m ''
 
 .PHONY: completions dist clean
-completions: dev ## write completions/ anew
+completions: dev ## write completions/ again
 	$(CORE)/python tools/completions.py
 
 dist: dev ## dist/: the wheel and the source archive

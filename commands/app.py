@@ -70,7 +70,7 @@ def loris(
 
 
 def main() -> None:
-    """Run the program and exit; every error that a user can mend is told in two lines."""
+    """Run the program and exit; an error that a user can mend is printed in two lines."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _SignalHandler())
     sys.exit(run_app())

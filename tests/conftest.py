@@ -32,7 +32,7 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def moving_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two seconds of a textured square that hops to and fro: flow, and nobody."""
+    """Two seconds of a textured square that hops to and fro: optical flow, no person."""
     return write_square_video(tmp_path_factory.mktemp("films") / "moving.mp4", moves=True)
 
 
@@ -61,7 +61,7 @@ def write_square_video(path: Path, *, moves: bool) -> Path:
 
 @pytest.fixture(scope="session")
 def pose_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Poses of somebody whose arms stop at 0.5, 1 and 1.5 s, as long as ``moving_video``."""
+    """Poses of a person whose arms stop at 0.5, 1 and 1.5 s, as long as ``moving_video``."""
     from loris_cli.pose.keypoints import Poses, write_poses
 
     n_frames = 32

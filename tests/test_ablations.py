@@ -52,7 +52,7 @@ EXPECTED = {
     "aligned_rhythm": {"video", "order", "rhythm", "shift", "genre"},
     "shared": {"video", "order", "rhythm", "shift", "genre"},
 }
-"""What each network is told of; ``order`` and ``shift`` move things without changing them."""
+"""Inputs of each network; ``order`` and ``shift`` move values without changing them."""
 
 
 def make_inputs() -> dict[str, Tensor]:

@@ -490,7 +490,7 @@ def test_an_interruption_keeps_what_is_done_and_tells_it_in_the_report(
 
 
 def ends(group: int, *, within_s: float) -> bool:
-    """Whether nobody of a group of processes is left; Python's own tracker goes last."""
+    """Whether a group of processes has ended; Python's resource tracker ends last."""
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         try:

@@ -132,11 +132,11 @@ def test_another_mean_is_another_protocol() -> None:
 
 
 @given(FLAGS)
-def test_perfect_is_one(told: list[bool]) -> None:
-    found = score_clip(np.array(told), np.array(told))
+def test_perfect_is_one(flags: list[bool]) -> None:
+    scores = score_clip(np.array(flags), np.array(flags))
 
-    expected = 1.0 if any(told) else 0.0
-    assert found == ClipScores(bcs=expected, bhs=expected)
+    expected = 1.0 if any(flags) else 0.0
+    assert scores == ClipScores(bcs=expected, bhs=expected)
 
 
 @given(FLAGS, FLAGS)
@@ -201,22 +201,23 @@ def test_220_random_pairs_score_as_by_the_plain_script_to_the_last_digit(
     assert spec.loader is not None
     script = module_from_spec(spec)
     spec.loader.exec_module(script)
-    made, true = tmp_path / "made", tmp_path / "true"
-    for folder, first in ((made, 0), (true, 1000)):
+    generated, reference = tmp_path / "generated", tmp_path / "reference"
+    for folder, first in ((generated, 0), (reference, 1000)):
         folder.mkdir()
         for k in range(220):
             script.write_random_audio(
                 folder / f"{k}.wav", first + k, seconds=2.5 + 1.5 * (first > 0)
             )
 
-    def heard(path: Path) -> OnsetFlags:
+    def flag_onsets(path: Path) -> OnsetFlags:
         samples = read_audio_file(path)
         return flag_onset_seconds(detect_protocol_onsets(samples), len(samples))
 
     pairs = [
-        score_clip(heard(true / path.name), heard(path)) for path in sorted(made.iterdir())
+        score_clip(flag_onsets(reference / path.name), flag_onsets(path))
+        for path in sorted(generated.iterdir())
     ]
 
-    told = summarize_scores(pairs)
-    expected = script.score_plainly(made, true)
-    assert [told.bcs, told.csd, told.bhs, told.hsd, told.f1] == expected
+    summary = summarize_scores(pairs)
+    expected = script.score_plainly(generated, reference)
+    assert [summary.bcs, summary.csd, summary.bhs, summary.hsd, summary.f1] == expected

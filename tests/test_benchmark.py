@@ -79,11 +79,11 @@ def result(data: Path) -> EvaluationResult:
     return run_evaluation(plan, reporter=NullReporter())
 
 
-def heard(case: EvalClip) -> AudioAnalysis:
+def analyze_reference(case: EvalClip) -> AudioAnalysis:
     assert case.reference is not None
-    found = analyze_audio(case.reference, config=AnalysisConfig(), cache_dir=None)
-    assert isinstance(found, AudioAnalysis)
-    return found
+    analysis = analyze_audio(case.reference, config=AnalysisConfig(), cache_dir=None)
+    assert isinstance(analysis, AudioAnalysis)
+    return analysis
 
 
 def test_the_truth_against_itself_is_perfect(result: EvaluationResult) -> None:
@@ -111,7 +111,7 @@ def test_a_metronome_has_all_the_recall_and_f1_by_the_formula(
 
 def test_the_density_is_kept_and_the_places_are_not(data: Path) -> None:
     for case in cases_of(data):
-        truth = heard(case)
+        truth = analyze_reference(case)
         request = BoundRequest(clips=[case], reference_analyses={case.id: truth}, seeds=[0])
         [sound] = build_bound_sources("density_matched", request).values()
         assert isinstance(sound, ClickTrain)
@@ -204,7 +204,7 @@ def test_a_sound_is_remembered_to_the_last_bit(data: Path, tmp_path: Path) -> No
     assert isinstance(again, AudioAnalysis)
     np.testing.assert_array_equal(first.protocol_onsets_s, again.protocol_onsets_s)
     np.testing.assert_array_equal(first.beats_s, again.beats_s)
-    kept.write_text("{")  # damaged: made anew
+    kept.write_text("{")  # damaged: written again
     assert isinstance(
         analyze_audio(sound, config=AnalysisConfig(), cache_dir=tmp_path), AudioAnalysis
     )
@@ -260,21 +260,21 @@ def test_a_split_that_is_not_there_is_refused(data: Path) -> None:
 
 
 def test_the_json_is_the_contract(result: EvaluationResult) -> None:
-    told = build_report(result, run_options={})
+    report = build_report(result, run_options={})
 
-    assert told["protocol"] == "loris-official-v1"
-    assert told["title"] == "fe50"
-    assert [row["id"] for row in told["systems"]] == [*NULL_SYSTEMS, "ground_truth"]
-    assert told["unavailable"] == {
+    assert report["protocol"] == "loris-official-v1"
+    assert report["title"] == "fe50"
+    assert [row["id"] for row in report["systems"]] == [*NULL_SYSTEMS, "ground_truth"]
+    assert report["unavailable"] == {
         "other_performance": "no two clips are known to be of one piece of music"
     }
-    for row in told["systems"]:
+    for row in report["systems"]:
         assert row["category"] == BOUNDS[row["id"]].category
         assert set(row["official"]) == set(OFFICIAL_METRICS)
         assert all(0 <= row["official"][name] <= 1 for name in OFFICIAL_METRICS)
         others = {name: v for name, v in row["strict"].items() if name != "f1_chance_corrected"}
         assert all(0 <= value <= 1 for value in others.values())
-    assert told["published"][-1]["F1"] == 0.589
+    assert report["published"][-1]["F1"] == 0.589
     assert len(build_clip_records(result)) == 4 * 7
 
 
@@ -359,7 +359,7 @@ def test_another_dancer_to_the_same_music_is_a_ceiling(data: Path) -> None:
     row = run_evaluation(plan, reporter=NullReporter()).get_system("other_performance")
 
     assert row is not None
-    assert row.clip_ids == ("clip-0", "clip-1", "clip-2")  # nobody else dances to mBR1
+    assert row.clip_ids == ("clip-0", "clip-1", "clip-2")  # no other clip has mBR1
 
 
 def test_every_published_f1_is_of_its_row_but_the_misprint() -> None:

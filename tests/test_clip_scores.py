@@ -1,4 +1,4 @@
-"""What is scored of a clip: its own sound scores as its truth should."""
+"""Scores of clips in the experiments: the audio of a clip scores as its reference should."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import numpy as np
 import soundfile
 from clip_scores import HeldOutClip, render_note_spectrograms
 from spectrograms import ClipAudio, plot_spectrograms
-from test_heard import ONSETS_S, make_click_audio
+from test_pseudo_rhythm import ONSETS_S, make_click_audio
 
 from loris_cli.dataset.manifest import Clip
 from loris_cli.soundtrack.latent_generator import ATTACK_LATENCY_S

@@ -1,4 +1,4 @@
-"""What the network is told: the rhythm on the code's own time."""
+"""Conditioning signals: the rhythm at the frame rate of the latent."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Fetching, from a server in this process."""
+"""Downloads from a server in this process."""
 
 import hashlib
 import threading

@@ -14,7 +14,7 @@ Make = Callable[[], list[str]]
 
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The script, without the minutes: Python is a file, pip a list of what it was told."""
+    """The script with stand-ins: Python is a file, pip records its arguments."""
     spec = importlib.util.spec_from_file_location("environment", SCRIPT)
     assert spec is not None
     assert spec.loader is not None

@@ -35,7 +35,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True, scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What was heard and made is shared by these tests, and by nothing else."""
+    """One cache of analyses and takes, shared by these tests alone."""
     folder = tmp_path_factory.mktemp("cache")
     os.environ["LORIS_CACHE"] = str(folder)
     return folder

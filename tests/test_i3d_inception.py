@@ -1,4 +1,4 @@
-"""The I3D and what it makes of a video, with weights that know nothing."""
+"""I3D (Inception) and the features of a video, with random weights."""
 
 from pathlib import Path
 

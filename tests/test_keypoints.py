@@ -1,4 +1,4 @@
-"""The poses file: what is written comes back, and what nobody should trust is refused."""
+"""The poses file: a round trip, and files that are refused."""
 
 import io
 import subprocess

@@ -11,7 +11,7 @@ import pytest
 from loris_cli.errors import MissingDependencyError
 from loris_cli.system.optional_packages import import_optional
 
-# Their warnings are about themselves: years of deprecations that nobody there mends.
+# Deprecation warnings of these packages, which their authors do not fix any more.
 pytestmark = [
     pytest.mark.legacy,
     pytest.mark.filterwarnings("ignore"),

@@ -87,7 +87,7 @@ def generator(tmp_path_factory: pytest.TempPathFactory) -> LatentGenerator:
 
 @pytest.fixture(scope="module")
 def note_generator(tmp_path_factory: pytest.TempPathFactory) -> LatentGenerator:
-    """One that is told a sketch of the notes."""
+    """A generator conditioned on the note spectrogram."""
     path: Path = tmp_path_factory.mktemp("weights") / "sketching.safetensors"
     torch.manual_seed(0)
     save_mini_checkpoint(path, MelAutoencoder(NOTES_LATENT_CODER), MiniDenoiser(NOTES_DENOISER))
@@ -146,7 +146,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_gives_others(
 
 
 def record_conditions(monkeypatch: pytest.MonkeyPatch) -> list[MiniCondition]:
-    """What networks are told from now on."""
+    """The list to which networks append their conditions from now on."""
     recorded: list[MiniCondition] = []
     forward = MiniDenoiser.forward
 

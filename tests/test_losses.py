@@ -1,4 +1,4 @@
-"""What is trained: the same losses and gradients however they are computed."""
+"""Losses of all stages: the same values and gradients however they are computed."""
 
 import copy
 from dataclasses import replace

@@ -74,9 +74,9 @@ def test_what_comes_again_is_found_and_what_does_not_is_not() -> None:
 def test_dynamics_are_those_of_the_sound() -> None:
     envelope = np.where(SECONDS < 4, 0.01, 1.0)
     sound = (chord(440.0) * envelope).astype(np.float32)
-    told = measure_texture(sound, NONE)
-    assert told.dynamic_range_db == pytest.approx(40, abs=1)
-    assert told.silent_fraction == 0
+    texture = measure_texture(sound, NONE)
+    assert texture.dynamic_range_db == pytest.approx(40, abs=1)
+    assert texture.silent_fraction == 0
     quiet = measure_texture(
         (chord(440.0) * np.where(SECONDS < 4, 1e-4, 1.0)).astype(np.float32), NONE
     )

@@ -44,12 +44,12 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> EvaluationResult:
 
 @pytest.fixture(scope="module")
 def page(result: EvaluationResult) -> str:
-    told: dict[str, Any] = build_report(result, run_options={})
+    report: dict[str, Any] = build_report(result, run_options={})
     pictures = {
         "spread": plot_clip_scores(result.systems),
         HOSTILE: plot_clip(result, "click_1hz", "clip-0"),
     }
-    return render_html(told, pictures)
+    return render_html(report, pictures)
 
 
 def test_names_are_escaped(page: str) -> None:
@@ -66,7 +66,7 @@ def test_nothing_is_fetched_and_nothing_runs(page: str) -> None:
 
 def test_a_clip_that_is_not_there_is_refused(result: EvaluationResult) -> None:
     with pytest.raises(InputError, match="no clip"):
-        plot_clip(result, "click_1hz", "nobody")
+        plot_clip(result, "click_1hz", "missing")
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium here; .ci/run installs one")

@@ -163,7 +163,7 @@ def test_one_is_a_batch_too() -> None:
 def changes(
     config: PaperConfig, change: Callable[[dict[str, Tensor]], None], *, dropped: bool = False
 ) -> bool:
-    """Whether the network's answer changes with what it is told."""
+    """Whether the output of the network changes with its condition."""
     torch.manual_seed(0)
     paper = PaperModel(config).eval()
     x, c_noise, video, rhythm = fixture()

@@ -392,7 +392,7 @@ def test_what_is_kept_stays_to_the_sample_and_leads_the_rest(
 
 
 def test_keeping_nothing_is_making_all(released: Path) -> None:
-    """A stretch to make anew as long as the clip: only the fades at its ends differ."""
+    """An inpaint region as long as the clip: only the fades at its ends differ."""
     clip = features(2.0)
     region = InpaintRegion(original=noise_for(2.0), start_s=0.0, end_s=2.0)
     found, plain = (

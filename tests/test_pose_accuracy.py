@@ -1,4 +1,4 @@
-"""Poses beside the truth: figures by hand."""
+"""Accuracy of poses against the reference, by hand."""
 
 from dataclasses import replace
 

@@ -359,8 +359,8 @@ def test_a_person_has_the_last_word(tmp_path: Path) -> None:
     assert [row["id"] for row in build_manifest(data)] == [item.id]
     save_decisions(data, "drop", [item.id])
     assert build_manifest(data) == []
-    with pytest.raises(InputError, match="no clip nobody"):
-        save_decisions(data, "keep", ["nobody"])
+    with pytest.raises(InputError, match="no clip missing"):
+        save_decisions(data, "keep", ["missing"])
 
 
 def damage_length(data: Path) -> None:

@@ -42,16 +42,16 @@ def test_a_checkout_tells_its_commit_and_whether_it_was_changed(tmp_path: Path) 
     assert read_git_state(inside) == (None, None)
 
 
-def test_a_broken_checkout_tells_nothing(tmp_path: Path) -> None:
+def test_a_broken_checkout_has_no_state(tmp_path: Path) -> None:
     (tmp_path / ".git").write_text("gitdir: nowhere\n")
 
     assert read_git_state(tmp_path) == (None, None)
 
 
-def test_versions_are_told_whole() -> None:
-    told = collect_versions()
+def test_versions_are_complete() -> None:
+    versions = collect_versions()
 
-    assert told["loris"] == __version__
-    assert set(told) == {"loris", "commit", "changed", "python", *REPORTED_PACKAGES}
-    assert (told["commit"] is None) == (told["changed"] is None)
-    assert told["commit"] is None or len(told["commit"]) in (40, 64)
+    assert versions["loris"] == __version__
+    assert set(versions) == {"loris", "commit", "changed", "python", *REPORTED_PACKAGES}
+    assert (versions["commit"] is None) == (versions["changed"] is None)
+    assert versions["commit"] is None or len(versions["commit"]) in (40, 64)

@@ -1,4 +1,4 @@
-"""Sound without a body or a score still tells a rhythm: its own."""
+"""Clips without poses or a score: a pseudo-rhythm from their own audio."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from test_lessons import ANNOTATED_FEATURES, POSE_FEATURES
+from test_training_data import ANNOTATED_FEATURES, POSE_FEATURES
 
 from loris_cli.dataset.manifest import Clip
 from loris_cli.dataset.read_clips import read_annotations

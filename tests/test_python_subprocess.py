@@ -1,4 +1,4 @@
-"""A module in a Python of its own: what it is given, what it gives, how it may fail."""
+"""A call in another Python process: its arguments, its results, its failures."""
 
 import os
 import subprocess

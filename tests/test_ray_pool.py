@@ -1,4 +1,4 @@
-"""Ray does the same work as processes do, and a death in it costs one item."""
+"""The Ray pool gives the results of the process pool; a crash costs one item."""
 
 import importlib
 import os

@@ -346,9 +346,9 @@ def test_nothing_that_is_seen_has_no_rhythm(compat: Any, n_frames: int) -> None:
 def test_a_cut_is_no_strike() -> None:
     still = np.concatenate([np.tile(STANDING, (60, 1, 1)), np.ones((60, 17, 1))], axis=-1)
     moved = still.copy()
-    moved[30:, :, 0] += 400  # far: seen without being told
+    moved[30:, :, 0] += 400  # far: detected from the poses alone
     nudged = still.copy()
-    nudged[30:, :, 0] += 60  # a step, unless it is told to be a cut
+    nudged[30:, :, 0] += 60  # a step, unless it is marked as a cut
 
     assert len(rhythm_from_poses(moved).times_s) == 0
     assert len(rhythm_from_poses(nudged).times_s) == 1

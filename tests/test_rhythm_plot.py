@@ -1,4 +1,4 @@
-"""The picture of a rhythm shows what the rhythm says."""
+"""The plot of a rhythm shows its peaks, its envelope and the poses."""
 
 from pathlib import Path
 

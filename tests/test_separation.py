@@ -23,7 +23,7 @@ from loris_cli.errors import WeightsError
 
 # Longer than a patch and no multiple of anything: the second patch must join the first.
 N_SAMPLES = PATCH_FRAMES * HOP_LENGTH + 12_345
-# At its ends a tone is cut off: there it holds all frequencies, those not heard too.
+# At its ends a tone is cut off: there it holds all frequencies, those that are masked too.
 INSIDE = (slice(None), slice(FRAME_LENGTH, -FRAME_LENGTH))
 
 

@@ -1,4 +1,4 @@
-"""The stand-in data set: who is in it, and one of its videos made and prepared."""
+"""The synthetic data set: its subsets, and one video rendered and prepared."""
 
 import shutil
 from collections import Counter

@@ -119,7 +119,7 @@ def trained(data: Path, loris_script: Path, tmp_path_factory: pytest.TempPathFac
 def test_a_run_makes_a_model_its_logs_and_its_sounds(trained: Path) -> None:
     model = load_mini_checkpoint(str(trained / "mini.safetensors"), device=torch.device("cpu"))
     assert model.denoiser.config.window_frames == 512
-    # Nobody knows chords or notes of these clips, so it will be told none.
+    # These clips have no chords or notes, so the model is not conditioned on them.
     assert not model.denoiser.config.trained_with_harmony
     assert not model.denoiser.config.trained_with_notes
     # The code it learned has unit variance: its statistics came along.

@@ -1,4 +1,4 @@
-"""What is learned from: the same whoever reads it, in whatever order."""
+"""Training examples: the same whatever the process, the worker or the order."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -141,8 +141,8 @@ def test_an_example_depends_on_its_number_alone() -> None:
     assert one["pose"].shape[1:] == (17, 3)
 
 
-def test_a_crop_is_told_the_sketch_of_its_own_stretch() -> None:
-    """Codes that are their own sketches: crop and sketch are the same, or nothing is told."""
+def test_a_crop_has_the_note_latent_of_its_own_range() -> None:
+    """Latents that equal their note latents: both crops are the same, or the second is 0."""
     assert ANNOTATED_FEATURES.note_latent is not None
     dataset = LatentDataset(
         latents=[ANNOTATED_FEATURES.note_latent] * 3,

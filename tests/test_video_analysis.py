@@ -1,4 +1,4 @@
-"""What is seen in a video is seen in one pass over its frames."""
+"""The analysis of a video takes one pass over its frames."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace

@@ -1,7 +1,7 @@
 """Look at a soundtrack's file as a stranger would: ``check_soundtrack.py IN OUT``.
 
 The picture is the input's, packet for packet; there is sound, it lasts as long, and it is
-heard from beginning to end.
+decoded from beginning to end.
 """
 
 import sys

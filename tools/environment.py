@@ -2,7 +2,7 @@
 
     what KIND installs -> hash -> equal to the one noted in DIR? -> done, else install
 
-An environment that this script made is built anew when what it installs changes, or when
+An environment that this script made is built again when what it installs changes, or when
 an earlier build did not reach its end. One that was there before (a `.venv` of yours) is
 installed into and never removed. Only the standard library and pip are needed.
 """
@@ -42,7 +42,7 @@ PYTHON_311_ONLY = {"legacy"}
 
 def hash_requirements(environment_name: str) -> dict[str, str]:
     """Hashes of what the kind installs, and of how our own package is laid out."""
-    import tomllib  # here, so that an older Python comes as far as being told that it is one
+    import tomllib  # here, so that an older Python reaches the message about its version
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     table = project["project"]
@@ -90,7 +90,7 @@ def create_venv(folder: Path) -> None:
 
 
 def run_pip(folder: Path, *args: str) -> None:
-    """Run the environment's pip, quietly where nobody watches."""
+    """Run the environment's pip, without progress unless in a terminal."""
     quiet = [] if sys.stderr.isatty() else ["--quiet"]
     command = [str(folder / "bin/python"), "-m", "pip", "--disable-pip-version-check"]
     subprocess.run([*command, args[0], *quiet, *args[1:]], cwd=ROOT, check=True)
@@ -106,7 +106,7 @@ def update_environment(folder: Path, environment_name: str) -> None:
     made_here = note.get("made_here") == "yes" or not is_usable(folder)
     same_installs = is_usable(folder) and note.get("installs") == wanted["installs"]
     if same_installs:
-        _log(f"{folder.name}: installing loris anew, its dependencies are there")
+        _log(f"{folder.name}: installing loris again, its dependencies are there")
         run_pip(folder, "install", "--no-deps", "-e", ".")
     else:
         _log(f"{folder.name}: installing ({environment_name}); this takes minutes, and is kept")
