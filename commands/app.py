@@ -63,7 +63,7 @@ def loris(
         ),
     ] = False,
 ) -> None:
-    """Give dance and skating videos a soundtrack in time with the body."""
+    """Generate soundtracks for dance and skating videos, in time with the motion."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help(), err=True)
         raise typer.Exit(2)

@@ -1,3 +1,3 @@
-"""Soundtracks that keep time with a moving body: LORIS (ICML 2023), and past it."""
+"""Soundtracks in time with human motion, after LORIS (ICML 2023)."""
 
 __version__ = "0.1.0"
