@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of a small network that has learned nothing: enough for all but the music."""
     import torch
-    from sizes import SMALL_DENOISER, SMALL_LATENT_CODER
+    from tiny_models import TINY_AUTOENCODER, TINY_DENOISER
 
     from loris_cli.models.mel_autoencoder import MelAutoencoder
     from loris_cli.models.mini_checkpoint import save_mini_checkpoint
@@ -25,7 +25,7 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "small.safetensors"
     state = torch.get_rng_state()
     torch.manual_seed(0)
-    save_mini_checkpoint(path, MelAutoencoder(SMALL_LATENT_CODER), MiniDenoiser(SMALL_DENOISER))
+    save_mini_checkpoint(path, MelAutoencoder(TINY_AUTOENCODER), MiniDenoiser(TINY_DENOISER))
     torch.set_rng_state(state)
     return path
 

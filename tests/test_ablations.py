@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from sizes import SMALL_PAPER_CONFIG
+from tiny_models import TINY_PAPER_CONFIG
 from torch import Tensor
 
 from loris_cli.models.paper_condition import PaperCondition
@@ -15,7 +15,7 @@ from loris_cli.models.paper_unet import PaperModel, upsample_to_audio
 from loris_cli.models.stgcn import PaperMotionEncoder
 
 FULL = replace(
-    SMALL_PAPER_CONFIG,
+    TINY_PAPER_CONFIG,
     heads=2,
     head_features=8,
     visual_features=12,

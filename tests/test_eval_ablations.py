@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import RunLoris
 from corpus import CLIP_S, write_click_dataset
-from sizes import SMALL_PAPER_CONFIG
+from tiny_models import TINY_PAPER_CONFIG
 
 from loris_cli.evaluation.runner.ablations import (
     VARIANT_NAMES,
@@ -24,7 +24,7 @@ from loris_cli.models.paper_config import PaperConfig, to_official_config
 from loris_cli.models.paper_unet import PaperModel
 
 PICTURE = replace(
-    SMALL_PAPER_CONFIG,
+    TINY_PAPER_CONFIG,
     head_features=16,
     n_visual_frames=round(2 * CLIP_S),
     n_pose_frames=round(16 * CLIP_S),

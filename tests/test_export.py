@@ -9,7 +9,7 @@ import torch
 from conftest import RunLoris
 from safetensors import safe_open
 from safetensors.torch import load_file
-from sizes import SMALL_DENOISER, SMALL_LATENT_CODER, SMALL_PAPER_CONFIG
+from tiny_models import TINY_AUTOENCODER, TINY_DENOISER, TINY_PAPER_CONFIG
 
 from loris_cli.errors import OutputError, UsageError
 from loris_cli.models.checkpoint_format import checkpoint_metadata
@@ -27,7 +27,7 @@ from loris_cli.training.checkpoints import write_weights
 from loris_cli.training.export import export_model
 
 CPU = torch.device("cpu")
-SIZES = replace(SMALL_PAPER_CONFIG, visual_features=16, n_visual_frames=6, n_pose_frames=48)
+SIZES = replace(TINY_PAPER_CONFIG, visual_features=16, n_visual_frames=6, n_pose_frames=48)
 
 
 def network(seed: int = 0, config: PaperConfig = SIZES) -> PaperModel:
@@ -79,15 +79,15 @@ def test_a_run_of_mini_brings_its_latent_and_the_statistics_of_its_codes(
     tmp_path: Path,
 ) -> None:
     torch.manual_seed(0)
-    coder = MelAutoencoder(SMALL_LATENT_CODER)
-    denoiser = MiniDenoiser(SMALL_DENOISER)
+    coder = MelAutoencoder(TINY_AUTOENCODER)
+    denoiser = MiniDenoiser(TINY_DENOISER)
     run = tmp_path / "run"
     for stage in ("latent", "conditional"):
         (run / stage).mkdir(parents=True)
     (run / "run.json").write_text(json.dumps({"schema": 2, "preset": "mini"}))
     metadata = {"loris.coder": json.dumps(coder.config.__dict__)}
     write_weights(run / "latent" / "best.safetensors", coder.state_dict(), metadata)
-    metadata = {"loris.denoiser": json.dumps(SMALL_DENOISER.__dict__)}
+    metadata = {"loris.denoiser": json.dumps(TINY_DENOISER.__dict__)}
     write_weights(run / "conditional" / "best.safetensors", denoiser.state_dict(), metadata)
     statistics = {"mean": torch.full((32, 1), 0.25), "std": torch.full((32, 1), 2.0)}
     write_weights(run / "latents.safetensors", statistics, {})
@@ -95,7 +95,7 @@ def test_a_run_of_mini_brings_its_latent_and_the_statistics_of_its_codes(
     export_model(run, tmp_path / "mine.safetensors")
 
     model = load_mini_checkpoint(str(tmp_path / "mine.safetensors"), device=CPU)
-    assert model.denoiser.config == SMALL_DENOISER
+    assert model.denoiser.config == TINY_DENOISER
     assert torch.equal(model.autoencoder.code_mean, statistics["mean"])
     assert torch.equal(model.autoencoder.code_std, statistics["std"])
     state = model.denoiser.state_dict()

@@ -10,7 +10,7 @@ from audio_diffusion_pytorch.modules import (
     LayerNorm,
     TransformerBlock1d,
 )
-from sizes import SMALL_DENOISER
+from tiny_models import TINY_DENOISER
 from torch import nn
 
 from loris_cli.models.fused_attention import (
@@ -61,6 +61,6 @@ def test_what_is_fused_says_the_same_and_learns_the_same(frames: int) -> None:
 
 
 def test_the_small_network_is_fused() -> None:
-    kinds = {type(module) for module in MiniDenoiser(SMALL_DENOISER).unet.modules()}
+    kinds = {type(module) for module in MiniDenoiser(TINY_DENOISER).unet.modules()}
     assert {FusedAttention, FusedLayerNorm} <= kinds
     assert not kinds & {AttentionBase, LayerNorm}

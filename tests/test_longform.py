@@ -11,7 +11,12 @@ import torch
 from device_copies import HostToDeviceCopyCounter
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sizes import NOTES_DENOISER, NOTES_LATENT_CODER, SMALL_DENOISER, SMALL_LATENT_CODER
+from tiny_models import (
+    TINY_AUTOENCODER,
+    TINY_DENOISER,
+    TINY_NOTES_AUTOENCODER,
+    TINY_NOTES_DENOISER,
+)
 
 from loris_cli.composition.note_spectrogram import render_note_spectrogram
 from loris_cli.models.diffusion import SamplerName
@@ -78,7 +83,7 @@ def generator(tmp_path_factory: pytest.TempPathFactory) -> LatentGenerator:
     """A small random network: enough for shapes, bytes and seams."""
     path: Path = tmp_path_factory.mktemp("weights") / "small.safetensors"
     torch.manual_seed(0)
-    save_mini_checkpoint(path, MelAutoencoder(SMALL_LATENT_CODER), MiniDenoiser(SMALL_DENOISER))
+    save_mini_checkpoint(path, MelAutoencoder(TINY_AUTOENCODER), MiniDenoiser(TINY_DENOISER))
     device = torch.device("cpu")
     return LatentGenerator(
         model=load_mini_checkpoint(str(path), device=device), device=device, steps=2
@@ -90,7 +95,9 @@ def note_generator(tmp_path_factory: pytest.TempPathFactory) -> LatentGenerator:
     """A generator conditioned on the note spectrogram."""
     path: Path = tmp_path_factory.mktemp("weights") / "sketching.safetensors"
     torch.manual_seed(0)
-    save_mini_checkpoint(path, MelAutoencoder(NOTES_LATENT_CODER), MiniDenoiser(NOTES_DENOISER))
+    save_mini_checkpoint(
+        path, MelAutoencoder(TINY_NOTES_AUTOENCODER), MiniDenoiser(TINY_NOTES_DENOISER)
+    )
     device = torch.device("cpu")
     return LatentGenerator(
         model=load_mini_checkpoint(str(path), device=device), device=device, steps=2

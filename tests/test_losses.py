@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from sizes import SMALL_DENOISER
+from tiny_models import TINY_DENOISER
 from torch import Tensor
 
 from loris_cli.errors import InputError
@@ -19,7 +19,7 @@ from loris_cli.training.losses import (
 )
 from loris_cli.training.mini_stages import pad_weights
 
-SIZES = replace(SMALL_DENOISER, note_latent_channels=32)
+SIZES = replace(TINY_DENOISER, note_latent_channels=32)
 
 
 def batch() -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from sizes import SMALL_DENOISER, SMALL_LATENT_CODER
+from tiny_models import TINY_AUTOENCODER, TINY_DENOISER
 
 from loris_cli.audio.mel import FINE_MEL_CONFIG
 from loris_cli.errors import WeightsError
@@ -31,14 +31,14 @@ from loris_cli.models.stgcn import (
 )
 
 FULL_DENOISER = replace(
-    SMALL_DENOISER,
+    TINY_DENOISER,
     harmony_channels=32,
     motion_width=8,
     note_latent_channels=32,
     timing_jitter_channels=1,
 )
 FINE_CODER = replace(
-    SMALL_LATENT_CODER, n_mels=FINE_MEL_CONFIG.n_mels, n_fft=FINE_MEL_CONFIG.n_fft
+    TINY_AUTOENCODER, n_mels=FINE_MEL_CONFIG.n_mels, n_fft=FINE_MEL_CONFIG.n_fft
 )
 CPU = torch.device("cpu")
 
@@ -124,7 +124,7 @@ def test_rhythm_tokens_tell_peaks_from_none() -> None:
 
 def test_the_code_is_a_quarter_as_long_and_comes_back() -> None:
     torch.manual_seed(0)
-    coder = MelAutoencoder(SMALL_LATENT_CODER)
+    coder = MelAutoencoder(TINY_AUTOENCODER)
     frames = torch.randn(1, 128, 48)
 
     code = coder.encode(frames)
@@ -135,7 +135,7 @@ def test_the_code_is_a_quarter_as_long_and_comes_back() -> None:
 
 def test_a_decoded_frame_depends_on_no_more_than_the_margin() -> None:
     torch.manual_seed(0)
-    coder = MelAutoencoder(SMALL_LATENT_CODER).eval()
+    coder = MelAutoencoder(TINY_AUTOENCODER).eval()
     code = torch.randn(1, 32, 80, requires_grad=True)
 
     coder.decode(code)[0, :, 40 * 4 : 41 * 4].sum().backward()  # type: ignore[no-untyped-call]
@@ -148,7 +148,7 @@ def test_a_decoded_frame_depends_on_no_more_than_the_margin() -> None:
 
 def test_autoencoder_learns() -> None:
     torch.manual_seed(0)
-    coder = MelAutoencoder(SMALL_LATENT_CODER)
+    coder = MelAutoencoder(TINY_AUTOENCODER)
     frames = torch.randn(4, 128, 16)
     optimizer = torch.optim.Adam(coder.parameters(), 3e-3)
     errors = []
@@ -232,7 +232,7 @@ def test_sizes_that_make_no_network_are_refused(
         )
 
 
-@pytest.mark.parametrize("coder", [SMALL_LATENT_CODER, replace(FINE_CODER, latent_channels=16)])
+@pytest.mark.parametrize("coder", [TINY_AUTOENCODER, replace(FINE_CODER, latent_channels=16)])
 def test_a_sketch_that_its_coder_cannot_read_is_refused(
     tmp_path: Path, coder: MelAutoencoderConfig
 ) -> None:
@@ -319,7 +319,7 @@ def test_patches_fold_and_unfold() -> None:
 
 @pytest.mark.parametrize(
     "config",
-    [SMALL_LATENT_CODER, MelAutoencoderConfig(width=16, latent_channels=8, n_blocks=2)],
+    [TINY_AUTOENCODER, MelAutoencoderConfig(width=16, latent_channels=8, n_blocks=2)],
 )
 def test_a_frame_depends_on_no_more_code_than_the_margin(config: MelAutoencoderConfig) -> None:
     torch.manual_seed(0)

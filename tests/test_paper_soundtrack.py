@@ -11,7 +11,7 @@ import soundfile
 import torch
 from conftest import CliResult, RunLoris
 from device_copies import HostToDeviceCopyCounter
-from sizes import SMALL_PAPER_CONFIG
+from tiny_models import TINY_PAPER_CONFIG
 
 from loris_cli.models import i3d_resnet50
 from loris_cli.models.diffusion import SamplerName
@@ -34,7 +34,7 @@ RATE_HZ = 22_050
 BF16_OFF = {1.0: 0.02, 20.0: 0.1}
 """By guidance, of the sound's norm; 0.0075 and 0.030 were measured."""
 SIZES = replace(
-    SMALL_PAPER_CONFIG, visual_features=24, n_visual_frames=4, n_pose_frames=32, n_genres=10
+    TINY_PAPER_CONFIG, visual_features=24, n_visual_frames=4, n_pose_frames=32, n_genres=10
 )
 """Of clips of 2 s."""
 

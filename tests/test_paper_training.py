@@ -12,7 +12,7 @@ import soundfile
 import torch
 from conftest import RunLoris
 from safetensors import safe_open
-from sizes import SMALL_PAPER_CONFIG
+from tiny_models import TINY_PAPER_CONFIG
 
 from loris_cli.dataset.manifest import Clip, read_manifest, write_manifest
 from loris_cli.errors import InputError, UsageError
@@ -37,7 +37,7 @@ from loris_cli.training.waveform_dataset import WaveformDataset
 
 RATE_HZ = 22_050
 TINY_CONFIG = replace(
-    SMALL_PAPER_CONFIG,
+    TINY_PAPER_CONFIG,
     head_features=16,
     n_visual_frames=4,
     n_pose_frames=32,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
-from sizes import SMALL_PAPER_CONFIG
+from tiny_models import TINY_PAPER_CONFIG
 from torch import Tensor
 
 from loris_cli.errors import WeightsError
@@ -25,7 +25,7 @@ from loris_cli.models.paper_unet import PaperModel
 from loris_cli.system.state_dict_files import read_state_dict
 
 CPU = torch.device("cpu")
-SIZES = replace(SMALL_PAPER_CONFIG, visual_features=16, n_visual_frames=6, n_pose_frames=12)
+SIZES = replace(TINY_PAPER_CONFIG, visual_features=16, n_visual_frames=6, n_pose_frames=12)
 State = dict[str, Tensor]
 
 

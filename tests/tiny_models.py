@@ -1,4 +1,4 @@
-"""Networks as small as they work: enough for shapes, bytes, and whether they learn."""
+"""The smallest working configuration of each network; tests change what they need."""
 
 from dataclasses import replace
 
@@ -8,26 +8,28 @@ from loris_cli.models.mini_unet import MiniDenoiserConfig
 from loris_cli.models.paper_config import PaperConfig
 from loris_cli.soundtrack.conditioning import HARMONY_CHANNELS
 
-SMALL_LATENT_CODER = MelAutoencoderConfig(width=16, n_blocks=1)
-SMALL_DENOISER = MiniDenoiserConfig(
+TINY_AUTOENCODER = MelAutoencoderConfig(width=16, n_blocks=1)
+TINY_DENOISER = MiniDenoiserConfig(
     channels=16, heads=2, head_features=8, rhythm_features=16, num_blocks=(1, 1, 1)
 )
-NOTES_LATENT_CODER = MelAutoencoderConfig(
+
+# A pair with the mel bands of the shipped weights, conditioned on chords and notes.
+TINY_NOTES_AUTOENCODER = replace(
+    TINY_AUTOENCODER,
     n_mels=mel.FINE_MEL_CONFIG.n_mels,
     n_fft=mel.FINE_MEL_CONFIG.n_fft,
-    width=16,
     latent_channels=8,
-    n_blocks=1,
 )
-NOTES_DENOISER = replace(
-    SMALL_DENOISER,
+TINY_NOTES_DENOISER = replace(
+    TINY_DENOISER,
     latent_channels=8,
     harmony_channels=HARMONY_CHANNELS,
     note_latent_channels=8,
     window_frames=64,
 )
-"""A pair with harmony and note latents."""
-SMALL_PAPER_CONFIG = PaperConfig(
+
+# One level of the U-Net, with attention. Lengths are those of a clip of 2 s.
+TINY_PAPER_CONFIG = PaperConfig(
     channels=64,
     multipliers=(1, 1),
     factors=(2,),
@@ -35,4 +37,7 @@ SMALL_PAPER_CONFIG = PaperConfig(
     attentions=(True,),
     heads=1,
     context_features=16,
+    visual_features=16,
+    n_visual_frames=4,
+    n_pose_frames=32,
 )
