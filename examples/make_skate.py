@@ -1,9 +1,10 @@
-"""Render examples/skate.mp4: 24 s of figure skating by a synthetic skater on a synthetic rink.
+"""Render examples/skate.mp4: 24 s of figure skating by a synthetic skater.
 
     python examples/make_skate.py [OUTPUT]
 
-Everything comes from this repository: the body is the mesh of ``loris_cli.synthetic``, and
-the choreography is the tables below, written by hand. No motion capture is in it.
+The video is rendered entirely from this repository. The skater is the body mesh of
+``loris_cli.synthetic``; the choreography is defined by the keyframe tables below, which are
+hand-animated without motion capture.
 """
 
 import sys
@@ -19,7 +20,7 @@ from loris_cli.synthetic.motion import Motion
 from loris_cli.synthetic.render import render_video
 from loris_cli.synthetic.scene import Camera
 
-# Keyframes of a rig control at phases 0..1 of a cycle; the controls of a pose.
+# Keyframes of a rig control: phase of a cycle (0..1) and value.
 Keyframes = Sequence[tuple[float, Sequence[float]]]
 Cycle = Mapping[str, Keyframes]
 ControlPose = Mapping[str, Sequence[float]]
@@ -29,8 +30,8 @@ FPS = 30
 SEED = 4
 SIZE_PX = (640, 360)
 
-# Travel: time (s), direction (degrees; 0 comes from the far side to the camera, 90 goes to
-# the right of the image), speed (m/s), heading of the body against the direction of travel.
+# Travel: time (s), direction (degrees; 0 is towards the camera, 90 is to the right of the
+# image), speed (m/s), heading of the skater relative to the direction of travel (degrees).
 TRAVEL_KEYFRAMES = np.array(
     [
         (0.0, 62, 2.2, 0),
@@ -38,12 +39,12 @@ TRAVEL_KEYFRAMES = np.array(
         (4.8, 110, 2.4, 0),
         (8.4, 282, 2.4, 0),
         (9.9, 278, 2.2, 0),  # take-off
-        (10.45, 278, 2.0, 180),  # landing, backwards
+        (10.45, 278, 2.0, 180),  # landing, skating backwards
         (12.0, 268, 1.8, 180),
         (12.5, 268, 1.7, 360),  # three-turn
         (15.2, 312, 1.4, 352),
         (15.55, 312, 1.4, 362),
-        (15.8, 312, 0.0, 430),  # a stop across the ice
+        (15.8, 312, 0.0, 430),  # hockey stop
         (18.9, 312, 0.0, 430),
         (19.4, 312, 0.0, 400),
         (20.2, 312, 0.0, 768),
@@ -54,8 +55,8 @@ TRAVEL_KEYFRAMES = np.array(
 )
 START_M = (-6.5, 3.0)
 
-# One double stride: phase 0..1. The left foot glides, pushes out, comes back; the right one
-# does the same half a cycle later.
+# One double stride, phase 0..1: the left foot glides, pushes out and returns. The right foot
+# follows half a cycle later.
 STRIDE_S = 1.25
 STRIDE: Cycle = {
     "foot.L": [
@@ -74,7 +75,7 @@ STRIDE: Cycle = {
     "arm.L": [(0.05, [38, -30, 0, 22]), (0.55, [-48, -16, 0, 48])],
 }  # fmt: skip
 
-# Crossovers on a curve to the left: the right foot steps over, the left pushes underneath.
+# Crossovers on a curve to the left: the right foot crosses over, the left foot pushes under.
 CROSSOVER_S = 1.2
 CROSSOVER: Cycle = {
     "foot.R": [
@@ -100,7 +101,7 @@ CROSSOVER: Cycle = {
     "arm.R": [(0.0, [-40, 72, 0, 16]), (0.5, [-40, 82, 0, 10])],
 }  # fmt: skip
 
-# Weights of the cycles over time, from 0 to 1.
+# Blend weights of the cycles: time (s), weight (0..1).
 STRIDE_WEIGHT = [(0.0, 1), (4.6, 1), (5.1, 0), (8.5, 0), (8.8, 0.8), (9.2, 0), (24.0, 0)]
 CROSSOVER_WEIGHT = [(0.0, 0), (4.6, 0), (5.1, 1), (8.3, 1), (8.8, 0), (24.0, 0)]
 
@@ -113,11 +114,12 @@ SPIN_POSE: ControlPose = {
     "neck": [-6, 0, 0],
 }
 
-# Poses: time and differences from the rest pose. Two in short succession are an accent.
+# Poses: time (s) and the controls that differ from the rest pose. Two keyframes in short
+# succession form an accent.
 POSE_KEYFRAMES: list[tuple[float, ControlPose]] = [
     (0.0, {}),
     (9.0, {"pelvis": [0, 0, 0.86], "tilt": [8, 0, 0], **ARMS_OUT, **FEET_TOGETHER}),
-    # the jump: down, off the left foot, right knee up, and a landing on the right
+    # jump: knees bent, take-off from the left foot, right knee up, landing on the right foot
     (9.65, {"pelvis": [0.03, 0, 0.74], "tilt": [18, 0, 0], "torso": [10, 0, 0],
             "arm.L": [50, -35, 0, 15], "arm.R": [50, 35, 0, 15],
             "foot.L": [0.05, -0.02, 0, 4, 0], "foot.R": [-0.12, 0.42, 0.10, -8, 45]}),
@@ -136,7 +138,7 @@ POSE_KEYFRAMES: list[tuple[float, ControlPose]] = [
     (12.2, {"pelvis": [0, 0, 0.86], **ARMS_OUT, **FEET_TOGETHER}),
     (12.8, {"pelvis": [0, 0, 0.87], "arm.L": [-20, -60, 0, 40], "arm.R": [-20, 60, 0, 40],
             **FEET_TOGETHER}),
-    # the spiral
+    # spiral
     (13.6, {"pelvis": [-0.02, 0.08, 0.87], "tilt": [48, 0, 0], "torso": [-18, 0, 0],
             "neck": [-34, 0, 0], "arm.L": [-28, -88, 0, 4], "arm.R": [-28, 88, 0, 4],
             "foot.R": [-0.03, 0, 0, -4, 0], "foot.L": [0.14, 0.86, 0.62, 10, 125]}),
@@ -147,7 +149,7 @@ POSE_KEYFRAMES: list[tuple[float, ControlPose]] = [
              "arm.R": [-20, 50, 0, 50], **FEET_TOGETHER}),
     (15.58, {"pelvis": [0, 0.0, 0.89], "arm.L": [-30, -30, 0, 100], "arm.R": [-30, 30, 0, 100],
              **FEET_TOGETHER}),
-    # the stop, then five accents 0.6 s apart
+    # stop, then five accents 0.6 s apart
     (15.8, {"pelvis": [0.07, 0, 0.74], "tilt": [14, 8, 0], "torso": [8, 4, 0],
             "arm.L": [0, -70, 0, 20], "arm.R": [0, 96, 0, 6],
             "foot.L": [0.24, -0.04, 0, 14, 0], "foot.R": [-0.20, 0.04, 0, -14, 0]}),
@@ -168,7 +170,7 @@ POSE_KEYFRAMES: list[tuple[float, ControlPose]] = [
              "neck": [-12, 0, 0]}),
     (18.8, {"arm.L": [-16, -50, 0, 10], "arm.R": [-16, 50, 0, 10], "torso": [20, 0, 0],
             "pelvis": [0, 0.05, 0.72], "neck": [4, 0, 0]}),
-    # the spin: arms wide to wind up, then closed
+    # spin: arms out for the entry, then closed
     (19.35, {"pelvis": [0, 0, 0.82], "torso": [4, 0, -28], "arm.L": [-60, -50, 0, 20],
              "arm.R": [10, 84, 0, 10]}),
     (19.9, {**SPIN_POSE, **ARMS_OUT, "foot.L": [0.30, -0.10, 0.30, 10, 50]}),
@@ -176,7 +178,7 @@ POSE_KEYFRAMES: list[tuple[float, ControlPose]] = [
     (21.3, {**SPIN_POSE, "arm.L": [-30, -150, 0, 40], "arm.R": [-30, 150, 0, 40]}),
     (22.0, {**SPIN_POSE, "arm.L": [-30, -150, 0, 30], "arm.R": [-30, 150, 0, 30]}),
     (22.4, {"pelvis": [0, 0, 0.86], "arm.L": [-50, -30, 0, 80], "arm.R": [-50, 30, 0, 80]}),
-    # the last pose
+    # final pose
     (22.72, {"pelvis": [0, 0, 0.85], "arm.L": [-40, -30, 0, 110], "arm.R": [-40, 30, 0, 110],
              "torso": [10, 0, 0], "neck": [10, 0, 0]}),
     (22.9, {"pelvis": [0.04, 0, 0.88], "tilt": [0, 4, 0], "torso": [-10, -6, 0],
@@ -191,20 +193,20 @@ TAKE_OFF_S, LANDING_S, JUMP_HEIGHT_M = 9.93, 10.43, 0.34
 
 
 def interpolate_keyframes(keyframes: Sequence[tuple[float, object]]) -> PchipInterpolator:
-    """Interpolate keyframes (time, value) smoothly without overshoot."""
+    """Interpolate keyframes (time, value) by a PCHIP spline, which does not overshoot."""
     times, values = zip(*keyframes, strict=True)
     return PchipInterpolator(times, np.array(values, dtype=float), extrapolate=True)
 
 
 def interpolate_cycle(keyframes: Keyframes) -> PchipInterpolator:
-    """Interpolate keyframes at phases 0..1 by a smooth closed path."""
+    """Interpolate keyframes at phases 0..1 periodically."""
     return interpolate_keyframes(
         [(turn + phase, value) for turn in (-2, -1, 0, 1, 2) for phase, value in keyframes]
     )
 
 
 def mirror_half_cycle(keyframes: Keyframes, mirror_signs: Sequence[float]) -> Keyframes:
-    """Return the keyframes of the other side, half a cycle later."""
+    """Mirror keyframes to the other side of the body, half a cycle later."""
     mirrored = [
         ((phase + 0.5) % 1, (np.array(v) * mirror_signs).tolist()) for phase, v in keyframes
     ]
@@ -258,7 +260,7 @@ def build_skating_motion() -> Motion:
 
 
 def tracking_camera(motion: Motion, time_s: float) -> Camera:
-    """Return a camera at the boards that pans and zooms with the skater."""
+    """Return a fixed camera at the boards that pans and zooms to follow the skater."""
     offsets_s = np.linspace(-0.4, 0.4, 9)
     times = np.clip(time_s + offsets_s, 0, DURATION_S)
     target: Array = np.mean([motion.controls_at(t)["base"][:3] for t in times], axis=0)
@@ -269,7 +271,7 @@ def tracking_camera(motion: Motion, time_s: float) -> Camera:
 
 
 def main() -> None:
-    """Write the video to the path on the command line, by default next to this file."""
+    """Render the video to the given path, by default next to this file."""
     output = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).with_name("skate.mp4")
     motion = build_skating_motion()
     render_video(

@@ -1,7 +1,7 @@
-"""Look at a soundtrack's file as a stranger would: ``check_soundtrack.py IN OUT``.
+"""Check a video with a generated soundtrack: ``check_soundtrack.py INPUT OUTPUT``.
 
-The picture is the input's, packet for packet; there is sound, it lasts as long, and it is
-decoded from beginning to end.
+OUTPUT must contain the video packets of INPUT unchanged and a decodable audio track of the same
+duration that is not silent. Exits with an error otherwise.
 """
 
 import sys
@@ -11,11 +11,11 @@ import av
 import numpy as np
 
 SILENCE_RMS = 1e-3
-"""Level (RMS, of full scale 1) under which a second counts as silent: -60 dB."""
+"""RMS level below which a second of audio counts as silent (full scale 1): -60 dB."""
 
 
 def read_video_packets(path: str) -> list[tuple[Fraction, bytes]]:
-    """When each packet of the picture is shown (from the first one on), and its bytes."""
+    """Return the presentation time (s, first packet at 0) and the data of each video packet."""
     with av.open(path) as media:
         found = [
             (packet.pts * packet.time_base, bytes(packet))
@@ -27,7 +27,7 @@ def read_video_packets(path: str) -> list[tuple[Fraction, bytes]]:
 
 
 def compute_rms_per_second(path: str) -> list[float]:
-    """RMS of each whole second of sound, full scale being 1."""
+    """Return the RMS level of each whole second of audio, full scale 1."""
     resampler = av.AudioResampler(format="flt", layout="mono", rate=22_050)
     with av.open(path) as media:
         blocks = [
@@ -41,10 +41,10 @@ def compute_rms_per_second(path: str) -> list[float]:
 
 
 def find_problems(input_path: str, output_path: str) -> list[str]:
-    """What is wrong with the file; nothing where all is well."""
+    """Return the problems of a file, or an empty list."""
     with av.open(output_path) as media:
         if not media.streams.video or not media.streams.audio:
-            return ["it has not both picture and sound"]
+            return ["the file lacks a video or an audio track"]
         picture, sound = media.streams.video[0], media.streams.audio[0]
         rate = picture.average_rate or Fraction(25)
         lengths = [float((s.duration or 0) * (s.time_base or 0)) for s in (picture, sound)]
@@ -57,11 +57,11 @@ def find_problems(input_path: str, output_path: str) -> list[str]:
     )
     wrong = []
     if abs(lengths[0] - lengths[1]) > 1 / rate:
-        wrong.append("picture and sound differ by more than a frame")
+        wrong.append("video and audio durations differ by more than a frame")
     if not levels or silent > len(levels) / 10:
-        wrong.append("the sound is silent")
+        wrong.append("more than 10 % of the audio is silent")
     if read_video_packets(input_path) != read_video_packets(output_path):
-        wrong.append("the picture is not the input's, packet for packet")
+        wrong.append("the video packets differ from those of the input")
     return wrong
 
 

@@ -1,4 +1,7 @@
-"""Look into a built wheel: ``check_wheel.py WHEEL``. Only the standard library is needed."""
+"""Check the contents of a built wheel: ``check_wheel.py WHEEL``.
+
+Needs only the standard library.
+"""
 
 import sys
 import zipfile
@@ -11,7 +14,7 @@ DATA_PATTERNS = (
 
 
 def find_problems(wheel_path: str) -> list[str]:
-    """What is wrong with the wheel; nothing where all is well."""
+    """Return the problems of a wheel, or an empty list."""
     names = set(zipfile.ZipFile(wheel_path).namelist())
     roots = {name.split("/")[0] for name in names}
     ours = {
@@ -20,16 +23,16 @@ def find_problems(wheel_path: str) -> list[str]:
         for path in (ROOT / "loris_cli").rglob(pattern)
     }
     commands = {f"loris_cli/commands/{p.name}" for p in (ROOT / "commands").glob("*.py")}
-    wrong = [f"it lacks {name}" for name in sorted((ours | commands) - names)]
+    wrong = [f"missing file {name}" for name in sorted((ours | commands) - names)]
     wrong += [
-        f"it installs a top-level {root}"
+        f"unexpected top-level package {root}"
         for root in sorted(roots - {"loris_cli"})
         if not root.endswith(".dist-info")
     ]
     size_mb = Path(wheel_path).stat().st_size / 1e6
     print(f"{Path(wheel_path).name}: {len(names)} files, {size_mb:.1f} MB")
     if size_mb > 100:
-        wrong.append("it is larger than a package index takes (100 MB)")
+        wrong.append("larger than the upload limit of PyPI (100 MB)")
     return wrong
 
 

@@ -1,12 +1,12 @@
-"""Compare the results of two commits to the bit: ``compare_results.py [--media DIR]``.
+"""Compare the results of two commits bit by bit: ``compare_results.py [--media DIR]``.
 
-    worktree of BASE, worktree of HEAD -> the same inputs -> arrays -> equal or not
+    worktrees of BASE and HEAD -> results on the same inputs -> arrays -> comparison
 
-Each commit runs in processes of its own, with its own folder first on the path and an empty
-cache. Compared are: decoded soundtracks, poses and visual rhythms of the example and of the
-clips of a folder, official and strict scores of 20 random pairs, losses of a short training
-run of ``mini``, and training and sampling of a small network of the paper. BASE has other
-names; the tables below translate. Takes about 15 minutes on two cores.
+Each commit runs in separate processes, with its worktree first on the import path and an empty
+cache. The script compares the decoded soundtracks, poses and visual rhythms of the example
+video and of the clips in DIR, the official and strict scores of 20 random pairs, the losses of
+a short training run of ``mini``, and the training and sampling of a small paper network. The
+tables below map names at HEAD to names at BASE. Takes about 15 minutes on two cores.
 """
 
 import argparse
@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BASE = "e6c27e8"
 Arrays = dict[str, np.ndarray[Any, Any]]
 
-# What the probe uses, by its name at HEAD -> the same at BASE.
+# Classes and functions used by the probe: name at HEAD -> name at BASE.
 SYMBOLS = {
     "loris_cli.dataset.manifest:Clip": "loris_cli.dataset.manifest:Clip",
     "loris_cli.dataset.manifest:write_manifest": "loris_cli.dataset.manifest:write_manifest",
@@ -56,7 +56,7 @@ SYMBOLS = {
     "loris_cli.soundtrack.waveform_generator:WaveformGenerator":
         "loris_cli.waveform_model:WaveformGenerator",
 }  # fmt: skip
-# Fields, settings, keys of files and names of files, at HEAD -> at BASE.
+# Fields, settings, file keys and file names: name at HEAD -> name at BASE.
 FIELDS = {
     "partition": "split", "sha256_prefix": "fingerprint", "frame_interval_s": "interval_s",
     "pose_peaks_s": "seen_peaks_s", "pose_peak_strengths": "seen_strengths",
@@ -69,28 +69,28 @@ FIELDS = {
 
 
 class Names:
-    """Names of one commit, asked for by the names of HEAD."""
+    """Translation of names at HEAD to names of one commit."""
 
     def __init__(self, side: str) -> None:
-        """Translate for ``base`` or ``head``."""
+        """Create the translation for ``base`` or ``head``."""
         self.is_base = side == "base"
 
     def symbol(self, name: str) -> Any:
-        """A class or function."""
+        """Import a class or function."""
         module, attribute = (SYMBOLS[name] if self.is_base else name).split(":")
         return getattr(importlib.import_module(module), attribute)
 
     def field(self, name: str) -> str:
-        """A field, a setting or the name of a file."""
+        """Translate the name of a field, a setting or a file."""
         return FIELDS.get(name, name) if self.is_base else name
 
     def fields(self, **values: Any) -> dict[str, Any]:
-        """Keyword arguments."""
+        """Translate the names of keyword arguments."""
         return {self.field(name): value for name, value in values.items()}
 
 
 def make_sound(seed: int, duration_s: float) -> tuple[np.ndarray[Any, Any], Any]:
-    """Return clicks in noise, ``(samples,)`` at 22,050 Hz, and the times of the clicks."""
+    """Return clicks in noise at 22,050 Hz, ``(samples,)``, and the times of the clicks (s)."""
     rng = np.random.default_rng(seed)
     times_s = np.sort(rng.uniform(0.2, duration_s - 0.3, int(2 * duration_s)))
     sound = 0.01 * rng.normal(size=round(duration_s * 22_050))
@@ -101,7 +101,7 @@ def make_sound(seed: int, duration_s: float) -> tuple[np.ndarray[Any, Any], Any]
 
 
 def probe_scores(names: Names) -> Arrays:
-    """Official and strict scores of 20 random pairs."""
+    """Compute official and strict scores of 20 random pairs."""
     sync = "loris_cli.evaluation.metrics.sync"
     official = SimpleNamespace(
         **{
@@ -137,7 +137,7 @@ def probe_scores(names: Names) -> Arrays:
 
 
 def write_data_set(names: Names, folder: Path) -> None:
-    """Two clips to train on, one with poses, and one to validate on."""
+    """Write a data set of two training clips, one of them with poses, and a validation clip."""
     clips = []
     for name in ("audio", "rhythm", "poses"):
         (folder / name).mkdir(parents=True)
@@ -188,7 +188,7 @@ def write_data_set(names: Names, folder: Path) -> None:
 
 
 def probe_training(names: Names, folder: Path) -> Arrays:
-    """Losses of both stages of ``mini`` over 5 steps, and of a small paper network over 3."""
+    """Train both stages of ``mini`` for 5 steps, a small paper network for 3; return losses."""
     data = folder / "data"
     write_data_set(names, data)
     common = {"batch_size": 2, "validation_clips": 1, "validation_samples": 0, "log_every": 1}
@@ -213,7 +213,7 @@ def probe_training(names: Names, folder: Path) -> Arrays:
 
 
 def probe_paper_model(names: Names) -> Arrays:
-    """Samples of a small network of the paper, 3 steps."""
+    """Generate audio with a small paper network, 3 sampling steps."""
     import torch
 
     torch.manual_seed(0)
@@ -245,12 +245,12 @@ def probe_paper_model(names: Names) -> Arrays:
 
 
 def run_loris(words: list[str]) -> None:
-    """Run the program of the tree that is first on the path."""
+    """Run loris from the worktree that is first on the import path."""
     subprocess.run([sys.executable, "-m", "loris_cli", *words, "--quiet"], check=True)
 
 
 def decode_audio(path: Path) -> np.ndarray[Any, Any]:
-    """Return the audio track of a file, decoded, ``(channels, samples)``."""
+    """Decode the audio track of a file, ``(channels, samples)``."""
     import av
 
     with av.open(str(path)) as container:
@@ -259,7 +259,7 @@ def decode_audio(path: Path) -> np.ndarray[Any, Any]:
 
 
 def probe_clip(names: Names, clip: Path, folder: Path) -> Arrays:
-    """Soundtracks of two seeds, poses, and rhythms from poses and from flow."""
+    """Compute soundtracks of two seeds, poses, and rhythms from poses and from optical flow."""
     found: Arrays = {}
     for seed in (0, 7):
         out = folder / f"{clip.stem}-{seed}.mp4"
@@ -286,7 +286,7 @@ def probe_clip(names: Names, clip: Path, folder: Path) -> Arrays:
 
 
 def probe(side: str, clips: list[Path], output: Path) -> None:
-    """Write all results of the tree that is first on the path."""
+    """Write all results of the worktree that is first on the import path."""
     names = Names(side)
     folder = output.parent / f"{side}-files"
     folder.mkdir()
@@ -299,14 +299,14 @@ def probe(side: str, clips: list[Path], output: Path) -> None:
 
 
 def check_out(commit: str, folder: Path) -> None:
-    """Make a worktree in which ``loris_cli.commands`` is found without an installation."""
+    """Create a worktree in which ``loris_cli.commands`` is importable without installation."""
     command = ["git", "worktree", "add", "--quiet", "--detach", str(folder), commit]
     subprocess.run(command, cwd=ROOT, check=True)
     (folder / "loris_cli" / "commands").symlink_to(folder / "commands")
 
 
 def run_probe(side: str, tree: Path, clips: list[Path], output: Path) -> None:
-    """Run this script as the probe of one tree."""
+    """Run this script as the probe of one worktree."""
     command = [sys.executable, str(Path(__file__).resolve()), "--probe", side]
     environment = os.environ | {
         "PYTHONPATH": str(tree), "LORIS_CACHE": str(output.parent / f"cache-{side}"),
@@ -320,22 +320,22 @@ def run_probe(side: str, tree: Path, clips: list[Path], output: Path) -> None:
 
 
 def compare(base: Arrays, head: Arrays) -> int:
-    """Print a row for each result; return how many differ."""
+    """Print a row per result; return the number of results that differ."""
     n_different = 0
     for name in sorted(base.keys() | head.keys()):
         one, other = base.get(name), head.get(name)
         if one is None or other is None:
             verdict = "missing at " + ("BASE" if one is None else "HEAD")
         elif one.shape != other.shape:
-            verdict = f"shapes {one.shape} and {other.shape}"
+            verdict = f"shapes differ: {one.shape} and {other.shape}"
         elif one.dtype == other.dtype and one.tobytes() == other.tobytes():
             verdict = "equal"
         else:
-            verdict = f"differs by at most {np.abs(one.astype(float) - other).max():g}"
+            verdict = f"maximum difference {np.abs(one.astype(float) - other).max():g}"
         n_different += verdict != "equal"
         shape = "" if one is None else "x".join(map(str, one.shape)) or "1"
         print(f"{name:<52} {shape:>14}  {verdict}")
-    print(f"{len(base.keys() | head.keys())} results, {n_different} of them differ")
+    print(f"{len(base.keys() | head.keys())} results, {n_different} differ")
     return n_different
 
 
@@ -343,7 +343,7 @@ def main() -> None:
     """Check out both commits, run the probe in each, and compare."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--base", default=BASE)
-    parser.add_argument("--media", type=Path, help="folder of further clips")
+    parser.add_argument("--media", type=Path, help="Folder of additional MP4 clips.")
     parser.add_argument("--probe", choices=["base", "head"], help=argparse.SUPPRESS)
     parser.add_argument("--output", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("clips", nargs="*", type=Path, help=argparse.SUPPRESS)

@@ -1,4 +1,4 @@
-"""Write the shells' completion scripts into ``completions/``."""
+"""Write the shell completion scripts to ``completions/``."""
 
 from pathlib import Path
 

@@ -1,8 +1,8 @@
-"""The weights of MTT_musicnn as safetensors: ``python tools/convert_musicnn.py WHEEL OUT``.
+"""Convert the weights of MTT_musicnn: ``python tools/convert_musicnn.py WHEEL OUTPUT``.
 
-WHEEL is musicnn 0.1.0 from the package index (ISC licence). Its checkpoint is a TensorFlow
-bundle: an index, which is a table of names as LevelDB writes them, and the bytes of the
-tensors. Neither needs TensorFlow to be read.
+WHEEL is musicnn 0.1.0 from PyPI (ISC licence), OUTPUT a safetensors file. The checkpoint in the
+wheel is a TensorFlow tensor bundle: an index, which is a LevelDB table of tensor names, and a
+file with the data of the tensors. This script reads both without TensorFlow.
 """
 
 import sys
@@ -17,7 +17,7 @@ CHECKPOINT_PREFIX = "musicnn/MTT_musicnn/"
 
 
 def read_varint(data: bytes, offset: int) -> tuple[int, int]:
-    """A number of seven bits a byte, and where the next one begins."""
+    """Decode a base-128 varint; return its value and the offset after it."""
     value = shift = 0
     while True:
         byte = data[offset]
@@ -28,15 +28,15 @@ def read_varint(data: bytes, offset: int) -> tuple[int, int]:
 
 
 def read_block(data: bytes, handle: bytes) -> bytes:
-    """The block of a table that a handle names; none here is compressed."""
+    """Read the block of a LevelDB table that a handle refers to; it must be uncompressed."""
     offset, at = read_varint(handle, 0)
     size, _ = read_varint(handle, at)
-    assert data[offset + size] == 0, "the block is compressed"
+    assert data[offset + size] == 0, "compressed blocks are not supported"
     return data[offset : offset + size]
 
 
 def iterate_entries(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Keys and values of a block; each key begins as the one before."""
+    """Yield the keys and values of a block; keys are stored without their shared prefixes."""
     n_restarts = int.from_bytes(data[-4:], "little")
     end, at, key = len(data) - 4 * (n_restarts + 1), 0, b""
     while at < end:
@@ -50,7 +50,7 @@ def iterate_entries(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def iterate_protobuf_fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Numbers and values of a protocol buffer."""
+    """Yield the field numbers and values of a protocol buffer message."""
     at = 0
     while at < len(data):
         tag, at = read_varint(data, at)
@@ -61,12 +61,12 @@ def iterate_protobuf_fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
             size, at = read_varint(data, at)
             yield tag >> 3, data[at : at + size]
             at += size
-        else:  # a checksum of four bytes
+        else:  # fixed32: the checksum
             at += 4
 
 
 def iterate_tensors(index: bytes, data: bytes) -> Iterator[tuple[str, np.ndarray]]:
-    """Names and values of all single-precision tensors of a bundle."""
+    """Yield the names and values of all float32 tensors of a bundle."""
     footer = index[-48:]
     _, at = read_varint(footer, 0)
     _, at = read_varint(footer, at)
@@ -87,7 +87,7 @@ def iterate_tensors(index: bytes, data: bytes) -> Iterator[tuple[str, np.ndarray
 
 
 def main() -> None:
-    """Read the wheel, leave out the optimizer, write safetensors."""
+    """Read the wheel and write all weights except the optimizer state."""
     wheel, out = Path(sys.argv[1]), Path(sys.argv[2])
     with zipfile.ZipFile(wheel) as archive:
         index = archive.read(f"{CHECKPOINT_PREFIX}.index")

@@ -1,7 +1,8 @@
-"""Count lines of code: ``count_code.py [FOLDER...]``, by default `loris_cli` and `commands`.
+"""Count lines of code by package: ``count_code.py [FOLDER...]``.
 
-Blank lines, comments and docstrings do not count. A docstring is a string that stands alone
-as a statement, also below a field or a constant.
+The default folders are `loris_cli` and `commands`. Blank lines, comments and docstrings do not
+count. A docstring is any string expression statement, including those below fields and
+constants.
 """
 
 import ast
@@ -19,7 +20,7 @@ NOT_CODE = {
 
 
 def count_code_lines(source: str) -> int:
-    """Number of lines of a module that hold code."""
+    """Return the number of lines of code in a module."""
     lines: set[int] = set()
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type not in NOT_CODE:
@@ -32,7 +33,7 @@ def count_code_lines(source: str) -> int:
 
 
 def main() -> None:
-    """Print lines and modules of each package, and their sum."""
+    """Print the lines and modules of each package and the totals."""
     folders = sys.argv[1:] or ["loris_cli", "commands"]
     lines: Counter[str] = Counter()
     modules: Counter[str] = Counter()
@@ -44,7 +45,7 @@ def main() -> None:
             modules[package] += 1
     for package in sorted(lines):
         print(f"{package:<24} {lines[package]:6} lines {modules[package]:4} modules")
-    print(f"{'sum':<24} {sum(lines.values()):6} lines {sum(modules.values()):4} modules")
+    print(f"{'total':<24} {sum(lines.values()):6} lines {sum(modules.values()):4} modules")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""Make an environment, or use the one that is there: ``environment.py DIR KIND``.
+"""Create or update a virtual environment: ``environment.py DIR KIND``.
 
-    what KIND installs -> hash -> equal to the one noted in DIR? -> done, else install
+    requirements of KIND -> hash -> compare with the state file in DIR -> install if different
 
-An environment that this script made is built again when what it installs changes, or when
-an earlier build did not reach its end. One that was there before (a `.venv` of yours) is
-installed into and never removed. Only the standard library and pip are needed.
+KIND is core, dev or legacy. An environment created by this script is rebuilt when its
+requirements change or when an earlier build was interrupted. An environment that existed before
+(such as your own `.venv`) is updated and never removed. Needs only the standard library and
+pip.
 """
 
 import fcntl
@@ -20,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 STATE_FILE = "loris-environment.json"
 
-# KIND -> pip calls before our own package goes in, and after. Relative to ROOT.
+# pip calls of each KIND, in order. Paths are relative to ROOT.
 CORE_PIP_ARGS = ["install", "-c", "constraints/core.txt"]
 DEV_PIP_ARGS = ["install", "-c", "constraints/core.txt", "-c", "constraints/dev.txt"]
 LEGACY_PIP_ARGS = ["install", "-c", "constraints/dev.txt", "-r", "constraints/legacy.txt"]
@@ -28,7 +29,7 @@ PIP_CALLS = {
     "core": [[*CORE_PIP_ARGS, "-e", "."]],
     "dev": [
         [*DEV_PIP_ARGS, "-e", ".[dev]"],
-        # Stubs that audio-diffusion-pytorch asks for: they hide numpy's own types.
+        # A dependency of audio-diffusion-pytorch whose stubs hide the types of numpy from mypy.
         ["uninstall", "--yes", "data-science-types"],
     ],
     "legacy": [
@@ -36,13 +37,13 @@ PIP_CALLS = {
         ["install", "--no-deps", "-r", "constraints/legacy-no-deps.txt"],
     ],
 }
-# Compiled packages of these stop at CPython 3.11.
+# Some packages of these kinds have no wheels for Python versions after 3.11.
 PYTHON_311_ONLY = {"legacy"}
 
 
 def hash_requirements(environment_name: str) -> dict[str, str]:
-    """Hashes of what the kind installs, and of how our own package is laid out."""
-    import tomllib  # here, so that an older Python reaches the message about its version
+    """Hash the requirements of an environment and the packaging metadata of loris."""
+    import tomllib  # not in Python < 3.11, which main() must be able to reject
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     table = project["project"]
@@ -66,7 +67,7 @@ def _hash_json(thing: object) -> str:
 
 
 def read_state(folder: Path) -> dict[str, str]:
-    """What an earlier run noted; nothing where the note is absent or damaged."""
+    """Read the state file; return an empty dictionary if it is missing or damaged."""
     try:
         note = json.loads((folder / STATE_FILE).read_text())
     except (OSError, ValueError):
@@ -75,7 +76,7 @@ def read_state(folder: Path) -> dict[str, str]:
 
 
 def is_usable(folder: Path) -> bool:
-    """Whether the environment's Python runs and is new enough."""
+    """Return whether the Python of the environment runs and is 3.11 or newer."""
     code = "import pip, sys; sys.exit(sys.version_info < (3, 11))"
     try:
         done = subprocess.run([folder / "bin/python", "-c", code], check=False)
@@ -85,19 +86,19 @@ def is_usable(folder: Path) -> bool:
 
 
 def create_venv(folder: Path) -> None:
-    """Make an empty environment of the Python that runs this script."""
+    """Create an empty environment with the Python that runs this script."""
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
 
 
 def run_pip(folder: Path, *args: str) -> None:
-    """Run the environment's pip, without progress unless in a terminal."""
+    """Run pip of the environment; show its progress in a terminal only."""
     quiet = [] if sys.stderr.isatty() else ["--quiet"]
     command = [str(folder / "bin/python"), "-m", "pip", "--disable-pip-version-check"]
     subprocess.run([*command, args[0], *quiet, *args[1:]], cwd=ROOT, check=True)
 
 
 def update_environment(folder: Path, environment_name: str) -> None:
-    """Bring the environment to what the kind installs, doing as little as that takes."""
+    """Rebuild or update the environment unless it is up to date."""
     wanted = hash_requirements(environment_name)
     note = read_state(folder)
     if is_usable(folder) and {**note, **wanted} == note:
@@ -106,14 +107,14 @@ def update_environment(folder: Path, environment_name: str) -> None:
     made_here = note.get("made_here") == "yes" or not is_usable(folder)
     same_installs = is_usable(folder) and note.get("installs") == wanted["installs"]
     if same_installs:
-        _log(f"{folder.name}: installing loris again, its dependencies are there")
+        _log(f"{folder.name}: reinstalling loris, dependencies are up to date")
         run_pip(folder, "install", "--no-deps", "-e", ".")
     else:
-        _log(f"{folder.name}: installing ({environment_name}); this takes minutes, and is kept")
+        _log(f"{folder.name}: installing ({environment_name}); this takes several minutes")
         if made_here:
             shutil.rmtree(folder, ignore_errors=True)
             create_venv(folder)
-        # Noted before anything is installed, so that half a build is known for one.
+        # Written before the installation, so that an interrupted build is recognized.
         _write_state(folder, {"made_here": "yes" if made_here else "no"})
         for call in PIP_CALLS[environment_name]:
             run_pip(folder, *call)
@@ -132,19 +133,19 @@ def _log(text: str) -> None:
 
 
 def main() -> None:
-    """Read the arguments, refuse a Python that cannot serve, and make one at a time."""
+    """Parse arguments, check the Python version and update the environment under a lock."""
     folder, kind = ROOT / sys.argv[1], sys.argv[2]
     if sys.version_info < (3, 11) or (
         kind in PYTHON_311_ONLY and sys.version_info[:2] != (3, 11)
     ):
         which = "3.11" if kind in PYTHON_311_ONLY else "3.11 or newer"
-        sys.exit(f"{kind} needs Python {which}: make PYTHON=/path/to/python3.11 ...")
+        sys.exit(f"error: {kind} needs Python {which}: make PYTHON=/path/to/python3.11 ...")
     lock = os.open(ROOT, os.O_RDONLY)
-    fcntl.flock(lock, fcntl.LOCK_EX)  # two makes at once: the second waits, then finds it done
+    fcntl.flock(lock, fcntl.LOCK_EX)  # a concurrent make waits, then finds it up to date
     try:
         update_environment(folder, kind)
     except subprocess.CalledProcessError as error:
-        sys.exit(f"{folder.name}: {' '.join(map(str, error.cmd))} failed")
+        sys.exit(f"error: {folder.name}: {' '.join(map(str, error.cmd))} failed")
 
 
 if __name__ == "__main__":
