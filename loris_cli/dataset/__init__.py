@@ -1,1 +1,1 @@
-"""Data sets: preparation of videos, manifest, splits, filters, import."""
+"""Data sets: video preparation, manifest, partitions, quality filters, release import."""

@@ -1,9 +1,9 @@
-"""The manifest of a data set, built from its records.
+"""Build the manifest of a data set from its records.
 
 records, review decisions -> accepted clips -> partitions within each activity -> manifest.jsonl
 
-Every worker that is done writes the manifest from all records, and repeats that if another
-worker has added a record meanwhile. So the last one to write has read all records.
+Each run writes the manifest from all records when it finishes, and repeats this if another run
+has changed a record in the meantime. The last writer has therefore read all records.
 """
 
 from pathlib import Path
@@ -20,11 +20,11 @@ def build_manifest(data_dir: Path, *, seed: int = 0) -> list[Record]:
     """Write the manifest of a data set and return its rows.
 
     Args:
-        data_dir: its folder.
-        seed: of the partitions.
+        data_dir: data set folder.
+        seed: random seed of the partition assignment.
 
     Raises:
-        InputError: a record is damaged.
+        InputError: A record is damaged.
         OutputError: the manifest cannot be written.
     """
     while True:
@@ -44,7 +44,7 @@ def _build_rows(data_dir: Path, seed: int) -> list[Record]:
     accepted = [clip for clip in read_all_clips(data_dir) if is_accepted(clip, decisions)]
     rows = []
     for activity in ACTIVITIES:
-        # Clips of 25 s and 50 s of one video share its group, and so their partition.
+        # 25 s and 50 s clips of one video are in the same group, hence in the same partition.
         clips = [clip for clip in accepted if ACTIVITY_OF_SUBSET[clip["subset"]] == activity]
         assigned = assign_partitions({clip["id"]: clip["groups"] for clip in clips}, seed=seed)
         for clip in clips:

@@ -1,8 +1,9 @@
-"""Rules that cut a raw video into clips, and the settings of the preparation.
+"""Cutting rules for raw videos, and preparation settings.
 
 activity -> trim -> segments of 25 and 50 s
 
-LORIS, Sec. 4.1: sport loses 5 s at both ends; dance gives 25 s clips, sport 25 and 50 s.
+LORIS, Sec. 4.1: 5 s are trimmed at both ends of sports videos. Dance videos are cut into clips
+of 25 s, sports videos into clips of 25 s and 50 s.
 """
 
 import hashlib
@@ -20,17 +21,17 @@ PoseEstimatorName = Literal["blazepose", "mmpose", "file", "none"]
 
 @dataclass(frozen=True)
 class LengthRule:
-    """Clips of one length."""
+    """Rule for the clips of one length."""
 
     subset: str
     duration_s: float
     max_clips: int | None = None
-    """Of one source, as in the paper's lists; None is as many as fit."""
+    """Maximum number of clips per source, as in the released lists; None is unlimited."""
 
 
 @dataclass(frozen=True)
 class CuttingRules:
-    """How videos of an activity are cut."""
+    """Cutting rules for the videos of one activity."""
 
     trim_s: float
     lengths: tuple[LengthRule, ...]
@@ -65,34 +66,34 @@ class Segment:
 
 @dataclass(frozen=True, kw_only=True)
 class PrepSettings:
-    """Settings of a clip; equal settings and equal videos give equal bytes."""
+    """Preparation settings. Equal settings and equal videos give bit-identical clips."""
 
     activity: Activity | None = None
-    """None is by the video's name."""
+    """None derives the activity from the file name of the video."""
     genre: str | None = None
-    """Of dances whose names do not hold one."""
+    """Genre of dance videos whose file names do not contain it."""
     trim_s: float | None = None
-    """None is that of the cutting rules."""
+    """Seconds trimmed at both ends; None uses the cutting rules."""
     separator: SeparatorName = "torch"
     accompaniment_rate_hz: int = 22_050
-    """Rate that limits the bandwidth of the accompaniment; the paper's is 16 kHz."""
+    """Sample rate that limits the bandwidth of the accompaniment; 16 kHz in the paper."""
     pose_estimator: PoseEstimatorName = "blazepose"
     visual_encoder: str = ""
-    """Encoder of visual features, one of `manifest.VISUAL_ENCODERS`; empty without features."""
+    """Visual feature encoder, one of `manifest.VISUAL_ENCODERS`; empty for no features."""
     visual_weights_sha256: str = ""
     reject_unfit: bool = True
     synthetic: bool = False
-    """The videos are rendered, not filmed."""
+    """Whether the videos are rendered rather than filmed."""
     partition: str = ""
-    """Of all clips; empty where the manifest assigns it."""
+    """Partition of all clips; empty to assign partitions when the manifest is built."""
     pose_network: str = ""
-    """Of mmpose: name of its configuration."""
+    """Name of the mmpose configuration."""
     pose_weights_sha256: str = ""
-    """Of mmpose's weights."""
+    """SHA-256 of the mmpose weights."""
     onset_detector: OnsetDetector = "librosa"
 
     def digest(self) -> str:
-        """Return a hash of the settings, 16 hex digits."""
+        """Return the first 16 hex digits of the SHA-256 of the settings."""
         return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:16]
 
 
@@ -102,13 +103,13 @@ def cut_segments(
     """Return the segments of a video that become clips.
 
     Args:
-        activity: selects the cutting rules.
-        duration_s: of the video.
-        trim_s: left out at both ends; None is that of the rules.
+        activity: activity, which selects the cutting rules.
+        duration_s: duration of the video.
+        trim_s: seconds trimmed at both ends; None uses the cutting rules.
 
     Returns:
-        segments of each length one after the other, from the start, on the clock of the poses;
-        none where the video is too short.
+        consecutive segments of each length, the first starting at the pose frame nearest to
+        ``trim_s``; empty if the video is too short.
     """
     rules = CUTTING_RULES[activity]
     trim_s = rules.trim_s if trim_s is None else trim_s
@@ -116,7 +117,7 @@ def cut_segments(
     clips = []
     for rule in rules.lengths:
         subset, length_s = rule.subset, rule.duration_s
-        # A container's clock rounds: half a pose frame short is long enough.
+        # Containers round durations, so a video may be short by half a pose frame.
         n_clips = int((duration_s - trim_s - start_s + 0.5 / POSE_FPS) // length_s)
         for k in range(n_clips if rule.max_clips is None else min(n_clips, rule.max_clips)):
             clip_s = start_s + k * length_s

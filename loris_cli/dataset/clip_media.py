@@ -1,4 +1,4 @@
-"""Audio, poses and visual features of a time span of a source, and their cuts into segments."""
+"""Audio, poses and visual features of a time span of a source, sliced into segments."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,30 +12,35 @@ from loris_cli.soundtrack.visual_features import VISUAL_FPS
 
 @dataclass(frozen=True, kw_only=True)
 class ClipMedia:
-    """All that is extracted from a time span of a source."""
+    """Audio, poses and visual features extracted from a time span of a source."""
 
     mix: Float32Array
-    """The original audio, mono at 22,050 Hz, ``(samples,)``."""
+    """Original audio, mono at 22,050 Hz, ``(samples,)``."""
     accompaniment: Float32Array
-    """The audio without voices, as long."""
+    """Audio without voices, same length as ``mix``."""
     poses: Poses | None = None
-    """None where no pose estimator ran."""
+    """None if no pose estimator was run."""
     persons_per_frame: tuple[int, ...] | None = None
-    """Number of persons in each pose frame; None where they were not counted."""
+    """Number of persons in each pose frame; None if persons were not counted."""
     visual: Mapping[str, Float32Array] = field(default_factory=dict)
-    """Visual features, ``(rows, width)``, two rows a second, by encoder."""
+    """Visual features, ``(rows, width)``, 2 rows per second, by encoder."""
     frame_size_px: tuple[int, int] = (0, 0)
-    """Width and height of the source's frames; zeros where unknown."""
+    """Width and height of the source frames; zeros if unknown."""
     gaps_s: Sequence[tuple[float, float]] = ()
-    """Times without frames, start and end, on the clock of the source."""
+    """Start and end of spans without frames, in source time."""
 
     @property
     def person_share(self) -> float | None:
-        """Share of frames with a detected person; None where no pose estimator ran."""
+        """Fraction of frames with a detected person; None if no pose estimator was run."""
         return None if self.poses is None else round(self.poses.detected_fraction, 4)
 
     def slice_segment(self, segment: Segment, origin_s: float) -> "ClipMedia":
-        """Return the media of a segment; the first sample here is at ``origin_s``."""
+        """Return the media of a segment.
+
+        Args:
+            segment: segment of the source.
+            origin_s: source time of the first sample of this object.
+        """
 
         def frames(rate_hz: float) -> slice:
             start = round((segment.start_s - origin_s) * rate_hz)

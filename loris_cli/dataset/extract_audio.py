@@ -1,6 +1,6 @@
-"""Audio of a video and its accompaniment, at the rate of the clips.
+"""Extract the audio of a video and its accompaniment, at the sample rate of the clips.
 
-audio at 44.1 kHz, a block at a time -> vocal separation -> mono -> 22,050 Hz
+audio at 44.1 kHz, block by block -> vocal separation -> mono -> 22,050 Hz
 """
 
 from collections.abc import Iterator
@@ -27,15 +27,15 @@ def extract_audio(
     """Extract the audio of a time span of a video.
 
     Args:
-        video: the file.
-        span_s: start and end, on the clock of the frames.
-        separator: removes vocals; None keeps them.
-        music_rate_hz: rate that limits the bandwidth of the accompaniment, which is
-            resampled to it and back.
+        video: video file.
+        span_s: start and end in seconds of video time.
+        separator: vocal separator; None keeps the vocals.
+        music_rate_hz: sample rate that limits the bandwidth of the accompaniment, which is
+            resampled to this rate and back.
 
     Returns:
-        the mix and its accompaniment, mono at 22,050 Hz, each ``(samples,)``, as long as the
-        span; audio that ends early is padded with silence. None if there is no audio.
+        mix and accompaniment, mono at 22,050 Hz, each ``(samples,)`` with the length of the
+        span; audio that ends early is padded with silence. None if the span has no audio.
     """
     rate_hz = SAMPLE_RATE_HZ if separator is None else SPLEETER_RATE_HZ
     mix, accompaniment = _MonoResampler(rate_hz), _MonoResampler(rate_hz)
@@ -59,7 +59,7 @@ def extract_audio(
 
 
 def _stereo_blocks(video: Path, span_s: tuple[float, float], rate_hz: int) -> Iterator[Samples]:
-    """Audio between two times, in stereo: ``(2, samples)``."""
+    """Yield the audio of a time span as stereo blocks, ``(2, samples)``."""
     first, last = (round(time_s * rate_hz) for time_s in span_s)
     start = 0
     for block in read_audio_blocks(video, rate_hz=rate_hz, block_s=BLOCK_S):
@@ -73,13 +73,13 @@ def _stereo_blocks(video: Path, span_s: tuple[float, float], rate_hz: int) -> It
 
 
 def fix_length(samples: Samples, n_samples: int) -> Samples:
-    """Trim samples, or pad them with silence, to a length."""
+    """Trim samples to a length, or pad them with silence."""
     fixed: Samples = np.pad(samples[:n_samples], (0, max(0, n_samples - len(samples))))
     return fixed
 
 
 class _MonoResampler:
-    """Collects stereo blocks at one rate as mono at 22,050 Hz."""
+    """Downmix stereo blocks to mono, resampled to 22,050 Hz."""
 
     def __init__(self, rate_hz: int) -> None:
         self._stream: soxr.ResampleStream | None = None
@@ -93,7 +93,7 @@ class _MonoResampler:
         self.blocks.append(mono if self._stream is None else self._stream.resample_chunk(mono))
 
     def finish(self, n_samples: int) -> Samples:
-        """Return all samples, trimmed or padded to a length."""
+        """Flush the resampler and return all samples, trimmed or padded to a length."""
         if self._stream is not None:
             last = self._stream.resample_chunk(np.zeros(0, np.float32), last=True)
             self.blocks.append(last)

@@ -1,4 +1,4 @@
-"""Poses of a time span of a video.
+"""Extract the poses of a time span of a video.
 
 frames of the span at 16 fps -> pose estimator -> poses, number of persons in each frame
 """
@@ -32,18 +32,18 @@ def extract_poses(
     """Extract the poses of a time span of a video.
 
     Args:
-        info: the video.
-        span_s: start and end.
-        estimator_name: source of the poses; ``file`` is STEM.poses.npz next to the video.
-        reporter: receives warnings about damage.
-        estimator: pose estimator, unless the source is ``file`` or ``none``.
+        info: video to read.
+        span_s: start and end in seconds.
+        estimator_name: source of the poses; ``file`` reads STEM.poses.npz next to the video.
+        reporter: receives warnings about damaged frames.
+        estimator: pose estimator; unused if the source is ``file`` or ``none``.
 
     Returns:
-        poses, None for the source ``none``; number of persons in each frame, None where they
-        were not counted.
+        poses at 16 fps, None for the source ``none``; number of persons in each frame, None if
+        persons were not counted.
 
     Raises:
-        InputError: the pose file is absent, or ends before the span does.
+        InputError: the pose file is missing, has another frame rate, or ends before the span.
     """
     if estimator_name == "none":
         return None, None
@@ -52,8 +52,8 @@ def extract_poses(
         poses = read_poses(info.path.with_name(info.path.stem + POSES_SUFFIX))
         if poses.fps != POSE_FPS or poses.n_frames < last:
             raise InputError(
-                f"the poses of {info.path.name} are not of the full video at {POSE_FPS:g} fps",
-                hint="make them again with `loris pose`",
+                f"pose file of {info.path.name} does not cover the video at {POSE_FPS:g} fps",
+                hint="extract the poses again with `loris pose`",
             )
         return slice_poses(poses, first, last), None
     counts: list[int] = []
@@ -71,7 +71,7 @@ def extract_poses(
 
 
 def _pad_to_length(poses: Poses, n_frames: int) -> Poses:
-    """Repeat the last pose if rounding of the video's duration lost its last frame."""
+    """Repeat the last pose if the last frame was lost to rounding of the video duration."""
     n_missing = n_frames - poses.n_frames
     if n_missing <= 0:
         return poses

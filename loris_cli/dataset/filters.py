@@ -1,9 +1,10 @@
-"""Quality measures of a clip, and the reasons to reject it.
+"""Quality measures of a clip and rejection reasons.
 
 audio, poses, gaps -> quality measures -> rejection reasons
 
-They replace the authors' manual review (LORIS, Sec. 4.1 and B.2): no music, residual voice,
-noise, missing frames, more than one person. Rejected clips can be accepted by hand.
+The filters replace the manual review by the authors (LORIS, Sec. 4.1 and B.2), which removed
+clips with no music, residual voice, noise, missing frames or more than one person. Rejected
+clips can be accepted manually.
 """
 
 from dataclasses import dataclass
@@ -19,55 +20,56 @@ from loris_cli.system.librosa_import import librosa
 
 LEVEL_WINDOW_S = 0.5
 SILENCE_DBFS = -50.0
-"""Root mean square of a window, relative to full scale."""
+"""RMS level of a window, relative to full scale, below which the window is silent."""
 FULL_SCALE = 0.999
 MIN_CLIPPED_RUN = 3
-"""Samples in a row at full scale: one alone may be a true peak."""
+"""Minimum number of consecutive full-scale samples; a single one may be an unclipped peak."""
 VOICE_DOMINANCE_DB = 10.0
-"""Voices so much louder than the music leave residues in the separated accompaniment."""
+"""Level of the voices above the music from which vocal separation leaves audible residue."""
 LOUD_FRAME_QUANTILE = 0.5
-"""Spectral flatness is measured in the louder frames: soft ones are noise in any recording."""
+"""Spectral flatness is measured in frames above this power quantile, because quiet frames are
+noise-like in any recording."""
 
 ACCEPTED_RANGES: dict[str, tuple[str, float, float]] = {
     "silent_share": ("silence", 0.0, 0.3),
     "clipped_share": ("clipping", 0.0, 0.001),
-    # White noise has 0.56, the pieces of the synthetic data set below 0.05.
+    # White noise has 0.56; the pieces of the synthetic data set are below 0.05.
     "spectral_flatness": ("no music", 0.0, 0.2),
     "voice_share": ("residual voice", 0.0, 0.3),
     "person_share": ("no person", 0.5, 1.0),
     "multi_person_share": ("more than one person", 0.0, 0.25),
     "missing_frame_share": ("missing frames", 0.0, 0.1),
 }
-"""Reason to reject a clip whose measure is out of range, and the lowest and highest accepted
-value, by measure."""
+"""Rejection reason, lowest and highest accepted value, by measure."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class QualityMeasures:
-    """Measures of the quality filters, shares of the clip from 0 to 1."""
+    """Quality measures of a clip, 0..1; all except the spectral flatness are fractions."""
 
     silent_share: float
-    """Windows of half a second that are silent."""
+    """Fraction of windows of 0.5 s that are silent."""
     clipped_share: float
-    """Samples in runs at full scale."""
+    """Fraction of samples in runs at full scale."""
     spectral_flatness: float
     """0 for a tone, 0.56 for white noise."""
     voice_share: float | None
-    """Windows in which voices dominate the music; None without vocal separation."""
+    """Fraction of windows in which voices dominate the music; None without vocal separation."""
     person_share: float | None
-    """Frames with a detected person; None without a pose estimator."""
+    """Fraction of frames with a detected person; None without a pose estimator."""
     multi_person_share: float | None
-    """Frames with more than one person; bystanders do not count."""
+    """Fraction of frames with more than one person, not counting bystanders; None if persons
+    were not counted."""
     missing_frame_share: float
-    """Time without frames."""
+    """Fraction of the duration without frames."""
 
 
 def measure_quality(media: ClipMedia, segment: Segment, *, separated: bool) -> QualityMeasures:
     """Measure the quality of a clip.
 
     Args:
-        media: of the clip.
-        segment: where the clip lies in its source.
+        media: audio and poses of the clip.
+        segment: position of the clip in its source.
         separated: whether voices were removed from the accompaniment.
     """
     level_db = _rms_levels_db(media.accompaniment)
@@ -88,7 +90,7 @@ def measure_quality(media: ClipMedia, segment: Segment, *, separated: bool) -> Q
 
 
 def list_rejection_reasons(measures: QualityMeasures) -> list[str]:
-    """Return the reasons to reject a clip; none if it is fit."""
+    """Return the reasons to reject a clip; empty if all measures are in range."""
     return [
         reason
         for name, (reason, low, high) in ACCEPTED_RANGES.items()
@@ -101,7 +103,7 @@ def _true_share(flags: NDArray[np.bool_]) -> float:
 
 
 def _rms_levels_db(samples: Samples) -> Array:
-    """Root mean square of each window, in dB of full scale."""
+    """RMS level of each window in dBFS."""
     size = round(LEVEL_WINDOW_S * SAMPLE_RATE_HZ)
     windows = samples[: len(samples) // size * size].astype(np.float64).reshape(-1, size)
     levels_db: Array = 10 * np.log10(np.maximum((windows**2).mean(axis=1), 1e-12))
@@ -109,7 +111,7 @@ def _rms_levels_db(samples: Samples) -> Array:
 
 
 def _clipped_share(samples: Samples) -> float:
-    """Share of samples in runs at full scale."""
+    """Fraction of samples in runs at full scale."""
     full = np.abs(samples) >= FULL_SCALE
     edges = np.flatnonzero(np.diff(np.concatenate([[False], full, [False]]).astype(np.int8)))
     runs = edges[1::2] - edges[::2]
@@ -117,7 +119,7 @@ def _clipped_share(samples: Samples) -> float:
 
 
 def _spectral_flatness(samples: Samples) -> float:
-    """Median spectral flatness of the louder frames; 0 for silence."""
+    """Median spectral flatness of the louder half of the frames; 0 for silence."""
     spectrum = np.abs(librosa.stft(samples, n_fft=2048, hop_length=2048)) ** 2
     power = spectrum.sum(axis=0)
     loud = spectrum[:, power > max(float(np.quantile(power, LOUD_FRAME_QUANTILE)), 1e-6)]

@@ -1,11 +1,11 @@
-"""Import of the published data set, as its users have it.
+"""Import the published data set.
 
-archives -> tree {dance,fe,fs}/{audio,i3d,pose2d}_{s25,s50}/CLIP -> one record a clip
+archives -> tree {dance,fe,fs}/{audio,i3d,pose2d}_{s25,s50}/CLIP -> one record per clip
 
-The release is taken as it is: poses at any rate and subsampled, lists that name paths of their
-authors' machine, ids that lack ``_seg0`` in one modality (specification, D4, D9, D10). Of a
-list only the names of the clips count, to record the official partition; the manifest assigns
-partitions of its own.
+The release is imported unmodified: poses are subsampled and have no fixed frame rate, partition
+lists contain paths of the authors' machine, and some ids lack ``_seg0`` in one modality
+(docs/differences.md, D4, D9, D10). Only the clip names of the lists are used, to record the
+official partition; the manifest assigns its own partitions.
 """
 
 import hashlib
@@ -44,33 +44,34 @@ ACTIVITY_OF_FOLDER: dict[str, tuple[Activity, str]] = {
     "fe": ("floor", "fe"),
     "fs": ("skate", "fs"),
 }
-"""Activity, and how names of its subsets begin, by folder of the release."""
+"""Activity and prefix of its subset names, by folder of the release."""
 MODALITY = re.compile(r"(?P<modality>audio|i3d|pose2d)(_[a-z]+)?_s(?P<length>25|50)(_[a-z]+)?")
-"""Name of the folder of a modality."""
+"""Folder name of a modality."""
 I3D_TRAINING_SETS = {"charades": "charades", "kinetics": "kinetics", "imagenet": "kinetics"}
-"""Training set of an I3D, by the word in its folder's name: its authors call the weights that
-were trained on Kinetics, after ImageNet, by the latter."""
+"""Training set of an I3D by the word in its folder name. The authors of I3D label their weights
+for Kinetics with ImageNet pre-training "imagenet"."""
 PARTITION_LIST = re.compile(r"(dance|fe|fs)_audio_s(25|50)_(train|test)_segment\.txt")
 SEGMENT_SUFFIX = re.compile(r"_seg\d+$")
 I3D_WIDTH = 1024
 AUDIO_TOLERANCE_S = 1.0
-"""Audio that ends so much before its clip is too short."""
+"""Audio shorter than its clip by more than this is rejected."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReleasedClipTask(PrepTask):
-    """One clip of the release; its source is its audio."""
+    """Import of one clip of the release. The source file is the audio file."""
 
     segment: Segment
     poses: Path | None
     visual: tuple[tuple[str, Path], ...]
-    """Visual features, by encoder."""
+    """Pairs of encoder and visual feature file."""
     official_partition: str
 
     def hash_source(self) -> tuple[str, int]:
-        """Hash the name and all files of the clip; the size is that of its audio.
+        """Return the hash of the name and all files of the clip, and the size of its audio.
 
-        The audio alone is not unique: the nine cameras of a dance share their music.
+        The audio alone does not identify a clip: the nine camera views of a dance have the same
+        music.
         """
         features = (path for _, path in self.visual)
         paths = filter(None, (self.source_path, self.poses, *features))
@@ -79,14 +80,14 @@ class ReleasedClipTask(PrepTask):
         return hashlib.sha256(" ".join(parts).encode()).hexdigest(), files[0][1]
 
     def make_clips(self, sha256: str, reporter: Reporter) -> Record:
-        """Write the files and the row of the clip."""
+        """Write the files of the clip and return its manifest row."""
         path, segment, settings = self.source_path, self.segment, self.context.settings
         source_name = SEGMENT_SUFFIX.sub("", path.stem)
         source = parse_source_name(source_name)
         if source is None or source.activity != settings.activity:
             raise InputError(
-                f"{path.name} is not a name of the published data set",
-                hint="its clips have the names of their sources, and _seg0, _seg1 and so on",
+                f"{path.name} is not a clip name of the published data set",
+                hint="expected a source name, optionally followed by _seg0, _seg1, ...",
             )
         audio, length_s = read_release_audio(path, segment.duration_s)
         poses = read_release_poses(self.poses, segment.duration_s) if self.poses else None
@@ -116,15 +117,15 @@ class ReleasedClipTask(PrepTask):
 
 
 def list_released_clips(release: Path, data_dir: Path) -> list[ReleasedClipTask]:
-    """Return the clips of a release; its archives are unpacked into the data set's folder.
+    """Return the clips of a release. Archives are unpacked into the data set folder.
 
     Args:
-        release: folder of the release, of its archives, or of both.
-        data_dir: the data set's folder.
+        release: folder of the unpacked release, of its archives, or of both.
+        data_dir: data set folder.
 
     Raises:
-        InputError: there are no clips, an archive is damaged or unsafe, or a link leads out of
-            the tree.
+        InputError: no clips were found, an archive is damaged or unsafe, or a link points
+            outside the release folder.
     """
     for path in _walk_files(release):
         if path.suffix.lower() == ".zip":
@@ -167,14 +168,14 @@ def list_released_clips(release: Path, data_dir: Path) -> list[ReleasedClipTask]
             )
     if not tasks:
         raise InputError(
-            f"{release} holds no clips of the published data set",
-            hint="its clips lie in dance/audio_s25, fe/audio_s50 and so on",
+            f"no clips of the published data set in {release}",
+            hint="expected clips in dance/audio_s25, fe/audio_s50, ...",
         )
     return tasks
 
 
 def _walk_files(root: Path) -> Iterator[Path]:
-    """Files below a folder, sorted by name; hidden ones are left out."""
+    """Yield the non-hidden files below a folder, sorted by name within each folder."""
     inside = os.path.join(os.path.realpath(root), "")
     for folder, _, names in os.walk(root):
         for name in sorted(names):
@@ -182,12 +183,15 @@ def _walk_files(root: Path) -> Iterator[Path]:
             if name.startswith("."):
                 continue
             if not os.path.realpath(path).startswith(inside):
-                raise InputError(f"{path} is a link out of {root}", hint="replace it by a copy")
+                raise InputError(
+                    f"{path} links to a file outside {root}",
+                    hint="replace the link with a copy of the file",
+                )
             yield path
 
 
 def _parse_location(path: Path, root: Path) -> tuple[str, str, str] | None:
-    """Domain, modality and length of a file, by its folders."""
+    """Return domain, modality and length of a file, from the names of its folders."""
     folders = path.relative_to(root).parts[:-1]
     matches = [match for name in folders[-2:] if (match := MODALITY.fullmatch(name))]
     domains = [name for name in folders if name in ACTIVITY_OF_FOLDER]
@@ -207,16 +211,24 @@ def _parse_location(path: Path, root: Path) -> tuple[str, str, str] | None:
 
 
 def _find_counterpart(files: dict[str, Path], stem: str) -> Path | None:
-    """The file of a clip in another modality, whose name may lack ``_seg0`` or have it."""
+    """Return the file of a clip in another modality, with or without ``_seg0`` in its name."""
     names = (stem, stem.removesuffix("_seg0"), f"{stem}_seg0")
     return next((files[name] for name in names if name in files), None)
 
 
 def read_release_audio(path: Path, duration_s: float) -> tuple[NDArray[np.float32], float]:
-    """Read the audio of a clip, mono at 22,050 Hz, trimmed or padded; and its original length.
+    """Read the audio of a released clip.
+
+    Args:
+        path: audio file.
+        duration_s: length of the clip, to which the audio is trimmed or padded.
+
+    Returns:
+        mono at 22,050 Hz, ``(samples,)``; original duration in seconds, at most 1 s more than
+        ``duration_s``.
 
     Raises:
-        InputError: it is not an audio file.
+        InputError: the file is not an audio file.
     """
     try:
         with soundfile.SoundFile(path) as file:
@@ -232,22 +244,22 @@ def read_release_audio(path: Path, duration_s: float) -> tuple[NDArray[np.float3
 def read_release_poses(path: Path, duration_s: float) -> Poses:
     """Read keypoints of the release, resampled to 16 fps.
 
-    Their own rate is not documented, but they cover their clip; so frame ``k`` of ``T`` is
-    taken to be at ``k / T`` of it.
+    The original frame rate is not documented, but the poses cover the whole clip: frame ``k``
+    of ``T`` is assumed to be at time ``k / T * duration_s``.
 
     Args:
         path: ``.npy``, ``(T, 17, 3)``: x and y in px, and a score.
         duration_s: length of the clip.
 
     Raises:
-        InputError: it is no such array.
+        InputError: the file is not such an array.
     """
     raw = _read_npy(path)
     fits = raw.ndim == 3 and raw.shape[1:] == (17, 3) and 2 <= len(raw) <= MAX_FRAMES
     if not fits or not np.isfinite(raw).all():
-        raise _bad_file_error(path, "holds no poses, (frames, 17, 3)")
+        raise _bad_file_error(path, "is not a finite array of poses, (frames, 17, 3)")
     if np.abs(raw).max() > MAX_COORDINATE_PX:
-        raise _bad_file_error(path, f"has a joint farther away than {MAX_COORDINATE_PX:g} px")
+        raise _bad_file_error(path, f"has a coordinate beyond {MAX_COORDINATE_PX:g} px")
     n_frames = round(duration_s * POSE_FPS)
     position = np.linspace(0, len(raw), n_frames, endpoint=False).clip(0, len(raw) - 1)
     low = position.astype(int)
@@ -270,17 +282,17 @@ def read_release_features(path: Path) -> NDArray[np.float32]:
     """Read I3D features of the release, ``(rows, 1024)``.
 
     Raises:
-        InputError: it is no such array.
+        InputError: the file is not such an array.
     """
     raw = _read_npy(path)
     if not raw.ndim or not len(raw) or raw.size // len(raw) != I3D_WIDTH:
-        raise _bad_file_error(path, f"holds {raw.shape}, not rows of {I3D_WIDTH} features")
+        raise _bad_file_error(path, f"has shape {raw.shape}, expected (rows, {I3D_WIDTH})")
     features: NDArray[np.float32] = raw.reshape(len(raw), I3D_WIDTH).astype(np.float32)
     return features
 
 
 def _read_npy(path: Path) -> Array:
-    """An array of numbers; nothing is unpickled."""
+    """Read a numeric array without unpickling."""
     try:
         raw: Array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:

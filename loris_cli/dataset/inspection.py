@@ -19,18 +19,21 @@ from loris_cli.pose.keypoints import read_poses
 from loris_cli.soundtrack.visual_features import read_visual_npz
 
 PAPER_CLIP_COUNTS = {"da25": 1881, "fe25": 1950, "fe50": 660, "fs25": 8585, "fs50": 4147}
-"""LORIS, Sec. 4.1."""
+"""Number of clips per subset, from LORIS, Sec. 4.1."""
 ACTIVITY_TITLES = {"dance": "dance", "floor": "floor exercise", "skate": "figure skating"}
 
 
 def find_problems(data_dir: Path) -> Iterator[str]:
-    """Find missing, damaged and misplaced files of a data set; yield a line for each problem.
+    """Find missing, damaged and inconsistent files of a data set.
 
-    Every file is read: those with a known sha256 are compared with it, and the contents of all
-    of them are checked.
+    Every file is read. Its SHA-256 is compared with the manifest if recorded there, and its
+    content is checked.
+
+    Yields:
+        one line per problem.
 
     Raises:
-        InputError: it has no manifest that can be read.
+        InputError: the manifest cannot be read.
     """
     for clip, row in read_manifest_rows(data_dir):
         hashes = row.get("files", {})
@@ -39,7 +42,7 @@ def find_problems(data_dir: Path) -> Iterator[str]:
             if not path.is_file():
                 yield f"{clip.id}: {name} is missing"
             elif name in hashes and hash_file(path) != (file.get("sha256"), file.get("bytes")):
-                yield f"{clip.id}: {name} is damaged or was changed"
+                yield f"{clip.id}: {name} does not match its SHA-256 or size"
         for name in clip.file_paths:
             if (data_dir / name).is_file():
                 try:
@@ -49,7 +52,7 @@ def find_problems(data_dir: Path) -> Iterator[str]:
 
 
 def _check_content(path: Path, name: str, clip: Clip) -> None:
-    """Raise ``InputError`` if the content of a file is damaged, or does not fit its clip."""
+    """Raise ``InputError`` if the content of a file is damaged or does not match its clip."""
     if name == clip.audio:
         _check_audio(path, name, clip.duration_s)
     elif name == clip.rhythm:
@@ -57,7 +60,7 @@ def _check_content(path: Path, name: str, clip: Clip) -> None:
     elif name == clip.poses:
         n_frames = read_poses(path).n_frames
         if n_frames != round(clip.duration_s * POSE_FPS):
-            raise InputError(f"{name} has {n_frames} frames")
+            raise InputError(f"{name}: wrong number of frames: {n_frames}")
     else:
         read_visual_npz(path, duration_s=clip.duration_s)
 
@@ -70,7 +73,9 @@ def _check_audio(path: Path, name: str, duration_s: float) -> None:
     if (info.samplerate, info.channels) != (SAMPLE_RATE_HZ, 1):
         raise InputError(f"{name} is not mono at {SAMPLE_RATE_HZ} Hz")
     if info.frames != round(duration_s * SAMPLE_RATE_HZ):
-        raise InputError(f"{name} lasts {info.duration:.2f} s, not {duration_s:g} s")
+        raise InputError(
+            f"{name}: duration is {info.duration:.2f} s, expected {duration_s:g} s"
+        )
 
 
 def _check_rhythm(path: Path, name: str) -> None:
@@ -78,11 +83,11 @@ def _check_rhythm(path: Path, name: str) -> None:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as npz:
             arrays = dict(npz)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{name} cannot be read: {error}") from error
+        raise InputError(f"cannot read {name}: {error}") from error
     if missing := [array for array in RHYTHM_ARRAYS if array not in arrays]:
-        raise InputError(f"{name} has no {missing[0]}")
+        raise InputError(f"{name} has no array {missing[0]}")
     if any(not np.isfinite(values).all() for values in arrays.values()):
-        raise InputError(f"{name} holds values that are not finite")
+        raise InputError(f"{name} contains NaN or infinite values")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +97,7 @@ class SubsetStats:
     subset: str
     activity: str
     median_duration_s: float
-    """Of its clips."""
+    """Median duration of the clips."""
     n_clips: int
     clips_per_partition: dict[str, int]
     total_hours: float
@@ -101,14 +106,14 @@ class SubsetStats:
     n_synthetic: int
     n_genres: int
     n_paper_clips: int | None
-    """Of the paper's data set."""
+    """Number of clips in the paper's data set; None for a subset that the paper lacks."""
 
 
 def compute_subset_stats(data_dir: Path) -> list[SubsetStats]:
-    """Compute statistics of each subset, in the order of the paper, then by name.
+    """Compute the statistics of each subset: first those of the paper, then others by name.
 
     Raises:
-        InputError: the data set has no manifest that can be read.
+        InputError: the manifest cannot be read.
     """
     rows = read_manifest_rows(data_dir)
     order = {subset: k for k, subset in enumerate(ACTIVITY_OF_SUBSET)}

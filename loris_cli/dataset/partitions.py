@@ -1,9 +1,10 @@
-"""Partitions without leaks: clips of one performance, video or piece of music stay together.
+"""Leak-free partitions: clips of one performance, video or piece of music stay together.
 
-groups of each clip -> connected clips -> seeded order -> test, val, train
+groups of each clip -> connected components -> seeded order -> test, val, train
 
-The released lists put every test dance's performance, from another camera, into training (and
-nearly every skating video); scores on them also measure memorization.
+In the released lists, the performance of every test dance is also in the training set, recorded
+by another camera, and so is nearly every skating video. Scores on these lists therefore also
+measure memorization (docs/differences.md, D12).
 """
 
 import hashlib
@@ -15,22 +16,22 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 Groups = Sequence[Hashable]
-"""Identifiers of what a clip shares with other clips."""
+"""Identifiers of the performance, video or music that a clip shares with other clips."""
 TEST_SHARE = VAL_SHARE = 0.05
-"""LORIS, Sec. 4.1: 90, 5 and 5 %."""
+"""LORIS, Sec. 4.1: 90 % train, 5 % val, 5 % test."""
 
 
 def assign_partitions(groups: Mapping[str, Groups], *, seed: int = 0) -> dict[str, str]:
     """Assign clips to ``train``, ``val`` and ``test``.
 
     Args:
-        groups: of each clip, by its id: whatever it shares with other clips.
-        seed: of the draw. The order of the clips has no influence.
+        groups: groups of each clip, by clip id.
+        seed: random seed of the order. The order of ``groups`` has no influence.
 
     Returns:
-        the partition of each clip. Test and val take connected clips in the order of the draw
-        while these fit their share, and one set at least; with two sets there is no test
-        partition, with one no val partition either.
+        partition of each clip, by clip id. Connected components are added to test, then to val,
+        in seeded order, as long as they fit its target size; each gets at least one component.
+        With two components there is no test partition, with one no val partition either.
     """
     remaining = sorted(_connected_clips(groups), key=lambda clips: _draw_key(clips[0], seed))
     shares = [("test", TEST_SHARE), ("val", VAL_SHARE)][max(0, 3 - len(remaining)) :]
@@ -38,7 +39,7 @@ def assign_partitions(groups: Mapping[str, Groups], *, seed: int = 0) -> dict[st
     for partition, share in shares:
         chosen: list[str] = []
         for clips in remaining:
-            # Over the share by no more than half a set.
+            # A component may exceed the target size by at most half its own size.
             if len(chosen) + len(clips) / 2 <= share * len(groups):
                 chosen += clips
         chosen = chosen or min(remaining, key=len)
@@ -48,7 +49,7 @@ def assign_partitions(groups: Mapping[str, Groups], *, seed: int = 0) -> dict[st
 
 
 def _connected_clips(groups: Mapping[str, Groups]) -> list[list[str]]:
-    """Sets of clips that are connected by shared groups; each sorted."""
+    """Return the connected components of clips that share groups, each sorted by id."""
     clips = sorted(groups)
     nodes = {group: k for k, group in enumerate(chain(*groups.values()), len(clips))}
     edges = [(k, nodes[group]) for k, clip in enumerate(clips) for group in groups[clip]]

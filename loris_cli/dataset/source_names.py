@@ -1,11 +1,11 @@
-"""Names of source videos: activity, genre, and the groups that a video shares with others.
+"""Parse the names of source videos: activity, genre, and groups of related videos.
 
 name -> activity, genre, groups
 
-The names are those of the paper's sources: AIST++ (dance), FineGym (floor exercise), FisV and
-FS1000 (figure skating). Clips that share a group belong in one partition. A name of AIST holds
-genre, situation, camera, dancer, music and choreography, as in ``gBR_sFM_c01_d04_mBR0_ch01``
-(Tsuchida et al., AIST Dance Video Database, ISMIR 2019).
+Supported are the names used by the paper's sources: AIST++ (dance), FineGym (floor exercise),
+FisV and FS1000 (figure skating). Clips that share a group are assigned to the same partition.
+AIST names encode genre, situation, camera, dancer, music and choreography, for example
+``gBR_sFM_c01_d04_mBR0_ch01`` (Tsuchida et al., AIST Dance Video Database, ISMIR 2019).
 """
 
 import re
@@ -23,8 +23,8 @@ GENRE_OF_AIST_CODE = dict(zip(AIST_CODES, GENRES[:10], strict=True))
 
 AIST_NAME = re.compile(r"(g[A-Z]{2})_(s[A-Z]{2})_(c\w+?)_(d\d+)_(m[A-Z]{2}\d+)_(ch\d+)")
 AIST_CAMERA = re.compile(r"(?<=_)c\d{2}(?=_d\d{2}_m[A-Z]{2}\d_)")
-# The first field is a YouTube id of eleven characters, which may hold underscores; the authors'
-# "E" between the fields is optional.
+# The first field is an 11-character YouTube id, which may contain underscores. The "E" that the
+# authors put between the fields is optional.
 FINEGYM_NAME = re.compile(r"(?P<video>[\w-]{11})_(?:E_)?(?P<event>\d{6}_\d{6})")
 FISV_NAME = re.compile(r"\d{1,3}")
 FS1000_NAME = re.compile(r"\d{4}_\w+?_(?:MF|MS|LF|LS)_.+")
@@ -38,14 +38,18 @@ class SourceInfo:
     genre: str
     """One of `config.GENRES`."""
     groups: tuple[str, ...]
-    """Identifiers of its performance, its piece of music or its full-length video."""
+    """Identifiers of the performance, the piece of music or the full-length video."""
 
 
 def parse_source_name(stem: str) -> SourceInfo | None:
-    """Parse the name of a source, without its suffix; None if it is none of the four kinds.
+    """Parse a source name.
 
     Args:
-        stem: e.g. ``gBR_sFM_c01_d04_mBR0_ch01`` or ``2018_Worlds_MF_12``.
+        stem: file name without suffix, e.g. ``gBR_sFM_c01_d04_mBR0_ch01`` or
+            ``2018_Worlds_MF_12``.
+
+    Returns:
+        activity, genre and groups; None if the name follows none of the four patterns.
     """
     if match := AIST_NAME.fullmatch(stem):
         genre, situation, _, dancer, music, choreography = match.groups()
@@ -68,12 +72,12 @@ def parse_source_name(stem: str) -> SourceInfo | None:
 def parse_aist_performance(source_name: str) -> tuple[str, str, str] | None:
     """Return music, dancer and choreography of an AIST recording; None for other names.
 
-    The camera is left out: all cameras recorded one performance.
+    The camera is ignored because all cameras recorded the same performance.
     """
     match = AIST_NAME.search(source_name)
     return (match[5], match[4], match[6]) if match else None
 
 
 def normalize_aist_camera(source_name: str) -> str:
-    """Replace the camera in the name of an AIST recording by ``c00``."""
+    """Replace the camera in the name of an AIST recording with ``c00``."""
     return AIST_CAMERA.sub("c00", source_name)

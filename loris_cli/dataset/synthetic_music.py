@@ -1,4 +1,4 @@
-"""A data set of synthetic music of any size, the same every time."""
+"""Generate a data set of synthetic music of any size, deterministically."""
 
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -18,13 +18,13 @@ from loris_cli.system.progress import NullReporter, Reporter
 
 CLIP_S = 24.0
 DANCE_INTERVAL = 2
-"""One clip of each style in so many has poses of a dancer."""
+"""Every n-th clip of each style has dancer poses."""
 FIRST_SEEDS = {"train": 0, "val": 1_000_000, "test": 2_000_000}
-"""Held-out clips have seeds of their own: no training clip is ever one of them."""
+"""First seed of each partition; the ranges are disjoint, so no clip is in two partitions."""
 
 
 def make_clip(seed: int, *, folder: Path, partition: str) -> Clip:
-    """Compose and render one clip, unless it exists."""
+    """Compose and render one clip, unless its files exist."""
     name = f"{partition}-{seed:07d}"
     genre = STYLES[seed % len(STYLES)]
     clip = Clip(
@@ -39,7 +39,7 @@ def make_clip(seed: int, *, folder: Path, partition: str) -> Clip:
         poses=f"poses/{name}.npz" if seed // len(STYLES) % DANCE_INTERVAL == 0 else "",
         synthetic=True,
     )
-    if (folder / clip.audio).exists():  # the audio is written last
+    if (folder / clip.audio).exists():  # the audio file is written last
         return clip
     score = compose_score(seed, genre, CLIP_S)
     harmony, arrangement = score.harmony, score.arrangement
@@ -78,14 +78,14 @@ def make_music_data_set(
     n_workers: int = 2,
     reporter: Reporter | None = None,
 ) -> None:
-    """Make a data set of synthetic music with its manifest; an interrupted run is resumed.
+    """Generate a data set of synthetic music with its manifest; resumes an interrupted run.
 
     Args:
-        folder: of the data set.
-        n_train: number of clips for training.
-        n_val: number of clips for validation.
-        n_test: number of clips for tests.
-        n_workers: processes at a time.
+        folder: data set folder.
+        n_train: number of training clips.
+        n_val: number of validation clips.
+        n_test: number of test clips.
+        n_workers: number of worker processes.
         reporter: receives the progress.
     """
     counts = {"train": n_train, "val": n_val, "test": n_test}

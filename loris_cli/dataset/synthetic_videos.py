@@ -1,12 +1,12 @@
-"""A synthetic substitute for the paper's data set: dancers that move to composed music.
+"""Synthetic substitute for the paper's data set: videos of dancers moving to composed music.
 
-seed -> score, its audio -> a dancer whose impacts lie on its accents -> raw video ->
+seed -> score, audio -> dancer with impacts at the accents -> raw video ->
 `prepare_video.prepare_source`
 
-The test partition is rendered to pixels, and the pose estimator finds the dancer as in a filmed
-video. Videos of the other partitions show a stick figure, and their pose file holds the joints
-with the noise that was measured of the estimator: that is far quicker. Rows of both are marked
-as synthetic.
+Videos of the test partition are rendered with a realistic dancer, and the pose estimator is run
+on them as on a filmed video. Videos of the other partitions show a stick figure, and their pose
+file contains the joints with noise that models the measured errors of the estimator, which is
+much faster. All manifest rows are marked as synthetic.
 """
 
 import tempfile
@@ -38,23 +38,24 @@ from loris_cli.system.atomic_files import atomic_write
 from loris_cli.video.mux import mux_audio
 
 RAW_FOLDER = "raw"
-"""Folder of the raw videos in the data set."""
+"""Folder of the raw videos in the data set folder."""
 MIN_CLIPS_PER_PARTITION = 2
-"""Clips of each subset in each partition."""
+"""Minimum number of clips of each subset in each partition."""
 HELD_OUT_SHARE = 0.05
 RENDERED_SIZE_PX = (320, 240)
 STICK_FIGURE_SIZE_PX = (160, 120)
 SCENE_OF_ACTIVITY: dict[Activity, RoomName] = {"dance": "gym", "floor": "gym", "skate": "rink"}
 N_DANCE_STYLES = len(GENRE_OF_AIST_CODE)
-"""The first styles are AIST's."""
+"""Number of AIST dance genres; the first entries of `STYLES` are these genres."""
 FIRST_SEED, SEED_STEP = 10_000_000, 1_000_000
-"""Partitions and activities have seeds so far apart, and from those that the embedded model was
-trained on (`dataset.synthetic_music`): no clip is ever another's."""
+"""First seed, and distance between the seed ranges of partitions and activities. The ranges are
+disjoint from each other and from the training seeds of the built-in model
+(`dataset.synthetic_music`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SyntheticTask(PrepTask):
-    """One synthetic video, and how it is prepared."""
+    """Rendering and preparation of one synthetic video."""
 
     seed: int
 
@@ -62,7 +63,7 @@ class SyntheticTask(PrepTask):
 
     @property
     def activity(self) -> Activity:
-        """Activity of the dancer."""
+        """Activity of the video."""
         assert self.context.settings.activity is not None
         return self.context.settings.activity
 
@@ -72,13 +73,13 @@ class SyntheticTask(PrepTask):
         return self.context.settings.partition == "test"
 
     def ensure_source(self) -> None:
-        """Compose, dance, draw and mux, unless the video exists.
+        """Compose the music, simulate the dance and render the video, unless it exists.
 
-        The video lasts as long as its activity's longest clip takes. A pose file is written
-        to the same folder if the dancer is a stick figure.
+        The duration is that of the activity's longest clip plus the trimmed ends. For a stick
+        figure, a pose file is written to the same folder.
 
         Raises:
-            MissingDependencyError: the synthesizer is absent.
+            MissingDependencyError: the synthesizer is not installed.
             OutputError: the video cannot be written.
         """
         path = self.source_path
@@ -109,13 +110,13 @@ class SyntheticTask(PrepTask):
 
 
 def list_synthetic_tasks(data_dir: Path, n_clips: int, *, seed: int = 0) -> list[SyntheticTask]:
-    """Return the videos of a data set, none of them made yet.
+    """Return the tasks that render and prepare the videos of a synthetic data set.
 
     Args:
-        data_dir: the data set's folder.
-        n_clips: of each subset, in all partitions; at least two a partition are made. A video
-            of sport gives one clip of 50 s and two of 25 s.
-        seed: another one gives other clips.
+        data_dir: data set folder.
+        n_clips: number of clips per subset over all partitions, at least 2 per partition. A
+            sports video yields one clip of 50 s and two of 25 s.
+        seed: random seed of the data set.
     """
     n_held_out = max(MIN_CLIPS_PER_PARTITION, round(HELD_OUT_SHARE * n_clips))
     n_train = max(MIN_CLIPS_PER_PARTITION, n_clips - 2 * n_held_out)
@@ -143,7 +144,7 @@ def list_synthetic_tasks(data_dir: Path, n_clips: int, *, seed: int = 0) -> list
 def _render_dancer(
     path: Path, task: SyntheticTask, performance: DancePerformance, score: MusicalScore
 ) -> None:
-    """Render a dancer with the impacts of the performance, as strong as the accents."""
+    """Render a dancer whose impacts have the strengths of the musical accents."""
     strengths = np.interp(performance.impacts_s, score.accents_s, score.strengths)
     rng = np.random.default_rng([task.seed, 5])
     times_s, duration_s = performance.impacts_s, score.duration_s
@@ -153,7 +154,7 @@ def _render_dancer(
 
 
 def _draw_stick_figures(poses: Poses) -> Iterator[NDArray[np.uint8]]:
-    """Yield frames of a stick figure on black."""
+    """Yield frames of a stick figure on a black background."""
     width, height = STICK_FIGURE_SIZE_PX
     scale = np.array([*(np.array(STICK_FIGURE_SIZE_PX) / poses.size), 1.0])
     background = np.zeros((height, width, 3), np.uint8)

@@ -1,4 +1,4 @@
-"""Files of a clip, its quality measures, and its row of the manifest.
+"""Write the files of a clip and build its manifest row with quality measures.
 
 accompaniment -> accents, beats, energy; poses -> pose rhythm -> FLAC, npz -> row
 """
@@ -31,7 +31,7 @@ from loris_cli.synthetic.dancer import MAX_TIMING_JITTER_S
 from loris_cli.system.atomic_files import atomic_write
 
 MAX_MATCH_DISTANCE_S = 0.1
-"""Greatest distance of a pose peak to the accent that it matches."""
+"""Maximum distance between a pose peak and its matching accent."""
 MIN_MATCHES = 4
 
 
@@ -45,16 +45,16 @@ def write_clip(
     data_dir: Path,
     settings: PrepSettings,
 ) -> Record:
-    """Write the files of a clip and return its row.
+    """Write the files of a clip and return its manifest row.
 
     Args:
         media: audio, poses and visual features of the clip.
-        clip_id: name of the clip and of its files.
-        segment: where the clip lies in its source.
+        clip_id: id of the clip and stem of its files.
+        segment: position of the clip in its source.
         source_name: name of the source.
         source: activity, genre and groups of the source.
-        data_dir: the data set's folder.
-        settings: how the clip was made.
+        data_dir: data set folder.
+        settings: preparation settings.
     """
     accents = detect_accents(media.accompaniment, settings.onset_detector)
     arrays: dict[str, Any] = {name: getattr(accents, name) for name in RHYTHM_ARRAYS}
@@ -108,12 +108,12 @@ def write_hashed_file(path: Path, write: Callable[[Path], None]) -> dict[str, An
 def compute_pose_rhythm(
     poses: Poses, accents_s: Array, *, timing_jitter: float | None = None
 ) -> dict[str, Array]:
-    """Return the arrays of the rhythm file that come from poses.
+    """Return the arrays of the rhythm file that are computed from poses.
 
     Args:
-        poses: of the clip.
-        accents_s: of the music, ``(accents,)``.
-        timing_jitter: 0..1, where it is known; by default it is measured.
+        poses: poses of the clip.
+        accents_s: times of the musical accents in seconds, ``(accents,)``.
+        timing_jitter: known timing jitter, 0..1; None measures it.
     """
     rhythm = video_analysis.compute_pose_rhythm(poses)
     peaks_s, strengths = select_accents(rhythm.times_s, rhythm.strengths)
@@ -128,14 +128,14 @@ def compute_pose_rhythm(
 
 
 def measure_timing_jitter(pose_peaks_s: Array, accents_s: Array) -> float:
-    """Measure the spread of pose peaks around the accents that they match.
+    """Measure the spread of pose peaks around their matching accents.
 
     Args:
-        pose_peaks_s: of the main performer, ``(peaks,)``.
-        accents_s: of the music, ``(accents,)``.
+        pose_peaks_s: times of the main performer's pose peaks in seconds, ``(peaks,)``.
+        accents_s: times of the musical accents in seconds, ``(accents,)``.
 
     Returns:
-        standard deviation of their distances, relative to 40 ms, 0..1; 1 for few matches.
+        standard deviation of the distances divided by 40 ms, 0..1; 1 for fewer than 4 matches.
     """
     if not len(pose_peaks_s) or not len(accents_s):
         return 1.0
@@ -148,11 +148,11 @@ def measure_timing_jitter(pose_peaks_s: Array, accents_s: Array) -> float:
 
 
 def write_flac(path: Path, samples: NDArray[np.floating]) -> None:
-    """Write FLAC of 16 bits; audio beyond full scale is normalized, not clipped."""
+    """Write 16-bit FLAC. Audio that exceeds full scale is normalized instead of clipped."""
     peak = float(np.abs(samples).max(initial=0.0))
     try:
         soundfile.write(path, samples / max(peak, 1.0), SAMPLE_RATE_HZ, format="FLAC")
-    except soundfile.LibsndfileError as error:  # it does not say that the disk is full
+    except soundfile.LibsndfileError as error:  # raised for a full disk too
         raise OutputError(
-            f"cannot write {path}: {error}", hint="free some space or choose another --data"
+            f"cannot write {path}: {error}", hint="free disk space or choose another --data"
         ) from error

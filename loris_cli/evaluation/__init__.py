@@ -1,1 +1,1 @@
-"""Evaluation of soundtracks against reference audio."""
+"""Evaluation of generated soundtracks against reference audio."""

@@ -1,1 +1,1 @@
-"""Metrics, one module for each family."""
+"""Evaluation metrics, one module per family."""

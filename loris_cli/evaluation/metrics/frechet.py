@@ -1,7 +1,7 @@
-"""Frechet distance between two sets of recordings, from their feature frames.
+"""Frechet distance between the feature frames of two sets of recordings.
 
-The Frechet distance of two Gaussians (Dowson and Landau, 1982), as in FID (Heusel et al.,
-2017). On plain log-mel frames it needs no weights and compares spectra, not musical quality.
+Frechet distance between two Gaussians (Dowson and Landau, 1982), as in FID (Heusel et al.,
+2017). On log-mel frames it needs no weights, and compares spectra, not musical quality.
 """
 
 from collections.abc import Iterable
@@ -15,20 +15,20 @@ from loris_cli.errors import InputError
 
 @dataclass(frozen=True)
 class GaussianStatistics:
-    """Mean ``(features,)`` and covariance ``(features, features)`` of frames."""
+    """Mean, ``(features,)``, and covariance, ``(features, features)``, of feature frames."""
 
     mean: Array
     covariance: Array
 
 
 def fit_gaussian(feature_matrices: Iterable[Float32Array]) -> GaussianStatistics:
-    """Mean and covariance over all frames of some recordings.
+    """Compute mean and covariance over all frames of several recordings.
 
     Args:
         feature_matrices: features of each recording, ``(features, frames)``.
 
     Raises:
-        InputError: fewer than two frames in all.
+        InputError: there are fewer than two frames in total.
     """
     n = 0
     total: Array | float = 0.0
@@ -37,16 +37,17 @@ def fit_gaussian(feature_matrices: Iterable[Float32Array]) -> GaussianStatistics
         x = frames.astype(np.float64)
         n, total, products = n + x.shape[1], total + x.sum(axis=1), products + x @ x.T
     if n < 2:
-        raise InputError("a Frechet distance needs at least two frames of each set")
+        raise InputError("the Frechet distance needs at least 2 feature frames in each set")
     mean = np.asarray(total) / n
     return GaussianStatistics(mean, (np.asarray(products) - n * np.outer(mean, mean)) / (n - 1))
 
 
 def frechet_distance(a: GaussianStatistics, b: GaussianStatistics) -> float:
-    """``|mu_a - mu_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2))``; 0 for equal sets.
+    """Frechet distance ``|mu_a - mu_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2))``; 0 if equal.
 
-    The trace of the root is that of ``(S_a^(1/2) S_b S_a^(1/2))^(1/2)``, which is symmetric: no
-    trouble with covariances of fewer frames than features, which have no rank.
+    The trace of the matrix square root is computed from the symmetric matrix
+    ``S_a^(1/2) S_b S_a^(1/2)``, which has the same eigenvalues. This is stable for
+    rank-deficient covariances, from fewer frames than features.
     """
     values, vectors = np.linalg.eigh(a.covariance)
     root = (vectors * np.sqrt(values.clip(min=0))) @ vectors.T

@@ -1,16 +1,16 @@
-"""Published rhythm scores, as the authors' scripts compute them.
+"""Rhythm scores of the paper, computed as in the authors' scripts.
 
-    audio -> onsets -> one flag a second -> hits -> BCS, BHS of a clip -> BCS, CSD, BHS, HSD, F1
+    audio -> onsets -> flag per second -> hits -> BCS, BHS of a clip -> BCS, CSD, BHS, HSD, F1
 
-LORIS (Yu et al., ICML 2023), Sec. 4.2 and App. B.3, and its released script. The paper calls
-BCS recall and BHS precision; the script computes the reverse, and so do we: **BCS is the
-precision** (the share of the generated seconds that are correct), **BHS is the recall** (the
-share of the reference seconds that are hit). Sums are taken in the script's order, so scores
-agree to the last digit.
+LORIS (Yu et al., ICML 2023), Sec. 4.2 and App. B.3, and its released script. The paper
+describes BCS as recall and BHS as precision. The script computes the reverse, and so does this
+module: **BCS is the precision** (fraction of the generated seconds that are hits), **BHS is the
+recall** (fraction of the reference seconds that are hits). Sums are computed in the order of
+the script, so scores are bit-identical.
 
-One flag a second is coarse: where nearly every second of the reference has an onset, so has
-nearly every second of anything. Compare these scores with those of a metronome
-(`runner.bounds`) and with `metrics.sync`.
+One flag per second is coarse: if nearly every second of the reference has an onset, almost any
+audio scores high. Compare these scores with those of a metronome (`runner.bounds`) and with
+`metrics.sync`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,36 +29,37 @@ from loris_cli.system.librosa_import import librosa
 OnsetFlags = NDArray[np.bool_]
 
 N_FFT, HOP_SAMPLES = 2048, 512
-"""librosa's defaults, in samples: no script changes them."""
+"""librosa's defaults in samples, used by all scripts."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoringProtocol:
-    """Onset detection and scoring of one script."""
+    """Onset detection and scoring parameters of one script."""
 
     id: str
     """Reported with every score."""
     mean_frames: int
     max_frames: int
-    """Windows of the peak picking, before and after, in frames of 512 samples; the one after
-    is exclusive."""
+    """Peak picking windows before and after a frame, in hops of 512 samples. The end is
+    exclusive."""
     bcs_is_ratio: bool = False
-    """BCS is generated over reference seconds, which can exceed 1, rather than a precision."""
+    """Whether BCS is the ratio of generated to reference seconds, which can exceed 1, instead
+    of a precision."""
 
     @property
     def peak_picking_args(self) -> dict[str, Any]:
-        """Arguments of librosa's peak picking; ``delta`` on an envelope scaled to 0..1."""
+        """Arguments of librosa's peak picking; ``delta`` refers to an envelope in 0..1."""
         windows = dict.fromkeys(("pre_avg", "post_avg"), self.mean_frames)
         windows |= dict.fromkeys(("pre_max", "post_max"), self.max_frames)
         return {**windows, "delta": 0.2, "wait": 1}
 
 
 OFFICIAL_PROTOCOL = ScoringProtocol(id="loris-official-v1", mean_frames=3, max_frames=3)
-"""As released with LORIS."""
+"""Protocol of the script released with LORIS."""
 
 
 def with_onset_window(protocol: ScoringProtocol, mean_frames: int) -> ScoringProtocol:
-    """The protocol with another window of the mean, in frames, and an id of its own."""
+    """Return the protocol with another averaging window, in frames, and a matching id."""
     if mean_frames == protocol.mean_frames:
         return protocol
     return replace(protocol, id=f"{protocol.id}-avg{mean_frames}", mean_frames=mean_frames)
@@ -66,35 +67,38 @@ def with_onset_window(protocol: ScoringProtocol, mean_frames: int) -> ScoringPro
 
 PROTOCOLS: Mapping[str, ScoringProtocol] = {
     "official": OFFICIAL_PROTOCOL,
-    # Appendix B.3 says 2 where the script has 3.
+    # The averaging window is 2 in appendix B.3, 3 in the script.
     "paper": with_onset_window(OFFICIAL_PROTOCOL, 2),
-    # Beats_Scores of D2M-GAN (Zhu et al., 2022), used by CDCD: pre_max is librosa's default
-    # of 30 ms, which is one frame.
+    # Beats_Scores of D2M-GAN (Zhu et al., 2022), also used by CDCD. pre_max is librosa's
+    # default of 30 ms, which is one frame.
     "d2m": ScoringProtocol(id="d2m-v1", mean_frames=1, max_frames=1, bcs_is_ratio=True),
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClipScores:
-    """Scores of one clip, each 0 where its denominator is."""
+    """Scores of one clip. A score is 0 if its denominator is 0."""
 
     bcs: float
-    """Precision: hits over generated seconds; in `d2m` the ratio of seconds instead."""
+    """Precision: hits over generated seconds; in `d2m`, generated over reference seconds."""
     bhs: float
     """Recall: hits over reference seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreSummary:
-    """Scores of many clips."""
+    """Scores over many clips."""
 
     bcs: float
+    """Mean BCS."""
     csd: float | None
     """Sample standard deviation of BCS over clips; None for one clip."""
     bhs: float
+    """Mean BHS."""
     hsd: float | None
+    """Sample standard deviation of BHS over clips; None for one clip."""
     f1: float | None
-    """F1 of the two means, not the mean of F1; None where BCS is no precision."""
+    """F1 of mean BCS and mean BHS, not the mean of F1; None if BCS is not a precision."""
 
 
 def detect_protocol_onsets(
@@ -104,16 +108,16 @@ def detect_protocol_onsets(
 
     Args:
         samples: mono, 22,050 Hz, ``(samples,)``.
-        protocol: parameters of the peak picking.
+        protocol: protocol with the peak picking parameters.
 
     Returns:
-        rising seconds, ``(onsets,)``, multiples of 512 samples; none in silence.
+        ascending seconds, ``(onsets,)``, at multiples of 512 samples; empty for silence.
 
     Raises:
-        InputError: the audio is empty, not mono, or holds values that are not finite.
+        InputError: the audio is empty, not mono, or contains NaN or infinite samples.
     """
     if samples.ndim != 1 or not len(samples) or not np.isfinite(samples).all():
-        raise InputError("onset detection needs finite mono audio, (samples,)")
+        raise InputError("onset detection needs finite, non-empty mono audio, (samples,)")
     envelope, picking = _onset_strength(samples), protocol.peak_picking_args
     onsets: Array = librosa.onset.onset_detect(
         onset_envelope=envelope,
@@ -126,7 +130,7 @@ def detect_protocol_onsets(
 
 
 def _onset_strength(samples: Samples) -> Float32Array:
-    """Librosa's onset strength, bit for bit, with its mel filters computed once."""
+    """Return librosa's onset strength, bit-identical, with cached mel filters."""
     power = np.abs(librosa.stft(samples, n_fft=N_FFT, hop_length=HOP_SAMPLES)) ** 2.0
     bands = np.einsum("ft,mf->mt", power, _mel_filters(), optimize=True)
     bands_db = librosa.power_to_db(bands)
@@ -136,20 +140,20 @@ def _onset_strength(samples: Samples) -> Float32Array:
 
 @cache
 def _mel_filters() -> Float32Array:
-    """Mel filters, which librosa computes at every call, a fifth of the time of its onsets."""
+    """Return mel filters. librosa recomputes them, which takes 1/5 of its onset detection."""
     filters: Float32Array = librosa.filters.mel(sr=SAMPLE_RATE_HZ, n_fft=N_FFT)
     return filters
 
 
 def flag_onset_seconds(onsets_s: Array, n_samples: int) -> OnsetFlags:
-    """Flag the seconds of a recording that have an onset.
+    """Flag the seconds of a recording that contain an onset.
 
     Args:
-        onsets_s: onset times in seconds, not negative.
+        onsets_s: onset times in non-negative seconds.
         n_samples: length of the audio at 22,050 Hz.
 
     Returns:
-        ``(seconds,)``; the last second may be incomplete.
+        onset flags, ``(seconds,)``; the last second may be incomplete.
     """
     flags = np.zeros(-(-n_samples // SAMPLE_RATE_HZ), dtype=bool)
     seconds = onsets_s.astype(np.int64)  # truncated
@@ -160,19 +164,22 @@ def flag_onset_seconds(onsets_s: Array, n_samples: int) -> OnsetFlags:
 def score_clip(
     reference: OnsetFlags, generated: OnsetFlags, protocol: ScoringProtocol = OFFICIAL_PROTOCOL
 ) -> ClipScores:
-    """Scores of one clip; the reference is cut to the generated length.
+    """Score one clip. The reference is truncated to the generated length.
 
     Args:
         reference: onset flags of the reference, ``(seconds,)``.
-        generated: onset flags of the generated audio, ``(seconds,)``, no longer.
-        protocol: definition of BCS.
+        generated: onset flags of the generated audio, ``(seconds,)``, not longer than the
+            reference.
+        protocol: protocol, which defines BCS.
 
     Raises:
         InputError: the generated audio is empty, or longer than the reference.
     """
     if not 0 < len(generated) <= len(reference):
-        text = f"{len(generated)} generated seconds cannot be scored against {len(reference)}"
-        raise InputError(text, hint="cut the generated audio to the length of the reference")
+        text = (
+            f"cannot score {len(generated)} s of audio against {len(reference)} s of reference"
+        )
+        raise InputError(text, hint="trim the generated audio to the length of the reference")
     reference = reference[: len(generated)]
     n_reference, n_generated = int(reference.sum()), int(generated.sum())
     n_hits = int((reference & generated).sum())
@@ -184,15 +191,15 @@ def score_clip(
 def summarize_scores(
     clip_scores: Sequence[ClipScores], protocol: ScoringProtocol = OFFICIAL_PROTOCOL
 ) -> ScoreSummary:
-    """Scores of many clips.
+    """Summarize the scores of many clips.
 
     Raises:
-        InputError: there is none.
+        InputError: there are no clip scores.
     """
     if not clip_scores:
         raise InputError("no clip was scored")
     bcs, bhs = [clip.bcs for clip in clip_scores], [clip.bhs for clip in clip_scores]
-    # One after the other, as the script adds them: numpy's sum rounds differently.
+    # Sequential sum as in the script; numpy's pairwise sum rounds differently.
     mean_bcs, mean_bhs = sum(bcs) / len(bcs), sum(bhs) / len(bhs)
     csd, hsd = _sample_std(bcs), _sample_std(bhs)
     f1 = None if protocol.bcs_is_ratio else f1_score(mean_bcs, mean_bhs)

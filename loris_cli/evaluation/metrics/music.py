@@ -2,8 +2,8 @@
 
     audio -> constant-Q chroma, loudness, spectrum -> harmony, structure, dynamics, texture
 
-None of them measures musical quality; each detects one property that music has. Compare them
-with the same metrics of real music.
+Each metric detects one property of music; none measures musical quality. Compare them with the
+same metrics of real music.
 """
 
 from dataclasses import dataclass
@@ -20,15 +20,15 @@ CHROMA_HZ = SAMPLE_RATE_HZ / HOP_SAMPLES
 CQT_FMIN_HZ = 65.4  # C2
 N_CQT_BINS = 60  # five octaves of semitones
 SUSTAIN_LAG_S = 0.23
-"""Distance of two frames of a held note: five frames."""
+"""Distance between the two compared frames of a sustained note (5 frames)."""
 AFTER_ONSET_S, BEFORE_ONSET_S = 0.1, 0.05
-"""Around an onset the pitch is not stable."""
+"""Spans around an onset that are excluded because the pitch is not stable there."""
 REPETITION_LAGS_S = (1.5, 10.0)
 """Range of lags at which bars and phrases repeat."""
 LOUDNESS_WINDOW_S = 0.5
-"""Window of the loudness."""
+"""Length of the windows for the RMS level."""
 SILENCE_THRESHOLD_DB = -50.0
-"""Level of silence below the loudest window."""
+"""Level of silence relative to the loudest window or frame."""
 
 MAJOR_PROFILE = (6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88)
 MINOR_PROFILE = (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17)
@@ -37,40 +37,41 @@ MINOR_PROFILE = (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.3
 
 @dataclass(frozen=True, kw_only=True)
 class AudioTexture:
-    """Metrics of a recording that need no reference."""
+    """Reference-free metrics of a recording."""
 
     pitch_stability: float
-    """Similarity of spectra 0.23 s apart where no note begins, 0 to 1; wavering lowers it."""
+    """Mean cosine similarity of constant-Q spectra 0.23 s apart without an onset in between,
+    0..1. Unsteady pitch lowers it."""
     key_clarity: float
-    """Correlation of the pitch classes with the best of 24 keys, -1 to 1."""
+    """Correlation of the mean chroma with the best-matching profile of 24 keys, -1..1."""
     pitch_class_entropy: float
-    """Entropy of the mean chroma, bits: 0 for one note, 3.58 for all twelve alike."""
+    """Entropy of the mean chroma in bits: 0 for one pitch class, 3.58 for a uniform chroma."""
     repetition: float
-    """Similarity at the best lag of 1.5 to 10 s, less the mean over lags."""
+    """Chroma similarity at the best lag of 1.5 to 10 s, minus the mean over lags."""
     spectral_flatness: float
-    """Mean spectral flatness of frames that are not silent: 0 a tone, 1 white noise."""
+    """Mean spectral flatness of non-silent frames: 0 for a tone, 1 for white noise."""
     dynamic_range_db: float
-    """10th to 95th percentile of the loudness of half seconds."""
+    """Difference of the 95th and 10th percentiles of the level in 0.5 s windows."""
     silent_fraction: float
-    """Share of half seconds more than 50 dB below the loudest."""
+    """Fraction of 0.5 s windows more than 50 dB below the loudest window."""
 
 
 def measure_texture(samples: Samples, onsets_s: Array) -> AudioTexture:
     """Measure the texture of one recording.
 
     Args:
-        samples: mono, 22,050 Hz, 4 s or more.
-        onsets_s: its onsets, from `audio.onsets.detect_onsets`.
+        samples: mono, 22,050 Hz, at least 4 s.
+        onsets_s: onsets from `audio.onsets.detect_onsets`.
 
     Raises:
-        InputError: it is too short, or silent.
+        InputError: the audio is shorter than 4 s, or silent.
     """
     if len(samples) < 4 * SAMPLE_RATE_HZ or not np.any(samples):
-        raise InputError("texture needs at least 4 s of audio that is not silent")
+        raise InputError("texture metrics need at least 4 s of non-silent audio")
     constant_q = import_librosa_module("core.constantq").cqt
     sizes = {"sr": SAMPLE_RATE_HZ, "hop_length": HOP_SAMPLES}
     pitch = np.abs(constant_q(samples, fmin=CQT_FMIN_HZ, n_bins=N_CQT_BINS, **sizes))
-    power = np.square(pitch)  # magnitudes leak too much into the next semitone
+    power = np.square(pitch)  # magnitudes leak more into adjacent semitones
     chroma = power.reshape(-1, 12, pitch.shape[1]).sum(axis=0)
     mean = chroma.mean(axis=1)
     share = mean / mean.sum()
@@ -90,7 +91,7 @@ def measure_texture(samples: Samples, onsets_s: Array) -> AudioTexture:
 
 
 def loudness_db(samples: Samples) -> Array:
-    """RMS level of half seconds that overlap by half, dB, ``(windows,)``."""
+    """RMS level in dBFS of 0.5 s windows with 50 % overlap, ``(windows,)``."""
     size = round(LOUDNESS_WINDOW_S * SAMPLE_RATE_HZ)
     frames = librosa.util.frame(samples, frame_length=size, hop_length=size // 2)
     power = np.square(frames, dtype=np.float64).mean(axis=0)
@@ -99,7 +100,15 @@ def loudness_db(samples: Samples) -> Array:
 
 
 def cosine_similarity(a: Array, b: Array) -> Array:
-    """Cosine of each column of two matrices, ``(features, frames)``; 0 where one is zero."""
+    """Cosine similarity of matching columns of two matrices; 0 for a zero column.
+
+    Args:
+        a: first matrix, ``(features, frames)``.
+        b: second matrix, same shape.
+
+    Returns:
+        similarity of each frame, ``(frames,)``, -1..1.
+    """
     products = (a * b).sum(axis=0)
     size = np.linalg.norm(a, axis=0) * np.linalg.norm(b, axis=0)
     cosine: Array = products / np.maximum(size, 1e-12)
@@ -109,7 +118,7 @@ def cosine_similarity(a: Array, b: Array) -> Array:
 def _pitch_stability(cqt: Array, onsets_s: Array) -> float:
     lag = round(SUSTAIN_LAG_S * CHROMA_HZ)
     times_s = np.arange(cqt.shape[1] - lag) / CHROMA_HZ
-    # No note may begin from shortly after the one frame to shortly before the other.
+    # Compare two frames only if no onset is between them, including the margins.
     begins = np.searchsorted(onsets_s, times_s - AFTER_ONSET_S)
     ends = np.searchsorted(onsets_s, times_s + lag / CHROMA_HZ + BEFORE_ONSET_S)
     energy = np.linalg.norm(cqt, axis=0)

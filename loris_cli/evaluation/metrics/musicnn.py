@@ -1,10 +1,10 @@
-"""musicnn, a music tagger, in torch: features for the Frechet distance, and tags.
+"""Music tagger musicnn in torch: features for the Frechet distance, and tag probabilities.
 
-    audio -> 16 kHz log-mel -> timbre and rhythm filters -> layers -> 200 features each 3 s
+    audio -> 16 kHz log-mel -> timbre and rhythm filters -> layers -> 200 features per 3 s
 
-MTT_musicnn of Pons and Serra (2019), trained on MagnaTagATune. Its package ships the weights
-(ISC licence, `musicnn.LICENSE.md`), which `tools/convert_musicnn.py` converted. The network
-follows `musicnn/models.py` and does not need TensorFlow.
+Model MTT_musicnn of Pons and Serra (2019), trained on MagnaTagATune. The weights are from the
+musicnn package (ISC licence, `musicnn.LICENSE.md`), converted by `tools/convert_musicnn.py`.
+The network follows `musicnn/models.py` and does not require TensorFlow.
 """
 
 from functools import cache
@@ -23,7 +23,7 @@ from loris_cli.system.librosa_import import librosa
 
 RATE_HZ, N_FFT, HOP_SAMPLES, N_MELS = 16_000, 512, 256, 96
 PATCH_FRAMES = 187
-"""Input of the network in frames: 3 s."""
+"""Input length of the network in frames (3 s)."""
 BN_EPS = 1e-3
 """TensorFlow's default."""
 
@@ -35,7 +35,7 @@ TAGS = (
     "voice", "new age", "dance", "male voice", "female vocal", "beats", "harp", "cello",
     "no voice", "weird", "country", "metal", "female voice", "choral",
 )  # fmt: skip
-"""The outputs of the network, in order."""
+"""Tags in the order of the network outputs."""
 
 
 @cache
@@ -52,19 +52,19 @@ def _batch_norm(x: Tensor, layer_index: int) -> Tensor:
 
 
 def _conv_weights(layer_index: int) -> tuple[Tensor, Tensor]:
-    """Weights ``(out, in, time, band)`` and bias of a convolution."""
+    """Return weights, ``(out, in, time, band)``, and bias of a convolution."""
     name = f"conv2d_{layer_index}" if layer_index else "conv2d"
     weights = _load_weights()
     return weights[f"{name}/kernel"].permute(3, 2, 0, 1), weights[f"{name}/bias"]
 
 
 def _frontend(x: Tensor) -> Tensor:
-    """Timbre and rhythm filters over ``(batch, 1, frames, 96)``: 561 channels a frame."""
+    """Timbre and rhythm filters: ``(batch, 1, frames, 96)`` to ``(batch, 561, frames)``."""
     outputs = []
     for number in range(5):
         kernel, bias = _conv_weights(number)
         length = kernel.shape[2]
-        # For an even length TensorFlow pads one more frame after than before.
+        # For even kernel lengths TensorFlow pads one frame more at the end than at the start.
         padded = functional.pad(x, (0, 0, (length - 1) // 2, length // 2))
         filtered = _batch_norm(functional.conv2d(padded, kernel, bias).relu(), number + 1)
         outputs.append(filtered.amax(dim=3))
@@ -72,11 +72,11 @@ def _frontend(x: Tensor) -> Tensor:
 
 
 def _midend(front: Tensor) -> Tensor:
-    """Three layers along time, concatenated with their input: 753 channels a frame."""
+    """Apply three layers along time and concatenate them with their input: 753 channels."""
     outputs, x = [front], front
     for number in range(5, 8):
         kernel, bias = _conv_weights(number)
-        # The kernel spans all bands, which are channels here.
+        # The kernel spans all bands, which are treated as channels here.
         flat = kernel.permute(0, 3, 2, 1).squeeze(3)
         filtered = _batch_norm(functional.conv1d(x, flat, bias, padding=3).relu(), number + 1)
         x = filtered if number == 5 else x + filtered
@@ -86,17 +86,17 @@ def _midend(front: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def embed(samples: Samples) -> tuple[Float32Array, Float32Array]:
-    """Compute features and tags of a recording for each 3 s.
+    """Compute features and tag probabilities of a recording in patches of 3 s.
 
     Args:
-        samples: mono, 22,050 Hz, 3 s or more; a rest of less than 3 s is dropped.
+        samples: mono, 22,050 Hz, at least 3 s; an incomplete last patch is dropped.
 
     Returns:
-        output of the last layer but one, ``(patches, 200)``, and probabilities of `TAGS`,
+        output of the penultimate layer, ``(patches, 200)``; probabilities of `TAGS`,
         ``(patches, 50)``, 0..1.
 
     Raises:
-        InputError: the audio is too short.
+        InputError: the audio is shorter than 3 s.
     """
     y = librosa.resample(samples, orig_sr=SAMPLE_RATE_HZ, target_sr=RATE_HZ, res_type="soxr_hq")
     mel = librosa.feature.melspectrogram(

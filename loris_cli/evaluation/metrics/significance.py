@@ -1,8 +1,8 @@
 """Confidence intervals by cluster bootstrap, paired permutation tests, chance level of F1.
 
-Clips of one source are alike, so whole sources are drawn, never clips (the cluster bootstrap;
-Field and Welsh, 2007). Differences of two systems on the same clips are tested by swapping the
-systems within sources at random (a paired permutation test; Good, 2005).
+Clips of one source are correlated, so whole sources are resampled instead of clips (cluster
+bootstrap; Field and Welsh, 2007). Differences of two systems on the same clips are tested by
+randomly swapping the systems within sources (paired permutation test; Good, 2005).
 """
 
 from collections.abc import Callable, Sequence
@@ -18,30 +18,30 @@ Flags = NDArray[np.bool_]
 
 N_RESAMPLES, SEED = 10_000, 0
 PERMUTATION_CHUNK = 2_000
-"""Resamples at a time: bounds the memory."""
+"""Number of permutations computed at a time, to limit memory use."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairedDifference:
-    """Difference of a metric between two systems on the clips of both."""
+    """Difference of a metric between two systems on their common clips."""
 
     difference: float
     ci_low: float
     ci_high: float
-    """95 % interval over sources."""
+    """Bounds of the 95 % confidence interval, resampled over sources."""
     p_value: float
-    """Share of random swaps with a difference at least as large, two-sided."""
+    """Two-sided p-value: fraction of permutations with at least as large a difference."""
 
 
 class ClusterBootstrap:
-    """Draws sources of clips with replacement, the same ones for every score.
+    """Bootstrap over the sources of clips, with the same resamples for every score.
 
     Args:
         groups: source of each clip.
     """
 
     def __init__(self, groups: Sequence[str]) -> None:
-        """Number the sources."""
+        """Store the source membership of each clip."""
         names = sorted(set(groups))
         self._member = np.zeros((len(groups), len(names)))
         self._member[np.arange(len(groups)), [names.index(group) for group in groups]] = 1
@@ -53,7 +53,7 @@ class ClusterBootstrap:
 
     @cached_property
     def _draw_counts(self) -> Array:
-        """How often each source is drawn, ``(resamples, sources)``."""
+        """Number of times each source is drawn, ``(resamples, sources)``."""
         shape = (N_RESAMPLES, self.n_groups)
         indices = np.random.default_rng(SEED).integers(self.n_groups, size=shape)
         offset = np.arange(N_RESAMPLES)[:, None] * self.n_groups
@@ -61,13 +61,13 @@ class ClusterBootstrap:
         return counts.reshape(shape).astype(np.float64)
 
     def resample_means(self, values: Array) -> Array:
-        """Means of each resample.
+        """Compute the mean of each resample.
 
         Args:
-            values: value of each clip, NaN where it has none, ``(clips,)``.
+            values: value of each clip, NaN if undefined, ``(clips,)``.
 
         Returns:
-            ``(resamples,)``; NaN where no clip with a value was drawn.
+            ``(resamples,)``; NaN for a resample without any defined value.
         """
         present = ~np.isnan(values)
         sums = self._draw_counts @ (self._member.T @ np.where(present, values, 0.0))
@@ -76,21 +76,21 @@ class ClusterBootstrap:
         return means
 
     def confidence_interval(self, means: Array) -> tuple[float, float] | None:
-        """Interval of 95 % of the resamples; None for fewer than two sources."""
+        """Return the 95 % interval of resampled means; None for fewer than two sources."""
         if self.n_groups < 2 or np.isnan(means).all():
             return None
         low, high = np.nanpercentile(means, [2.5, 97.5])
         return float(low), float(high)
 
     def permute_means(self, values: Array, other_values: Array) -> tuple[Array, Array]:
-        """Means of two systems whose clips are swapped at random, by whole sources.
+        """Compute the means of two systems after random swaps within whole sources.
 
         Args:
-            values: values of one system, ``(clips,)``, none NaN.
-            other_values: values of the other system.
+            values: values of one system without NaN, ``(clips,)``.
+            other_values: values of the other system without NaN, ``(clips,)``.
 
         Returns:
-            means of both, ``(resamples,)`` each.
+            means of both systems, ``(resamples,)`` each.
         """
         rng = np.random.default_rng([SEED, 1])
         half_sum = (values + other_values).mean() / 2
@@ -108,17 +108,17 @@ def compare_paired(
     groups: Sequence[str],
     statistic: Callable[..., Array],
 ) -> PairedDifference | None:
-    """Paired difference of two systems.
+    """Compare two systems on the same clips.
 
     Args:
-        values: components of the metric, ``(clips,)`` each, such as BCS and BHS for F1; NaN
-            where a clip has none.
-        other_values: the same of the other system.
+        values: components of the metric, such as BCS and BHS for F1, ``(clips,)`` each; NaN if
+            undefined.
+        other_values: components of the other system.
         groups: source of each clip.
-        statistic: the metric from the means of its components, ``(resamples,)`` each.
+        statistic: computes the metric from the component means, ``(resamples,)`` each.
 
     Returns:
-        the difference; None if fewer than two sources have values of both.
+        the paired difference; None if fewer than two sources have values of both systems.
     """
     present = np.asarray(np.isfinite([*values, *other_values]).all(axis=0))
     sources = [group for group, is_present in zip(groups, present, strict=True) if is_present]
@@ -143,7 +143,7 @@ def compare_paired(
 
 
 def f1_of_means(bcs: Array, bhs: Array) -> Array:
-    """F1 of mean BCS and mean BHS, 0 where both are 0; any shape."""
+    """F1 of mean BCS and mean BHS, of any shape; 0 where both are 0."""
     both = bcs + bhs
     f1: Array = np.divide(2 * bcs * bhs, both, out=np.zeros_like(both), where=both > 0)
     return f1
@@ -154,15 +154,16 @@ def chance_precision_recall(
 ) -> tuple[float, float] | None:
     """Mean precision and recall of all clips against the references of all other sources.
 
-    All pairs are taken, so nothing is random. Each pair is cut to the shorter of the two.
+    All pairs are used, so the result is deterministic. Each pair is truncated to the shorter of
+    its two lengths.
 
     Args:
-        generated_flags: onset flags of the generated audio, one array a clip.
-        reference_flags: onset flags of the references.
+        generated_flags: onset flags of the generated audio, one array per clip.
+        reference_flags: onset flags of the references, one array per clip.
         groups: source of each clip.
 
     Returns:
-        BCS and BHS as in `loris_scores.summarize_scores`; None if all are of one source.
+        BCS and BHS as in `loris_scores.summarize_scores`; None if there is only one source.
     """
     n = len(generated_flags)
     names = list(dict.fromkeys(groups))
@@ -173,7 +174,7 @@ def chance_precision_recall(
     longest = max(len(flags) for flags in (*generated_flags, *reference_flags))
 
     def pad(rows: Sequence[Flags]) -> tuple[Array, NDArray[np.int64], Array]:
-        """Flags ``(clips, seconds)``, lengths, and sums of the first 0, 1, ... seconds."""
+        """Return zero-padded flags ``(clips, seconds)``, lengths, and cumulative sums."""
         padded = np.zeros((n, longest))
         for row, flags in zip(padded, rows, strict=True):
             row[: len(flags)] = flags

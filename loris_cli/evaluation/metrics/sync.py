@@ -1,10 +1,11 @@
 """Synchronization metrics: onsets and beats against the reference, onsets against the motion.
 
-    onsets, beats of reference and generated audio; visual peaks -> one-to-one matches, beats
+    onsets, beats of reference and generated audio; visual peaks -> matches, beat metrics
 
-All matching and all beat metrics are mir_eval's (Raffel et al., 2014), without its customary
-trimming of the first 5 s, which would empty a short clip. mir_eval is imported where it is
-used: the import takes two seconds, and the official protocol alone never needs it.
+Event matching and beat metrics are those of mir_eval (Raffel et al., 2014). The customary
+trimming of the first 5 s is omitted, because it would discard all beats of a short clip.
+mir_eval is imported where it is used: the import takes 2 s, and the official protocol does not
+need it.
 """
 
 from dataclasses import dataclass
@@ -17,37 +18,39 @@ from loris_cli.evaluation.metrics.loris_scores import f1_score
 
 BEAT_WINDOW_S = 0.07
 ALIGN_SIGMA_S = 0.05
-"""Three frames at 60 fps, as in the beat alignment score of AIST++ (Li et al., 2021)."""
+"""3 frames at 60 fps, as in the beat alignment score of AIST++ (Li et al., 2021)."""
 AV_ALIGN_WINDOW_S = 0.04
-"""AV-Align (Yariv et al., 2024) takes one video frame on either side; here at 25 fps."""
+"""AV-Align (Yariv et al., 2024) has a tolerance of one video frame, here at 25 fps."""
 BEAT_METRICS = ("beat_f", "cml_t", "aml_t", "information_gain")
 MOTION_METRICS = ("audio_to_motion_alignment", "motion_to_audio_alignment", "av_align")
 STRICT_METRICS = (
     "onset_precision", "onset_recall", "onset_f", *BEAT_METRICS, "tempo_error", *MOTION_METRICS,
 )  # fmt: skip
-"""Names of the metrics in the order of the tables; all from 0 to 1."""
+"""Metric names in the order of the tables. All metrics are in 0..1."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AudioEvents:
-    """Onsets and beats of a recording, rising seconds."""
+    """Onsets and beats of a recording, in ascending seconds."""
 
     onsets_s: Array
     beats_s: Array
 
 
 def score_against_reference(reference: AudioEvents, generated: AudioEvents) -> dict[str, float]:
-    """Agreement of onsets and beats with those of the reference.
+    """Score onsets and beats against those of the reference.
 
     Args:
         reference: events of the reference audio, within the duration of the generated audio.
         generated: events of the generated audio.
 
     Returns:
-        onsets within 50 ms, one to one; beats within 70 ms, runs of correct beats at the
-        correct tempo (``cml_t``) or also at double, half or off beat (``aml_t``), how far the
-        beat errors are from random (``information_gain``); ``tempo_error``. Each from 0 to 1,
-        0 where one of the two has no events; ``tempo_error``, of which 0 is perfect, is then 1.
+        ``onset_precision``, ``onset_recall`` and ``onset_f``, with one-to-one matches within
+        50 ms; ``beat_f``, with one-to-one matches within 70 ms; ``cml_t``, beat continuity at
+        the correct metrical level; ``aml_t``, also at double or half tempo or off-beat;
+        ``information_gain``, deviation of the beat errors from a uniform distribution. Each in
+        0..1, and 0 if either recording has no events. ``tempo_error``, 0..1, 0 is perfect; 1 if
+        either recording has fewer than two beats.
     """
     match = match_onsets(reference.onsets_s, generated.onsets_s, window_s=ONSET_WINDOW_S)
     return {
@@ -59,17 +62,17 @@ def score_against_reference(reference: AudioEvents, generated: AudioEvents) -> d
 
 
 def score_against_motion(visual_peaks_s: Array, onsets_s: Array) -> dict[str, float]:
-    """Agreement of onsets with the peaks of a motion.
+    """Score onsets against visual peaks of the motion.
 
     Args:
-        visual_peaks_s: visual rhythm, rising seconds within the duration of the audio.
-        onsets_s: onsets of the audio, rising.
+        visual_peaks_s: visual rhythm in ascending seconds, within the duration of the audio.
+        onsets_s: onsets of the audio in ascending seconds.
 
     Returns:
-        ``audio_to_motion_alignment``, the beat alignment of each onset with the nearest peak,
-        and ``motion_to_audio_alignment``, that of each peak with the nearest onset: a dense
-        series of onsets raises only the latter; ``av_align``, matches over all events of both.
-        Each from 0 to 1, 0 where one of the two is empty.
+        ``audio_to_motion_alignment``, mean beat alignment of each onset with the nearest peak;
+        ``motion_to_audio_alignment``, mean beat alignment of each peak with the nearest onset,
+        which dense onsets raise regardless of synchronization; ``av_align``, intersection over
+        union of the events. Each in 0..1, and 0 if either input is empty.
     """
     if not len(visual_peaks_s) or not len(onsets_s):
         return dict.fromkeys(MOTION_METRICS, 0.0)
@@ -81,18 +84,19 @@ def score_against_motion(visual_peaks_s: Array, onsets_s: Array) -> dict[str, fl
     return {
         "audio_to_motion_alignment": float(near.max(axis=1).mean()),
         "motion_to_audio_alignment": float(near.max(axis=0).mean()),
-        # The authors' script lets many onsets hit one peak; one to one it stays below 1.
+        # The authors' script matches several onsets to one peak, which can exceed 1. One-to-one
+        # matching keeps the ratio in 0..1.
         "av_align": n_hits / (len(visual_peaks_s) + len(onsets_s) - n_hits),
     }
 
 
 def median_tempo_bpm(beats_s: Array) -> float | None:
-    """Tempo by the median beat interval; None for fewer than two beats."""
+    """Return the tempo from the median beat interval; None for fewer than two beats."""
     return 60 / float(np.median(np.diff(beats_s))) if len(beats_s) > 1 else None
 
 
 def beat_f_measure(reference_beats_s: Array, beats_s: Array) -> float:
-    """F-measure of beats within 70 ms, one to one (mir_eval), the first seconds included."""
+    """F-measure of one-to-one beat matches within 70 ms (mir_eval), without trimming."""
     if not len(reference_beats_s) or not len(beats_s):
         return 0.0
     import mir_eval

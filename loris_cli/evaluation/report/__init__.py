@@ -1,1 +1,1 @@
-"""Reports: tables, JSON, HTML, figures, listening test."""
+"""Evaluation reports: tables, JSON, HTML, figures, listening test."""

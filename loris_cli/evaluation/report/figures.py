@@ -1,4 +1,4 @@
-"""Figures of a report: one clip after figure 3 of the paper, and the spread of clip scores.
+"""Figures of a report: one clip as in figure 3 of the paper, and distributions of clip scores.
 
 a clip -> video frames, visual rhythm, spectrograms of reference and generated audio -> PNG
 """
@@ -26,31 +26,34 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Panel = tuple[str, float, Callable[["Axes"], None]]
-"""Title, height in inches and drawing function of a strip of a figure."""
+"""Title, height in inches and drawing function of a panel."""
 
 DPI = 100
 WIDTH_IN = 13.0
 N_VIDEO_FRAMES = 10
 MAX_FRAME_SIDE_PX = 180
 PLOTTED_METRICS = ("BCS", "BHS", "onset_f", "beat_f", "audio_to_motion_alignment", "av_align")
-"""Metrics whose spread over clips is drawn, if available."""
+"""Metrics whose distribution over clips is plotted, if available."""
 
 
 def plot_clip(result: EvaluationResult, system_id: str, clip_id: str) -> bytes:
-    """Draw the first take of a clip with its reference, as a PNG.
+    """Plot the first take of a clip with its reference, as PNG.
 
     Args:
-        result: result of the run.
-        system_id: system of the take.
-        clip_id: the clip.
+        result: result of the evaluation run.
+        system_id: id of the system.
+        clip_id: id of the clip.
 
     Raises:
-        InputError: the system has no such clip.
+        InputError: the system or the clip does not exist.
     """
     system = result.get_system(system_id)
     clip = next((clip for clip in result.clips if clip.id == clip_id), None)
     if system is None or clip is None or clip_id not in system.clip_ids:
-        raise InputError(f"no clip {clip_id!r} in system {system_id!r}", hint="see --per-clip")
+        raise InputError(
+            f"no clip {clip_id!r} for system {system_id!r}",
+            hint="list the clip ids with --per-clip",
+        )
     take = (clip_id, system.seeds[0])
     analysis = result.take_analyses[system_id][take]
     duration_s, peaks_s = analysis.duration_s, clip.visual_peaks_s
@@ -70,7 +73,7 @@ def plot_clip(result: EvaluationResult, system_id: str, clip_id: str) -> bytes:
 
 
 def plot_clip_scores(systems: Sequence[SystemScores]) -> bytes:
-    """Draw the spread of clip scores of every system, as a PNG."""
+    """Plot the distribution of clip scores of every system, as PNG."""
     available = {name for system in systems for name in system.clip_values}
     metrics = [name for name in PLOTTED_METRICS if name in available]
     figure, canvas = _create_figure(0.32 * len(systems) + 1.1)
@@ -110,7 +113,7 @@ def _render_panels(panels: Sequence[Panel], duration_s: float) -> bytes:
         axes.set_xlim(0, duration_s)
         axes.tick_params(labelsize=8, labelbottom=draw is panels[-1][2])
         top_in -= height_in + gap_in
-    axes.set_xlabel("seconds", fontsize=9)
+    axes.set_xlabel("time (s)", fontsize=9)
     return _encode_png(canvas)
 
 
@@ -136,7 +139,7 @@ def _draw_audio(
 
 
 def _sample_video_frames(clip: EvalClip, duration_s: float) -> list[NDArray[np.uint8]]:
-    """Evenly spaced frames of the video; empty without a video."""
+    """Return evenly spaced frames of the video; empty without a video."""
     if clip.video is None:
         return []
     fps = N_VIDEO_FRAMES / duration_s

@@ -1,7 +1,7 @@
-"""HTML report of an evaluation: one page that needs no other file and no network.
+"""HTML report of an evaluation: one self-contained page without external resources.
 
-Text from outside, mainly file names, is escaped, and the page's content security policy forbids
-scripts and external resources.
+Untrusted text, mainly file names, is escaped, and the content security policy of the page
+forbids scripts and external resources.
 """
 
 import base64
@@ -14,11 +14,11 @@ from loris_cli.evaluation.report.tables import build_notes, build_tables
 
 
 def render_html(report: dict[str, Any], figures: Mapping[str, bytes]) -> str:
-    """A page of the tables, the notes and some figures.
+    """Render a page with the tables, figures and notes of a report.
 
     Args:
-        report: the JSON report.
-        figures: PNGs by their titles.
+        report: JSON report.
+        figures: PNG images by title.
     """
     summary, *notes = build_notes(report)
     return render_template(
@@ -34,6 +34,6 @@ def render_html(report: dict[str, Any], figures: Mapping[str, bytes]) -> str:
 
 
 def render_template(name: str, **values: Any) -> str:
-    """Render a template of this package with escaping."""
+    """Render a template of this package with HTML escaping."""
     loader = PackageLoader("loris_cli.evaluation.report", ".")
     return Environment(loader=loader, autoescape=True).get_template(name).render(values)

@@ -1,8 +1,8 @@
-"""JSON report of an evaluation. Its names and units are a contract.
+"""JSON report of an evaluation. Field names and units are a stable interface.
 
-All scores are from 0 to 1, except ``f1_chance_corrected``, which is below 0 where a system is
-worse than chance, and those of ``quality``, whose names tell the unit. A value that is not
-available is null or absent, never 0.
+All scores are in 0..1, except ``f1_chance_corrected``, which is negative for a system below the
+chance level, and those of ``quality``, whose names contain the unit. A missing value is null or
+absent, never 0.
 """
 
 import hashlib
@@ -29,9 +29,9 @@ from loris_cli.evaluation.runner.scores import SystemScores
 REPORT_SCHEMA = 2
 OFFICIAL_METRICS = ("BCS", "CSD", "BHS", "HSD", "F1")
 CHECKOUT_ROOT = Path(loris_cli.__file__).resolve().parents[1]
-"""The git checkout; of an installed package, the folder that packages are installed in."""
+"""Root of the git checkout; for an installed package, the site-packages folder."""
 REPORTED_PACKAGES = ("librosa", "mir_eval", "numpy", "torch")
-"""Packages that the scores depend on."""
+"""Packages on which the scores depend."""
 
 
 def build_report(
@@ -40,12 +40,12 @@ def build_report(
     run_options: dict[str, Any],
     quality_metrics: Mapping[str, dict[str, float]] | None = None,
 ) -> dict[str, Any]:
-    """All results of a run as plain values.
+    """Build the report of an evaluation run as JSON-serializable values.
 
     Args:
-        result: result of the run.
-        run_options: options of the run.
-        quality_metrics: quality metrics by system, if measured; in their own units.
+        result: result of the evaluation run.
+        run_options: command line options of the run.
+        quality_metrics: quality metrics by system id, if measured, in their own units.
     """
     plan = result.plan
     published = get_published_scores(plan.title)
@@ -77,7 +77,7 @@ def build_report(
 
 
 def build_clip_records(result: EvaluationResult) -> list[dict[str, Any]]:
-    """Values of every clip of every system, and the clips that were skipped."""
+    """Build records of the values of every clip and system, and of the skipped clips."""
     records: list[dict[str, Any]] = []
     for system in result.systems:
         groups = system.source_groups
@@ -92,18 +92,18 @@ def build_clip_records(result: EvaluationResult) -> list[dict[str, Any]]:
 
 
 def hash_dataset(analyses: Mapping[str, AudioAnalysis]) -> str | None:
-    """Hash of the names and samples of the references, 12 hex digits; None without any."""
+    """Return a hash of the ids and samples of the references, 12 hex digits; None if empty."""
     lines = (f"{name}\t{audio.samples_sha256}\n" for name, audio in sorted(analyses.items()))
     return hashlib.sha256("".join(lines).encode()).hexdigest()[:12] if analyses else None
 
 
 @cache
 def collect_versions() -> dict[str, Any]:
-    """Versions of the program and of the packages that the scores depend on.
+    """Return the versions of loris, Python and the packages on which the scores depend.
 
     Returns:
-        ``loris``, its version; ``commit``, the full hash, and ``changed``, whether files of
-        that commit were changed since, both None outside a git checkout; ``python`` and
+        ``loris``, version; ``commit``, full hash, and ``changed``, whether tracked files are
+        modified, both None outside a git checkout; versions of ``python`` and
         `REPORTED_PACKAGES`.
     """
     commit, changed = read_git_state(CHECKOUT_ROOT)
@@ -117,11 +117,14 @@ def collect_versions() -> dict[str, Any]:
 
 
 def read_git_state(root: Path) -> tuple[str | None, bool | None]:
-    """The commit of a checkout, and whether it was changed; None and None without one.
+    """Return the commit of a git checkout, and whether tracked files are modified.
 
     Args:
-        root: folder of ``.git``: an installed package may lie inside a checkout of another
-            project, whose commit is not that of the package.
+        root: folder that must contain ``.git``. Parent folders are not searched, because an
+            installed package may be inside the checkout of another project.
+
+    Returns:
+        commit hash and modification flag; None and None without a git checkout.
     """
     if not (root / ".git").exists():
         return None, None
@@ -190,7 +193,7 @@ def _build_system_record(
 
 
 def _build_table_record(result: EvaluationResult, table: PaperTable) -> dict[str, Any]:
-    """A table of the paper: in each line the system, or why there is none, and the paper."""
+    """Build the record of a paper table: per line, system or missing reason, and paper."""
     lines = []
     for line in table.lines:
         system_id, published = line.system_id or "", line.published_scores
@@ -209,7 +212,7 @@ def _build_table_record(result: EvaluationResult, table: PaperTable) -> dict[str
 
 
 def _to_dict(summary: ScoreSummary | None) -> dict[str, float | None] | None:
-    """The five scores by their published names."""
+    """Return the five official scores by their published names."""
     if summary is None:
         return None
     return {name: getattr(summary, name.lower()) for name in OFFICIAL_METRICS}

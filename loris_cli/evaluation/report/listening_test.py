@@ -1,10 +1,10 @@
-"""Blind listening test: takes of the same clips, equally loud, in random order, and a page.
+"""Blind listening test: loudness-normalized takes in random order, and a rating page.
 
     takes of a run -> normalized audio in random order -> kit/, key.json
-    answers of listeners (CSV), key.json -> mean ratings, preference shares
+    answers of listeners (CSV), key.json -> mean ratings, preference rates
 
-The folder ``kit`` goes to the listeners; ``key.json``, which names the system of each take,
-does not. The page needs no network: it writes the answers to a CSV file on the listener's disk.
+The folder ``kit`` is sent to the listeners. ``key.json`` maps each take to its system and is
+not sent. The page works offline and saves the answers as a CSV file on the listener's computer.
 """
 
 import csv
@@ -33,21 +33,21 @@ from loris_cli.system.progress import Reporter
 from loris_cli.video.mux import mux_audio
 
 TARGET_LUFS = -23.0
-"""Loudness of all takes, after EBU R128; low enough that few peaks reach the limiter."""
+"""Target loudness of all takes (EBU R128), low enough that few peaks reach the limiter."""
 CEILING_DBTP = -1.0
 ANSWER_COLUMNS = ("question", "first", "second", "answer")
-ANSWER_HINT = "give the files that the kit's page wrote"
+ANSWER_HINT = "pass the CSV files saved by the page of the listening test"
 MAX_ANSWERS = 100_000
 KIT_SCHEMA = 2
 RATINGS = ("1", "2", "3", "4", "5")
 PREFERENCES = {"first": 1.0, "second": 0.0, "equal": 0.5}
 AnswerKey = tuple[str, str, str]
-"""System, the other system of a preference (empty for a rating), and medium."""
+"""System id, id of the other system of a preference (empty for a rating), and medium."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ListenerScore:
-    """Mean opinion on one system, or preference between two."""
+    """Mean opinion score of one system, or preference between two systems."""
 
     system_id: str
     other_system_id: str
@@ -56,30 +56,32 @@ class ListenerScore:
     """``audio`` or ``video``."""
     n_answers: int
     mean: float
-    """Rating from 1 to 5, or share from 0 to 1 that prefers the system; a draw is half."""
+    """Mean rating, 1..5, or fraction of answers that prefer the system, 0..1; "no difference"
+    counts as 0.5."""
     ci_low: float | None
     ci_high: float | None
-    """95 %: of a rating over resampled clips, of a preference binomial."""
+    """Bounds of the 95 % confidence interval: bootstrap over clips for a rating, binomial for a
+    preference."""
 
 
 def make_listening_kit(
     result: EvaluationResult, folder: Path, *, n_clips: int, seed: int, reporter: Reporter
 ) -> int:
-    """Make the kit of a run's models and methods and of the reference.
+    """Create a listening test with the models and methods of a run and the reference.
 
     Args:
-        result: result of the run.
-        folder: new folder of ``kit/`` and ``key.json``.
-        n_clips: number of clips, the first ones that all systems have.
-        seed: seed of the order.
-        reporter: progress is reported here.
+        result: result of the evaluation run.
+        folder: new folder for ``kit/`` and ``key.json``.
+        n_clips: maximum number of clips, taken from the start of those that all systems have.
+        seed: random seed of the order.
+        reporter: receives the progress.
 
     Returns:
         number of takes.
 
     Raises:
-        InputError: there are not two systems to compare, or they share no clip.
-        OutputError: the folder cannot be made.
+        InputError: there are fewer than two systems, or they have no clip in common.
+        OutputError: the folder cannot be created.
     """
     systems = [
         system
@@ -88,8 +90,10 @@ def make_listening_kit(
     ]
     shared = set.intersection(*(set(system.clip_ids) for system in systems)) if systems else ()
     if len(systems) < 2 or not shared:
-        hint = "name a model and --bound ground_truth, or two models"
-        raise InputError("a listening test needs two systems with the same clips", hint=hint)
+        hint = "select a model and --bound ground_truth, or two models"
+        raise InputError(
+            "a listening test needs at least 2 systems with common clips", hint=hint
+        )
     clip_ids = [clip_id for clip_id in systems[0].clip_ids if clip_id in shared][:n_clips]
     rng = np.random.default_rng(seed)
     takes = [(clip_id, system) for clip_id in clip_ids for system in systems]
@@ -99,10 +103,10 @@ def make_listening_kit(
     try:
         audio_folder.mkdir(parents=True)
     except OSError as error:
-        reason = f"cannot make {folder}: {error.strerror}"
-        raise OutputError(reason, hint="name a new folder") from error
+        reason = f"cannot create {folder}: {error.strerror}"
+        raise OutputError(reason, hint="choose a new folder") from error
     key = {}
-    with reporter.stage("listening kit", len(takes)) as advance:
+    with reporter.stage("listening test", len(takes)) as advance:
         for number, (clip_id, system) in zip(numbers, takes, strict=True):
             samples, _ = load_samples(result.take_sources[system.id][clip_id, system.seeds[0]])
             video = videos[clip_id]
@@ -117,17 +121,17 @@ def make_listening_kit(
 
 
 def score_answers(answer_paths: Sequence[Path], key_path: Path) -> list[ListenerScore]:
-    """Mean ratings and preferences of the listeners.
+    """Compute mean ratings and preferences from the answers of the listeners.
 
     Args:
-        answer_paths: CSV files that the page wrote, one a listener.
-        key_path: the ``key.json`` of the kit.
+        answer_paths: CSV files saved by the page, one per listener.
+        key_path: ``key.json`` of the kit.
 
     Returns:
-        ratings of each system, then preferences of each two, by medium.
+        ratings of each system and medium, then preferences of each pair and medium.
 
     Raises:
-        InputError: a file is not what the page writes, or of another kit.
+        InputError: a file has an unexpected format, or belongs to another kit.
     """
     key = _read_kit_key(key_path)
     answers: dict[AnswerKey, list[tuple[float, str]]] = defaultdict(list)
@@ -144,13 +148,15 @@ def score_answers(answer_paths: Sequence[Path], key_path: Path) -> list[Listener
                     system, other, share = other, system, 1 - share
                 answers[system, other, medium].append((share, clip_id))
             else:
-                raise InputError(f"{path}: {question!r} cannot be {answer!r}", hint=ANSWER_HINT)
+                raise InputError(
+                    f"{path}: invalid answer to {question!r}: {answer!r}", hint=ANSWER_HINT
+                )
     ratings_first = sorted(answers, key=lambda key: (key[1] != "", key))
     return [_average_answers(key, answers[key]) for key in ratings_first]
 
 
 def _average_answers(key: AnswerKey, answers: list[tuple[float, str]]) -> ListenerScore:
-    """Mean of ratings, or of preferences where there is another system."""
+    """Average ratings, or preferences if the key has a second system."""
     values = np.array([value for value, _ in answers])
     decided = values[values != 0.5]
     system_id, other_id, medium = key
@@ -186,7 +192,7 @@ def _write_kit_audio(samples: Samples, audio_path: Path, video_path: Path | None
 
 
 def _make_questions(key: dict[int, dict[str, Any]], rng: np.random.Generator) -> dict[str, Any]:
-    """Questions of the page: rate each take, and compare each two of one clip."""
+    """Build the questions of the page: rate each take, compare each pair of takes of a clip."""
     order = rng.permutation(sorted(key)).tolist()
     pairs = [
         (a, b) if rng.random() < 0.5 else (b, a)
@@ -201,7 +207,7 @@ def _make_questions(key: dict[int, dict[str, Any]], rng: np.random.Generator) ->
 
 
 def _read_kit_key(path: Path) -> dict[str, tuple[str, str]]:
-    """System and clip of each take by its number."""
+    """Read the system and clip of each take, by take number."""
     try:
         key = json.loads(path.read_text(encoding="utf-8"))
         takes = {
@@ -210,8 +216,8 @@ def _read_kit_key(path: Path) -> dict[str, tuple[str, str]]:
         }
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(
-            f"{path} is no key of a listening test",
-            hint="give the kit's key.json; make a kit of an older version again by --mos-kit",
+            f"{path} is not the key of a listening test",
+            hint="pass key.json of the kit; rebuild kits of older versions with --mos-kit",
         ) from error
     return takes
 
@@ -223,13 +229,15 @@ def _read_answers(path: Path) -> list[tuple[str, ...]]:
             columns = tuple(reader.fieldnames or ())
             rows = list(islice(reader, MAX_ANSWERS))
     except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"{path} cannot be read as CSV", hint=ANSWER_HINT) from error
+        raise InputError(f"cannot read {path} as CSV", hint=ANSWER_HINT) from error
     if columns != ANSWER_COLUMNS:
-        raise InputError(f"{path} has other columns than {ANSWER_COLUMNS}", hint=ANSWER_HINT)
+        raise InputError(f"{path}: expected the columns {ANSWER_COLUMNS}", hint=ANSWER_HINT)
     return [tuple(row[name] or "" for name in ANSWER_COLUMNS) for row in rows]
 
 
 def _get_take(key: dict[str, tuple[str, str]], number: str, path: Path) -> tuple[str, str]:
     if number not in key:
-        raise InputError(f"{path}: unknown take {number!r}", hint="key.json is of another kit")
+        raise InputError(
+            f"{path}: unknown take {number!r}", hint="pass key.json of the same kit"
+        )
     return key[number]

@@ -1,7 +1,7 @@
-"""Tables of a report for people: plain text, CSV, Markdown, LaTeX.
+"""Report tables as plain text, CSV, Markdown and LaTeX.
 
-Percent, except for CSV, which has the numbers of the JSON report. All tables are made from the
-JSON report, so they hold nothing that is not in it.
+Scores are in percent, except in CSV, which has the values of the JSON report. All tables are
+built from the JSON report alone.
 """
 
 import csv
@@ -17,24 +17,24 @@ from loris_cli.evaluation.report.json_report import OFFICIAL_METRICS
 Report = dict[str, Any]
 
 STRICT_COLUMNS: Mapping[str, str] = {
-    "f1_chance_corrected": "F1 corr",
+    "f1_chance_corrected": "F1 corr.",
     "onset_precision": "onset P",
     "onset_recall": "onset R",
     "onset_f": "onset F",
     "beat_f": "beat F",
     "cml_t": "CMLt",
     "aml_t": "AMLt",
-    "information_gain": "info",
-    "tempo_error": "tempo err",
+    "information_gain": "info gain",
+    "tempo_error": "tempo error",
     "audio_to_motion_alignment": "audio>motion",
     "motion_to_audio_alignment": "motion>audio",
-    "av_align": "AV",
+    "av_align": "AV-Align",
 }
-"""Strict metrics and the heads of their columns."""
+"""Column titles of the strict metrics."""
 
 
 class ReportTable(NamedTuple):
-    """A table of text cells; the first two columns are names."""
+    """Table of text cells. The first two columns are labels, the others are numbers."""
 
     title: str
     heads: list[str]
@@ -42,22 +42,22 @@ class ReportTable(NamedTuple):
 
 
 def build_tables(report: Report) -> list[ReportTable]:
-    """Official scores, strict metrics, quality, and the tables of the paper.
+    """Build the tables of official scores, strict metrics, quality, and the paper.
 
     Args:
-        report: the JSON report.
+        report: JSON report.
     """
     scored = [system for system in report["systems"] if system["official"] is not None]
-    difference = f"F1 diff. to {report['compare_to']}"
+    difference = f"F1 vs. {report['compare_to']}"
     official = ReportTable(
         "Official scores, %",
-        ["system", "", "n", *OFFICIAL_METRICS, "F1 95 %", difference, "p"],
+        ["system", "", "n", *OFFICIAL_METRICS, "F1 95 % CI", difference, "p"],
         [_build_official_row(system) for system in scored],
     )
     tables = [
         official,
         _build_metric_table(report, "strict", "Strict metrics, %", format_percent),
-        _build_metric_table(report, "quality", "Quality", _format_number),
+        _build_metric_table(report, "quality", "Audio quality", _format_number),
         _build_published_table(report),
         *map(_build_paper_comparison_table, report["paper_tables"]),
     ]
@@ -65,33 +65,35 @@ def build_tables(report: Report) -> list[ReportTable]:
 
 
 def build_notes(report: Report) -> list[str]:
-    """Notes to the tables, a line each."""
+    """Return the notes to the tables, one line each; the first one is a summary."""
     data, versions, systems = report["data"], report["versions"], report["systems"]
     commit = versions["commit"]
-    changed = ", changed since" * bool(versions["changed"])
+    changed = ", modified" * bool(versions["changed"])
     notes = [
-        f"protocol {report['protocol']}, split {report['title']}, {data['n']} clips of"
-        f" {data['sources']} sources, data {data['hash'] or 'without audio'}, seeds"
-        f" {', '.join(map(str, report['seeds']))}",
+        f"protocol {report['protocol']}, data {report['title']}, {data['n']} clips from"
+        f" {data['sources']} sources, data hash {data['hash'] or 'none (no reference audio)'},"
+        f" seeds {', '.join(map(str, report['seeds']))}",
         f"loris {versions['loris']}{f' (commit {commit[:12]}{changed})' if commit else ''},"
         f" librosa {versions['librosa']}, mir_eval {versions['mir_eval']};"
-        f" {report['elapsed_s']:.0f} s",
+        f" run time {report['elapsed_s']:.0f} s",
     ]
     if data["synthetic"]:
-        notes.append("SYNTHETIC DATA: clips by rules; published scores use real recordings")
+        notes.append(
+            "SYNTHETIC DATA: the clips are synthetic; the published scores are for recordings"
+        )
     notes += [f"{system['id']}: {system['description']}" for system in systems]
     notes += [f"{name} unavailable: {why}" for name, why in report["unavailable"].items()]
     notes += [f"{clip['clip_id']} skipped: {clip['reason']}" for clip in data["skipped"]]
     for system in systems:
         if n := system["n_truncated_takes"]:
-            notes.append(f"{system['id']}: {n} takes longer than the reference were cut")
+            notes.append(f"{system['id']}: {n} takes were truncated to the reference length")
     for system in systems:
         if cost := system.get("cost"):
             peak = cost["peak_memory_mib"]
             memory = "" if peak is None else f", peak memory {peak:.0f} MiB"
             notes.append(
                 f"{system['id']}: {cost['n_takes']} takes, {cost['network_evaluations']}"
-                f" network evaluations, {cost['generation_s']:.0f} s{memory}"
+                f" network evaluations, generation time {cost['generation_s']:.0f} s{memory}"
             )
     lines = [line for table in report["paper_tables"] for line in table["lines"]]
     reasons = ((line["name"], line["missing_reason"]) for line in lines)
@@ -106,22 +108,22 @@ def build_notes(report: Report) -> list[str]:
 
 
 def format_text(report: Report) -> str:
-    """Aligned columns under their titles, and the notes below."""
+    """Format tables as aligned columns with titles, followed by the notes."""
     return _format_tables(report, "plain", "{}\n", "")
 
 
 def format_markdown(report: Report) -> str:
-    """Tables and notes as Markdown."""
+    """Format tables and notes as Markdown."""
     return _format_tables(report, "pipe", "**{}**\n\n", "- ")
 
 
 def format_latex(report: Report) -> str:
-    """Tables for LaTeX with booktabs; titles and notes as comments."""
+    """Format tables for LaTeX with booktabs; titles and notes are comments."""
     return _format_tables(report, "latex_booktabs", "% {}\n", "% ")
 
 
 def format_csv(report: Report) -> str:
-    """One row a system, scores from 0 to 1 as in the JSON report."""
+    """Format one row per system as CSV, with scores in 0..1 as in the JSON report."""
     strict_names = ("f1_chance", *STRICT_COLUMNS)
     rows = []
     for system in report["systems"]:
@@ -158,11 +160,11 @@ REPORT_FORMATTERS: Mapping[str, Callable[[Report], str]] = {
     "md": format_markdown,
     "tex": format_latex,
 }
-"""Output formats of a report."""
+"""Formatters by output format."""
 
 
 def format_percent(value: float | None) -> str:
-    """A share as percent with one decimal; a dash for None."""
+    """Format a fraction as percent with one decimal; a dash for None."""
     return "-" if value is None else f"{100 * value:.1f}"
 
 
@@ -175,13 +177,14 @@ def _format_difference(value: float | None) -> str:
 
 
 def _format_tables(report: Report, table_format: str, title_format: str, bullet: str) -> str:
-    """Tables in a format of tabulate, and the notes with a mark before each."""
+    """Format the tables with tabulate, followed by the notes with a bullet each."""
     texts = []
     for title, heads, rows in build_tables(report):
         cells = [heads, *rows]
         if table_format == "pipe":
             cells = [[cell.replace("|", r"\|") for cell in row] for row in cells]
-        # tabulate makes columns two wider than their heads, but not than their cells.
+        # tabulate widens columns to the header plus 2 characters, but only to the width of body
+        # cells, so plain text passes the header as a body row.
         headers = [] if table_format == "plain" else cells.pop(0)
         table = tabulate(
             cells,
@@ -211,7 +214,7 @@ def _build_official_row(system: dict[str, Any]) -> list[str]:
 def _build_metric_table(
     report: Report, key: str, title: str, format_value: Callable[[float | None], str]
 ) -> ReportTable:
-    """Metrics of all systems that have any; strict ones are those of `STRICT_COLUMNS`."""
+    """Build a table of all systems with these metrics; strict ones follow `STRICT_COLUMNS`."""
     systems = [system for system in report["systems"] if system.get(key)]
     metrics = dict.fromkeys(name for system in systems for name in system[key])
     names = [*metrics]
@@ -230,18 +233,20 @@ def _format_label(system: dict[str, Any]) -> list[str]:
 
 
 def _build_published_table(report: Report) -> ReportTable:
-    """The paper's rows, and the differences of the models to its own."""
+    """Build a table of the published rows, and of differences of the models to LORIS."""
     rows = [[*_build_published_row(row), f"{row['MOS']:.1f}"] for row in report["published"]]
     for system in report["systems"]:
         if "published" in system:
             scores = (system["published"][name]["difference"] for name in OFFICIAL_METRICS)
-            rows.append([f"{system['id']} - LORIS", "", *map(_format_difference, scores), "-"])
+            rows.append(
+                [f"{system['id']} vs. LORIS", "", *map(_format_difference, scores), "-"]
+            )
     heads = ["system", "", *OFFICIAL_METRICS, "MOS"]
-    return ReportTable("Published, % (* is a misprint)", heads, rows)
+    return ReportTable("Published scores, % (* misprint)", heads, rows)
 
 
 def _build_paper_comparison_table(table: dict[str, Any]) -> ReportTable:
-    """Systems in the paper's layout, next to its own scores."""
+    """Build a table in the layout of the paper, with scores of the run and of the paper."""
     rows = []
     for line in table["lines"]:
         official, published = line["official"] or {}, line["published"]
@@ -251,12 +256,12 @@ def _build_paper_comparison_table(table: dict[str, Any]) -> ReportTable:
     paper_heads = [f"paper {name}" for name in OFFICIAL_METRICS]
     heads = ["variant", "system", "n", *OFFICIAL_METRICS, *paper_heads]
     title = f"Table {table['number']} of the paper, {table['title']}, %"
-    legend = "this run, then the paper on fe25 (* is a misprint)"
+    legend = "this run, and published scores on fe25 (* misprint)"
     return ReportTable(f"{title}: {legend}", heads, rows)
 
 
 def _build_published_row(row: dict[str, Any]) -> list[str]:
-    """A row of the paper; a misprint has a star."""
+    """Format a published row; misprints are marked with a star."""
     starred = {misprint["column"] for misprint in row.get("misprints", [])}
     scores = (format_percent(row[name]) + "*" * (name in starred) for name in OFFICIAL_METRICS)
     return [row["name"], f"table {row['table']}", *scores]

@@ -1,1 +1,1 @@
-"""Systems times clips: generation, audio analysis, scores."""
+"""Evaluation of systems on clips: generation, audio analysis, scores."""

@@ -1,9 +1,10 @@
-"""Trained variants for the paper's tables 5 and 6, identified by their configuration.
+"""Ablation variants for tables 5 and 6 of the paper, identified by their configuration.
 
-files, folders of runs -> configurations -> the full model that they are variants of -> names
+weights files, run folders -> configurations -> common full model -> variant names
 
-A table compares networks that differ in one setting. So a file is a variant only if it equals
-the full model except for that setting (docs/paper-model.md), sizes included.
+A table compares networks that differ in one setting. A weights file is therefore a variant only
+if its configuration, including layer sizes, equals the full model except for that setting
+(docs/paper-model.md).
 """
 
 import json
@@ -31,7 +32,7 @@ VARIANT_OVERRIDES: Mapping[str, Mapping[str, Any]] = {
     "pe": {"positional_encoding": False},
     "rhymul": {"rhythm_conditioning": "multiply"},
 }
-"""Settings of each variant that differ from the full model."""
+"""Configuration changes relative to the full model, by variant."""
 VARIANT_NAMES = (FULL_MODEL, *VARIANT_OVERRIDES)
 TABLE_VARIANTS = {5: ("v", "r", "m"), 6: ("lstm", "hawkes", "pe", "rhymul")}
 TRAIN_SET_OPTIONS = {
@@ -43,11 +44,11 @@ TRAIN_SET_OPTIONS = {
     "pe": "positional_encoding=false",
     "rhymul": "rhythm_conditioning=multiply",
 }
-"""Options of `loris train --set` for clips with visual features. Without visual features the
-full model uses poses, and ``m`` and ``lstm`` do not exist."""
+"""Options of `loris train --set` for clips with visual features. Without visual features, the
+full model uses poses, and the variants ``m`` and ``lstm`` do not exist."""
 VARIANT_HINT = f"use --ablation-weights NAME=FILE, with NAME one of {', '.join(VARIANT_NAMES)}"
 RUN_WEIGHTS_NAME = "paper.safetensors"
-"""The model in a run folder."""
+"""File name of the final weights in a run folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,20 +64,20 @@ class AblationVariant:
 def find_variants(
     variant_specs: Sequence[str], variant_names: Sequence[str], *, reporter: Reporter
 ) -> dict[str, AblationVariant]:
-    """Find the variants that the user names.
+    """Find the weights of the requested variants.
 
     Args:
-        variant_specs: ``NAME=FILE`` or ``NAME=RUN``, whose configuration has to be that
-            variant's; or a folder of runs or of files, searched for the requested variants.
+        variant_specs: ``NAME=FILE`` or ``NAME=RUN``, with a configuration that must match the
+            variant; or a folder of runs or weights files, searched for the requested variants.
         variant_names: keys of `VARIANT_OVERRIDES`; the full model is always included.
-        reporter: warns of files in a folder that are no variant of the same full model.
+        reporter: receives warnings about files that are not a variant of the full model.
 
     Returns:
-        variants that were found, by name.
+        variants found, by name.
 
     Raises:
-        UsageError: a file is not the variant it is named, or one is there twice.
-        InputError: there is no such file, or none in a folder.
+        UsageError: a configuration does not match the variant name, or a variant is ambiguous.
+        InputError: a file does not exist, or a folder has no weights.
         WeightsError: a file cannot be read.
     """
     named, unnamed = _read_variant_specs(variant_specs)
@@ -88,16 +89,16 @@ def find_variants(
     for path, config in unnamed.items():
         name = identify_variant(config, full)
         if name is None:
-            reporter.warn(f"{printable_path(path)} is no variant of the others' full model")
+            reporter.warn(f"ignoring {printable_path(path)}: not a variant of the full model")
         else:
             named.append(AblationVariant(name=name, path=path, config=config))
     by_name: dict[str, AblationVariant] = {}
     for variant in named:
         other = by_name.setdefault(variant.name, variant)
         if other is not variant and variant.name in (FULL_MODEL, *variant_names):
-            problem = f"{other.path} and {variant.path} are both {variant.name!r}"
+            problem = f"{other.path} and {variant.path} are both variant {variant.name!r}"
             raise UsageError(
-                problem, hint=f"choose one: --ablation-weights {variant.name}=FILE"
+                problem, hint=f"select one: --ablation-weights {variant.name}=FILE"
             )
     requested = [name for name in VARIANT_OVERRIDES if name in variant_names]
     return {name: by_name[name] for name in (*requested, FULL_MODEL) if name in by_name}
@@ -106,7 +107,7 @@ def find_variants(
 def _read_variant_specs(
     variant_specs: Sequence[str],
 ) -> tuple[list[AblationVariant], dict[Path, PaperConfig]]:
-    """Variants that are named, and configurations of the other files."""
+    """Return the variants given by name, and the configurations of all other files."""
     named: list[AblationVariant] = []
     unnamed: dict[Path, PaperConfig] = {}
     for spec in variant_specs:
@@ -115,17 +116,17 @@ def _read_variant_specs(
             path = _resolve_weights_file(Path(location))
             named.append(AblationVariant(name=name, path=path, config=read_paper_config(path)))
         elif equals and not Path(spec).exists():
-            raise UsageError(f"{spec!r} names no variant", hint=VARIANT_HINT)
+            raise UsageError(f"{spec!r} is not a known variant", hint=VARIANT_HINT)
         else:
             unnamed |= {path: read_paper_config(path) for path in _list_weights(Path(spec))}
     return named, unnamed
 
 
 def infer_full_config(configs: Sequence[PaperConfig]) -> PaperConfig:
-    """The full model that most configurations are variants of: their sizes, every setting on.
+    """Return the full model that most configurations are variants of.
 
-    Where none of them uses visual features the full model uses poses instead, as in
-    `loris train`.
+    It has the layer sizes of these configurations and all settings enabled. If none of the
+    configurations uses visual features, the full model uses poses instead, as in `loris train`.
     """
     is_visual = any(config.visual_projection != "none" for config in configs)
     phases = [config.hawkes_phase for config in configs if config.hawkes_phase != "none"]
@@ -149,7 +150,7 @@ def infer_full_config(configs: Sequence[PaperConfig]) -> PaperConfig:
 
 
 def derive_variant_config(name: str, full: PaperConfig) -> PaperConfig | None:
-    """The configuration of a variant; None where this full model has no such variant."""
+    """Return the configuration of a variant; None if the full model has no such variant."""
     if name == FULL_MODEL:
         return full
     has_no_lstm = name == "lstm" and full.visual_projection == "none"
@@ -159,7 +160,7 @@ def derive_variant_config(name: str, full: PaperConfig) -> PaperConfig | None:
 
 
 def identify_variant(config: PaperConfig, full: PaperConfig) -> str | None:
-    """The name of a configuration as a variant of the full model; None if it is none."""
+    """Return the variant name of a configuration; None if it matches no variant."""
     names = (name for name in VARIANT_NAMES if derive_variant_config(name, full) == config)
     return next(names, None)
 
@@ -167,14 +168,14 @@ def identify_variant(config: PaperConfig, full: PaperConfig) -> str | None:
 def build_ablation_tables(
     variant_names: Sequence[str], variants: Mapping[str, AblationVariant], subset: str
 ) -> list[PaperTable]:
-    """Tables 5 and 6 with the lines of some variants and of the full model.
+    """Build tables 5 and 6 with lines for the requested variants and the full model.
 
     Args:
         variant_names: keys of `VARIANT_OVERRIDES`.
-        variants: variants that were found, by name.
-        subset: scored subset, for the command that trains a missing variant.
+        variants: variants found, by name.
+        subset: scored subset, used in the training command shown for a missing variant.
     """
-    # Without any file, the full model that `loris train` would train.
+    # Without any weights, the full model is the one that `loris train` would train.
     default = PaperConfig(visual_projection="none", motion_encoder=True)
     full = infer_full_config([variant.config for variant in variants.values()] or [default])
     tables = []
@@ -198,51 +199,53 @@ def build_ablation_tables(
 
 def _explain_missing_variant(name: str, full: PaperConfig, subset: str) -> str:
     if derive_variant_config(name, full) is None:
-        return "the full model uses poses and no visual features, so it has no such variant"
+        return "not applicable: the full model uses poses instead of visual features"
     setting = "" if name == FULL_MODEL else f" --set {TRAIN_SET_OPTIONS[name]}"
     command = f"loris train --preset paper --split {subset} --out runs/{name}{setting}"
     return f"not trained: {command}"
 
 
 def _check_variant_config(variant: AblationVariant, full: PaperConfig) -> None:
-    """Refuse a file that is not the variant it is named."""
+    """Raise ``UsageError`` if the configuration of a variant does not match its name."""
     expected = derive_variant_config(variant.name, full)
     if expected == variant.config:
         return
     path = printable_path(variant.path)
     name = identify_variant(variant.config, full)
     if name is not None:
-        problem = f"{path} is not {variant.name!r} but {name!r}, by its configuration"
+        problem = (
+            f"{path} is not variant {variant.name!r}: its configuration is that of {name!r}"
+        )
         raise UsageError(problem, hint=f"use --ablation-weights {name}={path}")
     if expected is None:
-        reason = "the full model uses poses and no visual features"
+        reason = "the full model uses poses instead of visual features"
     else:
         actual, required = asdict(variant.config), asdict(expected)
         key = next(key for key in required if actual[key] != required[key])
-        reason = f"its {key} is {json.dumps(actual[key])}, not {json.dumps(required[key])}"
-    hint = "train it like the full model but for that one setting; see docs/evaluation.md"
-    problem = f"{path} is not {variant.name!r} of the others' full model: {reason}"
+        reason = f"{key} is {json.dumps(actual[key])}, expected {json.dumps(required[key])}"
+    hint = "train it with the settings of the full model except one; see docs/evaluation.md"
+    problem = f"{path} is not variant {variant.name!r} of the full model: {reason}"
     raise UsageError(problem, hint=hint)
 
 
 def _resolve_weights_file(path: Path) -> Path:
-    """A weights file, or that of a run."""
+    """Return the path of a weights file, given as a file or a run folder."""
     if (path / RUN_WEIGHTS_NAME).is_file():
         return path / RUN_WEIGHTS_NAME
     if path.is_dir():
-        raise InputError(f"no {RUN_WEIGHTS_NAME} in the run {path}", hint="train it to its end")
+        raise InputError(f"no {RUN_WEIGHTS_NAME} in the run {path}", hint="finish the training")
     if not path.is_file():
-        raise InputError(f"no file or run {path}", hint="check the name")
+        raise InputError(f"no such file or run folder: {path}", hint="check the path")
     return path
 
 
 def _list_weights(folder: Path) -> list[Path]:
-    """Weights of the paper's network in a folder, and in its runs."""
+    """Return the weights files of the paper's network in a folder and its run folders."""
     if not folder.is_dir():
-        raise InputError(f"no folder {folder}", hint=VARIANT_HINT)
+        raise InputError(f"no such folder: {folder}", hint=VARIANT_HINT)
     paths = sorted([*folder.glob("*.safetensors"), *folder.glob(f"*/{RUN_WEIGHTS_NAME}")])
     chosen = [path for path in paths if detect_preset(str(path)) == "paper"]
     if not chosen:
-        hint = "train some: loris train --preset paper --out RUNS/full"
-        raise InputError(f"no run and no weights of the paper's network in {folder}", hint=hint)
+        hint = "train the network: loris train --preset paper --out RUNS/full"
+        raise InputError(f"no runs or weights of the paper's network in {folder}", hint=hint)
     return chosen

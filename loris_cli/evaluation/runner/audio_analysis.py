@@ -1,9 +1,9 @@
-"""Onsets and beats of audio sources: analyzed once each, in parallel, and cached.
+"""Detect onsets and beats of audio sources, in parallel and cached.
 
-    sources -> those not in the cache, in worker processes -> onsets, beats -> cache
+    sources not in the cache -> worker processes -> onsets, beats -> cache
 
-Analysis is the long part of an evaluation; all scores are computed from its results. A cache
-entry is named by a hash of the samples, of every parameter and of librosa's version.
+Audio analysis takes most of the time of an evaluation; all scores are computed from its
+results. The cache key is a hash of the samples, all parameters and the librosa version.
 """
 
 import hashlib
@@ -29,49 +29,50 @@ from loris_cli.system.progress import NullReporter, Reporter
 from loris_cli.system.worker_pool import WorkerCrash
 
 ANALYSIS_SCHEMA = 2
-"""Version of the cache entries; raise it when the results of the analysis change."""
+"""Version of the cache entries. Increment it when the results of the analysis change."""
 
 MIN_SOURCES_PER_WORKER, MIN_STRICT_SOURCES_PER_WORKER = 200, 16
-"""With fewer sources, worker processes cost more than they save: one takes some four seconds to
-start, a source 35 ms by the official protocol alone."""
+"""Minimum number of sources per worker process. With fewer sources a worker does not pay off:
+it takes about 4 s to start, and a source takes 35 ms with the official protocol alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AnalysisConfig:
-    """Detectors and their settings."""
+    """Onset and beat detectors and their settings."""
 
     protocol: loris_scores.ScoringProtocol = loris_scores.OFFICIAL_PROTOCOL
     strict_metrics: bool = True
-    """Detect onsets and beats for the strict metrics too."""
+    """Whether to detect onsets and beats for the strict metrics."""
     beat_tracker: BeatTracker = "librosa"
 
 
 @dataclass(frozen=True, kw_only=True)
 class AudioAnalysis:
-    """Onsets and beats of a source."""
+    """Onsets and beats of an audio source, in seconds."""
 
     samples_sha256: str
     n_samples: int
     protocol_onsets_s: Array
-    """Onsets by the protocol's detector."""
+    """Onsets from the detector of the scoring protocol."""
     strict_onsets_s: Array
-    """Onsets by `audio.onsets`; empty without strict metrics."""
+    """Onsets from `audio.onsets`; empty without strict metrics."""
     beats_s: Array
+    """Beats; empty without strict metrics."""
     n_truncated_samples: int = 0
-    """Samples beyond the maximum length, which were not analyzed."""
+    """Number of samples beyond the maximum length, which were not analyzed."""
 
     @property
     def duration_s(self) -> float:
-        """Duration of the audio."""
+        """Duration in seconds."""
         return self.n_samples / SAMPLE_RATE_HZ
 
     @property
     def onset_flags(self) -> loris_scores.OnsetFlags:
-        """Seconds with an onset, ``(seconds,)``."""
+        """Flags of the seconds that contain an onset, ``(seconds,)``."""
         return loris_scores.flag_onset_seconds(self.protocol_onsets_s, self.n_samples)
 
     def crop_events(self, end_s: float) -> AudioEvents:
-        """Onsets and beats before a time."""
+        """Return the strict onsets and the beats before a time."""
         onsets_s, beats_s = (x[x < end_s] for x in (self.strict_onsets_s, self.beats_s))
         return AudioEvents(onsets_s=onsets_s, beats_s=beats_s)
 
@@ -89,9 +90,9 @@ def analyze_audio(
     """Analyze one source, or read the result from the cache.
 
     Args:
-        source: the source.
+        source: audio source.
         config: detectors and their settings.
-        cache_dir: folder of the cache; None is no cache.
+        cache_dir: cache folder; None disables the cache.
     """
     try:
         samples, n_truncated = load_samples(source)
@@ -115,14 +116,15 @@ def analyze_audio_sources(
     max_workers: int,
     reporter: Reporter | None = None,
 ) -> list[AudioAnalysis | AnalysisFailure]:
-    """Analyze many sources, a repeated one once.
+    """Analyze many sources, optionally in worker processes.
 
     Args:
-        sources: the sources.
+        sources: audio sources; duplicates are analyzed once.
         config: detectors and their settings.
-        cache_dir: folder of the cache; None is no cache.
-        max_workers: worker processes at most; short work is done in this process.
-        reporter: progress is reported here.
+        cache_dir: cache folder; None disables the cache.
+        max_workers: maximum number of worker processes; few sources are analyzed in the
+            current process.
+        reporter: receives the progress.
 
     Returns:
         result of each source, in order.
@@ -168,7 +170,7 @@ def _write_cached_analysis(path: Path, analysis: AudioAnalysis) -> None:
 
 
 def _read_cached_analysis(path: Path, samples_sha256: str) -> AudioAnalysis | None:
-    """The cache entry, or None where there is none or it is damaged."""
+    """Read a cache entry; None if it is missing or damaged."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         for name in ("protocol_onsets_s", "strict_onsets_s", "beats_s"):

@@ -1,7 +1,7 @@
-"""Audio to be scored: recordings, and signals synthesized by a rule.
+"""Audio sources to score: audio files, click trains and noise.
 
-A source is described by a few values, so that the worker process that analyzes it can create
-it, and nothing has to be stored.
+A source is a small description from which the worker process loads or synthesizes the samples,
+so that no audio has to be transferred or stored.
 """
 
 from collections.abc import Callable, Generator, Sequence
@@ -25,25 +25,25 @@ from loris_cli.video.audio_track import read_audio
 Result = TypeVar("Result")
 
 CLICK_HZ, CLICK_S, CLICK_DECAY_S = 1000.0, 0.05, 0.01
-"""A click: a decaying tone."""
+"""Frequency, length and decay time constant of a click, a decaying sine."""
 CLICK_AMPLITUDE = 0.5
 NOISE_STD = 0.1
 MAX_DURATION_S = 3600.0
-"""Clips last a minute; a file of more than an hour is a mistake."""
+"""Maximum duration of an audio file; clips last about a minute."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedAudio:
-    """An audio file, or the audio track of a video."""
+    """Audio file, or audio track of a video."""
 
     path: Path
     max_samples: int | None = None
-    """Longer audio is cut."""
+    """Length to which longer audio is truncated; None keeps it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClickTrain:
-    """Silence with clicks."""
+    """Clicks in silence."""
 
     click_times_s: tuple[float, ...]
     n_samples: int
@@ -51,7 +51,7 @@ class ClickTrain:
 
 @dataclass(frozen=True, kw_only=True)
 class WhiteNoise:
-    """White noise."""
+    """Gaussian white noise."""
 
     seed: int
     n_samples: int
@@ -67,13 +67,16 @@ def map_sources(
     n_workers: int,
     advance: Callable[..., None],
 ) -> dict[AudioSource, Result | WorkerCrash]:
-    """Apply a function to each source, a repeated one once.
+    """Apply a function to each distinct source, optionally in worker processes.
 
     Args:
-        function: a function of a module, so that a worker process finds it.
-        sources: the sources.
-        n_workers: worker processes; up to 1 is this process.
-        advance: called with 1 after each source.
+        function: picklable function of one source.
+        sources: audio sources; duplicates are processed once.
+        n_workers: number of worker processes; 0 or 1 uses the current process.
+        advance: progress callback, called with 1 after each source.
+
+    Returns:
+        result of each source, or the crash of its worker process.
     """
     different = list(dict.fromkeys(sources))
     numbered: Generator[tuple[int, Result | WorkerCrash], None, None]
@@ -93,10 +96,10 @@ def load_samples(source: AudioSource) -> tuple[Samples, int]:
     """Load or synthesize a source.
 
     Returns:
-        mono at 22,050 Hz, ``(samples,)``, and how many samples of its file were cut.
+        mono at 22,050 Hz, ``(samples,)``; number of samples that were truncated.
 
     Raises:
-        InputError: its file is missing, damaged, without audio, or too long.
+        InputError: the file is missing, damaged, has no audio, or is too long.
     """
     if isinstance(source, RecordedAudio):
         full = read_audio_file(source.path)
@@ -117,16 +120,16 @@ def load_samples(source: AudioSource) -> tuple[Samples, int]:
 def read_audio_file(path: Path) -> Samples:
     """Read the audio of a file, mono at 22,050 Hz, ``(samples,)``.
 
-    Formats of libsndfile are read as in the official script, by the steps of `librosa.load`,
-    which itself imports modules that later Pythons lack. Other files, mainly videos, are read
-    by their timestamps.
+    Formats of libsndfile are read as in the official script, following the steps of
+    `librosa.load`. That function is not called because it imports modules that newer Python
+    versions lack. Other files, mainly videos, are decoded according to their timestamps.
     """
     name = printable_path(path)
     hint = "use an audio file, or a video with audio"
     try:
         info = soundfile.info(path)
         if info.frames > MAX_DURATION_S * info.samplerate:
-            raise InputError(f"{name} lasts more than an hour", hint="cut it into clips")
+            raise InputError(f"{name} is longer than 1 hour", hint="cut it into clips")
         channels, rate_hz = soundfile.read(path, dtype="float32")
         mono = librosa.to_mono(channels.T)
         rates = {"orig_sr": rate_hz, "target_sr": SAMPLE_RATE_HZ}
@@ -134,23 +137,23 @@ def read_audio_file(path: Path) -> Samples:
     except soundfile.LibsndfileError as error:
         samples = _read_audio_track(path, hint, error)
     if not len(samples):
-        raise InputError(f"{name} holds no audio", hint=hint)
+        raise InputError(f"{name} has no audio samples", hint=hint)
     if not np.isfinite(samples).all():
-        raise InputError(f"{name} holds values that are not finite", hint="make it again")
+        raise InputError(f"{name} contains NaN or infinite samples", hint="regenerate the file")
     return samples
 
 
 def _read_audio_track(path: Path, hint: str, cause: Exception) -> Samples:
     name = printable_path(path)
     if not path.is_file():
-        raise InputError(f"no file {name}", hint=hint) from cause
+        raise InputError(f"no such file: {name}", hint=hint) from cause
     try:
         track = read_audio(path, rate_hz=SAMPLE_RATE_HZ)
     except (av.FFmpegError, OSError) as error:
-        raise InputError(f"{name} cannot be read as audio", hint=hint) from error
+        raise InputError(f"cannot decode the audio of {name}", hint=hint) from error
     if track is None:
-        raise InputError(f"{name} has no audio", hint=hint)
+        raise InputError(f"{name} has no audio stream", hint=hint)
     if track.shape[1] > MAX_DURATION_S * SAMPLE_RATE_HZ:
-        raise InputError(f"{name} lasts more than an hour", hint="cut it into clips")
+        raise InputError(f"{name} is longer than 1 hour", hint="cut it into clips")
     mono: Samples = track.mean(axis=0)
     return mono

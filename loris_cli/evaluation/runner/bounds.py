@@ -2,8 +2,8 @@
 
     clips, reference analyses -> audio sources of a bound, by clip and seed
 
-A null system ignores the video: a system that does not score above it is not in time. A
-ceiling is the best that can be reached: the reference itself, and its latent reconstruction.
+A null system ignores the video: a system that does not score above it shows no synchronization.
+A ceiling is an upper bound, such as the reference itself or its latent reconstruction.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,35 +21,35 @@ from loris_cli.evaluation.runner.audio_sources import AudioSource, ClickTrain, W
 from loris_cli.evaluation.runner.clips import EvalClip
 from loris_cli.system.progress import NullReporter, Reporter
 
-if TYPE_CHECKING:  # imports torch, which the evaluation of files does not need
+if TYPE_CHECKING:  # imports torch, which is not needed to score files
     from loris_cli.evaluation.runner.generation_cache import SystemRunner
 
 FALLBACK_BPM = 120.0
-"""Tempo of a reference without beats."""
+"""Tempo used for a reference without beats."""
 
 TakeSources = dict[tuple[str, int], AudioSource]
 """Audio source by clip id and seed."""
 
 
 class UnavailableError(Exception):
-    """The audio of a bound cannot be made in this run; the message is the reason."""
+    """The audio of a bound cannot be created in this run; the message is the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BoundRequest:
-    """Inputs of the audio of a bound."""
+    """Inputs for the audio sources of a bound."""
 
     clips: Sequence[EvalClip]
     """Clips with an analyzed reference."""
     reference_analyses: Mapping[str, AudioAnalysis]
     seeds: Sequence[int]
     has_beats: bool = True
-    """The reference analyses have beats."""
+    """Whether beats were tracked in the references."""
     system_runners: "Sequence[SystemRunner]" = ()
     reporter: Reporter = field(default_factory=NullReporter)
 
     def cut_to(self, clip: EvalClip, other: EvalClip) -> AudioSource:
-        """The reference audio of another clip, cut to the length of this one's reference."""
+        """Return the reference audio of another clip, truncated to the length of this clip."""
         assert other.reference is not None
         n_samples = self.reference_analyses[clip.id].n_samples
         return replace(other.reference, max_samples=n_samples)
@@ -66,10 +66,10 @@ class Bound:
 
 
 def build_bound_sources(bound_id: str, request: BoundRequest) -> TakeSources:
-    """Audio sources of a bound.
+    """Build the audio sources of a bound.
 
     Args:
-        bound_id: a key of `BOUNDS`.
+        bound_id: key of `BOUNDS`.
         request: clips, references and seeds.
 
     Raises:
@@ -81,21 +81,21 @@ def build_bound_sources(bound_id: str, request: BoundRequest) -> TakeSources:
 
 
 def pick_mismatched_clips(groups: Sequence[str], *, seed: int) -> list[int | None]:
-    """For every clip another clip of another source, each taken about equally often.
+    """Assign to every clip a clip of another source; each is used about equally often.
 
     Args:
         groups: source of each clip.
-        seed: seed of the order.
+        seed: random seed of the order.
 
     Returns:
-        number of the other clip; None where all are of one source.
+        index of the assigned clip; None if all clips are from one source.
     """
     n = len(groups)
     order = np.random.default_rng([seed, 5]).permutation(n)
     position = np.argsort(order)
     partners: list[int | None] = []
     for index, group in enumerate(groups):
-        # The next one of another source in a random circle.
+        # Next clip of another source in a random cyclic order.
         candidates = (int(order[(position[index] + step) % n]) for step in range(1, n))
         partners.append(next((other for other in candidates if groups[other] != group), None))
     return partners
@@ -104,7 +104,7 @@ def pick_mismatched_clips(groups: Sequence[str], *, seed: int) -> list[int | Non
 def _by_clip(
     build: Callable[[AudioAnalysis, np.random.Generator], AudioSource],
 ) -> Callable[[BoundRequest], TakeSources]:
-    """Builder of a bound that needs nothing but the reference of the clip."""
+    """Return the builder of a bound that depends only on the reference of each clip."""
 
     def build_sources(request: BoundRequest) -> TakeSources:
         sources = TakeSources()
@@ -128,7 +128,7 @@ def _click_1hz(reference: AudioAnalysis, rng: np.random.Generator) -> AudioSourc
 
 @_by_clip
 def _click_4hz(reference: AudioAnalysis, rng: np.random.Generator) -> AudioSource:
-    """Four clicks a second, the highest density that both detectors separate reliably."""
+    """4 clicks per second, the highest density that both onset detectors resolve reliably."""
     return _clicks(reference, np.arange(0.125, reference.duration_s, 0.25))
 
 
@@ -139,7 +139,7 @@ def _white_noise(reference: AudioAnalysis, rng: np.random.Generator) -> AudioSou
 
 @_by_clip
 def _density_matched(reference: AudioAnalysis, rng: np.random.Generator) -> AudioSource:
-    """Onsets of the reference with full seconds permuted: as many flags at other times."""
+    """Reference onsets with full seconds permuted: same number of flagged seconds, shuffled."""
     n_full_seconds = reference.n_samples // SAMPLE_RATE_HZ
     target = rng.permutation(n_full_seconds)
     second = reference.protocol_onsets_s.astype(np.int64)
@@ -157,7 +157,7 @@ def _tempo_click_by_clip(reference: AudioAnalysis, rng: np.random.Generator) -> 
 
 def _tempo_click(request: BoundRequest) -> TakeSources:
     if not request.has_beats:
-        raise UnavailableError("the tempo is known from the beats of the strict metrics only")
+        raise UnavailableError("requires beat tracking, which is part of the strict metrics")
     return _tempo_click_by_clip(request)
 
 
@@ -167,7 +167,7 @@ def _mismatched(request: BoundRequest) -> TakeSources:
         partners = pick_mismatched_clips([clip.source_group for clip in clips], seed=seed)
         for clip, partner in zip(clips, partners, strict=True):
             if partner is None:
-                raise UnavailableError("all clips are of one source")
+                raise UnavailableError("all clips are from the same source")
             sources[clip.id, seed] = request.cut_to(clip, clips[partner])
     return sources
 
@@ -180,13 +180,13 @@ def _ground_truth(request: BoundRequest) -> TakeSources:
 def _reconstruction(request: BoundRequest) -> TakeSources:
     runner = next((r for r in request.system_runners if r.system.load_latent_model), None)
     if runner is None:
-        raise UnavailableError("no model that works on a latent code was named")
+        raise UnavailableError("no latent diffusion model was selected")
     audio = runner.reconstruct_references(request.clips, reporter=request.reporter)
     return {(clip_id, request.seeds[0]): source for clip_id, source in audio.items()}
 
 
 def _performance(request: BoundRequest) -> TakeSources:
-    """For clips of AIST: the reference of the same music with another dancer."""
+    """For AIST clips: reference of another performance to the same music."""
     named = [(clip, parse_aist_performance(clip.source_group)) for clip in request.clips]
     sources = TakeSources()
     for clip, performance in named:
@@ -196,23 +196,23 @@ def _performance(request: BoundRequest) -> TakeSources:
                 sources[clip.id, request.seeds[0]] = request.cut_to(clip, other)
                 break
     if not sources:
-        raise UnavailableError("no two clips are known to be of one piece of music")
+        raise UnavailableError("no two clips are known to have the same music")
     return sources
 
 
 BOUNDS: Mapping[str, Bound] = {
-    "click_1hz": Bound("null", "one click a second", _click_1hz),
-    "click_4hz": Bound("null", "four clicks a second", _click_4hz),
+    "click_1hz": Bound("null", "1 click per second", _click_1hz),
+    "click_4hz": Bound("null", "4 clicks per second", _click_4hz),
     "white_noise": Bound("null", "white noise", _white_noise),
     "density_matched": Bound("null", "reference onsets, seconds shuffled", _density_matched),
     "tempo_click": Bound("null", "clicks at the reference tempo, random phase", _tempo_click),
-    "mismatched": Bound("null", "the reference of another clip", _mismatched),
-    "ground_truth": Bound("ceiling", "the reference itself", _ground_truth),
+    "mismatched": Bound("null", "reference of another clip", _mismatched),
+    "ground_truth": Bound("ceiling", "reference audio", _ground_truth),
     "latent_reconstruction": Bound("ceiling", "encoded and decoded reference", _reconstruction),
-    "other_performance": Bound("ceiling", "the same music, danced again", _performance),
+    "other_performance": Bound("ceiling", "other performance to the same music", _performance),
 }
-"""Bounds by their ids, in the order of the report."""
+"""Bounds by id, in the order of the report."""
 RANDOM_BOUNDS = frozenset({"white_noise", "density_matched", "tempo_click", "mismatched"})
-"""Bounds that are scored once for each seed, the others for the first seed only."""
+"""Bounds that are scored once per seed; the others are scored for the first seed only."""
 CHANCE_BOUNDS = frozenset({"mismatched", "other_performance"})
-"""Bounds made of the references of other clips; their F1 is not corrected for chance."""
+"""Bounds that use the references of other clips; their F1 is not corrected for chance."""

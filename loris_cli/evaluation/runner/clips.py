@@ -1,6 +1,6 @@
-"""Clips of an evaluation: of a subset of the data set, of paired folders, or of two files.
+"""Clips of an evaluation: from a data set subset, two folders, or two files.
 
-manifest | folders | two files -> clips with a reference, a visual rhythm and a source
+manifest | two folders | two files -> clips with a reference, a visual rhythm and a source
 """
 
 from collections import Counter
@@ -20,40 +20,41 @@ from loris_cli.system.input_paths import VIDEO_SUFFIXES
 
 AUDIO_SUFFIXES = frozenset(".wav .flac .ogg .mp3 .aiff .aif .m4a .aac .opus".split())
 MEDIA_SUFFIXES = AUDIO_SUFFIXES | VIDEO_SUFFIXES
-"""Files that are read from a folder."""
+"""Suffixes of the files that are read from a folder."""
 SYNTHETIC_SOURCE = "synthesised"
-"""Source of clips without a video; each is a source of its own."""
+"""Source name of clips without a video. Each of these clips counts as a separate source."""
 SYNTHETIC_SUBSET = "synthetic"
-"""Subset of synthetic music that the built-in model is trained and tested on."""
+"""Subset of synthetic music on which the built-in model is trained and tested."""
 REQUIRED_ARRAYS = ("accents_s", "strengths", "energy")
-"""Arrays of the rhythm file that generators need (docs/contracts.md)."""
+"""Arrays of the rhythm file that generators require (docs/contracts.md)."""
 
 FilePair = tuple[str, Path, Path]
-"""Stem, generated file and reference file."""
+"""Common stem, generated file and reference file."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvalClip:
-    """A clip to be scored."""
+    """A clip to score."""
 
     id: str
     source_group: str
-    """Clips of one source share it: they are resampled together and are not mismatched."""
+    """Identifier of the source. Clips of one source are resampled together and are never paired
+    for the bound ``mismatched``."""
     reference: RecordedAudio | None
-    """The reference audio; None for a video without audio."""
+    """Reference audio; None for a video without audio."""
     visual_peaks_s: tuple[float, ...] | None = None
-    """The visual rhythm, rising seconds; None where it is not known."""
+    """Times of the visual rhythm in ascending seconds; None if unknown."""
     video: Path | None = None
-    """The video, where it is available."""
+    """Video file, if available."""
     is_synthetic: bool = False
-    """The clip was made by rules, not recorded."""
+    """True for a synthetic clip, False for a recording."""
     manifest_clip: Clip | None = None
-    """Its row of the manifest, if it has one."""
+    """Manifest row; None for a clip that is not from a data set."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SkippedClip:
-    """A clip that is not scored, and why."""
+    """A clip that is not scored, with the reason."""
 
     clip_id: str
     reason: str
@@ -61,19 +62,19 @@ class SkippedClip:
 
 @dataclass(frozen=True, kw_only=True)
 class SubsetStatus:
-    """A subset of the data set."""
+    """Number of clips in a subset of the data set."""
 
     name: str
     partition_counts: tuple[int, int, int]
-    """Clips of train, val and test."""
+    """Number of clips in train, val and test."""
     n_published_test_clips: int | None
-    """Test clips of the authors' release; None for a subset that it lacks."""
+    """Number of test clips in the authors' release; None for a subset that it lacks."""
     n_missing_test_clips: int
-    """Test clips whose files are missing."""
+    """Number of test clips with missing files."""
 
 
 def list_subsets(data_dir: Path) -> list[SubsetStatus]:
-    """All subsets, those of the paper first; empty ones too."""
+    """List all subsets, including empty ones; the subsets of the paper come first."""
     clips = read_manifest(data_dir) if (data_dir / MANIFEST_FILE).exists() else []
     known = [*PAPER_SUBSETS, SYNTHETIC_SUBSET]
     published = load_published_tables()["test_clips"]
@@ -94,64 +95,69 @@ def list_subsets(data_dir: Path) -> list[SubsetStatus]:
 
 
 def format_setup_commands(subset: str, data_dir: Path) -> str:
-    """The commands that create a subset, a line each."""
+    """Return the commands that create a subset, one per line."""
     folder = printable_path(data_dir)
     if subset == SYNTHETIC_SUBSET:
-        return f"make it: loris dataset synthesize {folder} --music"
+        return f"create it: loris dataset synthesize {folder} --music"
     return (
-        f"the synthetic stand-in: loris dataset synthesize {folder}\n"
-        f"the real one, from the authors' release: loris dataset import RELEASE --data {folder}"
+        f"create a synthetic substitute: loris dataset synthesize {folder}\n"
+        f"or import the authors' release: loris dataset import RELEASE --data {folder}"
     )
 
 
 def read_subset_clips(data_dir: Path, subset: str, *, partition: str = "test") -> list[Clip]:
-    """Clips of a subset in the manifest.
+    """Read the clips of a subset from the manifest.
 
     Args:
-        data_dir: the data set.
-        subset: the subset, such as ``fe50``.
+        data_dir: data set folder.
+        subset: subset name, such as ``fe50``.
         partition: ``test``, ``val`` or ``train``.
 
     Raises:
-        InputError: there is no data set, or it has no such clip.
+        InputError: there is no data set, or it has no clips of this subset and partition.
     """
     folder = printable_path(data_dir)
     setup = format_setup_commands(subset, data_dir)
     if not (data_dir / MANIFEST_FILE).exists():
         raise InputError(f"no data set in {folder}", hint=setup)
     clips = read_manifest(data_dir)
-    subsets = ", ".join(sorted({clip.subset for clip in clips})) or "nothing"
+    subsets = ", ".join(sorted({clip.subset for clip in clips})) or "none"
     if not any(clip.subset == subset for clip in clips):
-        raise InputError(f"no split {subset!r} in {folder}: it has {subsets}", hint=setup)
+        raise InputError(
+            f"no subset {subset!r} in {folder}, available subsets: {subsets}", hint=setup
+        )
     selected = [clip for clip in clips if clip.subset == subset and clip.partition == partition]
     if not selected:
         others = sorted({clip.subset for clip in clips if clip.partition == partition})
-        hint = f"it has {', '.join(others) or f'no {partition} clips at all'}"
+        hint = f"the data set has {', '.join(others) or f'no {partition} clips'}"
         raise InputError(f"the data set has no {partition} clips of {subset!r}", hint=hint)
     return selected
 
 
 def build_eval_clip(data_dir: Path, clip: Clip) -> EvalClip | SkippedClip:
-    """Convert a clip of a data set; its audio is probed, not read.
+    """Convert a clip of a data set. The audio file is probed but not decoded.
 
     Args:
-        data_dir: the data set.
-        clip: its row of the manifest.
+        data_dir: data set folder.
+        clip: manifest row of the clip.
+
+    Returns:
+        the clip; a `SkippedClip` if a file is missing or damaged.
     """
 
     def skip(name: str, problem: str) -> SkippedClip:
         return SkippedClip(clip_id=clip.id, reason=f"{printable_path(name)} {problem}")
 
     if clip.poses and not (data_dir / clip.poses).is_file():
-        return skip(clip.poses, "is not there")
+        return skip(clip.poses, "is missing")
     try:
         soundfile.info(data_dir / clip.audio)
         with np.load(data_dir / clip.rhythm, allow_pickle=False) as arrays:
             required = (*REQUIRED_ARRAYS, *(POSE_RHYTHM_ARRAYS if clip.poses else ()))
             missing = [name for name in required if name not in arrays]
             if missing:
-                return skip(clip.rhythm, f"lacks {', '.join(missing)}")
-            # With poses their rhythm leads, as in a video.
+                return skip(clip.rhythm, f"has no array {', '.join(missing)}")
+            # The pose rhythm takes precedence, as for a video.
             peaks_s = np.asarray(arrays["pose_peaks_s" if clip.poses else "accents_s"])
             visual_peaks_s = tuple(peaks_s.astype(np.float64).tolist())
     except soundfile.LibsndfileError:
@@ -169,37 +175,38 @@ def build_eval_clip(data_dir: Path, clip: Clip) -> EvalClip | SkippedClip:
 
 
 def get_source_group(clip: Clip) -> str:
-    """The source of a clip; of one without a video its own id."""
+    """Return the source of a clip; for a clip without a video, its id."""
     return clip.id if clip.source == SYNTHETIC_SOURCE else normalize_aist_camera(clip.source)
 
 
 def pair_files(generated: Path, reference: Path) -> tuple[list[FilePair], list[SkippedClip]]:
-    """Pair the files of two folders by their stems, or two files as they are.
+    """Pair the files of two folders by stem, or pair two files regardless of their names.
 
-    Prefixes of the authors' script are removed: ``generated_3`` and ``gt_3`` are both ``3``.
+    The prefixes of the authors' script are removed: ``generated_3`` and ``gt_3`` both have the
+    stem ``3``.
 
     Returns:
-        stem, generated and reference file of each pair, by stem; and the unpaired files.
+        stem, generated file and reference file of each pair, sorted by stem; unpaired files.
 
     Raises:
-        InputError: one is a folder and the other is not, no stem is in both, or a stem
-            stands for two files.
+        InputError: one path is a folder and the other a file, the folders have no stem in
+            common, or two files of one folder have the same stem.
     """
     names = (printable_path(generated), printable_path(reference))
     if generated.is_dir() != reference.is_dir():
-        problem = f"{names[0]} and {names[1]}: a folder and a file"
-        raise InputError(problem, hint="use two folders, or two files")
+        problem = f"{names[0]} and {names[1]} are a folder and a file"
+        raise InputError(problem, hint="pass two folders or two files")
     if not generated.is_dir():
         return [(generated.stem, generated, reference)], []
     generated_files = _index_by_stem(generated, "generated_")
     reference_files = _index_by_stem(reference, "gt_")
     both = sorted(set(generated_files) & set(reference_files))
     if not both:
-        hint = "name generated files like their references: a.wav and a.wav"
-        raise InputError(f"no file name of {names[0]} is also in {names[1]}", hint=hint)
+        hint = "give each generated file the name of its reference, e.g. a.wav and a.wav"
+        raise InputError(f"{names[0]} and {names[1]} have no file names in common", hint=hint)
     unpaired = [
         *((stem, "has no reference") for stem in sorted({*generated_files} - {*both})),
-        *((stem, "was not generated") for stem in sorted({*reference_files} - {*both})),
+        *((stem, "has no generated file") for stem in sorted({*reference_files} - {*both})),
     ]
     pairs = [(stem, generated_files[stem], reference_files[stem]) for stem in both]
     return pairs, [SkippedClip(clip_id=stem, reason=reason) for stem, reason in unpaired]
@@ -212,6 +219,6 @@ def _index_by_stem(folder: Path, prefix: str) -> dict[str, Path]:
             continue
         stem = path.stem.removesuffix(".loris").removeprefix(prefix)
         if stem in paths:
-            raise InputError(f"{paths[stem]} and {path} have one name", hint="keep one of them")
+            raise InputError(f"{paths[stem]} and {path} have the same stem", hint="remove one")
         paths[stem] = path
     return paths

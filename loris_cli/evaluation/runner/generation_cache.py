@@ -1,9 +1,9 @@
-"""Takes that systems generate for clips, cached by system, settings and seed.
+"""Generate the takes of systems for clips, cached by system, settings and seed.
 
     clip -> features of its video -> system -> float WAV in the cache, and its cost
 
-An interrupted run continues where it stopped. Shards of the clips can be generated on several
-machines into one folder.
+An interrupted run resumes from the cached takes. Shards of the clips can be generated on
+several machines with a shared cache folder.
 """
 
 import hashlib
@@ -34,31 +34,31 @@ from loris_cli.system.progress import Reporter
 
 @dataclass(frozen=True, kw_only=True)
 class SystemRunner:
-    """Generates the takes of a system into the cache."""
+    """Generation of a system's takes into the cache."""
 
     name: str
     system: System
     data_dir: Path
     cache_dir: Path
     ignore_cache: bool = False
-    """Generate audio again that is in the cache."""
+    """Regenerate audio that is in the cache."""
 
     def generate_takes(
         self, clips: Sequence[EvalClip], seeds: Sequence[int], *, reporter: Reporter
     ) -> tuple[dict[tuple[str, int], RecordedAudio], GenerationCost]:
-        """Generate takes of clips, or read them from the cache.
+        """Generate the takes of clips, or read them from the cache.
 
         Args:
             clips: clips of a manifest.
-            seeds: one take of each clip for each seed; a deterministic system uses the first.
-            reporter: progress is reported here.
+            seeds: one take per clip and seed; a deterministic system uses the first seed only.
+            reporter: receives progress and warnings.
 
         Returns:
-            takes by clip and seed, and their cost.
+            takes by clip id and seed; their total cost.
         """
         takes, costs, n_without_visual = {}, [], 0
         seeds = seeds if self.system.is_stochastic else seeds[:1]
-        with reporter.stage(f"music of {self.name}", len(clips) * len(seeds)) as advance:
+        with reporter.stage(f"generate: {self.name}", len(clips) * len(seeds)) as advance:
             for clip in clips:
                 assert clip.manifest_clip is not None
                 features = read_clip_features(self.data_dir, clip.manifest_clip)
@@ -70,14 +70,14 @@ class SystemRunner:
                     costs.append(cost)
                     advance(1)
         if n_without_visual and self.system.uses_visual_features:
-            lacking = f"which {n_without_visual} clips lack: they were generated without"
+            lacking = f"but {n_without_visual} clips have none and were generated without them"
             reporter.warn(f"{self.name} was trained on visual features, {lacking}")
         return takes, sum_costs(costs)
 
     def reconstruct_references(
         self, clips: Sequence[EvalClip], *, reporter: Reporter
     ) -> dict[str, RecordedAudio]:
-        """Encode and decode the references by the model, which has a latent code, by clip."""
+        """Encode and decode the references with the latent model; return them by clip id."""
         assert self.system.load_latent_model is not None
         model = self.system.load_latent_model()
         recorded = {}
@@ -120,22 +120,22 @@ class SystemRunner:
         return path, cost
 
     def _cache_path(self, cache_key: dict[str, Any]) -> Path:
-        # A hash, never the id of the clip, which is not trusted as a file name.
+        # A hash, because clip ids are untrusted and not safe as file names.
         name = hashlib.sha256(json.dumps(cache_key, sort_keys=True).encode()).hexdigest()[:32]
         return self.cache_dir / f"{name}.wav"
 
 
 def read_clip_features(data_dir: Path, clip: Clip) -> ClipFeatures:
-    """Features of a clip as for a video: visual rhythm, no chords and no timing jitter."""
+    """Return the features of a clip as extracted from a video, without chords or jitter."""
     features = read_pose_features(data_dir, clip)
     if features is None:
         return read_rhythm_features(data_dir, clip)
-    # The timing jitter of a video's peaks is not known either.
+    # The chords and the timing jitter are unknown for a video.
     return replace(features, harmony=None, timing_jitter=0.0)
 
 
 def hash_features(features: ClipFeatures) -> str:
-    """Hash of all conditions of a generator."""
+    """Return a hash of all conditioning inputs of a generator."""
     values = f"{features.duration_s} {features.genre} {features.timing_jitter}"
     hashed = hashlib.sha256(values.encode())
     arrays = [features.peaks_s, features.strengths, features.energy, features.keypoints]
@@ -146,7 +146,7 @@ def hash_features(features: ClipFeatures) -> str:
 
 
 def sum_costs(costs: Sequence[GenerationCost]) -> GenerationCost:
-    """Total cost; the peak memory is the largest one."""
+    """Return the total cost. The peak memory is the maximum, the other fields are sums."""
     peaks = [cost.peak_memory_mib for cost in costs if cost.peak_memory_mib is not None]
     return GenerationCost(
         n_takes=sum(cost.n_takes for cost in costs),
@@ -157,7 +157,7 @@ def sum_costs(costs: Sequence[GenerationCost]) -> GenerationCost:
 
 
 def _read_cost(path: Path) -> GenerationCost | None:
-    """The cached cost, or None where there is none or it is damaged."""
+    """Read a cached cost; None if it is missing or damaged."""
     try:
         return GenerationCost(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):

@@ -1,6 +1,6 @@
-"""The tables of the paper, their misprints, and their layout for the scores of a run.
+"""Published tables of the paper with known misprints, and their layout for the scores of a run.
 
-LORIS (Yu et al., ICML 2023), tables 1 to 8, as printed, in percent: ``published.json``.
+``published.json`` has tables 1 to 8 of LORIS (Yu et al., ICML 2023) as printed, in percent.
 """
 
 import json
@@ -16,16 +16,16 @@ PAPER_SUBSETS = ("da25", "fe25", "fe50", "fs25", "fs50")
 
 @dataclass(frozen=True, kw_only=True)
 class PaperTableLine:
-    """One line of a table."""
+    """One line of a table: a system of the run next to the published scores."""
 
     name: str
-    """As printed in the paper, if it is there."""
+    """Method name, as printed in the paper if the paper has this line."""
     system_id: str | None
-    """Id of the system of the run; None if there is none."""
+    """System id in this run; None if it was not evaluated."""
     missing_reason: str = ""
-    """Why there is none, and how to get it."""
+    """Why the system was not evaluated, and the command that adds it."""
     published_scores: Mapping[str, Any] | None = None
-    """Scores in the paper, 0..1; None for a line that it does not have."""
+    """Scores in the paper, 0..1; None for a line that the paper lacks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,24 +37,24 @@ class PaperTable:
 
     @property
     def title(self) -> str:
-        """Subject of the table."""
+        """Title of the table."""
         return str(_get_table(self.number)["title"])
 
 
 @cache
 def load_published_tables() -> dict[str, Any]:
-    """All contents of the file."""
+    """Load ``published.json``."""
     path = files("loris_cli.evaluation.runner").joinpath("published.json")
     tables: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return tables
 
 
 def get_published_scores(subset: str) -> list[dict[str, Any]]:
-    """Published scores on a subset, one row a method, from 0 to 1 except MOS.
+    """Return the published scores on a subset, one row per method.
 
     Returns:
-        rows with ``id``, ``name``, `SCORE_COLUMNS`, ``table`` and, where a score is misprinted,
-        ``misprints``; none for a subset that the paper does not have.
+        rows with ``id``, ``name``, `SCORE_COLUMNS` (0..1, MOS 1..5), ``table`` and, if a score
+        is misprinted, ``misprints``; empty for a subset that the paper lacks.
     """
     return [
         _normalize_row(table, row)
@@ -65,17 +65,18 @@ def get_published_scores(subset: str) -> list[dict[str, Any]]:
 
 
 def get_ablation_rows(table_number: int) -> dict[str, dict[str, Any]]:
-    """Rows of an ablation table, 5 to 8, by their ids; all are on ``fe25``."""
+    """Return the rows of an ablation table, 5 to 8, by row id. All are scored on ``fe25``."""
     table = _get_table(table_number)
     return {row["id"]: _normalize_row(table, row) for row in table["rows"]}
 
 
 def build_paper_table(number: int, system_ids: Mapping[str, Sequence[str]]) -> PaperTable:
-    """Systems next to the lines of the paper with the same settings; other systems come last.
+    """Build a table with the published lines and the systems of the run.
 
     Args:
-        number: number of the table.
-        system_ids: ids of the systems by the id that such a line has in the paper.
+        number: table number in the paper.
+        system_ids: system ids by the row id of the published line with the same settings;
+            systems without a published line come last.
     """
     printed = get_ablation_rows(number)
     lines = [

@@ -1,4 +1,4 @@
-"""Plan of an evaluation: clips of a subset, or generated files and their references."""
+"""Evaluation plans for a subset of a data set, or for generated files with references."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -16,17 +16,17 @@ from loris_cli.system.progress import Reporter
 def plan_subset_evaluation(
     data_dir: Path, subset: str, *, partition: str, max_clips: int | None, plan: EvaluationPlan
 ) -> EvaluationPlan:
-    """Score models on the clips of a subset.
+    """Return a plan that scores systems on the clips of a subset.
 
     Args:
-        data_dir: the data set.
-        subset: the subset.
+        data_dir: data set folder.
+        subset: subset name, such as ``fe50``.
         partition: ``test``, ``val`` or ``train``.
-        max_clips: maximum number of clips; None is all.
-        plan: everything else.
+        max_clips: maximum number of clips; None is unlimited.
+        plan: plan with all other settings.
 
     Raises:
-        InputError: there is no such subset.
+        InputError: the subset does not exist.
     """
     clips = eval_clips.read_subset_clips(data_dir, subset, partition=partition)
     loaded = [eval_clips.build_eval_clip(data_dir, clip) for clip in clips[:max_clips]]
@@ -41,16 +41,16 @@ def plan_subset_evaluation(
 def plan_file_evaluation(
     generated: Path, reference: Path, *, plan: EvaluationPlan, reporter: Reporter
 ) -> EvaluationPlan:
-    """Score generated files against their references, audio or video.
+    """Return a plan that scores generated files against reference files, audio or video.
 
     Args:
-        generated: a file, or a folder.
-        reference: likewise; files of two folders are paired by name.
-        plan: everything else.
-        reporter: progress is reported here.
+        generated: file or folder of generated audio.
+        reference: file or folder of references; files of two folders are paired by name.
+        plan: plan with all other settings.
+        reporter: receives progress and warnings.
 
     Raises:
-        InputError: nothing can be paired, or the only reference cannot be used.
+        InputError: no files can be paired, or the only reference cannot be analyzed.
     """
     pairs, skipped = eval_clips.pair_files(generated, reference)
     clips = []
@@ -72,29 +72,29 @@ def plan_file_evaluation(
 
 
 def check_compare_to(plan: EvaluationPlan) -> None:
-    """Refuse a missing system to compare with, before the long work starts.
+    """Check that the system to compare with is part of the plan.
 
-    The default may be missing: then nothing is compared.
+    The default system may be missing; differences are then not computed.
 
     Raises:
-        UsageError: there will be no such system.
+        UsageError: the system is not part of the plan.
     """
     names = [runner.name for runner in plan.system_runners]
     names += [*(["generated"] if plan.generated_files else []), *plan.bounds]
     if plan.compare_to not in (*names, DEFAULT_COMPARE_TO):
-        hint = f"there are {', '.join(names)}"
-        raise UsageError(f"no system {plan.compare_to!r} to compare with", hint=hint)
+        hint = f"available systems: {', '.join(names)}"
+        raise UsageError(f"unknown system {plan.compare_to!r} to compare with", hint=hint)
 
 
 def eval_cache_dir(name: str) -> Path:
-    """Folder of a cache: ``analysis`` or ``generated``."""
+    """Return the folder of an evaluation cache, ``analysis`` or ``generated``."""
     return cache_home() / "eval" / name
 
 
 def _build_eval_clip_from_file(stem: str, reference: Path, reporter: Reporter) -> EvalClip:
     if reference.suffix.lower() not in VIDEO_SUFFIXES:
         return EvalClip(id=stem, source_group=stem, reference=RecordedAudio(path=reference))
-    # Imports torch, which audio files do not need.
+    # Imported here because these modules import torch, which audio files do not need.
     from loris_cli.soundtrack.clip_features import select_accents
     from loris_cli.soundtrack.video_analysis import analyze_video, probe_for_rhythm
 

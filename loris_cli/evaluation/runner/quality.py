@@ -1,9 +1,9 @@
-"""Audio quality of systems: distances to the reference spectra, and defects of single takes.
+"""Audio quality metrics: distances to the reference audio, loudness, clipping, texture.
 
     takes, references -> log-mel, musicnn, loudness, texture -> metrics of the system
 
-The first take of each clip is measured. Distances over few clips are biased upwards by the
-small number of frames: compare them within one table only.
+Only the first take of each clip is measured. Frechet distances over few clips are biased
+upwards by the small number of frames, so compare them only within one table.
 """
 
 import tempfile
@@ -30,26 +30,26 @@ from loris_cli.evaluation.runner.run import EvaluationResult
 from loris_cli.system.progress import Reporter
 
 CLIPPING_THRESHOLD = 0.999
-"""Samples from here on count as clipped."""
+"""Samples with at least this magnitude count as clipped."""
 TEXTURE_METRICS = ("spectral_flatness", "silent_fraction", "dynamic_range_db", "key_clarity")
 MIN_PROBABILITY = 1e-6
-"""Tag probabilities are clipped this far from 0 and 1, so that their logarithms are finite."""
+"""Tag probabilities are clipped by this margin to 0 and 1 to keep their logarithms finite."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AudioQuality:
-    """Features and metrics of one source."""
+    """Features and quality metrics of one audio source."""
 
     log_mel: Float32Array
     """Log-mel spectrogram, ``(128, frames)``."""
     musicnn: tuple[Float32Array, Float32Array] | None
     """musicnn features ``(200, patches)`` and tag probabilities ``(50,)``; None below 3 s."""
     metrics: dict[str, float]
-    """``loudness_lufs``, ``clipped_fraction`` and `TEXTURE_METRICS` that are available."""
+    """``clipped_fraction``, and ``loudness_lufs`` and `TEXTURE_METRICS` where defined."""
 
 
 def measure_audio_quality(source: AudioSource) -> AudioQuality | None:
-    """Measure one source; None if it cannot be read."""
+    """Measure the quality of one source; None if it cannot be read."""
     try:
         samples, _ = audio_sources.load_samples(source)
     except LorisError:
@@ -71,15 +71,15 @@ def measure_audio_quality(source: AudioSource) -> AudioQuality | None:
 def measure_quality(
     result: EvaluationResult, *, reporter: Reporter
 ) -> dict[str, dict[str, float]]:
-    """Quality metrics of every system.
+    """Measure the audio quality of every system.
 
     Args:
-        result: result of the run.
-        reporter: progress is reported here.
+        result: result of the evaluation run.
+        reporter: receives the progress.
 
     Returns:
-        by system: ``frechet_log_mel``; ``frechet_musicnn`` and ``kl_tags`` of audio of 3 s and
-        more; means of the metrics of `AudioQuality`.
+        metrics by system id: ``frechet_log_mel``; ``frechet_musicnn`` and ``kl_tags`` over
+        audio of at least 3 s; means of the metrics of `AudioQuality`.
     """
     references = {
         clip.id: clip.reference
@@ -111,11 +111,11 @@ def measure_quality(
 
 
 def tag_kl_divergence(reference_tags: Float32Array, generated_tags: Float32Array) -> float:
-    """Kullback-Leibler divergence of binary tags, mean over tags, in nats.
+    """Kullback-Leibler divergence of independent binary tags, mean over tags, in nats.
 
     Args:
         reference_tags: tag probabilities of the reference, ``(tags,)``, 0..1.
-        generated_tags: tag probabilities of the generated audio.
+        generated_tags: tag probabilities of the generated audio, ``(tags,)``, 0..1.
     """
     tags = np.stack([reference_tags, generated_tags]).astype(np.float64)
     p, q = np.clip(tags, MIN_PROBABILITY, 1 - MIN_PROBABILITY)
@@ -123,7 +123,7 @@ def tag_kl_divergence(reference_tags: Float32Array, generated_tags: Float32Array
 
 
 def _compare_quality(pairs: Sequence[tuple[AudioQuality, AudioQuality]]) -> dict[str, float]:
-    """Metrics of a system from the qualities of takes and references."""
+    """Compute the metrics of a system from pairs of take and reference."""
 
     def distance(features: Sequence[tuple[Float32Array, Float32Array]]) -> float:
         takes, references = zip(*features, strict=True)

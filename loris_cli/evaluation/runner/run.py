@@ -1,4 +1,4 @@
-"""An evaluation run: analyze the references, make and analyze all takes, score, compare.
+"""Run an evaluation: analyze references, generate and analyze all takes, score, compare.
 
 plan -> reference analyses -> audio sources of all systems -> analyses -> scores -> result
 """
@@ -25,7 +25,7 @@ from loris_cli.evaluation.runner.paper_tables import PaperTable
 from loris_cli.evaluation.runner.scores import SystemLabel, SystemScores, score_system
 from loris_cli.system.progress import Reporter
 
-if TYPE_CHECKING:  # imports torch, which the evaluation of files does not need
+if TYPE_CHECKING:  # imports torch, which is not needed to score files
     from loris_cli.evaluation.runner.generation_cache import SystemRunner
 
 DEFAULT_COMPARE_TO = "mismatched"
@@ -36,13 +36,14 @@ METRIC_STATISTICS: Mapping[str, tuple[tuple[str, ...], Statistic]] = {
     "onset_f": (("onset_f",), np.asarray),
     "beat_f": (("beat_f",), np.asarray),
 }
-"""Metrics whose differences are tested: their components, and the metric from their means."""
+"""Metrics tested for differences between systems: clip-level components, and the function that
+computes the metric from the component means."""
 
 Analyzer = Callable[
     [Sequence[AudioSource]], list[AudioAnalysis | audio_analysis.AnalysisFailure]
 ]
 TakeAnalyses = dict[str, dict[tuple[str, int], AudioAnalysis]]
-"""Analyses by system, clip and seed."""
+"""Analyses by system id, then by clip id and seed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,44 +51,44 @@ class EvaluationPlan:
     """Clips, systems and settings of an evaluation."""
 
     title: str
-    """The subset, or a description of the files."""
+    """Subset name, or a description of the files."""
     clips: Sequence[EvalClip]
     skipped: Sequence[SkippedClip] = ()
     generated_files: Mapping[str, Path] = field(default_factory=dict)
-    """Audio files to score, by clip: the system ``generated``."""
+    """Audio files of the user by clip id, scored as the system ``generated``."""
     system_runners: "Sequence[SystemRunner]" = ()
     paper_tables: Sequence[PaperTable] = ()
-    """Tables of the paper that the systems belong in."""
+    """Tables of the paper to which the systems correspond."""
     bounds: Sequence[str] = tuple(BOUNDS)
     seeds: Sequence[int] = (0, 1, 2)
     analysis_config: AnalysisConfig = field(default_factory=AnalysisConfig)
     compare_to: str = DEFAULT_COMPARE_TO
-    """The system that the others are compared with."""
+    """Id of the system with which all others are compared."""
     max_workers: int = 1
     analysis_cache: Path | None = None
-    """Folder of the analysis cache; None is no cache."""
+    """Folder of the analysis cache; None disables the cache."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationResult:
-    """Analyses and scores of a run."""
+    """Analyses and scores of an evaluation run."""
 
     plan: EvaluationPlan
     clips: Sequence[EvalClip]
-    """Clips whose reference was analyzed, or that have none."""
+    """Clips that have no reference, or whose reference was analyzed."""
     reference_analyses: Mapping[str, AudioAnalysis]
     take_analyses: TakeAnalyses
     take_sources: Mapping[str, TakeSources]
     systems: Sequence[SystemScores]
     skipped: Sequence[SkippedClip]
     unavailable: Mapping[str, str]
-    """Systems that could not be scored, and why."""
+    """Reason why a system could not be scored, by system id."""
     differences: Mapping[str, Mapping[str, PairedDifference]]
-    """Differences to the compared system, by system and metric."""
+    """Differences to ``plan.compare_to``, by system id and metric."""
     elapsed_s: float
 
     def get_system(self, system_id: str) -> SystemScores | None:
-        """Scores of a system."""
+        """Return the scores of a system; None if it was not scored."""
         return next((system for system in self.systems if system.id == system_id), None)
 
 
@@ -116,12 +117,12 @@ def run_evaluation(plan: EvaluationPlan, *, reporter: Reporter) -> EvaluationRes
         own = analyses[label.id]
         system = score_system(label, clips, references, own, plan.analysis_config, seeds=seeds)
         if system is None:
-            unavailable[label.id] = "none of its clips could be analyzed"
+            unavailable[label.id] = "no clip has an analyzed take for every seed"
         else:
             systems.append(system)
     if not systems:
         reasons = [*(clip.reason for clip in skipped), *unavailable.values(), "no system"]
-        raise InputError(f"nothing was scored: {reasons[0]}", hint="see `loris eval --help`")
+        raise InputError(f"no system was scored: {reasons[0]}", hint="see `loris eval --help`")
     return EvaluationResult(
         plan=plan,
         clips=clips,
@@ -142,10 +143,10 @@ def _collect_sources(
     references: Mapping[str, AudioAnalysis],
     reporter: Reporter,
 ) -> tuple[list[tuple[SystemLabel, TakeSources]], dict[str, str]]:
-    """Audio sources of every system, generated or found, and unavailable bounds."""
+    """Return the audio sources of every system, and the reasons for unavailable bounds."""
 
     def cut(path: Path, clip_id: str) -> RecordedAudio:
-        # A manifest rounds durations: one sample too many would be a second too many.
+        # The manifest rounds durations: one extra sample would add a second to the flags.
         n_samples = references[clip_id].n_samples if clip_id in references else None
         return RecordedAudio(path=path, max_samples=n_samples)
 
@@ -156,7 +157,7 @@ def _collect_sources(
         label = SystemLabel(runner.name, system.category, system.description, settings, cost)
         entries.append((label, {key: cut(take.path, key[0]) for key, take in takes.items()}))
     if plan.generated_files:
-        label = SystemLabel("generated", "model", "files of the user")
+        label = SystemLabel("generated", "model", "user-supplied files")
         files = plan.generated_files
         entries.append((label, {(clip.id, 0): cut(files[clip.id], clip.id) for clip in clips}))
     request = bounds.BoundRequest(
@@ -183,7 +184,7 @@ def _collect_sources(
 def _analyze_takes(
     take_sources: Mapping[str, TakeSources], analyze: Analyzer
 ) -> tuple[TakeAnalyses, list[SkippedClip]]:
-    """Analyses of every take of every system, in one pass, and failures."""
+    """Analyze all takes of all systems in one pass; return analyses and failures."""
     keys = [(system_id, key) for system_id, takes in take_sources.items() for key in takes]
     results = analyze([take_sources[system_id][key] for system_id, key in keys])
     analyses: TakeAnalyses = {system_id: {} for system_id in take_sources}
@@ -199,7 +200,7 @@ def _analyze_takes(
 def _analyze_references(
     plan: EvaluationPlan, analyze: Analyzer
 ) -> tuple[list[EvalClip], dict[str, AudioAnalysis], list[SkippedClip]]:
-    """Clips to score, analyses of their references, and skipped clips."""
+    """Return the clips to score, the analyses of their references, and the skipped clips."""
     skipped = list(plan.skipped)
     references = {clip.id: clip.reference for clip in plan.clips if clip.reference is not None}
     analyses, failed = {}, set()
@@ -211,7 +212,7 @@ def _analyze_references(
             analyses[clip_id] = result
     clips = [clip for clip in plan.clips if clip.id not in failed]
     if not clips:
-        reason = skipped[0].reason if skipped else "there is no clip"
+        reason = skipped[0].reason if skipped else "there are no clips"
         raise InputError(f"no clip can be scored: {reason}", hint="see `loris eval list`")
     return clips, analyses, skipped
 

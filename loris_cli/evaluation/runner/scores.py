@@ -1,8 +1,8 @@
-"""Scores of one system: all clips, all seeds, against the references.
+"""Score one system against the references, over all clips and seeds.
 
-    analyses of references and takes -> a value for each seed and clip -> means, intervals
+    analyses of references and takes -> one value per seed and clip -> means, intervals
 
-Seeds of a clip are averaged first; a clip that lacks a take is dropped for this system.
+Values are averaged over seeds first. A clip with a missing take is excluded for this system.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,25 +24,26 @@ TakeAnalyses = Mapping[tuple[str, int], AudioAnalysis]
 Interval = tuple[float, float]
 
 SystemCategory = Literal["model", "method", "null", "ceiling"]
-"""A method is a baseline that generates by rules or retrieval; see `loris_cli.baselines`."""
+"""``model``: trained model. ``method``: baseline that uses rules or retrieval, see
+`loris_cli.baselines`. ``null`` and ``ceiling``: see `runner.bounds`."""
 CLIP_METRICS = ("BCS", "BHS", *STRICT_METRICS)
 
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationCost:
-    """Cost of the takes of a system, when they were generated."""
+    """Generation cost of the takes of a system, measured when they were generated."""
 
     n_takes: int
     network_evaluations: int
-    """Evaluations of the network in all."""
+    """Total number of network evaluations."""
     generation_s: float
     peak_memory_mib: float | None
-    """Peak memory of a generating process; None where the platform does not report it."""
+    """Peak memory of the generating process; None if the platform does not report it."""
 
 
 @dataclass(frozen=True)
 class SystemLabel:
-    """A system and how its audio was made."""
+    """Identification and generation settings of a system."""
 
     id: str
     category: SystemCategory
@@ -57,20 +58,21 @@ class SystemScores(SystemLabel):
 
     seeds: tuple[int, ...]
     clip_ids: tuple[str, ...]
-    """The clips that were scored."""
+    """Ids of the scored clips."""
     source_groups: tuple[str, ...]
-    """Their sources."""
+    """Source of each scored clip."""
     official: ScoreSummary | None
-    """Mean over seeds of the scores of each seed; None where no clip has a reference."""
+    """Scores averaged over seeds; None if no clip has a reference."""
     official_by_seed: tuple[ScoreSummary, ...]
     strict: Mapping[str, float]
-    """`STRICT_METRICS` that are available; ``f1_chance``, ``f1_chance_corrected``."""
+    """Means of the available `STRICT_METRICS`; ``f1_chance``, ``f1_chance_corrected``."""
     intervals: Mapping[str, Interval]
-    """95 % intervals, over sources, of BCS, BHS, F1 and the strict metrics."""
+    """95 % confidence intervals, resampled over sources, of BCS, BHS, F1 and the strict
+    metrics."""
     clip_values: Mapping[str, Array]
-    """Value of each clip, mean over seeds, NaN where it has none; ``(clips,)`` each."""
+    """Mean over seeds for each clip, NaN if undefined, ``(clips,)``, by metric."""
     n_truncated_takes: int
-    """Takes that were longer than the reference, and were cut."""
+    """Number of takes that were truncated because they were longer than the reference."""
 
 
 def score_system(
@@ -82,18 +84,18 @@ def score_system(
     *,
     seeds: Sequence[int],
 ) -> SystemScores | None:
-    """All scores of one system.
+    """Compute all scores of one system.
 
     Args:
-        label: the system.
-        clips: the clips.
-        references: analyses of their references, by clip.
-        takes: analyses of the system's audio, by clip and seed.
-        config: the protocol, and whether there are strict metrics.
+        label: identification of the system.
+        clips: clips to score.
+        references: analyses of the references, by clip id.
+        takes: analyses of the system's audio, by clip id and seed.
+        config: scoring protocol, and whether strict metrics are computed.
         seeds: seeds of the takes.
 
     Returns:
-        the scores; None if no clip has all its takes.
+        the scores; None if every clip has a missing take.
     """
     clips = [clip for clip in clips if all((clip.id, seed) in takes for seed in seeds)]
     if not clips:
@@ -103,7 +105,7 @@ def score_system(
         return _score_take(clip, references.get(clip.id), takes[clip.id, seed], config)
 
     rows = [[score(clip, seed) for clip in clips] for seed in seeds]
-    # Each metric contiguous: the order of summation does not depend on the other metrics.
+    # Contiguous per metric, so that the summation order does not depend on other metrics.
     tables = np.moveaxis(np.array(rows), 2, 0).copy()
     by_metric = {
         name: table
@@ -138,7 +140,7 @@ def score_system(
 def _score_take(
     clip: EvalClip, reference: AudioAnalysis | None, take: AudioAnalysis, config: AnalysisConfig
 ) -> list[float]:
-    """`CLIP_METRICS` of one take, NaN where there is no value."""
+    """Compute the `CLIP_METRICS` of one take, NaN where undefined."""
     values: dict[str, float] = {}
     end_s = take.duration_s
     if reference is not None:
@@ -156,7 +158,7 @@ def _score_take(
 
 
 def _summarize_seeds(by_metric: dict[str, Array], config: AnalysisConfig) -> list[ScoreSummary]:
-    """Official scores of each seed, over the clips with a reference."""
+    """Compute the official scores of each seed over the clips with a reference."""
     summaries = []
     for bcs, bhs in zip(by_metric["BCS"].tolist(), by_metric["BHS"].tolist(), strict=True):
         pairs = [pair for pair in zip(bcs, bhs, strict=True) if not np.isnan(pair[0])]
@@ -173,7 +175,7 @@ def _correct_for_chance(
     seeds: Sequence[int],
     official: Sequence[ScoreSummary],
 ) -> dict[str, float]:
-    """F1 against the references of other sources, and F1 corrected for it."""
+    """Compute the chance level of F1 from references of other sources, and corrected F1."""
     clips = [clip for clip in clips if clip.id in references]
     reference_flags = [references[clip.id].onset_flags for clip in clips]
     groups = [clip.source_group for clip in clips]
@@ -187,7 +189,7 @@ def _correct_for_chance(
         return {}
     chance = float(np.mean(f1_by_seed))
     f1 = float(np.mean([summary.f1 for summary in official if summary.f1 is not None]))
-    # Where chance is perfect, nothing can be shown.
+    # The correction is undefined if the chance level is 1.
     corrected = (f1 - chance) / (1 - chance) if chance < 1 else 0.0
     return {"f1_chance": chance, "f1_chance_corrected": corrected}
 
@@ -204,7 +206,7 @@ def _bootstrap_intervals(
 
 
 def _average_summaries(summaries: Sequence[ScoreSummary]) -> ScoreSummary:
-    """Each score averaged over seeds; of one seed, itself to the last digit."""
+    """Average each score over seeds. The scores of a single seed are returned unchanged."""
     if len(summaries) == 1:
         return summaries[0]
     means: dict[str, Any] = {}

@@ -1,7 +1,7 @@
-"""Sweeps over the sampling settings of a model, in the layout of the paper's tables 7 and 8.
+"""Sweeps over sampling settings, in the layout of tables 7 and 8 of the paper.
 
-``steps=10,20`` varies the sampling steps, ``guidance=1,2`` the guidance scale; each alone, with
-the other one fixed.
+``steps=10,20`` varies the number of sampling steps, ``guidance=1,2`` the guidance scale. One
+parameter is varied at a time; the other keeps its default.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,10 +12,10 @@ from loris_cli.evaluation.runner.paper_tables import PaperTable, build_paper_tab
 
 
 class SweepParameter(NamedTuple):
-    """A parameter that can be varied."""
+    """A sampling parameter that can be varied."""
 
     table: int
-    """Table of the paper."""
+    """Number of the corresponding table in the paper."""
     low: float
     high: float
 
@@ -27,10 +27,10 @@ SWEEP_PARAMETERS: Mapping[str, SweepParameter] = {
 
 
 class SamplingSetting(NamedTuple):
-    """Sampling settings of a system; None is the default of the model."""
+    """Sampling settings of a system; None uses the default of the model."""
 
     suffix: str
-    """Added to the id of the system."""
+    """Suffix of the system id."""
     steps: int | None
     guidance: float | None
 
@@ -38,15 +38,18 @@ class SamplingSetting(NamedTuple):
 def parse_sweeps(
     specs: Sequence[str], *, steps: int | None, guidance: float | None
 ) -> list[SamplingSetting]:
-    """The sampling settings of sweeps.
+    """Parse sweep specifications into sampling settings.
 
     Args:
-        specs: such as ``steps=10,20,50``.
-        steps: sampling steps where they are not varied.
-        guidance: guidance scale where it is not varied.
+        specs: sweeps such as ``steps=10,20,50``.
+        steps: number of sampling steps when not varied.
+        guidance: guidance scale when not varied.
+
+    Returns:
+        one setting per value; the fixed setting alone if there are no sweeps.
 
     Raises:
-        UsageError: a sweep is not of that form, or out of range.
+        UsageError: a sweep is malformed or out of range.
     """
     default = SamplingSetting("", steps, guidance)
     settings = []
@@ -63,11 +66,11 @@ def parse_sweeps(
 
 
 def build_sweep_tables(specs: Sequence[str], system_ids: Sequence[str]) -> list[PaperTable]:
-    """Tables 7 and 8 with the systems of sweeps.
+    """Build tables 7 and 8 with the systems of the sweeps.
 
     Args:
-        specs: arguments of `parse_sweeps`.
-        system_ids: ids of the systems with these settings.
+        specs: sweeps, as for `parse_sweeps`.
+        system_ids: ids of all systems of the run.
     """
     tables = []
     for name in dict.fromkeys(spec.partition("=")[0] for spec in specs):
@@ -91,6 +94,6 @@ def _parse_sweep_value(name: str, text: str, sweep_spec: str) -> float:
         if parameter.low <= value <= parameter.high and is_valid_type:
             return value
     raise UsageError(
-        f"--sweep {sweep_spec!r} is not of the form steps=10,20 or guidance=1,2.5",
-        hint="steps from 2 to 1000, guidance from 0 to 100",
+        f"invalid --sweep {sweep_spec!r}, expected e.g. steps=10,20 or guidance=1,2.5",
+        hint="steps are integers from 2 to 1000, guidance is from 0 to 100",
     )

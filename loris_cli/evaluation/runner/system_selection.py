@@ -1,6 +1,6 @@
-"""Systems of a run, built from the names on the command line: models, methods, variants.
+"""Build the systems of a run from the command line: models, methods, ablation variants.
 
-names, files -> systems -> a plan with them, and the tables of the paper that they belong in
+names, files -> systems -> plan with the systems and the corresponding tables of the paper
 """
 
 from collections.abc import Sequence
@@ -21,22 +21,22 @@ from loris_cli.system.progress import Reporter
 
 @dataclass(frozen=True, kw_only=True)
 class SystemSelection:
-    """The systems that the user names."""
+    """Systems selected by the user."""
 
     models: Sequence[str]
-    """``mini``, or files of weights; ``none`` is no model."""
+    """``mini`` or weights files; ``none`` is ignored."""
     methods: Sequence[str] = ()
-    """Names in `systems.METHOD_DESCRIPTIONS`."""
+    """Keys of `systems.METHOD_DESCRIPTIONS`."""
     ablations: Sequence[str] = ()
-    """Names in `ablations.VARIANT_OVERRIDES`."""
+    """Keys of `ablations.VARIANT_OVERRIDES`."""
     variant_specs: Sequence[str] = ()
-    """Where these are, as for `ablations.find_variants`."""
+    """Weights of the ablation variants, as for `ablations.find_variants`."""
     sweep_specs: Sequence[str] = ()
     sampling_settings: Sequence[SamplingSetting]
     """Settings of each model, from `sweeps.parse_sweeps`."""
     device: str = "auto"
     ignore_cache: bool = False
-    """Generate audio again that is in the cache."""
+    """Regenerate audio that is in the cache."""
 
 
 def add_systems(
@@ -47,20 +47,19 @@ def add_systems(
     plan: EvaluationPlan,
     reporter: Reporter,
 ) -> EvaluationPlan:
-    """Add systems to a plan, and the tables of the paper that they belong in.
+    """Return a plan with the selected systems and the corresponding tables of the paper.
 
     Args:
-        selection: the systems.
-        data_dir: the data set of the clips.
-        subset: the subset, whose train partition is the library of some methods.
-        plan: everything else.
-        reporter: warnings are reported here.
+        selection: systems selected by the user.
+        data_dir: data set folder of the clips.
+        subset: subset name; its train partition is the library for retrieval.
+        plan: plan with all other settings.
+        reporter: receives warnings.
 
     Raises:
         WeightsError: weights are missing or damaged.
-        UsageError: two systems would have one id, a sweep is not valid, or a file is not
-            the named variant.
-        InputError: a file is missing, or there is no library.
+        UsageError: two systems have the same id, or a file is not the named variant.
+        InputError: a file is missing, or the library for retrieval is empty.
     """
     variants = find_variants(selection.variant_specs, selection.ablations, reporter=reporter)
     models = [(Path(name).stem, name) for name in selection.models if name != "none"]
@@ -76,7 +75,7 @@ def add_systems(
     names = [name for name, _ in systems]
     for name in names:
         if names.count(name) > 1 or name in (*BOUNDS, "generated"):
-            raise UsageError(f"two systems are called {name!r}", hint="rename one of the files")
+            raise UsageError(f"system name {name!r} is in use", hint="rename one of the files")
     return replace(
         plan,
         system_runners=[

@@ -1,9 +1,9 @@
 """Systems that generate audio for the clips of an evaluation: models and methods.
 
-    weights -> System;  name of a method -> `loris_cli.baselines` -> System
+    weights -> System;  method name -> `loris_cli.baselines` -> System
 
-A method works by rules, or retrieves music from the train partition of the same subset, never
-from the clip's own source.
+A method uses rules, or retrieves music from the train partition of the same subset, excluding
+the source of the clip.
 """
 
 import hashlib
@@ -30,12 +30,12 @@ from loris_cli.models.mini_checkpoint import MiniCheckpoint
 from loris_cli.soundtrack.generators import ModelGenerator, build_generator
 
 METHOD_SCHEMA = 1
-"""Version of the methods; raise it when their output changes."""
+"""Version of the methods. Increment it when their output changes."""
 METHOD_DESCRIPTIONS: Mapping[str, str] = {
-    "drums": "a drum on every peak of the visual rhythm",
-    "groove": "a steady drum pattern by the rules of CMT, without its network",
-    "retrieval": "the clip of the train partition whose accents fit the visual rhythm best",
-    "retrieval-stretched": "the same, played up to a tenth faster or slower",
+    "drums": "a drum hit on every peak of the visual rhythm",
+    "groove": "a steady drum pattern from the rules of CMT, without its network",
+    "retrieval": "train clip with the accents that best match the visual rhythm",
+    "retrieval-stretched": "as retrieval, with time stretching of up to 10 %",
 }
 RULE_GENERATORS: Mapping[str, Callable[[], MusicGenerator]] = {
     "drums": partial(DrumGenerator, place_hits_on_peaks),
@@ -45,37 +45,37 @@ RULE_GENERATORS: Mapping[str, Callable[[], MusicGenerator]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class System:
-    """A model in its sampling settings, or a method."""
+    """A model with its sampling settings, or a method."""
 
     category: Literal["model", "method"]
     description: str
     generation_settings: dict[str, Any]
-    """Everything that its audio depends on, except the clip and the seed."""
+    """All settings that affect the audio, except the clip and the seed."""
     is_stochastic: bool = True
-    """Whether another seed gives other audio."""
+    """Whether the audio depends on the seed."""
     get_generator: Callable[[EvalClip], MusicGenerator]
     count_network_evaluations: Callable[[float], int] = lambda duration_s: 0
-    """Evaluations of the network for a clip of a duration in seconds."""
+    """Return the number of network evaluations for a clip duration in seconds."""
     load_latent_model: Callable[[], MiniCheckpoint] | None = None
-    """Load the model; None for a system without a latent code."""
+    """Load the latent diffusion model; None for other systems."""
     uses_visual_features: bool = False
-    """Whether it was trained on visual features."""
+    """Whether the model was trained on visual features."""
 
 
-# At the paper's size a model holds 3 GB, and a table has eight: one is in memory at a time.
+# A model of the paper's size takes 3 GB, and a table has up to 8, so only one is cached.
 _load_model = lru_cache(maxsize=1)(load_model)
 
 
 def build_model_system(
     model_name: str, *, device: torch.device, steps: int | None, guidance: float | None
 ) -> System:
-    """A model in its settings; it is loaded once, so that errors come early.
+    """Build the system of a model. The model is loaded once here to report errors early.
 
     Args:
-        model_name: name of the model, or its file.
-        device: where it runs.
-        steps: sampling steps; None is the default of the model.
-        guidance: guidance scale; None likewise.
+        model_name: name of a built-in model, or path of a weights file.
+        device: device of the model.
+        steps: number of sampling steps; None uses the default of the model.
+        guidance: guidance scale; None uses the default of the model.
 
     Raises:
         WeightsError: the weights are missing, damaged or untrained.
@@ -115,15 +115,15 @@ def build_model_system(
 
 
 def build_method_system(name: str, data_dir: Path, subset: str) -> System:
-    """A method by its name.
+    """Build the system of a method.
 
     Args:
-        name: one of `METHOD_DESCRIPTIONS`.
-        data_dir: the data set, whose train partition is the library.
-        subset: the subset.
+        name: key of `METHOD_DESCRIPTIONS`.
+        data_dir: data set folder; its train partition is the library for retrieval.
+        subset: subset name.
 
     Raises:
-        InputError: the subset has no audio to choose from.
+        InputError: the subset has no audio for the retrieval library.
     """
     settings = {"method": name, "schema": METHOD_SCHEMA, "version": __version__}
     description = METHOD_DESCRIPTIONS[name]
@@ -138,7 +138,7 @@ def build_method_system(name: str, data_dir: Path, subset: str) -> System:
     library = SongLibrary(songs, TEMPO_FACTORS if name == "retrieval-stretched" else (1.0,))
     return System(
         category="method",
-        description=f"{description}, of {len(songs)}, but for the clip's own source",
+        description=f"{description}, from {len(songs)} clips, excluding the clip's own source",
         generation_settings={**settings, "library": fingerprint},
         is_stochastic=False,
         get_generator=lambda clip: RetrievalGenerator(
@@ -148,10 +148,10 @@ def build_method_system(name: str, data_dir: Path, subset: str) -> System:
 
 
 def read_library_songs(data_dir: Path, subset: str) -> tuple[list[Song], str]:
-    """The audio of the train partition of a subset, and a fingerprint of its accents.
+    """Return the train clips of a subset for retrieval, and a fingerprint of the library.
 
     Raises:
-        InputError: there is none with known accents.
+        InputError: no train clip has accents.
     """
     songs, contents = [], []
     for clip in read_subset_clips(data_dir, subset, partition="train"):
@@ -171,7 +171,7 @@ def read_library_songs(data_dir: Path, subset: str) -> tuple[list[Song], str]:
         contents.append([clip.id, size, song.accents_s.tolist(), song.strengths.tolist()])
     if not songs:
         raise InputError(
-            f"the train partition of {subset!r} has no audio with known accents",
-            hint="make the data set by `loris prep`, which detects them",
+            f"no clip in the train partition of {subset!r} has accents",
+            hint="prepare the data set with `loris prep`, which detects accents",
         )
     return songs, hashlib.sha256(json.dumps(contents).encode()).hexdigest()[:12]
