@@ -1,8 +1,9 @@
-"""How fast is the small network? ``python benchmarks/denoiser.py``.
+"""Speed of the ``mini`` denoiser with fused kernels: ``python benchmarks/denoiser.py``.
 
-A call on 24 s with and without the rhythm, as guidance makes it, with the package's attention
-and norms as they are written out and by torch's kernels, in turns. Prints the shortest call of
-each, their ratio, and how far their answers are apart.
+Times one guided evaluation (a batch of the conditional and the null condition) on 24 s of
+audio. Attention and layer norm run alternately as audio-diffusion-pytorch implements them and
+as fused PyTorch kernels. Prints the shortest time of each, their ratio, and the relative
+difference of the outputs.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from loris_cli.soundtrack.conditioning import build_condition, collate_condition
 
 @torch.inference_mode()
 def main() -> None:
-    """Measure both, turn by turn."""
+    """Time both implementations alternately and print the comparison."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="mini")
     parser.add_argument("--turns", type=int, default=10)

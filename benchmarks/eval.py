@@ -1,11 +1,11 @@
 """Speed and exactness of `loris eval`: ``python benchmarks/eval.py``.
 
-Scores 189 random pairs of 25 s, the number and duration of the test clips of ``da25``, by the
-official protocol: with a plain script, one file after the other as the authors' script does,
-and with `loris eval`, first with an empty cache and then with the analyses of the reference
-audio cached. Each run is a process, timed from start to end, imports included. Prints wall
-times, their ratios, CPU times (less sensitive to other programs) and the largest difference of
-any score, which has to be 0.
+Scores 189 random pairs of 25 s, the number and duration of the test clips of ``da25``, with
+the official protocol: by a plain script that reads the files sequentially like the authors'
+script, and by `loris eval`, first with an empty cache and then with the reference audio already
+analysed. Each run is a separate process; its time includes imports. Prints wall times, their
+ratios, CPU times (less sensitive to other processes), and the largest difference of any score.
+Exits with an error unless that difference is 0.
 """
 
 import argparse
@@ -28,7 +28,7 @@ METRICS = ("BCS", "CSD", "BHS", "HSD", "F1")
 
 
 def write_random_audio(path: Path, seed: int, seconds: float) -> None:
-    """Write decaying tones and noise bursts at random times, over low noise."""
+    """Write a WAV file of decaying tones and noise bursts at random times, over low noise."""
     rng = np.random.default_rng(seed)
     audio = rng.normal(0, 10 ** rng.uniform(-4, -2), round(seconds * RATE_HZ))
     times_s = np.arange(round(0.4 * RATE_HZ)) / RATE_HZ
@@ -44,7 +44,7 @@ def write_random_audio(path: Path, seed: int, seconds: float) -> None:
 
 
 def flag_onsets_plainly(path: Path) -> list[int]:
-    """Flag the seconds of a file that contain an onset, without importing loris."""
+    """Return 1 for each second of a file that contains an onset, else 0; without loris."""
     samples, rate_hz = librosa.load(path)
     onsets_s = librosa.onset.onset_detect(
         y=samples, sr=rate_hz, wait=1, delta=0.2, pre_avg=3, post_avg=3, pre_max=3,
@@ -57,7 +57,7 @@ def flag_onsets_plainly(path: Path) -> list[int]:
 
 
 def score_plainly(generated_dir: Path, reference_dir: Path) -> list[float]:
-    """Return the five scores of two folders, without importing loris."""
+    """Return `METRICS` of two folders of audio with the same file names, without loris."""
     coverages, hits = [], []
     for path in sorted(generated_dir.iterdir()):
         generated = flag_onsets_plainly(path)
@@ -72,14 +72,14 @@ def score_plainly(generated_dir: Path, reference_dir: Path) -> list[float]:
 
 @dataclass(frozen=True)
 class Timing:
-    """Wall and CPU time of a process, from start to end."""
+    """Wall and CPU time of a process."""
 
     wall_s: float
     cpu_s: float
     """Includes child processes."""
 
     def format_row(self, name: str, baseline: "Timing | None" = None) -> str:
-        """Return a line with the times and the speed-up over a baseline."""
+        """Format the times and the speed-up over a baseline as one line."""
         line = f"{name:22} {self.wall_s:7.2f} s, {self.cpu_s:7.2f} s CPU"
         if baseline is None:
             return line
@@ -87,7 +87,7 @@ class Timing:
 
 
 def run_timed(arguments: list[str | Path], cache_dir: Path) -> tuple[str, Timing]:
-    """Run a program; return its standard output and its times."""
+    """Run Python with arguments; return its standard output and its times."""
     start_s, before = time.perf_counter(), os.times()
     completed = subprocess.run(
         [sys.executable, "-W", "ignore", *arguments], stdout=subprocess.PIPE, text=True,
@@ -102,7 +102,7 @@ def run_timed(arguments: list[str | Path], cache_dir: Path) -> tuple[str, Timing
 def score_with_loris(
     generated_dir: Path, reference_dir: Path, jobs: int, cache: Path
 ) -> tuple[list[float], Timing]:
-    """Return the five scores of `loris eval` and its times."""
+    """Return `METRICS` computed by `loris eval`, and its times."""
     output, timing = run_timed(
         ["-m", "loris_cli", "eval", "--generated", generated_dir, "--reference", reference_dir,
          "--no-strict", "--bound", "none", "--jobs", str(jobs), "--format", "json"],
@@ -113,13 +113,13 @@ def score_with_loris(
 
 
 def main() -> None:
-    """Write random audio, score it both ways and print the comparison."""
+    """Write random audio, score it with both programs, and print the comparison."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clips", type=int, default=189)
     parser.add_argument("--seconds", type=float, default=25.0)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument(
-        "--plain", type=Path, help="only score this folder, by the plain script"
+        "--plain", type=Path, help="Score only this folder, with the plain script."
     )
     args = parser.parse_args()
     if args.plain is not None:
@@ -133,7 +133,7 @@ def main() -> None:
         for k in range(args.clips):
             for side, audio_dir in enumerate((reference, generated)):
                 write_random_audio(audio_dir / f"{k:04}.wav", 2 * k + side, args.seconds)
-        # Fill the caches of compilers and of the file system before the first timed run.
+        # Warm up compiler and file system caches before the first timed run.
         warm_dirs = [folder / "warm" / audio_dir.name for audio_dir in (generated, reference)]
         for warm_dir in warm_dirs:
             shutil.copytree(generated, warm_dir, ignore=lambda _, names: sorted(names)[2:])
@@ -158,7 +158,7 @@ def main() -> None:
     )
     print(f"largest difference    {difference:g}")
     if difference:
-        sys.exit("the scores differ")
+        sys.exit("error: the scores of loris eval differ from those of the plain script")
 
 
 if __name__ == "__main__":

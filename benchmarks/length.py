@@ -1,8 +1,8 @@
-"""Does memory grow with length? ``python benchmarks/length.py [--steps N] [MINUTES...]``.
+"""Peak memory by video length: ``python benchmarks/length.py [--steps N] [MINUTES...]``.
 
-The example video and its poses are repeated to each length; every soundtrack is made by the
-program in a process of its own, from the poses. Prints seconds and peak memory, and their ratio
-to the first length; 1 and 10 minutes if none is said. Memory does not depend on the steps.
+Repeats the example video and its poses to each length (default: 1 and 10 minutes) and generates
+each soundtrack from the poses in a separate process. Prints wall time, peak memory, and memory
+relative to the first length. Memory does not depend on the number of sampling steps.
 """
 
 import argparse
@@ -23,7 +23,7 @@ EXAMPLE_VIDEO = Path(__file__).resolve().parents[1] / "examples" / "skate.mp4"
 
 
 def repeat_poses(poses: Poses, n_repeats: int) -> Poses:
-    """The same dance again and again."""
+    """Repeat a pose sequence, with a cut before each repetition."""
     n_frames = n_repeats * poses.n_frames
     return replace(
         poses,
@@ -35,17 +35,17 @@ def repeat_poses(poses: Poses, n_repeats: int) -> Poses:
 
 
 def measure_loris(arguments: list[str]) -> tuple[float, float]:
-    """Seconds and peak memory in MB of the program, its children not counted."""
+    """Run loris; return the wall time (s) and the peak memory of its largest process (MB)."""
     started = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-m", "loris_cli", *arguments])
     _, status, usage = os.wait4(process.pid, 0)
     if status:
-        sys.exit(f"loris {' '.join(arguments)} failed")
+        sys.exit(f"error: `loris {' '.join(arguments)}` failed")
     return time.perf_counter() - started, usage.ru_maxrss / 1024
 
 
 def main() -> None:
-    """Measure each length."""
+    """Measure each length and print a row."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("minutes", type=float, nargs="*", default=[1.0, 10.0])
     parser.add_argument("--steps", type=int, default=16)
@@ -72,7 +72,7 @@ def main() -> None:
             first = first or (seconds, megabytes)
             print(
                 f"{minutes:6.1f} min: {seconds:8.1f} s, {megabytes:6.0f} MB"
-                f" (memory {megabytes / first[1]:.2f} times the first)",
+                f" (memory {megabytes / first[1]:.2f} times the first length)",
                 flush=True,
             )
 

@@ -1,8 +1,8 @@
-"""Speed of the preparation of videos: ``python benchmarks/prep.py [VIDEO]``.
+"""Speed of data preparation: ``python benchmarks/prep.py [VIDEO]``.
 
-The rhythm of a 25 s clip; decoding and poses of a video, and a plain loop over the same
-libraries in turns with them; vocal separation; an estimate for 86 hours. The first line
-describes the machine.
+Times the visual rhythm of a 25 s clip. With VIDEO, also times decoding and pose estimation,
+alternately with a plain loop over the same libraries, and vocal separation, and extrapolates to
+the 86 hours of the paper's data set. The first line of the output describes the machine.
 """
 
 import os
@@ -31,19 +31,19 @@ N_RHYTHM_RUNS = 300
 RESAMPLING_OPTIONS: dict[str, Any] = {"frame_interval_s": 0.04, "cuts": [100]}
 MAX_CLIP_S = 25.0
 PAPER_HOURS = 86.43
-"""LORIS, table 1."""
+"""Hours of video in the paper's data set (table 1)."""
 N_CORES = 16
 
 
 def measure_wall_s(function: Callable[[], object]) -> float:
-    """Return the wall-clock time of a function."""
+    """Return the wall time of a function call."""
     started = time.perf_counter()
     function()
     return time.perf_counter() - started
 
 
 def measure_rhythm_ms(**options: Any) -> NDArray[np.float64]:
-    """Return processor times of the rhythm of 400 random pose frames, in ms."""
+    """Return CPU times (ms) of the rhythm of 400 random pose frames, ``(N_RHYTHM_RUNS,)``."""
     rng = np.random.default_rng(0)
     phase = 2 * np.pi * np.arange(400)[:, None, None] / POSE_FPS
     keypoints = np.full((400, 17, 3), 0.9)
@@ -53,7 +53,7 @@ def measure_rhythm_ms(**options: Any) -> NDArray[np.float64]:
     rhythm_from_poses(keypoints, **options)
     times_ms = []
     for _ in range(N_RHYTHM_RUNS):
-        # Processor time: wall-clock time of so short a work would include other processes.
+        # Other processes distort the wall time of such a short call, so use CPU time.
         started = time.process_time()
         rhythm_from_poses(keypoints, **options)
         times_ms.append(1000 * (time.process_time() - started))
@@ -61,13 +61,13 @@ def measure_rhythm_ms(**options: Any) -> NDArray[np.float64]:
 
 
 def estimate_with_loris(video: Path, size: tuple[int, int], n_frames: int) -> object:
-    """Decode at a small size and 16 fps and estimate poses, as `loris prep` does."""
+    """Decode at reduced size and 16 fps and estimate poses, as `loris prep` does."""
     frames = read_frames_at_fps(video, POSE_FPS, max_side_px=POSE_SIDE_PX)
     return estimate_poses(islice(frames, n_frames), fps=POSE_FPS, size=size)
 
 
 def estimate_with_plain_loop(video: Path, size: tuple[int, int], n_frames: int) -> object:
-    """Estimate poses in every frame at full size, without the optimizations of loris."""
+    """Decode every frame at full size and estimate its pose, without these optimizations."""
 
     def read_all_frames() -> Iterator[Frame]:
         with av.open(str(video)) as container:
@@ -81,13 +81,13 @@ def estimate_with_plain_loop(video: Path, size: tuple[int, int], n_frames: int) 
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure each stage and print the results."""
     print(f"{os.cpu_count()} cores, numpy {np.__version__}, torch {torch.__version__}")
-    for name, options in (("", {}), (", of a video at 25 fps with a cut", RESAMPLING_OPTIONS)):
+    for name, options in (("", {}), (" from 25 fps video with a cut", RESAMPLING_OPTIONS)):
         times_ms = measure_rhythm_ms(**options)
         print(
             f"rhythm of a 25 s clip{name}: median {np.median(times_ms):.2f} ms,"
-            f" quickest {times_ms.min():.2f} ms, 9 of 10 below"
+            f" minimum {times_ms.min():.2f} ms, 90th percentile"
             f" {np.quantile(times_ms, 0.9):.2f} ms"
         )
     if len(sys.argv) == 1:
@@ -106,21 +106,21 @@ def main() -> None:
         for _ in range(N_ROUNDS)
     ]
     best_s = min(loris_s for loris_s, _ in rounds)
-    print(f"decode and poses {best_s:8.2f} s  {best_s / length_s:6.3f} of the length")
+    print(f"decode and poses {best_s:8.2f} s  {best_s / length_s:6.3f} of the duration")
     for loris_s, loop_s in rounds:
         ratio = loop_s / loris_s
-        print(f"a plain loop takes {ratio:.2f} times as long ({loop_s:.2f} s, {loris_s:.2f} s)")
+        print(f"speed-up {ratio:.2f} (plain loop {loop_s:.2f} s, loris {loris_s:.2f} s)")
 
-    separator = TwoStemSeparator().eval()  # the time does not depend on the weights
+    separator = TwoStemSeparator().eval()  # speed does not depend on the weights
     audio = np.random.default_rng(0).normal(0, 0.1, (2, round(12 * SPLEETER_RATE_HZ)))
     blocks = [audio.astype(np.float32)]
     separation_s = min(
         measure_wall_s(lambda: list(separator.remove_vocals(blocks))) for _ in range(2)
     )
-    print(f"separation {12 / separation_s:.1f} times as fast as the sound lasts")
+    print(f"vocal separation {12 / separation_s:.1f} times real time")
 
     cost = best_s / length_s + separation_s / 12
-    print(f"{3600 / (cost * length_s):.0f} videos like this an hour and core")
+    print(f"{3600 / (cost * length_s):.0f} such videos per hour and core")
     print(f"{PAPER_HOURS:g} h on {N_CORES} cores: {PAPER_HOURS * cost / N_CORES:.1f} h")
 
 

@@ -1,10 +1,13 @@
-"""How fast is the paper's network sampled? ``python benchmarks/sampling.py``.
+"""Sampling speed of the paper's network: ``python benchmarks/sampling.py``.
 
-One guided evaluation of the full-size network with random weights, as the released recipe has
-it (the two sides of guidance one after the other, no cache, eager attention and norms) and
-as loris does it (both in one batch, keys and values cached, torch's attention and norms). Each
-variant runs in a process of its own, in turns. Prints seconds an evaluation, their ratio
-beside the ratio of counted FLOPs, peak memory, and passes through the U-Net that a clip takes.
+Times one guided evaluation of the full-size network with random weights in two variants:
+
+- ``released``: as in the released code. The conditional and the null pass run sequentially,
+  without a key/value cache, with eager attention and norms.
+- ``loris``: both passes in one batch, cached keys and values, fused attention and norms.
+
+The variants run alternately, each in a separate process. Prints the time of an evaluation, the
+FLOPs, peak memory, the ratios of time and FLOPs, and the number of U-Net passes of a clip.
 """
 
 import argparse
@@ -37,10 +40,10 @@ SMALL_CONFIG = PaperConfig(
 
 
 class GuidedEvaluation:
-    """One guided evaluation of a variant, to be made again and again."""
+    """Repeatable guided evaluation of one variant."""
 
     def __init__(self, variant: str, config: PaperConfig, device: str, n_samples: int) -> None:
-        """Make the network and its condition."""
+        """Build the network and its condition."""
         self.variant = variant
         with torch.device(device):
             torch.manual_seed(0)
@@ -58,7 +61,7 @@ class GuidedEvaluation:
             restore_unfused(self.network)
 
     def __call__(self) -> Tensor:
-        """F with guidance."""
+        """Return the guided network output F (classifier-free guidance)."""
         if self.variant == "loris":
             return self.network.forward_guided(
                 self.x, self.noise_level, self.condition_pair, guidance=GUIDANCE
@@ -71,7 +74,7 @@ class GuidedEvaluation:
 
 @torch.inference_mode()
 def print_measurement(variant: str, config: PaperConfig, n_samples: int, repeats: int) -> None:
-    """Print what one variant takes, as JSON; the first evaluation fills the cache."""
+    """Print times and peak memory of a variant as JSON; the first call fills the cache."""
     evaluation = GuidedEvaluation(variant, config, "cpu", n_samples)
     seconds = []
     for _ in range(repeats + 1):
@@ -84,7 +87,7 @@ def print_measurement(variant: str, config: PaperConfig, n_samples: int, repeats
 
 @torch.no_grad()
 def count_flops(variant: str, config: PaperConfig, n_samples: int) -> float:
-    """Count the operations of an evaluation with a filled cache, without doing them."""
+    """Count the FLOPs of an evaluation with a filled cache, on the meta device."""
     evaluation = GuidedEvaluation(variant, config, "meta", n_samples)
     evaluation()
     with FlopCounterMode(display=False) as counter:
@@ -93,12 +96,12 @@ def count_flops(variant: str, config: PaperConfig, n_samples: int) -> float:
 
 
 def main() -> None:
-    """Measure both variants turn by turn, or one in this process."""
+    """Measure both variants alternately, or one of them in this process."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--log2", type=int, default=19, help="samples of a clip, as a power")
+    parser.add_argument("--log2", type=int, default=19, help="Log2 of the samples per clip.")
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--turns", type=int, default=2)
-    parser.add_argument("--small", action="store_true", help="a small network, to try this")
+    parser.add_argument("--small", action="store_true", help="Use a small test network.")
     parser.add_argument("--variant", choices=VARIANTS, help=argparse.SUPPRESS)
     args = parser.parse_args()
     config = SMALL_CONFIG if args.small else PaperConfig()
@@ -128,10 +131,10 @@ def main() -> None:
         )
     released, loris = 2 * count_evaluations("adpm2", 50), 2 * count_evaluations("dpmpp-2m", 20)
     print(
-        f"ratio of seconds {seconds['released'] / seconds['loris']:.2f},"
+        f"ratio of times {seconds['released'] / seconds['loris']:.2f},"
         f" of FLOPs {flops['released'] / flops['loris']:.2f};"
-        f" passes a clip {released} (adpm2, 50 steps) against {loris} (dpmpp-2m, 20 steps),"
-        f" together {seconds['released'] / seconds['loris'] * released / loris:.1f} times less"
+        f" U-Net passes per clip {released} (adpm2, 50 steps) and {loris} (dpmpp-2m, 20 steps);"
+        f" speed-up per clip {seconds['released'] / seconds['loris'] * released / loris:.1f}"
     )
 
 

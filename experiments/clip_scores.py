@@ -1,4 +1,4 @@
-"""Metrics of the takes that are generated for one held-out clip.
+"""Metrics of the takes of one held-out clip.
 
 clip -> reference, rhythm -> takes -> onsets, texture, spectra, musicnn features -> TakeScores
 """
@@ -41,29 +41,39 @@ class TakeScores:
     """Metrics of the takes of one clip."""
 
     values_by_take: dict[str, list[float]]
-    """Metrics by name, a value for each take that has one."""
+    """Values by metric, one for each take for which the metric is defined."""
     log_mels: list[Samples]
-    """Log-mel of each take, ``(128, frames)``."""
+    """Log-mel spectrogram of each take, ``(128, frames)``."""
     musicnn_features: list[Samples]
     """musicnn features of each take, ``(features, patches)``."""
 
     @property
     def mean_values(self) -> dict[str, float]:
-        """Means over the takes."""
+        """Mean of each metric over the takes."""
         return {name: float(np.mean(values)) for name, values in self.values_by_take.items()}
 
 
 def extract_spectral_features(samples: Samples) -> tuple[Samples, Samples]:
-    """Log-mel frames and musicnn features of a recording."""
+    """Compute the log-mel spectrogram and the musicnn features of audio.
+
+    Args:
+        samples: mono audio at 22,050 Hz, ``(samples,)``.
+
+    Returns:
+        log-mel spectrogram, ``(128, frames)``, and features, ``(features, patches)``.
+    """
     return mel.compute_log_mel(samples), musicnn.embed(samples)[0].T
 
 
 def render_note_spectrograms(features: ClipFeatures, n_seeds: int) -> list[Samples]:
-    """The note spectrogram that conditions a model, inverted to audio: a baseline.
+    """Invert the note spectrogram that conditions a model to audio, as a baseline.
 
     Args:
         features: features of the clip.
         n_seeds: number of takes, with seeds from 0.
+
+    Returns:
+        mono audio of each take at 22,050 Hz, ``(samples,)``.
     """
     early = replace(features, peaks_s=features.peaks_s - ATTACK_LATENCY_S)
     n_frames = int(features.duration_s * mel.MEL_FPS) + 2
@@ -81,33 +91,33 @@ def render_note_spectrograms(features: ClipFeatures, n_seeds: int) -> list[Sampl
 
 
 class HeldOutClip:
-    """One held-out clip and its annotations."""
+    """Audio, features and annotations of a held-out clip."""
 
     def __init__(self, data: Path, clip: Clip, *, mismatched_clip: Clip) -> None:
-        """Read a clip.
+        """Read a clip from a data set.
 
         Args:
-            data: folder of the data set.
+            data: data set folder.
             clip: the clip.
-            mismatched_clip: another clip of the same style, whose rhythm measures chance.
+            mismatched_clip: another clip of the same style; its rhythm gives the chance level.
         """
         self.reference = read_clip_audio(data, clip)
         self.features = read_rhythm_features(data, clip)
         harmony = read_annotations(data, clip).harmony
         self.beats_s = np.empty(0) if harmony is None else harmony.beats_s
         pose_features = read_pose_features(data, clip)
-        # As for the peaks of a video, the timing jitter is not known.
+        # The timing jitter is unknown for the peaks of a real video, so it is not passed on.
         self.pose_features = pose_features and replace(
             pose_features, harmony=None, arrangement=None, timing_jitter=0.0
         )
         self.mismatched_peaks_s = read_rhythm_features(data, mismatched_clip).peaks_s
 
     def score_takes(self, takes: Sequence[Samples], condition_peaks_s: TimesS) -> TakeScores:
-        """Score takes of one rhythm.
+        """Score takes that share a rhythm condition.
 
         Args:
-            takes: mono audio at 22,050 Hz.
-            condition_peaks_s: peaks that they were generated for.
+            takes: mono audio at 22,050 Hz, ``(samples,)`` each.
+            condition_peaks_s: peaks of the rhythm condition in seconds, ``(peaks,)``.
         """
         onsets = [detect_onsets(samples) for samples in takes]
         rows = [
@@ -152,7 +162,7 @@ class HeldOutClip:
 
 
 def _onset_f_measure(onsets_s: TimesS, other_onsets_s: TimesS) -> float:
-    """F-measure of the onsets of two takes; two silent ones agree."""
+    """Return the onset F-measure of two takes; 1 if neither has an onset."""
     if not len(onsets_s) and not len(other_onsets_s):
         return 1.0
     match = match_onsets(onsets_s, other_onsets_s)
@@ -162,7 +172,7 @@ def _onset_f_measure(onsets_s: TimesS, other_onsets_s: TimesS) -> float:
 def generate_takes(
     generator: LatentGenerator, features: ClipFeatures, n_seeds: int
 ) -> list[Samples]:
-    """Generate takes of a rhythm, with seeds from 0."""
+    """Generate mono takes at 22,050 Hz, ``(samples,)`` each, with seeds from 0."""
     return [
         np.concatenate(
             list(generator.generate(features, seed=seed, progress=lambda done, total: None)),

@@ -1,4 +1,4 @@
-"""Arguments that the experiments share."""
+"""Command-line arguments shared by the experiments."""
 
 import argparse
 from typing import Any
@@ -10,7 +10,7 @@ from loris_cli.soundtrack.latent_generator import DEFAULT_GUIDANCE, LatentGenera
 
 
 def create_parser(description: str | None, *, n_clips: int) -> argparse.ArgumentParser:
-    """A parser with the model and the number of clips.
+    """Create a parser with the options ``--model`` and ``--clips``.
 
     Args:
         description: docstring of the script.
@@ -23,14 +23,14 @@ def create_parser(description: str | None, *, n_clips: int) -> argparse.Argument
 
 
 def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the partition, the sampling steps and the guidance scale."""
-    parser.add_argument("--partition", default="test", help="val, to choose settings by")
+    """Add the options ``--partition``, ``--steps`` and ``--guidance``."""
+    parser.add_argument("--partition", default="test", help="Partition (use val for tuning).")
     parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--guidance", type=float, default=DEFAULT_GUIDANCE)
 
 
 def load_generator(model_name: str, **options: Any) -> LatentGenerator:
-    """The generator of a mini model on the CPU, with sampling options."""
+    """Load a ``mini`` model on the CPU, with sampling options of `LatentGenerator`."""
     device = torch.device("cpu")
     model = load_mini_checkpoint(model_name, device=device)
     return LatentGenerator(model=model, device=device, **options)

@@ -1,11 +1,11 @@
-"""End-to-end synchronization: videos with impacts at known times, onsets in the final file.
+"""End-to-end synchronization of rendered impacts with onsets in the output file.
 
     impacts -> rendered video -> decode, pose, rhythm, model, mux -> decode -> onsets
 
     python experiments/end_to_end_sync.py --clips 24
 
-Only what a viewer sees and hears is compared: the impact is where the limb stops, the onset is
-detected in the audio of the muxed file.
+The reference is the rendered motion: an impact is the time at which the limb stops. Onsets are
+detected in the decoded audio of the muxed file.
 """
 
 import json
@@ -38,12 +38,12 @@ FIRST_SEED = 5000
 MATCH_WINDOW_S = 0.07
 CLIP_S = 12.0
 CHANCE_SHIFT_S = 0.61
-"""Impacts shifted by this measure the recall by chance."""
+"""Shift of the impacts that gives the chance level of the recall."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _ClipSync:
-    """Synchronization of one clip; recalls are of strong impacts."""
+    """Synchronization metrics of one clip; recalls refer to strong impacts."""
 
     n_strong: int
     onset_offsets_s: Array
@@ -62,17 +62,17 @@ def evaluate_end_to_end_sync(
     first_seed: int = FIRST_SEED,
     fps: float = 30.0,
 ) -> dict[str, object]:
-    """Render videos, make soundtracks, detect onsets.
+    """Render videos, generate soundtracks and match their onsets with the impacts.
 
     Args:
         generator: the model.
-        n_clips: number of dancers.
-        folder: folder of the videos; existing ones are used again.
-        first_seed: seed of the first dancer; choose settings by other dancers than reported.
+        n_clips: number of clips.
+        folder: video folder; existing videos are reused.
+        first_seed: seed of the first clip; tune settings on other seeds than those reported.
         fps: frame rate of the rendered videos.
 
     Returns:
-        metrics with 95 % intervals over clips.
+        metrics with 95 % confidence intervals over clips.
     """
     clips = [
         _measure_clip(generator, folder, seed, fps)
@@ -134,10 +134,10 @@ def _impact_recall(impact_times_s: Array, onsets_s: Array) -> float:
 
 
 def main() -> None:
-    """Read the command line, evaluate, print JSON."""
+    """Parse arguments, evaluate, and print the metrics as JSON."""
     parser = create_parser(__doc__, n_clips=24)
     parser.add_argument("--first-seed", type=int, default=FIRST_SEED)
-    parser.add_argument("--video-dir", type=Path, help="folder that keeps the videos")
+    parser.add_argument("--video-dir", type=Path, help="Keep the videos in this folder.")
     args = parser.parse_args()
     generator = load_generator(args.model)
     with tempfile.TemporaryDirectory() as temporary:

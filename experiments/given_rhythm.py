@@ -2,11 +2,17 @@
 
     python experiments/given_rhythm.py DATA --model mini --clips 50 --seeds 3
 
-Systems: the model with the accents; the model with the jittered peaks of a pose; the note
-spectrogram that conditions it, inverted to audio; a previous model, if named; the reference;
-its latent reconstruction (the ceiling). Each recall is reported together with that for another
-clip's rhythm of the same style (chance). Intervals are 95 %, by bootstrap over clips; seeds of
-one clip are averaged first.
+Systems:
+
+- the model conditioned on the accents of the clip
+- the model conditioned on the peaks of the poses, which have timing jitter
+- the note spectrogram of the condition, inverted to audio
+- a previous model (with ``--previous-model``)
+- the reference audio
+- the reference audio reconstructed through the latent space (upper bound)
+
+Each recall is reported with its chance level, the recall of the rhythm of another clip of the
+same style. The takes of a clip are averaged; 95 % intervals are bootstrapped over clips.
 """
 
 import json
@@ -45,23 +51,23 @@ from loris_cli.system.progress import NullReporter, Reporter
 from loris_cli.system.worker_pool import WorkerCrash, map_in_processes
 
 RECOMMENDED_REFERENCE_CLIPS = 200
-"""Recommended number of reference clips for the Frechet distance."""
+"""Recommended minimum number of reference clips for the Frechet distance."""
 BANDED_METRICS = (
     "spectral_flatness", "dynamic_range_db", "silent_fraction", "key_clarity",
     "pitch_class_entropy",
 )  # fmt: skip
-"""Metrics that should lie in the band of the reference, from its 5th to its 95th percentile."""
+"""Metrics compared with the band of the reference audio (5th to 95th percentile)."""
 SYSTEM_NAMES = (
     "reference", "latent_reconstruction", "note_spectrogram", "previous_model", "model",
     "model_jittered_peaks",
 )  # fmt: skip
 N_COMPARISON_TAKES = 1
-"""Takes of the note spectrogram and of the previous model."""
+"""Number of takes of the note spectrogram and of the previous model."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GivenRhythmConfig:
-    """The evaluated models and their sampling settings."""
+    """Evaluated models and their sampling settings."""
 
     data: Path
     model: str
@@ -71,13 +77,13 @@ class GivenRhythmConfig:
     threads_per_worker: int
     sampler: SamplerName = "dpmpp-2m"
     previous_model: str | None = None
-    """Other weights to compare with."""
+    """Name or path of weights to compare with."""
     previous_guidance: float = DEFAULT_GUIDANCE
 
 
 @dataclass(frozen=True)
 class _ClipTask:
-    """A clip to score, or, without a mismatched clip, one of the reference set."""
+    """A clip to score or, if ``mismatched_clip`` is None, a clip of the reference set."""
 
     clip: Clip
     mismatched_clip: Clip | None
@@ -85,7 +91,7 @@ class _ClipTask:
 
 @dataclass(frozen=True)
 class _ClipResult:
-    """Scores of one clip by system, and the recall of its accents by its jittered peaks."""
+    """Scores of one clip by system, and recall of its accents in its jittered peaks."""
 
     system_scores: dict[str, TakeScores]
     jittered_accent_recall: float | None
@@ -93,12 +99,12 @@ class _ClipResult:
 
 @dataclass(frozen=True)
 class _ReferenceStatistics:
-    """Statistics of the references that systems are compared with."""
+    """Statistics of the reference audio."""
 
     log_mel: GaussianStatistics
     musicnn: GaussianStatistics
     bands: dict[str, NDArray[np.float64]]
-    """5th and 95th percentile of `BANDED_METRICS`."""
+    """5th and 95th percentile of each of `BANDED_METRICS`, ``(2,)``."""
 
 
 def evaluate_given_rhythm(
@@ -109,25 +115,27 @@ def evaluate_given_rhythm(
     n_workers: int,
     reporter: Reporter,
 ) -> dict[str, object]:
-    """All metrics as plain values.
+    """Score all systems and return the metrics as JSON-compatible values.
 
     Args:
-        config: the models, and a data set.
-        partition: its first clips are scored, the others are the reference set of the distance.
+        config: models, data set and sampling settings.
+        partition: partition of the data set; its first clips are scored, the remaining clips
+            are the reference set of the Frechet distances.
         n_clips: number of scored clips.
         n_workers: number of worker processes.
-        reporter: progress is reported here.
+        reporter: receives the progress.
 
     Raises:
-        InputError: too few clips for a reference set besides those scored.
+        InputError: no clips remain for the reference set.
         LorisError: a worker process crashed.
     """
     clips = [clip for clip in read_manifest(config.data) if clip.partition == partition]
     if not 0 < n_clips < len(clips):
         raise InputError(
-            f"{len(clips)} {partition} clips: none is left for the reference beside {n_clips}",
-            hint=f"{n_clips + RECOMMENDED_REFERENCE_CLIPS} are recommended; score fewer, or"
-            " make more",
+            f"{len(clips)} {partition} clips are too few to score {n_clips} and leave a"
+            " reference set",
+            hint=f"use a data set with at least {n_clips + RECOMMENDED_REFERENCE_CLIPS} clips"
+            " (loris dataset synthesize), or a smaller --clips",
         )
     tasks = [_ClipTask(clip, _next_clip_of_style(clips, clip)) for clip in clips[:n_clips]]
     tasks += [_ClipTask(clip, None) for clip in clips[n_clips:]]
@@ -161,7 +169,7 @@ def evaluate_given_rhythm(
 def _score_clips(
     config: GivenRhythmConfig, tasks: list[_ClipTask], *, n_workers: int, reporter: Reporter
 ) -> list[_ClipResult]:
-    """Results of all tasks in order, from worker processes."""
+    """Score all tasks in worker processes; results are in the order of the tasks."""
     results: dict[int, _ClipResult] = {}
     function = partial(_score_clip, config)
     with reporter.stage("clips", len(tasks)) as advance:
@@ -189,7 +197,7 @@ def _compute_reference_statistics(
 
 
 def _score_clip(config: GivenRhythmConfig, task: _ClipTask) -> _ClipResult:
-    """Scores of all systems on one clip; deterministic."""
+    """Score all systems on one clip; the result is deterministic."""
     torch.set_num_threads(config.threads_per_worker)
     if task.mismatched_clip is None:
         log_mel, features = extract_spectral_features(read_clip_audio(config.data, task.clip))
@@ -256,13 +264,13 @@ def _summarize_system(
 
 
 def _next_clip_of_style(clips: list[Clip], scored_clip: Clip) -> Clip:
-    """The next clip of the same style."""
+    """Return the next clip of the same style, cyclically."""
     same = [clip for clip in clips if clip.genre == scored_clip.genre]
     return same[(same.index(scored_clip) + 1) % len(same)]
 
 
 def main() -> None:
-    """Read the command line, evaluate, print JSON."""
+    """Parse arguments, evaluate, and print the metrics as JSON."""
     parser = create_parser(__doc__, n_clips=50)
     add_sampling_arguments(parser)
     parser.add_argument("data", type=Path)
@@ -270,7 +278,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--threads", dest="threads_per_worker", type=int, default=1)
     parser.add_argument("--sampler", choices=get_args(SamplerName), default="dpmpp-2m")
-    parser.add_argument("--previous-model", help="other weights to compare with")
+    parser.add_argument("--previous-model", help="Name or path of weights to compare with.")
     parser.add_argument("--previous-guidance", type=float, default=DEFAULT_GUIDANCE)
     args = parser.parse_args()
     names = [field.name for field in fields(GivenRhythmConfig)]

@@ -1,10 +1,11 @@
-"""Measure the timbre table: the spectrum of every note of every instrument.
+"""Measure the timbre table: spectra of all notes of all instruments.
 
     python experiments/measure_timbres.py -o loris_cli/composition/timbres.npz
 
-    notes -> notes separated in time -> fluidsynth -> log-mel at some offsets -> table
+    notes -> isolated notes in sequence -> fluidsynth -> log-mel frames at offsets -> table
 
-Run once, with the soundfont of the training music; `render_note_spectrogram` reads the table.
+Needs to run once, with the soundfont of the training music. `render_note_spectrogram` reads the
+table.
 """
 
 import argparse
@@ -41,28 +42,32 @@ from loris_cli.system.atomic_files import atomic_write
 from loris_cli.system.worker_pool import WorkerCrash, map_in_processes
 
 NOTE_DURATION_S, NOTE_SPACING_S = 4.0, 5.5
-"""Length of each note, and the interval to the next."""
+"""Duration of each sustained note, and interval between onsets."""
 SHORT_NOTE_DURATION_S, SHORT_NOTE_SPACING_S, N_SHORT_NOTES = 0.4, 3.0, 6
-"""The same for some notes of each instrument, to measure their release."""
+"""Duration, interval and number per instrument of the notes whose release is measured."""
 FIRST_ONSET_S = 1.0
 TRAINING_LEVEL_GAIN = 2.37
-"""Training pieces are normalized to a peak of 0.9: the gain over the level here, from the mean
-logarithm of the bands of ten pieces."""
+"""Gain of the training pieces, which are normalized to a peak of 0.9, over the level measured
+here; from the mean logarithm of the mel bands of ten pieces."""
 MEAN_MIX = MixSettings(
     reverb_level=0.25,
     reverb_room_size=0.5,
     channel_volumes=np.full(16, 0.825),
     spectral_tilt=0.0,
 )
-"""Mean of the mix settings of the training pieces."""
+"""Mean mix settings of the training pieces."""
 
 
 def measure_timbre(soundfont: Path, instrument: tuple[int, int]) -> tuple[Array, Array]:
-    """Measure levels and releases of one instrument's notes, rows as in `TIMBRE_NOTES`.
+    """Measure levels and releases of the notes of one instrument.
 
     Args:
         soundfont: an ``.sf2`` file.
         instrument: MIDI channel and General MIDI program.
+
+    Returns:
+        log mel magnitudes, ``(notes, offsets, bands)``, and log gains after the end of a note,
+        ``(notes, release offsets)``; notes are in the order of `TIMBRE_NOTES`.
 
     Raises:
         MissingDependencyError: fluidsynth or the soundfont is not installed.
@@ -99,7 +104,7 @@ def measure_timbre(soundfont: Path, instrument: tuple[int, int]) -> tuple[Array,
         ratios = np.square(short[ends]).sum(axis=1) / np.square(held[pitch][ends]).sum(axis=1)
         gains.append(np.log(np.minimum(ratios, 1)) / 2)
     released: Array = np.mean(gains, axis=0)
-    if instrument[0] == DRUM_CHANNEL:  # drums have no release
+    if instrument[0] == DRUM_CHANNEL:  # drums have no release phase
         released = np.zeros(len(RELEASE_FRAME_OFFSETS))
     return levels, np.tile(released, (len(pitches), 1))
 
@@ -114,11 +119,14 @@ def _build_note_rows(
 
 
 def _measure_mel_magnitudes(samples: Array, onset_s: float, n_frames: int) -> Array:
-    """Mel magnitudes of a note, ``(frames, bands)``, from `ONSET_FRAME_OFFSETS`' first on."""
+    """Return the mel magnitudes of a note, ``(frames, bands)``.
+
+    The first frame is at `ONSET_FRAME_OFFSETS[0]` from the onset.
+    """
     margin = NOTE_MEL_CONFIG.n_fft // mel.HOP_LENGTH
     first = round(onset_s * SAMPLE_RATE_HZ) + (ONSET_FRAME_OFFSETS[0] - margin) * mel.HOP_LENGTH
     note = samples[first : first + (n_frames + 2 * margin) * mel.HOP_LENGTH]
-    gain = 100.0  # far above the offset of the logarithm
+    gain = 100.0  # lifts the signal far above the offset of the logarithm
     log_mel = mel.compute_log_mel((note * gain).astype(np.float32), NOTE_MEL_CONFIG)
     bands = log_mel[:, margin : margin + n_frames].astype(np.float64)
     magnitudes: Array = (np.exp(bands) - mel.LOG_OFFSET).clip(1e-4) / gain
@@ -126,7 +134,7 @@ def _measure_mel_magnitudes(samples: Array, onset_s: float, n_frames: int) -> Ar
 
 
 def main() -> None:
-    """Read the command line, measure, write the table."""
+    """Parse arguments, measure the notes and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--soundfont", type=Path, default=DEFAULT_SOUNDFONT)
@@ -136,7 +144,7 @@ def main() -> None:
     measure = partial(measure_timbre, arguments.soundfont)
     for index, result in map_in_processes(measure, INSTRUMENTS, n_workers=arguments.jobs):
         if isinstance(result, WorkerCrash):
-            raise LorisError(f"a worker process ended with exit code {result.exit_code}")
+            raise LorisError(f"a worker process crashed (exit code {result.exit_code})")
         results[index] = result
     levels, released = map(
         np.concatenate, zip(*(results[k] for k in sorted(results)), strict=True)

@@ -1,4 +1,4 @@
-"""Metrics of a recording against a motion, against itself over time, and against another."""
+"""Metrics of generated audio: loudness and motion, tempo stability, harmonic distance."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +18,11 @@ Array = NDArray[np.float64]
 
 
 def loudness_motion_correlation(samples: Samples, motion_energy: Array) -> float:
-    """Rank correlation of loudness with motion energy, -1 to 1; 0 where either is constant.
+    """Spearman correlation of loudness and motion energy, -1 to 1; 0 if either is constant.
 
     Args:
-        samples: mono, 22,050 Hz.
-        motion_energy: 0..1 at 16 Hz, of the same duration.
+        samples: mono audio at 22,050 Hz, ``(samples,)``.
+        motion_energy: motion energy at 16 Hz, 0..1, ``(frames,)``, of the same duration.
     """
     loud = loudness_db(samples)
     times_s = (np.arange(len(loud)) + 1) * LOUDNESS_WINDOW_S / 2
@@ -33,7 +33,13 @@ def loudness_motion_correlation(samples: Samples, motion_energy: Array) -> float
 
 
 def tempo_stability(beats_s: Array) -> float:
-    """1 less the spread of the beat intervals, relative to their median; 0 to 1."""
+    """Stability of the beat intervals, 0 to 1 (constant tempo); 0 for fewer than 4 beats.
+
+    1 minus the median absolute deviation of the beat intervals, relative to their median.
+
+    Args:
+        beats_s: increasing beat times in seconds, ``(beats,)``.
+    """
     if len(beats_s) < 4:
         return 0.0
     gaps = np.diff(beats_s)
@@ -42,7 +48,12 @@ def tempo_stability(beats_s: Array) -> float:
 
 
 def chroma_distance(first_samples: Samples, second_samples: Samples) -> float:
-    """Harmonic distance of two recordings: 1 less the mean cosine of their chroma."""
+    """Harmonic distance of two recordings: 1 minus the mean cosine similarity of their chroma.
+
+    Args:
+        first_samples: mono audio at 22,050 Hz, ``(samples,)``.
+        second_samples: the other recording; the longer one is truncated.
+    """
     chroma_cqt = import_librosa_module("feature.spectral").chroma_cqt
     pair = [
         chroma_cqt(y=samples, sr=SAMPLE_RATE_HZ, hop_length=HOP_SAMPLES)

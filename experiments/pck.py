@@ -1,7 +1,8 @@
-"""Pose accuracy (PCK) on rendered clips, where the true joints are known.
+"""Pose accuracy (PCK) on rendered clips with known joints.
 
-PCK@a is the fraction of joints with an error of at most a body sizes, here the longer side of
-the box around the true joints in that frame (after Yang and Ramanan, PAMI 2013).
+PCK@a is the fraction of joints whose error is at most a times the person size. The person size
+is the longer side of the bounding box of the reference joints in that frame (after Yang and
+Ramanan, PAMI 2013).
 """
 
 from dataclasses import dataclass
@@ -20,44 +21,44 @@ JOINT_GROUPS = {
     "knees": [13, 14],
     "ankles": [15, 16],
 }
-"""Joints of ``COCO_17``, left and right together."""
+"""Indices into ``COCO_17``; left and right joints form one group."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PoseAccuracy:
-    """Errors of estimated joints over all frames, including interpolated ones."""
+    """Accuracy of estimated joints over all frames, including interpolated ones."""
 
     pck_10: float
-    """Fraction of joints with an error of at most 0.1 body sizes."""
+    """PCK@0.1: fraction of joints with an error of at most 0.1 person sizes."""
     pck_20: float
-    """... within 0.2."""
+    """PCK@0.2."""
     median_error_px: float
-    """Median error of a joint."""
+    """Median joint error in pixels."""
     median_relative_error: float
-    """The same, in body sizes."""
+    """Median joint error, relative to the person size."""
     detected_fraction: float
     """Fraction of frames with a detected person."""
     n_tracks: int
-    """People tracked one after the other; 1 where one person is never lost."""
+    """Number of successive tracks; 1 if the track of the person never breaks."""
 
 
 def measure_pose_accuracy(
     poses: Poses, reference: Array, *, joints: list[int] | None = None
 ) -> PoseAccuracy:
-    """Compare poses with the true joints.
+    """Compare estimated poses with reference joints.
 
     Args:
-        poses: the estimate.
-        reference: true joints, ``(frames, 17, 2)``, in px of the same frames.
-        joints: the joints that count; None is all.
+        poses: estimated poses.
+        reference: reference joints in px of the same frames, ``(frames, 17, 2)``.
+        joints: indices of the evaluated joints; None evaluates all.
 
     Raises:
-        InputError: the true joints are of other frames or joints.
+        InputError: the shape of the reference does not match the poses.
     """
     if reference.shape != (poses.n_frames, len(COCO_17), 2):
         raise InputError(
-            f"true joints {reference.shape} for {poses.n_frames} frames"
-            f" of {len(COCO_17)} joints"
+            f"reference joints have shape {reference.shape}, expected ({poses.n_frames},"
+            f" {len(COCO_17)}, 2)"
         )
     size_px = np.ptp(reference, axis=1).max(axis=1)
     error_px = np.linalg.norm(poses.keypoints[..., :2] - reference, axis=-1)

@@ -1,9 +1,9 @@
 """Accuracy of the pose estimators on rendered clips: ``python experiments/pose_accuracy.py``.
 
-Clips of a person who strikes, each with its seed: near and far, in a gym and on a rink, from
-the front, the side and behind; and, rotated with the frame, lying and upside down. They are
-rendered to video files, so the result includes the decoder. With ``--weights`` one of mmpose's
-networks estimates the poses.
+Each clip shows one person with strong motion accents: near and far, in a gym and on a rink,
+from the front, the side and behind, and lying and upside down (rotated frames). The clips are
+rendered to video files, so the result includes the decoder. The embedded estimator is the
+default; ``--weights`` selects a network of mmpose.
 """
 
 import argparse
@@ -38,11 +38,11 @@ class RenderedClip:
     venue: RoomName
     size_px: tuple[int, int]
     relative_distance: float = 1.0
-    """Distance from the camera, relative to a portrait."""
+    """Distance from the camera, relative to `sample_static_camera`."""
     quarter_turns: int = 0
-    """Quarter turns of the frame: 1 is lying, 2 is upside down."""
+    """Counter-clockwise quarter turns of the frame: 1 is lying, 2 is upside down."""
     azimuth_deg: float = 0.0
-    """Azimuth of the camera; 0 is in front of the person, within 35 degrees."""
+    """Offset from the azimuth of `sample_static_camera` (within 35 degrees of the front)."""
 
 
 UPRIGHT_CLIPS = (
@@ -71,7 +71,7 @@ ROTATED_CLIPS = (
 
 
 def render_clip(clip: RenderedClip, path: Path) -> NDArray[np.float64]:
-    """Write the video of a clip and return its true joints, ``(frames, 17, 2)`` in px."""
+    """Write the video of a clip and return its reference joints in px, ``(frames, 17, 2)``."""
     near = sample_static_camera(clip.seed)
     cos, sin = np.cos(np.radians(clip.azimuth_deg)), np.sin(np.radians(clip.azimuth_deg))
     rotation = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
@@ -86,11 +86,11 @@ def render_clip(clip: RenderedClip, path: Path) -> NDArray[np.float64]:
         room_name=clip.venue,
         camera=lambda time_s: camera,
     )
-    return joints + 0.5  # the renderer's origin is the center of the first pixel
+    return joints + 0.5  # in the renderer, pixel centers have integer coordinates
 
 
 def format_row(name: str, accuracy: PoseAccuracy) -> str:
-    """Return a row of the table."""
+    """Format the accuracy of a clip as a table row."""
     return (
         f"{name:<24} {accuracy.pck_10:7.3f} {accuracy.pck_20:7.3f}"
         f" {accuracy.median_error_px:9.2f} {accuracy.median_relative_error:13.4f}"
@@ -101,11 +101,11 @@ def format_row(name: str, accuracy: PoseAccuracy) -> str:
 def estimate_clip(
     clip: RenderedClip, estimate: Callable[..., Poses], folder: str
 ) -> tuple[Poses, NDArray[np.float64]]:
-    """Return the poses of a clip and its true joints, of the same frames."""
+    """Return the estimated poses and the reference joints of a clip, for the same frames."""
     video = Path(folder, f"{clip.seed}.mp4")
     reference = render_clip(clip, video)
     width, height = clip.size_px
-    for _ in range(clip.quarter_turns):  # counter-clockwise, as the frames
+    for _ in range(clip.quarter_turns):  # counter-clockwise, like np.rot90
         reference = np.stack([reference[..., 1], width - reference[..., 0]], axis=-1)
         width, height = height, width
     frames = (
@@ -121,11 +121,11 @@ def estimate_clip(
 
 
 def main() -> None:
-    """Render clips, estimate poses, and print their accuracy."""
+    """Render clips, estimate their poses and print the accuracy."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--weights", type=Path, help="weights of one of mmpose's networks")
+    parser.add_argument("--weights", type=Path, help="Checkpoint of an mmpose network.")
     parser.add_argument("--network", default=DEFAULT_MMPOSE_CONFIG)
-    parser.add_argument("--turned-only", action="store_true", help="only the rotated clips")
+    parser.add_argument("--turned-only", action="store_true", help="Only the rotated clips.")
     options = parser.parse_args()
     estimate: Callable[..., Poses] = estimate_poses
     if options.weights is not None:
@@ -134,8 +134,8 @@ def main() -> None:
         estimate = partial(
             estimate_poses_batched, MmposeEstimator(options.weights, network=options.network)
         )
-    print(f"{CLIP_S:g} s each at {POSE_FPS:g} fps; after each name the seed")
-    print("clip                     PCK@0.1 PCK@0.2 median px median bodies  frames %  tracks")
+    print(f"{CLIP_S:g} s each at {POSE_FPS:g} fps; seed in parentheses; rel. = / person size")
+    print("clip                     PCK@0.1 PCK@0.2 median px   rel. median detected%  tracks")
     with tempfile.TemporaryDirectory() as folder:
         for clip in ROTATED_CLIPS:
             print(
@@ -150,7 +150,7 @@ def main() -> None:
         for clip in UPRIGHT_CLIPS:
             results.append(estimate_clip(clip, estimate, folder))
             print(format_row(f"{clip.name} ({clip.seed})", measure_pose_accuracy(*results[-1])))
-    print("\nupright   PCK@0.1 PCK@0.2 median bodies, mean of the clips")
+    print("\nupright   PCK@0.1 PCK@0.2   rel. median (mean over clips)")
     for group, joints in (("all", None), *JOINT_GROUPS.items()):
         accuracies = [
             measure_pose_accuracy(poses, reference, joints=joints)

@@ -1,4 +1,4 @@
-"""Spectrograms of references, their latent reconstructions, and generated takes.
+"""Plot spectrograms of reference audio, its latent reconstruction and generated takes.
 
 python experiments/spectrograms.py DATA --model mini -o spectrograms.png
 """
@@ -22,16 +22,16 @@ from loris_cli.system.librosa_import import librosa
 Samples = NDArray[np.float32]
 
 CLIP_STRIDE = 13
-"""Distance of the shown clips in the manifest: styles alternate, so each has another."""
+"""Every 13th clip is plotted: styles alternate in the manifest, so each has another style."""
 DPI, PANEL_SIZE_IN = 100, (7.0, 2.2)
 DISPLAY_RANGE_NEPERS = 7.0
-"""Range below the maximum of a clip's reference in nepers: 61 dB."""
+"""Displayed range below the maximum of the reference audio, in nepers (61 dB)."""
 ACCENT_COLOUR = "#e4572e"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClipAudio:
-    """Audio of one clip, by the title of its column."""
+    """Accents of one clip, and its audio by column title."""
 
     title: str
     accents_s: NDArray[np.float64]
@@ -39,11 +39,11 @@ class ClipAudio:
 
 
 def plot_spectrograms(path: Path, clips: Sequence[ClipAudio]) -> None:
-    """Draw a row for each clip, a column for each audio, and the accents below each.
+    """Plot a grid of spectrograms, a row per clip, with the accents below each panel.
 
     Args:
-        path: the PNG.
-        clips: all with the same columns; the first column sets the brightness.
+        path: output PNG file.
+        clips: clips with the same columns; the first column sets the color scale of its row.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -72,14 +72,14 @@ def plot_spectrograms(path: Path, clips: Sequence[ClipAudio]) -> None:
     centres = librosa.mel_frequencies(mel.DEFAULT_MEL_CONFIG.n_mels, fmin=0, fmax=11_025)
     ticks = [100, 400, 1600, 6400]
     panels[0, 0].set_yticks(np.interp(ticks, centres, np.arange(len(centres))), ticks)
-    figure.supxlabel("seconds; accents in red", fontsize=9)
-    figure.supylabel("Hz", fontsize=9)
+    figure.supxlabel("Time (s); accents in red", fontsize=9)
+    figure.supylabel("Frequency (Hz)", fontsize=9)
     with atomic_write(path, overwrite=True) as temporary:
         figure.savefig(temporary, format="png", metadata={"Software": None})
 
 
 def main() -> None:
-    """Read the command line, generate the takes, draw them."""
+    """Parse arguments, generate takes and plot them."""
     parser = create_parser(__doc__, n_clips=4)
     add_sampling_arguments(parser)
     parser.add_argument("data", type=Path)

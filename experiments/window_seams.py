@@ -1,10 +1,10 @@
-"""Audibility of window seams in long soundtracks: onset recall near seams and elsewhere.
+"""Seams between windows of long soundtracks: onset recall near seams and elsewhere.
 
     python experiments/window_seams.py --clips 4 --seconds 120
 
-The rhythm is composed for the full duration. An accent within a second of the middle of two
-windows' overlap is near a seam. Spectral flux there is compared with that elsewhere, in
-standard deviations.
+The rhythm is composed for the full duration. A seam is the middle of the overlap of two
+windows. Accents within 1 s of it are near the seam. The difference of the mean spectral flux
+near seams and elsewhere is reported in standard deviations.
 """
 
 import json
@@ -31,7 +31,7 @@ SEAM_RADIUS_S = 1.0
 
 
 def compute_seam_times_s(generator: LatentGenerator, duration_s: float) -> Array:
-    """Middles of the overlaps of windows, in seconds."""
+    """Return the middles of the overlaps of windows in seconds, ``(windows - 1,)``."""
     starts = np.array(generator.compute_window_layout(duration_s).starts)
     middles: Array = (starts[1:] + starts[:-1] + generator.window_frames) / 2 / LATENT_FPS
     return middles
@@ -40,12 +40,15 @@ def compute_seam_times_s(generator: LatentGenerator, duration_s: float) -> Array
 def evaluate_window_seams(
     generator: LatentGenerator, *, n_clips: int, duration_s: float
 ) -> dict[str, object]:
-    """Onset recall near seams and elsewhere, with 95 % intervals over clips.
+    """Compare onset recall and spectral flux near seams and elsewhere.
 
     Args:
         generator: the model.
-        n_clips: number of pieces, each of another style.
-        duration_s: duration of each, of several windows.
+        n_clips: number of pieces; styles alternate.
+        duration_s: duration of each piece in seconds; must span several windows.
+
+    Returns:
+        metrics with 95 % confidence intervals over clips.
     """
     near_recalls, other_recalls, flux_z = [], [], []
     for seed in range(FIRST_SEED, FIRST_SEED + n_clips):
@@ -81,7 +84,7 @@ def evaluate_window_seams(
 
 
 def main() -> None:
-    """Read the command line, evaluate, print JSON."""
+    """Parse arguments, evaluate, and print the metrics as JSON."""
     parser = create_parser(__doc__, n_clips=4)
     parser.add_argument("--seconds", type=float, default=120.0)
     args = parser.parse_args()
