@@ -1,1 +1,1 @@
-"""The commands of ``loris``, one module each; installed as ``loris_cli.commands``."""
+"""Commands of ``loris``, one module per command; installed as ``loris_cli.commands``."""

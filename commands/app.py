@@ -1,4 +1,4 @@
-"""The ``loris`` program: its commands, and the one place where errors become words."""
+"""The ``loris`` program: its commands, error messages and exit codes."""
 
 import math
 import os
@@ -70,16 +70,16 @@ def loris(
 
 
 def main() -> None:
-    """Run the program and exit; an error that a user can mend is printed in two lines."""
+    """Run the program and exit; a user error is printed as a message and a hint."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _SignalHandler())
     sys.exit(run_app())
 
 
 class _SignalHandler:
-    """Lets SIGTERM and Ctrl-C unwind the stack, so that half-made files are removed.
+    """Handler that unwinds the stack on SIGTERM and Ctrl-C, so that partial files are removed.
 
-    A second one within the time of that is an impatient finger, and must not stop it.
+    A second signal within `CLEANUP_GRACE_S` is ignored, so that it does not stop the clean-up.
     """
 
     def __init__(self) -> None:
@@ -92,9 +92,9 @@ class _SignalHandler:
 
 
 def run_app() -> int:
-    """Run the app and give the exit code."""
+    """Run the app and return the exit code."""
     try:
-        # Not standalone: Typer would print usage errors, Ctrl-C and its own words itself.
+        # In standalone mode Typer would print usage errors and interruptions itself.
         code = app(prog_name="loris", standalone_mode=False)
         sys.stdout.flush()
     except LorisError as error:
@@ -120,11 +120,11 @@ def _report_error(error: Exception, message: str, hint: str, exit_code: int) -> 
 
 
 def _handle_closed_stdout() -> int:
-    """Stop quietly when stdout's reader has gone (``| head``); any other pipe is a bug."""
+    """Exit quietly if the reader of stdout has closed (``| head``); other pipes are bugs."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        # Python flushes once more at exit: give it somewhere to write.
+        # Python flushes stdout again at exit: redirect it to the null device.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     raise

@@ -1,7 +1,7 @@
 """Console output: results on stdout; progress, notes, warnings and errors on stderr.
 
-Text from outside (file names, above all) is shown as it is, never read as markup, and its
-control characters are shown escaped, so that no name can fake a line or move the cursor.
+External text, above all file names, is never interpreted as markup. Its control characters are
+escaped, so that a file name can neither forge a line of output nor move the cursor.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LOG_INTERVAL_S = 10.0
 
 
 def print_error(message: str, *, hint: str = "") -> None:
-    """Print an error on stderr, and a line for each line of the hint."""
+    """Print an error on stderr, followed by the hint, which may have several lines."""
     console = _stderr_console()
     _print_line(console, "loris: error:", "bold red", message)
     for line in hint.split("\n") if hint else []:
@@ -47,11 +47,11 @@ def _print_line(console: Console, label: str, style: str, text: str) -> None:
 
 
 class ConsoleReporter:
-    """Reporter of one command: the only place that prints.
+    """Reporter that prints all output of a command.
 
     Args:
-        quiet: print no progress and no notes.
-        verbose: print details too.
+        quiet: do not print progress and notes.
+        verbose: also print details.
     """
 
     def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
@@ -63,15 +63,15 @@ class ConsoleReporter:
         self._n_running_stages = 0
 
     def print_result(self, text: str) -> None:
-        """Print a result on stdout, byte for byte: programs read it."""
+        """Print a result on stdout, byte for byte, because other programs may read it."""
         typer.echo(os.fsencode(text))
 
     def warn(self, text: str) -> None:
-        """Print a warning; ``quiet`` does not silence it."""
+        """Print a warning, even if ``quiet``."""
         _print_line(self._console, "loris: warning:", "yellow", text)
 
     def info(self, text: str) -> None:
-        """Print a note."""
+        """Print a note, unless ``quiet``."""
         if not self.quiet:
             _print_line(self._console, "", "", text)
 
@@ -85,11 +85,11 @@ class ConsoleReporter:
         """Show the progress of a stage; stages may overlap.
 
         Args:
-            name: of the stage, e.g. ``"pose"``.
+            name: name of the stage, e.g. ``"pose"``.
             total: number of steps; None if unknown.
 
-        Returns:
-            ``advance(n=1, status="")``, to be called as steps are done.
+        Yields:
+            Function ``advance(n=1, status="")``, to be called for completed steps.
         """
         if self.quiet:
             yield lambda n=1.0, status="": None

@@ -28,7 +28,9 @@ DataSet = Annotated[
 def check(
     data: DataSet = None, quiet: options.Quiet = False, verbose: options.Verbose = False
 ) -> None:
-    """List missing and damaged files. Exit code 1 if there are any.
+    """Check a data set for missing and damaged files.
+
+    Prints one line per problem. The exit code is 1 if there are problems.
 
     Examples:
         loris dataset check DATA
@@ -45,7 +47,7 @@ def check(
         n_problems += 1
     n_clips = len(read_manifest(data_dir))
     if n_problems:
-        reporter.info(f"{n_problems} problems in {n_clips} clips: prepare their videos again")
+        reporter.info(f"{n_problems} problems in {n_clips} clips: run `loris prep` again")
         raise typer.Exit(1)
     reporter.print_result(f"{n_clips} clips, no problems")
 
@@ -57,7 +59,9 @@ def stats(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Print clips, hours and sources of each subset, next to table 1 of the paper.
+    """Print the clips, hours and sources of each subset.
+
+    The last column contains the number of clips in table 1 of the paper.
 
     Examples:
         loris dataset stats DATA
@@ -101,18 +105,25 @@ def review(
     data: DataSet = None,
     accept: Annotated[
         Path | None,
-        option("Input", "Accept the clips whose ids are listed in this file.", metavar="FILE"),
+        option(
+            "Input", "Accept the clips listed in this file, one id per line.", metavar="FILE"
+        ),
     ] = None,
     reject: Annotated[
         Path | None,
-        option("Input", "Reject the clips whose ids are listed in this file.", metavar="FILE"),
+        option(
+            "Input", "Reject the clips listed in this file, one id per line.", metavar="FILE"
+        ),
     ] = None,
     json_output: options.JsonOutput = False,
     seed: options.Seed = 0,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """List rejected clips and the reasons, and accept or reject clips by hand.
+    """List rejected clips with the reasons; accept or reject clips manually.
+
+    Prints one line per clip, which can be copied to the files of --accept and --reject. With
+    these options, the decisions are saved and the manifest is updated.
 
     Examples:
         loris dataset review DATA --accept good.txt --reject bad.txt
@@ -145,7 +156,9 @@ def import_release(
     release: Annotated[
         Path,
         typer.Argument(
-            metavar="RELEASE", help="Copy of the authors' data set.", rich_help_panel="Input"
+            metavar="RELEASE",
+            help="Folder with the published data set, unpacked or as archives.",
+            rich_help_panel="Input",
         ),
     ],
     data: options.DataDir = None,
@@ -162,6 +175,8 @@ def import_release(
     verbose: options.Verbose = False,
 ) -> None:
     """Import the data set published by the authors of the paper.
+
+    Writes the clips and a manifest to --data. An interrupted run is resumed.
 
     Examples:
         loris dataset import LORIS/ --data DATA --jobs 4
@@ -195,15 +210,17 @@ def synthesize(
         int | None,
         option(
             "Input",
-            "Number of clips per subset, at least two per partition (default: 40); with"
-            " --music, of training clips (default: 1608).",
+            "Number of clips per subset (default: 40, at least 2 per partition), or of training"
+            " clips with --music (default: 1608).",
             min=1,
         ),
     ] = None,
     music: Annotated[
         bool,
         option(
-            "Output", "Synthesize music without videos: the training data of mini.", "--music"
+            "Output",
+            "Synthesize music without videos, the training data of the mini model.",
+            "--music",
         ),
     ] = False,
     json_output: options.JsonOutput = False,
@@ -215,7 +232,9 @@ def synthesize(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Synthesize a data set: composed music, rendered dancers and their poses.
+    """Synthesize a data set of composed music, rendered dance videos and poses.
+
+    Writes the clips and a manifest to DIR.
 
     Examples:
         loris dataset synthesize DATA --clips 4 --jobs 2

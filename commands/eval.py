@@ -1,4 +1,4 @@
-"""``loris eval``: the benchmark."""
+"""``loris eval``: evaluate models, baselines and audio files."""
 
 import os
 from pathlib import Path
@@ -31,7 +31,7 @@ def evaluate(
         str | None,
         option(
             "Input",
-            "Subset to evaluate on, such as fe50; `loris eval list` shows them.",
+            "Subset to evaluate on, such as fe50. Run `loris eval list` for all subsets.",
             metavar="SUBSET",
         ),
     ] = None,
@@ -56,7 +56,13 @@ def evaluate(
     ] = None,
     out: Annotated[
         Path | None,
-        option("Output", "Write the tables to this file.", "--out", "-o", metavar="FILE"),
+        option(
+            "Output",
+            "Write the tables to this file. Default: standard output.",
+            "--out",
+            "-o",
+            metavar="FILE",
+        ),
     ] = None,
     output_format: Annotated[
         Literal["table", "json", "csv", "md", "tex"],
@@ -67,10 +73,11 @@ def evaluate(
         ),
     ] = "table",
     per_clip: Annotated[
-        Path | None, option("Output", "Write the scores of every clip.", metavar="JSONL")
+        Path | None,
+        option("Output", "Write one JSON object per clip with its scores.", metavar="JSONL"),
     ] = None,
     html: Annotated[
-        Path | None, option("Output", "Write a report as one HTML file.", metavar="HTML")
+        Path | None, option("Output", "Write a report as a single HTML file.", metavar="HTML")
     ] = None,
     plot: Annotated[
         Path | None,
@@ -79,7 +86,8 @@ def evaluate(
         ),
     ] = None,
     plot_clip: Annotated[
-        str | None, option("Output", "Clip to plot. Default: the first.", metavar="ID")
+        str | None,
+        option("Output", "Clip for --plot and --html. Default: the first.", metavar="ID"),
     ] = None,
     mos_kit: Annotated[
         Path | None,
@@ -111,29 +119,33 @@ def evaluate(
     ablations: Annotated[
         list[Ablation] | None,
         option(
-            "Model", "Row of the paper's ablation tables 5 and 6. Repeatable.", "--ablation"
+            "Model",
+            "Ablation to evaluate, a row of the paper's tables 5 and 6. Repeatable.",
+            "--ablation",
         ),
     ] = None,
     ablation_weights: Annotated[
         list[str] | None,
         option(
             "Model",
-            "Weights or run folder of an ablation or of full, or a folder of runs. Repeatable.",
+            "Weights or run folder of the ablation NAME (or full), or a folder of runs."
+            " Repeatable.",
             metavar="NAME=FILE|DIR",
         ),
     ] = None,
     protocol: Annotated[
         Literal["official", "paper", "d2m"],
         option(
-            "Rhythm", "Scoring protocol: LORIS code, LORIS paper, or that of D2M-GAN and CDCD."
+            "Rhythm",
+            "Scoring protocol: the released LORIS code, the LORIS paper, or D2M-GAN and CDCD.",
         ),
     ] = "official",
     onset_window: Annotated[
         int | None,
         option(
             "Rhythm",
-            "Moving-average window of onset peak picking, in frames on each side. Default: the"
-            " protocol's.",
+            "Moving-average window of onset peak picking, in frames on each side. Default: as"
+            " in the protocol.",
             min=1,
             max=100,
         ),
@@ -156,10 +168,13 @@ def evaluate(
     ] = True,
     quality: Annotated[
         bool,
-        option("Rhythm", "Add audio quality metrics: spectra, loudness, tags.", "--quality"),
+        option(
+            "Rhythm", "Add audio quality metrics of spectra, loudness and tags.", "--quality"
+        ),
     ] = False,
     compare_to: Annotated[
-        str, option("Rhythm", "System that the others are compared with.", metavar="SYSTEM")
+        str,
+        option("Rhythm", "System that all others are compared with.", metavar="SYSTEM"),
     ] = "mismatched",
     min_f1: Annotated[
         float | None,
@@ -181,7 +196,8 @@ def evaluate(
         list[str] | None,
         option(
             "Sampling",
-            "Evaluate several values of steps or guidance, as in tables 7 and 8 of the paper.",
+            "Evaluate several values of steps or guidance, as in tables 7 and 8 of the paper."
+            " Repeatable.",
             "--sweep",
             metavar="NAME=V,V,...",
         ),
@@ -195,8 +211,8 @@ def evaluate(
         str | None,
         option(
             "Run",
-            "Only generate the audio of shard I of N, counted from 1; score in a later run"
-            " without --shard.",
+            "Only generate the audio of shard I of N, counted from 1. Run again without --shard"
+            " to score.",
             metavar="I/N",
         ),
     ] = None,
@@ -207,10 +223,13 @@ def evaluate(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Score soundtracks by the protocol of the paper and by strict metrics.
+    """Score soundtracks with the metrics of the paper and with stricter metrics.
 
-    Every table also has null systems, such as a click per second, and ceilings, such as the
-    reference audio itself: a score that is not above the nulls means nothing.
+    Evaluates models and baselines on a subset of the data set (--split), or audio files against
+    their references (--generated and --reference). Prints a table with one row per system.
+
+    The table includes null systems, such as one click per second, and ceilings, such as the
+    reference audio. A score that is not above those of the null systems is meaningless.
 
     Examples:
         loris eval list
@@ -219,7 +238,7 @@ def evaluate(
 
         loris eval --split fe50 --model mini --method retrieval --format json -o fe50.json
 
-        loris eval --generated made/ --reference true/ --per-clip clips.jsonl
+        loris eval --generated results/ --reference videos/ --per-clip clips.jsonl
 
         loris eval --split fe25 --ablation hawkes --ablation-weights runs/
     """
@@ -228,7 +247,10 @@ def evaluate(
     of_models = [models, methods, shard, sweeps, ablations, ablation_weights]
     _check_inputs(split, generated, reference, any(of_models))
     if sweeps and (ablations or ablation_weights):
-        raise UsageError("--sweep varies one model, --ablation many", hint="leave one out")
+        raise UsageError(
+            "--sweep cannot be used with --ablation or --ablation-weights",
+            hint="remove --sweep, or the ablations",
+        )
     outputs = EvalOutputs(
         out=out,
         output_format=output_format,
@@ -279,7 +301,7 @@ def evaluate(
         plan = plan_subset_evaluation(
             data_dir, split, partition=partition, max_clips=clips, plan=plan
         )
-        # Imports torch: not before it is known that there are clips to score.
+        # This imports torch, so it waits until it is known that there are clips to score.
         from loris_cli.evaluation.runner.system_selection import SystemSelection, add_systems
 
         variants = [name.value for name in ablations or (Ablation if ablation_weights else ())]
@@ -308,7 +330,9 @@ def evaluate(
 def list_subsets(
     data: options.DataDir = None, quiet: options.Quiet = False, verbose: options.Verbose = False
 ) -> None:
-    """List the subsets, the clips on disk, and how to get missing ones.
+    """List the subsets and their clips on disk.
+
+    For incomplete subsets, prints the commands that create or import the missing clips.
 
     Examples:
         loris eval list --data DATA
@@ -323,14 +347,19 @@ def mos_results(
     answers: Annotated[
         list[Path],
         typer.Argument(
-            metavar="CSV...", help="Answers of the listeners.", rich_help_panel="Input"
+            metavar="CSV",
+            help="Files with the answers of the listeners.",
+            rich_help_panel="Input",
         ),
     ],
     key: Annotated[Path, option("Input", "key.json of the listening test.", metavar="JSON")],
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Print mean opinion scores of a listening test made with --mos-kit.
+    """Print the mean opinion scores of a listening test created with --mos-kit.
+
+    Prints one row per system and medium: number of answers, mean score and its 95 % confidence
+    interval.
 
     Examples:
         loris eval mos-results anna.csv ben.csv --key kit/key.json
@@ -341,20 +370,22 @@ def mos_results(
 def _check_inputs(
     split: str | None, generated: Path | None, reference: Path | None, names_systems: bool
 ) -> None:
-    """Refuse inputs that contradict each other or do not exist."""
+    """Check that the inputs are compatible and exist."""
     if (generated is None) != (reference is None):
-        raise UsageError("--generated and --reference go together", hint="name both")
+        raise UsageError(
+            "--generated and --reference must be used together", hint="specify both options"
+        )
     if (split is None) == (generated is None):
         raise UsageError(
-            "nothing to score: give --split, or --generated and --reference",
-            hint="loris eval list",
+            "specify either --split, or --generated and --reference",
+            hint="run `loris eval list` for the subsets",
         )
     if generated is not None and names_systems:
         raise UsageError(
-            "--model, --method, --sweep, --ablation, --ablation-weights and --shard go with"
+            "--model, --method, --sweep, --ablation, --ablation-weights and --shard require"
             " --split",
-            hint="leave them out, or name a subset with --split",
+            hint="remove them, or specify a subset with --split",
         )
     for path in (generated, reference):
         if path is not None and not path.exists():
-            raise InputError(f"no file or folder {path}", hint="check the name")
+            raise InputError(f"{path} does not exist", hint="check the path")

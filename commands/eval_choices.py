@@ -1,4 +1,4 @@
-"""What ``loris eval`` lets one choose: typer wants enumerations where an option is a list."""
+"""Choices of the repeatable options of ``loris eval``; Typer requires enumerations for them."""
 
 from enum import StrEnum
 
@@ -28,7 +28,7 @@ class Method(StrEnum):
 
 
 class Ablation(StrEnum):
-    """Lines of the paper's tables 5 and 6."""
+    """Ablations: rows of the paper's tables 5 and 6."""
 
     V = "v"
     R = "r"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class EvalOutputs:
-    """Files to write; None is not written, tables without a file go to stdout."""
+    """Output files of an evaluation; None is not written, except that tables go to stdout."""
 
     out: Path | None
     output_format: str
@@ -32,10 +32,10 @@ class EvalOutputs:
     overwrite: bool
 
     def check(self, inputs: list[Path]) -> None:
-        """Refuse outputs that exist or that are inputs.
+        """Check that the outputs can be written.
 
         Raises:
-            UsageError: there is such a file.
+            UsageError: an output exists or is an input.
             OutputError: a folder cannot be written to.
         """
         from loris_cli.system.atomic_files import check_output_paths
@@ -44,17 +44,17 @@ class EvalOutputs:
         outputs = [path for path in paths if path is not None]
         check_output_paths(outputs, inputs, overwrite=self.overwrite)
         if self.mos_kit is not None and self.mos_kit.exists():
-            raise UsageError(f"{self.mos_kit} exists already", hint="name a new folder")
+            raise UsageError(f"{self.mos_kit} already exists", hint="specify a new folder")
 
     def write(self, text: str, path: Path | None, reporter: ConsoleReporter) -> None:
-        """Write text to a file and print its name; without a file print the text."""
+        """Write text to a file and print its path; print the text if ``path`` is None."""
         if path is None:
             reporter.print_result(text)
         else:
             self.write_bytes(f"{text}\n".encode(), path, reporter)
 
     def write_bytes(self, content: bytes, path: Path, reporter: ConsoleReporter) -> None:
-        """Write a file and print its name."""
+        """Write a file and print its path."""
         from loris_cli.system.atomic_files import atomic_write
 
         with atomic_write(path, overwrite=self.overwrite) as part:
@@ -71,15 +71,15 @@ def write_outputs(
     seed: int,
     quality: bool,
 ) -> None:
-    """Write tables, scores of clips, listening test, plot and page.
+    """Write tables, clip scores, listening test, plot and HTML report.
 
     Args:
-        result: of the evaluation.
-        outputs: what to write.
-        run_options: recorded in the report.
-        reporter: prints names of files.
-        seed: of the order in the listening test.
-        quality: measure the audio quality too.
+        result: result of the evaluation.
+        outputs: files to write.
+        run_options: options recorded in the report.
+        reporter: prints the paths of the files.
+        seed: random seed of the order in the listening test.
+        quality: whether to measure the audio quality.
     """
     from loris_cli.evaluation.report.json_report import build_clip_records, build_report
     from loris_cli.evaluation.report.tables import REPORT_FORMATTERS
@@ -101,7 +101,7 @@ def write_outputs(
             result, outputs.mos_kit, n_clips=outputs.mos_clips, seed=seed, reporter=reporter
         )
         reporter.print_result(
-            f"{outputs.mos_kit}: {n_sounds} sounds; do not give key.json to the listeners"
+            f"{outputs.mos_kit}: {n_sounds} takes; do not give key.json to the listeners"
         )
     if outputs.plot is not None or outputs.html is not None:
         _write_figures(result, report, outputs, reporter)
@@ -123,14 +123,14 @@ def _write_figures(
         outputs.write_bytes(figure, outputs.plot, reporter)
     if outputs.html is not None:
         figures = {
-            "Scores of clips; a line is their mean": plot_clip_scores(result.systems),
-            f"{name}: onsets above, visual rhythm below": figure,
+            "Scores of each clip; the lines are means": plot_clip_scores(result.systems),
+            f"{name}: onsets (top) and visual rhythm (bottom)": figure,
         }
         outputs.write(render_html(report, figures), outputs.html, reporter)
 
 
 def generate_shard(plan: "EvaluationPlan", shard: "Shard", reporter: ConsoleReporter) -> None:
-    """Generate the audio of a shard of the clips, and score nothing."""
+    """Generate the audio of a shard of the clips without scoring it."""
     clips = shard.select(plan.clips)
     for runner in plan.system_runners:
         sources, cost = runner.generate_takes(clips, plan.seeds, reporter=reporter)
@@ -143,7 +143,7 @@ def generate_shard(plan: "EvaluationPlan", shard: "Shard", reporter: ConsoleRepo
 def check_result(
     result: "EvaluationResult", min_f1: float | None, reporter: ConsoleReporter
 ) -> None:
-    """Exit with code 1 if clips were skipped, or the F1 of a model is too low."""
+    """Exit with code 1 if clips were skipped or the F1 of a model is below the minimum."""
     failed = bool(result.skipped)
     for system in result.systems:
         if min_f1 is None or system.category != "model":
@@ -151,7 +151,7 @@ def check_result(
         f1 = None if system.official is None else system.official.f1
         if f1 is None or f1 < min_f1:
             score = "no F1" if f1 is None else f"F1 {f1:.4f}"
-            print_error(f"{system.id} has {score}, less than {min_f1:g}")
+            print_error(f"{system.id} has {score}, below the minimum of {min_f1:g}")
             failed = True
     if result.skipped:
         reporter.info(f"{len(result.skipped)} clips or takes were skipped")
@@ -160,7 +160,7 @@ def check_result(
 
 
 def print_mos_results(answers: list[Path], key: Path, reporter: ConsoleReporter) -> None:
-    """Print the means of a listening test."""
+    """Print the mean opinion scores of a listening test."""
     from tabulate import tabulate
 
     from loris_cli.evaluation.report.listening_test import score_answers
@@ -181,7 +181,7 @@ def print_mos_results(answers: list[Path], key: Path, reporter: ConsoleReporter)
 
 
 def print_subsets(data_dir: Path, reporter: ConsoleReporter) -> None:
-    """Print the subsets, and how to get those that are incomplete."""
+    """Print the subsets, and the commands that complete the incomplete ones."""
     from tabulate import tabulate
 
     from loris_cli.evaluation.runner.clips import format_setup_commands, list_subsets
@@ -192,7 +192,7 @@ def print_subsets(data_dir: Path, reporter: ConsoleReporter) -> None:
         if not any(subset.partition_counts):
             state = "none"
         elif subset.n_missing_test_clips:
-            state = f"{subset.n_missing_test_clips} test clips lack files"
+            state = f"{subset.n_missing_test_clips} test clips with missing files"
         published = subset.n_published_test_clips
         published_text = "-" if published is None else published
         rows.append((subset.name, *subset.partition_counts, published_text, state))

@@ -1,4 +1,4 @@
-"""Loop over the inputs of a command: a bad one is reported and the rest go on."""
+"""Loop over the inputs of a command; a failed input is reported and the loop continues."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,19 +21,19 @@ def pair_with_outputs(
     extra_output: Path | None,
     overwrite: bool,
 ) -> list[tuple[Path, Path]]:
-    """Return each source with its output file; refuse outputs that could not be written.
+    """Return each source with its output file, and check that the outputs can be written.
 
     Args:
         sources: expanded inputs.
-        inputs: inputs as the user gave them; a list file among them is never overwritten.
-        out: ``-o``: a file for one source, a folder for any number, or None.
-        suffix: of the output files; ``out`` may only name a file of this format.
-        extra_output: a plot or a video that is written too.
-        overwrite: existing files may be replaced.
+        inputs: arguments of the command; a list file among them is never overwritten.
+        out: value of ``-o``: a file for one source, a folder for any number, or None.
+        suffix: suffix of the output files; a file in ``out`` must have this format.
+        extra_output: additional output file, such as a plot or a video.
+        overwrite: whether existing files may be replaced.
 
     Raises:
         UsageError: see `resolve_output_paths` and `check_output_paths`.
-        OutputError: a folder may not be written to.
+        OutputError: a folder cannot be written to.
     """
     paths = resolve_output_paths(
         sources, out, default_suffix=suffix, allowed_suffixes=[Path(suffix).suffix]
@@ -47,7 +47,7 @@ def pair_with_outputs(
 
 
 def print_input_error(source: str, message: str, hint: str) -> None:
-    """Print an error of one input of several, with the name of the input."""
+    """Print the error of one of several inputs, with the name of the input."""
     named = Path(source).name in message
     print_error(message if named else f"{source}: {message}", hint=hint)
 
@@ -61,12 +61,12 @@ def process_inputs(
 
     Args:
         paths: inputs and their output files.
-        process_one: writes an output file; returns the line to print.
-        reporter: prints.
+        process_one: function that writes an output file and returns the line to print.
+        reporter: prints the results.
 
     Raises:
-        LorisError: the only input cannot be processed.
-        typer.Exit: some inputs failed and the rest are done; exit code 1.
+        LorisError: the only input failed.
+        typer.Exit: at least one of several inputs failed; exit code 1.
     """
     n_failed = 0
     for source, output in paths:

@@ -1,4 +1,4 @@
-"""Options that several commands share, as annotated types, and the panels of `--help`."""
+"""Options shared by several commands, as annotated types, and the panels of `--help`."""
 
 import re
 from pathlib import Path
@@ -7,31 +7,33 @@ from typing import Annotated, Any, Literal
 import typer
 
 Panel = Literal["Input", "Output", "Model", "Rhythm", "Sampling", "Run"]
-"""Panels of a help page; they appear in the order of the signature."""
+"""Panels of a help page, shown in the order of the signature."""
 
 
 def option(panel: Panel, text: str, *names: str, **more: Any) -> Any:
     """Return a Typer option in a panel of the help page.
 
     Args:
-        panel: of the help page.
-        text: help, one sentence or two.
-        names: such as ``--out`` and ``-o``; by default that of the parameter.
-        more: further arguments of `typer.Option`.
+        panel: panel of the help page.
+        text: help text, one or two sentences.
+        names: option names such as ``--out`` and ``-o``; derived from the parameter by default.
+        more: additional arguments of `typer.Option`.
     """
     return typer.Option(*names, help=text, rich_help_panel=panel, **more)
 
 
 def _check_device(name: str) -> str:
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
-        raise typer.BadParameter(f"{name!r} is not auto, cpu, mps, cuda or cuda:N")
+        raise typer.BadParameter(f"{name!r} is not one of auto, cpu, mps, cuda and cuda:N")
     return name
 
 
 Inputs = Annotated[
     list[str],
     typer.Argument(
-        metavar="INPUT...", help="Video files, folders, or @list.txt.", rich_help_panel="Input"
+        metavar="INPUT",
+        help="Video files, folders, or @list.txt with one path per line.",
+        rich_help_panel="Input",
     ),
 ]
 DataDir = Annotated[
@@ -56,9 +58,7 @@ SkipExisting = Annotated[
 JsonOutput = Annotated[bool, option("Output", "Print one JSON object per result.", "--json")]
 Takes = Annotated[
     int,
-    option(
-        "Sampling", "Number of takes per video or clip, with consecutive seeds.", min=1, max=999
-    ),
+    option("Sampling", "Number of takes per video, with consecutive seeds.", min=1, max=999),
 ]
 Steps = Annotated[
     int | None,
@@ -83,14 +83,14 @@ Rhythm = Annotated[
     Literal["directogram", "flow", "stft"] | None,
     option(
         "Rhythm",
-        "Visual rhythm from pose motion, from optical flow, or from the STFT of the pose."
-        " Default: directogram, or flow if no person is detected.",
+        "Visual rhythm from the directogram of the poses, from optical flow, or from the STFT"
+        " of the poses. Default: directogram, or flow if no person is detected.",
         "--rhythm",
     ),
 ]
 PoseWeights = Annotated[
     Path | None,
-    option("Model", "Weights of the mmpose network. Default: downloaded.", metavar="FILE"),
+    option("Model", "Weights of the mmpose network. Default: download them.", metavar="FILE"),
 ]
 PoseNetwork = Annotated[
     str, option("Model", "Configuration name of the mmpose network.", metavar="NAME")
@@ -116,7 +116,7 @@ Device = Annotated[
     str,
     option(
         "Run",
-        "Device to run networks on. Fails if a named device is missing.",
+        "Device to run networks on. Fails if the device is not available.",
         metavar="auto|cpu|mps|cuda[:N]",
         callback=_check_device,
     ),
@@ -130,12 +130,13 @@ Shard = Annotated[
     str | None,
     option(
         "Run",
-        "Process only shard I of N, counted from 1. Default: the task of a SLURM job array.",
+        "Process only shard I of N, counted from 1. Default: the task of the SLURM job array,"
+        " if any.",
         metavar="I/N",
     ),
 ]
 RetryFailed = Annotated[
-    bool, option("Run", "Retry videos that failed before.", "--retry-failed")
+    bool, option("Run", "Retry videos that failed in an earlier run.", "--retry-failed")
 ]
 TimeLimit = Annotated[
     float,
@@ -152,7 +153,7 @@ RayAddress = Annotated[
     str | None, option("Run", "Address of the Ray cluster. Default: start one on this machine.")
 ]
 DryRun = Annotated[
-    bool, option("Run", "Estimate time and memory without doing anything.", "--dry-run")
+    bool, option("Run", "Print estimates of time and memory, and exit.", "--dry-run")
 ]
 Quiet = Annotated[
     bool, option("Run", "Print only results, warnings and errors.", "--quiet", "-q")
@@ -161,10 +162,10 @@ Verbose = Annotated[bool, option("Run", "Print details of each step.", "--verbos
 
 
 def refuse_options_before_subcommand(context: typer.Context) -> bool:
-    """Return whether a sub-command follows; options of the bare command may not precede it.
+    """Return whether a subcommand was called; options must follow its name.
 
     Raises:
-        typer.BadParameter: an option was given before the sub-command.
+        typer.BadParameter: an option precedes the subcommand.
     """
     if context.invoked_subcommand is None:
         return False
@@ -173,7 +174,7 @@ def refuse_options_before_subcommand(context: typer.Context) -> bool:
         if source is not None and source.name == "COMMANDLINE":
             shown = next(p.opts[0] for p in context.command.params if p.name == name)
             raise typer.BadParameter(
-                f"{shown} does not go with `{context.invoked_subcommand}`: options of a"
-                " sub-command follow its name"
+                f"{shown} cannot precede `{context.invoked_subcommand}`: put the options of a"
+                " subcommand after its name"
             )
     return True

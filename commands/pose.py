@@ -26,7 +26,7 @@ def pose(
     overwrite: options.Overwrite = False,
     pose_estimator: Annotated[
         Literal["blazepose", "mmpose"],
-        option("Model", "Pose estimator: the built-in BlazePose, or a network of mmpose."),
+        option("Model", "Pose estimator: the built-in BlazePose, or an mmpose network."),
     ] = "blazepose",
     pose_weights: options.PoseWeights = None,
     pose_network: options.PoseNetwork = DEFAULT_MMPOSE_CONFIG,
@@ -35,10 +35,10 @@ def pose(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Estimate the 2D pose of the main performer, 16 times a second.
+    """Estimate the 2D poses of the main performer at 16 frames per second.
 
-    Writes STEM.poses.npz next to each video, or to -o, an .npz file or a folder: x and y in
-    pixels and a score for the 17 COCO keypoints.
+    Writes STEM.poses.npz next to each video, or to the .npz file or folder given by -o. The
+    file contains x and y in pixels and a confidence score for each of the 17 COCO keypoints.
 
     Examples:
         loris pose skate.mp4
@@ -64,7 +64,7 @@ def pose(
     videos = expand_inputs(inputs)
     if pose_weights is not None and pose_estimator != "mmpose":
         raise UsageError(
-            "--pose-weights goes with --pose-estimator mmpose",
+            "--pose-weights requires --pose-estimator mmpose",
             hint="add --pose-estimator mmpose",
         )
     if overlay is not None:
@@ -76,8 +76,8 @@ def pose(
         poses = estimate_video_poses(info, reporter=reporter, estimator=estimator)
         if not poses.detected_fraction:
             raise InputError(
-                f"no person is detected in {video.name}",
-                hint="`loris soundtrack` takes the rhythm from optical flow instead",
+                f"no person detected in {video.name}",
+                hint="`loris rhythm` and `loris soundtrack` use optical flow for such videos",
             )
         with atomic_write(output, overwrite=overwrite) as part:
             write_poses(part, poses)
@@ -86,7 +86,7 @@ def pose(
                 frames = overlay_poses(read_frames_at_fps(video, poses.fps), poses)
                 write_mp4(part, frames, poses.fps, poses.size)
         detected = f"{poses.detected_fraction:.1%} of {poses.n_frames} frames"
-        reporter.info(f"{video.name}: a person in {detected}")
+        reporter.info(f"{video.name}: person detected in {detected}")
         return str(output)
 
     with output_folder(out):

@@ -1,4 +1,4 @@
-"""``loris prep``: from raw videos to a data set that ``train`` and ``eval`` read."""
+"""``loris prep``: prepare a data set for ``loris train`` and ``loris eval`` from videos."""
 
 from contextlib import suppress
 from typing import Annotated, Literal
@@ -19,8 +19,8 @@ def prep(
         Literal["dance", "floor", "skate"] | None,
         option(
             "Input",
-            "Activity in the videos. Default: from file names of AIST++, FineGym, FisV and"
-            " FS1000.",
+            "Activity in the videos. Default: derived from the file names of AIST++, FineGym,"
+            " FisV and FS1000.",
         ),
     ] = None,
     genre: Annotated[
@@ -30,7 +30,7 @@ def prep(
         float | None,
         option(
             "Input",
-            "Seconds to cut off at both ends. Default: 5 for sports, 0 for dance.",
+            "Seconds to trim at both ends of a video. Default: 5 for sports, 0 for dance.",
             metavar="S",
             min=0.0,
         ),
@@ -62,8 +62,8 @@ def prep(
         Literal["blazepose", "mmpose", "file", "none"],
         option(
             "Model",
-            "Pose estimator: the built-in BlazePose, a network of mmpose, STEM.poses.npz next"
-            " to each video, or none.",
+            "Pose estimator: the built-in BlazePose, an mmpose network, file (read"
+            " STEM.poses.npz next to each video), or none.",
         ),
     ] = "blazepose",
     pose_weights: options.PoseWeights = None,
@@ -90,10 +90,10 @@ def prep(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Prepare clips of 25 and 50 s with music, poses and rhythm, and their manifest.
+    """Prepare a data set: cut videos into clips of 25 and 50 s with music, poses and rhythm.
 
-    Each source video is prepared once; a run that was interrupted is resumed. `loris dataset`
-    checks, reviews, imports and synthesizes data sets.
+    Writes the clips and a manifest to --data. Each video is prepared once; an interrupted run
+    is resumed. `loris dataset` checks, reviews, imports and synthesizes data sets.
 
     Examples:
         loris prep videos/ --data DATA --jobs 4
@@ -103,10 +103,10 @@ def prep(
         loris prep videos/ --data DATA --visual-features i3d-r50 --device cuda
     """
     if genre is not None and genre not in GENRES:
-        raise UsageError(f"no style {genre!r}", hint=f"one of {', '.join(GENRES)}")
+        raise UsageError(f"unknown genre {genre!r}", hint=f"use one of {', '.join(GENRES)}")
     if pose_weights is not None and pose_estimator != "mmpose":
         raise UsageError(
-            "--pose-weights goes with --pose-estimator mmpose",
+            "--pose-weights requires --pose-estimator mmpose",
             hint="add --pose-estimator mmpose",
         )
     from loris_cli.config import data_home
@@ -121,7 +121,7 @@ def prep(
     data_dir, videos = data_home(data), expand_inputs(inputs)
     uses_mmpose = pose_estimator == "mmpose"
     if uses_mmpose and pose_weights is None and any(video.is_file() for video in videos):
-        # A missing package is reported with each video that exists.
+        # A missing package is reported as the error of each existing video.
         with suppress(MissingDependencyError):
             pose_weights = fetch_mmpose_weights(
                 pose_network, offline=offline, reporter=reporter

@@ -1,4 +1,4 @@
-"""Preparation of sources for ``loris prep``, ``loris dataset import`` and ``synthesize``."""
+"""Preparation loop of ``loris prep``, ``loris dataset import`` and ``synthesize``."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class PrepRun:
-    """Options of one run, apart from what is made of each source."""
+    """Options of one run that do not affect how a source is prepared."""
 
     seed: int
-    """Of the partitions."""
+    """Random seed of the partitions."""
     shard: str | None
-    """``I/N``; None is the task of a SLURM job array, or everything."""
+    """``I/N``; None selects the task of the SLURM job array, or all sources."""
     json_output: bool
     workers: WorkerOptions
 
@@ -36,11 +36,10 @@ class PrepRun:
 def prepare_and_report(
     tasks: Sequence[PrepTask], data_dir: Path, run: PrepRun, reporter: ConsoleReporter
 ) -> None:
-    """Prepare the sources of a shard, print each, and write the manifest at the end.
+    """Prepare the sources of a shard, print each result, and write the manifest at the end.
 
     Raises:
-        typer.Exit: some sources failed and the rest are done; exit code 1, or that of the
-            only source.
+        typer.Exit: a source failed; exit code 1, or that of the error for a single source.
     """
     from loris_cli.dataset.build_manifest import build_manifest
     from loris_cli.dataset.prepare_videos import prepare_sources

@@ -1,4 +1,4 @@
-"""``loris rhythm``: the visual rhythm of videos."""
+"""``loris rhythm``: visual rhythm of videos."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,8 +15,9 @@ def rhythm(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            metavar="INPUT...",
-            help="Video files, pose files from `loris pose`, folders, or @list.txt.",
+            metavar="INPUT",
+            help="Video files, pose files from `loris pose`, folders, or @list.txt with one"
+            " path per line.",
             rich_help_panel="Input",
         ),
     ],
@@ -35,15 +36,15 @@ def rhythm(
         Literal["paper", "official"],
         option(
             "Rhythm",
-            "Directogram as the paper describes it, or as its released code computes it.",
+            "Directogram as described in the paper, or as computed by its released code.",
         ),
     ] = "paper",
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Find the visual rhythm: peaks of motion, in seconds.
+    """Detect the visual rhythm, the times and strengths of motion peaks.
 
-    Writes STEM.rhythm.json next to each input, or to -o, a .json file or a folder.
+    Writes STEM.rhythm.json next to each input, or to the .json file or folder given by -o.
 
     Examples:
         loris rhythm skate.mp4 --plot rhythm.png
@@ -66,8 +67,8 @@ def rhythm(
 
     if compat == "official" and method in {"flow", "stft"}:
         raise UsageError(
-            f"--compat official is a reading of the directogram, not of {method}",
-            hint="leave one of them out",
+            f"--compat official requires the directogram, got --rhythm {method}",
+            hint="remove one of the two options",
         )
     reporter = ConsoleReporter(quiet=quiet, verbose=verbose)
     sources = expand_inputs(inputs)
@@ -79,7 +80,10 @@ def rhythm(
         audio, keypoints = None, None
         if source.suffix.lower() == ".npz":
             if method == "flow":
-                raise UsageError(f"{source.name} has no video frames", hint="give the video")
+                raise UsageError(
+                    f"{source.name} has no video frames for --rhythm flow",
+                    hint="specify the video file",
+                )
             poses = read_poses(source)
             rhythm = compute_pose_rhythm(poses, compat=compat, method=method)
             keypoints = poses.keypoints

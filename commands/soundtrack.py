@@ -1,4 +1,4 @@
-"""``loris soundtrack``: soundtracks for videos, in time with the motion."""
+"""``loris soundtrack``: generate soundtracks for videos, in time with the motion."""
 
 import json
 from contextlib import closing, nullcontext
@@ -18,12 +18,12 @@ from .options import option
 if TYPE_CHECKING:
     from loris_cli.soundtrack.job_report import ReportRow
 
-INPAINT_EXAMPLE = "--inpaint old.wav --inpaint-range 5 9.5"
+INPAINT_EXAMPLE = "for example --inpaint old.wav --inpaint-range 5 9.5"
 
 
 def _check_genre(name: str | None) -> str | None:
     if name is not None and name not in GENRES:
-        raise typer.BadParameter(f"{name!r} is none of {', '.join(GENRES)}")
+        raise typer.BadParameter(f"{name!r} is not one of {', '.join(GENRES)}")
     return name
 
 
@@ -52,7 +52,7 @@ def soundtrack(
         float | None,
         option(
             "Output",
-            "Keep the original audio, mixed in at this gain in dB, such as -12.",
+            "Mix in the original audio at this gain in dB, such as -12. Default: discard it.",
             metavar="DB",
             min=-60.0,
             max=12.0,
@@ -62,14 +62,17 @@ def soundtrack(
         Path | None,
         option(
             "Output",
-            "Regenerate part of this earlier soundtrack and keep the rest."
-            " Needs --inpaint-range.",
+            "Earlier soundtrack of which only --inpaint-range is regenerated.",
             metavar="OLD",
         ),
     ] = None,
     inpaint_range: Annotated[
         tuple[float, float] | None,
-        option("Output", "Time range to regenerate, in seconds.", metavar="FROM TO"),
+        option(
+            "Output",
+            "Time range to regenerate, in seconds. Requires --inpaint.",
+            metavar="FROM TO",
+        ),
     ] = None,
     report: Annotated[
         Path | None,
@@ -107,14 +110,17 @@ def soundtrack(
     steps: options.Steps = None,
     sampler: Annotated[
         Literal["adpm2", "heun", "euler", "euler-ancestral", "dpmpp-2m", "dpmpp-2m-sde"] | None,
-        option("Sampling", "Sampler. Default: dpmpp-2m, or adpm2 for the paper's model."),
+        option(
+            "Sampling",
+            "Diffusion sampler. Default: dpmpp-2m, or adpm2 for the paper's model.",
+        ),
     ] = None,
     guidance: options.Guidance = None,
     guidance_interval: Annotated[
         tuple[float, float],
         option(
             "Sampling",
-            "Apply guidance only in this part of sampling, as fractions from 0 to 1.",
+            "Apply guidance only in this part of the sampling steps, as fractions from 0 to 1.",
             metavar="FROM TO",
         ),
     ] = (0.0, 1.0),
@@ -143,9 +149,9 @@ def soundtrack(
 ) -> None:
     """Generate a soundtrack for each video, in time with the motion.
 
-    The video stream is copied; the audio is new. Without -o a result is STEM.loris.mp4 next to
-    its video; -o names a file (.mp4 .mov .mkv .webm .wav .flac), or a folder: one that exists,
-    or a new name without a suffix. Names of results are printed on stdout.
+    Copies the video stream and replaces the audio. Writes STEM.loris.mp4 next to each video, or
+    to -o, which is a file (.mp4 .mov .mkv .webm .wav .flac) or a folder (an existing one, or a
+    new name without a suffix). Prints the paths of the results on stdout.
 
     Examples:
         loris soundtrack skate.mp4
@@ -160,15 +166,17 @@ def soundtrack(
     """
     if overwrite and skip_existing:
         raise UsageError(
-            "--overwrite and --skip-existing contradict each other", hint="leave one out"
+            "--overwrite and --skip-existing cannot be used together", hint="remove one of them"
         )
     if (inpaint is None) != (inpaint_range is None):
-        raise UsageError("--inpaint and --inpaint-range go together", hint=INPAINT_EXAMPLE)
+        raise UsageError(
+            "--inpaint and --inpaint-range must be used together", hint=INPAINT_EXAMPLE
+        )
     if not 0 <= guidance_interval[0] < guidance_interval[1] <= 1:
         first, last = guidance_interval
         raise UsageError(
-            f"--guidance-interval {first:g} {last:g} is not a part of 0 to 1",
-            hint="--guidance-interval 0.2 0.8 guides in the middle",
+            f"--guidance-interval {first:g} {last:g} is invalid, expected 0 <= FROM < TO <= 1",
+            hint="for example --guidance-interval 0.2 0.8",
         )
     from loris_cli.soundtrack.inpainting import InpaintSettings
     from loris_cli.soundtrack.job_report import add_to_report, compute_exit_code
@@ -249,6 +257,6 @@ def _print_row(
             f" {row['estimated_s']:.0f} s and {row['estimated_memory_mb']} MB"
         )
     elif row["status"] == "skipped":
-        reporter.info(f"{row['output']} exists: skipped")
+        reporter.info(f"{row['output']} already exists: skipped")
     elif row["status"] == "done":
         reporter.print_result(row["output"])

@@ -1,4 +1,4 @@
-"""``loris train``: train networks, on one machine or many, and export them."""
+"""``loris train``: train and export models, on one machine or several."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -16,7 +16,7 @@ app = typer.Typer()
 
 
 class StageChoice(StrEnum):
-    """Stages of training; Typer wants an enumeration where an option is a list."""
+    """Training stages; Typer requires an enumeration for a repeatable option."""
 
     LATENT = "latent"
     UNCONDITIONAL = "unconditional"
@@ -30,13 +30,20 @@ def train(
     split: Annotated[
         str, option("Input", "Subset to train on, such as fe50.", metavar="SUBSET")
     ] = "synthetic",
-    out: Annotated[Path, option("Output", "Run folder.", "--out", "-o", metavar="DIR")] = Path(
-        "run"
-    ),
+    out: Annotated[
+        Path,
+        option(
+            "Output",
+            "Run folder for checkpoints, metrics and weights.",
+            "--out",
+            "-o",
+            metavar="DIR",
+        ),
+    ] = Path("run"),
     preset: Annotated[
         Literal["mini", "paper"],
         option(
-            "Model", "Networks: the latent diffusion model mini, or the paper's waveform model."
+            "Model", "Model: mini (latent diffusion), or the paper's waveform diffusion model."
         ),
     ] = "mini",
     stages: Annotated[
@@ -52,25 +59,29 @@ def train(
         Path | None,
         option(
             "Model",
-            "Start from the weights of an unconditional stage or a released backbone.",
+            "Initialize from the weights of an unconditional stage or a released backbone.",
             metavar="FILE",
         ),
     ] = None,
     recipe: Annotated[
         Literal["default", "paper", "official"],
-        option(
-            "Model", "Hyperparameters: ours, those of the paper, or those of its released code."
-        ),
+        option("Model", "Hyperparameters: project defaults, those of the paper, or its code."),
     ] = "default",
     config: Annotated[
-        Path | None, option("Model", "Settings file; see docs/training.md.", metavar="TOML")
+        Path | None,
+        option("Model", "Read settings from this file; see docs/training.md.", metavar="TOML"),
     ] = None,
     overrides: Annotated[
         list[str] | None,
         option("Model", "Override one setting. Repeatable.", "--set", metavar="KEY=VALUE"),
     ] = None,
     resume: Annotated[
-        bool, option("Run", "Resume the run in --out if there is one.", "--resume/--no-resume")
+        bool,
+        option(
+            "Run",
+            "Resume an existing run in --out, or fail if there is one.",
+            "--resume/--no-resume",
+        ),
     ] = True,
     seed: options.Seed = 0,
     device: options.Device = "auto",
@@ -78,9 +89,12 @@ def train(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Train a model. On SIGTERM or SIGUSR1 it saves, and the same command resumes.
+    """Train a model.
 
-    For several processes start it with torchrun, or with srun on a SLURM cluster.
+    Writes checkpoints, metrics and weights to the run folder and prints the path of the
+    weights. On SIGTERM or SIGUSR1 a checkpoint is saved; the same command resumes the run.
+
+    For several processes, start it with torchrun, or with srun on a SLURM cluster.
 
     Examples:
         loris train --data DATA --out run
@@ -114,7 +128,9 @@ def train(
         for name in names
     }
     if backbone is not None and not backbone.is_file():
-        raise InputError(f"no backbone {backbone}", hint="train one with --stage unconditional")
+        raise InputError(
+            f"backbone {backbone} does not exist", hint="train one with --stage unconditional"
+        )
     job = TrainingJob(
         data_dir=data_home(data),
         run_dir=out,
@@ -148,24 +164,29 @@ def export(
             rich_help_panel="Input",
         ),
     ],
-    out: Annotated[Path, option("Output", "File to write.", "--out", "-o", metavar="FILE")],
+    out: Annotated[Path, option("Output", "Output file.", "--out", "-o", metavar="FILE")],
     export_format: Annotated[
         Literal["loris", "official"],
         option(
             "Output",
-            "Safetensors with configuration, or the .pt format of the authors' code.",
+            "Output format: safetensors with configuration, or the .pt format of the released"
+            " code.",
             "--format",
         ),
     ] = "loris",
     weights: Annotated[
         Literal["best", "last"],
-        option("Model", "Weights of a run with the lowest validation loss, or the last ones."),
+        option(
+            "Model", "Weights to export: those with the lowest validation loss, or the last."
+        ),
     ] = "best",
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
     """Export a trained or released model to one file for `loris soundtrack --model`.
+
+    Prints the path of the file. The .pt format can also be loaded by the released code.
 
     Examples:
         loris train export run -o mine.safetensors
@@ -191,12 +212,12 @@ def _print_estimate(cost: Any, reporter: ConsoleReporter) -> None:
     reporter.print_result(
         f"{cost.stage}: {cost.n_parameters / 1e6:.1f} M parameters, {cost.n_clips} clips,"
         f" {cost.n_steps} steps of {cost.step_s:.2f} s, {hours:.1f} h, peak memory"
-        f" {cost.peak_memory_mib:.0f} MiB, as measured on two steps"
+        f" {cost.peak_memory_mib:.0f} MiB, measured over two steps"
     )
 
 
 class _TrainingDisplay(ExitStack):
-    """Progress of a run: a bar for each stage on a terminal, lines elsewhere."""
+    """Progress of a training run: one bar per stage on a terminal, lines otherwise."""
 
     def __init__(self, reporter: ConsoleReporter) -> None:
         super().__init__()
@@ -215,7 +236,7 @@ class _TrainingDisplay(ExitStack):
         if "nonfinite_examples" in metrics:
             self._bars[stage](n_new)
             self._reporter.warn(
-                f"{label} skipped, its loss is not finite ({metrics['nonfinite_examples']})"
+                f"{label} skipped: loss is not finite ({metrics['nonfinite_examples']})"
             )
         elif "val_loss" in metrics:
             self._bars[stage](n_new)

@@ -1,4 +1,4 @@
-"""``python -m loris_cli``: the only module of the library that imports the commands."""
+"""Entry point of ``python -m loris_cli``. No other library module imports the commands."""
 
 from loris_cli.commands.app import main
 

@@ -5,7 +5,7 @@
     row = generate_soundtrack("skate.mp4", "out.mp4", SoundtrackSettings(genre="skate", seed=7))
     print(row["output"], row["peaks_s"])
 
-The single steps are `loris_cli.soundtrack.video_analysis.analyze_video` and
+The individual steps are `loris_cli.soundtrack.video_analysis.analyze_video` and
 `loris_cli.soundtrack.pipeline.make_soundtrack`.
 """
 
@@ -31,13 +31,13 @@ def generate_soundtrack(
     """Generate a soundtrack in time with the motion in a video.
 
     Args:
-        video: a video file.
-        output: a video or an audio file; None is ``STEM.loris.mp4`` beside the video.
+        video: input video file.
+        output: video or audio file to write; None writes ``STEM.loris.mp4`` next to the video.
         settings: model, seed, sampling and output options.
-        reporter: receives progress and warnings; the row has the warnings in any case.
+        reporter: receives progress and warnings. The report row contains the warnings as well.
 
     Returns:
-        the result, the same row as ``--report`` writes.
+        report row with the output path, as ``--report`` writes it.
 
     Raises:
         LorisError: the video, the model or the output path cannot be used.

@@ -1,4 +1,4 @@
-"""Types of the arrays that most modules exchange."""
+"""Array types shared by most modules."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,4 +6,4 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 Float32Array = NDArray[np.float32]
 Samples = Float32Array
-"""Audio, ``(samples,)`` or ``(channels, samples)``, full scale at 1."""
+"""Audio samples, ``(samples,)`` or ``(channels, samples)``, with full scale at 1."""

@@ -1,4 +1,4 @@
-"""Rates and labels that all stages share, and the folders of data."""
+"""Sample rate, frame rate, style labels and data folders shared by all stages."""
 
 import os
 from pathlib import Path
@@ -6,23 +6,23 @@ from pathlib import Path
 from platformdirs import user_cache_path, user_data_path
 
 SAMPLE_RATE_HZ = 22_050
-"""Rate of all audio inside the project (paper, Sec. 4.1)."""
+"""Sample rate of all internal audio (paper, Sec. 4.1)."""
 
 POSE_FPS = 16.0
-"""Rate of all poses: 400 frames are 25 s, as in the paper's shapes."""
+"""Frame rate of all poses: 25 s are 400 frames, as in the paper's tensor shapes."""
 
 GENRES = (
     "ballet-jazz", "lock", "waack", "middle-hip-hop", "break", "la-hip-hop", "street-jazz",
     "house", "pop", "krump", "floor", "skate",
 )  # fmt: skip
-"""Style labels: AIST's ten in the order of the paper's one-hot label, then the two sports."""
+"""Style labels: the ten AIST genres in the order of the paper's one-hot vector, two sports."""
 
 DEFAULT_MMPOSE_CONFIG = "td-hm_hrnet-w48_8xb32-210e_coco-256x192"
-"""Configuration of mmpose for the paper's estimator: HRNet-W48 on COCO."""
+"""mmpose configuration of the paper's pose estimator: HRNet-W48 trained on COCO."""
 
 
 def data_home(override: Path | None = None) -> Path:
-    """Folder of data sets: ``override``, else ``LORIS_DATA``, else the platform's."""
+    """Return the data set folder: ``override``, ``LORIS_DATA`` or the user data folder."""
     if override is not None:
         return override
     folder = os.environ.get("LORIS_DATA")
@@ -30,6 +30,6 @@ def data_home(override: Path | None = None) -> Path:
 
 
 def cache_home() -> Path:
-    """Folder of what can be made again: ``LORIS_CACHE``, else the platform's."""
+    """Return the cache folder: ``LORIS_CACHE`` or the user cache folder."""
     folder = os.environ.get("LORIS_CACHE")
     return Path(folder) if folder else user_cache_path("loris", appauthor=False)

@@ -1,25 +1,25 @@
-"""Errors of the user, each with a hint (the next step to take) and an exit code."""
+"""User errors, each with a hint (the next step) and an exit code."""
 
 import os
 
 
 def escape_unprintable(text: str | os.PathLike[str]) -> str:
-    """Return a text or a path on one line: what a terminal cannot show is escaped."""
+    """Return a text or a path on one line, with unprintable characters escaped."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in os.fspath(text))
 
 
 class LorisError(Exception):
-    """An error that the user can fix; printed in one line, without a traceback."""
+    """Error that the user can fix; printed on one line, without a traceback."""
 
     exit_code = 1
 
     def __init__(self, message: str, *, hint: str = "") -> None:
-        """Store what is wrong, escaped to one printable line, and the hint: what to do."""
+        """Store the message, escaped to one printable line, and the hint (the next step)."""
         super().__init__(escape_unprintable(message))
         self.hint = hint
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Keep the hint when the error crosses from a worker process."""
+        """Preserve the hint when a worker process pickles the error."""
         return (_rebuild_error, (type(self), str(self), self.hint))
 
 
@@ -28,30 +28,30 @@ def _rebuild_error(error_class: type[LorisError], message: str, hint: str) -> Lo
 
 
 class UsageError(LorisError):
-    """The call itself makes no sense: options that contradict, an output over an input."""
+    """Invalid arguments, such as conflicting options or an output path that is an input."""
 
     exit_code = 2
 
 
 class WeightsError(LorisError):
-    """Weights are missing, damaged, or not what they claim to be."""
+    """Weights that are missing, damaged, or do not match their network or checksum."""
 
     exit_code = 3
 
 
 class MissingDependencyError(LorisError):
-    """An optional package is not installed."""
+    """Optional package that is not installed."""
 
     exit_code = 3
 
 
 class InputError(LorisError):
-    """A file or an array is not what the next stage needs."""
+    """Input file or array that cannot be processed."""
 
     exit_code = 4
 
 
 class OutputError(LorisError):
-    """A result cannot be written: the disk is full, the folder is missing or closed."""
+    """Result that cannot be written: no disk space, no folder or no permission."""
 
     exit_code = 1

@@ -1,1 +1,1 @@
-"""Audio signals: mel spectrogram, loudness, onsets, beats, accents, source separation."""
+"""Audio processing: mel spectrogram, loudness, onsets, beats, accents, vocal separation."""

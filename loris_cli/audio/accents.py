@@ -1,9 +1,9 @@
-"""Musical analysis of a clip's audio: accents, beats and energy.
+"""Accents, beats and energy of an audio clip.
 
 audio -> onset envelope -> accents and beats; audio -> loudness -> energy
 
-librosa or madmom detects onsets and beats; the strength of an accent is read from librosa's
-onset envelope in either case.
+Onsets and beats are detected by librosa or madmom. The strength of an accent is always the
+height of librosa's onset envelope.
 """
 
 from dataclasses import dataclass
@@ -20,31 +20,31 @@ from loris_cli.system.librosa_import import import_librosa_module, librosa
 OnsetDetector = Literal["librosa", "madmom"]
 
 MIN_ACCENT_GAP_S = 0.2
-"""An accent is the strongest onset within this time on both sides: at a brisk tempo a beat,
-not each of its quarters."""
+"""An accent is the strongest onset within this time on both sides. At a fast tempo this selects
+beats rather than their subdivisions."""
 PEAK_DELTA = 0.08
-"""Height of an onset above the mean of the envelope, relative to the envelope's maximum."""
+"""Minimum height of an onset above the envelope's moving average, relative to its maximum."""
 ENVELOPE_DELAY_S = 0.0125
-"""Delay of the maximum of librosa's envelope after the first sample of a click; measured."""
+"""Measured delay of the maximum of librosa's envelope after the first sample of a click."""
 ENVELOPE_RISE_FRAMES = 4
-"""The envelope of an onset is highest within this many frames, 46 ms, of it."""
+"""The envelope reaches its maximum within this many frames (46 ms) of an onset."""
 FULL_ENERGY_QUANTILE = 0.98
 FULL_STRENGTH_QUANTILE = 0.9
-"""Accents at or above this quantile of their own piece have full strength."""
+"""Accents at or above this quantile of the accent heights of their clip have strength 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AccentAnalysis:
-    """Accents, beats and energy of a clip's audio."""
+    """Accents, beats and energy of an audio clip."""
 
     accents_s: Array
-    """``(accents,)``, rising."""
+    """Accent times, ``(accents,)``, ascending."""
     strengths: Array
-    """``(accents,)``, 0..1."""
+    """Accent strengths, ``(accents,)``, 0..1."""
     beats_s: Array
-    """``(beats,)``, rising; empty where no beat is found."""
+    """Beat times, ``(beats,)``, ascending; empty if no beat is detected."""
     energy: Array
-    """Loudness at 16 Hz, ``(frames,)``, 0..1."""
+    """Relative loudness at 16 Hz, ``(frames,)``, 0..1."""
 
 
 def detect_accents(samples: Samples, detector: OnsetDetector = "librosa") -> AccentAnalysis:
@@ -55,7 +55,7 @@ def detect_accents(samples: Samples, detector: OnsetDetector = "librosa") -> Acc
         detector: library that detects onsets and beats.
 
     Raises:
-        MissingDependencyError: madmom was selected and is not installed.
+        MissingDependencyError: madmom is selected but not installed.
         LorisError: madmom failed.
     """
     envelope = compute_onset_envelope(samples)
@@ -76,7 +76,7 @@ def detect_accents(samples: Samples, detector: OnsetDetector = "librosa") -> Acc
 
 
 def _detect_with_librosa(envelope: Samples) -> tuple[Array, Array, Array]:
-    """Accents, the envelope height of each, and beats."""
+    """Return the accent times, the envelope height at each accent, and the beat times."""
     gap = round(MIN_ACCENT_GAP_S * SAMPLE_RATE_HZ / ONSET_HOP_LENGTH)
     names = ("pre_max", "post_max", "pre_avg", "post_avg", "wait")
     windows: dict[str, Any] = dict.fromkeys(names, gap)
@@ -93,18 +93,19 @@ def select_accents(onsets_s: Array, envelope: Samples) -> tuple[Array, Array]:
     """Select the onsets that are accents.
 
     Args:
-        onsets_s: ``(onsets,)``, rising.
+        onsets_s: onset times, ``(onsets,)``, ascending.
         envelope: onset envelope, ``(frames,)``.
 
     Returns:
-        times of the accents and the envelope height at each.
+        accent times in seconds and the envelope height at each accent, both ``(accents,)``.
     """
     frames = (onsets_s + ENVELOPE_DELAY_S) * SAMPLE_RATE_HZ / ONSET_HOP_LENGTH
     rise = ENVELOPE_RISE_FRAMES
     windows = [envelope[max(0, k - rise) : k + rise + 1] for k in np.round(frames).astype(int)]
     heights = np.array([window.max(initial=0) for window in windows], np.float64)
     near = np.abs(onsets_s[:, None] - onsets_s[None, :]) <= MIN_ACCENT_GAP_S
-    # Of two equal heights the first: as in peak picking, a peak suppresses what follows it.
+    # The earlier of two equal peaks is selected, as in peak picking, where a peak suppresses
+    # the peaks that follow it.
     order = np.lexsort((np.arange(len(frames)), -heights))
     selected = np.zeros(len(frames), bool)
     for k in order:
@@ -113,7 +114,7 @@ def select_accents(onsets_s: Array, envelope: Samples) -> tuple[Array, Array]:
 
 
 def compute_audio_energy(samples: Samples) -> Array:
-    """Loudness relative to the loudest moments of a clip, at 16 Hz, ``(frames,)``, 0..1."""
+    """Return the loudness relative to a clip's loudest frames, 16 Hz, ``(frames,)``, 0..1."""
     n_frames = round(len(samples) / SAMPLE_RATE_HZ * POSE_FPS)
     edges = np.round(np.arange(n_frames + 1) * SAMPLE_RATE_HZ / POSE_FPS).astype(int)
     power = np.concatenate([[0.0], np.cumsum(samples.astype(np.float64) ** 2)])

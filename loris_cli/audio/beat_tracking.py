@@ -2,9 +2,9 @@
 
 librosa's tracker (Ellis, 2007) is the default and is always installed. madmom's (Boeck, Krebs
 and Widmer, 2016) is more accurate, but its models are CC BY-NC-SA 4.0: for non-commercial use
-only. BeatNet's networks (Heydari, Cwitkowitz and Duan, 2021) are CC BY 4.0; they are followed
-by madmom's state space, without a model of madmom. One tracker analyses both
-signals of a comparison, and reports name it.
+only. BeatNet's networks (Heydari, Cwitkowitz and Duan, 2021) are CC BY 4.0; their output is
+decoded by madmom's state-space model, which uses none of madmom's trained networks. The same
+tracker analyses both signals of a comparison, and reports state which one was used.
 """
 
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from loris_cli.system.optional_packages import import_optional
 BeatTracker = Literal["librosa", "madmom", "beatnet"]
 
 MODEL = 1
-"""BeatNet's one network of three that was not trained on GTZAN."""
+"""Index of the only one of BeatNet's three networks that was not trained on GTZAN."""
 
 
 def track_beats(samples: Samples, tracker: BeatTracker = "librosa") -> Array:
@@ -31,7 +31,7 @@ def track_beats(samples: Samples, tracker: BeatTracker = "librosa") -> Array:
         tracker: library that tracks the beats.
 
     Returns:
-        rising seconds, empty in silence.
+        beat times in seconds, ``(beats,)``, ascending; empty for silence.
 
     Raises:
         MissingDependencyError: the tracker is not installed.
@@ -50,7 +50,7 @@ def track_beats(samples: Samples, tracker: BeatTracker = "librosa") -> Array:
 
 def _track_beats_with_beatnet(samples: Samples) -> Array:
     module: Any = import_optional("BeatNet.BeatNet", extra="madmom", purpose="track beats")
-    # A new one for each signal: its network keeps the state of the last.
+    # A new instance for each signal, because the network keeps its state between signals.
     model = module.BeatNet(MODEL, mode="offline", inference_model="DBN", plot=[], thread=False)
     beats = np.asarray(model.process(samples), dtype=np.float64).reshape(-1, 2)
     return beats[:, 0]

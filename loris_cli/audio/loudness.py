@@ -1,8 +1,8 @@
 """Loudness measurement and normalization of audio files, streamed in constant memory.
 
-    audio -> integrated loudness, true peak -> gain -> true-peak limiter -> audio as long
+    audio -> integrated loudness, true peak -> gain -> true-peak limiter -> audio, same length
 
-Loudness is ITU-R BS.1770-4 as EBU R128 gates it, from ffmpeg's ``ebur128``.
+Loudness follows ITU-R BS.1770-4 with the gating of EBU R128, measured by ffmpeg's ``ebur128``.
 """
 
 import re
@@ -14,13 +14,13 @@ import soundfile
 from loris_cli.errors import InputError, LorisError
 from loris_cli.video.ffmpeg import input_args, output_url, run_ffmpeg, true_peak_limiter_filters
 
-SILENT_LUFS = -70.0  # the absolute gate of R128: quieter blocks do not count
+SILENT_LUFS = -70.0  # absolute gate of EBU R128: quieter blocks are ignored
 MAX_GAIN_DB = 30.0
 TOLERANCE_LU = 0.5
 PEAK_TOLERANCE_DB = 0.05
 MAX_PASSES = 6
 MAX_PEAK_REDUCTION_DB = 12.0  # stronger limiting is audible distortion
-MIN_LU_PER_DB = 0.25  # least loudness per dB of gain that the next step assumes
+MIN_LU_PER_DB = 0.25  # lower bound for the estimated loudness change per dB of gain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +28,8 @@ class Loudness:
     """Integrated loudness and true peak of a file.
 
     Args:
-        integrated_lufs: over the whole file; -70 or less is silence.
-        true_peak_dbtp: highest peak between the samples too; ``-inf`` is digital silence.
+        integrated_lufs: integrated loudness of the whole file; -70 or less is silence.
+        true_peak_dbtp: highest peak, inter-sample peaks included; ``-inf`` is digital silence.
     """
 
     integrated_lufs: float
@@ -44,7 +44,7 @@ def measure_loudness(path: Path) -> Loudness:
     level_lufs = re.search(r"\bI:\s+(\S+) LUFS", summary)
     peak = re.search(r"Peak:\s+(\S+) dBFS", summary)
     if level_lufs is None or peak is None:
-        raise LorisError(f"the loudness of {path} cannot be measured")
+        raise LorisError(f"cannot measure the loudness of {path}")
     return Loudness(integrated_lufs=float(level_lufs[1]), true_peak_dbtp=float(peak[1]))
 
 
@@ -52,15 +52,17 @@ def apply_gain(source: Path, out: Path, *, gain_db: float, ceiling_dbtp: float) 
     """Apply a gain to an audio file and limit its true peaks.
 
     Args:
-        source: a WAV or FLAC file.
-        out: a 32-bit float WAV, as many samples at the same rate; onsets stay in place.
-        gain_db: gain of all samples.
-        ceiling_dbtp: highest true peak, dB of full scale.
+        source: WAV or FLAC file.
+        out: 32-bit float WAV with the same sample rate, length and onset times.
+        gain_db: gain in dB.
+        ceiling_dbtp: maximum true peak, dB relative to full scale.
     """
     try:
         shape = soundfile.info(source)
     except soundfile.LibsndfileError as error:
-        raise InputError(f"{source} is not readable audio", hint="give WAV or FLAC") from error
+        raise InputError(
+            f"{source} is not a WAV or FLAC file", hint="convert it to WAV or FLAC"
+        ) from error
     chain = [
         f"volume={gain_db:.6f}dB:precision=double",
         *true_peak_limiter_filters(ceiling_dbtp, rate_hz=shape.samplerate),
@@ -80,16 +82,17 @@ def apply_gain(source: Path, out: Path, *, gain_db: float, ceiling_dbtp: float) 
 def normalize_loudness(
     source: Path, out: Path, *, target_lufs: float = -14.0, ceiling_dbtp: float = -1.0
 ) -> Loudness:
-    """Normalize a file to a loudness within 0.5 LU, with its true peaks under a ceiling.
+    """Normalize a file to a loudness within 0.5 LU, with a limit on its true peaks.
 
-    Silence stays silence, and no file is raised by more than 30 dB: audio that soft is
-    noise. Audio of few sharp peaks stays below the target instead of being limited hard.
+    Silence is left unchanged. The gain is at most 30 dB, because audio that needs more is
+    noise. The limiter reduces peaks by at most 12 dB, so audio with few sharp peaks can stay
+    below the target.
 
     Args:
-        source: a WAV or FLAC file.
-        out: a 32-bit float WAV, as long to the sample.
+        source: WAV or FLAC file.
+        out: 32-bit float WAV with the same number of samples.
         target_lufs: target integrated loudness.
-        ceiling_dbtp: highest true peak.
+        ceiling_dbtp: maximum true peak.
 
     Returns:
         The loudness of ``out``.
@@ -105,13 +108,13 @@ def normalize_loudness(
         over_db = after.true_peak_dbtp - ceiling_dbtp
         short_lu = 0.0 if silent else target_lufs - after.integrated_lufs
         if gain_db and not silent:
-            # The limiter removes some of each dB of gain: compensate for that.
+            # The limiter removes part of each dB of gain; compensate for it.
             gained_lu = after.integrated_lufs - before.integrated_lufs
             lu_per_db = min(max(gained_lu / gain_db, MIN_LU_PER_DB), 1.0)
         more_db = min(gain_db + short_lu / lu_per_db, max_gain_db) - gain_db
         if over_db <= PEAK_TOLERANCE_DB and (abs(short_lu) <= TOLERANCE_LU or more_db == 0):
             break
-        # ebur128 reports tenths of a dB; a small margin ends the search in one step.
+        # ebur128 reports tenths of a dB; with a small margin the loop converges in one step.
         limit_db -= over_db + PEAK_TOLERANCE_DB if over_db > PEAK_TOLERANCE_DB else 0.0
         gain_db += more_db
     return after

@@ -1,9 +1,10 @@
-"""Onset and beat detection by madmom, in a Python process of its own.
+"""Onset and beat detection by madmom, in a separate Python process.
 
-audio -> 44.1 kHz -> subprocess: recurrent networks, peak picking, state space -> times
+audio -> 44.1 kHz -> subprocess: recurrent networks, peak picking or state space -> times
 
-madmom's code is BSD, its models are CC BY-NC-SA 4.0: for non-commercial use only, so it runs
-only on request. The models are pickles and are only loaded from the installed package.
+madmom's code is BSD-licensed. Its models are CC BY-NC-SA 4.0, for non-commercial use only, so
+madmom runs only if it is selected. The models are pickles and are loaded only from the
+installed package.
 
 Boeck, Arzt, Krebs and Schedl (DAFx 2012) for onsets; Boeck, Krebs and Widmer (ISMIR 2016) for
 beats.
@@ -20,33 +21,33 @@ from loris_cli.system.optional_packages import find_package_folder, import_optio
 from loris_cli.system.python_subprocess import NamedArrays, call_module, serve_call
 
 MADMOM_RATE_HZ = 44_100
-"""For any other rate madmom would look for an ffmpeg program."""
+"""madmom's own sample rate; for any other rate it would call an external ffmpeg."""
 ACTIVATION_FPS = 100
-PURPOSE = "detect onsets and beats with it"
+PURPOSE = "detect onsets and beats"
 
 
 def check_madmom_installed() -> None:
     """Check that madmom is installed.
 
     Raises:
-        MissingDependencyError: it is not.
+        MissingDependencyError: madmom is not installed.
     """
     find_package_folder("madmom", extra="madmom", purpose=PURPOSE)
 
 
 def detect_events(samples: Samples, *events: Literal["onsets", "beats"]) -> dict[str, Array]:
-    """Return the onset or beat times of an audio clip, or both from one start of madmom.
+    """Detect onsets, beats, or both in an audio clip, in one madmom process.
 
     Args:
         samples: mono, 22,050 Hz, ``(samples,)``.
         events: events to detect.
 
     Returns:
-        for each name rising seconds, empty in silence.
+        times in seconds by event name, each ascending; empty for silence.
 
     Raises:
         MissingDependencyError: madmom is not installed.
-        LorisError: it failed.
+        LorisError: madmom failed.
     """
     check_madmom_installed()
     if not samples.any():
@@ -58,7 +59,7 @@ def detect_events(samples: Samples, *events: Literal["onsets", "beats"]) -> dict
 
 
 def _detect_in_subprocess(inputs: NamedArrays) -> NamedArrays:
-    """Events ``event_names`` of ``samples``, ``(samples,)`` at 44,100 Hz."""
+    """Detect the events ``event_names`` in ``samples``, ``(samples,)`` at 44,100 Hz."""
     signal = _import_madmom_module("audio.signal").Signal(
         inputs["samples"], sample_rate=MADMOM_RATE_HZ, num_channels=1
     )

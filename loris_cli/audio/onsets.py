@@ -1,8 +1,9 @@
-"""Onset detection, and matching of onsets with reference times.
+"""Onset detection and matching of onsets with reference times.
 
-Onsets are librosa's (spectral flux, peak picking of Boeck et al. 2012) with the parameters
-below, fixed for every figure the project prints. Matching is one-to-one, by mir_eval: an onset
-matches one reference at most, so a drum roll scores no better than a single hit.
+librosa detects the onsets (spectral flux, peak picking of Boeck et al. 2012) with the
+parameters below, which are the same for all reported scores. Matching is one-to-one, by
+mir_eval: an onset matches at most one reference, so a drum roll scores no better than a single
+hit.
 """
 
 from dataclasses import dataclass
@@ -19,14 +20,14 @@ ONSET_HOP_LENGTH = 256
 PEAK_PICKING: dict[str, Any] = {
     "delta": 0.15, "wait": 8, "pre_max": 3, "post_max": 3, "pre_avg": 12, "post_avg": 12,
 }  # fmt: skip
-"""Peak picking in frames of 11.6 ms; ``delta`` on an envelope scaled to 0..1."""
+"""Peak-picking parameters in frames of 11.6 ms; ``delta`` applies to an envelope in 0..1."""
 
 ONSET_DELAY_S = 0.0135
-"""Delay of detected onsets, measured on 20 clicks whose start is known to the sample (median;
-noise bursts 9 ms, low kicks 16 ms). It is subtracted from every onset."""
+"""Delay of detected onsets, which is subtracted from every onset. It is the median over 20
+clicks with sample-accurate start times (noise bursts: 9 ms, low kicks: 16 ms)."""
 
 ONSET_WINDOW_S = 0.05
-"""Tolerance of a match."""
+"""Maximum time between two matched onsets."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,15 +35,15 @@ class OnsetMatch:
     """Recall and precision of onsets against reference times, each from 0 to 1."""
 
     recall: float
-    """Fraction of the reference times with an onset; 0 without references."""
+    """Fraction of the reference times that match an onset; 0 if there are none."""
     precision: float
-    """Fraction of the onsets at a reference time; 0 without onsets."""
+    """Fraction of the onsets that match a reference time; 0 if there are none."""
     n_reference: int
     n_estimated: int
 
 
 def compute_onset_envelope(samples: Samples) -> Samples:
-    """Onset strength (spectral flux) of a waveform, one value every 11.6 ms."""
+    """Return the onset strength (spectral flux) of a waveform, one value every 11.6 ms."""
     envelope: Samples = librosa.onset.onset_strength(
         y=samples, sr=SAMPLE_RATE_HZ, hop_length=ONSET_HOP_LENGTH
     )
@@ -54,16 +55,16 @@ def detect_onsets(samples: Samples, *, onset_envelope: Samples | None = None) ->
 
     Args:
         samples: mono, 22,050 Hz, ``(samples,)``.
-        onset_envelope: its `compute_onset_envelope`, if already computed.
+        onset_envelope: result of `compute_onset_envelope`, if already computed.
 
     Returns:
-        rising seconds, ``(onsets,)``; empty in silence.
+        onset times in seconds, ``(onsets,)``, ascending; empty for silence.
 
     Raises:
-        InputError: the audio is not mono or holds values that are not finite.
+        InputError: the audio is not mono or contains NaN or infinite values.
     """
     if samples.ndim != 1 or not np.isfinite(samples).all():
-        raise InputError("onsets are detected in finite mono audio, (samples,)")
+        raise InputError("onset detection needs mono audio, (samples,), with finite values")
     if onset_envelope is None:
         onset_envelope = compute_onset_envelope(samples)
     onsets: Array = librosa.onset.onset_detect(
@@ -82,11 +83,11 @@ def match_onsets(
     """Match onsets one-to-one with reference times.
 
     Args:
-        reference_s: reference times, rising.
-        estimated_s: detected onsets, rising.
-        window_s: greatest distance of a match.
+        reference_s: reference times, ascending.
+        estimated_s: detected onsets, ascending.
+        window_s: maximum time between two matched onsets.
     """
-    import mir_eval  # takes two seconds, and onset detection does not need it
+    import mir_eval  # the import takes two seconds, and onset detection does not need it
 
     pairs = mir_eval.util.match_events(reference_s, estimated_s, window_s)
     return OnsetMatch(
@@ -100,12 +101,15 @@ def match_onsets(
 def compute_onset_deviations(
     reference_s: Array, estimated_s: Array, *, window_s: float = 0.15
 ) -> Array:
-    """Signed distance from reference times to the nearest onset, in seconds; late is positive.
+    """Return the signed time from each reference to its nearest onset; positive if late.
 
     Args:
         reference_s: reference times.
         estimated_s: detected onsets.
-        window_s: a reference time without an onset within this is left out.
+        window_s: reference times without an onset within this time are omitted.
+
+    Returns:
+        deviations in seconds, at most one per reference time.
     """
     if not len(estimated_s):
         return np.zeros(0)

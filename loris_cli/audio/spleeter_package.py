@@ -1,9 +1,9 @@
-"""Vocal removal by the original package spleeter: TensorFlow, in a process of its own.
+"""Vocal removal by the original package spleeter (TensorFlow), in a separate process.
 
-audio -> subprocess: Spleeter's 2stems on Deezer's weights -> accompaniment
+audio -> subprocess: Spleeter's 2stems with Deezer's weights -> accompaniment
 
-The same weights as in `separation`, written once as the checkpoint that Spleeter reads, so that
-it downloads nothing. It processes a clip at once: memory grows with its length.
+The weights are those of `separation`, written once as a checkpoint that Spleeter reads, so that
+it downloads nothing. Spleeter processes a clip as a whole: memory grows with its length.
 """
 
 import os
@@ -21,18 +21,18 @@ from loris_cli.system.optional_packages import INSTALL_COMMANDS, find_package_fo
 from loris_cli.system.python_subprocess import call_module
 
 MODEL_FOLDER_NAME = "spleeter"
-"""Folder of Spleeter's models, for its variable ``MODEL_PATH``."""
-PURPOSE = "remove vocals with the package spleeter"
+"""Folder of Spleeter's models in the cache, passed in the variable ``MODEL_PATH``."""
+PURPOSE = "run the original Spleeter separator"
 
 
 class SpleeterPackageSeparator:
-    """A `separation.VocalSeparator` that runs the package spleeter."""
+    """Implementation of `separation.VocalSeparator` by the package spleeter."""
 
     def __init__(self, device: str = "cpu") -> None:
-        """Check that the packages and the weights exist; TensorFlow is not started yet.
+        """Check that the packages and the weights exist, without starting TensorFlow.
 
         Raises:
-            MissingDependencyError: spleeter, TensorFlow or the weights are absent.
+            MissingDependencyError: spleeter, TensorFlow or the weights are missing.
             WeightsError: the weights are damaged.
         """
         find_package_folder("spleeter", extra="", purpose=PURPOSE)
@@ -51,7 +51,7 @@ class SpleeterPackageSeparator:
             self._environment["CUDA_VISIBLE_DEVICES"] = "-1"
 
     def remove_vocals(self, blocks: Iterable[Samples]) -> Iterator[Samples]:
-        """Yield the accompaniment, as `separation.VocalSeparator`, in one block.
+        """Yield the accompaniment (see `separation.VocalSeparator`) in one block.
 
         Raises:
             LorisError: Spleeter failed.

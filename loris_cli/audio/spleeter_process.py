@@ -1,6 +1,6 @@
-"""The subprocess of `spleeter_package`: Spleeter's `Separator` on its own weights.
+"""Subprocess of `spleeter_package` that runs Spleeter's `Separator`.
 
-cached safetensors -> TensorFlow checkpoint, once -> Separator -> accompaniment
+cached safetensors -> TensorFlow checkpoint, written once -> Separator -> accompaniment
 """
 
 import os
@@ -23,9 +23,9 @@ Weights = Mapping[str, NDArray[Any]]
 SPLEETER_MODEL = "spleeter:2stems"
 MODEL_FOLDER_NAME = "2stems"
 PROBE_NAME = ".probe"
-"""Spleeter's marker of a complete download."""
+"""File that marks a model folder as completely downloaded for Spleeter."""
 STEMS = ("vocals", "accompaniment")
-"""In the order in which Spleeter builds their networks."""
+"""Stems in the order in which Spleeter builds their networks."""
 N_UNET_LEVELS = 6
 KERAS_NORM_NAMES = {
     "gamma": "weight",
@@ -33,28 +33,33 @@ KERAS_NORM_NAMES = {
     "moving_mean": "running_mean",
     "moving_variance": "running_var",
 }
-"""Variables of a normalization layer in Keras and in torch."""
+"""Names of the batch-norm variables: Keras to torch."""
 
 
 def separate_vocals(inputs: NamedArrays) -> NamedArrays:
-    """Separate ``samples``, ``(2, samples)`` at 44.1 kHz, by the weights ``weights_path``."""
+    """Separate ``samples``, ``(2, samples)`` at 44.1 kHz, with the weights ``weights_path``."""
     folder = Path(os.environ["MODEL_PATH"]) / MODEL_FOLDER_NAME
     if not (folder / PROBE_NAME).is_file():
         install_checkpoint(load_file(str(inputs["weights_path"])), folder)
     if _import("tensorflow").train.latest_checkpoint(str(folder)) is None:
-        # Spleeter's estimator would go on with random weights, and only log it.
-        raise WeightsError(f"{folder} holds no checkpoint", hint="remove it to make it again")
+        # Spleeter's estimator would continue with random weights and only log it.
+        raise WeightsError(
+            f"no checkpoint in {folder}",
+            hint="delete the folder; the next run creates it again",
+        )
     separator = _import("spleeter.separator").Separator(SPLEETER_MODEL, multiprocess=False)
     stems = separator.separate(np.ascontiguousarray(inputs["samples"].T))
     return {"accompaniment": np.ascontiguousarray(stems["accompaniment"].T)}
 
 
 def _import(module: str) -> Any:
-    return import_optional(module, extra="separation", purpose="remove vocals with it")
+    return import_optional(
+        module, extra="separation", purpose="run the original Spleeter separator"
+    )
 
 
 def install_checkpoint(weights: Weights, folder: Path) -> None:
-    """Create the folder of a model atomically; another process may create it meanwhile."""
+    """Create a model folder atomically; another process may create it at the same time."""
     partial_folder = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
     partial_folder.mkdir(parents=True)
     try:
@@ -65,18 +70,18 @@ def install_checkpoint(weights: Weights, folder: Path) -> None:
         except OSError as error:
             if not (folder / PROBE_NAME).is_file():
                 raise OutputError(
-                    f"{folder} is in the way: {error.strerror}", hint="remove that folder"
+                    f"cannot create {folder}: {error.strerror}", hint="delete that folder"
                 ) from error
     finally:
         shutil.rmtree(partial_folder, ignore_errors=True)
 
 
 def write_checkpoint(weights: Weights, folder: Path) -> None:
-    """Write weights as a checkpoint of Spleeter's own training.
+    """Write weights as a checkpoint that Spleeter can load.
 
     Args:
-        weights: tensors of `separation.TwoStemSeparator`, by their names there.
-        folder: existing folder of the checkpoint.
+        weights: tensors of `separation.TwoStemSeparator` by name.
+        folder: existing folder to write to.
     """
     tensorflow, model = _import("tensorflow.compat.v1"), _import("spleeter.model")
     config = _import("spleeter.utils.configuration").load_configuration(SPLEETER_MODEL)
@@ -89,7 +94,7 @@ def write_checkpoint(weights: Weights, folder: Path) -> None:
         for name, value in convert_to_keras_variables(weights).items():
             variables.pop(name).load(value, session)
         assert set(variables) == {"global_step"}
-        # Relative: the folder is about to be renamed.
+        # Relative paths, because the folder is renamed afterwards.
         saver = tensorflow.train.Saver(save_relative_paths=True)
         saver.save(session, str(folder / "model"))
 
@@ -98,12 +103,12 @@ def convert_to_keras_variables(weights: Weights) -> Weights:
     """Convert weights to the names and shapes of the variables in Spleeter's Keras graph.
 
     Args:
-        weights: tensors of `separation.TwoStemSeparator`; a kernel is
+        weights: tensors of `separation.TwoStemSeparator` by name. A convolution kernel is
             ``(out, in, height, width)``, a transposed one ``(in, out, height, width)``.
 
     Returns:
-        kernels ``(height, width, in, out)``, transposed ones ``(height, width, out, in)``,
-        and all else unchanged.
+        arrays by Keras name. A convolution kernel is ``(height, width, in, out)``, a transposed
+        one ``(height, width, out, in)``; all other arrays keep their shape.
     """
     variables: dict[str, NDArray[Any]] = {}
     levels = range(1, N_UNET_LEVELS + 1)

@@ -1,1 +1,1 @@
-"""Operating system: files, paths, processes, downloads, devices and progress."""
+"""Operating system layer: files, paths, processes, downloads, devices and progress."""

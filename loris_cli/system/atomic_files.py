@@ -1,6 +1,6 @@
-"""Atomic writing of result files: a file is complete or absent.
+"""Atomic writing of result files: a file is either complete or absent.
 
-check the names -> write a hidden file in the same folder -> flush -> rename
+check the paths -> write a hidden temporary file in the same folder -> fsync -> rename
 """
 
 import errno
@@ -17,56 +17,61 @@ DISK_FULL_ERRNOS = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 PERMISSION_ERRNOS = {errno.EACCES, errno.EPERM, errno.EROFS}
 NO_HARD_LINK_ERRNOS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EACCES}
 NEW_FILE_FLAGS = os.O_CREAT | os.O_EXCL | os.O_WRONLY
-MAX_NAME_BYTES = 255  # of a file, in all file systems in common use
-MAX_STEM_BYTES = 120  # of a hidden name: with its additions it stays below the usual 255
-NAME_HINT = "write to another name with -o"
-FOLDER_HINT = "write to another folder with -o"
-DISK_HINT = "free some space, or write to another disk with -o"
-PARENT_HINT = "create it, or choose another with -o"
+MAX_NAME_BYTES = 255  # file name limit of all file systems in common use
+MAX_STEM_BYTES = 120  # keeps the names of temporary files below the limit
+NAME_HINT = "choose another output file with -o"
+FOLDER_HINT = "choose another output folder with -o"
+DISK_HINT = "free some disk space, or choose an output path on another disk with -o"
+PARENT_HINT = "create the folder, or choose another output path with -o"
 
 printable_path = escape_unprintable
-"""For hints and warnings; the message of a `LorisError` is escaped by itself."""
+"""For paths in hints and warnings; a `LorisError` escapes its own message."""
 
 
 def check_output_paths(
     outputs: Iterable[Path], inputs: Iterable[Path], *, overwrite: bool
 ) -> None:
-    """Refuse names that could not be written in the end, before the long work starts.
+    """Check that all outputs can be written, before long work starts.
 
     Args:
         outputs: files that will be written.
-        inputs: files that will be read; no output may be one of them, not even through a
-            symbolic or a hard link, whatever ``overwrite`` says.
-        overwrite: existing files may be replaced.
+        inputs: files that will be read. No output may be one of them, not even through a
+            symbolic or a hard link, and regardless of ``overwrite``.
+        overwrite: whether existing files may be replaced.
 
     Raises:
-        UsageError: an output is an input, stands twice, exists, or has no folder.
-        OutputError: the folder may not be written to.
+        UsageError: an output is an input, is given twice or exists, its name is not valid, or
+            its folder does not exist.
+        OutputError: no write permission for the folder.
     """
     inputs = list(inputs)
     targets: set[str] = set()
     for out in outputs:
         target = os.path.realpath(out)
         if target in targets:
-            raise UsageError(f"two results would be written to {out}", hint="rename an input")
+            raise UsageError(
+                f"two results would be written to {out}", hint="rename one of the inputs"
+            )
         targets.add(target)
         if any(_is_same_file(out, source) for source in inputs):
-            raise UsageError(f"{out} is the input itself", hint=NAME_HINT)
+            raise UsageError(f"output file {out} is also an input", hint=NAME_HINT)
         _check_parent_folder(out, UsageError)
         if len(os.fsencode(out.name)) > MAX_NAME_BYTES:
-            raise UsageError(f"the name {out} is too long", hint="give a shorter one with -o")
+            raise UsageError(
+                f"the file name of {out} is too long", hint="choose a shorter name with -o"
+            )
         if out.is_dir():
-            raise UsageError(f"{out} is a folder", hint="give the name of a file with -o")
+            raise UsageError(f"{out} is a folder", hint="specify an output file with -o")
         if os.path.lexists(out) and not overwrite:
             raise _file_exists_error(out, UsageError)
         check_writable(Path(target).parent)
 
 
 def check_writable(folder: Path) -> None:
-    """Refuse a folder that may not be written to.
+    """Check that a folder is writable.
 
     Raises:
-        OutputError: it may not.
+        OutputError: no write permission for the folder.
     """
     if not os.access(folder, os.W_OK | os.X_OK):
         raise _permission_error(folder)
@@ -74,26 +79,26 @@ def check_writable(folder: Path) -> None:
 
 @contextmanager
 def atomic_write(path: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Write a hidden file that is renamed to ``path`` when the block ends without an error.
+    """Write a hidden temporary file that is renamed to ``path`` if the block succeeds.
 
-    Whatever ends the block early, Ctrl-C included, removes the hidden file and leaves an
-    older file at ``path`` as it was.
+    If the block does not end normally, for example after Ctrl-C, the temporary file is removed
+    and an existing file at ``path`` is left unchanged.
 
     Args:
-        path: of the result; a symbolic link is followed.
-        overwrite: an existing file may be replaced. Without it none is, even when another
-            process creates one in the meantime.
+        path: output file; a symbolic link is followed.
+        overwrite: whether an existing file may be replaced. If False, no file is replaced, even
+            if another process creates one in the meantime.
 
     Yields:
-        The file to write, empty, in the same folder and with the same suffix.
+        Path of the temporary file to write, in the same folder and with the same suffix.
 
     Raises:
-        OutputError: no folder, no permission, no disk space, or the name is taken.
+        OutputError: no folder, no permission, no disk space, or the file exists.
     """
     target = Path(os.path.realpath(path)) if path.is_symlink() else path
     _check_parent_folder(target, OutputError)
     if target.exists() and not target.is_file():
-        raise OutputError(f"{path} is not a plain file", hint=NAME_HINT)
+        raise OutputError(f"{path} is not a regular file", hint=NAME_HINT)
     if target.exists() and not overwrite:
         raise _file_exists_error(path, OutputError)
     temporary_path = target.with_name(_temporary_name(target))
@@ -117,13 +122,13 @@ def atomic_write(path: Path, *, overwrite: bool) -> Iterator[Path]:
 
 @contextmanager
 def temporary_folder(parent: Path) -> Iterator[Path]:
-    """Make a hidden folder in ``parent`` and remove it when the block ends.
+    """Create a hidden folder in ``parent`` and remove it when the block ends.
 
-    Not `tempfile.TemporaryDirectory`: an interrupt between the creation of the folder and the
-    end of its constructor leaves the folder behind.
+    `tempfile.TemporaryDirectory` is not used: an interrupt between the creation of the folder
+    and the end of its constructor leaves the folder behind.
 
     Raises:
-        OutputError: the folder cannot be made.
+        OutputError: the folder cannot be created.
     """
     folder = parent / f".loris-{secrets.token_hex(8)}"
     try:
@@ -131,7 +136,7 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
             os.mkdir(folder, 0o700)
         except OSError as error:
             raise OutputError(
-                f"cannot work in {parent}: {error.strerror}", hint=FOLDER_HINT
+                f"cannot create a folder in {parent}: {error.strerror}", hint=FOLDER_HINT
             ) from error
         yield folder
     finally:
@@ -149,7 +154,8 @@ def _rename_without_overwrite(temporary_path: Path, path: Path) -> None:
     except OSError as error:
         if error.errno not in NO_HARD_LINK_ERRNOS:
             raise
-        # FAT and some network drives: claim the name first, then replace what we claimed.
+        # FAT and some network drives have no hard links: reserve the name by creating an empty
+        # file, then replace that file.
         os.close(os.open(path, NEW_FILE_FLAGS, 0o666))
         os.replace(temporary_path, path)
 
@@ -161,7 +167,7 @@ def _fsync_path(path: Path) -> None:
     try:
         os.fsync(handle)
     except OSError as error:
-        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:  # the drive does not support it
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:  # not supported by the drive
             raise
     finally:
         os.close(handle)
@@ -183,20 +189,23 @@ def _check_parent_folder(path: Path, error_class: type[LorisError]) -> None:
 
 
 def _file_exists_error(path: Path, error_class: type[LorisError]) -> LorisError:
-    return error_class(f"{path} exists", hint="--overwrite replaces it, -o names another")
+    return error_class(
+        f"{path} already exists",
+        hint="use --overwrite to replace it, or choose another output with -o",
+    )
 
 
 def _permission_error(folder: Path) -> OutputError:
-    return OutputError(f"no permission to write in {folder}", hint=FOLDER_HINT)
+    return OutputError(f"no permission to write to {folder}", hint=FOLDER_HINT)
 
 
 @contextmanager
 def output_errors(path: Path, errnos: Collection[int] = ()) -> Iterator[None]:
-    """Raise an error of the operating system as an `OutputError`.
+    """Convert operating system errors to `OutputError`.
 
     Args:
-        path: path of the result.
-        errnos: error numbers to convert; none is any.
+        path: output file, for the message.
+        errnos: error numbers to convert; empty converts all.
 
     Raises:
         OutputError: the block raised such an error.
@@ -211,6 +220,6 @@ def output_errors(path: Path, errnos: Collection[int] = ()) -> Iterator[None]:
         if error.errno in PERMISSION_ERRNOS:
             raise _permission_error(path.parent) from error
         if error.errno in DISK_FULL_ERRNOS:
-            raise OutputError(f"no room on the disk for {path}", hint=DISK_HINT) from error
+            raise OutputError(f"no space left on disk for {path}", hint=DISK_HINT) from error
         reason = error.strerror or error
         raise OutputError(f"cannot write {path}: {reason}", hint=NAME_HINT) from error

@@ -1,4 +1,4 @@
-"""Devices and precision of networks, and memory of the process."""
+"""Devices and precision of networks, and peak memory of the process."""
 
 import importlib.util
 import os
@@ -15,18 +15,19 @@ from loris_cli.errors import UsageError
 Precision = Literal["auto", "fp32", "bf16"]
 
 CPU_THREADS = min(os.cpu_count() or 1, 8)
-"""Threads of one network evaluation on a CPU, whatever the number of jobs: another split of the
-sums rounds differently, and the same seed must give the same bytes."""
-AUTO_HINT = "--device auto uses what is there"
+"""Threads of one network evaluation on a CPU. It does not depend on the number of jobs, because
+the number of threads changes the rounding of sums and the same seed must produce the same
+bytes."""
+AUTO_HINT = "use --device auto to select an available device"
 
 
 def resolve_device(name: str) -> torch.device:
-    """Return the device of a name: ``auto``, ``cpu``, ``mps``, ``cuda`` or ``cuda:1``.
+    """Return the device named ``auto``, ``cpu``, ``mps``, ``cuda`` or ``cuda:1``.
 
-    A device that is named is used or refused, never replaced by another.
+    Only ``auto`` selects a device; a named device is never replaced by another.
 
     Raises:
-        UsageError: this machine, or this build of torch, lacks it.
+        UsageError: the device is not available on this machine or in this build of torch.
     """
     torch.set_num_threads(CPU_THREADS)
     has_mps = torch.backends.mps.is_available()
@@ -36,7 +37,7 @@ def resolve_device(name: str) -> torch.device:
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:
-            status = f"torch {torch.__version__} sees {count} CUDA devices"
+            status = f"torch {torch.__version__} detects {count} CUDA devices"
             raise UsageError(f"no device {name}: {status}", hint=AUTO_HINT)
     if device.type == "mps" and not has_mps:
         raise UsageError("no device mps on this machine", hint=AUTO_HINT)
@@ -44,7 +45,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def resolve_dtype(precision: Precision, device: torch.device) -> torch.dtype:
-    """Return a network's type: ``auto`` is bf16 on CUDA devices that have it, else fp32."""
+    """Return a network's dtype: ``auto`` is bf16 on CUDA devices that support it, else fp32."""
     if precision == "auto" and device.type == "cuda":
         has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
         precision = "bf16" if has_bf16 else "fp32"
@@ -52,10 +53,10 @@ def resolve_dtype(precision: Precision, device: torch.device) -> torch.dtype:
 
 
 def bf16_is_slow(device: torch.device) -> bool:
-    """Whether bf16 is known to be slower than fp32: the processor has no instructions for it.
+    """Return whether a device is a CPU without bf16 instructions, on which bf16 is slow.
 
-    Such a processor takes minutes for what takes seconds. False where torch does not report
-    the instructions, as in older releases.
+    On such a CPU, bf16 takes minutes instead of seconds. The result is False if torch does not
+    report the instructions, as in older releases.
     """
     capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     if device.type != "cpu" or capabilities.get("architecture") != "x86_64":
@@ -64,33 +65,35 @@ def bf16_is_slow(device: torch.device) -> bool:
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
-    """Return the context of a network: matrix products in a type, norms as torch chooses."""
+    """Return an autocast context for matrix products in a dtype; fp32 needs none."""
     if dtype == torch.float32:
         return nullcontext()
     return torch.autocast(device.type, dtype)
 
 
 def copy_to_device(value: Tensor, device: torch.device) -> Tensor:
-    """Copy a tensor from the CPU to a device, without waiting for the work queued there."""
+    """Copy a tensor from the CPU to a device, asynchronously on CUDA."""
     if device.type != "cuda":
         return value.to(device)
     return value.pin_memory().to(device, non_blocking=True)
 
 
 def check_compiler(device: torch.device) -> None:
-    """Refuse to compile networks where torch could not.
+    """Check that the compiler needed by ``torch.compile`` is installed.
 
     Raises:
-        UsageError: its compiler is missing.
+        UsageError: the compiler is missing.
     """
     is_cuda = device.type == "cuda"
     name = "triton" if is_cuda else os.environ.get("CXX", "g++")
     if (importlib.util.find_spec(name) if is_cuda else shutil.which(name)) is None:
-        raise UsageError(f"--compile needs {name}, which is not here", hint="leave it out")
+        raise UsageError(
+            f"--compile needs {name}, which is not installed", hint="remove --compile"
+        )
 
 
 def read_peak_memory_mib() -> float | None:
-    """Peak resident memory of this process so far, MiB; None on Windows."""
+    """Return the peak resident memory of this process in MiB; None on Windows."""
     if sys.platform == "win32":
         return None
     import resource

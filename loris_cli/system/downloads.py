@@ -1,6 +1,6 @@
-"""Downloads of weights, checked by their SHA-256 and written atomically.
+"""Downloads of weights, verified by SHA-256 and written atomically.
 
-address -> hidden file in the same folder -> checksum -> rename
+URL -> hidden temporary file in the same folder -> checksum -> rename
 """
 
 from collections.abc import Callable
@@ -13,10 +13,10 @@ from loris_cli.system.file_fingerprints import compute_sha256
 from loris_cli.system.progress import Reporter
 
 TIMEOUTS_S = (10.0, 30.0)
-"""Longest time to connect, and without data after that."""
+"""Timeouts for connecting and for receiving data."""
 CHUNK_BYTES = 1 << 16
 MAX_ATTEMPTS = 3
-"""A download with a broken connection starts again from the first byte this many times."""
+"""Number of attempts; after a lost connection a download restarts from the first byte."""
 
 
 def download_file(
@@ -30,22 +30,22 @@ def download_file(
 ) -> str:
     """Download a file.
 
-    Not ``pooch.retrieve``: it downloads again where the address does not exist, and its errors
+    ``pooch.retrieve`` is not used: it also retries if the URL does not exist, and its errors
     have no hints.
 
     Args:
-        url: its address.
-        path: path of the file; its folder is made. A file there afterwards is complete.
-        sha256: expected SHA-256; None where it is not known beforehand.
-        manual_hint: which file to put where if there is no network.
-        offline: whether the network must not be used.
-        reporter: reporter of the progress.
+        url: URL of the file.
+        path: output file, complete or absent afterwards; its folder is created.
+        sha256: expected SHA-256; None if unknown.
+        manual_hint: hint for downloading without network: which file to put where.
+        offline: whether downloads are disabled.
+        reporter: receives the progress.
 
     Returns:
-        the file's sha256.
+        SHA-256 of the file.
 
     Raises:
-        WeightsError: there is no network, or the checksum is another.
+        WeightsError: the download is disabled or fails, or the SHA-256 does not match.
         OutputError: the file cannot be written.
     """
     name = path.name
@@ -54,24 +54,28 @@ def download_file(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        hint = "name another folder in LORIS_CACHE"
-        raise OutputError(f"cannot make {path.parent}: {error.strerror}", hint=hint) from error
+        hint = "set LORIS_CACHE to another folder"
+        raise OutputError(
+            f"cannot create {path.parent}: {error.strerror}", hint=hint
+        ) from error
     with atomic_write(path, overwrite=True) as temporary_path:
         try:
             _download_with_retries(url, temporary_path, reporter, name)
         except OSError as error:
-            if error.errno is not None:  # the disk's; those of requests have no number
+            if error.errno is not None:  # a disk error: errors of requests have no errno
                 raise
             raise WeightsError(f"cannot fetch {name} from {url}", hint=manual_hint) from error
         digest = compute_sha256(temporary_path)
         if sha256 not in (None, digest):
-            message = f"the SHA-256 of {url} is {digest[:12]}..., not {str(sha256)[:12]}..."
+            message = (
+                f"the SHA-256 of {url} is {digest[:12]}..., expected {str(sha256)[:12]}..."
+            )
             raise WeightsError(message, hint=manual_hint)
     return digest
 
 
 def _download_with_retries(url: str, path: Path, reporter: Reporter, name: str) -> None:
-    import pooch  # here: it is slow to import, and most runs download nothing
+    import pooch  # imported here: it is slow to import, and most runs download nothing
 
     for n_left in reversed(range(MAX_ATTEMPTS)):
         bar = _DownloadProgress(reporter, f"fetching {name}")
@@ -86,18 +90,18 @@ def _download_with_retries(url: str, path: Path, reporter: Reporter, name: str) 
 
 
 class _DownloadProgress:
-    """Progress bar in the form that pooch requires."""
+    """Progress bar with the interface that pooch expects."""
 
     def __init__(self, reporter: Reporter, name: str) -> None:
         self.stack = ExitStack()
         self.total = 0
-        """Bytes in all, set when the download has begun; 0 where the server does not say."""
+        """Size in bytes, set when the download starts; 0 if the server does not send it."""
         self.received = 0
         self._reporter, self._name = reporter, name
         self._advance: Callable[..., None] | None = None
 
     def update(self, n_bytes: int) -> None:
-        """Count more bytes; of the last chunk pooch counts more than came."""
+        """Add received bytes; pooch counts the last chunk as a full one."""
         if self._advance is None:
             stage = self._reporter.stage(self._name, self.total or None)
             self._advance = self.stack.enter_context(stage)
@@ -106,7 +110,7 @@ class _DownloadProgress:
         self._advance(n_bytes)
 
     def reset(self) -> None:
-        """Do nothing: pooch calls it to fill the bar, which `update` never overfills."""
+        """Do nothing: pooch calls this before it fills the bar, which is already full."""
 
     def close(self) -> None:
         """Do nothing: the stage ends with the download."""

@@ -1,6 +1,6 @@
-"""SHA-256 of files, and records in the cache of what a file was when it was first loaded.
+"""SHA-256 fingerprints of files, and cached records of their first load.
 
-file -> SHA-256, computed once -> a record in the cache -> the same file later, or a warning
+file -> SHA-256, computed once -> record in the cache -> comparison at later loads -> warning
 """
 
 import hashlib
@@ -15,34 +15,34 @@ from loris_cli.system.atomic_files import atomic_write
 
 @dataclass(frozen=True, kw_only=True)
 class FileFingerprint:
-    """SHA-256 of a file, now and when it was recorded."""
+    """Current and recorded SHA-256 of a file."""
 
     path: Path
     sha256: str
     recorded_sha256: str = field(compare=False)
-    """Its first SHA-256; empty where none was recorded."""
+    """Recorded SHA-256; empty if there is no record."""
     is_recorded: bool = field(compare=False)
-    """Whether the record is of the file as it is."""
+    """Whether size and modification time of the file match the record."""
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """A warning if the file is not the one that was recorded."""
+        """Warning that the SHA-256 differs from the record; empty otherwise."""
         if self.recorded_sha256 in ("", self.sha256):
             return ()
         return (
-            f"{self.path} is another file than when it was first loaded:"
-            f" its SHA-256 was {self.recorded_sha256[:12]}... and is {self.sha256[:12]}...",
+            f"{self.path} has changed since it was first loaded:"
+            f" its SHA-256 was {self.recorded_sha256[:12]}... and is now {self.sha256[:12]}...",
         )
 
 
 def fingerprint_record_path(path: Path) -> Path:
-    """Return the path of the record of a file."""
+    """Return the path of a file's fingerprint record."""
     digest = hashlib.sha256(str(path.resolve()).encode(errors="surrogateescape")).hexdigest()
     return cache_home() / "models" / f"{digest[:16]}.json"
 
 
 def fingerprint_file(path: Path) -> FileFingerprint:
-    """Return the fingerprint of a file, read only if the record's size or time differ."""
+    """Return the fingerprint of a file; the file is only read if it differs from its record."""
     record, stat = _read_record(path), _stat_fields(path)
     is_recorded = stat.items() <= record.items()
     return FileFingerprint(
@@ -54,7 +54,7 @@ def fingerprint_file(path: Path) -> FileFingerprint:
 
 
 def record_fingerprint(fingerprint: FileFingerprint) -> None:
-    """Record a file as it is. It only saves time: an error of writing is ignored."""
+    """Save the fingerprint of a file. Write errors are ignored: the record only saves time."""
     path = fingerprint_record_path(fingerprint.path)
     record = {**_stat_fields(fingerprint.path), "sha256": fingerprint.sha256}
     try:
@@ -66,12 +66,12 @@ def record_fingerprint(fingerprint: FileFingerprint) -> None:
 
 
 def read_recorded_sha256(path: Path) -> str | None:
-    """Return the recorded SHA-256 of a file, even of a missing one; None without a record."""
+    """Return the recorded SHA-256 of a file, which may be missing; None without a record."""
     return _read_record(path).get("sha256")
 
 
 def compute_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, 64 hex digits."""
+    """Return the SHA-256 of a file as 64 hexadecimal digits."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -82,7 +82,7 @@ def _stat_fields(path: Path) -> dict[str, object]:
 
 
 def _read_record(path: Path) -> dict[str, str]:
-    """Read the record of a file; empty where there is none that can be read."""
+    """Read the record of a file; empty if it is missing or invalid."""
     try:
         record = json.loads(fingerprint_record_path(path).read_text(encoding="utf-8"))
         digest = record["sha256"]

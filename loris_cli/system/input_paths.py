@@ -1,6 +1,6 @@
-"""Paths of the files that are read and written, from the names that a user gives.
+"""Input and output paths of a command, from its arguments.
 
-names, folders, @lists -> videos -> output paths
+files, folders, @lists -> input files -> output paths
 """
 
 import os
@@ -14,34 +14,34 @@ from loris_cli.system.atomic_files import FOLDER_HINT, PARENT_HINT
 VIDEO_SUFFIXES = frozenset(
     ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .m2ts .wmv .flv .3gp".split()
 )
-"""Of the files that are read from a folder; a file that is named is read whatever its name."""
+"""Suffixes of the files read from a folder; a file given by name may have any suffix."""
 
 MAX_LIST_BYTES = 64 << 20
-INPUT_HINT = "name videos, folders or @list.txt"
+INPUT_HINT = "specify video files, folders or @list.txt"
 
 
 def expand_inputs(names: Sequence[str]) -> list[Path]:
-    """Return the videos that names stand for, each once, in their order.
+    """Return the input files that arguments refer to, in order and without duplicates.
 
     Args:
-        names: files; folders, looked through with all below them; ``@list.txt``, a file of
-            one name a line (UTF-8, blank lines and lines that begin with ``#`` are
-            skipped, relative names count from the list's folder).
+        names: files; folders, which are searched recursively; or ``@list.txt``, a UTF-8 file
+            with one path per line. Blank lines and lines that begin with ``#`` are skipped;
+            relative paths are relative to the list's folder.
 
     Raises:
-        InputError: a folder holds no video, or a list cannot be read.
-        UsageError: nothing is named.
+        InputError: a folder contains no video, or a list cannot be read.
+        UsageError: there is no input.
     """
     videos: dict[str, Path] = {}
     for path in _iter_inputs(names):
         videos.setdefault(os.path.realpath(path), path)
     if not videos:
-        raise UsageError("no input is named", hint=INPUT_HINT)
+        raise UsageError("no input files specified", hint=INPUT_HINT)
     return list(videos.values())
 
 
 def find_list_files(names: Sequence[str]) -> list[Path]:
-    """Return the list files among names: they are read too, so no result may replace one."""
+    """Return the list files among the arguments, which no result may overwrite."""
     return [Path(name[1:]) for name in names if _is_list_argument(name)]
 
 
@@ -51,8 +51,8 @@ def _is_list_argument(name: str) -> bool:
 
 def _iter_inputs(names: Sequence[str]) -> Iterator[Path]:
     for name in names:
-        if not name:  # pathlib would take it for the current folder
-            raise UsageError("an input has no name", hint=INPUT_HINT)
+        if not name:  # pathlib interprets it as the current folder
+            raise UsageError("an input path is empty", hint=INPUT_HINT)
         if _is_list_argument(name):
             yield from _read_list_file(Path(name[1:]))
         elif os.path.isdir(name):
@@ -67,12 +67,14 @@ def _read_list_file(path: Path) -> Iterator[Path]:
             content = file.read(MAX_LIST_BYTES + 1)
         text = content[:MAX_LIST_BYTES].decode("utf-8-sig")
         if "\0" in text:
-            raise ValueError("no text has a NUL in it")
+            raise ValueError("NUL character in text")
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot read the list {path}", hint="a list is UTF-8 text") from error
+        raise InputError(
+            f"cannot read the list {path}", hint="use a UTF-8 text file with one path per line"
+        ) from error
     if len(content) > MAX_LIST_BYTES:
-        raise InputError(f"the list {path} is too long", hint="split it")
-    # Not splitlines(): it splits at characters that a name may hold.
+        raise InputError(f"the list {path} is larger than 64 MiB", hint="split it")
+    # splitlines() would also split at characters that a file name may contain.
     for line in text.replace("\r\n", "\n").split("\n"):
         entry = line.strip()
         if entry and not entry.startswith("#"):
@@ -81,9 +83,10 @@ def _read_list_file(path: Path) -> Iterator[Path]:
 
 
 def _find_videos(folder: Path) -> Iterator[Path]:
-    """Find the videos below a folder, sorted; links to folders are not followed: no loop.
+    """Yield the videos below a folder, sorted by path.
 
-    Results of loris are left out, or a second run would make soundtracks of them.
+    Links to folders are not followed, because they may form a loop. Results of loris are
+    skipped, because a second run would process them again.
     """
     videos = sorted(
         Path(parent, name)
@@ -94,26 +97,26 @@ def _find_videos(folder: Path) -> Iterator[Path]:
         and ".loris" not in Path(name).suffixes[:-1]
     )
     if not videos:
-        hint = "looked for " + " ".join(sorted(VIDEO_SUFFIXES))
+        hint = "searched for " + " ".join(sorted(VIDEO_SUFFIXES))
         raise InputError(f"no video in the folder {folder}", hint=hint)
     yield from videos
 
 
 def is_output_folder(output: Path) -> bool:
-    """Whether ``-o`` means a folder: it is one, or nothing is there and it has no suffix."""
-    # Not Path.is_dir: it fails on names that are too long.
+    """Return whether ``-o`` is a folder: an existing one, or a new path without a suffix."""
+    # Path.is_dir raises an error for names that are too long.
     return os.path.isdir(output) or (not output.suffix and not os.path.lexists(output))
 
 
 @contextmanager
 def output_folder(output: Path | None) -> Iterator[None]:
-    """Make the folder that ``-o`` names; remove it in the end if it is new and empty.
+    """Create the folder given by ``-o``; remove it at the end if it is new and empty.
 
-    The folder above is never made: a mistyped name should not lead results astray.
+    The parent folder is not created, so that a mistyped path is an error.
 
     Raises:
-        UsageError: the folder above does not exist.
-        OutputError: the folder may not be made.
+        UsageError: the parent folder does not exist.
+        OutputError: the folder cannot be created.
     """
     if output is None or not is_output_folder(output) or output.is_dir():
         yield
@@ -121,15 +124,17 @@ def output_folder(output: Path | None) -> Iterator[None]:
     try:
         output.mkdir(exist_ok=True)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise UsageError(f"no folder {output.parent} for {output}", hint=PARENT_HINT) from error
+        raise UsageError(
+            f"the parent folder {output.parent} of {output} does not exist", hint=PARENT_HINT
+        ) from error
     except OSError as error:
         raise OutputError(
-            f"cannot make {output}: {error.strerror}", hint=FOLDER_HINT
+            f"cannot create {output}: {error.strerror}", hint=FOLDER_HINT
         ) from error
     try:
         yield
     finally:
-        with suppress(OSError):  # results are in it
+        with suppress(OSError):  # not empty: it contains results
             output.rmdir()
 
 
@@ -141,27 +146,29 @@ def resolve_output_paths(
     n_takes: int = 1,
     allowed_suffixes: Collection[str] = (),
 ) -> list[list[Path]]:
-    """Return the paths of the results of each video.
+    """Return the output paths of each video.
 
     Args:
-        videos: inputs.
+        videos: input files.
         output: None, a file for one input, or a folder (`is_output_folder`) for any number.
-        default_suffix: of the name of a result where ``output`` does not say, with what stands
-            before the dot, e.g. ``".loris.mp4"``.
-        n_takes: results for each; more than one are numbered from 1.
-        allowed_suffixes: of a file that ``output`` names; empty is any.
+        default_suffix: suffix that replaces that of the input if ``output`` is not a file,
+            e.g. ``".loris.mp4"``.
+        n_takes: results per video; several takes are numbered from 1.
+        allowed_suffixes: suffixes allowed if ``output`` is a file; empty allows any.
 
     Returns:
-        for each video as many paths as takes.
+        for each video one path per take.
 
     Raises:
-        UsageError: two videos of one stem would share a result, many are to go into a file,
-            or the file's name ends in a suffix that stands for no format.
+        UsageError: two videos would have the same output path, ``output`` is one file for
+            several videos, or its suffix is not allowed.
     """
     is_folder = output is not None and is_output_folder(output)
     if output is not None and not is_folder:
         if len(videos) > 1:
-            raise UsageError(f"several inputs, one output {output}", hint="-o takes a folder")
+            raise UsageError(
+                f"several inputs, one output file {output}", hint="specify a folder with -o"
+            )
         if allowed_suffixes:
             check_suffix(output, allowed_suffixes)
     results: list[list[Path]] = []
@@ -178,8 +185,8 @@ def resolve_output_paths(
             target = os.path.realpath(path)
             if target in sources:
                 raise UsageError(
-                    f"{sources[target]} and {video} would both be {path.name}",
-                    hint="rename one of them, or make them one after the other",
+                    f"{sources[target]} and {video} would both be written to {path.name}",
+                    hint="rename one of them, or process them in separate runs",
                 )
             sources[target] = video
         results.append(paths)
@@ -187,27 +194,27 @@ def resolve_output_paths(
 
 
 def check_suffix(path: Path, suffixes: Collection[str]) -> None:
-    """Refuse a name that ends in no suffix of a format that is written.
+    """Check that an output path has the suffix of a supported format.
 
     Raises:
-        UsageError: it ends in none of the suffixes.
+        UsageError: it has another suffix or none.
     """
     if path.suffix.lower() not in suffixes:
-        ending = f"no format {path.suffix}" if path.suffix else "no suffix"
-        raise UsageError(f"{path}: {ending}", hint="end the name in " + ", ".join(suffixes))
+        ending = f"unsupported output format {path.suffix}" if path.suffix else "no suffix"
+        raise UsageError(f"{path}: {ending}", hint="use one of " + ", ".join(suffixes))
 
 
 def _numbered_path(path: Path, take: int) -> Path:
-    """Return the path of a take: ``a.loris.mp4`` gives ``a-1.loris.mp4``."""
+    """Return the path of a numbered take: ``a-1.loris.mp4`` for ``a.loris.mp4``."""
     bare = path.name.removesuffix(path.suffix).removesuffix(".loris")
     return path.with_name(f"{bare}-{take}{path.name[len(bare) :]}")
 
 
 def check_single_input(option: str, n_inputs: int) -> None:
-    """Refuse an option that takes one file where there are several inputs.
+    """Check that an option for a single input is not used with several.
 
     Raises:
         UsageError: there is more than one input.
     """
     if n_inputs > 1:
-        raise UsageError(f"{option} goes with one input, not {n_inputs}", hint="leave it out")
+        raise UsageError(f"{option} needs a single input, got {n_inputs}", hint="remove it")

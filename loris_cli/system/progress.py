@@ -5,22 +5,22 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 Advance = Callable[..., None]
-"""Takes the amount of a stage that was done since its last call; by default 1."""
+"""Function that adds the amount of work done since its last call, by default 1."""
 StageContext = AbstractContextManager[Advance]
 
 
 class Reporter(Protocol):
-    """Receiver of progress and warnings: a terminal, a log, a test."""
+    """Receiver of progress and warnings, such as a terminal or a log."""
 
     def stage(self, name: str, total: float | None = None) -> StageContext:
-        """Start a stage; the callable takes the amount done since its last call."""
+        """Start a stage; the context yields the function that advances it."""
 
     def warn(self, text: str) -> None:
         """Report a warning to the user."""
 
 
 class NullReporter:
-    """Reporter that reports nothing."""
+    """Reporter that discards progress and warnings."""
 
     def stage(self, name: str, total: float | None = None) -> StageContext:
         """Do nothing."""

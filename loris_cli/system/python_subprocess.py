@@ -1,9 +1,9 @@
-"""Calls of old packages in a Python process of their own.
+"""Calls of legacy packages in a separate Python process.
 
-arrays -> pipe -> a module of loris run by another Python -> pipe -> arrays
+arrays -> pipe -> a module of loris in another Python process -> pipe -> arrays
 
 TensorFlow and madmom change the process that they run in: threads, warnings, memory that is
-never freed. Here nothing else runs in it.
+never freed. A separate process isolates these effects.
 """
 
 import contextlib
@@ -25,23 +25,23 @@ NamedArrays = Mapping[str, NDArray[Any]]
 
 LENGTH_PREFIX_BYTES = 8
 STDERR_TAIL_BYTES = 4096
-"""Of what the other Python wrote to stderr: its end says what went wrong."""
+"""Number of bytes read from the end of the subprocess's stderr for the error message."""
 
 
 def call_module(module: str, arrays: NamedArrays, *, task: str, **env: str) -> NamedArrays:
-    """Run a module in another Python and return its arrays.
+    """Run a module in another Python process and return its arrays.
 
     Args:
-        module: importable name of a module of loris that calls `serve_call`.
-        arrays: its input; no objects.
-        task: name of the task, as the beginning of "... failed".
-        env: additional variables of the process.
+        module: importable name of a loris module that calls `serve_call`.
+        arrays: input arrays, without object dtypes.
+        task: name of the task, for the message "... failed".
+        env: additional environment variables.
 
     Returns:
-        the arrays that the module returns.
+        output arrays of the module.
 
     Raises:
-        LorisError: it ended without a result.
+        LorisError: the process ended without a result.
     """
     command = [sys.executable, "-m", module]
     with (
@@ -51,24 +51,24 @@ def call_module(module: str, arrays: NamedArrays, *, task: str, **env: str) -> N
         assert process.stdin is not None
         assert process.stdout is not None
         try:
-            with contextlib.suppress(BrokenPipeError):  # it died: its result is missing too
+            with contextlib.suppress(BrokenPipeError):  # a crash: there is no result either
                 _write_arrays(process.stdin, arrays)
             result = _read_arrays(process.stdout)
         except BaseException:
             process.kill()
             raise
-        # Its stdin stays open until then: when that closes, it ends.
+        # Its stdin stays open until here, because the process exits when stdin closes.
         if process.wait() or result is None:
-            hint = "perhaps it needs more memory than it may have, or its package is broken"
+            hint = "check the free memory and the installation of the package"
             raise LorisError(f"{task} failed: {_last_line(log)}", hint=hint)
         return result
 
 
 def serve_call(function: Callable[[NamedArrays], NamedArrays]) -> None:
-    """Serve one call of `call_module`: arrays from stdin, the result to stdout.
+    """Serve one call of `call_module`: read arrays from stdin, write the result to stdout.
 
     Args:
-        function: makes the result; what it prints goes to stderr.
+        function: computes the result; its own output is redirected to stderr.
     """
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
@@ -77,14 +77,14 @@ def serve_call(function: Callable[[NamedArrays], NamedArrays]) -> None:
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     with out:
         _write_arrays(out, function(arrays))
-    # Not a normal exit: what old packages do there may take seconds, or hang.
+    # No normal exit, because exit handlers of legacy packages may take seconds or hang.
     sys.stderr.flush()
     os._exit(0)
 
 
 def _exit_with_parent() -> None:
-    """End when the caller has ended: its pipe is closed."""
-    os.read(0, 1)  # not by way of sys.stdin, whose lock the end of Python waits for
+    """Exit when the parent process exits, which closes the pipe."""
+    os.read(0, 1)  # not through sys.stdin, whose lock Python waits for at exit
     os._exit(1)
 
 
@@ -97,7 +97,7 @@ def _write_arrays(pipe: IO[bytes], arrays: NamedArrays) -> None:
 
 
 def _read_arrays(pipe: IO[bytes]) -> NamedArrays | None:
-    """Read arrays from a pipe; None where it closed before their end."""
+    """Read arrays from a pipe; None if the pipe closed before their end."""
     size = int.from_bytes(pipe.read(LENGTH_PREFIX_BYTES), "little")
     packed = pipe.read(size)
     if not size or len(packed) < size:
@@ -107,7 +107,7 @@ def _read_arrays(pipe: IO[bytes]) -> NamedArrays | None:
 
 
 def _last_line(log: IO[bytes]) -> str:
-    """Return the last line of a log that is not blank."""
+    """Return the last non-blank line of a log."""
     log.seek(max(0, log.seek(0, os.SEEK_END) - STDERR_TAIL_BYTES))
     lines = log.read().decode(errors="replace").split("\n")
-    return next((line.strip() for line in reversed(lines) if line.strip()), "without a word")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "no error output")

@@ -1,9 +1,9 @@
-"""`worker_pool.map_in_processes` on Ray: on a cluster or on this machine.
+"""Equivalent of `worker_pool.map_in_processes` on Ray, on a cluster or on this machine.
 
-items -> tasks, a number of them at a time -> results as they come
+items -> tasks, at most ``n_workers`` at a time -> results in order of completion
 
-A worker that dies or is late fails its item alone, as there. Every machine of the cluster needs
-this package and the same folders.
+A worker that crashes or times out fails only its own item, as in `worker_pool`. Every machine
+of the cluster needs this package and the same folders.
 """
 
 import time
@@ -30,20 +30,21 @@ def map_on_ray(
     """Apply a function to every item.
 
     Args:
-        function: a function of a module.
-        items: its arguments.
-        n_workers: tasks at a time, each on a core.
-        timeout_s: as for `map_in_processes`; the time that a task waits for a free core counts.
+        function: module-level function.
+        items: arguments of the function.
+        n_workers: number of parallel tasks, each on one core.
+        timeout_s: as for `map_in_processes`; includes the time that a task waits for a core.
         memory_limit_bytes: as for `map_in_processes`.
-        cluster_address: of a running cluster; None starts one on this machine, and ends it.
+        cluster_address: address of a running cluster; None starts one on this machine and stops
+            it at the end.
 
     Yields:
-        number of an item and its result, in the order in which they are done.
+        Index of an item and its result, in order of completion.
 
     Raises:
         MissingDependencyError: Ray is not installed.
     """
-    ray = import_optional("ray", extra="ray", purpose="spread videos over a cluster")
+    ray = import_optional("ray", extra="ray", purpose="distribute videos over a cluster")
     local = {} if cluster_address else {"num_cpus": n_workers, "include_dashboard": False}
     ray.init(address=cluster_address, log_to_driver=False, **local)
     start = ray.remote(num_cpus=1, max_retries=0)(_call_with_memory_limit)
@@ -77,17 +78,17 @@ def map_on_ray(
 def _call_with_memory_limit(
     function: Callable[[Item], Result], item: Item, memory_limit_bytes: int | None
 ) -> Result:
-    """Apply the function to one item, in a worker."""
+    """Apply the function to one item in a Ray worker."""
     if memory_limit_bytes is not None:
         limit_memory(memory_limit_bytes)
     return function(item)
 
 
 def _get_result(ray: Any, task: Any) -> Any:
-    """Return the result of a task; an exception is a crash, as in `map_in_processes`."""
+    """Return the result of a task; an exception becomes a `WorkerCrash`."""
     try:
         return ray.get(task)
     except ray.exceptions.RayTaskError:
         return WorkerCrash(exit_code=1)
-    except ray.exceptions.RayError:  # the worker crashed, or the machine's memory was full
+    except ray.exceptions.RayError:  # the worker crashed, or the machine ran out of memory
         return WorkerCrash(exit_code=None)

@@ -1,4 +1,4 @@
-"""Shards: equal parts of a list of items, one for each process of a job array."""
+"""Shards: equal parts of a list of items, one per process of a job array."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -15,17 +15,17 @@ class Shard:
     """One of ``n_shards`` equal parts of the work."""
 
     index: int
-    """From 0."""
+    """Index of the shard, from 0."""
     n_shards: int
 
     def select(
         self, items: Iterable[Item], key: Callable[[Item], Any] | None = None
     ) -> list[Item]:
-        """Every ``n_shards``-th item.
+        """Return every ``n_shards``-th item.
 
         Args:
-            items: the same ones in every process.
-            key: sorts the items first, where their order differs between processes.
+            items: items, the same in every process.
+            key: sort key, needed if the order of the items differs between processes.
         """
         ordered = list(items) if key is None else sorted(items, key=key)
         return ordered[self.index :: self.n_shards]
@@ -35,23 +35,27 @@ def parse_shard(text: str) -> Shard:
     """Parse ``I/N``, counted from 1.
 
     Raises:
-        UsageError: it is not of this form, or I is not within 1 to N.
+        UsageError: the text has another form, or I is not in the range 1 to N.
     """
     match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
     if match is None or not 1 <= int(match[1]) <= int(match[2]):
-        raise UsageError(f"{text!r} is no shard I/N, 1 <= I <= N", hint="--shard 1/8 to 8/8")
+        raise UsageError(
+            f"invalid shard {text!r}, expected I/N with 1 <= I <= N",
+            hint="use --shard 1/8 to --shard 8/8 for 8 shards",
+        )
     return Shard(int(match[1]) - 1, int(match[2]))
 
 
 def resolve_shard(text: str | None, environ: Mapping[str, str]) -> Shard:
-    """The shard of this process.
+    """Return the shard of this process.
 
     Args:
-        text: ``I/N``; None is the index of a SLURM job array, or all items outside of one.
-        environ: variables of the process.
+        text: ``I/N``; None selects the task of the SLURM job array, or all items if there is
+            none.
+        environ: environment variables.
 
     Raises:
-        UsageError: the text is not a shard.
+        UsageError: the text is not a valid shard.
     """
     if text is not None:
         return parse_shard(text)

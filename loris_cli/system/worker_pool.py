@@ -1,9 +1,10 @@
-"""Run a function on many items in worker processes, where no failure stops the rest.
+"""Map a function over items in worker processes; a failed item does not stop the others.
 
-items -> one thread a worker, one item at a time, in bounds of time and memory -> results
+items -> one thread per worker, one item at a time, limited in time and memory -> results
 
-Not ``concurrent.futures``: one worker that is killed, out of memory, ends the pool. Not pebble
-5.2: its workers share one pipe, so one that is killed as it sends its result blocks the others.
+``concurrent.futures`` is not used: one worker killed for lack of memory breaks the whole pool.
+pebble 5.2 is not used: its workers share one pipe, so a worker that is killed while it sends a
+result blocks the others.
 """
 
 import multiprocessing
@@ -23,17 +24,17 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 SHUTDOWN_GRACE_S = 20.0
-"""How long an interrupted worker may take to remove its temporary files."""
+"""Time that an interrupted worker has to remove its temporary files."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerCrash:
-    """The outcome of an item whose process ended before its result."""
+    """Outcome of an item whose process ended without a result."""
 
     exit_code: int | None
-    """Of the process; a signal is negative."""
+    """Exit code of the process; negative for a signal."""
     timed_out: bool = False
-    """It was ended because its time was up."""
+    """Whether the process was killed at the time limit."""
 
 
 def map_in_processes(
@@ -46,19 +47,19 @@ def map_in_processes(
 ) -> Generator[tuple[int, Result | WorkerCrash], None, None]:
     """Apply a function to every item.
 
-    Closing the iterator, or any exception in its reader, Ctrl-C above all, interrupts
-    the workers, each of which cleans up as on Ctrl-C, and waits for their end.
+    When the iterator is closed or its consumer raises an exception (Ctrl-C above all), the
+    workers are interrupted, and the pool waits until they have cleaned up and exited.
 
     Args:
-        function: a function of a module, so that another process finds it.
-        items: its arguments.
-        n_workers: processes at a time.
-        timeout_s: an item that takes longer costs its process; None is as long as it takes.
-        memory_limit_bytes: memory that a process may hold; beyond it there is a ``MemoryError``
-            in it, or it dies. None is as much as there is. Windows knows no such limit.
+        function: module-level function, so that another process can import it.
+        items: arguments of the function.
+        n_workers: number of parallel processes.
+        timeout_s: time limit per item, after which its process is killed; None is no limit.
+        memory_limit_bytes: memory limit per process, beyond which it raises a ``MemoryError``
+            or crashes; None is no limit. Not supported on Windows.
 
     Yields:
-        number of an item and its result, in the order in which they are done.
+        Index of an item and its result, in order of completion.
     """
     pool = _WorkerPool(function, timeout_s, memory_limit_bytes)
     with ThreadPoolExecutor(max(1, n_workers), initializer=_block_sigint) as threads:
@@ -72,7 +73,7 @@ def map_in_processes(
 
 
 class _WorkerPool(Generic[Item, Result]):
-    """Worker processes, one for each thread that calls."""
+    """Worker processes, one per calling thread."""
 
     def __init__(
         self,
@@ -85,11 +86,11 @@ class _WorkerPool(Generic[Item, Result]):
         self._thread_local = threading.local()
         self._processes: set[SpawnProcess] = set()
         self._closed = False
-        # For start and join: in both multiprocessing reaps the children of all threads.
+        # Guards start and join: in both, multiprocessing reaps the children of all threads.
         self._lock = threading.Lock()
 
     def call(self, item: Item) -> Result | WorkerCrash:
-        """Apply the function to an item in the process of this thread."""
+        """Apply the function to an item in the worker process of this thread."""
         is_new = not hasattr(self._thread_local, "worker")
         if is_new:
             self._thread_local.worker = self._start_worker()
@@ -97,21 +98,21 @@ class _WorkerPool(Generic[Item, Result]):
         timed_out = False
         try:
             if is_new:
-                pipe.recv()  # it is ready: the time of its imports does not count
+                pipe.recv()  # "ready": the time limit does not include the worker's imports
             pipe.send(item)
             if pipe.poll(self._timeout_s):
                 result: Result = pipe.recv()
                 return result
             timed_out = True
-            process.kill()  # a native loop does not return to Python's signal handlers
-        except (EOFError, ConnectionError):  # it died
+            process.kill()  # native code does not return to Python's signal handlers
+        except (EOFError, ConnectionError):  # the process crashed
             pass
         del self._thread_local.worker
         self._join(process)
         return WorkerCrash(exit_code=process.exitcode, timed_out=timed_out)
 
     def close(self) -> None:
-        """Interrupt all processes and wait for their end."""
+        """Interrupt all processes and wait until they have exited."""
         with self._lock:
             self._closed = True
             processes = list(self._processes)
@@ -143,12 +144,13 @@ class _WorkerPool(Generic[Item, Result]):
 
 
 def _block_sigint() -> None:
-    """Keep Ctrl-C from this thread and from the processes that it starts.
+    """Block SIGINT in this thread and in the processes that it starts.
 
-    A terminal sends it to all processes; one that is still starting would print a traceback.
+    A terminal sends Ctrl-C to all processes; one that is still starting would print a
+    traceback.
     """
     if hasattr(signal, "pthread_sigmask"):  # not on Windows
-        resource_tracker.ensure_running()  # it would lift the mask when it starts
+        resource_tracker.ensure_running()  # first, because its start unblocks SIGINT
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
 
@@ -158,7 +160,7 @@ def _worker_main(
     """Apply the function to items from a pipe until it closes or the process is interrupted."""
     if memory_limit_bytes is not None:
         limit_memory(memory_limit_bytes)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles Ctrl-C
     signal.signal(signal.SIGTERM, _raise_interrupt)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     try:
@@ -174,7 +176,7 @@ def _worker_main(
 
 
 def limit_memory(memory_limit_bytes: int) -> None:
-    """Bound the memory of this process: its own data, not the files it maps."""
+    """Limit the data segment of this process; memory-mapped files are not included."""
     try:
         import resource
     except ImportError:  # Windows
@@ -186,12 +188,12 @@ def limit_memory(memory_limit_bytes: int) -> None:
 
 
 def _raise_interrupt(signum: int, frame: FrameType | None) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once: the clean-up is not disturbed
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second signal must not stop the clean-up
     raise KeyboardInterrupt
 
 
 def _exit_with_parent() -> None:
-    """End with the parent, even if it was killed."""
+    """Exit when the parent process exits, even if it is killed."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

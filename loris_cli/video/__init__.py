@@ -1,1 +1,1 @@
-"""Video files: probe, frames, audio track, mux."""
+"""Video files: probing, frames, audio track, muxing."""

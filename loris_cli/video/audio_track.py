@@ -1,6 +1,6 @@
-"""Audio of a file in time with its video: sample 0 is at the first shown frame.
+"""Audio of a file, aligned with its video: sample 0 is at the first displayed frame.
 
-packets -> decoded blocks -> gaps filled, overlaps cut -> resampled -> (channels, samples)
+packets -> decoded blocks -> gaps filled, overlaps trimmed -> resampled -> (channels, samples)
 """
 
 from collections.abc import Iterator
@@ -15,28 +15,28 @@ from loris_cli.array_types import Samples
 
 from .containers import decode_stream, find_audio_stream, find_start_time_s, open_container
 
-# Matroska rounds times to 1 ms and some recorders wander by a block; more is a real gap.
+# Matroska rounds timestamps to 1 ms and some recorders drift by a block; more is a real gap.
 MAX_DRIFT_S = 0.05
-SILENCE_BLOCK_S = 1.0  # zeros are made in blocks, so that a long gap takes no memory
+SILENCE_BLOCK_S = 1.0  # gaps are filled block by block, so that a long gap takes no memory
 
 
 def read_audio(path: Path, *, rate_hz: int) -> Samples | None:
     """Read all audio of a video or an audio file.
 
     Args:
-        path: the file.
-        rate_hz: samples per second of the result.
+        path: video or audio file.
+        rate_hz: sample rate of the result.
 
     Returns:
         ``(channels, samples)``, full scale 1, sample ``i`` at ``i / rate_hz`` seconds after
-        the first shown frame; ``None`` if there is no audio.
+        the first displayed frame; ``None`` if there is no audio.
     """
     blocks = list(read_audio_blocks(path, rate_hz=rate_hz, block_s=10.0))
     return np.concatenate(blocks, axis=1) if blocks else None
 
 
 def read_audio_blocks(path: Path, *, rate_hz: int, block_s: float) -> Iterator[Samples]:
-    """Read audio in blocks, for files of any length; none if there is no audio.
+    """Yield the audio of a file in blocks; nothing if there is no audio.
 
     Yields:
         ``(channels, samples)`` of ``block_s`` seconds, the last one shorter.
@@ -74,11 +74,11 @@ def _resample(resampler: soxr.ResampleStream, block: Samples, *, last: bool = Fa
 
 
 def _align_blocks(path: Path) -> Iterator[tuple[Samples, int]]:
-    """Yield decoded blocks without gap or overlap from second 0 on, and their rate."""
+    """Yield decoded blocks without gaps or overlaps from second 0 on, and their sample rate."""
     start_s = find_start_time_s(path)
     n_samples = 0
     for block, time_s, rate_hz in _decode_blocks(path):
-        # The first block is placed exactly; later ones only move if the file really jumps.
+        # The first block is placed exactly; later ones move only at a real gap or overlap.
         drift = round((time_s - start_s) * rate_hz) - n_samples
         if n_samples and abs(drift) <= MAX_DRIFT_S * rate_hz:
             drift = 0
@@ -94,7 +94,10 @@ def _align_blocks(path: Path) -> Iterator[tuple[Samples, int]]:
 
 
 def _decode_blocks(path: Path) -> Iterator[tuple[Samples, Fraction, int]]:
-    """Yield blocks ``(channels, samples)``, their container time, and the rate of the first."""
+    """Yield blocks ``(channels, samples)``, their container times, and the sample rate.
+
+    All blocks have the sample rate and channel layout of the first one.
+    """
     with open_container(path) as container:
         stream = find_audio_stream(container)
         if stream is None:
@@ -102,7 +105,7 @@ def _decode_blocks(path: Path) -> Iterator[tuple[Samples, Fraction, int]]:
         resampler: av.AudioResampler | None = None
         layout, rate_hz, source_format = "", 0, ("", 0)
         time_s = Fraction(0)
-        for frame in decode_stream(container, stream):  # what is damaged becomes silence
+        for frame in decode_stream(container, stream):  # damaged packets become silence
             frame_format = frame.layout.name, frame.sample_rate
             if not rate_hz:
                 layout, rate_hz = frame_format

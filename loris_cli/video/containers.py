@@ -1,8 +1,8 @@
-"""Open and decode media files so that no file can make ffmpeg open another.
+"""Open and decode media files so that no file can make ffmpeg open another file or a URL.
 
-ffmpeg recognises a playlist named ``dance.mp4`` by its content and would follow it: to other
-files, to the network. So every opener in this package names the demuxers it allows, all of
-which read one file only, and the ``file`` protocol alone.
+ffmpeg detects a playlist by its content, even if it is named ``dance.mp4``, and would open the
+files and URLs in it. Every function that opens a file in this package therefore allows only
+demuxers that read a single file, and only the ``file`` protocol.
 """
 
 import stat
@@ -28,7 +28,7 @@ WarningCallback = Callable[[str], None]
 
 MAX_PIXELS = 8192 * 8192
 MAX_SIDE_PX = 16_384
-MAX_SAMPLE_ASPECT_RATIO = 8  # a sample aspect ratio beyond this is a broken header, not a lens
+MAX_SAMPLE_ASPECT_RATIO = 8  # a larger ratio is a broken header, not an anamorphic lens
 
 PLAYLIST_SIGNATURES = (
     b"#EXTM3U", b"ffconcat", b"v=0", b"[playlist]", b"<?xml", b"<MPD", b"<smil"
@@ -37,7 +37,7 @@ IMAGE_SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\
 
 
 def convert_hint(path: Path) -> str:
-    """Return the hint to convert a file."""
+    """Return a hint with the ffmpeg command that converts a file."""
     return f'convert it: ffmpeg -i "{escape_unprintable(path)}" dance.mp4'
 
 
@@ -46,7 +46,7 @@ def open_container(path: Path) -> Iterator[InputContainer]:
     """Open a container for reading packets.
 
     Raises:
-        InputError: it is no file, no media, or media that names other files.
+        InputError: the path is not a regular file, not a media file, or a playlist.
     """
     _check_regular_file(path)
     try:
@@ -59,15 +59,16 @@ def open_container(path: Path) -> Iterator[InputContainer]:
 
 
 def require_video_stream(container: InputContainer, path: Path) -> av.VideoStream:
-    """Return the first video stream of a file; cover art is none.
+    """Return the first video stream of a file, not counting cover art.
 
     Raises:
-        InputError: there is none, nothing here can decode it, or it is too large to.
+        InputError: there is no video stream, its codec is not supported, or its frames are
+            too large.
     """
     stream = find_video_stream(container)
     if stream is None:
-        raise InputError(f"{path} has no video stream", hint="give a video file")
-    # PyAV has no codec context where no decoder of it is built in.
+        raise InputError(f"{path} has no video stream", hint="specify a video file")
+    # PyAV provides no codec context if its ffmpeg has no decoder for the codec.
     if stream.codec_context is None:
         raise InputError(f"{path} has an unsupported video codec", hint=convert_hint(path))
     check_frame_size(stream.codec_context.width, stream.codec_context.height, path)
@@ -76,7 +77,7 @@ def require_video_stream(container: InputContainer, path: Path) -> av.VideoStrea
 
 
 def find_video_stream(container: InputContainer) -> av.VideoStream | None:
-    """Return the first video stream, or ``None``; cover art is none."""
+    """Return the first video stream, not counting cover art, or ``None``."""
     return next((s for s in container.streams.video if not is_cover(s)), None)
 
 
@@ -86,24 +87,28 @@ def find_audio_stream(container: InputContainer) -> av.AudioStream | None:
 
 
 def is_cover(stream: av.VideoStream) -> bool:
-    """Whether a video stream is cover art."""
+    """Return whether a video stream is cover art."""
     return bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 
 def codec_name(stream: av.VideoStream | SubtitleStream) -> str:
-    """Return ffmpeg's name of the codec, not the decoder: ``av1`` rather than ``libdav1d``."""
+    """Return ffmpeg's name of the codec rather than the decoder: ``av1``, not ``libdav1d``."""
     context = stream.codec_context
     return context.codec.canonical_name if context is not None else "unknown"
 
 
 def check_frame_size(width: int, height: int, path: Path) -> None:
-    """Refuse frames so large that decoding one would take gigabytes."""
-    if width * height == 0:  # ffmpeg's size of frames that it would not decode either
-        raise InputError(f"{path} has frames of no valid size", hint=convert_hint(path))
+    """Check that frames are not so large that decoding one would take gigabytes.
+
+    Raises:
+        InputError: the frames are empty or too large.
+    """
+    if width * height == 0:  # ffmpeg reports this size for frames that it cannot decode
+        raise InputError(f"{path} has an invalid frame size", hint=convert_hint(path))
     if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE_PX:
         command = f'ffmpeg -i "{escape_unprintable(path)}" -vf scale=1280:-2 dance.mp4'
-        message = f"the frames of {path} are {width} x {height} px, more than can be read"
-        raise InputError(message, hint=f"make it smaller: {command}")
+        message = f"the frames of {path} are too large: {width} x {height} px"
+        raise InputError(message, hint=f"scale it down: {command}")
 
 
 def decode_stream(
@@ -113,13 +118,14 @@ def decode_stream(
     on_damage: Callable[[], object] = lambda: None,
     max_read_errors: int = 1,
 ) -> Iterator[Any]:
-    """Decode a stream; damaged packets are left out.
+    """Decode a stream; damaged packets are skipped.
 
     Args:
-        container: of the stream.
-        stream: video or audio.
+        container: container of the stream.
+        stream: video or audio stream.
         on_damage: called for each packet that cannot be read or decoded.
-        max_read_errors: end after this many in a row, as where a file was cut off.
+        max_read_errors: number of consecutive read errors after which decoding stops, as at
+            the end of a truncated file.
 
     Yields:
         Frames, ``av.VideoFrame`` or ``av.AudioFrame``, in the decoder's order.
@@ -145,25 +151,25 @@ def decode_stream(
 def decode_first_frame(
     container: InputContainer, stream: av.VideoStream
 ) -> av.VideoFrame | None:
-    """Return the first frame that is shown: second 0 of everything.
+    """Return the first displayed frame, which defines second 0.
 
-    It takes decoding: frames before the first key frame cannot be shown, and frames before
-    the start of an edit list may not be.
+    The stream must be decoded to find it: frames before the first key frame cannot be
+    displayed, and frames before the start of an edit list are not displayed.
     """
     frames = decode_stream(container, stream)
     return next((frame for frame in frames if presentation_ticks(frame) is not None), None)
 
 
 def presentation_ticks(item: "av.VideoFrame | av.Packet[Any]") -> int | None:
-    """Return the presentation time in ticks, else the decoding time."""
+    """Return the presentation time in ticks, or the decoding time if there is none."""
     return item.pts if item.pts is not None else item.dts
 
 
 def find_start_time_s(path: Path) -> Fraction:
-    """Return the container time of second 0: of the first shown frame, else of the audio.
+    """Return the container time of the first displayed frame, or of the audio without video.
 
     Returns:
-        seconds; subtract it from every time in the file.
+        seconds, to be subtracted from every time in the file.
     """
     with open_container(path) as container:
         stream = find_video_stream(container)
@@ -186,15 +192,15 @@ def _check_regular_file(path: Path) -> None:
     except OSError as error:
         raise InputError(f"{path} does not exist", hint="check the path") from error
     if stat.S_ISDIR(mode.st_mode):
-        raise InputError(f"{path} is a folder, not a video", hint="give a file in it")
+        raise InputError(f"{path} is a folder, not a video", hint="specify a file in it")
     if not stat.S_ISREG(mode.st_mode):
-        raise InputError(f"{path} is not a plain file", hint="save the video to a file first")
+        raise InputError(f"{path} is not a regular file", hint="save the video to a file first")
     if mode.st_size == 0:
         raise InputError(f"{path} is empty", hint="download or copy it again")
 
 
 def _explain_open_error(path: Path, error: av.FFmpegError) -> InputError:
-    """Return the error for a file that was not opened, from its first bytes."""
+    """Return the error for a file that cannot be opened, based on its first bytes."""
     try:
         with path.open("rb") as file:
             head = file.read(4096)
@@ -202,11 +208,11 @@ def _explain_open_error(path: Path, error: av.FFmpegError) -> InputError:
         return InputError(f"cannot read {path}: {cause.strerror}", hint="check its permissions")
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     if text.startswith(PLAYLIST_SIGNATURES):
-        return InputError(f"{path} is a playlist, not a video", hint="give one of its files")
+        return InputError(f"{path} is a playlist, not a video", hint="specify one of its files")
     if text.startswith(IMAGE_SIGNATURES) or head[8:12] == b"WEBP":
-        return InputError(f"{path} is an image, not a video", hint="give a video file")
+        return InputError(f"{path} is an image, not a video", hint="specify a video file")
     if head[4:8] in {b"ftyp", b"mdat", b"wide", b"free", b"skip"}:
-        hint = "copy or download it again; the untrunc program can mend some recordings"
-        return InputError(f"{path} has no index: its recording was cut off", hint=hint)
+        hint = "copy or download it again; the program untrunc can repair some recordings"
+        return InputError(f"{path} has no index (moov atom): the file is truncated", hint=hint)
     reason = error.strerror or "unknown format"
     return InputError(f"{path} is not a readable video ({reason})", hint=convert_hint(path))

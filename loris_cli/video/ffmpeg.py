@@ -1,7 +1,7 @@
-"""Run the ffmpeg program that comes with moviepy, and explain its errors.
+"""Run the ffmpeg program that moviepy provides, and convert its errors.
 
-``moviepy.tools.subprocess_call`` is not used: it leaves ffmpeg running when an exception other
-than its own ends the wait, keeps the whole log in memory, and fails on a log that is not UTF-8.
+``moviepy.tools.subprocess_call`` is not used: it leaves ffmpeg running if another exception
+interrupts the wait, keeps the whole log in memory, and fails on a log that is not UTF-8.
 """
 
 import signal
@@ -15,18 +15,18 @@ from loris_cli.system.atomic_files import DISK_HINT, FOLDER_HINT
 
 from .containers import OPEN_WHITELISTS
 
-TRUE_PEAK_OVERSAMPLING = 4  # BS.1770-4 Annex 2 asks for this much to see true peaks
+TRUE_PEAK_OVERSAMPLING = 4  # required by BS.1770-4 Annex 2 for true-peak measurement
 LIMITER_ATTACK_MS, LIMITER_RELEASE_MS = 5, 80
-LOG_TAIL_LINES = 200  # of the log; an ebur128 summary has 14
+LOG_TAIL_LINES = 200  # an ebur128 summary has 14 lines
 DISK_FULL_MESSAGES = ("No space left on device", "File too large", "Disk quota exceeded")
-FILE_SIZE_SIGNAL = getattr(signal, "SIGXFSZ", None)  # ends ffmpeg where a limit is set
-MKV_HINT = "write to a name that ends in .mkv: Matroska takes any codec"
+FILE_SIZE_SIGNAL = getattr(signal, "SIGXFSZ", None)  # kills ffmpeg at a file size limit
+MKV_HINT = "use an output name that ends in .mkv: Matroska supports any codec"
 PERMISSION_MESSAGES = ("Permission denied", "Read-only file system")
 UNSUPPORTED_CODEC_MESSAGES = (
     "Could not find tag for codec", "not currently supported in container",
     "codec not supported", "are supported for WebM", "only supported in MP4",
 )  # fmt: skip
-# What ffmpeg logs after the cause.
+# Lines that ffmpeg logs after the cause of a failure.
 FOLLOW_UP_MESSAGES = (
     "Conversion failed!", "Could not write header", "Error opening output file",
     "Error sending frames to consumers", "Error while filtering", "Last message repeated",
@@ -36,32 +36,32 @@ FOLLOW_UP_MESSAGES = (
 
 
 def input_args(path: Path) -> list[str]:
-    """Return arguments that open one input: this file and no other, as media only."""
+    """Return arguments that open one input file, with the allowed demuxers and protocols."""
     whitelists = [arg for key, value in OPEN_WHITELISTS.items() for arg in (f"-{key}", value)]
     return [*whitelists, "-i", f"file:{path}"]
 
 
 def output_url(path: Path) -> str:
-    """Return the URL of an output, in which no character has another meaning."""
+    """Return the ``file:`` URL of an output, so that no character of the path is special."""
     return f"file:{path}"
 
 
 def run_ffmpeg(args: Sequence[str], *, log_level: str = "error") -> list[str]:
-    """Run ffmpeg; it is killed if this process is interrupted.
+    """Run ffmpeg; kill it if this process is interrupted.
 
     Args:
-        args: all but the program and its general options.
-        log_level: of ffmpeg.
+        args: arguments without the program and its global options.
+        log_level: log level of ffmpeg.
 
     Returns:
-        the last lines of its log.
+        last lines of ffmpeg's log.
 
     Raises:
         OutputError: no disk space or no permission.
-        InputError: the output container cannot hold the streams.
+        InputError: the output container does not support the codecs.
         LorisError: anything else, with ffmpeg's message.
     """
-    # Late, because moviepy looks for its programs when it is imported.
+    # Imported here, because moviepy searches for its programs at import.
     from moviepy.config import FFMPEG_BINARY
 
     command = [FFMPEG_BINARY, "-hide_banner", "-nostdin", "-nostats", "-v", log_level, "-y"]
@@ -72,7 +72,7 @@ def run_ffmpeg(args: Sequence[str], *, log_level: str = "error") -> list[str]:
             for line in process.stderr:
                 log.append(line.decode(errors="replace").rstrip())
             process.wait()
-        except BaseException:  # Ctrl-C and termination too: no orphan may go on writing
+        except BaseException:  # Ctrl-C and SIGTERM too: an orphan would continue to write
             process.kill()
             raise
     if process.returncode:
@@ -81,7 +81,7 @@ def run_ffmpeg(args: Sequence[str], *, log_level: str = "error") -> list[str]:
 
 
 def true_peak_limiter_filters(ceiling_dbtp: float, *, rate_hz: int) -> list[str]:
-    """Return ffmpeg filters that limit true peaks and add no delay."""
+    """Return ffmpeg filters that limit true peaks without delay."""
     limit = 10 ** (ceiling_dbtp / 20)
     return [
         f"aresample={rate_hz * TRUE_PEAK_OVERSAMPLING}",
@@ -94,16 +94,16 @@ def true_peak_limiter_filters(ceiling_dbtp: float, *, rate_hz: int) -> list[str]
 def _error_from_log(log: list[str], *, file_too_large: bool) -> LorisError:
     text = "\n".join(log)
     if file_too_large or _has_any(text, DISK_FULL_MESSAGES):
-        return OutputError("no room on the disk for the result", hint=DISK_HINT)
+        return OutputError("no space left on disk for the result", hint=DISK_HINT)
     if _has_any(text, PERMISSION_MESSAGES):
         return OutputError("no permission to write the result", hint=FOLDER_HINT)
     for line in log:
         if _has_any(line, UNSUPPORTED_CODEC_MESSAGES):
-            message = f"the video does not fit that container ({_strip_log_prefix(line)})"
+            message = f"output container does not support the codec ({_strip_log_prefix(line)})"
             return InputError(message, hint=MKV_HINT)
     causes = [line for line in log if line.strip() and not _has_any(line, FOLLOW_UP_MESSAGES)]
-    cause = _strip_log_prefix(causes[-1]) if causes else "it logged no message"
-    return LorisError(f"ffmpeg failed: {cause}", hint="check that the input plays to its end")
+    cause = _strip_log_prefix(causes[-1]) if causes else "no message in its log"
+    return LorisError(f"ffmpeg failed: {cause}", hint="check that the input plays to the end")
 
 
 def _has_any(text: str, messages: Sequence[str]) -> bool:
@@ -111,5 +111,5 @@ def _has_any(text: str, messages: Sequence[str]) -> bool:
 
 
 def _strip_log_prefix(line: str) -> str:
-    """Return a log line without the bracketed address of the component of ffmpeg."""
+    """Return a log line without the bracketed name and address of ffmpeg's component."""
     return line.rsplit("] ", 1)[-1].strip()

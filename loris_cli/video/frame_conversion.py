@@ -1,6 +1,6 @@
-"""Conversion of decoded frames: upright, square pixels, 8-bit RGB, of a limited size.
+"""Conversion of decoded frames to upright 8-bit RGB with square pixels and a limited size.
 
-decoded frame -> swscale (colour, depth, size) -> quarter turns -> (height, width, 3)
+decoded frame -> swscale (colour, depth, size) -> flip, rotation -> (height, width, 3)
 """
 
 import struct
@@ -18,16 +18,16 @@ from .containers import MAX_SAMPLE_ASPECT_RATIO
 RgbImage = NDArray[np.uint8]
 
 UNSPECIFIED_COLORSPACE = 2  # AVCOL_SPC_UNSPECIFIED
-BT709_MIN_LINES = 720  # from here on, video without a label is BT.709, below it BT.601
+BT709_MIN_LINES = 720  # unlabelled video is BT.709 from this height on, BT.601 below
 
 
 @dataclass(frozen=True, kw_only=True)
 class Orientation:
-    """How a frame is set upright: mirrored left to right first, then turned.
+    """Transform that makes a frame upright: horizontal flip first, then rotation.
 
     Args:
         rotation_deg: counterclockwise, 0, 90, 180 or 270.
-        mirrored: as the front cameras of some phones write it.
+        mirrored: whether to flip the frame, as for the front cameras of some phones.
     """
 
     rotation_deg: int
@@ -35,7 +35,7 @@ class Orientation:
 
 
 def read_orientation(frame: av.VideoFrame) -> Orientation:
-    """Read the nearest quarter turn of a frame's display matrix, and its mirroring."""
+    """Read the rotation, rounded to 90 degrees, and the flip of a frame's display matrix."""
     try:
         matrix = bytes(frame.side_data[Type.DISPLAYMATRIX])  # type: ignore[typeddict-item]
     except KeyError:
@@ -50,12 +50,12 @@ def read_orientation(frame: av.VideoFrame) -> Orientation:
 
 
 def square_pixel_size(frame: av.VideoFrame, pixel_aspect: Fraction | None) -> tuple[int, int]:
-    """Return width and height with square pixels, before any turn.
+    """Return width and height with square pixels, before rotation.
 
     Args:
-        frame: a decoded frame.
-        pixel_aspect: sample aspect ratio, width over height of one pixel; ``None``, 0 or absurd
-            means square.
+        frame: decoded frame.
+        pixel_aspect: sample aspect ratio, width over height of one pixel. ``None``, 0 or a
+            ratio beyond `MAX_SAMPLE_ASPECT_RATIO` means square.
     """
     ratio, limit = pixel_aspect, MAX_SAMPLE_ASPECT_RATIO
     if not ratio or not Fraction(1, limit) <= ratio <= limit:
@@ -66,21 +66,21 @@ def square_pixel_size(frame: av.VideoFrame, pixel_aspect: Fraction | None) -> tu
 class FrameConverter:
     """Converts the decoded frames of one video to RGB images of one size.
 
-    Size and turn are those of the first frame that it converts.
+    Size and orientation are those of the first frame that it converts.
 
     Args:
-        max_side_px: the long side is scaled down to this, never up.
+        max_side_px: maximum length of the long side; larger frames are scaled down.
     """
 
     def __init__(self, max_side_px: int | None) -> None:
-        """Start before the first frame."""
+        """Create a converter; its first frame sets size and orientation."""
         self._max_side_px = max_side_px
         self._size: tuple[int, int] | None = None
         self._orientation = Orientation(rotation_deg=0, mirrored=False)
         self._reformatter = VideoReformatter()
 
     def __call__(self, frame: av.VideoFrame, sample_aspect_ratio: Fraction | None) -> RgbImage:
-        """Convert one frame to ``(height, width, 3)``, RGB, contiguous."""
+        """Convert one frame to a contiguous RGB image, ``(height, width, 3)``."""
         if self._size is None:
             width, height = square_pixel_size(frame, sample_aspect_ratio)
             long_side = max(width, height)

@@ -1,6 +1,6 @@
-"""Frames of a video by presentation time: every shown frame, or resampled to a constant rate.
+"""Frames of a video by presentation time: every displayed frame, or at a constant rate.
 
-packets -> decoded frames in time -> the frames of the result -> upright RGB
+packets -> decoded frames in presentation order -> selected frames -> upright RGB
 """
 
 import math
@@ -27,7 +27,7 @@ class Frame:
     """One frame of a video.
 
     Args:
-        time_s: seconds since the first shown frame.
+        time_s: seconds since the first displayed frame.
         rgb: ``(height, width, 3)`` uint8, upright.
     """
 
@@ -47,20 +47,20 @@ class _DecodedFrame:
 
 
 class FrameObserver:
-    """Receives every shown frame of a video, small, while another pass reads it.
+    """Receiver of every displayed frame of a video, scaled down, while the video is read.
 
     Args:
-        callback: called with each frame; False once it needs no more.
-        max_side_px: of its frames.
+        callback: called with each frame; returns False when it needs no more frames.
+        max_side_px: maximum length of the long side of its frames.
     """
 
     def __init__(self, callback: Callable[[Frame], bool], *, max_side_px: int) -> None:
-        """Start before the first frame."""
+        """Create an observer that is active until its callback returns False."""
         self._callback, self._convert = callback, FrameConverter(max_side_px)
         self._active = True
 
     def notify(self, frame: _DecodedFrame) -> None:
-        """Pass one frame on, unless enough were passed."""
+        """Pass a frame to the callback while the observer is active."""
         if self._active:
             rgb = frame.to_rgb(self._convert)
             self._active = self._callback(Frame(time_s=float(frame.time_s), rgb=rgb))
@@ -69,15 +69,15 @@ class FrameObserver:
 def read_frames(
     path: Path, *, max_side_px: int | None = None, on_warning: WarningCallback | None = None
 ) -> Iterator[Frame]:
-    """Read every shown frame once, in the order of presentation.
+    """Read every displayed frame once, in presentation order.
 
     Args:
-        path: a video.
-        max_side_px: scale down until the long side is no more than this.
-        on_warning: called once if parts of the file are damaged and were left out.
+        path: video file.
+        max_side_px: maximum length of the long side; larger frames are scaled down.
+        on_warning: called once if damaged parts of the file are skipped.
 
     Yields:
-        Frames of one size, times strictly rising from 0.
+        Frames of one size, with strictly increasing times from 0.
     """
     convert = FrameConverter(max_side_px)
     for frame in _decode_frames(path, on_warning):
@@ -92,19 +92,18 @@ def read_frames_at_fps(
     on_warning: WarningCallback | None = None,
     observer: FrameObserver | None = None,
 ) -> Iterator[Frame]:
-    """Read the frames on screen at ``k / fps`` seconds.
+    """Read the frames displayed at ``k / fps`` seconds.
 
-    That is the last one whose time is not later. Containers round their times, Matroska to
-    milliseconds, so a frame that is late by half a tick of its container is not late. A frame
-    is held over a gap; one that falls between two ticks of the clock is converted only for
-    the observer.
+    Each is the last frame whose time is not later. Containers round timestamps, Matroska to
+    milliseconds, so half a tick of the container is tolerated. A frame is repeated over a gap;
+    a frame between two output times is converted only for the observer.
 
     Args:
-        path: a video.
-        fps: frames per second of the result.
-        max_side_px: scale down until the long side is no more than this.
-        on_warning: called once if parts of the file are damaged and were left out.
-        observer: receives every shown frame, at its own time, in the same pass.
+        path: video file.
+        fps: frame rate of the result.
+        max_side_px: maximum length of the long side; larger frames are scaled down.
+        on_warning: called once if damaged parts of the file are skipped.
+        observer: receives every displayed frame, at its own time, in the same pass.
 
     Yields:
         Frames of one size with ``time_s = k / fps``, for all ``k`` with ``k / fps`` below
@@ -131,14 +130,14 @@ def read_frames_at_fps(
 
 
 def _repeat_frame(rgb: RgbImage, ticks: range, interval_s: Fraction) -> Iterator[Frame]:
-    """Yield one image at several ticks; each is a copy, which the caller may change."""
+    """Yield one image at several ticks, each as a copy that the caller may modify."""
     for k in ticks:
         yield Frame(time_s=float(k * interval_s), rgb=rgb if k == ticks[-1] else rgb.copy())
 
 
 def _decode_frames(path: Path, on_warning: WarningCallback | None) -> Iterator[_DecodedFrame]:
-    """Decode shown frames in order; damaged packets are left out, with one warning."""
-    message = f"{escape_unprintable(path)} is damaged: some frames are left out"
+    """Decode the displayed frames in order; damaged packets are skipped, with one warning."""
+    message = f"{escape_unprintable(path)} is damaged: some frames are skipped"
     warn_once = cache(partial(on_warning or (lambda text: None), message))
     with containers.open_container(path) as container:
         stream = containers.require_video_stream(container, path)

@@ -1,6 +1,6 @@
-"""Mux a video with a new audio track: its own packets, untouched, and audio from second 0 on.
+"""Mux a video with a new audio track; the video packets are copied without re-encoding.
 
-video (copied) + audio (encoded), perhaps mixed with the original audio -> container by suffix
+video (copied) + audio (encoded), optionally with the original audio -> container by suffix
 """
 
 import os
@@ -20,19 +20,20 @@ from . import containers
 from .containers import WarningCallback, codec_name
 from .ffmpeg import MKV_HINT, input_args, output_url, run_ffmpeg, true_peak_limiter_filters
 
-MIX_CEILING_DBTP = -1.0  # EBU R128: headroom for what a lossy encoder adds
+MIX_CEILING_DBTP = -1.0  # EBU R128: headroom for the overshoot of lossy encoders
 
 
 @dataclass(frozen=True)
 class ContainerFormat:
-    """Contents of a container.
+    """Muxer, audio encoder and supported streams of a container.
 
     Args:
-        muxer: ffmpeg's name for it.
-        audio_args: arguments that encode the audio.
-        text_subtitle_codec: for subtitles that are text; ``None``: it takes none.
-        copied_subtitle_codecs: that it takes as they are.
-        supports_cover: it takes cover art.
+        muxer: ffmpeg's name of the muxer.
+        audio_args: arguments of the audio encoder.
+        text_subtitle_codec: codec that text subtitles are converted to; ``None`` if the
+            container does not support them.
+        copied_subtitle_codecs: subtitle codecs that are copied.
+        supports_cover: whether the container supports cover art.
     """
 
     muxer: str
@@ -71,21 +72,21 @@ def mux_audio(
 ) -> None:
     """Write a video with a new audio track, or the audio alone to ``.wav`` or ``.flac``.
 
-    Frames, their times, rotation, cover, subtitles, chapters and tags of the video stay as
-    they are as far as the container takes them. The video keeps its length whatever the length
-    of the audio. The same inputs give the same bytes.
+    Frames, timestamps, rotation, cover art, subtitles, chapters and tags of the video are
+    preserved as far as the container supports them. The video keeps its length, whatever the
+    length of the audio. The same inputs produce the same bytes.
 
     Args:
-        video: the video.
-        audio: WAV or FLAC, mono or stereo, sample 0 at the first shown frame.
-        output: written directly: wrap it in ``atomic_write``.
-        original_gain_db: gain of the original audio in the mix; ``None`` leaves it out.
-        tags: of the file; ``comment`` is the one that every container keeps.
-        on_warning: called with a text for subtitles that the container does not take.
+        video: input video.
+        audio: WAV or FLAC, mono or stereo, sample 0 at the first displayed frame.
+        output: output file; the write is not atomic, so use it inside ``atomic_write``.
+        original_gain_db: gain of the original audio in the mix; ``None`` omits it.
+        tags: metadata tags; every container keeps ``comment``, some keep no other tag.
+        on_warning: called with a message for subtitles that the container does not support.
 
     Raises:
-        UsageError: no container of that name.
-        InputError: the video stream does not fit in that container.
+        UsageError: the suffix is not that of a supported container.
+        InputError: the container does not support the video codec.
         OutputError: no disk space.
     """
     suffix = output.suffix.lower()
@@ -98,12 +99,12 @@ def mux_audio(
         video_args: list[str] = []
         if suffix not in AUDIO_ONLY_SUFFIXES:
             video_args = _video_copy_args(container, stream, container_format, on_warning)
-            # The names of the old container's brand are removed.
+            # The brand tags describe the input container, so they are removed.
             brand = ("major_brand", "minor_version", "compatible_brands")
             tags = dict.fromkeys(brand, "") | dict(tags)
     run_ffmpeg(
         [
-            # Times as they are in the file, less that of the first shown frame.
+            # Keep the timestamps of the file, minus that of the first displayed frame.
             *("-copyts", "-fflags", "+genpts", "-itsoffset", f"{-start_s:.6f}"),
             *input_args(video),
             *input_args(audio),
@@ -119,13 +120,13 @@ def mux_audio(
 
 
 def check_container(video: Path, output: Path) -> None:
-    """Refuse, before any long work, a container that cannot hold a video stream.
+    """Check, before any long work, that the output container supports the video codec.
 
-    ffmpeg writes the first frame: only it knows what its containers take.
+    ffmpeg muxes the first frame, because only ffmpeg knows which codecs its muxers support.
 
     Raises:
-        UsageError: no container of that name.
-        InputError: the video stream does not fit in it.
+        UsageError: the suffix is not that of a supported container.
+        InputError: the container does not support the video codec.
     """
     muxer, suffix = _container_format(output).muxer, output.suffix.lower()
     if suffix in AUDIO_ONLY_SUFFIXES:
@@ -144,11 +145,13 @@ def _container_format(output: Path) -> ContainerFormat:
 
 def _check_webm_codec(video_stream: av.VideoStream, suffix: str) -> None:
     if suffix == ".webm" and codec_name(video_stream) not in WEBM_VIDEO_CODECS:
-        raise InputError(f"WebM does not hold {codec_name(video_stream)} video", hint=MKV_HINT)
+        raise InputError(
+            f"WebM does not support {codec_name(video_stream)} video", hint=MKV_HINT
+        )
 
 
 def _audio_map_args(container: InputContainer, audio: Path, gain_db: float | None) -> list[str]:
-    """Return arguments that select the new audio, or its mix with the original audio."""
+    """Return arguments that select the new audio or mix it with the original audio."""
     original = containers.find_audio_stream(container)
     if gain_db is None or original is None:
         return ["-map", "1:a:0"]
@@ -158,7 +161,7 @@ def _audio_map_args(container: InputContainer, audio: Path, gain_db: float | Non
     shape = f"aformat=sample_fmts=fltp:sample_rates={SAMPLE_RATE_HZ}:channel_layouts={layout}"
     limiter = ",".join(true_peak_limiter_filters(MIX_CEILING_DBTP, rate_hz=SAMPLE_RATE_HZ))
     filters = [
-        # async with first_pts cuts what comes before second 0 and fills what is missing.
+        # async with first_pts trims audio before second 0 and fills gaps with silence.
         f"[0:{original.index}]aresample={SAMPLE_RATE_HZ}:async=1:first_pts=0,"
         f"{_mono_to_stereo_filter(n_original, stereo)}{shape},"
         f"volume={gain_db:.6f}dB[original]",
@@ -169,7 +172,7 @@ def _audio_map_args(container: InputContainer, audio: Path, gain_db: float | Non
 
 
 def _mono_to_stereo_filter(n_channels: int, stereo: bool) -> str:
-    """Return a filter from mono to both sides at its level: ffmpeg's own attenuates by 3 dB."""
+    """Return a mono-to-stereo filter with unity gain: ffmpeg's own attenuates by 3 dB."""
     return "pan=stereo|c0=c0|c1=c0," if stereo and n_channels == 1 else ""
 
 
@@ -179,13 +182,13 @@ def _video_copy_args(
     container_format: ContainerFormat,
     on_warning: WarningCallback | None,
 ) -> list[str]:
-    """Return arguments that copy the video stream, the covers and the subtitles."""
+    """Return arguments that copy the video stream, cover art and subtitles."""
     muxer, text_codec = container_format.muxer, container_format.text_subtitle_codec
     args = ["-map", f"0:{stream.index}", "-c:v", "copy", "-copyinkf:v"]
     if muxer in {"mp4", "mov"}:
         args += ["-movflags", "+faststart"]
         if codec_name(stream) == "hevc":
-            args += ["-tag:v:0", "hvc1"]  # QuickTime plays no other
+            args += ["-tag:v:0", "hvc1"]  # the only HEVC tag that QuickTime plays
     covers = [s for s in container.streams.video if containers.is_cover(s)]
     for n, cover in enumerate(covers if container_format.supports_cover else [], start=1):
         args += ["-map", f"0:{cover.index}", f"-disposition:v:{n}", "attached_pic"]
@@ -198,7 +201,7 @@ def _video_copy_args(
             target_codec = text_codec
         else:
             if on_warning is not None:
-                on_warning(f"{muxer} takes no {codec} subtitles: they are left out")
+                on_warning(f"{muxer} does not support {codec} subtitles: skipped")
             continue
         args += ["-map", f"0:{subtitle.index}", f"-c:s:{n_subtitles}", target_codec]
         n_subtitles += 1

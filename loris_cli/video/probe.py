@@ -1,6 +1,6 @@
-"""Probe of a video by its packets, since headers may be wrong.
+"""Probe a video from its packets, because headers may be wrong.
 
-file -> first shown frame (decoded) -> times of all packets (not decoded) -> VideoInfo
+file -> first displayed frame (decoded) -> times of all packets (not decoded) -> VideoInfo
 """
 
 import os
@@ -20,30 +20,31 @@ from . import containers
 
 MAX_TIMESTAMP_JUMP_S = 600.0
 MIN_GAP_S, MIN_GAP_FRAMES = 0.25, 3.0
-"""A frame held longer than both, the latter in median intervals, stands for missing ones."""
+"""A frame displayed longer than both limits indicates missing frames. The second limit is in
+median frame intervals."""
 MAX_DURATION_S = 24 * 3600.0
 MAX_BACKWARD_JUMP_S = 1.0
 MAX_LAST_FRAME_S = 60.0
 TS_PACKET_BYTES = 188  # ISO/IEC 13818-1
-CUT_HINT = 'cut a part out: ffmpeg -ss 0 -t 600 -i "{}" -c copy part.mp4'
-RETIME_HINT = 'give it new times: ffmpeg -i "{}" -fps_mode cfr dance.mp4'
+CUT_HINT = 'extract a part: ffmpeg -ss 0 -t 600 -i "{}" -c copy part.mp4'
+RETIME_HINT = 'write new timestamps: ffmpeg -i "{}" -fps_mode cfr dance.mp4'
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoInfo:
-    """Properties of a video as it is shown.
+    """Properties of a video as it is displayed.
 
     Args:
-        path: the file.
-        width: of the upright frame with square pixels, px.
-        height: likewise.
-        rotation_deg: counterclockwise turn that made it upright: 0, 90, 180 or 270.
-        duration_s: from the first frame to the end of the last.
-        fps: frames per second, mean.
-        frame_interval_s: between two frames, median.
-        n_frames: frames shown.
-        has_audio: it has an audio stream.
-        truncated: the file ends before its end.
+        path: video file.
+        width: width of the upright frame with square pixels, px.
+        height: height of the upright frame with square pixels, px.
+        rotation_deg: counterclockwise rotation to the upright frame: 0, 90, 180 or 270.
+        duration_s: time from the first frame to the end of the last.
+        fps: mean frame rate.
+        frame_interval_s: median time between two frames.
+        n_frames: number of displayed frames.
+        has_audio: whether there is an audio stream.
+        truncated: whether the file ends earlier than its container announces.
     """
 
     path: Path
@@ -57,7 +58,7 @@ class VideoInfo:
     has_audio: bool
     truncated: bool
     frame_gaps_s: tuple[tuple[float, float], ...] = ()
-    """Where a frame is held far longer than the others: from, to."""
+    """Start and end times of the gaps, in which frames are missing."""
 
 
 @dataclass(kw_only=True)
@@ -74,7 +75,7 @@ def probe_video(path: Path) -> VideoInfo:
     """Probe a video in one pass over its packets.
 
     Raises:
-        InputError: it is no video, or not one whose times make sense.
+        InputError: the file is not a video, or its timestamps are invalid.
     """
     with containers.open_container(path) as container:
         stream = containers.require_video_stream(container, path)
@@ -94,11 +95,12 @@ def probe_video(path: Path) -> VideoInfo:
         packets = _scan_packets(container, stream, path, start)
         times = np.unique(np.frombuffer(packets.timestamp_ticks, np.int64)) - start
         if times.size < 2:
-            raise InputError(f"{path} is a still image of one frame", hint="give a video")
+            raise InputError(f"{path} has only one frame", hint="specify a longer video")
         intervals_s = np.diff(times) * float(tick)
         interval_s = float(np.median(intervals_s))
         last_s = packets.last_duration_ticks * float(tick)
-        # AVI gives one tick, transport streams nothing, some recorders hours.
+        # The duration of the last packet is one tick in AVI, missing in transport streams, and
+        # hours in files of some recorders.
         if not intervals_s.min() / 2 < last_s <= MAX_LAST_FRAME_S:
             last_s = interval_s
         span_s = float(times[-1] * tick)
@@ -126,7 +128,7 @@ def _find_gaps_s(times_s: np.ndarray, interval_s: float) -> Iterator[tuple[float
 def _scan_packets(
     container: InputContainer, stream: av.VideoStream, path: Path, start_ticks: int
 ) -> _PacketScan:
-    """Return the times of all shown frames, in decoding order, and the end of the file."""
+    """Return the times of all displayed frames, in decoding order, and the end of the file."""
     scan = _PacketScan(timestamp_ticks=array("q"))
     hint, latest = RETIME_HINT.format(escape_unprintable(path)), start_ticks
     previous_dts: int | None = None
@@ -144,18 +146,20 @@ def _scan_packets(
                 continue
             scan.truncated = packet.is_corrupt
             if ticks is None:
-                raise InputError(f"the frames of {path} carry no times", hint=hint)
+                raise InputError(f"the frames of {path} have no timestamps", hint=hint)
             if packet.dts is not None:
                 if previous_dts is not None and packet.dts < previous_dts - max_jump:
                     jump_s = float((previous_dts - packet.dts) * stream.time_base)
-                    raise InputError(f"the times of {path} jump back {jump_s:.1f} s", hint=hint)
+                    raise InputError(
+                        f"the timestamps of {path} jump back by {jump_s:.1f} s", hint=hint
+                    )
                 previous_dts = packet.dts
             if packet.is_discard or ticks < start_ticks:
                 continue
             scan.timestamp_ticks.append(ticks)
             if ticks >= latest:
                 latest, scan.last_duration_ticks = ticks, packet.duration or 0
-    except av.FFmpegError:  # the end of a file that was cut in the middle of a packet
+    except av.FFmpegError:  # the file ends in the middle of a packet
         scan.truncated = True
     return scan
 
@@ -164,21 +168,24 @@ def _check_timestamps(path: Path, intervals_s: np.ndarray, span_s: float) -> Non
     name, k = escape_unprintable(path), int(intervals_s.argmax())
     if intervals_s[k] > MAX_TIMESTAMP_JUMP_S:
         at_s, jump_s = float(intervals_s[:k].sum()), intervals_s[k]
-        message = f"the times of {path} jump by {jump_s:.0f} s at second {at_s:.1f}"
+        message = f"the timestamps of {path} jump by {jump_s:.0f} s at {at_s:.1f} s"
         raise InputError(message, hint=RETIME_HINT.format(name))
     if span_s > MAX_DURATION_S:
-        raise InputError(f"{path} lasts {span_s / 3600:.0f} hours", hint=CUT_HINT.format(name))
+        raise InputError(
+            f"{path} is {span_s / 3600:.0f} hours long, over the limit of 24 hours",
+            hint=CUT_HINT.format(name),
+        )
 
 
 def _is_truncated(container: InputContainer, path: Path, end_s: float) -> bool:
-    """Whether the container announces more than the file holds."""
+    """Return whether the container announces more data than the file contains."""
     name = container.format.name
     if name.startswith("mov"):
         return any(end > path.stat().st_size for end in _read_mp4_box_ends(path))
     if name == "mpegts":
         with path.open("rb") as file:
             head = file.read(TS_PACKET_BYTES + 1)
-        is_plain = head[:1] == head[TS_PACKET_BYTES:] == b"G"  # 192 and 204 bytes exist too
+        is_plain = head[:1] == head[TS_PACKET_BYTES:] == b"G"  # not packets of 192 or 204 bytes
         return is_plain and path.stat().st_size % TS_PACKET_BYTES != 0
     if name.startswith(("matroska", "avi", "flv", "asf")) and container.duration is not None:
         return container.duration / av.time_base - end_s > 1.0
@@ -186,7 +193,7 @@ def _is_truncated(container: InputContainer, path: Path, end_s: float) -> bool:
 
 
 def _read_mp4_box_ends(path: Path) -> Iterator[int]:
-    """Yield the announced ends of the top boxes of an MP4, ISO/IEC 14496-12 Sec. 4.2."""
+    """Yield the announced ends of the top-level boxes of an MP4 (ISO/IEC 14496-12 Sec. 4.2)."""
     size = path.stat().st_size
     at = 0
     with path.open("rb") as file:
@@ -196,7 +203,7 @@ def _read_mp4_box_ends(path: Path) -> Iterator[int]:
             length = int.from_bytes(head[:4])
             if length == 1:
                 length = int.from_bytes(head[8:16])
-            if length < 8:  # 0: to the end of the file, whatever that is
+            if length < 8:  # 0: the box extends to the end of the file
                 return
             at += length
             yield at
