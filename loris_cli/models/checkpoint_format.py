@@ -1,4 +1,4 @@
-"""Metadata of the project's safetensors files: kind, schema, configuration."""
+"""Metadata of loris safetensors files: kind, schema, configuration."""
 
 import json
 from collections.abc import Iterator
@@ -16,23 +16,23 @@ ConfigT = TypeVar("ConfigT")
 
 CHECKPOINT_SCHEMA = "2"
 MAX_CONFIG_VALUE = 4096
-"""Largest size in a configuration: a larger one would only exhaust the memory."""
+"""Largest size accepted in a configuration; larger ones could exhaust the memory."""
 
 
 @contextmanager
 def open_checkpoint(path: Path, kind: ModelPreset) -> Iterator[tuple[Any, dict[str, str]]]:
-    """Open a safetensors file of the project, after a check of its kind and schema.
+    """Open a loris safetensors file and check its kind and schema.
 
     Args:
-        path: the file.
-        kind: preset of the model that it must hold.
+        path: checkpoint file.
+        kind: expected preset of the model.
 
     Yields:
         the open file and its metadata.
 
     Raises:
-        WeightsError: the file is damaged or of another format, kind or schema, or the caller
-            cannot build a network of its configuration.
+        WeightsError: the file is damaged or has another format, kind or schema, or the caller
+            cannot build a network from its configuration.
     """
     name = path.name
     try:
@@ -40,33 +40,33 @@ def open_checkpoint(path: Path, kind: ModelPreset) -> Iterator[tuple[Any, dict[s
             metadata: dict[str, str] = file.metadata() or {}
             if metadata.get("loris.kind") != kind:
                 raise WeightsError(
-                    f"{name} is not a {kind} model of loris",
-                    hint="give a file that `loris` wrote, or a released checkpoint",
+                    f"{name} is not a loris checkpoint of the preset {kind}",
+                    hint="pass a file written by `loris`, or a released checkpoint",
                 )
             schema = metadata.get("loris.schema", "none")
             if schema != CHECKPOINT_SCHEMA:
                 raise WeightsError(
-                    f"{name} has schema {schema}, not {CHECKPOINT_SCHEMA}",
-                    hint="train or convert the model again with this version of loris",
+                    f"{name} has checkpoint schema {schema}, expected {CHECKPOINT_SCHEMA}",
+                    hint="retrain or reconvert the model with this version of loris",
                 )
             yield file, metadata
     except (SafetensorError, OSError) as error:
         raise WeightsError(
-            f"{name} is not a safetensors file: {error}",
-            hint="pickled checkpoints are refused: they can run code when opened",
+            f"{name} is not a valid safetensors file: {error}",
+            hint="pickled checkpoints are not accepted: loading one can execute code",
         ) from error
     except (KeyError, ValueError, TypeError, AssertionError, RuntimeError) as error:
-        raise WeightsError(f"{name} has a configuration that makes no network") from error
+        raise WeightsError(f"{name} has an invalid network configuration") from error
 
 
 def checkpoint_metadata(kind: ModelPreset, **configs: Any) -> dict[str, str]:
-    """Return the metadata of a safetensors file with networks of these configurations."""
+    """Return safetensors metadata for networks with these configurations."""
     sizes = {f"loris.{name}": json.dumps(asdict(config)) for name, config in configs.items()}
     return {"loris.schema": CHECKPOINT_SCHEMA, "loris.kind": kind, **sizes}
 
 
 def read_config(config_class: type[ConfigT], text: str) -> ConfigT:
-    """Return a configuration that was written as JSON.
+    """Parse a network configuration from JSON.
 
     Args:
         config_class: dataclass of numbers, names, and tuples of numbers, all with defaults.
@@ -78,14 +78,14 @@ def read_config(config_class: type[ConfigT], text: str) -> ConfigT:
     values = json.loads(text)
     defaults = {field.name: field.default for field in fields(config_class)}  # type: ignore[arg-type]
     if not isinstance(values, dict) or set(values) - set(defaults):
-        raise ValueError("unknown fields")
+        raise ValueError("unknown configuration fields")
     for name, value in values.items():
         values[name] = tuple(value) if isinstance(value, list) else value
-        minimum = 0 if defaults[name] == 0 else 1  # 0 leaves that part of the network out
+        minimum = 0 if defaults[name] == 0 else 1  # 0 disables that part of the network
         for number in value if isinstance(value, list) else [value]:
             is_valid = type(number) in (bool, type(defaults[name]))
             if type(number) is int:
                 is_valid = minimum <= number <= MAX_CONFIG_VALUE
             if not is_valid:
-                raise ValueError(f"{name} cannot be {number!r}")
+                raise ValueError(f"invalid {name}: {number!r}")
     return config_class(**values)

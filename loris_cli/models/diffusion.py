@@ -1,8 +1,7 @@
-"""Diffusion after Karras et al. (2022), "Elucidating the Design Space": loss and samplers.
+"""Diffusion loss and samplers after Karras et al. (2022), "Elucidating the Design Space".
 
-All functions share one contract, ``denoise(x, sigma) -> clean signal estimated from x at that
-noise level``. Samplers are plain functions over it; the preconditioning of a network into it
-exists once.
+All samplers take a denoiser: ``denoise(x, sigma)`` returns the clean signal estimated from
+``x`` at noise level ``sigma``. `precondition` turns a raw network into a denoiser.
 """
 
 import math
@@ -15,13 +14,13 @@ from torch import Tensor
 
 Denoiser = Callable[[Tensor, float], Tensor]
 NoiseSampler = Callable[[Tensor], Tensor]
-"""Draws standard normal noise shaped like its argument."""
+"""Function that returns standard normal noise shaped like its argument."""
 RawNetwork = Callable[[Tensor, Tensor], Tensor]
 SamplerName = Literal["adpm2", "heun", "euler", "euler-ancestral", "dpmpp-2m", "dpmpp-2m-sde"]
 
 
 class Scalings(NamedTuple):
-    """Scalings around the raw network (Karras et al., Table 1, column "Ours")."""
+    """Preconditioning factors and loss weight (Karras et al., Table 1, column "Ours")."""
 
     c_skip: Tensor
     c_out: Tensor
@@ -31,7 +30,7 @@ class Scalings(NamedTuple):
 
 
 def compute_scalings(sigma: Tensor, sigma_data: float) -> Scalings:
-    """Return preconditioning and loss weight of noise levels (LORIS Eq. 14 to 17).
+    """Return the preconditioning factors and loss weight of noise levels (LORIS Eq. 14 to 17).
 
     Args:
         sigma: noise levels, any shape.
@@ -48,13 +47,16 @@ def compute_scalings(sigma: Tensor, sigma_data: float) -> Scalings:
 
 
 def precondition(network: RawNetwork, x: Tensor, sigma: Tensor, sigma_data: float) -> Tensor:
-    """Return the clean signal that a raw network estimates from a noisy one (LORIS Eq. 13).
+    """Return the clean signal estimated by a preconditioned network (LORIS Eq. 13).
 
     Args:
-        network: F of ``(scaled x, c_noise)``.
-        x: ``(batch, channels, frames)``.
-        sigma: noise level of each, ``(batch,)``.
+        network: raw network F, called with ``(c_in * x, c_noise)``.
+        x: noisy signal, ``(batch, channels, frames)``.
+        sigma: noise level of each example, ``(batch,)``.
         sigma_data: standard deviation of the clean signal.
+
+    Returns:
+        ``(batch, channels, frames)``
     """
     scale = compute_scalings(sigma, sigma_data)
     c_skip, c_out, c_in = (c[:, None, None] for c in scale[:3])
@@ -70,15 +72,15 @@ def denoising_loss(
     sigma_data: float,
     clamp_limit: float = math.inf,
 ) -> Tensor:
-    """Return the weighted denoising error (LORIS Eq. 12), a scalar.
+    """Return the weighted denoising loss (LORIS Eq. 12), a scalar.
 
     Args:
-        network: F of ``(scaled x, c_noise)``.
-        clean: ``(batch, channels, frames)``.
-        noise: standard normal, shaped like ``clean``.
-        sigma: noise level of each, ``(batch,)``.
+        network: raw network F, called with ``(c_in * x, c_noise)``.
+        clean: clean signal, ``(batch, channels, frames)``.
+        noise: standard normal noise, shaped like ``clean``.
+        sigma: noise level of each example, ``(batch,)``.
         sigma_data: standard deviation of ``clean``.
-        clamp_limit: the estimate is clamped to this on both sides.
+        clamp_limit: the estimate is clamped to ``[-clamp_limit, clamp_limit]``.
     """
     denoised = precondition(network, clean + sigma[:, None, None] * noise, sigma, sigma_data)
     error = (denoised.clamp(-clamp_limit, clamp_limit) - clean).square().mean(dim=(1, 2))
@@ -86,16 +88,16 @@ def denoising_loss(
 
 
 def karras_sigmas(n_steps: int, *, sigma_min: float, sigma_max: float, rho: float) -> Tensor:
-    """Return falling noise levels (Karras et al., Eq. 5) and a zero.
+    """Return decreasing noise levels, followed by zero (Karras et al., Eq. 5).
 
     Args:
-        n_steps: number of levels above zero, at least 2.
-        sigma_min: the last of them.
-        sigma_max: the first of them.
-        rho: the larger, the more of them lie near ``sigma_min``.
+        n_steps: number of nonzero levels, at least 2.
+        sigma_min: lowest nonzero level.
+        sigma_max: highest level.
+        rho: exponent of the schedule; larger values place more levels near ``sigma_min``.
 
     Returns:
-        ``(n_steps + 1,)`` float64, strictly falling to 0.
+        ``(n_steps + 1,)`` float64, strictly decreasing to 0.
     """
     ends = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
     ramp = torch.linspace(*ends, n_steps, dtype=torch.float64)
@@ -105,16 +107,17 @@ def karras_sigmas(n_steps: int, *, sigma_min: float, sigma_max: float, rho: floa
 def sample_dpmpp_2m(
     denoise: Denoiser, x: Tensor, sigmas: Tensor, *, noise_sampler: NoiseSampler | None = None
 ) -> Tensor:
-    """Sample by DPM-Solver++(2M) (Lu et al., 2022, Alg. 2, and SDE-DPM-Solver++(2M)).
+    """Sample with DPM-Solver++(2M) (Lu et al., 2022, Alg. 2) or SDE-DPM-Solver++(2M).
 
-    Second order at one evaluation a step, for data-prediction; the first step and the
-    last, to zero, are first order. With a noise sampler it solves the reverse-time SDE, whose
-    noise corrects errors of earlier steps; without one, the probability-flow ODE.
+    Second order with one evaluation per step, for data prediction; the first step and the last
+    step, to zero, are first order. With a noise sampler it solves the reverse-time SDE, where
+    the added noise corrects errors of earlier steps. Without one it solves the probability-flow
+    ODE.
 
     Args:
-        denoise: the contract.
-        x: noise of standard deviation ``sigmas[0]``.
-        sigmas: falling levels that end in 0, ``(steps + 1,)``.
+        denoise: denoiser, see the module docstring.
+        x: initial noise of standard deviation ``sigmas[0]``.
+        sigmas: decreasing noise levels that end in 0, ``(steps + 1,)``.
         noise_sampler: source of the noise of the SDE; None solves the ODE.
 
     Returns:
@@ -126,9 +129,9 @@ def sample_dpmpp_2m(
         denoised = denoise(x, sigma)
         if sigma_next == 0:
             return denoised
-        h = math.log(sigma / sigma_next)  # step in log signal-to-noise
+        h = math.log(sigma / sigma_next)  # step in half log-SNR
         estimate = denoised
-        if i:  # the line through the last two, half a step on
+        if i:  # extrapolate the last two estimates by half a step
             r = old_h / h
             estimate = (1 + 1 / (2 * r)) * denoised - old_denoised / (2 * r)
         x = sigma_next / sigma * math.exp(-eta * h) * x - math.expm1(-(1 + eta) * h) * estimate
@@ -141,10 +144,10 @@ def sample_dpmpp_2m(
 def sample_euler(
     denoise: Denoiser, x: Tensor, sigmas: Tensor, *, noise_sampler: NoiseSampler | None = None
 ) -> Tensor:
-    """Sample by Euler's method (Karras et al., Alg. 1, its first half), one evaluation a step.
+    """Sample with Euler's method (Karras et al., Alg. 1 without the correction step).
 
-    First order. With a noise sampler each step is ancestral: it goes further down and adds
-    noise. Arguments as for `sample_dpmpp_2m`.
+    First order, one evaluation per step. With a noise sampler the steps are ancestral: each
+    goes to a lower noise level and then adds noise. Arguments as for `sample_dpmpp_2m`.
     """
     for sigma, sigma_next in pairwise(sigmas.tolist()):
         sigma_down, sigma_up = sigma_next, 0.0
@@ -158,10 +161,10 @@ def sample_euler(
 
 
 def sample_heun(denoise: Denoiser, x: Tensor, sigmas: Tensor) -> Tensor:
-    """Sample by Heun's method on the probability-flow ODE (Karras et al., Alg. 1).
+    """Sample with Heun's method on the probability-flow ODE (Karras et al., Alg. 1).
 
-    Second order, two evaluations a step but the last. audio-diffusion-pytorch 0.0.43 has a
-    sampler of this name whose second half steps from the wrong level. Arguments as for
+    Second order, two evaluations per step except the last. The sampler of the same name in
+    audio-diffusion-pytorch 0.0.43 uses the wrong step size in its correction. Arguments as for
     `sample_dpmpp_2m`.
     """
     for sigma, sigma_next in pairwise(sigmas.tolist()):
@@ -175,7 +178,11 @@ def sample_heun(denoise: Denoiser, x: Tensor, sigmas: Tensor) -> Tensor:
 
 
 def ancestral_step(sigma: float, sigma_next: float) -> tuple[float, float]:
-    """Return the level a step goes down to, and the noise that leads back to ``sigma_next``."""
+    """Return ``(sigma_down, sigma_up)`` of an ancestral step.
+
+    The step goes from ``sigma`` to ``sigma_down``; added noise of standard deviation
+    ``sigma_up`` then raises the noise level to ``sigma_next``.
+    """
     sigma_up = math.sqrt(sigma_next**2 * (sigma**2 - sigma_next**2) / sigma**2)
     return math.sqrt(sigma_next**2 - sigma_up**2), sigma_up
 
@@ -183,15 +190,16 @@ def ancestral_step(sigma: float, sigma_next: float) -> tuple[float, float]:
 def sample_adpm2(
     denoise: Denoiser, x: Tensor, sigmas: Tensor, *, noise_sampler: NoiseSampler
 ) -> Tensor:
-    """Sample by the paper's DPM-Solver-2 with noise after each step (App. B; fact 6).
+    """Sample with ancestral DPM-Solver-2, the sampler of the released code.
 
-    Two evaluations a step. The released code makes 49 steps from 50 levels and stops at the
-    last of them, which is above zero (M14): give it the levels without the zero.
+    Two evaluations per step. The released code makes 49 steps from 50 levels and stops at the
+    last level, which is above zero (docs/differences.md, M14). To reproduce it, pass the levels
+    without the final zero.
 
     Args:
-        denoise: the contract.
-        x: noise of standard deviation ``sigmas[0]``.
-        sigmas: falling levels; a zero at the end is reached by a step of Euler's.
+        denoise: denoiser, see the module docstring.
+        x: initial noise of standard deviation ``sigmas[0]``.
+        sigmas: decreasing noise levels; a final zero is reached with an Euler step.
         noise_sampler: source of the noise of each step.
     """
     for sigma, sigma_next in pairwise(sigmas.tolist()):
@@ -215,7 +223,7 @@ SAMPLERS: dict[SamplerName, tuple[Callable[..., Tensor], bool]] = {
     "dpmpp-2m": (sample_dpmpp_2m, False),
     "dpmpp-2m-sde": (sample_dpmpp_2m, True),
 }
-"""Function of each sampler, and whether it adds noise."""
+"""Function of each sampler, and whether it takes a noise sampler."""
 
 
 def draw_sample(
@@ -226,14 +234,15 @@ def draw_sample(
     *,
     noise_sampler: NoiseSampler,
 ) -> Tensor:
-    """Turn noise into a sample by a named method.
+    """Draw a sample with a named sampler.
 
     Args:
-        sampler: name of the method.
-        denoise: the contract.
-        x: noise of standard deviation ``sigmas[0]``.
-        sigmas: falling levels that end in 0, ``(steps + 1,)``; ``adpm2`` stops before it.
-        noise_sampler: source of noise, for the methods that add some.
+        sampler: name of the sampler.
+        denoise: denoiser, see the module docstring.
+        x: initial noise of standard deviation ``sigmas[0]``.
+        sigmas: decreasing noise levels that end in 0, ``(steps + 1,)``; ``adpm2`` stops at the
+            last nonzero level.
+        noise_sampler: source of noise for stochastic samplers.
     """
     function, adds_noise = SAMPLERS[sampler]
     levels = sigmas[:-1] if sampler == "adpm2" else sigmas
@@ -242,16 +251,16 @@ def draw_sample(
 
 
 def count_evaluations(sampler: SamplerName, n_steps: int) -> int:
-    """Return how often `draw_sample` calls ``denoise`` in ``n_steps`` steps."""
+    """Return the number of calls to ``denoise`` in `draw_sample`."""
     return {"adpm2": 2 * (n_steps - 1), "heun": 2 * n_steps - 1}.get(sampler, n_steps)
 
 
 def guidance_sigmas(sigmas: Tensor, interval: tuple[float, float]) -> tuple[float, float]:
-    """Return the lowest and the highest noise level of an interval of a schedule.
+    """Return the lowest and highest noise level at which guidance is applied.
 
     Args:
-        sigmas: falling levels that end in 0, ``(steps + 1,)``.
-        interval: its start and end, as fractions of the steps, 0..1.
+        sigmas: decreasing noise levels that end in 0, ``(steps + 1,)``.
+        interval: first and last step with guidance, as fractions of all steps, 0..1.
     """
     last, (start, end) = len(sigmas) - 2, interval
     low = 0.0 if end >= 1 else float(sigmas[math.ceil(end * last)])

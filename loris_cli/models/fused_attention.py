@@ -1,6 +1,7 @@
-"""Attention and norms of audio-diffusion-pytorch by torch's fused kernels.
+"""Fused attention and layer norms for the networks of audio-diffusion-pytorch.
 
-The package writes them out, operation by operation; results differ by rounding.
+The package computes both with separate operations. The fused kernels of torch are equivalent up
+to rounding.
 """
 
 from audio_diffusion_pytorch.modules import AttentionBase, LayerNorm
@@ -9,7 +10,7 @@ from torch.nn import functional
 
 
 class FusedAttention(AttentionBase):  # type: ignore[misc]
-    """Scaled dot-product attention, which also needs less memory."""
+    """Scaled dot-product attention with torch's fused kernel, which also needs less memory."""
 
     def forward(
         self,
@@ -20,7 +21,7 @@ class FusedAttention(AttentionBase):  # type: ignore[misc]
         mask: Tensor | None = None,
         attention_bias: Tensor | None = None,
     ) -> Tensor:
-        """``(batch, length, heads * width)`` of q, k and v to ``(batch, queries, out)``."""
+        """Map q, k, v of ``(batch, length, heads * width)`` to ``(batch, queries, out)``."""
         assert mask is None
         assert attention_bias is None
         queries, keys, values = (
@@ -35,7 +36,7 @@ class FusedLayerNorm(LayerNorm):  # type: ignore[misc]
     """Layer norm over the last axis."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(..., features)`` to the same."""
+        """Normalize ``(..., features)`` over the last axis."""
         return functional.layer_norm(x, self.g.shape, self.g, self.b, self.eps)
 
 
@@ -43,11 +44,11 @@ FUSED_CLASSES: dict[type[nn.Module], type[nn.Module]] = {
     AttentionBase: FusedAttention,
     LayerNorm: FusedLayerNorm,
 }
-"""The norm over channels is left out: its axis is not the last, so nothing would be gained."""
+"""The norm over channels is not replaced: its axis is not the last, so there is no gain."""
 
 
 def fuse_attention_and_norms(network: nn.Module) -> None:
-    """Replace written-out attention and norms by fused ones, in place.
+    """Replace attention and layer norms by their fused versions, in place.
 
     Only the class of a module changes, so parameters keep their names and order.
     """

@@ -1,4 +1,4 @@
-"""Interface between video analysis and anything that generates music.
+"""Interface between video analysis and music generators.
 
     ClipFeatures -> MusicGenerator.generate -> blocks of samples
 
@@ -14,46 +14,46 @@ from loris_cli.composition.arrangement import Arrangement
 from loris_cli.composition.chords import Harmony
 
 ProgressCallback = Callable[[int, int], None]
-"""Called with the units of work that are done and their total; the generator chooses units."""
+"""Called with the completed and total units of work; the generator chooses the unit."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClipFeatures:
-    """Features of a video, or of a clip of a data set, that condition a generator."""
+    """Features of a video or data set clip that condition a generator."""
 
     duration_s: float
     peaks_s: Array
-    """Rhythm peaks, ``(peaks,)``, rising seconds."""
+    """Times of the rhythm peaks in seconds, ``(peaks,)``, ascending."""
     strengths: Array
     """Strengths of the peaks, ``(peaks,)``, 0..1."""
     energy: Array
     """Motion energy, ``(frames,)`` at 16 Hz, 0..1."""
     genre: str | None = None
-    """One of `config.GENRES`, or none."""
+    """One of `config.GENRES`, or None."""
     harmony: Harmony | None = None
-    """Chords and beat subdivisions; None are drawn by the seed (`with_arrangement`)."""
+    """Chords and beat subdivisions; if None, `with_arrangement` draws them from the seed."""
     arrangement: Arrangement | None = None
-    """The notes; None are drawn by the seed (`with_arrangement`)."""
+    """Notes; if None, `with_arrangement` draws them from the seed."""
     note_latent: Float32Array | None = None
-    """Latent code of the note spectrogram (`loris_cli.composition.note_spectrogram`),
-    ``(channels, frames)`` from the clip's second 0; None without notes."""
+    """Latents of the note spectrogram (`loris_cli.composition.note_spectrogram`),
+    ``(channels, frames)`` from the start of the clip; None without notes."""
     keypoints: Array | None = None
-    """Keypoints, ``(frames, 17, 3)``: x px, y px, score, at 16 Hz; None if not known."""
+    """Keypoints, ``(frames, 17, 3)``: x px, y px, score, at 16 Hz; None if unknown."""
     rhythm_method: str = "directogram"
-    """Origin of the peaks: ``directogram``, ``stft`` or ``flow``."""
+    """Source of the peaks: ``directogram``, ``stft`` or ``flow``."""
     visual: Array | None = None
-    """Visual features, ``(rows, width)``, 2 rows a second; None if there are none."""
+    """Visual features, ``(rows, width)``, 2 rows per second; None if unavailable."""
     timing_jitter: float = 0.0
-    """Deviation of peaks from the accents meant, 0 (none) to 1 (40 ms)."""
+    """Timing deviation of the peaks from the intended accents, 0 (none) to 1 (40 ms)."""
 
     @property
     def is_from_video(self) -> bool:
-        """Whether the energy is that of motion in a video, not of composed music."""
+        """Whether the energy was measured in a video, not in composed music."""
         return self.keypoints is not None or self.rhythm_method == "flow"
 
 
 class MusicGenerator(Protocol):
-    """Generator of music for a clip, as `soundtrack` and `eval` use it."""
+    """Music generator as used by `soundtrack` and `eval`."""
 
     def generate(
         self, features: ClipFeatures, *, seed: int, progress: ProgressCallback
@@ -61,11 +61,11 @@ class MusicGenerator(Protocol):
         """Generate the soundtrack of a clip.
 
         Args:
-            features: of the entire clip.
-            seed: the same seed and features give the same bytes.
-            progress: called as the work goes on.
+            features: features of the entire clip.
+            seed: random seed; equal seeds and features produce identical bytes.
+            progress: called repeatedly during generation.
 
         Yields:
-            consecutive blocks ``(channels, samples)`` at 22,050 Hz, in all
+            consecutive blocks ``(channels, samples)`` at 22,050 Hz, in total
             ``round(duration_s * 22050)`` samples.
         """

@@ -1,9 +1,9 @@
-"""Rhythm encoders: peaks as tokens, with positions after Hawkes (Sec. 3.3, Eq. 9 and 10).
+"""Rhythm encoders: peak tokens with Hawkes positional encoding (Sec. 3.3, Eq. 9 and 10).
 
-    peaks -> embedding + position, its phase shifted by the peaks -> transformer -> tokens
+    peaks -> embedding + positional encoding, phase shifted by peaks -> transformer -> tokens
 
-The encoder of the paper has one instance in each block, and its parameters are named as in the
-released checkpoints. The small one of ``mini`` is shared by all blocks.
+In the paper's network every block has its own encoder, with the parameter names of the released
+checkpoints. In ``mini`` all blocks share one small encoder.
 """
 
 import torch
@@ -14,11 +14,11 @@ from loris_cli.config import POSE_FPS
 from loris_cli.models.paper_config import HawkesPhase, PaperConfig
 
 KERNEL_DECAY_S = 0.5
-"""Time constant of the excitation that ``kernel`` adds after a peak."""
+"""Time constant of the excitation that follows a peak, for ``hawkes_phase`` "kernel"."""
 
 
 def sinusoid_frequencies(features: int) -> Tensor:
-    """Return the frequencies of a positional encoding, ``(features / 2,)`` (Eq. 9)."""
+    """Return the frequencies of a sinusoidal encoding, ``(features / 2,)`` (Eq. 9)."""
     frequency: Tensor = 10_000.0 ** -(torch.arange(0, features, 2) / features)
     return frequency
 
@@ -26,14 +26,14 @@ def sinusoid_frequencies(features: int) -> Tensor:
 class HawkesEncoding(nn.Module):
     """Sinusoidal positional encoding whose phase depends on the peaks (Eq. 9).
 
-    Sines first, then cosines, as in the released checkpoints (M2).
+    Sines come first, then cosines, as in the released checkpoints (docs/differences.md, M2).
     """
 
     position: Tensor
     div_term: Tensor
 
     def __init__(self, features: int, max_steps: int, hawkes: HawkesPhase) -> None:
-        """Make the encoding of a width, which is even."""
+        """Build the encoding; ``features`` must be even."""
         super().__init__()
         self.hawkes = hawkes
         self.register_buffer("position", torch.arange(max_steps).float()[:, None])
@@ -42,7 +42,7 @@ class HawkesEncoding(nn.Module):
             self.Wt = nn.Linear(1, features // 2, bias=False)
 
     def forward(self, rhythm: Tensor) -> Tensor:
-        """Positions ``(batch, steps, features)`` of peaks ``(batch, steps)``."""
+        """Return the encoding, ``(batch, steps, features)``, of peaks ``(batch, steps)``."""
         phase = self.position[: rhythm.shape[1]] * self.div_term
         if self.hawkes != "none":
             phase = phase + self.Wt(self.phase_offsets(rhythm)[..., None])
@@ -51,7 +51,7 @@ class HawkesEncoding(nn.Module):
         return torch.cat([phase.sin(), phase.cos()], dim=-1)
 
     def phase_offsets(self, rhythm: Tensor) -> Tensor:
-        """Return the shift of the phase at each step, ``(batch, steps)``."""
+        """Return the phase offset of each step before its learned scale, ``(batch, steps)``."""
         peaks = (rhythm > 0.5).to(self.div_term.dtype)
         if self.hawkes == "constant":
             return torch.ones_like(peaks)
@@ -68,24 +68,24 @@ class PreNormTransformerBlock(nn.Module):
     """Pre-norm transformer block with full self-attention (Eq. 10)."""
 
     def __init__(self, features: int, *, heads: int, head_features: int) -> None:
-        """Make a block of a width."""
+        """Build a block for tokens of width ``features``."""
         super().__init__()
         self.attention = adp.Attention(features, num_heads=heads, head_features=head_features)
         feed_forward = adp.FeedForward1d(features, 2)
         self.feed_forward = adp.EinopsToAndFrom("b l c", "b c l", feed_forward)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(batch, steps, features)`` to the same."""
+        """Map ``(batch, steps, features)`` to the same shape."""
         x = self.attention(x) + x
         out: Tensor = self.feed_forward(x) + x
         return out
 
 
 class PaperRhythmEncoder(nn.Module):
-    """Rhythm encoder of the paper: embedding, Hawkes position, transformer (Sec. 3.3)."""
+    """Rhythm encoder of the paper: embedding, Hawkes encoding, transformer (Sec. 3.3)."""
 
     def __init__(self, config: PaperConfig) -> None:
-        """Make the encoder of one block."""
+        """Build the encoder with random weights."""
         super().__init__()
         self.config, features = config, config.context_features
         self.embedding = nn.Embedding(2, features)
@@ -96,7 +96,7 @@ class PaperRhythmEncoder(nn.Module):
         )
 
     def forward(self, rhythm: Tensor) -> Tensor:
-        """Tokens ``(batch, steps, features)`` of peaks ``(batch, steps)``, 0..1."""
+        """Return tokens ``(batch, steps, features)`` of peaks ``(batch, steps)`` in 0..1."""
         no_peak, peak = self.embedding.weight
         weight = rhythm[..., None].to(peak)
         tokens = ((1 - weight) * no_peak + weight * peak) * self.config.rhythm_embedding_scale
@@ -107,36 +107,38 @@ class PaperRhythmEncoder(nn.Module):
 
 
 class MiniHawkesEncoding(nn.Module):
-    """Positional encoding with its phase shifted by the time since the last peak (Eq. 9).
+    """Positional encoding whose phase is shifted by the time since the last peak (Eq. 9).
 
-    Sines first, then cosines: the layout of the released checkpoints. These were trained on
-    a constant interval of one, which does not depend on the peaks; this one follows the text.
+    Sines come first, then cosines, the layout of the released checkpoints. Those were trained
+    with a constant interval of one, which does not depend on the peaks; this encoding follows
+    the paper's text (docs/differences.md, M1).
     """
 
     frequencies: Tensor
 
     def __init__(self, features: int) -> None:
-        """Make the encoding of a width, which is even."""
+        """Build the encoding; ``features`` must be even."""
         super().__init__()
         self.register_buffer("frequencies", sinusoid_frequencies(features))
         self.Wt = nn.Linear(1, features // 2, bias=False)
 
     def forward(self, interval_s: Tensor) -> Tensor:
-        """Positions ``(batch, tokens, features)`` from seconds ``(batch, tokens)``."""
+        """Return the encoding, ``(batch, tokens, features)``, of intervals in seconds."""
         index = torch.arange(interval_s.shape[1], device=interval_s.device)
         phase = index[:, None] * self.frequencies + self.Wt(interval_s[..., None])
         return torch.cat([phase.sin(), phase.cos()], dim=-1)
 
 
 class MiniRhythmEncoder(nn.Module):
-    """Rhythm encoder of ``mini``: embedding, Hawkes position, transformer (Eq. 10).
+    """Rhythm encoder of ``mini``: embedding, Hawkes encoding, transformer (Eq. 10).
 
-    One encoder is shared by all blocks of the U-Net (M4). The embedding is not scaled up by
-    the root of its width (M3), which would drown the positions.
+    All blocks of the U-Net share one encoder (docs/differences.md, M4). The embedding is not
+    multiplied by the square root of its width, which would mask the positional encoding
+    (docs/differences.md, M3).
     """
 
     def __init__(self, features: int, *, heads: int, head_features: int) -> None:
-        """Make an encoder of tokens of a width."""
+        """Build an encoder for tokens of width ``features``."""
         super().__init__()
         self.embedding = nn.Embedding(2, features)
         self.pos_emb = MiniHawkesEncoding(features)
@@ -148,8 +150,8 @@ class MiniRhythmEncoder(nn.Module):
         """Return tokens for cross-attention.
 
         Args:
-            peaks: 1 where a peak is, else 0, ``(batch, tokens)`` at 16 Hz.
-            interval_s: time since the last peak, ``(batch, tokens)``.
+            peaks: 1 at a peak, else 0, ``(batch, tokens)`` at 16 Hz.
+            interval_s: time since the last peak in seconds, ``(batch, tokens)``.
 
         Returns:
             ``(batch, tokens, features)``

@@ -1,10 +1,10 @@
-"""I3D-R50 of pytorchvideo, whose features condition new networks.
+"""I3D-R50 of pytorchvideo, whose features condition newly trained networks.
 
-eight frames, 0.3 s apart -> pytorchvideo's network up to its classifier -> one row of 2048
+eight frames, 0.3 s apart -> pytorchvideo's network without classifier -> one row of 2048
 
-An inflated ResNet-50 (Carreira and Zisserman, CVPR 2017) that was trained on Kinetics-400 on
-"8x8" clips: eight of 64 frames at 30 a second. pytorchvideo builds the network and names the
-address of its weights; neither the one nor the other ships with this project.
+An inflated ResNet-50 (Carreira and Zisserman, CVPR 2017) trained on Kinetics-400 with "8x8"
+clips: eight of 64 frames at 30 fps. pytorchvideo builds the network and provides the URL of its
+weights; this project includes neither.
 """
 
 import warnings
@@ -25,13 +25,13 @@ from loris_cli.system.state_dict_files import check_state_dict, check_trained, r
 
 INPUT_SIZE_PX = 256
 PIXEL_MEAN, PIXEL_STD = 0.45, 0.225
-"""Of all three colours, 0..1, in pytorchvideo's tutorial for the models of its hub."""
+"""Normalization of all color channels, 0..1, as in pytorchvideo's hub tutorial."""
 
 FRAMES_PER_CLIP = 8
 INPUT_FPS = 10.0
 FRAME_STRIDE = 3
-"""Distance of the frames of a row: pytorchvideo spreads eight evenly over 64 frames at 30 a
-second, the first and the last among them, which is every ninth, or 0.3 s."""
+"""Interval between the frames of a row. pytorchvideo takes eight evenly spaced frames from 64
+at 30 fps, including the first and the last: every ninth frame, or 0.3 s."""
 
 WEIGHTS_FILE_NAME = "I3D_8x8_R50.pyth"
 """File name of pytorchvideo's weights."""
@@ -39,25 +39,25 @@ DEPENDENCY_PURPOSE = "extract visual features with I3D-R50"
 
 
 class I3DR50(nn.Module):
-    """The network without its classifier."""
+    """I3D-R50 without its classifier."""
 
     def __init__(self) -> None:
-        """Build the network by pytorchvideo, with random weights.
+        """Build the network with pytorchvideo, with random weights.
 
         Raises:
-            MissingDependencyError: pytorchvideo, or torchvision, is not installed.
+            MissingDependencyError: pytorchvideo or torchvision is not installed.
         """
         super().__init__()
         self.network: Any = _import_pytorchvideo_hub().i3d_r50(pretrained=False)
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Return a row of features for eight frames.
+        """Return one row of features for eight frames.
 
         Args:
             frames: ``(batch, 3, 8, 256, 256)``, 0..1.
 
         Returns:
-            ``(batch, 2048)``: the input of the classifier's linear layer.
+            ``(batch, 2048)``, the input of the classifier's linear layer.
         """
         *blocks, head = self.network.blocks.children()
         x = (frames - PIXEL_MEAN) / PIXEL_STD
@@ -70,23 +70,23 @@ class I3DR50(nn.Module):
 def find_i3d_r50_weights(
     user_path: Path | None, *, offline: bool, reporter: Reporter
 ) -> FileFingerprint:
-    """Find the user's weights, or downloaded ones; download pytorchvideo's if there are none.
+    """Find the weights given by the user or downloaded before; else download pytorchvideo's.
 
     Args:
-        user_path: a file; None searches the cache and the folder of torch's hub.
+        user_path: weights file; None searches the cache and the torch hub folder.
         offline: do not download.
         reporter: receives warnings and progress.
 
     Returns:
-        the file and its SHA-256, which is recorded when the file is first loaded. A user's file
-        that changed since then causes a warning, a downloaded one an error.
+        the file and its SHA-256, which is recorded when the file is first loaded. If the file
+        has changed since then, a user's file causes a warning, a downloaded one an error.
 
     Raises:
-        WeightsError: there are none, or a downloaded file has changed.
+        WeightsError: no weights were found, or a downloaded file has changed.
     """
     if user_path is not None:
         if not user_path.is_file():
-            raise WeightsError(f"no weights {user_path}", hint="give an I3D-R50 state dict")
+            raise WeightsError(f"no such file: {user_path}", hint="pass an I3D-R50 state dict")
         fingerprint = file_fingerprints.fingerprint_file(user_path)
         for text in fingerprint.warnings:
             reporter.warn(text)
@@ -100,14 +100,14 @@ def find_i3d_r50_weights(
             url,
             path,
             sha256=file_fingerprints.read_recorded_sha256(path),
-            manual_hint=f"put the file of {url} at {path}, or name it: i3d-r50=FILE",
+            manual_hint=f"download {url} to {path}, or pass the file as i3d-r50=FILE",
             offline=offline,
             reporter=reporter,
         )
     fingerprint = file_fingerprints.fingerprint_file(path)
     if fingerprint.warnings:
         record = file_fingerprints.fingerprint_record_path(path)
-        hint = f"remove it to download it again; if it is right, remove {record}"
+        hint = f"delete it to download it again, or delete {record} to accept it"
         raise WeightsError(fingerprint.warnings[0], hint=hint)
     return fingerprint
 
@@ -116,17 +116,17 @@ def load_i3d_r50(fingerprint: FileFingerprint, *, device: torch.device) -> I3DR5
     """Load the network from weights in pytorchvideo's format.
 
     Args:
-        fingerprint: of `find_i3d_r50_weights`.
-        device: where to put it.
+        fingerprint: weights file, from `find_i3d_r50_weights`.
+        device: device of the network.
 
     Raises:
         MissingDependencyError: pytorchvideo is not installed.
-        WeightsError: the file is no state dict, or of another network, or untrained.
+        WeightsError: the file is not a state dict of this network, or is untrained.
     """
     network = I3DR50()
     state = read_state_dict(
         fingerprint.path,
-        hint=f"give pytorchvideo's {WEIGHTS_FILE_NAME}, or a state dict",
+        hint=f"pass pytorchvideo's {WEIGHTS_FILE_NAME}, or a state dict",
         nested_key="model_state",
     )
     plain = {key.removeprefix("module."): value for key, value in state.items()}
@@ -139,7 +139,7 @@ def load_i3d_r50(fingerprint: FileFingerprint, *, device: torch.device) -> I3DR5
 
 
 def _import_pytorchvideo_hub(submodule: str = "") -> Any:
-    """Import the models of pytorchvideo without the warnings of their import."""
+    """Import pytorchvideo's hub models, with import warnings suppressed."""
     name = "pytorchvideo.models.hub" + (f".{submodule}" if submodule else "")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -1,10 +1,10 @@
-"""Load a model of either preset; convert released checkpoints once.
+"""Loading of models of either preset, with cached conversion of released checkpoints.
 
-    file -> its first bytes -> preset -> mini or the paper's model
+    file -> first bytes -> preset -> mini model or the paper's model
     released checkpoint -> SHA-256 -> safetensors in the cache -> the paper's model
 
-The hashes of the released files are not known beforehand. The hash of a file is recorded when
-it is first loaded, and a file that changed since then causes a warning.
+The hashes of the released files are not known in advance. The hash of a file is recorded when
+it is first loaded, and a file that has changed since then causes a warning.
 """
 
 from contextlib import suppress
@@ -25,7 +25,7 @@ from loris_cli.system.state_dict_files import is_torch_file, looks_like_torch_fi
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PaperCheckpoint:
-    """The paper's model, with its name and hash."""
+    """The paper's model, with the name and hash of its file."""
 
     network: PaperModel
     name: str
@@ -41,11 +41,11 @@ def load_model(name_or_path: str, *, device: torch.device) -> LoadedModel:
     """Load a model of either preset.
 
     Args:
-        name_or_path: a built-in model, or the path of a checkpoint.
-        device: where to put it.
+        name_or_path: name of a bundled model, or path of a checkpoint.
+        device: device of the model.
 
     Raises:
-        WeightsError: there is no such model, or the file is damaged or untrained.
+        WeightsError: the model does not exist, or the file is damaged or untrained.
     """
     if detect_preset(name_or_path) == "paper":
         return load_paper_checkpoint(Path(name_or_path), device=device)
@@ -53,7 +53,7 @@ def load_model(name_or_path: str, *, device: torch.device) -> LoadedModel:
 
 
 def detect_preset(name_or_path: str) -> ModelPreset:
-    """Return the preset of a file, or ``mini`` for what is not a file.
+    """Return the preset of a checkpoint file; names that are not files are ``mini``.
 
     Raises:
         WeightsError: the file cannot be read.
@@ -67,21 +67,21 @@ def detect_preset(name_or_path: str) -> ModelPreset:
         with safe_open(path, framework="pt") as weights:
             kind = (weights.metadata() or {}).get("loris.kind")
     except OSError as error:
-        raise WeightsError(f"{path}: {error.strerror}", hint="give another file") from error
+        raise WeightsError(f"{path}: {error.strerror}", hint="pass another file") from error
     except SafetensorError:
-        return "mini"  # its loader says what is wrong with the file
+        return "mini"  # its loader reports what is wrong with the file
     return "paper" if kind == "paper" else "mini"
 
 
 def load_paper_checkpoint(path: Path, *, device: torch.device) -> PaperCheckpoint:
-    """Load the paper's model, which must be trained.
+    """Load the paper's model and check that it is trained.
 
     Args:
-        path: a released checkpoint, or a safetensors file of loris.
-        device: where to put it.
+        path: released checkpoint or loris safetensors file.
+        device: device of the model.
 
     Raises:
-        WeightsError: it is neither, or damaged, or as random as a new network.
+        WeightsError: the file has another format, is damaged, or has untrained weights.
     """
     if is_torch_file(path):
         return _load_released(path, device)
@@ -92,7 +92,7 @@ def load_paper_checkpoint(path: Path, *, device: torch.device) -> PaperCheckpoin
 
 
 def _load_released(path: Path, device: torch.device) -> PaperCheckpoint:
-    """Load a released checkpoint, or its conversion in the cache; write that if absent."""
+    """Load a released checkpoint or its cached conversion; write the conversion if absent."""
     fingerprint = file_fingerprints.fingerprint_file(path)
     record_path = file_fingerprints.fingerprint_record_path(path)
     converted = record_path.with_name(f"{fingerprint.sha256}.safetensors")
@@ -105,7 +105,7 @@ def _load_released(path: Path, device: torch.device) -> PaperCheckpoint:
     network = network or load_paper_model(path, device=device)
     _check_trained(network, path)
     if not converted.is_file():
-        with suppress(OSError, OutputError):  # it only saves time, so a full disk is no error
+        with suppress(OSError, OutputError):  # a cache: a full disk is not an error
             converted.parent.mkdir(parents=True, exist_ok=True)
             save_paper_model(converted, network, source_sha256=fingerprint.sha256)
     if not fingerprint.is_recorded:
@@ -119,9 +119,9 @@ def _load_released(path: Path, device: torch.device) -> PaperCheckpoint:
 
 
 def _check_trained(network: PaperModel, path: Path) -> None:
-    """Refuse an untrained network: the gains of a new one are all exactly one."""
+    """Raise if the network is untrained: all gains of a new network are exactly one."""
     gains = [value for name, value in network.named_parameters() if name.endswith(".g")]
     if all(bool((gain == 1).all()) for gain in gains):
         raise WeightsError(
-            f"{path} has untrained weights", hint="train it, or give a released checkpoint"
+            f"{path} has untrained weights", hint="train it, or pass a released checkpoint"
         )

@@ -1,11 +1,11 @@
-"""Mel autoencoder: the latents in which the diffusion of ``mini`` runs.
+"""Mel autoencoder: the latent space of the ``mini`` diffusion model.
 
     log-mel (n_mels, frames) -> mean, log-variance -> z (channels, frames / 4) -> log-mel
 
 A variational autoencoder (Kingma and Welling, 2014) of ConvNeXt blocks (Liu et al., 2022) along
-time. The released LORIS has no latent at all: its diffusion runs on the waveform (the paper's
-"latent encoder" is the U-Net's patcher). On a CPU a waveform of 25 s is out of reach, so this
-preset is our own; one latent frame is 1,024 samples, 46 ms.
+time. The released LORIS has no autoencoder: its diffusion runs on the waveform, and the "latent
+encoder" of the paper is the U-Net's patcher. Diffusion on a 25 s waveform is too slow on a CPU,
+so ``mini`` adds this autoencoder. One latent frame covers 1,024 samples (46 ms).
 """
 
 from dataclasses import dataclass
@@ -27,16 +27,16 @@ class MelAutoencoderConfig:
     width: int = 272
     expansion: int = 3
     n_blocks: int = 3
-    """Blocks of the encoder, at the rate of the latents; the decoder has two more."""
+    """Encoder blocks, which run at the latent frame rate; the decoder has two more."""
 
     stride = 4
-    """Log-mel frames of one latent frame."""
+    """Log-mel frames per latent frame."""
 
     def __post_init__(self) -> None:
-        """Check the mel bands.
+        """Validate the mel bands.
 
         Raises:
-            ValueError: the bands are impossible.
+            ValueError: the mel bands are invalid.
         """
         _ = self.bands
 
@@ -47,10 +47,10 @@ class MelAutoencoderConfig:
 
 
 class ConvNextBlock(nn.Module):
-    """Residual block along time."""
+    """ConvNeXt block along time."""
 
     def __init__(self, width: int, expansion: int) -> None:
-        """Make a block that is close to the identity at first."""
+        """Build a block that is initially close to the identity."""
         super().__init__()
         self.depthwise = nn.Conv1d(width, width, 7, padding=3, groups=width)
         self.norm = nn.LayerNorm(width)
@@ -59,7 +59,7 @@ class ConvNextBlock(nn.Module):
         self.gain = nn.Parameter(torch.full((width,), 0.1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(batch, width, frames)`` to the same."""
+        """Map ``(batch, width, frames)`` to the same shape."""
         h = self.norm(self.depthwise(x).transpose(1, 2))
         h = self.narrow(functional.gelu(self.widen(h))) * self.gain
         out: Tensor = x + h.transpose(1, 2)
@@ -67,7 +67,7 @@ class ConvNextBlock(nn.Module):
 
 
 class MelAutoencoder(nn.Module):
-    """The autoencoder, with the statistics that scale log-mel and latents to unit variance."""
+    """Mel autoencoder, with the statistics that normalize log-mel and latents."""
 
     mel_mean: Tensor
     mel_std: Tensor
@@ -75,7 +75,7 @@ class MelAutoencoder(nn.Module):
     code_std: Tensor
 
     def __init__(self, config: MelAutoencoderConfig) -> None:
-        """Make an autoencoder of these sizes, with random weights."""
+        """Build the autoencoder with random weights."""
         super().__init__()
         self.config = config
         width, patch = config.width, config.n_mels * config.stride
@@ -101,41 +101,41 @@ class MelAutoencoder(nn.Module):
         self.register_buffer("code_std", torch.ones(config.latent_channels, 1))
 
     def encode_posterior(self, log_mel: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and log-variance of the latents, before they are scaled to unit variance.
+        """Return mean and log-variance of the latents, before normalization to unit variance.
 
         Args:
-            log_mel: ``(batch, n_mels, frames)``, frames a multiple of 4.
+            log_mel: ``(batch, n_mels, frames)``; ``frames`` must be a multiple of 4.
 
         Returns:
-            two of ``(batch, channels, frames / 4)``.
+            mean and log-variance, each ``(batch, channels, frames / 4)``.
         """
         mean, log_variance = self.encoder((log_mel - self.mel_mean) / self.mel_std).chunk(2, 1)
         return mean, log_variance.clamp(-10, 4)
 
     def decode_unnormalized(self, latents: Tensor) -> Tensor:
-        """Return the log-mel frames of latents as `encode_posterior` returns them."""
+        """Return the log-mel frames of unnormalized latents (see `encode_posterior`)."""
         frames: Tensor = self.decoder(latents) * self.mel_std + self.mel_mean
         return frames
 
     def encode(self, log_mel: Tensor) -> Tensor:
-        """Return the latents of log-mel frames, of unit variance over the training set."""
+        """Return the latents of log-mel frames, with unit variance over the training set."""
         return (self.encode_posterior(log_mel)[0] - self.code_mean) / self.code_std
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Return log-mel frames, ``(batch, n_mels, 4 * frames)``, of unit-variance latents."""
+        """Return the log-mel frames of normalized latents, ``(batch, n_mels, 4 * frames)``."""
         return self.decode_unnormalized(latents * self.code_std + self.code_mean)
 
     @property
     def receptive_margin_frames(self) -> int:
-        """Latent frames on either side that a decoded frame can depend on.
+        """Latent frames on either side that affect a decoded frame.
 
-        The decoder has blocks of kernel 7 and two convolutions of kernel 3.
+        The decoder has blocks of kernel size 7 and two convolutions of kernel size 3.
         """
         return 3 * (self.config.n_blocks + 2) + 2
 
 
 class FramesToPatches(nn.Module):
-    """``(batch, mels, 4 frames)`` to ``(batch, 4 mels, frames)``."""
+    """Fold ``(batch, mels, 4 * frames)`` into ``(batch, 4 * mels, frames)``."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Stack the frames of each patch as channels."""
@@ -147,6 +147,6 @@ class PatchesToFrames(nn.Module):
     """The inverse of `FramesToPatches`."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Lay the frames of each patch one after the other."""
+        """Unstack the channels of each patch into consecutive frames."""
         patches = x.reshape(len(x), -1, MelAutoencoderConfig.stride, x.shape[2])
         return patches.transpose(2, 3).flatten(2)

@@ -1,4 +1,4 @@
-"""Checkpoints of the ``mini`` preset: safetensors with their configuration; one is built in."""
+"""Checkpoints of the ``mini`` preset: safetensors with configuration; one is bundled."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +20,12 @@ from loris_cli.system.file_fingerprints import compute_sha256
 from loris_cli.system.state_dict_files import check_state_dict
 
 BUILTIN_MODELS = {"mini": Path(__file__).with_name("mini.safetensors")}
-"""Models that ship with the package, by name."""
+"""Files of the models bundled with the package, by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MiniCheckpoint:
-    """The two networks of the ``mini`` preset, with their name and hash."""
+    """The two networks of the ``mini`` preset, with the name and hash of their file."""
 
     autoencoder: MelAutoencoder
     denoiser: MiniDenoiser
@@ -37,7 +37,7 @@ class MiniCheckpoint:
 def save_mini_checkpoint(
     path: Path, autoencoder: MelAutoencoder, denoiser: MiniDenoiser, *, overwrite: bool = True
 ) -> None:
-    """Write both networks, parameters in half precision, with their configuration."""
+    """Write both networks and their configurations, with parameters in half precision."""
     networks = nn.ModuleDict({"coder": autoencoder, "denoiser": denoiser})
     parameters = dict(networks.named_parameters())
     tensors = {
@@ -50,14 +50,15 @@ def save_mini_checkpoint(
 
 
 def load_mini_checkpoint(name_or_path: str, *, device: torch.device) -> MiniCheckpoint:
-    """Load the built-in model by name, or a file.
+    """Load the bundled model or a checkpoint file.
 
     Args:
         name_or_path: ``mini``, or the path of a ``.safetensors`` file.
-        device: where to put it.
+        device: device of the networks.
 
     Raises:
-        WeightsError: there is no such model, or the file is damaged, hostile, or not of loris.
+        WeightsError: the model does not exist, or the file is damaged, malicious, or not a
+            loris checkpoint.
     """
     builtin = BUILTIN_MODELS.get(name_or_path)
     path = builtin or Path(name_or_path)
@@ -65,19 +66,19 @@ def load_mini_checkpoint(name_or_path: str, *, device: torch.device) -> MiniChec
         if builtin:
             raise WeightsError(
                 f"the weights of {name_or_path!r} are missing from this installation",
-                hint="install loris again, or name a .safetensors file with --model",
+                hint="reinstall loris, or pass a .safetensors file with --model",
             )
         names = ", ".join(BUILTIN_MODELS)
-        hint = f"name one of {names}, a .safetensors file, or a released checkpoint"
-        raise WeightsError(f"no model {name_or_path!r}", hint=hint)
+        hint = f"pass one of {names}, a .safetensors file, or a released checkpoint"
+        raise WeightsError(f"no such model: {name_or_path!r}", hint=hint)
     with open_checkpoint(path, "mini") as (file, metadata):
-        with torch.device("meta"):  # no memory for weights yet
+        with torch.device("meta"):  # allocates no memory for weights
             coder = MelAutoencoder(read_config(MelAutoencoderConfig, metadata["loris.coder"]))
             denoiser = MiniDenoiser(read_config(MiniDenoiserConfig, metadata["loris.denoiser"]))
         n_channels, sizes = denoiser.config.note_latent_channels, coder.config
         notes_fit = (n_channels, NOTE_MEL_CONFIG) == (sizes.latent_channels, sizes.bands)
         if n_channels and not notes_fit:
-            raise ValueError("note_latent_channels and bands must be those of the autoencoder")
+            raise ValueError("note_latent_channels or mel bands do not match the autoencoder")
         state = {key: file.get_tensor(key) for key in file.keys()}
     networks = nn.ModuleDict({"coder": coder, "denoiser": denoiser})
     check_state_dict(state, networks.state_dict(), path)
@@ -92,7 +93,12 @@ def load_mini_checkpoint(name_or_path: str, *, device: torch.device) -> MiniChec
 
 
 def reconstruct_through_latent(model: MiniCheckpoint, samples: Float32Array) -> Float32Array:
-    """Return samples encoded and decoded again: the upper bound of the model's quality."""
+    """Return audio encoded and decoded by the autoencoder, an upper bound on model quality.
+
+    Args:
+        model: checkpoint with the autoencoder.
+        samples: mono audio at 22,050 Hz, ``(samples,)``.
+    """
     autoencoder, bands = model.autoencoder, model.autoencoder.config.bands
     log_mel = mel.compute_log_mel(samples, bands)
     log_mel = np.pad(log_mel, ((0, 0), (0, -log_mel.shape[1] % 4)), mode="edge")

@@ -1,9 +1,9 @@
-"""The network of the ``mini`` preset: audio-diffusion-pytorch's 1-d U-Net on the latents.
+"""Network of the ``mini`` preset: audio-diffusion-pytorch's 1-D U-Net on latents.
 
-As in the paper, it has cross-attention on tokens of rhythm and motion. A U-Net has no
-information on the position of a frame in time, so attention alone cannot place a beat. The
-rhythm is therefore an input a second time, as channels aligned with the latent frames; so are
-the harmony and the latents of the note spectrogram.
+As in the paper, the U-Net has cross-attention to rhythm and motion tokens. It has no
+information about the absolute time of a frame, so attention alone cannot place a beat. The
+rhythm is therefore also an input as channels aligned with the latent frames, and so are the
+harmony and the latents of the note spectrogram.
 """
 
 from dataclasses import dataclass
@@ -21,21 +21,21 @@ from loris_cli.models.unet_config import UNetConfig
 
 @dataclass(frozen=True, kw_only=True)
 class MiniDenoiserConfig(UNetConfig):
-    """Sizes of the U-Net and of its conditioning; 0 leaves a condition out."""
+    """Sizes of the U-Net and its conditioning; 0 disables a condition."""
 
     latent_channels: int = 32
     rhythm_channels: int = 20
     harmony_channels: int = 0
-    """32, or 0 without harmony."""
+    """32, or 0 without harmony conditioning."""
     motion_width: int = 0
-    """Width of the motion encoder, or 0 without one."""
+    """Width of the motion encoder, or 0 for none."""
     note_latent_channels: int = 0
-    """Channels of the latents, or 0 without notes."""
+    """Channels of the note spectrogram's latents, or 0 without note conditioning."""
     trained_with_harmony: bool = True
     trained_with_notes: bool = True
-    """False if no training clip had any; then soundtracks leave it out too."""
+    """These are False if no training clip had harmony or notes; generation then omits them."""
     timing_jitter_channels: int = 0
-    """1 with the timing jitter as a condition."""
+    """1 with the timing jitter as a condition, else 0."""
     n_genres: int = 12
     channels: int = 160
     multipliers: tuple[int, ...] = (1, 1, 2, 2)
@@ -46,7 +46,7 @@ class MiniDenoiserConfig(UNetConfig):
     head_features: int = 32
     rhythm_features: int = 160
     window_frames: int = 256
-    """Latent frames of a training example and of a window of long-form generation."""
+    """Length of a training example and of a generation window, in latent frames."""
 
 
 class MiniCondition(NamedTuple):
@@ -59,23 +59,23 @@ class MiniCondition(NamedTuple):
     time_since_peak_s: Tensor
     """Time since the last peak, ``(batch, tokens)``."""
     genre: Tensor
-    """One-hot, ``(batch, n_genres)``; zeros where the style is free."""
+    """One-hot, ``(batch, n_genres)``; zeros if no style is given."""
     aligned_harmony: Tensor
     """Chords and beats aligned with the latent frames, ``(batch, 32, frames)``; zeros if
     unknown."""
     pose: Tensor
     """Normalized poses, ``(batch, tokens, 17, 3)`` at 16 Hz; zeros if unknown."""
     timing_jitter: Tensor
-    """How far peaks may lie from the event they belong to, ``(batch, 1)``, 0..1."""
+    """Timing deviation of the peaks from the accents, ``(batch, 1)``, 0 (none) to 1 (40 ms)."""
     note_latent: Tensor
     """Latents of the note spectrogram, ``(batch, channels, frames)``; zeros if unknown."""
 
 
 class MiniDenoiser(nn.Module):
-    """F of Karras et al. (2022), Eq. 7: raw network, without preconditioning."""
+    """Raw network F of Karras et al. (2022), Eq. 7, without preconditioning."""
 
     def __init__(self, config: MiniDenoiserConfig) -> None:
-        """Make a network of these sizes, with random weights."""
+        """Build the network with random weights."""
         super().__init__()
         self.config, features = config, config.rhythm_features
         n_aligned = (
@@ -92,8 +92,8 @@ class MiniDenoiser(nn.Module):
             context_embedding_features=features,
         )
         fuse_attention_and_norms(self.unet)
-        # What stands for "no condition" in guidance; learned, where the released code takes
-        # the one-hot of an arg-max that never gets a gradient (M9).
+        # Learned null conditions for guidance. The released code uses a one-hot arg-max
+        # instead, which receives no gradient (docs/differences.md, M9).
         self.null_aligned = nn.Parameter(torch.zeros(1, n_aligned, 1))
         self.null_token = nn.Parameter(torch.zeros(1, 1, features))
         if config.motion_width:
@@ -106,13 +106,14 @@ class MiniDenoiser(nn.Module):
         """Evaluate the network.
 
         Args:
-            x: scaled noisy latents, ``(batch, 32, frames)``, frames a multiple of 8.
-            c_noise: noise level, scaled, ``(batch,)``.
-            condition: of the same batch and frames.
-            drop_mask: where the null condition is used instead, ``(batch,)`` bool.
+            x: scaled noisy latents, ``(batch, latent_channels, frames)``; ``frames`` must be a
+                multiple of 8.
+            c_noise: scaled noise level, ``(batch,)``.
+            condition: conditioning tensors of the same batch and frames.
+            drop_mask: where to use the null condition instead, ``(batch,)`` bool.
 
         Returns:
-            ``(batch, 32, frames)``
+            ``(batch, latent_channels, frames)``
         """
         tokens = self.rhythm_encoder(condition.peaks, condition.time_since_peak_s)
         if self.config.motion_width:

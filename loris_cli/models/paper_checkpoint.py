@@ -1,7 +1,7 @@
-"""Checkpoints of the paper's model: the released format, and safetensors of loris.
+"""Checkpoints of the paper's model, in the released format or as loris safetensors files.
 
-A released file is a state dict of DistributedDataParallel: every name begins with ``module.``,
-and the U-Net is in it twice, as the released code registers it twice.
+A released file is a state dict of DistributedDataParallel: every name begins with ``module.``.
+It holds the U-Net twice, because the released code registers it twice.
 """
 
 from collections.abc import Mapping
@@ -20,22 +20,22 @@ from loris_cli.system.atomic_files import atomic_write
 
 DDP_PREFIX = "module."
 UNET_PREFIX, UNET_COPY_PREFIX = "cond_diffusion.unet.", "cond_diffusion.diffusion.net."
-FORMAT_HINT = "give a released .pt file, or .safetensors"
+FORMAT_HINT = "pass a released .pt checkpoint or a .safetensors file"
 
 
 def load_paper_model(path: Path, *, device: torch.device) -> PaperModel:
-    """Load the paper's model, in either form.
+    """Load the paper's model from a checkpoint of either format.
 
-    Sizes, lengths and genres of a released file follow from its shapes; what they do not
-    determine is as in the released code.
+    Sizes, lengths and genres of a released file are inferred from tensor shapes; all other
+    settings are those of the released code.
 
     Args:
-        path: a ``.safetensors`` file of loris, or a released ``.pt``.
-        device: where to put it.
+        path: loris ``.safetensors`` file or released ``.pt`` file.
+        device: device of the model.
 
     Raises:
-        WeightsError: it is none of these, or damaged; or a pickled module, which could run
-            code.
+        WeightsError: the file is damaged or has another format. Pickled modules are refused
+            because loading one can execute code.
     """
     if state_dict_files.looks_like_torch_file(path):
         config, state = _read_released_format(path)
@@ -45,8 +45,8 @@ def load_paper_model(path: Path, *, device: torch.device) -> PaperModel:
             model = _build_without_memory(read_config(PaperConfig, metadata["loris.paper"]))
             state = {key: file.get_tensor(key) for key in file.keys()}
     state_dict_files.check_state_dict(state, model.state_dict(), path)
-    # Copies lie where torch wants them. In a mapped file they lie anywhere, and sums of the
-    # same numbers then round in another way, so that a seed would not fix the audio.
+    # Tensors of a memory-mapped file have arbitrary alignment, which changes the rounding of
+    # sums. Copies are aligned, so the same seed produces the same audio.
     for key, value in state.items():
         state[key] = value.clone()
     model.load_state_dict(state, assign=True)
@@ -54,13 +54,13 @@ def load_paper_model(path: Path, *, device: torch.device) -> PaperModel:
 
 
 def read_paper_config(path: Path) -> PaperConfig:
-    """Read the configuration of a file, without its weights where it is a safetensors file.
+    """Read the configuration of a checkpoint, without loading the weights of safetensors files.
 
     Args:
-        path: a ``.safetensors`` file of loris, or a released ``.pt``.
+        path: loris ``.safetensors`` file or released ``.pt`` file.
 
     Raises:
-        WeightsError: it is none of these, or damaged.
+        WeightsError: the file is damaged or has another format.
     """
     if state_dict_files.looks_like_torch_file(path):
         return _read_released_format(path)[0]
@@ -71,12 +71,12 @@ def read_paper_config(path: Path) -> PaperConfig:
 def save_paper_model(
     path: Path, model: PaperModel, *, source_sha256: str = "", overwrite: bool = True
 ) -> None:
-    """Write a model as safetensors with its configuration inside.
+    """Write a model as safetensors, with its configuration in the metadata.
 
     Args:
-        path: the new file.
-        model: the model.
-        source_sha256: SHA-256 of the released file that it is a conversion of.
+        path: output file.
+        model: model to save.
+        source_sha256: SHA-256 of the released file from which the model was converted.
         overwrite: replace an existing file.
     """
     state = {key: value.contiguous() for key, value in model.state_dict().items()}
@@ -88,12 +88,12 @@ def save_paper_model(
 
 
 def list_unsupported_fields(config: PaperConfig) -> list[str]:
-    """Return the names of the fields whose values the released format cannot hold."""
+    """Return the names of the fields whose values the released format cannot represent."""
     default = PaperConfig()
     names = (
         "visual_projection", "motion_encoder", "rhythm_conditioning", "shared_rhythm_encoder",
         "aligned_rhythm", "positional_encoding",
-        "head_features",  # shapes give only the width of all heads together
+        "head_features",  # shapes determine only heads * head_features
     )  # fmt: skip
     unsupported = [name for name in names if getattr(config, name) != getattr(default, name)]
     if config.hawkes_phase == "none":
@@ -102,11 +102,11 @@ def list_unsupported_fields(config: PaperConfig) -> list[str]:
 
 
 def save_released_format(path: Path, model: PaperModel, *, overwrite: bool = True) -> None:
-    """Write a model in the released format, which does not hold its configuration."""
+    """Write a model in the released format, which does not include its configuration."""
     state: dict[str, Tensor] = {}
     for key, value in model.state_dict().items():
         state[DDP_PREFIX + key] = value
-        if key.startswith(UNET_PREFIX):  # the same storage, so not stored twice
+        if key.startswith(UNET_PREFIX):  # shares storage, so it is written only once
             state[DDP_PREFIX + UNET_COPY_PREFIX + key.removeprefix(UNET_PREFIX)] = value
     with atomic_write(path, overwrite=overwrite) as temporary:
         torch.save(state, temporary)
@@ -123,7 +123,7 @@ def _read_released_format(path: Path) -> tuple[PaperConfig, dict[str, Tensor]]:
 
 
 def _normalize_keys(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Drop ``module.`` and the copy of the U-Net, which must equal the U-Net."""
+    """Remove the ``module.`` prefix and the second U-Net, which must equal the first."""
     plain = {key.removeprefix(DDP_PREFIX): value for key, value in state.items()}
     unique = {k: value for k, value in plain.items() if not k.startswith(UNET_COPY_PREFIX)}
     for key, value in plain.items():
@@ -131,30 +131,30 @@ def _normalize_keys(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor
             first = unique.setdefault(UNET_PREFIX + key.removeprefix(UNET_COPY_PREFIX), value)
             if first is not value and not torch.equal(first, value):
                 raise WeightsError(
-                    f"{path.name} holds two U-Nets that differ, in {key!r} for one",
-                    hint="it is not a checkpoint of the released code",
+                    f"{path.name} contains two different U-Nets: {key!r} and its copy differ",
+                    hint="the file is not a checkpoint of the released code",
                 )
     return unique
 
 
 def _config_from_shapes(state: Mapping[str, Tensor], path: Path) -> PaperConfig:
-    """Infer sizes, lengths and genres from shapes; the rest is as in the released code."""
+    """Infer sizes, lengths and genres from shapes; other settings follow the released code."""
     try:
         return to_official_config(_infer_sizes(state))
     except (KeyError, IndexError, ZeroDivisionError) as error:
         present = (
             ", ".join(repr(key) for key in list(state)[: state_dict_files.MAX_LISTED_KEYS])
-            or "nothing"
+            or "none"
         )
-        lacks = f"lacks {error.args[0]!r}" if isinstance(error, KeyError) else "has odd shapes"
+        lacks = f"no key {error.args[0]!r}" if isinstance(error, KeyError) else "invalid shapes"
         raise WeightsError(
-            f"{path.name} is not of LORIS: it {lacks} and has {present}",
-            hint="give one of the released checkpoints, not a backbone or another model",
+            f"{path.name} is not a LORIS checkpoint: {lacks}; keys: {present}",
+            hint="pass a released LORIS checkpoint, not a backbone or another model",
         ) from error
 
 
 def _infer_sizes(state: Mapping[str, Tensor]) -> PaperConfig:
-    """Infer sizes from shapes; those of heads only if each is as wide as the paper's."""
+    """Infer sizes from shapes; attention heads are assumed to have the paper's width."""
 
     def shape(key: str) -> torch.Size:
         return state[UNET_PREFIX + key].shape

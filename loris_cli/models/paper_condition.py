@@ -1,4 +1,4 @@
-"""Conditioning tensors of the paper's U-Net, combined for guidance and condition dropout."""
+"""Conditioning tensors of the paper's U-Net, for guidance and condition dropout."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,30 +13,30 @@ KeyValueCache = dict[int, KeyValues]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PaperCondition:
-    """Conditioning tensors of a batch; None is what the network was built without.
+    """Conditioning tensors of a batch; None for conditions the network was built without.
 
-    They are constant during sampling, so keys and values that blocks compute from them are
-    cached where ``kv_cache`` is a dictionary; in training it must be None.
+    They are constant during sampling, so blocks cache the keys and values that they compute
+    from them if ``kv_cache`` is a dictionary. It must be None in training.
     """
 
     visual_tokens: Tensor | None
     """``(batch, n_visual_frames, features)``"""
     rhythm: Tensor | None
-    """1 at a peak, 0 elsewhere, or in between for a learned null, ``(batch, steps)``."""
+    """1 at a peak, else 0; in between for a learned null rhythm, ``(batch, steps)``."""
     onset_envelope: Tensor | None = None
     """Visual onset strength of each step, 0..1, ``(batch, steps)``."""
     genre_token: Tensor | None = None
     """``(batch, 1, features)``"""
     rhythm_tokens: Tensor | None = None
-    """Encoded rhythm, where all blocks share its encoder, ``(batch, steps, features)``."""
+    """Tokens of a rhythm encoder shared by all blocks, ``(batch, steps, features)``."""
     kv_cache: KeyValueCache | None = None
 
     def concat(self, other: Self, *, cache_kv: bool) -> Self:
-        """Return two batches as one."""
+        """Return this condition and another, concatenated along the batch axis."""
         return self._map(lambda a, b: torch.cat([a, b]), other, cache={} if cache_kv else None)
 
     def take_first(self, n: int) -> Self:
-        """Return the first ``n`` items of the batch and of its cache."""
+        """Return the first ``n`` items of the batch, with their cached keys and values."""
         cache = {
             key: [(keys[:n], values[:n]) for keys, values in pairs]
             for key, pairs in (self.kv_cache or {}).items()
@@ -44,11 +44,11 @@ class PaperCondition:
         return self._map(lambda tensor: tensor[:n], cache=cache or None)
 
     def replace_where(self, mask: Tensor, other: Self) -> Self:
-        """Return this condition with the items of another where ``mask (batch,)`` is true."""
+        """Return this condition, with items of another where ``mask (batch,)`` is true."""
         return self._map(lambda a, b: b.where(mask.reshape(-1, *[1] * (a.ndim - 1)), a), other)
 
     def cached(self, module: nn.Module, compute: Callable[[], KeyValues]) -> KeyValues:
-        """Return what a module computes of this condition, from the cache if there is one."""
+        """Return the keys and values of a module, from the cache if there is one."""
         if self.kv_cache is None:
             return compute()
         if id(module) not in self.kv_cache:
@@ -58,7 +58,7 @@ class PaperCondition:
     def _map(
         self, function: Callable[..., Tensor], *others: Self, cache: KeyValueCache | None = None
     ) -> Self:
-        """Apply a function to each tensor, together with those of other conditions."""
+        """Apply a function to each tensor and the corresponding tensors of other conditions."""
         mapped: dict[str, Tensor | None] = {}
         for name in ("visual_tokens", "rhythm", "onset_envelope", "genre_token"):
             tensors = [getattr(condition, name) for condition in (self, *others)]

@@ -1,4 +1,4 @@
-"""Sizes of the paper's network, its two variants, and the switches of the paper's ablations."""
+"""Configuration of the paper's network: sizes, two variants, and the paper's ablations."""
 
 import math
 from dataclasses import dataclass, replace
@@ -12,10 +12,9 @@ HawkesPhase = Literal["interval", "constant", "kernel", "none"]
 
 @dataclass(frozen=True, kw_only=True)
 class PaperConfig(UNetConfig):
-    """Sizes (paper, 4.1), variants, and ablations.
+    """Sizes (paper, Sec. 5.1 and App. B.1), variant and ablations.
 
-    The variant ``official`` is what the released weights were trained with, ``paper`` what the
-    text describes.
+    The variant ``official`` is the one of the released weights; ``paper`` follows the text.
     """
 
     in_channels: int = 2
@@ -28,56 +27,61 @@ class PaperConfig(UNetConfig):
     heads: int = 16
     head_features: int = 64
     context_features: int = 1024
-    """Width of the condition tokens."""
+    """Width of the conditioning tokens."""
     visual_features: int = 1024
-    """Width of a row of visual features: 1024 of the Inception I3D, 2048 of I3D-R50."""
+    """Width of a row of visual features: 1024 for Inception I3D, 2048 for I3D-R50."""
     n_visual_frames: int = 50
-    """Rows of video features, 2 a second."""
+    """Rows of visual features, 2 per second."""
     n_pose_frames: int = 400
-    """Pose frames, 16 a second; the rhythm has two fewer."""
+    """Pose frames, 16 per second; the rhythm has two fewer steps."""
     n_genres: int = 0
     """10 for dance; 0 without genre conditioning."""
     compat: Literal["paper", "official"] = "paper"
-    """How poses and rhythm are prepared, and how long the audio of a clip is."""
+    """Variant; selects the extraction of poses and rhythm, and the audio length of a clip."""
     visual_projection: Literal["lstm", "linear", "none"] = "lstm"
-    """Encoder of video features; linear is the ablation w/o LSTM, none w/o V."""
+    """Encoder of the visual features; linear is the ablation "w/o LSTM", none "w/o V"."""
     motion_encoder: bool = False
-    """Features of an ST-GCN on the poses, added to those of the video: the ablation w/ M."""
+    """Append ST-GCN features of the poses to the visual features: the ablation "w/ M"."""
     rhythm_conditioning: Literal["attention", "multiply", "none"] = "attention"
-    """Rhythm conditioning; multiply is the ablation w/ rhymul, none w/o R."""
+    """Rhythm conditioning; multiply is the ablation "w/ rhymul", none "w/o R"."""
     shared_rhythm_encoder: bool = False
-    """One rhythm encoder for all blocks instead of one in each (M4): 235 M parameters fewer."""
+    """Share one rhythm encoder among all blocks instead of one per block, which saves 235 M
+    parameters (docs/differences.md, M4)."""
     aligned_rhythm: bool = False
-    """The rhythm a second time, as channels aligned with the audio."""
+    """Also pass the rhythm to the U-Net as channels aligned with the audio."""
     hawkes_phase: HawkesPhase = "interval"
-    """What shifts the phase of a position (Eq. 9): the time since the last peak, a constant
-    (the released code), a sum of decaying traces of peaks, or nothing (w/o Hawkes)."""
+    """Phase offset of the positional encoding (Eq. 9): the time since the last peak, a constant
+    (the released code, docs/differences.md, M1), a sum of decaying traces of the peaks, or none
+    (the ablation "w/o Hawkes")."""
     positional_encoding: bool = True
-    """False is the ablation w/o PE."""
+    """False is the ablation "w/o PE"."""
     rhythm_embedding_scale: float = 1.0
-    """Scale of the rhythm embedding; the released code has the root of its width, 32 (M3)."""
+    """Scale of the rhythm embedding; the released code uses the square root of its width, 32
+    (docs/differences.md, M3)."""
     null_rhythm: Literal["learned", "onehot"] = "learned"
-    """Null rhythm of guidance: learned values in 0..1, or, as in the released code, one peak
-    where an untrained parameter is largest (M9)."""
+    """Null rhythm for guidance: learned values in 0..1, or a single peak at the arg-max of an
+    untrained parameter, as in the released code (docs/differences.md, M9)."""
     lstm_initial_state: Literal["zeros", "noise"] = "zeros"
-    """Initial state of the Bi-LSTM; noise in the released code, at every call (M7)."""
+    """Initial state of the Bi-LSTM; the released code draws noise at every call
+    (docs/differences.md, M7)."""
 
     def __post_init__(self) -> None:
-        """Check that an aligned rhythm comes with rhythm conditioning."""
+        """Validate that an aligned rhythm is used with rhythm conditioning."""
         if self.aligned_rhythm and self.rhythm_conditioning == "none":
-            raise ValueError("an aligned rhythm needs a rhythm")
+            raise ValueError("aligned_rhythm requires rhythm_conditioning")
 
     @property
     def clip_duration_s(self) -> float:
-        """Seconds of video in one clip of the network."""
+        """Duration of a clip in seconds."""
         return self.n_pose_frames / POSE_FPS
 
     @property
     def n_samples(self) -> int:
         """Audio samples of a clip.
 
-        As many as cover the clip; in the released variant the largest power of two within it,
-        which leaves out the last second or two (D6).
+        The smallest valid length that covers the clip; in the variant ``official`` the largest
+        power of two within it, which omits the last one or two seconds (docs/differences.md,
+        D6).
         """
         n_samples = self.clip_duration_s * SAMPLE_RATE_HZ
         if self.compat == "official":
@@ -86,12 +90,12 @@ class PaperConfig(UNetConfig):
 
     @property
     def has_visual_tokens(self) -> bool:
-        """Whether the condition has tokens of video or motion."""
+        """Whether the condition has video or motion tokens."""
         return self.visual_projection != "none" or self.motion_encoder
 
 
 def to_official_config(config: PaperConfig) -> PaperConfig:
-    """Return the same sizes in the variant of the released weights."""
+    """Return a configuration of the same sizes in the variant of the released weights."""
     return replace(
         config,
         compat="official",

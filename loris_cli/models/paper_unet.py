@@ -3,12 +3,12 @@
     video features -> Bi-LSTM -> tokens
     rhythm peaks -> Hawkes transformer -> tokens
     genre -> one token
-    audio -> U-Net, whose blocks attend to the three, one after the other
+    audio -> U-Net, whose blocks attend to the three conditions in turn
 
-The U-Net is the package's own. Its conditional ResNet blocks are replaced when it is
-built, with their layers under the same names, so parameters keep the names that released
-checkpoints have. The package passes the argument ``embedding`` on to the blocks unread, and it
-carries the `PaperCondition`.
+The U-Net is a subclass of the package's. Its conditional ResNet blocks are replaced on
+construction, with their layers under the same names, so parameters have the names of the
+released checkpoints. The package passes the argument ``embedding`` to the blocks unchanged;
+here it is the `PaperCondition`.
 """
 
 from dataclasses import replace
@@ -27,13 +27,13 @@ from loris_cli.models.paper_config import PaperConfig
 from loris_cli.models.stgcn import PaperMotionEncoder
 
 RHYTHM_OFFSET_FRAMES = 2
-"""Rhythm step ``n`` belongs to pose frame ``n + 2`` (R6; docs/contracts.md)."""
+"""Rhythm step ``n`` belongs to pose frame ``n + 2`` (docs/differences.md, R6)."""
 RHYTHM_SUBFRAMES = 8
-"""Values of an aligned rhythm for a frame of the first level, whose norms have groups of 8."""
+"""Aligned rhythm values per frame of the first level; its group norms have 8 groups."""
 
 
 class ConditionalResnetBlock(nn.Module):
-    """ResNet block with cross-attention to video, rhythm and genre, one after the other."""
+    """ResNet block with cross-attention to video, rhythm and genre, in this order."""
 
     block1: nn.Module
     block2: nn.Module
@@ -42,7 +42,7 @@ class ConditionalResnetBlock(nn.Module):
     cross_attend: Any
 
     def __init__(self, block: ResnetBlock1d, config: PaperConfig) -> None:
-        """Take over the layers of a conditional block of the package."""
+        """Build the block from the layers of a conditional block of the package."""
         super().__init__()
         for name, layer in block.named_children():
             self.add_module(name, layer)
@@ -51,7 +51,7 @@ class ConditionalResnetBlock(nn.Module):
             self.rhythm_hawkes_attention = PaperRhythmEncoder(config)
 
     def forward(self, x: Tensor, mapping: Tensor, embedding: PaperCondition) -> Tensor:
-        """``(batch, in, frames)`` to ``(batch, out, frames)``, conditioned on ``embedding``."""
+        """Map ``(batch, in, frames)`` to ``(batch, out, frames)``, given the conditions."""
         h = self.block1(x)
         attend = self.cross_attend.fn
         for keys, values in embedding.cached(self, lambda: self._project_contexts(embedding)):
@@ -62,7 +62,7 @@ class ConditionalResnetBlock(nn.Module):
         return out
 
     def _project_contexts(self, condition: PaperCondition) -> KeyValues:
-        """Keys and values of video, rhythm and genre; they do not depend on the noise."""
+        """Return keys and values of all contexts, which do not depend on the noise level."""
         rhythm_tokens = condition.rhythm_tokens
         if self.rhythm_hawkes_attention is not None:
             rhythm_tokens = self.rhythm_hawkes_attention(condition.rhythm)
@@ -76,10 +76,10 @@ class ConditionalResnetBlock(nn.Module):
 
 
 class PaperUNet(UNet1d):  # type: ignore[misc]
-    """The U-Net and its null condition (Sec. 3.4; App. A.3)."""
+    """U-Net of the paper, with its null condition (Sec. 3.3; App. A.1)."""
 
     def __init__(self, config: PaperConfig) -> None:
-        """Make a network of these sizes, with random weights."""
+        """Build the network with random weights."""
         aligned = {"context_channels": [0, RHYTHM_SUBFRAMES]} if config.aligned_rhythm else {}
         super().__init__(
             in_channels=config.in_channels,
@@ -102,12 +102,12 @@ class PaperUNet(UNet1d):  # type: ignore[misc]
         self.fixed_genre = FixedEmbedding(1, features)
 
     def forward(self, x: Tensor, time: Tensor, *, condition: PaperCondition) -> Tensor:
-        """Evaluate the network; `UNet1d.forward` with the conditions of the paper.
+        """Evaluate the network: `UNet1d.forward` with the paper's conditions.
 
         Args:
-            x: ``(batch, channels, samples)``.
-            time: noise level, scaled, ``(batch,)``.
-            condition: of the same batch.
+            x: scaled noisy audio, ``(batch, channels, samples)``.
+            time: scaled noise level, ``(batch,)``.
+            condition: conditioning tensors of the same batch.
 
         Returns:
             ``(batch, channels, samples)``
@@ -137,13 +137,13 @@ class PaperUNet(UNet1d):  # type: ignore[misc]
         return x
 
     def _align_rhythm(self, rhythm: Tensor, n_samples: int) -> Tensor:
-        """Align the rhythm with the frames of the first level, ``(batch, 8, frames)``."""
+        """Align the rhythm with the frames of the first level: ``(batch, 8, frames)``."""
         stride = self.config.patch_factor * self.config.factors[0]
         curve = upsample_to_audio(rhythm, n_samples, hop=stride // RHYTHM_SUBFRAMES)
         return curve.reshape(len(rhythm), -1, RHYTHM_SUBFRAMES).transpose(1, 2)
 
     def _encode_rhythm(self, condition: PaperCondition, encoder: nn.Module) -> PaperCondition:
-        """Add the tokens of the shared rhythm encoder, which are cached as keys and values."""
+        """Add the tokens of the shared rhythm encoder, using the cache of keys and values."""
 
         def encode() -> KeyValues:
             tokens = encoder(condition.rhythm)
@@ -154,7 +154,7 @@ class PaperUNet(UNet1d):  # type: ignore[misc]
     def null_condition(self, condition: PaperCondition) -> PaperCondition:
         """Return the null condition of a batch, for classifier-free guidance.
 
-        The onset envelope is a gain, so its null is a gain of one.
+        The onset envelope is used as a gain, so its null value is one.
         """
         visual, rhythm = condition.visual_tokens, condition.rhythm
         envelope, genre = condition.onset_envelope, condition.genre_token
@@ -174,16 +174,16 @@ class PaperUNet(UNet1d):  # type: ignore[misc]
 
 
 def upsample_to_audio(values: Tensor, n_samples: int, *, hop: int = 1) -> Tensor:
-    """Interpolate values at rhythm steps linearly to audio samples.
+    """Interpolate values at rhythm steps linearly to the audio rate, or a fraction of it.
 
     Args:
         values: ``(batch, steps)``; step ``n`` is at ``(n + 2) / 16`` s.
         n_samples: length of the audio.
-        hop: samples from one value to the next.
+        hop: samples between two output values.
 
     Returns:
-        ``(batch, 1, n_samples / hop)``; rises from 0 before the first step, and stays at the
-        last value after the last step.
+        ``(batch, 1, n_samples / hop)``; rises from 0 before the first step and holds the last
+        value after the last step.
     """
     frames = functional.pad(values.float(), (RHYTHM_OFFSET_FRAMES, 0))
     samples = torch.arange(n_samples // hop, device=values.device) * hop
@@ -193,10 +193,10 @@ def upsample_to_audio(values: Tensor, n_samples: int, *, hop: int = 1) -> Tensor
 
 
 class PaperModel(nn.Module):
-    """The paper's network and its encoders, with parameter names of released checkpoints."""
+    """The paper's network and encoders, with the parameter names of released checkpoints."""
 
     def __init__(self, config: PaperConfig) -> None:
-        """Make a network of these sizes, with random weights."""
+        """Build the network with random weights."""
         super().__init__()
         self.config, features = config, config.context_features
         width = {"lstm": features, "linear": config.visual_features, "none": 0}
@@ -233,14 +233,14 @@ class PaperModel(nn.Module):
         """Encode the conditions of a batch; those the network was built without are ignored.
 
         Args:
-            visual: video features, ``(batch, n_visual_frames, visual_features)``; None is the
-                learned null of guidance, for videos without features.
+            visual: visual features, ``(batch, n_visual_frames, visual_features)``; None selects
+                the learned null features, for videos without features.
             rhythm: 1 at a peak, else 0, ``(batch, n_pose_frames - 2)``.
-            genre: index, ``(batch,)``, for a network with genres; None, or an index below
-                zero, is the null.
+            genre: genre index, ``(batch,)``, for a network with genres; None or a negative
+                index selects the null genre.
             onset_envelope: visual onset strength of each step, 0..1, shaped like ``rhythm``.
             pose: normalized poses, ``(batch, n_pose_frames, 17, 3)``; see `stgcn`.
-            generator: source of the initial state of the Bi-LSTM, where that is noise.
+            generator: random generator of the Bi-LSTM's initial state, if that is noise.
         """
         config = self.config
         token = None
@@ -266,7 +266,7 @@ class PaperModel(nn.Module):
         batch_size: int,
         generator: torch.Generator | None,
     ) -> Tensor:
-        """Tokens of video and motion, ``(batch, n_visual_frames, features)``."""
+        """Return the tokens of video and motion, ``(batch, n_visual_frames, features)``."""
         config = self.config
         features: list[Tensor] = []
         if config.visual_projection != "none":
@@ -298,10 +298,11 @@ class PaperModel(nn.Module):
         """Evaluate F of Karras et al. (2022), Eq. 7, for training.
 
         Args:
-            x: scaled noisy audio, ``(batch, 2, samples)``, samples a multiple of ``stride``.
-            c_noise: noise level, scaled, ``(batch,)``.
+            x: scaled noisy audio, ``(batch, 2, samples)``; ``samples`` must be a multiple of
+                ``config.stride``.
+            c_noise: scaled noise level, ``(batch,)``.
             condition: from `encode_conditions`.
-            drop_mask: where the null condition is used instead, ``(batch,)`` bool.
+            drop_mask: where to use the null condition instead, ``(batch,)`` bool.
         """
         null = self.unet.null_condition(condition)
         out: Tensor = self.unet(x, c_noise, condition=condition.replace_where(drop_mask, null))
@@ -310,19 +311,19 @@ class PaperModel(nn.Module):
     def forward_guided(
         self, x: Tensor, c_noise: Tensor, condition_pair: PaperCondition, *, guidance: float
     ) -> Tensor:
-        """Evaluate F with classifier-free guidance (App. A.3), both sides in one batch.
+        """Evaluate F with classifier-free guidance (Sec. 5.1), both passes in one batch.
 
         Args:
-            x: ``(batch, 2, samples)``.
-            c_noise: ``(batch,)``.
-            condition_pair: the conditions and, behind them, their null:
+            x: scaled noisy audio, ``(batch, 2, samples)``.
+            c_noise: scaled noise level, ``(batch,)``.
+            condition_pair: conditions followed by their null conditions:
                 ``condition.concat(unet.null_condition(condition))``.
-            guidance: 1 is none, and costs half.
+            guidance: guidance scale; 1 disables guidance, at half the cost.
         """
         if guidance == 1:
             x = self.unet(x, c_noise, condition=condition_pair.take_first(len(x)))
             return x
         x, c_noise = torch.cat([x, x]), torch.cat([c_noise, c_noise])
         x = self.unet(x, c_noise, condition=condition_pair)
-        conditional, null = x.float().chunk(2)  # guidance multiplies what bf16 rounds off
+        conditional, null = x.float().chunk(2)  # guidance amplifies bf16 rounding errors
         return null + guidance * (conditional - null)

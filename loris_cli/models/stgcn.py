@@ -1,6 +1,6 @@
-"""Motion encoders: features of poses by an ST-GCN.
+"""Motion encoders: ST-GCN features of poses.
 
-    poses -> units, each a graph and a temporal convolution -> mean over joints -> tokens
+    poses -> units of graph and temporal convolution -> mean over joints -> tokens
 
 After Yan et al., "Spatial Temporal Graph Convolutional Networks" (AAAI 2018): nine units for
 the paper's ablation "w/ M", three for ``mini``.
@@ -16,33 +16,34 @@ from loris_cli.pose.keypoints import COCO_SKELETON
 
 N_JOINTS = 17
 CENTER_JOINTS = (0,)
-"""Centre of the skeleton in the reference code: the nose."""
+"""Center of the skeleton in the reference code: the nose."""
 MINI_CENTER_JOINTS = (11, 12)
 MINI_SKELETON_EDGES = (
     *(edge for edge in COCO_SKELETON if edge not in ((1, 2), (3, 5), (4, 6))), (0, 5), (0, 6),
 )  # fmt: skip
-"""Skeleton of ``mini`` with 18 edges: the shoulders are joined to the nose, not the ears."""
+"""Skeleton of ``mini`` with 18 edges: shoulders are connected to the nose, not the ears."""
 UNIT_CHANNELS_AND_STRIDES = (
     (64, 1), (64, 1), (64, 1), (64, 1), (128, 2), (128, 1), (128, 1), (256, 2), (256, 1),
 )  # fmt: skip
-"""Channels and stride of each unit."""
+"""Output channels and temporal stride of each unit."""
 TEMPORAL_KERNEL_FRAMES = 9
-"""Frames in the temporal kernel of a unit."""
+"""Temporal kernel size of a unit."""
 DROPOUT = 0.1
 
 
 def build_adjacency(edges: Sequence[tuple[int, int]], center_joints: Sequence[int]) -> Tensor:
-    """Return the graph of a skeleton in three partitions: self, inwards, outwards.
+    """Return the adjacency matrices of a skeleton in three partitions: self, inward, outward.
 
-    Spatial configuration partitioning (Yan et al., 2018, Sec. 3.3): neighbours nearer to the
-    centre than the joint, and neighbours farther away; each row sums to one.
+    Spatial configuration partitioning (Yan et al., 2018, Sec. 3.3). The inward partition has
+    the neighbours that are nearer to the center than the joint, the outward partition all
+    others. Each nonzero row sums to one.
 
     Args:
         edges: pairs of neighbouring joints.
-        center_joints: joints at the centre of the body.
+        center_joints: joints at the center of the skeleton.
 
     Returns:
-        ``(3, 17, 17)``; entry ``[p, i, j]`` is the weight of joint ``j`` in joint ``i``.
+        ``(3, 17, 17)``; entry ``[p, i, j]`` is the weight of joint ``j`` for joint ``i``.
     """
     neighbours = torch.zeros(N_JOINTS, N_JOINTS)
     for a, b in edges:
@@ -59,11 +60,11 @@ def build_adjacency(edges: Sequence[tuple[int, int]], center_joints: Sequence[in
 
 
 def convolve_graph(x: Tensor, graph: Tensor) -> Tensor:
-    """Return the sum over partitions and neighbours.
+    """Return the weighted sum over partitions and neighbouring joints.
 
     Args:
-        x: channels of each partition, ``(batch, 3 * channels, frames, 17)``.
-        graph: from `build_adjacency`.
+        x: features of each partition, ``(batch, 3 * channels, frames, 17)``.
+        graph: adjacency matrices from `build_adjacency`.
 
     Returns:
         ``(batch, channels, frames, 17)``
@@ -72,12 +73,12 @@ def convolve_graph(x: Tensor, graph: Tensor) -> Tensor:
 
 
 class StgcnUnit(nn.Module):
-    """Unit of the paper's ST-GCN: graph convolution, then nine frames."""
+    """Unit of the paper's ST-GCN: graph convolution, then convolution over nine frames."""
 
     def __init__(
         self, in_channels: int, out_channels: int, *, stride: int, is_first: bool
     ) -> None:
-        """Make a unit; the first has no residual connection."""
+        """Build a unit; the first has no residual connection."""
         super().__init__()
         kernel = TEMPORAL_KERNEL_FRAMES
         self.spread = nn.Conv2d(in_channels, 3 * out_channels, 1)
@@ -96,7 +97,7 @@ class StgcnUnit(nn.Module):
             self.skip = nn.Sequential(conv, nn.BatchNorm2d(out_channels))
 
     def forward(self, x: Tensor, graph: Tensor) -> Tensor:
-        """``(batch, in, frames, 17)`` to ``(batch, out, frames / stride, 17)``."""
+        """Map ``(batch, in, frames, 17)`` to ``(batch, out, frames / stride, 17)``."""
         out: Tensor = self.along(convolve_graph(self.spread(x), graph))
         return functional.relu(out if self.skip is None else out + self.skip(x))
 
@@ -107,9 +108,9 @@ class PaperMotionEncoder(nn.Module):
     graph: Tensor
 
     def __init__(self, features: int) -> None:
-        """Make the nine units, with random weights."""
+        """Build the nine units with random weights."""
         super().__init__()
-        with torch.device("cpu"):  # a constant: not in checkpoints, and never on "meta"
+        with torch.device("cpu"):  # constant, not in checkpoints, so not on "meta"
             graph = build_adjacency(COCO_SKELETON, CENTER_JOINTS)
         self.register_buffer("graph", graph, persistent=False)
         in_channels = (3, *(channels for channels, _ in UNIT_CHANNELS_AND_STRIDES))
@@ -127,7 +128,7 @@ class PaperMotionEncoder(nn.Module):
 
         Args:
             pose: x, y and score of each joint, ``(batch, frames, 17, 3)`` at 16 Hz.
-            n_tokens: number of tokens; an eighth of the frames in the paper's sizes.
+            n_tokens: number of tokens; one per eight frames at the paper's sizes.
 
         Returns:
             ``(batch, n_tokens, features)``
@@ -140,14 +141,14 @@ class PaperMotionEncoder(nn.Module):
 
 
 class MiniStgcnUnit(nn.Module):
-    """Unit of the ST-GCN of ``mini``: graph convolution, then five frames."""
+    """Unit of ``mini``'s ST-GCN: graph convolution, then convolution over five frames."""
 
     graph: Tensor
 
     def __init__(self, in_channels: int, out_channels: int, *, stride: int) -> None:
-        """Make a unit that keeps one frame in ``stride``."""
+        """Build a unit with a temporal stride."""
         super().__init__()
-        with torch.device("cpu"):  # a constant, as above
+        with torch.device("cpu"):  # constant, as in `PaperMotionEncoder`
             graph = build_adjacency(MINI_SKELETON_EDGES, MINI_CENTER_JOINTS)
         self.register_buffer("graph", graph, persistent=False)
         self.spread = nn.Conv2d(in_channels, 3 * out_channels, 1)
@@ -156,7 +157,7 @@ class MiniStgcnUnit(nn.Module):
         self.skip = nn.Conv2d(in_channels, out_channels, 1, (stride, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(batch, in, frames, 17)`` to ``(batch, out, frames / stride, 17)``."""
+        """Map ``(batch, in, frames, 17)`` to ``(batch, out, frames / stride, 17)``."""
         h = self.norm(convolve_graph(self.spread(x), self.graph))
         out: Tensor = self.along(functional.gelu(h)) + self.skip(x)
         return functional.gelu(out)
@@ -165,12 +166,12 @@ class MiniStgcnUnit(nn.Module):
 class MiniMotionEncoder(nn.Module):
     """Motion encoder of ``mini``: tokens at 4 Hz from three units.
 
-    The paper's motion features come from an ST-GCN trained to recognise actions, which is not
-    available here; this one is small and trained with the rest.
+    The paper's motion features come from an ST-GCN pretrained for action recognition, which is
+    not available. This encoder is small and trained jointly with the denoiser.
     """
 
     def __init__(self, features: int, *, width: int) -> None:
-        """Make an encoder of tokens of a width."""
+        """Build an encoder for tokens of width ``features``."""
         super().__init__()
         self.blocks = nn.Sequential(
             MiniStgcnUnit(3, width, stride=1),
@@ -183,8 +184,8 @@ class MiniMotionEncoder(nn.Module):
         """Return tokens for cross-attention.
 
         Args:
-            pose: x and y in heights of the performer from the usual position, and a score,
-                ``(batch, frames, 17, 3)`` at 16 Hz.
+            pose: x and y relative to the median position, in heights of the performer, and the
+                score, ``(batch, frames, 17, 3)`` at 16 Hz.
 
         Returns:
             ``(batch, frames / 4, features)``, rounded up.

@@ -1,4 +1,4 @@
-"""Sizes that both U-Nets have in common, as arguments of audio-diffusion-pytorch's `UNet1d`."""
+"""Sizes shared by both U-Nets, as arguments of audio-diffusion-pytorch's `UNet1d`."""
 
 import math
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class UNetConfig:
-    """Sizes of a U-Net; the configurations of both networks give the defaults."""
+    """Sizes of a U-Net; the subclasses define the defaults."""
 
     channels: int
-    """Channels of the outermost level."""
+    """Channels of the first level."""
     multipliers: tuple[int, ...]
-    """Channels of each level, in multiples of the outermost."""
+    """Channels of each level, as multiples of ``channels``."""
     factors: tuple[int, ...]
     """Strides between levels."""
     num_blocks: tuple[int, ...]
@@ -20,20 +20,20 @@ class UNetConfig:
     attentions: tuple[bool, ...]
     """Whether each level has self-attention."""
     heads: int
-    """Heads of every attention."""
+    """Number of heads in every attention layer."""
     head_features: int
-    """Width of each head."""
+    """Width of each attention head."""
 
     patch_factor = 1
     """Samples or frames that the patcher folds into channels."""
 
     @property
     def stride(self) -> int:
-        """What the number of input samples or frames must be a multiple of."""
+        """Total stride; the number of input samples or frames must be a multiple of it."""
         return self.patch_factor * math.prod(self.factors)
 
     def unet_options(self) -> dict[str, Any]:
-        """Return the arguments of `UNet1d` that follow from the sizes or are the paper's."""
+        """Return the arguments of `UNet1d`: the sizes, and the constants of the paper."""
         shared_fields = ("channels", "multipliers", "factors", "num_blocks", "attentions")
         return {name: getattr(self, name) for name in shared_fields} | {
             "patch_factor": self.patch_factor,
@@ -43,7 +43,7 @@ class UNetConfig:
             "attention_multiplier": 2,
             "resnet_groups": 8,
             "kernel_multiplier_downsample": 2,
-            "kernel_sizes_init": [1],  # accepted and unused in 0.0.43
+            "kernel_sizes_init": [1],  # accepted but unused in 0.0.43
             "use_nearest_upsample": False,
             "use_skip_scale": True,
             "use_attention_bottleneck": True,

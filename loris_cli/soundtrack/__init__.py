@@ -1,1 +1,1 @@
-"""From a video file to a soundtrack: analysis, conditioning, long-form generation, jobs."""
+"""Soundtrack of a video file: analysis, conditioning, long-form generation, jobs."""

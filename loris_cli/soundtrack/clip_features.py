@@ -1,6 +1,6 @@
 """Musical features of a clip: accents, genre, energy, chords and notes.
 
-VideoAnalysis -> accents, genre -> ClipFeatures -> with chords and notes
+VideoAnalysis -> accents, genre -> ClipFeatures -> ClipFeatures with chords and notes
 """
 
 import zlib
@@ -19,25 +19,26 @@ from loris_cli.rhythm.tempo_fit import MIN_BEAT_FIT, fit_beat_period
 from loris_cli.soundtrack.video_analysis import VideoAnalysis
 
 IMPACT_DETECTION_DELAY_S = 0.0095
-"""Motion that speeds up to a dead stop is detected 12 ms late in the median, even bursts 5 ms
-early (docs/rhythm.md): most of the former is subtracted."""
+"""Motion that accelerates to a sudden stop is detected 12 ms late in the median, symmetric
+bursts 5 ms early (docs/experiments/rhythm.md). Most of the former delay is subtracted."""
 
 N_DANCE_GENRES = 10
-"""The first of `GENRES` are dances, the rest sports."""
+"""The first genres of `GENRES` are dances, the rest are sports."""
 
 WEAK_PEAK_STRENGTH = 0.2
-"""Relative to full strength: rebounds after an impact, by `docs/rhythm.md`, and less."""
+"""Upper limit of weak peaks, 0..1; rebounds after an impact are below it
+(docs/experiments/rhythm.md)."""
 
 LOCAL_MAX_RADIUS_S = 1.5
-"""A weak peak that is the strongest for so long on both sides is kept."""
+"""A weak peak is retained if it is the strongest within this time on either side."""
 
 MIN_ACCENT_STRENGTH = 0.3
 """Strength of the softest accents in the training music."""
 
 COMPOSED_ENERGY_RANGE = (0.33, 0.81)
-"""Energy of composed pieces: 5th and 95th percentile, mean over 24 of them."""
+"""5th and 95th percentile of the energy of composed music, mean over 24 pieces."""
 ENERGY_SMOOTHING_STD_S, MIN_ENERGY_RANGE = 0.5, 0.1
-"""Standard deviation that smooths bursts of motion, and a range that is not stretched."""
+"""Standard deviation of the smoothing kernel, and lower limit of the range in scaling."""
 
 
 def build_features(analysis: VideoAnalysis, *, genre: str | None, seed: int) -> ClipFeatures:
@@ -45,8 +46,8 @@ def build_features(analysis: VideoAnalysis, *, genre: str | None, seed: int) -> 
 
     Args:
         analysis: from `analyze_video`.
-        genre: style; None is one that suits the rhythm, drawn by the seed.
-        seed: of the take.
+        genre: style; None draws one that suits the rhythm from the seed.
+        seed: seed of the take.
     """
     rhythm, duration_s = analysis.rhythm, analysis.info.duration_s
     inside = rhythm.times_s < duration_s
@@ -67,15 +68,16 @@ def build_features(analysis: VideoAnalysis, *, genre: str | None, seed: int) -> 
 def select_accents(peaks_s: Array, strengths: Array) -> tuple[Array, Array]:
     """Select the peaks of a rhythm that the music accents.
 
-    A weak peak close to stronger ones is the recovery from an impact, not an impact; where
-    nothing stronger is near, in a calm passage, it is kept.
+    A weak peak close to a stronger one is usually the rebound after an impact and is removed. A
+    weak peak without a stronger neighbour, in a calm passage, is retained.
 
     Args:
-        peaks_s: ``(peaks,)``, rising.
-        strengths: ``(peaks,)``, 0..1.
+        peaks_s: peak times in seconds, ``(peaks,)``, ascending.
+        strengths: peak strengths, ``(peaks,)``, 0..1.
 
     Returns:
-        the selected peaks, and their strengths in the range of the training music.
+        times of the selected peaks, and their strengths scaled to the range of the training
+        music.
     """
     left = np.searchsorted(peaks_s, peaks_s - LOCAL_MAX_RADIUS_S)
     right = np.searchsorted(peaks_s, peaks_s + LOCAL_MAX_RADIUS_S, side="right")
@@ -89,27 +91,27 @@ def select_accents(peaks_s: Array, strengths: Array) -> tuple[Array, Array]:
 
 
 def seed_from_rhythm(seed: int, peaks_s: Array) -> int:
-    """Return a seed for one rhythm: videos of a batch share the take's seed, and only that.
+    """Return a seed that depends on the take and on the rhythm of the video.
 
-    With the take's seed alone, all of them would be in one key.
+    With the seed of the take alone, all videos of a batch would have music in the same key.
 
     Args:
-        seed: of the take.
-        peaks_s: ``(peaks,)``; they distinguish videos, to a tenth of a millisecond.
+        seed: seed of the take.
+        peaks_s: peak times in seconds, ``(peaks,)``; rounded to a tenth of a millisecond.
     """
     rhythm_crc = zlib.crc32(np.round(peaks_s * 1e4).astype("<i8").tobytes())
     return int(np.random.SeedSequence([seed, rhythm_crc]).generate_state(1)[0])
 
 
 def choose_genre(peaks_s: Array, *, seed: int) -> str:
-    """Choose a style for a rhythm without one.
+    """Choose a style that suits a rhythm.
 
-    Peaks on a steady beat get one of the dance styles, others one of the two sports';
-    the seed draws which one, so that takes differ.
+    Peaks on a steady beat get one of the dance styles, others one of the two sport styles. The
+    seed selects among them, so that takes differ.
 
     Args:
-        peaks_s: ``(peaks,)``; of many the first minute counts.
-        seed: of the take.
+        peaks_s: peak times in seconds, ``(peaks,)``; only the first minute is used.
+        seed: seed of the take.
     """
     first = peaks_s[peaks_s < peaks_s.min(initial=0.0) + 60.0]
     is_dance = fit_beat_period(first)[0] > MIN_BEAT_FIT
@@ -120,16 +122,16 @@ def choose_genre(peaks_s: Array, *, seed: int) -> str:
 def smoothed_energy(energy: Array) -> Array:
     """Return motion energy smoothed and scaled to the range of composed music.
 
-    Motion energy comes in bursts and is low in the middle; that of composed music rises and
-    falls over seconds (`synthetic.composer`). Notes that followed bursts would be few, and
-    far apart in loudness.
+    Motion energy has short bursts and a low median; the energy of composed music varies over
+    seconds (`synthetic.composer`). Notes arranged from unsmoothed bursts would be sparse, with
+    large differences in loudness.
 
     Args:
-        energy: ``(frames,)`` at 16 Hz, 0..1.
+        energy: motion energy, ``(frames,)`` at 16 Hz, 0..1.
 
     Returns:
-        ``(frames,)``, 0..1: smooth, nine tenths of it in the range of composed pieces;
-        what hardly changes hardly changes here too.
+        ``(frames,)``, 0..1; 90 % of the values are in the range of composed pieces. Energy that
+        is nearly constant is not stretched to that range.
     """
     if not len(energy):
         return energy
@@ -142,9 +144,10 @@ def smoothed_energy(energy: Array) -> Array:
 
 
 def with_arrangement(features: ClipFeatures, *, seed: int) -> ClipFeatures:
-    """Return features with chords and notes: their own, or ones drawn by the seed.
+    """Return features with chords and notes; missing ones are drawn from the seed.
 
-    A style that is not known is drawn for them too; it is not a condition of the network.
+    If the style is unknown, one is drawn for the arrangement only; it does not condition the
+    network.
     """
     if features.harmony is not None and features.arrangement is not None:
         return features

@@ -1,4 +1,4 @@
-"""Conditions of the ``mini`` model: the features of a clip as tensors on latent frames.
+"""Conditions of the ``mini`` model: clip features as tensors aligned with latent frames.
 
 rhythm, energy, genre, chords, notes, pose -> MiniCondition of a window
 """
@@ -15,26 +15,26 @@ from loris_cli.models.generator_interface import ClipFeatures
 from loris_cli.models.mini_unet import MiniCondition
 
 MEL_FRAMES_PER_LATENT_FRAME = 4
-"""Log-mel frames in a latent frame; the aligned rhythm has their resolution."""
+"""Log-mel frames per latent frame; the aligned rhythm has the log-mel resolution."""
 
 SAMPLES_PER_LATENT_FRAME = HOP_LENGTH * MEL_FRAMES_PER_LATENT_FRAME
 LATENT_FPS = SAMPLE_RATE_HZ / SAMPLES_PER_LATENT_FRAME
-"""Latent frames per second: 1,024 samples each."""
+"""Latent frames per second; each covers 1,024 samples."""
 
 PEAK_BUMP_STD_FRAMES = (1.0, 4.0, 12.0)
-"""Widths (standard deviations) of the bumps around a peak, in log-mel frames of 11.6 ms."""
+"""Standard deviations of the Gaussian bumps at a peak, in log-mel frames of 11.6 ms."""
 
 HARMONY_CHANNELS = 24 + 2 * MEL_FRAMES_PER_LATENT_FRAME
 
 PEAK_TRACE_DECAY_FRAMES = 20.0
-"""Time constant of the trace that follows a peak, in log-mel frames."""
+"""Time constant of the exponential decay after a peak, in log-mel frames."""
 
 MAX_PEAK_INTERVAL_S = 8.0
-"""Upper limit of the interval since the last peak: longer ones are rare in training."""
+"""Upper limit of the interval since the last peak; longer ones are rare in training."""
 
 
 def _mel_frame_indices(start: int, n_frames: int) -> NDArray[np.int64]:
-    """Indices of the log-mel frames in a range of latent frames."""
+    """Return the indices of the log-mel frames in a range of latent frames."""
     n_mel_frames = n_frames * MEL_FRAMES_PER_LATENT_FRAME
     return start * MEL_FRAMES_PER_LATENT_FRAME + np.arange(n_mel_frames)
 
@@ -43,13 +43,13 @@ def align_rhythm_to_latent(features: ClipFeatures, start: int, n_frames: int) ->
     """Return rhythm and energy sampled on latent frames.
 
     Args:
-        features: of the clip.
-        start: first latent frame, counted from the clip's second 0.
+        features: features of the clip.
+        start: first latent frame, counted from the start of the clip.
         n_frames: number of latent frames.
 
     Returns:
-        ``(20, frames)``: five curves (three bumps around peaks, a trace since the last
-        peak, energy), each at four times in a latent frame.
+        ``(20, frames)``: five curves (Gaussian bumps at peaks in three widths, decay since the
+        last peak, energy), each sampled four times per latent frame.
     """
     times = _mel_frame_indices(start, n_frames).astype(np.float64)
     peaks = features.peaks_s * SAMPLE_RATE_HZ / HOP_LENGTH
@@ -67,7 +67,7 @@ def align_rhythm_to_latent(features: ClipFeatures, start: int, n_frames: int) ->
 
 
 def _previous_peak(peaks: Array, times: Array) -> Array:
-    """The last peak not after each time; minus infinity before the first."""
+    """Return the last peak at or before each time; minus infinity before the first peak."""
     padded: Array = np.concatenate([[-np.inf], peaks])
     return padded[np.searchsorted(peaks, times, side="right")]
 
@@ -76,7 +76,7 @@ def rhythm_tokens(features: ClipFeatures, start: int, n_frames: int) -> tuple[Ar
     """Return the paper's rhythm sequence for a range of latent frames.
 
     Args:
-        features: of the clip.
+        features: features of the clip.
         start: first latent frame.
         n_frames: number of latent frames.
 
@@ -100,13 +100,13 @@ def align_harmony_to_latent(harmony: Harmony | None, start: int, n_frames: int) 
 
     Args:
         harmony: chords of the clip, or None.
-        start: first latent frame, counted from the clip's second 0.
+        start: first latent frame, counted from the start of the clip.
         n_frames: number of latent frames.
 
     Returns:
         ``(32, frames)``: twelve pitch classes of the chord and twelve of its root, as fractions
-        of a frame, and bumps at chord changes and at subdivisions, each at four times in a
-        frame. Zeros without harmony.
+        of a frame; Gaussian bumps at chord changes and at subdivisions, each sampled four times
+        per frame. Zeros without harmony.
     """
     if harmony is None:
         return np.zeros((HARMONY_CHANNELS, n_frames))
@@ -128,13 +128,13 @@ def align_harmony_to_latent(harmony: Harmony | None, start: int, n_frames: int) 
 def slice_note_latent(
     note_latent: Float32Array | None, start: int, n_frames: int, n_channels: int
 ) -> Array:
-    """Return a range of the latent code of the note spectrogram, ``(channels, frames)``.
+    """Return a range of the note spectrogram's latents, ``(channels, frames)``.
 
     Args:
-        note_latent: of the entire clip; None without notes gives zeros.
-        start: first latent frame, counted from the clip's second 0.
-        n_frames: number of latent frames; zeros after the end of the clip.
-        n_channels: of the latent code.
+        note_latent: latents of the entire clip; None returns zeros.
+        start: first latent frame, counted from the start of the clip.
+        n_frames: number of latent frames; zero-padded after the end of the clip.
+        n_channels: channels of the latents.
     """
     if note_latent is None:
         return np.zeros((n_channels, n_frames))
@@ -143,10 +143,10 @@ def slice_note_latent(
 
 
 def normalize_pose(keypoints: Array | None, start: float, n_frames: int) -> Array:
-    """Return keypoints in units of the person's height, centered on the median position.
+    """Return keypoints in units of the performer's height, relative to the median position.
 
     Args:
-        keypoints: ``(frames, 17, 3)`` of the entire clip, at 16 Hz, or None.
+        keypoints: keypoints of the entire clip, ``(frames, 17, 3)`` at 16 Hz, or None.
         start: first latent frame.
         n_frames: number of frames at 16 Hz.
 
@@ -190,5 +190,5 @@ def build_condition(
 
 
 def collate_conditions(conditions: list[MiniCondition]) -> MiniCondition:
-    """Return conditions of windows of one length as one batch."""
+    """Concatenate the conditions of windows of equal length into one batch."""
     return MiniCondition(*(torch.cat(values) for values in zip(*conditions, strict=True)))

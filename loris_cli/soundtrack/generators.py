@@ -1,6 +1,6 @@
-"""Generators of the models, and the visual features that condition them.
+"""Construction of generators, and the visual features that condition them.
 
-settings -> checkpoint, loaded once a process -> generator;  video -> visual features
+settings -> checkpoint, cached per process -> generator;  video -> visual features
 """
 
 from functools import cache
@@ -31,10 +31,10 @@ ModelGenerator = LatentGenerator | WaveformGenerator
 
 @cache
 def load_model_cached(name: str, device: str, compiled: bool = False) -> LoadedModel:
-    """Load a checkpoint once a process; it is compiled when it is first called.
+    """Load a checkpoint, cached per process; compilation happens on the first call.
 
     Raises:
-        UsageError: it is to be compiled, and what torch needs for that is missing.
+        UsageError: compilation is requested, but torch's requirements for it are not met.
     """
     torch_device = resolve_device(device)
     if compiled:
@@ -51,8 +51,8 @@ def build_generator(model: LoadedModel, device: torch.device, **options: Any) ->
 
     Args:
         model: from `load_model`.
-        device: where it is.
-        options: fields of the generator; None is the default of the model.
+        device: device of the model.
+        options: fields of the generator; None selects the model's default.
     """
     options = {key: value for key, value in options.items() if value is not None}
     if isinstance(model, MiniCheckpoint):
@@ -61,10 +61,10 @@ def build_generator(model: LoadedModel, device: torch.device, **options: Any) ->
 
 
 def load_generator(settings: SoundtrackSettings) -> ModelGenerator:
-    """Return the generator of a run's settings.
+    """Return the generator for the settings of a run.
 
     Raises:
-        UsageError: an option that this model does not take.
+        UsageError: the model does not support an option.
     """
     device = resolve_device(settings.device)
     generator = build_generator(
@@ -80,29 +80,29 @@ def load_generator(settings: SoundtrackSettings) -> ModelGenerator:
     if settings.visual is not None:
         if width is None:
             raise UsageError(
-                f"{name} takes no visual features", hint="leave out --visual-features"
+                f"{name} does not use visual features", hint="omit --visual-features"
             )
         network = settings.visual.network
         if network is not None and VISUAL_WIDTHS[network] != width:
             raise UsageError(
-                f"{network} gives {VISUAL_WIDTHS[network]} values, {name} needs {width}",
-                hint="give features of that width as a .npy file",
+                f"{network} has feature width {VISUAL_WIDTHS[network]}, {name} needs {width}",
+                hint="pass features of that width as a .npy file",
             )
     if settings.genre is not None and settings.genre not in generator.traits.genres:
         known = ", ".join(generator.traits.genres)
         raise UsageError(
             f"{name} was not trained on the style {settings.genre}",
-            hint=f"it knows {known}" if known else "it knows no styles: leave out --genre",
+            hint=f"supported styles: {known}" if known else "it has no styles: omit --genre",
         )
     return generator
 
 
 def load_job_encoder(settings: SoundtrackSettings, reporter: Reporter) -> VisualEncoder | None:
-    """Load the visual encoder of a run's settings, if there is one.
+    """Load the visual encoder for the settings of a run, or return None if there is none.
 
     Raises:
-        MissingDependencyError: a package that it needs is absent.
-        WeightsError: its weights are absent, or those of another network.
+        MissingDependencyError: a required package is not installed.
+        WeightsError: the weights are missing or are those of another network.
     """
     if (source := settings.visual) is None or source.network is None:
         return None
@@ -113,7 +113,7 @@ def load_job_encoder(settings: SoundtrackSettings, reporter: Reporter) -> Visual
 def get_visual_features(
     settings: SoundtrackSettings, generator: ModelGenerator, info: VideoInfo, reporter: Reporter
 ) -> Array | None:
-    """Read or extract the visual features of a video, if the model is conditioned on them."""
+    """Read or extract the visual features of a video; None if the model does not use any."""
     if isinstance(generator, WaveformGenerator):
         for text in generator.model.warnings:
             reporter.warn(text)
@@ -123,8 +123,8 @@ def get_visual_features(
     if source is None:
         encoders = [f" {name}=FILE" for name, size in VISUAL_WIDTHS.items() if size == width]
         reporter.warn(
-            f"{generator.model.name} was trained on visual features and has none:"
-            f" give them with --visual-features{''.join(encoders)}"
+            f"{generator.model.name} was trained with visual features, but none were given:"
+            f" pass --visual-features{''.join(encoders)}"
         )
         return None
     encoder = load_job_encoder(settings, reporter)

@@ -1,4 +1,4 @@
-"""Rows of a report: the result of each take as JSON, and the exit code of a run."""
+"""Report rows: the result of each take as JSON, and the exit code of a run."""
 
 import json
 import time
@@ -15,21 +15,21 @@ from loris_cli.system.progress import NullReporter, Reporter
 from loris_cli.system.worker_pool import WorkerCrash
 
 ReportRow = dict[str, Any]
-"""Result of one take, as JSON has it.
+"""Result of one take as a JSON object.
 
-Always: ``input``, ``status`` (``done``, ``skipped``, ``failed`` or ``estimated``), ``output``,
-``elapsed_s``, ``stages_s``, ``warnings``, ``loris_version``. A take that is done also has all
-that determines it: seed, model and its fingerprint, device, options, rhythm and its peaks, the
-fraction of frames with a detected person, loudness. A failure: ``error``, ``hint``,
-``exit_code``.
+All rows: ``input``, ``status`` (``done``, ``skipped``, ``failed`` or ``estimated``),
+``output``, ``elapsed_s``, ``stages_s``, ``warnings``, ``loris_version``. A completed take also
+has all parameters that determine it (seed, model and its fingerprint, device, options, rhythm
+and its peaks), the fraction of frames with a detected person, and the loudness. A failed one
+has ``error``, ``hint`` and ``exit_code``.
 """
 
 
 class RecordingReporter:
-    """A reporter that also times the stages and keeps the warnings, for one video's rows."""
+    """Reporter that also records stage times and warnings, for the report rows of one video."""
 
     def __init__(self, reporter: Reporter, video: Path, *, with_name: bool = False) -> None:
-        """Start the clock; ``with_name`` prefixes all messages with the video's name."""
+        """Start the timer; ``with_name`` prefixes all messages with the name of the video."""
         self._reporter = reporter
         self._video = video
         self._with_name = with_name
@@ -39,7 +39,7 @@ class RecordingReporter:
 
     @contextmanager
     def stage(self, name: str, total: float | None = None) -> Iterator[Callable[..., None]]:
-        """Forward a stage, and time it."""
+        """Forward a stage and record its duration."""
         started_s = time.monotonic()
         label = f"{self._video.name}: {name}" if self._with_name else name
         with self._reporter.stage(label, total) as advance:
@@ -47,18 +47,18 @@ class RecordingReporter:
         self.stages_s[name] = round(time.monotonic() - started_s, 3)
 
     def warn(self, text: str) -> None:
-        """Forward a warning, and keep it."""
+        """Forward a warning and record it."""
         self.warnings.append(text)
         self._reporter.warn(prefix_video_name(text, self._video) if self._with_name else text)
 
     def lap_s(self) -> float:
-        """Return the time since the last call, or the start."""
+        """Return the seconds since the last call, or since the start."""
         before, self._started_s = self._started_s, time.monotonic()
         return round(self._started_s - before, 3)
 
 
 def prefix_video_name(text: str, video: Path) -> str:
-    """Return a warning that names its video."""
+    """Prefix a warning with the name of the video, unless it contains the name."""
     name = printable_path(video.name)
     return text if name in text else f"{name}: {text}"
 
@@ -71,14 +71,14 @@ def build_row(
     output: object,
     **extra_fields: Any,
 ) -> ReportRow:
-    """Return a row with the fields of every row and further ones.
+    """Return a row with the common fields and those of its status.
 
     Args:
-        job: of the row.
-        reporter: of the job; None if it did not run here.
+        job: job of the row.
+        reporter: reporter of the job; None if it did not run in this process.
         status: ``done``, ``skipped``, ``failed`` or ``estimated``.
         output: path or paths of the result.
-        extra_fields: of this status.
+        extra_fields: fields specific to the status.
     """
     reporter = reporter or RecordingReporter(NullReporter(), job.video)
     return {
@@ -94,16 +94,16 @@ def build_row(
 
 
 def crash_row(job: SoundtrackJob, crash: WorkerCrash) -> ReportRow:
-    """Return the row of a job whose process was killed, or failed and printed a traceback."""
-    error, hint = "its process failed, see the traceback above", "try --jobs 1"
+    """Return the row of a job whose worker process was killed or raised an exception."""
+    error, hint = "worker process failed, see the traceback above", "try --jobs 1"
     if crash.exit_code is not None and crash.exit_code < 0:
-        error = f"its process was killed by signal {-crash.exit_code}"
-        hint = "perhaps the memory was full: try fewer --jobs"
+        error = f"worker process was killed by signal {-crash.exit_code}"
+        hint = "possibly out of memory: reduce --jobs"
     return build_row(job, status="failed", output=None, error=error, hint=hint, exit_code=1)
 
 
 def skipped_rows(jobs: Sequence[SoundtrackJob]) -> Iterator[ReportRow]:
-    """Yield rows of the takes whose files exist."""
+    """Yield the rows of takes that are skipped because their files exist."""
     for job in jobs:
         for take, path in job.existing_takes:
             seed = job.settings.seed + take
@@ -111,7 +111,7 @@ def skipped_rows(jobs: Sequence[SoundtrackJob]) -> Iterator[ReportRow]:
 
 
 def compute_exit_code(rows: Sequence[ReportRow], *, n_inputs: int) -> int:
-    """Return the exit code of a run: 0, 1, or that of the failure of a single input."""
+    """Return the exit code of a run: 0, 1, or the exit code of a single failed input."""
     failed = [row for row in rows if row["status"] == "failed"]
     if not failed:
         return 0
@@ -119,10 +119,10 @@ def compute_exit_code(rows: Sequence[ReportRow], *, n_inputs: int) -> int:
 
 
 def add_to_report(path: Path, rows: Sequence[ReportRow], jobs: Sequence[SoundtrackJob]) -> None:
-    """Append rows to a report, in the order of the jobs; the file is replaced atomically.
+    """Append rows to a report file in job order; the file is replaced atomically.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the report cannot be read or written.
     """
     order = {str(job.video): number for number, job in enumerate(jobs)}
     ordered = sorted(rows, key=lambda row: order[row["input"]])
@@ -130,7 +130,7 @@ def add_to_report(path: Path, rows: Sequence[ReportRow], jobs: Sequence[Soundtra
         before = path.read_bytes() if path.exists() else b""
     except OSError as error:
         raise OutputError(
-            f"cannot read the report {path}: {error.strerror}", hint="choose another --report"
+            f"cannot read report {path}: {error.strerror}", hint="choose another --report"
         ) from error
     if before and not before.endswith(b"\n"):
         before += b"\n"

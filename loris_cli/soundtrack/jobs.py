@@ -1,4 +1,4 @@
-"""Settings and jobs: which takes of which videos are generated, and their output paths."""
+"""Settings of a run, and jobs: the takes to generate for each video, with output paths."""
 
 import os
 from collections.abc import Sequence
@@ -18,43 +18,43 @@ from loris_cli.video.mux import CONTAINER_FORMATS
 
 @dataclass(frozen=True, kw_only=True)
 class SoundtrackSettings:
-    """Settings of every soundtrack of a run."""
+    """Settings of all soundtracks of a run."""
 
     model: str = "mini"
     """``mini``, a ``.safetensors`` file, or a released checkpoint."""
     genre: str | None = None
-    """Style, one of `config.GENRES`; None is one that suits the rhythm."""
+    """Style, one of `config.GENRES`; None selects one that suits the rhythm."""
     seed: int = 0
-    """Of the first take; the same seed gives the same audio."""
+    """Seed of the first take; the same seed produces the same audio."""
     steps: int | None = None
-    """Sampling steps; None is 16 for ``mini``, 50 for the paper's model."""
+    """Sampling steps; default: 16 for ``mini``, 50 for the paper's model."""
     guidance: float | None = None
-    """Guidance scale: how strictly the conditions are followed; None is 1.3 and 20."""
+    """Guidance scale; default: 1.3 for ``mini``, 20 for the paper's model."""
     guidance_interval: tuple[float, float] = (0.0, 1.0)
-    """Range of the sampling steps that use guidance, as fractions of them."""
+    """Range of sampling steps with guidance, as fractions of all steps."""
     sampler: SamplerName | None = None
-    """None is ``dpmpp-2m`` for ``mini``, ``adpm2`` for the paper's model."""
+    """Default: ``dpmpp-2m`` for ``mini``, ``adpm2`` for the paper's model."""
     visual: VisualSource | None = None
-    """Visual features for the paper's model, or the encoder that computes them."""
+    """Visual features for the paper's model, or the encoder that extracts them."""
     offline: bool = False
-    """Whether downloads of weights are refused."""
+    """Do not download weights."""
     rhythm_method: RhythmMethod | None = None
-    """None is ``directogram``, and ``flow`` where no person is detected."""
+    """Default: ``directogram``, or ``flow`` if no person is detected."""
     device: str = "auto"
     precision: Precision = "auto"
-    """Of networks; ``auto`` is bf16 on CUDA devices that support it, else fp32."""
+    """Precision of networks; ``auto`` is bf16 on CUDA devices that support it, else fp32."""
     compile: bool = False
-    """Whether networks are compiled by torch.compile when they are first called."""
+    """Compile the networks with torch.compile on their first call."""
     mix_db: float | None = None
-    """Gain of the video's own audio in the result; None leaves it out."""
+    """Gain in dB of the video's original audio in the mix; None omits it."""
     overwrite: bool = False
-    """Whether existing files are replaced."""
+    """Overwrite existing files."""
     poses: Path | None = None
-    """A file of poses, instead of pose estimation."""
+    """Pose file to use instead of pose estimation."""
     plot: Path | None = None
-    """A ``.png`` file for a plot of rhythm and audio."""
+    """Output ``.png`` file for a plot of rhythm and audio."""
     inpaint: InpaintSettings | None = None
-    """An earlier soundtrack of which only a time range is regenerated."""
+    """Earlier soundtrack, of which only a time range is regenerated."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,9 +63,9 @@ class SoundtrackJob:
 
     video: Path
     takes: tuple[tuple[int, Path], ...]
-    """Number, counted from 0 and added to the seed, and output path of each."""
+    """Take number, counted from 0 and added to the seed, and output path of each take."""
     existing_takes: tuple[tuple[int, Path], ...] = ()
-    """Takes whose files exist and are skipped."""
+    """Takes that are skipped because their files exist."""
     settings: SoundtrackSettings
 
 
@@ -79,20 +79,20 @@ def plan_jobs(
     report: Path | None = None,
     protected_paths: Sequence[Path] = (),
 ) -> list[SoundtrackJob]:
-    """Plan the jobs of a run and check all paths; nothing is read or written yet.
+    """Plan the jobs of a run and check all paths; nothing is read or written.
 
     Args:
-        videos: inputs.
-        output: a file for one input, a folder for any number; None is beside each input.
-        settings: of the run.
-        n_takes: soundtracks for each video.
+        videos: input files.
+        output: file for a single input, or folder; None writes next to each input.
+        settings: settings of the run.
+        n_takes: number of takes per video.
         skip_existing: skip takes whose files exist.
-        report: file to which the rows of the run are added.
-        protected_paths: other files that no result may replace.
+        report: file to which the report rows are appended.
+        protected_paths: further files that must not be overwritten.
 
     Raises:
-        UsageError: options that take one input only, or paths that collide.
-        OutputError: a folder that is not writable.
+        UsageError: a single-input option is used with several inputs, or paths collide.
+        OutputError: a folder is not writable.
     """
     _check_single_input_options(settings, len(videos))
     suffixes = list(CONTAINER_FORMATS)
@@ -111,20 +111,20 @@ def plan_jobs(
     if settings.plot is not None and results:
         results.append(settings.plot)
     if output is not None and input_paths.is_output_folder(output) and not output.is_dir():
-        results = [path for path in results if path.parent != output]  # it is made later
+        results = [path for path in results if path.parent != output]  # created later
     check_output_paths(results, sources, overwrite=settings.overwrite)
     if report is not None:
         check_output_paths([report], sources, overwrite=True)
         output_paths = [*(path for paths in outputs for path in paths), settings.plot]
         if os.path.realpath(report) in {os.path.realpath(p) for p in output_paths if p}:
             raise UsageError(
-                f"the report and a result would both be {report}", hint="rename the report"
+                f"report and output have the same path: {report}", hint="rename the report"
             )
     return jobs
 
 
 def _check_single_input_options(settings: SoundtrackSettings, n_videos: int) -> None:
-    """Refuse options that belong to one video with several, and a plot that is no PNG."""
+    """Raise if a single-input option is used with several inputs, or the plot is not a PNG."""
     visual = settings.visual
     options = {
         "--plot": settings.plot,
@@ -140,7 +140,7 @@ def _check_single_input_options(settings: SoundtrackSettings, n_videos: int) -> 
 
 
 def _list_source_files(settings: SoundtrackSettings) -> list[Path]:
-    """Files besides the videos that are read, which no result may replace."""
+    """Return the input files other than the videos, which must not be overwritten."""
     model, inpaint, visual = Path(settings.model), settings.inpaint, settings.visual
     paths = [inpaint.path if inpaint else None, visual.path if visual else None, settings.poses]
     paths += [model] if model.is_file() else []

@@ -1,6 +1,6 @@
-"""The ``mini`` model as a long-form generator: latent frames, windowed, decoded in blocks.
+"""Long-form generator of the ``mini`` model: windows of latent frames, decoded in blocks.
 
-features -> chords and notes -> windows of the latent code -> log-mel -> samples
+features -> chords and notes -> windows of latents -> log-mel -> samples
 """
 
 from collections.abc import Iterator
@@ -30,20 +30,20 @@ from loris_cli.soundtrack.inpainting import BLOCK_CROSSFADE_S, InpaintRegion
 from loris_cli.system.device import autocast, copy_to_device
 
 BATCH_FRAMES = 1024
-"""Frames in one call of the network, always as many windows: equal shapes give equal bytes."""
+"""Latent frames per network call; constant, because results depend on the batch shape."""
 ATTACK_LATENCY_S = 0.0185
-"""Delay of the instruments of the training music from note to detected onset
-(`evaluation.metrics.onsets`), median over its clips; conditions are that much earlier."""
+"""Median delay from a note to its detected onset (`evaluation.metrics.onsets`) in the clips of
+the training music. Conditions are shifted earlier by this delay."""
 DEFAULT_GUIDANCE = 1.3
-"""Guidance scale: less misses visual peaks, more widens the range of loudness beyond that of
-recorded music (chosen for ``mini`` on validation clips, docs/mini.md)."""
+"""Guidance scale. Lower values miss visual peaks; higher values widen the loudness range beyond
+that of recorded music. Chosen on validation clips (docs/experiments/mini.md)."""
 DECODE_BLOCK_FRAMES = 480
-"""Latent frames decoded at a time: 22 s."""
+"""Latent frames per decoded block: 22 s."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LatentGenerator(windowed_sampling.WindowedGenerator[MiniCondition]):
-    """The ``mini`` model as a `MusicGenerator`, of any length."""
+    """The ``mini`` model as a `MusicGenerator` for clips of any length."""
 
     noise_schedule = {"sigma_min": 0.02, "sigma_max": 30.0, "rho": 7.0}  # noqa: RUF012
 
@@ -54,7 +54,7 @@ class LatentGenerator(windowed_sampling.WindowedGenerator[MiniCondition]):
 
     @property
     def window_frames(self) -> int:
-        """Latent frames in a window: the length the network was trained on."""
+        """Latent frames per window, the length of the training examples."""
         return self.model.denoiser.config.window_frames
 
     @property
@@ -63,7 +63,7 @@ class LatentGenerator(windowed_sampling.WindowedGenerator[MiniCondition]):
 
     @property
     def signal_channels(self) -> int:
-        """Channels of the latent code."""
+        """Channels of the latents."""
         return self.model.autoencoder.config.latent_channels
 
     def generate(
@@ -72,12 +72,12 @@ class LatentGenerator(windowed_sampling.WindowedGenerator[MiniCondition]):
         """Generate the soundtrack of a clip, in consecutive blocks.
 
         Args:
-            features: of the entire clip.
-            seed: of the take.
-            progress: called after each call of the network.
+            features: features of the entire clip.
+            seed: seed of the take.
+            progress: called after each network evaluation.
 
         Yields:
-            ``(1, samples)`` blocks at 22,050 Hz; in all ``round(duration_s * 22050)``.
+            ``(1, samples)`` blocks at 22,050 Hz, ``round(duration_s * 22050)`` samples in all.
         """
         config = self.model.denoiser.config
         seed = seed_from_rhythm(seed, features.peaks_s)
@@ -96,7 +96,7 @@ class LatentGenerator(windowed_sampling.WindowedGenerator[MiniCondition]):
 
     @torch.inference_mode()
     def _with_note_latent(self, features: ClipFeatures) -> ClipFeatures:
-        """Features with the latent code of their note spectrogram."""
+        """Return the features with the latents of their note spectrogram."""
         assert features.arrangement is not None
         n_frames = self._count_latent_frames(features.duration_s)
         autoencoder, stride = self.model.autoencoder, self.model.autoencoder.config.stride
@@ -113,12 +113,12 @@ class LatentGenerator(windowed_sampling.WindowedGenerator[MiniCondition]):
         return replace(features, note_latent=np.concatenate(blocks, axis=1))
 
     def _count_latent_frames(self, duration_s: float) -> int:
-        """Latent frames of a clip: a little more than it lasts, as the strides require."""
+        """Return the latent frames of a clip, rounded up to a multiple of the stride."""
         stride = self.model.denoiser.config.stride
         return max(-(-int(duration_s * LATENT_FPS + 2) // stride) * stride, 8 * stride)
 
     def compute_window_layout(self, duration_s: float) -> windowed_sampling.WindowLayout:
-        """Windows of latent frames and number of network evaluations for a clip."""
+        """Return windows of latent frames, and the number of network evaluations."""
         n_frames = self._count_latent_frames(duration_s)
         starts = windowed_sampling.window_starts(n_frames, self.window_frames)
         n_batches = -(-len(starts) // self._windows_per_batch)
@@ -129,7 +129,7 @@ class LatentGenerator(windowed_sampling.WindowedGenerator[MiniCondition]):
     def _encode_windows(
         self, features: ClipFeatures, layout: windowed_sampling.WindowLayout, seed: int
     ) -> Iterator[tuple[list[int], MiniCondition]]:
-        """Batches of windows; a short last one is filled up with its own last window."""
+        """Yield batches of windows; a short last batch is padded with its last window."""
         n_frames = layout.window_length
         n_channels = self.model.denoiser.config.note_latent_channels
         conditions = [
@@ -145,9 +145,9 @@ class LatentGenerator(windowed_sampling.WindowedGenerator[MiniCondition]):
             yield rows, MiniCondition(*pairs)
 
     def _denoise(self, x: Tensor, sigma: float, pair: MiniCondition, scale: float) -> Tensor:
-        """One guided evaluation: with and without the condition, in one batch.
+        """Denoise with guidance; conditional and unconditional passes share one batch.
 
-        A guidance scale of 1 does not evaluate the unconditional network.
+        A guidance scale of 1 skips the unconditional pass.
         """
         n_windows = len(x)
         x = torch.cat([x, x]) if scale != 1.0 else x
@@ -180,7 +180,7 @@ class LatentGenerator(windowed_sampling.WindowedGenerator[MiniCondition]):
         return latent, is_regenerated.to(self.device)
 
     def _decode_blocks(self, latent: Tensor, n_samples: int, seed: int) -> Iterator[Samples]:
-        """Decode the latent code in blocks that overlap by a short crossfade."""
+        """Decode the latents in blocks with a short crossfade between them."""
         fade = round(BLOCK_CROSSFADE_S * SAMPLE_RATE_HZ)
         rise = np.sin(np.linspace(0, np.pi / 2, fade, dtype=np.float32))
         tail: Samples | None = None
@@ -197,8 +197,8 @@ class LatentGenerator(windowed_sampling.WindowedGenerator[MiniCondition]):
 
     @torch.inference_mode()
     def _decode_block(self, latent: Tensor, first_frame: int, seed: int) -> Samples:
-        """Samples of one block and of the crossfade after it."""
-        # Phases are estimated over some frames more on either side than are used.
+        """Return the samples of one block and of the crossfade after it."""
+        # Phase estimation uses some extra frames on either side, which are discarded.
         margin = self.model.autoencoder.receptive_margin_frames + 8
         left = max(first_frame - margin, 0)
         block = latent[None, :, left : first_frame + DECODE_BLOCK_FRAMES + margin]

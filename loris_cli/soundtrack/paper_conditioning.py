@@ -1,6 +1,6 @@
 """Conditions of the paper's network for one window of a video.
 
-features of the video -> window on the grid of half seconds -> rhythm, visual features, genre
+features of the video -> window on a grid of half seconds -> rhythm, visual features, genre
 """
 
 import math
@@ -25,12 +25,12 @@ POSES_PER_VISUAL_ROW = round(POSE_FPS / VISUAL_FPS)
 
 @dataclass(frozen=True, kw_only=True)
 class PaperWindow:
-    """Conditions of a window, as long as the configuration of the network says."""
+    """Conditions of a window before encoding; the network's configuration sets its length."""
 
     rhythm: Array
-    """1 where a peak is, ``(steps,)``; step ``n`` belongs to pose frame ``n + 2``."""
+    """1 at a peak, else 0, ``(steps,)``; step ``n`` belongs to pose frame ``n + 2``."""
     envelope: Array
-    """Onset envelope of the motion, ``(steps,)``, 0..1."""
+    """Onset envelope of the motion (Eq. 6), ``(steps,)``, 0..1."""
     motion: Array
     """Normalized keypoints, ``(n_pose_frames, 17, 3)``."""
     visual: Array | None
@@ -44,11 +44,11 @@ def extract_window(
     """Return the conditions of a window before encoding.
 
     Args:
-        features: of the entire video.
-        config: of the network.
-        start_row: start of the window, in half seconds.
-        is_only: whether it is the only one: then the official reading decimates surplus
-            poses as the released code does.
+        features: features of the entire video.
+        config: configuration of the network.
+        start_row: start of the window in half seconds.
+        is_only: whether this is the only window of the video. If so, the variant ``official``
+            decimates surplus poses as in the released code.
     """
     keypoints = _window_keypoints(features.keypoints, config, start_row, is_only=is_only)
     start_s = start_row / VISUAL_FPS
@@ -86,7 +86,7 @@ def encode_window(
 
 
 def decimate_poses(keypoints: Array, n_frames: int) -> Array:
-    """Decimate poses as the released code does, by dropping one in every few (D4)."""
+    """Drop every nth pose, as in the released code (docs/differences.md, D4)."""
     if len(keypoints) <= n_frames:
         return keypoints
     rate = math.ceil(len(keypoints) / (len(keypoints) - n_frames))
@@ -97,7 +97,7 @@ def decimate_poses(keypoints: Array, n_frames: int) -> Array:
 def _window_keypoints(
     keypoints: Array | None, config: PaperConfig, start_row: int, *, is_only: bool
 ) -> Array | None:
-    """Poses of the window, ``(n_pose_frames, 17, 3)``; after the end the last is repeated."""
+    """Return the poses of a window, ``(n_pose_frames, 17, 3)``; the last one is repeated."""
     if keypoints is None or not keypoints[..., 2].any():
         return None
     if is_only and config.compat == "official":
@@ -108,7 +108,7 @@ def _window_keypoints(
 def _rhythm_steps(
     features: ClipFeatures, config: PaperConfig, window_keypoints: Array | None, start_s: float
 ) -> Array:
-    """Peaks by the reading of the network, or those of another rhythm method."""
+    """Return the peaks, extracted again from the poses if the variant is ``official``."""
     times_s = features.peaks_s - start_s
     is_official = config.compat == "official" and features.rhythm_method == "directogram"
     if is_official and window_keypoints is not None:
@@ -119,7 +119,7 @@ def _rhythm_steps(
 def _envelope_steps(
     features: ClipFeatures, config: PaperConfig, window_keypoints: Array | None, start_s: float
 ) -> Array:
-    """The onset envelope (Eq. 6); without poses the strengths of the peaks."""
+    """Return the onset envelope (Eq. 6), or the strengths of the peaks without poses."""
     if window_keypoints is not None:
         envelope = normalize_by_max(onset_envelope(pose_directogram(window_keypoints)))
         return envelope[RHYTHM_OFFSET_FRAMES:]

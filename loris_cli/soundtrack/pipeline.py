@@ -1,6 +1,6 @@
-"""Soundtrack of one analyzed video: generated, leveled, and muxed into the video's container.
+"""Soundtrack of one analyzed video: generation, loudness normalization, and muxing.
 
-    analysis -> features -> generator -> loudness -> the video's own file
+    analysis -> features -> generator -> loudness -> output file
 
 The generator is any `MusicGenerator`.
 """
@@ -30,20 +30,20 @@ from loris_cli.video.mux import mux_audio
 TARGET_LUFS = -14.0
 TRUE_PEAK_CEILING_DBTP = -1.0
 SPLICE_FADE_S = 0.02
-"""Fade between original and regenerated audio, inside the latter."""
+"""Fade between original and regenerated audio, inside the regenerated range."""
 COPY_BLOCK_SAMPLES = 1 << 16
 
 
 @dataclass(frozen=True, kw_only=True)
 class OutputOptions:
-    """How the result is written."""
+    """Options for writing the output file."""
 
     mix_db: float | None = None
-    """Gain of the video's own audio in the result; None leaves it out."""
+    """Gain in dB of the video's original audio in the mix; None omits it."""
     tags: Mapping[str, str] = field(default_factory=dict)
-    """Metadata of the file."""
+    """Metadata tags of the file."""
     overwrite: bool = False
-    """Whether an existing file is replaced."""
+    """Overwrite an existing file."""
 
 
 DEFAULT_OUTPUT = OutputOptions()
@@ -54,7 +54,7 @@ class SoundtrackResult:
     """Properties of a generated soundtrack."""
 
     genre: str
-    """The style of the settings, or the one chosen for the rhythm by the seed."""
+    """Style given by the user, or chosen from the rhythm and the seed."""
     loudness: Loudness
 
 
@@ -69,22 +69,22 @@ def make_soundtrack(
     options: OutputOptions = DEFAULT_OUTPUT,
     reporter: Reporter | None = None,
 ) -> SoundtrackResult:
-    """Generate the soundtrack of a video and write it.
+    """Generate the soundtrack of a video and write it to a file.
 
     Args:
         analysis: from `analyze_video`.
-        out: a video (``.mp4``, ``.mov``, ``.mkv``, ``.webm``) or audio alone (``.wav``,
+        out: output video (``.mp4``, ``.mov``, ``.mkv``, ``.webm``) or audio file (``.wav``,
             ``.flac``); written atomically.
-        generator: of the music.
-        seed: of the take.
-        genre: style, one of `config.GENRES`; None is one that suits the rhythm.
-        regenerate_s: time range in which the generator's audio is new; the rest is at its
-            final level and reaches ``out`` unchanged, sample by sample. None is all of it.
-        options: how ``out`` is written.
+        generator: music generator.
+        seed: seed of the take.
+        genre: style, one of `config.GENRES`; None selects one that suits the rhythm.
+        regenerate_s: time range that the generator has regenerated; the samples outside it are
+            already at their final level and are written unchanged. None is the entire audio.
+        options: options for writing ``out``.
         reporter: receives progress and warnings.
 
     Raises:
-        OutputError: the result cannot be written.
+        OutputError: the output cannot be written.
     """
     reporter = reporter or NullReporter()
     features = build_features(analysis, genre=genre, seed=seed)
@@ -112,23 +112,23 @@ def make_soundtrack(
 
 @contextmanager
 def _audio_write_errors(out: Path) -> Iterator[None]:
-    """Report a full disk: libsndfile does not say why it could not write."""
+    """Raise `OutputError` for write errors; libsndfile does not report a full disk as such."""
     try:
         yield
     except soundfile.LibsndfileError as error:
         raise OutputError(
-            f"the audio of {out} cannot be written: {error.error_string}",
-            hint="free some space, or write to another disk with -o",
+            f"cannot write the audio of {out}: {error.error_string}",
+            hint="free disk space, or write to another disk with -o",
         ) from error
 
 
 def generate_wav(
     generator: MusicGenerator, features: ClipFeatures, out: Path, *, seed: int, advance: Advance
 ) -> int:
-    """Write a generator's blocks to a float WAV as they come.
+    """Write the blocks of a generator to a float WAV file as they are generated.
 
     Returns:
-        samples written.
+        number of samples written.
     """
     done_s = 0.0
 
@@ -152,7 +152,7 @@ def _open_wav_writer(path: Path, *, n_channels: int) -> soundfile.SoundFile:
 
 
 def _level_audio(raw: Path, out: Path, regenerate_s: tuple[float, float] | None) -> Loudness:
-    """Normalize the loudness; of an inpainted file only limit the peaks of the region."""
+    """Normalize the loudness; for inpainting, only limit the peaks of the region."""
     ceiling = TRUE_PEAK_CEILING_DBTP
     if regenerate_s is None:
         return normalize_loudness(raw, out, target_lufs=TARGET_LUFS, ceiling_dbtp=ceiling)
@@ -165,7 +165,7 @@ def _level_audio(raw: Path, out: Path, regenerate_s: tuple[float, float] | None)
 def _splice_regenerated(
     original: Path, regenerated: Path, out: Path, *, regenerate_s: tuple[float, float]
 ) -> None:
-    """Write the second file inside a time range, the first elsewhere, to the sample."""
+    """Write the second file inside a time range, and the first, unchanged, elsewhere."""
     start = 0
     with (
         soundfile.SoundFile(original) as old_file,
@@ -183,6 +183,6 @@ def _splice_regenerated(
 
 
 def read_mono_audio(path: Path) -> NDArray[Any] | None:
-    """Read a file's audio, mono at 22,050 Hz; None without audio."""
+    """Read the audio of a file as mono at 22,050 Hz; None if it has no audio."""
     audio = read_audio(path, rate_hz=SAMPLE_RATE_HZ)
     return None if audio is None else audio.mean(axis=0)

@@ -1,4 +1,4 @@
-"""Runs jobs, one after the other or in worker processes; a failure does not stop the rest."""
+"""Run jobs sequentially or in worker processes; a failed job does not stop the others."""
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
@@ -18,27 +18,27 @@ ProcessJob = Callable[[SoundtrackJob, RecordingReporter], Iterator[ReportRow]]
 def run_jobs(
     jobs: Sequence[SoundtrackJob], *, workers: int = 1, reporter: Reporter | None = None
 ) -> Generator[ReportRow, None, None]:
-    """Run jobs and yield a row for each take when it is done.
+    """Run jobs and yield a report row for each completed take.
 
-    A video that fails gives a row of status ``failed`` and the rest go on; an interruption
-    ends all. The files are the same whatever the number of workers.
+    A video that fails yields a row with status ``failed``, and the other jobs continue. An
+    interrupt ends all jobs. The outputs do not depend on the number of workers.
 
     Args:
-        jobs: of `plan_jobs`.
-        workers: processes; a single one is this process and shows its progress.
-        reporter: receives progress and warnings; of worker processes warnings only.
+        jobs: jobs from `plan_jobs`.
+        workers: number of processes; 1 runs the jobs in this process and shows their progress.
+        reporter: receives progress and warnings; worker processes report warnings only.
 
     Raises:
-        WeightsError: the model or the weights of the visual encoder are absent.
-        MissingDependencyError: a package that these need is absent.
-        UsageError: there is no such device.
+        WeightsError: the model or the weights of the visual encoder are missing.
+        MissingDependencyError: a required package is not installed.
+        UsageError: the device does not exist.
     """
     reporter = reporter or NullReporter()
     yield from job_report.skipped_rows(jobs)
     todo = [job for job in jobs if job.takes]
     if not todo:
         return
-    load_generator(todo[0].settings)  # errors that concern every video end the run at once
+    load_generator(todo[0].settings)  # fail early on errors that affect every video
     load_job_encoder(todo[0].settings, reporter)
     if workers == 1 or len(todo) == 1:
         for job in todo:
@@ -58,11 +58,11 @@ def run_jobs(
 def estimate_jobs(
     jobs: Sequence[SoundtrackJob], *, reporter: Reporter | None = None
 ) -> Generator[ReportRow, None, None]:
-    """Estimate the cost of jobs from their lengths and one timed clip; nothing is written.
+    """Estimate the cost of jobs from video durations and one timed clip; nothing is written.
 
     Raises:
-        WeightsError: there is no such model.
-        UsageError: there is no such device.
+        WeightsError: the model does not exist.
+        UsageError: the device does not exist.
     """
     yield from job_report.skipped_rows(jobs)
     todo = [job for job in jobs if job.takes]
@@ -75,10 +75,10 @@ def estimate_jobs(
 
 
 def run_job(job: SoundtrackJob, *, reporter: Reporter | None = None) -> Iterator[ReportRow]:
-    """Generate the takes of one video and return a row for each.
+    """Generate the takes of one video and yield a report row for each.
 
     Raises:
-        LorisError: it fails.
+        LorisError: the job fails.
     """
     return make_takes(job, RecordingReporter(reporter or NullReporter(), job.video))
 
@@ -86,7 +86,7 @@ def run_job(job: SoundtrackJob, *, reporter: Reporter | None = None) -> Iterator
 def _run_with_failure_row(
     job: SoundtrackJob, process_job: ProcessJob, reporter: Reporter, *, with_name: bool
 ) -> Iterator[ReportRow]:
-    """Run one job; an error becomes a row."""
+    """Run one job; on an error, yield a row with status ``failed``."""
     recorder = RecordingReporter(reporter, job.video, with_name=with_name)
     try:
         yield from process_job(job, recorder)

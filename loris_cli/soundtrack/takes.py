@@ -1,4 +1,4 @@
-"""The takes of one video: generated one after the other, or their cost estimated."""
+"""Generation of the takes of one video, or an estimate of their cost."""
 
 import math
 import time
@@ -28,20 +28,20 @@ from loris_cli.video.mux import check_container
 from loris_cli.video.probe import VideoInfo
 
 POSE_S_PER_FRAME = 0.035
-"""Time of pose estimation in a frame, about, on two cores of 2017: for estimates only."""
+"""Approximate time of pose estimation per frame, on two cores of a 2017 CPU."""
 DECODE_S_PER_AUDIO_S = 0.12
-"""Time to decode and level a second of audio, likewise."""
+"""Approximate time to decode and normalize one second of audio, on the same CPU."""
 BASE_MEMORY_MB = 1200
-"""Peak memory, measured at 1 and at 10 minutes; it does not grow with length."""
+"""Peak memory, measured at 1 and 10 minutes; it does not depend on the duration."""
 PAPER_MEMORY_FACTOR = 1.6
-"""Memory of the paper's network in use, relative to its weights, computed: a batch of one takes
-3.9 GB at full size (specification, 3.5) and guidance twice what is above 3.1."""
+"""Computed ratio of peak memory to weights of the paper's network. At full size (3.1 GB of
+weights), a batch of one takes 3.9 GB, and guidance doubles the difference."""
 MAX_PLOT_AUDIO_S = 600.0
-"""Longest audio in a plot: of an hour it would take gigabytes."""
+"""Longest audio in a plot; an hour of audio would need gigabytes of memory."""
 
 
 def make_takes(job: SoundtrackJob, reporter: RecordingReporter) -> Iterator[ReportRow]:
-    """Generate the takes of one video; invalid input is refused before the long work."""
+    """Generate the takes of one video; invalid input is detected before long computations."""
     settings = job.settings
     generator = load_generator(settings)
     info = _probe_job(job, reporter)
@@ -94,13 +94,13 @@ def make_takes(job: SoundtrackJob, reporter: RecordingReporter) -> Iterator[Repo
             regenerate_s=regenerate_s and list(regenerate_s),
             **_sampling_fields(generator, info.duration_s),
             **_rhythm_fields(analysis),
-            # JSON has no infinity, which is the peak of silence in dB.
+            # The peak of silence is minus infinity dB, which JSON cannot represent.
             **{k: v if math.isfinite(v) else None for k, v in asdict(result.loudness).items()},
         )
 
 
 def _probe_job(job: SoundtrackJob, reporter: RecordingReporter) -> VideoInfo:
-    """Properties of the video; containers that cannot hold its stream are refused."""
+    """Probe the video; raise if an output container cannot hold its video stream."""
     info = probe_for_rhythm(job.video, reporter=reporter)
     for _, out in job.takes:
         check_container(info.path, out)
@@ -108,7 +108,7 @@ def _probe_job(job: SoundtrackJob, reporter: RecordingReporter) -> VideoInfo:
 
 
 def _sampling_fields(generator: ModelGenerator, duration_s: float) -> dict[str, Any]:
-    """Fields of a row on the model and how it was sampled."""
+    """Return the report fields on model and sampling."""
     layout = generator.compute_window_layout(duration_s)
     return {
         "model": generator.model.name,
@@ -125,7 +125,7 @@ def _sampling_fields(generator: ModelGenerator, duration_s: float) -> dict[str, 
 
 
 def _rhythm_fields(analysis: VideoAnalysis) -> dict[str, Any]:
-    """Fields of a row on the rhythm of the video."""
+    """Return the report fields on the rhythm of the video."""
     rhythm, poses = analysis.rhythm, analysis.poses
     return {
         "rhythm_method": rhythm.method,
@@ -136,7 +136,7 @@ def _rhythm_fields(analysis: VideoAnalysis) -> dict[str, Any]:
 
 
 def _plot_analysis(settings: SoundtrackSettings, analysis: VideoAnalysis, out: Path) -> None:
-    """Plot directogram, envelope and peaks, and the generated audio above, if asked to."""
+    """Plot generated audio, directogram, envelope and peaks, if the settings request it."""
     if settings.plot is None:
         return
     info = analysis.info
@@ -153,7 +153,7 @@ def _plot_analysis(settings: SoundtrackSettings, analysis: VideoAnalysis, out: P
 
 @cache
 def _time_evaluation_s(generator: ModelGenerator, clip_s: float) -> float:
-    """Time of one network evaluation, with its fraction of decoding."""
+    """Measure the time of one network evaluation, with its proportion of the decoding."""
     empty = np.zeros(0)
     clip = ClipFeatures(duration_s=clip_s, peaks_s=empty, strengths=empty, energy=np.zeros(1))
     short = replace(generator, steps=2, sampler="euler")
@@ -165,7 +165,7 @@ def _time_evaluation_s(generator: ModelGenerator, clip_s: float) -> float:
 
 
 def _estimate_memory_mb(generator: ModelGenerator) -> int:
-    """Peak memory, about."""
+    """Estimate the peak memory."""
     if isinstance(generator, LatentGenerator):
         return BASE_MEMORY_MB
     weights = generator.model.network.state_dict().values()
@@ -174,7 +174,7 @@ def _estimate_memory_mb(generator: ModelGenerator) -> int:
 
 
 def estimate_takes(job: SoundtrackJob, reporter: RecordingReporter) -> Iterator[ReportRow]:
-    """Estimate the cost of the takes of one video, in one row; nothing is written."""
+    """Yield one row with the estimated cost of all takes of a video; nothing is written."""
     settings, n_takes = job.settings, len(job.takes)
     info = _probe_job(job, reporter)
     generator = load_generator(settings)

@@ -1,6 +1,6 @@
 """Video analysis: poses of the main performer, visual rhythm, motion energy.
 
-video -> one pass over its frames -> poses, or optical flow -> rhythm, energy
+video -> one pass over its frames -> poses or optical flow -> rhythm, energy
 """
 
 from collections.abc import Callable, Iterable
@@ -29,15 +29,15 @@ from loris_cli.video.probe import VideoInfo, probe_video
 RhythmMethod = Literal["directogram", "flow", "stft"]
 
 MIN_VIDEO_DURATION_S = 1.0
-"""A shorter video has no rhythm: two peaks hardly fit into it."""
+"""Minimum duration; shorter videos rarely have two peaks."""
 MIN_DETECTED_FRACTION = 0.1
-"""With a person detected in fewer of the frames the rhythm is that of the optical flow."""
+"""If a smaller fraction of frames has a detected person, the rhythm is from optical flow."""
 POSE_SIDE_PX = 1280
-"""Frame size for pose estimation; distant persons need more than a network's 224 px."""
+"""Maximum frame side for pose estimation; small persons need more than the network's 224 px."""
 POSE_THREADS = 2
 FLOW_MAX_SIDE_PX = 256
 MAX_DURATION_MISMATCH_S = 1.0
-"""Poses may end so much before or after their video: containers round, ends are cut."""
+"""Maximum difference between the durations of poses and video, which may be rounded or cut."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,12 +46,12 @@ class VideoAnalysis:
 
     info: VideoInfo
     poses: Poses | None
-    """None if no person is detected, or by the method ``flow``."""
+    """None if no person is detected, or with the method ``flow``."""
     rhythm: Rhythm
     energy: Array
     """Motion energy, ``(frames,)`` at 16 Hz, 0..1."""
     visual: Array | None = None
-    """Visual features, ``(rows, width)``, 2 rows a second, if there are any."""
+    """Visual features, ``(rows, width)``, 2 rows per second; None if unavailable."""
 
     @property
     def keypoints(self) -> Array | None:
@@ -60,19 +60,19 @@ class VideoAnalysis:
 
 
 def probe_for_rhythm(video: str | Path, *, reporter: Reporter | None = None) -> VideoInfo:
-    """Return the properties of a video that is long enough for a rhythm.
+    """Return the properties of a video; check that it is long enough for a rhythm.
 
     Raises:
-        InputError: it is not a video, or too short.
+        InputError: the file is not a video, or is too short.
     """
     info = probe_video(Path(video))
     if info.duration_s < MIN_VIDEO_DURATION_S:
         raise InputError(
-            f"{video} lasts {info.duration_s:.2g} s, too short for a rhythm",
-            hint=f"give a video of {MIN_VIDEO_DURATION_S:g} s or more",
+            f"{video} is too short for a rhythm: got {info.duration_s:.2g} s",
+            hint=f"pass a video of at least {MIN_VIDEO_DURATION_S:g} s",
         )
     if info.truncated:
-        (reporter or NullReporter()).warn(f"{printable_path(video)} ends early: file truncated")
+        (reporter or NullReporter()).warn(f"{printable_path(video)}: the file is truncated")
     return info
 
 
@@ -87,7 +87,7 @@ class PoseEstimator(Protocol):
         size: tuple[int, int],
         progress: Callable[[int, int], None] | None,
     ) -> Poses:
-        """Return the poses of the main performer in frames."""
+        """Return the poses of the main performer in a sequence of frames."""
 
 
 def estimate_video_poses(
@@ -102,8 +102,8 @@ def estimate_video_poses(
     Args:
         info: from `probe_for_rhythm`.
         reporter: receives progress and warnings.
-        fallback_flow: tracks optical flow in the same pass.
-        estimator: of the poses; None is BlazePose.
+        fallback_flow: optical flow to track in the same pass; None for no tracking.
+        estimator: pose estimator; None is BlazePose.
 
     Raises:
         InputError: the video has no readable frames.
@@ -133,17 +133,17 @@ def estimate_video_poses(
 
 
 class _FallbackFlow:
-    """Optical flow tracked along with pose estimation until enough persons are detected."""
+    """Optical flow, tracked during pose estimation until enough persons are detected."""
 
     def __init__(self, info: VideoInfo) -> None:
         self.trajectories = FlowTrajectories()
         self.n_frames_with_person = 0
-        """Frames at 16 fps with a detected person, so far."""
+        """Number of frames at 16 fps with a detected person so far."""
         self._max_frames_with_person = MIN_DETECTED_FRACTION * info.duration_s * POSE_FPS
 
     @property
     def is_complete(self) -> bool:
-        """Whether every frame was tracked."""
+        """Whether all frames so far were tracked."""
         return self.n_frames_with_person <= self._max_frames_with_person
 
     def add_frame(self, frame: Frame) -> bool:
@@ -162,19 +162,19 @@ def analyze_video(
 ) -> VideoAnalysis:
     """Extract the visual rhythm of a video.
 
-    Its frames are decoded once; a second time only if the detected person does not move.
+    The frames are decoded once, or twice if the detected person does not move.
 
     Args:
-        video: a video file, or its properties from `probe_for_rhythm`.
-        method: of the rhythm; None is the directogram of the poses, or optical flow if no
+        video: video file, or its properties from `probe_for_rhythm`.
+        method: rhythm method; None is the directogram of the poses, or optical flow if no
             person is detected.
-        compat: reading of the paper for the rhythm of poses.
-        poses: of the video, instead of pose estimation.
+        compat: variant of the rhythm extraction from poses.
+        poses: poses of the video; None runs pose estimation.
         reporter: receives progress and warnings.
 
     Raises:
-        InputError: it is not a video, too short, or without motion; or the poses are of
-            another one.
+        InputError: the file is not a video, is too short or has no motion, or the poses are
+            those of another video.
     """
     reporter = reporter or NullReporter()
     info = video if isinstance(video, VideoInfo) else probe_for_rhythm(video, reporter=reporter)
@@ -182,9 +182,9 @@ def analyze_video(
     poses_s = info.duration_s if poses is None else poses.n_frames / poses.fps
     if abs(poses_s - info.duration_s) > MAX_DURATION_MISMATCH_S:
         raise InputError(
-            f"the poses last {poses_s:.1f} s and {name}"
-            f" {info.duration_s:.1f} s: they are not of one video",
-            hint="make them again with `loris pose VIDEO`",
+            f"the duration of the poses ({poses_s:.1f} s) does not match {name}"
+            f" ({info.duration_s:.1f} s)",
+            hint="extract the poses of this video with `loris pose VIDEO`",
         )
     flow: FlowTrajectories | None = None
     if method != "flow":
@@ -196,8 +196,8 @@ def analyze_video(
         if analysis is not None:
             return analysis
         if method is not None:
-            raise InputError(f"no moving person in {name}", hint="try --rhythm flow")
-        reporter.warn(f"no moving person in {name}: the rhythm is that of the optical flow")
+            raise InputError(f"no moving person found in {name}", hint="try --rhythm flow")
+        reporter.warn(f"no moving person found in {name}: using the rhythm of optical flow")
     rhythm = (flow or _track_flow(info, reporter)).compute_rhythm()
     frames, energy = np.arange(len(rhythm.envelope)), np.full(len(rhythm.envelope), 0.5)
     if len(rhythm.times_s):
@@ -208,7 +208,7 @@ def analyze_video(
 def compute_pose_rhythm(
     poses: Poses, *, compat: Compat = "paper", method: RhythmMethod | None = None
 ) -> Rhythm:
-    """Return the rhythm of poses, without their video; ``method`` is not ``flow``."""
+    """Return the rhythm of poses; ``method`` must not be ``flow``."""
     if method == "stft":
         return rhythm_from_stft(poses.keypoints, fps=poses.fps, cuts=poses.cuts)
     return rhythm_from_poses(
@@ -223,7 +223,7 @@ def compute_pose_rhythm(
 def _analyze_poses(
     info: VideoInfo, poses: Poses, compat: Compat, method: RhythmMethod | None
 ) -> VideoAnalysis | None:
-    """Analysis by poses; None if they have no rhythm."""
+    """Return the analysis of poses, or None if they have no rhythm."""
     if poses.detected_fraction < MIN_DETECTED_FRACTION:
         return None
     rhythm = compute_pose_rhythm(poses, compat=compat, method=method)
@@ -234,7 +234,7 @@ def _analyze_poses(
 
 
 def _track_flow(info: VideoInfo, reporter: Reporter) -> FlowTrajectories:
-    """Optical flow of a video, in a separate pass."""
+    """Track the optical flow of a video in a separate pass."""
     trajectories = FlowTrajectories()
     frames = read_frames(info.path, max_side_px=FLOW_MAX_SIDE_PX, on_warning=reporter.warn)
     with reporter.stage("optical flow", info.n_frames) as advance:

@@ -1,10 +1,10 @@
-"""Visual features of a video by an action recognition network, two rows a second.
+"""Extraction of visual features with an action recognition network, two rows per second.
 
-frames at 16 or 10 a second -> short side 256 px -> center crop -> clips -> rows
+frames at 16 or 10 fps -> short side 256 px -> center crop -> clips -> rows
 
-The Inception I3D takes 400 frames at once and gives a row for every 8. I3D-R50 takes eight
-frames over 2.1 s for each row: row ``k`` is of those from ``k / 2`` s on. Neither keeps more
-frames than its clip, however long the video is.
+Inception I3D processes 400 frames at once and returns one row per 8 frames. I3D-R50 processes
+eight frames over 2.1 s for each row; the clip of row ``k`` starts at ``k / 2`` s. Only the
+frames of the current clip are held in memory, regardless of the duration of the video.
 """
 
 from collections.abc import Iterable, Iterator
@@ -33,47 +33,47 @@ VisualEncoder = InceptionI3D | I3DR50
 
 RESIZE_SHORT_SIDE_PX = 256
 INCEPTION_CLIP_FRAMES = 400
-"""Frames that go through the Inception I3D together: 25 s, as in the released data."""
+"""Frames per clip of Inception I3D: 25 s, as in the released data."""
 R50_FRAMES_PER_ROW = round(i3d_resnet50.INPUT_FPS / VISUAL_FPS)
-"""From the first frame of a row of I3D-R50 to that of the next."""
+"""Frames between the clips of consecutive rows of I3D-R50."""
 R50_CLIP_SPAN_FRAMES = i3d_resnet50.FRAME_STRIDE * (i3d_resnet50.FRAMES_PER_CLIP - 1) + 1
-"""Frames that the clip of such a row spans."""
+"""Frames spanned by the clip of a row of I3D-R50."""
 R50_GPU_BATCH_ROWS = 16
-"""Batch size of I3D-R50 on a GPU. A CPU gains nothing by more than one."""
+"""Batch size of I3D-R50 on a GPU. Batches larger than one are not faster on a CPU."""
 
 
 def resolve_visual_weights(
     source: VisualSource, *, offline: bool, reporter: Reporter
 ) -> tuple[str, FileFingerprint]:
-    """Return the network of a source of visual features, and the file of its weights.
+    """Return the network name and the weights file of a source of visual features.
 
     Args:
-        source: of the features.
-        offline: whether downloads are refused.
+        source: source of the features.
+        offline: do not download weights.
         reporter: receives progress and warnings.
 
     Raises:
-        UsageError: it is a file of features, which belongs to one video.
-        WeightsError: there are no weights.
+        UsageError: the source is a feature file, which belongs to a single video.
+        WeightsError: the weights were not found.
     """
     if source.network is None:
-        raise UsageError(f"{source} is one video's features", hint="give i3d-r50 or i3d=FILE")
+        raise UsageError(f"{source} is not an encoder", hint="pass i3d-r50 or i3d=FILE")
     if source.network == "i3d-r50":
         weights = find_i3d_r50_weights(source.path, offline=offline, reporter=reporter)
         return source.network, weights
     assert source.path is not None
     if not source.path.is_file():
-        raise WeightsError(f"no weights {source.path}", hint="i3d=FILE")
+        raise WeightsError(f"no such file: {source.path}", hint="pass i3d=FILE")
     return source.network, fingerprint_file(source.path)
 
 
 @cache
 def load_visual_encoder(network: str, weights: FileFingerprint, device: str) -> VisualEncoder:
-    """Load a network for visual features, once a process.
+    """Load a network for visual features; cached per process.
 
     Raises:
-        MissingDependencyError: a package that it needs is absent.
-        WeightsError: its weights are those of another network.
+        MissingDependencyError: a required package is not installed.
+        WeightsError: the weights are those of another network.
     """
     if network == "i3d-r50":
         return load_i3d_r50(weights, device=resolve_device(device))
@@ -88,24 +88,24 @@ def extract_visual_features(
     reporter: Reporter,
     span_s: tuple[float, float] | None = None,
 ) -> Array:
-    """Return the visual features of a video, ``(rows, width)``, two rows a second.
+    """Return the visual features of a video, ``(rows, width)``, two rows per second.
 
     Args:
-        info: of the video.
+        info: properties of the video.
         encoder: from `load_visual_encoder`.
-        device: where it is.
+        device: device of the encoder.
         reporter: receives progress and warnings.
-        span_s: start and end; None is the entire video. A start between two frames is
-            rounded: by 0.05 s at most.
+        span_s: start and end time in seconds; None is the entire video. The start is rounded
+            to the nearest frame, by at most 0.05 s.
     """
     is_r50 = isinstance(encoder, I3DR50)
     fps = i3d_resnet50.INPUT_FPS if is_r50 else POSE_FPS
     start_s, stop_s = span_s or (0.0, info.duration_s)
     first, last = round(start_s * fps), round(stop_s * fps)
     if span_s is None:
-        last = first + int(np.ceil(info.duration_s * fps)) + 1  # as many as there are
+        last = first + int(np.ceil(info.duration_s * fps)) + 1  # includes the last frame
     elif is_r50:
-        last += R50_CLIP_SPAN_FRAMES - R50_FRAMES_PER_ROW  # the clips of the last rows
+        last += R50_CLIP_SPAN_FRAMES - R50_FRAMES_PER_ROW  # frames of the last rows' clips
     aspect_ratio = max(info.width, info.height) / min(info.width, info.height)
     side_px = round(RESIZE_SHORT_SIDE_PX * aspect_ratio)
     frames = read_frames_at_fps(info.path, fps, max_side_px=side_px, on_warning=reporter.warn)
@@ -130,7 +130,7 @@ def extract_visual_features(
 def extract_inception_rows(
     frames: Iterable[Frame], network: InceptionI3D, *, device: torch.device
 ) -> Iterator[Array]:
-    """Yield rows of frames at 16 a second, a row for every 8."""
+    """Yield feature rows of frames at 16 fps, one row per 8 frames."""
     crops = (center_crop(frame.rgb) for frame in frames)
     while clip := list(islice(crops, INCEPTION_CLIP_FRAMES)):
         pixels = torch.from_numpy(np.stack(clip)).to(device).permute(3, 0, 1, 2)[None]
@@ -141,15 +141,15 @@ def extract_inception_rows(
 def extract_r50_rows(
     frames: Iterable[Frame], network: I3DR50, *, device: torch.device
 ) -> Iterator[Array]:
-    """Yield rows of frames at 10 a second, a row for every 5.
+    """Yield feature rows of frames at 10 fps, one row per 5 frames.
 
     Args:
-        frames: read as needed; no more than a row spans are held in memory.
+        frames: video frames, read on demand; only those of the current rows are in memory.
         network: I3D-R50.
-        device: where it is.
+        device: device of the network.
 
     Yields:
-        ``(rows, 2048)``; a row whose clip reaches beyond the last frame repeats that frame.
+        ``(rows, 2048)``; clips that extend beyond the last frame repeat that frame.
     """
     clips = _r50_clips(center_crop(frame.rgb, i3d_resnet50.INPUT_SIZE_PX) for frame in frames)
     batch_size = 1 if device.type == "cpu" else R50_GPU_BATCH_ROWS
@@ -160,7 +160,7 @@ def extract_r50_rows(
 
 
 def _r50_clips(frames: Iterable[Pixels]) -> Iterator[Pixels]:
-    """Eight frames of each row, ``(8, rows, columns, 3)``."""
+    """Yield the eight frames of each feature row, ``(8, height, width, 3)``."""
     buffer: list[Pixels] = []
     for frame in frames:
         buffer.append(frame)
@@ -174,7 +174,7 @@ def _r50_clips(frames: Iterable[Pixels]) -> Iterator[Pixels]:
 
 
 def center_crop(rgb: Pixels, side_px: int = INPUT_SIZE_PX) -> Pixels:
-    """Scale the short side of a frame to 256 px, return its center, ``(side, side, 3)``."""
+    """Scale the short side of a frame to 256 px; return a center crop, ``(side, side, 3)``."""
     import cv2
 
     height, width = rgb.shape[:2]

@@ -1,10 +1,10 @@
-"""The paper's model as a long-form generator: windows of the waveform.
+"""Long-form generator of the paper's model: windows of the waveform.
 
-    features -> windows on the grid of half seconds -> samples
+    features -> windows on a grid of half seconds -> samples
 
-One window is what the authors' code generates. A longer video has several, each conditioned
-from its own first frame. Samples outside an inpaint region are known at every noise level, so
-what is regenerated fits them.
+The released code generates a single window. A longer video has several windows, each with the
+conditions of its own time range. For inpainting, the denoised signal outside the region is the
+original at every step, so that the regenerated audio is consistent with it.
 """
 
 from collections.abc import Iterator
@@ -29,21 +29,21 @@ from loris_cli.system.device import autocast
 
 SIGMA_DATA = 0.1
 SAMPLES_PER_ROW = round(SAMPLE_RATE_HZ / VISUAL_FPS)
-"""Samples in half a second: eight poses and one row of features, so windows begin on such."""
+"""Samples per half second, the grid of window starts: eight poses, one row of features."""
 OUTPUT_BLOCK_SAMPLES = 1 << 20
-"""Samples in a block of the result."""
+"""Samples per output block."""
 MAX_CACHED_WINDOWS = 8
-"""With more windows than this no keys and values are cached: 0.2 GB a window at full size."""
+"""Keys and values are cached up to this number of windows, at 0.2 GB each at full size."""
 CLIP_DURATION_TOLERANCE_S = 0.5
-"""A video may be so much longer than a clip of the released data and still be one: containers
-round."""
+"""A video may exceed the clip length by this much and still be generated as a single window,
+because containers round durations."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WaveformGenerator(windowed_sampling.WindowedGenerator[PaperCondition]):
-    """The paper's model as a `MusicGenerator`, of any length."""
+    """The paper's model as a `MusicGenerator` for clips of any length."""
 
-    # The released schedule (specification, 1.9).
+    # Schedule of the released code (Karras et al., 2022, Eq. 5; docs/differences.md, M14).
     noise_schedule = {"sigma_min": 1e-4, "sigma_max": 3.0, "rho": 9.0}  # noqa: RUF012
     fade_length = 2048
     noise_block = 1 << 16
@@ -63,7 +63,7 @@ class WaveformGenerator(windowed_sampling.WindowedGenerator[PaperCondition]):
             rhythm_compat=config.compat,
             visual_width=config.visual_features if has_visual else None,
             genres=GENRES[: config.n_genres],
-            max_timing_clip_s=config.clip_duration_s,  # one window takes long enough
+            max_timing_clip_s=config.clip_duration_s,  # one window is enough for a timing
         )
 
     @property
@@ -77,18 +77,19 @@ class WaveformGenerator(windowed_sampling.WindowedGenerator[PaperCondition]):
         """Generate the soundtrack of a clip, in consecutive blocks.
 
         Args:
-            features: of the entire clip.
-            seed: of the take.
-            progress: called after each evaluation of the network.
+            features: features of the entire clip.
+            seed: seed of the take.
+            progress: called after each network evaluation.
 
         Yields:
-            ``(2, samples)`` blocks at 22,050 Hz; in all ``round(duration_s * 22050)``.
+            ``(2, samples)`` blocks at 22,050 Hz, ``round(duration_s * 22050)`` samples in all.
         """
         sampled = self._draw(features, seed=seed, progress=progress)
         audio = sampled.clamp(-1, 1).cpu().numpy()
         n_samples = round(features.duration_s * SAMPLE_RATE_HZ)
         if n_samples > audio.shape[1]:
-            # The released audio of a clip ends early and its end is repeated (D6).
+            # The audio ends before the clip; repeat its end as in the released code
+            # (docs/differences.md, D6).
             n_missing = n_samples - audio.shape[1]
             audio = np.concatenate([audio, audio[:, -n_missing:]], axis=1)
         yield from self._merge_inpaint(
@@ -97,7 +98,7 @@ class WaveformGenerator(windowed_sampling.WindowedGenerator[PaperCondition]):
         )
 
     def compute_window_layout(self, duration_s: float) -> windowed_sampling.WindowLayout:
-        """Windows of samples and number of network evaluations for a clip."""
+        """Return windows of samples, and the number of network evaluations."""
         config = self.model.network.config
         starts, max_window_s = [0], config.n_samples / SAMPLE_RATE_HZ
         if config.compat == "official":
@@ -119,7 +120,8 @@ class WaveformGenerator(windowed_sampling.WindowedGenerator[PaperCondition]):
         for i, start_sample in enumerate(layout.starts):
             row = start_sample // SAMPLES_PER_ROW
             window = extract_window(features, network.config, row, is_only=n_windows == 1)
-            # The released Bi-LSTM begins with noise at every call: here the take's (M7).
+            # The released Bi-LSTM has a random initial state at every call; here the seed of
+            # the take determines it (docs/differences.md, M7).
             generator = torch.Generator().manual_seed(seed % 2**63)
             condition = encode_window(network, window, self.device, generator)
             null_condition = network.unet.null_condition(condition)
@@ -132,7 +134,7 @@ class WaveformGenerator(windowed_sampling.WindowedGenerator[PaperCondition]):
         level = torch.full((1,), sigma, device=self.device)
         with autocast(self.device, self.dtype):
             denoised = precondition(network, x, level, sigma_data=SIGMA_DATA)
-        return denoised.clamp(-1, 1)  # as in training (M13)
+        return denoised.clamp(-1, 1)  # as in training (docs/differences.md, M13)
 
     def _make_inpaint_target(self, region: InpaintRegion, length: int) -> tuple[Tensor, Tensor]:
         original = region.original[:, :length] * np.float32(region.training_peak_gain)

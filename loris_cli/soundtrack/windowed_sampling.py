@@ -1,13 +1,13 @@
 """Long-form generation: overlapping windows of a diffusion model, denoised jointly.
 
-    features -> windows over absolute time -> common noise -> joint denoising -> signal
+    features -> windows over absolute time -> shared noise -> joint denoising -> signal
 
-The rhythm is known for the whole video before the first window is generated, so beats are
-right by construction; what windows must agree on is harmony, timbre and level. At every step
-all windows are denoised from one common state, and each frame takes the result of the window
-in which it lies deeper (a swap rather than an average, which dulls detail: SaFa, ICCV 2025).
-The crossfade position inside an overlap changes from step to step, so no time is a seam
-throughout.
+The rhythm of the whole video is known in advance, so the beats of all windows are consistent.
+Harmony, timbre and level must be consistent as well. At every step all windows are therefore
+denoised from one shared signal, and each frame takes the result of the window whose edge is
+farther away. Results are swapped rather than averaged, because averages lose detail (SaFa, ICCV
+2025). The crossfade position within an overlap changes at every evaluation, so there is no
+fixed seam.
 """
 
 from abc import ABC, abstractmethod
@@ -31,28 +31,28 @@ from loris_cli.system.device import copy_to_device
 ConditionT = TypeVar("ConditionT")
 
 WINDOW_OVERLAP = 0.25
-"""Neighbours share a quarter of a window, so each has context on both sides. A clip longer
-than a window by no more than that is one window, if the network can extend it."""
+"""Overlap of neighbouring windows, as a fraction of a window. A clip that exceeds a window by
+at most this much is generated as one longer window, if the network supports it."""
 CROSSFADE_FRAMES = 4
-"""Frames over which one window's result passes into its neighbour's."""
+"""Length of the crossfade between neighbouring windows."""
 CROSSFADE_POSITION_STEP = 0.618
-"""Shift of the crossfade between evaluations, in overlaps: the golden section, so that no
-position is visited twice soon."""
+"""Shift of the crossfade between evaluations, as a fraction of the overlap: the golden ratio,
+so that recent positions are avoided."""
 NOISE_BLOCK = 64
-"""Frames of noise drawn from one seed."""
+"""Frames of noise per seed."""
 
 
 def window_starts(n_frames: int, window_frames: int, *, allow_longer: bool = True) -> list[int]:
     """Return the first frames of the windows that cover a clip, evenly spread.
 
     Args:
-        n_frames: length of the clip. If it is little more than a window, or less, there is
-            one window, as long as the clip.
+        n_frames: length of the clip. A clip shorter or slightly longer than a window has a
+            single window of the length of the clip.
         window_frames: length of a window.
-        allow_longer: whether the only window may be longer than that.
+        allow_longer: whether a single window may be longer than ``window_frames``.
 
     Returns:
-        rising starts; the last window ends with the clip, none is padded.
+        ascending start frames; the last window ends with the clip, and no window is padded.
     """
     overlap = round(window_frames * WINDOW_OVERLAP)
     if n_frames <= window_frames + overlap * allow_longer:
@@ -64,14 +64,14 @@ def window_starts(n_frames: int, window_frames: int, *, allow_longer: bool = Tru
 def draw_noise(
     seed: int, n_frames: int, n_channels: int, *, draw: int = 0, block_size: int = NOISE_BLOCK
 ) -> Tensor:
-    """Draw standard normal noise that depends on seed and absolute position alone.
+    """Draw standard normal noise that depends only on the seed and the absolute position.
 
     Args:
-        seed: of the take.
-        n_frames: from the start of the clip; a longer clip begins with the same values.
-        n_channels: of the signal.
-        draw: number of the draw within the take.
-        block_size: frames drawn from one seed.
+        seed: seed of the take.
+        n_frames: number of frames; a longer clip begins with the same values.
+        n_channels: channels of the signal.
+        draw: index of the draw within the take.
+        block_size: frames per seed.
 
     Returns:
         ``(channels, n_frames)``
@@ -95,14 +95,14 @@ def crossfade_weights(
     """Return the weight of each window's result at each of its frames.
 
     Args:
-        starts: of the windows.
-        window_length: of each.
-        crossfade_position: center of the crossfade within every overlap, from 0 to 1.
+        starts: first frames of the windows.
+        window_length: length of each window.
+        crossfade_position: position of the crossfade within every overlap, from 0 to 1.
         fade_length: length of the crossfade in frames.
-        device: where to compute them; None is the CPU.
+        device: device of the result; None is the CPU.
 
     Returns:
-        one ``(length,)`` for each window; for every frame of the clip they sum to one.
+        weights ``(window_length,)`` per window; they sum to one at every frame of the clip.
     """
     result = [torch.ones(window_length, device=device) for _ in starts]
     for left in range(len(starts) - 1):
@@ -117,37 +117,37 @@ def crossfade_weights(
 
 
 class WindowLayout(NamedTuple):
-    """Windows of a clip, in frames or samples of the signal that is denoised."""
+    """Windows of a clip, in frames or samples of the denoised signal."""
 
     starts: list[int]
     window_length: int
     n_evaluations: int
-    """Calls of the network for all sampling steps."""
+    """Network evaluations of all windows and sampling steps."""
 
     @property
     def length(self) -> int:
-        """Length of the clip: to the end of the last window."""
+        """Length of the clip, up to the end of the last window."""
         return self.starts[-1] + self.window_length
 
 
 class ModelTraits(NamedTuple):
-    """Properties of a model that the pipeline depends on; by default those of ``mini``."""
+    """Properties of a model that the pipeline depends on; the defaults are for ``mini``."""
 
     n_channels: int = 1
     """Channels of the generated audio."""
     rhythm_compat: Compat = "paper"
-    """Reading of the paper by which the training rhythms were extracted."""
+    """Variant of the rhythm extraction used in training."""
     visual_width: int | None = None
-    """Width of the visual features that condition the network; None if it has none."""
+    """Width of the visual features that condition the network; None if it uses none."""
     genres: tuple[str, ...] = GENRES
-    """Genres that the network knows."""
+    """Genres supported by the network."""
     max_timing_clip_s: float = 45.0
-    """Longest clip on which a cost estimate times the network: one full batch of windows."""
+    """Longest clip used to time the network for a cost estimate: one full batch of windows."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WindowedGenerator(ABC, Generic[ConditionT]):
-    """A diffusion model as a `MusicGenerator` of any length, by windows denoised jointly."""
+    """`MusicGenerator` base class: joint denoising of overlapping diffusion windows."""
 
     noise_schedule: ClassVar[dict[str, float]]
     """Arguments of `karras_sigmas`."""
@@ -159,10 +159,10 @@ class WindowedGenerator(ABC, Generic[ConditionT]):
     guidance: float
     sampler: diffusion.SamplerName
     guidance_interval: tuple[float, float] = (0.0, 1.0)
-    """Range of the steps that use guidance, by `loris_cli.models.diffusion.guidance_sigmas`."""
+    """Range of steps with guidance, see `loris_cli.models.diffusion.guidance_sigmas`."""
     inpaint_region: InpaintRegion | None = None
     dtype: torch.dtype = torch.float32
-    """Precision of the network; the sampler's state is fp32 in any case."""
+    """Precision of the network; the state of the sampler is always fp32."""
 
     @property
     def traits(self) -> ModelTraits:
@@ -172,28 +172,28 @@ class WindowedGenerator(ABC, Generic[ConditionT]):
     @property
     @abstractmethod
     def signal_channels(self) -> int:
-        """Channels of the signal that is denoised."""
+        """Channels of the denoised signal."""
 
     @abstractmethod
     def compute_window_layout(self, duration_s: float) -> WindowLayout:
-        """Windows and number of network evaluations for a clip."""
+        """Return the windows and the number of network evaluations of a clip."""
 
     @abstractmethod
     def _encode_windows(
         self, features: ClipFeatures, layout: WindowLayout, seed: int
     ) -> Iterator[tuple[list[int], ConditionT]]:
-        """Window indices of each batch, with conditions followed by their null versions.
+        """Yield the window indices of each batch, and its conditions and null conditions.
 
-        A batch that is filled up repeats its last index.
+        A padded batch repeats its last index.
         """
 
     @abstractmethod
     def _denoise(self, x: Tensor, sigma: float, pair: ConditionT, scale: float) -> Tensor:
-        """Clean signal of a batch ``(windows, channels, length)``, by a guidance scale."""
+        """Return the denoised batch ``(windows, channels, length)`` at a guidance scale."""
 
     @abstractmethod
     def _make_inpaint_target(self, region: InpaintRegion, length: int) -> tuple[Tensor, Tensor]:
-        """Signal to keep, and the mask of what is regenerated, ``(length,)``."""
+        """Return the original signal, and the mask of regenerated positions, ``(length,)``."""
 
     def _merge_inpaint(self, blocks: Iterator[Samples]) -> Iterator[Samples]:
         return self.inpaint_region.merge_blocks(blocks) if self.inpaint_region else blocks
@@ -228,7 +228,7 @@ class WindowedGenerator(ABC, Generic[ConditionT]):
                 for i, window in zip(dict.fromkeys(indices), results, strict=False):
                     denoised[:, starts[i] : starts[i] + length] += weights[i] * window
                 progress(next(evaluations), n_evaluations)
-            # Outside the region the clean signal is known; the region is led to fit it.
+            # Outside the region use the known signal, so that the region is consistent with it.
             return denoised if target is None else torch.where(target[1], denoised, target[0])
 
         start = draw() * float(sigmas[0])

@@ -1,16 +1,17 @@
-"""Folder of a training run: identity, settings, weights, and the state to resume from.
+"""Folder of a training run: identity, settings, weights, and resume state.
 
-    RUN/run.json                     preset, subset, seed and hash of the data: fixed on resume
-    RUN/latents.safetensors          latents of the clips, written once the latent stage is done
+    RUN/run.json                     preset, subset, seed and data hash, fixed on resume
+    RUN/latents.safetensors          latents of the clips, written after the latent stage
     RUN/STAGE/settings.json          settings of the stage
-    RUN/STAGE/best.safetensors       averaged weights with the lowest validation loss
-    RUN/STAGE/last.safetensors       averaged weights of the last save
-    RUN/STAGE/resume.pt              weights, their average and the optimizer state
-    RUN/STAGE/metrics.jsonl          losses, learning rates, validations
+    RUN/STAGE/best.safetensors       EMA weights with the lowest validation loss
+    RUN/STAGE/last.safetensors       EMA weights of the last save
+    RUN/STAGE/resume.pt              weights, EMA weights and optimizer state
+    RUN/STAGE/metrics.jsonl          losses, learning rates, validation results
     RUN/STAGE/samples/               audio generated for validation clips
-    RUN/PRESET.safetensors           the complete model, for ``--model``
+    RUN/PRESET.safetensors           complete model, for ``--model``
 
-Every file is written under a hidden name and renamed: a full disk or a kill leaves the old one.
+Files are written to a hidden temporary file and renamed, so a full disk or a killed process
+does not damage the previous version.
 """
 
 import hashlib
@@ -42,16 +43,16 @@ RUN_SCHEMA = 2
 
 
 def hash_clips(clips: Iterable[Clip]) -> str:
-    """Return a hash of the manifest rows of clips: 12 hex digits."""
+    """Return a hash of the manifest rows of clips, 12 hex digits."""
     rows = sorted(json.dumps(asdict(clip), sort_keys=True) for clip in clips)
     return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:12]
 
 
 class RunFolder:
-    """A folder that belongs to one run."""
+    """Folder of one training run."""
 
     def __init__(self, path: Path) -> None:
-        """Name the folder; nothing is created yet."""
+        """Set the paths; nothing is created."""
         self.path, self.identity_path = path, path / "run.json"
         self.latents_path = path / "latents.safetensors"
 
@@ -59,13 +60,13 @@ class RunFolder:
         """Create the folder, or check that it belongs to this run.
 
         Args:
-            identity: values that may not change when a run is resumed.
-            resume: whether the folder may hold an earlier part of this run.
+            identity: values that must not change when a run is resumed.
+            resume: whether an existing run in the folder may be resumed.
 
         Raises:
-            UsageError: it holds another run, or an earlier part of this one that it may not.
-            InputError: the run was written by an older version of loris.
-            OutputError: it holds something else, or it cannot be created.
+            UsageError: the folder has another run, or has this run and ``resume`` is False.
+            InputError: the run was written by an incompatible version of loris.
+            OutputError: the folder cannot be created, or has files that are not of a run.
         """
         if self.identity_path.exists():
             recorded = self.read_identity()
@@ -73,33 +74,33 @@ class RunFolder:
             _check_same(self.path, recorded, identity, keys)
             if not resume:
                 raise UsageError(
-                    f"{self.path} holds this run already",
-                    hint="--resume auto goes on with it; or give another --out",
+                    f"{self.path} already contains this run",
+                    hint="omit --no-resume to continue it, or use another --out",
                 )
             return
         try:
             if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
-                raise OutputError(f"{self.path} is no run folder", hint="give another --out")
+                raise OutputError(f"{self.path} is not a run folder", hint="use another --out")
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(
-                f"{self.path} cannot be created: {error.strerror}", hint="give another --out"
+                f"cannot create {self.path}: {error.strerror}", hint="use another --out"
             ) from error
         identity = {"schema": RUN_SCHEMA, "loris": __version__, **identity}
         _write_json(self.identity_path, identity)
 
     def read_identity(self) -> dict[str, Any]:
-        """Read what identifies the run.
+        """Read the identity of the run.
 
         Raises:
-            InputError: the folder holds no run, or one of an older version of loris.
+            InputError: the folder has no run, or one of an incompatible version of loris.
         """
         identity = _read_json(self.identity_path)
         schema = identity.get("schema", 1)
         if schema != RUN_SCHEMA or "preset" not in identity:
             raise InputError(
-                f"{self.path} has run schema {schema}, not {RUN_SCHEMA}",
-                hint="train it again with this version of loris, into another --out",
+                f"{self.path} has run schema {schema}, expected {RUN_SCHEMA}",
+                hint="train again with this version of loris and another --out",
             )
         return identity
 
@@ -108,10 +109,10 @@ class RunFolder:
         return StageFolder(self.path / stage)
 
     def prepare_stage_folder(self, settings: TrainingSettings) -> None:
-        """Create the folder of a stage, or check that it has the same settings.
+        """Create the folder of a stage, or check that its settings are compatible.
 
         Raises:
-            UsageError: the stage was started with other settings.
+            UsageError: the stage was started with different settings.
         """
         folder = self.stage_folder(settings.stage).path
         folder.mkdir(exist_ok=True)
@@ -123,10 +124,10 @@ class RunFolder:
 
 
 class StageFolder:
-    """Files of one stage."""
+    """Folder of one training stage."""
 
     def __init__(self, path: Path) -> None:
-        """Name the folder."""
+        """Set the paths; nothing is created."""
         self.path = path
         self.best_weights = path / "best.safetensors"
         self.last_weights = path / "last.safetensors"
@@ -134,20 +135,20 @@ class StageFolder:
         self.samples_dir = path / "samples"
 
     def find_weights(self, choice: WeightsChoice = "best") -> Path | None:
-        """Return the path of the best weights if they exist, else of the last, else None."""
+        """Return the path of the best weights, else of the last ones, else None."""
         paths = [self.best_weights] * (choice == "best") + [self.last_weights]
         return next((path for path in paths if path.exists()), None)
 
     def write_checkpoint(self, state: TrainingState) -> None:
-        """Write the state that a run resumes from."""
+        """Write the resume state."""
         with _atomic_write(self.checkpoint_path) as path:
             torch.save(state, path)
 
     def read_checkpoint(self, device: torch.device) -> TrainingState | None:
-        """Read the state that a run resumes from; None if there is none.
+        """Read the resume state; None if there is none.
 
         Raises:
-            InputError: it is damaged.
+            InputError: the file is damaged.
         """
         path = self.checkpoint_path
         if not path.exists():
@@ -159,17 +160,17 @@ class StageFolder:
         except (OSError, RuntimeError, ValueError, EOFError, UnpicklingError) as error:
             raise InputError(
                 f"{path} is damaged: {str(error).splitlines()[0]}",
-                hint="delete it to start the stage again",
+                hint="delete it to restart the stage",
             ) from error
         return state
 
     def append_metrics(self, record: dict[str, Any]) -> None:
-        """Append a record to the metrics."""
+        """Append a record to the metrics file."""
         with self.metrics_path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
     def truncate_metrics(self, last_step: int) -> None:
-        """Delete the records after a step: a run that resumes there writes them again."""
+        """Delete the records after a step; the resumed run writes them again."""
         if self.metrics_path.exists():
             rows = filter(str.strip, self.metrics_path.read_text(encoding="utf-8").splitlines())
             records = [row for row in rows if json.loads(row).get("step", 0) <= last_step]
@@ -178,7 +179,7 @@ class StageFolder:
 
 
 def write_weights(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write weights as safetensors, atomically."""
+    """Write weights atomically as safetensors."""
     contiguous = {key: value.cpu().contiguous() for key, value in tensors.items()}
     with _atomic_write(path) as temporary_path:
         save_file(contiguous, temporary_path, metadata)
@@ -188,15 +189,15 @@ def read_weights(path: Path) -> Weights:
     """Read the tensors and the metadata of a safetensors file.
 
     Raises:
-        InputError: it does not exist, or it is no safetensors file.
+        InputError: the file does not exist or is not a safetensors file.
     """
     try:
         with safe_open(path, framework="pt") as file:
             return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}
     except (OSError, SafetensorError) as error:
         raise InputError(
-            f"{path} cannot be read as safetensors: {error}",
-            hint="name weights that `loris train` wrote",
+            f"cannot read {path} as safetensors: {error}",
+            hint="pass weights written by `loris train`",
         ) from error
 
 
@@ -204,8 +205,8 @@ def _check_same(folder: Path, old: dict[str, Any], new: dict[str, Any], keys: se
     for key in sorted(keys):
         if old.get(key) != new.get(key):
             raise UsageError(
-                f"{folder} was started with {key} {old.get(key)!r}, not {new.get(key)!r}",
-                hint="give another --out, or the same settings",
+                f"{folder} was started with {key} {old.get(key)!r}, got {new.get(key)!r}",
+                hint="use another --out, or the same settings",
             )
 
 
@@ -222,13 +223,13 @@ def _atomic_write(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def translate_disk_errors(path: Path) -> Iterator[None]:
-    """Raise `OutputError` for the errors that torch and safetensors raise on a full disk."""
+    """Convert errors that torch and safetensors raise on a full disk to `OutputError`."""
     try:
         yield
     except (RuntimeError, SafetensorError) as error:
         raise OutputError(
-            f"{path} cannot be written: {str(error).splitlines()[0]}",
-            hint="free some space; the previous save is complete",
+            f"cannot write {path}: {str(error).splitlines()[0]}",
+            hint="free disk space; the previous save is intact",
         ) from error
 
 
@@ -236,10 +237,10 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(values, dict):
-            raise ValueError("it holds no object")
+            raise ValueError("not a JSON object")
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{path} cannot be read: {error}",
-            hint="name a folder that `loris train` wrote, or another --out",
+            f"cannot read {path}: {error}",
+            hint="pass a run folder written by `loris train`, or another --out",
         ) from error
     return values

@@ -1,9 +1,10 @@
-"""Training examples, each a function of the seed and its index alone.
+"""Training examples, each determined by the seed and its index only.
 
-    clips, latents -> order of an epoch -> crop -> condition -> one example
+    clips, latents -> permutation of an epoch -> crop -> condition -> one example
 
-Example ``n`` does not depend on the number of processes and workers: a run on two processes
-sees the same examples as a run on one, and a resumed run the same as an uninterrupted one.
+Example ``n`` does not depend on the number of processes and workers. A run on two processes
+therefore has the same examples as a run on one, and a resumed run the same as an uninterrupted
+one.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,25 +31,26 @@ from loris_cli.soundtrack.conditioning import build_condition
 Example = dict[str, Tensor]
 
 MEL_STREAM, LATENT_STREAM, WAVEFORM_STREAM, ORDER_STREAM = 1, 2, 3, 17
-"""Second key of the random generators, so that no two purposes share random numbers."""
+"""Second key of the random generators, so that different purposes use different streams."""
 VALIDATION_SEED = 1
 MEL_CROP_FRAMES = 256
-"""Log-mel frames of a crop: 3 s."""
+"""Log-mel frames per crop: 3 s."""
 MINI_LOG_SIGMA = (-0.4, 1.2)
-"""Mean and standard deviation of the logarithm of the noise levels: Karras et al. (2022),
-Table 1; LORIS's own are for a waveform of deviation 0.1."""
+"""Mean and standard deviation of the log noise level, which is normally distributed as in
+Karras et al. (2022), Table 1. The values are for latents of unit variance; those of LORIS are
+for waveforms with a standard deviation of 0.1."""
 PSEUDO_RHYTHM_PROBABILITY = 0.1
-"""How often the peaks are the onsets of the audio itself."""
+"""Probability that the peaks are the onsets of the audio."""
 POSE_RHYTHM_PROBABILITY, NO_POSE_PROBABILITY = 0.4, 0.1
-"""For clips with poses: how often the peaks are those of the poses, and how often the poses
-are left out."""
+"""For clips with poses: probabilities that the peaks are those of the poses, and that the poses
+are omitted."""
 DROP_HARMONY_PROBABILITY, DROP_NOTES_PROBABILITY = 0.1, 0.05
-"""How often chords and notes are both left out, and how often the notes of the rest."""
+"""Probabilities that chords and notes are both omitted, and otherwise that only notes are."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingClips:
-    """Clips of a data set to train and to validate on."""
+    """Clips of a data set for training and validation."""
 
     data_dir: Path
     train: Sequence[Clip]
@@ -68,28 +70,28 @@ def epoch_permutation(seed: int, epoch: int, n_clips: int) -> NDArray[np.int64]:
 
 
 def clip_index(seed: int, example_index: int, n_clips: int) -> int:
-    """Return the index of the clip that an example is cut from."""
+    """Return the index of the clip that an example is cropped from."""
     epoch, position = divmod(example_index, n_clips)
     return int(epoch_permutation(seed, epoch, n_clips)[position])
 
 
 @dataclass(frozen=True, kw_only=True)
 class DistributedBatchSampler:
-    """Endless micro-batches of example indices for one process.
+    """Infinite sequence of micro-batches of example indices for one process.
 
-    ``accumulation_steps`` of them make one optimizer step.
+    ``accumulation_steps`` micro-batches form one optimizer step.
     """
 
     first_step: int
-    """Step that the run starts or resumes at."""
+    """Step at which the run starts or resumes."""
     batch_size: int
-    """Examples of a step over all processes, a multiple of the product of the two below."""
+    """Examples per step in all processes, a multiple of world_size * accumulation_steps."""
     rank: int
     world_size: int
     accumulation_steps: int
 
     def __iter__(self) -> Iterator[list[int]]:
-        """Yield the indices of one micro-batch after the other."""
+        """Yield the example indices of each micro-batch."""
         rank_size = self.batch_size // self.world_size
         micro_size = rank_size // self.accumulation_steps
         start = self.first_step * self.batch_size + self.rank * rank_size
@@ -106,7 +108,7 @@ class ClipAnnotations:
     annotated_features: ClipFeatures
     pose_features: ClipFeatures | None
     pseudo_rhythm: ClipFeatures | None = None
-    """Of its audio alone."""
+    """Features extracted from the audio only."""
 
 
 def read_clip_annotations(
@@ -119,9 +121,9 @@ def read_clip_annotations(
 
     Args:
         data_dir: folder of the data set.
-        clips: of the data set.
-        pseudo_rhythms: rhythms of the audio of some of them, by id.
-        note_latents: latents of the note spectrograms of some of them, by id.
+        clips: clips of the data set.
+        pseudo_rhythms: audio rhythms by clip id, for some of the clips.
+        note_latents: latents of the note spectrograms by clip id, for some of the clips.
     """
     annotations = []
     for clip in clips:
@@ -133,9 +135,9 @@ def read_clip_annotations(
 
 
 def sample_condition(annotations: ClipAnnotations, rng: np.random.Generator) -> ClipFeatures:
-    """Draw the condition of an example: rhythm of score, poses or audio; with or without notes.
+    """Draw the condition of an example: rhythm of score, poses or audio, with or without notes.
 
-    The order of the draws, and which are skipped, determines every later example.
+    Changing the order or the number of draws changes all later random numbers of an example.
     """
     features, pose = annotations.annotated_features, annotations.pose_features
     pseudo = annotations.pseudo_rhythm
@@ -159,7 +161,7 @@ def sample_condition(annotations: ClipAnnotations, rng: np.random.Generator) -> 
 
 @dataclass(frozen=True, kw_only=True)
 class MelCropDataset(Dataset[Example]):
-    """Crops of log-mel frames, with the noise of their latents, for the autoencoder."""
+    """Crops of log-mel frames, with noise for their latents, to train the autoencoder."""
 
     data_dir: Path
     clips: Sequence[Clip]
@@ -167,7 +169,7 @@ class MelCropDataset(Dataset[Example]):
     seed: int
 
     def __getitem__(self, example_index: int) -> Example:
-        """Return ``frames (n_mels, frames)`` and ``noise``, shaped as the latent."""
+        """Return ``frames``, ``(n_mels, frames)``, and ``noise``, shaped like their latents."""
         rng = np.random.default_rng((self.seed, MEL_STREAM, example_index))
         clip = self.clips[clip_index(self.seed, example_index, len(self.clips))]
         samples = self._read_crop(self.data_dir / clip.audio, rng)
@@ -177,7 +179,7 @@ class MelCropDataset(Dataset[Example]):
         return {"frames": torch.from_numpy(frames), "noise": torch.from_numpy(noise)}
 
     def _read_crop(self, path: Path, rng: np.random.Generator) -> Float32Array:
-        """Return the samples of a random crop; a short clip is padded with silence."""
+        """Return the samples of a random crop; short clips are padded with silence."""
         n_samples = MEL_CROP_FRAMES * mel.HOP_LENGTH
         with soundfile.SoundFile(path) as file:
             file.seek(int(rng.integers(max(file.frames - n_samples, 0) + 1)))
@@ -187,12 +189,12 @@ class MelCropDataset(Dataset[Example]):
 
 @dataclass(frozen=True, kw_only=True)
 class LatentDataset(Dataset[Example]):
-    """Crops of latents with noise and their condition, for the denoiser."""
+    """Crops of latents with noise and their condition, to train the denoiser."""
 
     latents: Sequence[Float32Array]
-    """Of unit variance, ``(channels, frames)`` each, none shorter than a crop."""
+    """Latents of unit variance, ``(channels, frames)`` each, none shorter than a crop."""
     annotations: Sequence[ClipAnnotations]
-    """One for each latent."""
+    """Annotations of each latent's clip."""
     config: MiniDenoiserConfig
     seed: int
     condition_dropout: float

@@ -1,7 +1,6 @@
-"""One process of a training run, alone or among several on any number of machines.
+"""Process group of a training run with one or more processes, on one or more machines.
 
-torchrun and SLURM set the rank of each process in its environment; torch.distributed does the
-rest.
+torchrun and SLURM set the rank of each process in environment variables.
 """
 
 import os
@@ -20,7 +19,7 @@ from loris_cli.errors import UsageError
 from loris_cli.system.device import resolve_device
 
 GROUP_TIMEOUT = timedelta(hours=2)
-"""The other processes wait this long for the first, which alone encodes a data set."""
+"""Timeout of collectives; the other ranks wait while rank 0 encodes a data set."""
 TORCHRUN_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 SLURM_VARIABLES = ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")
 
@@ -35,11 +34,11 @@ class DistributedContext:
 
     @property
     def is_main_process(self) -> bool:
-        """Whether this is the process that writes files."""
+        """Whether this process has rank 0, which writes the files."""
         return self.rank == 0
 
     def wrap_ddp(self, loss_module: nn.Module) -> nn.Module:
-        """Return the module with its gradients averaged over processes; FSDP does it itself."""
+        """Wrap the module in DDP if there are several processes; FSDP modules are unchanged."""
         if self.world_size == 1 or isinstance(loss_module, FSDPModule):
             return loss_module
         ids = [self.device.index] if self.device.type == "cuda" else None
@@ -47,7 +46,7 @@ class DistributedContext:
 
     @contextmanager
     def no_sync(self, loss_module: nn.Module) -> Iterator[None]:
-        """Accumulate gradients for a later step without averaging them over processes."""
+        """Accumulate gradients without averaging them across processes."""
         with ExitStack() as stack:
             if isinstance(loss_module, FSDPModule):
                 loss_module.set_requires_gradient_sync(False)
@@ -78,14 +77,14 @@ class DistributedContext:
 
 
 def _read_launcher_environment() -> tuple[int, int, int]:
-    """Return rank, world size and local rank of torchrun or SLURM; 0, 1, 0 without."""
+    """Return rank, world size and local rank set by torchrun or SLURM; else 0, 1, 0."""
     for names in (TORCHRUN_VARIABLES, SLURM_VARIABLES):
         if all(name in os.environ for name in names):
             try:
                 rank, world_size, local_rank = (int(os.environ[name]) for name in names)
             except ValueError as error:
                 raise UsageError(
-                    f"{', '.join(names)} are not numbers", hint="start it with torchrun or srun"
+                    f"{', '.join(names)} are not integers", hint="start with torchrun or srun"
                 ) from error
             return rank, world_size, local_rank
     return 0, 1, 0
@@ -93,14 +92,14 @@ def _read_launcher_environment() -> tuple[int, int, int]:
 
 @contextmanager
 def init_distributed(device_name: str) -> Iterator[DistributedContext]:
-    """Join the process group of a run, if it has several processes, and leave it at the end.
+    """Join the process group of a run with several processes, and leave it at the end.
 
     Args:
-        device_name: ``auto``, ``cpu``, ``cuda``...; of several processes on a machine, each
-            takes the GPU of its local rank.
+        device_name: ``auto``, ``cpu``, ``cuda``...; with several processes, each uses the GPU
+            of its local rank.
 
     Raises:
-        UsageError: there is no such device, or the address of the first process is unknown.
+        UsageError: the device does not exist, or the address of rank 0 is unknown.
     """
     rank, world_size, local_rank = _read_launcher_environment()
     device = resolve_device(device_name)
@@ -110,12 +109,12 @@ def init_distributed(device_name: str) -> Iterator[DistributedContext]:
     if device.type == "cuda":
         device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
-    if "MASTER_ADDR" not in os.environ:  # srun alone names the machine that launched the job
+    if "MASTER_ADDR" not in os.environ:  # srun sets only the launch node
         address = os.environ.get("SLURM_LAUNCH_NODE_IPADDR")
         if address is None:
             raise UsageError(
-                "MASTER_ADDR is not set: the address of the first process is unknown",
-                hint="start it with torchrun, or export MASTER_ADDR and MASTER_PORT",
+                "MASTER_ADDR is not set: the address of rank 0 is unknown",
+                hint="start with torchrun, or export MASTER_ADDR and MASTER_PORT",
             )
         os.environ["MASTER_ADDR"] = address
     job = int(os.environ.get("SLURM_JOB_ID", "0"))

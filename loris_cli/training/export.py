@@ -1,7 +1,7 @@
-"""Export of a run or a checkpoint to one file: safetensors, or the released format.
+"""Export of a run or a checkpoint to one file, as safetensors or in the released format.
 
-RUN -> averaged weights of its conditional stage, and its autoencoder -> networks -> FILE
-released checkpoint, or safetensors of a model -> networks -> FILE
+RUN -> EMA weights of the conditional stage, and the autoencoder -> networks -> FILE
+released checkpoint or loris safetensors file -> networks -> FILE
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ from loris_cli.training.mini_stages import load_mini_networks
 
 ExportFormat = Literal["loris", "official"]
 CPU = torch.device("cpu")
-FORMAT_HINT = "leave out --format"
+FORMAT_HINT = "omit --format"
 
 
 def export_model(
@@ -37,22 +37,22 @@ def export_model(
     overwrite: bool = False,
     warn: Callable[[str], None] = lambda text: None,
 ) -> None:
-    """Write a model into one file.
+    """Export a model to one file.
 
     Args:
-        source: folder of a run, released checkpoint, or safetensors of loris.
-        output: file to write, atomically.
-        export_format: ``loris`` is safetensors with the configuration inside; ``official`` the
-            state dict of the released code, which exists for the network of the paper alone.
-        weights_choice: weights of a run: the best in validation, or of the last save. A run
-            that was never validated has only the last.
-        overwrite: an existing file may be replaced.
+        source: run folder, released checkpoint, or loris safetensors file.
+        output: output file, written atomically.
+        export_format: ``loris`` is safetensors with the configuration in the metadata;
+            ``official`` is the state dict of the released code, for the paper's network only.
+        weights_choice: weights of a run to export: those with the best validation loss, or
+            those of the last save. A run that was never validated has only the last.
+        overwrite: overwrite an existing file.
         warn: called with warnings about the result.
 
     Raises:
-        UsageError: the names are not usable, or the format cannot hold the network.
-        InputError: there is no model at the source.
-        WeightsError: the checkpoint is of another kind, or damaged.
+        UsageError: a path is invalid, or the format cannot represent the network.
+        InputError: the source has no model.
+        WeightsError: the checkpoint is damaged or of another kind.
         OutputError: the file cannot be written.
     """
     is_official = export_format == "official"
@@ -62,13 +62,13 @@ def export_model(
         preset = RunFolder(source).read_identity()["preset"]
         weights_path = _find_weights(RunFolder(source), weights_choice, warn)
     if not weights_path.is_file():
-        raise InputError(f"no run and no checkpoint {source}", hint="name the folder of a run")
+        raise InputError(f"no such run or checkpoint: {source}", hint="pass a run folder")
     check_output_paths([output], [weights_path], overwrite=overwrite)
     save: Callable[..., None]
     if (preset or detect_preset(str(weights_path))) == "mini":
         if is_official:
             raise UsageError(
-                f"{source} is a mini model, which the released format cannot hold",
+                f"{source} is a mini model, which the official format does not support",
                 hint=FORMAT_HINT,
             )
         if preset:
@@ -89,32 +89,33 @@ def export_model(
 
 
 def _find_weights(run: RunFolder, choice: WeightsChoice, warn: Callable[[str], None]) -> Path:
-    """Return the weights of the conditional stage of a run."""
+    """Return the weights file of the conditional stage of a run."""
     folder = run.stage_folder("conditional")
     path = folder.find_weights(choice)
     if path is None:
         raise InputError(
-            f"{run.path} has no weights of its conditional stage yet",
-            hint="train on; the first save comes with the end, SIGTERM or save_every_s",
+            f"the conditional stage of {run.path} has no saved weights",
+            hint="continue training: it saves every save_every_s seconds, on SIGTERM and at the"
+            " end",
         )
     if choice == "best" and path != folder.best_weights:
-        warn(f"{run.path} was not validated yet: these are its last weights")
+        warn(f"{run.path} has no validated weights: exporting the last weights")
     return path
 
 
 def _check_official(config: PaperConfig, path: Path, warn: Callable[[str], None]) -> None:
-    """Refuse a network that the released format cannot hold; warn of lost configuration."""
+    """Raise if the released format cannot represent a network; warn of lost configuration."""
     unsupported = paper_checkpoint.list_unsupported_fields(config)
     if unsupported:
         text = ", ".join(f"{field} {getattr(config, field)!r}" for field in unsupported)
         raise UsageError(
-            f"{path} is a network that the released format cannot hold: {text}",
+            f"the official format does not support the network of {path}: {text}",
             hint=FORMAT_HINT,
         )
     values, stored = asdict(config), asdict(to_official_config(config))
     lost = [f"{key} {values[key]!r}" for key in values if values[key] != stored[key]]
     if lost:
         warn(
-            "the released format does not store all of the configuration, and the released code"
-            f" takes its own values; this network was trained with {', '.join(lost)}"
+            "the official format does not store the full configuration; the released code uses"
+            f" its own values, but this network was trained with {', '.join(lost)}"
         )

@@ -1,10 +1,10 @@
-"""Sharding of a loss module over all processes (FSDP2), and gathering of its state for a save.
+"""FSDP2: sharding of a loss module across processes, and gathering of its state for saves.
 
-    module -> levels and the rest, each sharded;  shards -> full tensors on the CPU
+    module -> U-Net levels and the remainder, each sharded;  shards -> full tensors on the CPU
 
-After Zhao et al., "PyTorch FSDP" (VLDB 2023), as `torch.distributed.fsdp.fully_shard` has it:
-each process holds its shard of weights, gradients and optimizer state; the weights of a level
-are gathered while it computes. A save holds full tensors, the same with and without FSDP.
+After Zhao et al., "PyTorch FSDP" (VLDB 2023), with `torch.distributed.fsdp.fully_shard`. Each
+process holds its shard of weights, gradients and optimizer state; the weights of a U-Net level
+are gathered while it is evaluated. Saves have full tensors, identical with and without FSDP.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -20,15 +20,15 @@ from torch.optim import Optimizer
 from loris_cli.training.losses import find_unet_levels
 
 MAX_GATHER_ELEMENTS = 2**26
-"""Elements gathered at a time: a save takes 256 MB in fp32 of a device's memory, twice."""
+"""Elements gathered at a time; a save uses twice 256 MB of device memory in fp32."""
 
 
 def apply_fsdp(module: nn.Module, *, device: torch.device, world_size: int) -> None:
-    """Shard a module in place; it has the same weights in every process.
+    """Shard a module in place; its weights must be equal in all processes.
 
     Args:
-        module: on any device; its shards move to the device one after the other.
-        device: of this process.
+        module: module on any device; its shards are moved to ``device`` one by one.
+        device: device of this process.
         world_size: number of processes.
     """
     mesh = init_device_mesh(device.type, (world_size,))
@@ -37,15 +37,15 @@ def apply_fsdp(module: nn.Module, *, device: torch.device, world_size: int) -> N
 
 
 def gather_state(state: Any, *, keep_result: bool = True) -> Any:
-    """Return a state with full tensors on the CPU for its sharded ones; a collective operation.
+    """Gather the sharded tensors of a state to full tensors on the CPU (collective operation).
 
-    The shards of many tensors of one type are gathered at once. One gathering for each tensor
-    took seconds a save, and crashed once with gloo.
+    The shards of many tensors of one dtype are gathered at once. One collective per tensor took
+    seconds per save, and crashed once with gloo.
 
     Args:
-        state: a tensor, or dictionaries and lists with such inside; tensors sharded as
-            `apply_fsdp` does it, along their first axis.
-        keep_result: whether this process needs the tensors; else it gets None for them.
+        state: tensor, or nested dictionaries and lists of tensors, sharded along their first
+            axis as by `apply_fsdp`.
+        keep_result: whether this process needs the tensors; otherwise they are None.
     """
     sharded: list[DTensor] = []
     _map_dtensors(state, sharded.append)
@@ -58,7 +58,7 @@ def gather_state(state: Any, *, keep_result: bool = True) -> Any:
 
 
 def _map_dtensors(value: Any, function: Callable[[DTensor], Any]) -> Any:
-    """Return a state with a function applied to its sharded tensors, in a fixed order."""
+    """Apply a function to the sharded tensors of a state, in a fixed order."""
     if isinstance(value, DTensor):
         return function(value)
     if isinstance(value, Mapping):
@@ -69,7 +69,7 @@ def _map_dtensors(value: Any, function: Callable[[DTensor], Any]) -> Any:
 
 
 def _batch_by_dtype(tensors: list[DTensor]) -> Iterator[list[DTensor]]:
-    """Yield tensors of one type, up to `MAX_GATHER_ELEMENTS`; the same in all processes."""
+    """Yield batches of one dtype, up to `MAX_GATHER_ELEMENTS`, equal in all processes."""
     for dtype in sorted({tensor.dtype for tensor in tensors}, key=str):
         batch: list[DTensor] = []
         n_elements = 0
@@ -83,9 +83,9 @@ def _batch_by_dtype(tensors: list[DTensor]) -> Iterator[list[DTensor]]:
 
 
 def _all_gather_tensors(tensors: list[DTensor]) -> list[Tensor]:
-    """Return the full tensors of sharded ones of one type, on the CPU."""
+    """Return sharded tensors of one dtype as full tensors on the CPU."""
     mesh = tensors[0].device_mesh
-    sizes = torch.zeros(mesh.size(), len(tensors), dtype=torch.int64)  # of every shard
+    sizes = torch.zeros(mesh.size(), len(tensors), dtype=torch.int64)  # shard sizes
     for index, tensor in enumerate(tensors):
         for rank, rows in enumerate(torch.arange(len(tensor)).chunk(mesh.size())):
             sizes[rank, index] = len(rows) * tensor.shape[1:].numel()
@@ -93,31 +93,31 @@ def _all_gather_tensors(tensors: list[DTensor]) -> list[Tensor]:
     padded = nn.functional.pad(local, (0, int(sizes.sum(1).max()) - len(local)))
     gathered = local.new_empty(mesh.size(), len(padded))
     torch.distributed.all_gather(list(gathered), padded, group=mesh.get_group())
-    received = zip(gathered.cpu(), sizes, strict=True)  # one row of each process
+    received = zip(gathered.cpu(), sizes, strict=True)  # one row per process
     shards = [row[: size.sum()].split(size.tolist()) for row, size in received]
     full = map(torch.cat, zip(*shards, strict=True))
     return [flat.reshape(tensor.shape) for flat, tensor in zip(full, tensors, strict=True)]
 
 
 def full_norm(norm: Any) -> Tensor:
-    """Return a norm that was computed over sharded gradients as a plain scalar."""
+    """Return a norm of sharded gradients as a plain scalar."""
     full: Tensor = norm.full_tensor() if isinstance(norm, DTensor) else norm
     return full
 
 
 def shard_optimizer_state(state: Mapping[str, Any], optimizer: Optimizer) -> dict[str, Any]:
-    """Return an optimizer state with its tensors sharded as the parameters are.
+    """Return an optimizer state with its tensors sharded like the parameters.
 
     Args:
-        state: of `gather_state`, in every process.
-        optimizer: of the parameters; the state of those that are not sharded stays whole.
+        state: full state from `gather_state`, in every process.
+        optimizer: optimizer of the parameters; the state of unsharded ones remains full.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
 
     def shard(value: Any, parameter: Tensor) -> Any:
         same_shape = isinstance(value, Tensor) and value.shape == parameter.shape
         if not same_shape or not isinstance(parameter, DTensor):
-            return value  # the number of steps
+            return value  # the step counter
         return distribute_tensor(value, parameter.device_mesh, parameter.placements)
 
     sharded = {

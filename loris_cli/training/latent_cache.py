@@ -1,4 +1,4 @@
-"""Latents and pseudo-rhythms of all clips, computed once after the latent stage.
+"""Cache of the latents and pseudo-rhythms of all clips, computed after the latent stage.
 
 clips -> log-mel, pseudo-rhythm -> latents.safetensors -> latents of unit variance
 """
@@ -30,44 +30,43 @@ from loris_cli.training.checkpoints import read_weights, write_weights
 from loris_cli.training.datasets import TrainingClips
 
 LATENT, NOTE_LATENT = "latent.", "note_latent."
-"""Beginnings of tensor names; the id of the clip follows."""
+"""Prefixes of tensor names; the clip id follows."""
 RHYTHM_FIELDS = ("peaks_s", "strengths", "energy")
-"""Fields of `ClipFeatures` of the pseudo-rhythm, stored as ``<field>.<clip id>``."""
+"""`ClipFeatures` fields of a pseudo-rhythm, stored as ``<field>.<clip id>``."""
 
 Latents = Mapping[str, Float32Array]
-"""By the id of the clip, ``(channels, frames)`` each."""
+"""Latents by clip id, ``(channels, frames)`` each."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LatentCache:
-    """Latents of unit variance, with the autoencoder that they belong to."""
+    """Latents normalized to unit variance, with their autoencoder."""
 
     coder: MelAutoencoder
-    """With the mean and deviation of the latents."""
+    """Autoencoder with the mean and standard deviation of the latents."""
     latents: Latents
     note_latents: Latents = field(default_factory=dict)
-    """Of the note spectrograms, on the same scale; only of clips whose notes are known."""
+    """Latents of the note spectrograms on the same scale, for clips with a score."""
     pseudo_rhythms: Mapping[str, ClipFeatures] = field(default_factory=dict)
-    """By the id of the clip."""
+    """Pseudo-rhythms by clip id."""
 
 
 def extract_pseudo_rhythm(samples: Float32Array) -> ClipFeatures:
     """Return a pseudo-rhythm: the onsets of the audio in place of visual peaks.
 
-    It stands in for music without poses and without a score.
+    Used for music without poses and without a score.
 
     Args:
-        samples: mono at 22,050 Hz, ``(samples,)``, half a second at least.
+        samples: mono audio at 22,050 Hz, ``(samples,)``, at least half a second.
 
     Returns:
-        peaks where notes begin (their attack is audible some time later), all of them, where
-        `loris_cli.audio.accents` takes accents alone; strengths by how much of the spectrum
-        begins there; energy by the loudness.
+        peaks at all note onsets, minus the attack latency, whereas `loris_cli.audio.accents`
+        selects accents only; strengths from the onset envelope; energy from the loudness.
     """
     envelope = compute_onset_envelope(samples)
     onsets_s = detect_onsets(samples, onset_envelope=envelope)
     frames = np.round(onsets_s * SAMPLE_RATE_HZ / ONSET_HOP_LENGTH).astype(int)
-    # The detector subtracts its delay: the rise itself lies a frame or two later.
+    # The detector subtracts its delay: the rise of the envelope is a frame or two later.
     starts = frames.clip(max=len(envelope) - 1)
     strengths = np.array([float(envelope[k : k + 4].max()) for k in starts])
     return ClipFeatures(
@@ -81,7 +80,7 @@ def extract_pseudo_rhythm(samples: Float32Array) -> ClipFeatures:
 
 @dataclass(frozen=True)
 class _ClipTensors(Dataset[dict[str, Tensor]]):
-    """Log-mel and note spectrogram of complete clips, and the fields of their pseudo-rhythm."""
+    """Log-mel, note spectrogram and pseudo-rhythm fields of complete clips."""
 
     data_dir: Path
     clips: Sequence[Clip]
@@ -116,15 +115,15 @@ def write_latent_cache(
     workers: int,
     reporter: Reporter,
 ) -> None:
-    """Write latents of clips and of their notes, not normalised, with mean and deviation.
+    """Write the unnormalized latents of clips and notes, with mean and standard deviation.
 
     Args:
-        path: of the safetensors file.
-        coder: the autoencoder.
-        clips: of both partitions.
-        device: of the encoder.
-        workers: processes that read and transform audio, 0 for none.
-        reporter: of the progress.
+        path: safetensors file.
+        coder: autoencoder.
+        clips: clips of both partitions.
+        device: device of the encoder.
+        workers: processes that read and transform audio; 0 uses this process.
+        reporter: receives progress.
     """
     coder = coder.to(device)
     tensors: dict[str, Tensor] = {}
@@ -147,7 +146,7 @@ def write_latent_cache(
 
 
 def set_latent_statistics(coder: MelAutoencoder, path: Path) -> dict[str, Tensor]:
-    """Set the mean and deviation of a latent cache in its autoencoder; return its tensors."""
+    """Copy latent mean and deviation from a cache to its autoencoder; return all tensors."""
     tensors, _ = read_weights(path)
     coder.code_mean.copy_(tensors["mean"])
     coder.code_std.copy_(tensors["std"])
@@ -155,12 +154,12 @@ def set_latent_statistics(coder: MelAutoencoder, path: Path) -> dict[str, Tensor
 
 
 def read_latent_cache(path: Path, coder: MelAutoencoder, clips: Iterable[Clip]) -> LatentCache:
-    """Read the latents of all clips, normalised, and the pseudo-rhythms of some.
+    """Read the normalized latents of all clips, and the pseudo-rhythms of some.
 
     Args:
-        path: of the safetensors file.
-        coder: the autoencoder, which gets the mean and deviation of the latents.
-        clips: those whose pseudo-rhythm is read.
+        path: safetensors file.
+        coder: autoencoder; its latent mean and standard deviation are set.
+        clips: clips whose pseudo-rhythms are read.
     """
     tensors = set_latent_statistics(coder, path)
     mean, std = tensors["mean"], tensors["std"]

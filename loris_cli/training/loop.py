@@ -1,8 +1,8 @@
-"""Training loop of every stage: batch, loss, gradient, step; validation and saves in between.
+"""Training loop of all stages: batch, loss, gradients, optimizer step, validation, saves.
 
-Example, learning rate and noise of step ``k`` are functions of ``(seed, k)``. The saved state
-is weights, their moving average and the optimizer state, so a resumed run ends with the same
-bits on a CPU as an uninterrupted one.
+Examples, learning rate and noise of step ``k`` are functions of ``(seed, k)``. The saved state
+has the weights, their moving average and the optimizer state, so on a CPU a resumed run is
+bit-identical to an uninterrupted one.
 """
 
 import copy
@@ -35,7 +35,7 @@ LogRecord = dict[str, Any]
 
 
 class TrainingError(LorisError):
-    """Training cannot go on."""
+    """Training cannot continue."""
 
     exit_code = 1
 
@@ -44,7 +44,7 @@ class TrainingStage(Protocol):
     """Network, loss and data of a stage."""
 
     loss_module: nn.Module
-    """Its forward pass is the loss of a batch."""
+    """Module whose forward pass returns the loss of a batch."""
     train_set: Dataset[Example]
     val_set: Dataset[Example]
     n_clips: int
@@ -52,13 +52,13 @@ class TrainingStage(Protocol):
     """Names of the parameters of `loss_module` that a trained backbone has."""
 
     def initialize(self) -> None:
-        """Set the state before the first step; a resumed run skips this."""
+        """Set the initial state of a new run; not called on resume."""
 
     def export_weights(self, module: nn.Module) -> Weights:
         """Return the weights of the network in a loss module, and their metadata."""
 
     def render_samples(self, module: nn.Module, folder: Path, step: int) -> dict[str, float]:
-        """Generate audio for a few validation clips, and return its scores."""
+        """Generate audio for a few validation clips and return the scores."""
         return {}
 
 
@@ -75,29 +75,30 @@ def train(
     *,
     on_log: Callable[[LogRecord], None],
 ) -> nn.Module:
-    """Train a stage to its end, from the start or from its last save.
+    """Train a stage to its last step, from the beginning or from the last save.
 
     Args:
         stage: network, loss and data.
-        settings: of the stage.
-        folder: of the stage.
+        settings: settings of the stage.
+        folder: folder of the stage.
         dist_context: rank and device of this process.
-        on_log: called with every record of the metrics and the number of steps.
+        on_log: called with each metrics record, which also has the total number of steps.
 
     Returns:
-        the averaged loss module; with FSDP only the first process has all of its weights.
+        the loss module with EMA weights; with FSDP only rank 0 has all of them.
 
     Raises:
-        TrainingError: the loss was not finite too often.
-        UsageError: the batch cannot be divided evenly.
-        SystemExit: a signal of `stop_signals.STOP_SIGNALS` came; all is saved, the code is 0.
+        TrainingError: the loss was NaN or infinite in too many consecutive steps.
+        UsageError: the batch size is not divisible by the number of micro-batches.
+        SystemExit: with code 0 after a save, on a signal in `stop_signals.STOP_SIGNALS`.
     """
     n_micro_batches = dist_context.world_size * settings.accumulation_steps
     if settings.batch_size % n_micro_batches:
         raise UsageError(
-            f"a batch of {settings.batch_size} cannot be divided among"
-            f" {dist_context.world_size} processes in {settings.accumulation_steps} parts each",
-            hint=f"give a multiple of {n_micro_batches} with --set batch_size=N",
+            f"batch_size {settings.batch_size} is not divisible by"
+            f" {dist_context.world_size} processes x {settings.accumulation_steps} accumulation"
+            " steps",
+            hint=f"pass a multiple of {n_micro_batches} with --set batch_size=N",
         )
     with ExitStack() as stack:
         trainer = _StageTrainer(stage, settings, folder, dist_context, on_log)
@@ -119,7 +120,7 @@ def train(
 
 
 def open_tensorboard(folder: Path, purge_step: int) -> Any:
-    """Open a TensorBoard writer, which deletes what an earlier part of the run logged later.
+    """Open a TensorBoard writer that discards earlier events from ``purge_step`` on.
 
     Raises:
         MissingDependencyError: TensorBoard is not installed.
@@ -139,7 +140,7 @@ def _log_scalars(writer: Any, record: LogRecord) -> None:
 
 
 class _StageTrainer:
-    """Mutable state of a stage in training."""
+    """State of a stage in training."""
 
     def __init__(
         self,
@@ -155,8 +156,8 @@ class _StageTrainer:
         self.step, self.best_val_loss = 0, math.inf
         self.consecutive_nonfinite_steps = self.n_nonfinite_steps = 0
         self.uses_fsdp = settings.fsdp and dist_context.world_size > 1
-        # The order matters: weights are loaded in full, then sharded; the optimizer and its
-        # state need the sharded parameters, and DDP wraps what is compiled.
+        # The order matters: full weights are loaded, then sharded. The optimizer and its state
+        # need the sharded parameters, and DDP wraps the compiled module.
         state = self._load_module()
         self.optimizer = self._build_optimizer(state)
         if state is not None:
@@ -173,7 +174,7 @@ class _StageTrainer:
         self.data_wait_s = 0.0
 
     def _load_module(self) -> TrainingState | None:
-        """Load the last save, if any, into the loss module and its average; shard them."""
+        """Load the last save, if any, into the loss module and its average, and shard both."""
         device = self.dist_context.device
         load_device = torch.device("cpu") if self.uses_fsdp else device
         state = self.folder.read_checkpoint(load_device)
@@ -199,14 +200,14 @@ class _StageTrainer:
             [{"params": parameters, "name": name} for name, parameters in groups.items()],
             betas=(settings.beta1, settings.beta2),
             weight_decay=settings.weight_decay,
-            fused=True,  # one pass over each parameter: a third of the time on a CPU
+            fused=True,  # one pass per parameter: a third of the time on a CPU
         )
         if state is not None:
             optimizer.load_state_dict(fsdp.shard_optimizer_state(state["optimizer"], optimizer))
         return optimizer
 
     def _update_ema(self, ema_parameters: Any, parameters: Any, n_updates: Any) -> None:
-        """Average with a decay that warms up; Karras et al. (2022) have a half-life instead."""
+        """Update the EMA with a decay that warms up; Karras et al. (2022) use a half-life."""
         n = int(n_updates)
         decay = min(self.settings.ema_decay, (1 + n) / (10 + n))
         torch._foreach_lerp_(ema_parameters, parameters, 1 - decay)
@@ -237,7 +238,7 @@ class _StageTrainer:
             yield micro_batches
 
     def train_step(self, micro_batches: list[Example]) -> None:
-        """Do one optimizer step, unless the loss or its gradient is not finite."""
+        """Run one optimizer step; skip the update if the loss or the gradient is not finite."""
         settings, context = self.settings, self.dist_context
         for group in self.optimizer.param_groups:
             group["lr"] = compute_lr(settings, group["name"], self.step, self.n_steps)
@@ -270,9 +271,10 @@ class _StageTrainer:
         return loss
 
     def _clip_gradients(self) -> Tensor:
-        """Clip the gradients, and return the norm of all of them before that."""
+        """Clip the gradients and return their total norm before clipping."""
         groups = [group["params"] for group in self.optimizer.param_groups]
-        per_group = self.settings.recipe == "official"  # as the released code does (T4)
+        # The released code clips per group (docs/differences.md, T4).
+        per_group = self.settings.recipe == "official"
         if not per_group:
             groups = [list(chain(*groups))]
         limit = self.settings.max_grad_norm
@@ -280,7 +282,7 @@ class _StageTrainer:
         return torch.stack(norms).norm() if per_group else norms[0]
 
     def _record_nonfinite_step(self) -> None:
-        """Log and count a step without an update; raise if there are too many in a row."""
+        """Log and count a step without an update; raise after too many consecutive ones."""
         self.n_nonfinite_steps += 1
         self.consecutive_nonfinite_steps += 1
         first = (self.step - 1) * self.settings.batch_size
@@ -288,9 +290,9 @@ class _StageTrainer:
         self._emit_record(nonfinite_examples=examples, n_nonfinite_steps=self.n_nonfinite_steps)
         if self.consecutive_nonfinite_steps > self.settings.max_nonfinite_steps:
             raise TrainingError(
-                f"training stopped: loss not finite in {self.consecutive_nonfinite_steps} steps"
-                f" in a row, the last at step {self.step}, {examples}",
-                hint="try a lower learning_rate, or bf16=false; the last save is complete",
+                f"training stopped: loss is NaN or inf in {self.consecutive_nonfinite_steps}"
+                f" consecutive steps, last at step {self.step} ({examples})",
+                hint="try a lower learning_rate, or bf16=false; the last save is intact",
             )
 
     def _log_progress(self, grad_norm: float) -> None:
@@ -314,7 +316,7 @@ class _StageTrainer:
 
     @torch.no_grad()
     def validate(self) -> None:
-        """Log the loss of the average on fixed validation examples; generate some audio."""
+        """Log the loss of the EMA weights on fixed validation examples; generate samples."""
         settings = self.settings
         averaged = self.gather_ema() if settings.validation_clips else None
         if self.dist_context.is_main_process and averaged is not None:
@@ -341,7 +343,7 @@ class _StageTrainer:
         self.dist_context.barrier()
 
     def gather_ema(self) -> nn.Module:
-        """Return the averaged loss module; with FSDP only the first process has all weights."""
+        """Return the loss module with EMA weights; with FSDP only rank 0 has all of them."""
         if self.uses_fsdp:
             is_main = self.dist_context.is_main_process
             weights = fsdp.gather_state(self.ema.module.state_dict(), keep_result=is_main)
@@ -350,12 +352,12 @@ class _StageTrainer:
         return self.full_ema
 
     def is_save_due(self) -> bool:
-        """Return whether the last save is long enough ago; the first process decides."""
+        """Return whether a save is due, as decided by rank 0."""
         is_due = time.monotonic() - self.saved_at > self.settings.save_every_s
         return self.dist_context.all_reduce_any(is_due and self.dist_context.is_main_process)
 
     def save_checkpoint(self) -> None:
-        """Write the state to resume from, and the averaged weights."""
+        """Write the resume state and the EMA weights."""
         state: TrainingState = {
             "step": self.step,
             "best_val_loss": self.best_val_loss,

@@ -17,19 +17,19 @@ from loris_cli.training.datasets import Example
 
 KL_WEIGHT = 3e-4
 EDGE_LOSS_WEIGHT = 0.5
-"""Weight of the differences between neighbouring frames and bands, against blur."""
+"""Weight of the differences between neighbouring frames and bands, which reduces blur."""
 
 
 class LatentLoss(nn.Module):
-    """L1 reconstruction of standardised log-mel, weakly regularised."""
+    """L1 reconstruction loss of standardized log-mel, with a small KL term."""
 
     def __init__(self, coder: MelAutoencoder) -> None:
-        """Train an autoencoder."""
+        """Build the loss of an autoencoder."""
         super().__init__()
         self.coder = coder
 
     def forward(self, batch: Example) -> Tensor:
-        """Return the loss of ``frames (batch, n_mels, frames)`` with ``noise`` in latents."""
+        """Return the loss of ``frames (batch, n_mels, frames)``; ``noise`` is for latents."""
         frames = batch["frames"]
         mean, log_variance = self.coder.encode_posterior(frames)
         latent = mean + batch["noise"] * (log_variance / 2).exp()
@@ -43,26 +43,29 @@ class DenoiserLoss(nn.Module):
     """Diffusion loss on latents of unit variance (LORIS Eq. 12)."""
 
     def __init__(self, denoiser: MiniDenoiser) -> None:
-        """Train a denoiser."""
+        """Build the loss of a denoiser."""
         super().__init__()
         self.denoiser = denoiser
 
     def forward(self, batch: Example) -> Tensor:
-        """Return the loss of the examples of `LatentDataset`."""
+        """Return the loss of a batch of `LatentDataset`."""
         condition = MiniCondition(**{name: batch[name] for name in MiniCondition._fields})
         return _edm_loss(self.denoiser, condition, batch, sigma_data=1.0)
 
 
 class PaperLoss(nn.Module):
-    """Diffusion loss on the waveform (LORIS Eq. 12), with the denoised signal clamped (M13)."""
+    """Diffusion loss on the waveform (LORIS Eq. 12).
+
+    The denoised signal is clamped, as in the released code (docs/differences.md, M13).
+    """
 
     def __init__(self, network: PaperModel) -> None:
-        """Train a network."""
+        """Build the loss of a network."""
         super().__init__()
         self.network = network
 
     def forward(self, batch: Example) -> Tensor:
-        """Return the loss of the examples of `WaveformDataset`."""
+        """Return the loss of a batch of `WaveformDataset`."""
         condition = self.network.encode_conditions(
             batch.get("visual"),
             batch["rhythm"],
@@ -74,7 +77,7 @@ class PaperLoss(nn.Module):
 
 
 def _edm_loss(network: nn.Module, condition: Any, batch: Example, **options: float) -> Tensor:
-    """Return the loss of Karras et al. (2022), "EDM", of a network with a condition."""
+    """Return the EDM loss (Karras et al., 2022) of a conditional network."""
     return denoising_loss(
         lambda x, c_noise: network(x, c_noise, condition, batch["drop_mask"]),
         batch["clean"],
@@ -85,13 +88,13 @@ def _edm_loss(network: nn.Module, condition: Any, batch: Example, **options: flo
 
 
 def checkpoint_activations(network: MiniDenoiser | PaperModel) -> None:
-    """Recompute the activations inside the levels of the U-Net in the backward pass."""
+    """Enable activation checkpointing for the levels of the U-Net."""
     for level in find_unet_levels(network):
         level.forward = partial(_checkpoint_level, level.forward)
 
 
 def find_unet_levels(module: nn.Module) -> list[nn.Module]:
-    """Return the levels of the U-Net in a module in the order of computation, if it has one."""
+    """Return the U-Net levels of a module in evaluation order; empty without a U-Net."""
     return [
         level
         for unet in module.modules()
@@ -102,12 +105,12 @@ def find_unet_levels(module: nn.Module) -> list[nn.Module]:
 
 def _checkpoint_level(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     def run_level(*args: Any) -> Any:
-        # A level pops from the list of skips: each recomputation gets a copy.
+        # A level pops from the list of skips, so each recomputation needs a copy.
         return forward(*(list(a) if isinstance(a, list) else a for a in args), **kwargs)
 
     return checkpoint(run_level, *args, use_reentrant=False)
 
 
 def count_parameters(module: nn.Module) -> int:
-    """Return the number of trained parameters."""
+    """Return the number of trainable parameters."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad)

@@ -1,6 +1,6 @@
-"""Learning rates by parameter group and step: three named recipes.
+"""Learning rates by parameter group and step, for three recipes.
 
-Rates are functions of the step alone, so a resumed run needs no scheduler state.
+Learning rates depend only on the step, so a resumed run needs no scheduler state.
 """
 
 import math
@@ -12,30 +12,30 @@ from loris_cli.errors import UsageError
 from loris_cli.training.settings import TrainingSettings
 
 BACKBONE_GROUP, NEW_GROUP = "backbone", "new"
-"""Parameter groups: weights of a trained backbone, and layers that are new to it."""
+"""Parameter groups: weights of a pretrained backbone, and added layers."""
 
 INITIAL_LR, BACKBONE_LR, NEW_LAYERS_LR = 2e-4, 3e-6, 3e-3
-"""LORIS, Sec. 5.1: of all layers at first, then of the backbone and of the rest."""
+"""LORIS, Sec. 5.1: rate of all layers in warm-up, then of backbone and added layers."""
 WARMUP_STEPS = 1000
 DECAY_FRACTION = 0.2
-"""Share of the steps of the default recipe in which the rate falls."""
+"""Fraction of the steps in which the learning rate of the default recipe decays."""
 
 
 def compute_lr(settings: TrainingSettings, group: str, step: int, n_steps: int) -> float:
     """Return the learning rate of a parameter group at a step.
 
-    ``default``: a linear rise, a level, and over the last fifth half a cosine to zero, the same
-    for all groups; a run that was too short resumes at the level when it is given more steps
-    (Hu et al., 2024, "MiniCPM"). ``paper``: the text of Sec. 5.1. ``official``: what the
-    released code does (specification, T1): its warm-up raises the backbone to 2e-4, where it
-    stays, and the rest is at 3e-3 from the first step. Its plateau rule is left out: it waits
-    for 60,000 steps, and no run of it has so many.
+    ``default``: linear warm-up, constant rate, and a half-cosine decay to zero in the last
+    fifth of the steps, for all groups. A run that is extended resumes at the constant rate (Hu
+    et al., 2024, "MiniCPM"). ``paper``: as described in Sec. 5.1. ``official``: as in the
+    released code (docs/differences.md, T1), whose warm-up raises the rate of the backbone to
+    2e-4, where it remains; added layers use 3e-3 from the first step. Its plateau scheduler is
+    omitted because its patience of 60,000 steps exceeds the length of all runs.
 
     Args:
-        settings: of the run; ``recipe`` names the schedule.
+        settings: settings of the run; ``recipe`` selects the schedule.
         group: ``backbone`` or ``new``.
-        step: from 0.
-        n_steps: of the run.
+        step: step, counted from 0.
+        n_steps: total number of steps of the run.
     """
     if settings.recipe == "default":
         rise = min((step + 1) / max(settings.warmup_steps, 1), 1.0)
@@ -43,7 +43,7 @@ def compute_lr(settings: TrainingSettings, group: str, step: int, n_steps: int) 
         fall = (1 + math.cos(math.pi * min(max(progress, 0.0), 1.0))) / 2
         return settings.learning_rate * rise * fall
     if settings.stage == "unconditional":
-        return INITIAL_LR  # neither source states it; their two rates presuppose a backbone
+        return INITIAL_LR  # not specified; the two rates are for a pretrained backbone
     if settings.recipe == "paper":
         if step < WARMUP_STEPS:
             return INITIAL_LR
@@ -57,23 +57,23 @@ def compute_lr(settings: TrainingSettings, group: str, step: int, n_steps: int) 
 def build_parameter_groups(
     settings: TrainingSettings, module: nn.Module, backbone_keys: Iterable[str]
 ) -> dict[str, list[nn.Parameter]]:
-    """Return the trained parameters by group; empty groups are left out.
+    """Return the trainable parameters by group, without empty groups.
 
     Args:
-        settings: of the run.
-        module: all that is trained.
-        backbone_keys: names of the parameters that a trained backbone has.
+        settings: settings of the run.
+        module: module that is trained.
+        backbone_keys: names of the parameters of the pretrained backbone.
 
     Raises:
-        UsageError: the recipe is for a backbone and there is none.
+        UsageError: the recipe requires a backbone, but none was given.
     """
     backbone = set(backbone_keys)
     if settings.recipe != "default" and settings.stage == "conditional" and not backbone:
         raise UsageError(
-            f"the {settings.recipe} recipe trains the backbone at 3e-6, which is for one that"
-            " has been trained before",
-            hint="train one with --stage unconditional and name it with --backbone,"
-            " or take --recipe default",
+            f"the {settings.recipe} recipe requires a pretrained backbone, because it trains it"
+            " at 3e-6",
+            hint="train one with --stage unconditional and pass it with --backbone,"
+            " or use --recipe default",
         )
     groups: dict[str, list[nn.Parameter]] = {BACKBONE_GROUP: [], NEW_GROUP: []}
     for name, parameter in module.named_parameters():

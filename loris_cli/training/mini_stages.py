@@ -1,4 +1,4 @@
-"""Stages of the ``mini`` preset: the autoencoder first, then the denoiser of its latents.
+"""Stages of the ``mini`` preset: the autoencoder, then the denoiser of its latents.
 
 clips -> log-mel -> LatentStage -> latents of all clips -> DenoiserStage -> mini.safetensors
 """
@@ -50,13 +50,13 @@ MINI_DENOISER_CONFIG = MiniDenoiserConfig(
     window_frames=512,
 )
 MEL_STATISTICS_CLIPS = 64
-"""Number of clips that the mean and deviation of log-mel are measured on."""
+"""Number of clips used to measure the mean and standard deviation of log-mel."""
 
 NetworkT = TypeVar("NetworkT", MelAutoencoder, MiniDenoiser)
 
 
 class LatentStage(TrainingStage):
-    """Training of the autoencoder of log-mel frames."""
+    """Training of the log-mel autoencoder."""
 
     def __init__(self, clips: TrainingClips, settings: TrainingSettings) -> None:
         """Build network and data."""
@@ -69,7 +69,7 @@ class LatentStage(TrainingStage):
         self._clips, self.n_clips = clips, len(clips.train)
 
     def initialize(self) -> None:
-        """Measure the mean and deviation of log-mel on some clips."""
+        """Measure the mean and standard deviation of log-mel on some clips."""
         clips = self._clips.train[:: max(self.n_clips // MEL_STATISTICS_CLIPS, 1)]
         samples = (read_clip_audio(self._clips.data_dir, clip) for clip in clips)
         bands = self.coder.config.bands
@@ -79,14 +79,14 @@ class LatentStage(TrainingStage):
         self.coder.mel_std.fill_(float((frames - mean.numpy()).std()))
 
     def export_weights(self, module: nn.Module) -> Weights:
-        """Return the weights of the autoencoder, with its configuration."""
+        """Return the weights of the autoencoder, and metadata with its configuration."""
         assert isinstance(module, LatentLoss)
         metadata = {"loris.coder": json.dumps(asdict(self.coder.config))}
         return module.coder.state_dict(), metadata
 
 
 class DenoiserStage(TrainingStage):
-    """Training of the denoiser of latents, with conditions or (unconditional) without."""
+    """Training of the latent denoiser, conditional or unconditional."""
 
     def __init__(
         self,
@@ -99,13 +99,13 @@ class DenoiserStage(TrainingStage):
         """Build network and data.
 
         Args:
-            clips: to train and to validate on.
-            settings: of the stage.
-            cache: latents of all these clips.
+            clips: clips for training and validation.
+            settings: settings of the stage.
+            cache: latents of all clips.
             backbone_path: weights of an unconditional stage to start from.
 
         Raises:
-            InputError: no clip is as long as a window, or the backbone does not fit.
+            InputError: all clips are shorter than a window, or the backbone does not match.
         """
         self._data_dir, self._coder = clips.data_dir, cache.coder
         self._backbone_path, self.n_clips = backbone_path, len(clips.train)
@@ -133,19 +133,19 @@ class DenoiserStage(TrainingStage):
         self._sample_clips = clips.val[:n_samples]
 
     def initialize(self) -> None:
-        """Load the weights of the backbone, if there is one."""
+        """Load the backbone weights, if given."""
         if self._backbone_path is not None:
             backbone = read_mini_backbone(self._backbone_path, self.denoiser)
             self.denoiser.load_state_dict(backbone)
 
     def export_weights(self, module: nn.Module) -> Weights:
-        """Return the weights of the denoiser, with its configuration."""
+        """Return the weights of the denoiser, and metadata with its configuration."""
         assert isinstance(module, DenoiserLoss)
         metadata = {"loris.denoiser": json.dumps(asdict(self.denoiser.config))}
         return module.denoiser.state_dict(), metadata
 
     def render_samples(self, module: nn.Module, folder: Path, step: int) -> dict[str, float]:
-        """Generate audio for a few validation clips, and return its onset scores."""
+        """Generate audio for a few validation clips and return the onset scores."""
         assert isinstance(module, DenoiserLoss)
         device = next(module.parameters()).device
         model = MiniCheckpoint(
@@ -159,13 +159,13 @@ class DenoiserStage(TrainingStage):
 def _build_latent_dataset(
     data_dir: Path, cache: LatentCache, clips: Sequence[Clip], seed: int, dropout: float
 ) -> datasets.LatentDataset:
-    """Build the examples of the clips that are long enough."""
+    """Build the data set of all clips that are at least as long as a window."""
     n_frames = MINI_DENOISER_CONFIG.window_frames
     clips = [clip for clip in clips if cache.latents[clip.id].shape[1] >= n_frames]
     if not clips:
         raise InputError(
-            "no clip is as long as the window of the network",
-            hint=f"clips of {n_frames * 1024 / SAMPLE_RATE_HZ:.0f} s are needed",
+            "all clips are shorter than the window of the network",
+            hint=f"use clips of at least {n_frames * 1024 / SAMPLE_RATE_HZ:.0f} s",
         )
     return datasets.LatentDataset(
         latents=[cache.latents[clip.id] for clip in clips],
@@ -182,25 +182,25 @@ def load_latent_coder(run: RunFolder) -> MelAutoencoder:
     """Load the autoencoder of a run.
 
     Raises:
-        UsageError: the run has no latent stage yet.
-        InputError: its weights are damaged.
+        UsageError: the latent stage of the run has not been trained.
+        InputError: the weights are damaged.
     """
     path = run.stage_folder("latent").find_weights()
     if path is None:
-        raise UsageError(f"{run.path} has no latent stage", hint="train --stage latent first")
+        raise UsageError(f"{run.path} has no latent stage", hint="run --stage latent first")
     coder = _read_network(path, "latent", MelAutoencoder, MelAutoencoderConfig)
     return coder.eval().requires_grad_(False)
 
 
 def load_mini_networks(run: RunFolder, path: Path) -> tuple[MelAutoencoder, MiniDenoiser]:
-    """Load both networks of a run, the autoencoder with the statistics of the latents.
+    """Load both networks of a run, including the statistics of the latents.
 
     Args:
         run: folder of the run.
-        path: of the weights of its denoiser.
+        path: weights file of the denoiser.
 
     Raises:
-        InputError: the weights are of another network, or damaged.
+        InputError: the weights are damaged or are those of another network.
     """
     coder = load_latent_coder(run)
     set_latent_statistics(coder, run.latents_path)
@@ -217,7 +217,7 @@ def _read_network(
         network.load_state_dict(tensors)
     except (KeyError, ValueError, TypeError, RuntimeError) as error:
         raise InputError(
-            f"{path} has no weights of a {stage} stage", hint=f"train one with --stage {stage}"
+            f"{path} has no weights of a {stage} stage", hint=f"train it with --stage {stage}"
         ) from error
     return network
 
@@ -227,32 +227,33 @@ def _list_unet_parameters(denoiser: MiniDenoiser) -> list[str]:
 
 
 def read_mini_backbone(path: Path, denoiser: MiniDenoiser) -> dict[str, Tensor]:
-    """Read the weights of an unconditional stage, padded for a denoiser.
+    """Read the weights of an unconditional stage, padded to the shapes of a denoiser.
 
     Raises:
-        InputError: the file is of another network, or cannot be read.
+        InputError: the file cannot be read, or has the weights of another network.
     """
     state, _ = read_weights(path)
     if not state.keys() >= set(_list_unet_parameters(denoiser)):
         raise InputError(
-            f"{path.name} is no backbone of this preset",
+            f"{path.name} is not a backbone of this preset",
             hint="train one with --stage unconditional",
         )
     return pad_weights(state, denoiser.state_dict())
 
 
 def pad_weights(old: Mapping[str, Tensor], new: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the weights of a network for one with more condition channels.
+    """Pad the weights of a network for one with more condition channels.
 
-    New channels come last in every input. They start without effect: their columns in matrices
-    are zero. Norms and parameters that the old network lacks keep their values.
+    New channels come last in every input. Their matrix columns are zero, so they initially have
+    no effect. New elements of norms, and parameters that the old network lacks, keep their
+    initial values.
 
     Args:
         old: weights of the old network, by name.
-        new: initial weights of the new network.
+        new: initial weights of the new network, by name.
 
     Raises:
-        InputError: a tensor of the new network is smaller, or of another rank.
+        InputError: a tensor of the new network is smaller or has another rank.
     """
     state = dict(new)
     for name in old.keys() & new.keys():
@@ -260,8 +261,8 @@ def pad_weights(old: Mapping[str, Tensor], new: Mapping[str, Tensor]) -> dict[st
         pairs = zip(source.shape, target.shape, strict=False)
         if source.ndim != target.ndim or any(a > b for a, b in pairs):
             raise InputError(
-                f"the backbone's {name} is {tuple(source.shape)}, not {tuple(target.shape)}",
-                hint="it is of another preset",
+                f"backbone {name} is {tuple(source.shape)}, expected {tuple(target.shape)}",
+                hint="pass a backbone of the same preset",
             )
         padded = target.clone() if target.ndim == 1 else torch.zeros_like(target)
         padded[tuple(map(slice, source.shape))] = source

@@ -1,9 +1,9 @@
-"""Stages of the ``paper`` preset: a backbone on music alone, then the conditional model.
+"""Stages of the ``paper`` preset: an unconditional backbone, then the conditional model.
 
     clips -> WaveformDataset -> PaperLoss -> weights with their configuration
 
-The condition has visual features where all clips have those of one encoder, as in the paper;
-otherwise an ST-GCN encodes the poses (the paper's "w/ M" without its V).
+If all clips have visual features of the same encoder, these are a condition, as in the paper.
+Otherwise an ST-GCN encodes the poses (the paper's ablation "w/ M", but without V).
 """
 
 import math
@@ -38,23 +38,23 @@ from loris_cli.training.validation_samples import render_validation_samples
 from loris_cli.training.waveform_dataset import WaveformDataset
 
 MAX_CLIP_S = 50.0
-"""The longer of the two clip lengths of the paper."""
+"""The longer of the two clip durations of the paper."""
 VALIDATION_SAMPLER_STEPS = 20
-"""Of DPM-Solver++ in validation: a fifth of the evaluations of the paper's 50."""
+"""DPM-Solver++ steps in validation: a fifth of the evaluations of the paper's 50 steps."""
 SHARED_FIELDS = (
     "channels", "context_features", "rhythm_conditioning", "hawkes_phase",
     "positional_encoding", "shared_rhythm_encoder", "aligned_rhythm",
 )  # fmt: skip
-"""Fields that `PaperConfig` takes from `TrainingSettings` as they are."""
+"""Fields copied from `TrainingSettings` to `PaperConfig`."""
 CONDITIONING_MODULES = ("cross_attend", "rhythm_hawkes_attention", "rhythm_encoder", "fixed_")
-"""Parts of names in the U-Net: modules that a backbone lacks (specification, 3.6)."""
+"""Substrings of the names of U-Net modules that an unconditional backbone lacks."""
 
 
 def select_visual_encoder(settings: TrainingSettings, clips: Sequence[Clip]) -> str:
-    """Return the encoder of the visual features in the condition; empty for none.
+    """Return the encoder of the visual features for conditioning; empty for none.
 
     Raises:
-        UsageError: some clips have no features of the encoder that the settings name.
+        UsageError: some clips have no features of the selected encoder.
     """
     name = settings.visual_encoder
     if name == "none":
@@ -65,8 +65,8 @@ def select_visual_encoder(settings: TrainingSettings, clips: Sequence[Clip]) -> 
     for clip in clips:
         if name not in clip.visual:
             raise UsageError(
-                f"{clip.id} has no visual features of {name}",
-                hint="run `loris prep --visual-features`, or give --set visual_encoder=auto",
+                f"clip {clip.id} has no visual features of {name}",
+                hint="run `loris prep --visual-features`, or pass --set visual_encoder=auto",
             )
     return name
 
@@ -74,21 +74,21 @@ def select_visual_encoder(settings: TrainingSettings, clips: Sequence[Clip]) -> 
 def build_paper_config(
     settings: TrainingSettings, clips: Sequence[Clip], visual_encoder: str
 ) -> PaperConfig:
-    """Return the configuration of a network for the length that all clips have.
+    """Return the network configuration for the duration of the shortest clip.
 
     Args:
-        settings: of the stage.
-        clips: of both partitions.
-        visual_encoder: of `select_visual_encoder`.
+        settings: settings of the stage.
+        clips: clips of both partitions.
+        visual_encoder: from `select_visual_encoder`.
 
     Raises:
         InputError: a clip is too short.
-        UsageError: there is no such network.
+        UsageError: the settings do not define a valid network.
     """
     shortest_s = min(MAX_CLIP_S, *(clip.duration_s for clip in clips))
     n_rows = math.floor(shortest_s * VISUAL_FPS)
     if not n_rows:
-        raise InputError("a clip is too short to train on", hint="clips of 25 s are usual")
+        raise InputError("a clip is too short for training", hint="use clips of 25 s")
     projection: Literal["lstm", "linear", "none"] = "none"
     if visual_encoder:
         projection = "lstm" if settings.visual_lstm else "linear"
@@ -108,14 +108,14 @@ def build_paper_config(
             PaperModel(config)
     except (ValueError, AssertionError) as error:
         raise UsageError(
-            f"these settings make no network: {error}",
-            hint="channels are a multiple of 64, context_features an even number",
+            f"invalid network settings: {error}",
+            hint="channels must be a multiple of 64, context_features an even number",
         ) from error
     return config
 
 
 class PaperStage(TrainingStage):
-    """Training of the denoiser of waveforms, with conditions or (unconditional) without."""
+    """Training of the waveform denoiser, conditional or unconditional."""
 
     def __init__(
         self,
@@ -128,15 +128,15 @@ class PaperStage(TrainingStage):
         """Build network and data.
 
         Args:
-            clips: to train and to validate on.
-            settings: of the stage.
-            backbone_path: weights to start from: of an unconditional stage, or a released
+            clips: clips for training and validation.
+            settings: settings of the stage.
+            backbone_path: weights to start from, of an unconditional stage or a released
                 backbone.
-            config: of the network; None for that of `build_paper_config`.
+            config: configuration of the network; None selects that of `build_paper_config`.
 
         Raises:
-            InputError: the backbone does not fit, or a clip is too short.
-            UsageError: the settings make no network.
+            InputError: the backbone does not match, or a clip is too short.
+            UsageError: the settings do not define a valid network.
         """
         torch.manual_seed(settings.seed)
         encoder = select_visual_encoder(settings, clips.all)
@@ -174,7 +174,7 @@ class PaperStage(TrainingStage):
         ]
 
     def _read_video_features(self, data_dir: Path, clip: Clip) -> ClipFeatures:
-        """Return the features that a video of the clip would have."""
+        """Return the features of the clip as `soundtrack` would extract them from its video."""
         features = read_clips.read_pose_features(data_dir, clip)
         features = features or read_clips.read_rhythm_features(data_dir, clip)
         if not self.visual_encoder:
@@ -183,20 +183,20 @@ class PaperStage(TrainingStage):
         return replace(features, visual=visual)
 
     def initialize(self) -> None:
-        """Load the weights of the backbone, if there is one."""
+        """Load the backbone weights, if given."""
         if self._backbone_path is not None:
             backbone = read_backbone(self._backbone_path, self.network)
             self.network.load_state_dict(backbone, strict=False)
 
     def export_weights(self, module: nn.Module) -> Weights:
-        """Return the weights of the network, with its configuration, as `--model` takes it."""
+        """Return the weights and configuration in the format that `--model` accepts."""
         assert isinstance(module, PaperLoss)
         metadata = checkpoint_metadata("paper", paper=self.config)
         metadata["loris.visual_encoder"] = self.visual_encoder or "none"
         return module.network.state_dict(), metadata
 
     def render_samples(self, module: nn.Module, folder: Path, step: int) -> dict[str, float]:
-        """Generate audio for a few validation clips, and return its onset scores."""
+        """Generate audio for a few validation clips and return the onset scores."""
         assert isinstance(module, PaperLoss)
         generator = WaveformGenerator(
             model=PaperCheckpoint(network=module.network, name="in training"),
@@ -208,19 +208,20 @@ class PaperStage(TrainingStage):
 
 
 def read_backbone(path: Path, network: PaperModel) -> dict[str, Tensor]:
-    """Read the weights of a U-Net trained on music alone, by the names of the whole network.
+    """Read the weights of an unconditional U-Net, named as in the complete network.
 
     Args:
-        path: of an unconditional stage; or a released one, whose names begin with ``unet.``.
-        network: that they are for.
+        path: weights of an unconditional stage, or a released backbone, whose names begin with
+            ``unet.``.
+        network: network that the weights are for.
 
     Raises:
-        InputError: the file is of another network, or cannot be read.
+        InputError: the file cannot be read, or has the weights of another network.
     """
     prefix = UNET_PREFIX
     if path.is_file() and is_torch_file(path):
         try:
-            state = read_state_dict(path, hint="give a released backbone")
+            state = read_state_dict(path, hint="pass a released backbone")
         except WeightsError as error:
             raise InputError(str(error), hint=error.hint) from error
         prefix = "unet."
@@ -237,8 +238,8 @@ def read_backbone(path: Path, network: PaperModel) -> dict[str, Tensor]:
     misfits |= needed - backbone.keys()
     if misfits:
         raise InputError(
-            f"{path.name} is no backbone of this network: {min(misfits)!r} is missing or does"
-            " not fit",
+            f"{path.name} is not a backbone of this network: {min(misfits)!r} is missing or has"
+            " another shape",
             hint="train one with --stage unconditional and the same settings",
         )
     return backbone

@@ -1,4 +1,4 @@
-"""Training run: from a data set to a model, stage after stage, each resumed where it stopped.
+"""Training run from a data set to a model: consecutive stages, each of which can resume.
 
 data set -> latent -> latents -> (unconditional) -> conditional -> mini.safetensors
 """
@@ -41,14 +41,14 @@ class TrainingJob:
     data_dir: Path
     run_dir: Path
     stage_settings: Mapping[StageName, TrainingSettings]
-    """In the order of training."""
+    """Settings of the stages in training order."""
     backbone_path: Path | None = None
     resume: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageCost:
-    """Cost of a stage, measured on two of its steps."""
+    """Cost of a stage, measured on two training steps."""
 
     stage: str
     n_parameters: int
@@ -56,24 +56,24 @@ class StageCost:
     n_steps: int
     step_s: float
     peak_memory_mib: float
-    """Of the GPU, or of this process; NaN where it cannot be measured."""
+    """Peak memory of the GPU or of this process; NaN if it cannot be measured."""
 
 
 def read_train_val_clips(data_dir: Path, subset: str) -> TrainingClips:
-    """Read the clips of a subset to train and to validate on.
+    """Read the training and validation clips of a subset.
 
     Raises:
-        InputError: there are none of either.
+        InputError: a partition has no clips.
     """
     clips = read_manifest(data_dir)
     partitions: dict[str, list[Clip]] = {}
     for name in ("train", "val"):
         partitions[name] = [c for c in clips if (c.subset, c.partition) == (subset, name)]
         if not partitions[name]:
-            subsets = ", ".join(sorted({clip.subset for clip in clips})) or "none at all"
+            subsets = ", ".join(sorted({clip.subset for clip in clips})) or "none"
             raise InputError(
-                f"{data_dir} has no clips of {subset!r} in partition {name}",
-                hint=f"it has subsets {subsets}: name one with --split",
+                f"{data_dir} has no clips of subset {subset!r} in partition {name}",
+                hint=f"available subsets: {subsets}; pass one with --split",
             )
     return TrainingClips(data_dir=data_dir, **partitions)
 
@@ -85,20 +85,21 @@ def run_training(
     reporter: Reporter,
     on_log: Callable[[str, LogRecord], None],
 ) -> Path:
-    """Train the stages of a run; those that are complete are only read.
+    """Train the stages of a run; complete stages are only loaded.
 
     Args:
         job: inputs of the run.
         dist_context: rank and device of this process.
-        reporter: of the work between stages.
-        on_log: called with the name of the stage and every record of its metrics.
+        reporter: receives progress between stages, and warnings.
+        on_log: called with the name of the stage and each metrics record.
 
     Returns:
-        the model, or the weights of the last stage where that makes none.
+        path of the complete model, or of the weights of the last stage if there is no
+        conditional stage.
 
     Raises:
         InputError: the data set is not usable.
-        UsageError: the folder is of another run.
+        UsageError: the folder belongs to another run.
     """
     first = next(iter(job.stage_settings.values()))
     clips = read_train_val_clips(job.data_dir, first.subset)
@@ -114,7 +115,9 @@ def run_training(
         load_cache = partial(_load_cache, folder, clips, settings, dist_context, reporter)
         stage = _build_stage(job, settings, clips, load_cache)
         if is_main and settings.bf16 and bf16_is_slow(dist_context.device):
-            reporter.warn("bf16=true is many times slower here: this processor has no bfloat16")
+            reporter.warn(
+                "bf16=true is many times slower on this CPU: it does not support bfloat16"
+            )
         if is_main:
             folder.prepare_stage_folder(settings)
         dist_context.barrier()
@@ -134,7 +137,7 @@ def _write_model(path: Path, preset: Preset, folder: RunFolder, weights_path: Pa
         save_mini_checkpoint(path, *mini_stages.load_mini_networks(folder, weights_path))
         return
     with atomic_write(path, overwrite=True) as temporary_path:
-        shutil.copyfile(weights_path, temporary_path)  # which hold their configuration
+        shutil.copyfile(weights_path, temporary_path)  # includes the configuration
 
 
 def estimate_cost(
@@ -144,9 +147,10 @@ def estimate_cost(
     *,
     reporter: Reporter,
 ) -> StageCost:
-    """Measure two steps of a stage without writing anything.
+    """Measure two training steps of a stage; nothing is written.
 
-    The denoiser of `mini` is measured on random latents: there may be none yet.
+    The denoiser of `mini` is measured on random latents, because the latents of the clips may
+    not exist yet.
     """
     clips = read_train_val_clips(job.data_dir, settings.subset)
     few = replace(clips, train=clips.train[:DRY_RUN_CLIPS], val=clips.val[:1])
@@ -201,7 +205,7 @@ def _load_cache(
     dist_context: DistributedContext,
     reporter: Reporter,
 ) -> LatentCache:
-    """Read the latents of all clips; the first process computes them if there are none."""
+    """Read the latents of all clips; rank 0 computes them if they do not exist."""
     coder, path = mini_stages.load_latent_coder(folder), folder.latents_path
     if not path.exists() and dist_context.is_main_process:
         device, workers = dist_context.device, settings.loader_workers

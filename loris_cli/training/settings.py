@@ -1,4 +1,4 @@
-"""Settings of a training stage: defaults by preset and recipe, then a file, then options.
+"""Settings of a training stage: defaults of preset and recipe, settings file, options.
 
 preset, stage, recipe -> defaults -> --config FILE -> --set key=value -> TrainingSettings
 """
@@ -18,14 +18,14 @@ StageName = Literal["latent", "unconditional", "conditional"]
 TrainingRecipe = Literal["default", "paper", "official"]
 
 PAPER_EPOCHS = {"da25": 100, "fe25": 200, "fe50": 200, "fs25": 250, "fs50": 250}
-"""LORIS, Sec. 5.1: 100 epochs for dance, 200 for floor exercise, 250 for skating."""
+"""LORIS, Sec. 5.1: 100 epochs for dance, 200 for floor exercise, 250 for figure skating."""
 OFFICIAL_EPOCHS = 250
-"""The released configurations have 250 everywhere (specification, T11)."""
+"""The released configurations all have 250 epochs (docs/differences.md, T11)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
-    """Settings of one stage; ``batch_size`` is the examples of a step in all processes."""
+    """Settings of one stage; ``batch_size`` is the examples per step in all processes."""
 
     preset: Preset = "mini"
     stage: StageName = "conditional"
@@ -34,11 +34,11 @@ class TrainingSettings:
     seed: int = 0
 
     steps: int = 0
-    """Optimizer steps; 0 for as many as ``epochs`` make."""
+    """Optimizer steps; 0 derives them from ``epochs``."""
     epochs: float = 30.0
     batch_size: int = 6
     accumulation_steps: int = 1
-    """Micro-batches of a process for each optimizer step."""
+    """Micro-batches per process and optimizer step."""
     learning_rate: float = 5e-4
     warmup_steps: int = 50
     beta1: float = 0.9
@@ -49,16 +49,16 @@ class TrainingSettings:
     condition_dropout: float = 0.1
 
     channels: int = 256
-    """Of the outermost level of the U-Net of the paper preset, as are all settings up to
-    ``aligned_rhythm``."""
+    """Channels of the first U-Net level. This setting and the next ones, up to
+    ``aligned_rhythm``, are for the paper preset only."""
     context_features: int = 1024
     visual_encoder: str = "auto"
-    """Encoder of the visual features in the condition: a name, ``none``, or ``auto`` for the
-    first of `dataset.manifest.VISUAL_ENCODERS` whose features all clips have."""
+    """Encoder of the visual features for conditioning: a name, ``none``, or ``auto`` for the
+    first of `dataset.manifest.VISUAL_ENCODERS` for which all clips have features."""
     visual_lstm: bool = True
-    """Whether the visual features pass through a bidirectional LSTM, or a linear layer."""
+    """Encode the visual features with a bidirectional LSTM instead of a linear layer."""
     motion_encoder: Literal["auto", "true", "false"] = "auto"
-    """Whether an ST-GCN encodes the poses; ``auto`` if there are no visual features."""
+    """Encode the poses with an ST-GCN; ``auto`` does so if there are no visual features."""
     rhythm_conditioning: Literal["attention", "multiply", "none"] = "attention"
     hawkes_phase: HawkesPhase = "interval"
     positional_encoding: bool = True
@@ -69,7 +69,7 @@ class TrainingSettings:
     checkpoint_activations: bool = False
     compile: bool = False
     fsdp: bool = False
-    """Shard weights, gradients and optimizer state over the processes (FSDP2)."""
+    """Shard weights, gradients and optimizer state across processes (FSDP2)."""
     loader_workers: int = 0
 
     log_every: int = 20
@@ -81,7 +81,7 @@ class TrainingSettings:
     max_nonfinite_steps: int = 20
 
     def fixed_on_resume(self) -> dict[str, Any]:
-        """Return the settings that may not change when a run is resumed."""
+        """Return the settings that must not change when a run is resumed."""
         changeable = {
             "steps", "epochs", "accumulation_steps", "bf16", "checkpoint_activations",
             "compile", "fsdp", "loader_workers", "log_every", "tensorboard", "validate_every",
@@ -105,9 +105,9 @@ PRESET_DEFAULTS: Mapping[Preset, dict[str, Any]] = {
         "weight_decay": 4.5e-2,
     },
 }  # fmt: skip
-"""Defaults of a preset with the default recipe: LORIS, Sec. 5.1."""
+"""Defaults of each preset with the default recipe (LORIS, Sec. 5.1)."""
 FIXED_SETTINGS = {"preset", "stage", "recipe", "subset"}
-"""Settings that have options of their own."""
+"""Settings that have their own command-line options."""
 SETTING_CHOICES: Mapping[str, tuple[str, ...]] = {
     "visual_encoder": ("auto", "none", *VISUAL_ENCODERS),
     **{
@@ -129,11 +129,11 @@ SETTING_RANGES: Mapping[str, tuple[float, float]] = {
 
 
 def recipe_defaults(recipe: TrainingRecipe, subset: str) -> dict[str, Any]:
-    """Return the settings of a recipe; `lr_schedule` has its rates and parameter groups.
+    """Return the settings of a recipe; `lr_schedule` has learning rates and parameter groups.
 
-    Those of the paper (Sec. 5.1) and of the released code (specification, 4.4) are for networks
-    on the waveform. Their amplitude augmentation is not here: the paper preset always has it,
-    and `mini` learns from latents that are computed once.
+    The recipes of the paper (Sec. 5.1) and of the released code (docs/differences.md, T1 to
+    T11) are for networks on the waveform. Their amplitude augmentation is not a setting: the
+    paper preset always uses it, and `mini` is trained on latents that are computed only once.
     """
     if recipe == "default":
         return {}
@@ -156,23 +156,23 @@ def resolve_settings(
     """Return the settings of one stage.
 
     Args:
-        preset: size of the networks.
-        stage: what is trained.
-        recipe: rates and schedules.
+        preset: preset of the networks.
+        stage: stage to train.
+        recipe: recipe of learning rates and schedules.
         subset: subset of the data set.
-        config_path: a TOML file of settings; a table named like the stage is for it alone.
-        overrides: ``key=value`` each; they replace those of the file.
+        config_path: TOML settings file; a table named like a stage applies to that stage only.
+        overrides: ``key=value`` strings, which take precedence over the file.
 
     Raises:
-        UsageError: there is no such setting, or the value is out of range.
+        UsageError: a setting does not exist, or its value is out of range.
         InputError: the file cannot be read.
     """
     if preset == "paper" and stage == "latent":
         raise UsageError(
-            "the network of the paper is on the waveform: it has no latent stage",
-            hint="leave out --stage, or give unconditional or conditional",
+            "the paper preset has no latent stage: its network generates the waveform",
+            hint="omit --stage, or pass unconditional or conditional",
         )
-    if stage == "latent":  # the same for every recipe, which is of the diffusion model
+    if stage == "latent":  # recipes apply to the diffusion model only
         recipe = "default"
     values = PRESET_DEFAULTS[preset] | recipe_defaults(recipe, subset) | STAGE_DEFAULTS[stage]
     base = TrainingSettings(preset=preset, stage=stage, recipe=recipe, subset=subset, **values)
@@ -187,11 +187,11 @@ def _read_config_file(config_path: Path, stage: StageName) -> dict[str, Any]:
         values = tomllib.loads(config_path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(
-            f"{config_path} cannot be read as TOML: {error}", hint="see docs/training.md"
+            f"cannot read {config_path} as TOML: {error}", hint="see docs/training.md"
         ) from error
     stage_values = values.get(stage, {})
     if not isinstance(stage_values, dict):
-        raise InputError(f"{stage} in {config_path} is no table")
+        raise InputError(f"{stage} in {config_path} is not a table")
     common = {key: value for key, value in values.items() if key not in get_args(StageName)}
     return {**common, **stage_values}
 
@@ -199,7 +199,7 @@ def _read_config_file(config_path: Path, stage: StageName) -> dict[str, Any]:
 def _parse_override(text: str) -> tuple[str, str]:
     key, separator, value = text.partition("=")
     if not separator:
-        raise UsageError(f"--set {text!r} is not key=value", hint="such as --set batch_size=12")
+        raise UsageError(f"--set {text!r} is not key=value", hint="try --set batch_size=12")
     return key.strip(), value.strip()
 
 
@@ -214,13 +214,13 @@ def _apply_overrides(
         converted[key] = _convert_value(key, value, type(getattr(settings, key)), source)
     settings = replace(settings, **converted)
     if settings.fsdp and settings.compile:
-        raise UsageError(f"{source}: fsdp and compile cannot be combined", hint="leave out one")
+        raise UsageError(f"{source}: fsdp and compile cannot be combined", hint="omit one")
     return settings
 
 
 def _convert_value(key: str, value: Any, target_type: type, source: str) -> Any:
-    """Return a value in the type of its setting, within its choices and its range."""
-    expected = f"a {target_type.__name__}"
+    """Convert a value to the type of its setting; check choices and range."""
+    expected = f"type {target_type.__name__}"
     try:
         if target_type is bool:
             return {"true": True, "false": False}[str(value).lower()]
@@ -230,11 +230,11 @@ def _convert_value(key: str, value: Any, target_type: type, source: str) -> Any:
             SETTING_CHOICES[key].index(converted)
         if key in SETTING_RANGES:
             low, high = SETTING_RANGES[key]
-            expected = f"from {low} to {high}"
+            expected = f"a value from {low} to {high}"
             if not low <= converted <= high:
                 raise ValueError("out of range")
     except (ValueError, TypeError, KeyError) as error:
         raise UsageError(
-            f"{source}: {key} is {value!r}, not {expected}", hint="give another value"
+            f"{source}: invalid {key} {value!r}, expected {expected}", hint="change the value"
         ) from error
     return converted

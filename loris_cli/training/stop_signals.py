@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-"""Signals by which clusters stop a job; a run saves and ends without an error."""
+"""Signals that clusters send to stop a job; a run saves and exits with code 0."""
 
 
 @contextmanager
 def deferred_signals() -> Iterator[list[int]]:
-    """Collect stop signals, so that the current step is completed first."""
+    """Collect stop signals without acting on them, so that the current step completes."""
     received: list[int] = []
     previous = {
         number: signal.signal(number, lambda number, frame: received.append(number))
@@ -24,6 +24,9 @@ def deferred_signals() -> Iterator[list[int]]:
 
 
 def ignore_stop_signals(worker_id: int) -> None:
-    """Schedulers signal every process of a job; a loader worker ends with its trainer."""
+    """Ignore stop signals in a loader worker, which exits with its training process.
+
+    Schedulers send signals to all processes of a job.
+    """
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)

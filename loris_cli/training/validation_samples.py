@@ -1,4 +1,4 @@
-"""Audio that a network in training generates for validation clips, with onset scores."""
+"""Audio generated for validation clips during training, with onset scores."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,14 +20,14 @@ def render_validation_samples(
     """Generate, write and score the audio of each clip.
 
     Args:
-        generator: the network in training.
-        clips: names and features.
-        samples_dir: folder of the audio files; created if there is none.
-        step: of the run, for the file names.
+        generator: generator of the network in training.
+        clips: names and features of the clips.
+        samples_dir: folder of the audio files; created if it does not exist.
+        step: training step, for the file names.
 
     Returns:
-        ``onset_recall``, the share of accents that have an onset, and ``onset_precision``, of
-        onsets that are accents, 0..1; nothing for no clips.
+        ``onset_recall``, the fraction of accents that have an onset, and ``onset_precision``,
+        the fraction of onsets that match an accent, 0..1; empty without clips.
     """
     if not clips:
         return {}

@@ -1,6 +1,6 @@
-"""Training examples for the network on the waveform.
+"""Training examples for the paper's network, which runs on the waveform.
 
-clip -> crop on the grid of half seconds -> gain -> two channels, noise, window of conditions
+clip -> crop on a grid of half seconds -> gain -> two channels, noise, window of conditions
 """
 
 from collections.abc import Sequence
@@ -21,28 +21,29 @@ from loris_cli.training import datasets
 from loris_cli.training.datasets import ClipAnnotations, Example
 
 PAPER_LOG_SIGMA = (-3.0, 1.0)
-"""Mean and deviation of the logarithm of the noise levels (specification, 1.2)."""
+"""Mean and standard deviation of the log noise level, from the released code."""
 MAX_PEAK = 0.95
 MIN_GAIN = 0.3
-"""The peak of a clip is brought to 0.95 and multiplied by a number from 0.3 to 1 (D2)."""
+"""Clips are normalized to a peak of 0.95 and multiplied by a random gain from 0.3 to 1
+(docs/differences.md, D2)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WaveformDataset(Dataset[Example]):
-    """Crops as long as the configuration says; after the end of a clip they are silent."""
+    """Crops of the network's input length, padded with silence after the end of a clip."""
 
     data_dir: Path
     clips: Sequence[Clip]
     annotations: Sequence[ClipAnnotations]
-    """One for each clip."""
+    """Annotations of each clip."""
     config: PaperConfig
     seed: int
     condition_dropout: float
     """Probability of the null condition (LORIS, Sec. 5.1)."""
     augment: bool
-    """Whether the gain varies; in validation it does not (D1)."""
+    """Apply a random gain; not in validation (docs/differences.md, D1)."""
     visual_encoder: str = ""
-    """Encoder of the visual features in the condition; empty for none."""
+    """Encoder of the visual features for conditioning; empty for none."""
 
     def __getitem__(self, example_index: int) -> Example:
         """Return ``clean``, ``noise``, ``sigma``, ``drop_mask`` and the encoder inputs."""
