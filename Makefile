@@ -1,6 +1,6 @@
-# `make` checks the code; `make demo` makes a soundtrack; `make help` lists the rest.
-# Needs make and Python 3.11 with pip and venv: everything else is installed, into
-# .venv (the core), .venv-core (the core and its tests) and .venv-legacy (everything).
+# `make check` before every commit, `make test` before a push, `make help` for the rest.
+# Needs make and Python 3.11 with pip and venv. Environments: .venv (core), .venv-core (core
+# and development tools), .venv-legacy (all optional packages, numpy 1).
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -11,13 +11,16 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 ENVIRONMENT := $(PYTHON) tools/environment.py
 CORE := .venv-core/bin
 LEGACY := .venv-legacy/bin
+# A worker process per core. More threads in each would compete for the same cores.
+PARALLEL := OMP_NUM_THREADS=1
+WORKERS := -n auto --maxprocesses 8 --dist worksteal
 
 .PHONY: help
-help: ## this list
+help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
-.PHONY: check lint types
-check: lint types test-core ## lint, types and the core's tests (the default)
+.PHONY: check lint types test-fast
+check: lint types test-fast ## lint, types and fast tests (default)
 
 lint: dev ## ruff: rules and format
 	$(CORE)/ruff check
@@ -26,39 +29,42 @@ lint: dev ## ruff: rules and format
 types: dev ## mypy, strict
 	$(CORE)/mypy
 
+test-fast: dev ## tests that take less than a second
+	$(PARALLEL) $(CORE)/python -m pytest -q $(WORKERS) -m 'not slow and not nightly and not legacy'
+
 .PHONY: demo
 demo: core ## install the core and make out.mp4 from the example
 	.venv/bin/loris soundtrack examples/skate.mp4 -o out.mp4 --overwrite
 	@echo "The soundtrack is in $(CURDIR)/out.mp4"
 
 .PHONY: core dev legacy
-core: ## .venv: the core, as a user has it
+core: ## .venv: the core, as users install it
 	@$(ENVIRONMENT) .venv core
 
-dev: ## .venv-core: the core with numpy 2, linters and test tools
+dev: ## .venv-core: the core, linters and test tools
 	@$(ENVIRONMENT) .venv-core dev
 
-legacy: ## .venv-legacy: everything, with numpy 1 (mmpose, spleeter, madmom, ray, ...)
+legacy: ## .venv-legacy: mmpose, spleeter, madmom, Ray and others, with numpy 1
 	@$(ENVIRONMENT) .venv-legacy legacy
 
-.PHONY: test test-core test-all
-test: legacy ## the whole suite, with everything installed
-	$(LEGACY)/python -m pytest
+.PHONY: test test-legacy test-all
+test: dev ## all tests of the core
+	$(PARALLEL) $(CORE)/python -m pytest -q $(WORKERS) -m 'not nightly and not legacy'
 
-test-core: dev ## the suite with the core only
-	$(CORE)/python -m pytest
+test-legacy: legacy ## tests of optional packages, and numerical tests with numpy 1
+	$(PARALLEL) $(LEGACY)/python -m pytest -q $(WORKERS) -m '(legacy or numpy1) and not nightly'
 
-test-all: legacy ## the slow tests too: tens of minutes
-	$(LEGACY)/python -m pytest -m ''
+test-all: test test-legacy ## both, and tests that take minutes
+	$(CORE)/python -m pytest -m nightly
 
 .PHONY: completions dist clean
 completions: dev ## write completions/ again
 	$(CORE)/python tools/completions.py
 
-dist: dev ## dist/: the wheel and the source archive
+dist: dev ## dist/: wheel and source archive
 	rm -rf build dist
 	$(CORE)/python -m build --no-isolation --outdir dist
 
-clean: ## remove what the others made, but for the environments
+clean: ## remove everything that was made, except the environments
 	rm -rf build dist out.mp4 .*_cache .hypothesis *.egg-info
 	find loris_cli commands experiments tests tools -name __pycache__ -type d -prune -exec rm -rf {} +

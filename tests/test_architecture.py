@@ -1,7 +1,10 @@
-"""Dependencies point one way, and the package holds what the checkout holds."""
+"""Order of imports, contents of the wheel, size of signatures, and vocabulary."""
 
 import ast
+import io
+import re
 import sys
+import tokenize
 import tomllib
 from functools import cache
 from importlib.metadata import packages_distributions
@@ -10,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-# From low to high: a package imports only what stands above it in this list.
+# A package imports only packages before it in this list.
 ORDER = [
     "errors", "array_types", "config", "system", "video", "audio", "pose", "rhythm",
     "composition", "models", "baselines", "soundtrack", "synthetic", "dataset",
@@ -30,82 +33,84 @@ MODULES = sorted(
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
-def dotted(path: Path) -> tuple[str, ...]:
-    """Parts of the installed name of a file's module; a package ends in ``__init__``."""
+def module_parts(path: Path) -> tuple[str, ...]:
+    """Return the parts of a module's installed name; a package ends in ``__init__``."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ("loris_cli", *parts) if parts[0] == "commands" else parts
 
 
-def imports(source: str, package: tuple[str, ...]) -> set[tuple[str, ...]]:
-    """Absolute names of all that a module of the package imports, wherever it does so."""
-    found = set()
+def list_imports(source: str, package: tuple[str, ...]) -> set[tuple[str, ...]]:
+    """Return the absolute names that a module of the package imports, also in functions."""
+    names = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            found |= {tuple(alias.name.split(".")) for alias in node.names}
+            names |= {tuple(alias.name.split(".")) for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             start = package[: len(package) + 1 - node.level] if node.level else ()
             base = (*start, *(node.module.split(".") if node.module else ()))
-            found |= {(*base, alias.name) for alias in node.names}
-    return found
+            names |= {(*base, alias.name) for alias in node.names}
+    return names
 
 
-def packages_of(names: set[tuple[str, ...]]) -> set[str]:
-    """Our own packages among the names that a module imports."""
-    ours = {name[1] for name in names if name[0] == "loris_cli" and len(name) > 1}
-    return ours - {"__version__"}
+def select_packages(names: set[tuple[str, ...]]) -> set[str]:
+    """Return the packages of loris among imported names."""
+    packages = {name[1] for name in names if name[0] == "loris_cli" and len(name) > 1}
+    return packages - {"__version__"}
 
 
-def subpackages(names: set[tuple[str, ...]]) -> set[str]:
-    """Our own packages inside `evaluation` among the names that a module imports."""
+def select_subpackages(names: set[tuple[str, ...]]) -> set[str]:
+    """Return the packages inside `evaluation` among imported names."""
     return {name[2] for name in names if name[:2] == ("loris_cli", "evaluation")}
 
 
-def imports_of(path: Path) -> set[tuple[str, ...]]:
-    return imports(path.read_text(encoding="utf-8"), dotted(path)[:-1])
+def read_imports(path: Path) -> set[tuple[str, ...]]:
+    return list_imports(path.read_text(encoding="utf-8"), module_parts(path)[:-1])
 
 
 @cache
-def declared() -> set[str]:
-    """Importable names of the packages that a plain install brings by our own wish."""
-    asked = {
+def list_declared_modules() -> set[str]:
+    """Return the importable names of the declared dependencies."""
+    requirements = {
         requirement.split(">")[0].split("=")[0].strip().lower().replace("_", "-")
         for requirement in PROJECT["project"]["dependencies"]
     }
     return {
         name
         for name, distributions in packages_distributions().items()
-        if any(d.lower().replace("_", "-") in asked for d in distributions)
+        if any(d.lower().replace("_", "-") in requirements for d in distributions)
     }
 
 
-def name(path: Path) -> str:
+def relative_name(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name)
-def test_imports_point_down(path: Path) -> None:
-    here = dotted(path)[1]
-    assert here in HEIGHT, f"{here} has no place in ORDER"
+@pytest.mark.parametrize("path", MODULES, ids=relative_name)
+def test_imports_follow_the_order_of_packages(path: Path) -> None:
+    here = module_parts(path)[1]
+    assert here in HEIGHT, f"{here} is missing in ORDER"
     upward = {
         other
-        for other in packages_of(imports_of(path)) - {here}
+        for other in select_packages(read_imports(path)) - {here}
         if HEIGHT[other] >= HEIGHT[here]
     }
-    assert not upward, f"{here} imports {upward}, which stand below it in ORDER"
+    assert not upward, f"{here} imports {upward}, which come after it in ORDER"
 
 
 @pytest.mark.parametrize(
-    "path", [path for path in MODULES if path.parent.name in EVALUATION_ORDER], ids=name
+    "path",
+    [path for path in MODULES if path.parent.name in EVALUATION_ORDER],
+    ids=relative_name,
 )
-def test_imports_inside_evaluation_point_down(path: Path) -> None:
+def test_imports_inside_evaluation_follow_the_order(path: Path) -> None:
     height = EVALUATION_ORDER.index(path.parent.name)
-    upward = subpackages(imports_of(path)) & set(EVALUATION_ORDER[height + 1 :])
+    upward = select_subpackages(read_imports(path)) & set(EVALUATION_ORDER[height + 1 :])
     assert not upward, f"{path.parent.name} imports {upward}"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name)
+@pytest.mark.parametrize("path", MODULES, ids=relative_name)
 def test_no_function_has_too_many_parameters(path: Path) -> None:
-    """Beyond that an object is missing; the signature of a command is its options."""
+    """Signatures of commands are exempt: their parameters are the options."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if not isinstance(node, ast.FunctionDef):
             continue
@@ -116,12 +121,12 @@ def test_no_function_has_too_many_parameters(path: Path) -> None:
         assert len(own) <= MAX_PARAMETERS, f"{node.name} has {len(own)} parameters"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name)
-def test_imports_from_outside_are_declared(path: Path) -> None:
-    """What a module imports comes with a plain install; the rest goes through `require`."""
-    top = {found[0] for found in imports_of(path)} - set(sys.stdlib_module_names)
-    undeclared = top - {"loris_cli"} - declared()
-    assert not undeclared, f"add {undeclared} to the dependencies, or use optional.require"
+@pytest.mark.parametrize("path", MODULES, ids=relative_name)
+def test_third_party_imports_are_declared(path: Path) -> None:
+    """Optional packages are imported through `optional_packages.require`."""
+    top = {name[0] for name in read_imports(path)} - set(sys.stdlib_module_names)
+    undeclared = top - {"loris_cli"} - list_declared_modules()
+    assert not undeclared, f"add {undeclared} to the dependencies, or use require()"
 
 
 @pytest.mark.parametrize(
@@ -136,41 +141,125 @@ def test_imports_from_outside_are_declared(path: Path) -> None:
         ("from .peak_picking import pick_peaks", "rhythm"),
     ],
 )
-def test_an_import_is_seen_however_it_is_spelt(line: str, package: str) -> None:
+def test_every_form_of_import_is_recognized(line: str, package: str) -> None:
     source = f"def late():\n    {line}\n"
-    assert packages_of(imports(source, ("loris_cli", "rhythm"))) == {package}
+    assert select_packages(list_imports(source, ("loris_cli", "rhythm"))) == {package}
 
 
-def test_the_wheel_takes_every_package_and_no_other() -> None:
-    there = {
-        ".".join(dotted(path)[:-1])
+def test_packages_of_the_wheel_equal_those_of_the_checkout() -> None:
+    existing = {
+        ".".join(module_parts(path)[:-1])
         for folder in ("loris_cli", "commands")
         for path in (ROOT / folder).rglob("*.py")
     }
     listed = set(PROJECT["tool"]["setuptools"]["packages"])
-    assert not there - listed, "packages that the wheel would miss"
-    assert not listed - there, "packages listed that do not exist"
+    assert not existing - listed, "packages missing in the wheel"
+    assert not listed - existing, "listed packages that do not exist"
 
 
-def test_every_package_says_what_it_is() -> None:
+def test_every_package_has_an_init_module() -> None:
     folders = {path.parent for path in MODULES}
-    assert not [name(f) for f in folders if not (f / "__init__.py").exists()]
+    assert not [relative_name(f) for f in folders if not (f / "__init__.py").exists()]
 
 
-def test_no_module_is_a_drawer() -> None:
-    drawers = {"utils", "util", "helpers", "helper", "common", "misc"}
-    assert not [name(path) for path in MODULES if drawers & set(dotted(path))]
+def test_no_module_has_a_generic_name() -> None:
+    generic = {"utils", "util", "helpers", "helper", "common", "misc"}
+    assert not [relative_name(path) for path in MODULES if generic & set(module_parts(path))]
 
 
-def test_nothing_installed_is_called_commands() -> None:
+def test_commands_are_installed_inside_the_package() -> None:
     mapping = PROJECT["tool"]["setuptools"]["package-dir"]
     assert mapping["loris_cli.commands"] == "commands"
     assert "commands" not in PROJECT["tool"]["setuptools"]["packages"]
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name)
+@pytest.mark.parametrize("path", MODULES, ids=relative_name)
 def test_librosa_is_imported_in_one_module_only(path: Path) -> None:
-    """Two processes that have numba compile it at once break it for good."""
+    """Concurrent first imports corrupt the cache of numba; `librosa_import` prevents that."""
     if path.name == "librosa_import.py":
         return
-    assert "librosa" not in {found[0] for found in imports_of(path)}
+    assert "librosa" not in {name[0] for name in read_imports(path)}
+
+
+# Words that this project once used with a private meaning (see docs/glossary.md), and words
+# that make a process or a model a person.
+BANNED_WORDS = {
+    "told", "tell", "tells", "telling", "heard", "hear", "hears", "anew", "whom", "nobody",
+    "somebody",
+}  # fmt: skip
+# Standard words that were names of other things, and words that name nothing.
+BANNED_NAMES = BANNED_WORDS | {
+    "ahead", "apart", "beside", "entrant", "entrants", "kept", "lesson", "lessons", "maker",
+    "makers", "rival", "rivals", "seen", "stranger", "strangers", "wanted",
+}  # fmt: skip
+SOURCES = sorted(
+    path
+    for folder in ("loris_cli", "commands", "experiments", "benchmarks", "tools", "tests")
+    for path in (ROOT / folder).rglob("*.py")
+    if path != Path(__file__)
+)
+PAGES = [
+    *sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]),
+    *sorted(ROOT.glob("loris_cli/**/*.html")),
+    *(ROOT / name for name in ("Makefile", ".ci/run", "pyproject.toml")),
+]
+
+
+def list_names(source: str) -> set[str]:
+    """Return the names that a module defines or assigns."""
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.arg):
+            names.add(node.arg)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            names.add(node.attr)
+    return names
+
+
+def read_prose(source: str) -> str:
+    """Return the comments and strings of a module, including docstrings and f-strings."""
+    kinds = {tokenize.COMMENT, tokenize.STRING}
+    kinds |= {getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING)}  # from Python 3.12 on
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    return "\n".join(token.string for token in tokens if token.type in kinds)
+
+
+def split_words(text: str) -> set[str]:
+    return set(re.findall(r"[a-z]+", text.lower()))
+
+
+def split_name(identifier: str) -> set[str]:
+    return split_words(re.sub(r"([A-Z])", r"_\1", identifier))
+
+
+def test_modules_are_free_of_banned_words() -> None:
+    violations = {}
+    for path in SOURCES:
+        source = path.read_text(encoding="utf-8")
+        names = {n for n in list_names(source) | {path.stem} if split_name(n) & BANNED_NAMES}
+        violations[relative_name(path)] = names | (
+            split_words(read_prose(source)) & BANNED_WORDS
+        )
+    assert not {name: words for name, words in violations.items() if words}
+
+
+def test_pages_are_free_of_banned_words() -> None:
+    """Code in backticks is exempt: CHANGELOG.md lists old names."""
+    violations = {}
+    for path in PAGES:
+        text = re.sub(r"`[^`\n]+`", "", path.read_text(encoding="utf-8"))
+        violations[relative_name(path)] = split_words(text) & BANNED_WORDS
+    assert not {name: words for name, words in violations.items() if words}
+
+
+def test_banned_words_are_found_in_names_comments_and_strings() -> None:
+    source = 'def tell_beat(kept_s: int) -> str:\n    # nobody\n    return f"{kept_s} heard"\n'
+    assert {n for n in list_names(source) if split_name(n) & BANNED_NAMES} == {
+        "tell_beat",
+        "kept_s",
+    }
+    assert split_words(read_prose(source)) & BANNED_WORDS == {"nobody", "heard"}

@@ -47,7 +47,7 @@ def hash_requirements(environment_name: str) -> dict[str, str]:
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     table = project["project"]
-    wanted = [
+    installs = [
         sys.version,
         sys.executable,
         str(ROOT),
@@ -55,11 +55,17 @@ def hash_requirements(environment_name: str) -> dict[str, str]:
         table["dependencies"],
     ]
     if environment_name != "core":
-        wanted.append(table["optional-dependencies"]["dev"])
-    words = [word for call in PIP_CALLS[environment_name] for word in call]
-    wanted += [(ROOT / word).read_text() for word in words if word.endswith(".txt")]
+        installs.append(table["optional-dependencies"]["dev"])
+    arguments = [argument for call in PIP_CALLS[environment_name] for argument in call]
+    installs += [_read_requirements(ROOT / name) for name in arguments if name.endswith(".txt")]
     package = [project["build-system"], table, project["tool"]["setuptools"]]
-    return {"installs": _hash_json(wanted), "package": _hash_json(package)}
+    return {"installs": _hash_json(installs), "package": _hash_json(package)}
+
+
+def _read_requirements(path: Path) -> list[str]:
+    """Return the lines of a requirements file without comments."""
+    lines = [line.partition("#")[0].strip() for line in path.read_text().splitlines()]
+    return [line for line in lines if line]
 
 
 def _hash_json(thing: object) -> str:
@@ -69,10 +75,10 @@ def _hash_json(thing: object) -> str:
 def read_state(folder: Path) -> dict[str, str]:
     """Read the state file; return an empty dictionary if it is missing or damaged."""
     try:
-        note = json.loads((folder / STATE_FILE).read_text())
+        state = json.loads((folder / STATE_FILE).read_text())
     except (OSError, ValueError):
         return {}
-    return note if isinstance(note, dict) else {}
+    return state if isinstance(state, dict) else {}
 
 
 def is_usable(folder: Path) -> bool:
@@ -99,13 +105,13 @@ def run_pip(folder: Path, *args: str) -> None:
 
 def update_environment(folder: Path, environment_name: str) -> None:
     """Rebuild or update the environment unless it is up to date."""
-    wanted = hash_requirements(environment_name)
-    note = read_state(folder)
-    if is_usable(folder) and {**note, **wanted} == note:
+    requirements = hash_requirements(environment_name)
+    state = read_state(folder)
+    if is_usable(folder) and {**state, **requirements} == state:
         return
     started_s = time.monotonic()
-    made_here = note.get("made_here") == "yes" or not is_usable(folder)
-    same_installs = is_usable(folder) and note.get("installs") == wanted["installs"]
+    made_here = state.get("made_here") == "yes" or not is_usable(folder)
+    same_installs = is_usable(folder) and state.get("installs") == requirements["installs"]
     if same_installs:
         _log(f"{folder.name}: reinstalling loris, dependencies are up to date")
         run_pip(folder, "install", "--no-deps", "-e", ".")
@@ -118,14 +124,14 @@ def update_environment(folder: Path, environment_name: str) -> None:
         _write_state(folder, {"made_here": "yes" if made_here else "no"})
         for call in PIP_CALLS[environment_name]:
             run_pip(folder, *call)
-    _write_state(folder, {"made_here": "yes" if made_here else "no", **wanted})
+    _write_state(folder, {"made_here": "yes" if made_here else "no", **requirements})
     _log(f"{folder.name}: ready after {time.monotonic() - started_s:.0f} s")
 
 
 def _write_state(folder: Path, state: dict[str, str]) -> None:
-    beside = folder / f"{STATE_FILE}.new"
-    beside.write_text(json.dumps(state, indent=2) + "\n")
-    beside.replace(folder / STATE_FILE)
+    temporary_path = folder / f"{STATE_FILE}.new"
+    temporary_path.write_text(json.dumps(state, indent=2) + "\n")
+    temporary_path.replace(folder / STATE_FILE)
 
 
 def _log(text: str) -> None:

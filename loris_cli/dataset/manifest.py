@@ -39,7 +39,7 @@ class Clip:
     """FLAC, mono, 22,050 Hz."""
     rhythm: str
     """npz: ``accents_s``, ``strengths``, ``energy`` (16 Hz), ``beats_s``. Synthetic clips have
-    additional arrays; see docs/contracts.md."""
+    additional arrays; see docs/formats.md."""
     poses: str = ""
     """npz in the format of `loris pose`; empty for a clip without poses."""
     visual: Mapping[str, str] = field(default_factory=dict)

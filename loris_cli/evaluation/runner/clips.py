@@ -26,7 +26,7 @@ SYNTHETIC_SOURCE = "synthesised"
 SYNTHETIC_SUBSET = "synthetic"
 """Subset of synthetic music on which the built-in model is trained and tested."""
 REQUIRED_ARRAYS = ("accents_s", "strengths", "energy")
-"""Arrays of the rhythm file that generators require (docs/contracts.md)."""
+"""Arrays of the rhythm file that generators require (docs/formats.md)."""
 
 FilePair = tuple[str, Path, Path]
 """Common stem, generated file and reference file."""
