@@ -1,1 +1,1 @@
-"""Systems without learned weights that generate music from a visual rhythm."""
+"""Baseline systems without learned weights that generate music from a visual rhythm."""

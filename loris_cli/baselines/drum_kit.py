@@ -1,4 +1,4 @@
-"""Synthetic drum kit of kick, snare and hat, and the generator that plays hits on it."""
+"""Synthetic drum kit (kick, snare, hat), and a generator that renders drum hits."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,27 +12,27 @@ from loris_cli.models.generator_interface import ClipFeatures
 
 DrumName = Literal["kick", "snare", "hat"]
 DrumHit = tuple[float, DrumName, float]
-"""Time in seconds, drum, strength from 0 to 1."""
+"""Time in seconds, drum, and strength from 0 to 1."""
 
 MAX_AMPLITUDE = 0.9
-"""Peak of the audio where overlapping hits would exceed it."""
+"""Peak level; the audio is scaled down to it if overlapping hits exceed it."""
 
 
 def _synthesize_kick(elapsed_s: Array, rng: np.random.Generator) -> Array:
-    """A tone that falls from 140 to 50 Hz."""
+    """Synthesize a tone that falls from 140 to 50 Hz."""
     turns = 50 * elapsed_s + (140 - 50) * 0.03 * (1 - np.exp(-elapsed_s / 0.03))
     return np.asarray(np.sin(2 * np.pi * turns) * np.exp(-elapsed_s / 0.09))
 
 
 def _synthesize_snare(elapsed_s: Array, rng: np.random.Generator) -> Array:
-    """A tone of 190 Hz under noise."""
+    """Synthesize a 190 Hz tone with noise."""
     tone = 0.4 * np.sin(2 * np.pi * 190 * elapsed_s) * np.exp(-elapsed_s / 0.05)
     noise: Array = 0.3 * rng.standard_normal(len(elapsed_s)) * np.exp(-elapsed_s / 0.06)
     return tone + noise
 
 
 def _synthesize_hat(elapsed_s: Array, rng: np.random.Generator) -> Array:
-    """Short high-passed noise."""
+    """Synthesize short high-passed noise."""
     noise = np.diff(rng.standard_normal(len(elapsed_s)), prepend=0.0)
     return np.asarray(0.2 * noise * np.exp(-elapsed_s / 0.02))
 
@@ -49,12 +49,12 @@ def render_drum_hits(hits: Iterable[DrumHit], n_samples: int, *, seed: int) -> S
     """Render drum hits as audio.
 
     Args:
-        hits: each begins at the sample of its time.
-        n_samples: length of the audio; later samples are cut off.
-        seed: of the noise.
+        hits: drum hits; each starts at the sample nearest to its time.
+        n_samples: length of the audio; later samples are truncated.
+        seed: seed of the noise.
 
     Returns:
-        mono, 22,050 Hz, ``(samples,)``, within `MAX_AMPLITUDE`.
+        Mono audio at 22,050 Hz, ``(samples,)``, with a peak of at most `MAX_AMPLITUDE`.
     """
     rng = np.random.default_rng([seed, 17])
     mix = np.zeros(n_samples)
@@ -70,14 +70,14 @@ def render_drum_hits(hits: Iterable[DrumHit], n_samples: int, *, seed: int) -> S
 
 @dataclass(frozen=True)
 class DrumGenerator:
-    """A `MusicGenerator` that plays drum hits placed by a rule."""
+    """A `MusicGenerator` that renders the drum hits of a placement function."""
 
     place_hits: Callable[[ClipFeatures], list[DrumHit]]
 
     def generate(
         self, features: ClipFeatures, *, seed: int, progress: Callable[[int, int], None]
     ) -> Iterator[Samples]:
-        """Yield the audio of a clip, ``(1, samples)``, in one block."""
+        """Yield the audio for a clip, ``(1, samples)``, in one block."""
         n_samples = round(features.duration_s * SAMPLE_RATE_HZ)
         samples = render_drum_hits(self.place_hits(features), n_samples, seed=seed)
         progress(1, 1)

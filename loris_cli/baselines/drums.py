@@ -1,10 +1,10 @@
-"""Drum baseline: a drum hit on every visual peak, and nothing else.
+"""Drum baseline: one drum hit on every visual peak, and nothing else.
 
     peaks, strengths -> kick and snare, kick, or hat -> audio
 
-It gives the score of a system that follows the given rhythm to the sample and has no musical
-content: a model with lower synchronization does not follow the rhythm, and one with higher
-synchronization uses more than the peaks.
+This system follows the given rhythm exactly and has no other musical content. A model with
+lower synchronization scores does not follow the rhythm; a model with higher scores uses more
+information than the peaks.
 """
 
 import numpy as np
@@ -13,11 +13,11 @@ from loris_cli.baselines.drum_kit import DrumHit
 from loris_cli.models.generator_interface import ClipFeatures
 
 SNARE_QUANTILE = 0.8
-"""Quantile of strengths from which a snare is added; below the median the hit is a hat."""
+"""Peak strength quantile above which a snare is added; below the median, the hit is a hat."""
 
 
 def place_hits_on_peaks(features: ClipFeatures) -> list[DrumHit]:
-    """Place drum hits on the visual peaks: the stronger the peak, the more drums."""
+    """Place drum hits on the visual peaks; stronger peaks get more drums."""
     if not len(features.peaks_s):
         return []
     median, high = np.quantile(features.strengths, [0.5, SNARE_QUANTILE])

@@ -2,9 +2,9 @@
 
     peaks -> tempo and phase;  energy of each bar -> density;  peaks -> accents
 
-CMT takes the tempo from visual beats, divides bars into 16 ticks, sets the density of a bar by
-the motion in it, and accents the ticks on strong visual beats; a transformer then
-writes the notes. The notes here are a drum pattern.
+CMT derives the tempo from visual beats, divides bars into 16 ticks, sets the note density of a
+bar by its motion, and accents ticks on strong visual beats. In CMT a transformer then generates
+the notes; here they are a drum pattern.
 """
 
 import numpy as np
@@ -16,19 +16,19 @@ from loris_cli.models.generator_interface import ClipFeatures
 from loris_cli.rhythm.tempo_fit import fit_tempo_and_phase
 
 TICKS_PER_BAR = 16
-"""Ticks of a bar of four beats."""
+"""Number of ticks in a bar of four beats."""
 TICK_FILL_ORDER = (0, 8, 4, 12, 2, 6, 10, 14, 3, 7, 11, 15, 1, 5, 9, 13)
-"""Order in which the ticks of a bar are filled: the beats first, then those between them."""
+"""Order in which the ticks of a bar are filled: beats first, then the ticks between them."""
 MIN_HITS_PER_BAR, MAX_HITS_PER_BAR = 4, 12
-"""Hits in the bars of lowest and of highest energy."""
+"""Number of hits in the bars with the lowest and the highest energy."""
 PEAK_WINDOW_S = 0.1
-"""A tick with a peak within this distance is accented."""
+"""Maximum distance of a visual peak from a tick that it accents."""
 UNACCENTED_STRENGTH = 0.4
-"""Strength of a hit without a peak."""
+"""Strength of a hit without a nearby peak."""
 
 
 def place_hits_on_grid(features: ClipFeatures) -> list[DrumHit]:
-    """Place drum hits bar by bar: density by the energy of the bar, accents by the peaks."""
+    """Place drum hits bar by bar, with density from the bar's energy and accents on peaks."""
     bpm, phase_s = fit_tempo_and_phase(features.peaks_s, features.strengths)
     tick_s = 60 / bpm / 4
     bar_s = TICKS_PER_BAR * tick_s
@@ -45,7 +45,7 @@ def place_hits_on_grid(features: ClipFeatures) -> list[DrumHit]:
 
 
 def _rank_bars_by_energy(features: ClipFeatures, starts_s: Array, bar_s: float) -> list[float]:
-    """Rank of each bar's mean energy among all bars, 0..1."""
+    """Return the rank of each bar's mean energy among all bars, 0..1."""
     times_s = np.arange(len(features.energy)) / POSE_FPS
     bars = [features.energy[(times_s >= s) & (times_s < s + bar_s)] for s in starts_s]
     means = np.array([float(bar.mean()) if len(bar) else 0.0 for bar in bars])
@@ -54,7 +54,7 @@ def _rank_bars_by_energy(features: ClipFeatures, starts_s: Array, bar_s: float) 
 
 
 def _drum_on_tick(tick: int) -> DrumName:
-    """Kick on one and three, snare on two and four, hats between."""
+    """Return kick on beats one and three, snare on two and four, hat otherwise."""
     if tick % 8 == 0:
         return "kick"
     return "snare" if tick % 8 == 4 else "hat"

@@ -1,10 +1,10 @@
-"""Retrieval baseline: of all songs the one whose accents match the visual peaks best.
+"""Retrieval baseline: the song whose accents match the visual peaks best.
 
-    visual peaks, accents of a song -> two curves -> cosine at every shift, every tempo
-    -> the best song, from the best start on, looped
+    visual peaks, accents of a song -> two curves -> cosine similarity at every shift and tempo
+    -> best song, looped from the best start
 
-The cosine is symmetric: accents without a peak cost as much as peaks without an accent,
-so a dense song is no better than a sparse one. No network takes part.
+The cosine similarity is symmetric: accents without a peak cost as much as peaks without an
+accent, so dense songs have no advantage over sparse ones. No network is used.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,51 +19,52 @@ from loris_cli.models.generator_interface import ClipFeatures
 from loris_cli.system.librosa_import import librosa
 
 ACCENT_CURVE_HZ = 100
-"""Rate of the accent curves, and of the possible starts in a song."""
+"""Rate of the accent curves, and of candidate start times in a song."""
 ACCENT_SIGMA_S = 0.05
-"""Width of the bump at a peak: three frames at 60 fps, as in the beat alignment of AIST++."""
+"""Standard deviation of the Gaussian at each accent: three frames at 60 fps, as in the beat
+alignment score of AIST++."""
 TEMPO_FACTORS = (0.9, 0.925, 0.95, 0.975, 1.0, 1.025, 1.05, 1.075, 1.1)
-"""Tempo changes that stretched retrieval tries: a tenth either way, as DJs do."""
+"""Tempo factors for retrieval with time stretching: up to 10 % in both directions."""
 LOOP_FADE_S = 0.02
-"""Fade at both ends of a looped song."""
+"""Duration of the fades at both ends of a looped song."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Song:
-    """Audio of a library with its accents."""
+    """Song of the library, with its accents."""
 
     name: str
     source: str
-    """Source group of its video."""
+    """Source group of the song's video."""
     duration_s: float
     accents_s: Array
     strengths: Array
     read_samples: Callable[[], Samples]
-    """Mono, 22,050 Hz."""
+    """Function that reads the audio: mono, 22,050 Hz."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RetrievedSong:
-    """A song, its tempo and its start."""
+    """Retrieval result: a song with tempo and start time."""
 
     song: Song
     tempo_factor: float
-    """Tempo relative to the song's own."""
+    """Tempo relative to the original."""
     start_s: float
-    """Start within the song at that tempo."""
+    """Start time within the song at that tempo."""
     similarity: float
-    """Cosine of the accent curves, 0..1."""
+    """Cosine similarity of the accent curves, 0..1."""
 
 
 class SongLibrary:
-    """Songs at several tempi, with their accent curves."""
+    """Songs with their accent curves at several tempi."""
 
     def __init__(self, songs: Sequence[Song], tempo_factors: Sequence[float] = (1.0,)) -> None:
         """Compute the accent curves.
 
         Args:
-            songs: the library.
-            tempo_factors: tempi to try, relative to a song's own.
+            songs: songs of the library.
+            tempo_factors: candidate tempi, relative to the original.
         """
         self.variants = [(song, tempo) for song in songs for tempo in tempo_factors]
         self.accent_curves = [
@@ -74,14 +75,17 @@ class SongLibrary:
     def find_best_song(
         self, clip: ClipFeatures, *, excluded_source: str | None = None
     ) -> RetrievedSong:
-        """Find the song, tempo and start of the highest similarity; the first of equals.
+        """Find the song, tempo and start time with the highest similarity.
 
         Args:
             clip: features of the clip.
             excluded_source: source group whose songs are excluded.
 
+        Returns:
+            The best match; the first one if several are equal.
+
         Raises:
-            InputError: no song is left.
+            InputError: there are no songs after the exclusion.
         """
         clip_curve = compute_accent_curve(clip.peaks_s, clip.strengths, clip.duration_s)
         best: RetrievedSong | None = None
@@ -99,22 +103,22 @@ class SongLibrary:
                 )
         if best is None:
             hint = "retrieval uses the audio of the train partition of the subset"
-            raise InputError("no song of another source to choose from", hint=hint)
+            raise InputError("no songs from other sources for retrieval", hint=hint)
         return best
 
 
 @dataclass(frozen=True, kw_only=True)
 class RetrievalGenerator:
-    """A `MusicGenerator` by retrieval; deterministic: the seed changes nothing."""
+    """A `MusicGenerator` that retrieves songs; it is deterministic and ignores the seed."""
 
     library: SongLibrary
     excluded_source: str | None = None
-    """Source group whose songs are excluded: the clip's own."""
+    """Source group whose songs are excluded, usually that of the clip."""
 
     def generate(
         self, features: ClipFeatures, *, seed: int, progress: Callable[[int, int], None]
     ) -> Iterator[Samples]:
-        """Yield the audio of a clip, ``(1, samples)``, in one block."""
+        """Yield the audio for a clip, ``(1, samples)``, in one block."""
         best = self.library.find_best_song(features, excluded_source=self.excluded_source)
         samples = best.song.read_samples()
         if best.tempo_factor != 1:
@@ -126,10 +130,15 @@ class RetrievalGenerator:
 
 
 def compute_accent_curve(times_s: Array, weights: Array, duration_s: float) -> Array:
-    """Compute a curve with a Gaussian bump of height ``weights`` at each time.
+    """Compute a curve with a Gaussian at each accent.
+
+    Args:
+        times_s: accent times, ``(accents,)``.
+        weights: peak heights of the Gaussians, ``(accents,)``.
+        duration_s: duration of the curve.
 
     Returns:
-        ``(round(duration_s * ACCENT_CURVE_HZ),)``.
+        ``(round(duration_s * ACCENT_CURVE_HZ),)``; overlaps are combined by maximum.
     """
     curve = np.zeros(max(round(duration_s * ACCENT_CURVE_HZ), 1))
     reach = round(4 * ACCENT_SIGMA_S * ACCENT_CURVE_HZ)
@@ -143,35 +152,35 @@ def compute_accent_curve(times_s: Array, weights: Array, duration_s: float) -> A
 
 
 def compute_shift_similarity(clip_curve: Array, song_curve: Array) -> Array:
-    """Compute the similarity of a looped song and a clip, for every start in the song.
+    """Compute the similarity of a clip and a looped song, for every start time in the song.
 
     Args:
-        clip_curve: `compute_accent_curve` of the peaks of the clip.
-        song_curve: that of the accents of the song, which is looped.
+        clip_curve: accent curve of the clip's peaks.
+        song_curve: accent curve of the song, which is looped.
 
     Returns:
-        cosine of the two over the clip, as many values as ``song_curve`` has, 0..1; 0 where one
-        of them is zero.
+        Cosine similarity over the clip, same shape as ``song_curve``, 0..1; 0 where one of the
+        curves is zero.
     """
     product = _circular_correlation(song_curve, clip_curve)
     energy = _circular_correlation(np.square(song_curve), np.ones_like(clip_curve))
     norm = np.sqrt(np.maximum(energy, 0.0)) * np.linalg.norm(clip_curve)
-    # The transforms leave rounding errors where the norm is zero.
+    # The FFT leaves rounding errors where the norm is zero.
     is_nonzero = norm > 1e-6
     cosine = np.where(is_nonzero, product / np.where(is_nonzero, norm, 1.0), 0.0)
     return cosine.clip(0, 1)
 
 
 def loop_samples(samples: Samples, start_sample: int, n_samples: int) -> Samples:
-    """Loop a song from a start sample on.
+    """Loop a song, beginning at a start sample.
 
     Args:
         samples: ``(samples,)``.
-        start_sample: first sample; may be beyond the end.
+        start_sample: first sample, taken modulo the length of the song.
         n_samples: length of the result.
 
     Returns:
-        ``(n_samples,)``; faded at the ends of the song if the result contains them.
+        ``(n_samples,)``. If the song wraps around, both of its ends are faded.
     """
     start_sample %= len(samples)
     if start_sample + n_samples > len(samples):
@@ -184,7 +193,7 @@ def loop_samples(samples: Samples, start_sample: int, n_samples: int) -> Samples
 
 
 def _circular_correlation(song: Array, clip: Array) -> Array:
-    """Dot product of a clip of any length with the looped song, for every start in the song."""
+    """Return the dot product of a clip and the looped song, for every start in the song."""
     padded = np.pad(clip, (0, -len(clip) % len(song)))
     folded = padded.reshape(-1, len(song)).sum(axis=0)
     spectrum = np.fft.rfft(song) * np.conj(np.fft.rfft(folded))

@@ -1,1 +1,1 @@
-"""Scores written by rules: styles, chords, arrangement, note spectrogram."""
+"""Rule-based composition: styles, chords, arrangement, note spectrogram."""

@@ -1,13 +1,13 @@
-"""Arrangement of a piece: the notes of every instrument, on accents and between them.
+"""Arrangement of a piece: the notes of all instruments, on accents and between them.
 
     accents, energy, chords, style, seed -> instruments -> notes on accents, notes between
 
-On an accent fall kick, cymbal or snare, the bass and, often, a new chord. The notes between
-accents follow the subdivisions of the harmony (`loris_cli.composition.chords`): softer layers,
-more and louder ones where there is more energy. Everything is drawn by rules; no recording and
-no score is used. The training music is written this way, and so are the notes that condition
-``mini``, which renders them. The paper has no such notes; a model that was not trained with
-notes is not conditioned on them.
+Accents have a kick, a cymbal or snare, a bass note and, often, a new chord. The notes between
+accents follow the subdivisions of the harmony (`loris_cli.composition.chords`). They form
+softer layers, which are denser and louder at higher energy. All choices are random draws under
+rules; no recordings or existing scores are used. The training music is composed in this way,
+and so are the notes that condition ``mini``, which renders them as audio. The paper has no such
+condition; models trained without notes do not receive it.
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ DRUM_PITCHES = KICK, SNARE, CLAP, LOW_TOM, HAT, OPEN_HAT, HIGH_TOM, CRASH, RIDE,
     36, 38, 39, 41, 42, 46, 48, 49, 51, 57,
 )  # fmt: skip
 BASS_LOWEST_PITCH, PAD_LOWEST_PITCH, STAB_LOWEST_PITCH = 36, 55, 67
-"""Lowest MIDI pitches of the octaves of bass, held chords and struck chords."""
+"""Lowest MIDI pitch of the octave used for bass, sustained chords and short chords."""
 PITCHES_BY_CHANNEL = {
     BASS_CHANNEL: tuple(range(BASS_LOWEST_PITCH, BASS_LOWEST_PITCH + 12)),
     PAD_CHANNEL: tuple(range(PAD_LOWEST_PITCH, PAD_LOWEST_PITCH + 12)),
@@ -37,13 +37,13 @@ PITCHES_BY_CHANNEL = {
     TIMPANI_CHANNEL: tuple(range(BASS_LOWEST_PITCH + 12, BASS_LOWEST_PITCH + 24)),
     DRUM_CHANNEL: DRUM_PITCHES,
 }
-"""Pitches that an arrangement may use; their order is that of the timbre table's rows."""
+"""Pitches that an arrangement may use, in the order of the rows of the timbre table."""
 TIMPANI_PROGRAM = 47
 DRUM_KIT_PROGRAMS, ORCHESTRAL_KIT_PROGRAM = (0, 8, 16, 25), 48
 MOTIF_SUBDIVISIONS = 16
-"""Length of a motif of the melody, two bars; then it is repeated or answered."""
+"""Length of a melody motif, two bars of eighth notes."""
 ACCENT_CLEARANCE_S = 0.06
-"""The softer layers leave out notes this near to an accent."""
+"""Soft cymbal and drum beat notes are omitted within this distance of an accent."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,14 +51,14 @@ class Arrangement:
     """Notes and instruments of a piece."""
 
     note_array: Array
-    """One row a note, rising in time, ``(notes, 5)``: onset and duration in seconds, MIDI
-    channel, pitch and velocity."""
+    """Notes in order of time, ``(notes, 5)``: onset and duration in seconds, MIDI channel,
+    pitch and velocity."""
     channel_programs: dict[int, int]
     """General MIDI program of each channel."""
 
 
 def _programs_by_channel(style: Style) -> dict[int, tuple[int, ...]]:
-    """Programs that a style may draw, in the order in which they are drawn."""
+    """Return the programs that a style may use, in the order of the random draws."""
     return {
         BASS_CHANNEL: style.bass_programs,
         PAD_CHANNEL: style.pad_programs,
@@ -78,8 +78,8 @@ INSTRUMENTS = sorted(
     },
     key=lambda instrument: (instrument[0] == TIMPANI_CHANNEL, *instrument),
 )
-"""Every channel and General MIDI program that a style may draw, the timpani last; their order
-is that of the timbre table's rows."""
+"""All pairs of channel and General MIDI program that a style may use, timpani last, in the
+order of the rows of the timbre table."""
 TIMBRE_NOTES = tuple(
     (channel, program, pitch)
     for channel, program in INSTRUMENTS
@@ -98,16 +98,16 @@ def compose_arrangement(
     style: Style,
     rng: Generator,
 ) -> Arrangement:
-    """Write the notes of a piece.
+    """Compose the notes of a piece.
 
     Args:
-        accents_s: times of the accents, ``(accents,)``, rising.
-        strengths: strength of each, ``(accents,)``, 0..1.
-        energy: 0..1 at 16 Hz.
+        accents_s: accent times, ``(accents,)``, increasing.
+        strengths: accent strengths, ``(accents,)``, 0..1.
+        energy: energy at 16 Hz, ``(frames,)``, 0..1.
         harmony: chords and subdivisions.
-        duration_s: length of the piece.
+        duration_s: duration of the piece.
         style: instruments and probabilities.
-        rng: random generator of all choices.
+        rng: random generator for all choices.
     """
     writer = _ArrangementWriter(rng, style, energy, harmony)
     writer.write_accents(accents_s, strengths, duration_s)
@@ -119,19 +119,19 @@ def compose_arrangement(
 
 
 def interp_energy(energy: Array, times_s: Array) -> Array:
-    """Return the energy, sampled at 16 Hz, at given times."""
+    """Interpolate the energy, sampled at 16 Hz, at given times."""
     return np.asarray(np.interp(times_s, np.arange(len(energy)) / POSE_FPS, energy))
 
 
 def nearest_distance_s(times_s: Array, reference_s: Array) -> Array:
-    """Return the distance of each time from the nearest of the rising reference times."""
+    """Return the distance of each time to the nearest of the increasing reference times."""
     bounds = np.concatenate([[-np.inf], reference_s, [np.inf]])
     after = np.searchsorted(reference_s, times_s)
     return np.asarray(np.minimum(times_s - bounds[after], bounds[after + 1] - times_s))
 
 
 class _ArrangementWriter:
-    """Note rows as they are written, and the harmony of the piece."""
+    """Writer that accumulates the note rows of an arrangement."""
 
     def __init__(self, rng: Generator, style: Style, energy: Array, harmony: Harmony) -> None:
         self.rng, self.style, self.energy, self.harmony = rng, style, energy, harmony
@@ -155,7 +155,10 @@ class _ArrangementWriter:
         return 12 * (octave + degree // 7) + self.harmony.tonic + self.harmony.scale[degree % 7]
 
     def degree_to_pitch_above(self, degree: int, lowest_pitch: int) -> int:
-        """Pitch of a degree in the octave on ``lowest_pitch``: chords move by small steps."""
+        """Return the pitch of a degree in the octave above ``lowest_pitch``.
+
+        The fixed octave keeps the intervals between successive chords small.
+        """
         return lowest_pitch + (self.degree_to_pitch(degree, 0) - lowest_pitch) % 12
 
     def triad_pitches(self, degree: int, lowest_pitch: int) -> list[int]:
@@ -167,7 +170,7 @@ class _ArrangementWriter:
         return np.asarray(self.harmony.chord_degrees[index.clip(min=0)])
 
     def write_accents(self, accents_s: Array, strengths: Array, duration_s: float) -> None:
-        """Write held chords, and the notes on accents: bass and drums coincide there."""
+        """Write sustained chords, and bass and drum notes on accents."""
         rng, starts_s = self.rng, self.harmony.chord_starts_s
         ends_s = np.append(starts_s, duration_s)[1:]
         levels = interp_energy(self.energy, starts_s)
@@ -196,7 +199,7 @@ class _ArrangementWriter:
                     self.add_note(time, KEYS_CHANNEL, pitch, loud - 18, min(gap, 0.6) * 0.9)
 
     def write_accompaniment(self, accents_s: Array) -> None:
-        """Write softer layers on the subdivisions, more of them where there is more energy."""
+        """Write softer layers on the subdivisions, denser at higher energy."""
         rng, style, grid_s = self.rng, self.style, self.harmony.subdivisions_s
         arpeggio, sings = rng.random() < 0.6, rng.random() < 0.7
         drum_kit = rng.random() < style.drum_kit_probability
@@ -221,7 +224,7 @@ class _ArrangementWriter:
             self.write_drum_beat(accents_s)
 
     def write_drum_beat(self, accents_s: Array) -> None:
-        """Write a soft beat that continues where there are no accents."""
+        """Write a soft drum beat on the beats without an accent."""
         beats_s, ghosts_s = self.harmony.beats_s, self.harmony.subdivisions_s[1::4]
         is_free = nearest_distance_s(beats_s, accents_s) > ACCENT_CLEARANCE_S
         levels = interp_energy(self.energy, beats_s)
@@ -235,7 +238,7 @@ class _ArrangementWriter:
 
 
 class _Melody:
-    """Two motifs of two bars in the form of a song; chords pull their notes to chord tones."""
+    """Melody of two two-bar motifs in song form; most notes snap to chord tones."""
 
     def __init__(self, rng: Generator) -> None:
         n_motifs, n_steps = shape = (2, MOTIF_SUBDIVISIONS)
@@ -250,7 +253,7 @@ class _Melody:
                 degree = int(np.clip(degree + rng.integers(-2, 3), -1, 8))
 
     def note_at(self, subdivision: int, chord: int, energy: float) -> tuple[int, int] | None:
-        """Degree and length in subdivisions of the note that begins there, or None."""
+        """Return degree and length (in subdivisions) of the note at a subdivision, or None."""
         motif = SONG_FORM[subdivision // MOTIF_SUBDIVISIONS % len(SONG_FORM)]
         at = motif, subdivision % MOTIF_SUBDIVISIONS
         if subdivision % 2 or self.onset_thresholds[at] > 0.25 + 0.5 * energy:

@@ -1,10 +1,10 @@
-"""Harmony of a piece: key, chords over time, and the subdivisions that notes fall on.
+"""Harmony of a piece: key, chords over time, and the subdivisions of the beat.
 
-    peaks, style, seed -> steady beats, if there are any -> subdivisions -> chord sequence
+    peaks, style, seed -> steady beats, if any -> subdivisions -> chord sequence
 
-A diffusion model as small as ``mini`` learns the sound of instruments well and the form of a
-song badly. So the harmony is drawn by rules, the same as for the training music, and conditions
-the model. The paper has no such condition; a model that was not trained with it gets none.
+A diffusion model as small as ``mini`` learns timbre well but musical form poorly. The harmony
+is therefore sampled by the rules used for the training music, and conditions the model. The
+paper has no such condition; models trained without it do not receive it.
 """
 
 from dataclasses import dataclass, field
@@ -27,9 +27,9 @@ CHORD_PROGRESSIONS = (
     (0, 0, 3, 4),
 )  # fmt: skip
 SONG_FORM = (0, 0, 1, 0)
-"""Index of the progression, of two, of each round of four chords: a song's AABA."""
+"""Index of the progression (of two) in each group of four chords: AABA song form."""
 SOUNDTRACK_FORM = (0, 0, 0, 1)
-"""The same for soundtracks, where half a minute should return to the first progression."""
+"""The same for soundtracks, where the first progression should recur within half a minute."""
 BEATS_PER_BAR = 4
 
 
@@ -38,24 +38,24 @@ class Harmony:
     """Key, chords over time, and the subdivisions of the beat."""
 
     tonic: int
-    """Pitch class of the tonic, 0 is C."""
+    """Pitch class of the tonic; 0 is C."""
     scale: tuple[int, ...]
     """Semitones of the seven degrees above the tonic."""
     chord_starts_s: Array
-    """Start of each chord, ``(chords,)``, rising; the first is at or before 0."""
+    """Start time of each chord, ``(chords,)``, increasing; the first is at or before 0."""
     chord_degrees: NDArray[np.int64]
-    """Degree of the root of each chord in the scale, ``(chords,)``, 0..6."""
+    """Scale degree of each chord's root, ``(chords,)``, 0..6."""
     subdivisions_s: Array
-    """Times of the soft notes, half a beat apart, ``(subdivisions,)``, rising."""
+    """Times of the soft notes, half a beat apart, ``(subdivisions,)``, increasing."""
     beats_s: Array = field(default_factory=lambda: np.empty(0))
-    """Beats of the steady tempo, ``(beats,)``, empty without one."""
+    """Beat times, ``(beats,)``; empty without a steady tempo."""
 
     def root_pitch_classes(self) -> NDArray[np.bool_]:
         """Return the pitch class of each chord's root, one-hot, ``(chords, 12)``."""
         return self._one_hot_pitch_classes((0,))
 
     def chord_pitch_classes(self) -> NDArray[np.bool_]:
-        """Return the pitch classes of each triad, ``(chords, 12)``."""
+        """Return the pitch classes of each triad, multi-hot, ``(chords, 12)``."""
         return self._one_hot_pitch_classes((0, 2, 4))
 
     def _one_hot_pitch_classes(self, degree_offsets: tuple[int, ...]) -> NDArray[np.bool_]:
@@ -76,19 +76,19 @@ def sample_harmony(
     rng: np.random.Generator,
     song_form: tuple[int, ...] = SONG_FORM,
 ) -> Harmony:
-    """Draw the harmony of a piece.
+    """Sample the harmony of a piece.
 
-    Over steady beats a chord lasts a bar; otherwise chords change on accents that are far
+    With a steady tempo, a chord lasts one bar. Otherwise chords change on accents that are far
     enough apart, and on subdivisions where accents are rare.
 
     Args:
-        accents_s: times of the accents, ``(accents,)``, rising.
-        duration_s: length of the piece.
-        style: its scales are drawn from.
-        period_s: length of a beat; without a steady tempo, twice that of a subdivision.
-        beats_s: the steady beats from the first of a bar on; empty without a steady tempo.
-        rng: random generator of key, scale and progressions.
-        song_form: index of the progression of each round.
+        accents_s: accent times, ``(accents,)``, increasing.
+        duration_s: duration of the piece.
+        style: style; the scale is sampled from its scales.
+        period_s: beat period; without a steady tempo, twice the length of a subdivision.
+        beats_s: beat times, starting with a downbeat; empty without a steady tempo.
+        rng: random generator for key, scale and progressions.
+        song_form: index of the progression in each group of four chords.
     """
     tonic = int(rng.integers(12))
     scale = SCALES[str(rng.choice(style.scales))]
@@ -99,7 +99,7 @@ def sample_harmony(
         starts_s = _snap_bars_to_accents(accents_s, beats_s)
     else:
         starts_s = _place_chord_changes(accents_s, subdivisions_s, min_chord_s, duration_s)
-    starts_s = starts_s[starts_s < duration_s]  # a beat may fall on the very end
+    starts_s = starts_s[starts_s < duration_s]  # a beat may coincide with the end
     n_chords, n_rounds = len(starts_s), len(song_form)
     degrees = [rounds[song_form[k // 4 % n_rounds]][k % 4] for k in range(n_chords)]
     return Harmony(
@@ -115,14 +115,14 @@ def sample_harmony(
 def sample_rhythm_harmony(
     peaks_s: Array, strengths: Array, *, duration_s: float, style: Style, seed: int
 ) -> Harmony:
-    """Draw the harmony for a visual rhythm.
+    """Sample the harmony for a visual rhythm.
 
     Args:
-        peaks_s: visual peaks, ``(peaks,)``, rising.
+        peaks_s: times of the visual peaks, ``(peaks,)``, increasing.
         strengths: ``(peaks,)``, 0..1.
-        duration_s: length of the piece.
-        style: of the music.
-        seed: of the take.
+        duration_s: duration of the piece.
+        style: style of the music.
+        seed: seed of the take.
     """
     rng = np.random.default_rng([seed, 13])
     beat_s = 60 / float(rng.uniform(*style.tempo_bpm))
@@ -134,7 +134,7 @@ def sample_rhythm_harmony(
         beats_s = tempo_fit.track_steady_beats(
             peaks_s, strengths, duration_s=duration_s, beat_period_s=beat_s
         )
-        # The downbeat is the beat of four with the strongest peaks.
+        # The downbeat is the position in the bar with the largest sum of peak strengths.
         weights = np.zeros(len(beats_s))
         if len(beats_s):
             nearest = np.abs(beats_s[:, None] - peaks_s).argmin(axis=0)
@@ -154,7 +154,7 @@ def sample_rhythm_harmony(
 
 
 def _subdivide(accents_s: Array, beats_s: Array, period_s: float, duration_s: float) -> Array:
-    """Half-beats of the steady tempo, or equal divisions of each interval between accents."""
+    """Return half-beats of a steady tempo, or equal divisions of the accent intervals."""
     half_s = period_s / 2
     if len(beats_s) > 1:
         halves = beats_s[:-1] + np.diff(beats_s) / 2
@@ -171,7 +171,7 @@ def _subdivide(accents_s: Array, beats_s: Array, period_s: float, duration_s: fl
 
 
 def _snap_bars_to_accents(accents_s: Array, beats_s: Array) -> Array:
-    """Starts of the bars, each moved to the accent within a quarter beat, if there is one."""
+    """Return bar starts, each moved to an accent within a quarter beat, if there is one."""
     bars = beats_s[::BEATS_PER_BAR].copy()
     if len(accents_s):
         nearest = accents_s[np.abs(accents_s[None] - bars[:, None]).argmin(axis=1)]
@@ -183,7 +183,7 @@ def _snap_bars_to_accents(accents_s: Array, beats_s: Array) -> Array:
 def _place_chord_changes(
     accents_s: Array, subdivisions_s: Array, min_chord_s: float, duration_s: float
 ) -> Array:
-    """Accents at least ``min_chord_s`` apart; where they are rare, also subdivisions."""
+    """Return accents ``min_chord_s`` or more apart, and subdivisions where accents are rare."""
     starts, grid_s = [0.0], subdivisions_s
     for time_s in [*accents_s.tolist(), duration_s]:
         while time_s - starts[-1] > 2.5 * min_chord_s:

@@ -1,8 +1,8 @@
-"""Synthesis of an arrangement by fluidsynth and a General MIDI soundfont.
+"""Synthesis of an arrangement with fluidsynth and a General MIDI soundfont.
 
-The soundfont of the training music is FluidR3 GM (MIT licence), Debian's
-``fluid-soundfont-gm``; the program is Debian's ``fluidsynth``. Only training data need them;
-generating a soundtrack does not.
+The training music uses the soundfont FluidR3 GM (MIT licence; Debian package
+``fluid-soundfont-gm``) and the program ``fluidsynth`` (Debian package of that name). Both are
+required for training data only, not for generating soundtracks.
 """
 
 import io
@@ -25,7 +25,7 @@ from loris_cli.system.optional_packages import import_optional
 TICKS_PER_S = 960
 SYNTH_GAIN = 0.5
 DEFAULT_SOUNDFONT = Path("/usr/share/sounds/sf2/FluidR3_GM.sf2")
-"""Path of Debian's package."""
+"""Path in the Debian package."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,19 +39,19 @@ class MixSettings:
     channel_volumes: Array
     """Volume of each MIDI channel, ``(16,)``, 0..1."""
     spectral_tilt: float
-    """Coefficient of a first-order filter: the mix is darker (positive) or brighter."""
+    """Coefficient of a first-order filter; positive is darker, negative brighter."""
 
 
 def render_score(arrangement: Arrangement, *, duration_s: float, seed: int) -> Array:
-    """Synthesize an arrangement with a random mix: reverb, balance and tone.
+    """Synthesize an arrangement with random reverb, balance and tone.
 
     Args:
         arrangement: notes and instruments.
-        duration_s: length of the audio.
-        seed: of the mix.
+        duration_s: duration of the audio.
+        seed: seed of the mix settings.
 
     Returns:
-        mono audio at 22,050 Hz, ``(round(duration_s * 22050),)``, peak 0.9.
+        Mono audio at 22,050 Hz, ``(round(duration_s * 22050),)``, with a peak of 0.9.
 
     Raises:
         MissingDependencyError: fluidsynth or the soundfont is not installed.
@@ -74,16 +74,16 @@ def synthesize_arrangement(
     duration_s: float,
     soundfont: Path = DEFAULT_SOUNDFONT,
 ) -> Array:
-    """Synthesize an arrangement without normalization of its level.
+    """Synthesize an arrangement without level normalization.
 
     Args:
         arrangement: notes and instruments.
-        mix: settings of the mix.
-        duration_s: length of the audio; later notes are cut off.
+        mix: mix settings.
+        duration_s: duration of the audio; later notes are truncated.
         soundfont: an ``.sf2`` file.
 
     Returns:
-        mono audio at 22,050 Hz, ``(round(duration_s * 22050),)``.
+        Mono audio at 22,050 Hz, ``(round(duration_s * 22050),)``.
 
     Raises:
         MissingDependencyError: fluidsynth or the soundfont is not installed.
@@ -91,13 +91,14 @@ def synthesize_arrangement(
     program = shutil.which("fluidsynth")
     if program is None or not soundfont.exists():
         hint = "apt-get install fluidsynth fluid-soundfont-gm"
-        raise MissingDependencyError("fluidsynth or its soundfont is missing", hint=hint)
+        raise MissingDependencyError("fluidsynth or its soundfont is not installed", hint=hint)
     settings = {
         "synth.gain": SYNTH_GAIN,
         "synth.reverb.level": mix.reverb_level,
         "synth.reverb.room-size": mix.reverb_room_size,
         "synth.chorus.active": 0,
-        "synth.dynamic-sample-loading": 1,  # the soundfont has 140 MB, a piece needs six
+        # The soundfont has 140 MB, of which a piece uses about 6 MB.
+        "synth.dynamic-sample-loading": 1,
     }
     options = [word for key, value in settings.items() for word in ("-o", f"{key}={value}")]
     with tempfile.TemporaryDirectory() as folder:
@@ -113,7 +114,7 @@ def synthesize_arrangement(
 
 
 def encode_midi(arrangement: Arrangement, *, channel_volumes: Array) -> bytes:
-    """Encode an arrangement as a standard MIDI file of one track.
+    """Encode an arrangement as a standard MIDI file with one track.
 
     Args:
         arrangement: notes and instruments.
@@ -137,7 +138,7 @@ def encode_midi(arrangement: Arrangement, *, channel_volumes: Array) -> bytes:
     for tick, _, event in events:
         track.append(event.copy(time=tick - previous_tick))
         previous_tick = tick
-    # At 120 bpm these are 960 ticks a second.
+    # At 120 bpm this results in 960 ticks per second.
     file = mido.MidiFile(ticks_per_beat=TICKS_PER_S // 2, tracks=[track])
     buffer = io.BytesIO()
     file.save(file=buffer)

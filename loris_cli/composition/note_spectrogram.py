@@ -1,11 +1,11 @@
-"""Note spectrogram: the approximate log-mel spectrogram of an arrangement.
+"""Note spectrogram: approximate log-mel spectrogram of an arrangement.
 
-    notes -> spectrum of each, from a table -> powers summed -> log-mel frames
+    notes -> spectrum of each note, from a table -> sum of powers -> log-mel frames
 
-The table, ``timbres.npz``, holds the spectrum of every note of the instruments of the training
-music, measured by ``experiments/measure_timbres.py``. Reverb, balance and the phases of
-overlapping notes are not modelled; the note spectrogram gives a network the notes to play in
-the representation that it works in. The paper has no such condition.
+The table, ``timbres.npz``, contains the spectra of all notes of the instruments in the training
+music, as measured by ``experiments/measure_timbres.py``. Reverb, balance and the phases of
+overlapping notes are not modelled. The note spectrogram conditions a network on the notes, in
+the same representation as its output. The paper has no such condition.
 """
 
 from dataclasses import dataclass
@@ -23,32 +23,33 @@ ONSET_FRAME_OFFSETS = np.array(
     [-3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 8, 10, 13, 16, 20, 26, 32, 40, 52, 64, 80, 104, 128, 168,
      224, 320]
 )  # fmt: skip
-"""Log-mel frames from a note's onset at which the table has its spectrum; in between it is
-interpolated linearly in the logarithm, after the last it is constant."""
+"""Frame offsets from a note's onset at which the table stores its spectrum. Log levels are
+interpolated linearly in between, and constant after the last offset."""
 RELEASE_FRAME_OFFSETS = np.array([0, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96])
-"""Frames from a note's end at which the table has its remaining level; then it is silent."""
+"""Frame offsets from a note's end at which the table stores the remaining level; the note is
+silent after the last offset."""
 REFERENCE_VELOCITY = 64
-"""Velocity of the measured notes; amplitude goes with its square (General MIDI)."""
+"""Velocity of the measured notes; amplitude is proportional to its square (General MIDI)."""
 
 TIMBRE_ROW_BY_NOTE = {note: row for row, note in enumerate(TIMBRE_NOTES)}
 
 MIN_LOG_LEVEL, LOG_LEVEL_STEP = -12.0, 0.07
-"""Quantization of the stored levels: a byte each, 0.6 dB apart."""
+"""Quantization of the stored log levels: one byte each, in steps of 0.6 dB."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TimbreTable:
-    """Spectrum and release of each of `TIMBRE_NOTES`."""
+    """Spectrum and release of each note in `TIMBRE_NOTES`."""
 
     log_levels: Float32Array
-    """Logarithm of the mel magnitude at the onset offsets, ``(notes, points, mels)``."""
+    """Natural log of the mel magnitude at the onset offsets, ``(notes, points, mels)``."""
     release_log_gains: Float32Array
-    """Logarithm of the remaining level at the release offsets, <= 0, ``(notes, points)``."""
+    """Natural log of the remaining level at the release offsets, <= 0, ``(notes, points)``."""
 
 
 @cache
 def load_timbre_table() -> TimbreTable:
-    """Load the table that ships with the package."""
+    """Load the timbre table from the package."""
     with files("loris_cli.composition").joinpath("timbres.npz").open("rb") as stream:
         arrays = dict(np.load(stream, allow_pickle=False))
     return TimbreTable(
@@ -63,12 +64,12 @@ def render_note_spectrogram(
     """Render the approximate log-mel frames of an arrangement.
 
     Args:
-        arrangement: the notes; those not in `TIMBRE_NOTES` are left out.
-        start_frame: first frame, counted from second 0, 256 samples each.
+        arrangement: the notes; notes that are not in `TIMBRE_NOTES` are ignored.
+        start_frame: first frame, in units of 256 samples from time 0.
         n_frames: number of frames.
 
     Returns:
-        natural logarithm of the mel magnitude, ``(160, frames)``, as `mel.compute_log_mel`.
+        Natural log of the mel magnitude, ``(160, frames)``, like `mel.compute_log_mel`.
     """
     table, offsets = load_timbre_table(), ONSET_FRAME_OFFSETS
     power = np.zeros((n_frames, NOTE_MEL_CONFIG.n_mels), dtype=np.float32)

@@ -1,6 +1,6 @@
-"""The twelve music styles of the rule-written scores.
+"""The twelve music styles for rule-based composition.
 
-Instruments are General MIDI programs, counted from 0.
+Instruments are zero-based General MIDI program numbers.
 """
 
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from loris_cli.config import GENRES
 
 @dataclass(frozen=True, kw_only=True)
 class Style:
-    """Tempo, instruments, scales and probabilities of one style."""
+    """Tempo, instruments, scales and probabilities of a style."""
 
     name: str
     tempo_bpm: tuple[float, float]
     steady_tempo_probability: float
-    """Probability that accents lie on the beats of a steady tempo."""
+    """Probability that the piece has a steady tempo with accents on its beats."""
     drum_kit_probability: float
     """Probability that a drum kit plays between accents."""
     bass_programs: tuple[int, ...]
@@ -24,9 +24,9 @@ class Style:
     lead_programs: tuple[int, ...]
     scales: tuple[str, ...]
     swing_ratio: float = 0.5
-    """Where the second half of a beat begins, from 0.5 (straight) to 0.67 (triplets)."""
+    """Position of the off-beat within a beat, from 0.5 (straight) to 0.67 (triplets)."""
     orchestral: bool = False
-    """Accents are timpani, cymbals and tutti chords instead of a drum kit."""
+    """Whether accents are played by timpani, cymbals and tutti chords instead of a drum kit."""
 
 
 # fmt: off

@@ -1,1 +1,1 @@
-"""2D poses of the main performer."""
+"""Estimation of the 2D poses of the main performer."""

@@ -1,10 +1,10 @@
 """Batched person detection every four frames; boxes are interpolated in between.
 
-frames -> people in every fourth -> interpolated boxes -> one batch of keypoints -> poses
+    frames -> people in every fourth frame -> interpolated boxes -> batched keypoints -> poses
 
-A network that takes a batch cannot wait for the keypoints of one frame to know where to look in
-the next. So people are detected every few frames, and their boxes interpolated for the frames
-between and carried over to the next detection, which may miss a person.
+With batched inference, the crop of a frame cannot depend on the keypoints of the previous one.
+People are therefore detected every few frames. Their boxes are interpolated for the frames in
+between and propagated to the next detection, which may miss a person.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -21,24 +21,25 @@ from loris_cli.pose.tracking import SAME_PERSON_CENTER_DISTANCE, PersonDetector,
 from loris_cli.video.frames import Frame
 
 BOX_DETECTION_INTERVAL_FRAMES = 4
-"""Frames from one detection of people to the next: a quarter of a second."""
+"""Interval between person detections: a quarter of a second at 16 fps."""
 MIN_KEYPOINT_SCORE = 0.3
-"""Of a person's joints, on average, and of a joint that counts for the box."""
+"""Minimum mean score of a person's joints, and minimum score of a joint used for the box."""
 BOX_MARGIN = 0.1
-"""Margin around the outermost joints for skull and feet, in longer sides of the box."""
+"""Margin for skull and feet around the outermost joints, relative to the box's longer side."""
 MAX_BOX_IOU = 0.6
-"""Boxes that overlap more, intersection over union, are of one person."""
+"""Boxes with a larger intersection over union belong to the same person."""
 PROPAGATED_BOX_SCORE = 0.5
-"""Score of a box that was carried over; a detected box has 1 and suppresses it."""
+"""Score of a propagated box; a detected box has a score of 1 and suppresses it."""
 MAX_MATCH_DISTANCE = 0.5
-"""Distance below which two boxes are of one person, in longer sides of the larger."""
+"""Boxes with closer centers belong to the same person; relative to the longer side of the
+larger box."""
 
 
 class KeypointNetwork(Protocol):
-    """Network for keypoints in boxes, such as ``mmpose_estimator.MmposeEstimator``."""
+    """Network that estimates keypoints in boxes, e.g. ``mmpose_estimator.MmposeEstimator``."""
 
     def estimate_keypoints(self, images: list[Array], boxes: list[Array]) -> list[Float32Array]:
-        """Return keypoints ``(people, 17, 3)`` of each image, in the order of its boxes."""
+        """Return keypoints ``(people, 17, 3)`` for each image, in the order of its boxes."""
 
 
 def estimate_poses_batched(
@@ -49,17 +50,17 @@ def estimate_poses_batched(
     size: tuple[int, int],
     progress: Callable[[int, int], None] | None = None,
 ) -> Poses:
-    """Estimate poses as ``tracking.estimate_poses`` does, with another network's keypoints."""
+    """Estimate poses like ``tracking.estimate_poses``, with keypoints from another network."""
     estimator = BatchedPoseEstimator(network, blazepose.BlazePose())
     buffered = estimator.prefetch_frames(frames)
     return estimate_poses(buffered, fps=fps, size=size, estimator=estimator, progress=progress)
 
 
 class BatchedPoseEstimator:
-    """A ``tracking.FramePoseEstimator`` that has processed the next frames already."""
+    """A ``tracking.FramePoseEstimator`` that processes frames in batches ahead of tracking."""
 
     def __init__(self, network: KeypointNetwork, detector: PersonDetector) -> None:
-        """Start before the first frame."""
+        """Initialize the state before the first frame."""
         self._network = network
         self._detector = detector
         self._boxes = np.zeros((0, 4))
@@ -67,7 +68,7 @@ class BatchedPoseEstimator:
         self._people: list[PersonPose] = []
 
     def prefetch_frames(self, frames: Iterable[Frame]) -> Iterator[Frame]:
-        """Yield each frame when its people are known; a few frames are buffered."""
+        """Yield each frame once its poses are estimated; a few frames are buffered."""
         buffer: list[Frame] = []
         for frame in frames:
             if not buffer:
@@ -81,11 +82,11 @@ class BatchedPoseEstimator:
             yield from self._estimate_buffered([*buffer, buffer[-1]], last)
 
     def detect_people(self, image: ImagePyramid, region: Array | None = None) -> list[Crop]:
-        """Return the crops of the people in the last frame of ``prefetch_frames``."""
+        """Return the crops of the people in the frame last yielded by ``prefetch_frames``."""
         return [pose.crop for pose in self._people]
 
     def estimate_pose(self, image: ImagePyramid, crop: Crop) -> PersonPose | None:
-        """Return the pose in that frame that is nearest to a crop, or None."""
+        """Return the pose in that frame nearest to a crop, or None."""
 
         def distance(pose: PersonPose) -> float:
             return crop_center_distance(pose.crop, crop)
@@ -94,7 +95,7 @@ class BatchedPoseEstimator:
         return min(near, key=distance, default=None)
 
     def _estimate_buffered(self, buffer: list[Frame], last_boxes: Array) -> Iterator[Frame]:
-        """Yield all frames but the last, with their people; the next batch starts with it."""
+        """Estimate poses for all frames but the last, which starts the next batch."""
         frames = buffer[:-1]
         boxes = interpolate_boxes(self._boxes, last_boxes, len(frames))
         batch = self._network.estimate_keypoints([frame.rgb for frame in frames], boxes)
@@ -108,7 +109,7 @@ class BatchedPoseEstimator:
         self._boxes = last_boxes
 
     def _detect_boxes(self, rgb: Array) -> Array:
-        """Boxes around the joints of the people in an image, ``(people, 4)``."""
+        """Return boxes around the joints of the people in an image, ``(people, 4)``."""
         image = ImagePyramid(rgb)
         crops = self._detector.detect_people(image)
         if not crops and not len(self._boxes):
@@ -126,15 +127,15 @@ class BatchedPoseEstimator:
 
 
 def interpolate_boxes(first_boxes: Array, last_boxes: Array, n_frames: int) -> list[Array]:
-    """Interpolate boxes from one detection of people up to the next, without that one.
+    """Interpolate boxes from one person detection to the next, excluding the latter.
 
     Args:
-        first_boxes: of the first frame, ``(people, 4)``.
-        last_boxes: of the frame after the last.
+        first_boxes: boxes in the first frame, ``(people, 4)``.
+        last_boxes: boxes in the frame after the last, ``(people, 4)``.
         n_frames: number of frames.
 
     Returns:
-        of each frame: linear for a person in both, constant for others.
+        Boxes for each frame: linear for a person in both detections, constant for others.
     """
     unmatched = list(last_boxes)
     pairs = []
@@ -149,21 +150,21 @@ def interpolate_boxes(first_boxes: Array, last_boxes: Array, n_frames: int) -> l
 
 
 def _box_center_distance(box_a: Array, box_b: Array) -> float:
-    """Distance of two boxes' centers, in longer sides of the larger."""
+    """Return the distance between box centers, relative to the larger box's longer side."""
     centers = [(box[:2] + box[2:]) / 2 for box in (box_a, box_b)]
     side = max(float((box[2:] - box[:2]).max()) for box in (box_a, box_b))
     return float(np.linalg.norm(centers[0] - centers[1])) / max(side, 1e-6)
 
 
 def crop_to_box(crop: Crop) -> Array:
-    """Return the square around a detected person's circle: left, top, right, bottom."""
+    """Return the square around a detected person's circle as left, top, right, bottom."""
     radius = crop.side_px / (2 * blazepose.CROP_MARGIN)
     center = np.array([crop.center_x_px, crop.center_y_px])
     return np.concatenate([center - radius, center + radius])
 
 
 def keypoints_to_box(keypoints: Array) -> Array:
-    """Return the box of a person, from keypoints ``(17, 3)``: left, top, right, bottom."""
+    """Return the box around keypoints ``(17, 3)`` as left, top, right, bottom."""
     certain = keypoints[keypoints[:, 2] >= MIN_KEYPOINT_SCORE]
     low, high = certain[:, :2].min(axis=0), certain[:, :2].max(axis=0)
     margin = max(BOX_MARGIN * float((high - low).max()), 1.0)
@@ -171,7 +172,7 @@ def keypoints_to_box(keypoints: Array) -> Array:
 
 
 def keypoints_to_crop(keypoints: Array) -> Crop:
-    """Return the crop of a person, as ``BlazePose`` has it, from keypoints ``(17, 3)``."""
+    """Return the crop around keypoints ``(17, 3)``, in the convention of ``BlazePose``."""
     positions = keypoints[:, :2]
     hips, shoulders = (positions[pair].mean(axis=0) for pair in (HIP_JOINTS, SHOULDER_JOINTS))
     radius = float(np.linalg.norm(positions - hips, axis=1).max())

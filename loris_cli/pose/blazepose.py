@@ -1,10 +1,11 @@
-"""BlazePose: detection of the people in an image, and their keypoints.
+"""BlazePose: person detection and keypoint estimation in single images.
 
     image -> detector -> upright square crop around a person -> landmarks -> COCO-17
 
-After Bazarevsky et al., "BlazePose: On-device Real-time Body Pose Tracking" (2020). Networks,
-anchors and thresholds are those of MediaPipe 0.10.21 (``models/README.md``). Coordinates are
-continuous: (0, 0) is the top left corner of the image, (0.5, 0.5) the first pixel's center.
+Reference: Bazarevsky et al., "BlazePose: On-device Real-time Body Pose Tracking" (2020).
+Networks, anchors and thresholds are those of MediaPipe 0.10.21 (``models/README.md``).
+Coordinates are continuous: (0, 0) is the top left corner of the image and (0.5, 0.5) the
+center of the first pixel.
 """
 
 import hashlib
@@ -22,11 +23,11 @@ from loris_cli.pose.keypoints import Array
 
 DETECTOR_INPUT_PX = 224
 LANDMARK_INPUT_PX = 256
-N_LANDMARKS = 39  # those of the person, 2 that define the next crop, 4 unused
+N_LANDMARKS = 39  # 33 of the person, 2 that define the next crop, 4 unused
 N_BODY_LANDMARKS = 33
-ALIGNMENT_LANDMARKS = [33, 34]  # middle of the hips; a point of the circle around the person
+ALIGNMENT_LANDMARKS = [33, 34]  # hip center; a point on the circle around the person
 COCO_FROM_LANDMARKS = [0, 2, 5, 7, 8, 11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28]
-# Sides of the detector's three grids of cells, and the number of boxes of each cell.
+# Cells per side and boxes per cell, for each of the detector's three grids.
 ANCHOR_GRIDS = ((28, 2), (14, 2), (7, 6))
 CROP_MARGIN = 1.25
 MIN_DETECTION_SCORE = 0.5
@@ -47,12 +48,12 @@ LANDMARK_FILE = (
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Crop:
-    """A square around a person, rotated with them.
+    """Square crop around a person, rotated to make the person upright.
 
     Attributes:
-        center_x_px: middle of the square (and of the hips).
-        center_y_px: as ``center_x_px``.
-        side_px: length of a side; 2.5 times the distance from hips to finger tips or toes.
+        center_x_px: x coordinate of the center of the square, which is the hip center.
+        center_y_px: y coordinate of the same point.
+        side_px: side length; 2.5 times the distance from the hips to fingertips or toes.
         angle_rad: lean of the person, clockwise in the image.
     """
 
@@ -63,7 +64,7 @@ class Crop:
 
     @classmethod
     def from_alignment_points(cls, hips: Array, circle_point: Array) -> "Crop":
-        """Return the crop for the hips and a point above them on the circle, ``(2,)``."""
+        """Return the crop for the hip center and a point above it on the circle, ``(2,)``."""
         dx, dy = (float(d) for d in circle_point - hips)
         return cls(
             center_x_px=float(hips[0]),
@@ -82,11 +83,11 @@ class Crop:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class PersonPose:
-    """One person in one image.
+    """Pose of one person in one image.
 
     Attributes:
-        keypoints: x px, y px, score 0..1, COCO-17, ``(17, 3)`` float32.
-        crop: where to look for the person in the next frame.
+        keypoints: x px, y px and score 0..1 of the COCO-17 joints, ``(17, 3)`` float32.
+        crop: region in which to estimate the pose in the next frame.
     """
 
     keypoints: Array
@@ -99,7 +100,7 @@ def apply_affine(matrix: Array, points: Array) -> Array:
 
 
 def sigmoid(logits: Array) -> Array:
-    """Return the probabilities of log odds, of any shape."""
+    """Return the sigmoid of logits of any shape."""
     return np.asarray(1 / (1 + np.exp(-logits.astype(float).clip(-100, 100))))
 
 
@@ -120,15 +121,15 @@ def letterbox_matrix(width: int, height: int) -> Array:
 
 
 def non_max_suppression(boxes: Array, scores: Array, max_iou: float = MAX_IOU) -> list[int]:
-    """Return the boxes that remain when each suppresses weaker ones that overlap it.
+    """Return the indices of the boxes that remain after greedy non-maximum suppression.
 
     Args:
         boxes: left, top, right, bottom, ``(boxes, 4)``.
         scores: ``(boxes,)``.
-        max_iou: intersection over union from which two boxes are of one person.
+        max_iou: intersection over union at which the box with the lower score is suppressed.
 
     Returns:
-        Indices of the remaining boxes, strongest first.
+        Indices of the remaining boxes, highest score first.
     """
     area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
     order = np.argsort(-scores, kind="stable")
@@ -146,17 +147,17 @@ def non_max_suppression(boxes: Array, scores: Array, max_iou: float = MAX_IOU) -
 def refine_landmarks(points: Array, heatmaps: Array) -> Array:
     """Move landmarks to the centroid of the heatmap around them.
 
-    The heatmaps come with the landmarks at no cost. On rendered dancers with known joints they
-    reduce by a third both the error of position (median 2.9 to 2.1 px at 320x240) and that of
-    the motion between frames (median 2.0 to 1.35 px).
+    The network outputs the heatmaps anyway, so they cost nothing. On rendered dancers with
+    known joints, refinement reduces by about a third both the position error (median 2.9 to
+    2.1 px at 320x240) and the error of the motion between frames (median 2.0 to 1.35 px).
 
     Args:
-        points: in the unit square, ``(landmarks, 2)``.
+        points: landmarks in the unit square, ``(landmarks, 2)``.
         heatmaps: logits, ``(cells, cells, landmarks)``.
 
     Returns:
-        refined points, same shape; a point without a clear maximum near it is unchanged, and
-        so are those that define the next crop (moving them too made tracks a little worse).
+        Refined points, same shape. A point without a clear maximum near it is unchanged, as are
+        the points that define the next crop: refining them made tracks slightly worse.
     """
     n_cells, radius = heatmaps.shape[0], HEATMAP_RADIUS_CELLS
     refined = points.copy()
@@ -168,22 +169,22 @@ def refine_landmarks(points: Array, heatmaps: Array) -> Array:
         if heat.max() < MIN_HEATMAP_SCORE:
             continue
         columns, rows = left + np.arange(heat.shape[1]), top + np.arange(heat.shape[0])
-        # A cell's heat belongs to its corner, not its center: measured, and so in MediaPipe.
+        # Heatmap values refer to cell corners: measurements and MediaPipe's code agree.
         refined[k] = heat.sum(axis=0) @ columns, heat.sum(axis=1) @ rows
         refined[k] /= heat.sum() * n_cells
     return refined
 
 
 class ImagePyramid:
-    """An image and its halvings, computed on demand, to sample crops without aliasing."""
+    """Image pyramid with levels computed on demand, for sampling crops without aliasing."""
 
     def __init__(self, rgb: Array) -> None:
-        """Start from an image, ``(height, width, 3)`` uint8."""
+        """Create a pyramid of an image, ``(height, width, 3)`` uint8."""
         self.height, self.width = rgb.shape[:2]
         self._levels = [rgb]
 
     def select_level(self, reduction: float) -> Array:
-        """Return the smallest level with at least ``1 / reduction`` of the sides' pixels."""
+        """Return the smallest level with at least ``1 / reduction`` of the side lengths."""
         import cv2
 
         level = max(0, int(np.log2(max(reduction, 1.0))))
@@ -194,11 +195,11 @@ class ImagePyramid:
         return self._levels[min(level, len(self._levels) - 1)]
 
     def warp(self, matrix: Array, side_px: int) -> Array:
-        """Sample a square through a map from the unit square to the image; black outside.
+        """Sample a square region of the image; pixels outside the image are black.
 
         Args:
-            matrix: ``(2, 3)``.
-            side_px: side of the result.
+            matrix: affine map from the unit square to the image, ``(2, 3)``.
+            side_px: side length of the result.
 
         Returns:
             ``(side_px, side_px, 3)`` float32, 0..255.
@@ -209,7 +210,7 @@ class ImagePyramid:
         level = self.select_level(extent / side_px)
         scale = np.array([level.shape[1] / self.width, level.shape[0] / self.height])
         linear = matrix[:, :2] * scale[:, None] / side_px
-        # OpenCV's origin is the center of the first pixel, that of loris its corner.
+        # OpenCV's origin is the center of the first pixel; ours is its corner.
         offset = matrix[:, 2] * scale + linear @ (0.5, 0.5) - 0.5
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         affine = np.column_stack([linear, offset])
@@ -218,13 +219,13 @@ class ImagePyramid:
 
 
 class BlazePose:
-    """The two networks, loaded once."""
+    """Detector and landmark network of BlazePose."""
 
     def __init__(self, *, n_threads: int = 1) -> None:
         """Load the weights.
 
         Args:
-            n_threads: threads that one network may use.
+            n_threads: maximum number of threads per network.
 
         Raises:
             WeightsError: the weights are missing or damaged.
@@ -234,11 +235,12 @@ class BlazePose:
         self._anchors = generate_anchors()
 
     def detect_people(self, image: ImagePyramid, region: Array | None = None) -> list[Crop]:
-        """Return the crops of the people in an image, the most certain first.
+        """Return the crops of the people in an image, highest score first.
 
         Args:
-            image: to detect people in.
-            region: map from the unit square to a region, ``(2, 3)``; None is all.
+            image: the image.
+            region: affine map from the unit square to the searched region, ``(2, 3)``; None
+                searches the whole image.
         """
         if region is None:
             region = letterbox_matrix(image.width, image.height)
@@ -246,7 +248,8 @@ class BlazePose:
         raw_boxes, logits = self._detector(pixels / 127.5 - 1)
         scores = sigmoid(logits[0, :, 0])
         certain = np.flatnonzero(scores > MIN_DETECTION_SCORE)
-        # A box: center, width and height, then four points, as offsets from its anchor in px.
+        # A box is a center, a size (width, height) and four points. Center and points are
+        # offsets from the anchor, in px.
         points = raw_boxes[0, certain].reshape(-1, 6, 2) / DETECTOR_INPUT_PX
         extent = points[:, 1].copy()
         points += self._anchors[certain][:, None]
@@ -257,7 +260,7 @@ class BlazePose:
         ]
 
     def estimate_pose(self, image: ImagePyramid, crop: Crop) -> PersonPose | None:
-        """Return the pose of the person in a crop, or None if there is none."""
+        """Return the pose of the person in a crop, or None if the crop contains no person."""
         matrix = crop.to_image_matrix()
         pixels = image.warp(matrix, LANDMARK_INPUT_PX)
         raw, presence, _, heatmaps, *_ = self._landmarks(pixels / 255)
@@ -273,7 +276,7 @@ class BlazePose:
 
 @contextmanager
 def _suppress_stderr() -> Iterator[None]:
-    """Suppress LiteRT's start-up messages on stderr, which ignore every log level."""
+    """Suppress LiteRT's start-up messages on stderr, which no log level disables."""
     sys.stderr.flush()
     saved = os.dup(2)
     devnull = os.open(os.devnull, os.O_WRONLY)
@@ -287,18 +290,18 @@ def _suppress_stderr() -> Iterator[None]:
 
 
 class _TfliteModel:
-    """Network of a .tflite file: an image in, its outputs in file order."""
+    """Network loaded from a .tflite file; its outputs are in file order."""
 
     def __init__(self, name: str, sha256: str, *, n_threads: int) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
-        hint = "install loris again: its weights come with it"
+        hint = "reinstall loris: the package contains the weights"
         try:
             content = resources.files("loris_cli.pose").joinpath("models", name).read_bytes()
         except OSError as error:
-            raise WeightsError(f"the pose network {name} is missing", hint=hint) from error
+            raise WeightsError(f"pose network {name} is missing", hint=hint) from error
         if hashlib.sha256(content).hexdigest() != sha256:
-            raise WeightsError(f"the pose network {name} is damaged", hint=hint)
+            raise WeightsError(f"pose network {name} is damaged: wrong SHA-256", hint=hint)
         with _suppress_stderr():
             self._interpreter = Interpreter(model_content=content, num_threads=n_threads)
             self._interpreter.allocate_tensors()

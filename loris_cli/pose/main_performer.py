@@ -11,28 +11,30 @@ import numpy as np
 from loris_cli.pose.blazepose import Crop, PersonPose
 from loris_cli.pose.keypoints import COCO_17, Array
 
-# A track that starts this long after another's end may be the same person.
+# Maximum gap between two tracks of the same person.
 MAX_LINK_GAP_S = 4.0
-# ... if it starts within this fraction of the crop's side, and so much more for each second.
+# Maximum distance between the end of one track and the start of the next, relative to the crop
+# side: at a gap of zero, and its growth per second of gap.
 LINK_DISTANCE = 0.5
 LINK_DISTANCE_PER_S = 0.5
 MAX_LINK_SIZE_RATIO = 1.6
-# Where the main performer is away, another person is used if there for this long
+# Another person replaces an absent main performer if present for at least this time ...
 MIN_SUBSTITUTE_S = 0.5
-# ... and at least this prominent, frame by frame, compared with the main performer.
+# ... with at least this fraction of the main performer's mean prominence per frame.
 MIN_SUBSTITUTE_PROMINENCE = 0.25
-# Longer gaps are held constant and moved at their end: people do not glide for seconds.
+# In longer gaps the pose is constant up to a transition at the end: linear interpolation over
+# several seconds would produce an unnatural glide.
 MAX_INTERPOLATED_GAP_S = 3.0
 TRANSITION_S = 1.0
 
 
 @dataclass(kw_only=True, eq=False)
 class Track:
-    """One person from frame to frame; frames may be missing.
+    """Poses of one person over time; frames may be missing.
 
     Attributes:
-        frame_indices: rising.
-        poses: in those frames.
+        frame_indices: increasing frame indices.
+        poses: pose in each of these frames.
     """
 
     frame_indices: list[int]
@@ -49,20 +51,22 @@ class Track:
         return self.poses[-1]
 
     def slice_frames(self, start: int, stop: int) -> "Track":
-        """Return the track of the frames with ``start <= frame < stop``."""
+        """Return the part of the track with ``start <= frame < stop``."""
         low, high = np.searchsorted(self.frame_indices, [start, stop])
         return Track(frame_indices=self.frame_indices[low:high], poses=self.poses[low:high])
 
 
 def link_tracks(tracks: list[Track], fps: float) -> list[Track]:
-    """Link tracks across gaps: a hard pose or a passer-by can end a track early.
+    """Link tracks of the same person across gaps.
+
+    A difficult pose or an occlusion by a passer-by can end a track early.
 
     Args:
-        tracks: of one shot.
-        fps: frames a second.
+        tracks: tracks of one shot.
+        fps: frames per second.
 
     Returns:
-        As many tracks or fewer, the earliest first; every pose is in one of them.
+        The linked tracks, earliest first; every pose belongs to one of them.
     """
     links = [
         (cost, i, j)
@@ -88,7 +92,7 @@ def link_tracks(tracks: list[Track], fps: float) -> list[Track]:
 
 
 def _link_cost(before: Track, after: Track, fps: float) -> float | None:
-    """Cost of linking a track to a later one; None if they cannot be one person."""
+    """Return the cost of linking two tracks; None if they cannot be the same person."""
     gap_s = (after.frame_indices[0] - before.frame_indices[-1]) / fps
     if not 0 < gap_s <= MAX_LINK_GAP_S:
         return None
@@ -100,42 +104,42 @@ def _link_cost(before: Track, after: Track, fps: float) -> float | None:
 
 
 def crop_center_distance(crop_a: Crop, crop_b: Crop) -> float:
-    """Return the distance of two crops' centers, in sides of the larger."""
+    """Return the distance between crop centers, relative to the larger crop's side."""
     dx = crop_a.center_x_px - crop_b.center_x_px
     dy = crop_a.center_y_px - crop_b.center_y_px
     return float(np.hypot(dx, dy)) / max(crop_a.side_px, crop_b.side_px)
 
 
 def prominence(track: Track, size: tuple[int, int]) -> float:
-    """Return how prominent a person is: large, central, complete, for many frames.
+    """Return the prominence of a person: size, centrality and keypoint score over time.
 
     Args:
-        track: of the person.
+        track: track of the person.
         size: width and height of the frame in px.
 
     Returns:
-        the sum over frames of a value of about 0..1.
+        Sum over the frames of a value of about 0..1.
     """
     extent = np.array(size)
     crops = [pose.crop for pose in track.poses]
     centers = np.array([(crop.center_x_px, crop.center_y_px) for crop in crops])
     sides = np.array([crop.side_px for crop in crops])
     scores = np.array([pose.keypoints[:, 2].mean() for pose in track.poses])
-    # A Gaussian: 1 in the middle, 0.37 at the sides, 0.14 in a corner.
+    # Gaussian: 1 at the center, 0.37 at the sides, 0.14 in a corner.
     centrality = np.exp(-(((centers - extent / 2) / (extent / 2)) ** 2).sum(axis=1))
     return float((sides / np.hypot(*size) * centrality * scores).sum())
 
 
 def select_performers(tracks: list[Track], size: tuple[int, int], fps: float) -> list[Track]:
-    """Select the main performer of a shot, and substitutes where they are away.
+    """Select the main performer of a shot, and substitutes where the performer is absent.
 
     Args:
-        tracks: of one shot, in any order.
+        tracks: tracks of one shot, in any order.
         size: width and height of the frame in px.
-        fps: frames a second.
+        fps: frames per second.
 
     Returns:
-        tracks that do not overlap in time, the earliest first; none if there are none.
+        Tracks that do not overlap in time, earliest first; empty if there are no tracks.
     """
     ranked = sorted(link_tracks(tracks, fps), key=lambda t: prominence(t, size), reverse=True)
     if not ranked:
@@ -154,17 +158,17 @@ def select_performers(tracks: list[Track], size: tuple[int, int], fps: float) ->
 
 
 def _unoccupied_spans(chosen: list[Track], stop: int) -> list[tuple[int, int]]:
-    """Ranges of frames up to ``stop`` before, between and after the tracks chosen so far."""
+    """Return the frame ranges up to ``stop`` that no chosen track occupies."""
     spans = sorted((track.frame_indices[0], track.frame_indices[-1] + 1) for track in chosen)
     edges = [(0, 0), *spans, (max(stop, spans[-1][1]), stop)]
     return [(before[1], after[0]) for before, after in pairwise(edges) if before[1] < after[0]]
 
 
 class PerformerTimeline:
-    """The main performer over the clip, shot by shot; holds keypoints only."""
+    """Keypoints of the main performer over a clip, collected shot by shot."""
 
     def __init__(self) -> None:
-        """Start before the first shot."""
+        """Create an empty timeline."""
         self._frames: list[int] = []
         self._keypoints: list[Array] = []
         self._cuts: list[int] = []
@@ -173,7 +177,7 @@ class PerformerTimeline:
         """Append a shot.
 
         Args:
-            performers: as from ``select_performers``, all after those added before.
+            performers: result of ``select_performers``, later than all tracks already added.
             shot_start: first frame of the shot.
         """
         for k, track in enumerate(performers):
@@ -185,16 +189,17 @@ class PerformerTimeline:
     def interpolate_gaps(self, n_frames: int, fps: float) -> tuple[Array, Array, Array]:
         """Return a pose for every frame.
 
-        Short gaps are interpolated linearly; long ones are constant, then move at their end;
-        a gap with a cut in it is constant up to the cut and after it. So are the ends.
+        Short gaps are interpolated linearly. Long gaps are constant, with a transition at their
+        end. A gap that contains a cut is constant before and after the cut. Frames before the
+        first pose and after the last are constant.
 
         Args:
-            n_frames: of the clip.
-            fps: frames a second.
+            n_frames: number of frames in the clip.
+            fps: frames per second.
 
         Returns:
-            keypoints ``(n_frames, 17, 3)`` float32 with score 0 where interpolated (all zeros
-            if there is no person at all), interpolated ``(n_frames,)`` bool, cuts ``(cuts,)``.
+            Keypoints ``(n_frames, 17, 3)`` float32, with score 0 where interpolated (all zeros
+            if no person was detected); interpolated ``(n_frames,)`` bool; cuts ``(cuts,)``.
         """
         keypoints = np.zeros((n_frames, len(COCO_17), 3), np.float32)
         interpolated = np.ones(n_frames, bool)
@@ -215,7 +220,7 @@ class PerformerTimeline:
 
 
 def _gap_weights(gap: Array, before: int, after: int, cuts: Array, fps: float) -> Array:
-    """Position of each frame of a gap between the pose before and the pose after, 0..1."""
+    """Return the interpolation weight of the pose after the gap for each frame, 0..1."""
     inside = cuts[(cuts > before) & (cuts <= after)]
     if len(inside):
         return np.asarray(gap >= inside[-1], float)

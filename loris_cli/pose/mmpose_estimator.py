@@ -1,11 +1,11 @@
-"""Top-down pose networks of mmpose: a box around a person -> keypoints, many boxes at a time.
+"""Top-down pose estimation with mmpose networks, in batches of person boxes.
 
-mmpose's configuration + weights from a file -> network; images, boxes -> COCO-17
-name of a network -> mmpose's own lists -> address -> cache -> checksum in the file's name
+    mmpose config, weights file -> network; images, boxes -> COCO-17 keypoints
+    network name -> mmpose's model index -> URL -> cache -> check of the hash in the file name
 
-HRNet-W48 (Sun et al., CVPR 2019), as in the paper, RTMPose (Jiang et al., 2023) and similar
-ones. mmpose would run with random weights without a warning; here a network without fitting
-weights is an error.
+Supports HRNet-W48 (Sun et al., CVPR 2019), as in the paper, RTMPose (Jiang et al., 2023) and
+similar networks. mmpose runs with random weights without a warning; here, missing or
+mismatched weights are an error.
 """
 
 import difflib
@@ -30,22 +30,25 @@ from loris_cli.system.state_dict_files import check_state_dict, read_state_dict
 CONFIGS_FOLDER = ".mim/configs/body_2d_keypoint"
 CONFIG_FAMILIES = ("topdown_heatmap", "rtmpose", "simcc")
 CONFIG_DATASETS = ("coco", "body8")
-"""Data sets for which mmpose has networks with the 17 keypoints."""
+"""Data sets for which mmpose provides networks with the 17 COCO keypoints."""
 BATCH_SIZE = 32
-"""Boxes in one batch of the network."""
-MMPOSE_PURPOSE = "find poses with it"
+"""Number of boxes per batch."""
+MMPOSE_PURPOSE = "estimate poses with mmpose"
 PIXEL_CENTER_OFFSET_PX = 0.5
-"""mmpose's origin is the center of the first pixel, that of loris its corner."""
+"""mmpose's origin is the center of the first pixel; ours is its corner."""
 FILENAME_HASH = re.compile(r"-([0-9a-f]{8})_\d{8}\.pth$")
-"""mmpose names its files by the first digits of their SHA-256 and their date."""
+"""mmpose file names end with the first eight digits of the SHA-256, and a date."""
 
 
 def find_mmpose_config(network: str) -> Path:
-    """Return the file of one of mmpose's configurations.
+    """Return the path of an mmpose config.
+
+    Args:
+        network: name of the config.
 
     Raises:
-        MissingDependencyError: mmpose is absent.
-        UsageError: mmpose has no such configuration.
+        MissingDependencyError: mmpose is not installed.
+        UsageError: mmpose has no such config.
     """
     folder = find_package_folder("mmpose", extra="", purpose=MMPOSE_PURPOSE)
     configs = {
@@ -56,21 +59,21 @@ def find_mmpose_config(network: str) -> Path:
     }
     if network not in configs:
         near = difflib.get_close_matches(network, configs, n=3, cutoff=0.0)
-        hint = "perhaps " + " or ".join(near)
-        raise UsageError(f"mmpose has no network {network!r} of COCO's 17 joints", hint=hint)
+        hint = "similar names: " + ", ".join(near)
+        raise UsageError(f"mmpose has no COCO-17 config named {network!r}", hint=hint)
     return configs[network]
 
 
 def find_weights_url(network: str) -> str:
-    """Return the address of the weights of a network, from mmpose's lists.
+    """Return the URL of the weights of a network, from mmpose's model index.
 
     Args:
-        network: name of one of mmpose's configurations.
+        network: name of an mmpose config.
 
     Raises:
-        WeightsError: the lists name none.
-        MissingDependencyError: mmpose is absent.
-        UsageError: mmpose has no such configuration.
+        WeightsError: the index lists no weights for the network.
+        MissingDependencyError: mmpose is not installed.
+        UsageError: mmpose has no such config.
     """
     yaml = import_optional("yaml", extra="", purpose=MMPOSE_PURPOSE)
     for path in sorted(find_mmpose_config(network).parent.glob("*.yml")):
@@ -78,75 +81,82 @@ def find_weights_url(network: str) -> str:
         for model in listing.get("Models", []):
             if Path(model.get("Config", "")).stem == network and model.get("Weights"):
                 return str(model["Weights"])
-    raise WeightsError(f"mmpose names no weights of {network}", hint="name a file of your own")
+    raise WeightsError(
+        f"mmpose lists no weights for {network}",
+        hint="pass a weights file: --pose-weights FILE",
+    )
 
 
 def fetch_mmpose_weights(network: str, *, offline: bool, reporter: Reporter) -> Path:
-    """Return the published weights of a network, downloaded into the cache if necessary.
+    """Return the path of a network's published weights, downloading them if not cached.
 
     Args:
-        network: name of one of mmpose's configurations.
-        offline: whether nothing may be downloaded.
-        reporter: of the progress.
+        network: name of an mmpose config.
+        offline: disable downloads.
+        reporter: receiver of download progress.
 
     Raises:
-        WeightsError: they cannot be downloaded, or their checksum is not the one in their name.
+        WeightsError: the download failed, or the hash does not match the file name.
     """
     url = find_weights_url(network)
     path = cache_home() / "weights" / url.rpartition("/")[2]
     if not path.is_file():
-        hint = f"put the file of {url} at {path}, or name one: --pose-weights FILE"
+        hint = f"download {url} to {path}, or pass a weights file: --pose-weights FILE"
         download_file(
             url, path, sha256=None, manual_hint=hint, offline=offline, reporter=reporter
         )
     digest, expected = compute_sha256(path), FILENAME_HASH.search(path.name)
     if expected is not None and not digest.startswith(expected[1]):
-        message = f"{path} does not match its name: its SHA-256 begins with {digest[:8]}"
-        raise WeightsError(message, hint="remove it to download it again")
+        message = f"{path} is damaged: SHA-256 {digest[:8]}... does not match the file name"
+        raise WeightsError(message, hint="delete the file to download it again")
     return path
 
 
 def check_mmpose_weights(weights: Path | None, network: str) -> Path:
-    """Check that a network can be built, without building it.
+    """Check that the config and the weights file of a network exist, without loading them.
 
     Args:
-        weights: its file.
-        network: name of one of mmpose's configurations.
+        weights: weights file, or None if not set.
+        network: name of an mmpose config.
 
     Returns:
-        the configuration's file, which comes with mmpose.
+        Path of the config in the mmpose package.
 
     Raises:
-        WeightsError: there are no weights: random ones would give poses too.
-        MissingDependencyError: mmpose is absent.
-        UsageError: mmpose has no such configuration.
+        WeightsError: the weights are missing; mmpose would use random weights instead.
+        MissingDependencyError: mmpose is not installed.
+        UsageError: mmpose has no such config.
     """
     config = find_mmpose_config(network)
     if weights is None:
-        hint = f"get the weights of {network} from mmpose's model zoo, and name their file"
-        raise WeightsError("mmpose's networks come without weights", hint=hint)
+        hint = (
+            f"download the weights for {network} from the mmpose model zoo"
+            " and pass --pose-weights FILE"
+        )
+        raise WeightsError("mmpose networks require a weights file", hint=hint)
     if not weights.is_file():
-        raise WeightsError(f"{weights} is not there", hint="check the path")
+        raise WeightsError(f"weights file {weights} does not exist", hint="check the path")
     return config
 
 
 class MmposeEstimator:
-    """One of mmpose's networks with its weights."""
+    """Pose estimator based on an mmpose network."""
 
     def __init__(
         self, weights: Path | None, *, network: str = DEFAULT_MMPOSE_CONFIG, device: str = "cpu"
     ) -> None:
-        """Build the network of a configuration and load its weights.
+        """Build the network of a config and load its weights.
 
         Args:
-            weights: of mmpose's model zoo or of your own training; ``.safetensors`` too.
-            network: name of the configuration.
-            device: where it runs.
+            weights: ``.pth`` or ``.safetensors`` file, from the mmpose model zoo or custom
+                training.
+            network: name of the config.
+            device: torch device.
 
         Raises:
-            WeightsError: the weights are absent, damaged or of another network.
-            MissingDependencyError: mmpose is absent.
-            UsageError: there is no such network, or it finds other keypoints.
+            WeightsError: the weights are missing, damaged or belong to another network.
+            MissingDependencyError: mmpose is not installed.
+            UsageError: mmpose has no such config, or it does not output COCO-17 keypoints.
         """
         path = check_mmpose_weights(weights, network)
         assert weights is not None
@@ -158,21 +168,21 @@ class MmposeEstimator:
         self._model = apis.init_model(config, None, device=device)
         names = self._model.dataset_meta["keypoint_id2name"]
         if tuple(names[k] for k in sorted(names)) != COCO_17:
-            hint = f"take {DEFAULT_MMPOSE_CONFIG}"
-            raise UsageError(f"{network} finds other joints than COCO's 17", hint=hint)
+            hint = f"use {DEFAULT_MMPOSE_CONFIG}"
+            raise UsageError(f"{network} does not output the 17 COCO keypoints", hint=hint)
         load_mmpose_weights(self._model, weights)
         self._pipeline = dataset.Compose(config.test_dataloader.dataset.pipeline)
         self._collate = dataset.pseudo_collate
 
     def estimate_keypoints(self, images: list[Array], boxes: list[Array]) -> list[Float32Array]:
-        """Return the keypoints of people in boxes: ``inference_topdown`` for many images.
+        """Estimate keypoints in boxes: mmpose's ``inference_topdown`` for several images.
 
         Args:
-            images: red, green, blue, each ``(height, width, 3)`` uint8.
-            boxes: of each image: left, top, right, bottom in px, ``(people, 4)``.
+            images: RGB images, each ``(height, width, 3)`` uint8.
+            boxes: for each image, left, top, right, bottom in px, ``(people, 4)``.
 
         Returns:
-            for each image x px, y px, score 0..1, ``(people, 17, 3)``.
+            For each image, x px, y px and score 0..1, ``(people, 17, 3)``.
         """
         pairs = zip(images, boxes, strict=True)
         crops = ((image, box) for image, image_boxes in pairs for box in image_boxes)
@@ -185,7 +195,7 @@ class MmposeEstimator:
         while batch := list(islice(crops, BATCH_SIZE)):
             inputs = [
                 {
-                    "img": np.ascontiguousarray(image[..., ::-1]),  # as OpenCV reads them
+                    "img": np.ascontiguousarray(image[..., ::-1]),  # mmpose expects BGR
                     "bbox": (box[None] - PIXEL_CENTER_OFFSET_PX).astype(np.float32),
                     "bbox_score": np.ones(1, np.float32),
                     **self._model.dataset_meta,
@@ -201,10 +211,10 @@ class MmposeEstimator:
 
 
 def load_mmpose_weights(model: torch.nn.Module, weights: Path) -> None:
-    """Load all weights of a network.
+    """Load all weights of a network from a file.
 
     Raises:
-        WeightsError: they cannot be read, or are of another network.
+        WeightsError: the file cannot be read, or belongs to another network.
     """
     if weights.suffix == ".safetensors":
         from safetensors import SafetensorError
@@ -213,12 +223,14 @@ def load_mmpose_weights(model: torch.nn.Module, weights: Path) -> None:
         try:
             state_dict = load_file(weights)
         except SafetensorError as error:
-            raise WeightsError(f"{weights.name} is damaged", hint="get it again") from error
+            raise WeightsError(
+                f"{weights.name} is damaged", hint="download it again"
+            ) from error
     else:
-        hint = "give the file of weights that belongs to the configuration"
+        hint = "pass the weights file that matches the config"
         state_dict = read_state_dict(weights, hint=hint, nested_key="state_dict")
     expected = model.state_dict()
-    # Counters of batch norms, which files may lack and inference does not use.
+    # Files may lack the batch counters of batch normalization; inference does not use them.
     counters = {k: v for k, v in expected.items() if k.endswith("num_batches_tracked")}
     state_dict = {**counters, **state_dict}
     check_state_dict(state_dict, expected, weights)

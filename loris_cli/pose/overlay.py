@@ -1,4 +1,4 @@
-"""Video with the skeleton drawn on it, to check which person was tracked."""
+"""Skeleton overlay video, to check which person was tracked."""
 
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
@@ -14,18 +14,18 @@ CENTRE_COLOUR = (240, 240, 240)
 SIDE_COLOURS = {"left": (255, 140, 0), "right": (0, 160, 255)}
 INTERPOLATED_OPACITY = 0.3
 MIN_SCORE = 0.3
-DRAWN_EDGES = COCO_SKELETON[:-1]  # not from eye to eye
+DRAWN_EDGES = COCO_SKELETON[:-1]  # without the edge between the eyes
 
 
 def overlay_poses(frames: Iterable[Frame], poses: Poses) -> Iterator[Array]:
-    """Draw poses on frames: left orange, right blue, faint where interpolated.
+    """Draw poses on frames: left side orange, right side blue, faint where interpolated.
 
     Args:
-        frames: those of the poses, possibly scaled.
-        poses: of the same frames; frames after the last pose are left out.
+        frames: frames of the poses, possibly scaled.
+        poses: poses of the same frames; frames after the last pose are omitted.
 
     Yields:
-        ``(height, width, 3)`` uint8; the input is not changed.
+        New images, ``(height, width, 3)`` uint8; the input is not modified.
     """
     if not poses.keypoints.any():  # no person was detected
         yield from (frame.rgb for frame, _ in zip(frames, poses.times_s, strict=False))
@@ -48,16 +48,16 @@ def draw_skeleton(rgb: Array, keypoints: Array, *, min_score: float = MIN_SCORE)
     Args:
         rgb: ``(height, width, 3)`` uint8.
         keypoints: x px, y px, score, ``(17, 3)``.
-        min_score: joints below it, and their edges, are left out.
+        min_score: joints with a lower score, and their edges, are omitted.
 
     Returns:
-        A new image of the same shape.
+        New image of the same shape.
     """
     import cv2
 
     image = np.ascontiguousarray(rgb).copy()
     thickness = max(1, round(max(rgb.shape[:2]) / 320))
-    # Far outside the image is as good as just outside, and OpenCV's coordinates have 32 bits.
+    # Clip joints far outside the image: OpenCV's coordinates are limited to 32 bits.
     points = keypoints[:, :2].clip(-10_000, 10_000).round().astype(int).tolist()
     is_visible = (keypoints[:, 2] >= min_score).tolist()
     for a, b in DRAWN_EDGES:
@@ -71,13 +71,13 @@ def draw_skeleton(rgb: Array, keypoints: Array, *, min_score: float = MIN_SCORE)
 
 
 def write_mp4(path: Path, images: Iterable[Array], fps: float, size: tuple[int, int]) -> None:
-    """Write images as an MP4 that plays in browsers: H.264, even sides, no audio.
+    """Write images as an MP4 file that plays in browsers (H.264, no audio).
 
     Args:
-        path: file to write, whatever its suffix.
+        path: file to write; the suffix is ignored.
         images: ``(height, width, 3)`` uint8, of any size.
-        fps: images a second.
-        size: width and height of the video in px; an odd one is made even.
+        fps: frames per second.
+        size: width and height of the video in px; rounded down to even numbers.
 
     Raises:
         OutputError: the file cannot be written.
@@ -86,7 +86,7 @@ def write_mp4(path: Path, images: Iterable[Array], fps: float, size: tuple[int, 
 
     rate = Fraction(fps).limit_denominator(1001)
     options = {"movflags": "+faststart"}
-    # PyAV's errors of files are OSErrors too.
+    # PyAV's file errors are subclasses of OSError.
     with output_errors(path), av.open(str(path), "w", format="mp4", options=options) as out:
         stream = out.add_stream("libx264", rate, options={"crf": "23", "preset": "veryfast"})
         stream.width, stream.height = (max(2, side - side % 2) for side in size)
@@ -99,6 +99,6 @@ def write_mp4(path: Path, images: Iterable[Array], fps: float, size: tuple[int, 
 
 
 def _side_colour(*joints: str) -> tuple[int, int, int]:
-    """Colour of a joint or an edge: of its side, or of the centre."""
+    """Return the colour of a joint or an edge: its side's, or the centre colour."""
     sides = {name.partition("_")[0] for name in joints} - {"nose"}
     return SIDE_COLOURS[sides.pop()] if len(sides) == 1 else CENTRE_COLOUR

@@ -1,14 +1,15 @@
-"""Poses of the main performer of a clip, and the tracking of people that they rest on.
+"""Pose estimation of the main performer of a clip, based on multi-person tracking.
 
     frames -> people tracked within each shot -> the main performer of each -> Poses
 
-Two stages on purpose. Tracking (``PersonTracker``) reads one frame at a time and holds
-keypoints only; the selection (``main_performer``) runs at the end of a shot, when all tracks
-are known.
+There are two stages. Tracking (``PersonTracker``) reads one frame at a time and stores only
+keypoints. The selection (``main_performer``) runs at the end of a shot, when all tracks are
+known.
 
-Keypoints are not smoothed. MediaPipe's own filter lags: on seven rendered dances at 15 fps it
-took the correlation of the onset envelope with the reference from 0.82 to 0.68, a zero-phase
-filter (1/4, 1/2, 1/4) to 0.79. Only the lightest, (0.1, 0.8, 0.1), helped: 0.83.
+Keypoints are not smoothed. MediaPipe's filter adds delay: on seven rendered dances at 15 fps it
+reduced the correlation of the onset envelope with the reference from 0.82 to 0.68. A zero-phase
+filter (1/4, 1/2, 1/4) reduced it to 0.79, and only the lightest, (0.1, 0.8, 0.1), increased it,
+to 0.83.
 """
 
 from collections.abc import Callable, Iterable
@@ -26,23 +27,23 @@ from loris_cli.pose.shot_detection import ShotDetector
 from loris_cli.video.frames import Frame
 
 MAX_PEOPLE = 4
-# Frames between detections of people who entered: half a second.
+# Interval between detections of people who enter the frame: half a second at 16 fps.
 DETECTION_INTERVAL_FRAMES = 8
-# Two crops are of one person if their centers are nearer than this fraction of a side.
+# Crops with closer centers belong to the same person; relative to the crop side.
 SAME_PERSON_CENTER_DISTANCE = 0.25
-# Two poses are of one person if their joints differ by less than this fraction of a side.
+# Poses with a smaller mean joint distance belong to the same person; relative to the crop side.
 SAME_PERSON_KEYPOINT_DISTANCE = 0.1
-# ... and one person does not move further than this from one frame to the next.
+# Maximum mean joint displacement of a person between consecutive frames, in the same unit.
 CONTINUITY_KEYPOINT_DISTANCE = 0.12
 MIN_CROP_SIDE_PX = 8.0
-# Beyond MAX_PEOPLE a newcomer must be so many times larger than the smallest.
+# With MAX_PEOPLE tracks, a new person replaces the smallest one if larger by this factor.
 NEWCOMER_SIZE_RATIO = 1.5
 # Side of a tile, as a fraction of the frame's shorter side.
 TILE_FRACTION = 0.6
 TILES_PER_FRAME = 2
-# A person so much smaller than the largest is a bystander.
+# People smaller than this fraction of the largest person are bystanders.
 BYSTANDER_SIZE_RATIO = 0.5
-# Tiles are searched where no person is tracked, or all crops are smaller than this fraction.
+# Tiles are searched if no tracked crop reaches this fraction of the frame's shorter side.
 SMALL_PERSON_FRACTION = 0.5
 
 
@@ -50,14 +51,14 @@ class PersonDetector(Protocol):
     """Detector of people in an image, such as ``BlazePose``."""
 
     def detect_people(self, image: ImagePyramid, region: Array | None = None) -> list[Crop]:
-        """Return the crops of the people in an image, the most certain first."""
+        """Return the crops of the people in an image, highest score first."""
 
 
 class FramePoseEstimator(PersonDetector, Protocol):
-    """Detector and pose estimator of single images, such as ``BlazePose``."""
+    """Person detector and pose estimator for single images, such as ``BlazePose``."""
 
     def estimate_pose(self, image: ImagePyramid, crop: Crop) -> PersonPose | None:
-        """Return the pose of the person in a crop, or None."""
+        """Return the pose of the person in a crop, or None if the crop contains no person."""
 
 
 def estimate_poses(
@@ -72,21 +73,22 @@ def estimate_poses(
     """Estimate the poses of the main performer of a clip.
 
     Args:
-        frames: upright frames at ``fps``, all of one size, possibly scaled. None is stored.
-        fps: frames a second.
+        frames: upright frames at ``fps``, all of one size, possibly scaled. They are processed
+            one at a time and not stored.
+        fps: frames per second.
         size: width and height of the video in px; keypoints are in its pixels.
-        estimator: of single images; None is ``BlazePose``.
+        estimator: pose estimator for single images; None selects ``BlazePose``.
         progress: called after each frame with the number of frames so far, and the number of
-            people in it that are no bystanders.
-        n_threads: threads that a network of ``BlazePose`` may use.
+            people in the frame, without bystanders.
+        n_threads: maximum number of threads per network of ``BlazePose``.
 
     Returns:
-        One pose for every frame. If no person was detected at all, every frame is interpolated
-        and every score 0: the caller decides what to use instead.
+        One pose for every frame. If no person was detected in the whole clip, all frames are
+        marked as interpolated and all scores are 0; the caller selects a fallback.
 
     Raises:
         InputError: there are no frames.
-        WeightsError: the networks are missing or damaged.
+        WeightsError: the BlazePose weights are missing or damaged.
     """
     tracker = PersonTracker(estimator or BlazePose(n_threads=n_threads))
     timeline = main_performer.PerformerTimeline()
@@ -102,7 +104,7 @@ def estimate_poses(
         if progress is not None:
             progress(n_frames, tracker.n_performers)
     if not n_frames:
-        raise InputError("the video has no frames", hint="check that it plays in a player")
+        raise InputError("the video has no frames", hint="check that a player can play it")
     timeline.add_shot(select_performers(tracker.finish_shot(), frame_size, fps), shot_start)
     keypoints, interpolated, cuts = timeline.interpolate_gaps(n_frames, fps)
     keypoints[..., :2] *= np.array(size) / np.array(frame_size)
@@ -117,10 +119,10 @@ def estimate_poses(
 
 
 class PersonTracker:
-    """Tracks up to ``MAX_PEOPLE`` people from frame to frame, until the shot ends."""
+    """Tracker of up to ``MAX_PEOPLE`` people within a shot."""
 
     def __init__(self, estimator: FramePoseEstimator) -> None:
-        """Start before the first frame."""
+        """Initialize the state before the first frame."""
         self._estimator = estimator
         self._shots = ShotDetector()
         self._frame = -1
@@ -137,18 +139,18 @@ class PersonTracker:
             rgb: ``(height, width, 3)`` uint8.
 
         Returns:
-            The tracks of the shot before, if this frame is the first of a new one.
+            The tracks of the previous shot if this frame starts a new one, otherwise None.
         """
         self._frame += 1
         image = ImagePyramid(rgb)
         if self._shots.is_cut(rgb):
             return self._handle_cut(image)
         before, self._active_tracks = self._active_tracks, []
-        for track in before:  # the oldest first: where two meet in one person, it stays
+        for track in before:  # oldest first: if two tracks converge on a person, it remains
             pose = self._estimator.estimate_pose(image, track.last_pose.crop)
             self._extend_track(track, pose, image)
         lost = [track.last_pose.crop for track in before if track not in self._active_tracks]
-        if lost:  # search for them for a while
+        if lost:  # search around the largest lost person for the next frames
             self._lost_crop = max(lost, key=lambda crop: crop.side_px)
             self._search_until = self._frame + DETECTION_INTERVAL_FRAMES
         searching = self._frame < self._search_until or not self._active_tracks
@@ -159,17 +161,17 @@ class PersonTracker:
 
     @property
     def n_performers(self) -> int:
-        """Number of people tracked into the last frame, without far smaller ones."""
+        """Number of people tracked in the last frame, without bystanders."""
         sides = [track.last_pose.crop.side_px for track in self._active_tracks]
         return sum(side >= BYSTANDER_SIZE_RATIO * max(sides) for side in sides)
 
     def finish_shot(self) -> list[Track]:
-        """Return the tracks of the shot that ends here; the next frame starts another."""
+        """Return the tracks of the current shot and start a new one."""
         tracks, self._tracks, self._active_tracks = self._tracks, [], []
         return tracks
 
     def _handle_cut(self, image: ImagePyramid) -> list[Track] | None:
-        """Return the tracks of the shot before, unless a person is still where they were."""
+        """Return the tracks of the previous shot; None if a person is still in place."""
         before, self._active_tracks, self._lost_crop = self._active_tracks, [], None
         poses = self._detect_untracked(image)
         for track in before:
@@ -188,7 +190,7 @@ class PersonTracker:
             self._active_tracks.append(track)
 
     def _is_untracked(self, pose: PersonPose, image: ImagePyramid) -> bool:
-        """Whether a person is in the image and not tracked into this frame yet."""
+        """Return whether a person is in the image and not yet tracked in this frame."""
         crop = pose.crop
         inside = 0 <= crop.center_x_px < image.width and 0 <= crop.center_y_px < image.height
         if not inside or crop.side_px < MIN_CROP_SIDE_PX:
@@ -197,7 +199,7 @@ class PersonTracker:
         return min(distances, default=np.inf) >= SAME_PERSON_KEYPOINT_DISTANCE
 
     def _detect_untracked(self, image: ImagePyramid) -> list[PersonPose]:
-        """Poses of the people in an image that are not tracked yet, the most certain first."""
+        """Return the poses of people that are not tracked yet, highest score first."""
         crops = self._estimator.detect_people(image)
         tracked = [track.last_pose.crop for track in self._active_tracks]
         largest_px = max((crop.side_px for crop in tracked), default=0.0)
@@ -221,7 +223,7 @@ class PersonTracker:
         return poses
 
     def _start_track(self, pose: PersonPose) -> None:
-        """Track a newcomer; beyond ``MAX_PEOPLE`` only instead of a far smaller person."""
+        """Start a track; with ``MAX_PEOPLE`` tracks, only in place of a much smaller person."""
         if len(self._active_tracks) >= MAX_PEOPLE:
             smallest = min(self._active_tracks, key=lambda track: track.last_pose.crop.side_px)
             if pose.crop.side_px < NEWCOMER_SIZE_RATIO * smallest.last_pose.crop.side_px:
@@ -233,7 +235,7 @@ class PersonTracker:
 
 
 def keypoint_distance(pose_a: PersonPose, pose_b: PersonPose) -> float:
-    """Return the mean distance of two poses' joints, in sides of the larger's crop."""
+    """Return the mean joint distance of two poses, relative to the larger crop's side."""
     distance = np.linalg.norm(pose_a.keypoints[:, :2] - pose_b.keypoints[:, :2], axis=1).mean()
     return float(distance) / max(pose_a.crop.side_px, pose_b.crop.side_px)
 
@@ -245,16 +247,16 @@ def detect_in_tiles(detector: PersonDetector, image: ImagePyramid, first: int) -
 
 
 def tile_matrix(image: ImagePyramid, tile_index: int) -> Array:
-    """Return the map to a square tile of an image, for people too small for the detector.
+    """Return the affine map of a square tile, used to detect people too small for the detector.
 
-    The tiles overlap by a third or more; one after the other they cover the image.
+    The tiles overlap by at least a third and together cover the image.
 
     Args:
-        image: its size counts.
-        tile_index: of the tile; any number, taken modulo the number of tiles.
+        image: image; only its size is used.
+        tile_index: index of the tile, taken modulo the number of tiles.
 
     Returns:
-        map from the unit square to the tile, ``(2, 3)``.
+        Affine map from the unit square to the tile, ``(2, 3)``.
     """
     extent = np.array([image.width, image.height])
     side = TILE_FRACTION * extent.min()

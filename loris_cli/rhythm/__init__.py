@@ -1,6 +1,6 @@
-"""Visual rhythm: the times at which a performer changes their motion.
+"""Visual rhythm: times and strengths of the motion peaks of a performer.
 
     keypoints -> motion -> directogram -> onset envelope -> peaks -> impacts
 
-No learned weights and no torch: the rhythm of a video is computed once and stored.
+Uses no learned weights and no torch. The rhythm of a video is computed once and stored.
 """

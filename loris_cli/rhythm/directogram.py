@@ -2,8 +2,8 @@
 
     keypoints -> motion -> directogram -> onset envelope
 
-After LORIS (Yu et al., "Long-Term Rhythmic Video Soundtracker", ICML 2023), Eq. 4-6, and the
-directogram of Davis and Agrawala, "Visual Rhythm and Beat" (SIGGRAPH 2018).
+References: LORIS (Yu et al., "Long-Term Rhythmic Video Soundtracker", ICML 2023), Eq. 4-6, and
+the directogram of Davis and Agrawala, "Visual Rhythm and Beat" (SIGGRAPH 2018).
 """
 
 from typing import Literal
@@ -15,18 +15,18 @@ from loris_cli.array_types import Array
 Compat = Literal["paper", "official"]
 
 N_DIRECTION_BINS = 10
-"""Number of directions (paper, Sec. 5.1)."""
+"""Number of direction bins (paper, Sec. 5.1)."""
 
 
 def frame_displacements(positions: Array) -> Array:
-    """Return the displacement of every joint since the frame before.
+    """Return the displacement of every joint from the previous frame.
 
     Args:
         positions: ``(frames, joints, 2)``, in pixels.
 
     Returns:
-        pixels per frame, same shape; row ``k`` is the displacement from frame ``k - 1`` to
-        ``k`` and row 0 is zero.
+        Pixels per frame, same shape. Row ``k`` is the displacement from frame ``k - 1`` to
+        ``k``; row 0 is zero.
     """
     return np.diff(positions, axis=0, prepend=positions[:1])
 
@@ -38,28 +38,30 @@ def directogram(
     compat: Compat = "paper",
     angle_range_deg: float = 180.0,
 ) -> Array:
-    """Return the speed in each direction: a histogram of motion for every frame, Eq. 4.
+    """Compute the directogram: a histogram of motion directions per frame, weighted by speed.
+
+    Eq. 4 of the paper.
 
     Args:
         displacements: ``(frames, joints, 2)``, in pixels per frame.
-        n_bins: number of directions.
-        compat: ``"paper"`` cuts the half circle into contiguous slices; ``"official"`` is the
-            released code, whose bins are whole degrees modulo ``n_bins``: neighbours in
-            direction fall apart and 18 distant directions share one bin.
-        angle_range_deg: degrees that the paper's bins cover. At 180 a direction and its
-            opposite share a bin, so a limb that swings back and forth stays in one.
+        n_bins: number of direction bins.
+        compat: ``"paper"`` uses contiguous bins; ``"official"`` reproduces the released code,
+            whose bins are whole degrees modulo ``n_bins``, so neighbouring directions fall into
+            different bins and 18 distant directions share one (docs/differences.md, R1).
+        angle_range_deg: range of the contiguous bins. At 180 a direction and its opposite share
+            a bin, so a limb that swings back and forth stays in one bin.
 
     Returns:
-        ``(frames, n_bins)``; a row sums to the speed of its frame over all joints.
+        ``(frames, n_bins)``; each row sums to the total speed of the joints in that frame.
     """
-    # The released code works in float32, where angles on a bin's edge fall its own way.
+    # The released code uses float32, which assigns angles at bin edges differently.
     vectors = displacements.astype(np.float32) if compat == "official" else displacements
     speeds = np.hypot(vectors[..., 0], vectors[..., 1]).astype(np.float64)
     degrees = np.degrees(np.arctan2(vectors[..., 1], vectors[..., 0]))
     if compat == "official":
         bins = np.floor(degrees % 180).astype(int) % n_bins
     else:
-        # An angle just under 0 wraps to the full turn in floating point, hence the minimum.
+        # An angle just below 0 rounds to the full range after the modulo, hence the minimum.
         fractional_bins = degrees % angle_range_deg * n_bins / angle_range_deg
         bins = np.minimum(fractional_bins.astype(int), n_bins - 1)
     cells = bins + n_bins * np.arange(len(displacements))[:, None]
@@ -68,18 +70,18 @@ def directogram(
 
 
 def onset_envelope(histogram: Array) -> Array:
-    """Return the onset envelope of a directogram, Eq. 6 before its division by the maximum.
+    """Return the onset envelope of a directogram, Eq. 6 before division by the maximum.
 
-    The half-wave rectified difference of the directogram, summed over directions: what
-    spectral flux is to a spectrogram. Value ``k`` compares the intervals ``(k - 2, k - 1)`` and
-    ``(k - 1, k)``.
+    The envelope is the half-wave rectified difference of the directogram, summed over
+    directions, analogous to the spectral flux of a spectrogram. Value ``k`` compares the
+    intervals ``(k - 2, k - 1)`` and ``(k - 1, k)``.
 
     Args:
         histogram: a directogram, ``(frames, n_bins)``.
 
     Returns:
-        ``(frames,)``, in the unit of the directogram; the first two are 0, since frame 0 has
-        no motion and frame 1 nothing to rise from.
+        ``(frames,)``, in the unit of the directogram. The first two values are 0, because frame
+        0 has no motion and frame 1 no previous motion to compare with.
     """
     rise: Array = np.diff(histogram, axis=0, prepend=histogram[:1]).clip(min=0).sum(axis=-1)
     rise[:2] = 0
@@ -87,6 +89,6 @@ def onset_envelope(histogram: Array) -> Array:
 
 
 def normalize_by_max(envelope: Array) -> Array:
-    """Divide by the maximum over time, as Eq. 6 does; an envelope of zeros stays zero."""
+    """Divide an envelope by its maximum, as in Eq. 6; an envelope of zeros stays zero."""
     maximum = float(envelope.max(initial=0.0))
     return envelope / maximum if maximum > 0 else np.zeros_like(envelope)

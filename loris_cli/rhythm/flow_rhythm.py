@@ -1,11 +1,11 @@
-"""Rhythm of a video from optical flow, where no person is detected.
+"""Rhythm of a video from optical flow, for videos in which no person is detected.
 
     frames -> optical flow -> trajectories of cells -> rhythm
 
-Davis and Agrawala (2018) take their directogram from optical flow; LORIS (App. C) replaces
-flow by poses because it is cheaper. Here flow is the fallback where there is no pose. The frame
-is cut into cells, and the trajectory of the flow through a cell replaces a joint: everything
-after that is the same as for poses.
+Davis and Agrawala (2018) compute the directogram from optical flow. LORIS (App. C) uses poses
+instead, because they are cheaper. Here, flow is the fallback for videos without poses. The
+frame is divided into cells. The accumulated flow of a cell replaces the trajectory of a joint;
+all later steps are the same as for poses.
 """
 
 from collections.abc import Iterable
@@ -24,30 +24,30 @@ from loris_cli.video.frames import Frame
 GreyImage = NDArray[np.uint8]
 
 FLOW_WIDTH_PX = 128
-"""Width of the image that flow is computed on."""
+"""Width of the downscaled image used for optical flow."""
 
 CELL_PX = 8
-"""Side of a cell: 16 by 9 cells in a frame of 16:9."""
+"""Side of a cell; a 16:9 frame has 16 by 9 cells."""
 
 MIN_MOTION_PX = 0.25
-"""A video whose fastest cells never move farther than this in 1/16 s does not move: of white
-noise of 10 grey levels cells move by less than 0.1 pixels (docs/rhythm.md)."""
+"""A video is static if its fastest cells never move farther than this in 1/16 s. White noise of
+10 grey levels moves cells by less than 0.1 pixels (docs/experiments/rhythm.md)."""
 
 
 def rhythm_from_flow(frames: Iterable[Frame], *, fps: float = POSE_FPS) -> Rhythm:
-    """Return the rhythm of the motion in a video.
+    """Compute the rhythm of the motion in a video.
 
-    One pass over the frames; two small grey images are held at a time.
+    Reads the frames once and stores only two downscaled grey images at a time.
 
     Args:
-        frames: of rising times, at ``fps`` or any other rate.
-        fps: values of the envelope a second.
+        frames: frames with increasing times, at any rate.
+        fps: rate of the envelope.
 
     Returns:
-        Peaks and an envelope with one value at each ``k / fps``.
+        Peaks, and an envelope with one value at each ``k / fps``.
 
     Raises:
-        InputError: there are fewer than three frames, or nothing moves.
+        InputError: the video has fewer than three frames, or contains no motion.
     """
     trajectories = FlowTrajectories()
     for frame in frames:
@@ -56,30 +56,31 @@ def rhythm_from_flow(frames: Iterable[Frame], *, fps: float = POSE_FPS) -> Rhyth
 
 
 class FlowTrajectories:
-    """Accumulated optical flow in each cell since the first frame.
+    """Optical flow of each cell, accumulated since the first frame.
 
-    Frames are added one by one by the code that decodes them. Each belongs at its own time:
-    a repeated frame would look like a stop.
+    The decoding loop adds the frames one by one, at their original times: a frame repeated to
+    reach a constant rate would appear as a stop.
     """
 
     def __init__(self) -> None:
-        """Start before the first frame."""
+        """Create empty trajectories."""
         import cv2
 
         self._solver = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-        # The preset stops at a quarter of the resolution and halves small displacements.
+        # The preset's finest scale is a quarter of the resolution, which halves small
+        # displacements.
         self._solver.setFinestScale(1)
         self._times_s: list[float] = []
         self._displacements: list[Float32Array] = []
         self._previous_image: GreyImage | None = None
 
     def add_frame(self, frame: Frame) -> None:
-        """Add the next frame; one that is not later than the one before is ignored.
+        """Add the next frame; it is ignored if it is not later than the previous one.
 
-        The median flow is the camera's and is subtracted.
+        The median flow is subtracted as an estimate of camera motion.
 
         Raises:
-            InputError: the frame size changes.
+            InputError: the frame size changed.
         """
         if self._times_s and frame.time_s <= self._times_s[-1]:
             return
@@ -95,28 +96,37 @@ class FlowTrajectories:
             cells = cells.reshape(rows, CELL_PX, columns, CELL_PX, 2)
             displacements = cells.mean(axis=(1, 3)).reshape(-1, 2)
         if self._displacements and displacements.shape != self._displacements[0].shape:
-            raise InputError("the frame size changes in the video", hint="convert the video")
+            raise InputError("the frame size changes in the video", hint="re-encode the video")
         self._times_s.append(frame.time_s)
         self._displacements.append(displacements)
         self._previous_image = image
 
     def trajectories(self) -> tuple[Array, Array]:
-        """Return px of the small image, ``(frames, cells, 2)``, and seconds, ``(frames,)``."""
+        """Return positions and times of the frames.
+
+        Returns:
+            Positions in px of the downscaled image, ``(frames, cells, 2)``, and times in
+            seconds, ``(frames,)``.
+        """
         displacements = np.array(self._displacements, dtype=np.float64)
         return np.cumsum(displacements, axis=0), np.array(self._times_s)
 
     def compute_rhythm(self, *, fps: float = POSE_FPS) -> Rhythm:
-        """Return the rhythm of the frames so far, as `rhythm_from_flow` does."""
+        """Compute the rhythm of the frames added so far; see `rhythm_from_flow`."""
         trajectories, times = self.trajectories()
         if len(times) < 3:
-            raise InputError(f"{len(times)} frames are too few", hint="give a longer video")
+            raise InputError(
+                f"optical flow needs at least 3 frames, got {len(times)}",
+                hint="use a longer video",
+            )
         times -= times[0]
         n_frames = int(np.floor(times[-1] * fps + 1e-6)) + 1
         positions = resample_positions(trajectories, times, n_frames=n_frames, fps=fps)
         steps = np.linalg.norm(np.diff(positions, axis=0), axis=-1) * fps / POSE_FPS
         if not steps.size or float(np.quantile(steps, 0.98, axis=1).max()) < MIN_MOTION_PX:
-            raise InputError("nothing moves in this video", hint="give a video with motion")
-        # The frame replaces the performer: an arm's length is about a tenth of it.
+            raise InputError("no motion detected in this video", hint="use a video with motion")
+        # There is no performer whose size could scale the thresholds. With this value the
+        # minimum speed drop of the strongest peak is MIN_MOTION_PX.
         times_s, strengths, onsets = detect_trajectory_peaks(
             positions, np.ones(positions.shape[:2]), body_size=MIN_MOTION_PX * 10, fps=fps
         )

@@ -2,7 +2,7 @@
 
     onset envelope -> peak frames
 
-LORIS, Eq. 7, after Boeck, Krebs and Schedl, "Evaluating the Online Capabilities of Onset
+LORIS, Eq. 7, based on Boeck, Krebs and Schedl, "Evaluating the Online Capabilities of Onset
 Detection Methods" (ISMIR 2012).
 """
 
@@ -19,7 +19,7 @@ FrameIndices = NDArray[np.intp]
 
 @dataclass(frozen=True, kw_only=True)
 class PeakPickingParams:
-    """The windows and thresholds of Eq. 7, in frames; the values of Sec. 5.1 of the paper."""
+    """Windows and thresholds of Eq. 7, in frames; defaults from Sec. 5.1 of the paper."""
 
     max_radius: int = 3
     mean_radius: int = 2
@@ -28,7 +28,7 @@ class PeakPickingParams:
     wait: int = 1
 
     def scale_windows(self, factor: int) -> "PeakPickingParams":
-        """Return the same rule for an envelope that is ``factor`` times as slow."""
+        """Return the parameters with all windows multiplied by ``factor``."""
         windows = ("max_radius", "mean_radius", "wait")
         return replace(self, **{name: getattr(self, name) * factor for name in windows})
 
@@ -39,15 +39,17 @@ PAPER_PEAK_PICKING = PeakPickingParams()
 def pick_peaks(envelope: Array, params: PeakPickingParams = PAPER_PEAK_PICKING) -> FrameIndices:
     """Return the frames that are local maxima and exceed the local mean, Eq. 7.
 
-    Windows are centred, include both ends and are cut off at the edges of the clip. Zero is
-    never a peak: with a threshold in proportion to the value, every still frame would be one.
+    Windows are centred, include both ends and are truncated at the edges of the clip. Zero is
+    never a peak: with a threshold relative to the local maximum, every frame without motion
+    would be one.
 
     Args:
-        envelope: ``(frames,)``, not negative.
+        envelope: ``(frames,)``, non-negative.
         params: windows and thresholds.
 
     Returns:
-        increasing frame indices; two are more than ``params.wait`` apart, the earlier one wins.
+        Increasing frame indices, more than ``params.wait`` apart. Of two closer peaks, the
+        earlier one is retained.
     """
     if not len(envelope):
         return np.zeros(0, dtype=np.intp)
@@ -58,7 +60,7 @@ def pick_peaks(envelope: Array, params: PeakPickingParams = PAPER_PEAK_PICKING) 
     count = np.convolve(np.ones_like(envelope), window)[middle]
     mean = np.convolve(envelope, window)[middle] / count
     delta = params.delta * (greatest if params.delta_is_relative else 1.0)
-    # The sums round: a value that equals its threshold must not depend on their order.
+    # Without the tolerance, a value equal to its threshold would depend on rounding errors.
     above = envelope >= mean + delta - 1e-12
     candidates = np.flatnonzero((envelope == greatest) & above & (envelope > 0))
     peaks: list[int] = []
@@ -69,17 +71,18 @@ def pick_peaks(envelope: Array, params: PeakPickingParams = PAPER_PEAK_PICKING) 
 
 
 def pick_peaks_official(envelope: Array) -> FrameIndices:
-    """Return the peaks of the released code, with its faults.
+    """Return the peaks of the released code, including its faults.
 
-    Its windows look ahead only, ``[n, n + 5]`` for the maximum and ``[n, n + 3]`` for the mean;
-    the threshold is a tenth of the mean of the whole clip; of two neighbours the later one
-    stays; the last five frames never hold a peak. The released networks were trained on these.
+    The windows extend forward only, ``[n, n + 5]`` for the maximum and ``[n, n + 3]`` for the
+    mean. The threshold is a tenth of the mean of the whole clip. Of two adjacent peaks the
+    later one is retained. The last five frames never contain a peak. The released networks were
+    trained on these peaks (docs/differences.md, R3 to R6).
 
     Args:
-        envelope: ``(frames - 2,)``: without the two zeros in front.
+        envelope: onset envelope without its two leading zeros, ``(frames - 2,)``.
 
     Returns:
-        increasing indices into ``envelope``.
+        Increasing indices into ``envelope``.
     """
     if len(envelope) < 6:
         return np.zeros(0, dtype=np.intp)

@@ -1,8 +1,8 @@
-"""Plot of a rhythm: directogram, onset envelope with its peaks, and the audio.
+"""Plot of a rhythm: audio, directogram, and onset envelope with peaks.
 
     keypoints, rhythm, audio -> directogram, envelope, mel spectrogram -> PNG
 
-After figure 3 of LORIS, where the rhythm of the video stands under that of the audio.
+Similar to Fig. 3 of LORIS, which shows the rhythm of the video below that of the audio.
 """
 
 from collections.abc import Callable
@@ -39,18 +39,18 @@ def plot_rhythm(
     rate_hz: int = SAMPLE_RATE_HZ,
     title: str = "",
 ) -> None:
-    """Plot a rhythm as a PNG; the same rhythm gives the same bytes.
+    """Plot a rhythm as a PNG file that is byte-identical for equal inputs.
 
-    Every panel has the same time axis. A peak is a stem on the envelope, higher and darker the
-    stronger it is, and a fine line through the directogram.
+    All panels share the time axis. A peak is a stem on the envelope, whose height is its
+    strength, and a thin line in the directogram, whose opacity increases with the strength.
 
     Args:
-        output_path: the file to write.
-        rhythm: its envelope and peaks.
-        keypoints: the poses it comes from, ``(frames, joints, 3)``, for the directogram.
-        audio: ``(samples,)``, for the spectrogram and its onsets.
-        rate_hz: samples a second.
-        title: a line over the plot.
+        output_path: file to write.
+        rhythm: envelope and peaks.
+        keypoints: poses of the rhythm, ``(frames, joints, 3)``; adds the directogram panel.
+        audio: mono audio, ``(samples,)``; adds a mel spectrogram with onsets.
+        rate_hz: sample rate of the audio.
+        title: title above the plot.
 
     Raises:
         OutputError: the file cannot be written.
@@ -64,7 +64,7 @@ def plot_rhythm(
     if keypoints is not None and len(keypoints):
         panels["directogram"] = lambda axes: _draw_directogram(axes, keypoints, rhythm)
     panels["envelope"] = lambda axes: _draw_envelope(axes, rhythm)
-    # 40 pixels a second separate two peaks; 25 s are as wide as a screen.
+    # 40 pixels per second keep adjacent peaks apart and fit 25 s on a screen.
     plot_width = int(np.clip(40 * rhythm.duration_s, 600, 6000))
     width = LEFT_MARGIN_PX + RIGHT_MARGIN_PX + plot_width
     height = TOP_MARGIN_PX + BOTTOM_MARGIN_PX + PANEL_GAP_PX * (len(panels) - 1)
@@ -83,7 +83,7 @@ def plot_rhythm(
         top -= PANEL_GAP_PX
     axes.set_xlabel("seconds", fontsize=9)
     if title:
-        # A file's name may hold a $, which would begin a formula.
+        # A file name may contain a $, which would start a formula.
         figure.text(left, 1 - 16 / height, title, fontsize=11, va="center", parse_math=False)
     with output_errors(output_path):
         figure.savefig(output_path, format="png", metadata={"Software": None})
@@ -102,7 +102,7 @@ def _draw_directogram(axes: "Axes", keypoints: Array, rhythm: Rhythm) -> None:
         (histogram / max(maximum, 1e-12)).T ** 0.75,
         origin="lower",
         aspect="auto",
-        # Motion k lies between the frames k - 1 and k.
+        # Column k is the motion between frames k - 1 and k.
         extent=(-1 / rate_hz, (len(histogram) - 1) / rate_hz, 0, 180),
         cmap="magma",
         vmin=0,
@@ -113,7 +113,7 @@ def _draw_directogram(axes: "Axes", keypoints: Array, rhythm: Rhythm) -> None:
         axes.axvline(time_s, color="white", linewidth=0.8, alpha=0.15 + 0.6 * float(strength))
     axes.set_yticks([0, 45, 90, 135, 180])
     axes.set_ylabel("direction (°)", fontsize=8)
-    _set_panel_title(axes, "directogram", "how fast the joints move, in each direction")
+    _set_panel_title(axes, "directogram", "joint speed by direction of motion")
 
 
 def _draw_envelope(axes: "Axes", rhythm: Rhythm) -> None:
@@ -125,10 +125,10 @@ def _draw_envelope(axes: "Axes", rhythm: Rhythm) -> None:
     axes.scatter(peaks_s, strengths, color=PEAK_COLOUR, s=16, zorder=3, clip_on=False)
     axes.set_ylim(0, 1.08)
     axes.set_yticks([0, 0.5, 1])
-    axes.set_ylabel("0 to 1", fontsize=8)
+    axes.set_ylabel("normalized", fontsize=8)
     source = "optical flow" if rhythm.method == "flow" else "poses"
-    peaks = f"{_count(peaks_s, 'peak')} of {source}"
-    _set_panel_title(axes, "onset envelope", f"{peaks}; a stem is as high as it is strong")
+    peaks = f"{_count(peaks_s, 'peak')} from {source}"
+    _set_panel_title(axes, "onset envelope", f"{peaks}; stem height: peak strength")
 
 
 def _count(items: Array, noun: str) -> str:
@@ -136,12 +136,12 @@ def _count(items: Array, noun: str) -> str:
 
 
 def draw_mel_spectrogram(axes: "Axes", audio: Float32Array, rate_hz: int) -> None:
-    """Draw a mel spectrogram, 64 bands from 30 Hz, with margins below and above.
+    """Draw a mel spectrogram of 64 bands from 30 Hz, with margins below and above.
 
     Args:
-        axes: its unit of height becomes a band.
+        axes: target axes; one unit of the y axis is one mel band.
         audio: ``(samples,)``.
-        rate_hz: samples a second.
+        rate_hz: sample rate.
     """
     from loris_cli.system.librosa_import import librosa
 
@@ -169,5 +169,5 @@ def _draw_audio(axes: "Axes", audio: Array, rate_hz: int, rhythm: Rhythm) -> Non
         onsets = np.zeros(0)
     axes.vlines(onsets, 65, 70, color=ONSET_COLOUR, linewidth=1.6)
     axes.vlines(rhythm.times_s, -6, -1, color=PEAK_COLOUR, linewidth=1.6)
-    subtitle = f"mel spectrogram; {_count(onsets, 'onset')} above, peaks of the video below"
+    subtitle = f"mel spectrogram; {_count(onsets, 'onset')} (top), visual peaks (bottom)"
     _set_panel_title(axes, "audio", subtitle)

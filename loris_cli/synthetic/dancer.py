@@ -1,10 +1,10 @@
-"""Simulated dance to a piece, as a pose estimator would observe it.
+"""Simulated dance to a piece of music, as observed by a pose estimator.
 
-    accents -> intended impacts -> motion -> true joints -> noise -> poses
+    accents -> intended impacts -> motion -> ground-truth joints -> noise -> poses
 
-Dancers are not exact. They are early or late, leave accents out, move without an accent,
-dance in half time or double time. The timing jitter is drawn for each dancer and recorded,
-so that a model can learn how reliable its peaks are.
+The simulation includes early and late movements, missed accents, movements without an accent,
+and dancing in half time or double time. The timing jitter is sampled for each dancer and
+recorded, so that a model can learn how reliable the peaks are.
 """
 
 from dataclasses import dataclass
@@ -20,28 +20,29 @@ from loris_cli.synthetic.motion import MIN_IMPACT_INTERVAL_S, build_impact_motio
 from loris_cli.synthetic.render import sample_static_camera
 
 MAX_TIMING_JITTER_S = 0.04
-"""Standard deviation of the timing at jitter 1."""
+"""Standard deviation of the impact times at a jitter of 1."""
 START_MARGIN_S, END_MARGIN_S = 1.0, 0.6
-"""No impact is nearer to the start and to the end: a burst takes time."""
+"""Minimum distances of impacts from the start and the end, because a burst takes time."""
 DOUBLE_TIME_MIN_GAP_S = 0.9
-"""Shortest interval between accents that double time divides."""
+"""Minimum interval between accents that is divided in double time."""
 FRAME_SIZE_PX = (480, 360)
 KEYPOINT_NOISE_RANGE_PX = (0.5, 2.0)
-"""Standard deviation of the joint noise; the estimator's own error was 2.1 px at 320x240,
-most of it constant from frame to frame, 1.35 px of it not (`pose.blazepose`)."""
+"""Range of the standard deviation of keypoint noise. The measured error of BlazePose is 2.1 px
+at 320x240, most of it constant over time; the frame-to-frame error is 1.35 px
+(`pose.blazepose`)."""
 OUTLIER_RATE, OUTLIER_STD_PX = 0.004, 12.0
-"""Rate of misplaced joints in a frame, and standard deviation of their error."""
+"""Fraction of misplaced joints, and standard deviation of their error."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DancePerformance:
-    """Poses and impacts of a dance."""
+    """Poses and impacts of a simulated dance."""
 
     poses: Poses
     impacts_s: Array
-    """Times of the impacts, ``(impacts,)``."""
+    """Impact times, ``(impacts,)``."""
     timing_jitter: float
-    """Timing deviation from the accents, 0 (none) to 1 (`MAX_TIMING_JITTER_S`)."""
+    """Timing jitter relative to the accents, 0 (none) to 1 (`MAX_TIMING_JITTER_S`)."""
 
 
 def simulate_dance(
@@ -50,11 +51,11 @@ def simulate_dance(
     """Simulate a dance to the accents of a piece.
 
     Args:
-        seed: of the dancer.
-        accents_s: ``(accents,)``, rising.
+        seed: seed of the dancer.
+        accents_s: accent times, ``(accents,)``, increasing.
         strengths: ``(accents,)``, 0..1.
-        duration_s: length of the piece.
-        energy: at 16 Hz, 0..1: impacts are larger where there is more.
+        duration_s: duration of the piece.
+        energy: energy at 16 Hz, ``(frames,)``, 0..1; impacts are larger at higher energy.
     """
     rng = np.random.default_rng([seed, 3])
     jitter = float(rng.choice([0.25, 0.5, 1.0]))
@@ -83,7 +84,7 @@ def simulate_dance(
 def _sample_intended_impacts(
     rng: np.random.Generator, accents_s: Array, strengths: Array
 ) -> tuple[Array, Array]:
-    """Times and sizes of the impacts that a dancer intends."""
+    """Sample the times and sizes of the impacts that a dancer intends."""
     feel = rng.choice(["normal", "half time", "double time"], p=[0.8, 0.1, 0.1])
     if feel == "half time":
         accents_s, strengths = accents_s[::2], strengths[::2]
@@ -97,7 +98,7 @@ def _sample_intended_impacts(
 
 
 def _add_estimator_noise(rng: np.random.Generator, joints: Array) -> Poses:
-    """Add the errors of a pose estimator to joints: noise in every frame, and outliers."""
+    """Add noise and outliers to joints, to simulate the errors of a pose estimator."""
     n_frames = len(joints)
     noise_std = rng.uniform(*KEYPOINT_NOISE_RANGE_PX)
     noisy = joints + rng.normal(0, noise_std, joints.shape)

@@ -2,10 +2,10 @@
 
     impacts -> gestures -> control tracks -> pose
 
-An *impact* is a movement that looks like a hit: a limb, or the whole body, gathers speed and
-stops abruptly. Its time is the instant of that stop. Speed rises linearly from zero during the
-burst of 170 to 250 ms before it, and all other motion (recovery, preparation, swaying) is slow
-and smooth, so the impacts are the only sharp decelerations.
+An *impact* is a movement in which a limb or the whole body accelerates and stops abruptly. Its
+time is the instant of the stop. The speed increases linearly from zero during the preceding
+burst of 170 to 250 ms. All other motion (recovery, preparation, swaying) is slow and smooth, so
+impacts are the only abrupt decelerations.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,10 +26,10 @@ class Motion:
     """Motion over continuous time.
 
     Attributes:
-        duration_s: length in seconds.
-        controls_at: the rig controls at a time in seconds.
-        impact_times_s: the instants of the abrupt stops, rising, ``(impacts,)``.
-        impact_strengths: 0..1, ``(impacts,)``; strong ones are 0.7 and more.
+        duration_s: duration in seconds.
+        controls_at: function that returns the rig controls at a time in seconds.
+        impact_times_s: times of the abrupt stops, ``(impacts,)``, increasing.
+        impact_strengths: ``(impacts,)``, 0..1; impacts of at least 0.7 are strong.
     """
 
     duration_s: float
@@ -44,10 +44,10 @@ class Motion:
 
 @dataclass(frozen=True)
 class Gesture:
-    """Values of the controls before and at an impact: control -> (ready, hit).
+    """Control values before and at an impact: control -> (ready, hit).
 
-    The controls in ``secondary_targets`` (torso, pelvis) move only when they are free. A large
-    gesture moves a hand or a foot by 0.7 m or more; only these are strong impacts.
+    The controls in ``secondary_targets`` (tilt, torso, neck) move only if they are free. A
+    large gesture moves a hand or a foot by at least 0.7 m; strong impacts use only these.
     """
 
     limb_targets: Mapping[str, tuple[Array, Array]]
@@ -62,7 +62,7 @@ FEET = ("foot.L", "foot.R")
 def _build_gestures(
     *, whole_body: bool = False, large: bool = False, **targets: tuple[list[float], list[float]]
 ) -> list[Gesture]:
-    """A gesture, and its mirror image if it has a side; ``arm_l`` stands for ``arm.L``."""
+    """Build a gesture, and its mirror image if it is one-sided; ``arm_l`` means ``arm.L``."""
     ready, hit = (
         {name.replace("_l", ".L"): np.array(pair[i]) for name, pair in targets.items()}
         for i in (0, 1)
@@ -72,7 +72,7 @@ def _build_gestures(
         for start, end in ((ready, hit), (mirror_controls(ready), mirror_controls(hit)))
     )
     planted = {name: (REST_CONTROLS[name], REST_CONTROLS[name]) for name in FEET}
-    if whole_body:  # the same on both sides
+    if whole_body:  # symmetric
         return [Gesture({**planted, **right, **left}, {}, whole_body=True, large=True)]
     support = planted if "foot.L" in left else {}
     spine = {"tilt", "torso", "neck"}
@@ -87,7 +87,7 @@ def _build_gestures(
 
 
 GESTURES = (
-    # an arm thrown to the side, up, down, and punched outwards in front
+    # An arm thrown to the side, up and down, and a punch to the front.
     *_build_gestures(arm_l=([-12, -22, 0, 115], [0, -92, 0, 6]), torso=([0, 0, 6], [0, 4, -8])),
     *_build_gestures(
         large=True, arm_l=([-20, -20, 0, 95], [-20, -155, 0, 8]), torso=([4, 0, 0], [-3, -6, 0])
@@ -100,7 +100,7 @@ GESTURES = (
     *_build_gestures(
         arm_l=([15, -25, 0, 120], [-72, -48, 0, 5]), torso=([0, 0, 10], [4, 0, -14])
     ),
-    # a stomp and a kick, with the weight on the other foot
+    # A stomp and a kick, with the weight on the other foot.
     *_build_gestures(
         foot_l=([0.15, -0.14, 0.26, 4, 12], [0.15, -0.06, 0, 4, 0]),
         pelvis=([-0.08, 0, 0.905], [-0.02, 0, 0.86]),
@@ -111,7 +111,7 @@ GESTURES = (
         pelvis=([-0.11, 0, 0.90], [-0.11, 0.03, 0.905]),
         torso=([6, 0, 0], [-4, 0, 0]),
     ),
-    # the whole body: arms thrown up into a V, a drop into the knees, arms out and down
+    # Whole body: arms thrown up in a V; a drop into the knees, arms out and down.
     *_build_gestures(
         whole_body=True,
         arm_l=([-40, -25, 0, 110], [-10, -140, 0, 8]),
@@ -128,45 +128,45 @@ GESTURES = (
 )
 
 MIN_STRONG_IMPACT = 0.7
-# Duration of the burst of an impact of strength 0 and of strength 1. In less than 170 ms the
-# largest gestures would be faster than a hand (about 11 m/s for a boxer's).
+# Burst durations at strength 0 and strength 1. Below 170 ms, the largest gestures would exceed
+# the maximum speed of a hand (about 11 m/s for a boxer).
 BURST_DURATION_RANGE_S = (0.25, 0.17)
-# Shortest and longest interval between impacts; durations of the slow motion of a limb.
+# Range of intervals between impacts, and durations of the slow motion of a limb.
 MIN_IMPACT_INTERVAL_S, MAX_IMPACT_INTERVAL_S = 0.45, 2.5
 HOLD_S, RETURN_S, RELAX_S = 0.12, 0.5, 1.0
-# Position within a burst is time to this power: speed is greatest at the stop.
+# Exponent of position over time within a burst; the speed is greatest just before the stop.
 _BURST_POWER = 2.0
 
 
 class ControlTrack:
-    """Keyframes of one control, joined by easing or by a burst."""
+    """Keyframes of one control, connected by easing curves or bursts."""
 
     def __init__(self, rest_value: Array) -> None:
-        """Start at the rest value at time 0."""
+        """Create a track that starts at the rest value at time 0."""
         self.rest_value = rest_value
         self.times_s = [0.0]
         self.values = [rest_value]
         self.is_burst = [False]
 
     def add_keyframe(self, time_s: float, value: Array, *, is_burst: bool = False) -> None:
-        """Add a keyframe after all others."""
+        """Append a keyframe."""
         self.times_s.append(time_s)
         self.values.append(value)
         self.is_burst.append(is_burst)
 
     def earliest_burst_s(self) -> float:
-        """Return the earliest start of the next burst."""
+        """Return the earliest possible start of the next burst."""
         return self.times_s[-1] + (HOLD_S + RETURN_S if len(self.times_s) > 1 else 0.0)
 
     def add_impact(self, time_s: float, burst_s: float, ready: Array, hit: Array) -> None:
-        """Return to rest, get ready, and hit at a time."""
+        """Append a return to rest, a preparation, and an impact at a given time."""
         ready_s = time_s - burst_s
         self.add_return(ready_s - RETURN_S)
         self.add_keyframe(ready_s, ready)
         self.add_keyframe(time_s, hit, is_burst=True)
 
     def add_return(self, until_s: float) -> None:
-        """Hold the last value briefly; if there is time, return slowly to the rest value."""
+        """Hold the last value briefly, and return slowly to the rest value if time permits."""
         if len(self.times_s) > 1:
             self.add_keyframe(self.times_s[-1] + HOLD_S, self.values[-1])
             if until_s - self.times_s[-1] >= RETURN_S:
@@ -180,7 +180,7 @@ class ControlTrack:
         if k == 0 or k == len(self.times_s):
             return self.values[min(k, len(self.times_s) - 1)]
         u = (time_s - self.times_s[k - 1]) / (self.times_s[k] - self.times_s[k - 1])
-        # The quintic starts and ends at zero speed and acceleration.
+        # The quintic has zero speed and acceleration at both ends.
         weight = u**_BURST_POWER if self.is_burst[k] else u**3 * (10 - 15 * u + 6 * u**2)
         return self.values[k - 1] + weight * (self.values[k] - self.values[k - 1])
 
@@ -191,21 +191,21 @@ def sample_impact_motion(
     """Sample the motion of a swaying dancer with impacts at exactly known times.
 
     Args:
-        seed: of times, strengths and gestures.
-        duration_s: length in seconds, 2.5 at least.
-        steady_tempo: whether the impacts keep a tempo, with beats left out; None lets the seed
-            choose (one clip in three does).
+        seed: seed of impact times, strengths and gestures.
+        duration_s: duration in seconds, at least 2.5.
+        steady_tempo: whether the impacts follow a steady tempo, with some beats omitted; None
+            selects it at random with probability 1/3.
 
     Returns:
-        the motion. ``impact_times_s`` are the instants of the abrupt stops, 1 s or more from
-        the start, 0.6 s or more from the end, 0.45 to 2.5 s apart. An impact of strength 1 has
-        the full size of its gesture, one of strength 0 a quarter of it.
+        The motion. The impacts are at least 1 s from the start, at least 0.6 s from the end,
+        and 0.45 to 2.5 s apart. An impact of strength 1 has the full size of its gesture, one
+        of strength 0 a quarter of it.
 
     Raises:
-        InputError: the duration is too short for an impact.
+        InputError: the duration is less than 2.5 s.
     """
     if duration_s < 2.5:
-        raise InputError("impact motion needs at least 2.5 s", hint="choose a longer duration")
+        raise InputError("impact motion needs at least 2.5 s", hint="use a longer duration")
     rng = np.random.default_rng(seed)
     keeps_tempo = rng.random() < 1 / 3 if steady_tempo is None else steady_tempo
     times_s = _sample_impact_times(rng, duration_s, keeps_tempo)
@@ -219,10 +219,10 @@ def build_impact_motion(
     """Build the motion of a swaying dancer with impacts at given times.
 
     Args:
-        times_s: 1 s or more from the start, 0.45 s or more apart, ``(impacts,)``.
-        strengths: 0..1, ``(impacts,)``.
-        duration_s: length in seconds.
-        rng: random generator of gestures and swaying.
+        times_s: impact times, at least 1 s from the start and 0.45 s apart, ``(impacts,)``.
+        strengths: ``(impacts,)``, 0..1.
+        duration_s: duration in seconds.
+        rng: random generator for gestures and swaying.
     """
     tracks = {name: ControlTrack(value) for name, value in REST_CONTROLS.items()}
     gesture: Gesture | None = None
@@ -232,21 +232,21 @@ def build_impact_motion(
         burst_s = weak_s + (strong_s - weak_s) * strength
         start_s = time_s - burst_s
         free = {name for name, t in tracks.items() if t.earliest_burst_s() <= start_s}
-        # A foot leaves the floor only when the other has returned to it.
+        # A foot may leave the floor only after the other foot has returned to it.
         free -= {foot for foot in FEET if tracks[foot].earliest_burst_s() + RETURN_S > start_s}
         choices = [g for g in GESTURES if free.issuperset(g.limb_targets) and g is not gesture]
-        # After a whole-body gesture no limb is ready for an impact that follows at once.
+        # A whole-body gesture leaves no limb free for an impact that follows shortly after.
         if gap_s < HOLD_S + RETURN_S + weak_s:
             choices = [g for g in choices if not g.whole_body]
         if strength >= MIN_STRONG_IMPACT:
             choices = [g for g in choices if g.large]
-            choices += [g for g in choices if g.whole_body] * 2  # these thrice as often
+            choices += [g for g in choices if g.whole_body] * 2  # triple their probability
         gesture = choices[rng.integers(len(choices))]
         size = 0.25 + 0.75 * strength
         for name, (ready, hit) in {**gesture.limb_targets, **gesture.secondary_targets}.items():
             if name not in free:
                 continue
-            if name.startswith("foot"):  # a weak stomp starts lower and ends on the floor
+            if name.startswith("foot"):  # weaker stomps start lower, but all end on the floor
                 tracks[name].add_impact(time_s, burst_s, hit + size * (ready - hit), hit)
             else:
                 tracks[name].add_impact(time_s, burst_s, ready, ready + size * (hit - ready))
@@ -261,7 +261,7 @@ def build_impact_motion(
 
 
 def _sample_impact_times(rng: Generator, duration_s: float, steady_tempo: bool) -> Array:
-    """Rising times from 1 s to 0.6 s before the end."""
+    """Sample increasing times from 1 s after the start to 0.6 s before the end."""
     time_s, period_s = rng.uniform(1.0, 1.5), rng.uniform(0.5, 0.9)
     times_s = []
     while time_s <= duration_s - 0.6:
@@ -275,7 +275,7 @@ def _sample_impact_times(rng: Generator, duration_s: float, steady_tempo: bool) 
 
 
 def _build_sway(rng: Generator) -> Callable[[str, float], Array]:
-    """Breathing and shifts of weight: slow sines of a few degrees or millimetres."""
+    """Build slow sinusoidal swaying of a few degrees or millimetres: breath, weight shifts."""
     size = {"pelvis": 0.012, "tilt": 1.5, "torso": 3.0, "neck": 4.0, "arm.L": 4.0, "arm.R": 4.0}
     rates_hz = {name: rng.uniform(0.12, 0.3, len(REST_CONTROLS[name])) for name in size}
     phases = {name: rng.uniform(0, 2 * np.pi, len(REST_CONTROLS[name])) for name in size}

@@ -1,8 +1,8 @@
-"""Rendering of a motion as a video, with the true joints of every frame.
+"""Rendering of a motion as a video, with ground-truth joints for every frame.
 
     Motion -> skin -> light, shadow, painter's algorithm -> frames -> video file
 
-A rendered clip is a real video file, so that tests cover the whole path of its reader.
+A rendered clip is an actual video file, so that tests include video decoding.
 """
 
 from collections.abc import Iterator
@@ -22,18 +22,18 @@ from loris_cli.synthetic.motion import Motion
 from loris_cli.synthetic.scene import Camera, CameraPath, Colour, Image
 from loris_cli.system.atomic_files import output_errors
 
-# Time base of the frames: MPEG's, a multiple of all usual frame rates.
+# Time base of the frames: that of MPEG, a multiple of all common frame rates.
 TIME_BASE_HZ = 90_000
-# The body is drawn at this scale and reduced: antialiasing.
+# The body is drawn at this scale and downsampled, for antialiasing.
 SUPERSAMPLING = 2
-# Offset of a shadow, in metres per metre of height.
+# Offset of the shadow, in metres per metre of height.
 SHADOW_SLOPE = np.array([0.18, -0.22, 1.0])
 LIGHT_DIRECTION = np.array([0.45, -0.65, 0.8]) / np.linalg.norm([0.45, -0.65, 0.8])
 
 
 @dataclass(frozen=True)
 class Appearance:
-    """Colours (red, green, blue) of skin, hair, clothes and shoes."""
+    """RGB colours of skin, hair, clothes and shoes."""
 
     skin: Colour = (224, 172, 140)
     hair: Colour = (62, 40, 28)
@@ -51,14 +51,14 @@ APPEARANCES = (
 
 
 def compute_face_colours(body: BodyMesh, appearance: Appearance) -> Array:
-    """Compute the colours of the faces of the body mesh.
+    """Compute the face colours of the body mesh.
 
     Args:
-        body: the body model.
-        appearance: its colours.
+        body: the body mesh.
+        appearance: colours of skin, hair and clothes.
 
     Returns:
-        red, green and blue of every face, 0 to 255, ``(faces, 3)``.
+        RGB colour of every face, 0 to 255, ``(faces, 3)``.
     """
     bones = body.vertex_bones.tolist()
 
@@ -86,17 +86,17 @@ def compute_face_colours(body: BodyMesh, appearance: Appearance) -> Array:
 def draw_body(
     image: Image, camera: Camera, body: BodyMesh, vertices: Array, colours: Array
 ) -> Image:
-    """Draw the skin over an image, far faces first.
+    """Draw the body on an image with the painter's algorithm, far faces first.
 
     Args:
         image: the background, ``(height, width, 3)``.
-        camera: the view.
-        body: the body model.
-        vertices: its skin, ``(vertices, 3)``, in metres.
-        colours: ``(faces, 3)``, 0 to 255.
+        camera: the camera.
+        body: the body mesh.
+        vertices: skin vertices, ``(vertices, 3)``, in metres.
+        colours: face colours, ``(faces, 3)``, 0 to 255.
 
     Returns:
-        a new image of the same shape.
+        New image of the same shape.
     """
     height, width = image.shape[:2]
     large = (width * SUPERSAMPLING, height * SUPERSAMPLING)
@@ -112,7 +112,7 @@ def draw_body(
     lit = np.clip(colours[order] * shade[:, None], 0, 255).tolist()
 
     canvas = cv2.resize(image, large, interpolation=cv2.INTER_LINEAR)
-    # fillConvexPoly takes 4 binary places of sub-pixels.
+    # fillConvexPoly takes fixed-point coordinates with 4 fractional bits.
     triangles = np.rint(corners[order, :, :2] * 16).astype(np.int32)
     for triangle, colour in zip(triangles, lit, strict=True):
         cv2.fillConvexPoly(canvas, triangle, colour, cv2.LINE_8, 4)
@@ -124,12 +124,12 @@ def draw_shadow(image: Image, camera: Camera, vertices: Array) -> Image:
     """Draw the shadow of the body on the floor.
 
     Args:
-        image: the empty room, ``(height, width, 3)``.
-        camera: the view.
-        vertices: the skin, ``(vertices, 3)``, in metres.
+        image: the background, ``(height, width, 3)``.
+        camera: the camera.
+        vertices: skin vertices, ``(vertices, 3)``, in metres.
 
     Returns:
-        a new image of the same shape.
+        New image of the same shape.
     """
     height, width = image.shape[:2]
     shadow = camera.project(vertices - vertices[:, 2:] * SHADOW_SLOPE, (width, height))
@@ -142,15 +142,17 @@ def draw_shadow(image: Image, camera: Camera, vertices: Array) -> Image:
 
 
 def decimate_mesh(body: BodyMesh, cell_size_m: float) -> BodyMesh:
-    """Reduce the faces of a mesh: vertices in one cell of a grid are merged.
+    """Reduce the number of faces of a mesh by merging the vertices in each cell of a grid.
+
+    Faces smaller than a pixel only increase the rendering time.
 
     Args:
-        body: the body model.
-        cell_size_m: width of a cell; faces smaller than a pixel only cost time. Head, hands and
-            feet have cells half as wide, because their shapes are finer.
+        body: the body mesh.
+        cell_size_m: width of a cell. Head, hands and feet use cells of half the width, because
+            their shapes are finer.
 
     Returns:
-        the body model with the same vertices and fewer faces.
+        The body mesh with the same vertices and fewer faces.
     """
     prefixes = ("head", "eye", "finger", "meta", "toe")
     fine = np.array([bone.startswith(prefixes) for bone in body.vertex_bones.tolist()])
@@ -191,13 +193,13 @@ def render_frames(
         motion: motion of the body.
         times_s: times of the frames, ``(frames,)``, in seconds.
         size: width and height, in pixels.
-        camera: the view at each time.
+        camera: camera as a function of time.
         room: the background.
         appearance: colours of the body.
 
     Yields:
-        the image (red, green, blue), ``(height, width, 3)``, and the true joints in it,
-        ``(17, 2)``, in pixels, in COCO order.
+        The RGB image, ``(height, width, 3)``, and its ground-truth joints in COCO order,
+        ``(17, 2)``, in pixels.
     """
     body = body_model.load_body()
     mesh = decimate_mesh(body, cell_size_m=6.0 / size[1])
@@ -226,21 +228,21 @@ def render_video(
     camera: CameraPath | None = None,
     crf: int = 20,
 ) -> Array:
-    """Render a motion as a video (H.264, no audio) and return the true joints of every frame.
+    """Render a motion as a video (H.264, no audio) and return the ground-truth joints.
 
     Args:
         path: output file; its extension selects the container.
         motion: motion of the body.
-        timing: frame rate in Hz; or for a variable rate the presentation times, rising from 0,
-            ``(frames,)``, in seconds, each rounded to 1/90000 s.
+        timing: frame rate in Hz; or, for a variable rate, the presentation times in seconds,
+            ``(frames,)``, increasing from 0, which are rounded to 1/90000 s.
         size: width and height, even, in pixels.
-        seed: of colours, room and the default camera.
+        seed: seed of colours, background and the default camera.
         room_name: the background.
-        camera: the view at each time; by default a static one in front of the origin.
-        crf: x264's constant rate factor; lower is better.
+        camera: camera as a function of time; by default static, in front of the origin.
+        crf: constant rate factor of x264; lower is better.
 
     Returns:
-        true joints, ``(frames, 17, 2)``, in pixels, in COCO order.
+        Ground-truth joints in COCO order, ``(frames, 17, 2)``, in pixels.
 
     Raises:
         OutputError: the file cannot be written.
@@ -267,7 +269,7 @@ def render_video(
         stream.width, stream.height = size
         stream.pix_fmt = "yuv420p"
         stream.options = {"crf": str(crf), "preset": "fast"}
-        # One thread: the same bytes on every machine.
+        # A single thread makes the output byte-identical on every machine.
         stream.codec_context.thread_count = 1
         stream.codec_context.time_base = time_base
         for time_s, (image, frame_joints) in zip(times_s, frames, strict=True):

@@ -1,4 +1,4 @@
-"""Scene of a rendered dancer: a pinhole camera, and a gym or an ice rink as background.
+"""Scene of a rendered dancer: pinhole camera, and a gym or an ice rink as background.
 
 camera -> rays -> intersection with floor or wall -> texture -> background
 """
@@ -18,7 +18,7 @@ Image = NDArray[np.uint8]
 Colour = tuple[int, int, int]
 RoomName = Literal["gym", "rink"]
 
-# Size of a texture pixel in metres.
+# Size of a texel in metres.
 _TEXEL_M = 0.025
 _WALL_HEIGHT_M = 6.0
 
@@ -29,8 +29,8 @@ class Camera:
 
     Attributes:
         position: ``(3,)``, in metres.
-        target: the point at the centre of the image, ``(3,)``, in metres.
-        field_of_view_deg: the vertical angle of view.
+        target: point at the centre of the image, ``(3,)``, in metres.
+        field_of_view_deg: vertical field of view.
     """
 
     position: Array
@@ -38,7 +38,7 @@ class Camera:
     field_of_view_deg: float = 40.0
 
     def axes(self) -> Array:
-        """Return right, down and forward in the world, ``(3, 3)``, one a row."""
+        """Return the right, down and forward axes in world coordinates as rows, ``(3, 3)``."""
         forward = self.target - self.position
         forward = forward / np.linalg.norm(forward)
         right = np.cross(forward, [0.0, 0.0, 1.0])
@@ -46,19 +46,19 @@ class Camera:
         return np.stack([right, np.cross(forward, right), forward])
 
     def focal_px(self, height_px: int) -> float:
-        """Return the focal length in pixels for an image height."""
+        """Return the focal length in pixels for a given image height."""
         return float(height_px / 2 / np.tan(np.radians(self.field_of_view_deg) / 2))
 
     def project(self, points: Array, size: tuple[int, int]) -> Array:
-        """Project points of the world onto the image.
+        """Project points in world coordinates onto the image.
 
         Args:
             points: ``(points, 3)``, in metres.
             size: width and height of the image, in pixels.
 
         Returns:
-            ``(points, 3)``: x and y in pixels, with pixel centres at whole numbers, and the
-            depth in metres.
+            ``(points, 3)``: x and y in pixels, with pixel centres at integer coordinates, and
+            the depth in metres.
         """
         local = (points - self.position) @ self.axes().T
         pixels = self.focal_px(size[1]) * local[:, :2] / local[:, 2:]
@@ -70,13 +70,13 @@ CameraPath = Callable[[float], Camera]
 
 @dataclass(frozen=True)
 class Room:
-    """A square room around the camera.
+    """Square room around the camera.
 
     Attributes:
         half_width_m: distance from the world's origin to each wall.
         floor_texture: ``(rows, rows, 3)``, along x and y.
-        wall_texture: the four walls side by side, ``(rows, columns, 3)``, upside down:
-            row 0 touches the floor.
+        wall_texture: texture of the four walls side by side, ``(rows, columns, 3)``, upside
+            down: row 0 is at the floor.
     """
 
     half_width_m: float
@@ -87,11 +87,11 @@ class Room:
         """Render the empty room.
 
         Args:
-            camera: the view, from inside the room.
+            camera: camera inside the room.
             size: width and height, in pixels.
 
         Returns:
-            red, green and blue, ``(height, width, 3)``.
+            RGB image, ``(height, width, 3)``.
         """
         width, height = size
         x, y = np.meshgrid(np.arange(width), np.arange(height))
@@ -100,7 +100,7 @@ class Room:
         rays = np.stack(offsets, axis=-1) @ camera.axes()
         rays[np.abs(rays) < 1e-9] = 1e-9
         half = self.half_width_m
-        # Distance, in ray lengths, to the wall on each axis and to the floor.
+        # Distances to the wall on each axis and to the floor, in ray lengths.
         origin = camera.position
         to_x, to_y = ((np.sign(rays[..., i]) * half - origin[i]) / rays[..., i] for i in (0, 1))
         to_floor = np.where(rays[..., 2] < 0, -origin[2] / rays[..., 2], np.inf)
@@ -130,7 +130,7 @@ def _solid_texture(width_m: float, height_m: float, colour: Colour) -> Array:
 
 
 def _add_noise(rng: Generator, texture: Array, std: float, sigma: tuple[float, float]) -> Image:
-    """Add brightness noise of a standard deviation, blurred by ``sigma`` px in x and y."""
+    """Add brightness noise with a given standard deviation, blurred by ``sigma`` px in x, y."""
     sigma_x, sigma_y = sigma
     white = rng.normal(size=texture.shape[:2])
     noise = cv2.GaussianBlur(white, (0, 0), sigmaX=sigma_x, sigmaY=sigma_y)
@@ -139,7 +139,7 @@ def _add_noise(rng: Generator, texture: Array, std: float, sigma: tuple[float, f
 
 
 def build_gym(rng: Generator) -> Room:
-    """Build a sports hall: floorboards with court lines, panelled walls."""
+    """Build a gym with floorboards, court lines and panelled walls."""
     half = 6.0
     floor = _solid_texture(2 * half, 2 * half, (190, 148, 104))
     plank = 5
@@ -158,10 +158,10 @@ def build_gym(rng: Generator) -> Room:
 
 
 def build_rink(rng: Generator) -> Room:
-    """Build an ice rink: scratched ice with lines, white boards with banners, dark stands."""
+    """Build an ice rink with scratched ice, lines, white boards, banners and dark stands."""
     half = 14.0
     floor = _solid_texture(2 * half, 2 * half, (206, 220, 230))
-    for _ in range(260):  # curved scratches of other skaters
+    for _ in range(260):  # curved scratches in the ice
         centre = rng.uniform(0, floor.shape[0], 2).astype(int).tolist()
         axes = rng.uniform(20, 160, 2).astype(int).tolist()
         start = float(rng.uniform(0, 360))
