@@ -1,7 +1,7 @@
-"""Tiny films whose every frame says which one it is, made to order for the tests.
+"""Small videos of numbered frames, and short audio signals with known onsets and amplitudes.
 
-The upper half of a frame is eight bars, its number in binary; the lower half is red on the
-left and blue on the right, so that a turned or mirrored picture shows.
+The upper half of a frame shows its number in binary as eight bars. The lower half is red on the
+left and blue on the right, so a rotated or mirrored frame is detected.
 """
 
 import subprocess
@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 Pixels = NDArray[np.uint8]
 Samples = NDArray[np.float32]
 
-TIME_BASE_HZ = 60_000  # MPEG-4 part 2 counts in 16 bits
+TIME_BASE_HZ = 60_000  # MPEG-4 part 2 has 16 bits for it
 AUDIO_HZ = 44_100
 
 
 def draw_numbered_frame(number: int, width: int = 160, height: int = 120) -> Pixels:
-    """Frame ``number`` (0 to 255), ``(height, width, 3)``."""
+    """Draw a frame with its number (0 to 255), ``(height, width, 3)``."""
     image = np.zeros((height, width, 3), np.uint8)
     bars = np.array([255 * (number >> bit & 1) for bit in range(8)], np.uint8)
     image[: height // 2] = bars[np.arange(width) * 8 // width][None, :, None]
@@ -33,7 +33,7 @@ def draw_numbered_frame(number: int, width: int = 160, height: int = 120) -> Pix
 
 
 def read_frame_number(image: Pixels) -> int:
-    """Which frame this is, whatever its size."""
+    """Return the number of a frame of any size."""
     height, width = image.shape[:2]
     centres = (np.arange(8) * 2 + 1) * width // 16
     return int(
@@ -42,7 +42,7 @@ def read_frame_number(image: Pixels) -> int:
 
 
 def is_upright(image: Pixels) -> bool:
-    """Red is at the lower left and blue at the lower right."""
+    """Whether red is at the lower left and blue at the lower right."""
     height, width = image.shape[:2]
     red = image[height * 3 // 4, width // 4].astype(int)
     blue = image[height * 3 // 4, width * 3 // 4].astype(int)
@@ -52,7 +52,7 @@ def is_upright(image: Pixels) -> bool:
 def make_click(
     seconds: float, at_s: float, *, rate_hz: int = AUDIO_HZ, hz: float = 1000.0
 ) -> Samples:
-    """Silence but for 50 ms of a tone that begins at ``at_s``, ``(1, samples)``."""
+    """Return silence with 50 ms of a tone that begins at ``at_s``, ``(1, samples)``."""
     times = np.arange(round(seconds * rate_hz)) / rate_hz - at_s
     tone = 0.5 * np.sin(2 * np.pi * hz * times) * ((times >= 0) & (times < 0.05))
     return tone[None].astype(np.float32)
@@ -61,22 +61,22 @@ def make_click(
 def make_tone(
     seconds: float, hz: float, amplitude: float, *, rate_hz: int = AUDIO_HZ
 ) -> Samples:
-    """A steady sine, ``(1, samples)``."""
+    """Return a sine of constant amplitude, ``(1, samples)``."""
     times = np.arange(round(seconds * rate_hz)) / rate_hz
     return (amplitude * np.sin(2 * np.pi * hz * times))[None].astype(np.float32)
 
 
 def find_onset_s(samples: Samples, rate_hz: int) -> float:
-    """When the first channel first reaches a quarter of its peak."""
-    loud = np.abs(samples[0])
-    return float(np.flatnonzero(loud > loud.max() / 4)[0] / rate_hz)
+    """Return the time at which the first channel reaches a quarter of its peak."""
+    magnitude = np.abs(samples[0])
+    return float(np.flatnonzero(magnitude > magnitude.max() / 4)[0] / rate_hz)
 
 
 def measure_tone_amplitude(samples: Samples, hz: float, rate_hz: int) -> float:
-    """Amplitude of the sine of this pitch in the mean of all channels."""
+    """Return the amplitude of a sine in the mean of all channels."""
     mono = samples.mean(axis=0).astype(np.float64)
-    turn = np.exp(-2j * np.pi * hz * np.arange(mono.size) / rate_hz)
-    return float(2 * abs(mono @ turn) / mono.size)
+    phasor = np.exp(-2j * np.pi * hz * np.arange(mono.size) / rate_hz)
+    return float(2 * abs(mono @ phasor) / mono.size)
 
 
 def write_video(
@@ -97,27 +97,27 @@ def write_video(
     audio_codec: str = "aac",
     options: dict[str, str] | None = None,
 ) -> Path:
-    """A film of numbered frames.
+    """Write a video of numbered frames and return its path.
 
     Args:
-        path: its suffix names the container.
-        n_frames: without ``times_s``, frames at an even rate.
-        fps: that rate.
-        times_s: when each frame is shown, for an uneven rate.
-        size: ``(width, height)``.
-        codec: encoder of the pictures.
+        path: output file; its suffix selects the container.
+        n_frames: number of frames at a constant rate, if ``times_s`` is None.
+        fps: frame rate.
+        times_s: presentation times of the frames, for a variable rate.
+        size: ``(width, height)`` as displayed.
+        codec: video encoder.
         pixel_format: pixel format, ``yuv420p10le`` for 10 bits.
-        b_frames: frames between references.
-        gop_size: frames from key to key.
-        start_s: added to every time of the pictures.
-        quarter_turns: quarter turns clockwise of the pictures as stored; ``size`` is as shown.
-        sound: ``(channels, samples)`` at 44,100 Hz.
-        audio_start_s: container time of its first sample.
-        audio_codec: its encoder.
-        options: of the container.
+        b_frames: maximum number of consecutive B-frames.
+        gop_size: distance between key frames, in frames.
+        start_s: offset of all presentation times.
+        quarter_turns: clockwise quarter turns of the stored frames.
+        sound: audio, ``(channels, samples)`` at 44,100 Hz.
+        audio_start_s: container time of the first sample.
+        audio_codec: audio encoder.
+        options: container options.
     """
     width, height = size if quarter_turns % 2 == 0 else size[::-1]
-    shown = (
+    frame_times_s = (
         times_s if times_s is not None else [float(k / Fraction(fps)) for k in range(n_frames)]
     )
     with av.open(str(path), "w", options=options or {}) as out:
@@ -135,7 +135,7 @@ def write_video(
                 "bf": str(b_frames),
                 "b-adapt": "0",
             }
-        if path.suffix == ".avi":  # it knows only even rates
+        if path.suffix == ".avi":  # supports only constant rates
             video.codec_context.time_base = 1 / Fraction(fps)
         if codec == "libx265":
             video.options = {"preset": "ultrafast", "x265-params": "log-level=none"}
@@ -145,7 +145,7 @@ def write_video(
             stream = out.add_stream(audio_codec, rate=AUDIO_HZ, layout=layout)
             assert isinstance(stream, av.AudioStream)
             audio = stream
-        for number, time_s in enumerate(shown):
+        for number, time_s in enumerate(frame_times_s):
             image = np.ascontiguousarray(
                 np.rot90(draw_numbered_frame(number % 256, *size), -quarter_turns)
             )
@@ -166,18 +166,18 @@ def write_video(
 
 
 def run_ffmpeg(*arguments: str | Path) -> None:
-    """Run the ffmpeg that the package itself would run."""
+    """Run the ffmpeg program that loris runs."""
     command = [moviepy.config.FFMPEG_BINARY, "-nostdin", "-v", "error", "-y"]
     subprocess.run([*command, *map(str, arguments)], check=True)
 
 
 def write_rotated_video(source: Path, out: Path, degrees: int) -> Path:
-    """The same film with a display matrix that turns it counterclockwise."""
+    """Copy a video and add a display matrix that rotates it counterclockwise."""
     run_ffmpeg("-display_rotation", str(degrees), "-i", source, "-c", "copy", out)
     return out
 
 
 def write_wav(path: Path, samples: Samples, rate_hz: int = 22_050) -> Path:
-    """A float WAV of ``(channels, samples)``."""
+    """Write a float WAV of ``(channels, samples)`` and return its path."""
     soundfile.write(path, samples.T, rate_hz, subtype="FLOAT")
     return path

@@ -1,4 +1,4 @@
-"""The shipped completion scripts are the ones Typer would write today, and they work."""
+"""The shipped completion scripts equal those of Typer, and the program answers them."""
 
 import os
 import subprocess
@@ -8,27 +8,27 @@ from pathlib import Path
 import pytest
 from typer.completion import get_completion_script  # type: ignore[attr-defined]
 
-COMPLETIONS = Path(__file__).parents[1] / "completions"
-SHELLS = [("bash", "loris.bash"), ("zsh", "_loris"), ("fish", "loris.fish")]
+COMPLETION_FOLDER = Path(__file__).parents[1] / "completions"
+SHELL_FILES = [("bash", "loris.bash"), ("zsh", "_loris"), ("fish", "loris.fish")]
 
 
-@pytest.mark.parametrize(("shell", "name"), SHELLS)
-def test_completion_script_is_current(shell: str, name: str) -> None:
+@pytest.mark.parametrize(("shell", "name"), SHELL_FILES)
+def test_completion_scripts_are_current(shell: str, name: str) -> None:
     script = get_completion_script(
         prog_name="loris", complete_var="_LORIS_COMPLETE", shell=shell
     )
-    assert (COMPLETIONS / name).read_text() == script + "\n", "run `make completions`"
+    assert (COMPLETION_FOLDER / name).read_text() == script + "\n", "run `make completions`"
 
 
-def test_tab_is_answered() -> None:
-    asked = {
+def test_the_program_completes_an_option() -> None:
+    environment = {
         **os.environ,
         "_LORIS_COMPLETE": "complete_bash",
         "COMP_WORDS": "loris --ver",
         "COMP_CWORD": "1",
     }
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "loris_cli"],
-        env=asked, capture_output=True, text=True, check=False,
+        env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert done.stdout.split() == ["--version"]
+    assert process.stdout.split() == ["--version"]

@@ -1,4 +1,4 @@
-"""When `make` builds an environment, mends one, or leaves it alone."""
+"""Virtual environments of `make`: when one is built, updated, or left as it is."""
 
 import importlib.util
 import subprocess
@@ -8,34 +8,46 @@ from types import ModuleType
 
 import pytest
 
-SCRIPT = Path(__file__).parents[1] / "tools" / "environment.py"
-Make = Callable[[], list[str]]
+SCRIPT_PATH = Path(__file__).parents[1] / "tools" / "environment.py"
+UpdateEnvironment = Callable[[], list[str]]
 
 
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The script with stand-ins: Python is a file, pip records its arguments."""
-    spec = importlib.util.spec_from_file_location("environment", SCRIPT)
+def load_script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("environment", SCRIPT_PATH)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    monkeypatch.setattr(module, "create_venv", make_python)
-    monkeypatch.setattr(module, "is_usable", lambda folder: (folder / "bin/python").exists())
-    monkeypatch.setattr(
-        module, "hash_requirements", lambda _: {"installs": "1", "package": "1"}
-    )
     return module
 
 
-def make_python(folder: Path) -> None:
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Return the script with stubs: Python is an empty file, requirements have version 1."""
+    module = load_script()
+    monkeypatch.setattr(module, "create_venv", create_stub_venv)
+    monkeypatch.setattr(module, "is_usable", lambda folder: (folder / "bin/python").exists())
+    set_hashes(monkeypatch, module, installs="1", package="1")
+    return module
+
+
+def set_hashes(
+    monkeypatch: pytest.MonkeyPatch, script: ModuleType, *, installs: str, package: str
+) -> None:
+    hashes = {"installs": installs, "package": package}
+    monkeypatch.setattr(script, "hash_requirements", lambda _: hashes)
+
+
+def create_stub_venv(folder: Path) -> None:
     (folder / "bin").mkdir(parents=True)
     (folder / "bin/python").touch()
 
 
 @pytest.fixture
-def make(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
-    """Make the core's environment and tell what pip was asked for."""
+def update(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> UpdateEnvironment:
+    """Return a function that updates the core environment and returns the calls of pip."""
 
     def call() -> list[str]:
         calls: list[str] = []
@@ -46,41 +58,43 @@ def make(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     return call
 
 
-WHOLE = ["install -c constraints/core.txt -e ."]
-OURS_ONLY = ["install --no-deps -e ."]
+FULL_INSTALL = ["install -c constraints/core.txt -e ."]
+PACKAGE_INSTALL = ["install --no-deps -e ."]
 
 
-def test_the_second_time_there_is_nothing_to_do(make: Make) -> None:
-    assert make() == WHOLE
-    assert make() == []
+def test_a_second_update_runs_no_pip(update: UpdateEnvironment) -> None:
+    assert update() == FULL_INSTALL
+    assert update() == []
 
 
-def test_other_packages_to_install_mean_a_new_environment(
-    make: Make, script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_changed_requirements_rebuild_the_environment(
+    update: UpdateEnvironment,
+    script: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    make()
-    (tmp_path / "env/left over").touch()
-    monkeypatch.setattr(
-        script, "hash_requirements", lambda _: {"installs": "2", "package": "2"}
-    )
-    assert make() == WHOLE
-    assert not (tmp_path / "env/left over").exists()
-    assert make() == []
+    update()
+    (tmp_path / "env/old file").touch()
+    set_hashes(monkeypatch, script, installs="2", package="2")
+    assert update() == FULL_INSTALL
+    assert not (tmp_path / "env/old file").exists()
+    assert update() == []
 
 
-def test_another_layout_of_ours_leaves_the_dependencies(
-    make: Make, script: ModuleType, monkeypatch: pytest.MonkeyPatch
+def test_a_changed_package_is_reinstalled_without_dependencies(
+    update: UpdateEnvironment, script: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make()
-    monkeypatch.setattr(
-        script, "hash_requirements", lambda _: {"installs": "1", "package": "2"}
-    )
-    assert make() == OURS_ONLY
-    assert make() == []
+    update()
+    set_hashes(monkeypatch, script, installs="1", package="2")
+    assert update() == PACKAGE_INSTALL
+    assert update() == []
 
 
-def test_half_a_build_is_built_anew(
-    make: Make, script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_incomplete_build_is_repeated_from_scratch(
+    update: UpdateEnvironment,
+    script: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def fail(*_: object) -> None:
         (tmp_path / "env/half").touch()
@@ -89,36 +103,35 @@ def test_half_a_build_is_built_anew(
     monkeypatch.setattr(script, "run_pip", fail)
     with pytest.raises(subprocess.CalledProcessError):
         script.update_environment(tmp_path / "env", "core")
-    assert make() == WHOLE
+    assert update() == FULL_INSTALL
     assert not (tmp_path / "env/half").exists()
 
 
-def test_a_damaged_environment_is_built_anew(make: Make, tmp_path: Path) -> None:
-    make()
+def test_a_damaged_environment_is_rebuilt(update: UpdateEnvironment, tmp_path: Path) -> None:
+    update()
     (tmp_path / "env/bin/python").unlink()
-    assert make() == WHOLE
+    assert update() == FULL_INSTALL
 
 
-def test_an_environment_of_the_user_is_installed_into_and_never_removed(
-    make: Make, script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_environment_of_the_user_is_updated_and_never_removed(
+    update: UpdateEnvironment,
+    script: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    make_python(tmp_path / "env")
-    (tmp_path / "env/precious").touch()
-    assert make() == WHOLE
-    assert make() == []
-    monkeypatch.setattr(
-        script, "hash_requirements", lambda _: {"installs": "2", "package": "2"}
+    create_stub_venv(tmp_path / "env")
+    (tmp_path / "env/user file").touch()
+    assert update() == FULL_INSTALL
+    assert update() == []
+    set_hashes(monkeypatch, script, installs="2", package="2")
+    assert update() == FULL_INSTALL
+    assert (tmp_path / "env/user file").exists()
+
+
+def test_each_environment_has_its_own_stable_requirements_hash() -> None:
+    first, second = (
+        [script.hash_requirements(kind) for kind in script.PIP_CALLS]
+        for script in (load_script(), load_script())
     )
-    assert make() == WHOLE
-    assert (tmp_path / "env/precious").exists()
-
-
-def test_what_is_installed_decides_the_fingerprint() -> None:
-    spec = importlib.util.spec_from_file_location("environment", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    prints = [module.hash_requirements(kind) for kind in module.PIP_CALLS]
-    assert prints == [module.hash_requirements(kind) for kind in module.PIP_CALLS]
-    assert len({found["installs"] for found in prints}) == len(module.PIP_CALLS)
+    assert first == second
+    assert len({hashes["installs"] for hashes in first}) == len(first) > 1

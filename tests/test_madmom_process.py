@@ -1,4 +1,4 @@
-"""madmom in its subprocess: on clicks, and where it is not installed."""
+"""madmom in a subprocess: on clicks, on silence, and if it is not installed."""
 
 import sys
 from importlib.machinery import BuiltinImporter
@@ -14,12 +14,12 @@ from loris_cli.errors import MissingDependencyError
 CLICKS_S = np.array([0.5, 1.25, 2.0, 3.1])
 
 needs_madmom = pytest.mark.skipif(
-    find_spec("madmom") is None, reason="madmom: `make legacy` installs it"
+    find_spec("madmom") is None, reason="madmom is not installed; `make legacy` installs it"
 )
 
 
-def click_samples() -> np.ndarray:
-    """Bursts of noise, ``(samples,)`` at 22,050 Hz."""
+def make_clicks() -> np.ndarray:
+    """Return bursts of noise at ``CLICKS_S``, ``(samples,)`` at 22,050 Hz."""
     rng = np.random.default_rng(0)
     samples = np.zeros(4 * 22_050, np.float32)
     for click_s in CLICKS_S:
@@ -28,33 +28,40 @@ def click_samples() -> np.ndarray:
     return samples
 
 
-def test_silence_is_heard_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_silence_has_no_events_and_starts_no_madmom_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(madmom_process, "check_madmom_installed", lambda *_: None)
-    assert (
-        len(madmom_process.detect_events(np.zeros(22_050, np.float32), "onsets")["onsets"]) == 0
+    monkeypatch.setattr(
+        madmom_process, "call_module", lambda *_, **__: pytest.fail("madmom was started")
     )
-    assert len(detect_accents(np.zeros(22_050, np.float32), "madmom").accents_s) == 0
+    silence = np.zeros(22_050, np.float32)
+    events = madmom_process.detect_events(silence, "onsets", "beats")
+    assert {name: len(times_s) for name, times_s in events.items()} == {"onsets": 0, "beats": 0}
+    assert len(detect_accents(silence, "madmom").accents_s) == 0
 
 
-def test_where_it_is_absent_it_is_told_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    samples = click_samples()
-    detect_accents(samples)  # librosa imports the parts of it that are used, when they are
+def test_a_missing_madmom_is_an_error_with_an_install_command(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    samples = make_clicks()
+    detect_accents(samples)  # lazy imports of librosa happen before imports are blocked
     for name in [name for name in sys.modules if name.partition(".")[0] == "madmom"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(sys, "meta_path", [BuiltinImporter])
-    with pytest.raises(MissingDependencyError, match="madmom is needed") as raised:
+    with pytest.raises(MissingDependencyError, match="madmom") as caught:
         detect_accents(samples, "madmom")
-    assert "loris[madmom]" in raised.value.hint
+    assert caught.value.hint == "pip install 'loris[madmom]'"
 
 
-def test_the_hardest_of_onsets_that_crowd_is_the_accent() -> None:
+def test_the_strongest_of_close_onsets_is_the_accent() -> None:
     rate_hz = 22_050 / 256
     envelope = np.zeros(400, np.float32)
-    at_s = np.array([1.0, 1.1, 1.15, 2.0, 3.0])
-    for onset_s, height in zip(at_s, (1.0, 5.0, 2.0, 3.0, 0.0), strict=True):
+    onsets_s = np.array([1.0, 1.1, 1.15, 2.0, 3.0])
+    for onset_s, height in zip(onsets_s, (1.0, 5.0, 2.0, 3.0, 0.0), strict=True):
         envelope[round((onset_s + 0.0125) * rate_hz)] = height
-    times_s, heights = select_accents(at_s, envelope)
-    np.testing.assert_allclose(times_s, [1.1, 2.0])  # nothing begins where nothing rises
+    times_s, heights = select_accents(onsets_s, envelope)
+    np.testing.assert_allclose(times_s, [1.1, 2.0])  # not 3.0: the envelope is 0 there
     np.testing.assert_allclose(heights, [5.0, 3.0])
     assert np.diff(times_s).min() > MIN_ACCENT_GAP_S
     assert len(select_accents(np.zeros(0), envelope)[0]) == 0
@@ -63,10 +70,11 @@ def test_the_hardest_of_onsets_that_crowd_is_the_accent() -> None:
 @pytest.mark.legacy
 @pytest.mark.timeout(1800)
 @needs_madmom
-def test_accents_are_where_clicks_are() -> None:
-    before = set(sys.modules)
-    analysis = detect_accents(click_samples(), "madmom")
+def test_madmom_accents_are_at_the_times_of_clicks() -> None:
+    modules_before = set(sys.modules)
+    analysis = detect_accents(make_clicks(), "madmom")
     np.testing.assert_allclose(analysis.accents_s, CLICKS_S, atol=0.025)
     assert analysis.strengths.max() == 1
     assert (analysis.strengths > 0).all()
-    assert not {name for name in set(sys.modules) - before if name.startswith("madmom.")}
+    new_modules = set(sys.modules) - modules_before
+    assert not {name for name in new_modules if name.startswith("madmom.")}

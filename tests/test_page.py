@@ -1,4 +1,4 @@
-"""The report: one file, no network, no name that becomes markup; in a real browser too."""
+"""HTML report of `eval`: one file, no network, names escaped; checked in a browser too."""
 
 import re
 import shutil
@@ -19,10 +19,10 @@ from loris_cli.evaluation.runner.clips import EvalClip, build_eval_clip
 from loris_cli.evaluation.runner.run import EvaluationPlan, EvaluationResult, run_evaluation
 from loris_cli.system.progress import NullReporter
 
-HOSTILE = '<img src=x onerror="document.title=1">&"a.mp4'
-BROWSER = next(
-    (found for name in ("chromium", "chromium-browser", "google-chrome")
-     if (found := shutil.which(name))),
+HTML_IN_NAME = '<img src=x onerror="document.title=1">&"a.mp4'
+BROWSER_PATH = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome")
+     if (path := shutil.which(name))),
     None,
 )  # fmt: skip
 
@@ -30,11 +30,11 @@ BROWSER = next(
 @pytest.fixture(scope="module")
 def result(tmp_path_factory: pytest.TempPathFactory) -> EvaluationResult:
     data = tmp_path_factory.mktemp("page") / "data"
-    write_click_dataset(data)
-    cases = [build_eval_clip(data, clip) for clip in read_manifest(data)]
+    write_click_dataset(data, n_clips=2)
+    clips = [build_eval_clip(data, clip) for clip in read_manifest(data)]
     plan = EvaluationPlan(
-        title=HOSTILE,
-        clips=[case for case in cases if isinstance(case, EvalClip)],
+        title=HTML_IN_NAME,
+        clips=[clip for clip in clips if isinstance(clip, EvalClip)],
         bounds=["click_1hz", "mismatched"],
         seeds=(0,),
         analysis_config=AnalysisConfig(strict_metrics=False),
@@ -45,40 +45,46 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> EvaluationResult:
 @pytest.fixture(scope="module")
 def page(result: EvaluationResult) -> str:
     report: dict[str, Any] = build_report(result, run_options={})
-    pictures = {
-        "spread": plot_clip_scores(result.systems),
-        HOSTILE: plot_clip(result, "click_1hz", "clip-0"),
+    plots = {
+        "scores": plot_clip_scores(result.systems),
+        HTML_IN_NAME: plot_clip(result, "click_1hz", "clip-0"),
     }
-    return render_html(report, pictures)
+    return render_html(report, plots)
 
 
-def test_names_are_escaped(page: str) -> None:
-    assert HOSTILE not in page
+def test_html_in_names_is_escaped(page: str) -> None:
+    assert HTML_IN_NAME not in page
     assert "&lt;img src=x onerror=" in page
     assert len(re.findall("<img ", page)) == 2
 
 
-def test_nothing_is_fetched_and_nothing_runs(page: str) -> None:
+def test_the_page_has_no_scripts_and_no_external_resources(page: str) -> None:
     assert not re.search(r'(src|href)="(?!data:image/png;base64,)', page)
     assert "<script" not in page
     assert "default-src 'none'" in page
 
 
-def test_a_clip_that_is_not_there_is_refused(result: EvaluationResult) -> None:
-    with pytest.raises(InputError, match="no clip"):
+def test_a_plot_of_an_unknown_clip_is_refused(result: EvaluationResult) -> None:
+    with pytest.raises(InputError, match="missing"):
         plot_clip(result, "click_1hz", "missing")
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium here; .ci/run installs one")
-def test_a_browser_shows_it(page: str, tmp_path: Path) -> None:
-    place = tmp_path / "report.html"
-    place.write_text(page, encoding="utf-8")
+@pytest.mark.skipif(
+    BROWSER_PATH is None, reason="Chromium is not installed; .ci/run installs it"
+)
+def test_a_browser_renders_the_page_without_running_html_in_names(
+    page: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(page, encoding="utf-8")
 
-    done = subprocess.run(
-        [str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom",
-         f"--user-data-dir={tmp_path / 'profile'}", place.as_uri()],
+    process = subprocess.run(
+        [str(BROWSER_PATH), "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom",
+         f"--user-data-dir={tmp_path / 'profile'}", path.as_uri()],
         capture_output=True, text=True, check=True, timeout=120,
     )  # fmt: skip
 
-    assert "<td>click_1hz</td>" in done.stdout
-    assert "<title>loris eval: &lt;img" in done.stdout  # no handler has set it to 1
+    assert "<td>click_1hz</td>" in process.stdout
+    title = re.search("<title>(.*?)</title>", process.stdout)
+    assert title is not None
+    assert "&lt;img" in title[1]  # the onerror handler would set it to 1

@@ -1,4 +1,4 @@
-"""Shards of a job array."""
+"""Shards of the items of a run, from the option or from a SLURM job array."""
 
 import pytest
 
@@ -13,7 +13,7 @@ def test_shards_are_disjoint_and_complete() -> None:
     assert Shard(1, 4).select(range(9)) == [1, 5]
 
 
-def test_a_job_array_names_its_shard() -> None:
+def test_a_slurm_job_array_defines_the_shard() -> None:
     array = {
         "SLURM_ARRAY_TASK_ID": "7",
         "SLURM_ARRAY_TASK_MIN": "1",
@@ -26,6 +26,7 @@ def test_a_job_array_names_its_shard() -> None:
 
 
 @pytest.mark.parametrize("text", ["5/4", "0/4", "-1/4", "1", "a/b", "0/0", "1/2/3", "٢/٣", ""])
-def test_what_is_not_a_shard_is_refused(text: str) -> None:
-    with pytest.raises(UsageError):
+def test_invalid_shards_are_refused(text: str) -> None:
+    with pytest.raises(UsageError, match=f"'{text}'") as caught:
         parse_shard(text)
+    assert "--shard" in caught.value.hint

