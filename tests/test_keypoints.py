@@ -1,98 +1,107 @@
-"""The poses file: a round trip, and files that are refused."""
+"""Pose files: round trips, and invalid files that are refused."""
 
 import io
 import subprocess
 import sys
+import tracemalloc
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from builders import make_poses
 
 from loris_cli.errors import InputError
-from loris_cli.pose.keypoints import MAX_FRAMES, Poses, read_poses, write_poses
+from loris_cli.pose import keypoints
+from loris_cli.pose.keypoints import Poses, read_poses, write_poses
 
-FRAMES = 12
+N_FRAMES = 12
 Arrays = dict[str, Any]
 
 
-def some_poses() -> Poses:
-    rng = np.random.default_rng(0)
-    keypoints = rng.uniform(0, 1, (FRAMES, 17, 3)).astype(np.float32)
-    keypoints[..., :2] *= 300
-    return Poses(
-        keypoints=keypoints,
-        times_s=np.arange(FRAMES) / 16.0,
-        fps=16.0,
+def make_random_poses() -> Poses:
+    points = np.random.default_rng(0).uniform(0, 1, (N_FRAMES, 17, 3))
+    return make_poses(
+        points * [300, 300, 1],
         size=(320, 240),
-        interpolated=np.arange(FRAMES) % 5 == 0,
-        cuts=np.array([4, 9]),
+        interpolated=np.arange(N_FRAMES) % 5 == 0,
+        cuts=[4, 9],
         frame_interval_s=1 / 30,
     )
 
 
-def arrays_of(poses: Poses) -> Arrays:
+def make_file_arrays() -> Arrays:
+    """Arrays of a valid pose file."""
+    poses = make_random_poses()
     arrays = {field.name: getattr(poses, field.name) for field in fields(poses)}
     return {
         **arrays,
         "schema": np.int64(2),
         "size": np.array(poses.size, np.int64),
         "fps": np.float64(poses.fps),
-        "frame_interval_s": np.float64(poses.frame_interval_s or 1),
+        "frame_interval_s": np.float64(1 / 30),
     }
 
 
-def save(path: Path, **changes: Any) -> Path:
-    """A poses file with arrays changed; None leaves one out."""
-    arrays = {**arrays_of(some_poses()), **changes}
+def write_pose_file(path: Path, **changes: Any) -> Path:
+    """Write a valid pose file with changed arrays; None omits an array."""
+    arrays = {**make_file_arrays(), **changes}
     np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
     return path
 
 
-def changed(name: str, index: Any, value: float) -> Arrays:
-    array = np.array(arrays_of(some_poses())[name])
+def change_element(name: str, index: Any, value: float) -> Arrays:
+    """Return one array of a valid file with a changed element."""
+    array = np.array(make_file_arrays()[name])
     array[index] = value
     return {name: array}
 
 
-def test_poses_come_back_as_they_were_written(tmp_path: Path) -> None:
-    poses = some_poses()
-    write_poses(tmp_path / "a.npz", poses)
-
-    again = read_poses(tmp_path / "a.npz")
-
-    for field in fields(Poses):
-        np.testing.assert_array_equal(getattr(again, field.name), getattr(poses, field.name))
-    assert again.keypoints.dtype == np.float32
-    assert again.interpolated.dtype == bool
-    assert again.size == (320, 240)
+ALL_FIELDS = tuple(field.name for field in fields(Poses))
+REQUIRED_FIELDS = ("keypoints", "times_s", "fps", "size", "interpolated")
 
 
-def test_poses_without_what_is_optional_come_back(tmp_path: Path) -> None:
-    again = read_poses(save(tmp_path / "a.npz", cuts=None, frame_interval_s=None))
-
-    assert again.frame_interval_s is None
-    assert len(again.cuts) == 0
+def check_equal_poses(poses: Poses, expected: Poses, names: Sequence[str] = ALL_FIELDS) -> None:
+    for name in names:
+        np.testing.assert_array_equal(getattr(poses, name), getattr(expected, name))
 
 
-def test_a_compressed_file_is_read_too(tmp_path: Path) -> None:
-    np.savez_compressed(tmp_path / "a.npz", **arrays_of(some_poses()))
+def test_written_poses_are_read_unchanged(tmp_path: Path) -> None:
+    write_poses(tmp_path / "a.npz", make_random_poses())
 
-    assert read_poses(tmp_path / "a.npz").n_frames == FRAMES
+    poses = read_poses(tmp_path / "a.npz")
+
+    check_equal_poses(poses, make_random_poses())
+    assert poses.keypoints.dtype == np.float32
+    assert poses.interpolated.dtype == bool
+    assert poses.size == (320, 240)
 
 
-def test_equal_poses_give_equal_bytes(tmp_path: Path) -> None:
-    write_poses(tmp_path / "a.npz", some_poses())
-    write_poses(tmp_path / "b.npz", some_poses())
+def test_optional_arrays_can_be_absent(tmp_path: Path) -> None:
+    poses = read_poses(write_pose_file(tmp_path / "a.npz", cuts=None, frame_interval_s=None))
+
+    expected = replace(make_random_poses(), cuts=np.zeros(0), frame_interval_s=None)
+    check_equal_poses(poses, expected)
+
+
+def test_compressed_file_is_read(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "a.npz", **make_file_arrays())
+
+    check_equal_poses(read_poses(tmp_path / "a.npz"), make_random_poses())
+
+
+def test_equal_poses_are_written_as_equal_bytes(tmp_path: Path) -> None:
+    write_poses(tmp_path / "a.npz", make_random_poses())
+    write_poses(tmp_path / "b.npz", make_random_poses())
 
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
 
 
-def test_the_order_of_an_array_in_memory_is_nobodys_business(tmp_path: Path) -> None:
-    poses = some_poses()
+def test_memory_order_of_keypoints_does_not_change_the_file(tmp_path: Path) -> None:
+    poses = make_random_poses()
     write_poses(tmp_path / "a.npz", poses)
     write_poses(
         tmp_path / "b.npz", replace(poses, keypoints=np.asfortranarray(poses.keypoints))
@@ -101,171 +110,218 @@ def test_the_order_of_an_array_in_memory_is_nobodys_business(tmp_path: Path) -> 
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
 
 
-def test_seen_share_counts_frames_that_are_not_filled_in() -> None:
-    assert some_poses().detected_fraction == 9 / 12
-    assert replace(some_poses(), interpolated=np.ones(FRAMES, bool)).detected_fraction == 0
+def test_detected_fraction_excludes_interpolated_frames() -> None:
+    poses = make_random_poses()
+
+    assert poses.detected_fraction == 9 / 12
+    assert replace(poses, interpolated=np.ones(N_FRAMES, bool)).detected_fraction == 0
+
+
+EMPTY_ARRAYS: Arrays = {
+    "keypoints": np.zeros((0, 17, 3), np.float32),
+    "times_s": np.zeros(0),
+    "interpolated": np.zeros(0, bool),
+    "cuts": np.zeros(0, np.int64),
+}
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("changes", "value"),
     [
-        ({"keypoints": None}, "no array 'keypoints'"),
-        ({"schema": None}, "no array 'schema'"),
-        ({"schema": np.int64(1)}, "schema 1"),
-        ({"more": np.zeros(3)}, "unknown array 'more'"),
-        ({"keypoints": np.zeros((FRAMES, 18, 3), np.float32)}, "shape"),
-        ({"keypoints": np.zeros((FRAMES, 17), np.float32)}, "shape"),
-        ({"keypoints": np.zeros((FRAMES - 1, 17, 3), np.float32)}, "shape"),
-        ({"keypoints": np.zeros((FRAMES, 17, 3))}, "holds <f8"),
-        ({"keypoints": np.zeros((FRAMES, 17, 3), complex)}, "holds <c16"),
-        ({"interpolated": np.zeros(FRAMES, np.int8)}, "holds .i1"),
-        (changed("keypoints", (3, 2, 0), np.nan), "not a number"),
-        (changed("keypoints", (3, 2, 1), np.inf), "not a number"),
-        (changed("keypoints", (3, 2, 0), 1e9), "far away"),
-        (changed("keypoints", (3, 2, 2), 1.5), "score"),
-        (changed("times_s", 5, 0.0), "times"),
-        (changed("times_s", 5, np.nan), "times"),
-        (changed("times_s", slice(None), 9.0), "times"),
-        ({"fps": np.float64(0)}, "fps"),
-        ({"fps": np.float64("nan")}, "fps"),
-        ({"size": np.array([0, 240])}, "size"),
-        ({"size": np.array([320, 10**9])}, "size"),
-        ({"cuts": np.array([4, 4])}, "cuts"),
-        ({"cuts": np.array([FRAMES])}, "cuts"),
-        ({"frame_interval_s": np.float64("inf")}, "frame_interval_s"),
+        pytest.param({"keypoints": None}, "'keypoints'", id="no keypoints"),
+        pytest.param({"schema": None}, "'schema'", id="no schema"),
+        pytest.param({"schema": np.int64(1)}, r"schema\D*1\b", id="other schema"),
+        pytest.param({"more": np.zeros(3)}, "'more'", id="unknown array"),
+        pytest.param(
+            {"keypoints": np.zeros((N_FRAMES, 18, 3), np.float32)},
+            r"\(12, 18, 3\)",
+            id="18 joints",
+        ),
+        pytest.param(
+            {"keypoints": np.zeros((N_FRAMES, 17), np.float32)},
+            r"\(12, 17\)",
+            id="no coordinates",
+        ),
+        pytest.param(
+            {"keypoints": np.zeros((N_FRAMES - 1, 17, 3), np.float32)},
+            r"'times_s'.*\(12,\)",
+            id="fewer keypoints than times",
+        ),
+        pytest.param(EMPTY_ARRAYS, r"\(0, 17, 3\)", id="no frames"),
+        pytest.param({"keypoints": np.zeros((N_FRAMES, 17, 3))}, "<f8", id="float64"),
+        pytest.param({"keypoints": np.zeros((N_FRAMES, 17, 3), complex)}, "<c16", id="complex"),
+        pytest.param({"interpolated": np.zeros(N_FRAMES, np.int8)}, r"\|i1", id="int8"),
+        pytest.param(change_element("keypoints", (3, 2, 0), np.nan), "NaN", id="x NaN"),
+        pytest.param(
+            change_element("keypoints", (3, 2, 1), np.inf), "infinit", id="y infinite"
+        ),
+        pytest.param(change_element("keypoints", (3, 2, 0), 1e9), "1e6", id="x too large"),
+        pytest.param(change_element("keypoints", (3, 2, 2), 1.5), "score", id="score above 1"),
+        pytest.param(change_element("times_s", 5, 0.0), "times_s", id="repeated time"),
+        pytest.param(change_element("times_s", 5, np.nan), "times_s", id="time NaN"),
+        pytest.param(change_element("times_s", slice(None), 9.0), "times_s", id="equal times"),
+        pytest.param({"fps": np.float64(0)}, r"fps 0\.0", id="fps 0"),
+        pytest.param({"fps": np.float64("nan")}, "fps nan", id="fps NaN"),
+        pytest.param({"size": np.array([0, 240])}, r"\[0, 240\]", id="width 0"),
+        pytest.param({"size": np.array([320, 10**9])}, "1000000000", id="height too large"),
+        pytest.param({"cuts": np.array([4, 4])}, "cuts", id="repeated cut"),
+        pytest.param({"cuts": np.array([N_FRAMES])}, "cuts", id="cut after the end"),
+        pytest.param(
+            {"frame_interval_s": np.float64("inf")}, "frame_interval_s", id="interval infinite"
+        ),
     ],
 )
-def test_wrong_arrays_are_refused_with_a_hint(
-    tmp_path: Path, changes: Arrays, message: str
-) -> None:
-    with pytest.raises(InputError, match=message) as caught:
-        read_poses(save(tmp_path / "a.npz", **changes))
+def test_invalid_arrays_are_refused(tmp_path: Path, changes: Arrays, value: str) -> None:
+    with pytest.raises(InputError, match=value) as raised:
+        read_poses(write_pose_file(tmp_path / "a.npz", **changes))
 
-    assert "loris pose" in caught.value.hint
-
-
-def test_no_frames_are_no_poses(tmp_path: Path) -> None:
-    empty = {
-        name: array[:0]
-        for name, array in arrays_of(some_poses()).items()
-        if name in ("keypoints", "times_s", "interpolated", "cuts")
-    }
-
-    with pytest.raises(InputError, match="shape"):
-        read_poses(save(tmp_path / "a.npz", **empty))
+    assert "`loris pose VIDEO`" in raised.value.hint
 
 
 class UnsafePickle:
-    """Unpickling it would leave a mark."""
+    """Object whose unpickling leaves an attribute in ``sys``."""
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[str]]:
-        return (exec, ("import sys; sys.sprung = True",))
+        return (exec, ("import sys; sys.was_unpickled = True",))
 
 
-def test_a_pickle_is_refused_and_never_run(tmp_path: Path) -> None:
-    trap = np.array([UnsafePickle()] * FRAMES, dtype=object)
+def test_pickled_array_is_refused_without_unpickling(tmp_path: Path) -> None:
+    unsafe = np.array([UnsafePickle()] * N_FRAMES, dtype=object)
 
-    with pytest.raises(InputError):
-        read_poses(save(tmp_path / "a.npz", times_s=trap))
+    with pytest.raises(InputError, match="'times_s'"):
+        read_poses(write_pose_file(tmp_path / "a.npz", times_s=unsafe))
 
-    assert not hasattr(sys, "sprung")
+    assert not hasattr(sys, "was_unpickled")
 
 
-def header(shape: str, descr: str = "'<f4'") -> str:
+def make_header(shape: str, descr: str = "'<f4'") -> str:
     return f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}"
 
 
-def npy(text: str) -> bytes:
-    line = text.encode() + b"\n"
+def make_npy(header: str) -> bytes:
+    """Return the start of a .npy file, without data."""
+    line = header.encode() + b"\n"
     return b"\x93NUMPY\x01\x00" + len(line).to_bytes(2, "little") + line
 
 
-@pytest.mark.parametrize(
-    "member",
-    [
-        npy(header(f"({10**15}, 17, 3)")),
-        npy(header("(-1, 17, 3)")),
-        npy(header("(12, 17, 3)")),
-        npy(header("()")),
-        npy("{'descr': '<f4', 'fortran_order': False, }"),
-        npy("(" * 50),
-        npy("-" * 900),
-        npy(header("(1 2, 17, 3)")),
-        npy(header("(12, 17, 3)", "[('x', '<f4')]")),
-        b"\x93NUMPY\x09\x00",
-        b"\x93NUM",
-        b"",
-    ],
-)
-def test_headers_that_lie_are_refused(tmp_path: Path, member: bytes) -> None:
-    path = save(tmp_path / "a.npz", keypoints=None)
+def write_with_keypoints_member(path: Path, member: bytes) -> Path:
+    """Write a valid pose file whose file of keypoints has the given content."""
+    write_pose_file(path, keypoints=None)
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("keypoints.npy", member)
+    return path
 
-    with pytest.raises(InputError):
+
+def test_header_without_padding_is_accepted(tmp_path: Path) -> None:
+    points = make_random_poses().keypoints
+    member = make_npy(make_header("(12, 17, 3)")) + points.tobytes()
+
+    poses = read_poses(write_with_keypoints_member(tmp_path / "a.npz", member))
+
+    np.testing.assert_array_equal(poses.keypoints, points)
+
+
+INVALID_MEMBERS = {
+    "huge shape": make_npy(make_header(f"({10**15}, 17, 3)")),
+    "negative shape": make_npy(make_header("(-1, 17, 3)")),
+    "no data": make_npy(make_header("(12, 17, 3)")),
+    "scalar": make_npy(make_header("()")),
+    "no shape": make_npy("{'descr': '<f4', 'fortran_order': False, }"),
+    "open brackets": make_npy("(" * 50),
+    "minus signs": make_npy("-" * 900),
+    "record dtype": make_npy(make_header("(12, 17, 3)", "[('x', '<f4')]")),
+    "npy version 9": b"\x93NUMPY\x09\x00",
+    "truncated signature": b"\x93NUM",
+    "empty": b"",
+}
+
+
+@pytest.mark.parametrize("member", INVALID_MEMBERS.values(), ids=INVALID_MEMBERS.keys())
+def test_invalid_npy_headers_are_refused(tmp_path: Path, member: bytes) -> None:
+    with pytest.raises(InputError, match="'keypoints'"):
+        read_poses(write_with_keypoints_member(tmp_path / "a.npz", member))
+
+
+def test_shape_without_comma_is_refused(tmp_path: Path) -> None:
+    member = make_npy(make_header("(1 2, 17, 3)"))
+
+    with pytest.raises(InputError, match=r"a\.npz") as raised:
+        read_poses(write_with_keypoints_member(tmp_path / "a.npz", member))
+    assert isinstance(raised.value.__cause__, ValueError)
+
+
+def test_too_many_frames_are_refused_before_decompression(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keypoints, "MAX_FRAMES", 19_999)
+    path = write_pose_file(tmp_path / "a.npz", keypoints=None)
+    data = bytes(20_000 * 17 * 3 * 4)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("keypoints.npy", make_npy(make_header("(20000, 17, 3)")) + data)
+
+    tracemalloc.start()
+    with pytest.raises(InputError, match=r"\(20000, 17, 3\)"):
         read_poses(path)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert peak_bytes < len(data) / 4
 
 
-def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
-    path = save(tmp_path / "a.npz", keypoints=None)
-    with (
-        zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive,
-        archive.open("keypoints.npy", "w", force_zip64=True) as member,
-    ):
-        member.write(npy(header(f"({MAX_FRAMES + 1}, 17, 3)")))
-        for _ in range(270):
-            member.write(bytes(2**20))
-
-    assert path.stat().st_size < 2**20
-    with pytest.raises(InputError, match="shape"):
-        read_poses(path)
-
-
-def test_an_array_that_is_there_twice_is_refused(tmp_path: Path) -> None:
-    path = save(tmp_path / "a.npz")
+def test_duplicate_array_is_refused(tmp_path: Path) -> None:
+    path = write_pose_file(tmp_path / "a.npz")
     with pytest.warns(UserWarning, match="Duplicate"), zipfile.ZipFile(path, "a") as archive:
         archive.writestr("fps.npy", b"")
 
-    with pytest.raises(InputError, match="twice"):
+    with pytest.raises(InputError, match="duplicate"):
         read_poses(path)
 
 
-@pytest.mark.parametrize("cut", [0, 1, 100, 1000, -1, -30])
-def test_a_file_cut_short_is_refused(tmp_path: Path, cut: int) -> None:
-    path = save(tmp_path / "a.npz")
-    path.write_bytes(path.read_bytes()[:cut])
+@pytest.mark.parametrize("n_bytes", [0, 1, 100, 1000, -1, -30])
+def test_truncated_file_is_refused(tmp_path: Path, n_bytes: int) -> None:
+    path = write_pose_file(tmp_path / "a.npz")
+    path.write_bytes(path.read_bytes()[:n_bytes])
 
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match=r"a\.npz"):
         read_poses(path)
 
 
-def test_any_damaged_byte_is_refused_or_harmless(tmp_path: Path) -> None:
-    write_poses(tmp_path / "a.npz", some_poses())
-    good = (tmp_path / "a.npz").read_bytes()
+def test_damaged_byte_is_detected_or_has_no_effect(tmp_path: Path) -> None:
+    path, poses = tmp_path / "a.npz", make_random_poses()
+    write_poses(path, poses)
+    valid = path.read_bytes()
     rng = np.random.default_rng(1)
-    for position in rng.integers(0, len(good), 300).tolist():
-        damaged = bytearray(good)
+    n_detected = 0
+    for position in rng.integers(0, len(valid), 300).tolist():
+        damaged = bytearray(valid)
         damaged[position] ^= int(rng.integers(1, 256))
-        (tmp_path / "b.npz").write_bytes(damaged)
+        path.write_bytes(damaged)
         try:
-            poses = read_poses(tmp_path / "b.npz")
+            # A damaged directory of the archive can hide its last, optional arrays.
+            check_equal_poses(read_poses(path), poses, REQUIRED_FIELDS)
         except InputError:
-            continue
-        np.testing.assert_array_equal(poses.keypoints, some_poses().keypoints)
+            n_detected += 1
+
+    assert n_detected > 200
 
 
-def test_a_bare_npy_and_a_missing_file_are_refused(tmp_path: Path) -> None:
+def test_single_npy_file_is_refused(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     np.save(buffer, np.zeros(3))
     (tmp_path / "a.npz").write_bytes(buffer.getvalue())
 
-    with pytest.raises(InputError, match="not a poses file"):
+    with pytest.raises(InputError, match=r"a\.npz") as raised:
         read_poses(tmp_path / "a.npz")
-    with pytest.raises(InputError, match="cannot be read"):
-        read_poses(tmp_path / "b.npz")
+    assert isinstance(raised.value.__cause__, zipfile.BadZipFile)
 
 
-def test_reading_poses_needs_numpy_only() -> None:
+def test_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"missing\.npz") as raised:
+        read_poses(tmp_path / "missing.npz")
+    assert isinstance(raised.value.__cause__, FileNotFoundError)
+
+
+def test_import_of_keypoints_loads_numpy_only() -> None:
     code = (
         "import sys; import loris_cli.pose.keypoints;"
         "print({'cv2', 'ai_edge_litert', 'torch', 'av'} & set(sys.modules))"

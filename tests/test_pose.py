@@ -1,16 +1,17 @@
-"""BlazePose: geometry by hand, a rendered dancer with known joints, the overlay."""
+"""BlazePose: geometry, weights, poses of a rendered dancer, and the overlay video."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
 import pytest
+from builders import make_poses
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
+from loris_cli.array_types import Array
 from loris_cli.errors import OutputError, WeightsError
 from loris_cli.pose import blazepose
 from loris_cli.pose.blazepose import (
@@ -26,15 +27,15 @@ from loris_cli.pose.blazepose import (
 from loris_cli.pose.keypoints import Poses
 from loris_cli.pose.overlay import overlay_poses, write_mp4
 from loris_cli.pose.tracking import estimate_poses
+from loris_cli.synthetic.motion import sample_impact_motion
+from loris_cli.synthetic.render import APPEARANCES, render_frames, sample_static_camera
+from loris_cli.synthetic.scene import build_gym
 from loris_cli.video.frames import Frame
-
-Array = NDArray[Any]
-
 
 # --- geometry -------------------------------------------------------------------------------
 
 
-def test_an_upright_body_has_an_upright_crop_around_its_hips() -> None:
+def test_crop_of_an_upright_person_is_centered_at_the_hips() -> None:
     crop = Crop.from_alignment_points(np.array([100.0, 80.0]), np.array([100.0, 40.0]))
 
     assert (crop.center_x_px, crop.center_y_px, crop.angle_rad) == (100, 80, 0)
@@ -46,90 +47,91 @@ def test_an_upright_body_has_an_upright_crop_around_its_hips() -> None:
 @given(
     x=st.floats(-500, 2000),
     y=st.floats(-500, 2000),
-    lean=st.floats(-np.pi, np.pi),
-    reach=st.floats(5, 1000),
+    lean_rad=st.floats(-np.pi, np.pi),
+    radius_px=st.floats(5, 1000),
 )
-def test_the_crop_stands_up_with_the_body(
-    x: float, y: float, lean: float, reach: float
+def test_crop_is_rotated_with_the_person(
+    x: float, y: float, lean_rad: float, radius_px: float
 ) -> None:
     hips = np.array([x, y])
-    rim = hips + reach * np.array([np.sin(lean), -np.cos(lean)])
+    top = hips + radius_px * np.array([np.sin(lean_rad), -np.cos(lean_rad)])
 
-    matrix = Crop.from_alignment_points(hips, rim).to_image_matrix()
+    matrix = Crop.from_alignment_points(hips, top).to_image_matrix()
 
-    # In the crop the hips are in the middle and the rim straight above, 1 / 1.25 up.
-    sampled = apply_affine(matrix, np.array([[0.5, 0.5], [0.5, 0.5 - 0.5 / 1.25]]))
-    np.testing.assert_allclose(sampled, [hips, rim], atol=1e-6)
+    # In the crop, the hips are at the center, and the top is 1 / 1.25 half sides above them.
+    points = apply_affine(matrix, np.array([[0.5, 0.5], [0.5, 0.5 - 0.5 / 1.25]]))
+    np.testing.assert_allclose(points, [hips, top], atol=1e-6)
 
 
-@given(lean=st.floats(-np.pi, np.pi), side=st.floats(1, 3000))
-def test_a_crop_and_its_inverse_are_nothing(lean: float, side: float) -> None:
-    matrix = Crop(
-        center_x_px=300.0, center_y_px=200.0, side_px=side, angle_rad=lean
-    ).to_image_matrix()
-    inverse = np.linalg.inv(matrix[:, :2])
+@given(angle_rad=st.floats(-np.pi, np.pi), side_px=st.floats(1, 3000))
+def test_crop_matrix_is_invertible(angle_rad: float, side_px: float) -> None:
+    crop = Crop(center_x_px=300.0, center_y_px=200.0, side_px=side_px, angle_rad=angle_rad)
+    matrix = crop.to_image_matrix()
     points = np.random.default_rng(0).uniform(0, 1, (20, 2))
 
-    back = (apply_affine(matrix, points) - matrix[:, 2]) @ inverse.T
+    inverted = (apply_affine(matrix, points) - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T
 
-    np.testing.assert_allclose(back, points, atol=1e-9)
+    np.testing.assert_allclose(inverted, points, atol=1e-9)
 
 
 @pytest.mark.parametrize(("width", "height"), [(640, 360), (360, 640), (200, 200)])
-def test_the_letterbox_puts_the_picture_in_the_middle(width: int, height: int) -> None:
+def test_letterbox_centers_the_image(width: int, height: int) -> None:
     matrix = letterbox_matrix(width, height)
 
-    middle, corner = apply_affine(matrix, np.array([[0.5, 0.5], [0.0, 0.0]]))
-    np.testing.assert_allclose(middle, [width / 2, height / 2])
+    center, corner = apply_affine(matrix, np.array([[0.5, 0.5], [0.0, 0.0]]))
+    np.testing.assert_allclose(center, [width / 2, height / 2])
     assert corner.min() == (min(width, height) - max(width, height)) / 2
     assert corner.max() == 0
 
 
 @pytest.mark.parametrize("size", [(640, 360), (1920, 1080), (361, 643)])
-def test_a_warp_shows_a_spot_where_the_map_says(size: tuple[int, int]) -> None:
+def test_warped_spot_is_at_the_mapped_position(size: tuple[int, int]) -> None:
     width, height = size
     x, y = 0.3 * width, 0.6 * height
     columns, rows = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
     spot = np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * (width / 40) ** 2))
     image = np.repeat((255 * spot)[..., None], 3, axis=2).astype(np.uint8)
+    matrix = letterbox_matrix(width, height)
 
-    sampled = ImagePyramid(image).warp(letterbox_matrix(width, height), 224)[..., 0]
+    warped = ImagePyramid(image).warp(matrix, 224)[..., 0]
 
-    middle = np.arange(224) + 0.5
-    found = (
-        np.array([sampled.sum(axis=0) @ middle, sampled.sum(axis=1) @ middle]) / sampled.sum()
-    )
-    expected = (np.array([x, y]) - letterbox_matrix(width, height)[:, 2]) / max(size) * 224
-    np.testing.assert_allclose(found, expected, atol=0.1)
-
-
-def test_outside_the_picture_a_warp_is_black() -> None:
-    sampled = ImagePyramid(np.full((100, 200, 3), 255, np.uint8)).warp(
-        letterbox_matrix(200, 100), 224
-    )
-
-    assert not sampled[:50].any()
-    assert not sampled[-50:].any()
-    assert (sampled[60:-60, 2:-2] == 255).all()
+    centers = np.arange(224) + 0.5
+    centroid = np.array([warped.sum(axis=0) @ centers, warped.sum(axis=1) @ centers])
+    expected = (np.array([x, y]) - matrix[:, 2]) / max(size) * 224
+    np.testing.assert_allclose(centroid / warped.sum(), expected, atol=0.1)
 
 
-def test_a_tiny_picture_has_a_pyramid_too() -> None:
-    assert ImagePyramid(np.full((1, 3, 3), 9, np.uint8)).warp(
-        letterbox_matrix(3, 1), 4
-    ).shape == (4, 4, 3)
+def test_warp_is_black_outside_the_image() -> None:
+    image = ImagePyramid(np.full((100, 200, 3), 255, np.uint8))
+
+    warped = image.warp(letterbox_matrix(200, 100), 224)
+
+    assert not warped[:50].any()
+    assert not warped[-50:].any()
+    assert (warped[60:-60, 2:-2] == 255).all()
 
 
-def test_anchors_are_the_middles_of_cells() -> None:
-    boxes = generate_anchors()
+def test_image_of_three_pixels_can_be_warped() -> None:
+    image = ImagePyramid(np.full((1, 3, 3), 200, np.uint8))
 
-    assert len(boxes) == 28 * 28 * 2 + 14 * 14 * 2 + 7 * 7 * 6
-    np.testing.assert_allclose(boxes[:3], np.array([[0.5, 0.5], [0.5, 0.5], [1.5, 0.5]]) / 28)
-    np.testing.assert_allclose(boxes[-1], np.array([6.5, 6.5]) / 7)
+    warped = image.warp(letterbox_matrix(3, 1), 6)
+
+    # Rows are at -0.75, -0.25, 0.25, ... px; the only row of the image is at 0.5 px.
+    expected = [0, 50, 150, 150, 50, 0]
+    np.testing.assert_array_equal(warped[:, 1:-1], np.broadcast_to(expected, (3, 4, 6)).T)
 
 
-def test_overlapping_boxes_leave_the_strongest() -> None:
+def test_anchors_are_cell_centers() -> None:
+    anchors = generate_anchors()
+
+    assert len(anchors) == 28 * 28 * 2 + 14 * 14 * 2 + 7 * 7 * 6
+    np.testing.assert_allclose(anchors[:3], np.array([[0.5, 0.5], [0.5, 0.5], [1.5, 0.5]]) / 28)
+    np.testing.assert_allclose(anchors[-1], np.array([6.5, 6.5]) / 7)
+
+
+def test_non_max_suppression_keeps_the_best_of_overlapping_boxes() -> None:
     boxes = np.array([[0, 0, 10, 10], [1, 1, 11, 11], [20, 0, 30, 10], [0, 5, 10, 15]], float)
-    # Overlaps with box 0: 81 / 119, 0, and 50 / 150 = 0.33.
+    # IoU with box 0: 81 / 119, 0, and 50 / 150 = 0.33.
 
     assert non_max_suppression(boxes, np.array([0.8, 0.9, 0.7, 0.6])) == [1, 2]
     assert non_max_suppression(boxes[[0, 3]], np.array([0.8, 0.6]), max_iou=0.3) == [0]
@@ -137,12 +139,12 @@ def test_overlapping_boxes_leave_the_strongest() -> None:
     assert non_max_suppression(np.zeros((0, 4)), np.zeros(0)) == []
 
 
-def test_a_landmark_moves_to_the_heat_near_it_and_only_there() -> None:
+def test_landmarks_move_only_to_strong_heatmap_peaks_near_them() -> None:
     heatmaps = np.full((64, 64, 39), -20.0)
     heatmaps[20, 30, 0] = 20.0
     heatmaps[20, 30, 1] = 20.0  # too far from landmark 1
-    heatmaps[20, 30, 2] = -1.0  # too faint
-    heatmaps[20, 30, 33] = 20.0  # frames the crop
+    heatmaps[20, 30, 2] = -1.0  # too weak
+    heatmaps[20, 30, 33] = 20.0  # an alignment point, which is not refined
     points = np.full((39, 2), [31.5 / 64, 22.0 / 64])
     points[1] = [50.0 / 64, 50.0 / 64]
     points[3] = [-0.2, 1.2]  # outside
@@ -156,113 +158,115 @@ def test_a_landmark_moves_to_the_heat_near_it_and_only_there() -> None:
 # --- weights --------------------------------------------------------------------------------
 
 
-def test_damaged_weights_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blazepose, "DETECTOR_FILE", (blazepose.DETECTOR_FILE[0], "0" * 64))
+def test_weights_with_another_checksum_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    name, _ = blazepose.DETECTOR_FILE
+    monkeypatch.setattr(blazepose, "DETECTOR_FILE", (name, "0" * 64))
 
-    with pytest.raises(WeightsError, match="damaged"):
+    with pytest.raises(WeightsError, match=rf"{re.escape(name)}.* SHA-256"):
         BlazePose()
 
 
-def test_missing_weights_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_weights_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blazepose, "LANDMARK_FILE", ("none.tflite", "0" * 64))
 
-    with pytest.raises(WeightsError, match="missing"):
+    with pytest.raises(WeightsError, match=r"none\.tflite") as raised:
         BlazePose()
+    assert isinstance(raised.value.__cause__, FileNotFoundError)
 
 
-# --- end to end, on a rendered dancer -------------------------------------------------------
+# --- poses of a rendered dancer -------------------------------------------------------------
 
 SIZE = (320, 240)
+N_FRAMES = 32
+RenderedDance = tuple[list[Frame], Array]
 
 
 @pytest.fixture(scope="module")
-def dance() -> tuple[list[Frame], Array]:
-    """Two seconds of a rendered dancer at 16 fps and the true joints, ``(frames, 17, 2)``."""
-    render = pytest.importorskip("loris_cli.synthetic.render")
-    motion = pytest.importorskip("loris_cli.synthetic.motion")
-    scene = pytest.importorskip("loris_cli.synthetic.scene")
-    times_s = np.arange(32) / 16
-    camera = render.sample_static_camera(0)
-    drawn = list(
-        render.render_frames(
-            motion.sample_impact_motion(0, 2.5),
+def rendered_dance() -> RenderedDance:
+    """Two seconds of a rendered dancer at 16 fps, and its joints in px, ``(frames, 17, 2)``."""
+    times_s = np.arange(N_FRAMES) / 16
+    camera = sample_static_camera(0)
+    images, joints = zip(
+        *render_frames(
+            sample_impact_motion(0, 2.5),
             times_s,
             size=SIZE,
             camera=lambda time_s: camera,
-            room=scene.build_gym(np.random.default_rng(0)),
-            appearance=render.APPEARANCES[0],
-        )
+            room=build_gym(np.random.default_rng(0)),
+            appearance=APPEARANCES[0],
+        ),
+        strict=True,
     )
-    frames = [Frame(time_s=t, rgb=rgb) for t, (rgb, _) in zip(times_s, drawn, strict=True)]
-    return frames, np.stack([joints for _, joints in drawn])
+    frames = [Frame(time_s=t, rgb=rgb) for t, rgb in zip(times_s, images, strict=True)]
+    return frames, np.stack(joints)
 
 
 @pytest.fixture(scope="module")
-def poses(dance: tuple[list[Frame], Array]) -> Poses:
-    return estimate_poses(dance[0], size=SIZE)
+def estimated_poses(rendered_dance: RenderedDance) -> Poses:
+    return estimate_poses(rendered_dance[0], size=SIZE)
 
 
-def test_a_rendered_dancer_is_seen_in_every_frame(poses: Poses) -> None:
-    assert poses.detected_fraction == 1.0
-    assert poses.cuts.tolist() == []
-    np.testing.assert_array_equal(poses.times_s, np.arange(32) / 16)
+def test_rendered_dancer_is_detected_in_every_frame(estimated_poses: Poses) -> None:
+    assert estimated_poses.detected_fraction == 1.0
+    assert estimated_poses.cuts.tolist() == []
+    np.testing.assert_array_equal(estimated_poses.times_s, np.arange(N_FRAMES) / 16)
 
 
-def test_the_joints_found_are_the_true_ones(
-    dance: tuple[list[Frame], Array], poses: Poses
+def test_estimated_joints_match_the_rendered_joints(
+    rendered_dance: RenderedDance, estimated_poses: Poses
 ) -> None:
-    error_px = np.linalg.norm(poses.keypoints[..., :2] - dance[1], axis=-1)
+    error_px = np.linalg.norm(estimated_poses.keypoints[..., :2] - rendered_dance[1], axis=-1)
 
-    # At 240 px of height: 1.4 to 2.7 px were measured on seven rendered motions.
+    # The median was 1.4 to 2.7 px in seven rendered motions with images of 240 px height.
     assert np.median(error_px) < 4
     assert (error_px < 12).mean() > 0.9
 
 
-def test_joints_are_given_in_pixels_of_the_full_size(
-    dance: tuple[list[Frame], Array], poses: Poses
+def test_keypoints_are_in_pixels_of_the_given_size(
+    rendered_dance: RenderedDance, estimated_poses: Poses
 ) -> None:
-    large = estimate_poses(dance[0][:2], size=(640, 480))
+    scaled = estimate_poses(rendered_dance[0][:2], size=(640, 480))
 
     np.testing.assert_allclose(
-        large.keypoints[..., :2], poses.keypoints[:2, :, :2] * 2, rtol=1e-5
+        scaled.keypoints[..., :2], estimated_poses.keypoints[:2, :, :2] * 2, rtol=1e-5
     )
 
 
-def test_the_same_frames_give_the_same_poses(
-    dance: tuple[list[Frame], Array], poses: Poses
+def test_pose_estimation_is_deterministic(
+    rendered_dance: RenderedDance, estimated_poses: Poses
 ) -> None:
-    again = estimate_poses(dance[0][:3], size=SIZE)
+    repeated = estimate_poses(rendered_dance[0][:3], size=SIZE)
 
-    np.testing.assert_array_equal(again.keypoints, poses.keypoints[:3])
+    np.testing.assert_array_equal(repeated.keypoints, estimated_poses.keypoints[:3])
 
 
-def test_a_body_that_lies_is_found_as_one_that_stands(
-    dance: tuple[list[Frame], Array], poses: Poses
+def test_lying_person_has_the_rotated_pose(
+    rendered_dance: RenderedDance, estimated_poses: Poses
 ) -> None:
-    turned = Frame(
-        time_s=0.0, rgb=np.ascontiguousarray(np.rot90(dance[0][0].rgb))
-    )  # counterclockwise
+    # Counterclockwise by 90 degrees: (x, y) becomes (y, width - x).
+    rotated = np.ascontiguousarray(np.rot90(rendered_dance[0][0].rgb))
 
-    lying = estimate_poses([turned], size=SIZE[::-1])
+    lying = estimate_poses([Frame(time_s=0.0, rgb=rotated)], size=SIZE[::-1])
 
-    x, y = poses.keypoints[0, :, 0], poses.keypoints[0, :, 1]
-    error_px = np.hypot(lying.keypoints[0, :, 0] - y, lying.keypoints[0, :, 1] - (320 - x))
+    x, y = estimated_poses.keypoints[0, :, 0], estimated_poses.keypoints[0, :, 1]
+    expected = np.column_stack([y, SIZE[0] - x])
+    error_px = np.linalg.norm(lying.keypoints[0, :, :2] - expected, axis=-1)
     assert np.median(error_px) < 4
 
 
-def test_a_small_dancer_in_a_large_picture_is_found(dance: tuple[list[Frame], Array]) -> None:
-    field = np.full((720, 1280, 3), 128, np.uint8)
-    field[400:640, 700:1020] = dance[0][0].rgb
+def test_small_person_in_a_large_image_is_detected(rendered_dance: RenderedDance) -> None:
+    image = np.full((720, 1280, 3), 128, np.uint8)
+    image[400:640, 700:1020] = rendered_dance[0][0].rgb
+    frames = [Frame(time_s=k / 16, rgb=image) for k in range(8)]
 
-    poses = estimate_poses(
-        [Frame(time_s=k / 16, rgb=field) for k in range(8)], size=(1280, 720)
-    )
+    poses = estimate_poses(frames, size=(1280, 720))
 
-    error_px = np.linalg.norm(poses.keypoints[-1, :, :2] - (700, 400) - dance[1][0], axis=-1)
+    expected = rendered_dance[1][0] + (700, 400)
+    error_px = np.linalg.norm(poses.keypoints[-1, :, :2] - expected, axis=-1)
     assert np.median(error_px) < 4
 
 
-def test_where_nobody_is_nobody_is_seen() -> None:
+def test_no_person_is_detected_in_noise() -> None:
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (240, 320, 3), np.uint8) for _ in range(4)]
     noise = [Frame(time_s=k / 16, rgb=image) for k, image in enumerate(images)]
@@ -276,80 +280,74 @@ def test_where_nobody_is_nobody_is_seen() -> None:
 
 # --- overlay --------------------------------------------------------------------------------
 
-
-def still_poses(n_frames: int, *, interpolated: bool = False) -> Poses:
-    joints = np.stack([np.linspace(20, 120, 17), np.linspace(30, 90, 17), np.ones(17)], axis=1)
-    return Poses(
-        keypoints=np.repeat(joints[None].astype(np.float32), n_frames, axis=0),
-        times_s=np.arange(n_frames) / 16,
-        fps=16.0,
-        size=(160, 120),
-        interpolated=np.full(n_frames, interpolated),
-        cuts=np.zeros(0, np.int64),
-    )
+BACKGROUND = 100
 
 
-def grey_frames(n_frames: int, width: int = 160, height: int = 120) -> Iterator[Frame]:
+def make_diagonal_poses(n_frames: int = 1, *, interpolated: bool = False) -> Poses:
+    """Joints on a line from (20, 30) to (120, 90) px, in images of ``(160, 120)``."""
+    joints = np.stack([np.linspace(20, 120, 17), np.linspace(30, 90, 17)], axis=1)
+    return make_poses(np.tile(joints, (n_frames, 1, 1)), interpolated=interpolated)
+
+
+def make_grey_frames(n_frames: int, width: int = 160, height: int = 120) -> Iterator[Frame]:
     for k in range(n_frames):
-        yield Frame(time_s=k / 16, rgb=np.full((height, width, 3), 100, np.uint8))
+        yield Frame(time_s=k / 16, rgb=np.full((height, width, 3), BACKGROUND, np.uint8))
 
 
-def test_the_overlay_draws_joints_where_they_are() -> None:
-    (image,) = overlay_poses(grey_frames(1), still_poses(1))
+def test_overlay_is_drawn_at_the_joints() -> None:
+    (image,) = overlay_poses(make_grey_frames(1), make_diagonal_poses())
 
-    assert (image[30, 20] != 100).any()
-    assert (image[90, 120] != 100).any()
-    assert (image[110:, :10] == 100).all()
-
-
-def test_the_overlay_fits_pictures_that_were_scaled() -> None:
-    (image,) = overlay_poses(grey_frames(1, 320, 240), still_poses(1))
-
-    assert (image[180, 240] != 100).any()
+    assert (image[30, 20] != BACKGROUND).any()
+    assert (image[90, 120] != BACKGROUND).any()
+    assert (image[110:, :10] == BACKGROUND).all()
 
 
-def test_joints_that_are_filled_in_are_faint() -> None:
-    (detected,) = overlay_poses(grey_frames(1), still_poses(1))
-    (filled,) = overlay_poses(grey_frames(1), still_poses(1, interpolated=True))
+def test_overlay_is_scaled_to_the_frame_size() -> None:
+    (image,) = overlay_poses(make_grey_frames(1, 320, 240), make_diagonal_poses())
 
-    strength = [np.abs(image.astype(int) - 100).sum() for image in (detected, filled)]
-    assert 0 < strength[1] < strength[0] / 2
+    assert (image[60, 40] != BACKGROUND).any()
+    assert (image[180, 240] != BACKGROUND).any()
+    assert (image[90, 120] == BACKGROUND).all()  # the last joint without scaling
 
 
-def test_the_overlay_of_nobody_is_the_video() -> None:
-    poses = still_poses(2, interpolated=True)
-    poses.keypoints[:] = 0
+def test_interpolated_joints_are_drawn_faint() -> None:
+    contrasts = []
+    for interpolated in (False, True):
+        poses = make_diagonal_poses(interpolated=interpolated)
+        (image,) = overlay_poses(make_grey_frames(1), poses)
+        contrasts.append(np.abs(image.astype(int) - BACKGROUND).sum())
 
-    images = list(overlay_poses(grey_frames(3), poses))
+    assert 0 < contrasts[1] < contrasts[0] / 2
+
+
+def test_overlay_without_a_detected_person_is_the_input() -> None:
+    poses = make_poses(np.zeros((2, 17, 3)), interpolated=True)
+
+    images = list(overlay_poses(make_grey_frames(3), poses))
 
     assert len(images) == 2
-    assert all((image == 100).all() for image in images)
+    assert all((image == BACKGROUND).all() for image in images)
 
 
 @pytest.mark.parametrize("size", [(160, 120), (161, 121)])
-def test_an_overlay_is_a_video_that_plays(tmp_path: Path, size: tuple[int, int]) -> None:
-    write_mp4(
-        tmp_path / "a.mp4",
-        overlay_poses(grey_frames(20, *size), still_poses(20)),
-        fps=16.0,
-        size=size,
-    )
+def test_overlay_video_is_h264_of_even_size(tmp_path: Path, size: tuple[int, int]) -> None:
+    images = overlay_poses(make_grey_frames(8, *size), make_diagonal_poses(8))
+
+    write_mp4(tmp_path / "a.mp4", images, fps=16.0, size=size)
 
     with av.open(str(tmp_path / "a.mp4")) as video:
         stream = video.streams.video[0]
-        images = [frame.to_ndarray(format="rgb24") for frame in video.decode(stream)]
+        decoded = [frame.to_ndarray(format="rgb24") for frame in video.decode(stream)]
         assert stream.average_rate == 16
         assert stream.codec_context.name == "h264"
-    assert len(images) == 20
-    assert images[-1].shape == (120, 160, 3)
-    assert np.abs(images[-1][110:, :10].astype(int) - 100).max() < 8
+    assert len(decoded) == 8
+    assert decoded[-1].shape == (120, 160, 3)
+    assert np.abs(decoded[-1][110:, :10].astype(int) - BACKGROUND).max() < 8
 
 
-def test_an_overlay_without_a_folder_is_told(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="cannot write"):
-        write_mp4(
-            tmp_path / "none" / "a.mp4",
-            overlay_poses(grey_frames(1), still_poses(1)),
-            fps=16.0,
-            size=(160, 120),
-        )
+def test_overlay_in_a_missing_folder_is_refused(tmp_path: Path) -> None:
+    images = overlay_poses(make_grey_frames(1), make_diagonal_poses())
+
+    with pytest.raises(OutputError, match=r"a\.mp4"):
+        write_mp4(tmp_path / "none" / "a.mp4", images, fps=16.0, size=(160, 120))
+    assert not (tmp_path / "none").exists()

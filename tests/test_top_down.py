@@ -1,13 +1,13 @@
-"""mmpose as an estimator: bodies found ahead, weights that are needed, the whole way."""
+"""Top-down pose estimation: batched person detection, weights files, and mmpose networks."""
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ import torch
 from conftest import RunLoris
 from numpy.typing import NDArray
 
+from loris_cli.array_types import Array
 from loris_cli.errors import WeightsError
 from loris_cli.pose import mmpose_estimator
 from loris_cli.pose.batched_detection import (
@@ -36,202 +37,232 @@ from loris_cli.pose.tracking import estimate_poses
 from loris_cli.system.progress import NullReporter
 from loris_cli.video.frames import Frame
 
-Array = NDArray[Any]
-
-STANDING = np.array(
+# Joints of a standing person in px, in an image of (160, 120).
+STANDING_JOINTS = np.array(
     [
         (80, 20), (77, 17), (83, 17), (74, 19), (86, 19), (68, 35), (92, 35), (62, 50),
         (98, 50), (60, 64), (100, 64), (72, 66), (88, 66), (71, 88), (89, 88), (70, 110),
         (90, 110),
     ], float,
 )  # fmt: skip
+N_FRAMES = 18
+SPEED_PX = 2.0
 
 
-def frames(n: int) -> list[Frame]:
-    """Equal images but for their index in the corner."""
-    images = [np.full((120, 160, 3), 90, np.uint8) for _ in range(n)]
+def make_numbered_frames(n_frames: int) -> list[Frame]:
+    """Grey images with their frame index in the first pixel."""
+    images = [np.full((120, 160, 3), 90, np.uint8) for _ in range(n_frames)]
     for k, image in enumerate(images):
         image[0, 0] = k
     return [Frame(time_s=k / 16, rgb=image) for k, image in enumerate(images)]
 
 
+def make_moving_keypoints(frame_index: int, score: float = 1.0) -> NDArray[np.float32]:
+    """Keypoints of a person moving to the right, ``(17, 3)``."""
+    joints = STANDING_JOINTS + np.array([SPEED_PX * frame_index, 0])
+    return np.column_stack([joints, np.full(17, score)]).astype(np.float32)
+
+
 class FakeNetwork:
-    """Network with the true keypoints; it records its batches."""
+    """Keypoint network that returns the known keypoints and records its batches."""
 
-    def __init__(self, speed_px: float = 2.0, hidden: Sequence[int] = ()) -> None:
-        self.speed_px = speed_px
-        self.hidden = hidden
+    def __init__(self, score: float = 0.9) -> None:
+        self.score = score
         self.batches: list[tuple[list[int], list[Array]]] = []
-
-    def positions(self, k: int) -> Array:
-        return np.asarray(STANDING + np.array([self.speed_px * k, 0]))
 
     def estimate_keypoints(
         self, images: Sequence[Array], boxes: Sequence[Array]
     ) -> list[NDArray[np.float32]]:
         indices = [int(image[0, 0, 0]) for image in images]
         self.batches.append((indices, list(boxes)))
-        results = []
-        for k, image_boxes in zip(indices, boxes, strict=True):
-            scores = np.full(17, 0.05 if k in self.hidden else 0.9)
-            keypoints = np.column_stack([self.positions(k), scores]).astype(np.float32)
-            results.append(np.repeat(keypoints[None], len(image_boxes), axis=0))
-        return results
+        return [
+            np.repeat(make_moving_keypoints(k, self.score)[None], len(image_boxes), axis=0)
+            for k, image_boxes in zip(indices, boxes, strict=True)
+        ]
 
 
 class FakeDetector:
-    """Detects the person in some images only, and counts its calls."""
+    """Person detector that finds the person in all frames or in one, and counts its calls."""
 
-    def __init__(self, network: FakeNetwork, *, only: int | None = None) -> None:
-        self.network = network
-        self.only = only
+    def __init__(self, *, only_frame: int | None = None) -> None:
+        self.only_frame = only_frame
         self.n_calls = 0
 
     def detect_people(self, image: ImagePyramid, region: Array | None = None) -> list[Crop]:
         self.n_calls += region is None
         k = int(image.select_level(1)[0, 0, 0])
-        if self.only is not None and k != self.only:
+        if self.only_frame not in (None, k):
             return []
-        return [keypoints_to_crop(np.column_stack([self.network.positions(k), np.ones(17)]))]
+        return [keypoints_to_crop(make_moving_keypoints(k))]
 
 
-def track(estimator: BatchedPoseEstimator) -> Poses:
-    buffered = estimator.prefetch_frames(frames(18))
+def estimate_batched(network: FakeNetwork, detector: FakeDetector) -> Poses:
+    estimator = BatchedPoseEstimator(network, detector)
+    buffered = estimator.prefetch_frames(make_numbered_frames(N_FRAMES))
     return estimate_poses(buffered, fps=16, size=(160, 120), estimator=estimator)
 
 
-def test_a_body_is_followed_frame_by_frame_though_found_every_few() -> None:
-    network = FakeNetwork()
-    detector = FakeDetector(network)
-    estimator = BatchedPoseEstimator(network, detector)
-
-    poses = track(estimator)
-
-    assert poses.n_frames == 18
+def check_moving_person(poses: Poses) -> None:
+    """Check that the person was tracked through all frames, at the known joints."""
+    assert poses.n_frames == N_FRAMES
     assert poses.detected_fraction == 1
     assert len(poses.cuts) == 0
-    true = np.stack([network.positions(k) for k in range(18)])
-    np.testing.assert_allclose(poses.keypoints[..., :2], true, atol=1e-3)
-    assert detector.n_calls == 1 + 4 + 1  # the first, every fourth, the last
-    longest = max(len(numbers) for numbers, _ in network.batches)
-    assert longest == BOX_DETECTION_INTERVAL_FRAMES
+    expected = np.stack([make_moving_keypoints(k) for k in range(N_FRAMES)])
+    np.testing.assert_allclose(poses.keypoints[..., :2], expected[..., :2], atol=1e-3)
 
 
-def test_boxes_go_with_the_body_between_detections() -> None:
+def test_person_detected_every_four_frames_is_tracked_in_each_frame() -> None:
+    network, detector = FakeNetwork(), FakeDetector()
+
+    check_moving_person(estimate_batched(network, detector))
+
+    assert detector.n_calls == 1 + 4 + 1  # the first frame, every fourth, and the last
+    largest_batch = max(len(indices) for indices, _ in network.batches)
+    assert largest_batch == BOX_DETECTION_INTERVAL_FRAMES
+
+
+def test_boxes_between_detections_move_with_the_person() -> None:
     network = FakeNetwork()
-    estimator = BatchedPoseEstimator(network, FakeDetector(network))
-    list(estimator.prefetch_frames(frames(9)))
+    list(BatchedPoseEstimator(network, FakeDetector()).prefetch_frames(make_numbered_frames(9)))
 
-    numbers, boxes = next(
+    indices, boxes = next(
         batch for batch in network.batches if len(batch[0]) == BOX_DETECTION_INTERVAL_FRAMES
     )
 
-    for k, around in zip(numbers, boxes, strict=True):
-        middle = (around[0, :2] + around[0, 2:]) / 2
-        true = keypoints_to_box(np.column_stack([network.positions(k), np.ones(17)]))
-        np.testing.assert_allclose(middle, (true[:2] + true[2:]) / 2, atol=1e-3)
+    for k, (box,) in zip(indices, boxes, strict=True):
+        expected = keypoints_to_box(make_moving_keypoints(k))
+        np.testing.assert_allclose(
+            box[:2] + box[2:], expected[:2] + expected[2:], atol=2e-3, err_msg=f"frame {k}"
+        )
 
 
-def test_a_body_that_is_detected_once_is_carried_over() -> None:
-    network = FakeNetwork()
-    estimator = BatchedPoseEstimator(network, FakeDetector(network, only=0))
-    poses = track(estimator)
-    assert poses.detected_fraction == 1
+def test_person_detected_once_is_tracked_through_all_frames() -> None:
+    check_moving_person(estimate_batched(FakeNetwork(), FakeDetector(only_frame=0)))
 
 
-def test_joints_that_the_network_doubts_are_no_body() -> None:
-    network = FakeNetwork(hidden=range(18))
-    estimator = BatchedPoseEstimator(network, FakeDetector(network))
-    poses = track(estimator)
+def test_person_with_low_keypoint_scores_is_discarded() -> None:
+    poses = estimate_batched(FakeNetwork(score=0.05), FakeDetector())
+
     assert poses.detected_fraction == 0
+    assert not poses.keypoints.any()
 
 
-@pytest.mark.parametrize("n", [1, 2, 4, 5, 6])
-def test_no_frame_is_lost_at_the_end(n: int) -> None:
-    network = FakeNetwork()
-    estimator = BatchedPoseEstimator(network, FakeDetector(network))
-    assert [f.rgb[0, 0, 0] for f in estimator.prefetch_frames(frames(n))] == list(range(n))
+@pytest.mark.parametrize("n_frames", [1, 2, 4, 5, 6])
+def test_prefetching_yields_every_frame_once(n_frames: int) -> None:
+    estimator = BatchedPoseEstimator(FakeNetwork(), FakeDetector())
+
+    frames = list(estimator.prefetch_frames(make_numbered_frames(n_frames)))
+
+    assert [int(frame.rgb[0, 0, 0]) for frame in frames] == list(range(n_frames))
 
 
-def test_boxes_between_by_hand() -> None:
-    still, moves = np.array([0.0, 0, 10, 20]), np.array([100.0, 0, 110, 20])
-    moved = moves + np.array([8, 0, 8, 0])
-    comes = np.array([300.0, 0, 310, 20])
+def test_boxes_are_interpolated_linearly_for_matched_people() -> None:
+    static, start = np.array([0.0, 0, 10, 20]), np.array([100.0, 0, 110, 20])
+    stop = start + np.array([8, 0, 8, 0])
+    newcomer = np.array([300.0, 0, 310, 20])
 
-    found = interpolate_boxes(np.stack([still, moves]), np.stack([moved, comes]), 4)
+    boxes = interpolate_boxes(np.stack([static, start]), np.stack([stop, newcomer]), 4)
 
-    assert len(found) == 4
-    np.testing.assert_allclose(found[0], [still, moves, comes])
-    np.testing.assert_allclose(found[2], [still, (moves + moved) / 2, comes])
-    assert interpolate_boxes(np.zeros((0, 4)), np.zeros((0, 4)), 4)[0].shape == (0, 4)
+    assert len(boxes) == 4
+    np.testing.assert_allclose(boxes[0], [static, start, newcomer])
+    np.testing.assert_allclose(boxes[2], [static, (start + stop) / 2, newcomer])
 
 
-def test_the_box_of_a_crop_holds_the_body() -> None:
-    body = np.column_stack([STANDING, np.ones(17)])
-    left, top, right, bottom = crop_to_box(keypoints_to_crop(body))
-    assert (STANDING > [left, top]).all()
-    assert (STANDING < [right, bottom]).all()
+def test_interpolation_without_people_gives_empty_boxes() -> None:
+    boxes = interpolate_boxes(np.zeros((0, 4)), np.zeros((0, 4)), 4)
+
+    assert [box.shape for box in boxes] == [(0, 4)] * 4
+
+
+def test_box_of_a_crop_contains_all_joints() -> None:
+    left, top, right, bottom = crop_to_box(keypoints_to_crop(make_moving_keypoints(0)))
+
+    assert (STANDING_JOINTS > [left, top]).all()
+    assert (STANDING_JOINTS < [right, bottom]).all()
 
 
 # --- weights --------------------------------------------------------------------------------
 
 
-def test_there_are_no_poses_without_weights(
+def test_mmpose_without_weights_is_refused(
     loris: RunLoris, moving_video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LORIS_CACHE", str(tmp_path / "cache"))
-    words = ("--pose-estimator", "mmpose", "--offline", "-o", tmp_path / "out.npz")
-    result = loris("pose", moving_video, *words)
+    out = tmp_path / "out.npz"
+
+    result = loris("pose", moving_video, "--pose-estimator", "mmpose", "--offline", "-o", out)
+
     assert result.exit_code == 3
     is_installed = find_spec("mmpose") is not None
-    assert ("put the file of" if is_installed else "mmpose is needed") in result.stderr
-    assert not (tmp_path / "out.npz").exists()
+    assert ("--pose-weights" if is_installed else "pip install") in result.stderr
+    assert not out.exists()
 
 
-def test_weights_without_mmpose_are_refused(
+def test_pose_weights_without_mmpose_are_refused(
     loris: RunLoris, moving_video: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "w.pth").touch()
-    assert loris("pose", moving_video, "--pose-weights", tmp_path / "w.pth").exit_code == 2
+
+    result = loris("pose", moving_video, "--pose-weights", tmp_path / "w.pth")
+
+    assert result.exit_code == 2
+    assert "--pose-estimator mmpose" in result.stderr
 
 
 class UnsafePickle:
+    """Object whose unpickling prints a text."""
+
     def __reduce__(self) -> tuple[object, ...]:
-        return (print, ("harm done",))
+        return (print, ("unpickled",))
 
 
 @pytest.mark.parametrize(
-    ("content", "why"),
+    ("content", "value"),
     [
-        ({"state_dict": {"weight": torch.zeros(2, 3)}}, "1 tensors: 'bias'"),
-        ({"weight": torch.zeros(2, 3), "bias": torch.zeros(2), "x": torch.zeros(1)}, "'x'"),
-        ({"weight": torch.zeros(3, 3), "bias": torch.zeros(2)}, "'weight' has shape"),
-        ({"weight": torch.full((2, 3), torch.nan), "bias": torch.zeros(2)}, "not finite"),
-        ({"state_dict": [1]}, "not a state dict"),
-        ([1], "not a state dict"),
-        ({"state_dict": {}, "meta": UnsafePickle()}, "objects that could run code"),
+        pytest.param({"state_dict": {"weight": torch.zeros(2, 3)}}, "'bias'", id="missing"),
+        pytest.param(
+            {"weight": torch.zeros(2, 3), "bias": torch.zeros(2), "x": torch.zeros(1)},
+            "'x'",
+            id="unexpected",
+        ),
+        pytest.param(
+            {"weight": torch.zeros(3, 3), "bias": torch.zeros(2)},
+            r"'weight'.*\(3, 3\).*\(2, 3\)",
+            id="shape",
+        ),
+        pytest.param(
+            {"weight": torch.full((2, 3), torch.nan), "bias": torch.zeros(2)},
+            "'weight'.*NaN",
+            id="NaN",
+        ),
+        pytest.param({"state_dict": [1]}, "state dict", id="nested list"),
+        pytest.param([1], "state dict", id="list"),
+        pytest.param({"state_dict": {}, "meta": UnsafePickle()}, "code", id="unsafe pickle"),
     ],
 )
-def test_weights_that_do_not_fit_are_refused(
-    content: object, why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_invalid_weights_files_are_refused(
+    content: object, value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.save(content, tmp_path / "w.pth")
-    with pytest.raises(WeightsError, match=why):
+
+    with pytest.raises(WeightsError, match=value):
         load_mmpose_weights(torch.nn.Linear(3, 2), tmp_path / "w.pth")
-    assert "harm" not in capsys.readouterr().out
+    assert "unpickled" not in capsys.readouterr().out
 
 
-def test_weights_with_what_mmpose_tells_beside_them_are_taken(tmp_path: Path) -> None:
-    model = torch.nn.Linear(3, 2)
+def test_weights_with_metadata_of_mmpose_are_loaded(tmp_path: Path) -> None:
+    model, loaded = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
     colours = np.zeros((17, 3), np.uint8)
     meta = {"dataset_meta": {"sigmas": np.ones(17), "colours": colours, "one": np.float32(1)}}
     torch.save({"state_dict": model.state_dict(), "meta": meta}, tmp_path / "w.pth")
-    other = torch.nn.Linear(3, 2)
-    load_mmpose_weights(other, tmp_path / "w.pth")
-    torch.testing.assert_close(other.weight, model.weight)
+
+    load_mmpose_weights(loaded, tmp_path / "w.pth")
+
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(loaded.state_dict()[name], value, rtol=0, atol=0)
 
 
-# --- mmpose itself, in a process of its own -------------------------------------------------
+# --- mmpose, in separate processes ----------------------------------------------------------
 
 MAKE_WEIGHTS = """
 import sys, torch
@@ -239,12 +270,12 @@ from loris_cli.system.optional_packages import import_optional
 from loris_cli.pose.mmpose_estimator import check_mmpose_weights
 from pathlib import Path
 config_path = check_mmpose_weights(Path(__file__), sys.argv[1])
-apis = import_optional("mmpose.apis", extra="", purpose="test it")
-configs = import_optional("mmengine.config", extra="", purpose="test it")
+apis = import_optional("mmpose.apis", extra="", purpose="test mmpose")
+configs = import_optional("mmengine.config", extra="", purpose="test mmpose")
 config = configs.Config.fromfile(config_path)
 torch.manual_seed(0)
 model = apis.init_model(config, None, device="cpu")
-with torch.no_grad():  # sure of what it does not know
+with torch.no_grad():  # raise the scores of the untrained network
     for name, value in model.head.named_parameters():
         if name.startswith(("cls_x", "cls_y")): value.mul_(1e4)
 torch.save({"state_dict": model.state_dict(), "meta": {}}, sys.argv[2])
@@ -261,18 +292,18 @@ images = [rng.integers(0, 256, (240, 320, 3), dtype=np.uint8) for _ in range(3)]
 boxes = [np.array([[40.0, 20, 200, 220], [10, 10, 90, 200]]), np.zeros((0, 4)),
          np.array([[60.0, 20, 220, 220]])]
 results = network.estimate_keypoints(images, boxes)
-assert [len(found) for found in results] == [2, 0, 1]
-apis = import_optional("mmpose.apis", extra="", purpose="test it")
-for image, image_boxes, found in zip(images, boxes, results):
+assert [len(people) for people in results] == [2, 0, 1]
+apis = import_optional("mmpose.apis", extra="", purpose="test mmpose")
+for image, image_boxes, people in zip(images, boxes, results):
     if not len(image_boxes): continue
     bgr = np.ascontiguousarray(image[..., ::-1])
     corner_boxes = (image_boxes - 0.5).astype(np.float32)
     expected = apis.inference_topdown(network._model, bgr, corner_boxes)
-    for one, other in zip(found, expected):
+    for keypoints, sample in zip(people, expected, strict=True):
         np.testing.assert_allclose(
-            one[:, :2], other.pred_instances.keypoints[0] + 0.5, atol=1e-2)
+            keypoints[:, :2], sample.pred_instances.keypoints[0] + 0.5, atol=1e-2)
 """
-LORIS = "from loris_cli.commands.app import main; main()"
+LORIS_MAIN = "from loris_cli.commands.app import main; main()"
 RTMPOSE_T = "rtmpose-t_8xb256-420e_coco-256x192"
 
 needs_mmpose = pytest.mark.skipif(
@@ -281,11 +312,11 @@ needs_mmpose = pytest.mark.skipif(
 )
 
 
-def run(source: str | Path, *words: object) -> subprocess.CompletedProcess[str]:
-    """Run a separate Python: mmpose changes logging and the filters of warnings."""
+def run_python(source: str | Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run code or a script in another process: mmpose changes logging and warning filters."""
     program = ["-c", source] if isinstance(source, str) else [source]
     return subprocess.run(
-        [sys.executable, *map(str, program), *map(str, words)],
+        [sys.executable, *map(str, program), *map(str, arguments)],
         capture_output=True,
         text=True,
         check=False,
@@ -294,11 +325,11 @@ def run(source: str | Path, *words: object) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained checkpoint of a small network of mmpose."""
+def rtmpose_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights file of an untrained RTMPose network."""
     folder = tmp_path_factory.mktemp("mmpose")
     (folder / "make.py").write_text(MAKE_WEIGHTS)
-    result = run(folder / "make.py", RTMPOSE_T, folder / "random.pth")
+    result = run_python(folder / "make.py", RTMPOSE_T, folder / "random.pth")
     assert result.returncode == 0, result.stderr
     return folder / "random.pth"
 
@@ -306,33 +337,34 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.legacy
 @pytest.mark.timeout(1800)
 @needs_mmpose
-def test_a_batch_of_pictures_gives_what_mmpose_gives_one_by_one(weights: Path) -> None:
-    result = run(COMPARE_WITH_MMPOSE, RTMPOSE_T, weights)
+def test_batched_keypoints_match_those_of_mmpose(rtmpose_weights: Path) -> None:
+    result = run_python(COMPARE_WITH_MMPOSE, RTMPOSE_T, rtmpose_weights)
+
     assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.legacy
 @pytest.mark.timeout(1800)
 @needs_mmpose
-def test_a_film_goes_the_whole_way_through_mmpose(weights: Path, tmp_path: Path) -> None:
+def test_pose_command_runs_mmpose_with_matching_weights_only(
+    rtmpose_weights: Path, tmp_path: Path
+) -> None:
     from loris_cli.pose.keypoints import read_poses
     from loris_cli.synthetic.motion import sample_impact_motion
     from loris_cli.synthetic.render import render_video
 
-    video = tmp_path / "body.mp4"
+    video, out = tmp_path / "dancer.mp4", tmp_path / "out.npz"
     render_video(video, sample_impact_motion(1, 2.5), timing=16, size=(320, 240), seed=1)
-    words = ("--pose-estimator", "mmpose", "--pose-weights", weights)
-    options = (*words, "-o", tmp_path / "out.npz")
+    options = ("--pose-estimator", "mmpose", "--pose-weights", rtmpose_weights, "-o", out)
 
-    refused, done = (
-        run(LORIS, "pose", video, *options, "--pose-network", network)
-        for network in (RTMPOSE_T.replace("-t_", "-s_"), RTMPOSE_T)
-    )
+    small_network = RTMPOSE_T.replace("-t_", "-s_")
+    refused = run_python(LORIS_MAIN, "pose", video, *options, "--pose-network", small_network)
+    accepted = run_python(LORIS_MAIN, "pose", video, *options, "--pose-network", RTMPOSE_T)
 
-    assert refused.returncode == 3  # these are not the larger one's weights
-    assert "of another network" in refused.stderr
-    assert done.returncode == 0, done.stderr
-    poses = read_poses(tmp_path / "out.npz")
+    assert refused.returncode == 3
+    assert rtmpose_weights.name in refused.stderr
+    assert accepted.returncode == 0, accepted.stderr
+    poses = read_poses(out)
     assert poses.n_frames == 40
     assert poses.detected_fraction > 0
     assert (poses.keypoints[~poses.interpolated][..., 2] > 0).any()
@@ -340,56 +372,90 @@ def test_a_film_goes_the_whole_way_through_mmpose(weights: Path, tmp_path: Path)
 
 @pytest.mark.legacy
 @needs_mmpose
-def test_a_network_that_mmpose_has_not_is_told_with_those_near_it(
+def test_unknown_mmpose_network_is_refused_with_similar_names(
     loris: RunLoris, moving_video: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "w.pth").touch()
-    words = ("--pose-weights", tmp_path / "w.pth", "--pose-network", "td-hm_hrnet-w48")
+    weights = tmp_path / "w.pth"
+    weights.touch()
+    options = ("--pose-estimator", "mmpose", "--pose-weights", weights)
+
     result = loris(
-        "pose", moving_video, "--pose-estimator", "mmpose", *words, "-o", tmp_path / "o.npz"
+        "pose",
+        moving_video,
+        *options,
+        "--pose-network",
+        "td-hm_hrnet-w48",
+        "-o",
+        tmp_path / "o.npz",
     )
+
     assert result.exit_code == 2
     assert "td-hm_hrnet-w48_8xb32-210e_coco-256x192" in result.stderr
 
 
 @pytest.mark.legacy
 @needs_mmpose
-def test_mmpose_itself_says_where_its_weights_are() -> None:
-    network = "td-hm_hrnet-w48_8xb32-210e_coco-256x192"
+@pytest.mark.parametrize(
+    ("network", "file_name"),
+    [
+        (
+            "td-hm_hrnet-w48_8xb32-210e_coco-256x192",
+            "td-hm_hrnet-w48_8xb32-210e_coco-256x192-0e67c616_20220913.pth",
+        ),
+        (
+            RTMPOSE_T,
+            "rtmpose-tiny_simcc-coco_pt-aic-coco_420e-256x192-e613ba3f_20230127.pth",
+        ),
+    ],
+    ids=["hrnet-w48", "rtmpose-t"],
+)
+def test_weights_url_is_read_from_the_model_index(network: str, file_name: str) -> None:
     url = find_weights_url(network)
+
     assert url.startswith("https://")
-    assert url.rpartition("/")[2] == f"{network}-0e67c616_20220913.pth"
-    assert RTMPOSE_T in find_weights_url(RTMPOSE_T) or find_weights_url(RTMPOSE_T).endswith(
-        ".pth"
-    )
+    assert url.rpartition("/")[2] == file_name
 
 
-def test_weights_are_fetched_once_and_have_to_be_what_their_name_promises(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    content = b"weights"
-    downloads: list[Path] = []
+CONTENT = b"weights"
+DIGEST = hashlib.sha256(CONTENT).hexdigest()[:8]
 
-    def download(url: str, path: Path, **_: object) -> str:
+
+@pytest.fixture
+def downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Paths of the files that are downloaded, each with ``CONTENT``."""
+    paths: list[Path] = []
+
+    def write_content(url: str, path: Path, **_: object) -> str:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-        downloads.append(path)
+        path.write_bytes(CONTENT)
+        paths.append(path)
         return ""
 
-    digest = hashlib.sha256(content).hexdigest()
     monkeypatch.setenv("LORIS_CACHE", str(tmp_path))
-    monkeypatch.setattr(mmpose_estimator, "download_file", download)
+    monkeypatch.setattr(mmpose_estimator, "download_file", write_content)
     monkeypatch.setattr(
         mmpose_estimator, "find_weights_url", lambda network: f"https://x/{network}"
     )
+    return paths
 
-    for _ in range(2):
-        path = fetch_mmpose_weights(
-            f"net-{digest[:8]}_20220913.pth", offline=False, reporter=NullReporter()
-        )
-        assert path.read_bytes() == content
+
+def test_weights_are_downloaded_once(downloads: list[Path]) -> None:
+    name = f"net-{DIGEST}_20220913.pth"
+
+    paths = [
+        fetch_mmpose_weights(name, offline=False, reporter=NullReporter()) for _ in range(2)
+    ]
+
+    assert paths[0] == paths[1]
+    assert paths[0].read_bytes() == CONTENT
     assert len(downloads) == 1
-    with pytest.raises(WeightsError, match="does not match its name"):
-        fetch_mmpose_weights(
-            "net-00000000_20220913.pth", offline=False, reporter=NullReporter()
-        )
+
+
+def test_weights_with_another_hash_than_in_their_name_are_refused(
+    downloads: list[Path],
+) -> None:
+    name = "net-00000000_20220913.pth"
+
+    with pytest.raises(WeightsError, match=rf"{re.escape(name)}.*{DIGEST}"):
+        fetch_mmpose_weights(name, offline=False, reporter=NullReporter())
+    assert len(downloads) == 1
