@@ -8,7 +8,7 @@ import numpy as np
 import soundfile
 from numpy.typing import ArrayLike
 
-from loris_cli.array_types import Array
+from loris_cli.array_types import Array, Float32Array
 from loris_cli.config import POSE_FPS, SAMPLE_RATE_HZ
 from loris_cli.dataset.manifest import Clip
 from loris_cli.models.generator_interface import ClipFeatures
@@ -32,7 +32,7 @@ def make_clip(clip_id: str = "a", **fields: Any) -> Clip:
 def write_clip(
     folder: Path,
     clip: Clip,
-    audio: Array,
+    audio: Array | Float32Array,
     accents_s: Array,
     *,
     energy: ArrayLike = 0.5,

@@ -1,4 +1,4 @@
-"""The listening kit: blind, as loud as each other, and answers that can be trusted."""
+"""Listening test: a blind kit with equal loudness, and scores of valid answers only."""
 
 import json
 import re
@@ -23,17 +23,18 @@ from loris_cli.evaluation.runner.clips import EvalClip, build_eval_clip
 from loris_cli.evaluation.runner.run import EvaluationPlan, EvaluationResult, run_evaluation
 from loris_cli.system.progress import NullReporter
 
-HEAD = "question,first,second,answer\n"
+HEADER = "question,first,second,answer\n"
 
 
 @pytest.fixture(scope="module")
 def result(tmp_path_factory: pytest.TempPathFactory) -> EvaluationResult:
-    data = tmp_path_factory.mktemp("kit") / "data"
+    """Evaluation of the reference, and of files that all are the audio of one clip."""
+    data = tmp_path_factory.mktemp("evaluation") / "data"
     clips = write_click_dataset(data)
-    cases = [build_eval_clip(data, clip) for clip in read_manifest(data)]
+    eval_clips = [build_eval_clip(data, clip) for clip in read_manifest(data)]
     plan = EvaluationPlan(
         title="fe50",
-        clips=[case for case in cases if isinstance(case, EvalClip)],
+        clips=[clip for clip in eval_clips if isinstance(clip, EvalClip)],
         generated_files={clip.id: data / clips[0].audio for clip in clips},
         bounds=["ground_truth"],
         analysis_config=AnalysisConfig(strict_metrics=False),
@@ -43,39 +44,39 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> EvaluationResult:
 
 @pytest.fixture(scope="module")
 def kit(result: EvaluationResult, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("made") / "kit"
+    """Listening test with two clips of two systems."""
+    folder = tmp_path_factory.mktemp("listening") / "kit"
     make_listening_kit(result, folder, n_clips=2, seed=0, reporter=NullReporter())
     return folder
 
 
-def key_of(kit: Path) -> dict[str, Any]:
-    result: dict[str, Any] = json.loads((kit / "key.json").read_text())["sounds"]
-    return result
+def read_key(kit: Path) -> dict[str, Any]:
+    """System and clip of each take, by take number."""
+    key: dict[str, Any] = json.loads((kit / "key.json").read_text())["sounds"]
+    return key
 
 
-def numbers(kit: Path, row: str) -> list[str]:
-    """The sounds of a row, by clip."""
-    key = key_of(kit)
-    return sorted((n for n in key if key[n]["system"] == row), key=lambda n: key[n]["clip"])
+def list_takes(kit: Path, system: str) -> list[str]:
+    """Numbers of the takes of a system, sorted by clip."""
+    key = read_key(kit)
+    return sorted((n for n in key if key[n]["system"] == system), key=lambda n: key[n]["clip"])
 
 
-def test_the_kit_tells_nothing_of_whose_a_sound_is(kit: Path) -> None:
-    inside = sorted(
-        path.relative_to(kit / "kit").as_posix() for path in kit.rglob("kit/**/*.*")
-    )
+def test_the_kit_does_not_reveal_systems_or_clips(kit: Path) -> None:
+    names = sorted(path.relative_to(kit / "kit").as_posix() for path in kit.rglob("kit/**/*.*"))
     page = (kit / "kit" / "index.html").read_text()
 
-    assert inside == ["index.html", *(f"sounds/{n}.flac" for n in range(1, 5))]
+    assert names == ["index.html", *(f"sounds/{n}.flac" for n in range(1, 5))]
     assert not re.search("ground_truth|generated|clip-", page)
     assert "{{" not in page
 
 
-def test_the_page_asks_of_every_sound_and_of_every_two_of_a_clip(kit: Path) -> None:
+def test_the_page_has_every_take_and_every_pair_of_a_clip(kit: Path) -> None:
     page = (kit / "kit" / "index.html").read_text()
-    found = re.search(r"const items = (\{.*\});", page)
-    assert found
-    items = json.loads(found[1])
-    key = key_of(kit)
+    match = re.search(r"const items = (\{.*\});", page)
+    assert match
+    items = json.loads(match[1])
+    key = read_key(kit)
 
     assert sorted(items["sounds"]) == [1, 2, 3, 4]
     assert len(items["pairs"]) == 2
@@ -84,81 +85,103 @@ def test_the_page_asks_of_every_sound_and_of_every_two_of_a_clip(kit: Path) -> N
         assert key[str(a)]["system"] != key[str(b)]["system"]
 
 
-def test_all_sounds_are_as_loud(kit: Path) -> None:
-    for path in kit.rglob("*.flac"):
+def test_all_takes_have_the_target_loudness(kit: Path) -> None:
+    paths = list(kit.rglob("*.flac"))
+    assert len(paths) == 4
+    for path in paths:
         assert measure_loudness(path).integrated_lufs == pytest.approx(TARGET_LUFS, abs=0.6)
 
 
-def test_ratings_and_preferences_are_counted_by_row(kit: Path, tmp_path: Path) -> None:
-    (true_a, true_b), (made_a, made_b) = numbers(kit, "ground_truth"), numbers(kit, "generated")
+def test_ratings_and_preferences_are_averaged_by_system(kit: Path, tmp_path: Path) -> None:
+    reference_a, reference_b = list_takes(kit, "ground_truth")
+    generated_a, generated_b = list_takes(kit, "generated")
     answers = tmp_path / "a.csv"
-    given = [
-        f"rating-audio,{true_a},,5",
-        f"rating-audio,{true_b},,4",
-        f"rating-audio,{made_a},,2",
-        f"preference-audio,{true_a},{made_a},first",
-        f"preference-audio,{made_b},{true_b},second",
+    rows = [
+        f"rating-audio,{reference_a},,5",
+        f"rating-audio,{reference_b},,4",
+        f"rating-audio,{generated_a},,2",
+        f"preference-audio,{reference_a},{generated_a},first",
+        f"preference-audio,{generated_b},{reference_b},second",
     ]
-    answers.write_text(HEAD + "\n".join(given) + "\n")
+    answers.write_text(HEADER + "\n".join(rows) + "\n")
 
-    made, true, preferred = score_answers([answers], kit / "key.json")
+    generated, reference, preference = score_answers([answers], kit / "key.json")
 
-    assert (made.system_id, made.mean, made.ci_low) == ("generated", 2.0, None)  # of one clip
-    assert (true.system_id, true.mean, true.n_answers) == ("ground_truth", 4.5, 2)
-    assert (preferred.system_id, preferred.other_system_id, preferred.mean) == (
+    # Ratings of one clip have no interval.
+    assert (generated.system_id, generated.mean, generated.ci_low) == ("generated", 2.0, None)
+    assert (reference.system_id, reference.mean, reference.n_answers) == (
+        "ground_truth",
+        4.5,
+        2,
+    )
+    assert (preference.system_id, preference.other_system_id, preference.mean) == (
         "generated",
         "ground_truth",
         0.0,
     )
-    assert preferred.ci_high == pytest.approx(
-        1 - 0.025**0.5
-    )  # none of two, Clopper and Pearson
+    # Clopper-Pearson interval of 0 out of 2.
+    assert preference.ci_high == pytest.approx(1 - 0.025**0.5)
 
 
 @pytest.mark.parametrize(
-    "rows",
-    ["rating-audio,1,,6\n", "rating-audio,99,,3\n", "rating-audio,1,,\n", "hearsay,1,,3\n"],
+    ("row", "value"),
+    [
+        ("rating-audio,1,,6\n", "'6'"),
+        ("rating-audio,99,,3\n", "'99'"),
+        ("rating-audio,1,,\n", "''"),
+        ("comment-audio,1,,3\n", "'comment-audio'"),
+    ],
+    ids=["rating above 5", "unknown take", "no answer", "unknown question"],
 )
-def test_answers_that_make_no_sense_are_refused(kit: Path, tmp_path: Path, rows: str) -> None:
+def test_invalid_answers_are_rejected(row: str, value: str, kit: Path, tmp_path: Path) -> None:
     answers = tmp_path / "a.csv"
-    answers.write_text(HEAD + rows)
+    answers.write_text(HEADER + row)
 
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match=r"a\.csv.*" + value):
         score_answers([answers], kit / "key.json")
 
 
-@pytest.mark.parametrize("text", ["", "a,b\n1,2\n", "\x00"])
-def test_what_is_no_list_of_answers_is_refused(kit: Path, tmp_path: Path, text: str) -> None:
-    answers = tmp_path / "a.csv"
-    answers.write_text(text)
+@pytest.mark.parametrize(
+    "text", ["", "a,b\n1,2\n", "\x00"], ids=["empty", "other columns", "null byte"]
+)
+def test_files_of_another_format_are_not_answers_or_a_key(
+    text: str, kit: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(text)
 
-    with pytest.raises(InputError):
-        score_answers([answers], kit / "key.json")
-    with pytest.raises(InputError, match="no key"):
-        score_answers([answers], answers)
+    with pytest.raises(InputError, match=r"a\.csv"):
+        score_answers([path], kit / "key.json")
+    with pytest.raises(InputError, match=r"a\.csv.* key "):
+        score_answers([path], path)
 
 
-def test_a_kit_is_made_and_its_answers_are_told(
+def test_the_command_line_makes_a_kit_and_scores_its_answers(
     loris: RunLoris, kit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LORIS_CACHE", str(tmp_path / "cache"))
     source = kit / "kit" / "sounds" / "1.flac"
-    mine = tmp_path / "mine"
+    new_kit = tmp_path / "kit"
 
-    made = loris("eval", "--generated", source, "--reference", source, "--bound",
-                 "ground_truth", "--no-strict", "--jobs", 1, "--mos-kit", mine)  # fmt: skip
-    [number] = numbers(mine, "generated")
+    run = loris("eval", "--generated", source, "--reference", source, "--bound",
+                "ground_truth", "--no-strict", "--jobs", 1, "--mos-kit", new_kit)  # fmt: skip
+    [number] = list_takes(new_kit, "generated")
     answers = tmp_path / "a.csv"
-    answers.write_text(f"{HEAD}rating-audio,{number},,4\n")
-    result = loris("eval", "mos-results", answers, "--key", mine / "key.json")
+    answers.write_text(f"{HEADER}rating-audio,{number},,4\n")
+    scores = loris("eval", "mos-results", answers, "--key", new_kit / "key.json")
 
-    assert made.exit_code == 0, made.stderr
-    assert f"{mine}: 2 sounds" in made.stdout
-    assert result.stdout.splitlines()[1].split() == ["generated", "audio", "1", "4.00", "-"]
+    assert run.exit_code == 0, run.stderr
+    assert f"{new_kit}: 2 " in run.stdout
+    assert scores.stdout.splitlines()[1].split() == ["generated", "audio", "1", "4.00", "-"]
     assert loris("eval", "mos-results", answers).exit_code == 2
 
 
-def test_one_row_alone_is_no_test(result: EvaluationResult, tmp_path: Path) -> None:
-    alone = replace(result, systems=[row for row in result.systems if row.category == "model"])
-    with pytest.raises(InputError, match="two systems"):
-        make_listening_kit(alone, tmp_path / "kit", n_clips=1, seed=0, reporter=NullReporter())
+def test_a_kit_needs_two_systems(result: EvaluationResult, tmp_path: Path) -> None:
+    models = [system for system in result.systems if system.category == "model"]
+    assert len(models) == 1
+    folder = tmp_path / "kit"
+    with pytest.raises(InputError):
+        make_listening_kit(
+            replace(result, systems=models), folder, n_clips=1, seed=0, reporter=NullReporter()
+        )
+    assert not folder.exists()

@@ -1,8 +1,6 @@
-"""The synthetic data set: its subsets, and one video rendered and prepared."""
+"""Synthetic data set: its partitions, and single videos rendered and prepared."""
 
 import shutil
-from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,11 +10,12 @@ from loris_cli.dataset import clip_cutting
 from loris_cli.dataset.build_manifest import build_manifest
 from loris_cli.dataset.clip_cutting import CuttingRules, LengthRule
 from loris_cli.dataset.prepare_video import prepare_source
+from loris_cli.dataset.source_names import ACTIVITIES
 from loris_cli.dataset.synthetic_videos import SyntheticTask, list_synthetic_tasks
 from loris_cli.pose.keypoints import read_poses
 from loris_cli.video.probe import probe_video
 
-needs_synthesiser = pytest.mark.skipif(
+needs_synthesizer = pytest.mark.skipif(
     shutil.which("fluidsynth") is None or not DEFAULT_SOUNDFONT.exists(),
     reason="needs fluidsynth and its soundfont",
 )
@@ -24,13 +23,13 @@ needs_synthesiser = pytest.mark.skipif(
 
 @pytest.fixture
 def short_clips(monkeypatch: pytest.MonkeyPatch) -> None:
-    cuts = (
+    """Skating clips of 4 s."""
+    lengths = (
         LengthRule(subset="fs25", duration_s=4.0),
         LengthRule(subset="fs50", duration_s=4.0),
     )
-    monkeypatch.setitem(
-        clip_cutting.CUTTING_RULES, "skate", CuttingRules(trim_s=0.0, lengths=cuts)
-    )
+    rules = CuttingRules(trim_s=0.0, lengths=lengths)
+    monkeypatch.setitem(clip_cutting.CUTTING_RULES, "skate", rules)
 
 
 def select_tasks(
@@ -45,24 +44,24 @@ def select_tasks(
     ("n_clips", "counts"),
     [(1, (2, 2, 2)), (4, (2, 2, 2)), (10, (6, 2, 2)), (200, (180, 10, 10))],
 )
-def test_every_split_has_its_clips(n_clips: int, counts: tuple[int, int, int]) -> None:
+def test_each_partition_of_each_activity_has_its_number_of_videos(
+    n_clips: int, counts: tuple[int, int, int]
+) -> None:
     tasks = list_synthetic_tasks(Path("data"), n_clips)
-    for activity in ("dance", "floor", "skate"):
-        found = tuple(
-            len(select_tasks(tasks, activity, partition))
-            for partition in ("train", "val", "test")
-        )
-        assert found == counts
+    for activity in ACTIVITIES:
+        partitions = ("train", "val", "test")
+        sizes = tuple(len(select_tasks(tasks, activity, name)) for name in partitions)
+        assert sizes == counts
     assert len({t.source_path for t in tasks}) == len({t.seed for t in tasks}) == len(tasks)
 
 
-def test_the_test_split_is_seen_and_the_rest_is_told() -> None:
+def test_only_test_videos_are_rendered_and_need_a_pose_estimator() -> None:
     tasks = list_synthetic_tasks(Path("data"), 4)
-    sources = Counter(
+    modes = {
         (t.context.settings.partition, t.context.settings.pose_estimator, t.is_rendered)
         for t in tasks
-    )
-    assert set(sources) == {
+    }
+    assert modes == {
         ("train", "file", False),
         ("val", "file", False),
         ("test", "blazepose", True),
@@ -70,14 +69,16 @@ def test_the_test_split_is_seen_and_the_rest_is_told() -> None:
     assert all(t.context.settings.synthetic for t in tasks)
 
 
-def test_another_seed_makes_other_clips() -> None:
-    one, other = (list_synthetic_tasks(Path("data"), 4, seed=seed) for seed in (0, 1))
-    assert not {t.seed for t in one} & {t.seed for t in other}
-    assert not {t.source_path for t in one} & {t.source_path for t in other}
+def test_different_seeds_give_different_videos() -> None:
+    first, second = (list_synthetic_tasks(Path("data"), 4, seed=seed) for seed in (0, 1))
+    assert not {t.seed for t in first} & {t.seed for t in second}
+    assert not {t.source_path for t in first} & {t.source_path for t in second}
 
 
-@needs_synthesiser
-def test_a_made_up_video_goes_the_way_of_all_videos(short_clips: None, tmp_path: Path) -> None:
+@needs_synthesizer
+def test_a_synthetic_video_is_prepared_like_a_recording(
+    short_clips: None, tmp_path: Path
+) -> None:
     pytest.importorskip("mido")
     task = select_tasks(list_synthetic_tasks(tmp_path, 4), "skate", "val")[0]
 
@@ -94,14 +95,14 @@ def test_a_made_up_video_goes_the_way_of_all_videos(short_clips: None, tmp_path:
         assert row["genre"] == "skate"
 
 
-@needs_synthesiser
+@needs_synthesizer
 @pytest.mark.slow
-def test_a_rendered_body_is_found_again(short_clips: None, tmp_path: Path) -> None:
+def test_blazepose_detects_the_rendered_dancer(short_clips: None, tmp_path: Path) -> None:
     pytest.importorskip("mido")
     task = select_tasks(list_synthetic_tasks(tmp_path, 4), "skate", "test")[0]
-    task.ensure_source()
-    record = prepare_source(replace(task, source_path=task.source_path))
-    assert all(clip["pose_source"] == "blazepose" for clip in record["clips"])
-    measures = [clip["quality_measures"] for clip in record["clips"]]
-    assert all(found["person_share"] > 0.9 for found in measures)
-    assert all(found["multi_person_share"] < 0.25 for found in measures)
+    record = prepare_source(task)
+    assert len(record["clips"]) == 2
+    for clip in record["clips"]:
+        assert clip["pose_source"] == "blazepose"
+        assert clip["quality_measures"]["person_share"] > 0.9
+        assert clip["quality_measures"]["multi_person_share"] < 0.25
