@@ -256,6 +256,14 @@ def test_pages_are_free_of_banned_words() -> None:
     assert not {name: words for name, words in violations.items() if words}
 
 
+def test_names_of_tests_are_unique_in_a_module_and_short() -> None:
+    for path in SOURCES:
+        if path.parent.name == "tests":
+            names = re.findall(r"def (test_\w+)", path.read_text(encoding="utf-8"))
+            assert not [name for name in names if len(name) >= 70], path.name
+            assert len(names) == len(set(names)), path.name
+
+
 def test_banned_words_are_found_in_names_comments_and_strings() -> None:
     source = 'def tell_beat(kept_s: int) -> str:\n    # nobody\n    return f"{kept_s} heard"\n'
     assert {n for n in list_names(source) if split_name(n) & BANNED_NAMES} == {

@@ -48,8 +48,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "PATH": path, "LORIS_DATA": str(Path(folder, "data"))}
         shutil.copytree(ROOT / "examples", Path(folder, "examples"))
-        make_inputs = [programs / "python", ROOT / "tools/make_readme_inputs.py", folder]
-        subprocess.run(make_inputs, check=True)
+        script = str(ROOT / "tools/make_readme_inputs.py")
+        subprocess.run([str(programs / "python"), script, folder], check=True)
         for kind, text in snippets:
             print(f"+ {text}", flush=True)
             command = [str(programs / "python"), "-c", text]
