@@ -1,31 +1,27 @@
-"""Notes on strikes and between them."""
+"""Arrangement: notes on the visual peaks and between them."""
 
 from dataclasses import replace
 
 import numpy as np
+from builders import make_features
 
+from loris_cli.array_types import Array
 from loris_cli.composition.arrangement import (
     BASS_CHANNEL,
     DRUM_CHANNEL,
     LEAD_CHANNEL,
     MOTIF_SUBDIVISIONS,
+    PAD_CHANNEL,
     Arrangement,
     compose_arrangement,
 )
 from loris_cli.composition.chords import SCALES, Harmony
 from loris_cli.composition.styles import STYLES_BY_NAME
-from loris_cli.models.generator_interface import ClipFeatures
 from loris_cli.soundtrack.clip_features import with_arrangement
 
 PEAKS_S = np.arange(0.5, 31.5, 1.0)
-CLIP = ClipFeatures(
-    duration_s=32.0,
-    peaks_s=PEAKS_S,
-    strengths=np.full(len(PEAKS_S), 0.8),
-    energy=np.full(512, 0.6),
-    genre="pop",
-)
-STEADY = Harmony(
+FEATURES = make_features(32.0, PEAKS_S, genre="pop")
+ONE_CHORD_HARMONY = Harmony(
     tonic=2,
     scale=SCALES["major"],
     chord_starts_s=np.array([0.0]),
@@ -35,61 +31,66 @@ STEADY = Harmony(
 )
 
 
-def compose(seed: int, *, energy: float = 0.6, style: str = "pop") -> Arrangement:
+def compose_over_one_chord(seed: int, *, energy: float = 0.6) -> Arrangement:
     return compose_arrangement(
         PEAKS_S,
-        CLIP.strengths,
+        np.full(len(PEAKS_S), 0.8),
         np.full(512, energy),
-        STEADY,
+        ONE_CHORD_HARMONY,
         duration_s=32.0,
-        style=STYLES_BY_NAME[style],
+        style=STYLES_BY_NAME["pop"],
         rng=np.random.default_rng(seed),
     )
 
 
-def test_notes_are_drawn_by_the_seed_unless_there_are_some() -> None:
-    one, again, other = (with_arrangement(CLIP, seed=seed).arrangement for seed in (1, 1, 2))
-    assert one is not None
-    assert again is not None
-    assert other is not None
-    np.testing.assert_array_equal(one.note_array, again.note_array)
-    assert one.note_array.shape != other.note_array.shape or not np.array_equal(
-        one.note_array, other.note_array
+def select_channel(arrangement: Arrangement, channel: int) -> Array:
+    """Rows of the note array of one channel."""
+    rows: Array = arrangement.note_array[arrangement.note_array[:, 2] == channel]
+    return rows
+
+
+def test_notes_depend_on_the_seed_and_an_existing_arrangement_is_kept() -> None:
+    first, repeated, other = (
+        with_arrangement(FEATURES, seed=seed).arrangement for seed in (1, 1, 2)
     )
-    assert with_arrangement(replace(CLIP, arrangement=one), seed=2).arrangement is one
+    assert first is not None
+    assert repeated is not None
+    assert other is not None
+    np.testing.assert_array_equal(first.note_array, repeated.note_array)
+    assert not np.array_equal(first.note_array, other.note_array)
+    assert with_arrangement(replace(FEATURES, arrangement=first), seed=2).arrangement is first
 
 
-def test_every_strike_of_a_body_is_played_by_bass_and_drums() -> None:
-    arrangement = with_arrangement(CLIP, seed=5).arrangement
+def test_bass_and_drums_play_on_every_visual_peak() -> None:
+    arrangement = with_arrangement(FEATURES, seed=5).arrangement
     assert arrangement is not None
     for channel in (BASS_CHANNEL, DRUM_CHANNEL):
-        times_s = arrangement.note_array[arrangement.note_array[:, 2] == channel, 0]
-        assert np.isin(PEAKS_S, times_s).all()
+        assert np.isin(PEAKS_S, select_channel(arrangement, channel)[:, 0]).all()
 
 
-def test_more_energy_is_louder_and_has_more_notes() -> None:
+def test_higher_energy_gives_louder_chords_and_more_notes_between_peaks() -> None:
+    n_more_notes = 0
     for seed in range(8):
-        low, high = compose(seed, energy=0.15), compose(seed, energy=0.95)
-        between = [
-            arrangement.note_array[~np.isin(arrangement.note_array[:, 0], PEAKS_S)]
+        low, high = (compose_over_one_chord(seed, energy=energy) for energy in (0.15, 0.95))
+        n_low, n_high = (
+            int((~np.isin(arrangement.note_array[:, 0], PEAKS_S)).sum())
             for arrangement in (low, high)
-        ]
-        assert len(between[1]) >= len(between[0])
-        held = [
-            arrangement.note_array[arrangement.note_array[:, 2] == 1, 4].mean()
-            for arrangement in (low, high)
-        ]
-        assert held[1] > held[0] + 20
+        )
+        assert n_high >= n_low
+        n_more_notes += n_high > n_low
+        low_velocity, high_velocity = (
+            select_channel(arrangement, PAD_CHANNEL)[:, 4].mean() for arrangement in (low, high)
+        )
+        assert high_velocity > low_velocity + 20
+    assert n_more_notes >= 6
 
 
-def test_a_melody_says_it_again() -> None:
-    """Two bars and the same two bars, over one chord: the form is A A B A."""
+def test_melody_over_one_chord_has_the_form_aaba() -> None:
     phrase_s = MOTIF_SUBDIVISIONS * 0.25
-    n_answered = 0
+    n_contrasting = 0
     for seed in range(12):
-        note_array = compose(seed).note_array
-        lead = note_array[note_array[:, 2] == LEAD_CHANNEL]
-        rounds = [
+        lead = select_channel(compose_over_one_chord(seed), LEAD_CHANNEL)
+        phrases = [
             {
                 (round(row[0] - k * phrase_s, 6), row[3])
                 for row in lead
@@ -97,23 +98,16 @@ def test_a_melody_says_it_again() -> None:
             }
             for k in range(4)
         ]
-        assert rounds[0] == rounds[1] == rounds[3]
-        n_answered += bool(rounds[0]) and rounds[2] != rounds[0]
-    assert n_answered > 3
+        assert phrases[0] == phrases[1] == phrases[3]
+        n_contrasting += bool(phrases[0]) and phrases[2] != phrases[0]
+    assert n_contrasting > 3
 
 
-def test_an_hour_is_arranged_note_for_note_as_its_first_minutes_rules_say() -> None:
+def test_arrangement_of_one_hour_is_sorted_and_has_bass_on_every_peak() -> None:
     peaks_s = np.sort(np.random.default_rng(0).uniform(0, 3600, 4000))
-    clip = replace(
-        CLIP,
-        duration_s=3600.0,
-        peaks_s=peaks_s,
-        strengths=np.full(len(peaks_s), 0.5),
-        energy=np.full(57_600, 0.5),
-    )
-    arrangement = with_arrangement(clip, seed=0).arrangement
+    arrangement = with_arrangement(
+        make_features(3600.0, peaks_s, genre="pop"), seed=0
+    ).arrangement
     assert arrangement is not None
     assert (np.diff(arrangement.note_array[:, 0]) >= 0).all()
-    assert np.isin(
-        peaks_s, arrangement.note_array[arrangement.note_array[:, 2] == BASS_CHANNEL, 0]
-    ).all()
+    assert np.isin(peaks_s, select_channel(arrangement, BASS_CHANNEL)[:, 0]).all()

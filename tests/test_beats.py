@@ -1,4 +1,4 @@
-"""The published scores, against worked examples and a plain reading of the script."""
+"""Rhythm scores of the paper: worked examples and a plain reimplementation of the script."""
 
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from media import write_wav
 
+from loris_cli.array_types import Samples
 from loris_cli.errors import InputError
 from loris_cli.evaluation.metrics.loris_scores import (
     OFFICIAL_PROTOCOL,
@@ -26,10 +27,10 @@ from loris_cli.evaluation.metrics.loris_scores import (
 from loris_cli.evaluation.runner.audio_sources import ClickTrain, load_samples, read_audio_file
 
 RATE = 22_050
-FLAGS = st.lists(st.booleans(), min_size=1, max_size=60)
+FLAG_LISTS = st.lists(st.booleans(), min_size=1, max_size=60)
 
-# Spec 5.3: the truth, what was generated, BCS, BHS.
-WORKED = [
+# Reference flags, generated flags, BCS, BHS.
+WORKED_EXAMPLES = [
     ("1011001010", "1110001000", 0.75, 0.6),
     ("0001100000", "1111110000", 1 / 3, 1.0),
     ("1111100000", "0000100000", 1.0, 0.2),
@@ -37,154 +38,186 @@ WORKED = [
 ]
 
 
-def of(text: str) -> OnsetFlags:
+def parse_flags(text: str) -> OnsetFlags:
+    """Flags from a string of 0 and 1."""
     return np.array([character == "1" for character in text])
 
 
-def clicks(*times_s: float, duration_s: float = 10.0) -> np.ndarray:
-    sound, _ = load_samples(
-        ClickTrain(click_times_s=times_s, n_samples=round(duration_s * RATE))
+def format_flags(flags: OnsetFlags) -> str:
+    return "".join(str(int(flag)) for flag in flags)
+
+
+def render_clicks(*times_s: float) -> Samples:
+    """10 s of audio with clicks."""
+    samples, _ = load_samples(ClickTrain(click_times_s=times_s, n_samples=10 * RATE))
+    return samples
+
+
+def detect_onset_flags(samples: Samples) -> OnsetFlags:
+    return flag_onset_seconds(detect_protocol_onsets(samples), len(samples))
+
+
+def score_plainly(reference: list[bool], generated: list[bool]) -> ClipScores:
+    """Scores of a clip by counting, as the paper describes them."""
+    reference = reference[: len(generated)]
+    n_hits = sum(a and b for a, b in zip(reference, generated, strict=True))
+    return ClipScores(
+        bcs=n_hits / sum(generated) if any(generated) else 0,
+        bhs=n_hits / sum(reference) if any(reference) else 0,
     )
-    return sound
 
 
-def plainly(true: list[int], made: list[int]) -> tuple[float, float]:
-    """The scores of a clip, read off the description: list by list."""
-    true = true[: len(made)]
-    hits = sum(1 for a, b in zip(true, made, strict=True) if a == 1 and b == 1)
-    return (hits / sum(made) if sum(made) else 0, hits / sum(true) if sum(true) else 0)
-
-
-@pytest.mark.parametrize(("true", "made", "bcs", "bhs"), WORKED)
-def test_a_clip_scores_as_in_the_worked_example(
-    true: str, made: str, bcs: float, bhs: float
+@pytest.mark.parametrize(("reference", "generated", "bcs", "bhs"), WORKED_EXAMPLES)
+def test_clip_scores_equal_the_worked_examples(
+    reference: str, generated: str, bcs: float, bhs: float
 ) -> None:
-    assert score_clip(of(true), of(made)) == ClipScores(bcs=bcs, bhs=bhs)
+    scores = score_clip(parse_flags(reference), parse_flags(generated))
+
+    assert scores == ClipScores(bcs=bcs, bhs=bhs)
 
 
-def test_four_clips_sum_up_as_in_the_worked_example() -> None:
-    found = summarize_scores([ClipScores(bcs=bcs, bhs=bhs) for _, _, bcs, bhs in WORKED])
+def test_summary_of_four_clips_equals_the_worked_example() -> None:
+    summary = summarize_scores(
+        [ClipScores(bcs=bcs, bhs=bhs) for _, _, bcs, bhs in WORKED_EXAMPLES]
+    )
 
-    assert found.bcs == pytest.approx(0.5208333, abs=1e-7)
-    assert found.csd == pytest.approx(0.4429227, abs=1e-7)
-    assert found.bhs == pytest.approx(0.45, abs=1e-7)
-    assert found.hsd == pytest.approx(0.4434712, abs=1e-7)
-    assert found.f1 == pytest.approx(0.4828326, abs=1e-7)  # 0.375 is the mean of the F1
+    assert summary.bcs == pytest.approx(0.5208333, abs=1e-7)
+    assert summary.csd == pytest.approx(0.4429227, abs=1e-7)
+    assert summary.bhs == pytest.approx(0.45, abs=1e-7)
+    assert summary.hsd == pytest.approx(0.4434712, abs=1e-7)
+    # F1 of the mean BCS and BHS; the mean of the clips' F1 is 0.375.
+    assert summary.f1 == pytest.approx(0.4828326, abs=1e-7)
 
 
-def test_the_older_coverage_exceeds_one() -> None:
+def test_d2m_protocol_has_coverage_above_one_and_no_f1() -> None:
     d2m = PROTOCOLS["d2m"]
-    pairs = [score_clip(of(true), of(made), d2m) for true, made, _, _ in WORKED]
+    pairs = [
+        score_clip(parse_flags(reference), parse_flags(generated), d2m)
+        for reference, generated, _, _ in WORKED_EXAMPLES
+    ]
 
     assert [pair.bcs for pair in pairs] == [0.8, 3.0, 0.2, 0.0]
     assert summarize_scores(pairs, d2m).bcs == pytest.approx(1.0)
     assert summarize_scores(pairs, d2m).f1 is None
 
 
-def test_click_tracks_are_found_where_librosa_finds_them() -> None:
-    sound = clicks(0.5, 2.25, 2.75, 4.5, 7.2)
+def test_click_onsets_have_the_times_that_librosa_finds() -> None:
+    samples = render_clicks(0.5, 2.25, 2.75, 4.5, 7.2)
 
-    found = detect_protocol_onsets(sound)
+    onsets_s = detect_protocol_onsets(samples)
 
-    np.testing.assert_allclose(found, [0.511, 2.276, 2.763, 4.528, 7.221], atol=5e-4)
-    assert (
-        "".join(str(int(flag)) for flag in flag_onset_seconds(found, len(sound)))
-        == "1010100100"
-    )
+    np.testing.assert_allclose(onsets_s, [0.511, 2.276, 2.763, 4.528, 7.221], atol=5e-4)
+    assert format_flags(flag_onset_seconds(onsets_s, len(samples))) == "1010100100"
 
 
-def test_two_click_tracks_share_half_of_their_seconds() -> None:
-    true, made = clicks(0.5, 2.25, 2.75, 4.5, 7.2), clicks(0.5, 3.1, 4.5, 8.9)
+def test_click_tracks_with_half_of_their_seconds_in_common_score_one_half() -> None:
+    reference = detect_onset_flags(render_clicks(0.5, 2.25, 2.75, 4.5, 7.2))
+    generated = detect_onset_flags(render_clicks(0.5, 3.1, 4.5, 8.9))
 
-    found = flag_onset_seconds(detect_protocol_onsets(made), len(made))
-
-    assert "".join(str(int(flag)) for flag in found) == "1001100010"
-    assert score_clip(
-        flag_onset_seconds(detect_protocol_onsets(true), len(true)), found
-    ) == ClipScores(bcs=0.5, bhs=0.5)
+    assert format_flags(generated) == "1001100010"
+    assert score_clip(reference, generated) == ClipScores(bcs=0.5, bhs=0.5)
 
 
-def test_silence_and_noise_are_nearly_nothing() -> None:
-    silence = np.zeros(5 * RATE, np.float32)
+def test_silence_has_no_onsets_and_noise_at_most_two() -> None:
     noise = np.random.default_rng(0).standard_normal(25 * RATE).astype(np.float32)
 
-    assert not flag_onset_seconds(detect_protocol_onsets(silence), len(silence)).any()
-    assert (
-        flag_onset_seconds(detect_protocol_onsets(noise), len(noise)).sum() <= 2
-    )  # blind to noise, as it is
+    assert not detect_onset_flags(np.zeros(5 * RATE, np.float32)).any()
+    assert detect_onset_flags(noise).sum() <= 2
 
 
-def test_the_protocols_are_those_of_the_scripts() -> None:
-    asked = {name: protocol.peak_picking_args for name, protocol in PROTOCOLS.items()}
+def test_peak_picking_parameters_are_those_of_the_scripts() -> None:
+    picking = {name: protocol.peak_picking_args for name, protocol in PROTOCOLS.items()}
     shared = {"delta": 0.2, "wait": 1}
 
-    assert asked["official"] == shared | dict(pre_avg=3, post_avg=3, pre_max=3, post_max=3)
-    assert asked["paper"] == shared | dict(pre_avg=2, post_avg=2, pre_max=3, post_max=3)
-    # The older script leaves pre_max to librosa: 30 ms in whole hops.
-    older = {"pre_avg": 1, "post_avg": 1, "pre_max": 0.03 * RATE // 512, "post_max": 1}
-    assert asked["d2m"] == shared | older
+    assert picking["official"] == shared | dict(pre_avg=3, post_avg=3, pre_max=3, post_max=3)
+    assert picking["paper"] == shared | dict(pre_avg=2, post_avg=2, pre_max=3, post_max=3)
+    # The script of D2M-GAN leaves pre_max to librosa: 30 ms in whole hops.
+    d2m = {"pre_avg": 1, "post_avg": 1, "pre_max": 0.03 * RATE // 512, "post_max": 1}
+    assert picking["d2m"] == shared | d2m
 
 
-def test_another_mean_is_another_protocol() -> None:
+def test_averaging_window_is_part_of_the_protocol_id() -> None:
     assert with_onset_window(OFFICIAL_PROTOCOL, 2) == PROTOCOLS["paper"]
     assert with_onset_window(OFFICIAL_PROTOCOL, 3) is OFFICIAL_PROTOCOL
     assert with_onset_window(OFFICIAL_PROTOCOL, 5).id == "loris-official-v1-avg5"
 
 
-@given(FLAGS)
-def test_perfect_is_one(flags: list[bool]) -> None:
+@given(FLAG_LISTS)
+def test_perfect_clip_scores_one_and_empty_clip_zero(flags: list[bool]) -> None:
     scores = score_clip(np.array(flags), np.array(flags))
 
     expected = 1.0 if any(flags) else 0.0
     assert scores == ClipScores(bcs=expected, bhs=expected)
 
 
-@given(FLAGS, FLAGS)
-def test_a_clip_scores_as_the_plain_reading_does(one: list[bool], other: list[bool]) -> None:
-    true, made = sorted((one, other), key=len, reverse=True)
+@given(FLAG_LISTS, FLAG_LISTS)
+def test_clip_scores_equal_scores_by_counting(one: list[bool], other: list[bool]) -> None:
+    reference, generated = sorted((one, other), key=len, reverse=True)
 
-    found = score_clip(np.array(true), np.array(made))
+    scores = score_clip(np.array(reference), np.array(generated))
 
-    assert (found.bcs, found.bhs) == plainly([int(x) for x in true], [int(x) for x in made])
+    assert scores == score_plainly(reference, generated)
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_size=40))
-def test_sums_are_taken_in_the_order_of_the_script(scores: list[tuple[float, float]]) -> None:
+def test_means_are_summed_sequentially_as_in_the_script(
+    scores: list[tuple[float, float]],
+) -> None:
     total_bcs = total_bhs = 0.0
     for bcs, bhs in scores:
         total_bcs += bcs
         total_bhs += bhs
 
-    found = summarize_scores([ClipScores(bcs=bcs, bhs=bhs) for bcs, bhs in scores])
+    summary = summarize_scores([ClipScores(bcs=bcs, bhs=bhs) for bcs, bhs in scores])
 
-    assert found.bcs == total_bcs / len(scores)
-    assert found.bhs == total_bhs / len(scores)
-    assert found.csd == np.std([bcs for bcs, _ in scores], ddof=1)
-
-
-@pytest.mark.parametrize(("true", "made"), [("101", ""), ("10", "101")])
-def test_what_cannot_be_compared_is_refused(true: str, made: str) -> None:
-    with pytest.raises(InputError, match="cannot be scored"):
-        score_clip(of(true), of(made))
+    assert summary.bcs == total_bcs / len(scores)
+    assert summary.bhs == total_bhs / len(scores)
+    assert summary.csd == np.std([bcs for bcs, _ in scores], ddof=1)
 
 
-def test_no_clips_are_refused_and_one_has_no_deviation() -> None:
+@pytest.mark.parametrize(
+    ("reference", "generated"),
+    [
+        pytest.param("101", "", id="empty"),
+        pytest.param("10", "101", id="longer than the reference"),
+    ],
+)
+def test_generated_audio_of_unusable_length_is_rejected(reference: str, generated: str) -> None:
+    lengths = rf"{len(generated)} s\b.*\b{len(reference)} s\b"
+    with pytest.raises(InputError, match=lengths):
+        score_clip(parse_flags(reference), parse_flags(generated))
+
+
+def test_summary_without_clips_is_rejected() -> None:
     with pytest.raises(InputError):
         summarize_scores([])
 
+
+def test_summary_of_one_clip_has_no_standard_deviation() -> None:
     alone = summarize_scores([ClipScores(bcs=0.5, bhs=0.25)])
+    assert (alone.bcs, alone.bhs) == (0.5, 0.25)
     assert (alone.csd, alone.hsd) == (None, None)
+
+
+def test_f1_of_zero_scores_is_zero() -> None:
     assert f1_score(0.0, 0.0) == 0.0
 
 
-@pytest.mark.parametrize("sound", [np.zeros(0), np.zeros((2, 100)), np.full(100, np.nan)])
-def test_what_is_no_mono_sound_is_refused(sound: np.ndarray) -> None:
+@pytest.mark.parametrize(
+    "samples",
+    [
+        pytest.param(np.zeros(0), id="empty"),
+        pytest.param(np.zeros((2, 100)), id="stereo"),
+        pytest.param(np.full(100, np.nan), id="NaN"),
+    ],
+)
+def test_audio_that_is_not_finite_mono_is_rejected(samples: np.ndarray) -> None:
     with pytest.raises(InputError):
-        detect_protocol_onsets(sound.astype(np.float32))
+        detect_protocol_onsets(samples.astype(np.float32))
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what librosa.load imports
-def test_files_are_read_as_the_script_reads_them(tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # from imports of librosa.load
+def test_audio_file_has_the_samples_that_librosa_loads(tmp_path: Path) -> None:
     stereo = np.random.default_rng(1).normal(size=(2, 48_000)).astype(np.float32) * 0.1
     path = write_wav(tmp_path / "a.wav", stereo, 48_000)
 
@@ -192,32 +225,30 @@ def test_files_are_read_as_the_script_reads_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_220_random_pairs_score_as_by_the_plain_script_to_the_last_digit(
+def test_scores_of_220_random_pairs_are_bit_identical_to_the_plain_script(
     tmp_path: Path,
 ) -> None:
-    place = Path(__file__).parents[1] / "benchmarks" / "eval.py"
-    spec = spec_from_file_location("plain_script", place)
+    script_path = Path(__file__).parents[1] / "benchmarks" / "eval.py"
+    spec = spec_from_file_location("plain_script", script_path)
     assert spec is not None
     assert spec.loader is not None
     script = module_from_spec(spec)
     spec.loader.exec_module(script)
     generated, reference = tmp_path / "generated", tmp_path / "reference"
-    for folder, first in ((generated, 0), (reference, 1000)):
+    for folder, first_seed, duration_s in ((generated, 0, 2.5), (reference, 1000, 4.0)):
         folder.mkdir()
         for k in range(220):
-            script.write_random_audio(
-                folder / f"{k}.wav", first + k, seconds=2.5 + 1.5 * (first > 0)
+            script.write_random_audio(folder / f"{k}.wav", first_seed + k, duration_s)
+
+    summary = summarize_scores(
+        [
+            score_clip(
+                detect_onset_flags(read_audio_file(reference / path.name)),
+                detect_onset_flags(read_audio_file(path)),
             )
+            for path in sorted(generated.iterdir())
+        ]
+    )
 
-    def flag_onsets(path: Path) -> OnsetFlags:
-        samples = read_audio_file(path)
-        return flag_onset_seconds(detect_protocol_onsets(samples), len(samples))
-
-    pairs = [
-        score_clip(flag_onsets(reference / path.name), flag_onsets(path))
-        for path in sorted(generated.iterdir())
-    ]
-
-    summary = summarize_scores(pairs)
     expected = script.score_plainly(generated, reference)
     assert [summary.bcs, summary.csd, summary.bhs, summary.hsd, summary.f1] == expected

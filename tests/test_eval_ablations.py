@@ -1,4 +1,4 @@
-"""Tables 5 and 6 of the paper: variants are known by their configuration, or refused."""
+"""Ablation tables of the paper: variants identified by their configuration; ``loris eval``."""
 
 import json
 from dataclasses import replace
@@ -23,18 +23,18 @@ from loris_cli.models.paper_checkpoint import read_paper_config, save_paper_mode
 from loris_cli.models.paper_config import PaperConfig, to_official_config
 from loris_cli.models.paper_unet import PaperModel
 
-PICTURE = replace(
+VISUAL_CONFIG = replace(
     TINY_PAPER_CONFIG,
     head_features=16,
     n_visual_frames=round(2 * CLIP_S),
     n_pose_frames=round(16 * CLIP_S),
 )
-BODY = replace(PICTURE, visual_projection="none", motion_encoder=True)
-"""As `loris train --preset paper` makes it where clips have no features of the picture."""
+# Configuration of `loris train --preset paper` for clips without visual features.
+POSE_CONFIG = replace(VISUAL_CONFIG, visual_projection="none", motion_encoder=True)
 
 
-def save(path: Path, config: PaperConfig) -> Path:
-    """Weights that are no longer those of a new network."""
+def write_weights(path: Path, config: PaperConfig) -> Path:
+    """Write weights that differ from the initial ones, so that the output is not zero."""
     torch.manual_seed(0)
     network = PaperModel(config)
     with torch.no_grad():
@@ -47,7 +47,7 @@ def save(path: Path, config: PaperConfig) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LORIS_CACHE", str(tmp_path / "cache"))
 
 
@@ -60,127 +60,152 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of three runs: the full model, a variant, and a model of another size."""
     folder = tmp_path_factory.mktemp("runs")
-    for name in ("full", "hawkes"):  # names of folders tell nothing
-        config = derive_variant_config(name, BODY)
-        assert config is not None
-        save(folder / f"run-{len(name)}" / "paper.safetensors", config)
-    save(folder / "another" / "paper.safetensors", replace(BODY, context_features=32))
+    configs = {
+        "run-1": POSE_CONFIG,
+        "run-2": replace(POSE_CONFIG, hawkes_phase="none"),
+        "other-size": replace(POSE_CONFIG, context_features=32),
+    }
+    for name, config in configs.items():
+        write_weights(folder / name / "paper.safetensors", config)
     return folder
 
 
 @pytest.mark.parametrize(
-    "full", [PICTURE, to_official_config(PICTURE), replace(PICTURE, aligned_rhythm=True)]
+    "full",
+    [
+        pytest.param(VISUAL_CONFIG, id="visual"),
+        pytest.param(to_official_config(VISUAL_CONFIG), id="official"),
+        pytest.param(replace(VISUAL_CONFIG, aligned_rhythm=True), id="aligned_rhythm"),
+    ],
 )
 @pytest.mark.parametrize("name", VARIANT_NAMES)
-def test_a_variant_is_known_by_its_one_switch(name: str, full: PaperConfig) -> None:
+def test_variant_is_identified_by_its_configuration(name: str, full: PaperConfig) -> None:
     config = derive_variant_config(name, full)
     assert config is not None
     assert identify_variant(config, full) == name
-    assert identify_variant(replace(config, channels=128), full) is None  # of another size
+    assert identify_variant(replace(config, channels=128), full) is None
     assert infer_full_config([config, full]) == full
 
 
-def test_who_sees_the_body_alone_has_no_lstm_to_leave_out() -> None:
-    assert infer_full_config([replace(BODY, hawkes_phase="none")]) == BODY
-    assert [name for name in VARIANT_NAMES if derive_variant_config(name, BODY) is None] == [
-        "m",
-        "lstm",
+def test_full_model_with_poses_has_no_variants_for_motion_and_lstm() -> None:
+    assert infer_full_config([replace(POSE_CONFIG, hawkes_phase="none")]) == POSE_CONFIG
+    missing = [
+        name for name in VARIANT_NAMES if derive_variant_config(name, POSE_CONFIG) is None
     ]
-    [conditioning, architecture] = build_ablation_tables(list(VARIANT_OVERRIDES), {}, "fe25")
+    assert missing == ["m", "lstm"]
+
+
+def test_missing_variants_are_listed_with_their_training_command() -> None:
+    conditioning, architecture = build_ablation_tables(list(VARIANT_OVERRIDES), {}, "fe25")
     assert [line.name for line in conditioning.lines] == ["w/o V", "w/o R", "w/ M", "full"]
-    lacking = {line.name: line.missing_reason for line in architecture.lines}
-    assert "uses poses" in lacking["w/o LSTM"]
-    assert lacking["w/o PE"].endswith(
+    reasons = {line.name: line.missing_reason for line in architecture.lines}
+    assert "loris train" not in reasons["w/o LSTM"]  # the default full model uses poses
+    assert reasons["w/o PE"].endswith(
         "loris train --preset paper --split fe25 --out runs/pe --set positional_encoding=false"
     )
 
 
-def test_a_configuration_is_read_without_the_weights(runs: Path) -> None:
-    assert read_paper_config(runs / "run-4" / "paper.safetensors") == BODY
+def test_configuration_is_read_from_a_weights_file(runs: Path) -> None:
+    assert read_paper_config(runs / "run-1" / "paper.safetensors") == POSE_CONFIG
 
 
-def test_a_folder_of_runs_fills_the_table_of_the_paper(
-    loris: RunLoris, data: Path, runs: Path
-) -> None:
-    words = ("eval", "--split", "fe25", "--data", data, "--ablation", "hawkes",
+def test_folder_of_runs_fills_table_6(loris: RunLoris, data: Path, runs: Path) -> None:
+    arguments = ("eval", "--split", "fe25", "--data", data, "--ablation", "hawkes",
              "--ablation", "pe", "--ablation-weights", runs, "--steps", 2, "--takes", 1,
              "--clips", 2, "--bound", "latent_reconstruction", "--no-strict", "--device",
              "cpu", "--jobs", 1)  # fmt: skip
 
-    output = loris(*words, "--format", "json")
+    output = loris(*arguments, "--format", "json")
 
     assert output.exit_code == 0, output.stderr
     result = json.loads(output.stdout)
     assert [row["id"] for row in result["systems"]] == ["hawkes", "full"]
-    assert "another/paper.safetensors is no variant" in output.stderr.replace("\n", " ")
-    assert "latent" in result["unavailable"]["latent_reconstruction"]
+    assert str(runs / "other-size" / "paper.safetensors") in output.stderr
+    assert "latent_reconstruction" in result["unavailable"]
     [table] = result["paper_tables"]
-    assert (table["number"], table["title"]) == (6, "architecture")
+    assert table["number"] == 6
     hawkes, position, full = table["lines"]
     assert (hawkes["name"], hawkes["system"], hawkes["n"]) == ("w/o Hawkes", "hawkes", 2)
     assert hawkes["official"] == result["systems"][0]["official"]
     assert hawkes["published"]["F1"] == 0.549
     assert (position["system"], position["official"]) == (None, None)
     assert "loris train --preset paper" in position["missing_reason"]
+    training_command = position["missing_reason"].partition("loris train")[2]
     assert (full["system"], full["published"]["BCS"]) == ("full", 0.588)
 
-    shown = loris(*words).stdout  # from the cache
+    text = loris(*arguments).stdout  # from the cache
 
-    assert "Table 6 of the paper, architecture" in shown
-    assert "w/o PE: not trained: loris train" in shown
+    assert "Table 6" in text
+    assert training_command in " ".join(text.split())
 
 
 @pytest.mark.parametrize(
-    ("name", "change", "why"),
+    ("name", "overrides", "values"),
     [
-        ("pe", {"hawkes_phase": "none"}, "not 'pe' but 'hawkes'"),
+        ("pe", {"hawkes_phase": "none"}, ["'hawkes'", "--ablation-weights hawkes="]),
         (
             "pe",
             {"positional_encoding": False, "hawkes_phase": "none"},
-            'its hawkes_phase is "none"',
+            ["hawkes_phase", '"none"', '"interval"'],
         ),
         (
             "hawkes",
             {"hawkes_phase": "none", "context_features": 32},
-            "its context_features is 32, not 16",
+            ["context_features", "32", "16"],
         ),
     ],
+    ids=["other variant", "two settings", "other size"],
 )
-def test_a_file_that_is_not_its_variant_is_refused(
-    loris: RunLoris, data: Path, runs: Path, tmp_path: Path, name: str, change: dict[str, Any],
-    why: str,
-) -> None:  # fmt: skip
-    path = save(tmp_path / "a.safetensors", replace(BODY, **change))
+def test_weights_that_are_not_the_named_variant_are_rejected(
+    loris: RunLoris,
+    data: Path,
+    runs: Path,
+    tmp_path: Path,
+    name: str,
+    overrides: dict[str, Any],
+    values: list[str],
+) -> None:
+    path = write_weights(tmp_path / "a.safetensors", replace(POSE_CONFIG, **overrides))
 
     result = loris("eval", "--split", "fe25", "--data", data, "--ablation", name,
-                 "--ablation-weights", f"full={runs / 'run-4'}",
+                 "--ablation-weights", f"full={runs / 'run-1'}",
                  "--ablation-weights", f"{name}={path}")  # fmt: skip
 
     assert result.exit_code == 2
-    assert why in result.stderr
+    problem = result.stderr.replace(str(tmp_path), "")
+    assert f"'{name}'" in problem
+    for value in values:
+        assert value in problem
 
 
-def test_what_is_no_variant_and_no_run_is_told(
-    loris: RunLoris, data: Path, small_model: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("weights", "exit_code"),
+    [
+        pytest.param("unknown=x", 2, id="unknown variant"),
+        pytest.param("{folder}/missing", 4, id="missing folder"),
+        pytest.param("pe={folder}/empty", 4, id="run without weights"),
+        pytest.param("{folder}/empty", 4, id="folder without runs"),
+        pytest.param("pe={model}", 3, id="mini model"),
+    ],
+)
+def test_unusable_ablation_weights_are_rejected(
+    loris: RunLoris, data: Path, small_model: Path, tmp_path: Path, weights: str, exit_code: int
 ) -> None:
-    words = (
-        "eval",
-        "--split",
-        "fe25",
-        "--data",
-        data,
-        "--ablation",
-        "pe",
-        "--ablation-weights",
-    )
-    (tmp_path / "run").mkdir()
+    (tmp_path / "empty").mkdir()
+    argument = weights.format(folder=tmp_path, model=small_model)
 
-    assert loris(*words, "nothing=x").exit_code == 2
-    assert loris(*words, tmp_path / "gone").exit_code == 4
-    assert loris(*words, f"pe={tmp_path / 'run'}").exit_code == 4
-    assert loris(*words, tmp_path / "run").exit_code == 4
-    other = loris(*words, f"pe={small_model}")
-    assert other.exit_code == 3
-    assert "is not a paper model" in other.stderr
-    assert loris(*words[:-1], "--sweep", "steps=2").exit_code == 2
+    result = loris("eval", "--split", "fe25", "--data", data, "--ablation", "pe",
+                 "--ablation-weights", argument)  # fmt: skip
+
+    assert result.exit_code == exit_code, result.stderr
+    assert Path(argument.removeprefix("pe=")).name in result.stderr
+
+
+def test_ablation_with_a_sweep_is_rejected(loris: RunLoris, data: Path) -> None:
+    result = loris("eval", "--split", "fe25", "--data", data, "--ablation", "pe", "--sweep",
+                 "steps=2")  # fmt: skip
+
+    assert result.exit_code == 2
+    assert "--sweep" in result.stderr

@@ -1,9 +1,10 @@
-"""Log-mel frames and back: a tone stays where it is, a click stays when it was."""
+"""Log-mel spectrograms and their inversion: frequencies, onset times, phases."""
 
 import librosa
 import numpy as np
 import pytest
 
+from loris_cli.array_types import Samples
 from loris_cli.audio.mel import (
     DEFAULT_MEL_CONFIG,
     FINE_MEL_CONFIG,
@@ -18,125 +19,138 @@ from loris_cli.audio.mel import (
 )
 from loris_cli.audio.onsets import detect_onsets
 
-SECOND = np.arange(22_050) / 22_050
+TIMES_S = np.arange(22_050) / 22_050
 
 
-def test_a_tone_fills_the_band_it_belongs_to() -> None:
-    frames = compute_log_mel(np.sin(2 * np.pi * 1000 * SECOND).astype(np.float32))
+def make_sines(*frequencies_hz: float) -> Samples:
+    """Sum of sines of amplitude 1, of 1 s."""
+    sines = [np.sin(2 * np.pi * frequency_hz * TIMES_S) for frequency_hz in frequencies_hz]
+    samples: Samples = np.sum(sines, axis=0).astype(np.float32)
+    return samples
+
+
+def make_tone_bursts(duration_s: int, *onsets_s: float) -> Samples:
+    """Bursts of 36 ms in silence."""
+    samples = np.zeros(22_050 * duration_s, dtype=np.float32)
+    for onset_s in onsets_s:
+        start = round(onset_s * 22_050)
+        samples[start : start + 800] += np.hanning(800) * np.sin(np.arange(800) * 0.4)
+    return samples
+
+
+def test_tone_is_loudest_in_the_band_of_its_frequency() -> None:
+    frames = compute_log_mel(make_sines(1000))
 
     centres = librosa.mel_frequencies(130, fmin=0, fmax=11_025)[1:-1]
     loudest = centres[frames[:, 40].argmax()]
     assert loudest == pytest.approx(1000, rel=0.04)
 
 
-def test_silence_is_the_floor() -> None:
+def test_log_mel_of_silence_is_the_log_offset() -> None:
     frames = compute_log_mel(np.zeros(4096, dtype=np.float32))
 
     np.testing.assert_allclose(frames, np.log(LOG_OFFSET), rtol=1e-6)
     assert frames.shape == (len(compute_mel_filterbank()), 4096 // HOP_LENGTH + 1)
 
 
-def test_clicks_come_back_at_their_time() -> None:
-    samples = np.zeros(22_050 * 3, dtype=np.float32)
-    clicks_s = np.array([0.6, 1.4, 2.2])
-    for click_s in clicks_s:
-        start = round(click_s * 22_050)
-        samples[start : start + 800] += np.hanning(800) * np.sin(np.arange(800) * 0.4)
+@pytest.mark.parametrize(
+    ("mel_config", "onsets_s"),
+    [
+        pytest.param(DEFAULT_MEL_CONFIG, (0.6, 1.4, 2.2), id="default"),
+        pytest.param(FINE_MEL_CONFIG, (1.0,), id="fine"),
+    ],
+)
+def test_inverted_log_mel_has_the_same_length_and_onsets(
+    mel_config: MelConfig, onsets_s: tuple[float, ...]
+) -> None:
+    samples = make_tone_bursts(3, *onsets_s)
 
-    inverted = invert_log_mel(compute_log_mel(samples), n_iter=8)
+    inverted = invert_log_mel(compute_log_mel(samples, mel_config), mel_config, n_iter=8)
 
     assert len(inverted) == len(samples) // HOP_LENGTH * HOP_LENGTH
+    assert len(detect_onsets(samples)) == len(onsets_s)
     np.testing.assert_allclose(detect_onsets(inverted), detect_onsets(samples), atol=0.025)
 
 
-def test_the_way_back_is_the_same_every_time() -> None:
-    frames = compute_log_mel(np.sin(2 * np.pi * 440 * SECOND[:8000]).astype(np.float32))
+def test_inversion_is_bit_identical_for_the_same_seed_only() -> None:
+    frames = compute_log_mel(make_sines(440)[:8000])
 
-    assert (
-        invert_log_mel(frames, n_iter=4).tobytes() == invert_log_mel(frames, n_iter=4).tobytes()
+    first, repeated, other = (
+        invert_log_mel(frames, n_iter=4, seed=seed).tobytes() for seed in (0, 0, 1)
     )
-    assert (
-        invert_log_mel(frames, n_iter=4, seed=1).tobytes()
-        != invert_log_mel(frames, n_iter=4).tobytes()
-    )
+    assert first == repeated
+    assert first != other
 
 
-def test_frames_are_86_a_second() -> None:
+def test_mel_frame_rate_is_86_13_hz() -> None:
     assert pytest.approx(86.13, abs=0.01) == MEL_FPS
 
 
-def test_phases_are_as_good_as_librosas() -> None:
+def test_estimated_phases_are_as_consistent_as_those_of_librosa() -> None:
     rng = np.random.default_rng(0)
-    samples = sum(np.sin(2 * np.pi * f * SECOND) for f in (220, 277, 330)) * np.exp(-3 * SECOND)
+    samples = make_sines(220, 277, 330) * np.exp(-3 * TIMES_S)
     frames = compute_log_mel(
         (0.2 * samples + 0.002 * rng.normal(size=22_050)).astype(np.float32)
     )
 
-    inverted_phases = invert_log_mel(frames, n_iter=24)
+    inverted = invert_log_mel(frames, n_iter=24)
     magnitude = mel_to_linear(frames).numpy()
-    librosa_phases = librosa.griffinlim(
+    expected = librosa.griffinlim(
         magnitude, n_iter=24, hop_length=HOP_LENGTH, n_fft=1024, random_state=0
     )
 
-    def convergence(signal: np.ndarray) -> float:
-        error = np.abs(librosa.stft(signal, n_fft=1024, hop_length=HOP_LENGTH)) - magnitude
+    def measure_spectral_error(samples: np.ndarray) -> float:
+        error = np.abs(librosa.stft(samples, n_fft=1024, hop_length=HOP_LENGTH)) - magnitude
         return float(np.linalg.norm(error) / np.linalg.norm(magnitude))
 
-    assert convergence(inverted_phases) == pytest.approx(convergence(librosa_phases), rel=0.15)
-    assert convergence(inverted_phases) < 0.2
+    error = measure_spectral_error(inverted)
+    assert error == pytest.approx(measure_spectral_error(expected), rel=0.15)
+    assert error < 0.2
 
 
-@pytest.mark.parametrize("mel_config", [DEFAULT_MEL_CONFIG, FINE_MEL_CONFIG])
-def test_a_tone_is_as_loud_however_finely_it_is_looked_at(mel_config: MelConfig) -> None:
-    """Of a steady tone what a band holds depends on the band, but not on the window."""
-    tone = np.sin(2 * np.pi * 1000 * SECOND).astype(np.float32)
+@pytest.mark.parametrize(
+    "mel_config", [DEFAULT_MEL_CONFIG, FINE_MEL_CONFIG], ids=["default", "fine"]
+)
+def test_level_of_a_tone_is_independent_of_the_fft_size(mel_config: MelConfig) -> None:
+    tone = make_sines(1000)
     longer = MelConfig(n_fft=2 * mel_config.n_fft, n_mels=mel_config.n_mels)
 
-    one, other = (compute_log_mel(tone, config)[:, 40].max() for config in (mel_config, longer))
+    level, expected = (
+        compute_log_mel(tone, config)[:, 40].max() for config in (mel_config, longer)
+    )
 
-    assert one == pytest.approx(other, abs=0.4)
+    assert level == pytest.approx(expected, abs=0.4)
 
 
-def test_fine_bands_keep_low_semitones_apart() -> None:
+def test_fine_bands_separate_low_notes_a_whole_tone_apart() -> None:
+    c3_hz, d3_hz = 130.8, 146.8
     low, high = (
-        compute_log_mel(np.sin(2 * np.pi * hz * SECOND).astype(np.float32), FINE_MEL_CONFIG)[
-            :20, 40
-        ].argmax()
-        for hz in (130.8, 146.8)
+        compute_log_mel(make_sines(hz), FINE_MEL_CONFIG)[:20, 40].argmax()
+        for hz in (c3_hz, d3_hz)
     )
 
-    assert low != high
-
-
-def test_fine_bands_come_back_at_their_time() -> None:
-    samples = np.zeros(22_050 * 2, dtype=np.float32)
-    samples[22_050 : 22_050 + 800] += np.hanning(800) * np.sin(np.arange(800) * 0.4)
-
-    inverted = invert_log_mel(
-        compute_log_mel(samples, FINE_MEL_CONFIG), FINE_MEL_CONFIG, n_iter=8
-    )
-
-    np.testing.assert_allclose(detect_onsets(inverted), detect_onsets(samples), atol=0.025)
+    assert low < high
 
 
 @pytest.mark.parametrize(("n_fft", "n_mels"), [(64, 8), (1024, 0), (1024, 400), (10**6, 128)])
-def test_bands_that_there_cannot_be_are_refused(n_fft: int, n_mels: int) -> None:
-    with pytest.raises(ValueError, match="no log-mel"):
+def test_invalid_mel_configurations_are_rejected(n_fft: int, n_mels: int) -> None:
+    with pytest.raises(ValueError, match=f"{n_mels}.*{n_fft}"):
         MelConfig(n_fft=n_fft, n_mels=n_mels)
 
 
-def test_a_spectrum_has_the_bands_it_was_asked_for() -> None:
-    tones = np.sin(2 * np.pi * np.array([[110], [147], [165], [880]]) * SECOND)
-    frames = compute_log_mel(0.2 * tones.sum(axis=0).astype(np.float32), FINE_MEL_CONFIG)
+def test_nonnegative_linear_spectrum_reproduces_the_mel_bands() -> None:
+    frames = compute_log_mel(0.2 * make_sines(110, 147, 165, 880), FINE_MEL_CONFIG)
     target = np.exp(frames) - LOG_OFFSET
-    cut_off = np.maximum(np.linalg.pinv(compute_mel_filterbank(FINE_MEL_CONFIG)) @ target, 0)
+    clipped_pseudoinverse = np.maximum(
+        np.linalg.pinv(compute_mel_filterbank(FINE_MEL_CONFIG)) @ target, 0
+    )
 
     magnitude = mel_to_linear(frames, FINE_MEL_CONFIG).numpy()
 
     assert magnitude.min() >= 0
     error, initial_error = (
         np.abs(compute_mel_filterbank(FINE_MEL_CONFIG) @ spectrum - target).sum() / target.sum()
-        for spectrum in (magnitude, cut_off)
+        for spectrum in (magnitude, clipped_pseudoinverse)
     )
     assert error < 0.03
     assert error < initial_error

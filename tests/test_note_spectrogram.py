@@ -1,4 +1,4 @@
-"""Note spectrograms: each note from the table, powers summed, in tune."""
+"""Note spectrograms: each note from the timbre table, powers summed, in tune."""
 
 import shutil
 from dataclasses import replace
@@ -33,11 +33,10 @@ from loris_cli.synthetic.composer import compose_score
 
 FLUTE = 73
 ONSET_FRAME = 100
-"""A frame of the spectrum, the onset of most notes here."""
 
 
-def build_notes(*rows: tuple[float, float, int, int, int]) -> Arrangement:
-    """Each row: first frame, frames, channel, pitch, velocity."""
+def make_arrangement(*rows: tuple[float, float, int, int, int]) -> Arrangement:
+    """Arrangement of notes given as (first frame, frames, channel, pitch, velocity)."""
     table = np.array(rows, dtype=np.float64)
     table[:, :2] /= mel.MEL_FPS
     return Arrangement(
@@ -46,15 +45,16 @@ def build_notes(*rows: tuple[float, float, int, int, int]) -> Arrangement:
     )
 
 
-def magnitude(arrangement: Arrangement, frames: int = 1000) -> np.ndarray:
-    rendered: np.ndarray = (
-        np.exp(render_note_spectrogram(arrangement, 0, frames).astype(np.float64))
+def render_magnitudes(arrangement: Arrangement, n_frames: int = 1000) -> np.ndarray:
+    """Mel magnitudes of the note spectrogram, ``(bands, frames)``."""
+    magnitudes: np.ndarray = (
+        np.exp(render_note_spectrogram(arrangement, 0, n_frames).astype(np.float64))
         - mel.LOG_OFFSET
     )
-    return rendered
+    return magnitudes
 
 
-def test_the_table_has_a_row_for_every_sound() -> None:
+def test_timbre_table_has_an_audible_row_for_every_note() -> None:
     table = load_timbre_table()
     assert table.log_levels.shape == (
         len(TIMBRE_NOTES),
@@ -63,7 +63,7 @@ def test_the_table_has_a_row_for_every_sound() -> None:
     )
     assert table.release_log_gains.shape == (len(TIMBRE_NOTES), len(RELEASE_FRAME_OFFSETS))
     assert (table.release_log_gains <= 0).all()
-    # Except notes above the saxophone's and the violin's highest, which the soundfont lacks.
+    # The soundfont lacks notes above the range of the saxophone (65) and the violin (40).
     audible = table.log_levels[:, 3:8].max(axis=(1, 2)) > np.log(mel.LOG_OFFSET)
     assert {TIMBRE_NOTES[row][:2] for row in np.flatnonzero(~audible)} == {
         (LEAD_CHANNEL, 65),
@@ -74,30 +74,33 @@ def test_the_table_has_a_row_for_every_sound() -> None:
 
 @settings(deadline=None, max_examples=40)
 @given(seed=st.integers(0, 2**31), name=st.sampled_from(GENRES))
-def test_every_note_that_is_written_has_a_sound(seed: int, name: str) -> None:
+def test_every_composed_note_is_in_the_timbre_table(seed: int, name: str) -> None:
     arrangement = compose_score(seed, STYLES_BY_NAME[name], 12.0).arrangement
     for channel, pitch in arrangement.note_array[:, 2:4].astype(int).tolist():
         program = arrangement.channel_programs[channel]
         assert (channel, program, pitch) in TIMBRE_ROW_BY_NOTE
 
 
-def test_a_lone_note_is_what_the_table_says() -> None:
-    rendered = magnitude(build_notes((ONSET_FRAME, 500, LEAD_CHANNEL, 72, REFERENCE_VELOCITY)))
+def test_single_note_has_the_levels_of_the_timbre_table() -> None:
+    rendered = render_magnitudes(
+        make_arrangement((ONSET_FRAME, 500, LEAD_CHANNEL, 72, REFERENCE_VELOCITY))
+    )
     expected = np.exp(
         load_timbre_table().log_levels[TIMBRE_ROW_BY_NOTE[LEAD_CHANNEL, FLUTE, 72]]
     )
-    for point, bands in zip(ONSET_FRAME_OFFSETS, expected, strict=True):
-        np.testing.assert_allclose(
-            rendered[:, ONSET_FRAME + point], bands, rtol=1e-3, atol=1e-6
-        )
+    np.testing.assert_allclose(
+        rendered[:, ONSET_FRAME + np.array(ONSET_FRAME_OFFSETS)].T,
+        expected,
+        rtol=1e-3,
+        atol=1e-6,
+    )
     assert np.abs(rendered[:, : ONSET_FRAME - 3]).max() < 1e-8
 
 
 @pytest.mark.parametrize("pitch", [60, 67, 72, 79, 84, 91])
-def test_a_note_is_in_tune(pitch: int) -> None:
-    """A flute's strongest band holds one of the pitch's first partials."""
-    rendered = magnitude(
-        build_notes((ONSET_FRAME, 200, LEAD_CHANNEL, pitch, REFERENCE_VELOCITY))
+def test_strongest_band_of_a_note_contains_one_of_its_first_partials(pitch: int) -> None:
+    rendered = render_magnitudes(
+        make_arrangement((ONSET_FRAME, 200, LEAD_CHANNEL, pitch, REFERENCE_VELOCITY))
     )
     strongest = rendered[:, ONSET_FRAME + 40].argmax()
     partials_hz = 440 * 2 ** ((pitch - 69) / 12) * np.arange(1, 4)
@@ -106,49 +109,65 @@ def test_a_note_is_in_tune(pitch: int) -> None:
     assert max(np.interp(bins, np.arange(len(weights)), weights)) > weights.max() / 4
 
 
-def test_loudness_goes_with_the_square_of_the_velocity() -> None:
+def test_magnitude_is_proportional_to_the_square_of_the_velocity() -> None:
     soft, loud = (
-        magnitude(build_notes((ONSET_FRAME, 300, BASS_CHANNEL, 40, v))) for v in (60, 120)
+        render_magnitudes(make_arrangement((ONSET_FRAME, 300, BASS_CHANNEL, 40, v)))
+        for v in (60, 120)
     )
     np.testing.assert_allclose(loud, 4 * soft, rtol=1e-2, atol=1e-5)
 
 
-def test_powers_of_notes_are_summed() -> None:
-    one = magnitude(build_notes((ONSET_FRAME, 300, BASS_CHANNEL, 40, 80)))
-    other = magnitude(build_notes((ONSET_FRAME + 7, 300, LEAD_CHANNEL, 80, 90)))
-    both = magnitude(
-        build_notes(
-            (ONSET_FRAME, 300, BASS_CHANNEL, 40, 80),
-            (ONSET_FRAME + 7, 300, LEAD_CHANNEL, 80, 90),
-        )
+def test_powers_of_simultaneous_notes_are_summed() -> None:
+    bass = (ONSET_FRAME, 300, BASS_CHANNEL, 40, 80)
+    lead = (ONSET_FRAME + 7, 300, LEAD_CHANNEL, 80, 90)
+    bass_only, lead_only, both = (
+        render_magnitudes(make_arrangement(*notes))
+        for notes in ((bass,), (lead,), (bass, lead))
     )
-    np.testing.assert_allclose(both**2, one**2 + other**2, rtol=1e-2, atol=1e-8)
+    np.testing.assert_allclose(both**2, bass_only**2 + lead_only**2, rtol=1e-2, atol=1e-8)
 
 
-def test_a_note_ends_and_a_stroke_rings_on() -> None:
-    flute = magnitude(build_notes((ONSET_FRAME, 50, LEAD_CHANNEL, 72, 90)))
-    held = magnitude(build_notes((ONSET_FRAME, 500, LEAD_CHANNEL, 72, 90)))
+def test_pitched_note_decays_after_its_end() -> None:
+    short = render_magnitudes(make_arrangement((ONSET_FRAME, 50, LEAD_CHANNEL, 72, 90)))
+    long = render_magnitudes(make_arrangement((ONSET_FRAME, 500, LEAD_CHANNEL, 72, 90)))
     end = ONSET_FRAME + 50
-    np.testing.assert_allclose(flute[:, :end], held[:, :end], rtol=1e-4, atol=1e-8)
-    assert flute[:, end + 30].max() < held[:, end + 30].max() / 10
-    assert np.abs(flute[:, end + RELEASE_FRAME_OFFSETS[-1] + 1 :]).max() < 1e-8
+    np.testing.assert_allclose(short[:, :end], long[:, :end], rtol=1e-4, atol=1e-8)
+    assert short[:, end + 30].max() < long[:, end + 30].max() / 10
+    assert np.abs(short[:, end + RELEASE_FRAME_OFFSETS[-1] + 1 :]).max() < 1e-8
+
+
+def test_drum_hit_is_independent_of_its_duration() -> None:
     short, long = (
-        magnitude(build_notes((ONSET_FRAME, n, DRUM_CHANNEL, KICK, 90))) for n in (2, 200)
+        render_magnitudes(make_arrangement((ONSET_FRAME, n, DRUM_CHANNEL, KICK, 90)))
+        for n in (2, 200)
     )
+    assert short.max() > 0.01
     np.testing.assert_array_equal(short, long)
 
 
-def test_what_nobody_plays_is_left_out() -> None:
-    assert np.abs(magnitude(build_notes((ONSET_FRAME, 50, 7, 60, 90)))).max() < 1e-8
-    assert np.abs(magnitude(build_notes((ONSET_FRAME, 50, BASS_CHANNEL, 100, 90)))).max() < 1e-8
-    without_programs = replace(
-        build_notes((ONSET_FRAME, 50, BASS_CHANNEL, 40, 90)), channel_programs={}
-    )
-    assert np.abs(magnitude(without_programs)).max() < 1e-8
+@pytest.mark.parametrize(
+    "arrangement",
+    [
+        pytest.param(make_arrangement((ONSET_FRAME, 50, 7, 60, 90)), id="unused channel"),
+        pytest.param(
+            make_arrangement((ONSET_FRAME, 50, BASS_CHANNEL, 100, 90)), id="pitch out of range"
+        ),
+        pytest.param(
+            replace(
+                make_arrangement((ONSET_FRAME, 50, BASS_CHANNEL, 40, 90)), channel_programs={}
+            ),
+            id="channel without program",
+        ),
+    ],
+)
+def test_notes_that_are_not_in_the_timbre_table_are_ignored(arrangement: Arrangement) -> None:
+    assert np.abs(render_magnitudes(arrangement)).max() < 1e-8
 
 
 @pytest.mark.parametrize(("start", "frames"), [(0, 200), (137, 400), (900, 300), (5000, 8)])
-def test_a_stretch_is_what_the_whole_has_there(start: int, frames: int) -> None:
+def test_note_spectrogram_of_a_range_is_a_slice_of_the_full_one(
+    start: int, frames: int
+) -> None:
     arrangement = compose_score(3, STYLES_BY_NAME["floor"], 12.0).arrangement
     full = render_note_spectrogram(arrangement, 0, 6000)
     np.testing.assert_allclose(
@@ -163,16 +182,16 @@ def test_a_stretch_is_what_the_whole_has_there(start: int, frames: int) -> None:
     reason="needs fluidsynth and its soundfont",
 )
 @pytest.mark.parametrize("name", ["pop", "skate", "house"])
-def test_a_sketch_is_near_what_is_played(name: str) -> None:
+def test_note_spectrogram_correlates_with_the_synthesized_score(name: str) -> None:
     score = compose_score(1, STYLES_BY_NAME[name], 16.0)
-    played = mel.compute_log_mel(
+    synthesized = mel.compute_log_mel(
         render_score(score.arrangement, duration_s=16.0, seed=1).astype(np.float32),
         NOTE_MEL_CONFIG,
     )
-    rendered = render_note_spectrogram(score.arrangement, 0, played.shape[1])
-    correlation = np.corrcoef(played.ravel(), rendered.ravel())[0, 1]
-    shifted = np.corrcoef(np.roll(played, 43, axis=1).ravel(), rendered.ravel())[0, 1]
+    rendered = render_note_spectrogram(score.arrangement, 0, synthesized.shape[1])
+    correlation = np.corrcoef(synthesized.ravel(), rendered.ravel())[0, 1]
+    shifted = np.corrcoef(np.roll(synthesized, 43, axis=1).ravel(), rendered.ravel())[0, 1]
     assert correlation > 0.93
     assert correlation > shifted + 0.05
-    # In loudness too, within what the mix may change.
-    assert abs(float((played - rendered).mean())) < 0.5
+    # The mix may change the loudness.
+    assert abs(float((synthesized - rendered).mean())) < 0.5

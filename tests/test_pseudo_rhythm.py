@@ -1,17 +1,15 @@
-"""Clips without poses or a score: a pseudo-rhythm from their own audio."""
+"""Pseudo-rhythm from the audio of a clip, for training clips without poses or a score."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 import torch
-from test_training_data import ANNOTATED_FEATURES, POSE_FEATURES
+from builders import make_clip, make_features, write_clip
+from tiny_models import TINY_AUTOENCODER
 
-from loris_cli.dataset.manifest import Clip
 from loris_cli.dataset.read_clips import read_annotations
-from loris_cli.models.mel_autoencoder import MelAutoencoder, MelAutoencoderConfig
+from loris_cli.models.mel_autoencoder import MelAutoencoder
 from loris_cli.soundtrack.latent_generator import ATTACK_LATENCY_S
 from loris_cli.system.progress import NullReporter
 from loris_cli.training.datasets import ClipAnnotations, TrainingClips, sample_condition
@@ -25,7 +23,8 @@ ONSETS_S = np.array([0.8, 1.5, 2.7, 3.4, 5.2, 6.1])
 AMPLITUDES = np.array([1.0, 0.3, 1.0, 0.3, 1.0, 0.3])
 
 
-def make_click_audio() -> np.ndarray:
+def render_decaying_tones() -> np.ndarray:
+    """7 s of audio with a decaying tone at every onset time."""
     samples = np.zeros(7 * 22_050)
     t = np.arange(6000) / 22_050
     for onset_s, amplitude in zip(ONSETS_S, AMPLITUDES, strict=True):
@@ -36,8 +35,8 @@ def make_click_audio() -> np.ndarray:
     return samples.astype(np.float32)
 
 
-def test_peaks_are_the_onsets_less_the_attack() -> None:
-    rhythm = extract_pseudo_rhythm(make_click_audio())
+def test_peaks_precede_the_onsets_by_the_attack_latency() -> None:
+    rhythm = extract_pseudo_rhythm(render_decaying_tones())
 
     np.testing.assert_allclose(rhythm.peaks_s, ONSETS_S - ATTACK_LATENCY_S, atol=0.015)
     assert rhythm.strengths[AMPLITUDES == 1.0].min() > rhythm.strengths[AMPLITUDES < 1.0].max()
@@ -45,7 +44,7 @@ def test_peaks_are_the_onsets_less_the_attack() -> None:
     assert rhythm.strengths.max() == 1.0
 
 
-def test_energy_is_high_where_it_is_loud() -> None:
+def test_energy_is_proportional_to_the_level_of_the_audio() -> None:
     level = np.repeat([1.0, 0.1, 0.01], 2 * 22_050)
     samples = level * np.random.default_rng(0).normal(size=len(level))
 
@@ -62,13 +61,13 @@ def test_silence_has_no_peaks_and_no_energy() -> None:
     assert not rhythm.energy.any()
 
 
-def test_a_clip_is_now_and_then_told_by_its_sound() -> None:
+def test_annotated_clip_uses_the_pseudo_rhythm_in_10_percent_of_examples() -> None:
     rng = np.random.default_rng(0)
-    rhythm = replace(ANNOTATED_FEATURES, peaks_s=np.array([7.0]), strengths=np.array([0.6]))
-    sampled = [
-        sample_condition(ClipAnnotations(ANNOTATED_FEATURES, POSE_FEATURES, rhythm), rng)
-        for _ in range(2000)
-    ]
+    score_features = make_features(24.0)
+    pose_features = make_features(24.0, keypoints=np.ones((384, 17, 3)))
+    pseudo_rhythm = make_features(24.0, [7.0])
+    annotations = ClipAnnotations(score_features, pose_features, pseudo_rhythm)
+    sampled = [sample_condition(annotations, rng) for _ in range(2000)]
 
     from_audio = [features for features in sampled if features.peaks_s.tolist() == [7.0]]
 
@@ -76,36 +75,24 @@ def test_a_clip_is_now_and_then_told_by_its_sound() -> None:
     assert all(features.keypoints is None for features in from_audio)
 
 
-def test_a_clip_of_which_nothing_else_is_known_is_always_told_by_its_sound(
-    tmp_path: Path,
-) -> None:
-    (tmp_path / "audio").mkdir()
-    clip = Clip(
-        id="a",
-        subset="music",
-        partition="train",
-        duration_s=7.0,
-        genre="pop",
-        source="strokes",
-        audio="audio/a.flac",
-        rhythm="",
-    )
-    soundfile.write(tmp_path / clip.audio, make_click_audio(), 22_050)
+def test_clip_with_audio_alone_always_uses_the_pseudo_rhythm(tmp_path: Path) -> None:
+    clip = make_clip("a", duration_s=7.0, rhythm="")
+    write_clip(tmp_path, clip, render_decaying_tones(), np.empty(0))
     torch.manual_seed(0)
-    coder = MelAutoencoder(MelAutoencoderConfig(width=16, latent_channels=8, n_blocks=1))
+    autoencoder = MelAutoencoder(TINY_AUTOENCODER)
 
     write_latent_cache(
         tmp_path / "latents.safetensors",
-        coder,
+        autoencoder,
         TrainingClips(data_dir=tmp_path, train=[clip], val=[]),
         device=torch.device("cpu"),
         workers=0,
         reporter=NullReporter(),
     )
 
-    cache = read_latent_cache(tmp_path / "latents.safetensors", coder, [clip])
-    assert not cache.note_latents  # its notes are unknown
-    assert cache.latents["a"].shape == (8, 7 * 22_050 // 1024)
+    cache = read_latent_cache(tmp_path / "latents.safetensors", autoencoder, [clip])
+    assert not cache.note_latents
+    assert cache.latents["a"].shape == (TINY_AUTOENCODER.latent_channels, 7 * 22_050 // 1024)
     np.testing.assert_allclose(cache.latents["a"].mean(axis=1), 0, atol=0.02)
     np.testing.assert_allclose(cache.latents["a"].std(axis=1), 1, atol=0.02)
     annotations = ClipAnnotations(
