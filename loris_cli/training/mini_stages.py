@@ -256,7 +256,7 @@ def pad_weights(old: Mapping[str, Tensor], new: Mapping[str, Tensor]) -> dict[st
         InputError: a tensor of the new network is smaller or has another rank.
     """
     state = dict(new)
-    for name in old.keys() & new.keys():
+    for name in sorted(old.keys() & new.keys()):
         source, target = old[name], new[name]
         pairs = zip(source.shape, target.shape, strict=False)
         if source.ndim != target.ndim or any(a > b for a, b in pairs):
