@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from builders import make_features
 
 from loris_cli.array_types import Array
@@ -49,6 +50,7 @@ def select_channel(arrangement: Arrangement, channel: int) -> Array:
     return rows
 
 
+@pytest.mark.slow
 def test_notes_depend_on_the_seed_and_an_existing_arrangement_is_kept() -> None:
     first, repeated, other = (
         with_arrangement(FEATURES, seed=seed).arrangement for seed in (1, 1, 2)

@@ -168,6 +168,7 @@ def check_error_output(result: CliResult) -> None:
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 def test_a_video_without_person_and_motion_is_refused(
     loris: RunLoris, tmp_path: Path, static_video: Path, small_model: Path
 ) -> None:
@@ -179,6 +180,7 @@ def test_a_video_without_person_and_motion_is_refused(
     assert read_folder(tmp_path) == {}
 
 
+@pytest.mark.slow
 def test_without_a_person_the_rhythm_is_from_flow_with_a_warning(
     loris: RunLoris, video: Path, small_model: Path
 ) -> None:
@@ -333,6 +335,7 @@ def test_a_missing_device_is_refused_and_not_replaced(
     assert os.listdir(video.parent) == ["video.mp4"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     ["-x.mp4", "a b.mp4", "%03d.mp4", "a:b.mp4", "http:x.mp4", "a\nb.mp4", "\u00e9\u6f22.mp4",
@@ -494,6 +497,7 @@ def wait_for_process_group(group: int, *, within_s: float) -> bool:
     return False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sent", "to_group", "jobs"),
     [(signal.SIGTERM, False, 1), (signal.SIGTERM, False, 2), (signal.SIGINT, True, 2)],
@@ -535,6 +539,7 @@ def test_a_signal_ends_all_processes_and_leaves_no_files(
 # Commands `loris pose` and `loris rhythm`
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "code", "value"),
     [

@@ -32,6 +32,8 @@ from loris_cli.errors import InputError
 from loris_cli.models.generator_interface import ClipFeatures, MusicGenerator
 from loris_cli.rhythm.tempo_fit import FALLBACK_BPM, fit_tempo_and_phase
 
+pytestmark = pytest.mark.numpy1
+
 RATE_HZ = 22_050
 
 

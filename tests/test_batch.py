@@ -71,6 +71,7 @@ def test_a_dead_worker_process_costs_only_its_item(work: Any) -> None:
     assert results == {0: 2, 1: killed, 2: 4, 3: exited, 4: 6}
 
 
+@pytest.mark.slow
 def test_an_item_over_the_time_limit_costs_only_itself(work: Any) -> None:
     results = dict(map_in_processes(work.spin, [1, 13, 2], n_workers=1, timeout_s=2.0))
 
@@ -124,6 +125,7 @@ def videos(tmp_path: Path, moving_video: Path) -> list[Path]:
     return paths
 
 
+@pytest.mark.slow
 def test_outputs_do_not_depend_on_jobs_and_input_order(
     loris: RunLoris, loris_script: Path, videos: list[Path], small_model: Path, tmp_path: Path
 ) -> None:
@@ -151,6 +153,7 @@ def test_outputs_do_not_depend_on_jobs_and_input_order(
     assert sorted(two_jobs.stdout.splitlines()) == sorted(row["output"] for row in rows[:4])
 
 
+@pytest.mark.slow
 def test_a_bad_video_is_reported_and_the_others_are_processed(
     loris: RunLoris, videos: list[Path], small_model: Path
 ) -> None:

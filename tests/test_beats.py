@@ -26,6 +26,8 @@ from loris_cli.evaluation.metrics.loris_scores import (
 )
 from loris_cli.evaluation.runner.audio_sources import ClickTrain, load_samples, read_audio_file
 
+pytestmark = pytest.mark.numpy1
+
 RATE = 22_050
 FLAG_LISTS = st.lists(st.booleans(), min_size=1, max_size=60)
 
@@ -224,6 +226,7 @@ def test_audio_file_has_the_samples_that_librosa_loads(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_audio_file(path), librosa.load(path)[0])
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_scores_of_220_random_pairs_are_bit_identical_to_the_plain_script(
     tmp_path: Path,

@@ -232,6 +232,7 @@ def test_cached_analysis_is_bit_identical(data: Path, tmp_path: Path) -> None:
     assert entry.read_bytes() == content  # the damaged entry is replaced
 
 
+@pytest.mark.slow
 def test_worker_processes_return_the_results_of_one_process(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

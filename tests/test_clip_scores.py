@@ -4,6 +4,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 from builders import make_clip, write_clip
 from clip_scores import HeldOutClip, render_note_spectrograms
 from spectrograms import ClipAudio, plot_spectrograms
@@ -47,6 +48,7 @@ def test_reference_audio_matches_its_own_accents_and_no_others(tmp_path: Path) -
     assert scores.log_mels[0].shape == (128, N_SAMPLES // 256 + 1)
 
 
+@pytest.mark.slow
 def test_inverted_note_spectrograms_have_onsets_at_the_peaks(tmp_path: Path) -> None:
     clip = write_click_clip(tmp_path, "a", ONSETS_S)
     held_out = HeldOutClip(tmp_path, clip, mismatched_clip=clip)
@@ -70,6 +72,7 @@ def test_takes_without_common_onsets_have_onset_distance_one(tmp_path: Path) -> 
     assert scores.values_by_take["recall"] == [1.0, 0.0]
 
 
+@pytest.mark.slow
 def test_spectrogram_of_clicks_is_bright_and_of_silence_dark(tmp_path: Path) -> None:
     clip = ClipAudio(
         title="a $ pop",

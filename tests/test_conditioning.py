@@ -32,6 +32,8 @@ from loris_cli.soundtrack.conditioning import (
     rhythm_tokens,
 )
 
+pytestmark = pytest.mark.numpy1
+
 FEATURES = make_features(
     20.0,
     [1.0, 2.5, 7.25],

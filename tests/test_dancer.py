@@ -1,6 +1,7 @@
 """Synthetic dancer: impacts near the accents with known jitter, and a rhythm in its poses."""
 
 import numpy as np
+import pytest
 
 from loris_cli.rhythm.pose_rhythm import rhythm_from_poses
 from loris_cli.synthetic.body_model import (
@@ -32,6 +33,7 @@ def test_joints_from_the_skeleton_equal_joints_regressed_from_the_mesh() -> None
     )
 
 
+@pytest.mark.slow
 def test_impacts_deviate_from_the_accents_by_the_reported_jitter() -> None:
     errors_by_jitter: dict[float, list[float]] = {}
     for seed in range(12):

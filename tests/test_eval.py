@@ -79,6 +79,7 @@ def test_eval_list_counts_the_clips_of_each_subset(loris: RunLoris, data: Path) 
     assert rows["synthetic"][1:4] == ["0", "0", "0"]
 
 
+@pytest.mark.slow
 def test_a_model_is_scored_together_with_all_bounds(
     loris: RunLoris, data: Path, small_model: Path, tmp_path: Path
 ) -> None:
@@ -222,6 +223,7 @@ def test_generated_and_reference_audio_are_cut_to_the_shorter(
     assert row["official"]["F1"] == 1.0
 
 
+@pytest.mark.slow
 def test_a_silent_reference_video_has_scores_of_its_motion_only(
     loris: RunLoris, moving_video: Path, tmp_path: Path
 ) -> None:
@@ -244,6 +246,7 @@ def test_a_silent_reference_video_has_scores_of_its_motion_only(
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_the_audio_track_of_a_video_is_a_reference(loris: RunLoris, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     samples = make_click(2.0, 0.5) + rng.normal(0, 1e-4, (1, 2 * 44_100)).astype(np.float32)
@@ -301,6 +304,7 @@ def test_an_f1_below_the_minimum_ends_with_exit_code_1(
     assert "0.999" in result.stderr
 
 
+@pytest.mark.slow
 def test_quality_metrics_separate_the_reference_from_noise(loris: RunLoris, data: Path) -> None:
     result = loris("eval", "--split", "fe50", "--data", data, "--model", "none", "--clips", 2,
                    "--bound", "ground_truth", "--bound", "white_noise", "--takes", 1,
@@ -371,6 +375,7 @@ def test_existing_results_are_not_overwritten(
     assert out.read_text() == "old"
 
 
+@pytest.mark.slow
 def test_eval_runs_as_a_process_with_workers(data: Path) -> None:
     arguments = ("eval", "--split", "fe50", "--data", data, "--model", "none", *TWO_BOUNDS,
                  "--jobs", 2, "--format", "json")  # fmt: skip
@@ -387,6 +392,7 @@ def test_eval_runs_as_a_process_with_workers(data: Path) -> None:
     assert click_row["official"]["BHS"] == 1.0
 
 
+@pytest.mark.slow
 def test_scoring_files_does_not_import_torch_or_mir_eval() -> None:
     code = """
 import sys

@@ -111,6 +111,7 @@ def test_configuration_is_read_from_a_weights_file(runs: Path) -> None:
     assert read_paper_config(runs / "run-1" / "paper.safetensors") == POSE_CONFIG
 
 
+@pytest.mark.slow
 def test_folder_of_runs_fills_table_6(loris: RunLoris, data: Path, runs: Path) -> None:
     arguments = ("eval", "--split", "fe25", "--data", data, "--ablation", "hawkes",
              "--ablation", "pe", "--ablation-weights", runs, "--steps", 2, "--takes", 1,

@@ -20,6 +20,8 @@ from loris_cli.evaluation.metrics.frechet import (
 )
 from loris_cli.evaluation.runner.audio_sources import ClickTrain, load_samples
 
+pytestmark = pytest.mark.numpy1
+
 REFERENCE_S = np.array([1.0, 2.0, 3.5])
 
 

@@ -12,6 +12,8 @@ from loris_cli.errors import InputError
 from loris_cli.rhythm.flow_rhythm import FlowTrajectories, rhythm_from_flow
 from loris_cli.video.frames import Frame
 
+pytestmark = pytest.mark.numpy1
+
 HEIGHT_PX, WIDTH_PX, PATCH_PX = 180, 240, 70
 FPS = 16.0
 

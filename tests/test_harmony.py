@@ -9,6 +9,8 @@ from loris_cli.composition.chords import SCALES, Harmony, sample_harmony, sample
 from loris_cli.composition.styles import STYLES, STYLES_BY_NAME
 from loris_cli.rhythm.tempo_fit import fit_beat_period, track_steady_beats
 
+pytestmark = pytest.mark.numpy1
+
 C_MAJOR = Harmony(
     tonic=0,
     scale=SCALES["major"],
@@ -39,6 +41,7 @@ def test_triads_and_roots_are_those_of_the_key() -> None:
     assert np.argmax(C_MAJOR.root_pitch_classes(), axis=1).tolist() == [0, 7, 9]
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=30)
 @given(
     seed=st.integers(0, 10**6),

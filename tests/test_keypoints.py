@@ -18,6 +18,8 @@ from loris_cli.errors import InputError
 from loris_cli.pose import keypoints
 from loris_cli.pose.keypoints import Poses, read_poses, write_poses
 
+pytestmark = pytest.mark.numpy1
+
 N_FRAMES = 12
 Arrays = dict[str, Any]
 

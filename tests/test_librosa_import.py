@@ -78,7 +78,7 @@ def test_a_cache_path_that_is_a_file_disables_the_lock(
     assert os.listdir(tmp_path) == ["file"]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_beat_tracking_survives_concurrent_compilation_of_kernels(
     tmp_path: Path,
 ) -> None:

@@ -130,6 +130,7 @@ def test_decoded_audio_has_the_duration_of_the_clip(duration_s: float) -> None:
     assert sum(block.shape[1] for block in blocks) == round(duration_s * 22_050)
 
 
+@pytest.mark.slow
 def test_audio_is_bit_identical_for_the_same_seed_only(generator: LatentGenerator) -> None:
     first, repeated, other = (generate_samples(generator, 3, seed=seed) for seed in (0, 0, 1))
 
@@ -157,6 +158,7 @@ def record_conditions(monkeypatch: pytest.MonkeyPatch) -> list[MiniCondition]:
     return recorded
 
 
+@pytest.mark.slow
 def test_note_latents_of_windows_are_slices_of_the_latents_of_the_clip(
     note_generator: LatentGenerator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,6 +203,7 @@ def test_conditions_are_those_that_the_network_was_trained_with(
         assert condition.aligned_rhythm.any()
 
 
+@pytest.mark.slow
 def test_audio_depends_on_the_notes(note_generator: LatentGenerator) -> None:
     features = with_arrangement(make_features(3.0), seed=1)
     other = with_arrangement(make_features(3.0), seed=2)
@@ -233,6 +236,7 @@ def test_guidance_of_one_skips_the_unconditional_evaluation(
     np.testing.assert_allclose(unguided, guided, atol=1e-2)
 
 
+@pytest.mark.slow
 def test_progress_counts_every_evaluation(generator: LatentGenerator) -> None:
     n_evaluations = generator.compute_window_layout(16).n_evaluations
     recorded: list[tuple[int, int]] = []
@@ -288,6 +292,7 @@ def test_fp32_generation_uses_no_autocast(
     assert np.isfinite(generate_samples(generator, 3)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sampler", "duration_s"),
     [("dpmpp-2m", 3), ("dpmpp-2m", 16), ("adpm2", 3), ("dpmpp-2m-sde", 3), ("heun", 3)],

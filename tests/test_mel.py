@@ -19,6 +19,8 @@ from loris_cli.audio.mel import (
 )
 from loris_cli.audio.onsets import detect_onsets
 
+pytestmark = pytest.mark.numpy1
+
 TIMES_S = np.arange(22_050) / 22_050
 
 

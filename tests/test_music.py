@@ -10,6 +10,8 @@ from loris_cli.errors import InputError
 from loris_cli.evaluation.metrics.music import AudioTexture, measure_texture
 from loris_cli.evaluation.metrics.sync import beat_f_measure
 
+pytestmark = pytest.mark.numpy1
+
 RATE = 22_050
 TIMES_S = np.arange(8 * RATE) / RATE
 NO_TIMES_S = np.empty(0)

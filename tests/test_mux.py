@@ -187,6 +187,7 @@ def test_the_original_audio_is_replaced(tmp_path: Path, tone_wav: Path, suffix: 
         assert container.streams.audio[0].rate == RATE_HZ
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".mp4", ".webm", ".wav"])
 @pytest.mark.parametrize("channels", [1, 2])
 def test_the_original_audio_is_mixed_at_the_given_gain(
@@ -402,6 +403,7 @@ def test_ffmpeg_is_ended_when_its_caller_is_interrupted(
     assert started[0].poll() is not None
 
 
+@pytest.mark.slow
 def test_mux_needs_no_path_variable_and_prints_nothing(tmp_path: Path, click_wav: Path) -> None:
     write_video(tmp_path / "a.mp4")
     code = (

@@ -31,6 +31,8 @@ from loris_cli.composition.styles import STYLES_BY_NAME
 from loris_cli.config import GENRES, SAMPLE_RATE_HZ
 from loris_cli.synthetic.composer import compose_score
 
+pytestmark = pytest.mark.numpy1
+
 FLUTE = 73
 ONSET_FRAME = 100
 

@@ -69,6 +69,7 @@ def test_a_plot_of_an_unknown_clip_is_refused(result: EvaluationResult) -> None:
         plot_clip(result, "click_1hz", "missing")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     BROWSER_PATH is None, reason="Chromium is not installed; .ci/run installs it"
 )

@@ -53,7 +53,7 @@ def build_command(script: Path, videos: Path, data: Path, *options: str) -> list
     return [sys.executable, str(script), *map(str, arguments)]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(1800)
 def test_a_killed_run_resumes_to_identical_files(
     videos: Path, loris_script: Path, tmp_path: Path
@@ -78,7 +78,7 @@ def test_a_killed_run_resumes_to_identical_files(
     assert resumed == read_files(complete)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(1800)
 def test_two_concurrent_shards_write_the_files_of_one_run(
     videos: Path, loris_script: Path, tmp_path: Path

@@ -69,6 +69,7 @@ def test_a_process_that_exits_early_is_an_error() -> None:
         call_module("exits", {"x": np.zeros(1_000_000)}, task="resampling")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the process in /proc")
 def test_the_process_ends_with_its_caller(module_folder: Path) -> None:
     caller = subprocess.Popen([sys.executable, "-c", CALLING_SCRIPT], cwd=module_folder)

@@ -27,6 +27,8 @@ from loris_cli.synthetic.render import (
 )
 from loris_cli.synthetic.scene import ROOM_BUILDERS, Camera, RoomName
 
+pytestmark = pytest.mark.numpy1
+
 BODY = load_body()
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SIZE = (320, 240)

@@ -24,6 +24,8 @@ from loris_cli.rhythm.pose_rhythm import motion_energy, rhythm_from_poses
 from loris_cli.rhythm.rhythm_file import read_rhythm, write_rhythm
 from loris_cli.rhythm.trajectories import estimate_noise_std, resample_positions
 
+pytestmark = pytest.mark.numpy1
+
 FPS = 16.0
 
 # --- synthetic keypoints --------------------------------------------------------------------

@@ -10,6 +10,8 @@ from loris_cli.array_types import Array
 from loris_cli.rhythm.rhythm_file import read_rhythm
 from loris_cli.rhythm.stft_rhythm import pose_change_energy, rhythm_from_stft
 
+pytestmark = pytest.mark.numpy1
+
 FPS = 16.0
 STEP_FRAMES = (32, 64, 112)
 
@@ -87,6 +89,7 @@ def test_rhythm_command_writes_an_stft_rhythm(
     assert read_rhythm(out).method == "stft"
 
 
+@pytest.mark.slow
 def test_stft_of_a_video_without_a_person_is_refused(
     loris: RunLoris, moving_video: Path, tmp_path: Path
 ) -> None:

@@ -70,6 +70,7 @@ def test_frequencies_above_the_network_are_in_neither_stem() -> None:
     assert np.abs(separate(separator, make_stereo_tone(14_000))[INNER_SAMPLES]).max() < 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_blocks", [3, 50])
 def test_the_output_does_not_depend_on_the_input_blocks(n_blocks: int) -> None:
     separator = build_separator(vocals=SilentStem(), accompaniment=nn.Identity())

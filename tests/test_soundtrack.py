@@ -31,6 +31,8 @@ from loris_cli.soundtrack.video_analysis import analyze_video
 from loris_cli.video.audio_track import read_audio
 from loris_cli.video.probe import probe_video
 
+pytestmark = pytest.mark.numpy1
+
 RATE_HZ = 22_050
 
 
@@ -107,6 +109,7 @@ def test_video_metadata_has_the_generator_and_the_seed(
     assert "seed 3" in comment
 
 
+@pytest.mark.slow
 def test_takes_are_numbered_and_have_consecutive_seeds(
     run_soundtrack: RunLoris, video: Path
 ) -> None:
@@ -129,6 +132,7 @@ def read_samples(path: Path) -> np.ndarray:
     return samples
 
 
+@pytest.mark.slow
 def test_inpainting_keeps_samples_outside_the_range_in_the_file(
     run_soundtrack: RunLoris, video: Path
 ) -> None:
@@ -147,6 +151,7 @@ def test_inpainting_keeps_samples_outside_the_range_in_the_file(
     assert np.mean(before[is_regenerated] != after[is_regenerated]) > 0.9
 
 
+@pytest.mark.slow
 def test_inpainting_accepts_a_video_as_original(run_soundtrack: RunLoris, video: Path) -> None:
     assert run_soundtrack(video).exit_code == 0
     original_video = video.with_name("dance.loris.mp4")
@@ -190,6 +195,7 @@ def test_regenerated_range_with_excessive_level_does_not_clip(
     assert np.abs(read_samples(out)).max() < 32_000
 
 
+@pytest.mark.slow
 def test_mix_option_keeps_the_original_audio(run_soundtrack: RunLoris, video: Path) -> None:
     tone = write_wav(video.with_name("tone.wav"), make_tone(2, 3000, 0.5, rate_hz=RATE_HZ))
     video_with_tone = video.with_name("tone.mp4")
@@ -273,6 +279,7 @@ def test_report_is_appended_to_by_every_run(run_soundtrack: RunLoris, video: Pat
     assert [row["status"] for row in rows] == ["done", "skipped"]
 
 
+@pytest.mark.slow
 def test_plot_option_draws_audio_and_rhythm(run_soundtrack: RunLoris, video: Path) -> None:
     plot = video.with_name("plot.png")
 
@@ -292,6 +299,7 @@ def test_plot_option_draws_audio_and_rhythm(run_soundtrack: RunLoris, video: Pat
     assert audio_panel.std() > 10
 
 
+@pytest.mark.slow
 def test_progress_is_on_stderr_and_absent_with_quiet(
     run_soundtrack: RunLoris, video: Path
 ) -> None:
@@ -323,6 +331,7 @@ def test_video_codec_unsupported_by_webm_is_rejected_before_generation(
     assert "music" not in result.stderr
 
 
+@pytest.mark.slow
 def test_api_and_command_write_identical_files(
     run_soundtrack: RunLoris, video: Path, small_model: Path
 ) -> None:

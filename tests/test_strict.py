@@ -11,6 +11,8 @@ from loris_cli.evaluation.metrics.sync import (
     score_against_reference,
 )
 
+pytestmark = pytest.mark.numpy1
+
 BEATS_S = np.arange(0.4, 20, 0.5)
 ONSETS_S = np.sort(np.random.default_rng(0).uniform(0, 20, 40))
 REFERENCE = AudioEvents(onsets_s=ONSETS_S, beats_s=BEATS_S)

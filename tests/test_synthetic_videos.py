@@ -96,7 +96,7 @@ def test_a_synthetic_video_is_prepared_like_a_recording(
 
 
 @needs_synthesizer
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_blazepose_detects_the_rendered_dancer(short_clips: None, tmp_path: Path) -> None:
     pytest.importorskip("mido")
     task = select_tasks(list_synthetic_tasks(tmp_path, 4), "skate", "test")[0]

@@ -22,6 +22,8 @@ from loris_cli.pose.shot_detection import ShotDetector
 from loris_cli.pose.tracking import MAX_PEOPLE, estimate_poses, tile_matrix
 from loris_cli.video.frames import Frame
 
+pytestmark = pytest.mark.numpy1
+
 FPS = 16.0
 SIZE = (320, 240)
 

@@ -35,6 +35,8 @@ from loris_cli.video.frame_conversion import FrameConverter, RgbImage
 from loris_cli.video.frames import read_frames, read_frames_at_fps
 from loris_cli.video.probe import probe_video
 
+pytestmark = pytest.mark.numpy1
+
 VARIABLE_TIMES_S = [0, 0.1, 0.13, 0.4, 0.41, 0.9, 1.0, 1.5, 1.55, 1.6, 1.61, 2.0]
 RATE_HZ = 22_050
 

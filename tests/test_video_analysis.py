@@ -44,6 +44,7 @@ def patch_pose_estimation(monkeypatch: pytest.MonkeyPatch, poses: Poses) -> None
     monkeypatch.setattr(video_analysis, "estimate_poses", estimate)
 
 
+@pytest.mark.slow
 def test_flow_without_a_person_takes_one_pass_over_the_frames(
     moving_video: Path, decoded_paths: list[Path]
 ) -> None:

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from loris_cli.audio.loudness import apply_gain, measure_loudness, normalize_loudness
 from loris_cli.errors import InputError
 
+pytestmark = pytest.mark.numpy1
+
 RATE_HZ = 22_050
 Samples = NDArray[np.float32]
 

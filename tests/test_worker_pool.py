@@ -78,6 +78,7 @@ def test_an_exception_costs_only_its_item(work: Any) -> None:
     assert results == {0: 0, 1: crash, 2: 2, 3: crash}
 
 
+@pytest.mark.slow
 def test_imports_do_not_count_towards_the_time_limit(work: Any) -> None:
     Path("slow").touch()
     results = map_in_processes(work.double, [1, 2], n_workers=2, timeout_s=1.0)
@@ -90,6 +91,7 @@ def test_an_item_that_cannot_be_pickled_is_an_error(work: Any) -> None:
             next(results)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the processes in /proc")
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT], ids=lambda sent: sent.name)
 def test_workers_end_with_their_parent(work: Any, sent: signal.Signals) -> None:
