@@ -1,5 +1,6 @@
-"""What several test files need: the folder of ``media``, a small model, a tiny film, a user."""
+"""Fixtures shared by several test modules: weights, videos, poses, and the command line."""
 
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,13 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-# pytest's importlib mode puts no folder on the path.
+# pytest's importlib mode does not add the folder of the tests to the path.
 sys.path.insert(0, str(Path(__file__).parent))
+
+# Read when torch is imported, and by subprocesses. The networks of the tests are too small for
+# several threads, which wait long for each other if other processes use the CPU.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
 def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights of a small network that has learned nothing: enough for all but the music."""
+    """Untrained weights of the smallest mini model."""
     import torch
     from tiny_models import TINY_AUTOENCODER, TINY_DENOISER
 
@@ -32,65 +37,58 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def moving_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two seconds of a textured square that hops to and fro: optical flow, no person."""
-    return write_square_video(tmp_path_factory.mktemp("films") / "moving.mp4", moves=True)
+    """Video of 2 s with a textured square that moves left and right, and no person."""
+    return write_square_video(tmp_path_factory.mktemp("videos") / "moving.mp4", moves=True)
 
 
 @pytest.fixture(scope="session")
 def static_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two seconds in which nothing moves."""
-    return write_square_video(tmp_path_factory.mktemp("films") / "still.mp4", moves=False)
+    """Video of 2 s without motion."""
+    return write_square_video(tmp_path_factory.mktemp("videos") / "still.mp4", moves=False)
 
 
 def write_square_video(path: Path, *, moves: bool) -> Path:
-    """Two seconds of a textured square, ``(160, 120)`` at 16 fps."""
+    """Write a video of a textured square: 2 s, ``(160, 120)``, 16 fps."""
     from loris_cli.pose.overlay import write_mp4
 
     rng = np.random.default_rng(0)
-    ground = rng.integers(60, 120, (120, 160, 3)).astype(np.uint8)
+    background = rng.integers(60, 120, (120, 160, 3)).astype(np.uint8)
     square = np.kron(rng.integers(0, 255, (10, 10, 3)), np.ones((4, 4, 1))).astype(np.uint8)
-    pictures = []
+    frames = []
     for k in range(32):
         left = 60 + 6 * abs(k % 8 - 4) * moves
-        shown = ground.copy()
-        shown[40:80, left : left + 40] = square
-        pictures.append(shown)
-    write_mp4(path, pictures, 16, (160, 120))
+        frame = background.copy()
+        frame[40:80, left : left + 40] = square
+        frames.append(frame)
+    write_mp4(path, frames, 16, (160, 120))
     return path
 
 
 @pytest.fixture(scope="session")
 def pose_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Poses of a person whose arms stop at 0.5, 1 and 1.5 s, as long as ``moving_video``."""
-    from loris_cli.pose.keypoints import Poses, write_poses
+    """Poses of 2 s, as long as ``moving_video``, with arms that stop at 0.5, 1 and 1.5 s."""
+    from builders import make_poses
+
+    from loris_cli.pose.keypoints import write_poses
 
     n_frames = 32
-    keypoints = np.zeros((n_frames, 17, 3), np.float32)
-    keypoints[..., :2] = [
+    keypoints = np.zeros((n_frames, 17, 2))
+    keypoints[:] = [
         (80, 20), (77, 17), (83, 17), (74, 19), (86, 19), (68, 35), (92, 35), (62, 50),
         (98, 50), (60, 64), (100, 64), (72, 66), (88, 66), (71, 88), (89, 88), (70, 110),
         (90, 110),
     ]  # fmt: skip
-    keypoints[..., 2] = 0.9
     lift = np.interp(np.arange(n_frames) % 16, [0, 5, 8, 13, 16], [0, 0, 20, 20, 0])
     keypoints[:, 7:11, 0] += lift[:, None] * (-1, 1, -1, 1)
     keypoints[:, 7:11, 1] -= lift[:, None]
-    path = tmp_path_factory.mktemp("poses") / "body.npz"
-    poses = Poses(
-        keypoints=keypoints,
-        times_s=np.arange(n_frames) / 16,
-        fps=16.0,
-        size=(160, 120),
-        interpolated=np.zeros(n_frames, bool),
-        cuts=np.zeros(0, np.int64),
-    )
-    write_poses(path, poses)
+    path = tmp_path_factory.mktemp("poses") / "poses.npz"
+    write_poses(path, make_poses(keypoints))
     return path
 
 
 @pytest.fixture(scope="session")
 def resnet_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """I3D-R50 as pytorchvideo has it, random, but its batch norms have seen something."""
+    """Random I3D-R50 weights in the format of pytorchvideo, with nonzero running means."""
     import torch
 
     from loris_cli.errors import MissingDependencyError
@@ -113,7 +111,7 @@ def resnet_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @dataclass(frozen=True)
 class CliResult:
-    """What the program said, and how it ended."""
+    """Exit code and output of the program."""
 
     exit_code: int
     stdout: str
@@ -125,24 +123,23 @@ RunLoris = Callable[..., CliResult]
 
 @pytest.fixture
 def loris(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> RunLoris:
-    """The program, run in this process: starting another takes seconds."""
+    """Run the program in this process, because a new process takes seconds to start."""
     from loris_cli.commands import app
     from loris_cli.system import device
 
-    # Small networks need no second thread, and two wait long where others are at work.
     monkeypatch.setattr(device, "CPU_THREADS", 1)
 
-    def call(*words: object) -> CliResult:
-        monkeypatch.setattr(sys, "argv", ["loris", *map(str, words)])
+    def run(*arguments: object) -> CliResult:
+        monkeypatch.setattr(sys, "argv", ["loris", *map(str, arguments)])
         capfd.readouterr()
         code = app.run_app()
-        said = capfd.readouterr()
-        return CliResult(code, said.out, said.err)
+        output = capfd.readouterr()
+        return CliResult(code, output.out, output.err)
 
-    return call
+    return run
 
 
-# Spawned workers import this script too, so they use one thread as it does.
+# Spawned workers import the script, so they use one thread as well.
 SINGLE_THREAD_SCRIPT = """
 from loris_cli.system import device
 device.CPU_THREADS = 1
@@ -154,6 +151,7 @@ if __name__ == "__main__":
 
 @pytest.fixture(scope="session")
 def loris_script(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Script that runs the program with one thread, for tests of a separate process."""
     path = tmp_path_factory.mktemp("program") / "loris.py"
     path.write_text(SINGLE_THREAD_SCRIPT)
     return path

@@ -1,4 +1,4 @@
-"""Counts what is sent from the CPU to a device."""
+"""Counter of the tensors that are copied from the CPU to a device."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class HostToDeviceCopyCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """While it is entered: ``n_copies`` copies from the CPU to the device."""
+    """Context manager that counts the copies from the CPU to a device in ``n_copies``."""
 
     def __init__(self, device: torch.device) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -22,11 +22,12 @@ class HostToDeviceCopyCounter(TorchDispatchMode):  # type: ignore[no-untyped-cal
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        with self:  # in inference mode composite operations come as they are
-            made = function.decompose(*args, **kwargs)  # type: ignore[attr-defined]
-        if made is not NotImplemented:
-            return made
-        made = function(*args, **kwargs)
+        # Inference mode passes composite operations, whose copies are inside.
+        with self:
+            result = function.decompose(*args, **kwargs)  # type: ignore[attr-defined]
+        if result is not NotImplemented:
+            return result
+        result = function(*args, **kwargs)
         if function is torch.ops.aten._to_copy.default:
-            self.n_copies += args[0].device.type == "cpu" and made.device == self.device
-        return made
+            self.n_copies += args[0].device.type == "cpu" and result.device == self.device
+        return result

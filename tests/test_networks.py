@@ -1,11 +1,14 @@
-"""The networks at a small size: every part works and learns, and files are what they claim."""
+"""Networks of the mini preset at a small size, and their checkpoints."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tiny_models import TINY_AUTOENCODER, TINY_DENOISER
 
@@ -19,7 +22,6 @@ from loris_cli.models.mel_autoencoder import (
     PatchesToFrames,
 )
 from loris_cli.models.mini_checkpoint import (
-    MiniCheckpoint,
     load_mini_checkpoint,
     save_mini_checkpoint,
 )
@@ -37,10 +39,12 @@ FULL_DENOISER = replace(
     note_latent_channels=32,
     timing_jitter_channels=1,
 )
-FINE_CODER = replace(
+# The mel bands and latent channels of the note latents of FULL_DENOISER.
+FINE_AUTOENCODER = replace(
     TINY_AUTOENCODER, n_mels=FINE_MEL_CONFIG.n_mels, n_fft=FINE_MEL_CONFIG.n_fft
 )
 CPU = torch.device("cpu")
+KEEP, DROP = torch.tensor([False]), torch.tensor([True])
 
 
 def make_condition(batch: int, frames: int = 32, tokens: int = 24) -> MiniCondition:
@@ -57,103 +61,106 @@ def make_condition(batch: int, frames: int = 32, tokens: int = 24) -> MiniCondit
     )
 
 
-def small_denoiser() -> MiniDenoiser:
+def make_denoiser() -> MiniDenoiser:
     torch.manual_seed(0)
     return MiniDenoiser(FULL_DENOISER)
 
 
-def test_gradient_reaches_every_parameter_of_the_denoiser() -> None:
-    network = small_denoiser()
+def test_gradients_reach_all_parameters_of_the_denoiser() -> None:
+    network = make_denoiser()
     dropped = torch.tensor([False, True])
 
     out = network(torch.randn(2, 32, 32), torch.zeros(2), make_condition(2), dropped)
     out.square().sum().backward()
 
-    idle = [name for name, p in network.named_parameters() if p.grad is None]
-    assert idle == []
+    without_gradient = [name for name, p in network.named_parameters() if p.grad is None]
+    assert without_gradient == []
 
 
-def test_a_dropped_condition_is_not_heard() -> None:
-    network = small_denoiser().eval()
-    x, noise_level, dropped = torch.randn(1, 32, 32), torch.zeros(1), torch.tensor([True])
-    one, other = make_condition(2), make_condition(2)
-    other = other._replace(aligned_rhythm=1 - other.aligned_rhythm, peaks=1 - other.peaks)
+def test_denoiser_ignores_a_dropped_condition() -> None:
+    network = make_denoiser().eval()
+    x, c_noise, condition = torch.randn(1, 32, 32), torch.zeros(1), make_condition(1)
+    changed = condition._replace(
+        aligned_rhythm=1 - condition.aligned_rhythm, peaks=1 - condition.peaks
+    )
 
     with torch.no_grad():
-        a = network(x, noise_level, MiniCondition(*(item[:1] for item in one)), dropped)
-        b = network(x, noise_level, MiniCondition(*(item[:1] for item in other)), dropped)
-        c = network(x, noise_level, MiniCondition(*(item[:1] for item in other)), ~dropped)
+        dropped = network(x, c_noise, condition, DROP)
+        changed_dropped = network(x, c_noise, changed, DROP)
+        kept = network(x, c_noise, condition, KEEP)
+        changed_kept = network(x, c_noise, changed, KEEP)
 
-    torch.testing.assert_close(a, b)
-    assert not torch.allclose(b, c)
-
-
-def test_the_denoiser_keeps_the_length_of_any_multiple_of_its_stride() -> None:
-    network = small_denoiser()
-    for frames in (64, 72, 120):
-        x = torch.randn(1, 32, frames)
-        out = network(x, torch.zeros(1), make_condition(1, frames), torch.tensor([False]))
-        assert out.shape == x.shape
+    torch.testing.assert_close(dropped, changed_dropped)
+    assert not torch.allclose(kept, changed_kept)
+    assert not torch.allclose(dropped, kept)
 
 
-def test_hawkes_positions_shift_with_the_interval_alone_where_the_paper_says() -> None:
-    position = MiniHawkesEncoding(8)
+@pytest.mark.parametrize("n_frames", [64, 72, 120])
+def test_denoiser_keeps_the_length_of_multiples_of_its_stride(n_frames: int) -> None:
+    x = torch.randn(1, 32, n_frames)
+    denoised = make_denoiser()(x, torch.zeros(1), make_condition(1, n_frames), KEEP)
+    assert denoised.shape == x.shape
+    assert denoised.isfinite().all()
+
+
+def test_hawkes_encoding_equals_equation_9() -> None:
+    encoding = MiniHawkesEncoding(8)
     with torch.no_grad():
-        position.Wt.weight.fill_(1.0)
+        encoding.Wt.weight.fill_(1.0)
 
-    at_rest = position(torch.zeros(1, 3))[0]
-    shifted = position(torch.full((1, 3), 0.5))[0]
+    unshifted = encoding(torch.zeros(1, 3))[0]
+    shifted = encoding(torch.full((1, 3), 0.5))[0]
 
     frequencies = 10_000 ** -(torch.arange(0, 8, 2) / 8)
     expected = torch.arange(3)[:, None] * frequencies  # Eq. 9: trig(w_k n + W t(n))
-    torch.testing.assert_close(at_rest, torch.cat([expected.sin(), expected.cos()], 1))
+    torch.testing.assert_close(unshifted, torch.cat([expected.sin(), expected.cos()], 1))
     expected = expected + 0.5
     torch.testing.assert_close(shifted, torch.cat([expected.sin(), expected.cos()], 1))
 
 
-def test_rhythm_tokens_tell_peaks_from_none() -> None:
+def test_rhythm_tokens_differ_between_peaks_and_no_peaks() -> None:
     torch.manual_seed(0)
     encoder = MiniRhythmEncoder(16, heads=2, head_features=8)
     interval = torch.zeros(1, 6)
 
     tokens = encoder(torch.tensor([[0, 0, 1, 0, 0, 0]]), interval)[0]
-    without = encoder(torch.zeros(1, 6), interval)[0]
+    tokens_without_peak = encoder(torch.zeros(1, 6), interval)[0]
 
-    assert (tokens[2] - without[2]).abs().max() > 0.1
+    assert (tokens[2] - tokens_without_peak[2]).abs().max() > 0.1
 
 
-def test_the_code_is_a_quarter_as_long_and_comes_back() -> None:
+def test_latent_has_a_quarter_of_the_frames() -> None:
     torch.manual_seed(0)
-    coder = MelAutoencoder(TINY_AUTOENCODER)
+    autoencoder = MelAutoencoder(TINY_AUTOENCODER)
     frames = torch.randn(1, 128, 48)
 
-    code = coder.encode(frames)
+    latent = autoencoder.encode(frames)
 
-    assert code.shape == (1, 32, 12)
-    assert coder.decode(code).shape == frames.shape
+    assert latent.shape == (1, 32, 12)
+    assert autoencoder.decode(latent).shape == frames.shape
 
 
-def test_a_decoded_frame_depends_on_no_more_than_the_margin() -> None:
+def test_gradient_of_a_decoded_frame_stays_within_the_margin() -> None:
     torch.manual_seed(0)
-    coder = MelAutoencoder(TINY_AUTOENCODER).eval()
-    code = torch.randn(1, 32, 80, requires_grad=True)
+    autoencoder = MelAutoencoder(TINY_AUTOENCODER).eval()
+    latent = torch.randn(1, 32, 80, requires_grad=True)
 
-    coder.decode(code)[0, :, 40 * 4 : 41 * 4].sum().backward()  # type: ignore[no-untyped-call]
+    autoencoder.decode(latent)[0, :, 40 * 4 : 41 * 4].sum().backward()  # type: ignore[no-untyped-call]
 
-    assert code.grad is not None
-    used = torch.nonzero(code.grad[0].abs().sum(0)).ravel()
-    assert used.min() >= 40 - coder.receptive_margin_frames
-    assert used.max() <= 40 + coder.receptive_margin_frames
+    assert latent.grad is not None
+    used = torch.nonzero(latent.grad[0].abs().sum(0)).ravel()
+    assert used.min() >= 40 - autoencoder.receptive_margin_frames
+    assert used.max() <= 40 + autoencoder.receptive_margin_frames
 
 
-def test_autoencoder_learns() -> None:
+def test_training_reduces_the_error_of_the_autoencoder() -> None:
     torch.manual_seed(0)
-    coder = MelAutoencoder(TINY_AUTOENCODER)
+    autoencoder = MelAutoencoder(TINY_AUTOENCODER)
     frames = torch.randn(4, 128, 16)
-    optimizer = torch.optim.Adam(coder.parameters(), 3e-3)
+    optimizer = torch.optim.Adam(autoencoder.parameters(), 3e-3)
     errors = []
-    for _ in range(30):
-        error = (coder.decode(coder.encode(frames)) - frames).abs().mean()
+    for _ in range(20):
+        error = (autoencoder.decode(autoencoder.encode(frames)) - frames).abs().mean()
         optimizer.zero_grad()
         error.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -166,24 +173,22 @@ def test_autoencoder_learns() -> None:
 def weights(tmp_path: Path) -> Path:
     torch.manual_seed(0)
     path = tmp_path / "small.safetensors"
-    save_mini_checkpoint(path, MelAutoencoder(FINE_CODER), small_denoiser())
+    save_mini_checkpoint(path, MelAutoencoder(FINE_AUTOENCODER), make_denoiser())
     return path
 
 
-def test_weights_come_back_as_they_went(weights: Path) -> None:
-    model: MiniCheckpoint = load_mini_checkpoint(str(weights), device=CPU)
+def test_checkpoint_stores_parameters_in_half_precision(weights: Path) -> None:
+    loaded = load_mini_checkpoint(str(weights), device=CPU).denoiser.state_dict()
 
-    torch.manual_seed(0)
-    MelAutoencoder(FINE_CODER)
-    original = small_denoiser().eval()
-    x, dropped = torch.randn(1, 32, 32), torch.tensor([False])
-    with torch.no_grad():
-        expected = original(x, torch.zeros(1), make_condition(1), dropped)
-        found = model.denoiser(x, torch.zeros(1), make_condition(1), dropped)
-    torch.testing.assert_close(found, expected, rtol=0.05, atol=0.01)  # half precision
+    denoiser = make_denoiser()
+    expected = denoiser.state_dict()
+    for name, parameter in denoiser.named_parameters():
+        expected[name] = parameter.detach().half().float()
+    assert loaded.keys() == expected.keys()
+    assert all(torch.equal(loaded[key], value) for key, value in expected.items())
 
 
-def test_the_embedded_model_is_what_its_card_says() -> None:
+def test_bundled_model_has_fewer_than_38_million_parameters() -> None:
     model = load_mini_checkpoint("mini", device=CPU)
 
     n_parameters = sum(
@@ -192,124 +197,124 @@ def test_the_embedded_model_is_what_its_card_says() -> None:
     assert n_parameters < 38_000_000
 
 
-def rewrite_metadata(path: Path, **metadata: str) -> Path:
-    from safetensors import safe_open
-
+def rewrite_checkpoint(
+    path: Path,
+    *,
+    tensors: dict[str, torch.Tensor] | None = None,
+    metadata: Mapping[str, str] = MappingProxyType({}),
+) -> str:
+    """Replace the tensors or some metadata of a checkpoint."""
     with safe_open(path, framework="pt") as file:
-        old = file.metadata()
-    save_file(load_file(path), path, {**old, **metadata})
-    return path
+        old_metadata = file.metadata()
+    save_file(tensors or load_file(path), path, {**old_metadata, **metadata})
+    return str(path)
 
 
-def test_a_pickle_is_refused(tmp_path: Path) -> None:
+def test_pickle_with_safetensors_suffix_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     torch.save({"a": torch.zeros(2)}, path)
 
-    with pytest.raises(WeightsError, match="not a safetensors file") as refused:
+    with pytest.raises(WeightsError, match=r"model\.safetensors") as caught:
         load_mini_checkpoint(str(path), device=CPU)
 
-    assert "pickled" in refused.value.hint
-    assert refused.value.exit_code == 3
+    assert "pickle" in caught.value.hint
+    assert caught.value.exit_code == 3
 
 
-def test_an_absurd_header_is_refused(tmp_path: Path) -> None:
+def test_header_of_invalid_length_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     path.write_bytes((2**62).to_bytes(8, "little") + b"{}")
 
-    with pytest.raises(WeightsError):
+    with pytest.raises(WeightsError, match=r"model\.safetensors"):
         load_mini_checkpoint(str(path), device=CPU)
 
 
 @pytest.mark.parametrize(
-    "sizes", [{"width": 10**9}, {"width": -4}, {"width": "wide"}, {"depth": 3}, {"width": 0}]
+    "config",
+    [{"width": 10**9}, {"width": -4}, {"width": "wide"}, {"depth": 3}, {"width": 0}],
+    ids=["huge", "negative", "text", "unknown-field", "zero"],
 )
-def test_sizes_that_make_no_network_are_refused(
-    weights: Path, sizes: dict[str, object]
+def test_invalid_network_config_is_rejected(weights: Path, config: dict[str, object]) -> None:
+    path = rewrite_checkpoint(weights, metadata={"loris.coder": json.dumps(config)})
+    with pytest.raises(WeightsError, match=weights.name) as caught:
+        load_mini_checkpoint(path, device=CPU)
+    assert type(caught.value.__cause__) is ValueError  # before a network is built
+
+
+@pytest.mark.parametrize(
+    "autoencoder",
+    [TINY_AUTOENCODER, replace(FINE_AUTOENCODER, latent_channels=16)],
+    ids=["mel-bands", "latent-channels"],
+)
+def test_note_latent_of_another_autoencoder_is_rejected(
+    tmp_path: Path, autoencoder: MelAutoencoderConfig
 ) -> None:
-    with pytest.raises(WeightsError):
-        load_mini_checkpoint(
-            str(rewrite_metadata(weights, **{"loris.coder": json.dumps(sizes)})), device=CPU
-        )
+    path = tmp_path / "odd.safetensors"
+    save_mini_checkpoint(path, MelAutoencoder(autoencoder), make_denoiser())
+    with pytest.raises(WeightsError, match=path.name) as caught:
+        load_mini_checkpoint(str(path), device=CPU)
+    assert "note_latent_channels" in str(caught.value.__cause__)
 
 
-@pytest.mark.parametrize("coder", [TINY_AUTOENCODER, replace(FINE_CODER, latent_channels=16)])
-def test_a_sketch_that_its_coder_cannot_read_is_refused(
-    tmp_path: Path, coder: MelAutoencoderConfig
-) -> None:
-    save_mini_checkpoint(tmp_path / "odd.safetensors", MelAutoencoder(coder), small_denoiser())
-    with pytest.raises(WeightsError, match="makes no network"):
-        load_mini_checkpoint(str(tmp_path / "odd.safetensors"), device=CPU)
+def test_checkpoint_of_another_kind_is_rejected(weights: Path) -> None:
+    path = rewrite_checkpoint(weights, metadata={"loris.kind": "poem"})
+    with pytest.raises(WeightsError, match=rf"{weights.name}.*\bmini\b"):
+        load_mini_checkpoint(path, device=CPU)
 
 
-def test_another_kind_of_file_is_refused(weights: Path) -> None:
-    with pytest.raises(WeightsError, match="not a mini model of loris"):
-        load_mini_checkpoint(
-            str(rewrite_metadata(weights, **{"loris.kind": "poem"})), device=CPU
-        )
-
-
-def test_a_missing_tensor_is_named(weights: Path) -> None:
+def test_missing_tensor_is_named(weights: Path) -> None:
     tensors = load_file(weights)
     tensors.pop("coder.code_std")
-    from safetensors import safe_open
-
-    with safe_open(weights, framework="pt") as file:
-        metadata = file.metadata()
-    save_file(tensors, weights, metadata)
-
     with pytest.raises(WeightsError, match=r"coder\.code_std"):
-        load_mini_checkpoint(str(weights), device=CPU)
+        load_mini_checkpoint(rewrite_checkpoint(weights, tensors=tensors), device=CPU)
 
 
-def test_weights_that_are_not_finite_are_refused(weights: Path) -> None:
+def test_tensor_with_nan_is_named(weights: Path) -> None:
     tensors = load_file(weights)
     tensors["coder.code_std"][0] = float("nan")
-    from safetensors import safe_open
-
-    with safe_open(weights, framework="pt") as file:
-        metadata = file.metadata()
-    save_file(tensors, weights, metadata)
-
-    with pytest.raises(WeightsError, match="finite"):
-        load_mini_checkpoint(str(weights), device=CPU)
+    with pytest.raises(WeightsError, match=r"coder\.code_std.*NaN"):
+        load_mini_checkpoint(rewrite_checkpoint(weights, tensors=tensors), device=CPU)
 
 
-def test_a_model_that_is_not_there_is_told_with_those_that_are() -> None:
-    with pytest.raises(WeightsError) as missing:
+def test_unknown_model_name_lists_the_bundled_models() -> None:
+    with pytest.raises(WeightsError, match="'maxi'") as caught:
         load_mini_checkpoint("maxi", device=CPU)
 
-    assert "mini" in missing.value.hint
+    assert "mini" in caught.value.hint
 
 
-def test_the_graph_of_a_body_reaches_every_neighbour_once() -> None:
-    parts = build_adjacency(MINI_SKELETON_EDGES, MINI_CENTER_JOINTS)
+def test_skeleton_graph_has_each_edge_in_one_partition() -> None:
+    adjacency = build_adjacency(MINI_SKELETON_EDGES, MINI_CENTER_JOINTS)
 
-    rows = parts.sum(dim=2)
-    assert torch.equal(parts[0], torch.eye(17))
+    rows = adjacency.sum(dim=2)
+    assert torch.equal(adjacency[0], torch.eye(17))
     assert ((rows[1:] - 1).abs().lt(1e-6) | (rows[1:] == 0)).all()
-    neighbours = (parts[1] > 0) | (parts[2] > 0)
+    neighbours = (adjacency[1] > 0) | (adjacency[2] > 0)
     assert torch.equal(neighbours, neighbours.T)
-    assert not (parts[1].bool() & parts[2].bool()).any()
-    assert neighbours[9].nonzero().ravel().tolist() == [7]  # a wrist hangs on its elbow
+    assert not (adjacency[1].bool() & adjacency[2].bool()).any()
+    assert neighbours[9].nonzero().ravel().tolist() == [
+        7
+    ]  # the wrist is joined to the elbow only
 
 
-def test_motion_is_heard_where_there_is_a_body_and_the_null_where_there_is_none() -> None:
-    network = small_denoiser().eval()
-    x, noise_level, keep = torch.randn(1, 32, 32), torch.zeros(1), torch.tensor([False])
-    one = MiniCondition(*(item[:1] for item in make_condition(2)))
-    other = one._replace(pose=one.pose.flip(1))
-    none = one._replace(pose=torch.zeros_like(one.pose))
+def test_poses_condition_the_denoiser_and_no_pose_uses_the_null() -> None:
+    network = make_denoiser().eval()
+    x, c_noise, condition = torch.randn(1, 32, 32), torch.zeros(1), make_condition(1)
+    reversed_poses = condition._replace(pose=condition.pose.flip(1))
+    no_poses = condition._replace(pose=torch.zeros_like(condition.pose))
+    conditions = (condition, reversed_poses, no_poses)
 
     with torch.no_grad():
-        a, b, c = (network(x, noise_level, condition, keep) for condition in (one, other, none))
+        before = [network(x, c_noise, c, KEEP) for c in conditions]
         network.no_motion.copy_(torch.arange(16.0))
-        d = network(x, noise_level, none, keep)
+        after = [network(x, c_noise, c, KEEP) for c in conditions]
 
-    assert not torch.allclose(a, b)
-    assert not torch.allclose(c, d)
+    assert not torch.allclose(before[0], before[1])
+    assert not torch.allclose(before[2], after[2])
+    torch.testing.assert_close(before[:2], after[:2])
 
 
-def test_patches_fold_and_unfold() -> None:
+def test_unfolding_patches_inverts_folding() -> None:
     frames = torch.randn(2, 3, 20)
     folded = FramesToPatches()(frames)
     assert folded.shape == (2, 12, 5)
@@ -319,20 +324,23 @@ def test_patches_fold_and_unfold() -> None:
 
 @pytest.mark.parametrize(
     "config",
-    [TINY_AUTOENCODER, MelAutoencoderConfig(width=16, latent_channels=8, n_blocks=2)],
+    [TINY_AUTOENCODER, replace(TINY_AUTOENCODER, latent_channels=8, n_blocks=2)],
+    ids=["1-block", "2-blocks"],
 )
-def test_a_frame_depends_on_no_more_code_than_the_margin(config: MelAutoencoderConfig) -> None:
+def test_changed_latent_frame_changes_frames_up_to_the_margin(
+    config: MelAutoencoderConfig,
+) -> None:
     torch.manual_seed(0)
-    coder = MelAutoencoder(config).eval()
-    code = torch.randn(1, config.latent_channels, 80)
-    changed = code.clone()
+    autoencoder = MelAutoencoder(config).eval()
+    latent = torch.randn(1, config.latent_channels, 80)
+    changed = latent.clone()
     changed[..., 40] += 1
 
     with torch.no_grad():
-        difference = (coder.decode(changed) - coder.decode(code)).abs().amax(dim=1)[0]
+        difference = (
+            (autoencoder.decode(changed) - autoencoder.decode(latent)).abs().amax(dim=1)[0]
+        )
     frames = difference.nonzero().ravel() / 4
-    assert frames.min() >= 40 - coder.receptive_margin_frames
-    assert frames.max() < 41 + coder.receptive_margin_frames
-    assert (
-        frames.min() <= 40 - coder.receptive_margin_frames + 4
-    )  # and the margin is not much larger
+    assert frames.min() >= 40 - autoencoder.receptive_margin_frames
+    assert frames.max() < 41 + autoencoder.receptive_margin_frames
+    assert frames.min() <= 40 - autoencoder.receptive_margin_frames + 4  # the bound is tight
