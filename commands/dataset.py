@@ -134,7 +134,7 @@ def review(
 
     reporter = ConsoleReporter(quiet=quiet, verbose=verbose)
     data_dir = data_home(data)
-    for decision, path in ((reviews.KEEP, accept), (reviews.DROP, reject)):
+    for decision, path in ((reviews.ACCEPT, accept), (reviews.REJECT, reject)):
         if path is not None:
             reviews.save_decisions(data_dir, decision, reviews.read_clip_ids(path))
     if accept is not None or reject is not None:
@@ -250,9 +250,11 @@ def synthesize(
     reporter = ConsoleReporter(quiet=quiet, verbose=verbose)
     data_dir = data_home(data)
     if music:
-        from loris_cli.dataset.synthetic_music import make_music_data_set
+        from loris_cli.dataset.synthetic_music import generate_music_dataset
 
-        make_music_data_set(data_dir, n_train=clips or 1608, n_workers=jobs, reporter=reporter)
+        generate_music_dataset(
+            data_dir, n_train=clips or 1608, n_workers=jobs, reporter=reporter
+        )
         reporter.print_result(str(data_dir))
         return
     tasks = [

@@ -242,7 +242,7 @@ def evaluate(
 
         loris eval --split fe25 --ablation hawkes --ablation-weights runs/
     """
-    if options.refuse_options_before_subcommand(context):
+    if options.reject_options_before_subcommand(context):
         return
     of_models = [models, methods, shard, sweeps, ablations, ablation_weights]
     _check_inputs(split, generated, reference, any(of_models))
@@ -264,7 +264,7 @@ def evaluate(
     )
     outputs.check([path for path in (generated, reference) if path is not None])
     from loris_cli.config import data_home
-    from loris_cli.evaluation.metrics.loris_scores import PROTOCOLS, with_onset_window
+    from loris_cli.evaluation.metrics.loris_scores import PROTOCOLS, replace_averaging_window
     from loris_cli.evaluation.runner.audio_analysis import AnalysisConfig
     from loris_cli.evaluation.runner.plan import (
         check_compare_to,
@@ -280,7 +280,7 @@ def evaluate(
     shard_of_clips = None if shard is None else parse_shard(shard)
     scoring = PROTOCOLS[protocol]
     if onset_window is not None:
-        scoring = with_onset_window(scoring, onset_window)
+        scoring = replace_averaging_window(scoring, onset_window)
     plan = EvaluationPlan(
         title="",
         clips=[],

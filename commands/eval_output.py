@@ -95,13 +95,13 @@ def write_outputs(
         rows = [json.dumps(clip, allow_nan=False) for clip in build_clip_records(result)]
         outputs.write("\n".join(rows), outputs.per_clip, reporter)
     if outputs.mos_kit is not None:
-        from loris_cli.evaluation.report.listening_test import make_listening_kit
+        from loris_cli.evaluation.report.listening_test import write_listening_kit
 
-        n_sounds = make_listening_kit(
+        n_takes = write_listening_kit(
             result, outputs.mos_kit, n_clips=outputs.mos_clips, seed=seed, reporter=reporter
         )
         reporter.print_result(
-            f"{outputs.mos_kit}: {n_sounds} takes; do not give key.json to the listeners"
+            f"{outputs.mos_kit}: {n_takes} takes; do not give key.json to the listeners"
         )
     if outputs.plot is not None or outputs.html is not None:
         _write_figures(result, report, outputs, reporter)

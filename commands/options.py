@@ -161,7 +161,7 @@ Quiet = Annotated[
 Verbose = Annotated[bool, option("Run", "Print details of each step.", "--verbose", "-v")]
 
 
-def refuse_options_before_subcommand(context: typer.Context) -> bool:
+def reject_options_before_subcommand(context: typer.Context) -> bool:
     """Return whether a subcommand was called; options must follow its name.
 
     Raises:

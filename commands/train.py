@@ -105,7 +105,7 @@ def train(
 
         loris train export run -o mine.safetensors
     """
-    if options.refuse_options_before_subcommand(context):
+    if options.reject_options_before_subcommand(context):
         return
     from loris_cli.config import data_home
     from loris_cli.errors import InputError

@@ -29,7 +29,7 @@ from loris_cli.evaluation.metrics.loris_scores import f1_score
 from loris_cli.evaluation.metrics.music import measure_texture
 from loris_cli.evaluation.metrics.sync import beat_f_measure
 from loris_cli.models.generator_interface import ClipFeatures
-from loris_cli.soundtrack.clip_features import seed_from_rhythm, with_arrangement
+from loris_cli.soundtrack.clip_features import add_arrangement, seed_from_rhythm
 from loris_cli.soundtrack.latent_generator import ATTACK_LATENCY_S, LatentGenerator
 
 Samples = NDArray[np.float32]
@@ -79,7 +79,7 @@ def render_note_spectrograms(features: ClipFeatures, n_seeds: int) -> list[Sampl
     n_frames = int(features.duration_s * mel.MEL_FPS) + 2
     takes = []
     for seed in range(n_seeds):
-        arrangement = with_arrangement(
+        arrangement = add_arrangement(
             early, seed=seed_from_rhythm(seed, features.peaks_s)
         ).arrangement
         assert arrangement is not None

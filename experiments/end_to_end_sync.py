@@ -29,13 +29,13 @@ from loris_cli.soundtrack.pipeline import OutputOptions, make_soundtrack, read_m
 from loris_cli.soundtrack.video_analysis import analyze_video
 from loris_cli.synthetic.motion import MIN_STRONG_IMPACT, sample_impact_motion
 from loris_cli.synthetic.render import render_video
-from loris_cli.synthetic.scene import RoomName
+from loris_cli.synthetic.scene import SceneName
 from loris_cli.system.atomic_files import atomic_write
 
 Array = NDArray[np.float64]
 
 FIRST_SEED = 5000
-MATCH_WINDOW_S = 0.07
+MATCH_TOLERANCE_S = 0.07
 CLIP_S = 12.0
 CHANCE_SHIFT_S = 0.61
 """Shift of the impacts that gives the chance level of the recall."""
@@ -90,7 +90,7 @@ def evaluate_end_to_end_sync(
         "first_seed": first_seed,
         "n_strong_strikes": sum(clip.n_strong for clip in clips),
         "n_strong_strikes_matched": len(offsets_s),
-        "window_s": MATCH_WINDOW_S,
+        "tolerance_s": MATCH_TOLERANCE_S,
         "detector": PEAK_PICKING,
         "strong_strike_recall": asdict(bootstrap_mean(c.recall for c in strong)),
         "strong_strike_recall_chance": asdict(bootstrap_mean(c.chance_recall for c in strong)),
@@ -107,9 +107,9 @@ def _measure_clip(generator: MusicGenerator, folder: Path, seed: int, fps: float
     motion = sample_impact_motion(seed, CLIP_S)
     video, out = folder / f"{seed}.mp4", folder / f"{seed}.loris.mp4"
     if not video.exists():
-        room_name: RoomName = "rink" if seed % 2 else "gym"
+        scene_name: SceneName = "rink" if seed % 2 else "gym"
         with atomic_write(video, overwrite=False) as temporary:
-            render_video(temporary, motion, timing=fps, seed=seed, room_name=room_name)
+            render_video(temporary, motion, timing=fps, seed=seed, scene_name=scene_name)
     analysis = analyze_video(video, method="directogram")
     options = OutputOptions(overwrite=True)
     make_soundtrack(analysis, out, generator=generator, seed=seed, options=options)
@@ -117,7 +117,7 @@ def _measure_clip(generator: MusicGenerator, folder: Path, seed: int, fps: float
     assert samples is not None
     onsets_s, peaks_s = detect_onsets(samples), analysis.rhythm.times_s
     strong_s = motion.impact_times_s[motion.impact_strengths >= MIN_STRONG_IMPACT]
-    match = match_onsets(motion.impact_times_s, onsets_s, window_s=MATCH_WINDOW_S)
+    match = match_onsets(motion.impact_times_s, onsets_s, tolerance_s=MATCH_TOLERANCE_S)
     return _ClipSync(
         n_strong=len(strong_s),
         onset_offsets_s=compute_onset_deviations(strong_s, onsets_s),
@@ -130,7 +130,7 @@ def _measure_clip(generator: MusicGenerator, folder: Path, seed: int, fps: float
 
 
 def _impact_recall(impact_times_s: Array, onsets_s: Array) -> float:
-    return match_onsets(np.sort(impact_times_s), onsets_s, window_s=MATCH_WINDOW_S).recall
+    return match_onsets(np.sort(impact_times_s), onsets_s, tolerance_s=MATCH_TOLERANCE_S).recall
 
 
 def main() -> None:

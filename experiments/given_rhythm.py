@@ -35,7 +35,7 @@ from clip_scores import (
 from command_line import add_sampling_arguments, create_parser, load_generator
 from numpy.typing import NDArray
 
-from loris_cli.audio.onsets import ONSET_WINDOW_S, PEAK_PICKING, match_onsets
+from loris_cli.audio.onsets import ONSET_TOLERANCE_S, PEAK_PICKING, match_onsets
 from loris_cli.dataset.manifest import Clip, read_manifest
 from loris_cli.dataset.read_clips import read_clip_audio
 from loris_cli.errors import InputError, LorisError
@@ -159,7 +159,7 @@ def evaluate_given_rhythm(
         "n_clips": n_clips,
         "n_jittered_clips": len(recalls),
         "n_reference_clips": len(reference),
-        "window_s": ONSET_WINDOW_S,
+        "tolerance_s": ONSET_TOLERANCE_S,
         "detector": PEAK_PICKING,
         **{key: value for key, value in asdict(config).items() if key != "data"},
         "systems": systems,

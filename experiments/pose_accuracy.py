@@ -23,7 +23,7 @@ from loris_cli.pose.keypoints import Poses
 from loris_cli.pose.tracking import estimate_poses
 from loris_cli.synthetic.motion import sample_impact_motion
 from loris_cli.synthetic.render import render_video, sample_static_camera
-from loris_cli.synthetic.scene import Camera, RoomName
+from loris_cli.synthetic.scene import Camera, SceneName
 from loris_cli.video.frames import Frame, read_frames_at_fps
 
 CLIP_S = 8.0
@@ -35,7 +35,7 @@ class RenderedClip:
 
     name: str
     seed: int
-    venue: RoomName
+    venue: SceneName
     size_px: tuple[int, int]
     relative_distance: float = 1.0
     """Distance from the camera, relative to `sample_static_camera`."""
@@ -83,7 +83,7 @@ def render_clip(clip: RenderedClip, path: Path) -> NDArray[np.float64]:
         timing=POSE_FPS,
         size=clip.size_px,
         seed=clip.seed,
-        room_name=clip.venue,
+        scene_name=clip.venue,
         camera=lambda time_s: camera,
     )
     return joints + 0.5  # in the renderer, pixel centers have integer coordinates

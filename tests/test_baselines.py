@@ -196,7 +196,9 @@ def test_retrieval_stretches_a_song_if_the_tempo_then_matches_better() -> None:
     assert (stretched.song.name, stretched.tempo_factor) == ("matching", 1.05)
     assert stretched.similarity > unstretched.similarity + 0.2
     samples = generate_samples(RetrievalGenerator(library=SongLibrary(songs, (1.05,))), clip)
-    assert match_onsets(clip.peaks_s[:10], detect_onsets(samples), window_s=0.05).recall > 0.7
+    assert (
+        match_onsets(clip.peaks_s[:10], detect_onsets(samples), tolerance_s=0.05).recall > 0.7
+    )
 
 
 def test_retrieval_excludes_songs_of_the_clips_source() -> None:

@@ -20,9 +20,9 @@ from loris_cli.evaluation.metrics.loris_scores import (
     detect_protocol_onsets,
     f1_score,
     flag_onset_seconds,
+    replace_averaging_window,
     score_clip,
     summarize_scores,
-    with_onset_window,
 )
 from loris_cli.evaluation.runner.audio_sources import ClickTrain, load_samples, read_audio_file
 
@@ -139,9 +139,9 @@ def test_peak_picking_parameters_are_those_of_the_scripts() -> None:
 
 
 def test_averaging_window_is_part_of_the_protocol_id() -> None:
-    assert with_onset_window(OFFICIAL_PROTOCOL, 2) == PROTOCOLS["paper"]
-    assert with_onset_window(OFFICIAL_PROTOCOL, 3) is OFFICIAL_PROTOCOL
-    assert with_onset_window(OFFICIAL_PROTOCOL, 5).id == "loris-official-v1-avg5"
+    assert replace_averaging_window(OFFICIAL_PROTOCOL, 2) == PROTOCOLS["paper"]
+    assert replace_averaging_window(OFFICIAL_PROTOCOL, 3) is OFFICIAL_PROTOCOL
+    assert replace_averaging_window(OFFICIAL_PROTOCOL, 5).id == "loris-official-v1-avg5"
 
 
 @given(FLAG_LISTS)

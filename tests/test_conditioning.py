@@ -14,11 +14,11 @@ from loris_cli.config import GENRES
 from loris_cli.models.generator_interface import ClipFeatures
 from loris_cli.soundtrack.clip_features import (
     COMPOSED_ENERGY_RANGE,
+    add_arrangement,
     choose_genre,
     seed_from_rhythm,
     select_accents,
-    smoothed_energy,
-    with_arrangement,
+    smooth_energy,
 )
 from loris_cli.soundtrack.conditioning import (
     HARMONY_CHANNELS,
@@ -144,7 +144,7 @@ def test_key_depends_on_the_rhythm_so_that_a_batch_has_many_keys() -> None:
         peaks_s = np.cumsum(rng.gamma(3, 0.3, 20))
         features = make_features(40.0, peaks_s)
         first, repeated = (
-            with_arrangement(features, seed=seed_from_rhythm(0, peaks_s.copy())).harmony
+            add_arrangement(features, seed=seed_from_rhythm(0, peaks_s.copy())).harmony
             for _ in range(2)
         )
         assert first is not None
@@ -225,8 +225,8 @@ def test_condition_without_harmony_is_zero() -> None:
 
 def test_harmony_depends_on_the_seed_and_an_existing_harmony_is_kept() -> None:
     with_harmony = replace(FEATURES, harmony=HARMONY)
-    assert with_arrangement(with_harmony, seed=0).harmony is HARMONY
-    harmonies = [with_arrangement(FEATURES, seed=seed).harmony for seed in (0, 0, 1, 2, 3)]
+    assert add_arrangement(with_harmony, seed=0).harmony is HARMONY
+    harmonies = [add_arrangement(FEATURES, seed=seed).harmony for seed in (0, 0, 1, 2, 3)]
     tonics = [harmony.tonic for harmony in harmonies if harmony is not None]
     assert tonics[0] == tonics[1]
     assert len(set(tonics)) > 1
@@ -261,7 +261,7 @@ def test_motion_energy_is_smoothed_to_the_range_of_the_composer() -> None:
     bursts[50:350:23] = 1.0
     bursts = np.convolve(bursts, np.hanning(9), mode="same") * rng.uniform(0.3, 1.0, 400)
 
-    smoothed = smoothed_energy(bursts)
+    smoothed = smooth_energy(bursts)
 
     assert smoothed.min() >= 0
     assert smoothed.max() <= 1
@@ -275,11 +275,11 @@ def test_motion_energy_is_smoothed_to_the_range_of_the_composer() -> None:
 @pytest.mark.parametrize("level", [0.0, 0.4, 1.0])
 def test_nearly_constant_energy_stays_nearly_constant(level: float) -> None:
     energy = np.full(160, level) + np.random.default_rng(1).uniform(0, 1e-4, 160)
-    assert np.ptp(smoothed_energy(energy)) < 0.01
+    assert np.ptp(smooth_energy(energy)) < 0.01
 
 
 def test_smoothed_energy_of_no_frames_is_empty() -> None:
-    assert len(smoothed_energy(np.empty(0))) == 0
+    assert len(smooth_energy(np.empty(0))) == 0
 
 
 def test_notes_use_smoothed_energy_only_for_videos() -> None:
@@ -287,11 +287,11 @@ def test_notes_use_smoothed_energy_only_for_videos() -> None:
     energy[::40] = 1.0
     composed = make_features(24.0, energy=energy, genre="house")
     from_video = replace(composed, keypoints=np.zeros((384, 17, 3)))
-    smoothed = replace(composed, energy=smoothed_energy(energy))
+    smoothed = replace(composed, energy=smooth_energy(energy))
 
     note_arrays = []
     for features in (composed, from_video, smoothed):
-        arrangement = with_arrangement(features, seed=0).arrangement
+        arrangement = add_arrangement(features, seed=0).arrangement
         assert arrangement is not None
         note_arrays.append(arrangement.note_array)
 

@@ -58,6 +58,7 @@ def test_rhythm_of_the_poses_has_the_impacts_of_the_dance() -> None:
     assert dance.poses.keypoints.shape == (round(DURATION_S * 16), 17, 3)
 
 
+@pytest.mark.slow
 def test_dance_depends_on_the_seed_alone() -> None:
     first, repeated, other = (simulate_on_accents(seed) for seed in (5, 5, 6))
     np.testing.assert_array_equal(first.poses.keypoints, repeated.poses.keypoints)

@@ -169,6 +169,7 @@ def test_a_shard_is_generated_but_not_scored(
     assert len(set(cache.rglob("*.wav")) - before) == 2
 
 
+@pytest.mark.slow
 def test_a_sweep_is_reported_in_the_table_of_the_paper(
     loris: RunLoris, data: Path, small_model: Path
 ) -> None:

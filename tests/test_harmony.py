@@ -80,6 +80,7 @@ def test_chords_change_in_long_intervals_without_accents() -> None:
     assert np.diff(starts_s).max() < 7
 
 
+@pytest.mark.slow
 def test_chord_lasts_one_bar_with_a_steady_beat() -> None:
     peaks_s = np.arange(0.3, 24, 0.5)
     strengths = np.where(np.arange(len(peaks_s)) % 4 == 2, 1.0, 0.5)

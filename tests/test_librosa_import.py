@@ -34,6 +34,7 @@ def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
+@pytest.mark.slow
 def test_the_lock_waits_for_another_process_until_the_timeout(
     cache_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,8 +15,8 @@ from loris_cli.dataset.manifest import read_manifest
 from loris_cli.errors import InputError
 from loris_cli.evaluation.report.listening_test import (
     TARGET_LUFS,
-    make_listening_kit,
     score_answers,
+    write_listening_kit,
 )
 from loris_cli.evaluation.runner.audio_analysis import AnalysisConfig
 from loris_cli.evaluation.runner.clips import EvalClip, build_eval_clip
@@ -46,13 +46,13 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> EvaluationResult:
 def kit(result: EvaluationResult, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Listening test with two clips of two systems."""
     folder = tmp_path_factory.mktemp("listening") / "kit"
-    make_listening_kit(result, folder, n_clips=2, seed=0, reporter=NullReporter())
+    write_listening_kit(result, folder, n_clips=2, seed=0, reporter=NullReporter())
     return folder
 
 
 def read_key(kit: Path) -> dict[str, Any]:
     """System and clip of each take, by take number."""
-    key: dict[str, Any] = json.loads((kit / "key.json").read_text())["sounds"]
+    key: dict[str, Any] = json.loads((kit / "key.json").read_text())["takes"]
     return key
 
 
@@ -66,7 +66,7 @@ def test_the_kit_does_not_reveal_systems_or_clips(kit: Path) -> None:
     names = sorted(path.relative_to(kit / "kit").as_posix() for path in kit.rglob("kit/**/*.*"))
     page = (kit / "kit" / "index.html").read_text()
 
-    assert names == ["index.html", *(f"sounds/{n}.flac" for n in range(1, 5))]
+    assert names == [*(f"audio/{n}.flac" for n in range(1, 5)), "index.html"]
     assert not re.search("ground_truth|generated|clip-", page)
     assert "{{" not in page
 
@@ -78,7 +78,7 @@ def test_the_page_has_every_take_and_every_pair_of_a_clip(kit: Path) -> None:
     items = json.loads(match[1])
     key = read_key(kit)
 
-    assert sorted(items["sounds"]) == [1, 2, 3, 4]
+    assert sorted(items["takes"]) == [1, 2, 3, 4]
     assert len(items["pairs"]) == 2
     for a, b in items["pairs"]:
         assert key[str(a)]["clip"] == key[str(b)]["clip"]
@@ -160,7 +160,7 @@ def test_the_command_line_makes_a_kit_and_scores_its_answers(
     loris: RunLoris, kit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LORIS_CACHE", str(tmp_path / "cache"))
-    source = kit / "kit" / "sounds" / "1.flac"
+    source = kit / "kit" / "audio" / "1.flac"
     new_kit = tmp_path / "kit"
 
     run = loris("eval", "--generated", source, "--reference", source, "--bound",
@@ -181,7 +181,7 @@ def test_a_kit_needs_two_systems(result: EvaluationResult, tmp_path: Path) -> No
     assert len(models) == 1
     folder = tmp_path / "kit"
     with pytest.raises(InputError):
-        make_listening_kit(
+        write_listening_kit(
             replace(result, systems=models), folder, n_clips=1, seed=0, reporter=NullReporter()
         )
     assert not folder.exists()

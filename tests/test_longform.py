@@ -23,7 +23,7 @@ from loris_cli.models.generator_interface import ClipFeatures
 from loris_cli.models.mel_autoencoder import MelAutoencoder
 from loris_cli.models.mini_checkpoint import load_mini_checkpoint, save_mini_checkpoint
 from loris_cli.models.mini_unet import MiniCondition, MiniDenoiser
-from loris_cli.soundtrack.clip_features import seed_from_rhythm, with_arrangement
+from loris_cli.soundtrack.clip_features import add_arrangement, seed_from_rhythm
 from loris_cli.soundtrack.inpainting import InpaintRegion
 from loris_cli.soundtrack.latent_generator import (
     ATTACK_LATENCY_S,
@@ -172,7 +172,7 @@ def test_note_latents_of_windows_are_slices_of_the_latents_of_the_clip(
     features = make_features(24.0)
     advanced = replace(features, peaks_s=features.peaks_s - ATTACK_LATENCY_S)
     seed = seed_from_rhythm(0, features.peaks_s)
-    arrangement = with_arrangement(advanced, seed=seed).arrangement
+    arrangement = add_arrangement(advanced, seed=seed).arrangement
     assert arrangement is not None
     frames = torch.from_numpy(render_note_spectrogram(arrangement, 0, n_frames * 4))[None]
     full = note_generator.model.autoencoder.encode(frames)[0]
@@ -205,8 +205,8 @@ def test_conditions_are_those_that_the_network_was_trained_with(
 
 @pytest.mark.slow
 def test_audio_depends_on_the_notes(note_generator: LatentGenerator) -> None:
-    features = with_arrangement(make_features(3.0), seed=1)
-    other = with_arrangement(make_features(3.0), seed=2)
+    features = add_arrangement(make_features(3.0), seed=1)
+    other = add_arrangement(make_features(3.0), seed=2)
     assert features.arrangement is not None
     first, repeated, changed = (
         generate_from_features(note_generator, clip)

@@ -87,12 +87,12 @@ def test_denoiser_ignores_a_dropped_condition() -> None:
     with torch.no_grad():
         dropped = network(x, c_noise, condition, DROP)
         changed_dropped = network(x, c_noise, changed, DROP)
-        kept = network(x, c_noise, condition, KEEP)
-        changed_kept = network(x, c_noise, changed, KEEP)
+        retained = network(x, c_noise, condition, KEEP)
+        changed_retained = network(x, c_noise, changed, KEEP)
 
     torch.testing.assert_close(dropped, changed_dropped)
-    assert not torch.allclose(kept, changed_kept)
-    assert not torch.allclose(dropped, kept)
+    assert not torch.allclose(retained, changed_retained)
+    assert not torch.allclose(dropped, retained)
 
 
 @pytest.mark.parametrize("n_frames", [64, 72, 120])

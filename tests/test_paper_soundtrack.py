@@ -30,7 +30,7 @@ from loris_cli.models.paper_unet import PaperModel
 from loris_cli.soundtrack import generators
 from loris_cli.soundtrack.inpainting import InpaintRegion
 from loris_cli.soundtrack.waveform_generator import WaveformGenerator
-from loris_cli.system.device import bf16_is_slow, resolve_dtype
+from loris_cli.system.device import is_bf16_slow, resolve_dtype
 from loris_cli.system.file_fingerprints import compute_sha256
 
 CPU = torch.device("cpu")
@@ -285,6 +285,7 @@ def generate_samples(
     return samples
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("duration_s", [0.7, 2.0, 2.3, 7.13])
 def test_generated_audio_has_the_length_of_the_clip(
     checkpoint: Path, duration_s: float
@@ -381,6 +382,7 @@ def make_noise(duration_s: float, seed: int = 0, scale: float = 0.1) -> np.ndarr
     return np.clip(noise, -2 * scale, 2 * scale)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("duration_s", [2.0, 3.6])
 def test_inpainting_keeps_other_samples_and_depends_on_them(
     checkpoint: Path, duration_s: float
@@ -460,6 +462,7 @@ def test_json_output_has_the_precision(
     assert json.loads(result.stdout)["precision"] == precision
 
 
+@pytest.mark.slow
 def test_compiled_network_generates_the_same_audio(checkpoint: Path) -> None:
     """Only tracing is tested: code generation needs a GPU or minutes."""
     clip = make_pose_features(2.0)
@@ -471,6 +474,7 @@ def test_compiled_network_generates_the_same_audio(checkpoint: Path) -> None:
     np.testing.assert_allclose(eager, compiled, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sampler", "duration_s"), [("adpm2", 2.0), ("dpmpp-2m", 2.0), ("dpmpp-2m", 2.6)]
 )
@@ -531,7 +535,7 @@ def test_bf16_is_slow_only_on_x86_without_bf16_instructions(
     is_slow: bool,
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
-    assert bf16_is_slow(torch.device(device)) == is_slow
+    assert is_bf16_slow(torch.device(device)) == is_slow
 
 
 def test_missing_compiler_is_a_usage_error(

@@ -129,6 +129,7 @@ def test_visual_features_of_an_example_match_its_audio(visual_data: Path) -> Non
     assert first_rows == {0, 1, 2}
 
 
+@pytest.mark.slow
 def test_training_updates_the_visual_encoder_and_saves_its_name(
     run_soundtrack: RunLoris, visual_data: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -257,6 +258,7 @@ def test_activation_checkpointing_keeps_the_gradients(data: Path) -> None:
         torch.testing.assert_close(gradient, expected)
 
 
+@pytest.mark.slow
 def test_trained_weights_generate_a_soundtrack(
     run_soundtrack: RunLoris, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -364,12 +364,12 @@ def test_manual_decisions_override_the_filters(tmp_path: Path) -> None:
     assert (item.reasons, item.accepted) == (("silence",), False)
 
     (tmp_path / "good.txt").write_text(f"# comment\n{item.id}  rejected  a.mp4\n")
-    save_decisions(data, "keep", read_clip_ids(tmp_path / "good.txt"))
+    save_decisions(data, "accept", read_clip_ids(tmp_path / "good.txt"))
     assert [row["id"] for row in build_manifest(data)] == [item.id]
-    save_decisions(data, "drop", [item.id])
+    save_decisions(data, "reject", [item.id])
     assert build_manifest(data) == []
     with pytest.raises(InputError, match="unknown-id"):
-        save_decisions(data, "keep", ["unknown-id"])
+        save_decisions(data, "accept", ["unknown-id"])
 
 
 def shorten_audio(path: Path) -> None:

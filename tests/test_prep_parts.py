@@ -41,11 +41,11 @@ def measure_clip(
     mix: Samples | None = None,
     is_separated: bool = True,
     n_persons: list[int] | None = None,
-    person_share: float = 1.0,
+    person_fraction: float = 1.0,
     gaps_s: tuple[tuple[float, float], ...] = (),
 ) -> QualityMeasures:
     """Quality of a clip from 10 to 16 s, with poses detected in a share of its frames."""
-    is_missing = np.arange(100) >= 100 * person_share
+    is_missing = np.arange(100) >= 100 * person_fraction
     media = ClipMedia(
         mix=accompaniment if mix is None else mix,
         accompaniment=accompaniment,
@@ -70,7 +70,7 @@ def test_each_fault_is_rejected_for_its_own_reason() -> None:
         (measure_clip(clipped), "clipping"),
         (measure_clip(make_noise()), "no music"),
         (measure_clip(quiet, mix=quiet + make_noise(0.3)), "residual voice"),
-        (measure_clip(chord, person_share=0.4), "no person"),
+        (measure_clip(chord, person_fraction=0.4), "no person"),
         (measure_clip(chord, n_persons=[2] * 30 + [1] * 66), "more than one person"),
         (measure_clip(chord, gaps_s=((9.0, 10.5), (15.8, 20.0))), "missing frames"),
     ):
@@ -82,19 +82,19 @@ def test_quality_measures_have_the_values_computed_by_hand() -> None:
         make_half_silent_chord(), n_persons=[0, 1, 2, 3], gaps_s=((9.0, 10.5), (15.8, 20.0))
     )
 
-    assert (measures.silent_share, measures.multi_person_share) == (0.5, 0.5)
-    assert measures.missing_frame_share == pytest.approx(0.7 / 6, abs=1e-4)
+    assert (measures.silent_fraction, measures.multi_person_fraction) == (0.5, 0.5)
+    assert measures.missing_frame_fraction == pytest.approx(0.7 / 6, abs=1e-4)
     # exp(-gamma), gamma is the Euler-Mascheroni constant
     assert measure_clip(make_noise()).spectral_flatness == pytest.approx(0.56, abs=0.03)
-    assert measure_clip(make_chord(), is_separated=False).voice_share is None
+    assert measure_clip(make_chord(), is_separated=False).voice_fraction is None
 
 
 def test_clipping_counts_only_consecutive_full_scale_samples() -> None:
     samples = make_chord()
     samples[::100] = 1.0
-    assert measure_clip(samples).clipped_share == 0
+    assert measure_clip(samples).clipped_fraction == 0
     samples[:3] = 1.0
-    assert measure_clip(samples).clipped_share == pytest.approx(3 / N_SAMPLES, abs=1e-6)
+    assert measure_clip(samples).clipped_fraction == pytest.approx(3 / N_SAMPLES, abs=1e-6)
 
 
 def test_accents_have_the_times_and_the_loudness_order_of_the_bursts() -> None:

@@ -95,6 +95,7 @@ def test_two_concurrent_shards_write_the_files_of_one_run(
     assert read_files(sharded) == read_files(single)
 
 
+@pytest.mark.slow
 def test_a_run_continues_after_a_damaged_video(
     videos: Path, tmp_path: Path, loris: RunLoris
 ) -> None:

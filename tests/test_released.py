@@ -148,11 +148,11 @@ def test_invalid_state_dict_is_rejected_with_its_tensors(
 
 
 def test_pickled_module_is_rejected_without_running_its_code(tmp_path: Path) -> None:
-    class FolderMaker:
+    class WriteFolder:
         def __reduce__(self) -> tuple[Any, ...]:
             return (os.mkdir, (str(tmp_path / "created"),))
 
-    torch.save({"model": FolderMaker()}, tmp_path / "module.pt")
+    torch.save({"model": WriteFolder()}, tmp_path / "module.pt")
     with pytest.raises(WeightsError, match=r"module\.pt") as caught:
         load_paper_model(tmp_path / "module.pt", device=CPU)
     assert "torch.save(model.state_dict(), FILE)" in caught.value.hint

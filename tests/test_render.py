@@ -25,7 +25,7 @@ from loris_cli.synthetic.render import (
     render_video,
     sample_static_camera,
 )
-from loris_cli.synthetic.scene import ROOM_BUILDERS, Camera, RoomName
+from loris_cli.synthetic.scene import ROOM_BUILDERS, Camera, SceneName
 
 pytestmark = pytest.mark.numpy1
 
@@ -80,9 +80,9 @@ def test_camera_projects_its_target_to_the_center_of_the_image() -> None:
     np.testing.assert_allclose(projected, expected, atol=1e-9)
 
 
-@pytest.mark.parametrize("room_name", ["gym", "rink"])
-def test_floor_pixel_has_the_colour_of_the_texture(room_name: RoomName) -> None:
-    room = ROOM_BUILDERS[room_name](np.random.default_rng(0))
+@pytest.mark.parametrize("scene_name", ["gym", "rink"])
+def test_floor_pixel_has_the_colour_of_the_texture(scene_name: SceneName) -> None:
+    room = ROOM_BUILDERS[scene_name](np.random.default_rng(0))
     camera = Camera(np.array([0.5, -4.0, 1.5]), np.array([0.0, 0.0, 0.5]))
 
     image = room.render_background(camera, SIZE).astype(float)

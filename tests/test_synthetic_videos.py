@@ -104,5 +104,5 @@ def test_blazepose_detects_the_rendered_dancer(short_clips: None, tmp_path: Path
     assert len(record["clips"]) == 2
     for clip in record["clips"]:
         assert clip["pose_source"] == "blazepose"
-        assert clip["quality_measures"]["person_share"] > 0.9
-        assert clip["quality_measures"]["multi_person_share"] < 0.25
+        assert clip["quality_measures"]["person_fraction"] > 0.9
+        assert clip["quality_measures"]["multi_person_fraction"] < 0.25

@@ -27,6 +27,8 @@ from loris_cli.models.mini_unet import MiniDenoiser
 from loris_cli.pose.keypoints import write_poses
 from loris_cli.training import mini_stages
 
+pytestmark = pytest.mark.slow  # all need the run of a subprocess
+
 FULL_LATENT_CONFIG = mini_stages.MINI_LATENT_CONFIG
 FULL_DENOISER_CONFIG = mini_stages.MINI_DENOISER_CONFIG
 RATE_HZ = 22_050

@@ -194,12 +194,12 @@ def test_damaged_checkpoint_is_named(tmp_path: Path) -> None:
 
 
 def test_checkpoint_that_would_run_code_is_rejected(tmp_path: Path) -> None:
-    class FolderMaker:
+    class WriteFolder:
         def __reduce__(self) -> tuple[Any, ...]:
             return (os.mkdir, (str(tmp_path / "created"),))
 
     (tmp_path / "resume.pt").write_bytes(
-        pickle.dumps({"step": 1, "other": FolderMaker()}, protocol=2)
+        pickle.dumps({"step": 1, "other": WriteFolder()}, protocol=2)
     )
     with pytest.raises(InputError, match=r"resume\.pt"):
         train_line(tmp_path)
@@ -270,6 +270,7 @@ def assert_losses_close(folder: Path, expected_folder: Path, *, rtol: float = 1e
     )
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one_process_and_resume_exactly(tmp_path: Path) -> None:
     one, two, killed = (tmp_path / name for name in ("one", "two", "killed"))
     run_stage(one, 12, 8)
@@ -318,6 +319,7 @@ def test_gathered_tensors_do_not_depend_on_the_block_size(
         torch.testing.assert_close(full["weights"][key], value, rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_sharded_checkpoint_resumes_in_one_process_and_back(tmp_path: Path) -> None:
     """The paper's network: 3 sharded steps, 2 in one process, and 1 sharded step."""
     single, sharded = tmp_path / "single", tmp_path / "sharded"

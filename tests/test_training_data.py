@@ -151,6 +151,7 @@ def test_crop_has_the_note_latent_of_its_time_range() -> None:
     assert sum(is_equal) + sum(is_dropped) == 60
 
 
+@pytest.mark.slow
 def test_noise_levels_are_log_normal() -> None:
     dataset = make_dataset()
     log_sigmas = np.log([float(dataset[number]["sigma"]) for number in range(400)])
@@ -158,6 +159,7 @@ def test_noise_levels_are_log_normal() -> None:
     assert log_sigmas.std() == pytest.approx(1.2, abs=0.15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dropout", "n_examples", "tolerance"), [(0.0, 20, 0.0), (0.25, 400, 0.07), (1.0, 20, 0.0)]
 )

@@ -26,7 +26,7 @@ ONSET_DELAY_S = 0.0135
 """Delay of detected onsets, which is subtracted from every onset. It is the median over 20
 clicks with sample-accurate start times (noise bursts: 9 ms, low kicks: 16 ms)."""
 
-ONSET_WINDOW_S = 0.05
+ONSET_TOLERANCE_S = 0.05
 """Maximum time between two matched onsets."""
 
 
@@ -78,18 +78,18 @@ def detect_onsets(samples: Samples, *, onset_envelope: Samples | None = None) ->
 
 
 def match_onsets(
-    reference_s: Array, estimated_s: Array, *, window_s: float = ONSET_WINDOW_S
+    reference_s: Array, estimated_s: Array, *, tolerance_s: float = ONSET_TOLERANCE_S
 ) -> OnsetMatch:
     """Match onsets one-to-one with reference times.
 
     Args:
         reference_s: reference times, ascending.
         estimated_s: detected onsets, ascending.
-        window_s: maximum time between two matched onsets.
+        tolerance_s: maximum time between two matched onsets.
     """
     import mir_eval  # the import takes two seconds, and onset detection does not need it
 
-    pairs = mir_eval.util.match_events(reference_s, estimated_s, window_s)
+    pairs = mir_eval.util.match_events(reference_s, estimated_s, tolerance_s)
     return OnsetMatch(
         recall=len(pairs) / len(reference_s) if len(reference_s) else 0.0,
         precision=len(pairs) / len(estimated_s) if len(estimated_s) else 0.0,
@@ -99,14 +99,14 @@ def match_onsets(
 
 
 def compute_onset_deviations(
-    reference_s: Array, estimated_s: Array, *, window_s: float = 0.15
+    reference_s: Array, estimated_s: Array, *, tolerance_s: float = 0.15
 ) -> Array:
     """Return the signed time from each reference to its nearest onset; positive if late.
 
     Args:
         reference_s: reference times.
         estimated_s: detected onsets.
-        window_s: reference times without an onset within this time are omitted.
+        tolerance_s: reference times without an onset within this time are omitted.
 
     Returns:
         deviations in seconds, at most one per reference time.
@@ -115,4 +115,4 @@ def compute_onset_deviations(
         return np.zeros(0)
     distance = estimated_s[None, :] - reference_s[:, None]
     nearest: Array = distance[np.arange(len(reference_s)), np.abs(distance).argmin(axis=1)]
-    return nearest[np.abs(nearest) <= window_s]
+    return nearest[np.abs(nearest) <= tolerance_s]

@@ -30,7 +30,7 @@ class ClipMedia:
     """Start and end of spans without frames, in source time."""
 
     @property
-    def person_share(self) -> float | None:
+    def person_fraction(self) -> float | None:
         """Fraction of frames with a detected person; None if no pose estimator was run."""
         return None if self.poses is None else round(self.poses.detected_fraction, 4)
 

@@ -31,14 +31,14 @@ LOUD_FRAME_QUANTILE = 0.5
 noise-like in any recording."""
 
 ACCEPTED_RANGES: dict[str, tuple[str, float, float]] = {
-    "silent_share": ("silence", 0.0, 0.3),
-    "clipped_share": ("clipping", 0.0, 0.001),
+    "silent_fraction": ("silence", 0.0, 0.3),
+    "clipped_fraction": ("clipping", 0.0, 0.001),
     # White noise has 0.56; the pieces of the synthetic data set are below 0.05.
     "spectral_flatness": ("no music", 0.0, 0.2),
-    "voice_share": ("residual voice", 0.0, 0.3),
-    "person_share": ("no person", 0.5, 1.0),
-    "multi_person_share": ("more than one person", 0.0, 0.25),
-    "missing_frame_share": ("missing frames", 0.0, 0.1),
+    "voice_fraction": ("residual voice", 0.0, 0.3),
+    "person_fraction": ("no person", 0.5, 1.0),
+    "multi_person_fraction": ("more than one person", 0.0, 0.25),
+    "missing_frame_fraction": ("missing frames", 0.0, 0.1),
 }
 """Rejection reason, lowest and highest accepted value, by measure."""
 
@@ -47,20 +47,20 @@ ACCEPTED_RANGES: dict[str, tuple[str, float, float]] = {
 class QualityMeasures:
     """Quality measures of a clip, 0..1; all except the spectral flatness are fractions."""
 
-    silent_share: float
+    silent_fraction: float
     """Fraction of windows of 0.5 s that are silent."""
-    clipped_share: float
+    clipped_fraction: float
     """Fraction of samples in runs at full scale."""
     spectral_flatness: float
     """0 for a tone, 0.56 for white noise."""
-    voice_share: float | None
+    voice_fraction: float | None
     """Fraction of windows in which voices dominate the music; None without vocal separation."""
-    person_share: float | None
+    person_fraction: float | None
     """Fraction of frames with a detected person; None without a pose estimator."""
-    multi_person_share: float | None
+    multi_person_fraction: float | None
     """Fraction of frames with more than one person, not counting bystanders; None if persons
     were not counted."""
-    missing_frame_share: float
+    missing_frame_fraction: float
     """Fraction of the duration without frames."""
 
 
@@ -79,13 +79,15 @@ def measure_quality(media: ClipMedia, segment: Segment, *, separated: bool) -> Q
     start_s, stop_s = segment.start_s, segment.stop_s
     gap_s = sum(max(0.0, min(end, stop_s) - max(start, start_s)) for start, end in media.gaps_s)
     return QualityMeasures(
-        silent_share=_true_share(level_db < SILENCE_DBFS),
-        clipped_share=_clipped_share(media.mix),
+        silent_fraction=_true_fraction(level_db < SILENCE_DBFS),
+        clipped_fraction=_clipped_fraction(media.mix),
         spectral_flatness=_spectral_flatness(media.accompaniment),
-        voice_share=_true_share(voiced) if separated else None,
-        person_share=media.person_share,
-        multi_person_share=None if persons is None else _true_share(np.asarray(persons) > 1),
-        missing_frame_share=round(gap_s / (stop_s - start_s), 4),
+        voice_fraction=_true_fraction(voiced) if separated else None,
+        person_fraction=media.person_fraction,
+        multi_person_fraction=None
+        if persons is None
+        else _true_fraction(np.asarray(persons) > 1),
+        missing_frame_fraction=round(gap_s / (stop_s - start_s), 4),
     )
 
 
@@ -98,7 +100,7 @@ def list_rejection_reasons(measures: QualityMeasures) -> list[str]:
     ]
 
 
-def _true_share(flags: NDArray[np.bool_]) -> float:
+def _true_fraction(flags: NDArray[np.bool_]) -> float:
     return round(float(np.mean(flags)), 4) if len(flags) else 0.0
 
 
@@ -110,7 +112,7 @@ def _rms_levels_db(samples: Samples) -> Array:
     return levels_db
 
 
-def _clipped_share(samples: Samples) -> float:
+def _clipped_fraction(samples: Samples) -> float:
     """Fraction of samples in runs at full scale."""
     full = np.abs(samples) >= FULL_SCALE
     edges = np.flatnonzero(np.diff(np.concatenate([[False], full, [False]]).astype(np.int8)))

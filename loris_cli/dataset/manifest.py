@@ -20,7 +20,7 @@ RHYTHM_ARRAYS = ("accents_s", "strengths", "energy", "beats_s")
 """Arrays of every rhythm file."""
 POSE_RHYTHM_ARRAYS = ("pose_peaks_s", "pose_peak_strengths", "motion_energy", "timing_jitter")
 """Additional arrays in the rhythm file of a clip with poses."""
-REMAKE_HINT = "rebuild the data set with this version of loris: loris prep"
+REBUILD_HINT = "rebuild the data set with this version of loris: loris prep"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,11 +118,11 @@ def _parse_row(line: str, location: str) -> tuple[Clip, dict[str, Any]]:
     try:
         row = json.loads(line)
         if not isinstance(row, dict) or row.get("schema") != SCHEMA:
-            raise InputError(f"{location} is not a clip of schema {SCHEMA}", hint=REMAKE_HINT)
+            raise InputError(f"{location} is not a clip of schema {SCHEMA}", hint=REBUILD_HINT)
         known = {known.name for known in fields(Clip)}
         clip = Clip(**{name: value for name, value in row.items() if name in known})
     except (ValueError, TypeError) as error:
-        raise InputError(f"{location} is not a clip: {error}", hint=REMAKE_HINT) from error
+        raise InputError(f"{location} is not a clip: {error}", hint=REBUILD_HINT) from error
     for name in sorted(known):
         if type(value := getattr(clip, name)) not in FIELD_TYPES.get(name, (str,)):
             raise InputError(f"{location}: invalid value {value!r} for {name}")

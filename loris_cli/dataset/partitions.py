@@ -17,7 +17,7 @@ from scipy.sparse.csgraph import connected_components
 
 Groups = Sequence[Hashable]
 """Identifiers of the performance, video or music that a clip shares with other clips."""
-TEST_SHARE = VAL_SHARE = 0.05
+TEST_FRACTION = VAL_FRACTION = 0.05
 """LORIS, Sec. 4.1: 90 % train, 5 % val, 5 % test."""
 
 
@@ -34,7 +34,7 @@ def assign_partitions(groups: Mapping[str, Groups], *, seed: int = 0) -> dict[st
         With two components there is no test partition, with one no val partition either.
     """
     remaining = sorted(_connected_clips(groups), key=lambda clips: _draw_key(clips[0], seed))
-    shares = [("test", TEST_SHARE), ("val", VAL_SHARE)][max(0, 3 - len(remaining)) :]
+    shares = [("test", TEST_FRACTION), ("val", VAL_FRACTION)][max(0, 3 - len(remaining)) :]
     assigned = dict.fromkeys(groups, "train")
     for partition, share in shares:
         chosen: list[str] = []

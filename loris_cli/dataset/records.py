@@ -15,7 +15,7 @@ from typing import Any
 
 from loris_cli import __version__
 from loris_cli.dataset.clip_cutting import PrepSettings
-from loris_cli.dataset.manifest import REMAKE_HINT
+from loris_cli.dataset.manifest import REBUILD_HINT
 from loris_cli.errors import InputError, LorisError
 from loris_cli.system.atomic_files import atomic_write
 from loris_cli.system.file_fingerprints import compute_sha256
@@ -140,7 +140,7 @@ def read_json(path: Path) -> Any:
     """
     try:
         if path.stat().st_size > MAX_JSON_BYTES:
-            raise InputError(f"{path} exceeds the limit of 16 MiB", hint=REMAKE_HINT)
+            raise InputError(f"{path} exceeds the limit of 16 MiB", hint=REBUILD_HINT)
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
@@ -158,7 +158,7 @@ def read_record(path: Path) -> Record | None:
     if record is None:
         return None
     if not isinstance(record, dict) or record.get("schema") != RECORD_SCHEMA:
-        raise InputError(f"{path} is not a record of schema {RECORD_SCHEMA}", hint=REMAKE_HINT)
+        raise InputError(f"{path} is not a record of schema {RECORD_SCHEMA}", hint=REBUILD_HINT)
     if not isinstance(record.get("clips"), list) or not isinstance(record.get("source"), dict):
         raise InputError(f"{path} is not a valid record", hint="delete the file")
     return record

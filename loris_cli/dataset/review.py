@@ -13,7 +13,7 @@ from loris_cli.errors import InputError
 from loris_cli.system.atomic_files import atomic_write, printable_path
 
 DECISIONS_FILE = "decisions.json"
-KEEP, DROP = "keep", "drop"
+ACCEPT, REJECT = "accept", "reject"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,18 +50,21 @@ def list_review_items(data_dir: Path) -> list[ReviewItem]:
 def is_accepted(clip: Record, decisions: dict[str, str]) -> bool:
     """Return whether a clip belongs in the manifest. Decisions override the filters."""
     decision = decisions.get(clip["id"])
-    return decision == KEEP or (decision is None and not clip["rejection_reasons"])
+    return decision == ACCEPT or (decision is None and not clip["rejection_reasons"])
 
 
 def read_decisions(data_dir: Path) -> dict[str, str]:
-    """Read the manual decisions, ``keep`` or ``drop``, by clip id.
+    """Read the manual decisions, ``accept`` or ``reject``, by clip id.
 
     Raises:
         InputError: the file is damaged.
     """
     path = data_dir / DECISIONS_FILE
     decisions = read_json(path) or {}
-    if not isinstance(decisions, dict) or not set(map(str, decisions.values())) <= {KEEP, DROP}:
+    if not isinstance(decisions, dict) or not set(map(str, decisions.values())) <= {
+        ACCEPT,
+        REJECT,
+    }:
         raise InputError(f"{path} is not a valid decisions file", hint="delete the file")
     return decisions
 
@@ -81,7 +84,7 @@ def save_decisions(data_dir: Path, decision: str, ids: Sequence[str]) -> None:
 
     Args:
         data_dir: data set folder.
-        decision: `KEEP` or `DROP`.
+        decision: `ACCEPT` or `REJECT`.
         ids: clip ids.
 
     Raises:

@@ -69,7 +69,7 @@ def make_clip(seed: int, *, folder: Path, partition: str) -> Clip:
     return clip
 
 
-def make_music_data_set(
+def generate_music_dataset(
     folder: Path,
     *,
     n_train: int = 1608,

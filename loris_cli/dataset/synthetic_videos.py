@@ -33,7 +33,7 @@ from loris_cli.synthetic.composer import MusicalScore, compose_score
 from loris_cli.synthetic.dancer import DancePerformance, simulate_dance
 from loris_cli.synthetic.motion import build_impact_motion
 from loris_cli.synthetic.render import render_video
-from loris_cli.synthetic.scene import RoomName
+from loris_cli.synthetic.scene import SceneName
 from loris_cli.system.atomic_files import atomic_write
 from loris_cli.video.mux import mux_audio
 
@@ -41,10 +41,10 @@ RAW_FOLDER = "raw"
 """Folder of the raw videos in the data set folder."""
 MIN_CLIPS_PER_PARTITION = 2
 """Minimum number of clips of each subset in each partition."""
-HELD_OUT_SHARE = 0.05
+HELD_OUT_FRACTION = 0.05
 RENDERED_SIZE_PX = (320, 240)
 STICK_FIGURE_SIZE_PX = (160, 120)
-SCENE_OF_ACTIVITY: dict[Activity, RoomName] = {"dance": "gym", "floor": "gym", "skate": "rink"}
+SCENE_OF_ACTIVITY: dict[Activity, SceneName] = {"dance": "gym", "floor": "gym", "skate": "rink"}
 N_DANCE_STYLES = len(GENRE_OF_AIST_CODE)
 """Number of AIST dance genres; the first entries of `STYLES` are these genres."""
 FIRST_SEED, SEED_STEP = 10_000_000, 1_000_000
@@ -118,7 +118,7 @@ def list_synthetic_tasks(data_dir: Path, n_clips: int, *, seed: int = 0) -> list
             sports video yields one clip of 50 s and two of 25 s.
         seed: random seed of the data set.
     """
-    n_held_out = max(MIN_CLIPS_PER_PARTITION, round(HELD_OUT_SHARE * n_clips))
+    n_held_out = max(MIN_CLIPS_PER_PARTITION, round(HELD_OUT_FRACTION * n_clips))
     n_train = max(MIN_CLIPS_PER_PARTITION, n_clips - 2 * n_held_out)
     counts = dict.fromkeys(PARTITIONS, n_held_out) | {"train": n_train}
     pairs = [(activity, partition) for activity in ACTIVITIES for partition in PARTITIONS]
@@ -150,7 +150,7 @@ def _render_dancer(
     times_s, duration_s = performance.impacts_s, score.duration_s
     motion = build_impact_motion(times_s, strengths, duration_s=duration_s, rng=rng)
     scene, size = SCENE_OF_ACTIVITY[task.activity], RENDERED_SIZE_PX
-    render_video(path, motion, timing=POSE_FPS, size=size, seed=task.seed, room_name=scene)
+    render_video(path, motion, timing=POSE_FPS, size=size, seed=task.seed, scene_name=scene)
 
 
 def _draw_stick_figures(poses: Poses) -> Iterator[NDArray[np.uint8]]:

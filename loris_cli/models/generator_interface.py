@@ -31,9 +31,9 @@ class ClipFeatures:
     genre: str | None = None
     """One of `config.GENRES`, or None."""
     harmony: Harmony | None = None
-    """Chords and beat subdivisions; if None, `with_arrangement` draws them from the seed."""
+    """Chords and beat subdivisions; if None, `add_arrangement` draws them from the seed."""
     arrangement: Arrangement | None = None
-    """Notes; if None, `with_arrangement` draws them from the seed."""
+    """Notes; if None, `add_arrangement` draws them from the seed."""
     note_latent: Float32Array | None = None
     """Latents of the note spectrogram (`loris_cli.composition.note_spectrogram`),
     ``(channels, frames)`` from the start of the clip; None without notes."""

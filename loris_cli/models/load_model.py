@@ -20,7 +20,7 @@ from loris_cli.models.mini_checkpoint import MiniCheckpoint, load_mini_checkpoin
 from loris_cli.models.paper_checkpoint import load_paper_model, save_paper_model
 from loris_cli.models.paper_unet import PaperModel
 from loris_cli.system import file_fingerprints
-from loris_cli.system.state_dict_files import is_torch_file, looks_like_torch_file
+from loris_cli.system.state_dict_files import has_torch_format, is_torch_file
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -62,7 +62,7 @@ def detect_preset(name_or_path: str) -> ModelPreset:
     if not path.is_file():
         return "mini"
     try:
-        if looks_like_torch_file(path):
+        if has_torch_format(path):
             return "paper"
         with safe_open(path, framework="pt") as weights:
             kind = (weights.metadata() or {}).get("loris.kind")

@@ -73,19 +73,21 @@ def load_mini_checkpoint(name_or_path: str, *, device: torch.device) -> MiniChec
         raise WeightsError(f"no such model: {name_or_path!r}", hint=hint)
     with open_checkpoint(path, "mini") as (file, metadata):
         with torch.device("meta"):  # allocates no memory for weights
-            coder = MelAutoencoder(read_config(MelAutoencoderConfig, metadata["loris.coder"]))
+            autoencoder = MelAutoencoder(
+                read_config(MelAutoencoderConfig, metadata["loris.coder"])
+            )
             denoiser = MiniDenoiser(read_config(MiniDenoiserConfig, metadata["loris.denoiser"]))
-        n_channels, sizes = denoiser.config.note_latent_channels, coder.config
+        n_channels, sizes = denoiser.config.note_latent_channels, autoencoder.config
         notes_fit = (n_channels, NOTE_MEL_CONFIG) == (sizes.latent_channels, sizes.bands)
         if n_channels and not notes_fit:
             raise ValueError("note_latent_channels or mel bands do not match the autoencoder")
         state = {key: file.get_tensor(key) for key in file.keys()}
-    networks = nn.ModuleDict({"coder": coder, "denoiser": denoiser})
+    networks = nn.ModuleDict({"coder": autoencoder, "denoiser": denoiser})
     check_state_dict(state, networks.state_dict(), path)
     networks.load_state_dict({key: state[key].float() for key in state}, assign=True)
     networks.to(device).eval().requires_grad_(False)
     return MiniCheckpoint(
-        autoencoder=coder,
+        autoencoder=autoencoder,
         denoiser=denoiser,
         name=name_or_path if builtin else path.name,
         sha256_prefix=compute_sha256(path)[:12],

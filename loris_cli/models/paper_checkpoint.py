@@ -37,7 +37,7 @@ def load_paper_model(path: Path, *, device: torch.device) -> PaperModel:
         WeightsError: the file is damaged or has another format. Pickled modules are refused
             because loading one can execute code.
     """
-    if state_dict_files.looks_like_torch_file(path):
+    if state_dict_files.has_torch_format(path):
         config, state = _read_released_format(path)
         model = _build_without_memory(config)
     else:
@@ -62,7 +62,7 @@ def read_paper_config(path: Path) -> PaperConfig:
     Raises:
         WeightsError: the file is damaged or has another format.
     """
-    if state_dict_files.looks_like_torch_file(path):
+    if state_dict_files.has_torch_format(path):
         return _read_released_format(path)[0]
     with open_checkpoint(path, "paper") as (_, metadata):
         return read_config(PaperConfig, metadata["loris.paper"])

@@ -119,7 +119,7 @@ def choose_genre(peaks_s: Array, *, seed: int) -> str:
     return styles[int(np.random.default_rng([seed, 11]).integers(len(styles)))]
 
 
-def smoothed_energy(energy: Array) -> Array:
+def smooth_energy(energy: Array) -> Array:
     """Return motion energy smoothed and scaled to the range of composed music.
 
     Motion energy has short bursts and a low median; the energy of composed music varies over
@@ -143,7 +143,7 @@ def smoothed_energy(energy: Array) -> Array:
     return scaled
 
 
-def with_arrangement(features: ClipFeatures, *, seed: int) -> ClipFeatures:
+def add_arrangement(features: ClipFeatures, *, seed: int) -> ClipFeatures:
     """Return features with chords and notes; missing ones are drawn from the seed.
 
     If the style is unknown, one is drawn for the arrangement only; it does not condition the
@@ -156,7 +156,7 @@ def with_arrangement(features: ClipFeatures, *, seed: int) -> ClipFeatures:
     harmony = features.harmony or sample_rhythm_harmony(
         *rhythm, duration_s=features.duration_s, style=style, seed=seed
     )
-    energy = smoothed_energy(features.energy) if features.is_from_video else features.energy
+    energy = smooth_energy(features.energy) if features.is_from_video else features.energy
     rng = np.random.default_rng([seed, 14])
     arrangement = features.arrangement or compose_arrangement(
         *rhythm, energy, harmony, duration_s=features.duration_s, style=style, rng=rng

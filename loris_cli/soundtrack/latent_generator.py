@@ -19,7 +19,7 @@ from loris_cli.models.generator_interface import ClipFeatures, ProgressCallback
 from loris_cli.models.mini_checkpoint import MiniCheckpoint
 from loris_cli.models.mini_unet import MiniCondition
 from loris_cli.soundtrack import windowed_sampling
-from loris_cli.soundtrack.clip_features import seed_from_rhythm, with_arrangement
+from loris_cli.soundtrack.clip_features import add_arrangement, seed_from_rhythm
 from loris_cli.soundtrack.conditioning import (
     LATENT_FPS,
     SAMPLES_PER_LATENT_FRAME,
@@ -85,7 +85,7 @@ class LatentGenerator(windowed_sampling.WindowedGenerator[MiniCondition]):
         chords = config.harmony_channels and config.trained_with_harmony
         notes = config.note_latent_channels and config.trained_with_notes
         if chords or notes:
-            advanced = with_arrangement(advanced, seed=seed)
+            advanced = add_arrangement(advanced, seed=seed)
         if notes:
             advanced = self._with_note_latent(advanced)
         if not chords:

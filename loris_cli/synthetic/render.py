@@ -224,7 +224,7 @@ def render_video(
     timing: float | Fraction | Array = 30,
     size: tuple[int, int] = (320, 240),
     seed: int = 0,
-    room_name: scene.RoomName = "gym",
+    scene_name: scene.SceneName = "gym",
     camera: CameraPath | None = None,
     crf: int = 20,
 ) -> Array:
@@ -237,7 +237,7 @@ def render_video(
             ``(frames,)``, increasing from 0, which are rounded to 1/90000 s.
         size: width and height, even, in pixels.
         seed: seed of colours, background and the default camera.
-        room_name: the background.
+        scene_name: the background.
         camera: camera as a function of time; by default static, in front of the origin.
         crf: constant rate factor of x264; lower is better.
 
@@ -260,7 +260,7 @@ def render_video(
         times_s,
         size=size,
         camera=camera or (lambda time_s: static_camera),
-        room=scene.ROOM_BUILDERS[room_name](rng),
+        room=scene.ROOM_BUILDERS[scene_name](rng),
         appearance=appearance,
     )
     time_base, joints = Fraction(1, TIME_BASE_HZ), []

@@ -16,7 +16,7 @@ from loris_cli.array_types import Array
 
 Image = NDArray[np.uint8]
 Colour = tuple[int, int, int]
-RoomName = Literal["gym", "rink"]
+SceneName = Literal["gym", "rink"]
 
 # Size of a texel in metres.
 _TEXEL_M = 0.025

@@ -52,7 +52,7 @@ def resolve_dtype(precision: Precision, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if precision == "bf16" else torch.float32
 
 
-def bf16_is_slow(device: torch.device) -> bool:
+def is_bf16_slow(device: torch.device) -> bool:
     """Return whether a device is a CPU without bf16 instructions, on which bf16 is slow.
 
     On such a CPU, bf16 takes minutes instead of seconds. The result is False if torch does not

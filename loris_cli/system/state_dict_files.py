@@ -32,7 +32,7 @@ def is_torch_file(path: Path) -> bool:
         return file.read(len(LEGACY_MAGIC)).startswith((ZIP_MAGIC, LEGACY_MAGIC))
 
 
-def looks_like_torch_file(path: Path) -> bool:
+def has_torch_format(path: Path) -> bool:
     """Return whether a file has the magic bytes or a usual suffix of a torch file."""
     return path.suffix in TORCH_SUFFIXES or is_torch_file(path)
 

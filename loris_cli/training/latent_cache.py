@@ -42,7 +42,7 @@ Latents = Mapping[str, Float32Array]
 class LatentCache:
     """Latents normalized to unit variance, with their autoencoder."""
 
-    coder: MelAutoencoder
+    autoencoder: MelAutoencoder
     """Autoencoder with the mean and standard deviation of the latents."""
     latents: Latents
     note_latents: Latents = field(default_factory=dict)
@@ -108,7 +108,7 @@ class _ClipTensors(Dataset[dict[str, Tensor]]):
 @torch.inference_mode()
 def write_latent_cache(
     path: Path,
-    coder: MelAutoencoder,
+    autoencoder: MelAutoencoder,
     clips: TrainingClips,
     *,
     device: torch.device,
@@ -119,15 +119,17 @@ def write_latent_cache(
 
     Args:
         path: safetensors file.
-        coder: autoencoder.
+        autoencoder: network that encodes the clips.
         clips: clips of both partitions.
         device: device of the encoder.
         workers: processes that read and transform audio; 0 uses this process.
         reporter: receives progress.
     """
-    coder = coder.to(device)
+    autoencoder = autoencoder.to(device)
     tensors: dict[str, Tensor] = {}
-    dataset = _ClipTensors(clips.data_dir, clips.all, coder.config.bands, coder.config.stride)
+    dataset = _ClipTensors(
+        clips.data_dir, clips.all, autoencoder.config.bands, autoencoder.config.stride
+    )
     loader = DataLoader(dataset, batch_size=None, num_workers=workers)
     with reporter.stage("latents", len(dataset)) as advance:
         for clip, clip_tensors in zip(clips.all, loader, strict=True):
@@ -135,7 +137,7 @@ def write_latent_cache(
                 if name in RHYTHM_FIELDS:
                     tensors[f"{name}.{clip.id}"] = value
                 else:
-                    mean, _ = coder.encode_posterior(value[None].to(device))
+                    mean, _ = autoencoder.encode_posterior(value[None].to(device))
                     tensors[name + clip.id] = mean[0].cpu()
             advance(1)
     latents = [value for name, value in tensors.items() if name.startswith(LATENT)]
@@ -145,23 +147,25 @@ def write_latent_cache(
     write_weights(path, {**halves, **statistics}, {})
 
 
-def set_latent_statistics(coder: MelAutoencoder, path: Path) -> dict[str, Tensor]:
+def set_latent_statistics(autoencoder: MelAutoencoder, path: Path) -> dict[str, Tensor]:
     """Copy latent mean and deviation from a cache to its autoencoder; return all tensors."""
     tensors, _ = read_weights(path)
-    coder.code_mean.copy_(tensors["mean"])
-    coder.code_std.copy_(tensors["std"])
+    autoencoder.code_mean.copy_(tensors["mean"])
+    autoencoder.code_std.copy_(tensors["std"])
     return tensors
 
 
-def read_latent_cache(path: Path, coder: MelAutoencoder, clips: Iterable[Clip]) -> LatentCache:
+def read_latent_cache(
+    path: Path, autoencoder: MelAutoencoder, clips: Iterable[Clip]
+) -> LatentCache:
     """Read the normalized latents of all clips, and the pseudo-rhythms of some.
 
     Args:
         path: safetensors file.
-        coder: autoencoder; its latent mean and standard deviation are set.
+        autoencoder: network of the latents; its latent mean and standard deviation are set.
         clips: clips whose pseudo-rhythms are read.
     """
-    tensors = set_latent_statistics(coder, path)
+    tensors = set_latent_statistics(autoencoder, path)
     mean, std = tensors["mean"], tensors["std"]
 
     def normalized(prefix: str) -> dict[str, Float32Array]:
@@ -178,7 +182,7 @@ def read_latent_cache(path: Path, coder: MelAutoencoder, clips: Iterable[Clip]) 
         return ClipFeatures(duration_s=clip.duration_s, genre=clip.genre, **arrays)
 
     return LatentCache(
-        coder=coder,
+        autoencoder=autoencoder,
         latents=normalized(LATENT),
         note_latents=normalized(NOTE_LATENT),
         pseudo_rhythms={clip.id: read_rhythm(clip) for clip in clips},

@@ -23,17 +23,19 @@ EDGE_LOSS_WEIGHT = 0.5
 class LatentLoss(nn.Module):
     """L1 reconstruction loss of standardized log-mel, with a small KL term."""
 
-    def __init__(self, coder: MelAutoencoder) -> None:
+    def __init__(self, autoencoder: MelAutoencoder) -> None:
         """Build the loss of an autoencoder."""
         super().__init__()
-        self.coder = coder
+        self.autoencoder = autoencoder
 
     def forward(self, batch: Example) -> Tensor:
         """Return the loss of ``frames (batch, n_mels, frames)``; ``noise`` is for latents."""
         frames = batch["frames"]
-        mean, log_variance = self.coder.encode_posterior(frames)
+        mean, log_variance = self.autoencoder.encode_posterior(frames)
         latent = mean + batch["noise"] * (log_variance / 2).exp()
-        error = (self.coder.decode_unnormalized(latent) - frames) / self.coder.mel_std
+        error = (
+            self.autoencoder.decode_unnormalized(latent) - frames
+        ) / self.autoencoder.mel_std
         edges = error.diff(dim=2).abs().mean() + error.diff(dim=1).abs().mean()
         divergence = (mean.square() + log_variance.exp() - 1 - log_variance).mean() / 2
         return error.abs().mean() + EDGE_LOSS_WEIGHT * edges + KL_WEIGHT * divergence

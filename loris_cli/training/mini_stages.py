@@ -61,8 +61,8 @@ class LatentStage(TrainingStage):
     def __init__(self, clips: TrainingClips, settings: TrainingSettings) -> None:
         """Build network and data."""
         torch.manual_seed(settings.seed)
-        self.coder = MelAutoencoder(MINI_LATENT_CONFIG)
-        self.loss_module = LatentLoss(self.coder)
+        self.autoencoder = MelAutoencoder(MINI_LATENT_CONFIG)
+        self.loss_module = LatentLoss(self.autoencoder)
         build_set = partial(MelCropDataset, data_dir=clips.data_dir, config=MINI_LATENT_CONFIG)
         self.train_set = build_set(clips=clips.train, seed=settings.seed)
         self.val_set = build_set(clips=clips.val, seed=VALIDATION_SEED)
@@ -72,17 +72,17 @@ class LatentStage(TrainingStage):
         """Measure the mean and standard deviation of log-mel on some clips."""
         clips = self._clips.train[:: max(self.n_clips // MEL_STATISTICS_CLIPS, 1)]
         samples = (read_clip_audio(self._clips.data_dir, clip) for clip in clips)
-        bands = self.coder.config.bands
+        bands = self.autoencoder.config.bands
         frames = np.concatenate([mel.compute_log_mel(s, bands) for s in samples], axis=1)
         mean = torch.from_numpy(frames.mean(axis=1))[:, None]
-        self.coder.mel_mean.copy_(mean)
-        self.coder.mel_std.fill_(float((frames - mean.numpy()).std()))
+        self.autoencoder.mel_mean.copy_(mean)
+        self.autoencoder.mel_std.fill_(float((frames - mean.numpy()).std()))
 
     def export_weights(self, module: nn.Module) -> Weights:
         """Return the weights of the autoencoder, and metadata with its configuration."""
         assert isinstance(module, LatentLoss)
-        metadata = {"loris.coder": json.dumps(asdict(self.coder.config))}
-        return module.coder.state_dict(), metadata
+        metadata = {"loris.coder": json.dumps(asdict(self.autoencoder.config))}
+        return module.autoencoder.state_dict(), metadata
 
 
 class DenoiserStage(TrainingStage):
@@ -107,7 +107,7 @@ class DenoiserStage(TrainingStage):
         Raises:
             InputError: all clips are shorter than a window, or the backbone does not match.
         """
-        self._data_dir, self._coder = clips.data_dir, cache.coder
+        self._data_dir, self._autoencoder = clips.data_dir, cache.autoencoder
         self._backbone_path, self.n_clips = backbone_path, len(clips.train)
         is_unconditional = settings.stage == "unconditional"
         build_dataset = partial(_build_latent_dataset, clips.data_dir, cache)
@@ -149,7 +149,9 @@ class DenoiserStage(TrainingStage):
         assert isinstance(module, DenoiserLoss)
         device = next(module.parameters()).device
         model = MiniCheckpoint(
-            autoencoder=self._coder.to(device), denoiser=module.denoiser, name="in training"
+            autoencoder=self._autoencoder.to(device),
+            denoiser=module.denoiser,
+            name="in training",
         )
         clips = [(c.id, read_rhythm_features(self._data_dir, c)) for c in self._sample_clips]
         generator = LatentGenerator(model=model, device=device)
@@ -178,7 +180,7 @@ def _build_latent_dataset(
     )
 
 
-def load_latent_coder(run: RunFolder) -> MelAutoencoder:
+def load_autoencoder(run: RunFolder) -> MelAutoencoder:
     """Load the autoencoder of a run.
 
     Raises:
@@ -188,8 +190,8 @@ def load_latent_coder(run: RunFolder) -> MelAutoencoder:
     path = run.stage_folder("latent").find_weights()
     if path is None:
         raise UsageError(f"{run.path} has no latent stage", hint="run --stage latent first")
-    coder = _read_network(path, "latent", MelAutoencoder, MelAutoencoderConfig)
-    return coder.eval().requires_grad_(False)
+    autoencoder = _read_network(path, "latent", MelAutoencoder, MelAutoencoderConfig)
+    return autoencoder.eval().requires_grad_(False)
 
 
 def load_mini_networks(run: RunFolder, path: Path) -> tuple[MelAutoencoder, MiniDenoiser]:
@@ -202,9 +204,9 @@ def load_mini_networks(run: RunFolder, path: Path) -> tuple[MelAutoencoder, Mini
     Raises:
         InputError: the weights are damaged or are those of another network.
     """
-    coder = load_latent_coder(run)
-    set_latent_statistics(coder, run.latents_path)
-    return coder, _read_network(path, "conditional", MiniDenoiser, MiniDenoiserConfig)
+    autoencoder = load_autoencoder(run)
+    set_latent_statistics(autoencoder, run.latents_path)
+    return autoencoder, _read_network(path, "conditional", MiniDenoiser, MiniDenoiserConfig)
 
 
 def _read_network(

@@ -19,7 +19,7 @@ from loris_cli.errors import InputError
 from loris_cli.models.mel_autoencoder import MelAutoencoder
 from loris_cli.models.mini_checkpoint import save_mini_checkpoint
 from loris_cli.system.atomic_files import atomic_write
-from loris_cli.system.device import bf16_is_slow, read_peak_memory_mib
+from loris_cli.system.device import is_bf16_slow, read_peak_memory_mib
 from loris_cli.system.progress import Reporter
 from loris_cli.training import mini_stages
 from loris_cli.training.checkpoints import RunFolder, hash_clips
@@ -114,7 +114,7 @@ def run_training(
     for name, settings in job.stage_settings.items():
         load_cache = partial(_load_cache, folder, clips, settings, dist_context, reporter)
         stage = _build_stage(job, settings, clips, load_cache)
-        if is_main and settings.bf16 and bf16_is_slow(dist_context.device):
+        if is_main and settings.bf16 and is_bf16_slow(dist_context.device):
             reporter.warn(
                 "bf16=true is many times slower on this CPU: it does not support bfloat16"
             )
@@ -206,14 +206,14 @@ def _load_cache(
     reporter: Reporter,
 ) -> LatentCache:
     """Read the latents of all clips; rank 0 computes them if they do not exist."""
-    coder, path = mini_stages.load_latent_coder(folder), folder.latents_path
+    autoencoder, path = mini_stages.load_autoencoder(folder), folder.latents_path
     if not path.exists() and dist_context.is_main_process:
         device, workers = dist_context.device, settings.loader_workers
         write_latent_cache(
-            path, coder, clips, device=device, workers=workers, reporter=reporter
+            path, autoencoder, clips, device=device, workers=workers, reporter=reporter
         )
     dist_context.barrier()
-    return read_latent_cache(path, coder, clips.train)
+    return read_latent_cache(path, autoencoder, clips.train)
 
 
 def _make_random_cache(clips: TrainingClips) -> LatentCache:
@@ -221,6 +221,6 @@ def _make_random_cache(clips: TrainingClips) -> LatentCache:
     shape = config.latent_channels, mini_stages.MINI_DENOISER_CONFIG.window_frames
     rng = torch.Generator().manual_seed(0)
     return LatentCache(
-        coder=MelAutoencoder(config),
+        autoencoder=MelAutoencoder(config),
         latents={clip.id: torch.randn(shape, generator=rng).numpy() for clip in clips.all},
     )

@@ -36,7 +36,7 @@ PLAYLIST_SIGNATURES = (
 IMAGE_SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 
 
-def convert_hint(path: Path) -> str:
+def format_convert_hint(path: Path) -> str:
     """Return a hint with the ffmpeg command that converts a file."""
     return f'convert it: ffmpeg -i "{escape_unprintable(path)}" dance.mp4'
 
@@ -70,7 +70,9 @@ def require_video_stream(container: InputContainer, path: Path) -> av.VideoStrea
         raise InputError(f"{path} has no video stream", hint="specify a video file")
     # PyAV provides no codec context if its ffmpeg has no decoder for the codec.
     if stream.codec_context is None:
-        raise InputError(f"{path} has an unsupported video codec", hint=convert_hint(path))
+        raise InputError(
+            f"{path} has an unsupported video codec", hint=format_convert_hint(path)
+        )
     check_frame_size(stream.codec_context.width, stream.codec_context.height, path)
     stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
     return stream
@@ -78,7 +80,7 @@ def require_video_stream(container: InputContainer, path: Path) -> av.VideoStrea
 
 def find_video_stream(container: InputContainer) -> av.VideoStream | None:
     """Return the first video stream, not counting cover art, or ``None``."""
-    return next((s for s in container.streams.video if not is_cover(s)), None)
+    return next((s for s in container.streams.video if not is_cover_art(s)), None)
 
 
 def find_audio_stream(container: InputContainer) -> av.AudioStream | None:
@@ -86,12 +88,12 @@ def find_audio_stream(container: InputContainer) -> av.AudioStream | None:
     return next((s for s in container.streams.audio if s.codec_context is not None), None)
 
 
-def is_cover(stream: av.VideoStream) -> bool:
+def is_cover_art(stream: av.VideoStream) -> bool:
     """Return whether a video stream is cover art."""
     return bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 
-def codec_name(stream: av.VideoStream | SubtitleStream) -> str:
+def get_codec_name(stream: av.VideoStream | SubtitleStream) -> str:
     """Return ffmpeg's name of the codec rather than the decoder: ``av1``, not ``libdav1d``."""
     context = stream.codec_context
     return context.codec.canonical_name if context is not None else "unknown"
@@ -104,7 +106,7 @@ def check_frame_size(width: int, height: int, path: Path) -> None:
         InputError: the frames are empty or too large.
     """
     if width * height == 0:  # ffmpeg reports this size for frames that it cannot decode
-        raise InputError(f"{path} has an invalid frame size", hint=convert_hint(path))
+        raise InputError(f"{path} has an invalid frame size", hint=format_convert_hint(path))
     if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE_PX:
         command = f'ffmpeg -i "{escape_unprintable(path)}" -vf scale=1280:-2 dance.mp4'
         message = f"the frames of {path} are too large: {width} x {height} px"
@@ -157,10 +159,10 @@ def decode_first_frame(
     displayed, and frames before the start of an edit list are not displayed.
     """
     frames = decode_stream(container, stream)
-    return next((frame for frame in frames if presentation_ticks(frame) is not None), None)
+    return next((frame for frame in frames if get_presentation_ticks(frame) is not None), None)
 
 
-def presentation_ticks(item: "av.VideoFrame | av.Packet[Any]") -> int | None:
+def get_presentation_ticks(item: "av.VideoFrame | av.Packet[Any]") -> int | None:
     """Return the presentation time in ticks, or the decoding time if there is none."""
     return item.pts if item.pts is not None else item.dts
 
@@ -175,7 +177,7 @@ def find_start_time_s(path: Path) -> Fraction:
         stream = find_video_stream(container)
         if stream is not None and stream.codec_context is not None:
             frame = decode_first_frame(container, require_video_stream(container, path))
-            ticks = None if frame is None else presentation_ticks(frame)
+            ticks = None if frame is None else get_presentation_ticks(frame)
             if ticks is not None:
                 assert stream.time_base is not None
                 return ticks * stream.time_base
@@ -215,4 +217,6 @@ def _explain_open_error(path: Path, error: av.FFmpegError) -> InputError:
         hint = "copy or download it again; the program untrunc can repair some recordings"
         return InputError(f"{path} has no index (moov atom): the file is truncated", hint=hint)
     reason = error.strerror or "unknown format"
-    return InputError(f"{path} is not a readable video ({reason})", hint=convert_hint(path))
+    return InputError(
+        f"{path} is not a readable video ({reason})", hint=format_convert_hint(path)
+    )

@@ -49,7 +49,9 @@ def read_orientation(frame: av.VideoFrame) -> Orientation:
     return Orientation(rotation_deg=90 * turn, mirrored=mirrored)
 
 
-def square_pixel_size(frame: av.VideoFrame, pixel_aspect: Fraction | None) -> tuple[int, int]:
+def compute_square_pixel_size(
+    frame: av.VideoFrame, pixel_aspect: Fraction | None
+) -> tuple[int, int]:
     """Return width and height with square pixels, before rotation.
 
     Args:
@@ -82,7 +84,7 @@ class FrameConverter:
     def __call__(self, frame: av.VideoFrame, sample_aspect_ratio: Fraction | None) -> RgbImage:
         """Convert one frame to a contiguous RGB image, ``(height, width, 3)``."""
         if self._size is None:
-            width, height = square_pixel_size(frame, sample_aspect_ratio)
+            width, height = compute_square_pixel_size(frame, sample_aspect_ratio)
             long_side = max(width, height)
             if self._max_side_px is not None and long_side > self._max_side_px:
                 width = max(1, round(width * self._max_side_px / long_side))

@@ -149,7 +149,7 @@ def _decode_frames(path: Path, on_warning: WarningCallback | None) -> Iterator[_
         for image in containers.decode_stream(
             container, stream, on_damage=warn_once, max_read_errors=MAX_CONSECUTIVE_READ_ERRORS
         ):
-            ticks = containers.presentation_ticks(image)
+            ticks = containers.get_presentation_ticks(image)
             if ticks is None or (previous is not None and ticks <= previous):
                 warn_once()
                 continue
@@ -159,5 +159,5 @@ def _decode_frames(path: Path, on_warning: WarningCallback | None) -> Iterator[_
             previous = ticks
             yield _DecodedFrame((ticks - start) * tick, image, stream.sample_aspect_ratio, tick)
     if start is None:
-        hint = containers.convert_hint(path)
+        hint = containers.format_convert_hint(path)
         raise InputError(f"no frame of {path} can be decoded", hint=hint)

@@ -17,7 +17,7 @@ from loris_cli.errors import InputError
 from loris_cli.system.input_paths import check_suffix
 
 from . import containers
-from .containers import WarningCallback, codec_name
+from .containers import WarningCallback, get_codec_name
 from .ffmpeg import MKV_HINT, input_args, output_url, run_ffmpeg, true_peak_limiter_filters
 
 MIX_CEILING_DBTP = -1.0  # EBU R128: headroom for the overshoot of lossy encoders
@@ -144,9 +144,9 @@ def _container_format(output: Path) -> ContainerFormat:
 
 
 def _check_webm_codec(video_stream: av.VideoStream, suffix: str) -> None:
-    if suffix == ".webm" and codec_name(video_stream) not in WEBM_VIDEO_CODECS:
+    if suffix == ".webm" and get_codec_name(video_stream) not in WEBM_VIDEO_CODECS:
         raise InputError(
-            f"WebM does not support {codec_name(video_stream)} video", hint=MKV_HINT
+            f"WebM does not support {get_codec_name(video_stream)} video", hint=MKV_HINT
         )
 
 
@@ -187,14 +187,14 @@ def _video_copy_args(
     args = ["-map", f"0:{stream.index}", "-c:v", "copy", "-copyinkf:v"]
     if muxer in {"mp4", "mov"}:
         args += ["-movflags", "+faststart"]
-        if codec_name(stream) == "hevc":
+        if get_codec_name(stream) == "hevc":
             args += ["-tag:v:0", "hvc1"]  # the only HEVC tag that QuickTime plays
-    covers = [s for s in container.streams.video if containers.is_cover(s)]
+    covers = [s for s in container.streams.video if containers.is_cover_art(s)]
     for n, cover in enumerate(covers if container_format.supports_cover else [], start=1):
         args += ["-map", f"0:{cover.index}", f"-disposition:v:{n}", "attached_pic"]
     n_subtitles = 0
     for subtitle in container.streams.subtitles:
-        codec = codec_name(subtitle)
+        codec = get_codec_name(subtitle)
         if codec in container_format.copied_subtitle_codecs:
             target_codec = "copy"
         elif codec in TEXT_SUBTITLE_CODECS and text_codec is not None:

@@ -14,7 +14,7 @@ import numpy as np
 from av.container import InputContainer
 
 from loris_cli.errors import InputError, escape_unprintable
-from loris_cli.video.frame_conversion import read_orientation, square_pixel_size
+from loris_cli.video.frame_conversion import compute_square_pixel_size, read_orientation
 
 from . import containers
 
@@ -81,12 +81,12 @@ def probe_video(path: Path) -> VideoInfo:
         stream = containers.require_video_stream(container, path)
         frame = containers.decode_first_frame(container, stream)
         if frame is None:
-            hint = containers.convert_hint(path)
+            hint = containers.format_convert_hint(path)
             raise InputError(f"no frame of {path} can be decoded", hint=hint)
         containers.check_frame_size(frame.width, frame.height, path)
         rotation = read_orientation(frame).rotation_deg
-        width, height = square_pixel_size(frame, stream.sample_aspect_ratio)
-        start = containers.presentation_ticks(frame)
+        width, height = compute_square_pixel_size(frame, stream.sample_aspect_ratio)
+        start = containers.get_presentation_ticks(frame)
         assert start is not None
     with containers.open_container(path) as container:
         stream = containers.require_video_stream(container, path)
@@ -136,7 +136,7 @@ def _scan_packets(
     max_jump = MAX_BACKWARD_JUMP_S / float(stream.time_base)
     try:
         for packet in container.demux():
-            ticks = containers.presentation_ticks(packet)
+            ticks = containers.get_presentation_ticks(packet)
             if packet.size == 0:
                 continue
             if ticks is not None and packet.time_base is not None:

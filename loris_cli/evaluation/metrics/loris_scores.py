@@ -58,7 +58,7 @@ OFFICIAL_PROTOCOL = ScoringProtocol(id="loris-official-v1", mean_frames=3, max_f
 """Protocol of the script released with LORIS."""
 
 
-def with_onset_window(protocol: ScoringProtocol, mean_frames: int) -> ScoringProtocol:
+def replace_averaging_window(protocol: ScoringProtocol, mean_frames: int) -> ScoringProtocol:
     """Return the protocol with another averaging window, in frames, and a matching id."""
     if mean_frames == protocol.mean_frames:
         return protocol
@@ -68,7 +68,7 @@ def with_onset_window(protocol: ScoringProtocol, mean_frames: int) -> ScoringPro
 PROTOCOLS: Mapping[str, ScoringProtocol] = {
     "official": OFFICIAL_PROTOCOL,
     # The averaging window is 2 in appendix B.3, 3 in the script.
-    "paper": with_onset_window(OFFICIAL_PROTOCOL, 2),
+    "paper": replace_averaging_window(OFFICIAL_PROTOCOL, 2),
     # Beats_Scores of D2M-GAN (Zhu et al., 2022), also used by CDCD. pre_max is librosa's
     # default of 30 ms, which is one frame.
     "d2m": ScoringProtocol(id="d2m-v1", mean_frames=1, max_frames=1, bcs_is_ratio=True),

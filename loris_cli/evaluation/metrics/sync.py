@@ -13,13 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from loris_cli.array_types import Array
-from loris_cli.audio.onsets import ONSET_WINDOW_S, match_onsets
+from loris_cli.audio.onsets import ONSET_TOLERANCE_S, match_onsets
 from loris_cli.evaluation.metrics.loris_scores import f1_score
 
-BEAT_WINDOW_S = 0.07
+BEAT_TOLERANCE_S = 0.07
 ALIGN_SIGMA_S = 0.05
 """3 frames at 60 fps, as in the beat alignment score of AIST++ (Li et al., 2021)."""
-AV_ALIGN_WINDOW_S = 0.04
+AV_ALIGN_TOLERANCE_S = 0.04
 """AV-Align (Yariv et al., 2024) has a tolerance of one video frame, here at 25 fps."""
 BEAT_METRICS = ("beat_f", "cml_t", "aml_t", "information_gain")
 MOTION_METRICS = ("audio_to_motion_alignment", "motion_to_audio_alignment", "av_align")
@@ -52,7 +52,7 @@ def score_against_reference(reference: AudioEvents, generated: AudioEvents) -> d
         0..1, and 0 if either recording has no events. ``tempo_error``, 0..1, 0 is perfect; 1 if
         either recording has fewer than two beats.
     """
-    match = match_onsets(reference.onsets_s, generated.onsets_s, window_s=ONSET_WINDOW_S)
+    match = match_onsets(reference.onsets_s, generated.onsets_s, tolerance_s=ONSET_TOLERANCE_S)
     return {
         "onset_precision": match.precision,
         "onset_recall": match.recall,
@@ -80,7 +80,7 @@ def score_against_motion(visual_peaks_s: Array, onsets_s: Array) -> dict[str, fl
 
     distance = np.abs(onsets_s[:, None] - visual_peaks_s[None, :])
     near = np.exp(-np.square(distance) / (2 * ALIGN_SIGMA_S**2))
-    n_hits = len(mir_eval.util.match_events(visual_peaks_s, onsets_s, AV_ALIGN_WINDOW_S))
+    n_hits = len(mir_eval.util.match_events(visual_peaks_s, onsets_s, AV_ALIGN_TOLERANCE_S))
     return {
         "audio_to_motion_alignment": float(near.max(axis=1).mean()),
         "motion_to_audio_alignment": float(near.max(axis=0).mean()),
@@ -101,7 +101,7 @@ def beat_f_measure(reference_beats_s: Array, beats_s: Array) -> float:
         return 0.0
     import mir_eval
 
-    return float(mir_eval.beat.f_measure(reference_beats_s, beats_s, BEAT_WINDOW_S))
+    return float(mir_eval.beat.f_measure(reference_beats_s, beats_s, BEAT_TOLERANCE_S))
 
 
 def _score_beats(reference_s: Array, beats_s: Array) -> dict[str, float]:

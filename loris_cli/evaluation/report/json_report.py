@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 import loris_cli
-from loris_cli.audio.onsets import ONSET_HOP_LENGTH, ONSET_WINDOW_S, PEAK_PICKING
+from loris_cli.audio.onsets import ONSET_HOP_LENGTH, ONSET_TOLERANCE_S, PEAK_PICKING
 from loris_cli.evaluation.metrics import sync
 from loris_cli.evaluation.metrics.loris_scores import HOP_SAMPLES, ScoreSummary
 from loris_cli.evaluation.runner.audio_analysis import AnalysisConfig, AudioAnalysis
@@ -145,10 +145,10 @@ def read_git_state(root: Path) -> tuple[str | None, bool | None]:
 def _build_parameters(config: AnalysisConfig) -> dict[str, Any]:
     strict = {
         "onset_detector": {**PEAK_PICKING, "hop": ONSET_HOP_LENGTH},
-        "onset_window_s": ONSET_WINDOW_S,
-        "beat_window_s": sync.BEAT_WINDOW_S,
+        "onset_tolerance_s": ONSET_TOLERANCE_S,
+        "beat_tolerance_s": sync.BEAT_TOLERANCE_S,
         "alignment_sigma_s": sync.ALIGN_SIGMA_S,
-        "av_align_window_s": sync.AV_ALIGN_WINDOW_S,
+        "av_align_tolerance_s": sync.AV_ALIGN_TOLERANCE_S,
         "beat_tracker": config.beat_tracker,
     }
     return {

@@ -64,7 +64,7 @@ class ListenerScore:
     preference."""
 
 
-def make_listening_kit(
+def write_listening_kit(
     result: EvaluationResult, folder: Path, *, n_clips: int, seed: int, reporter: Reporter
 ) -> int:
     """Create a listening test with the models and methods of a run and the reference.
@@ -99,7 +99,7 @@ def make_listening_kit(
     takes = [(clip_id, system) for clip_id in clip_ids for system in systems]
     numbers = (rng.permutation(len(takes)) + 1).tolist()
     videos = {clip.id: clip.video for clip in result.clips}
-    audio_folder = folder / "kit" / "sounds"
+    audio_folder = folder / "kit" / "audio"
     try:
         audio_folder.mkdir(parents=True)
     except OSError as error:
@@ -115,7 +115,7 @@ def make_listening_kit(
             advance(1)
     page = render_template("listening.html", items=_make_questions(key, rng))
     (folder / "kit" / "index.html").write_text(page, encoding="utf-8")
-    text = json.dumps({"schema": KIT_SCHEMA, "sounds": key})
+    text = json.dumps({"schema": KIT_SCHEMA, "takes": key})
     (folder / "key.json").write_text(text, encoding="utf-8")
     return len(key)
 
@@ -200,7 +200,7 @@ def _make_questions(key: dict[int, dict[str, Any]], rng: np.random.Generator) ->
         if key[a]["clip"] == key[b]["clip"]
     ]
     return {
-        "sounds": order,
+        "takes": order,
         "videos": [number for number in order if key[number]["has_video"]],
         "pairs": [list(pairs[k]) for k in rng.permutation(len(pairs))],
     }
@@ -212,7 +212,7 @@ def _read_kit_key(path: Path) -> dict[str, tuple[str, str]]:
         key = json.loads(path.read_text(encoding="utf-8"))
         takes = {
             str(number): (str(take["system"]), str(take["clip"]))
-            for number, take in key["sounds"].items()
+            for number, take in key["takes"].items()
         }
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(
