@@ -27,8 +27,6 @@ from loris_cli.models.mini_unet import MiniDenoiser
 from loris_cli.pose.keypoints import write_poses
 from loris_cli.training import mini_stages
 
-pytestmark = pytest.mark.slow  # all need the run of a subprocess
-
 FULL_LATENT_CONFIG = mini_stages.MINI_LATENT_CONFIG
 FULL_DENOISER_CONFIG = mini_stages.MINI_DENOISER_CONFIG
 RATE_HZ = 22_050
@@ -128,6 +126,7 @@ def trained(
     return out
 
 
+@pytest.mark.slow
 def test_run_folder_has_model_metrics_and_samples(trained: Path) -> None:
     model = load_mini_checkpoint(str(trained / "mini.safetensors"), device=torch.device("cpu"))
     assert model.denoiser.config.window_frames == TINY_DENOISER_CONFIG.window_frames
@@ -150,6 +149,7 @@ def test_run_folder_has_model_metrics_and_samples(trained: Path) -> None:
     assert np.isfinite(samples).all()
 
 
+@pytest.mark.slow
 def test_export_equals_the_model_of_the_run(
     trained: Path, loris: RunLoris, tmp_path: Path
 ) -> None:
@@ -161,6 +161,7 @@ def test_export_equals_the_model_of_the_run(
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 
+@pytest.mark.slow
 def test_repeated_command_leaves_a_complete_run_unchanged(
     trained: Path, data: Path, loris: RunLoris
 ) -> None:
@@ -171,6 +172,7 @@ def test_repeated_command_leaves_a_complete_run_unchanged(
     assert (trained / "conditional" / "resume.pt").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_more_steps_continue_a_complete_run(
     trained: Path, data: Path, loris: RunLoris, tmp_path: Path
 ) -> None:
@@ -188,6 +190,7 @@ def test_more_steps_continue_a_complete_run(
     assert steps == [2, 3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -284,6 +287,7 @@ def test_mini_networks_have_11_6_and_25_4_million_parameters() -> None:
     assert [round(size / 1e6, 1) for size in sizes] == [11.6, 25.4]
 
 
+@pytest.mark.slow
 def test_paper_recipe_applies_its_rates_to_a_backbone(
     data: Path, loris: RunLoris, tmp_path: Path
 ) -> None:
@@ -302,6 +306,7 @@ def test_paper_recipe_applies_its_rates_to_a_backbone(
     assert json.loads(rows[0])["learning_rate"] == {"backbone": 2e-4, "new": 2e-4}
 
 
+@pytest.mark.slow
 def test_latent_weights_are_rejected_as_backbone(
     trained: Path, data: Path, loris: RunLoris
 ) -> None:
@@ -319,6 +324,7 @@ def test_manifest_rows_have_the_fields_of_a_clip(data: Path) -> None:
     assert set(rows[0]) == set(asdict(Clip(**rows[0])))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "to_process_group"),
     [(signal.SIGTERM, False), (signal.SIGUSR1, True)],
