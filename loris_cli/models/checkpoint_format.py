@@ -56,7 +56,11 @@ def open_checkpoint(path: Path, kind: ModelPreset) -> Iterator[tuple[Any, dict[s
             hint="pickled checkpoints are not accepted: loading one can execute code",
         ) from error
     except (KeyError, ValueError, TypeError, AssertionError, RuntimeError) as error:
-        raise WeightsError(f"{name} has an invalid network configuration") from error
+        reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        raise WeightsError(
+            f"{name} has an invalid network configuration ({reason})",
+            hint="export the model again: loris train export",
+        ) from error
 
 
 def checkpoint_metadata(kind: ModelPreset, **configs: Any) -> dict[str, str]:

@@ -107,8 +107,9 @@ def build_paper_config(
         with torch.device("meta"):
             PaperModel(config)
     except (ValueError, AssertionError) as error:
+        sizes = f"channels={settings.channels}, context_features={settings.context_features}"
         raise UsageError(
-            f"invalid network settings: {error}",
+            f"invalid network settings: {str(error) or sizes}",
             hint="channels must be a multiple of 64, context_features an even number",
         ) from error
     return config

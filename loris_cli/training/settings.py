@@ -235,6 +235,7 @@ def _convert_value(key: str, value: Any, target_type: type, source: str) -> Any:
                 raise ValueError("out of range")
     except (ValueError, TypeError, KeyError) as error:
         raise UsageError(
-            f"{source}: invalid {key} {value!r}, expected {expected}", hint="change the value"
+            f"{source}: invalid {key} {value!r}, expected {expected}",
+            hint="types, defaults and ranges: loris_cli/training/settings.py",
         ) from error
     return converted
