@@ -114,7 +114,14 @@ def select_accents(onsets_s: Array, envelope: Samples) -> tuple[Array, Array]:
 
 
 def compute_audio_energy(samples: Samples) -> Array:
-    """Return the loudness relative to a clip's loudest frames, 16 Hz, ``(frames,)``, 0..1."""
+    """Return the loudness relative to a clip's loudest frames.
+
+    Args:
+        samples: mono at 22,050 Hz, ``(samples,)``.
+
+    Returns:
+        relative RMS level at 16 Hz, ``(frames,)``, 0..1; zeros for silence.
+    """
     n_frames = round(len(samples) / SAMPLE_RATE_HZ * POSE_FPS)
     edges = np.round(np.arange(n_frames + 1) * SAMPLE_RATE_HZ / POSE_FPS).astype(int)
     power = np.concatenate([[0.0], np.cumsum(samples.astype(np.float64) ** 2)])

@@ -43,7 +43,14 @@ class OnsetMatch:
 
 
 def compute_onset_envelope(samples: Samples) -> Samples:
-    """Return the onset strength (spectral flux) of a waveform, one value every 11.6 ms."""
+    """Return the onset strength (spectral flux) of a waveform, one value every 11.6 ms.
+
+    Args:
+        samples: mono, 22,050 Hz, ``(samples,)``.
+
+    Returns:
+        onset envelope, ``(frames,)``, at least 0, not normalized.
+    """
     envelope: Samples = librosa.onset.onset_strength(
         y=samples, sr=SAMPLE_RATE_HZ, hop_length=ONSET_HOP_LENGTH
     )
@@ -55,7 +62,7 @@ def detect_onsets(samples: Samples, *, onset_envelope: Samples | None = None) ->
 
     Args:
         samples: mono, 22,050 Hz, ``(samples,)``.
-        onset_envelope: result of `compute_onset_envelope`, if already computed.
+        onset_envelope: result of `compute_onset_envelope`, ``(frames,)``, if already computed.
 
     Returns:
         onset times in seconds, ``(onsets,)``, ascending; empty for silence.
@@ -83,8 +90,8 @@ def match_onsets(
     """Match onsets one-to-one with reference times.
 
     Args:
-        reference_s: reference times, ascending.
-        estimated_s: detected onsets, ascending.
+        reference_s: reference times, ``(references,)``, ascending.
+        estimated_s: detected onsets, ``(onsets,)``, ascending.
         tolerance_s: maximum time between two matched onsets.
     """
     import mir_eval  # the import takes two seconds, and onset detection does not need it
@@ -104,12 +111,13 @@ def compute_onset_deviations(
     """Return the signed time from each reference to its nearest onset; positive if late.
 
     Args:
-        reference_s: reference times.
-        estimated_s: detected onsets.
+        reference_s: reference times, ``(references,)``.
+        estimated_s: detected onsets, ``(onsets,)``.
         tolerance_s: reference times without an onset within this time are omitted.
 
     Returns:
-        deviations in seconds, at most one per reference time.
+        deviations in seconds, ``(deviations,)``, at most one per reference time, within
+        ``tolerance_s`` of 0.
     """
     if not len(estimated_s):
         return np.zeros(0)

@@ -60,7 +60,7 @@ class VocalSeparator(Protocol):
         Args:
             blocks: ``(2, samples)`` at 44,100 Hz, of any length.
 
-        Returns:
+        Yields:
             blocks ``(2, samples)`` with the same total length as the input.
         """
 
@@ -89,7 +89,14 @@ class StemUNet(nn.Module):
         self.up7 = nn.ModuleList([nn.Conv2d(1, N_AUDIO_CHANNELS, 4, dilation=2, padding=3)])
 
     def forward(self, mix: Tensor) -> Tensor:
-        """Estimate the magnitudes of the stem."""
+        """Estimate the magnitudes of the stem.
+
+        Args:
+            mix: magnitudes of the mix, ``(batch, 2, frames, bins)``, at least 0.
+
+        Returns:
+            magnitudes of the stem, same shape, between 0 and those of the mix.
+        """
         layer, levels = self.get_submodule, range(1, len(UNET_WIDTHS) + 1)
         x, skips = mix, []
         for level in levels:
@@ -121,7 +128,14 @@ class TwoStemSeparator(nn.Module):
         self.register_buffer("window", torch.hann_window(FRAME_LENGTH), persistent=False)
 
     def remove_vocals(self, blocks: Iterable[Samples]) -> Iterator[Samples]:
-        """Yield the accompaniment (see `VocalSeparator`); memory holds one patch at a time."""
+        """Yield the accompaniment of a mix; memory holds one patch at a time.
+
+        Args:
+            blocks: ``(2, samples)`` at 44,100 Hz, of any length.
+
+        Yields:
+            blocks ``(2, samples)`` with the same total length as the input.
+        """
         n_written, tail = 0, torch.zeros(N_AUDIO_CHANNELS, FRAME_LENGTH - HOP_LENGTH)
         # Spleeter prepends one frame of silence to the audio; it is removed here.
         n_padding = FRAME_LENGTH
@@ -233,6 +247,9 @@ def read_pickled_weights(path: Path, *, sha256: str) -> dict[str, Tensor]:
     Args:
         path: file to read.
         sha256: expected SHA-256; a file with another digest is not unpickled.
+
+    Returns:
+        float32 tensors by parameter name, with the shapes in the file.
 
     Raises:
         WeightsError: the file is missing, has another SHA-256, or contains anything but

@@ -51,7 +51,13 @@ class SpleeterPackageSeparator:
             self._environment["CUDA_VISIBLE_DEVICES"] = "-1"
 
     def remove_vocals(self, blocks: Iterable[Samples]) -> Iterator[Samples]:
-        """Yield the accompaniment (see `separation.VocalSeparator`) in one block.
+        """Yield the accompaniment of a mix in one block; nothing without input.
+
+        Args:
+            blocks: ``(2, samples)`` at 44,100 Hz, of any length.
+
+        Yields:
+            ``(2, samples)`` with the total length of the input.
 
         Raises:
             LorisError: Spleeter failed.

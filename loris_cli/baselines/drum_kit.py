@@ -77,7 +77,7 @@ class DrumGenerator:
     def generate(
         self, features: ClipFeatures, *, seed: int, progress: Callable[[int, int], None]
     ) -> Iterator[Samples]:
-        """Yield the audio for a clip, ``(1, samples)``, in one block."""
+        """Yield the audio for a clip in one block, ``(1, samples)`` at 22,050 Hz."""
         n_samples = round(features.duration_s * SAMPLE_RATE_HZ)
         samples = render_drum_hits(self.place_hits(features), n_samples, seed=seed)
         progress(1, 1)

@@ -118,7 +118,7 @@ class RetrievalGenerator:
     def generate(
         self, features: ClipFeatures, *, seed: int, progress: Callable[[int, int], None]
     ) -> Iterator[Samples]:
-        """Yield the audio for a clip, ``(1, samples)``, in one block."""
+        """Yield the audio for a clip in one block, ``(1, samples)`` at 22,050 Hz."""
         best = self.library.find_best_song(features, excluded_source=self.excluded_source)
         samples = best.song.read_samples()
         if best.tempo_factor != 1:
@@ -134,7 +134,7 @@ def compute_accent_curve(times_s: Array, weights: Array, duration_s: float) -> A
 
     Args:
         times_s: accent times, ``(accents,)``.
-        weights: peak heights of the Gaussians, ``(accents,)``.
+        weights: peak heights of the Gaussians, ``(accents,)``, at least 0.
         duration_s: duration of the curve.
 
     Returns:
@@ -155,12 +155,12 @@ def compute_shift_similarity(clip_curve: Array, song_curve: Array) -> Array:
     """Compute the similarity of a clip and a looped song, for every start time in the song.
 
     Args:
-        clip_curve: accent curve of the clip's peaks.
-        song_curve: accent curve of the song, which is looped.
+        clip_curve: accent curve of the clip's peaks at 100 Hz, ``(clip_frames,)``.
+        song_curve: accent curve of the song, which is looped, ``(song_frames,)``.
 
     Returns:
-        Cosine similarity over the clip, same shape as ``song_curve``, 0..1; 0 where one of the
-        curves is zero.
+        Cosine similarity over the clip, ``(song_frames,)``, 0..1; 0 where one of the curves is
+        zero.
     """
     product = _circular_correlation(song_curve, clip_curve)
     energy = _circular_correlation(np.square(song_curve), np.ones_like(clip_curve))
@@ -175,7 +175,7 @@ def loop_samples(samples: Samples, start_sample: int, n_samples: int) -> Samples
     """Loop a song, beginning at a start sample.
 
     Args:
-        samples: ``(samples,)``.
+        samples: mono audio at 22,050 Hz, ``(samples,)``, not empty.
         start_sample: first sample, taken modulo the length of the song.
         n_samples: length of the result.
 

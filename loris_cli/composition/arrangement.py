@@ -119,12 +119,28 @@ def compose_arrangement(
 
 
 def interp_energy(energy: Array, times_s: Array) -> Array:
-    """Interpolate the energy, sampled at 16 Hz, at given times."""
+    """Interpolate the energy at given times.
+
+    Args:
+        energy: ``(frames,)`` at 16 Hz, 0..1.
+        times_s: ``(times,)``; times outside the energy get its first or last value.
+
+    Returns:
+        ``(times,)``, 0..1.
+    """
     return np.asarray(np.interp(times_s, np.arange(len(energy)) / POSE_FPS, energy))
 
 
 def nearest_distance_s(times_s: Array, reference_s: Array) -> Array:
-    """Return the distance of each time to the nearest of the increasing reference times."""
+    """Return the distance of each time to the nearest reference time.
+
+    Args:
+        times_s: ``(times,)``.
+        reference_s: ``(references,)``, increasing.
+
+    Returns:
+        ``(times,)``, in seconds; infinite without reference times.
+    """
     bounds = np.concatenate([[-np.inf], reference_s, [np.inf]])
     after = np.searchsorted(reference_s, times_s)
     return np.asarray(np.minimum(times_s - bounds[after], bounds[after + 1] - times_s))

@@ -73,7 +73,7 @@ def _stereo_blocks(video: Path, span_s: tuple[float, float], rate_hz: int) -> It
 
 
 def fix_length(samples: Samples, n_samples: int) -> Samples:
-    """Trim samples to a length, or pad them with silence."""
+    """Trim samples, ``(samples,)``, or pad them with silence, to ``(n_samples,)``."""
     fixed: Samples = np.pad(samples[:n_samples], (0, max(0, n_samples - len(samples))))
     return fixed
 

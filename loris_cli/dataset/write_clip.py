@@ -114,6 +114,11 @@ def compute_pose_rhythm(
         poses: poses of the clip.
         accents_s: times of the musical accents in seconds, ``(accents,)``.
         timing_jitter: known timing jitter, 0..1; None measures it.
+
+    Returns:
+        ``pose_peaks_s``, times in seconds, ``(peaks,)``, ascending; ``pose_peak_strengths``,
+        ``(peaks,)``, 0.3..1; ``motion_energy``, ``(frames,)``, 0..1; ``timing_jitter``, a
+        scalar, 0..1.
     """
     rhythm = video_analysis.compute_pose_rhythm(poses)
     peaks_s, strengths = select_accents(rhythm.times_s, rhythm.strengths)
@@ -148,7 +153,16 @@ def measure_timing_jitter(pose_peaks_s: Array, accents_s: Array) -> float:
 
 
 def write_flac(path: Path, samples: NDArray[np.floating]) -> None:
-    """Write 16-bit FLAC. Audio that exceeds full scale is normalized instead of clipped."""
+    """Write 16-bit FLAC at 22,050 Hz.
+
+    Args:
+        path: output file.
+        samples: mono, ``(samples,)``, full scale 1; audio that exceeds it is normalized instead
+            of clipped.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
     peak = float(np.abs(samples).max(initial=0.0))
     try:
         soundfile.write(path, samples / max(peak, 1.0), SAMPLE_RATE_HZ, format="FLAC")

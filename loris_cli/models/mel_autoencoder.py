@@ -104,7 +104,8 @@ class MelAutoencoder(nn.Module):
         """Return mean and log-variance of the latents, before normalization to unit variance.
 
         Args:
-            log_mel: ``(batch, n_mels, frames)``; ``frames`` must be a multiple of 4.
+            log_mel: natural logarithm of mel magnitudes (see `audio.mel`),
+                ``(batch, n_mels, frames)``; ``frames`` must be a multiple of 4.
 
         Returns:
             mean and log-variance, each ``(batch, channels, frames / 4)``.
@@ -113,16 +114,37 @@ class MelAutoencoder(nn.Module):
         return mean, log_variance.clamp(-10, 4)
 
     def decode_unnormalized(self, latents: Tensor) -> Tensor:
-        """Return the log-mel frames of unnormalized latents (see `encode_posterior`)."""
+        """Return the log-mel frames of unnormalized latents (see `encode_posterior`).
+
+        Args:
+            latents: ``(batch, channels, frames)``.
+
+        Returns:
+            ``(batch, n_mels, 4 * frames)``.
+        """
         frames: Tensor = self.decoder(latents) * self.mel_std + self.mel_mean
         return frames
 
     def encode(self, log_mel: Tensor) -> Tensor:
-        """Return the latents of log-mel frames, with unit variance over the training set."""
+        """Return the latents of log-mel frames, with unit variance over the training set.
+
+        Args:
+            log_mel: ``(batch, n_mels, frames)``; ``frames`` must be a multiple of 4.
+
+        Returns:
+            ``(batch, channels, frames / 4)``.
+        """
         return (self.encode_posterior(log_mel)[0] - self.code_mean) / self.code_std
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Return the log-mel frames of normalized latents, ``(batch, n_mels, 4 * frames)``."""
+        """Return the log-mel frames of normalized latents.
+
+        Args:
+            latents: ``(batch, channels, frames)``.
+
+        Returns:
+            ``(batch, n_mels, 4 * frames)``.
+        """
         return self.decode_unnormalized(latents * self.code_std + self.code_mean)
 
     @property
@@ -138,7 +160,7 @@ class FramesToPatches(nn.Module):
     """Fold ``(batch, mels, 4 * frames)`` into ``(batch, 4 * mels, frames)``."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Stack the frames of each patch as channels."""
+        """Map ``(batch, mels, 4 * frames)`` to ``(batch, 4 * mels, frames)``."""
         patches = x.reshape(*x.shape[:2], -1, MelAutoencoderConfig.stride)
         return patches.transpose(2, 3).flatten(1, 2)
 
@@ -147,6 +169,6 @@ class PatchesToFrames(nn.Module):
     """The inverse of `FramesToPatches`."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Unstack the channels of each patch into consecutive frames."""
+        """Map ``(batch, 4 * mels, frames)`` to ``(batch, mels, 4 * frames)``."""
         patches = x.reshape(len(x), -1, MelAutoencoderConfig.stride, x.shape[2])
         return patches.transpose(2, 3).flatten(2)

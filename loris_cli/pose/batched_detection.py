@@ -39,7 +39,16 @@ class KeypointNetwork(Protocol):
     """Network that estimates keypoints in boxes, e.g. ``mmpose_estimator.MmposeEstimator``."""
 
     def estimate_keypoints(self, images: list[Array], boxes: list[Array]) -> list[Float32Array]:
-        """Return keypoints ``(people, 17, 3)`` for each image, in the order of its boxes."""
+        """Estimate keypoints in the boxes of several images.
+
+        Args:
+            images: RGB images, each ``(height, width, 3)`` uint8.
+            boxes: for each image, left, top, right, bottom in px, ``(people, 4)``.
+
+        Returns:
+            For each image, x px, y px and score 0..1, ``(people, 17, 3)``, in the order of its
+            boxes.
+        """
 
 
 def estimate_poses_batched(
@@ -82,7 +91,12 @@ class BatchedPoseEstimator:
             yield from self._estimate_buffered([*buffer, buffer[-1]], last)
 
     def detect_people(self, image: ImagePyramid, region: Array | None = None) -> list[Crop]:
-        """Return the crops of the people in the frame last yielded by ``prefetch_frames``."""
+        """Return the crops of the people in the frame last yielded by ``prefetch_frames``.
+
+        Args:
+            image: not used.
+            region: not used; ``(2, 3)`` in `tracking.PersonDetector`.
+        """
         return [pose.crop for pose in self._people]
 
     def estimate_pose(self, image: ImagePyramid, crop: Crop) -> PersonPose | None:
@@ -130,12 +144,13 @@ def interpolate_boxes(first_boxes: Array, last_boxes: Array, n_frames: int) -> l
     """Interpolate boxes from one person detection to the next, excluding the latter.
 
     Args:
-        first_boxes: boxes in the first frame, ``(people, 4)``.
+        first_boxes: left, top, right, bottom in px in the first frame, ``(people, 4)``.
         last_boxes: boxes in the frame after the last, ``(people, 4)``.
         n_frames: number of frames.
 
     Returns:
-        Boxes for each frame: linear for a person in both detections, constant for others.
+        Boxes for each frame, ``(people, 4)``: linear for a person in both detections, constant
+        for others.
     """
     unmatched = list(last_boxes)
     pairs = []
@@ -157,14 +172,26 @@ def _box_center_distance(box_a: Array, box_b: Array) -> float:
 
 
 def crop_to_box(crop: Crop) -> Array:
-    """Return the square around a detected person's circle as left, top, right, bottom."""
+    """Return the square around a detected person's circle.
+
+    Returns:
+        Left, top, right, bottom in px, ``(4,)``.
+    """
     radius = crop.side_px / (2 * blazepose.CROP_MARGIN)
     center = np.array([crop.center_x_px, crop.center_y_px])
     return np.concatenate([center - radius, center + radius])
 
 
 def keypoints_to_box(keypoints: Array) -> Array:
-    """Return the box around keypoints ``(17, 3)`` as left, top, right, bottom."""
+    """Return the box around the keypoints of a person.
+
+    Args:
+        keypoints: x px, y px and score 0..1, ``(17, 3)``; at least one joint must have a score
+            of ``MIN_KEYPOINT_SCORE``.
+
+    Returns:
+        Left, top, right, bottom in px, ``(4,)``, with a margin.
+    """
     certain = keypoints[keypoints[:, 2] >= MIN_KEYPOINT_SCORE]
     low, high = certain[:, :2].min(axis=0), certain[:, :2].max(axis=0)
     margin = max(BOX_MARGIN * float((high - low).max()), 1.0)
@@ -172,7 +199,11 @@ def keypoints_to_box(keypoints: Array) -> Array:
 
 
 def keypoints_to_crop(keypoints: Array) -> Crop:
-    """Return the crop around keypoints ``(17, 3)``, in the convention of ``BlazePose``."""
+    """Return the crop around a person, in the convention of ``BlazePose``.
+
+    Args:
+        keypoints: x px, y px and score, ``(17, 3)``; the scores are not used.
+    """
     positions = keypoints[:, :2]
     hips, shoulders = (positions[pair].mean(axis=0) for pair in (HIP_JOINTS, SHOULDER_JOINTS))
     radius = float(np.linalg.norm(positions - hips, axis=1).max())

@@ -64,7 +64,12 @@ class Crop:
 
     @classmethod
     def from_alignment_points(cls, hips: Array, circle_point: Array) -> "Crop":
-        """Return the crop for the hip center and a point above it on the circle, ``(2,)``."""
+        """Return the crop for the hip center and a point on the circle around the person.
+
+        Args:
+            hips: x and y of the hip center in px, ``(2,)``.
+            circle_point: x and y of the point above the hips in px, ``(2,)``.
+        """
         dx, dy = (float(d) for d in circle_point - hips)
         return cls(
             center_x_px=float(hips[0]),
@@ -74,7 +79,7 @@ class Crop:
         )
 
     def to_image_matrix(self) -> Array:
-        """Return the map from unit square to image, ``(2, 3)``: ``matrix @ (u, v, 1)``."""
+        """Return the map from unit square to px, ``(2, 3)``: ``matrix @ (u, v, 1)``."""
         cos, sin = np.cos(self.angle_rad), np.sin(self.angle_rad)
         linear = self.side_px * np.array([[cos, -sin], [sin, cos]])
         offset = np.array([self.center_x_px, self.center_y_px]) - linear @ (0.5, 0.5)
@@ -100,7 +105,7 @@ def apply_affine(matrix: Array, points: Array) -> Array:
 
 
 def sigmoid(logits: Array) -> Array:
-    """Return the sigmoid of logits of any shape."""
+    """Return the sigmoid, 0..1, of logits of any shape."""
     return np.asarray(1 / (1 + np.exp(-logits.astype(float).clip(-100, 100))))
 
 
@@ -115,7 +120,7 @@ def generate_anchors() -> Array:
 
 
 def letterbox_matrix(width: int, height: int) -> Array:
-    """Return the map from the unit square to an image centered in it, ``(2, 3)``."""
+    """Return the map from the unit square to an image centered in it, in px, ``(2, 3)``."""
     side = max(width, height)
     return np.array([[side, 0, (width - side) / 2], [0, side, (height - side) / 2]], float)
 
@@ -184,7 +189,14 @@ class ImagePyramid:
         self._levels = [rgb]
 
     def select_level(self, reduction: float) -> Array:
-        """Return the smallest level with at least ``1 / reduction`` of the side lengths."""
+        """Return the smallest level with at least ``1 / reduction`` of the side lengths.
+
+        Args:
+            reduction: factor by which the image may be reduced; below 1 it counts as 1.
+
+        Returns:
+            ``(height, width, 3)`` uint8, reduced by a power of two.
+        """
         import cv2
 
         level = max(0, int(np.log2(max(reduction, 1.0))))
@@ -198,7 +210,7 @@ class ImagePyramid:
         """Sample a square region of the image; pixels outside the image are black.
 
         Args:
-            matrix: affine map from the unit square to the image, ``(2, 3)``.
+            matrix: affine map from the unit square to the image in px, ``(2, 3)``.
             side_px: side length of the result.
 
         Returns:
@@ -239,8 +251,8 @@ class BlazePose:
 
         Args:
             image: the image.
-            region: affine map from the unit square to the searched region, ``(2, 3)``; None
-                searches the whole image.
+            region: affine map from the unit square to the searched region in px, ``(2, 3)``;
+                None searches the whole image.
         """
         if region is None:
             region = letterbox_matrix(image.width, image.height)

@@ -51,7 +51,13 @@ class PersonDetector(Protocol):
     """Detector of people in an image, such as ``BlazePose``."""
 
     def detect_people(self, image: ImagePyramid, region: Array | None = None) -> list[Crop]:
-        """Return the crops of the people in an image, highest score first."""
+        """Return the crops of the people in an image, highest score first.
+
+        Args:
+            image: the image.
+            region: affine map from the unit square to the searched region in px, ``(2, 3)``;
+                None searches the whole image.
+        """
 
 
 class FramePoseEstimator(PersonDetector, Protocol):
@@ -256,7 +262,7 @@ def tile_matrix(image: ImagePyramid, tile_index: int) -> Array:
         tile_index: index of the tile, taken modulo the number of tiles.
 
     Returns:
-        Affine map from the unit square to the tile, ``(2, 3)``.
+        Affine map from the unit square to the tile in px, ``(2, 3)``.
     """
     extent = np.array([image.width, image.height])
     side = TILE_FRACTION * extent.min()

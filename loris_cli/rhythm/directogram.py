@@ -89,6 +89,13 @@ def onset_envelope(histogram: Array) -> Array:
 
 
 def normalize_by_max(envelope: Array) -> Array:
-    """Divide an envelope by its maximum, as in Eq. 6; an envelope of zeros stays zero."""
+    """Divide an envelope by its maximum, as in Eq. 6; an envelope of zeros stays zero.
+
+    Args:
+        envelope: ``(frames,)``, at least 0, in any unit.
+
+    Returns:
+        ``(frames,)``, 0 to 1.
+    """
     maximum = float(envelope.max(initial=0.0))
     return envelope / maximum if maximum > 0 else np.zeros_like(envelope)

@@ -142,12 +142,28 @@ def motion_energy(keypoints: Array, fps: float = POSE_FPS, *, cuts: Cuts = ()) -
 
 
 def pose_directogram(keypoints: Array) -> Array:
-    """Return the paper's directogram of raw poses, ``(frames, bins)``, for plots."""
+    """Return the paper's directogram of raw poses.
+
+    Args:
+        keypoints: ``(frames, joints, 3)``, as for ``rhythm_from_poses``.
+
+    Returns:
+        ``(frames, 10)``, in pixels per frame.
+    """
     return directogram(frame_displacements(split_positions_and_scores(keypoints)[0]))
 
 
 def clean_positions(positions: Array, scores: Array, cuts: Cuts) -> tuple[Array, float]:
-    """Remove jumps at cuts and outliers; return the positions and the body size in pixels."""
+    """Remove jumps at cuts and outliers.
+
+    Args:
+        positions: ``(frames, joints, 2)``, in pixels.
+        scores: ``(frames, joints)``, 0 to 1.
+        cuts: frames that show a different performer than the previous frame, ``(cuts,)``.
+
+    Returns:
+        Cleaned positions, same shape, and the body size in pixels.
+    """
     body_size = estimate_body_size(positions, scores)
     cut_frames = np.asarray(cuts, dtype=np.intp)
     continuous = trajectories.remove_cut_jumps(positions, cut_frames, body_size=body_size)
@@ -155,7 +171,15 @@ def clean_positions(positions: Array, scores: Array, cuts: Cuts) -> tuple[Array,
 
 
 def estimate_body_size(positions: Array, scores: Array) -> float:
-    """Return the median diagonal of the bounding box of detected joints, in pixels."""
+    """Return the median diagonal of the bounding box of detected joints, in pixels.
+
+    Args:
+        positions: ``(frames, joints, 2)``, in pixels.
+        scores: ``(frames, joints)``, 0 to 1; joints above 0.1 count as detected.
+
+    Returns:
+        Body size, at least 1; 1 if no joint is detected.
+    """
     is_detected = (scores > 0.1)[..., None]
     low = np.where(is_detected, positions, np.inf).min(axis=1, initial=np.inf)
     high = np.where(is_detected, positions, -np.inf).max(axis=1, initial=-np.inf)
@@ -166,8 +190,14 @@ def estimate_body_size(positions: Array, scores: Array) -> float:
 def split_positions_and_scores(keypoints: Array) -> tuple[Array, Array]:
     """Split keypoints; non-finite positions are interpolated and get score 0.
 
+    Args:
+        keypoints: x and y in pixels and a score, ``(frames, joints, 3)``.
+
     Returns:
         Positions ``(frames, joints, 2)`` and scores ``(frames, joints)``, 0 to 1.
+
+    Raises:
+        InputError: the array has the wrong shape.
     """
     keypoints = np.asarray(keypoints, dtype=np.float64)
     if keypoints.ndim != 3 or keypoints.shape[-1] != 3:

@@ -113,7 +113,12 @@ def load_job_encoder(settings: SoundtrackSettings, reporter: Reporter) -> Visual
 def get_visual_features(
     settings: SoundtrackSettings, generator: ModelGenerator, info: VideoInfo, reporter: Reporter
 ) -> Array | None:
-    """Read or extract the visual features of a video; None if the model does not use any."""
+    """Read or extract the visual features of a video.
+
+    Returns:
+        ``(rows, width)``, two rows per second; None if the model does not use visual features,
+        or if the settings have none.
+    """
     if isinstance(generator, WaveformGenerator):
         for text in generator.model.warnings:
             reporter.warn(text)

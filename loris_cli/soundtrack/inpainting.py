@@ -47,11 +47,13 @@ class InpaintRegion:
         """Replace the region of the original by generated samples, with fades inside it.
 
         Args:
-            blocks: consecutive generated blocks, ``(channels, samples)``, at the level of the
-                original times `training_peak_gain`.
+            blocks: consecutive generated blocks from the start of the clip,
+                ``(channels, samples)`` at 22,050 Hz, at the level of the original times
+                `training_peak_gain`.
 
         Yields:
-            blocks of the same sizes; samples outside the region equal the original.
+            ``(channels, samples)``, same sizes, at the level of the original; samples outside
+            the region equal the original.
         """
         start, n_original = 0, self.original.shape[1]
         for block in blocks:
@@ -68,7 +70,7 @@ class InpaintRegion:
 def region_weights(
     start_sample: int, n_samples: int, start_s: float, end_s: float, fade_s: float
 ) -> Float32Array:
-    """Return the weight of regenerated audio, ``(samples,)``: 1 in the region, 0 outside.
+    """Return the weight of regenerated audio, ``(n_samples,)``: 1 in the region, 0 outside.
 
     Args:
         start_sample: position of the first sample in the clip.

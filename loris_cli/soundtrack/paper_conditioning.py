@@ -86,7 +86,15 @@ def encode_window(
 
 
 def decimate_poses(keypoints: Array, n_frames: int) -> Array:
-    """Drop every nth pose, as in the released code (docs/differences.md, D4)."""
+    """Drop every nth pose, as in the released code (docs/differences.md, D4).
+
+    Args:
+        keypoints: ``(frames, joints, 3)``.
+        n_frames: number of poses to retain.
+
+    Returns:
+        ``(n_frames, joints, 3)``, or the input if it has no more frames than that.
+    """
     if len(keypoints) <= n_frames:
         return keypoints
     rate = math.ceil(len(keypoints) / (len(keypoints) - n_frames))

@@ -183,6 +183,10 @@ def _splice_regenerated(
 
 
 def read_mono_audio(path: Path) -> NDArray[Any] | None:
-    """Read the audio of a file as mono at 22,050 Hz; None if it has no audio."""
+    """Read the audio of a file as mono at 22,050 Hz.
+
+    Returns:
+        ``(samples,)``, full scale 1; None if the file has no audio.
+    """
     audio = read_audio(path, rate_hz=SAMPLE_RATE_HZ)
     return None if audio is None else audio.mean(axis=0)

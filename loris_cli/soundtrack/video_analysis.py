@@ -55,7 +55,7 @@ class VideoAnalysis:
 
     @property
     def keypoints(self) -> Array | None:
-        """Keypoints of the poses, ``(frames, 17, 3)``; None without poses."""
+        """Keypoints: x px, y px, score 0..1, ``(frames, 17, 3)``; None without poses."""
         return None if self.poses is None else self.poses.keypoints
 
 

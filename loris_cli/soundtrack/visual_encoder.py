@@ -130,7 +130,16 @@ def extract_visual_features(
 def extract_inception_rows(
     frames: Iterable[Frame], network: InceptionI3D, *, device: torch.device
 ) -> Iterator[Array]:
-    """Yield feature rows of frames at 16 fps, one row per 8 frames."""
+    """Yield feature rows of frames at 16 fps, one row per 8 frames, rounded up.
+
+    Args:
+        frames: video frames, read on demand; 400 at a time are in memory.
+        network: Inception I3D.
+        device: device of the network.
+
+    Yields:
+        ``(rows, 1024)`` for each 400 frames.
+    """
     crops = (center_crop(frame.rgb) for frame in frames)
     while clip := list(islice(crops, INCEPTION_CLIP_FRAMES)):
         pixels = torch.from_numpy(np.stack(clip)).to(device).permute(3, 0, 1, 2)[None]
@@ -174,7 +183,15 @@ def _r50_clips(frames: Iterable[Pixels]) -> Iterator[Pixels]:
 
 
 def center_crop(rgb: Pixels, side_px: int = INPUT_SIZE_PX) -> Pixels:
-    """Scale the short side of a frame to 256 px; return a center crop, ``(side, side, 3)``."""
+    """Scale the short side of a frame to 256 px, and return a center crop.
+
+    Args:
+        rgb: ``(height, width, 3)`` uint8.
+        side_px: side length of the crop.
+
+    Returns:
+        ``(side_px, side_px, 3)`` uint8.
+    """
     import cv2
 
     height, width = rgb.shape[:2]

@@ -70,7 +70,16 @@ def parse_visual_source(text: str) -> VisualSource:
 
 
 def slice_rows(rows: Array, start: int, n_rows: int) -> Array:
-    """Return ``n_rows`` rows from ``start`` on; the last row is repeated beyond the end."""
+    """Return ``n_rows`` rows from ``start`` on; the last row is repeated beyond the end.
+
+    Args:
+        rows: ``(rows, ...)``, not empty.
+        start: index of the first row, at least 0.
+        n_rows: number of rows to return.
+
+    Returns:
+        ``(n_rows, ...)``.
+    """
     return rows[np.minimum(np.arange(start, start + n_rows), len(rows) - 1)]
 
 

@@ -142,14 +142,25 @@ class ControlTrack:
     """Keyframes of one control, connected by easing curves or bursts."""
 
     def __init__(self, rest_value: Array) -> None:
-        """Create a track that starts at the rest value at time 0."""
+        """Create a track that starts at the rest value at time 0.
+
+        Args:
+            rest_value: components of the control in metres or degrees (see `body_rig`),
+                ``(components,)``.
+        """
         self.rest_value = rest_value
         self.times_s = [0.0]
         self.values = [rest_value]
         self.is_burst = [False]
 
     def add_keyframe(self, time_s: float, value: Array, *, is_burst: bool = False) -> None:
-        """Append a keyframe."""
+        """Append a keyframe.
+
+        Args:
+            time_s: time of the keyframe, after the previous one.
+            value: value of the control, ``(components,)``.
+            is_burst: whether the motion from the previous keyframe is a burst.
+        """
         self.times_s.append(time_s)
         self.values.append(value)
         self.is_burst.append(is_burst)
@@ -159,7 +170,14 @@ class ControlTrack:
         return self.times_s[-1] + (HOLD_S + RETURN_S if len(self.times_s) > 1 else 0.0)
 
     def add_impact(self, time_s: float, burst_s: float, ready: Array, hit: Array) -> None:
-        """Append a return to rest, a preparation, and an impact at a given time."""
+        """Append a return to rest, a preparation, and an impact at a given time.
+
+        Args:
+            time_s: time of the impact.
+            burst_s: duration of the burst before it.
+            ready: value at the start of the burst, ``(components,)``.
+            hit: value at the impact, ``(components,)``.
+        """
         ready_s = time_s - burst_s
         self.add_return(ready_s - RETURN_S)
         self.add_keyframe(ready_s, ready)
@@ -175,7 +193,7 @@ class ControlTrack:
             self.add_keyframe(until_s, self.rest_value)
 
     def value_at(self, time_s: float) -> Array:
-        """Return the value at a time in seconds."""
+        """Return the value at a time in seconds, ``(components,)``."""
         k = int(np.searchsorted(self.times_s, time_s))
         if k == 0 or k == len(self.times_s):
             return self.values[min(k, len(self.times_s) - 1)]

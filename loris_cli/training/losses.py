@@ -29,7 +29,12 @@ class LatentLoss(nn.Module):
         self.autoencoder = autoencoder
 
     def forward(self, batch: Example) -> Tensor:
-        """Return the loss of ``frames (batch, n_mels, frames)``; ``noise`` is for latents."""
+        """Return the loss of a batch of `MelCropDataset`, a scalar.
+
+        Args:
+            batch: ``frames``, log-mel, ``(batch, n_mels, frames)``, and ``noise``, standard
+                normal, ``(batch, latent_channels, frames / 4)``.
+        """
         frames = batch["frames"]
         mean, log_variance = self.autoencoder.encode_posterior(frames)
         latent = mean + batch["noise"] * (log_variance / 2).exp()
@@ -50,7 +55,13 @@ class DenoiserLoss(nn.Module):
         self.denoiser = denoiser
 
     def forward(self, batch: Example) -> Tensor:
-        """Return the loss of a batch of `LatentDataset`."""
+        """Return the loss of a batch of `LatentDataset`, a scalar.
+
+        Args:
+            batch: ``clean`` and ``noise``, ``(batch, latent_channels, frames)``; ``sigma``,
+                ``(batch,)``; ``drop_mask``, ``(batch,)`` bool; and the fields of
+                `MiniCondition`, with the shapes documented there.
+        """
         condition = MiniCondition(**{name: batch[name] for name in MiniCondition._fields})
         return _edm_loss(self.denoiser, condition, batch, sigma_data=1.0)
 
@@ -67,7 +78,15 @@ class PaperLoss(nn.Module):
         self.network = network
 
     def forward(self, batch: Example) -> Tensor:
-        """Return the loss of a batch of `WaveformDataset`."""
+        """Return the loss of a batch of `WaveformDataset`, a scalar.
+
+        Args:
+            batch: ``clean`` and ``noise``, ``(batch, channels, samples)``; ``sigma``,
+                ``(batch,)``; ``drop_mask``, ``(batch,)`` bool; ``rhythm`` and
+                ``onset_envelope``, ``(batch, n_pose_frames - 2)``, 0..1; ``pose``, normalized,
+                ``(batch, n_pose_frames, 17, 3)``; ``genre``, ``(batch,)`` index, -1 for none;
+                optional ``visual``, ``(batch, n_visual_frames, visual_features)``.
+        """
         condition = self.network.encode_conditions(
             batch.get("visual"),
             batch["rhythm"],

@@ -60,8 +60,8 @@ def measure_texture(samples: Samples, onsets_s: Array) -> AudioTexture:
     """Measure the texture of one recording.
 
     Args:
-        samples: mono, 22,050 Hz, at least 4 s.
-        onsets_s: onsets from `audio.onsets.detect_onsets`.
+        samples: mono, 22,050 Hz, ``(samples,)``, at least 4 s.
+        onsets_s: onsets from `audio.onsets.detect_onsets`, ``(onsets,)``.
 
     Raises:
         InputError: the audio is shorter than 4 s, or silent.
@@ -91,7 +91,14 @@ def measure_texture(samples: Samples, onsets_s: Array) -> AudioTexture:
 
 
 def loudness_db(samples: Samples) -> Array:
-    """RMS level in dBFS of 0.5 s windows with 50 % overlap, ``(windows,)``."""
+    """RMS level of 0.5 s windows with 50 % overlap.
+
+    Args:
+        samples: mono, 22,050 Hz, ``(samples,)``, at least 0.5 s.
+
+    Returns:
+        level in dBFS, ``(windows,)``, at least -100.
+    """
     size = round(LOUDNESS_WINDOW_S * SAMPLE_RATE_HZ)
     frames = librosa.util.frame(samples, frame_length=size, hop_length=size // 2)
     power = np.square(frames, dtype=np.float64).mean(axis=0)

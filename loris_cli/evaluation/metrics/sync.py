@@ -31,7 +31,7 @@ STRICT_METRICS = (
 
 @dataclass(frozen=True, kw_only=True)
 class AudioEvents:
-    """Onsets and beats of a recording, in ascending seconds."""
+    """Onsets, ``(onsets,)``, and beats, ``(beats,)``, of a recording, in ascending seconds."""
 
     onsets_s: Array
     beats_s: Array
@@ -65,8 +65,9 @@ def score_against_motion(visual_peaks_s: Array, onsets_s: Array) -> dict[str, fl
     """Score onsets against visual peaks of the motion.
 
     Args:
-        visual_peaks_s: visual rhythm in ascending seconds, within the duration of the audio.
-        onsets_s: onsets of the audio in ascending seconds.
+        visual_peaks_s: visual rhythm in ascending seconds, ``(peaks,)``, within the duration of
+            the audio.
+        onsets_s: onsets of the audio in ascending seconds, ``(onsets,)``.
 
     Returns:
         ``audio_to_motion_alignment``, mean beat alignment of each onset with the nearest peak;
@@ -91,12 +92,27 @@ def score_against_motion(visual_peaks_s: Array, onsets_s: Array) -> dict[str, fl
 
 
 def median_tempo_bpm(beats_s: Array) -> float | None:
-    """Return the tempo from the median beat interval; None for fewer than two beats."""
+    """Return the tempo from the median beat interval.
+
+    Args:
+        beats_s: beat times, ``(beats,)``, ascending.
+
+    Returns:
+        tempo in beats per minute; None for fewer than two beats.
+    """
     return 60 / float(np.median(np.diff(beats_s))) if len(beats_s) > 1 else None
 
 
 def beat_f_measure(reference_beats_s: Array, beats_s: Array) -> float:
-    """F-measure of one-to-one beat matches within 70 ms (mir_eval), without trimming."""
+    """F-measure of one-to-one beat matches within 70 ms (mir_eval), without trimming.
+
+    Args:
+        reference_beats_s: beats of the reference audio, ``(reference_beats,)``, ascending.
+        beats_s: beats of the generated audio, ``(beats,)``, ascending.
+
+    Returns:
+        F-measure, 0..1; 0 if either recording has no beats.
+    """
     if not len(reference_beats_s) or not len(beats_s):
         return 0.0
     import mir_eval
