@@ -17,7 +17,7 @@ from loris_cli.soundtrack.clip_features import (
     add_arrangement,
     choose_genre,
     seed_from_rhythm,
-    select_accents,
+    select_accented_peaks,
     smooth_energy,
 )
 from loris_cli.soundtrack.conditioning import (
@@ -177,14 +177,14 @@ def test_weak_peak_is_removed_only_near_a_stronger_peak() -> None:
     peaks_s = np.array([1.0, 1.5, 5.0, 9.0])
     strengths = np.array([0.9, 0.1, 0.1, 0.25])
 
-    accents_s, accent_strengths = select_accents(peaks_s, strengths)
+    accents_s, accent_strengths = select_accented_peaks(peaks_s, strengths)
 
     assert accents_s.tolist() == [1.0, 5.0, 9.0]
     np.testing.assert_allclose(accent_strengths, [0.93, 0.37, 0.475])
 
 
 def test_no_peaks_give_no_accents() -> None:
-    accents_s, accent_strengths = select_accents(np.zeros(0), np.zeros(0))
+    accents_s, accent_strengths = select_accented_peaks(np.zeros(0), np.zeros(0))
 
     assert len(accents_s) == len(accent_strengths) == 0
 

@@ -113,3 +113,18 @@ def test_an_observer_gets_each_frame_until_it_returns_false(
     assert [frame.time_s for frame in observed] == [frame.time_s for frame in expected]
     for actual, reference in zip(observed, expected, strict=True):
         np.testing.assert_array_equal(actual.rgb, reference.rgb)
+
+
+def test_poses_at_another_frame_rate_are_refused(moving_video: Path, pose_file: Path) -> None:
+    """The conditions of the networks count 16 poses per second."""
+    poses = read_poses(pose_file)
+    half_rate = replace(
+        poses,
+        keypoints=poses.keypoints[::2],
+        times_s=np.arange(16) / 8,
+        fps=8.0,
+        interpolated=poses.interpolated[::2],
+    )
+    assert analyze_video(moving_video, poses=poses).poses is not None
+    with pytest.raises(InputError, match="8 fps"):
+        analyze_video(moving_video, poses=half_rate)

@@ -10,7 +10,11 @@ import numpy as np
 from loris_cli.composition.midi_synthesis import render_score
 from loris_cli.composition.styles import STYLES
 from loris_cli.dataset.manifest import Clip, write_manifest
-from loris_cli.dataset.write_clip import compute_pose_rhythm, write_flac, write_hashed_file
+from loris_cli.dataset.write_clip import (
+    compute_pose_rhythm_arrays,
+    write_flac,
+    write_hashed_file,
+)
 from loris_cli.pose.keypoints import write_poses
 from loris_cli.synthetic.composer import compose_score
 from loris_cli.synthetic.dancer import simulate_dance
@@ -61,7 +65,7 @@ def make_clip(seed: int, *, folder: Path, partition: str) -> Clip:
         dance = simulate_dance(seed, *accents, duration_s=CLIP_S, energy=score.energy)
         write_hashed_file(folder / clip.poses, partial(write_poses, poses=dance.poses))
         jitter = dance.timing_jitter
-        arrays |= compute_pose_rhythm(dance.poses, score.accents_s, timing_jitter=jitter)
+        arrays |= compute_pose_rhythm_arrays(dance.poses, score.accents_s, timing_jitter=jitter)
         arrays["impacts_s"] = dance.impacts_s
     write_hashed_file(folder / clip.rhythm, partial(np.savez, **arrays))
     audio = render_score(arrangement, duration_s=CLIP_S, seed=seed)

@@ -26,7 +26,7 @@ from loris_cli.errors import OutputError
 from loris_cli.pose.keypoints import Poses, write_poses
 from loris_cli.rhythm.pose_rhythm import motion_energy
 from loris_cli.soundtrack import video_analysis
-from loris_cli.soundtrack.clip_features import select_accents
+from loris_cli.soundtrack.clip_features import select_accented_peaks
 from loris_cli.synthetic.dancer import MAX_TIMING_JITTER_S
 from loris_cli.system.atomic_files import atomic_write
 
@@ -63,7 +63,7 @@ def write_clip(
     if media.poses is not None and media.poses.detected_fraction:
         poses_path = f"poses/{clip_id}.npz"
         writers[poses_path] = partial(write_poses, poses=media.poses)
-        arrays |= compute_pose_rhythm(media.poses, accents.accents_s)
+        arrays |= compute_pose_rhythm_arrays(media.poses, accents.accents_s)
     visual = {encoder: f"visual/{clip_id}.{encoder}.npz" for encoder in media.visual}
     for encoder, features in media.visual.items():
         writers[visual[encoder]] = partial(np.savez, features=features)
@@ -105,7 +105,7 @@ def write_hashed_file(path: Path, write: Callable[[Path], None]) -> dict[str, An
     return {"sha256": sha256, "bytes": n_bytes}
 
 
-def compute_pose_rhythm(
+def compute_pose_rhythm_arrays(
     poses: Poses, accents_s: Array, *, timing_jitter: float | None = None
 ) -> dict[str, Array]:
     """Return the arrays of the rhythm file that are computed from poses.
@@ -121,7 +121,7 @@ def compute_pose_rhythm(
         scalar, 0..1.
     """
     rhythm = video_analysis.compute_pose_rhythm(poses)
-    peaks_s, strengths = select_accents(rhythm.times_s, rhythm.strengths)
+    peaks_s, strengths = select_accented_peaks(rhythm.times_s, rhythm.strengths)
     if timing_jitter is None:
         timing_jitter = measure_timing_jitter(peaks_s, accents_s)
     return {

@@ -52,7 +52,7 @@ def build_features(analysis: VideoAnalysis, *, genre: str | None, seed: int) -> 
     rhythm, duration_s = analysis.rhythm, analysis.info.duration_s
     inside = rhythm.times_s < duration_s
     times_s = rhythm.times_s[inside] - IMPACT_DETECTION_DELAY_S
-    peaks_s, strengths = select_accents(times_s, rhythm.strengths[inside])
+    peaks_s, strengths = select_accented_peaks(times_s, rhythm.strengths[inside])
     return ClipFeatures(
         duration_s=duration_s,
         peaks_s=peaks_s,
@@ -65,7 +65,7 @@ def build_features(analysis: VideoAnalysis, *, genre: str | None, seed: int) -> 
     )
 
 
-def select_accents(peaks_s: Array, strengths: Array) -> tuple[Array, Array]:
+def select_accented_peaks(peaks_s: Array, strengths: Array) -> tuple[Array, Array]:
     """Select the peaks of a rhythm that the music accents.
 
     A weak peak close to a stronger one is usually the rebound after an impact and is removed. A

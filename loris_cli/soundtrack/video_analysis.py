@@ -174,11 +174,16 @@ def analyze_video(
 
     Raises:
         InputError: the file is not a video, is too short or has no motion, or the poses are
-            those of another video.
+            those of another video or not at 16 fps.
     """
     reporter = reporter or NullReporter()
     info = video if isinstance(video, VideoInfo) else probe_for_rhythm(video, reporter=reporter)
     name = printable_path(info.path)
+    if poses is not None and poses.fps != POSE_FPS:
+        raise InputError(
+            f"the poses of {name} are at {poses.fps:g} fps, expected {POSE_FPS:g} fps",
+            hint="extract the poses of this video with `loris pose VIDEO`",
+        )
     poses_s = info.duration_s if poses is None else poses.n_frames / poses.fps
     if abs(poses_s - info.duration_s) > MAX_DURATION_MISMATCH_S:
         raise InputError(

@@ -95,12 +95,12 @@ def _build_eval_clip_from_file(stem: str, reference: Path, reporter: Reporter) -
     if reference.suffix.lower() not in VIDEO_SUFFIXES:
         return EvalClip(id=stem, source_group=stem, reference=RecordedAudio(path=reference))
     # Imported here because these modules import torch, which audio files do not need.
-    from loris_cli.soundtrack.clip_features import select_accents
+    from loris_cli.soundtrack.clip_features import select_accented_peaks
     from loris_cli.soundtrack.video_analysis import analyze_video, probe_for_rhythm
 
     info = probe_for_rhythm(reference, reporter=reporter)
     rhythm = analyze_video(info, reporter=reporter).rhythm
-    peaks_s, _ = select_accents(rhythm.times_s, rhythm.strengths)
+    peaks_s, _ = select_accented_peaks(rhythm.times_s, rhythm.strengths)
     return EvalClip(
         id=stem,
         source_group=stem,
