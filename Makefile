@@ -1,6 +1,6 @@
 # `make check` before every commit, `make test` before a push, `make help` for the rest.
-# Needs make and Python 3.11 with pip and venv. Environments: .venv (core), .venv-core (core
-# and development tools), .venv-legacy (all optional packages, numpy 1).
+# Needs make and Python 3.11 or newer with pip and venv. Environments: .venv (core), .venv-core
+# (core and development tools), .venv-legacy (all optional packages, numpy 1, exactly Python 3.11).
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
