@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from loris_cli.errors import UsageError
+
 from . import options
 from .console import ConsoleReporter
 from .options import option
@@ -37,7 +39,7 @@ def check(
     """
     from loris_cli.config import data_home
     from loris_cli.dataset.inspection import find_problems
-    from loris_cli.dataset.manifest import read_manifest
+    from loris_cli.dataset.manifest import REBUILD_HINT, read_manifest
 
     reporter = ConsoleReporter(quiet=quiet, verbose=verbose)
     data_dir = data_home(data)
@@ -47,7 +49,7 @@ def check(
         n_problems += 1
     n_clips = len(read_manifest(data_dir))
     if n_problems:
-        reporter.info(f"{n_problems} problems in {n_clips} clips: run `loris prep` again")
+        reporter.info(f"{n_problems} problems in {n_clips} clips: {REBUILD_HINT}")
         raise typer.Exit(1)
     reporter.print_result(f"{n_clips} clips, no problems")
 
@@ -116,7 +118,7 @@ def review(
         ),
     ] = None,
     json_output: options.JsonOutput = False,
-    seed: options.Seed = 0,
+    seed: options.PartitionSeed = 0,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
@@ -163,7 +165,7 @@ def import_release(
     ],
     data: options.DataDir = None,
     json_output: options.JsonOutput = False,
-    seed: options.Seed = 0,
+    seed: options.PartitionSeed = 0,
     jobs: options.Jobs = 1,
     shard: options.Shard = None,
     retry_failed: options.RetryFailed = False,
@@ -210,8 +212,8 @@ def synthesize(
         int | None,
         option(
             "Input",
-            "Number of clips per subset (default: 40, at least 2 per partition), or of training"
-            " clips with --music (default: 1608).",
+            "Number of videos per activity over all partitions, at least 2 per partition"
+            " (default: 40); with --music, number of training pieces (default: 1608).",
             min=1,
         ),
     ] = None,
@@ -219,7 +221,7 @@ def synthesize(
         bool,
         option(
             "Output",
-            "Synthesize music without videos, the training data of the mini model.",
+            "Synthesize music without videos, as for the training of mini.",
             "--music",
         ),
     ] = False,
@@ -250,6 +252,14 @@ def synthesize(
     reporter = ConsoleReporter(quiet=quiet, verbose=verbose)
     data_dir = data_home(data)
     if music:
+        unused = {
+            "--seed": seed != 0,
+            "--shard": shard is not None,
+            "--visual-features": visual_features != "none",
+            "--json": json_output,
+        }
+        for name in (name for name, is_given in unused.items() if is_given):
+            raise UsageError(f"{name} cannot be used with --music", hint=f"remove {name}")
         from loris_cli.dataset.synthetic_music import generate_music_dataset
 
         generate_music_dataset(

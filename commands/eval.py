@@ -74,7 +74,11 @@ def evaluate(
     ] = "table",
     per_clip: Annotated[
         Path | None,
-        option("Output", "Write one JSON object per clip with its scores.", metavar="JSONL"),
+        option(
+            "Output",
+            "Write the scores as one JSON object per clip and system.",
+            metavar="JSONL",
+        ),
     ] = None,
     html: Annotated[
         Path | None, option("Output", "Write a report as a single HTML file.", metavar="HTML")
@@ -136,14 +140,14 @@ def evaluate(
     protocol: Annotated[
         Literal["official", "paper", "d2m"],
         option(
-            "Rhythm",
+            "Scoring",
             "Scoring protocol: the released LORIS code, the LORIS paper, or D2M-GAN and CDCD.",
         ),
     ] = "official",
     onset_window: Annotated[
         int | None,
         option(
-            "Rhythm",
+            "Scoring",
             "Moving-average window of onset peak picking, in frames on each side. Default: as"
             " in the protocol.",
             min=1,
@@ -153,7 +157,7 @@ def evaluate(
     beat_tracker: Annotated[
         Literal["librosa", "madmom", "beatnet"],
         option(
-            "Rhythm",
+            "Scoring",
             "Beat tracker. madmom models: non-commercial (CC BY-NC-SA 4.0); BeatNet models:"
             " CC BY 4.0.",
         ),
@@ -161,7 +165,7 @@ def evaluate(
     strict: Annotated[
         bool,
         option(
-            "Rhythm",
+            "Scoring",
             "Add onset and beat F-measures with tolerance windows.",
             "--strict/--no-strict",
         ),
@@ -169,17 +173,17 @@ def evaluate(
     quality: Annotated[
         bool,
         option(
-            "Rhythm", "Add audio quality metrics of spectra, loudness and tags.", "--quality"
+            "Scoring", "Add audio quality metrics of spectra, loudness and tags.", "--quality"
         ),
     ] = False,
     compare_to: Annotated[
         str,
-        option("Rhythm", "System that all others are compared with.", metavar="SYSTEM"),
+        option("Scoring", "System that all others are compared with.", metavar="SYSTEM"),
     ] = "mismatched",
     min_f1: Annotated[
         float | None,
         option(
-            "Rhythm",
+            "Scoring",
             "Exit with code 1 if the F1 of a model is below this value.",
             metavar="F1",
             min=0.0,
@@ -229,7 +233,8 @@ def evaluate(
     their references (--generated and --reference). Prints a table with one row per system.
 
     The table includes null systems, such as one click per second, and ceilings, such as the
-    reference audio. A score that is not above those of the null systems is meaningless.
+    reference audio. A score no better than those of the null systems does
+    not show synchronization.
 
     Examples:
         loris eval list
@@ -244,8 +249,8 @@ def evaluate(
     """
     if options.reject_options_before_subcommand(context):
         return
-    of_models = [models, methods, shard, sweeps, ablations, ablation_weights]
-    _check_inputs(split, generated, reference, any(of_models))
+    system_options = [models, methods, shard, sweeps, ablations, ablation_weights]
+    _check_inputs(split, generated, reference, any(system_options))
     if sweeps and (ablations or ablation_weights):
         raise UsageError(
             "--sweep cannot be used with --ablation or --ablation-weights",
@@ -358,11 +363,11 @@ def mos_results(
 ) -> None:
     """Print the mean opinion scores of a listening test created with --mos-kit.
 
-    Prints one row per system and medium: number of answers, mean score and its 95 % confidence
-    interval.
+    Prints the ratings of each system and medium, then the preferences of each pair of systems
+    and medium, with the number of answers, the mean and its 95 % confidence interval.
 
     Examples:
-        loris eval mos-results anna.csv ben.csv --key kit/key.json
+        loris eval mos-results anna.csv ben.csv --key DIR/key.json
     """
     print_mos_results(answers, key, ConsoleReporter(quiet=quiet, verbose=verbose))
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-Panel = Literal["Input", "Output", "Model", "Rhythm", "Sampling", "Run"]
+Panel = Literal["Input", "Output", "Model", "Rhythm", "Scoring", "Sampling", "Run"]
 """Panels of a help page, shown in the order of the signature."""
 
 
@@ -84,7 +84,7 @@ Rhythm = Annotated[
     option(
         "Rhythm",
         "Visual rhythm from the directogram of the poses, from optical flow, or from the STFT"
-        " of the poses. Default: directogram, or flow if no person is detected.",
+        " of the poses. Default: directogram, or flow if no moving person is detected.",
         "--rhythm",
     ),
 ]
@@ -121,9 +121,29 @@ Device = Annotated[
         callback=_check_device,
     ),
 ]
+PoseDevice = Annotated[
+    str,
+    option(
+        "Run",
+        "Device of the mmpose network; BlazePose runs on the CPU.",
+        "--device",
+        metavar="auto|cpu|mps|cuda[:N]",
+        callback=_check_device,
+    ),
+]
 Seed = Annotated[
     int,
     option("Run", "Random seed. The same seed gives the same result.", min=0, max=2**63 - 1),
+]
+PartitionSeed = Annotated[
+    int,
+    option(
+        "Run",
+        "Seed of the partitions; use that of `loris prep`.",
+        "--seed",
+        min=0,
+        max=2**63 - 1,
+    ),
 ]
 Jobs = Annotated[int, option("Run", "Number of parallel worker processes.", min=1)]
 Shard = Annotated[
@@ -172,9 +192,9 @@ def reject_options_before_subcommand(context: typer.Context) -> bool:
     for name in context.params:
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
-            shown = next(p.opts[0] for p in context.command.params if p.name == name)
+            option_name = next(p.opts[0] for p in context.command.params if p.name == name)
             raise typer.BadParameter(
-                f"{shown} cannot precede `{context.invoked_subcommand}`: put the options of a"
-                " subcommand after its name"
+                f"{option_name} cannot precede `{context.invoked_subcommand}`: put the options"
+                " of a subcommand after its name"
             )
     return True

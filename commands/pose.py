@@ -31,7 +31,7 @@ def pose(
     pose_weights: options.PoseWeights = None,
     pose_network: options.PoseNetwork = DEFAULT_MMPOSE_CONFIG,
     offline: options.Offline = False,
-    device: options.Device = "cpu",
+    device: options.PoseDevice = "cpu",
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:

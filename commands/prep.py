@@ -24,7 +24,8 @@ def prep(
         ),
     ] = None,
     genre: Annotated[
-        str | None, option("Input", "Dance style, if the file name does not contain it.")
+        str | None,
+        option("Input", "Genre of all videos. Default: derived from the file names."),
     ] = None,
     trim: Annotated[
         float | None,
@@ -54,7 +55,8 @@ def prep(
         Literal["16000", "22050"],
         option(
             "Model",
-            "Sample rate of the separated music in Hz. The paper uses 16000.",
+            "Resample the accompaniment through this rate in Hz, which limits its bandwidth."
+            " Clips are stored at 22,050 Hz; the paper uses 16000.",
             metavar="HZ",
         ),
     ] = "22050",

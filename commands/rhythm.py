@@ -36,7 +36,7 @@ def rhythm(
         Literal["paper", "official"],
         option(
             "Rhythm",
-            "Directogram as described in the paper, or as computed by its released code.",
+            "Directogram and peak picking of the paper, or of its released code.",
         ),
     ] = "paper",
     quiet: options.Quiet = False,

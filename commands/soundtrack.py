@@ -41,7 +41,8 @@ def soundtrack(
         str | None,
         option(
             "Input",
-            f"Musical style: {', '.join(GENRES)}. Default: chosen from the motion.",
+            f"Musical style: {', '.join(GENRES)}. Default: drawn by the seed, from the dance"
+            " styles if the peaks fit a steady beat, else floor or skate.",
             callback=_check_genre,
         ),
     ] = None,
@@ -254,7 +255,7 @@ def _print_row(
         reporter.print_result(
             f"{row['input']}: {row['duration_s']:.1f} s, {row['n_windows']} windows,"
             f" {row['n_network_evaluations']} network evaluations, about"
-            f" {row['estimated_s']:.0f} s and {row['estimated_memory_mb']} MB"
+            f" {row['estimated_s']:.0f} s and {row['estimated_memory_mib']} MiB"
         )
     elif row["status"] == "skipped":
         reporter.info(f"{row['output']} already exists: skipped")

@@ -59,7 +59,8 @@ def train(
         Path | None,
         option(
             "Model",
-            "Initialize from the weights of an unconditional stage or a released backbone.",
+            "Initialize from the weights of an earlier diffusion stage of the same preset, or"
+            " of a released backbone.",
             metavar="FILE",
         ),
     ] = None,
@@ -159,8 +160,8 @@ def export(
     source: Annotated[
         Path,
         typer.Argument(
-            metavar="RUN|CHECKPOINT",
-            help="Run folder, or a released checkpoint.",
+            metavar="RUN|FILE",
+            help="Run folder, released checkpoint, or model file.",
             rich_help_panel="Input",
         ),
     ],

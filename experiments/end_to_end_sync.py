@@ -88,13 +88,13 @@ def evaluate_end_to_end_sync(
     return {
         "n_clips": n_clips,
         "first_seed": first_seed,
-        "n_strong_strikes": sum(clip.n_strong for clip in clips),
-        "n_strong_strikes_matched": len(offsets_s),
+        "n_strong_impacts": sum(clip.n_strong for clip in clips),
+        "n_strong_impacts_matched": len(offsets_s),
         "tolerance_s": MATCH_TOLERANCE_S,
         "detector": PEAK_PICKING,
-        "strong_strike_recall": asdict(bootstrap_mean(c.recall for c in strong)),
-        "strong_strike_recall_chance": asdict(bootstrap_mean(c.chance_recall for c in strong)),
-        "strong_strike_recall_visual_peaks": asdict(
+        "strong_impact_recall": asdict(bootstrap_mean(c.recall for c in strong)),
+        "strong_impact_recall_chance": asdict(bootstrap_mean(c.chance_recall for c in strong)),
+        "strong_impact_recall_visual_peaks": asdict(
             bootstrap_mean(clip.peak_recall for clip in strong)
         ),
         "precision": asdict(bootstrap_mean(clip.precision for clip in clips)),

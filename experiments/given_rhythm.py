@@ -9,7 +9,7 @@ Systems:
 - the note spectrogram of the condition, inverted to audio
 - a previous model (with ``--previous-model``)
 - the reference audio
-- the reference audio reconstructed through the latent space (upper bound)
+- the reference audio reconstructed through the latent space (loss in the autoencoder)
 
 Each recall is reported with its chance level, the recall of the rhythm of another clip of the
 same style. The takes of a clip are averaged; 95 % intervals are bootstrapped over clips.

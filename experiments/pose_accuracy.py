@@ -1,9 +1,9 @@
 """Accuracy of the pose estimators on rendered clips: ``python experiments/pose_accuracy.py``.
 
-Each clip shows one person with strong motion accents: near and far, in a gym and on a rink,
-from the front, the side and behind, and lying and upside down (rotated frames). The clips are
-rendered to video files, so the result includes the decoder. The embedded estimator is the
-default; ``--weights`` selects a network of mmpose.
+Each clip shows one person with strong impacts: near or far, in a gym or on a rink, from the
+front, the side or behind, upright, lying or upside down (rotated frames). The clips are encoded
+to video files, so the accuracy includes the losses of the codec. The estimator is BlazePose, or
+the mmpose network of ``--weights``.
 """
 
 import argparse
@@ -125,7 +125,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", type=Path, help="Checkpoint of an mmpose network.")
     parser.add_argument("--network", default=DEFAULT_MMPOSE_CONFIG)
-    parser.add_argument("--turned-only", action="store_true", help="Only the rotated clips.")
+    parser.add_argument("--rotated-only", action="store_true", help="Only the rotated clips.")
     options = parser.parse_args()
     estimate: Callable[..., Poses] = estimate_poses
     if options.weights is not None:
@@ -144,7 +144,7 @@ def main() -> None:
                     measure_pose_accuracy(*estimate_clip(clip, estimate, folder)),
                 )
             )
-        if options.turned_only:
+        if options.rotated_only:
             return
         results = []
         for clip in UPRIGHT_CLIPS:

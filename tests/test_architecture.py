@@ -123,10 +123,10 @@ def test_no_function_has_too_many_parameters(path: Path) -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=relative_name)
 def test_third_party_imports_are_declared(path: Path) -> None:
-    """Optional packages are imported through `optional_packages.require`."""
+    """Optional packages are imported through `optional_packages.import_optional`."""
     top = {name[0] for name in read_imports(path)} - set(sys.stdlib_module_names)
     undeclared = top - {"loris_cli"} - list_declared_modules()
-    assert not undeclared, f"add {undeclared} to the dependencies, or use require()"
+    assert not undeclared, f"add {undeclared} to the dependencies, or use import_optional()"
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def test_every_item_has_its_own_result(work: Any) -> None:
     ]
 
 
-def test_a_dead_worker_process_costs_only_its_item(work: Any) -> None:
+def test_a_dead_worker_process_fails_only_its_item(work: Any) -> None:
     results = dict(map_in_processes(work.double, [1, 13, 2, 14, 3], n_workers=1))
 
     killed, exited = WorkerCrash(exit_code=-signal.SIGKILL), WorkerCrash(exit_code=3)
@@ -72,7 +72,7 @@ def test_a_dead_worker_process_costs_only_its_item(work: Any) -> None:
 
 
 @pytest.mark.slow
-def test_an_item_over_the_time_limit_costs_only_itself(work: Any) -> None:
+def test_an_item_over_the_time_limit_fails_alone(work: Any) -> None:
     results = dict(map_in_processes(work.spin, [1, 13, 2], n_workers=1, timeout_s=2.0))
 
     late = WorkerCrash(exit_code=-signal.SIGKILL, timed_out=True)
@@ -80,7 +80,7 @@ def test_an_item_over_the_time_limit_costs_only_itself(work: Any) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the memory limit needs Linux")
-def test_an_item_over_the_memory_limit_costs_only_itself(work: Any) -> None:
+def test_an_item_over_the_memory_limit_fails_alone(work: Any) -> None:
     sizes = [1 << 20, 1 << 30, 2 << 20]
 
     results = dict(

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click_dataset import write_click_dataset
 from conftest import RunLoris
-from corpus import write_click_dataset
 from media import make_click, write_video, write_wav
 
 from loris_cli.dataset.manifest import write_manifest

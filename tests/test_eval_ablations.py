@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from click_dataset import CLIP_S, write_click_dataset
 from conftest import RunLoris
-from corpus import CLIP_S, write_click_dataset
 from tiny_models import TINY_PAPER_CONFIG
 
 from loris_cli.evaluation.runner.ablations import (

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click_dataset import write_click_dataset
 from conftest import RunLoris
-from corpus import write_click_dataset
 
 from loris_cli.audio.loudness import measure_loudness
 from loris_cli.dataset.manifest import read_manifest

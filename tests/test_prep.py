@@ -342,7 +342,7 @@ def test_a_failed_video_is_only_retried_on_request(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("sound", "duration_s", "reason"),
-    [(None, 5.0, "no sound"), (make_music(2.0), 2.0, "too short")],
+    [(None, 5.0, "no audio"), (make_music(2.0), 2.0, "too short")],
     ids=["no audio", "2 s"],
 )
 def test_a_video_without_clips_has_a_rejection_reason(

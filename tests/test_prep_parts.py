@@ -44,7 +44,7 @@ def measure_clip(
     person_fraction: float = 1.0,
     gaps_s: tuple[tuple[float, float], ...] = (),
 ) -> QualityMeasures:
-    """Quality of a clip from 10 to 16 s, with poses detected in a share of its frames."""
+    """Quality of a clip from 10 to 16 s, with poses detected in a fraction of its frames."""
     is_missing = np.arange(100) >= 100 * person_fraction
     media = ClipMedia(
         mix=accompaniment if mix is None else mix,

@@ -1,4 +1,4 @@
-"""Ray worker pool: the results of the local pool; a crash costs one item."""
+"""Ray worker pool: the results of the local pool; a crash fails only its item."""
 
 import importlib
 import os

@@ -257,7 +257,7 @@ def test_dry_run_estimates_the_cost_and_writes_nothing(
     assert row["status"] == "estimated"
     assert row["n_network_evaluations"] == 2
     assert row["estimated_s"] > 0
-    assert row["estimated_memory_mb"] > 0
+    assert row["estimated_memory_mib"] > 0
     assert list_names(video.parent) == ["dance.mp4"]
 
 

@@ -2,11 +2,13 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+from conftest import RunLoris
 
 from loris_cli.composition.midi_synthesis import DEFAULT_SOUNDFONT
-from loris_cli.dataset import clip_cutting
+from loris_cli.dataset import clip_cutting, synthetic_music
 from loris_cli.dataset.build_manifest import build_manifest
 from loris_cli.dataset.clip_cutting import CuttingRules, LengthRule
 from loris_cli.dataset.prepare_video import prepare_source
@@ -73,6 +75,34 @@ def test_different_seeds_give_different_videos() -> None:
     first, second = (list_synthetic_tasks(Path("data"), 4, seed=seed) for seed in (0, 1))
     assert not {t.seed for t in first} & {t.seed for t in second}
     assert not {t.source_path for t in first} & {t.source_path for t in second}
+
+
+@pytest.mark.parametrize(
+    "words", ["--seed 1", "--shard 1/2", "--visual-features i3d-r50", "--json"]
+)
+def test_options_without_effect_on_synthetic_music_are_refused(
+    loris: RunLoris, tmp_path: Path, words: str
+) -> None:
+    result = loris("dataset", "synthesize", tmp_path / "data", "--music", *words.split())
+
+    assert result.exit_code == 2
+    assert f"{words.split()[0]} cannot be used with --music" in result.stderr
+    assert not (tmp_path / "data").exists()
+
+
+def test_default_values_are_accepted_for_synthetic_music(
+    loris: RunLoris, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[dict[str, Any]] = []
+    monkeypatch.setattr(
+        synthetic_music, "generate_music_dataset", lambda _, **values: calls.append(values)
+    )
+
+    words = "--music --clips 3 --seed 0 --visual-features none".split()
+    result = loris("dataset", "synthesize", tmp_path, *words)
+
+    assert result.exit_code == 0, result.stderr
+    assert [values["n_train"] for values in calls] == [3]
 
 
 @needs_synthesizer

@@ -66,13 +66,13 @@ def test_no_items_give_no_results_and_start_no_process(
     assert list(map_in_processes(work.double, [], n_workers=0)) == []
 
 
-def test_a_worker_killed_while_sending_costs_one_item(work: Any) -> None:
+def test_a_worker_killed_while_sending_fails_only_its_item(work: Any) -> None:
     results = dict(map_in_processes(work.double, [13, *range(8)], n_workers=2))
     assert results.pop(0) == WorkerCrash(exit_code=-signal.SIGKILL)
     assert results == {k + 1: 2 * k for k in range(8)}
 
 
-def test_an_exception_costs_only_its_item(work: Any) -> None:
+def test_an_exception_fails_only_its_item(work: Any) -> None:
     results = dict(map_in_processes(work.fail_on_odd, range(4), n_workers=2))
     crash = WorkerCrash(exit_code=1)
     assert results == {0: 0, 1: crash, 2: 2, 3: crash}

@@ -35,8 +35,8 @@ def compute_rms_per_second(path: str) -> list[float]:
             for frame in media.decode(audio=0)
             for part in resampler.resample(frame)
         ]
-    sound = np.concatenate(blocks)
-    seconds = sound[: len(sound) // 22_050 * 22_050].reshape(-1, 22_050)
+    samples = np.concatenate(blocks)
+    seconds = samples[: len(samples) // 22_050 * 22_050].reshape(-1, 22_050)
     return [float(level) for level in np.sqrt((seconds**2).mean(axis=1))]
 
 
@@ -45,24 +45,25 @@ def find_problems(input_path: str, output_path: str) -> list[str]:
     with av.open(output_path) as media:
         if not media.streams.video or not media.streams.audio:
             return ["the file lacks a video or an audio track"]
-        picture, sound = media.streams.video[0], media.streams.audio[0]
-        rate = picture.average_rate or Fraction(25)
-        lengths = [float((s.duration or 0) * (s.time_base or 0)) for s in (picture, sound)]
-        sample_rate = sound.codec_context.sample_rate
+        video_stream, audio_stream = media.streams.video[0], media.streams.audio[0]
+        rate = video_stream.average_rate or Fraction(25)
+        streams = (video_stream, audio_stream)
+        lengths = [float((s.duration or 0) * (s.time_base or 0)) for s in streams]
+        sample_rate = audio_stream.codec_context.sample_rate
     levels = compute_rms_per_second(output_path)
     silent = sum(level < SILENCE_RMS for level in levels)
     print(
         f"{output_path}: video {lengths[0]:.3f} s, audio {lengths[1]:.3f} s at {sample_rate} Hz"
         f", {silent} of {len(levels)} seconds silent"
     )
-    wrong = []
+    problems = []
     if abs(lengths[0] - lengths[1]) > 1 / rate:
-        wrong.append("video and audio durations differ by more than a frame")
+        problems.append("video and audio durations differ by more than a frame")
     if not levels or silent > len(levels) / 10:
-        wrong.append("more than 10 % of the audio is silent")
+        problems.append("more than 10 % of the audio is silent")
     if read_video_packets(input_path) != read_video_packets(output_path):
-        wrong.append("the video packets differ from those of the input")
-    return wrong
+        problems.append("the video packets differ from those of the input")
+    return problems
 
 
 if __name__ == "__main__":

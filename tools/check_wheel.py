@@ -23,8 +23,8 @@ def find_problems(wheel_path: str) -> list[str]:
         for path in (ROOT / "loris_cli").rglob(pattern)
     }
     commands = {f"loris_cli/commands/{p.name}" for p in (ROOT / "commands").glob("*.py")}
-    wrong = [f"missing file {name}" for name in sorted((ours | commands) - names)]
-    wrong += [
+    problems = [f"missing file {name}" for name in sorted((ours | commands) - names)]
+    problems += [
         f"unexpected top-level package {root}"
         for root in sorted(roots - {"loris_cli"})
         if not root.endswith(".dist-info")
@@ -32,8 +32,8 @@ def find_problems(wheel_path: str) -> list[str]:
     size_mb = Path(wheel_path).stat().st_size / 1e6
     print(f"{Path(wheel_path).name}: {len(names)} files, {size_mb:.1f} MB")
     if size_mb > 100:
-        wrong.append("larger than the upload limit of PyPI (100 MB)")
-    return wrong
+        problems.append("larger than the upload limit of PyPI (100 MB)")
+    return problems
 
 
 if __name__ == "__main__":

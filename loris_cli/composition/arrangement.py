@@ -217,7 +217,7 @@ class _ArrangementWriter:
     def write_accompaniment(self, accents_s: Array) -> None:
         """Write softer layers on the subdivisions, denser at higher energy."""
         rng, style, grid_s = self.rng, self.style, self.harmony.subdivisions_s
-        arpeggio, sings = rng.random() < 0.6, rng.random() < 0.7
+        arpeggio, has_melody = rng.random() < 0.6, rng.random() < 0.7
         drum_kit = rng.random() < style.drum_kit_probability
         figure = rng.permutation(np.array([0, 2, 4, 7]))
         melody = _Melody(rng)
@@ -232,10 +232,13 @@ class _ArrangementWriter:
             if arpeggio and energy > 0.1:
                 pitch = self.degree_to_pitch(int(chord) + int(figure[index % 4]), 5)
                 self.add_note(time, KEYS_CHANNEL, pitch, 32 + 44 * energy, length * 0.95)
-            sung = melody.note_at(index, int(chord), energy) if sings else None
-            if sung is not None:
-                pitch, note_s = self.degree_to_pitch(sung[0], 5), length * sung[1]
-                self.add_note(time, LEAD_CHANNEL, pitch, 40 + 44 * energy, note_s)
+            melody_note = melody.note_at(index, int(chord), energy) if has_melody else None
+            if melody_note is not None:
+                degree, n_subdivisions = melody_note
+                pitch = self.degree_to_pitch(degree, 5)
+                self.add_note(
+                    time, LEAD_CHANNEL, pitch, 40 + 44 * energy, length * n_subdivisions
+                )
         if len(self.harmony.beats_s) and drum_kit:
             self.write_drum_beat(accents_s)
 

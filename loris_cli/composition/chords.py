@@ -46,7 +46,8 @@ class Harmony:
     chord_degrees: NDArray[np.int64]
     """Scale degree of each chord's root, ``(chords,)``, 0..6."""
     subdivisions_s: Array
-    """Times of the soft notes, half a beat apart, ``(subdivisions,)``, increasing."""
+    """Times of the soft notes, ``(subdivisions,)``, increasing: half a beat apart or, without a
+    steady tempo, equal parts of the intervals between accents."""
     beats_s: Array = field(default_factory=lambda: np.empty(0))
     """Beat times, ``(beats,)``; empty without a steady tempo."""
 
@@ -92,7 +93,9 @@ def sample_harmony(
     """
     tonic = int(rng.integers(12))
     scale = SCALES[str(rng.choice(style.scales))]
-    rounds = [CHORD_PROGRESSIONS[k] for k in rng.integers(len(CHORD_PROGRESSIONS), size=2)]
+    progressions = [
+        CHORD_PROGRESSIONS[k] for k in rng.integers(len(CHORD_PROGRESSIONS), size=2)
+    ]
     subdivisions_s = _subdivide(accents_s, beats_s, period_s, duration_s)
     min_chord_s = float(rng.uniform(1.2, 2.6))
     if len(beats_s) > 1:
@@ -100,8 +103,8 @@ def sample_harmony(
     else:
         starts_s = _place_chord_changes(accents_s, subdivisions_s, min_chord_s, duration_s)
     starts_s = starts_s[starts_s < duration_s]  # a beat may coincide with the end
-    n_chords, n_rounds = len(starts_s), len(song_form)
-    degrees = [rounds[song_form[k // 4 % n_rounds]][k % 4] for k in range(n_chords)]
+    n_groups = len(song_form)
+    degrees = [progressions[song_form[k // 4 % n_groups]][k % 4] for k in range(len(starts_s))]
     return Harmony(
         tonic=tonic,
         scale=scale,

@@ -20,7 +20,9 @@ RHYTHM_ARRAYS = ("accents_s", "strengths", "energy", "beats_s")
 """Arrays of every rhythm file."""
 POSE_RHYTHM_ARRAYS = ("pose_peaks_s", "pose_peak_strengths", "motion_energy", "timing_jitter")
 """Additional arrays in the rhythm file of a clip with poses."""
-REBUILD_HINT = "rebuild the data set with this version of loris: loris prep"
+SYNTHETIC_SOURCE = "synthetic"
+"""Source name of clips without a video. Each of these clips counts as a separate source."""
+REBUILD_HINT = "run the command that created the data set again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +36,7 @@ class Clip:
     duration_s: float
     genre: str
     source: str
-    """Name of the source video; ``synthesised`` for rendered music without a video."""
+    """Name of the source video; `SYNTHETIC_SOURCE` for synthetic music without a video."""
     audio: str
     """FLAC, mono, 22,050 Hz."""
     rhythm: str

@@ -34,13 +34,13 @@ def assign_partitions(groups: Mapping[str, Groups], *, seed: int = 0) -> dict[st
         With two components there is no test partition, with one no val partition either.
     """
     remaining = sorted(_connected_clips(groups), key=lambda clips: _draw_key(clips[0], seed))
-    shares = [("test", TEST_FRACTION), ("val", VAL_FRACTION)][max(0, 3 - len(remaining)) :]
+    fractions = [("test", TEST_FRACTION), ("val", VAL_FRACTION)][max(0, 3 - len(remaining)) :]
     assigned = dict.fromkeys(groups, "train")
-    for partition, share in shares:
+    for partition, fraction in fractions:
         chosen: list[str] = []
         for clips in remaining:
             # A component may exceed the target size by at most half its own size.
-            if len(chosen) + len(clips) / 2 <= share * len(groups):
+            if len(chosen) + len(clips) / 2 <= fraction * len(groups):
                 chosen += clips
         chosen = chosen or min(remaining, key=len)
         assigned |= dict.fromkeys(chosen, partition)

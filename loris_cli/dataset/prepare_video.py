@@ -2,7 +2,7 @@
 
 video -> segments -> audio, accompaniment, poses of the span -> per segment: files, measures
 
-The output depends only on the video and the settings: it is bit-identical on any machine and in
+The output depends only on the video and the settings: it is bit-identical on one machine, in
 any processing order.
 """
 
@@ -115,7 +115,7 @@ class PrepTask:
         stop_s = max(segment.stop_s for segment in segments)
         media = extract_media(info, (start_s, stop_s), self.context, reporter=reporter)
         if media is None:
-            return {"rejection_reasons": ["no sound"]}
+            return {"rejection_reasons": ["no audio"]}
         stem = re.sub(r"[^A-Za-z0-9_.-]", "_", video.stem)[:MAX_STEM_LENGTH]
         rows = [
             write_clip(

@@ -9,7 +9,7 @@ import numpy as np
 
 from loris_cli.composition.midi_synthesis import render_score
 from loris_cli.composition.styles import STYLES
-from loris_cli.dataset.manifest import Clip, write_manifest
+from loris_cli.dataset.manifest import SYNTHETIC_SOURCE, Clip, write_manifest
 from loris_cli.dataset.write_clip import (
     compute_pose_rhythm_arrays,
     write_flac,
@@ -37,7 +37,7 @@ def make_clip(seed: int, *, folder: Path, partition: str) -> Clip:
         partition=partition,
         duration_s=CLIP_S,
         genre=genre.name,
-        source="synthesised",
+        source=SYNTHETIC_SOURCE,
         audio=f"audio/{name}.flac",
         rhythm=f"rhythm/{name}.npz",
         poses=f"poses/{name}.npz" if seed // len(STYLES) % DANCE_INTERVAL == 0 else "",

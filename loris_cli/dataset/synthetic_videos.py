@@ -40,7 +40,7 @@ from loris_cli.video.mux import mux_audio
 RAW_FOLDER = "raw"
 """Folder of the raw videos in the data set folder."""
 MIN_CLIPS_PER_PARTITION = 2
-"""Minimum number of clips of each subset in each partition."""
+"""Minimum number of videos of each activity in each partition."""
 HELD_OUT_FRACTION = 0.05
 RENDERED_SIZE_PX = (320, 240)
 STICK_FIGURE_SIZE_PX = (160, 120)
@@ -114,7 +114,7 @@ def list_synthetic_tasks(data_dir: Path, n_clips: int, *, seed: int = 0) -> list
 
     Args:
         data_dir: data set folder.
-        n_clips: number of clips per subset over all partitions, at least 2 per partition. A
+        n_clips: number of videos per activity over all partitions, at least 2 per partition. A
             sports video yields one clip of 50 s and two of 25 s.
         seed: random seed of the data set.
     """

@@ -95,7 +95,9 @@ def load_mini_checkpoint(name_or_path: str, *, device: torch.device) -> MiniChec
 
 
 def reconstruct_through_latent(model: MiniCheckpoint, samples: Float32Array) -> Float32Array:
-    """Return audio encoded and decoded by the autoencoder, an upper bound on model quality.
+    """Return audio encoded and decoded by the autoencoder.
+
+    It shows the loss in the autoencoder; a model may score above it.
 
     Args:
         model: checkpoint with the autoencoder.

@@ -1,4 +1,4 @@
-"""Configuration of the paper's network: sizes, two variants, and the paper's ablations."""
+"""Configuration of the paper's network: sizes, compatibility mode, ablations."""
 
 import math
 from dataclasses import dataclass, replace
@@ -12,9 +12,10 @@ HawkesPhase = Literal["interval", "constant", "kernel", "none"]
 
 @dataclass(frozen=True, kw_only=True)
 class PaperConfig(UNetConfig):
-    """Sizes (paper, Sec. 5.1 and App. B.1), variant and ablations.
+    """Sizes (paper, Sec. 5.1 and App. B.1), compatibility mode and ablations.
 
-    The variant ``official`` is the one of the released weights; ``paper`` follows the text.
+    The compatibility mode ``official`` is that of the released weights; ``paper`` follows the
+    text.
     """
 
     in_channels: int = 2
@@ -37,7 +38,8 @@ class PaperConfig(UNetConfig):
     n_genres: int = 0
     """10 for dance; 0 without genre conditioning."""
     compat: Literal["paper", "official"] = "paper"
-    """Variant; selects the extraction of poses and rhythm, and the audio length of a clip."""
+    """Compatibility mode; selects the extraction of poses and rhythm, and the audio length of a
+    clip."""
     visual_projection: Literal["lstm", "linear", "none"] = "lstm"
     """Encoder of the visual features; linear is the ablation "w/o LSTM", none "w/o V"."""
     motion_encoder: bool = False
@@ -79,9 +81,9 @@ class PaperConfig(UNetConfig):
     def n_samples(self) -> int:
         """Audio samples of a clip.
 
-        The smallest valid length that covers the clip; in the variant ``official`` the largest
-        power of two within it, which omits the last one or two seconds (docs/differences.md,
-        D6).
+        The smallest valid length that covers the clip; in the compatibility mode ``official``
+        the largest power of two within it, which omits the last one or two seconds
+        (docs/differences.md, D6).
         """
         n_samples = self.clip_duration_s * SAMPLE_RATE_HZ
         if self.compat == "official":
@@ -95,7 +97,7 @@ class PaperConfig(UNetConfig):
 
 
 def to_official_config(config: PaperConfig) -> PaperConfig:
-    """Return a configuration of the same sizes in the variant of the released weights."""
+    """Return a configuration of the same sizes in the compatibility mode ``official``."""
     return replace(
         config,
         compat="official",

@@ -79,8 +79,8 @@ def rhythm_from_poses(
             positions, body_size = clean_positions(positions, scores, cuts)
         if frame_interval_s is not None and len(positions):
             n_frames = len(positions)
-            shown_s = frame_timestamps(n_frames, frame_interval_s, fps=fps)
-            positions = resample_positions(positions, shown_s, n_frames=n_frames, fps=fps)
+            displayed_s = frame_timestamps(n_frames, frame_interval_s, fps=fps)
+            positions = resample_positions(positions, displayed_s, n_frames=n_frames, fps=fps)
         times, strengths, onsets = trajectories.detect_trajectory_peaks(
             positions,
             weights,

@@ -91,7 +91,7 @@ def _parse_rhythm(content: Any) -> Rhythm:
     for name in ARRAY_DECIMALS:
         values[name] = _parse_numbers(name, content.get(name))
     rhythm = Rhythm(**values)
-    for promise, holds in {
+    for requirement, is_met in {
         "times_s and strengths must have equal lengths": len(rhythm.times_s)
         == len(rhythm.strengths),
         "times_s must increase": (np.diff(rhythm.times_s) > 0).all(),
@@ -100,8 +100,8 @@ def _parse_rhythm(content: Any) -> Rhythm:
         "envelope must be in 0..1": _all_in_range(rhythm.envelope, 1.0),
         "envelope_rate_hz must be above 0, at most 1e5": 0 < rhythm.envelope_rate_hz <= 1e5,
     }.items():
-        if not holds:
-            raise InputError(f"is not a valid rhythm file: {promise}")
+        if not is_met:
+            raise InputError(f"is not a valid rhythm file: {requirement}")
     return rhythm
 
 

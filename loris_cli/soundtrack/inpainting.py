@@ -92,8 +92,10 @@ def load_region(inpaint: InpaintSettings, info: VideoInfo, *, n_channels: int) -
     """
     start_s, end_s = inpaint.start_s, min(inpaint.end_s, info.duration_s)
     if not 0 <= start_s < end_s:
+        is_empty = inpaint.end_s <= start_s
+        problem = "empty" if is_empty else f"outside the video ({info.duration_s:.1f} s)"
         raise UsageError(
-            f"no range {start_s:g} to {inpaint.end_s:g} s in {info.duration_s:.1f} s of video",
+            f"--inpaint-range {start_s:g} {inpaint.end_s:g} is {problem}",
             hint="pass --inpaint-range with two times inside the video, in seconds",
         )
     original = read_audio(inpaint.path, rate_hz=SAMPLE_RATE_HZ)

@@ -39,7 +39,7 @@ class SoundtrackSettings:
     offline: bool = False
     """Do not download weights."""
     rhythm_method: RhythmMethod | None = None
-    """Default: ``directogram``, or ``flow`` if no person is detected."""
+    """Default: ``directogram``, or ``flow`` if no moving person is detected."""
     device: str = "auto"
     precision: Precision = "auto"
     """Precision of networks; ``auto`` is bf16 on CUDA devices that support it, else fp32."""

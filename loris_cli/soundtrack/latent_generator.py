@@ -32,11 +32,12 @@ from loris_cli.system.device import autocast, copy_to_device
 BATCH_FRAMES = 1024
 """Latent frames per network call; constant, because results depend on the batch shape."""
 ATTACK_LATENCY_S = 0.0185
-"""Median delay from a note to its detected onset (`evaluation.metrics.onsets`) in the clips of
+"""Median delay from a note to its detected onset (`audio.onsets`) in the clips of
 the training music. Conditions are shifted earlier by this delay."""
 DEFAULT_GUIDANCE = 1.3
 """Guidance scale. Lower values miss visual peaks; higher values widen the loudness range beyond
-that of recorded music. Chosen on validation clips (docs/experiments/mini.md)."""
+that of the synthetic reference pieces. Chosen on validation clips
+(docs/experiments/mini.md)."""
 DECODE_BLOCK_FRAMES = 480
 """Latent frames per decoded block: 22 s."""
 

@@ -47,8 +47,8 @@ def extract_window(
         features: features of the entire video.
         config: configuration of the network.
         start_row: start of the window in half seconds.
-        is_only: whether this is the only window of the video. If so, the variant ``official``
-            decimates surplus poses as in the released code.
+        is_only: whether this is the only window of the video. If so, the compatibility
+            mode ``official`` decimates surplus poses as in the released code.
     """
     keypoints = _window_keypoints(features.keypoints, config, start_row, is_only=is_only)
     start_s = start_row / VISUAL_FPS
@@ -116,7 +116,7 @@ def _window_keypoints(
 def _rhythm_steps(
     features: ClipFeatures, config: PaperConfig, window_keypoints: Array | None, start_s: float
 ) -> Array:
-    """Return the peaks, extracted again from the poses if the variant is ``official``."""
+    """Return the peaks; in the mode ``official`` extract them again from the poses."""
     times_s = features.peaks_s - start_s
     is_official = config.compat == "official" and features.rhythm_method == "directogram"
     if is_official and window_keypoints is not None:

@@ -31,7 +31,7 @@ POSE_S_PER_FRAME = 0.035
 """Approximate time of pose estimation per frame, on two cores of a 2017 CPU."""
 DECODE_S_PER_AUDIO_S = 0.12
 """Approximate time to decode and normalize one second of audio, on the same CPU."""
-BASE_MEMORY_MB = 1200
+BASE_MEMORY_MIB = 1200
 """Peak memory, measured at 1 and 10 minutes; it does not depend on the duration."""
 PAPER_MEMORY_FACTOR = 1.6
 """Computed ratio of peak memory to weights of the paper's network. At full size (3.1 GB of
@@ -164,13 +164,13 @@ def _time_evaluation_s(generator: ModelGenerator, clip_s: float) -> float:
     return elapsed_s / short.compute_window_layout(clip_s).n_evaluations
 
 
-def _estimate_memory_mb(generator: ModelGenerator) -> int:
-    """Estimate the peak memory."""
+def _estimate_memory_mib(generator: ModelGenerator) -> int:
+    """Estimate the peak memory in MiB."""
     if isinstance(generator, LatentGenerator):
-        return BASE_MEMORY_MB
+        return BASE_MEMORY_MIB
     weights = generator.model.network.state_dict().values()
     n_bytes = sum(value.numel() * value.element_size() for value in weights)
-    return int(BASE_MEMORY_MB + n_bytes * PAPER_MEMORY_FACTOR / 2**20)
+    return int(BASE_MEMORY_MIB + n_bytes * PAPER_MEMORY_FACTOR / 2**20)
 
 
 def estimate_takes(job: SoundtrackJob, reporter: RecordingReporter) -> Iterator[ReportRow]:
@@ -193,5 +193,5 @@ def estimate_takes(job: SoundtrackJob, reporter: RecordingReporter) -> Iterator[
         n_windows=len(layout.starts),
         n_network_evaluations=layout.n_evaluations * n_takes,
         estimated_s=round(poses_s + n_takes * take_s, 1),
-        estimated_memory_mb=_estimate_memory_mb(generator),
+        estimated_memory_mib=_estimate_memory_mib(generator),
     )

@@ -168,7 +168,7 @@ def analyze_video(
         video: video file, or its properties from `probe_for_rhythm`.
         method: rhythm method; None is the directogram of the poses, or optical flow if no
             person is detected.
-        compat: variant of the rhythm extraction from poses.
+        compat: compatibility mode of the rhythm extraction from poses.
         poses: poses of the video; None runs pose estimation.
         reporter: receives progress and warnings.
 

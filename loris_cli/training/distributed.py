@@ -67,8 +67,8 @@ class DistributedContext:
         """Return whether the flag is set in any process."""
         if self.world_size == 1:
             return flag
-        share = self.all_reduce_mean(torch.tensor(float(flag), device=self.device))
-        return bool(share > 0)
+        fraction = self.all_reduce_mean(torch.tensor(float(flag), device=self.device))
+        return bool(fraction > 0)
 
     def barrier(self) -> None:
         """Wait for all processes."""

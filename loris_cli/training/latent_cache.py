@@ -54,7 +54,7 @@ class LatentCache:
 def extract_pseudo_rhythm(samples: Float32Array) -> ClipFeatures:
     """Return a pseudo-rhythm: the onsets of the audio in place of visual peaks.
 
-    Used for music without poses and without a score.
+    Used for clips without annotations, and in one of ten examples of the others.
 
     Args:
         samples: mono audio at 22,050 Hz, ``(samples,)``, at least half a second.

@@ -102,7 +102,7 @@ class DenoiserStage(TrainingStage):
             clips: clips for training and validation.
             settings: settings of the stage.
             cache: latents of all clips.
-            backbone_path: weights of an unconditional stage to start from.
+            backbone_path: weights to start from, see `read_mini_backbone`.
 
         Raises:
             InputError: all clips are shorter than a window, or the backbone does not match.
@@ -229,7 +229,9 @@ def _list_unet_parameters(denoiser: MiniDenoiser) -> list[str]:
 
 
 def read_mini_backbone(path: Path, denoiser: MiniDenoiser) -> dict[str, Tensor]:
-    """Read the weights of an unconditional stage, padded to the shapes of a denoiser.
+    """Read the weights of a backbone, padded to the shapes of a denoiser.
+
+    A backbone is from an unconditional stage, or a conditional stage with fewer conditions.
 
     Raises:
         InputError: the file cannot be read, or has the weights of another network.

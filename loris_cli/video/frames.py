@@ -112,21 +112,21 @@ def read_frames_at_fps(
     step = 1 / Fraction(fps)
     n_frames = math.ceil(Fraction(probe_video(path).duration_s).limit_denominator(10**7) / step)
     convert = FrameConverter(max_side_px)
-    shown: _DecodedFrame | None = None
+    displayed: _DecodedFrame | None = None
     k = 0
     for frame in _decode_frames(path, on_warning):
         if observer is not None:
             observer.notify(frame)
-        if shown is not None:
+        if displayed is not None:
             until = min(n_frames, math.ceil((frame.time_s - frame.time_base_s / 2) / step))
             if until > k:
-                yield from _repeat_frame(shown.to_rgb(convert), range(k, until), step)
+                yield from _repeat_frame(displayed.to_rgb(convert), range(k, until), step)
                 k = until
         if k == n_frames:
             return
-        shown = frame
-    assert shown is not None
-    yield from _repeat_frame(shown.to_rgb(convert), range(k, n_frames), step)
+        displayed = frame
+    assert displayed is not None
+    yield from _repeat_frame(displayed.to_rgb(convert), range(k, n_frames), step)
 
 
 def _repeat_frame(rgb: RgbImage, ticks: range, interval_s: Fraction) -> Iterator[Frame]:

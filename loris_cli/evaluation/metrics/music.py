@@ -74,7 +74,7 @@ def measure_texture(samples: Samples, onsets_s: Array) -> AudioTexture:
     power = np.square(pitch)  # magnitudes leak more into adjacent semitones
     chroma = power.reshape(-1, 12, pitch.shape[1]).sum(axis=0)
     mean = chroma.mean(axis=1)
-    share = mean / mean.sum()
+    distribution = mean / mean.sum()
     loud = loudness_db(samples)
     flat = librosa.feature.spectral_flatness(y=samples, n_fft=2048, hop_length=HOP_SAMPLES)[0]
     rms = librosa.feature.rms(y=samples, frame_length=2048, hop_length=HOP_SAMPLES)[0]
@@ -82,7 +82,7 @@ def measure_texture(samples: Samples, onsets_s: Array) -> AudioTexture:
     return AudioTexture(
         pitch_stability=_pitch_stability(pitch, onsets_s),
         key_clarity=_key_clarity(mean),
-        pitch_class_entropy=float(-(share * np.log2(share + 1e-12)).sum()),
+        pitch_class_entropy=float(-(distribution * np.log2(distribution + 1e-12)).sum()),
         repetition=_repetition(chroma),
         spectral_flatness=float(flat[: len(sounding)][sounding].mean()),
         dynamic_range_db=float(np.subtract(*np.percentile(loud, [95, 10]))),

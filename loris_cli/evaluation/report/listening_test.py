@@ -143,10 +143,10 @@ def score_answers(answer_paths: Sequence[Path], key_path: Path) -> list[Listener
                 answers[system, "", medium].append((float(answer), clip_id))
             elif subject == "preference" and answer in PREFERENCES:
                 other, _ = _get_take(key, second, path)
-                share = PREFERENCES[answer]
+                preference = PREFERENCES[answer]
                 if other < system:
-                    system, other, share = other, system, 1 - share
-                answers[system, other, medium].append((share, clip_id))
+                    system, other, preference = other, system, 1 - preference
+                answers[system, other, medium].append((preference, clip_id))
             else:
                 raise InputError(
                     f"{path}: invalid answer to {question!r}: {answer!r}", hint=ANSWER_HINT

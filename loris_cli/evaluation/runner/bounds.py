@@ -3,7 +3,9 @@
     clips, reference analyses -> audio sources of a bound, by clip and seed
 
 A null system ignores the video: a system that does not score above it shows no synchronization.
-A ceiling is an upper bound, such as the reference itself or its latent reconstruction.
+A ceiling is made from reference audio, such as the reference or its latent reconstruction. It
+is not a strict limit: the latent reconstruction shows the loss in the autoencoder, and a model
+may score above it.
 """
 
 from collections.abc import Callable, Mapping, Sequence

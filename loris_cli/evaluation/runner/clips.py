@@ -10,7 +10,13 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from loris_cli.dataset.manifest import MANIFEST_FILE, POSE_RHYTHM_ARRAYS, Clip, read_manifest
+from loris_cli.dataset.manifest import (
+    MANIFEST_FILE,
+    POSE_RHYTHM_ARRAYS,
+    SYNTHETIC_SOURCE,
+    Clip,
+    read_manifest,
+)
 from loris_cli.dataset.source_names import normalize_aist_camera
 from loris_cli.errors import InputError
 from loris_cli.evaluation.runner.audio_sources import RecordedAudio
@@ -21,8 +27,6 @@ from loris_cli.system.input_paths import VIDEO_SUFFIXES
 AUDIO_SUFFIXES = frozenset(".wav .flac .ogg .mp3 .aiff .aif .m4a .aac .opus".split())
 MEDIA_SUFFIXES = AUDIO_SUFFIXES | VIDEO_SUFFIXES
 """Suffixes of the files that are read from a folder."""
-SYNTHETIC_SOURCE = "synthesised"
-"""Source name of clips without a video. Each of these clips counts as a separate source."""
 SYNTHETIC_SUBSET = "synthetic"
 """Subset of synthetic music on which the built-in model is trained and tested."""
 REQUIRED_ARRAYS = ("accents_s", "strengths", "energy")

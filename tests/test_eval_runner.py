@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 from builders import make_clip
-from corpus import CLIP_S, write_click_dataset
+from click_dataset import CLIP_S, write_click_dataset
 
 from loris_cli.config import SAMPLE_RATE_HZ
-from loris_cli.dataset.manifest import read_manifest, write_manifest
+from loris_cli.dataset.manifest import SYNTHETIC_SOURCE, read_manifest, write_manifest
 from loris_cli.dataset.source_names import parse_aist_performance
 from loris_cli.errors import InputError
 from loris_cli.evaluation.metrics.loris_scores import score_clip
@@ -42,7 +42,6 @@ from loris_cli.evaluation.runner.bounds import (
     pick_mismatched_clips,
 )
 from loris_cli.evaluation.runner.clips import (
-    SYNTHETIC_SOURCE,
     EvalClip,
     SkippedClip,
     build_eval_clip,

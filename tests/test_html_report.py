@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from corpus import write_click_dataset
+from click_dataset import write_click_dataset
 
 from loris_cli.dataset.manifest import read_manifest
 from loris_cli.errors import InputError
