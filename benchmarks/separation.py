@@ -14,8 +14,8 @@ import soxr
 
 from loris_cli.array_types import Samples
 from loris_cli.audio.separation import SPLEETER_RATE_HZ, load_two_stem_separator
-from loris_cli.composition.midi_synthesis import render_score
 from loris_cli.composition.styles import STYLES_BY_NAME
+from loris_cli.composition.synthesis import synthesize_training_piece
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.synthetic.composer import compose_score
 from loris_cli.system.optional_packages import find_package_folder
@@ -36,7 +36,7 @@ def synthesize_music(style: str, n_samples: int) -> Samples:
     """Synthesize a stereo piece at the separator's sample rate, ``(2, n_samples)``."""
     duration_s = n_samples / SPLEETER_RATE_HZ
     score = compose_score(7, STYLES_BY_NAME[style], duration_s)
-    mono = render_score(score.arrangement, duration_s=duration_s, seed=7)
+    mono = synthesize_training_piece(score.arrangement, duration_s=duration_s, seed=7)
     stereo = soxr.resample(np.stack([mono, mono], axis=1), SAMPLE_RATE_HZ, SPLEETER_RATE_HZ).T
     music = np.zeros((2, n_samples), np.float32)
     music[:, : stereo.shape[1]] = stereo[:, :n_samples]

@@ -217,6 +217,16 @@ def synthesize(
             min=1,
         ),
     ] = None,
+    test_clips: Annotated[
+        int | None,
+        option(
+            "Input",
+            "Number of these videos in the test partition (default: 5 %, at least 2); with"
+            " --music, number of test pieces (default: 288).",
+            metavar="N",
+            min=1,
+        ),
+    ] = None,
     music: Annotated[
         bool,
         option(
@@ -226,6 +236,8 @@ def synthesize(
         ),
     ] = False,
     json_output: options.JsonOutput = False,
+    synthesizer: options.Synthesizer = "builtin",
+    soundfont: options.Soundfont = None,
     visual_features: options.VisualFeatures = "none",
     offline: options.Offline = False,
     seed: options.Seed = 0,
@@ -239,18 +251,21 @@ def synthesize(
     Writes the clips and a manifest to DIR.
 
     Examples:
-        loris dataset synthesize DATA --clips 4 --jobs 2
+        loris dataset synthesize DATA --clips 40 --test-clips 20 --jobs 2
 
         loris dataset synthesize DATA --music --clips 1608
     """
     from dataclasses import replace
 
+    from loris_cli.composition.synthesis import SynthesizerSettings
     from loris_cli.config import data_home
     from loris_cli.dataset.prepare_videos import WorkerOptions
+    from loris_cli.dataset.synthesizer_record import record_synthesizer
     from loris_cli.dataset.synthetic_videos import list_synthetic_tasks
 
     reporter = ConsoleReporter(quiet=quiet, verbose=verbose)
     data_dir = data_home(data)
+    player = SynthesizerSettings(name=synthesizer, soundfont=soundfont)
     if music:
         unused = {
             "--seed": seed != 0,
@@ -262,8 +277,14 @@ def synthesize(
             raise UsageError(f"{name} cannot be used with --music", hint=f"remove {name}")
         from loris_cli.dataset.synthetic_music import generate_music_dataset
 
+        record_synthesizer(data_dir, player)
         generate_music_dataset(
-            data_dir, n_train=clips or 1608, n_workers=jobs, reporter=reporter
+            data_dir,
+            n_train=clips or 1608,
+            n_test=test_clips or 288,
+            n_workers=jobs,
+            synthesizer=player,
+            reporter=reporter,
         )
         reporter.print_result(str(data_dir))
         return
@@ -274,8 +295,11 @@ def synthesize(
                 visual_features, offline=offline, reporter=reporter
             ),
         )
-        for task in list_synthetic_tasks(data_dir, clips or 40, seed=seed)
+        for task in list_synthetic_tasks(
+            data_dir, clips or 40, n_test_clips=test_clips, seed=seed, synthesizer=player
+        )
     ]
+    record_synthesizer(data_dir, player)
     workers = WorkerOptions(n_workers=jobs)
     run = PrepRun(seed=seed, shard=shard, json_output=json_output, workers=workers)
     prepare_and_report(tasks, data_dir, run, reporter)

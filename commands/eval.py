@@ -114,6 +114,8 @@ def evaluate(
     methods: Annotated[
         list[Method] | None, option("Model", "Baseline to evaluate. Repeatable.", "--method")
     ] = None,
+    synthesizer: options.Synthesizer = "builtin",
+    soundfont: options.Soundfont = None,
     bounds: Annotated[
         list[Bound] | None,
         option(
@@ -233,8 +235,8 @@ def evaluate(
     their references (--generated and --reference). Prints a table with one row per system.
 
     The table includes null systems, such as one click per second, and ceilings, such as the
-    reference audio. A score no better than those of the null systems does
-    not show synchronization.
+    reference audio. A score no better than those of the null systems does not show
+    synchronization.
 
     Examples:
         loris eval list
@@ -268,6 +270,7 @@ def evaluate(
         overwrite=overwrite,
     )
     outputs.check([path for path in (generated, reference) if path is not None])
+    from loris_cli.composition.synthesis import SynthesizerSettings
     from loris_cli.config import data_home
     from loris_cli.evaluation.metrics.loris_scores import PROTOCOLS, replace_averaging_window
     from loris_cli.evaluation.runner.audio_analysis import AnalysisConfig
@@ -317,6 +320,7 @@ def evaluate(
             variant_specs=ablation_weights or [],
             sweep_specs=sweeps or [],
             sampling_settings=sampling,
+            synthesizer=SynthesizerSettings(name=synthesizer, soundfont=soundfont),
             device=device,
             ignore_cache=no_cache,
         )

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class Bound(StrEnum):
-    """Null systems and ceilings: `loris_cli.evaluation.runner.bounds.BOUNDS`."""
+    """Null systems, ceilings and the score: `loris_cli.evaluation.runner.bounds.BOUNDS`."""
 
     CLICK_1HZ = "click_1hz"
     CLICK_4HZ = "click_4hz"
@@ -12,6 +12,7 @@ class Bound(StrEnum):
     DENSITY_MATCHED = "density_matched"
     TEMPO_CLICK = "tempo_click"
     MISMATCHED = "mismatched"
+    SCORE = "score"
     GROUND_TRUTH = "ground_truth"
     LATENT_RECONSTRUCTION = "latent_reconstruction"
     OTHER_PERFORMANCE = "other_performance"
@@ -21,6 +22,7 @@ class Bound(StrEnum):
 class Method(StrEnum):
     """Baselines: `loris_cli.evaluation.runner.systems.METHOD_DESCRIPTIONS`."""
 
+    SCORE = "score"
     DRUMS = "drums"
     GROOVE = "groove"
     RETRIEVAL = "retrieval"

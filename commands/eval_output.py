@@ -184,7 +184,7 @@ def print_subsets(data_dir: Path, reporter: ConsoleReporter) -> None:
     """Print the subsets, and the commands that complete the incomplete ones."""
     from tabulate import tabulate
 
-    from loris_cli.evaluation.runner.clips import format_setup_commands, list_subsets
+    from loris_cli.evaluation.runner.clips import format_setup_command, list_subsets
 
     rows, incomplete = [], []
     for subset in list_subsets(data_dir):
@@ -201,6 +201,6 @@ def print_subsets(data_dir: Path, reporter: ConsoleReporter) -> None:
     heads = ("subset", "train", "val", "test", "published", "on disk")
     reporter.print_result(f"data set: {data_dir}")
     reporter.print_result(tabulate(rows, heads, "plain", numalign="right"))
-    hints = dict.fromkeys(format_setup_commands(name, data_dir) for name in incomplete)
-    for line in "\n".join(hints).splitlines():
-        reporter.info(line)
+    commands = dict.fromkeys(format_setup_command(name, data_dir) for name in incomplete)
+    for command in commands:
+        reporter.info(f"to create synthetic clips: {command}")

@@ -88,6 +88,19 @@ Rhythm = Annotated[
         "--rhythm",
     ),
 ]
+Synthesizer = Annotated[
+    Literal["builtin", "fluidsynth"],
+    option("Model", "Synthesizer that plays scores; fluidsynth must be installed."),
+]
+Soundfont = Annotated[
+    Path | None,
+    option(
+        "Model",
+        "Soundfont of the synthesizer (.sf2 or .sf3). Default: the included subset of FluidR3"
+        " GM, or FluidR3 GM for fluidsynth.",
+        metavar="FILE",
+    ),
+]
 PoseWeights = Annotated[
     Path | None,
     option("Model", "Weights of the mmpose network. Default: download them.", metavar="FILE"),

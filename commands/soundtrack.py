@@ -1,7 +1,7 @@
 """``loris soundtrack``: generate soundtracks for videos, in time with the motion."""
 
 import json
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -88,14 +88,32 @@ def soundtrack(
         Path | None,
         option("Output", "Plot visual rhythm and audio (one input only).", metavar="PNG"),
     ] = None,
+    midi: Annotated[
+        Path | None,
+        option(
+            "Output",
+            "Write the score of each take as a MIDI file, or to a folder for several inputs.",
+            metavar="PATH",
+        ),
+    ] = None,
     model: Annotated[
-        str,
+        str | None,
         option(
             "Model",
-            "Model: mini, a .safetensors file, or a released LORIS checkpoint.",
+            "Model: mini, a .safetensors file, or a released LORIS checkpoint. Default: mini.",
             metavar="NAME|FILE",
         ),
-    ] = "mini",
+    ] = None,
+    method: Annotated[
+        Literal["score"] | None,
+        option(
+            "Model",
+            "Use this system instead of a model. score: play the rule-written score with a"
+            " synthesizer.",
+        ),
+    ] = None,
+    synthesizer: options.Synthesizer = "builtin",
+    soundfont: options.Soundfont = None,
     visual_features: Annotated[
         str | None,
         option(
@@ -151,13 +169,15 @@ def soundtrack(
     """Generate a soundtrack for each video, in time with the motion.
 
     Copies the video stream and replaces the audio. Writes STEM.loris.mp4 next to each video, or
-    to -o, which is a file (.mp4 .mov .mkv .webm .wav .flac) or a folder (an existing one, or a
-    new name without a suffix). Prints the paths of the results on stdout.
+    to -o, which is a file (.mp4 .mov .mkv .webm .wav .flac .mid) or a folder (an existing one,
+    or a new name without a suffix). Prints the paths of the results on stdout.
 
     Examples:
         loris soundtrack skate.mp4
 
         loris soundtrack skate.mp4 -o out.mp4 --genre skate --seed 7
+
+        loris soundtrack skate.mp4 -o out.mp4 --method score --midi score.mid
 
         loris soundtrack skate.mp4 -o new.wav --inpaint old.wav --inpaint-range 5 9.5
 
@@ -173,15 +193,20 @@ def soundtrack(
         raise UsageError(
             "--inpaint and --inpaint-range must be used together", hint=INPAINT_EXAMPLE
         )
+    if model is not None and method is not None:
+        raise UsageError(
+            "--model and --method cannot be used together", hint="remove one of them"
+        )
     if not 0 <= guidance_interval[0] < guidance_interval[1] <= 1:
         first, last = guidance_interval
         raise UsageError(
             f"--guidance-interval {first:g} {last:g} is invalid, expected 0 <= FROM < TO <= 1",
             hint="for example --guidance-interval 0.2 0.8",
         )
+    from loris_cli.composition.synthesis import SynthesizerSettings
     from loris_cli.soundtrack.inpainting import InpaintSettings
     from loris_cli.soundtrack.job_report import add_to_report, compute_exit_code
-    from loris_cli.soundtrack.jobs import SoundtrackSettings, plan_jobs
+    from loris_cli.soundtrack.jobs import DEFAULT_MODEL, SoundtrackSettings, plan_jobs
     from loris_cli.soundtrack.run_jobs import estimate_jobs, run_jobs
     from loris_cli.soundtrack.visual_features import parse_visual_source
     from loris_cli.system.input_paths import expand_inputs, find_list_files, output_folder
@@ -193,7 +218,9 @@ def soundtrack(
         start_s, end_s = inpaint_range
         region = InpaintSettings(path=inpaint, start_s=start_s, end_s=end_s)
     settings = SoundtrackSettings(
-        model=model,
+        model=model or DEFAULT_MODEL,
+        method=method,
+        synthesizer=SynthesizerSettings(name=synthesizer, soundfont=soundfont),
         genre=genre,
         seed=seed,
         steps=steps,
@@ -210,10 +237,13 @@ def soundtrack(
         overwrite=overwrite,
         poses=poses,
         plot=plot,
+        midi=midi,
         inpaint=region,
     )
     rows: list[ReportRow] = []
-    with nullcontext() if dry_run else output_folder(out):
+    with ExitStack() as folders:
+        for folder in () if dry_run else (out, midi):
+            folders.enter_context(output_folder(folder))
         plan = plan_jobs(
             videos,
             out,
@@ -252,12 +282,16 @@ def _print_row(
     if json_output:
         reporter.print_result(json.dumps(row, allow_nan=False))
     elif row["status"] == "estimated":
+        network = (
+            f" {row['n_windows']} windows, {row['n_network_evaluations']} network evaluations,"
+        )
         reporter.print_result(
-            f"{row['input']}: {row['duration_s']:.1f} s, {row['n_windows']} windows,"
-            f" {row['n_network_evaluations']} network evaluations, about"
-            f" {row['estimated_s']:.0f} s and {row['estimated_memory_mib']} MiB"
+            f"{row['input']}: {row['duration_s']:.1f} s,{network * (row['n_windows'] > 0)}"
+            f" about {row['estimated_s']:.0f} s and {row['estimated_memory_mib']} MiB"
         )
     elif row["status"] == "skipped":
         reporter.info(f"{row['output']} already exists: skipped")
     elif row["status"] == "done":
         reporter.print_result(row["output"])
+        if row["midi"] is not None:
+            reporter.print_result(row["midi"])

@@ -1,11 +1,11 @@
 """Measure the timbre table: spectra of all notes of all instruments.
 
-    python experiments/measure_timbres.py -o loris_cli/composition/timbres.npz
+    python experiments/measure_timbres.py --synthesizer fluidsynth -o timbres.npz
 
-    notes -> isolated notes in sequence -> fluidsynth -> log-mel frames at offsets -> table
+    notes -> isolated notes in sequence -> synthesizer -> log-mel frames at offsets -> table
 
-Needs to run once, with the soundfont of the training music. `render_note_spectrogram` reads the
-table.
+Needs to run once, with the synthesizer and the soundfont of the training music.
+`render_note_spectrogram` reads the table.
 """
 
 import argparse
@@ -23,11 +23,7 @@ from loris_cli.composition.arrangement import (
     TIMBRE_NOTES,
     Arrangement,
 )
-from loris_cli.composition.midi_synthesis import (
-    DEFAULT_SOUNDFONT,
-    MixSettings,
-    synthesize_arrangement,
-)
+from loris_cli.composition.mix import MixSettings
 from loris_cli.composition.note_spectrogram import (
     LOG_LEVEL_STEP,
     MIN_LOG_LEVEL,
@@ -36,6 +32,7 @@ from loris_cli.composition.note_spectrogram import (
     REFERENCE_VELOCITY,
     RELEASE_FRAME_OFFSETS,
 )
+from loris_cli.composition.synthesis import SynthesizerSettings, synthesize_blocks
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import LorisError
 from loris_cli.system.atomic_files import atomic_write
@@ -52,17 +49,19 @@ here; from the mean logarithm of the mel bands of ten pieces."""
 MEAN_MIX = MixSettings(
     reverb_level=0.25,
     reverb_room_size=0.5,
-    channel_volumes=np.full(16, 0.825),
+    channel_volumes=np.full(16, 0.825 * 110 / 127),
     spectral_tilt=0.0,
 )
 """Mean mix settings of the training pieces."""
 
 
-def measure_timbre(soundfont: Path, instrument: tuple[int, int]) -> tuple[Array, Array]:
+def measure_timbre(
+    synthesizer: SynthesizerSettings, instrument: tuple[int, int]
+) -> tuple[Array, Array]:
     """Measure levels and releases of the notes of one instrument.
 
     Args:
-        soundfont: an ``.sf2`` file.
+        synthesizer: synthesizer and soundfont.
         instrument: MIDI channel and General MIDI program.
 
     Returns:
@@ -70,7 +69,7 @@ def measure_timbre(soundfont: Path, instrument: tuple[int, int]) -> tuple[Array,
         ``(notes, release offsets)``; notes are in the order of `TIMBRE_NOTES`.
 
     Raises:
-        MissingDependencyError: fluidsynth or the soundfont is not installed.
+        MissingDependencyError: fluidsynth or its soundfont is not installed.
     """
     pitches = [note[2] for note in TIMBRE_NOTES if note[:2] == instrument]
     short_pitches = pitches[:: max(len(pitches) // N_SHORT_NOTES, 1)][:N_SHORT_NOTES]
@@ -84,12 +83,14 @@ def measure_timbre(soundfont: Path, instrument: tuple[int, int]) -> tuple[Array,
         *_build_note_rows(instrument[0], short_s, SHORT_NOTE_DURATION_S, short_pitches),
     ]
     arrangement = Arrangement(note_array=np.array(notes), channel_programs=dict([instrument]))
-    samples = synthesize_arrangement(
+    blocks = synthesize_blocks(
         arrangement,
         MEAN_MIX,
         duration_s=short_s[-1] + SHORT_NOTE_SPACING_S,
-        soundfont=soundfont,
+        n_channels=1,
+        synthesizer=synthesizer,
     )
+    samples = np.concatenate([block[0] for block in blocks])
     offsets = ONSET_FRAME_OFFSETS - ONSET_FRAME_OFFSETS[0]
     held = {
         pitch: _measure_mel_magnitudes(samples, onset_s, offsets[-1] + 1)
@@ -137,11 +138,13 @@ def main() -> None:
     """Parse arguments, measure the notes and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-o", "--out", type=Path, required=True)
-    parser.add_argument("--soundfont", type=Path, default=DEFAULT_SOUNDFONT)
+    parser.add_argument("--synthesizer", choices=["builtin", "fluidsynth"], required=True)
+    parser.add_argument("--soundfont", type=Path)
     parser.add_argument("--jobs", type=int, default=2)
     arguments = parser.parse_args()
     results: dict[int, tuple[Array, Array]] = {}
-    measure = partial(measure_timbre, arguments.soundfont)
+    synthesizer = SynthesizerSettings(name=arguments.synthesizer, soundfont=arguments.soundfont)
+    measure = partial(measure_timbre, synthesizer)
     for index, result in map_in_processes(measure, INSTRUMENTS, n_workers=arguments.jobs):
         if isinstance(result, WorkerCrash):
             raise LorisError(f"a worker process crashed (exit code {result.exit_code})")

@@ -2,13 +2,13 @@
 
 import io
 
+import mido
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loris_cli.composition.arrangement import BASS_CHANNEL, DRUM_CHANNEL
-from loris_cli.composition.midi_synthesis import encode_midi
+from loris_cli.composition.midi_file import encode_midi
 from loris_cli.composition.styles import STYLES, STYLES_BY_NAME
 from loris_cli.config import GENRES
 from loris_cli.synthetic.composer import compose_score
@@ -78,12 +78,9 @@ def test_accents_of_scores_with_a_steady_beat_are_on_the_eighth_note_grid() -> N
 
 
 def test_midi_file_has_the_onset_times_of_the_notes() -> None:
-    mido = pytest.importorskip("mido")
     score = compose_score(7, STYLES[8], 8.0)
 
-    file = mido.MidiFile(
-        file=io.BytesIO(encode_midi(score.arrangement, channel_volumes=np.ones(16)))
-    )
+    file = mido.MidiFile(file=io.BytesIO(encode_midi(score.arrangement, harmony=score.harmony)))
 
     time_s, onsets_s = 0.0, []
     for message in file:

@@ -1,6 +1,5 @@
 """Note spectrograms: each note from the timbre table, powers summed, in tune."""
 
-import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +16,6 @@ from loris_cli.composition.arrangement import (
     TIMBRE_NOTES,
     Arrangement,
 )
-from loris_cli.composition.midi_synthesis import DEFAULT_SOUNDFONT, render_score
 from loris_cli.composition.note_spectrogram import (
     NOTE_MEL_CONFIG,
     ONSET_FRAME_OFFSETS,
@@ -28,6 +26,7 @@ from loris_cli.composition.note_spectrogram import (
     render_note_spectrogram,
 )
 from loris_cli.composition.styles import STYLES_BY_NAME
+from loris_cli.composition.synthesis import synthesize_training_piece
 from loris_cli.config import GENRES, SAMPLE_RATE_HZ
 from loris_cli.synthetic.composer import compose_score
 
@@ -179,15 +178,11 @@ def test_note_spectrogram_of_a_range_is_a_slice_of_the_full_one(
     )
 
 
-@pytest.mark.skipif(
-    shutil.which("fluidsynth") is None or not DEFAULT_SOUNDFONT.exists(),
-    reason="needs fluidsynth and its soundfont",
-)
 @pytest.mark.parametrize("name", ["pop", "skate", "house"])
 def test_note_spectrogram_correlates_with_the_synthesized_score(name: str) -> None:
     score = compose_score(1, STYLES_BY_NAME[name], 16.0)
     synthesized = mel.compute_log_mel(
-        render_score(score.arrangement, duration_s=16.0, seed=1).astype(np.float32),
+        synthesize_training_piece(score.arrangement, duration_s=16.0, seed=1),
         NOTE_MEL_CONFIG,
     )
     rendered = render_note_spectrogram(score.arrangement, 0, synthesized.shape[1])

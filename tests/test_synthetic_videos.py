@@ -1,13 +1,11 @@
 """Synthetic data set: its partitions, and single videos rendered and prepared."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import RunLoris
 
-from loris_cli.composition.midi_synthesis import DEFAULT_SOUNDFONT
 from loris_cli.dataset import clip_cutting, synthetic_music
 from loris_cli.dataset.build_manifest import build_manifest
 from loris_cli.dataset.clip_cutting import CuttingRules, LengthRule
@@ -16,11 +14,6 @@ from loris_cli.dataset.source_names import ACTIVITIES
 from loris_cli.dataset.synthetic_videos import SyntheticTask, list_synthetic_tasks
 from loris_cli.pose.keypoints import read_poses
 from loris_cli.video.probe import probe_video
-
-needs_synthesizer = pytest.mark.skipif(
-    shutil.which("fluidsynth") is None or not DEFAULT_SOUNDFONT.exists(),
-    reason="needs fluidsynth and its soundfont",
-)
 
 
 @pytest.fixture
@@ -105,11 +98,9 @@ def test_default_values_are_accepted_for_synthetic_music(
     assert [values["n_train"] for values in calls] == [3]
 
 
-@needs_synthesizer
 def test_a_synthetic_video_is_prepared_like_a_recording(
     short_clips: None, tmp_path: Path
 ) -> None:
-    pytest.importorskip("mido")
     task = select_tasks(list_synthetic_tasks(tmp_path, 4), "skate", "val")[0]
 
     record = prepare_source(task)
@@ -125,10 +116,8 @@ def test_a_synthetic_video_is_prepared_like_a_recording(
         assert row["genre"] == "skate"
 
 
-@needs_synthesizer
 @pytest.mark.nightly
 def test_blazepose_detects_the_rendered_dancer(short_clips: None, tmp_path: Path) -> None:
-    pytest.importorskip("mido")
     task = select_tasks(list_synthetic_tasks(tmp_path, 4), "skate", "test")[0]
     record = prepare_source(task)
     assert len(record["clips"]) == 2

@@ -10,7 +10,7 @@ and so are the notes that condition ``mini``, which renders them as audio. The p
 condition; models trained without notes do not receive it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.random import Generator
@@ -55,6 +55,12 @@ class Arrangement:
     pitch and velocity."""
     channel_programs: dict[int, int]
     """General MIDI program of each channel."""
+
+    def shift(self, offset_s: float) -> "Arrangement":
+        """Return the arrangement with all notes later by an offset."""
+        notes = self.note_array.copy()
+        notes[:, 0] += offset_s
+        return replace(self, note_array=notes)
 
 
 def _programs_by_channel(style: Style) -> dict[int, tuple[int, ...]]:
@@ -144,6 +150,27 @@ def nearest_distance_s(times_s: Array, reference_s: Array) -> Array:
     bounds = np.concatenate([[-np.inf], reference_s, [np.inf]])
     after = np.searchsorted(reference_s, times_s)
     return np.asarray(np.minimum(times_s - bounds[after], bounds[after + 1] - times_s))
+
+
+def end_repeated_notes(note_array: Array) -> Array:
+    """Return notes of which each ends before the next one of its channel and pitch begins.
+
+    A MIDI key cannot be pressed twice. Of notes with equal onset, channel and pitch, the
+    loudest remains.
+
+    Args:
+        note_array: as in `Arrangement`, ``(notes, 5)``.
+
+    Returns:
+        ``(notes, 5)``, sorted by onset, channel and pitch.
+    """
+    onset_s, duration_s, channel, pitch, velocity = note_array.T
+    notes = note_array[np.lexsort((duration_s, velocity, onset_s, pitch, channel))]
+    is_same_key = (notes[1:, 2] == notes[:-1, 2]) & (notes[1:, 3] == notes[:-1, 3])
+    gap_s = np.append(np.where(is_same_key, np.diff(notes[:, 0]), np.inf), np.inf)[: len(notes)]
+    notes[:, 1] = np.minimum(notes[:, 1], gap_s)
+    notes = notes[gap_s > 0]
+    return np.asarray(notes[np.lexsort((notes[:, 3], notes[:, 2], notes[:, 0]))])
 
 
 class _ArrangementWriter:

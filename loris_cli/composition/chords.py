@@ -7,7 +7,7 @@ is therefore sampled by the rules used for the training music, and conditions th
 paper has no such condition; models trained without it do not receive it.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
@@ -50,6 +50,15 @@ class Harmony:
     steady tempo, equal parts of the intervals between accents."""
     beats_s: Array = field(default_factory=lambda: np.empty(0))
     """Beat times, ``(beats,)``; empty without a steady tempo."""
+
+    def shift(self, offset_s: float) -> "Harmony":
+        """Return the harmony with all times later by an offset."""
+        return replace(
+            self,
+            chord_starts_s=self.chord_starts_s + offset_s,
+            subdivisions_s=self.subdivisions_s + offset_s,
+            beats_s=self.beats_s + offset_s,
+        )
 
     def root_pitch_classes(self) -> NDArray[np.bool_]:
         """Return the pitch class of each chord's root, one-hot, ``(chords, 12)``."""

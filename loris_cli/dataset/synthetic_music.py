@@ -7,8 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from loris_cli.composition.midi_synthesis import render_score
 from loris_cli.composition.styles import STYLES
+from loris_cli.composition.synthesis import (
+    DEFAULT_SYNTHESIZER,
+    SynthesizerSettings,
+    synthesize_training_piece,
+)
 from loris_cli.dataset.manifest import SYNTHETIC_SOURCE, Clip, write_manifest
 from loris_cli.dataset.write_clip import (
     compute_pose_rhythm_arrays,
@@ -27,7 +31,13 @@ FIRST_SEEDS = {"train": 0, "val": 1_000_000, "test": 2_000_000}
 """First seed of each partition; the ranges are disjoint, so no clip is in two partitions."""
 
 
-def make_clip(seed: int, *, folder: Path, partition: str) -> Clip:
+def make_clip(
+    seed: int,
+    *,
+    folder: Path,
+    partition: str,
+    synthesizer: SynthesizerSettings = DEFAULT_SYNTHESIZER,
+) -> Clip:
     """Compose and render one clip, unless its files exist."""
     name = f"{partition}-{seed:07d}"
     genre = STYLES[seed % len(STYLES)]
@@ -68,7 +78,9 @@ def make_clip(seed: int, *, folder: Path, partition: str) -> Clip:
         arrays |= compute_pose_rhythm_arrays(dance.poses, score.accents_s, timing_jitter=jitter)
         arrays["impacts_s"] = dance.impacts_s
     write_hashed_file(folder / clip.rhythm, partial(np.savez, **arrays))
-    audio = render_score(arrangement, duration_s=CLIP_S, seed=seed)
+    audio = synthesize_training_piece(
+        arrangement, duration_s=CLIP_S, seed=seed, synthesizer=synthesizer
+    )
     write_hashed_file(folder / clip.audio, partial(write_flac, samples=audio))
     return clip
 
@@ -80,6 +92,7 @@ def generate_music_dataset(
     n_val: int = 48,
     n_test: int = 288,
     n_workers: int = 2,
+    synthesizer: SynthesizerSettings = DEFAULT_SYNTHESIZER,
     reporter: Reporter | None = None,
 ) -> None:
     """Generate a data set of synthetic music with its manifest; resumes an interrupted run.
@@ -90,10 +103,12 @@ def generate_music_dataset(
         n_val: number of validation clips.
         n_test: number of test clips.
         n_workers: number of worker processes.
+        synthesizer: synthesizer and soundfont.
         reporter: receives the progress.
     """
     counts = {"train": n_train, "val": n_val, "test": n_test}
     clips: list[Clip] = []
+    synthesizer.check()
     folder.mkdir(parents=True, exist_ok=True)
     with (
         ProcessPoolExecutor(n_workers) as pool,
@@ -101,7 +116,9 @@ def generate_music_dataset(
     ):
         for partition, n_clips in counts.items():
             first = FIRST_SEEDS[partition]
-            make = partial(make_clip, folder=folder, partition=partition)
+            make = partial(
+                make_clip, folder=folder, partition=partition, synthesizer=synthesizer
+            )
             for clip in pool.map(make, range(first, first + n_clips), chunksize=8):
                 clips.append(clip)
                 advance(1)

@@ -19,14 +19,19 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from loris_cli.composition.midi_synthesis import render_score
 from loris_cli.composition.styles import STYLES, STYLES_BY_NAME
+from loris_cli.composition.synthesis import (
+    DEFAULT_SYNTHESIZER,
+    SynthesizerSettings,
+    synthesize_training_piece,
+)
 from loris_cli.config import POSE_FPS, SAMPLE_RATE_HZ
 from loris_cli.dataset.clip_cutting import CUTTING_RULES, PrepSettings
 from loris_cli.dataset.extract_poses import POSES_SUFFIX
 from loris_cli.dataset.manifest import PARTITIONS
 from loris_cli.dataset.prepare_video import PrepContext, PrepTask
 from loris_cli.dataset.source_names import ACTIVITIES, GENRE_OF_AIST_CODE, Activity
+from loris_cli.errors import UsageError
 from loris_cli.pose.keypoints import Poses, write_poses
 from loris_cli.pose.overlay import draw_skeleton, write_mp4
 from loris_cli.synthetic.composer import MusicalScore, compose_score
@@ -58,6 +63,7 @@ class SyntheticTask(PrepTask):
     """Rendering and preparation of one synthetic video."""
 
     seed: int
+    synthesizer: SynthesizerSettings = DEFAULT_SYNTHESIZER
 
     renders_source: ClassVar[bool] = True
 
@@ -79,7 +85,7 @@ class SyntheticTask(PrepTask):
         figure, a pose file is written to the same folder.
 
         Raises:
-            MissingDependencyError: the synthesizer is not installed.
+            InputError: the soundfont lacks an instrument.
             OutputError: the video cannot be written.
         """
         path = self.source_path
@@ -94,7 +100,12 @@ class SyntheticTask(PrepTask):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory() as folder:
             video, audio = Path(folder, "video.mp4"), Path(folder, "audio.wav")
-            samples = render_score(score.arrangement, duration_s=duration_s, seed=self.seed)
+            samples = synthesize_training_piece(
+                score.arrangement,
+                duration_s=duration_s,
+                seed=self.seed,
+                synthesizer=self.synthesizer,
+            )
             soundfile.write(audio, samples, SAMPLE_RATE_HZ)
             if self.is_rendered:
                 _render_dancer(video, self, dance, score)
@@ -109,18 +120,41 @@ class SyntheticTask(PrepTask):
                 mux_audio(video, audio, temporary, original_gain_db=None, tags=tags)
 
 
-def list_synthetic_tasks(data_dir: Path, n_clips: int, *, seed: int = 0) -> list[SyntheticTask]:
+def list_synthetic_tasks(
+    data_dir: Path,
+    n_clips: int,
+    *,
+    n_test_clips: int | None = None,
+    seed: int = 0,
+    synthesizer: SynthesizerSettings = DEFAULT_SYNTHESIZER,
+) -> list[SyntheticTask]:
     """Return the tasks that render and prepare the videos of a synthetic data set.
 
     Args:
         data_dir: data set folder.
         n_clips: number of videos per activity over all partitions, at least 2 per partition. A
             sports video yields one clip of 50 s and two of 25 s.
+        n_test_clips: number of test videos per activity; None holds out 5 %, at least 2.
         seed: random seed of the data set.
+        synthesizer: synthesizer and soundfont.
+
+    Raises:
+        UsageError: the test videos leave none for training.
+        InputError: the soundfont is missing or damaged.
+        MissingDependencyError: fluidsynth is not installed.
     """
-    n_held_out = max(MIN_CLIPS_PER_PARTITION, round(HELD_OUT_FRACTION * n_clips))
-    n_train = max(MIN_CLIPS_PER_PARTITION, n_clips - 2 * n_held_out)
-    counts = dict.fromkeys(PARTITIONS, n_held_out) | {"train": n_train}
+    synthesizer.check()
+    n_val = max(MIN_CLIPS_PER_PARTITION, round(HELD_OUT_FRACTION * n_clips))
+    n_test = n_val if n_test_clips is None else n_test_clips
+    n_train = n_clips - n_test - n_val
+    if n_test_clips is not None and n_train < MIN_CLIPS_PER_PARTITION:
+        n_needed = n_test + n_val + MIN_CLIPS_PER_PARTITION
+        raise UsageError(
+            f"--test-clips {n_test} needs at least {n_needed} videos per activity",
+            hint=f"--clips {n_needed}",
+        )
+    n_train = max(n_train, MIN_CLIPS_PER_PARTITION)
+    counts = {"train": n_train, "val": n_val, "test": n_test}
     pairs = [(activity, partition) for activity in ACTIVITIES for partition in PARTITIONS]
     tasks = []
     for k, (activity, partition) in enumerate(pairs, seed * len(pairs)):
@@ -137,7 +171,11 @@ def list_synthetic_tasks(data_dir: Path, n_clips: int, *, seed: int = 0) -> list
             )
             path = data_dir / RAW_FOLDER / f"{activity}-{partition}-{seed}-{number:06d}.mp4"
             context = PrepContext(data_dir=data_dir, settings=settings)
-            tasks.append(SyntheticTask(source_path=path, context=context, seed=video_seed))
+            tasks.append(
+                SyntheticTask(
+                    source_path=path, context=context, seed=video_seed, synthesizer=synthesizer
+                )
+            )
     return tasks
 
 

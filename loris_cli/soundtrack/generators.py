@@ -14,6 +14,7 @@ from loris_cli.models.load_model import LoadedModel, load_model
 from loris_cli.models.mini_checkpoint import MiniCheckpoint
 from loris_cli.soundtrack.jobs import SoundtrackSettings
 from loris_cli.soundtrack.latent_generator import LatentGenerator
+from loris_cli.soundtrack.score_generator import ScoreGenerator
 from loris_cli.soundtrack.visual_encoder import (
     VisualEncoder,
     extract_visual_features,
@@ -27,6 +28,7 @@ from loris_cli.system.progress import Reporter
 from loris_cli.video.probe import VideoInfo
 
 ModelGenerator = LatentGenerator | WaveformGenerator
+SoundtrackGenerator = ModelGenerator | ScoreGenerator
 
 
 @cache
@@ -60,12 +62,17 @@ def build_generator(model: LoadedModel, device: torch.device, **options: Any) ->
     return WaveformGenerator(model=model, device=device, **options)
 
 
-def load_generator(settings: SoundtrackSettings) -> ModelGenerator:
+def load_generator(settings: SoundtrackSettings) -> SoundtrackGenerator:
     """Return the generator for the settings of a run.
 
     Raises:
         UsageError: the model does not support an option.
+        InputError: the soundfont of the method is missing or damaged.
+        MissingDependencyError: the synthesizer of the method is not installed.
     """
+    if settings.method is not None:
+        settings.synthesizer.check()
+        return ScoreGenerator(synthesizer=settings.synthesizer)
     device = resolve_device(settings.device)
     generator = build_generator(
         load_model_cached(settings.model, settings.device, settings.compile),
@@ -110,8 +117,27 @@ def load_job_encoder(settings: SoundtrackSettings, reporter: Reporter) -> Visual
     return load_visual_encoder(*weights, settings.device)
 
 
+def require_composer(generator: SoundtrackGenerator) -> LatentGenerator | ScoreGenerator:
+    """Return the generator if its takes have a score.
+
+    Raises:
+        UsageError: the generator is a model without notes.
+    """
+    if isinstance(generator, ScoreGenerator):
+        return generator
+    if isinstance(generator, LatentGenerator) and generator.has_notes:
+        return generator
+    raise UsageError(
+        f"{generator.model.name} does not use notes: no MIDI file can be written",
+        hint="omit the MIDI output, or use --method score",
+    )
+
+
 def get_visual_features(
-    settings: SoundtrackSettings, generator: ModelGenerator, info: VideoInfo, reporter: Reporter
+    settings: SoundtrackSettings,
+    generator: SoundtrackGenerator,
+    info: VideoInfo,
+    reporter: Reporter,
 ) -> Array | None:
     """Read or extract the visual features of a video.
 
@@ -123,7 +149,7 @@ def get_visual_features(
         for text in generator.model.warnings:
             reporter.warn(text)
     width, source = generator.traits.visual_width, settings.visual
-    if width is None:
+    if width is None or isinstance(generator, ScoreGenerator):
         return None
     if source is None:
         encoders = [f" {name}=FILE" for name, size in VISUAL_WIDTHS.items() if size == width]

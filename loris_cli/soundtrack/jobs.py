@@ -4,7 +4,9 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+from loris_cli.composition.synthesis import DEFAULT_SYNTHESIZER, SynthesizerSettings
 from loris_cli.errors import UsageError
 from loris_cli.models.diffusion import SamplerName
 from loris_cli.soundtrack.inpainting import InpaintSettings
@@ -15,13 +17,22 @@ from loris_cli.system.atomic_files import check_output_paths
 from loris_cli.system.device import Precision
 from loris_cli.video.mux import CONTAINER_FORMATS
 
+DEFAULT_MODEL = "mini"
+MethodName = Literal["score"]
+"""``score``: the rule-written score, played by a synthesizer."""
+MIDI_SUFFIXES = (".mid", ".midi")
+
 
 @dataclass(frozen=True, kw_only=True)
 class SoundtrackSettings:
     """Settings of all soundtracks of a run."""
 
-    model: str = "mini"
+    model: str = DEFAULT_MODEL
     """``mini``, a ``.safetensors`` file, or a released checkpoint."""
+    method: MethodName | None = None
+    """System without a network that is used instead of the model."""
+    synthesizer: SynthesizerSettings = DEFAULT_SYNTHESIZER
+    """Synthesizer for the method ``score``."""
     genre: str | None = None
     """Style, one of `config.GENRES`; None selects one that suits the rhythm."""
     seed: int = 0
@@ -53,6 +64,8 @@ class SoundtrackSettings:
     """Pose file to use instead of pose estimation."""
     plot: Path | None = None
     """Output ``.png`` file for a plot of rhythm and audio."""
+    midi: Path | None = None
+    """Output ``.mid`` file for the score of each take, or a folder for several inputs."""
     inpaint: InpaintSettings | None = None
     """Earlier soundtrack, of which only a time range is regenerated."""
 
@@ -66,7 +79,19 @@ class SoundtrackJob:
     """Take number, counted from 0 and added to the seed, and output path of each take."""
     existing_takes: tuple[tuple[int, Path], ...] = ()
     """Takes that are skipped because their files exist."""
+    midi_paths: tuple[Path, ...] = ()
+    """Output MIDI file of each take number; empty if there are none."""
     settings: SoundtrackSettings
+
+    @property
+    def needs_notes(self) -> bool:
+        """Whether an output is a MIDI file."""
+        return bool(self.midi_paths) or any(is_midi_path(path) for _, path in self.takes)
+
+
+def is_midi_path(path: Path) -> bool:
+    """Return whether an output path is that of a MIDI file."""
+    return path.suffix.lower() in MIDI_SUFFIXES
 
 
 def plan_jobs(
@@ -95,28 +120,48 @@ def plan_jobs(
         OutputError: a folder is not writable.
     """
     _check_single_input_options(settings, len(videos))
-    suffixes = list(CONTAINER_FORMATS)
+    if settings.method is not None:
+        _check_method_options(settings)
+    suffixes = [*CONTAINER_FORMATS, *MIDI_SUFFIXES]
     outputs = input_paths.resolve_output_paths(
         videos, output, default_suffix=".loris.mp4", n_takes=n_takes, allowed_suffixes=suffixes
     )
+    midi_outputs: list[list[Path]] = [[] for _ in videos]
+    if settings.midi is not None:
+        midi_outputs = input_paths.resolve_output_paths(
+            videos,
+            settings.midi,
+            default_suffix=".mid",
+            n_takes=n_takes,
+            allowed_suffixes=MIDI_SUFFIXES,
+        )
     jobs = []
-    for video, paths in zip(videos, outputs, strict=True):
+    for video, paths, midi_paths in zip(videos, outputs, midi_outputs, strict=True):
         takes = list(enumerate(paths))
         existing = tuple(take for take in takes if skip_existing and os.path.lexists(take[1]))
         todo = tuple(take for take in takes if take not in existing)
-        job = SoundtrackJob(video=video, takes=todo, existing_takes=existing, settings=settings)
+        job = SoundtrackJob(
+            video=video,
+            takes=todo,
+            existing_takes=existing,
+            midi_paths=tuple(midi_paths),
+            settings=settings,
+        )
         jobs.append(job)
     sources = [*videos, *protected_paths, *_list_source_files(settings)]
     results = [path for job in jobs for _, path in job.takes]
+    results += [job.midi_paths[k] for job in jobs if job.midi_paths for k, _ in job.takes]
     if settings.plot is not None and results:
         results.append(settings.plot)
-    if output is not None and input_paths.is_output_folder(output) and not output.is_dir():
-        results = [path for path in results if path.parent != output]  # created later
+    for folder in (output, settings.midi):
+        if folder and input_paths.is_output_folder(folder) and not folder.is_dir():
+            results = [path for path in results if path.parent != folder]  # created later
     check_output_paths(results, sources, overwrite=settings.overwrite)
     if report is not None:
         check_output_paths([report], sources, overwrite=True)
-        output_paths = [*(path for paths in outputs for path in paths), settings.plot]
-        if os.path.realpath(report) in {os.path.realpath(p) for p in output_paths if p}:
+        output_paths = [path for paths in (*outputs, *midi_outputs) for path in paths]
+        output_paths += [settings.plot] if settings.plot else []
+        if os.path.realpath(report) in {os.path.realpath(p) for p in output_paths}:
             raise UsageError(
                 f"report and output have the same path: {report}", hint="rename the report"
             )
@@ -139,9 +184,28 @@ def _check_single_input_options(settings: SoundtrackSettings, n_videos: int) -> 
         input_paths.check_suffix(settings.plot, [".png"])
 
 
+def _check_method_options(settings: SoundtrackSettings) -> None:
+    """Raise if a setting of a model is used with a method that has no network."""
+    options = {
+        "--model": None if settings.model == DEFAULT_MODEL else settings.model,
+        "--steps": settings.steps,
+        "--guidance": settings.guidance,
+        "--sampler": settings.sampler,
+        "--visual-features": settings.visual,
+        "--compile": settings.compile or None,
+        "--inpaint": settings.inpaint,
+    }
+    for option in (name for name, value in options.items() if value is not None):
+        raise UsageError(
+            f"{option} cannot be used with --method {settings.method}",
+            hint=f"omit {option}, or use a model",
+        )
+
+
 def _list_source_files(settings: SoundtrackSettings) -> list[Path]:
     """Return the input files other than the videos, which must not be overwritten."""
     model, inpaint, visual = Path(settings.model), settings.inpaint, settings.visual
     paths = [inpaint.path if inpaint else None, visual.path if visual else None, settings.poses]
+    paths += [settings.synthesizer.soundfont]
     paths += [model] if model.is_file() else []
     return [path for path in paths if path is not None]

@@ -67,6 +67,34 @@ class LatentGenerator(windowed_sampling.WindowedGenerator[MiniCondition]):
         """Channels of the latents."""
         return self.model.autoencoder.config.latent_channels
 
+    @property
+    def has_notes(self) -> bool:
+        """Whether notes condition the model."""
+        config = self.model.denoiser.config
+        return bool(config.note_latent_channels and config.trained_with_notes)
+
+    @property
+    def _has_chords(self) -> bool:
+        config = self.model.denoiser.config
+        return bool(config.harmony_channels and config.trained_with_harmony)
+
+    def compose(self, features: ClipFeatures, *, seed: int) -> ClipFeatures:
+        """Return the features with the chords and notes that condition the model in a take.
+
+        The notes are at the times at which they are audible, later than in the condition.
+        """
+        advanced = add_arrangement(
+            replace(features, peaks_s=features.peaks_s - ATTACK_LATENCY_S),
+            seed=seed_from_rhythm(seed, features.peaks_s),
+        )
+        assert advanced.harmony is not None
+        assert advanced.arrangement is not None
+        return replace(
+            features,
+            harmony=advanced.harmony.shift(ATTACK_LATENCY_S),
+            arrangement=advanced.arrangement.shift(ATTACK_LATENCY_S),
+        )
+
     def generate(
         self, features: ClipFeatures, *, seed: int, progress: ProgressCallback
     ) -> Iterator[Samples]:
@@ -80,16 +108,13 @@ class LatentGenerator(windowed_sampling.WindowedGenerator[MiniCondition]):
         Yields:
             ``(1, samples)`` blocks at 22,050 Hz, ``round(duration_s * 22050)`` samples in all.
         """
-        config = self.model.denoiser.config
         seed = seed_from_rhythm(seed, features.peaks_s)
         advanced = replace(features, peaks_s=features.peaks_s - ATTACK_LATENCY_S)
-        chords = config.harmony_channels and config.trained_with_harmony
-        notes = config.note_latent_channels and config.trained_with_notes
-        if chords or notes:
+        if self._has_chords or self.has_notes:
             advanced = add_arrangement(advanced, seed=seed)
-        if notes:
+        if self.has_notes:
             advanced = self._with_note_latent(advanced)
-        if not chords:
+        if not self._has_chords:
             advanced = replace(advanced, harmony=None)
         latent = self._draw(advanced, seed=seed, progress=progress)
         n_samples = round(features.duration_s * SAMPLE_RATE_HZ)

@@ -5,7 +5,11 @@ from contextlib import closing
 
 from loris_cli.errors import LorisError
 from loris_cli.soundtrack import job_report
-from loris_cli.soundtrack.generators import load_generator, load_job_encoder
+from loris_cli.soundtrack.generators import (
+    load_generator,
+    load_job_encoder,
+    require_composer,
+)
 from loris_cli.soundtrack.job_report import RecordingReporter, ReportRow
 from loris_cli.soundtrack.jobs import SoundtrackJob
 from loris_cli.soundtrack.takes import estimate_takes, make_takes
@@ -38,7 +42,9 @@ def run_jobs(
     todo = [job for job in jobs if job.takes]
     if not todo:
         return
-    load_generator(todo[0].settings)  # fail early on errors that affect every video
+    generator = load_generator(todo[0].settings)  # errors that affect every video
+    if todo[0].needs_notes:
+        require_composer(generator)
     load_job_encoder(todo[0].settings, reporter)
     if workers == 1 or len(todo) == 1:
         for job in todo:

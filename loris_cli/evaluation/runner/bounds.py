@@ -1,4 +1,4 @@
-"""Bounds of the scores: null systems and ceilings.
+"""Bounds of the scores: null systems, ceilings, and the score that a model renders.
 
     clips, reference analyses -> audio sources of a bound, by clip and seed
 
@@ -59,9 +59,9 @@ class BoundRequest:
 
 @dataclass(frozen=True)
 class Bound:
-    """A null system or a ceiling."""
+    """A null system, a ceiling, or the method that a model has to improve on."""
 
-    category: Literal["null", "ceiling"]
+    category: Literal["null", "ceiling", "method"]
     description: str
     build: Callable[[BoundRequest], TakeSources]
     """Raises `UnavailableError`."""
@@ -187,6 +187,23 @@ def _reconstruction(request: BoundRequest) -> TakeSources:
     return {(clip_id, request.seeds[0]): source for clip_id, source in audio.items()}
 
 
+def _score(request: BoundRequest) -> TakeSources:
+    """Build the audio of the scores that condition the first model with notes."""
+    runner = next((r for r in request.system_runners if r.system.uses_notes), None)
+    if runner is None:
+        raise UnavailableError("no model conditioned on notes was selected")
+    from loris_cli.evaluation.runner.systems import build_score_system
+
+    player = replace(runner, name="score", system=build_score_system())
+    takes, _ = player.generate_takes(request.clips, request.seeds, reporter=request.reporter)
+    return {
+        (clip_id, seed): replace(
+            take, max_samples=request.reference_analyses[clip_id].n_samples
+        )
+        for (clip_id, seed), take in takes.items()
+    }
+
+
 def _performance(request: BoundRequest) -> TakeSources:
     """For AIST clips: reference of another performance to the same music."""
     named = [(clip, parse_aist_performance(clip.source_group)) for clip in request.clips]
@@ -209,12 +226,15 @@ BOUNDS: Mapping[str, Bound] = {
     "density_matched": Bound("null", "reference onsets, seconds shuffled", _density_matched),
     "tempo_click": Bound("null", "clicks at the reference tempo, random phase", _tempo_click),
     "mismatched": Bound("null", "reference of another clip", _mismatched),
+    "score": Bound("method", "rule-written score, played by the built-in synthesizer", _score),
     "ground_truth": Bound("ceiling", "reference audio", _ground_truth),
     "latent_reconstruction": Bound("ceiling", "encoded and decoded reference", _reconstruction),
     "other_performance": Bound("ceiling", "other performance to the same music", _performance),
 }
 """Bounds by id, in the order of the report."""
-RANDOM_BOUNDS = frozenset({"white_noise", "density_matched", "tempo_click", "mismatched"})
+RANDOM_BOUNDS = frozenset(
+    {"white_noise", "density_matched", "tempo_click", "mismatched", "score"}
+)
 """Bounds that are scored once per seed; the others are scored for the first seed only."""
 CHANCE_BOUNDS = frozenset({"mismatched", "other_performance"})
 """Bounds that use the references of other clips; their F1 is not corrected for chance."""

@@ -3,6 +3,7 @@
 manifest | two folders | two files -> clips with a reference, a visual rhythm and a source
 """
 
+import shlex
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,15 +99,12 @@ def list_subsets(data_dir: Path) -> list[SubsetStatus]:
     return statuses
 
 
-def format_setup_commands(subset: str, data_dir: Path) -> str:
-    """Return the commands that create a subset, one per line."""
-    folder = printable_path(data_dir)
+def format_setup_command(subset: str, data_dir: Path) -> str:
+    """Return the command that creates a subset, with synthetic clips for those of the paper."""
+    folder = shlex.quote(printable_path(data_dir))
     if subset == SYNTHETIC_SUBSET:
-        return f"create it: loris dataset synthesize {folder} --music"
-    return (
-        f"create a synthetic substitute: loris dataset synthesize {folder}\n"
-        f"or import the authors' release: loris dataset import RELEASE --data {folder}"
-    )
+        return f"loris dataset synthesize {folder} --music"
+    return f"loris dataset synthesize {folder}"
 
 
 def read_subset_clips(data_dir: Path, subset: str, *, partition: str = "test") -> list[Clip]:
@@ -121,7 +119,7 @@ def read_subset_clips(data_dir: Path, subset: str, *, partition: str = "test") -
         InputError: there is no data set, or it has no clips of this subset and partition.
     """
     folder = printable_path(data_dir)
-    setup = format_setup_commands(subset, data_dir)
+    setup = format_setup_command(subset, data_dir)
     if not (data_dir / MANIFEST_FILE).exists():
         raise InputError(f"no data set in {folder}", hint=setup)
     clips = read_manifest(data_dir)

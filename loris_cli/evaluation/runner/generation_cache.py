@@ -126,12 +126,12 @@ class SystemRunner:
 
 
 def read_clip_features(data_dir: Path, clip: Clip) -> ClipFeatures:
-    """Return the features of a clip as extracted from a video, without chords or jitter."""
+    """Return the features of a clip as extracted from a video: no chords, notes or jitter."""
     features = read_pose_features(data_dir, clip)
     if features is None:
         return read_rhythm_features(data_dir, clip)
-    # The chords and the timing jitter are unknown for a video.
-    return replace(features, harmony=None, timing_jitter=0.0)
+    # The chords, the notes and the timing jitter are unknown for a video.
+    return replace(features, harmony=None, arrangement=None, timing_jitter=0.0)
 
 
 def hash_features(features: ClipFeatures) -> str:

@@ -169,7 +169,10 @@ def _collect_sources(
         reporter=reporter,
     )
     unavailable = {}
+    names = [runner.name for runner in plan.system_runners]
     for bound_id in plan.bounds:
+        if bound_id in names:  # already scored as a method
+            continue
         bound = BOUNDS[bound_id]
         seeds = plan.seeds if bound_id in bounds.RANDOM_BOUNDS else plan.seeds[:1]
         try:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from loris_cli.composition.synthesis import DEFAULT_SYNTHESIZER, SynthesizerSettings
 from loris_cli.errors import UsageError
 from loris_cli.evaluation.runner.ablations import build_ablation_tables, find_variants
 from loris_cli.evaluation.runner.bounds import BOUNDS
@@ -34,6 +35,8 @@ class SystemSelection:
     sweep_specs: Sequence[str] = ()
     sampling_settings: Sequence[SamplingSetting]
     """Settings of each model, from `sweeps.parse_sweeps`."""
+    synthesizer: SynthesizerSettings = DEFAULT_SYNTHESIZER
+    """Synthesizer of the method ``score``."""
     device: str = "auto"
     ignore_cache: bool = False
     """Regenerate audio that is in the cache."""
@@ -71,10 +74,12 @@ def add_systems(
             system = build_model_system(model, device=device, steps=steps, guidance=guidance)
             systems.append((name + suffix, system))
     for name in dict.fromkeys(selection.methods):
-        systems.append((name, build_method_system(name, data_dir, subset)))
+        system = build_method_system(name, data_dir, subset, synthesizer=selection.synthesizer)
+        systems.append((name, system))
     names = [name for name, _ in systems]
     for name in names:
-        if names.count(name) > 1 or name in (*BOUNDS, "generated"):
+        is_reserved = name in (*BOUNDS, "generated") and name not in selection.methods
+        if names.count(name) > 1 or is_reserved:
             raise UsageError(f"system name {name!r} is in use", hint="rename one of the files")
     return replace(
         plan,

@@ -21,6 +21,7 @@ from loris_cli.baselines.drum_kit import DrumGenerator
 from loris_cli.baselines.drums import place_hits_on_peaks
 from loris_cli.baselines.groove import place_hits_on_grid
 from loris_cli.baselines.retrieval import TEMPO_FACTORS, RetrievalGenerator, Song, SongLibrary
+from loris_cli.composition.synthesis import DEFAULT_SYNTHESIZER, SynthesizerSettings
 from loris_cli.dataset.read_clips import read_clip_audio, read_rhythm_features
 from loris_cli.errors import InputError
 from loris_cli.evaluation.runner.clips import EvalClip, get_source_group, read_subset_clips
@@ -28,10 +29,13 @@ from loris_cli.models.generator_interface import MusicGenerator
 from loris_cli.models.load_model import LoadedModel, PaperCheckpoint, load_model
 from loris_cli.models.mini_checkpoint import MiniCheckpoint
 from loris_cli.soundtrack.generators import ModelGenerator, build_generator
+from loris_cli.soundtrack.latent_generator import LatentGenerator
+from loris_cli.soundtrack.score_generator import ScoreGenerator
 
 METHOD_SCHEMA = 1
 """Version of the methods. Increment it when their output changes."""
 METHOD_DESCRIPTIONS: Mapping[str, str] = {
+    "score": "rule-written score, played by a synthesizer",
     "drums": "a drum hit on every peak of the visual rhythm",
     "groove": "a steady drum pattern from the rules of CMT, without its network",
     "retrieval": "train clip with the accents that best match the visual rhythm",
@@ -58,6 +62,8 @@ class System:
     """Return the number of network evaluations for a clip duration in seconds."""
     load_latent_model: Callable[[], MiniCheckpoint] | None = None
     """Load the latent diffusion model; None for other systems."""
+    uses_notes: bool = False
+    """Whether a rule-written score conditions the model."""
     uses_visual_features: bool = False
     """Whether the model was trained on visual features."""
 
@@ -110,21 +116,51 @@ def build_model_system(
         get_generator=lambda clip: build(),
         count_network_evaluations=lambda s: build().compute_window_layout(s).n_evaluations,
         load_latent_model=load_latent_model if is_latent else None,
+        uses_notes=isinstance(generator, LatentGenerator) and generator.has_notes,
         uses_visual_features=is_visual,
     )
 
 
-def build_method_system(name: str, data_dir: Path, subset: str) -> System:
+def build_score_system(synthesizer: SynthesizerSettings = DEFAULT_SYNTHESIZER) -> System:
+    """Build the system that plays rule-written scores.
+
+    Raises:
+        InputError: the soundfont is missing or damaged.
+        MissingDependencyError: fluidsynth is not installed.
+    """
+    synthesizer.check()
+    settings = {"method": "score", "schema": METHOD_SCHEMA, "version": __version__}
+    player = synthesizer.name if synthesizer.name != "builtin" else "the built-in synthesizer"
+    return System(
+        category="method",
+        description=f"rule-written score, played by {player}",
+        generation_settings={**settings, **synthesizer.describe()},
+        get_generator=lambda clip: ScoreGenerator(synthesizer=synthesizer),
+    )
+
+
+def build_method_system(
+    name: str,
+    data_dir: Path,
+    subset: str,
+    *,
+    synthesizer: SynthesizerSettings = DEFAULT_SYNTHESIZER,
+) -> System:
     """Build the system of a method.
 
     Args:
         name: key of `METHOD_DESCRIPTIONS`.
         data_dir: data set folder; its train partition is the library for retrieval.
         subset: subset name.
+        synthesizer: synthesizer of the method ``score``.
 
     Raises:
-        InputError: the subset has no audio for the retrieval library.
+        InputError: the subset has no audio for the retrieval library, or the soundfont is
+            missing or damaged.
+        MissingDependencyError: fluidsynth is not installed.
     """
+    if name == "score":
+        return build_score_system(synthesizer)
     settings = {"method": name, "schema": METHOD_SCHEMA, "version": __version__}
     description = METHOD_DESCRIPTIONS[name]
     if name in RULE_GENERATORS:

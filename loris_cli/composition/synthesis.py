@@ -1,0 +1,178 @@
+"""Audio of an arrangement, by the built-in synthesizer or by fluidsynth.
+
+arrangement, mix, synthesizer settings -> blocks of samples
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from loris_cli.array_types import Samples
+from loris_cli.composition.arrangement import DRUM_CHANNEL, Arrangement
+from loris_cli.composition.fluidsynth import (
+    DEBIAN_SOUNDFONT,
+    find_fluidsynth,
+    synthesize_with_fluidsynth,
+)
+from loris_cli.composition.mix import MixEffects, MixSettings, draw_mix
+from loris_cli.composition.soundfont import DRUM_BANK, SoundFont, load_soundfont
+from loris_cli.composition.synthesizer import ScoreRenderer
+from loris_cli.config import SAMPLE_RATE_HZ
+from loris_cli.errors import InputError, MissingDependencyError
+from loris_cli.system.file_fingerprints import compute_sha256
+
+SynthesizerName = Literal["builtin", "fluidsynth"]
+BLOCK_S = 60.0
+"""Duration of the blocks of a long score."""
+DATASET_PEAK = 0.9
+"""Peak of the pieces of a data set."""
+BUILTIN_SOUNDFONT = Path(str(files("loris_cli.composition").joinpath("fluidr3.sf3")))
+"""Subset of FluidR3 GM with the instruments of `loris_cli.composition.styles`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynthesizerSettings:
+    """Synthesizer and soundfont that play scores."""
+
+    name: SynthesizerName = "builtin"
+    soundfont: Path | None = None
+    """An ``.sf2`` or ``.sf3`` file. Default: the bundled one; FluidR3 GM for fluidsynth."""
+
+    @property
+    def soundfont_path(self) -> Path:
+        """Soundfont to use."""
+        if self.soundfont is not None:
+            return self.soundfont
+        return BUILTIN_SOUNDFONT if self.name == "builtin" else DEBIAN_SOUNDFONT
+
+    def check(self) -> None:
+        """Check that the program is installed and the soundfont can be read.
+
+        Raises:
+            MissingDependencyError: fluidsynth or its soundfont is not installed.
+            InputError: the soundfont is missing or damaged.
+        """
+        if self.name == "fluidsynth":
+            find_fluidsynth()
+            if self.soundfont is None and not DEBIAN_SOUNDFONT.exists():
+                raise MissingDependencyError(
+                    "the soundfont of fluidsynth is not installed",
+                    hint="apt-get install fluid-soundfont-gm, or pass --soundfont FILE",
+                )
+        load_soundfont(self.soundfont_path)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the settings that determine the sound, with a hash of the soundfont."""
+        return {
+            "synthesizer": self.name,
+            "soundfont": compute_sha256(self.soundfont_path)[:12],
+        }
+
+
+DEFAULT_SYNTHESIZER = SynthesizerSettings()
+
+
+def synthesize_blocks(
+    arrangement: Arrangement,
+    mix: MixSettings,
+    *,
+    duration_s: float,
+    n_channels: int,
+    synthesizer: SynthesizerSettings = DEFAULT_SYNTHESIZER,
+    rate_hz: int = SAMPLE_RATE_HZ,
+) -> Iterator[Samples]:
+    """Synthesize an arrangement in consecutive blocks.
+
+    Args:
+        arrangement: notes and instruments.
+        mix: mix settings.
+        duration_s: duration of the audio; later notes are truncated.
+        n_channels: 1 or 2.
+        synthesizer: synthesizer and soundfont.
+        rate_hz: sampling rate.
+
+    Yields:
+        Audio without level normalization, ``(channels, samples)``,
+        ``round(duration_s * rate_hz)`` samples in all.
+
+    Raises:
+        InputError: the soundfont is damaged or lacks an instrument.
+        MissingDependencyError: fluidsynth is not installed.
+    """
+    synthesizer.check()
+    soundfont = load_soundfont(synthesizer.soundfont_path)
+    _check_instruments(arrangement, soundfont)
+    if synthesizer.name == "fluidsynth":
+        effects = MixEffects(
+            replace(mix, reverb_level=0.0), n_channels=n_channels, rate_hz=rate_hz
+        )
+        audio = synthesize_with_fluidsynth(
+            arrangement,
+            soundfont.path,
+            mix=mix,
+            duration_s=duration_s,
+            rate_hz=rate_hz,
+            n_channels=n_channels,
+        )
+        yield effects.process(audio)
+        return
+    effects = MixEffects(mix, n_channels=n_channels, rate_hz=rate_hz)
+    renderer = ScoreRenderer(
+        arrangement,
+        soundfont,
+        rate_hz=rate_hz,
+        n_channels=n_channels,
+        channel_volumes=mix.channel_volumes,
+    )
+    n_samples, n_block = round(duration_s * rate_hz), round(BLOCK_S * rate_hz)
+    for first in range(0, n_samples, n_block):
+        yield effects.process(renderer.render(first, min(n_block, n_samples - first)))
+
+
+def synthesize_training_piece(
+    arrangement: Arrangement,
+    *,
+    duration_s: float,
+    seed: int,
+    synthesizer: SynthesizerSettings = DEFAULT_SYNTHESIZER,
+) -> Samples:
+    """Synthesize an arrangement with random reverb, balance and tone.
+
+    Args:
+        arrangement: notes and instruments.
+        duration_s: duration of the audio.
+        seed: seed of the mix settings.
+        synthesizer: synthesizer and soundfont.
+
+    Returns:
+        Mono audio at 22,050 Hz, ``(round(duration_s * 22050),)``, with a peak of 0.9.
+
+    Raises:
+        InputError: the soundfont is damaged or lacks an instrument.
+        MissingDependencyError: fluidsynth is not installed.
+    """
+    blocks = synthesize_blocks(
+        arrangement,
+        draw_mix(seed),
+        duration_s=duration_s,
+        n_channels=1,
+        synthesizer=synthesizer,
+    )
+    mono = np.concatenate([block[0] for block in blocks])
+    return np.asarray(DATASET_PEAK * mono / max(float(np.abs(mono).max()), 1e-9))
+
+
+def _check_instruments(arrangement: Arrangement, soundfont: SoundFont) -> None:
+    """Raise if the soundfont lacks an instrument of the arrangement."""
+    for channel, program in arrangement.channel_programs.items():
+        is_drum_kit = channel == DRUM_CHANNEL
+        if not soundfont.has_preset(DRUM_BANK if is_drum_kit else 0, program):
+            name = f"drum kit {program}" if is_drum_kit else f"program {program}"
+            raise InputError(
+                f"soundfont {soundfont.path} has no {name}",
+                hint="pass a General MIDI soundfont with --soundfont",
+            )

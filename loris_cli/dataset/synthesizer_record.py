@@ -1,0 +1,41 @@
+"""Record of the synthesizer of a synthetic data set: one folder has data of one only."""
+
+import json
+from pathlib import Path
+
+from loris_cli.composition.synthesis import SynthesizerSettings
+from loris_cli.errors import UsageError
+from loris_cli.system.atomic_files import atomic_write
+
+SYNTHESIZER_FILE = "synthesizer.json"
+
+
+def record_synthesizer(data_dir: Path, synthesizer: SynthesizerSettings) -> None:
+    """Write the synthesizer of a data set, or check that it is the recorded one.
+
+    Args:
+        data_dir: data set folder; created if it does not exist.
+        synthesizer: synthesizer and soundfont.
+
+    Raises:
+        UsageError: the data set was made with another synthesizer or soundfont.
+        InputError: the soundfont is missing or damaged.
+        MissingDependencyError: fluidsynth is not installed.
+    """
+    synthesizer.check()
+    described = synthesizer.describe()
+    path = data_dir / SYNTHESIZER_FILE
+    try:
+        recorded = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path, overwrite=True) as temporary:
+            temporary.write_text(json.dumps(described) + "\n", encoding="utf-8")
+        return
+    except (OSError, ValueError):
+        recorded = None
+    if recorded != described:
+        raise UsageError(
+            f"{data_dir} was made with another synthesizer or soundfont",
+            hint=f"use another folder, or the settings in {SYNTHESIZER_FILE}",
+        )
