@@ -28,9 +28,9 @@ from loris_cli.evaluation.metrics import musicnn
 from loris_cli.evaluation.metrics.loris_scores import f1_score
 from loris_cli.evaluation.metrics.music import measure_texture
 from loris_cli.evaluation.metrics.sync import beat_f_measure
-from loris_cli.models.generator_interface import ClipFeatures
+from loris_cli.models.generator_interface import ClipFeatures, MusicGenerator
 from loris_cli.soundtrack.clip_features import add_arrangement, seed_from_rhythm
-from loris_cli.soundtrack.latent_generator import ATTACK_LATENCY_S, LatentGenerator
+from loris_cli.soundtrack.latent_generator import ATTACK_LATENCY_S
 
 Samples = NDArray[np.float32]
 TimesS = NDArray[np.float64]
@@ -170,13 +170,11 @@ def _onset_f_measure(onsets_s: TimesS, other_onsets_s: TimesS) -> float:
 
 
 def generate_takes(
-    generator: LatentGenerator, features: ClipFeatures, n_seeds: int
+    generator: MusicGenerator, features: ClipFeatures, n_seeds: int
 ) -> list[Samples]:
     """Generate mono takes at 22,050 Hz, ``(samples,)`` each, with seeds from 0."""
-    return [
-        np.concatenate(
-            list(generator.generate(features, seed=seed, progress=lambda done, total: None)),
-            axis=1,
-        )[0]
-        for seed in range(n_seeds)
-    ]
+    takes = []
+    for seed in range(n_seeds):
+        blocks = generator.generate(features, seed=seed, progress=lambda done, total: None)
+        takes.append(np.concatenate(list(blocks), axis=1).mean(axis=0))
+    return takes

@@ -7,12 +7,15 @@ Systems:
 - the model conditioned on the accents of the clip
 - the model conditioned on the peaks of the poses, which have timing jitter
 - the note spectrogram of the condition, inverted to audio
+- the score of the condition, played by the built-in synthesizer, for both kinds of peaks
+- the same score played by fluidsynth (with ``--fluidsynth``)
 - a previous model (with ``--previous-model``)
 - the reference audio
 - the reference audio reconstructed through the latent space (loss in the autoencoder)
 
 Each recall is reported with its chance level, the recall of the rhythm of another clip of the
 same style. The takes of a clip are averaged; 95 % intervals are bootstrapped over clips.
+With ``--zimtohrli``, takes are also compared with the played score of the same seed.
 """
 
 import json
@@ -33,9 +36,11 @@ from clip_scores import (
     render_note_spectrograms,
 )
 from command_line import add_sampling_arguments, create_parser, load_generator
+from music_metrics import zimtohrli_mos
 from numpy.typing import NDArray
 
 from loris_cli.audio.onsets import ONSET_TOLERANCE_S, PEAK_PICKING, match_onsets
+from loris_cli.composition.synthesis import SynthesizerSettings
 from loris_cli.dataset.manifest import Clip, read_manifest
 from loris_cli.dataset.read_clips import read_clip_audio
 from loris_cli.errors import InputError, LorisError
@@ -47,6 +52,7 @@ from loris_cli.evaluation.metrics.frechet import (
 from loris_cli.models.diffusion import SamplerName
 from loris_cli.models.mini_checkpoint import reconstruct_through_latent
 from loris_cli.soundtrack.latent_generator import DEFAULT_GUIDANCE, LatentGenerator
+from loris_cli.soundtrack.score_generator import ScoreGenerator
 from loris_cli.system.progress import NullReporter, Reporter
 from loris_cli.system.worker_pool import WorkerCrash, map_in_processes
 
@@ -58,8 +64,8 @@ BANDED_METRICS = (
 )  # fmt: skip
 """Metrics compared with the band of the reference audio (5th to 95th percentile)."""
 SYSTEM_NAMES = (
-    "reference", "latent_reconstruction", "note_spectrogram", "previous_model", "model",
-    "model_jittered_peaks",
+    "reference", "latent_reconstruction", "note_spectrogram", "score", "score_fluidsynth",
+    "previous_model", "model", "model_jittered_peaks", "score_jittered_peaks",
 )  # fmt: skip
 N_COMPARISON_TAKES = 1
 """Number of takes of the note spectrogram and of the previous model."""
@@ -79,6 +85,10 @@ class GivenRhythmConfig:
     previous_model: str | None = None
     """Name or path of weights to compare with."""
     previous_guidance: float = DEFAULT_GUIDANCE
+    fluidsynth: bool = False
+    """Also play the score by fluidsynth."""
+    zimtohrli: bool = False
+    """Compare takes with the played score."""
 
 
 @dataclass(frozen=True)
@@ -210,8 +220,15 @@ def _score_clip(config: GivenRhythmConfig, task: _ClipTask) -> _ClipResult:
         "reference": [clip.reference],
         "latent_reconstruction": [reconstruct_through_latent(generator.model, clip.reference)],
         "note_spectrogram": render_note_spectrograms(clip.features, N_COMPARISON_TAKES),
+        "score": generate_takes(ScoreGenerator(), clip.features, config.n_seeds),
         "model": generate_takes(generator, clip.features, config.n_seeds),
     }
+    if config.fluidsynth:
+        takes_by_system["score_fluidsynth"] = generate_takes(
+            ScoreGenerator(synthesizer=SynthesizerSettings(name="fluidsynth")),
+            clip.features,
+            config.n_seeds,
+        )
     if config.previous_model is not None:
         previous = _load_generator(
             config.previous_model, config.steps, config.previous_guidance, config.sampler
@@ -222,11 +239,24 @@ def _score_clip(config: GivenRhythmConfig, task: _ClipTask) -> _ClipResult:
     scores = {
         name: clip.score_takes(audio, accents_s) for name, audio in takes_by_system.items()
     }
+    if config.zimtohrli:
+        played = takes_by_system["score"]
+        for name in {"model", "score_fluidsynth", "note_spectrogram"} & {*takes_by_system}:
+            pairs = zip(takes_by_system[name], played, strict=False)
+            scores[name].values_by_take["zimtohrli_mos_to_score"] = [
+                zimtohrli_mos(take, score) for take, score in pairs
+            ]
+        reconstructed = takes_by_system["latent_reconstruction"][0]
+        scores["latent_reconstruction"].values_by_take["zimtohrli_mos_to_reference"] = [
+            zimtohrli_mos(reconstructed, clip.reference)
+        ]
     if clip.pose_features is None:
         return _ClipResult(scores, None)
     peaks_s = clip.pose_features.peaks_s
     jittered = generate_takes(generator, clip.pose_features, config.n_seeds)
     scores["model_jittered_peaks"] = clip.score_takes(jittered, peaks_s)
+    played = generate_takes(ScoreGenerator(), clip.pose_features, config.n_seeds)
+    scores["score_jittered_peaks"] = clip.score_takes(played, peaks_s)
     return _ClipResult(scores, match_onsets(accents_s, peaks_s).recall)
 
 
@@ -280,6 +310,8 @@ def main() -> None:
     parser.add_argument("--sampler", choices=get_args(SamplerName), default="dpmpp-2m")
     parser.add_argument("--previous-model", help="Name or path of weights to compare with.")
     parser.add_argument("--previous-guidance", type=float, default=DEFAULT_GUIDANCE)
+    parser.add_argument("--fluidsynth", action="store_true")
+    parser.add_argument("--zimtohrli", action="store_true")
     args = parser.parse_args()
     names = [field.name for field in fields(GivenRhythmConfig)]
     metrics = evaluate_given_rhythm(

@@ -1,6 +1,7 @@
 """Metrics of generated audio: loudness and motion, tempo stability, harmonic distance."""
 
 import numpy as np
+import soxr
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
@@ -13,6 +14,10 @@ from loris_cli.evaluation.metrics.music import (
     loudness_db,
 )
 from loris_cli.system.librosa_import import import_librosa_module
+
+ZIMTOHRLI_RATE_HZ = 48_000
+ZIMTOHRLI_RMS = 0.1
+"""Level to which both signals are scaled."""
 
 Array = NDArray[np.float64]
 
@@ -45,6 +50,26 @@ def tempo_stability(beats_s: Array) -> float:
     gaps = np.diff(beats_s)
     spread = float(np.median(np.abs(gaps - np.median(gaps))) / np.median(gaps))
     return max(1.0 - spread, 0.0)
+
+
+def zimtohrli_mos(samples: Samples, reference: Samples) -> float:
+    """Opinion score of audio compared with a reference, 1 to 5, by Zimtohrli.
+
+    Needs ``pip install zimtohrli`` (Google, 2024). Both signals are scaled to the same level.
+
+    Args:
+        samples: mono audio at 22,050 Hz, ``(samples,)``.
+        reference: mono audio of the same music.
+    """
+    import zimtohrli
+
+    n = min(len(samples), len(reference))
+    pair = [
+        soxr.resample(x[:n], SAMPLE_RATE_HZ, ZIMTOHRLI_RATE_HZ)
+        * (ZIMTOHRLI_RMS / max(float(np.sqrt(np.mean(np.square(x[:n])))), 1e-9))
+        for x in (reference, samples)
+    ]
+    return float(zimtohrli.mos_from_signals(*(x.astype(np.float32) for x in pair)))
 
 
 def chroma_distance(first_samples: Samples, second_samples: Samples) -> float:
