@@ -328,7 +328,6 @@ def test_output_with_a_midi_suffix_is_the_only_file(run_score: RunLoris, video: 
     assert take.read_bytes() == other.read_bytes()
 
 
-@pytest.mark.xfail(strict=True, reason="only the file of --midi is written (takes.py)")
 def test_midi_output_and_midi_option_write_two_files(run_score: RunLoris, video: Path) -> None:
     one, other = video.with_name("one.mid"), video.with_name("other.mid")
 
@@ -567,7 +566,6 @@ def test_unusable_soundfonts_end_with_exit_code_4(
     assert list_new_files(video) == []
 
 
-@pytest.mark.xfail(strict=True, reason="the MIDI file is written before the audio (takes.py)")
 def test_a_take_that_fails_leaves_no_midi_file(
     run_score: RunLoris, video: Path, tmp_path: Path
 ) -> None:

@@ -98,13 +98,7 @@ def test_a_test_video_does_not_depend_on_the_number_of_videos() -> None:
         (40, 37),
         (1, 1),
         (10, 40),
-        pytest.param(
-            40,
-            200,
-            marks=pytest.mark.xfail(
-                strict=True, reason="hint ignores the videos for validation (synthetic_videos)"
-            ),
-        ),
+        (40, 200),
     ],
 )
 def test_hint_of_too_many_test_videos_is_the_smallest_number_of_videos(

@@ -73,7 +73,9 @@ def estimate_jobs(
     yield from job_report.skipped_rows(jobs)
     todo = [job for job in jobs if job.takes]
     if todo:
-        load_generator(todo[0].settings)
+        generator = load_generator(todo[0].settings)
+        if todo[0].needs_notes:
+            require_composer(generator)
     for job in todo:
         yield from _run_with_failure_row(
             job, estimate_takes, reporter or NullReporter(), with_name=len(jobs) > 1
