@@ -164,3 +164,20 @@ def test_modules_in_the_current_folder_are_not_imported(script: Path, start: str
     process = run_in_shell(command, script.parent)
     assert process.returncode == 0, process.stderr
     assert not (script.parent / "planted" / "ran").exists()
+
+
+NON_BLOCKING_SCRIPT = """
+import os
+from loris_cli.system.process_setup import open_standard_streams
+os.set_blocking(1, False)
+open_standard_streams()
+for k in range(3):
+    print(str(k) * 300_000)
+"""
+
+
+def test_a_full_non_blocking_pipe_loses_no_output() -> None:
+    command = [sys.executable, "-c", NON_BLOCKING_SCRIPT]
+    output = subprocess.run(command, capture_output=True, check=True)
+    assert output.stdout == b"".join(b"%d" % k * 300_000 + b"\n" for k in range(3))
+    assert output.stderr == b""

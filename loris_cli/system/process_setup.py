@@ -55,32 +55,37 @@ def _restart_in_utf8_mode() -> None:
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
-class _RecordingOutput(io.RawIOBase):
-    """Output stream that records its first error and discards all output after it."""
+class _ResilientWriter(io.BufferedWriter):
+    """Buffered output stream that records its first error instead of raising it.
 
-    def __init__(self, raw: io.FileIO) -> None:
-        self.error: OSError | None = None
-        self._raw = raw
+    It wraps a raw stream of Python, whose writes an exception of a signal handler does not
+    repeat. The buffer keeps what cannot be written; output beyond its size is lost.
+    """
 
-    def writable(self) -> bool:
-        return True
-
-    def fileno(self) -> int:
-        return self._raw.fileno()
-
-    def isatty(self) -> bool:
-        return self._raw.isatty()
+    error: OSError | None = None
 
     def write(self, data: Any, /) -> int:
-        while self.error is None:
+        n_written, view = 0, memoryview(data)
+        while n_written < view.nbytes:
             try:
-                n_written = self._raw.write(data)
-                if n_written is not None:
-                    return n_written
-                select.select([], [self._raw], [])  # a non-blocking pipe that is full
+                return n_written + super().write(view[n_written:])
+            except BlockingIOError as error:  # a non-blocking pipe that is full
+                n_written += error.characters_written
+                select.select([], [self], [])
             except OSError as error:
-                self.error = error
-        return memoryview(data).nbytes
+                self.error = self.error or error
+                break
+        return view.nbytes
+
+    def flush(self) -> None:
+        while True:
+            try:
+                return super().flush()
+            except BlockingIOError:
+                select.select([], [self], [])
+            except OSError as error:
+                self.error = self.error or error
+                return
 
 
 def open_standard_streams() -> None:
@@ -104,8 +109,12 @@ def _wrap_output(stream: TextIO | None, number: int) -> TextIO:
     if not isinstance(stream, io.TextIOWrapper):
         return stream
     raw: Any = getattr(stream.buffer, "raw", stream.buffer)  # unbuffered with `python -u`
+    if isinstance(raw, io.FileIO):
+        raw = io.FileIO(raw.fileno(), "w", closefd=False)
+    elif not isinstance(raw, io.RawIOBase):  # not the console of Windows either
+        return stream
     return io.TextIOWrapper(
-        io.BufferedWriter(_RecordingOutput(raw)),
+        _ResilientWriter(raw),
         encoding=stream.encoding,
         errors="backslashreplace",
         newline=os.linesep,
@@ -118,8 +127,7 @@ def flush_stdout() -> OSError | None:
     """Flush stdout and return the first error of writing to it."""
     sys.stdout.flush()
     buffer = getattr(sys.stdout, "buffer", None)
-    output = getattr(buffer, "raw", None)
-    return output.error if isinstance(output, _RecordingOutput) else None
+    return buffer.error if isinstance(buffer, _ResilientWriter) else None
 
 
 def redirect_caches() -> None:
