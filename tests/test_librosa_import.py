@@ -100,3 +100,9 @@ def test_beat_tracking_survives_concurrent_compilation_of_kernels(
     outputs.append(start().communicate()[0])
     assert len(set(outputs)) == 1
     assert int(outputs[0]) > 10
+
+
+@pytest.mark.slow
+def test_the_modules_of_soundtrack_import_no_compiled_kernels() -> None:
+    code = "import sys, loris_cli.soundtrack.run_jobs; print({'numba'} & {*sys.modules})"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "set()\n"
