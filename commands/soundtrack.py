@@ -209,7 +209,7 @@ def soundtrack(
     from loris_cli.soundtrack.jobs import DEFAULT_MODEL, SoundtrackSettings, plan_jobs
     from loris_cli.soundtrack.run_jobs import estimate_jobs, run_jobs
     from loris_cli.soundtrack.visual_features import parse_visual_source
-    from loris_cli.system.input_paths import expand_inputs, find_list_files, output_folder
+    from loris_cli.system.input_paths import expand_inputs, output_folder
 
     reporter = ConsoleReporter(quiet=quiet, verbose=verbose)
     videos = expand_inputs(inputs)
@@ -251,7 +251,7 @@ def soundtrack(
             n_takes=takes,
             skip_existing=skip_existing,
             report=report,
-            protected_paths=find_list_files(inputs),
+            inputs=inputs,
         )
         results = (
             estimate_jobs(plan, reporter=reporter)
@@ -290,7 +290,7 @@ def _print_row(
             f" about {row['estimated_s']:.0f} s and {row['estimated_memory_mib']} MiB"
         )
     elif row["status"] == "skipped":
-        reporter.info(f"{row['output']} already exists: skipped")
+        reporter.info(f"{row['output']} {row['reason']}: skipped")
     elif row["status"] == "done":
         reporter.print_result(row["output"])
         if row["midi"] is not None:

@@ -4,12 +4,12 @@ files, folders, @lists -> input files -> output paths
 """
 
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from loris_cli.errors import InputError, OutputError, UsageError
-from loris_cli.system.atomic_files import FOLDER_HINT, PARENT_HINT
+from loris_cli.system.atomic_files import FOLDER_HINT, PARENT_HINT, output_errors
 
 VIDEO_SUFFIXES = frozenset(
     ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .m2ts .wmv .flv .3gp".split()
@@ -54,7 +54,8 @@ def _iter_inputs(names: Sequence[str]) -> Iterator[Path]:
         if not name:  # pathlib interprets it as the current folder
             raise UsageError("an input path is empty", hint=INPUT_HINT)
         if _is_list_argument(name):
-            yield from _read_list_file(Path(name[1:]))
+            for path in _read_list_file(Path(name[1:])):
+                yield from _find_videos(path) if os.path.isdir(path) else iter([path])
         elif os.path.isdir(name):
             yield from _find_videos(Path(name))
         else:
@@ -78,8 +79,7 @@ def _read_list_file(path: Path) -> Iterator[Path]:
     for line in text.replace("\r\n", "\n").split("\n"):
         entry = line.strip()
         if entry and not entry.startswith("#"):
-            target = path.parent / (line if os.path.exists(path.parent / line) else entry)
-            yield from _find_videos(target) if os.path.isdir(target) else iter([target])
+            yield path.parent / (line if os.path.exists(path.parent / line) else entry)
 
 
 def _find_videos(folder: Path) -> Iterator[Path]:
@@ -110,7 +110,7 @@ def is_output_folder(output: Path) -> bool:
 
 @contextmanager
 def output_folder(output: Path | None) -> Iterator[None]:
-    """Create the folder given by ``-o``; remove it at the end if it is new and empty.
+    """Create the folder given by ``-o``; at the end, remove empty folders if it is new.
 
     The parent folder is not created, so that a mistyped path is an error.
 
@@ -134,8 +134,9 @@ def output_folder(output: Path | None) -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(OSError):  # not empty: it contains results
-            output.rmdir()
+        for folder, _, _ in os.walk(output, topdown=False):
+            with suppress(OSError):  # not empty: it contains results
+                os.rmdir(folder)
 
 
 def resolve_output_paths(
@@ -145,8 +146,9 @@ def resolve_output_paths(
     default_suffix: str,
     n_takes: int = 1,
     allowed_suffixes: Collection[str] = (),
+    inputs: Sequence[str] = (),
 ) -> list[list[Path]]:
-    """Return the output paths of each video.
+    """Return the output paths of each video, which may conflict (`find_conflicts`).
 
     Args:
         videos: input files.
@@ -155,13 +157,14 @@ def resolve_output_paths(
             e.g. ``".loris.mp4"``.
         n_takes: results per video; several takes are numbered from 1.
         allowed_suffixes: suffixes allowed if ``output`` is a file; empty allows any.
+        inputs: arguments of the command. The folders below a folder among them are repeated
+            below ``output``; those of several folders in one folder each.
 
     Returns:
         for each video one path per take.
 
     Raises:
-        UsageError: two videos would have the same output path, ``output`` is one file for
-            several videos, or its suffix is not allowed.
+        UsageError: ``output`` is one file for several videos, or its suffix is not allowed.
     """
     is_folder = output is not None and is_output_folder(output)
     if output is not None and not is_folder:
@@ -171,26 +174,68 @@ def resolve_output_paths(
             )
         if allowed_suffixes:
             check_suffix(output, allowed_suffixes)
+    roots = _find_input_folders(inputs) if is_folder else set()
     results: list[list[Path]] = []
-    sources: dict[str, Path] = {}
     for video in videos:
         name = video.stem + default_suffix
         if output is None:
             path = video.with_name(name)
         else:
-            path = output / name if is_folder else output
+            path = output / _subfolder(video, roots) / name if is_folder else output
         takes = range(1, n_takes + 1)
-        paths = [path] if n_takes == 1 else [_numbered_path(path, take) for take in takes]
-        for path in paths:
-            target = os.path.realpath(path)
-            if target in sources:
-                raise UsageError(
-                    f"{sources[target]} and {video} would both be written to {path.name}",
-                    hint="rename one of them, or process them in separate runs",
-                )
-            sources[target] = video
-        results.append(paths)
+        results.append([path] if n_takes == 1 else [_numbered_path(path, k) for k in takes])
     return results
+
+
+def _find_input_folders(names: Sequence[str]) -> set[Path]:
+    """Return the folders among the arguments and in list files."""
+    files = find_list_files(names)
+    paths = [Path(name) for name in names if not _is_list_argument(name)]
+    paths += [path for file in files for path in _read_list_file(file)]
+    return {path for path in paths if os.path.isdir(path)}
+
+
+def _subfolder(video: Path, roots: Collection[Path]) -> Path:
+    """Return the folder of a video relative to the uppermost of the folders that contain it."""
+    for root in reversed(video.parents):
+        subfolder = video.relative_to(root).parent
+        if root in roots and ".." not in subfolder.parts:
+            return Path("" if len(roots) == 1 else os.path.abspath(root)).name / subfolder
+    return Path()
+
+
+def find_conflicts(
+    videos: Sequence[Path], outputs: Sequence[Sequence[Path]]
+) -> dict[Path, UsageError]:
+    """Return an error for each video that would have an output path of another.
+
+    Args:
+        videos: input files.
+        outputs: output paths of each video.
+    """
+    users: dict[str, list[Path]] = {}
+    for video, paths in zip(videos, outputs, strict=True):
+        for path in paths:
+            users.setdefault(os.path.realpath(path), []).append(video)
+    conflicts: dict[Path, UsageError] = {}
+    for target, (first, *others) in users.items():
+        if others:
+            message = f"{first} and {others[0]} would both be written to {Path(target).name}"
+            hint = "rename one of them, or process them in separate runs"
+            conflicts |= dict.fromkeys((first, *others), UsageError(message, hint=hint))
+    return conflicts
+
+
+def make_parent_folders(paths: Iterable[Path], output: Path | None) -> None:
+    """Create the folders of output paths below the folder given by ``-o``.
+
+    Raises:
+        OutputError: a folder cannot be created.
+    """
+    for path in paths:
+        if output is not None and output in path.parent.parents:
+            with output_errors(path.parent):
+                path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def check_suffix(path: Path, suffixes: Collection[str]) -> None:
