@@ -65,14 +65,15 @@ def probe_for_rhythm(video: str | Path, *, reporter: Reporter | None = None) -> 
     Raises:
         InputError: the file is not a video, or is too short.
     """
-    info = probe_video(Path(video))
+    warn = (reporter or NullReporter()).warn
+    info = probe_video(Path(video), on_warning=warn)
     if info.duration_s < MIN_VIDEO_DURATION_S:
         raise InputError(
             f"{video} is too short for a rhythm: got {info.duration_s:.2g} s",
             hint=f"pass a video of at least {MIN_VIDEO_DURATION_S:g} s",
         )
     if info.truncated:
-        (reporter or NullReporter()).warn(f"{printable_path(video)}: the file is truncated")
+        warn(f"{printable_path(video)}: the file is truncated")
     return info
 
 
