@@ -6,17 +6,20 @@ import cv2
 import numpy as np
 import pytest
 import soundfile
+from conftest import RunLoris
 from media import (
     make_tone,
     measure_tone_amplitude,
     read_frame_number,
     run_ffmpeg,
     write_video,
+    write_wav,
 )
 
 from loris_cli.errors import InputError
 from loris_cli.video.audio_track import read_audio
 from loris_cli.video.frames import read_frames
+from loris_cli.video.mux import mux_audio
 from loris_cli.video.probe import probe_video
 
 RATE_HZ = 22_050
@@ -67,6 +70,24 @@ def test_a_missing_audio_track_is_refused(tmp_path: Path, track: int) -> None:
     with pytest.raises(InputError) as caught:
         read_audio(path, rate_hz=RATE_HZ, track=track)
     assert "--audio-track" in caught.value.hint
+
+
+def test_the_chosen_audio_track_is_mixed(tmp_path: Path) -> None:
+    path = write_two_tracks(tmp_path, "a.mkv", default=1)
+    silence = write_wav(tmp_path / "silence.wav", np.zeros((1, RATE_HZ), np.float32))
+    for track, hz in ((None, 880), (1, 440)):
+        out = tmp_path / f"{track}.mkv"
+        mux_audio(path, silence, out, original_gain_db=0.0, audio_track=track, tags={})
+        assert loudest_tone_hz(out) == hz
+
+
+def test_soundtrack_refuses_a_missing_audio_track(tmp_path: Path, loris: RunLoris) -> None:
+    path = write_two_tracks(tmp_path, "a.mkv", default=1)
+    arguments = ("soundtrack", path, "-o", tmp_path / "b.mp4", "--method", "score")
+    missing = loris(*arguments, "--mix", "-6", "--audio-track", "3")
+    assert missing.exit_code == 4
+    assert missing.stderr.count("\n") <= 2
+    assert loris(*arguments, "--audio-track", "1").exit_code == 2
 
 
 def test_of_equal_tracks_the_one_with_more_channels_is_read(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def extract_poses(
         return slice_poses(poses, first, last), None
     counts: list[int] = []
     frames = read_frames_at_fps(
-        info.path, POSE_FPS, max_side_px=POSE_SIDE_PX, on_warning=reporter.warn
+        info, POSE_FPS, max_side_px=POSE_SIDE_PX, on_warning=reporter.warn
     )
     poses = estimator(
         islice(frames, first, last),

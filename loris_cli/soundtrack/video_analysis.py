@@ -121,7 +121,7 @@ def estimate_video_poses(
         if fallback_flow is not None:
             observer = FrameObserver(fallback_flow.add_frame, max_side_px=FLOW_MAX_SIDE_PX)
         frames = read_frames_at_fps(
-            info.path,
+            info,
             POSE_FPS,
             max_side_px=POSE_SIDE_PX,
             on_warning=reporter.warn,
