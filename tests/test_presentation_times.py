@@ -1,12 +1,13 @@
 """Presentation times: containers without them, restarting clocks, edit lists."""
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from builders import make_poses
 from media import (
     find_onset_s,
     make_click,
@@ -15,8 +16,11 @@ from media import (
     write_video,
 )
 
+from loris_cli.pose.keypoints import Poses, slice_poses
+from loris_cli.soundtrack.video_analysis import estimate_video_poses
+from loris_cli.system.progress import NullReporter
 from loris_cli.video.audio_track import read_audio
-from loris_cli.video.frames import read_frames, read_frames_at_fps
+from loris_cli.video.frames import Frame, read_frames, read_frames_at_fps
 from loris_cli.video.probe import probe_video
 
 RATE_HZ = 22_050
@@ -204,3 +208,20 @@ def test_resampled_frames_name_the_time_of_their_source(tmp_path: Path) -> None:
     source_times_s = [frame.source_time_s or 0.0 for frame in frames]
     expected = [0, 0.1, 0.1, 0.25, 0.25, 0.5, 0.5, 0.5, 0.5, 0.9]
     np.testing.assert_allclose(source_times_s[:10], expected, atol=1e-3)
+
+
+def test_poses_keep_the_times_of_their_frames(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", times_s=[0, 0.1, 0.25, 0.5, 0.9, 1.1])
+    info = probe_video(path)
+
+    def estimate(frames: Iterable[Frame], **_: object) -> Poses:
+        return make_poses(np.zeros((len(list(frames)), 17, 2)))
+
+    poses = estimate_video_poses(info, reporter=NullReporter(), estimator=estimate)
+    assert poses.source_times_s is not None
+    shown = np.searchsorted([0.1, 0.25, 0.5, 0.9, 1.1], poses.times_s + 1e-6, side="right")
+    expected = np.array([0, 0.1, 0.25, 0.5, 0.9, 1.1])[shown]
+    np.testing.assert_allclose(poses.source_times_s, expected, atol=1e-3)
+    cut = slice_poses(poses, 8, 16)
+    assert cut.source_times_s is not None
+    np.testing.assert_allclose(cut.source_times_s, expected[8:16] - 0.5, atol=1e-3)

@@ -68,10 +68,12 @@ def make_impact_keypoints(
     noise_px: float = 0.0,
     duration_s: float = 25.0,
     video_fps: float | None = None,
+    times_s: Array | None = None,
 ) -> tuple[Array, Array]:
     """Return keypoints at 16 fps, and the times of the abrupt stops."""
     rng = np.random.default_rng(seed)
-    times_s = np.arange(round(duration_s * FPS)) / FPS
+    if times_s is None:
+        times_s = np.arange(round(duration_s * FPS)) / FPS
     if video_fps is not None:  # time of the video frame displayed at that moment
         times_s = np.floor(times_s * video_fps + 1e-6) / video_fps
     impacts_s = 1 + np.cumsum(rng.uniform(0.85, 1.4, int(duration_s)))
@@ -295,6 +297,29 @@ def test_age_of_sampled_frames_is_compensated(video_fps: float) -> None:
 
     assert abs(np.median(offsets_s)) < 0.012
     assert np.mean(np.abs(offsets_s) < 0.05) > 0.92
+
+
+@pytest.mark.parametrize("video_fps", [25.0, 30.0, 60.0])
+def test_dropped_frames_do_not_double_the_spread_of_impact_errors(video_fps: float) -> None:
+    rng = np.random.default_rng(0)
+    spread_s = []
+    for dropped_fraction in (0.0, 0.3):
+        offsets_s: list[float] = []
+        for seed in range(6):
+            frame_times_s = np.arange(round(25 * video_fps)) / video_fps
+            is_kept = rng.random(len(frame_times_s)) >= dropped_fraction
+            is_kept[0] = True
+            kept_s = frame_times_s[is_kept]
+            ticks_s = np.arange(400) / FPS
+            source_s = kept_s[np.searchsorted(kept_s, ticks_s + 1e-6, side="right") - 1]
+            keypoints, impacts_s = make_impact_keypoints(seed, noise_px=1, times_s=source_s)
+            rhythm = rhythm_from_poses(
+                keypoints, frame_interval_s=1 / video_fps, source_times_s=source_s
+            )
+            offsets_s.extend(compute_offsets_s(rhythm.times_s, impacts_s))
+        assert abs(np.median(offsets_s)) < 0.012
+        spread_s.append(float(np.quantile(np.abs(offsets_s), 0.75)))
+    assert spread_s[1] < 1.5 * spread_s[0]
 
 
 def test_constant_motion_at_25_fps_has_no_spurious_peaks() -> None:

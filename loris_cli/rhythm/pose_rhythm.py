@@ -37,6 +37,7 @@ def rhythm_from_poses(
     paper_exact: bool = False,
     fill_gaps: bool = True,
     frame_interval_s: float | None = None,
+    source_times_s: Array | None = None,
     cuts: Cuts = (),
 ) -> Rhythm:
     """Compute the rhythm of a performer: times and strengths of the impacts in the motion.
@@ -56,6 +57,8 @@ def rhythm_from_poses(
             then interpolated between two frames. Otherwise the sampled frame is up to one
             interval old, by a varying amount: at 25 fps this adds a spurious rhythm, and peaks
             are late by half an interval.
+        source_times_s: presentation time of the video frame of each pose, ``(frames,)``, if
+            known; replaces the constant interval for videos that drop frames.
         cuts: frames that show a different performer than the previous frame.
 
     Returns:
@@ -77,10 +80,13 @@ def rhythm_from_poses(
         else:
             weights = np.minimum(scores, np.concatenate([scores[:1], scores[:-1]]))
             positions, body_size = clean_positions(positions, scores, cuts)
-        if frame_interval_s is not None and len(positions):
-            n_frames = len(positions)
-            displayed_s = frame_timestamps(n_frames, frame_interval_s, fps=fps)
-            positions = resample_positions(positions, displayed_s, n_frames=n_frames, fps=fps)
+        n_frames = len(positions)
+        if source_times_s is None and frame_interval_s is not None:
+            source_times_s = frame_timestamps(n_frames, frame_interval_s, fps=fps)
+        if source_times_s is not None and n_frames:
+            positions = resample_positions(
+                positions, source_times_s, n_frames=n_frames, fps=fps
+            )
         times, strengths, onsets = trajectories.detect_trajectory_peaks(
             positions,
             weights,

@@ -23,7 +23,13 @@ from loris_cli.rhythm.rhythm_file import Rhythm
 from loris_cli.rhythm.stft_rhythm import rhythm_from_stft
 from loris_cli.system.atomic_files import printable_path
 from loris_cli.system.progress import NullReporter, Reporter
-from loris_cli.video.frames import Frame, FrameObserver, read_frames, read_frames_at_fps
+from loris_cli.video.frames import (
+    Frame,
+    FrameObserver,
+    read_frames,
+    read_frames_at_fps,
+    record_source_times,
+)
 from loris_cli.video.probe import VideoInfo, probe_video
 
 RhythmMethod = Literal["directogram", "flow", "stft"]
@@ -129,8 +135,12 @@ def estimate_video_poses(
         )
         estimate = estimator or partial(estimate_poses, n_threads=POSE_THREADS)
         size = (info.width, info.height)
-        poses = estimate(frames, fps=POSE_FPS, size=size, progress=progress)
-    return replace(poses, frame_interval_s=info.frame_interval_s)
+        source_times_s: list[float] = []
+        recorded = record_source_times(frames, source_times_s)
+        poses = estimate(recorded, fps=POSE_FPS, size=size, progress=progress)
+    return replace(
+        poses, frame_interval_s=info.frame_interval_s, source_times_s=np.array(source_times_s)
+    )
 
 
 class _FallbackFlow:
@@ -222,6 +232,7 @@ def compute_pose_rhythm(
         fps=poses.fps,
         compat=compat,
         frame_interval_s=poses.frame_interval_s,
+        source_times_s=poses.source_times_s,
         cuts=poses.cuts,
     )
 

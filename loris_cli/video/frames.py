@@ -5,7 +5,7 @@ packets -> decoded frames in presentation order -> selected frames -> upright RG
 
 import math
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache, partial
@@ -150,6 +150,13 @@ def read_frames_at_fps(
         last_s = check_last_duration(displayed.duration_s, intervals_s)
         n_frames = _count_ticks(times_s[-1] + last_s, step)
     yield from _repeat_frame(displayed, convert, range(k, n_frames), step)
+
+
+def record_source_times(frames: Iterable[Frame], times_s: list[float]) -> Iterator[Frame]:
+    """Yield frames and append the presentation time of each source frame to a list."""
+    for frame in frames:
+        times_s.append(frame.time_s if frame.source_time_s is None else frame.source_time_s)
+        yield frame
 
 
 def _count_ticks(duration_s: float, step_s: Fraction) -> int:
