@@ -18,7 +18,11 @@ from loris_cli.pose.keypoints import Poses
 from loris_cli.pose.tracking import estimate_poses
 from loris_cli.rhythm.directogram import Compat
 from loris_cli.rhythm.flow_rhythm import FlowTrajectories
-from loris_cli.rhythm.pose_rhythm import motion_energy, rhythm_from_poses
+from loris_cli.rhythm.pose_rhythm import (
+    frame_timestamps,
+    motion_energy,
+    rhythm_from_poses,
+)
 from loris_cli.rhythm.rhythm_file import Rhythm
 from loris_cli.rhythm.stft_rhythm import rhythm_from_stft
 from loris_cli.system.atomic_files import printable_path
@@ -227,12 +231,14 @@ def compute_pose_rhythm(
     """Return the rhythm of poses; ``method`` must not be ``flow``."""
     if method == "stft":
         return rhythm_from_stft(poses.keypoints, fps=poses.fps, cuts=poses.cuts)
+    source_times_s = poses.source_times_s
+    if source_times_s is None and poses.frame_interval_s is not None:
+        source_times_s = frame_timestamps(poses.n_frames, poses.frame_interval_s, fps=poses.fps)
     return rhythm_from_poses(
         poses.keypoints,
         fps=poses.fps,
         compat=compat,
-        frame_interval_s=poses.frame_interval_s,
-        source_times_s=poses.source_times_s,
+        source_times_s=source_times_s,
         cuts=poses.cuts,
     )
 
