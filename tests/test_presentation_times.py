@@ -22,6 +22,7 @@ from loris_cli.system.progress import NullReporter
 from loris_cli.video.audio_track import read_audio
 from loris_cli.video.frames import Frame, read_frames, read_frames_at_fps
 from loris_cli.video.probe import probe_video
+from loris_cli.video.retiming import has_irregular_times, write_retimed_copy
 
 RATE_HZ = 22_050
 
@@ -225,3 +226,27 @@ def test_poses_keep_the_times_of_their_frames(tmp_path: Path) -> None:
     cut = slice_poses(poses, 8, 16)
     assert cut.source_times_s is not None
     np.testing.assert_allclose(cut.source_times_s, expected[8:16] - 0.5, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["avi", "h264", "joined"])
+def test_a_retimed_copy_has_rising_times_and_all_frames(tmp_path: Path, kind: str) -> None:
+    source = write_video(tmp_path / "a.ts", n_frames=25, fps=25, b_frames=2)
+    numbers = list(range(25))
+    path = tmp_path / f"b.{kind}"
+    if kind == "joined":
+        path.write_bytes(2 * source.read_bytes())
+        numbers *= 2
+    else:
+        run_ffmpeg("-i", source, "-c:v", "libx264", "-bf", "2", path)
+    assert has_irregular_times(path)
+    copy = tmp_path / "copy.mkv"
+    write_retimed_copy(path, copy)
+    assert not has_irregular_times(copy)
+    muxed = tmp_path / "c.mp4"
+    run_ffmpeg("-i", copy, "-c", "copy", muxed)
+    check_frames(muxed, numbers, fps=25)
+
+
+def test_regular_files_need_no_retimed_copy(tmp_path: Path) -> None:
+    for suffix in (".mp4", ".mkv", ".ts"):
+        assert not has_irregular_times(write_video(tmp_path / f"a{suffix}", b_frames=2))

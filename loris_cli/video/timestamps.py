@@ -39,6 +39,7 @@ def read_packets(
     reference: MediaStream,
     *,
     on_damage: Callable[[], object] = lambda: None,
+    on_restart: Callable[[float], object] = lambda time_s: None,
     max_read_errors: int = 1,
 ) -> Iterator[Packet]:
     """Demux streams; if the clock restarts, later packets continue the earlier times.
@@ -51,6 +52,7 @@ def read_packets(
         streams: streams to read, with the reference.
         reference: stream without gaps at a restart, the video if there is one.
         on_damage: called for each read error.
+        on_restart: called with the new time of each restart of the reference's clock, s.
         max_read_errors: number of consecutive read errors after which reading stops, as at the
             end of a truncated file.
 
@@ -58,7 +60,9 @@ def read_packets(
         packets in the order of the file; the last ones are empty and flush the decoders.
     """
     is_mov = container.format.name.startswith("mov")
-    clock = _EditedClock(reference) if is_mov else _ContinuousClock(container, reference)
+    clock: _EditedClock | _ContinuousClock = _EditedClock(reference)
+    if not is_mov:
+        clock = _ContinuousClock(container, reference, on_restart)
     n_errors = 0
     while n_errors < max_read_errors:
         try:
@@ -76,8 +80,13 @@ def read_packets(
 class _ContinuousClock:
     """Moves the times of all streams by the same amount after each restart of the clock."""
 
-    def __init__(self, container: InputContainer, reference: MediaStream) -> None:
-        self._reference = reference.index
+    def __init__(
+        self,
+        container: InputContainer,
+        reference: MediaStream,
+        on_restart: Callable[[float], object],
+    ) -> None:
+        self._reference, self._on_restart = reference.index, on_restart
         has_restarts = bool(container.format.flags & TS_DISCONT)
         self._max_step_s = MAX_CLOCK_STEP_S if has_restarts else float("inf")
         self._offsets_s = [Fraction(0)]  # one for each restart, and 0
@@ -103,6 +112,7 @@ class _ContinuousClock:
                 start_s = (packet.pts if packet.pts is not None else ticks) * packet.time_base
                 if segment > newest:
                     self._offsets_s.append(self._end_s - start_s)
+                    self._on_restart(float(self._end_s))
                     yield from self._release()
                 end_s = start_s + ((packet.duration or 0) * packet.time_base or abs(step_s))
                 self._end_s = max(self._end_s, end_s + self._offsets_s[segment])
