@@ -59,6 +59,7 @@ def soundtrack(
             max=12.0,
         ),
     ] = None,
+    audio_track: options.AudioTrack = None,
     inpaint: Annotated[
         Path | None,
         option(
@@ -193,6 +194,8 @@ def soundtrack(
         raise UsageError(
             "--inpaint and --inpaint-range must be used together", hint=INPAINT_EXAMPLE
         )
+    if audio_track is not None and mix is None:
+        raise UsageError("--audio-track requires --mix", hint="add --mix, such as --mix -12")
     if model is not None and method is not None:
         raise UsageError(
             "--model and --method cannot be used together", hint="remove one of them"
@@ -212,7 +215,7 @@ def soundtrack(
     from loris_cli.system.input_paths import expand_inputs, output_folder
 
     reporter = ConsoleReporter(quiet=quiet, verbose=verbose)
-    videos = expand_inputs(inputs)
+    videos = expand_inputs(inputs, on_warning=reporter.warn)
     region = None
     if inpaint is not None and inpaint_range is not None:
         start_s, end_s = inpaint_range
@@ -234,6 +237,7 @@ def soundtrack(
         precision=precision,
         compile=compile_networks,
         mix_db=mix,
+        audio_track=audio_track,
         overwrite=overwrite,
         poses=poses,
         plot=plot,

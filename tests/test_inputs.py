@@ -276,3 +276,25 @@ def test_an_output_folder_without_permission_is_an_output_error(
     monkeypatch.setattr(Path, "mkdir", refuse_mkdir)  # chmod does not restrict root
     with pytest.raises(OutputError, match="new"), output_folder(tmp_path / "new"):
         pytest.fail("the block must not run")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["1.MTS", "a.m2t", "a.vob", "a.mxf", "a.ogv", "a.3g2", "a.f4v", "a.qt", "a.h264"],
+)
+def test_videos_of_cameras_and_discs_are_found_in_a_folder(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    assert expand_inputs([str(tmp_path)]) == [tmp_path / name]
+
+
+def test_files_of_unknown_suffixes_in_a_folder_are_named(tmp_path: Path) -> None:
+    for name in ("a.mp4", "b.strange", "deep/c.r3d", "notes.txt", "a.loris.xyz", ".hidden"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    warnings: list[str] = []
+    assert expand_inputs([str(tmp_path)], on_warning=warnings.append) == [tmp_path / "a.mp4"]
+    assert len(warnings) == 1
+    assert "b.strange" in warnings[0]
+    assert "c.r3d" in warnings[0]
+    assert "notes.txt" not in warnings[0]
+    assert "a.loris.xyz" not in warnings[0]

@@ -58,6 +58,8 @@ class SoundtrackSettings:
     """Compile the networks with torch.compile on their first call."""
     mix_db: float | None = None
     """Gain in dB of the video's original audio in the mix; None omits it."""
+    audio_track: int | None = None
+    """Number of the original audio track in the mix, from 1; None is the default track."""
     overwrite: bool = False
     """Overwrite existing files."""
     poses: Path | None = None

@@ -32,6 +32,7 @@ from loris_cli.soundtrack.score_generator import ScoreGenerator, encode_score
 from loris_cli.soundtrack.video_analysis import VideoAnalysis, analyze_video, probe_for_rhythm
 from loris_cli.soundtrack.waveform_generator import WaveformGenerator
 from loris_cli.system.atomic_files import atomic_write, printable_path
+from loris_cli.video.containers import find_audio_stream, open_container
 from loris_cli.video.mux import check_container
 from loris_cli.video.probe import VideoInfo
 
@@ -88,6 +89,7 @@ def make_takes(job: SoundtrackJob, reporter: RecordingReporter) -> Iterator[Repo
                 regenerate_s=regenerate_s,
                 options=OutputOptions(
                     mix_db=settings.mix_db,
+                    audio_track=settings.audio_track,
                     tags={"comment": title},
                     overwrite=settings.overwrite,
                 ),
@@ -133,8 +135,11 @@ def _write_file(path: Path, content: bytes, *, overwrite: bool) -> None:
 
 
 def _probe_job(job: SoundtrackJob, reporter: RecordingReporter) -> VideoInfo:
-    """Probe the video; raise if an output container cannot hold its video stream."""
+    """Probe the video; raise if a container cannot hold it, or an audio track is missing."""
     info = probe_for_rhythm(job.video, reporter=reporter)
+    if job.settings.audio_track is not None:
+        with open_container(job.video) as container:
+            find_audio_stream(container, track=job.settings.audio_track)
     for _, out in job.takes:
         if not is_midi_path(out):
             check_container(info.path, out)

@@ -4,36 +4,49 @@ files, folders, @lists -> input files -> output paths
 """
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from loris_cli.errors import InputError, OutputError, UsageError
+from loris_cli.errors import InputError, OutputError, UsageError, escape_unprintable
 from loris_cli.system.atomic_files import FOLDER_HINT, PARENT_HINT, output_errors
 
 VIDEO_SUFFIXES = frozenset(
-    ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .m2ts .wmv .flv .3gp".split()
+    ".mp4 .m4v .mov .qt .mj2 .3gp .3gpp .3g2 .3gp2 .f4v .insv .mkv .mk3d .webm .avi .divx .mpg"
+    " .mpeg .mpe .m1v .m2v .mpv .mod .vob .ts .mts .m2t .m2ts .tp .trp .tod .wmv .asf .wtv .flv"
+    " .mxf .gxf .ogv .ogm .dv .rm .rmvb .nut .y4m .h264 .264 .avc .h265 .265 .hevc .ivf"
+    " .obu".split()
 )
 """Suffixes of the files read from a folder; a file given by name may have any suffix."""
+COMPANION_SUFFIXES = frozenset(
+    ".txt .md .pdf .json .jsonl .csv .tsv .xml .html .log .npz .npy .png .jpg .jpeg .bmp .tif"
+    " .tiff .webp .heic .wav .flac .mp3 .m4a .aac .ogg .opus .wma .mid .midi .srt .vtt .ass"
+    " .sub .idx .nfo .thm .lrv .bup .ifo .gpx".split()
+)
+"""Suffixes of other files that accompany videos; folders are read without mention of them."""
+MAX_NAMED_FILES = 5
 
 MAX_LIST_BYTES = 64 << 20
 INPUT_HINT = "specify video files, folders or @list.txt"
 
 
-def expand_inputs(names: Sequence[str]) -> list[Path]:
+def expand_inputs(
+    names: Sequence[str], *, on_warning: Callable[[str], None] | None = None
+) -> list[Path]:
     """Return the input files that arguments refer to, in order and without duplicates.
 
     Args:
         names: files; folders, which are searched recursively; or ``@list.txt``, a UTF-8 file
             with one path per line. Blank lines and lines that begin with ``#`` are skipped;
             relative paths are relative to the list's folder.
+        on_warning: called for each folder with files of unknown suffixes, which are skipped.
 
     Raises:
         InputError: a folder contains no video, or a list cannot be read.
         UsageError: there is no input.
     """
     videos: dict[str, Path] = {}
-    for path in _iter_inputs(names):
+    for path in _iter_inputs(names, on_warning or (lambda text: None)):
         videos.setdefault(os.path.realpath(path), path)
     if not videos:
         raise UsageError("no input files specified", hint=INPUT_HINT)
@@ -49,15 +62,15 @@ def _is_list_argument(name: str) -> bool:
     return name.startswith("@") and not os.path.lexists(name)
 
 
-def _iter_inputs(names: Sequence[str]) -> Iterator[Path]:
+def _iter_inputs(names: Sequence[str], warn: Callable[[str], None]) -> Iterator[Path]:
     for name in names:
         if not name:  # pathlib interprets it as the current folder
             raise UsageError("an input path is empty", hint=INPUT_HINT)
         if _is_list_argument(name):
             for path in _read_list_file(Path(name[1:])):
-                yield from _find_videos(path) if os.path.isdir(path) else iter([path])
+                yield from _find_videos(path, warn) if os.path.isdir(path) else iter([path])
         elif os.path.isdir(name):
-            yield from _find_videos(Path(name))
+            yield from _find_videos(Path(name), warn)
         else:
             yield Path(name)
 
@@ -82,20 +95,32 @@ def _read_list_file(path: Path) -> Iterator[Path]:
             yield path.parent / (line if os.path.exists(path.parent / line) else entry)
 
 
-def _find_videos(folder: Path) -> Iterator[Path]:
+def _find_videos(folder: Path, warn: Callable[[str], None]) -> Iterator[Path]:
     """Yield the videos below a folder, sorted by path.
 
     Links to folders are not followed, because they may form a loop. Results of loris are
-    skipped, because a second run would process them again.
+    skipped, because a second run would process them again. Files of unknown suffixes are named
+    in a warning.
     """
-    videos = sorted(
+    files = sorted(
         Path(parent, name)
         for parent, _, names in os.walk(folder)
         for name in names
-        if Path(name).suffix.lower() in VIDEO_SUFFIXES
-        and not name.startswith(".")
-        and ".loris" not in Path(name).suffixes[:-1]
+        if not name.startswith(".") and ".loris" not in Path(name).suffixes[:-1]
     )
+    videos = [path for path in files if path.suffix.lower() in VIDEO_SUFFIXES]
+    known = VIDEO_SUFFIXES | COMPANION_SUFFIXES
+    unknown = [path for path in files if path.suffix.lower() not in known]
+    if unknown:
+        names = ", ".join(
+            escape_unprintable(path.relative_to(folder)) for path in unknown[:MAX_NAMED_FILES]
+        )
+        more = len(unknown) - MAX_NAMED_FILES
+        names += f" and {more} more" if more > 0 else ""
+        warn(
+            f"{escape_unprintable(folder)}: skipped files of unknown suffixes: {names};"
+            " specify videos among them by name"
+        )
     if not videos:
         hint = "searched for " + " ".join(sorted(VIDEO_SUFFIXES))
         raise InputError(f"no video in the folder {folder}", hint=hint)
