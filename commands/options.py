@@ -169,6 +169,16 @@ PartitionSeed = Annotated[
     ),
 ]
 Jobs = Annotated[int, option("Run", "Number of parallel worker processes.", min=1)]
+Threads = Annotated[
+    int | None,
+    option(
+        "Run",
+        "Number of threads of all processes together. Default: OMP_NUM_THREADS, else one per"
+        " usable core. The result does not depend on it.",
+        min=1,
+        max=1024,
+    ),
+]
 Shard = Annotated[
     str | None,
     option(

@@ -146,6 +146,7 @@ def soundtrack(
     ] = (0.0, 1.0),
     seed: options.Seed = 0,
     jobs: options.Jobs = 1,
+    threads: options.Threads = None,
     device: options.Device = "auto",
     precision: Annotated[
         Literal["auto", "fp32", "bf16"],
@@ -234,6 +235,7 @@ def soundtrack(
         offline=offline,
         rhythm_method=rhythm,
         device=device,
+        threads=threads,
         precision=precision,
         compile=compile_networks,
         mix_db=mix,

@@ -52,6 +52,8 @@ class SoundtrackSettings:
     rhythm_method: RhythmMethod | None = None
     """Default: ``directogram``, or ``flow`` if no moving person is detected."""
     device: str = "auto"
+    threads: int | None = None
+    """Threads of all worker processes together; None is one per usable core."""
     precision: Precision = "auto"
     """Precision of networks; ``auto`` is bf16 on CUDA devices that support it, else fp32."""
     compile: bool = False

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 
 from loris_cli.errors import LorisError, OutputError
 from loris_cli.soundtrack import job_report
@@ -23,6 +24,7 @@ from loris_cli.soundtrack.takes import estimate_takes, make_takes
 from loris_cli.system.atomic_files import output_errors
 from loris_cli.system.file_locks import hold_lock
 from loris_cli.system.progress import NullReporter, Reporter
+from loris_cli.system.threads import configure_threads, count_threads
 from loris_cli.system.worker_pool import WorkerCrash, map_in_processes
 
 ProcessJob = Callable[[SoundtrackJob, RecordingReporter], Iterator[ReportRow]]
@@ -51,17 +53,20 @@ def run_jobs(
     todo = [job for job in jobs if job.takes]
     if not todo:
         return
+    n_processes = max(min(workers, len(todo)), 1)
+    configure_threads(count_threads(todo[0].settings.threads, n_processes=n_processes))
     generator = load_generator(todo[0].settings)  # errors that affect every video
     if todo[0].needs_notes:
         require_composer(generator)
     load_job_encoder(todo[0].settings, reporter)
-    if workers == 1 or len(todo) == 1:
+    if n_processes == 1:
         for job in todo:
             yield from _run_with_failure_row(
                 job, _make_missing_takes, reporter, with_name=len(jobs) > 1
             )
         return
-    results = map_in_processes(_run_in_worker, todo, n_workers=min(workers, len(todo)))
+    run = partial(_run_in_worker, n_processes=n_processes)
+    results = map_in_processes(run, todo, n_workers=n_processes)
     with reporter.stage("videos", len(todo)) as advance, closing(results):
         for index, rows in results:
             advance(1)
@@ -144,7 +149,8 @@ def _make_missing_takes(job: SoundtrackJob, reporter: RecordingReporter) -> Iter
                 yield job_report.skipped_row(job, todo.pop(0), EXISTS_REASON)
 
 
-def _run_in_worker(job: SoundtrackJob) -> list[ReportRow]:
+def _run_in_worker(job: SoundtrackJob, *, n_processes: int) -> list[ReportRow]:
+    configure_threads(count_threads(job.settings.threads, n_processes=n_processes))
     return list(
         _run_with_failure_row(job, _make_missing_takes, NullReporter(), with_name=False)
     )

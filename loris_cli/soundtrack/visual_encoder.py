@@ -25,6 +25,7 @@ from loris_cli.soundtrack.visual_features import VISUAL_FPS, VisualSource, slice
 from loris_cli.system.device import resolve_device
 from loris_cli.system.file_fingerprints import FileFingerprint, fingerprint_file
 from loris_cli.system.progress import Reporter
+from loris_cli.system.threads import map_rows
 from loris_cli.video.frames import Frame, read_frames_at_fps
 from loris_cli.video.probe import VideoInfo
 
@@ -141,10 +142,14 @@ def extract_inception_rows(
         ``(rows, 1024)`` for each 400 frames.
     """
     crops = (center_crop(frame.rgb) for frame in frames)
-    while clip := list(islice(crops, INCEPTION_CLIP_FRAMES)):
+    clips = iter(lambda: list(islice(crops, INCEPTION_CLIP_FRAMES)), [])
+
+    @torch.inference_mode()
+    def encode(clip: list[Pixels]) -> Array:
         pixels = torch.from_numpy(np.stack(clip)).to(device).permute(3, 0, 1, 2)[None]
-        with torch.inference_mode():
-            yield network(pixels.float() / 127.5 - 1)[0].cpu().numpy()
+        return np.asarray(network(pixels.float() / 127.5 - 1)[0].cpu().numpy())
+
+    yield from map_rows(encode, clips)
 
 
 def extract_r50_rows(
@@ -162,10 +167,14 @@ def extract_r50_rows(
     """
     clips = _r50_clips(center_crop(frame.rgb, i3d_resnet50.INPUT_SIZE_PX) for frame in frames)
     batch_size = 1 if device.type == "cpu" else R50_GPU_BATCH_ROWS
-    while batch := list(islice(clips, batch_size)):
+    batches = iter(lambda: list(islice(clips, batch_size)), [])
+
+    @torch.inference_mode()
+    def encode(batch: list[Pixels]) -> Array:
         pixels = torch.from_numpy(np.stack(batch)).to(device).permute(0, 4, 1, 2, 3)
-        with torch.inference_mode():
-            yield network(pixels.float() / 255).cpu().numpy()
+        return np.asarray(network(pixels.float() / 255).cpu().numpy())
+
+    yield from map_rows(encode, batches)
 
 
 def _r50_clips(frames: Iterable[Pixels]) -> Iterator[Pixels]:
