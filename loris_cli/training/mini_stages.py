@@ -17,9 +17,14 @@ from torch import Tensor, nn
 from loris_cli.audio import mel
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.dataset.manifest import Clip
-from loris_cli.dataset.read_clips import read_clip_audio, read_rhythm_features
+from loris_cli.dataset.read_clips import (
+    read_clip_audio,
+    read_pose_features,
+    read_rhythm_features,
+)
 from loris_cli.errors import InputError, UsageError
 from loris_cli.models.checkpoint_format import read_config
+from loris_cli.models.generator_interface import ClipFeatures
 from loris_cli.models.mel_autoencoder import MelAutoencoder, MelAutoencoderConfig
 from loris_cli.models.mini_checkpoint import MiniCheckpoint
 from loris_cli.models.mini_unet import MiniDenoiser, MiniDenoiserConfig
@@ -111,8 +116,18 @@ class DenoiserStage(TrainingStage):
         self._backbone_path, self.n_clips = backbone_path, len(clips.train)
         is_unconditional = settings.stage == "unconditional"
         build_dataset = partial(_build_latent_dataset, clips.data_dir, cache)
-        train_set = build_dataset(clips.train, settings.seed, settings.condition_dropout)
-        val_set = build_dataset(clips.val, VALIDATION_SEED, float(is_unconditional))
+        train_set = build_dataset(
+            clips.train,
+            seed=settings.seed,
+            condition_dropout=settings.condition_dropout,
+            audio_accent_probability=settings.audio_accent_probability,
+        )
+        val_set = build_dataset(
+            clips.val,
+            seed=VALIDATION_SEED,
+            condition_dropout=float(is_unconditional),
+            audio_accent_probability=0.0,
+        )
         self.train_set, self.val_set = train_set, val_set
         scores = [annotations.annotated_features for annotations in train_set.annotations]
         config = replace(
@@ -153,13 +168,19 @@ class DenoiserStage(TrainingStage):
             denoiser=module.denoiser,
             name="in training",
         )
-        clips = [(c.id, read_rhythm_features(self._data_dir, c)) for c in self._sample_clips]
+        clips = [(c.id, self._read_rhythm(c)) for c in self._sample_clips]
         generator = LatentGenerator(model=model, device=device)
         return render_validation_samples(generator, clips, folder, step)
 
+    def _read_rhythm(self, clip: Clip) -> ClipFeatures:
+        """Return the rhythm of a clip: that of its poses if it has some, else its accents."""
+        features = read_pose_features(self._data_dir, clip)
+        features = features or read_rhythm_features(self._data_dir, clip)
+        return replace(features, harmony=None, arrangement=None)
+
 
 def _build_latent_dataset(
-    data_dir: Path, cache: LatentCache, clips: Sequence[Clip], seed: int, dropout: float
+    data_dir: Path, cache: LatentCache, clips: Sequence[Clip], **options: Any
 ) -> datasets.LatentDataset:
     """Build the data set of all clips that are at least as long as a window."""
     n_frames = MINI_DENOISER_CONFIG.window_frames
@@ -175,8 +196,7 @@ def _build_latent_dataset(
             data_dir, clips, cache.pseudo_rhythms, cache.note_latents
         ),
         config=MINI_DENOISER_CONFIG,
-        seed=seed,
-        condition_dropout=dropout,
+        **options,
     )
 
 

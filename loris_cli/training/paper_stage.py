@@ -35,7 +35,7 @@ from loris_cli.training.loop import TrainingStage
 from loris_cli.training.losses import PaperLoss, checkpoint_activations
 from loris_cli.training.settings import TrainingSettings
 from loris_cli.training.validation_samples import render_validation_samples
-from loris_cli.training.waveform_dataset import WaveformDataset
+from loris_cli.training.waveform_dataset import WaveformDataset, without_peaks
 
 MAX_CLIP_S = 50.0
 """The longer of the two clip durations of the paper."""
@@ -137,7 +137,7 @@ class PaperStage(TrainingStage):
 
         Raises:
             InputError: the backbone does not match, or a clip is too short.
-            UsageError: the settings do not define a valid network.
+            UsageError: the settings do not define a valid network, or there is no rhythm.
         """
         torch.manual_seed(settings.seed)
         encoder = select_visual_encoder(settings, clips.all)
@@ -145,6 +145,7 @@ class PaperStage(TrainingStage):
         self.visual_encoder = encoder if self.config.visual_projection != "none" else ""
         self.network = PaperModel(self.config)
         self.loss_module = PaperLoss(self.network)
+        _check_peaks(settings, self.config, clips.train)
         self._backbone_path, self.n_clips = backbone_path, len(clips.train)
         if backbone_path is not None:
             names = read_backbone(backbone_path, self.network)
@@ -163,6 +164,7 @@ class PaperStage(TrainingStage):
                 seed=settings.seed if is_training else VALIDATION_SEED,
                 condition_dropout=settings.condition_dropout if is_training else val_dropout,
                 augment=is_training,
+                audio_accent_probability=settings.audio_accent_probability * is_training,
                 visual_encoder=self.visual_encoder,
             )
 
@@ -177,7 +179,7 @@ class PaperStage(TrainingStage):
     def _read_video_features(self, data_dir: Path, clip: Clip) -> ClipFeatures:
         """Return the features of the clip as `soundtrack` would extract them from its video."""
         features = read_clips.read_pose_features(data_dir, clip)
-        features = features or read_clips.read_rhythm_features(data_dir, clip)
+        features = features or without_peaks(read_clips.read_rhythm_features(data_dir, clip))
         if not self.visual_encoder:
             return features
         visual = read_clips.read_clip_visual_features(data_dir, clip, self.visual_encoder)
@@ -206,6 +208,20 @@ class PaperStage(TrainingStage):
             sampler="dpmpp-2m",
         )
         return render_validation_samples(generator, self._sample_clips, folder, step)
+
+
+def _check_peaks(
+    settings: TrainingSettings, config: PaperConfig, clips: Sequence[Clip]
+) -> None:
+    """Raise if rhythm conditions the network, but no example would have peaks."""
+    has_peaks = settings.audio_accent_probability or any(clip.poses for clip in clips)
+    uses_rhythm = settings.stage == "conditional" and config.rhythm_conditioning != "none"
+    if uses_rhythm and not has_peaks:
+        raise UsageError(
+            "no training clip has poses, so there are no visual peaks to condition on",
+            hint="run `loris prep` on the videos, or pass --set audio_accent_probability=1 for"
+            " accents of the audio, or --set rhythm_conditioning=none",
+        )
 
 
 def read_backbone(path: Path, network: PaperModel) -> dict[str, Tensor]:

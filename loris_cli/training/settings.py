@@ -17,6 +17,7 @@ Preset = Literal["mini", "paper"]
 StageName = Literal["latent", "unconditional", "conditional"]
 TrainingRecipe = Literal["default", "paper", "official"]
 
+MINI_AUDIO_ACCENT_PROBABILITY = 0.6
 PAPER_EPOCHS = {"da25": 100, "fe25": 200, "fe50": 200, "fs25": 250, "fs50": 250}
 """LORIS, Sec. 5.1: 100 epochs for dance, 200 for floor exercise, 250 for figure skating."""
 OFFICIAL_EPOCHS = 250
@@ -47,6 +48,9 @@ class TrainingSettings:
     max_grad_norm: float = 0.5
     ema_decay: float = 0.999
     condition_dropout: float = 0.1
+    audio_accent_probability: float = MINI_AUDIO_ACCENT_PROBABILITY
+    """Probability that the rhythm peaks of a training clip with poses are accents of its audio
+    or score instead of the peaks of its poses, which validation always uses."""
 
     channels: int = 256
     """Channels of the first U-Net level. This setting and the next ones, up to
@@ -102,7 +106,7 @@ PRESET_DEFAULTS: Mapping[Preset, dict[str, Any]] = {
     "mini": {},
     "paper": {
         "batch_size": 10, "epochs": 100.0, "learning_rate": 2e-4, "warmup_steps": 1000,
-        "weight_decay": 4.5e-2,
+        "weight_decay": 4.5e-2, "audio_accent_probability": 0.0,
     },
 }  # fmt: skip
 """Defaults of each preset with the default recipe (LORIS, Sec. 5.1)."""
@@ -121,6 +125,7 @@ SETTING_RANGES: Mapping[str, tuple[float, float]] = {
     "accumulation_steps": (1, 10**4), "learning_rate": (0.0, 10.0), "warmup_steps": (0, 10**7),
     "beta1": (0.0, 0.9999), "beta2": (0.0, 0.99999), "weight_decay": (0.0, 10.0),
     "max_grad_norm": (1e-9, 1e9), "ema_decay": (0.0, 0.999999), "condition_dropout": (0.0, 1.0),
+    "audio_accent_probability": (0.0, 1.0),
     "channels": (64, 4096), "context_features": (2, 8192), "loader_workers": (0, 256),
     "log_every": (1, 10**6), "validate_every": (1, 10**9), "validation_clips": (0, 10**5),
     "validation_samples": (0, 1000), "save_every_s": (0.0, 1e9),
