@@ -32,6 +32,7 @@ from loris_cli import __version__
 from loris_cli.dataset.manifest import Clip
 from loris_cli.errors import InputError, OutputError, UsageError
 from loris_cli.system.atomic_files import atomic_write
+from loris_cli.system.state_dict_files import is_torch_file
 from loris_cli.training.settings import StageName, TrainingSettings
 
 TrainingState = dict[str, Any]
@@ -199,6 +200,14 @@ def read_weights(path: Path) -> Weights:
             f"cannot read {path} as safetensors: {error}",
             hint="pass weights written by `loris train`",
         ) from error
+
+
+def is_conditional_stage(path: Path) -> bool:
+    """Return whether a file has the weights of a conditional stage of `loris train`."""
+    if is_torch_file(path):
+        return False
+    with safe_open(path, framework="pt") as file:
+        return (file.metadata() or {}).get("loris.stage") == "conditional"
 
 
 def _check_same(folder: Path, old: dict[str, Any], new: dict[str, Any], keys: set[str]) -> None:

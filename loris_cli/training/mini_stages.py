@@ -31,11 +31,17 @@ from loris_cli.models.mini_unet import MiniDenoiser, MiniDenoiserConfig
 from loris_cli.soundtrack.conditioning import HARMONY_CHANNELS
 from loris_cli.soundtrack.latent_generator import LatentGenerator
 from loris_cli.training import datasets
-from loris_cli.training.checkpoints import RunFolder, Weights, read_weights
+from loris_cli.training.checkpoints import (
+    RunFolder,
+    Weights,
+    is_conditional_stage,
+    read_weights,
+)
 from loris_cli.training.datasets import VALIDATION_SEED, MelCropDataset, TrainingClips
 from loris_cli.training.latent_cache import LatentCache, set_latent_statistics
 from loris_cli.training.loop import TrainingStage
 from loris_cli.training.losses import DenoiserLoss, LatentLoss, checkpoint_activations
+from loris_cli.training.lr_schedule import is_conditioning
 from loris_cli.training.settings import StageName, TrainingSettings
 from loris_cli.training.validation_samples import render_validation_samples
 
@@ -139,8 +145,7 @@ class DenoiserStage(TrainingStage):
         self.denoiser = MiniDenoiser(config)
         self.loss_module = DenoiserLoss(self.denoiser)
         if backbone_path is not None:
-            read_mini_backbone(backbone_path, self.denoiser)
-            names = _list_unet_parameters(self.denoiser)
+            names = list_backbone_parameters(backbone_path, self.denoiser)
             self.backbone_keys = frozenset(f"denoiser.{name}" for name in names)
         if settings.checkpoint_activations:
             checkpoint_activations(self.denoiser)
@@ -263,6 +268,24 @@ def read_mini_backbone(path: Path, denoiser: MiniDenoiser) -> dict[str, Tensor]:
             hint="train one with --stage unconditional",
         )
     return pad_weights(state, denoiser.state_dict())
+
+
+def list_backbone_parameters(path: Path, denoiser: MiniDenoiser) -> list[str]:
+    """Return the names of the parameters that are trained in a backbone, see `is_conditioning`.
+
+    Those with more input channels than in the backbone are not among them.
+
+    Raises:
+        InputError: the file cannot be read, or has the weights of another network.
+    """
+    read_mini_backbone(path, denoiser)
+    state, new = read_weights(path)[0], dict(denoiser.named_parameters())
+    names = [
+        key for key, value in new.items() if key in state and state[key].shape == value.shape
+    ]
+    if is_conditional_stage(path):
+        return names
+    return [key for key in names if key.startswith("unet.") and not is_conditioning(key)]
 
 
 def pad_weights(old: Mapping[str, Tensor], new: Mapping[str, Tensor]) -> dict[str, Tensor]:

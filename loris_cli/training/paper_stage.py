@@ -29,10 +29,11 @@ from loris_cli.soundtrack.paper_conditioning import POSES_PER_VISUAL_ROW
 from loris_cli.soundtrack.visual_features import VISUAL_FPS, VISUAL_WIDTHS
 from loris_cli.soundtrack.waveform_generator import WaveformGenerator
 from loris_cli.system.state_dict_files import is_torch_file, read_state_dict
-from loris_cli.training.checkpoints import Weights, read_weights
+from loris_cli.training.checkpoints import Weights, is_conditional_stage, read_weights
 from loris_cli.training.datasets import VALIDATION_SEED, TrainingClips, read_clip_annotations
 from loris_cli.training.loop import TrainingStage
 from loris_cli.training.losses import PaperLoss, checkpoint_activations
+from loris_cli.training.lr_schedule import is_conditioning
 from loris_cli.training.settings import TrainingSettings
 from loris_cli.training.validation_samples import render_validation_samples
 from loris_cli.training.waveform_dataset import WaveformDataset, without_peaks
@@ -46,8 +47,6 @@ SHARED_FIELDS = (
     "positional_encoding", "shared_rhythm_encoder", "aligned_rhythm",
 )  # fmt: skip
 """Fields copied from `TrainingSettings` to `PaperConfig`."""
-CONDITIONING_MODULES = ("cross_attend", "rhythm_hawkes_attention", "rhythm_encoder", "fixed_")
-"""Substrings of the names of U-Net modules that an unconditional backbone lacks."""
 
 
 def select_visual_encoder(settings: TrainingSettings, clips: Sequence[Clip]) -> str:
@@ -149,6 +148,8 @@ class PaperStage(TrainingStage):
         self._backbone_path, self.n_clips = backbone_path, len(clips.train)
         if backbone_path is not None:
             names = read_backbone(backbone_path, self.network)
+            if not is_conditional_stage(backbone_path):
+                names = {name: names[name] for name in names if not is_conditioning(name)}
             self.backbone_keys = frozenset(f"network.{name}" for name in names)
         if settings.checkpoint_activations:
             checkpoint_activations(self.network)
@@ -250,7 +251,7 @@ def read_backbone(path: Path, network: PaperModel) -> dict[str, Tensor]:
         if key.startswith(prefix)
     }
     shapes = {k: v.shape for k, v in network.state_dict().items() if k.startswith(UNET_PREFIX)}
-    needed = {key for key in shapes if not any(part in key for part in CONDITIONING_MODULES)}
+    needed = {key for key in shapes if not is_conditioning(key)}
     misfits = {key for key, value in backbone.items() if shapes.get(key) != value.shape}
     misfits |= needed - backbone.keys()
     if misfits:

@@ -20,13 +20,17 @@ TrainingRecipe = Literal["default", "paper", "official"]
 MINI_AUDIO_ACCENT_PROBABILITY = 0.6
 PAPER_EPOCHS = {"da25": 100, "fe25": 200, "fe50": 200, "fs25": 250, "fs50": 250}
 """LORIS, Sec. 5.1: 100 epochs for dance, 200 for floor exercise, 250 for figure skating."""
+PAPER_BATCH_SIZES = {"fs25": 8, "fs50": 8}
+"""LORIS, App. B: 8 examples per GPU for figure skating, 10 for the other subsets."""
+OFFICIAL_BATCH_SIZES = {"fs25": 8, "fe50": 4, "fs50": 4}
+"""Batch size per GPU in the released configurations; 10 for the other subsets."""
 OFFICIAL_EPOCHS = 250
 """The released configurations all have 250 epochs (docs/differences.md, T11)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
-    """Settings of one stage; ``batch_size`` is the examples per step in all processes."""
+    """Settings of one stage."""
 
     preset: Preset = "mini"
     stage: StageName = "conditional"
@@ -38,6 +42,7 @@ class TrainingSettings:
     """Optimizer steps; 0 derives them from ``epochs``."""
     epochs: float = 30.0
     batch_size: int = 6
+    """Examples per step in all processes; its default, `default_batch_size`, is per process."""
     accumulation_steps: int = 1
     """Micro-batches per process and optimizer step."""
     learning_rate: float = 5e-4
@@ -105,7 +110,7 @@ STAGE_DEFAULTS: Mapping[StageName, dict[str, Any]] = {
 PRESET_DEFAULTS: Mapping[Preset, dict[str, Any]] = {
     "mini": {},
     "paper": {
-        "batch_size": 10, "epochs": 100.0, "learning_rate": 2e-4, "warmup_steps": 1000,
+        "epochs": 100.0, "learning_rate": 2e-4, "warmup_steps": 1000,
         "weight_decay": 4.5e-2, "audio_accent_probability": 0.0,
     },
 }  # fmt: skip
@@ -145,8 +150,18 @@ def recipe_defaults(recipe: TrainingRecipe, subset: str) -> dict[str, Any]:
     epochs = PAPER_EPOCHS.get(subset, 100) if recipe == "paper" else OFFICIAL_EPOCHS
     return {
         "weight_decay": 4.5e-2, "max_grad_norm": 0.5, "condition_dropout": 0.1,
-        "epochs": float(epochs), "warmup_steps": 1000, "batch_size": 10,
+        "epochs": float(epochs), "warmup_steps": 1000,
     }  # fmt: skip
+
+
+def default_batch_size(
+    preset: Preset, recipe: TrainingRecipe, subset: str, world_size: int
+) -> dict[str, int]:
+    """Return the batch size of paper or released code, per process; none for `mini`."""
+    if (preset, recipe) == ("mini", "default"):
+        return {}
+    sizes = OFFICIAL_BATCH_SIZES if recipe == "official" else PAPER_BATCH_SIZES
+    return {"batch_size": sizes.get(subset, 10) * world_size}
 
 
 def resolve_settings(
@@ -155,6 +170,7 @@ def resolve_settings(
     stage: StageName,
     recipe: TrainingRecipe,
     subset: str,
+    world_size: int = 1,
     config_path: Path | None = None,
     overrides: Sequence[str] = (),
 ) -> TrainingSettings:
@@ -165,6 +181,7 @@ def resolve_settings(
         stage: stage to train.
         recipe: recipe of learning rates and schedules.
         subset: subset of the data set.
+        world_size: number of processes.
         config_path: TOML settings file; a table named like a stage applies to that stage only.
         overrides: ``key=value`` strings, which take precedence over the file.
 
@@ -179,7 +196,8 @@ def resolve_settings(
         )
     if stage == "latent":  # recipes apply to the diffusion model only
         recipe = "default"
-    values = PRESET_DEFAULTS[preset] | recipe_defaults(recipe, subset) | STAGE_DEFAULTS[stage]
+    values = PRESET_DEFAULTS[preset] | recipe_defaults(recipe, subset)
+    values |= default_batch_size(preset, recipe, subset, world_size) | STAGE_DEFAULTS[stage]
     base = TrainingSettings(preset=preset, stage=stage, recipe=recipe, subset=subset, **values)
     if config_path is not None:
         values = _read_config_file(config_path, stage)
