@@ -37,9 +37,9 @@ class PaperConfig(UNetConfig):
     """Pose frames, 16 per second; the rhythm has two fewer steps."""
     n_genres: int = 0
     """10 for dance; 0 without genre conditioning."""
-    compat: Literal["paper", "official"] = "paper"
+    compat: Literal["paper", "official", "strict"] = "paper"
     """Compatibility mode; selects the extraction of poses and rhythm, and the audio length of a
-    clip."""
+    clip. ``strict`` is ``paper`` with the peaks of Eq. 4 to 7 alone."""
     visual_projection: Literal["lstm", "linear", "none"] = "lstm"
     """Encoder of the visual features; linear is the ablation "w/o LSTM", none "w/o V"."""
     motion_encoder: bool = False

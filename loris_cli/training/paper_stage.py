@@ -43,7 +43,7 @@ MAX_CLIP_S = 50.0
 VALIDATION_SAMPLER_STEPS = 20
 """DPM-Solver++ steps in validation: a fifth of the evaluations of the paper's 50 steps."""
 SHARED_FIELDS = (
-    "channels", "context_features", "rhythm_conditioning", "hawkes_phase",
+    "channels", "context_features", "compat", "rhythm_conditioning", "hawkes_phase",
     "positional_encoding", "shared_rhythm_encoder", "aligned_rhythm",
 )  # fmt: skip
 """Fields copied from `TrainingSettings` to `PaperConfig`."""

@@ -69,6 +69,8 @@ class TrainingSettings:
     motion_encoder: Literal["auto", "true", "false"] = "auto"
     """Encode the poses with an ST-GCN; ``auto`` does so if there are no visual features."""
     rhythm_conditioning: Literal["attention", "multiply", "none"] = "attention"
+    compat: Literal["paper", "strict"] = "paper"
+    """Peaks of the poses: as in `loris rhythm --compat`."""
     hawkes_phase: HawkesPhase = "interval"
     positional_encoding: bool = True
     shared_rhythm_encoder: bool = False

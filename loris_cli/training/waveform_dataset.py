@@ -94,7 +94,8 @@ class WaveformDataset(Dataset[Example]):
         """
         accents, pose = annotations.annotated_features, annotations.pose_features
         if rng.random() < self.audio_accent_probability:
-            return replace(accents, keypoints=None if pose is None else pose.keypoints)
+            keypoints = None if pose is None else pose.keypoints
+            return replace(accents, keypoints=keypoints, rhythm_method="audio")
         return pose or without_peaks(accents)
 
 
