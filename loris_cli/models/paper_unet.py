@@ -23,13 +23,11 @@ from loris_cli.config import POSE_FPS, SAMPLE_RATE_HZ
 from loris_cli.models.fused_attention import fuse_attention_and_norms
 from loris_cli.models.hawkes import PaperRhythmEncoder
 from loris_cli.models.paper_condition import KeyValues, PaperCondition
-from loris_cli.models.paper_config import PaperConfig
+from loris_cli.models.paper_config import RHYTHM_SUBFRAMES, PaperConfig
 from loris_cli.models.stgcn import PaperMotionEncoder
 
 RHYTHM_OFFSET_FRAMES = 2
 """Rhythm step ``n`` belongs to pose frame ``n + 2`` (docs/differences.md, R6)."""
-RHYTHM_SUBFRAMES = 8
-"""Aligned rhythm values per frame of the first level; its group norms have 8 groups."""
 
 
 class ConditionalResnetBlock(nn.Module):
