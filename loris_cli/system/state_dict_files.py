@@ -35,8 +35,11 @@ NUMPY_SCALAR_TYPES = (np.float32, np.float64, np.int64, np.int32, np.uint8, np.b
 
 def is_torch_file(path: Path) -> bool:
     """Return whether a file begins with the magic bytes of torch, current or legacy."""
-    with path.open("rb") as file:
-        return file.read(len(LEGACY_MAGIC)).startswith((ZIP_MAGIC, LEGACY_MAGIC))
+    try:
+        with path.open("rb") as file:
+            return file.read(len(LEGACY_MAGIC)).startswith((ZIP_MAGIC, LEGACY_MAGIC))
+    except OSError:
+        return False
 
 
 def has_torch_format(path: Path) -> bool:

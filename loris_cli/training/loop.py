@@ -23,17 +23,12 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from loris_cli.errors import LorisError, UsageError
 from loris_cli.system.optional_packages import import_optional
-from loris_cli.training import fsdp
+from loris_cli.training import fsdp, random_states
 from loris_cli.training.checkpoints import StageFolder, TrainingState, Weights, write_weights
 from loris_cli.training.datasets import DistributedBatchSampler, Example
 from loris_cli.training.distributed import DistributedContext
 from loris_cli.training.lr_schedule import build_parameter_groups, compute_lr
-from loris_cli.training.random_states import (
-    RandomState,
-    gather_random_states,
-    preserve_random_state,
-    set_random_state,
-)
+from loris_cli.training.optimizer_state import load_optimizer_state
 from loris_cli.training.settings import TrainingSettings
 from loris_cli.training.stop_signals import deferred_signals, ignore_stop_signals
 
@@ -120,7 +115,7 @@ def train(
             trainer.train_step(micro_batches)
             is_last = trainer.step == trainer.n_steps
             if is_last or trainer.step % settings.validate_every == 0:
-                with preserve_random_state(dist_context.device):
+                with random_states.preserve_random_state(dist_context.device):
                     trainer.validate()
             if dist_context.all_reduce_any(bool(signals)):
                 trainer.save_checkpoint()
@@ -172,7 +167,7 @@ class _StageTrainer:
         state = self._load_module()
         self.optimizer = self._build_optimizer(state)
         self.losses: list[float] = []
-        self.random_states: list[RandomState] = []
+        self.random_states: list[random_states.RandomState] = []
         if state is not None:
             for name in STATE_FIELDS:
                 setattr(self, name, state[name])
@@ -196,8 +191,9 @@ class _StageTrainer:
         self.module = self.stage.loss_module.to(load_device)
         self.ema = AveragedModel(self.module, multi_avg_fn=self._update_ema)
         if state is not None:
-            self.module.load_state_dict(state["model"])
-            self.ema.load_state_dict(state["ema"])
+            with self.folder.resume_errors():
+                self.module.load_state_dict(state["model"])
+                self.ema.load_state_dict(state["ema"])
         self.full_ema = self.ema.module
         if self.uses_fsdp:
             if self.dist_context.is_main_process:
@@ -216,7 +212,8 @@ class _StageTrainer:
             fused=True,  # one pass per parameter: a third of the time on a CPU
         )
         if state is not None:
-            optimizer.load_state_dict(fsdp.shard_optimizer_state(state["optimizer"], optimizer))
+            with self.folder.resume_errors():
+                load_optimizer_state(optimizer, state["optimizer"])
         return optimizer
 
     def _update_ema(self, ema_parameters: Any, parameters: Any, n_updates: Any) -> None:
@@ -246,7 +243,10 @@ class _StageTrainer:
         batches = iter(loader)  # draws a number
         if self.random_states:  # possibly of another number of processes
             rank = self.dist_context.rank % len(self.random_states)
-            set_random_state(self.random_states[rank], self.dist_context.device)
+            with self.folder.resume_errors():
+                random_states.set_random_state(
+                    self.random_states[rank], self.dist_context.device
+                )
         while self.step < self.n_steps:
             started_at = time.monotonic()
             micro_batches = [next(batches) for _ in range(n_micro_batches)]
@@ -377,7 +377,9 @@ class _StageTrainer:
         context = self.dist_context
         state: TrainingState = {
             **{name: getattr(self, name) for name in STATE_FIELDS},
-            "random_states": gather_random_states(context.device, context.world_size),
+            "random_states": random_states.gather_random_states(
+                context.device, context.world_size
+            ),
             "model": self.module.state_dict(),
             "ema": self.ema.state_dict(),
             "optimizer": self.optimizer.state_dict(),

@@ -22,7 +22,7 @@ from loris_cli.dataset.read_clips import (
     read_pose_features,
     read_rhythm_features,
 )
-from loris_cli.errors import InputError, UsageError
+from loris_cli.errors import InputError, UsageError, WeightsError
 from loris_cli.models.checkpoint_format import read_config
 from loris_cli.models.generator_interface import ClipFeatures
 from loris_cli.models.mel_autoencoder import MelAutoencoder, MelAutoencoderConfig
@@ -30,6 +30,7 @@ from loris_cli.models.mini_checkpoint import MiniCheckpoint
 from loris_cli.models.mini_unet import MiniDenoiser, MiniDenoiserConfig
 from loris_cli.soundtrack.conditioning import HARMONY_CHANNELS
 from loris_cli.soundtrack.latent_generator import LatentGenerator
+from loris_cli.system.state_dict_files import MALFORMED_FILE_ERRORS, check_state_dict
 from loris_cli.training import datasets
 from loris_cli.training.checkpoints import (
     RunFolder,
@@ -38,7 +39,11 @@ from loris_cli.training.checkpoints import (
     read_weights,
 )
 from loris_cli.training.datasets import VALIDATION_SEED, MelCropDataset, TrainingClips
-from loris_cli.training.latent_cache import LatentCache, set_latent_statistics
+from loris_cli.training.latent_cache import (
+    LATENTS_HINT,
+    LatentCache,
+    set_latent_statistics,
+)
 from loris_cli.training.loop import TrainingStage
 from loris_cli.training.losses import DenoiserLoss, LatentLoss, checkpoint_activations
 from loris_cli.training.lr_schedule import is_conditioning
@@ -189,6 +194,10 @@ def _build_latent_dataset(
 ) -> datasets.LatentDataset:
     """Build the data set of all clips that are at least as long as a window."""
     n_frames = MINI_DENOISER_CONFIG.window_frames
+    if missing := [clip.id for clip in clips if clip.id not in cache.latents]:
+        raise InputError(
+            f"latents.safetensors has no latents of {missing[0]}", hint=LATENTS_HINT
+        )
     clips = [clip for clip in clips if cache.latents[clip.id].shape[1] >= n_frames]
     if not clips:
         raise InputError(
@@ -240,12 +249,15 @@ def _read_network(
     tensors, metadata = read_weights(path)
     try:
         sizes = metadata["loris.coder" if stage == "latent" else "loris.denoiser"]
-        network = network_class(read_config(config_class, sizes))
-        network.load_state_dict(tensors)
-    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        with torch.device("meta"):
+            network = network_class(read_config(config_class, sizes))
+        check_state_dict(tensors, network.state_dict(), path)
+    except (*MALFORMED_FILE_ERRORS, WeightsError) as error:
         raise InputError(
-            f"{path} has no weights of a {stage} stage", hint=f"train it with --stage {stage}"
+            f"{path} has no weights of a {stage} stage: {error}",
+            hint=f"train it with --stage {stage}",
         ) from error
+    network.load_state_dict({key: tensors[key].float() for key in tensors}, assign=True)
     return network
 
 

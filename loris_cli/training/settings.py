@@ -210,7 +210,7 @@ def resolve_settings(
 def _read_config_file(config_path: Path, stage: StageName) -> dict[str, Any]:
     try:
         values = tomllib.loads(config_path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(
             f"cannot read {config_path} as TOML: {error}", hint="see docs/training.md"
         ) from error
@@ -249,6 +249,8 @@ def _convert_value(key: str, value: Any, target_type: type, source: str) -> Any:
     try:
         if target_type is bool:
             return {"true": True, "false": False}[str(value).lower()]
+        if target_type is int and isinstance(value, float) and not value.is_integer():
+            raise ValueError("not an integer")
         converted = target_type(str(value).lower() if isinstance(value, bool) else value)
         if key in SETTING_CHOICES:
             expected = "one of " + ", ".join(SETTING_CHOICES[key])
@@ -258,7 +260,7 @@ def _convert_value(key: str, value: Any, target_type: type, source: str) -> Any:
             expected = f"a value from {low} to {high}"
             if not low <= converted <= high:
                 raise ValueError("out of range")
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise UsageError(
             f"{source}: invalid {key} {value!r}, expected {expected}",
             hint="types, defaults and ranges: loris_cli/training/settings.py",
