@@ -33,10 +33,11 @@ def rhythm(
     overwrite: options.Overwrite = False,
     method: options.Rhythm = None,
     compat: Annotated[
-        Literal["paper", "official"],
+        Literal["paper", "official", "strict"],
         option(
             "Rhythm",
-            "Directogram and peak picking of the paper, or of its released code.",
+            "Directogram and peak picking of the paper with noise reduction and impact timing,"
+            " of its released code, or of the paper's equations alone.",
         ),
     ] = "paper",
     quiet: options.Quiet = False,
@@ -65,9 +66,9 @@ def rhythm(
         output_folder,
     )
 
-    if compat == "official" and method in {"flow", "stft"}:
+    if compat != "paper" and method in {"flow", "stft"}:
         raise UsageError(
-            f"--compat official requires the directogram, got --rhythm {method}",
+            f"--compat {compat} requires the directogram, got --rhythm {method}",
             hint="remove one of the two options",
         )
     reporter = ConsoleReporter(quiet=quiet, verbose=verbose)

@@ -22,7 +22,7 @@ from loris_cli.models.diffusion import SamplerName
 from loris_cli.models.generator_interface import ClipFeatures
 from loris_cli.models.mel_autoencoder import MelAutoencoder
 from loris_cli.models.mini_checkpoint import load_mini_checkpoint, save_mini_checkpoint
-from loris_cli.models.mini_unet import MiniCondition, MiniDenoiser
+from loris_cli.models.mini_unet import EncodedMiniCondition, MiniCondition, MiniDenoiser
 from loris_cli.soundtrack.clip_features import add_arrangement, seed_from_rhythm
 from loris_cli.soundtrack.inpainting import InpaintRegion
 from loris_cli.soundtrack.latent_generator import (
@@ -154,22 +154,17 @@ def test_audio_does_not_depend_on_the_number_of_threads(
 
 
 def record_conditions(monkeypatch: pytest.MonkeyPatch) -> list[MiniCondition]:
-    """Return a list to which denoisers append the condition of every forward pass."""
+    """Return a list to which denoisers append every condition that they encode."""
     recorded: list[MiniCondition] = []
-    forward = MiniDenoiser.forward
+    encode = MiniDenoiser.encode_condition
 
-    def recording_forward(
-        network: MiniDenoiser,
-        x: torch.Tensor,
-        c_noise: torch.Tensor,
-        condition: MiniCondition,
-        *args: object,
-    ) -> torch.Tensor:
+    def record_condition(
+        network: MiniDenoiser, condition: MiniCondition
+    ) -> EncodedMiniCondition:
         recorded.append(condition)
-        output: torch.Tensor = forward(network, x, c_noise, condition, *args)  # type: ignore[arg-type]
-        return output
+        return encode(network, condition)
 
-    monkeypatch.setattr(MiniDenoiser, "forward", recording_forward)
+    monkeypatch.setattr(MiniDenoiser, "encode_condition", record_condition)
     return recorded
 
 

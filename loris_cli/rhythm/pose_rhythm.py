@@ -21,7 +21,7 @@ from loris_cli.rhythm.directogram import (
     onset_envelope,
 )
 from loris_cli.rhythm.impact_timing import PeakPlacement
-from loris_cli.rhythm.peak_picking import pick_peaks_official
+from loris_cli.rhythm.peak_picking import pick_peaks, pick_peaks_official
 from loris_cli.rhythm.rhythm_file import Rhythm
 from loris_cli.rhythm.trajectories import resample_positions
 
@@ -45,8 +45,9 @@ def rhythm_from_poses(
         keypoints: x and y in pixels and a score from 0 to 1, ``(frames, joints, 3)``.
             Non-finite positions are interpolated over time.
         fps: frames per second.
-        compat: ``"paper"``, or ``"official"`` for the bins and peaks of the released code, with
-            peaks on frames. With ``"official"`` the options below have no effect.
+        compat: ``"paper"``; ``"official"`` for the bins and peaks of the released code; or
+            ``"strict"`` for Eq. 4 to 7 only. With the last two, peaks are on frames and the
+            options below have no effect.
         peak_placement: ``"impact"`` places a peak where the motion stops, ``"onset"`` at the
             maximum of the envelope, as in the paper.
         paper_exact: disable all additions to the paper: score weights, denoising, the minimum
@@ -70,6 +71,10 @@ def rhythm_from_poses(
         histogram = directogram(displacements, compat="official")
         envelope = normalize_by_max(onset_envelope(histogram))
         frames = pick_peaks_official(envelope[2:]) + 2
+        times, strengths = frames / fps, envelope[frames]
+    elif compat == "strict":
+        envelope = normalize_by_max(onset_envelope(directogram(frame_displacements(positions))))
+        frames = pick_peaks(envelope)
         times, strengths = frames / fps, envelope[frames]
     else:
         if paper_exact:

@@ -18,7 +18,7 @@ from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.models.diffusion import SamplerName, count_evaluations, precondition
 from loris_cli.models.generator_interface import ClipFeatures, ProgressCallback
 from loris_cli.models.mini_checkpoint import MiniCheckpoint
-from loris_cli.models.mini_unet import MiniCondition
+from loris_cli.models.mini_unet import EncodedMiniCondition, MiniCondition
 from loris_cli.soundtrack import windowed_sampling
 from loris_cli.soundtrack.clip_features import add_arrangement, seed_from_rhythm
 from loris_cli.soundtrack.conditioning import (
@@ -48,7 +48,7 @@ ENCODE_BLOCK_FRAMES = 480
 
 
 @dataclass(frozen=True, kw_only=True)
-class LatentGenerator(windowed_sampling.WindowedGenerator[MiniCondition]):
+class LatentGenerator(windowed_sampling.WindowedGenerator[EncodedMiniCondition]):
     """The ``mini`` model as a `MusicGenerator` for clips of any length."""
 
     noise_schedule = {"sigma_min": 0.02, "sigma_max": 30.0, "rho": 7.0}  # noqa: RUF012
@@ -164,7 +164,7 @@ class LatentGenerator(windowed_sampling.WindowedGenerator[MiniCondition]):
 
     def _encode_windows(
         self, features: ClipFeatures, layout: windowed_sampling.WindowLayout, seed: int
-    ) -> Iterator[tuple[list[int], MiniCondition]]:
+    ) -> Iterator[tuple[list[int], EncodedMiniCondition]]:
         """Yield batches of windows; a short last batch is padded with its last window."""
         n_frames = layout.window_length
         n_channels = self.model.denoiser.config.note_latent_channels
@@ -177,10 +177,14 @@ class LatentGenerator(windowed_sampling.WindowedGenerator[MiniCondition]):
         for first in range(0, n_windows, self._windows_per_batch):
             rows = [min(first + i, n_windows - 1) for i in range(n_rows)]
             batch = collate_conditions([conditions[i] for i in rows])
-            pairs = (copy_to_device(torch.cat([value, value]), self.device) for value in batch)
-            yield rows, MiniCondition(*pairs)
+            batch = MiniCondition(*(copy_to_device(value, self.device) for value in batch))
+            with autocast(self.device, self.dtype):
+                encoded = self.model.denoiser.encode_condition(batch)
+            yield rows, EncodedMiniCondition(*(torch.cat([v, v]) for v in encoded))
 
-    def _denoise(self, x: Tensor, sigma: float, pair: MiniCondition, scale: float) -> Tensor:
+    def _denoise(
+        self, x: Tensor, sigma: float, pair: EncodedMiniCondition, scale: float
+    ) -> Tensor:
         """Denoise with guidance; conditional and unconditional passes share one batch.
 
         A guidance scale of 1 skips the unconditional pass.
@@ -188,7 +192,7 @@ class LatentGenerator(windowed_sampling.WindowedGenerator[MiniCondition]):
         n_windows = len(x)
         x = torch.cat([x, x]) if scale != 1.0 else x
         dropped = torch.arange(len(x), device=self.device) >= n_windows
-        condition = MiniCondition(*(value[: len(x)] for value in pair))
+        condition = EncodedMiniCondition(*(value[: len(x)] for value in pair))
 
         def network(scaled: Tensor, c_noise: Tensor) -> Tensor:
             with autocast(self.device, self.dtype):
@@ -203,7 +207,7 @@ class LatentGenerator(windowed_sampling.WindowedGenerator[MiniCondition]):
         return unconditional + scale * (conditional - unconditional)
 
     def _denoise_batches(
-        self, batches: Sequence[tuple[Tensor, MiniCondition]], sigma: float, scale: float
+        self, batches: Sequence[tuple[Tensor, EncodedMiniCondition]], sigma: float, scale: float
     ) -> list[Tensor]:
         """Denoise; on a CPU, windows and both halves of guidance are rows of the pool."""
         if self.device.type != "cpu":
@@ -211,7 +215,7 @@ class LatentGenerator(windowed_sampling.WindowedGenerator[MiniCondition]):
         level = torch.full((1,), sigma)
 
         @torch.inference_mode()
-        def denoise_row(row: tuple[Tensor, MiniCondition, bool]) -> Tensor:
+        def denoise_row(row: tuple[Tensor, EncodedMiniCondition, bool]) -> Tensor:
             x, condition, is_dropped = row
             dropped = torch.tensor([is_dropped])
 
@@ -224,7 +228,7 @@ class LatentGenerator(windowed_sampling.WindowedGenerator[MiniCondition]):
 
         halves = (False, True) if scale != 1.0 else (False,)
         rows = [
-            (x, MiniCondition(*(value[:1] for value in pair)), is_dropped)
+            (x, EncodedMiniCondition(*(value[:1] for value in pair)), is_dropped)
             for x, pair in batches
             for is_dropped in halves
         ]
