@@ -15,6 +15,7 @@ from loris_cli.soundtrack.visual_features import VisualSource
 from loris_cli.system import input_paths
 from loris_cli.system.atomic_files import check_output_paths
 from loris_cli.system.device import Precision
+from loris_cli.video.ffmpeg_program import find_ffmpeg
 from loris_cli.video.mux import CONTAINER_FORMATS
 
 DEFAULT_MODEL = "mini"
@@ -118,6 +119,7 @@ def plan_jobs(
     Raises:
         UsageError: a single-input option is used with several inputs, or paths collide.
         OutputError: a folder is not writable.
+        MissingDependencyError: there is no supported ffmpeg program.
     """
     _check_single_input_options(settings, len(videos))
     if settings.method is not None:
@@ -150,6 +152,8 @@ def plan_jobs(
         jobs.append(job)
     sources = [*videos, *protected_paths, *_list_source_files(settings)]
     results = [path for job in jobs for _, path in job.takes]
+    if any(not is_midi_path(path) for path in results):
+        find_ffmpeg()
     results += [job.midi_paths[k] for job in jobs if job.midi_paths for k, _ in job.takes]
     if settings.plot is not None and results:
         results.append(settings.plot)
