@@ -5,9 +5,14 @@ from pathlib import Path
 
 import typer
 
-from loris_cli.errors import LorisError
+from loris_cli.errors import LorisError, UsageError
 from loris_cli.system.atomic_files import check_output_paths
-from loris_cli.system.input_paths import find_list_files, resolve_output_paths
+from loris_cli.system.input_paths import (
+    find_conflicts,
+    find_list_files,
+    make_parent_folders,
+    resolve_output_paths,
+)
 
 from .console import ConsoleReporter, print_error
 
@@ -20,8 +25,10 @@ def pair_with_outputs(
     suffix: str,
     extra_output: Path | None,
     overwrite: bool,
-) -> list[tuple[Path, Path]]:
+) -> list[tuple[Path, Path | UsageError]]:
     """Return each source with its output file, and check that the outputs can be written.
+
+    A source whose output path is also that of another has an error instead.
 
     Args:
         sources: expanded inputs.
@@ -36,14 +43,21 @@ def pair_with_outputs(
         OutputError: a folder cannot be written to.
     """
     paths = resolve_output_paths(
-        sources, out, default_suffix=suffix, allowed_suffixes=[Path(suffix).suffix]
+        sources,
+        out,
+        default_suffix=suffix,
+        allowed_suffixes=[Path(suffix).suffix],
+        inputs=inputs,
     )
-    outputs = [output for (output,) in paths]
+    conflicts = find_conflicts(sources, paths)
+    pairs = [(source, output) for source, (output,) in zip(sources, paths, strict=True)]
+    outputs = [output for source, output in pairs if source not in conflicts]
+    make_parent_folders(outputs, out)
     extra = [extra_output] if extra_output else []
     check_output_paths(
         [*outputs, *extra], [*sources, *find_list_files(inputs)], overwrite=overwrite
     )
-    return list(zip(sources, outputs, strict=True))
+    return [(source, conflicts.get(source, output)) for source, output in pairs]
 
 
 def print_input_error(source: str, message: str, hint: str) -> None:
@@ -53,14 +67,14 @@ def print_input_error(source: str, message: str, hint: str) -> None:
 
 
 def process_inputs(
-    paths: Sequence[tuple[Path, Path]],
+    paths: Sequence[tuple[Path, Path | UsageError]],
     process_one: Callable[[Path, Path], str],
     reporter: ConsoleReporter,
 ) -> None:
     """Process every input and print each result.
 
     Args:
-        paths: inputs and their output files.
+        paths: inputs and their output files, from `pair_with_outputs`.
         process_one: function that writes an output file and returns the line to print.
         reporter: prints the results.
 
@@ -71,6 +85,8 @@ def process_inputs(
     n_failed = 0
     for source, output in paths:
         try:
+            if isinstance(output, UsageError):
+                raise output
             reporter.print_result(process_one(source, output))
         except LorisError as error:
             if len(paths) == 1:

@@ -56,6 +56,16 @@ SkipExisting = Annotated[
     bool, option("Output", "Skip inputs whose output file exists.", "--skip-existing")
 ]
 JsonOutput = Annotated[bool, option("Output", "Print one JSON object per result.", "--json")]
+AudioTrack = Annotated[
+    int | None,
+    option(
+        "Input",
+        "Audio track to read, counted from 1. Default: the default track, else that with the"
+        " most channels.",
+        metavar="N",
+        min=1,
+    ),
+]
 Takes = Annotated[
     int,
     option("Sampling", "Number of takes per video, with consecutive seeds.", min=1, max=999),

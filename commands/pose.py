@@ -61,7 +61,7 @@ def pose(
     from loris_cli.video.frames import read_frames_at_fps
 
     reporter = ConsoleReporter(quiet=quiet, verbose=verbose)
-    videos = expand_inputs(inputs)
+    videos = expand_inputs(inputs, on_warning=reporter.warn)
     if pose_weights is not None and pose_estimator != "mmpose":
         raise UsageError(
             "--pose-weights requires --pose-estimator mmpose",
@@ -83,7 +83,7 @@ def pose(
             write_poses(part, poses)
         if overlay is not None:
             with atomic_write(overlay, overwrite=overwrite) as part:
-                frames = overlay_poses(read_frames_at_fps(video, poses.fps), poses)
+                frames = overlay_poses(read_frames_at_fps(info, poses.fps), poses)
                 write_mp4(part, frames, poses.fps, poses.size)
         detected = f"{poses.detected_fraction:.1%} of {poses.n_frames} frames"
         reporter.info(f"{video.name}: person detected in {detected}")

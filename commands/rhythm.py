@@ -71,7 +71,7 @@ def rhythm(
             hint="remove one of the two options",
         )
     reporter = ConsoleReporter(quiet=quiet, verbose=verbose)
-    sources = expand_inputs(inputs)
+    sources = expand_inputs(inputs, on_warning=reporter.warn)
     if plot is not None:
         check_suffix(plot, [".png"])
         check_single_input("--plot", len(sources))

@@ -59,6 +59,7 @@ def soundtrack(
             max=12.0,
         ),
     ] = None,
+    audio_track: options.AudioTrack = None,
     inpaint: Annotated[
         Path | None,
         option(
@@ -193,6 +194,8 @@ def soundtrack(
         raise UsageError(
             "--inpaint and --inpaint-range must be used together", hint=INPAINT_EXAMPLE
         )
+    if audio_track is not None and mix is None:
+        raise UsageError("--audio-track requires --mix", hint="add --mix, such as --mix -12")
     if model is not None and method is not None:
         raise UsageError(
             "--model and --method cannot be used together", hint="remove one of them"
@@ -209,10 +212,10 @@ def soundtrack(
     from loris_cli.soundtrack.jobs import DEFAULT_MODEL, SoundtrackSettings, plan_jobs
     from loris_cli.soundtrack.run_jobs import estimate_jobs, run_jobs
     from loris_cli.soundtrack.visual_features import parse_visual_source
-    from loris_cli.system.input_paths import expand_inputs, find_list_files, output_folder
+    from loris_cli.system.input_paths import expand_inputs, output_folder
 
     reporter = ConsoleReporter(quiet=quiet, verbose=verbose)
-    videos = expand_inputs(inputs)
+    videos = expand_inputs(inputs, on_warning=reporter.warn)
     region = None
     if inpaint is not None and inpaint_range is not None:
         start_s, end_s = inpaint_range
@@ -234,6 +237,7 @@ def soundtrack(
         precision=precision,
         compile=compile_networks,
         mix_db=mix,
+        audio_track=audio_track,
         overwrite=overwrite,
         poses=poses,
         plot=plot,
@@ -251,7 +255,7 @@ def soundtrack(
             n_takes=takes,
             skip_existing=skip_existing,
             report=report,
-            protected_paths=find_list_files(inputs),
+            inputs=inputs,
         )
         results = (
             estimate_jobs(plan, reporter=reporter)
@@ -290,7 +294,7 @@ def _print_row(
             f" about {row['estimated_s']:.0f} s and {row['estimated_memory_mib']} MiB"
         )
     elif row["status"] == "skipped":
-        reporter.info(f"{row['output']} already exists: skipped")
+        reporter.info(f"{row['output']} {row['reason']}: skipped")
     elif row["status"] == "done":
         reporter.print_result(row["output"])
         if row["midi"] is not None:

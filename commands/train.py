@@ -139,7 +139,7 @@ def train(
         backbone_path=backbone,
         resume=resume,
     )
-    with init_distributed(device) as dist_context:
+    with init_distributed(device, warn=ConsoleReporter().warn) as dist_context:
         is_main = dist_context.is_main_process
         reporter = ConsoleReporter(quiet=quiet or not is_main, verbose=verbose)
         if dry_run:

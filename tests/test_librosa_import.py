@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +68,12 @@ def test_the_lock_waits_for_another_process_until_the_timeout(
         assert timed_out == [cache_folder / "x.lock"]
 
 
-def test_a_cache_path_that_is_a_file_disables_the_lock(
+def test_the_lock_is_disabled_without_any_writable_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("LORIS_CACHE", str(tmp_path / "file"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "file"))
     n_runs = 0
     with interprocess_lock("x"), interprocess_lock("x"):  # neither waits for the other
         n_runs += 1
@@ -98,3 +100,9 @@ def test_beat_tracking_survives_concurrent_compilation_of_kernels(
     outputs.append(start().communicate()[0])
     assert len(set(outputs)) == 1
     assert int(outputs[0]) > 10
+
+
+@pytest.mark.slow
+def test_the_modules_of_soundtrack_import_no_compiled_kernels() -> None:
+    code = "import sys, loris_cli.soundtrack.run_jobs; print({'numba'} & {*sys.modules})"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "set()\n"

@@ -36,7 +36,7 @@ def rhythm_from_poses(
     peak_placement: PeakPlacement = "impact",
     paper_exact: bool = False,
     fill_gaps: bool = True,
-    frame_interval_s: float | None = None,
+    source_times_s: Array | None = None,
     cuts: Cuts = (),
 ) -> Rhythm:
     """Compute the rhythm of a performer: times and strengths of the impacts in the motion.
@@ -52,10 +52,10 @@ def rhythm_from_poses(
         paper_exact: disable all additions to the paper: score weights, denoising, the minimum
             peak strength and gap filling (docs/differences.md, R7).
         fill_gaps: add slower peaks where the paper's rule finds none for two seconds.
-        frame_interval_s: time between frames of the video, if known. The pose at ``k / fps`` is
-            then interpolated between two frames. Otherwise the sampled frame is up to one
-            interval old, by a varying amount: at 25 fps this adds a spurious rhythm, and peaks
-            are late by half an interval.
+        source_times_s: presentation time of the video frame of each pose, ``(frames,)``, if
+            known. The pose at ``k / fps`` is then interpolated between two frames. Otherwise
+            the sampled frame is up to one interval old, by a varying amount: at 25 fps this
+            adds a spurious rhythm, and peaks are late by half an interval.
         cuts: frames that show a different performer than the previous frame.
 
     Returns:
@@ -77,10 +77,10 @@ def rhythm_from_poses(
         else:
             weights = np.minimum(scores, np.concatenate([scores[:1], scores[:-1]]))
             positions, body_size = clean_positions(positions, scores, cuts)
-        if frame_interval_s is not None and len(positions):
-            n_frames = len(positions)
-            displayed_s = frame_timestamps(n_frames, frame_interval_s, fps=fps)
-            positions = resample_positions(positions, displayed_s, n_frames=n_frames, fps=fps)
+        if source_times_s is not None and len(positions):
+            positions = resample_positions(
+                positions, source_times_s, n_frames=len(positions), fps=fps
+            )
         times, strengths, onsets = trajectories.detect_trajectory_peaks(
             positions,
             weights,
@@ -103,7 +103,7 @@ def rhythm_from_poses(
 
 
 def frame_timestamps(n_frames: int, frame_interval_s: float, *, fps: float = POSE_FPS) -> Array:
-    """Return the times of the video frames displayed at ``k / fps``, ``(n_frames,)``."""
+    """Return the times of the frames displayed at ``k / fps``, ``(n_frames,)``, if constant."""
     # The tolerance includes a frame presented exactly at k / fps despite rounding.
     intervals = np.floor(np.arange(n_frames) / fps / frame_interval_s + 1e-3)
     return np.asarray(intervals * frame_interval_s)

@@ -59,6 +59,8 @@ class SoundtrackSettings:
     """Compile the networks with torch.compile on their first call."""
     mix_db: float | None = None
     """Gain in dB of the video's original audio in the mix; None omits it."""
+    audio_track: int | None = None
+    """Number of the original audio track in the mix, from 1; None is the default track."""
     overwrite: bool = False
     """Overwrite existing files."""
     poses: Path | None = None
@@ -82,6 +84,10 @@ class SoundtrackJob:
     """Takes that are skipped because their files exist."""
     midi_paths: tuple[Path, ...] = ()
     """Output MIDI file of each take number; empty if there are none."""
+    skip_existing: bool = False
+    """Skip takes whose files are made by another process in the meantime."""
+    conflict: UsageError | None = None
+    """Error of a video that has an output path of another, and no takes."""
     settings: SoundtrackSettings
 
     @property
@@ -103,7 +109,7 @@ def plan_jobs(
     n_takes: int = 1,
     skip_existing: bool = False,
     report: Path | None = None,
-    protected_paths: Sequence[Path] = (),
+    inputs: Sequence[str] = (),
 ) -> list[SoundtrackJob]:
     """Plan the jobs of a run and check all paths; nothing is read or written.
 
@@ -114,7 +120,8 @@ def plan_jobs(
         n_takes: number of takes per video.
         skip_existing: skip takes whose files exist.
         report: file to which the report rows are appended.
-        protected_paths: further files that must not be overwritten.
+        inputs: arguments that name the videos: folders, whose sub-folders are repeated below
+            ``output``, and list files, which must not be overwritten.
 
     Raises:
         UsageError: a single-input option is used with several inputs, or paths collide.
@@ -126,7 +133,12 @@ def plan_jobs(
         _check_method_options(settings)
     suffixes = [*CONTAINER_FORMATS, *MIDI_SUFFIXES]
     outputs = input_paths.resolve_output_paths(
-        videos, output, default_suffix=".loris.mp4", n_takes=n_takes, allowed_suffixes=suffixes
+        videos,
+        output,
+        default_suffix=".loris.mp4",
+        n_takes=n_takes,
+        allowed_suffixes=suffixes,
+        inputs=inputs,
     )
     midi_outputs: list[list[Path]] = [[] for _ in videos]
     if settings.midi is not None:
@@ -136,10 +148,13 @@ def plan_jobs(
             default_suffix=".mid",
             n_takes=n_takes,
             allowed_suffixes=MIDI_SUFFIXES,
+            inputs=inputs,
         )
+    conflicts = input_paths.find_conflicts(videos, outputs)
+    conflicts |= input_paths.find_conflicts(videos, midi_outputs)
     jobs = []
     for video, paths, midi_paths in zip(videos, outputs, midi_outputs, strict=True):
-        takes = list(enumerate(paths))
+        takes = [] if video in conflicts else list(enumerate(paths))
         existing = tuple(take for take in takes if skip_existing and os.path.lexists(take[1]))
         todo = tuple(take for take in takes if take not in existing)
         job = SoundtrackJob(
@@ -147,10 +162,12 @@ def plan_jobs(
             takes=todo,
             existing_takes=existing,
             midi_paths=tuple(midi_paths),
+            skip_existing=skip_existing,
+            conflict=conflicts.get(video),
             settings=settings,
         )
         jobs.append(job)
-    sources = [*videos, *protected_paths, *_list_source_files(settings)]
+    sources = [*videos, *input_paths.find_list_files(inputs), *_list_source_files(settings)]
     results = [path for job in jobs for _, path in job.takes]
     if any(not is_midi_path(path) for path in results):
         find_ffmpeg()
@@ -158,8 +175,8 @@ def plan_jobs(
     if settings.plot is not None and results:
         results.append(settings.plot)
     for folder in (output, settings.midi):
-        if folder and input_paths.is_output_folder(folder) and not folder.is_dir():
-            results = [path for path in results if path.parent != folder]  # created later
+        if folder and input_paths.is_output_folder(folder):  # sub-folders are created later
+            results = [p for p in results if folder not in p.parents or p.parent.is_dir()]
     check_output_paths(results, sources, overwrite=settings.overwrite)
     if report is not None:
         check_output_paths([report], sources, overwrite=True)

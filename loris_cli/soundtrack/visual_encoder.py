@@ -108,7 +108,7 @@ def extract_visual_features(
         last += R50_CLIP_SPAN_FRAMES - R50_FRAMES_PER_ROW  # frames of the last rows' clips
     aspect_ratio = max(info.width, info.height) / min(info.width, info.height)
     side_px = round(RESIZE_SHORT_SIDE_PX * aspect_ratio)
-    frames = read_frames_at_fps(info.path, fps, max_side_px=side_px, on_warning=reporter.warn)
+    frames = read_frames_at_fps(info, fps, max_side_px=side_px, on_warning=reporter.warn)
     with reporter.stage("visual features", round((stop_s - start_s) * fps)) as advance:
 
         def with_progress(frames: Iterable[Frame]) -> Iterator[Frame]:

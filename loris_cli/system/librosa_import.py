@@ -1,10 +1,10 @@
 """Guarded import of librosa: one process at a time compiles its numba kernels.
 
-numba compiles the kernels when librosa is first used on a machine and caches them in librosa's
-folder. Two processes that compile at the same time corrupt the cache; from then on the beat
-tracker ends every process with a segmentation fault (observed with numba 0.68.1 and two workers
-of `loris prep` in a new environment). All modules therefore import librosa from here: the first
-process compiles, and the other processes wait.
+numba compiles the kernels when librosa is first used on a machine and caches them in a folder
+of the user. Two processes that compile at the same time corrupt the cache; from then on the
+beat tracker ends every process with a segmentation fault (observed with numba 0.68.1 and two
+workers of `loris prep` in a new environment). All modules therefore import librosa from here:
+the first process compiles, and the other processes wait.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from loris_cli.config import cache_home
+from loris_cli.system.process_setup import redirect_caches, writable_cache
 
 LOCK_TIMEOUT_S = 300.0
 """Timeout after which a lock is ignored; compilation takes ten seconds."""
@@ -25,15 +25,16 @@ LOCK_TIMEOUT_S = 300.0
 def interprocess_lock(name: str) -> Iterator[None]:
     """Hold a lock that only one process of this user can hold at a time.
 
-    If no lock file can be created, as in a read-only cache folder, the block runs unlocked.
+    If no lock file can be created, the block runs unlocked.
 
     Args:
         name: name of the lock file, without suffix.
     """
     with ExitStack() as stack:
         with suppress(OSError, Timeout):
-            cache_home().mkdir(parents=True, exist_ok=True)
-            stack.enter_context(FileLock(cache_home() / f"{name}.lock", timeout=LOCK_TIMEOUT_S))
+            folder = writable_cache()
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(FileLock(folder / f"{name}.lock", timeout=LOCK_TIMEOUT_S))
         yield
 
 
@@ -44,6 +45,7 @@ def import_librosa_module(name: str) -> Any:
         return import_module(f"librosa.{name}")
 
 
+redirect_caches()
 with interprocess_lock("kernels"):
     import librosa
     import librosa.util.utils

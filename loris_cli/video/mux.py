@@ -67,6 +67,7 @@ def mux_audio(
     output: Path,
     *,
     original_gain_db: float | None,
+    audio_track: int | None = None,
     tags: Mapping[str, str],
     on_warning: WarningCallback | None = None,
 ) -> None:
@@ -81,8 +82,11 @@ def mux_audio(
         audio: WAV or FLAC, mono or stereo, sample 0 at the first displayed frame.
         output: output file; the write is not atomic, so use it inside ``atomic_write``.
         original_gain_db: gain of the original audio in the mix; ``None`` omits it.
+        audio_track: number of the original audio track in the mix, counted from 1; ``None``
+            selects as `find_audio_stream`.
         tags: metadata tags; every container keeps ``comment``, some keep no other tag.
-        on_warning: called with a message for subtitles that the container does not support.
+        on_warning: called with a message for subtitles that the container does not support,
+            and if one of several audio tracks is selected.
 
     Raises:
         UsageError: the suffix is not that of a supported container.
@@ -95,7 +99,12 @@ def mux_audio(
     with containers.open_container(video) as container:
         stream = containers.require_video_stream(container, video)
         _check_webm_codec(stream, suffix)
-        audio_args = _audio_map_args(container, audio, original_gain_db)
+        original = None
+        if original_gain_db is not None:
+            original = containers.find_audio_stream(
+                container, track=audio_track, on_warning=on_warning
+            )
+        audio_args = _audio_map_args(original, audio, original_gain_db)
         video_args: list[str] = []
         if suffix not in AUDIO_ONLY_SUFFIXES:
             video_args = _video_copy_args(container, stream, container_format, on_warning)
@@ -150,9 +159,10 @@ def _check_webm_codec(video_stream: av.VideoStream, suffix: str) -> None:
         )
 
 
-def _audio_map_args(container: InputContainer, audio: Path, gain_db: float | None) -> list[str]:
+def _audio_map_args(
+    original: av.AudioStream | None, audio: Path, gain_db: float | None
+) -> list[str]:
     """Return arguments that select the new audio or mix it with the original audio."""
-    original = containers.find_audio_stream(container)
     if gain_db is None or original is None:
         return ["-map", "1:a:0"]
     n_channels, n_original = soundfile.info(audio).channels, original.channels
