@@ -39,6 +39,7 @@ def _print_version(requested: bool) -> None:
     if not requested:
         return
     from importlib.metadata import version
+    from subprocess import SubprocessError
 
     from imageio_ffmpeg import get_ffmpeg_version
 
@@ -49,7 +50,7 @@ def _print_version(requested: bool) -> None:
     typer.echo(f"torch {version('torch')}")
     try:
         typer.echo(f"ffmpeg {get_ffmpeg_version()}")
-    except RuntimeError:
+    except (RuntimeError, OSError, SubprocessError):
         typer.echo("ffmpeg not found")
     raise typer.Exit
 

@@ -87,7 +87,11 @@ def soundtrack(
     json_output: options.JsonOutput = False,
     plot: Annotated[
         Path | None,
-        option("Output", "Plot visual rhythm and audio (one input only).", metavar="PNG"),
+        option(
+            "Output",
+            "Plot visual rhythm and audio to a PNG file, or to a folder for several inputs.",
+            metavar="PATH",
+        ),
     ] = None,
     midi: Annotated[
         Path | None,
@@ -172,7 +176,8 @@ def soundtrack(
 
     Copies the video stream and replaces the audio. Writes STEM.loris.mp4 next to each video, or
     to -o, which is a file (.mp4 .mov .mkv .webm .wav .flac .mid) or a folder (an existing one,
-    or a new name without a suffix). Prints the paths of the results on stdout.
+    or a new name without a suffix). Videos that MP4 cannot hold keep their container or become
+    .mkv files. Prints the paths of the results on stdout.
 
     Examples:
         loris soundtrack skate.mp4
@@ -248,7 +253,7 @@ def soundtrack(
     )
     rows: list[ReportRow] = []
     with ExitStack() as folders:
-        for folder in () if dry_run else (out, midi):
+        for folder in () if dry_run else (out, midi, plot):
             folders.enter_context(output_folder(folder))
         plan = plan_jobs(
             videos,

@@ -190,12 +190,11 @@ def test_missing_weights_end_the_run_before_the_first_video(
     assert not report.exists()
 
 
-@pytest.mark.parametrize("option", ["plot", "inpaint", "poses"])
+@pytest.mark.parametrize("option", ["inpaint", "poses"])
 def test_an_option_for_a_single_video_is_refused_with_two(
     option: str, videos: list[Path]
 ) -> None:
     values = {
-        "plot": Path("x.png"),
         "inpaint": InpaintSettings(path=Path("x.wav"), start_s=0.0, end_s=1.0),
         "poses": Path("x.npz"),
     }

@@ -120,7 +120,7 @@ def _run_with_failure_row(
 
 def _make_missing_takes(job: SoundtrackJob, reporter: RecordingReporter) -> Iterator[ReportRow]:
     """Create the folders and make the takes that no other process makes at the same time."""
-    for path in (*(path for _, path in job.takes), *job.midi_paths):
+    for path in (*(path for _, path in job.takes), *job.midi_paths, *job.plot_paths):
         with output_errors(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
     if not job.skip_existing:

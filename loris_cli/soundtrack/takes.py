@@ -26,14 +26,14 @@ from loris_cli.soundtrack.generators import (
 )
 from loris_cli.soundtrack.inpainting import load_region
 from loris_cli.soundtrack.job_report import RecordingReporter, ReportRow, build_row
-from loris_cli.soundtrack.jobs import SoundtrackJob, SoundtrackSettings, is_midi_path
+from loris_cli.soundtrack.jobs import SoundtrackJob, is_midi_path
 from loris_cli.soundtrack.pipeline import OutputOptions, make_soundtrack, read_mono_audio
 from loris_cli.soundtrack.score_generator import ScoreGenerator, encode_score
 from loris_cli.soundtrack.video_analysis import VideoAnalysis, analyze_video, probe_for_rhythm
 from loris_cli.soundtrack.waveform_generator import WaveformGenerator
 from loris_cli.system.atomic_files import atomic_write, printable_path
 from loris_cli.video.containers import find_audio_stream, open_container
-from loris_cli.video.mux import check_container
+from loris_cli.video.output_formats import check_container
 from loris_cli.video.probe import VideoInfo
 
 POSE_S_PER_FRAME = 0.035
@@ -104,7 +104,8 @@ def make_takes(job: SoundtrackJob, reporter: RecordingReporter) -> Iterator[Repo
             midi_bytes = encode_score(scored, title=title)
             _write_file(path, midi_bytes, overwrite=settings.overwrite)
         if take == job.takes[0][0]:
-            _plot_analysis(settings, analysis, out)
+            for path in job.plot_paths:
+                _plot_analysis(path, analysis, out, overwrite=settings.overwrite)
         yield build_row(
             job,
             reporter,
@@ -136,6 +137,8 @@ def _write_file(path: Path, content: bytes, *, overwrite: bool) -> None:
 
 def _probe_job(job: SoundtrackJob, reporter: RecordingReporter) -> VideoInfo:
     """Probe the video; raise if a container cannot hold it, or an audio track is missing."""
+    for text in job.warnings:
+        reporter.warn(text)
     info = probe_for_rhythm(job.video, reporter=reporter)
     if job.settings.audio_track is not None:
         with open_container(job.video) as container:
@@ -177,13 +180,11 @@ def _rhythm_fields(analysis: VideoAnalysis) -> dict[str, Any]:
     }
 
 
-def _plot_analysis(settings: SoundtrackSettings, analysis: VideoAnalysis, out: Path) -> None:
-    """Plot generated audio, directogram, envelope and peaks, if the settings request it."""
-    if settings.plot is None:
-        return
+def _plot_analysis(path: Path, analysis: VideoAnalysis, out: Path, *, overwrite: bool) -> None:
+    """Plot generated audio, directogram, envelope and peaks."""
     info = analysis.info
     has_audio = not is_midi_path(out) and info.duration_s <= MAX_PLOT_AUDIO_S
-    with atomic_write(settings.plot, overwrite=settings.overwrite) as temporary:
+    with atomic_write(path, overwrite=overwrite) as temporary:
         plot_rhythm(
             temporary,
             analysis.rhythm,

@@ -66,6 +66,9 @@ def _iter_inputs(names: Sequence[str], warn: Callable[[str], None]) -> Iterator[
     for name in names:
         if not name:  # pathlib interprets it as the current folder
             raise UsageError("an input path is empty", hint=INPUT_HINT)
+        if name == "-":
+            hint = "save the video to a file first; ./- is a file of this name"
+            raise UsageError("standard input is not supported", hint=hint)
         if _is_list_argument(name):
             for path in _read_list_file(Path(name[1:])):
                 yield from _find_videos(path, warn) if os.path.isdir(path) else iter([path])
@@ -127,8 +130,23 @@ def _find_videos(folder: Path, warn: Callable[[str], None]) -> Iterator[Path]:
     yield from videos
 
 
+def check_not_stdout(output: Path) -> None:
+    """Check that an output path is not ``-``, which stands for stdout in other programs.
+
+    Raises:
+        UsageError: it is.
+    """
+    if str(output) == "-":
+        raise UsageError("results are not written to stdout", hint="specify a file instead")
+
+
 def is_output_folder(output: Path) -> bool:
-    """Return whether ``-o`` is a folder: an existing one, or a new path without a suffix."""
+    """Return whether ``-o`` is a folder: an existing one, or a new path without a suffix.
+
+    Raises:
+        UsageError: the path is ``-`` (`check_not_stdout`).
+    """
+    check_not_stdout(output)
     # Path.is_dir raises an error for names that are too long.
     return os.path.isdir(output) or (not output.suffix and not os.path.lexists(output))
 
@@ -168,7 +186,7 @@ def resolve_output_paths(
     videos: Sequence[Path],
     output: Path | None,
     *,
-    default_suffix: str,
+    default_suffix: str | Callable[[Path], str],
     n_takes: int = 1,
     allowed_suffixes: Collection[str] = (),
     inputs: Sequence[str] = (),
@@ -179,7 +197,7 @@ def resolve_output_paths(
         videos: input files.
         output: None, a file for one input, or a folder (`is_output_folder`) for any number.
         default_suffix: suffix that replaces that of the input if ``output`` is not a file,
-            e.g. ``".loris.mp4"``.
+            e.g. ``".loris.mp4"``, or a function that returns it for an input.
         n_takes: results per video; several takes are numbered from 1.
         allowed_suffixes: suffixes allowed if ``output`` is a file; empty allows any.
         inputs: arguments of the command. The folders below a folder among them are repeated
@@ -195,18 +213,20 @@ def resolve_output_paths(
     if output is not None and not is_folder:
         if len(videos) > 1:
             raise UsageError(
-                f"several inputs, one output file {output}", hint="specify a folder with -o"
+                f"several inputs, one output file {output}",
+                hint="specify a folder, as in -o results/",
             )
         if allowed_suffixes:
             check_suffix(output, allowed_suffixes)
     roots = _find_input_folders(inputs) if is_folder else set()
     results: list[list[Path]] = []
     for video in videos:
-        name = video.stem + default_suffix
-        if output is None:
-            path = video.with_name(name)
+        if output is not None and not is_folder:
+            path = output
         else:
-            path = output / _subfolder(video, roots) / name if is_folder else output
+            suffix = default_suffix(video) if callable(default_suffix) else default_suffix
+            name = video.stem + suffix
+            path = output / _subfolder(video, roots) / name if output else video.with_name(name)
         takes = range(1, n_takes + 1)
         results.append([path] if n_takes == 1 else [_numbered_path(path, k) for k in takes])
     return results
