@@ -1,11 +1,12 @@
 """Guarded import of librosa: one process at a time compiles its numba kernels.
 
 numba compiles the kernels when librosa is first used on a machine and caches them in a folder
-of the user. Two processes that compile at the same time corrupt the cache; from then on the
-beat tracker ends every process with a segmentation fault (observed with numba 0.68.1 and two
-workers of `loris prep` in a new environment). All modules therefore import librosa from here:
-the first process compiles, and the other processes wait. The lock lies in numba's cache folder,
-because processes that share the cache may differ in all other settings.
+of the user. Two processes that compile at the same time mix their files: the wrapper of one
+names a symbol of the other. From then on the beat tracker ends every process with a
+segmentation fault (observed with numba 0.68.1 and two workers of `loris prep` in a new
+environment). All modules therefore import librosa from here: the first process compiles, and
+the other processes wait. The lock lies in numba's cache folder, because processes that share
+the cache may differ in all other settings.
 """
 
 import os
