@@ -678,3 +678,15 @@ def test_the_installed_program_writes_a_midi_file(video: Path, pose_file: Path) 
     assert (process.returncode, process.stdout) == (0, f"{video.with_name('take.mid')}\n")
     assert process.stderr == ""
     assert list_new_files(video) == ["take.mid"]
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--guidance-interval", 0.2, 0.8), ("--precision", "bf16")]
+)
+def test_score_method_refuses_settings_of_networks(
+    run_score: RunLoris, arguments: tuple[object, ...]
+) -> None:
+    result = run_score(*arguments)
+
+    assert result.exit_code == 2
+    assert f"{arguments[0]} cannot be used with --method score" in result.stderr

@@ -138,6 +138,9 @@ def plan_jobs(
     _check_single_input_options(settings, len(videos))
     if settings.method is not None:
         _check_method_options(settings)
+    elif settings.synthesizer != DEFAULT_SYNTHESIZER:
+        option = "--soundfont" if settings.synthesizer.soundfont else "--synthesizer"
+        raise UsageError(f"{option} requires --method score", hint="add --method score")
     names = _DefaultNames()
     resolve = partial(input_paths.resolve_output_paths, videos, inputs=inputs)
     suffixes = [*CONTAINER_FORMATS, *MIDI_SUFFIXES]
@@ -158,6 +161,12 @@ def plan_jobs(
     conflicts: dict[Path, UsageError] = {}
     for paths_of_videos in (plots, midi_outputs, outputs):
         conflicts |= input_paths.find_conflicts(videos, paths_of_videos)
+    if settings.mix_db is not None and any(
+        is_midi_path(path) for paths in outputs for path in paths
+    ):
+        raise UsageError(
+            "--mix cannot be used with a MIDI output", hint="omit --mix, or use --midi"
+        )
     jobs = []
     for k, video in enumerate(videos):
         takes = [] if video in conflicts else list(enumerate(outputs[k]))
@@ -241,6 +250,10 @@ def _check_method_options(settings: SoundtrackSettings) -> None:
         "--model": None if settings.model == DEFAULT_MODEL else settings.model,
         "--steps": settings.steps,
         "--guidance": settings.guidance,
+        "--guidance-interval": (
+            None if settings.guidance_interval == (0.0, 1.0) else settings.guidance_interval
+        ),
+        "--precision": None if settings.precision == "auto" else settings.precision,
         "--sampler": settings.sampler,
         "--visual-features": settings.visual,
         "--compile": settings.compile or None,
