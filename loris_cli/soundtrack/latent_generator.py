@@ -3,7 +3,7 @@
 features -> chords and notes -> windows of latents -> log-mel -> samples
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -206,37 +206,18 @@ class LatentGenerator(windowed_sampling.WindowedGenerator[EncodedMiniCondition])
         conditional, unconditional = denoised.chunk(2)
         return unconditional + scale * (conditional - unconditional)
 
-    def _denoise_batches(
-        self, batches: Sequence[tuple[Tensor, EncodedMiniCondition]], sigma: float, scale: float
-    ) -> list[Tensor]:
-        """Denoise; on a CPU, windows and both halves of guidance are rows of the pool."""
-        if self.device.type != "cpu":
-            return super()._denoise_batches(batches, sigma, scale)
-        level = torch.full((1,), sigma)
+    def _denoise_row(
+        self, x: Tensor, sigma: float, pair: EncodedMiniCondition, *, is_null: bool
+    ) -> Tensor:
+        condition = EncodedMiniCondition(*(value[:1] for value in pair))
+        dropped = torch.tensor([is_null])
 
-        @torch.inference_mode()
-        def denoise_row(row: tuple[Tensor, EncodedMiniCondition, bool]) -> Tensor:
-            x, condition, is_dropped = row
-            dropped = torch.tensor([is_dropped])
+        def network(scaled: Tensor, c_noise: Tensor) -> Tensor:
+            with autocast(self.device, self.dtype):
+                output: Tensor = self.model.denoiser(scaled, c_noise, condition, dropped)
+            return output
 
-            def network(scaled: Tensor, c_noise: Tensor) -> Tensor:
-                with autocast(self.device, self.dtype):
-                    output: Tensor = self.model.denoiser(scaled, c_noise, condition, dropped)
-                return output
-
-            return precondition(network, x, level, sigma_data=1.0)
-
-        halves = (False, True) if scale != 1.0 else (False,)
-        rows = [
-            (x, EncodedMiniCondition(*(value[:1] for value in pair)), is_dropped)
-            for x, pair in batches
-            for is_dropped in halves
-        ]
-        denoised = list(map_rows(denoise_row, rows))
-        if scale == 1.0:
-            return denoised
-        pairs = zip(denoised[::2], denoised[1::2], strict=True)
-        return [null + scale * (conditional - null) for conditional, null in pairs]
+        return precondition(network, x, torch.full((1,), sigma), sigma_data=1.0)
 
     def _make_inpaint_target(self, region: InpaintRegion, length: int) -> tuple[Tensor, Tensor]:
         samples = np.zeros(length * SAMPLES_PER_LATENT_FRAME, dtype=np.float32)

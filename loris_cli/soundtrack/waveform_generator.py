@@ -141,6 +141,18 @@ class WaveformGenerator(windowed_sampling.WindowedGenerator[PaperCondition]):
         level = torch.full((1,), sigma, device=self.device)
         with autocast(self.device, self.dtype):
             denoised = precondition(network, x, level, sigma_data=SIGMA_DATA)
+        return self._limit(denoised)
+
+    def _denoise_row(
+        self, x: Tensor, sigma: float, pair: PaperCondition, *, is_null: bool
+    ) -> Tensor:
+        condition = pair.take(slice(1, 2) if is_null else slice(0, 1))
+        forward = self.model.network.forward_guided
+        network = partial(forward, condition_pair=condition, guidance=1)
+        with autocast(self.device, self.dtype):
+            return precondition(network, x, torch.full((1,), sigma), sigma_data=SIGMA_DATA)
+
+    def _limit(self, denoised: Tensor) -> Tensor:
         return denoised.clamp(-1, 1)  # as in training (docs/differences.md, M13)
 
     def _make_inpaint_target(self, region: InpaintRegion, length: int) -> tuple[Tensor, Tensor]:
