@@ -98,8 +98,7 @@ def test_a_model_is_scored_together_with_all_bounds(
     assert systems["small"]["cost"]["network_evaluations"] > 0
     assert systems["click_1hz"]["official"]["BHS"] == 1.0
     assert systems["ground_truth"]["official"]["F1"] == 1.0
-    difference = systems["small"]["published"]["F1"]["difference"]
-    assert difference == pytest.approx(systems["small"]["official"]["F1"] - 0.589)
+    assert "published" not in systems["small"]  # these are not the official test clips
     records = [json.loads(line) for line in per_clip.read_text().splitlines()]
     assert len(records) == 3 * len(systems)
 

@@ -201,7 +201,8 @@ def identify_source(video: Path, sha256: str, settings: PrepSettings) -> SourceI
     Raises:
         InputError: the activity is neither set nor encoded in the file name.
     """
-    source, activity = parse_source_name(video.stem), settings.activity
+    activity = settings.activity
+    source = parse_source_name(video.stem, activity=activity)
     if activity is not None and (source is None or activity != source.activity):
         genre = "" if activity == "dance" else activity
         source = SourceInfo(activity=activity, genre=genre, groups=(f"video:{sha256[:16]}",))
