@@ -21,14 +21,17 @@ from numpy.typing import NDArray
 from loris_cli.audio.separation import SPLEETER_RATE_HZ, TwoStemSeparator
 from loris_cli.config import POSE_FPS
 from loris_cli.pose.tracking import estimate_poses
-from loris_cli.rhythm.pose_rhythm import rhythm_from_poses
+from loris_cli.rhythm.pose_rhythm import frame_timestamps, rhythm_from_poses
 from loris_cli.soundtrack.video_analysis import POSE_SIDE_PX
 from loris_cli.video.frames import Frame, read_frames_at_fps
 from loris_cli.video.probe import probe_video
 
 N_ROUNDS = 3
 N_RHYTHM_RUNS = 300
-RESAMPLING_OPTIONS: dict[str, Any] = {"frame_interval_s": 0.04, "cuts": [100]}
+RESAMPLING_OPTIONS: dict[str, Any] = {
+    "source_times_s": frame_timestamps(400, 0.04),
+    "cuts": [100],
+}
 MAX_CLIP_S = 25.0
 PAPER_HOURS = 86.43
 """Hours of video in the paper's data set (table 1)."""

@@ -1,17 +1,21 @@
 """The ``loris`` program: its commands, error messages and exit codes."""
 
+import errno
 import math
 import os
 import signal
 import sys
 import time
 import traceback
+from collections.abc import Callable
+from functools import partial
 from types import FrameType
 from typing import Annotated
 
 import typer
 
 from loris_cli.errors import LorisError
+from loris_cli.system.process_setup import flush_stdout, prepare_process
 
 from . import dataset, pose, prep, rhythm, soundtrack, train
 from . import eval as evaluation
@@ -35,6 +39,7 @@ def _print_version(requested: bool) -> None:
     if not requested:
         return
     from importlib.metadata import version
+    from subprocess import SubprocessError
 
     from imageio_ffmpeg import get_ffmpeg_version
 
@@ -45,7 +50,7 @@ def _print_version(requested: bool) -> None:
     typer.echo(f"torch {version('torch')}")
     try:
         typer.echo(f"ffmpeg {get_ffmpeg_version()}")
-    except RuntimeError:
+    except (RuntimeError, OSError, SubprocessError):
         typer.echo("ffmpeg not found")
     raise typer.Exit
 
@@ -73,7 +78,12 @@ def main() -> None:
     """Run the program and exit; a user error is printed as a message and a hint."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _SignalHandler())
-    sys.exit(run_app())
+    code = _run_command(prepare_process) or run_app()
+    if error := flush_stdout():
+        if error.errno != errno.EPIPE:  # of a closed pipe, as in `| head`, the user knows
+            print_error(f"cannot write to stdout: {error.strerror}")
+        code = code or 1
+    sys.exit(code)
 
 
 class _SignalHandler:
@@ -93,9 +103,14 @@ class _SignalHandler:
 
 def run_app() -> int:
     """Run the app and return the exit code."""
+    # In standalone mode Typer would print usage errors and interruptions itself.
+    return _run_command(partial(app, prog_name="loris", standalone_mode=False))
+
+
+def _run_command(function: Callable[[], object]) -> int:
+    """Call a function, print its errors and return the exit code."""
     try:
-        # In standalone mode Typer would print usage errors and interruptions itself.
-        code = app(prog_name="loris", standalone_mode=False)
+        code = function()
         sys.stdout.flush()
     except LorisError as error:
         return _report_error(error, str(error), error.hint, error.exit_code)
@@ -105,8 +120,6 @@ def run_app() -> int:
         return _report_error(error, error.format_message(), f"{path} --help", error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         code = EXIT_INTERRUPTED
-    except BrokenPipeError:
-        return _handle_closed_stdout()
     if code == EXIT_INTERRUPTED:  # Typer turns Ctrl-C inside a command into this code
         print_error("interrupted")
     return code if isinstance(code, int) else 0
@@ -117,14 +130,3 @@ def _report_error(error: Exception, message: str, hint: str, exit_code: int) -> 
         traceback.print_exception(error)
     print_error(message, hint=hint)
     return exit_code
-
-
-def _handle_closed_stdout() -> int:
-    """Exit quietly if the reader of stdout has closed (``| head``); other pipes are bugs."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Python flushes stdout again at exit: redirect it to the null device.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    raise

@@ -56,6 +56,16 @@ SkipExisting = Annotated[
     bool, option("Output", "Skip inputs whose output file exists.", "--skip-existing")
 ]
 JsonOutput = Annotated[bool, option("Output", "Print one JSON object per result.", "--json")]
+AudioTrack = Annotated[
+    int | None,
+    option(
+        "Input",
+        "Audio track to read, counted from 1. Default: the default track, else that with the"
+        " most channels.",
+        metavar="N",
+        min=1,
+    ),
+]
 Takes = Annotated[
     int,
     option("Sampling", "Number of takes per video, with consecutive seeds.", min=1, max=999),
@@ -159,6 +169,16 @@ PartitionSeed = Annotated[
     ),
 ]
 Jobs = Annotated[int, option("Run", "Number of parallel worker processes.", min=1)]
+Threads = Annotated[
+    int | None,
+    option(
+        "Run",
+        "Number of threads of all processes together. Default: OMP_NUM_THREADS, else one per"
+        " usable core. The result does not depend on it.",
+        min=1,
+        max=1024,
+    ),
+]
 Shard = Annotated[
     str | None,
     option(

@@ -8,7 +8,7 @@ from loris_cli.config import DEFAULT_MMPOSE_CONFIG
 
 from . import options
 from .console import ConsoleReporter
-from .input_loop import pair_with_outputs, process_inputs
+from .input_loop import InputFile, plan_outputs, process_inputs
 from .options import option
 
 
@@ -19,8 +19,9 @@ def pose(
         Path | None,
         option(
             "Output",
-            "Write the video with the skeleton drawn on it (one input only).",
-            metavar="MP4",
+            "Write the video with the skeleton drawn on it to an MP4 file, or to a folder for"
+            " several inputs.",
+            metavar="PATH",
         ),
     ] = None,
     overwrite: options.Overwrite = False,
@@ -52,26 +53,19 @@ def pose(
     from loris_cli.pose.overlay import overlay_poses, write_mp4
     from loris_cli.soundtrack.video_analysis import estimate_video_poses, probe_for_rhythm
     from loris_cli.system.atomic_files import atomic_write
-    from loris_cli.system.input_paths import (
-        check_single_input,
-        check_suffix,
-        expand_inputs,
-        output_folder,
-    )
+    from loris_cli.system.input_paths import expand_inputs, output_folder
     from loris_cli.video.frames import read_frames_at_fps
 
     reporter = ConsoleReporter(quiet=quiet, verbose=verbose)
-    videos = expand_inputs(inputs)
+    videos = expand_inputs(inputs, on_warning=reporter.warn)
     if pose_weights is not None and pose_estimator != "mmpose":
         raise UsageError(
             "--pose-weights requires --pose-estimator mmpose",
             hint="add --pose-estimator mmpose",
         )
-    if overlay is not None:
-        check_suffix(overlay, [".mp4"])
-        check_single_input("--overlay", len(videos))
 
-    def process_video(video: Path, output: Path) -> str:
+    def process_video(file: InputFile) -> str:
+        video = file.source
         info = probe_for_rhythm(video, reporter=reporter)
         poses = estimate_video_poses(info, reporter=reporter, estimator=estimator)
         if not poses.detected_fraction:
@@ -79,19 +73,25 @@ def pose(
                 f"no person detected in {video.name}",
                 hint="`loris rhythm` and `loris soundtrack` use optical flow for such videos",
             )
-        with atomic_write(output, overwrite=overwrite) as part:
+        with atomic_write(file.output, overwrite=overwrite) as part:
             write_poses(part, poses)
-        if overlay is not None:
-            with atomic_write(overlay, overwrite=overwrite) as part:
-                frames = overlay_poses(read_frames_at_fps(video, poses.fps), poses)
+        if file.extra_output is not None:
+            with atomic_write(file.extra_output, overwrite=overwrite) as part:
+                frames = overlay_poses(read_frames_at_fps(info, poses.fps), poses)
                 write_mp4(part, frames, poses.fps, poses.size)
         detected = f"{poses.detected_fraction:.1%} of {poses.n_frames} frames"
         reporter.info(f"{video.name}: person detected in {detected}")
-        return str(output)
+        return str(file.output)
 
-    with output_folder(out):
-        paths = pair_with_outputs(
-            videos, inputs, out, suffix=".poses.npz", extra_output=overlay, overwrite=overwrite
+    with output_folder(out), output_folder(overlay):
+        files = plan_outputs(
+            videos,
+            inputs,
+            out,
+            suffix=".poses.npz",
+            extra=overlay,
+            extra_suffix=".poses.loris.mp4",
+            overwrite=overwrite,
         )
         estimator = None
         if pose_estimator == "mmpose" and any(video.is_file() for video in videos):
@@ -106,4 +106,4 @@ def pose(
                 weights, network=pose_network, device=str(resolve_device(device))
             )
             estimator = partial(estimate_poses_batched, network)
-        process_inputs(paths, process_video, reporter)
+        process_inputs(files, process_video, reporter)

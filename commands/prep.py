@@ -120,7 +120,7 @@ def prep(
     from loris_cli.system.input_paths import expand_inputs
 
     reporter = ConsoleReporter(quiet=quiet, verbose=verbose)
-    data_dir, videos = data_home(data), expand_inputs(inputs)
+    data_dir, videos = data_home(data), expand_inputs(inputs, on_warning=reporter.warn)
     uses_mmpose = pose_estimator == "mmpose"
     if uses_mmpose and pose_weights is None and any(video.is_file() for video in videos):
         # A missing package is reported as the error of each existing video.

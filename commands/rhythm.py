@@ -7,7 +7,7 @@ import typer
 
 from . import options
 from .console import ConsoleReporter
-from .input_loop import pair_with_outputs, process_inputs
+from .input_loop import InputFile, plan_outputs, process_inputs
 from .options import option
 
 
@@ -26,17 +26,19 @@ def rhythm(
         Path | None,
         option(
             "Output",
-            "Plot directogram, onset envelope, peaks and audio (one input only).",
-            metavar="PNG",
+            "Plot directogram, onset envelope, peaks and audio to a PNG file, or to a folder"
+            " for several inputs.",
+            metavar="PATH",
         ),
     ] = None,
     overwrite: options.Overwrite = False,
     method: options.Rhythm = None,
     compat: Annotated[
-        Literal["paper", "official"],
+        Literal["paper", "official", "strict"],
         option(
             "Rhythm",
-            "Directogram and peak picking of the paper, or of its released code.",
+            "Directogram and peak picking of the paper with noise reduction and impact timing,"
+            " of its released code, or of the paper's equations alone.",
         ),
     ] = "paper",
     quiet: options.Quiet = False,
@@ -58,25 +60,18 @@ def rhythm(
     from loris_cli.soundtrack.pipeline import read_mono_audio
     from loris_cli.soundtrack.video_analysis import analyze_video, compute_pose_rhythm
     from loris_cli.system.atomic_files import atomic_write
-    from loris_cli.system.input_paths import (
-        check_single_input,
-        check_suffix,
-        expand_inputs,
-        output_folder,
-    )
+    from loris_cli.system.input_paths import expand_inputs, output_folder
 
-    if compat == "official" and method in {"flow", "stft"}:
+    if compat != "paper" and method in {"flow", "stft"}:
         raise UsageError(
-            f"--compat official requires the directogram, got --rhythm {method}",
+            f"--compat {compat} requires the directogram, got --rhythm {method}",
             hint="remove one of the two options",
         )
     reporter = ConsoleReporter(quiet=quiet, verbose=verbose)
-    sources = expand_inputs(inputs)
-    if plot is not None:
-        check_suffix(plot, [".png"])
-        check_single_input("--plot", len(sources))
+    sources = expand_inputs(inputs, on_warning=reporter.warn)
 
-    def process_input(source: Path, output: Path) -> str:
+    def process_input(file: InputFile) -> str:
+        source = file.source
         audio, keypoints = None, None
         if source.suffix.lower() == ".npz":
             if method == "flow":
@@ -94,18 +89,24 @@ def rhythm(
             if plot and analysis.info.has_audio:
                 samples = read_mono_audio(source)
                 audio = None if samples is None else samples.astype(float)
-        with atomic_write(output, overwrite=overwrite) as part:
+        with atomic_write(file.output, overwrite=overwrite) as part:
             write_rhythm(part, rhythm)
-        if plot is not None:
-            with atomic_write(plot, overwrite=overwrite) as part:
+        if file.extra_output is not None:
+            with atomic_write(file.extra_output, overwrite=overwrite) as part:
                 plot_rhythm(part, rhythm, keypoints=keypoints, audio=audio, title=source.name)
         reporter.info(
             f"{source.name}: {len(rhythm.times_s)} peaks in {rhythm.duration_s:.1f} s"
         )
-        return str(output)
+        return str(file.output)
 
-    with output_folder(out):
-        paths = pair_with_outputs(
-            sources, inputs, out, suffix=".rhythm.json", extra_output=plot, overwrite=overwrite
+    with output_folder(out), output_folder(plot):
+        files = plan_outputs(
+            sources,
+            inputs,
+            out,
+            suffix=".rhythm.json",
+            extra=plot,
+            extra_suffix=".png",
+            overwrite=overwrite,
         )
-        process_inputs(paths, process_input, reporter)
+        process_inputs(files, process_input, reporter)

@@ -59,6 +59,7 @@ def soundtrack(
             max=12.0,
         ),
     ] = None,
+    audio_track: options.AudioTrack = None,
     inpaint: Annotated[
         Path | None,
         option(
@@ -86,7 +87,11 @@ def soundtrack(
     json_output: options.JsonOutput = False,
     plot: Annotated[
         Path | None,
-        option("Output", "Plot visual rhythm and audio (one input only).", metavar="PNG"),
+        option(
+            "Output",
+            "Plot visual rhythm and audio to a PNG file, or to a folder for several inputs.",
+            metavar="PATH",
+        ),
     ] = None,
     midi: Annotated[
         Path | None,
@@ -145,6 +150,7 @@ def soundtrack(
     ] = (0.0, 1.0),
     seed: options.Seed = 0,
     jobs: options.Jobs = 1,
+    threads: options.Threads = None,
     device: options.Device = "auto",
     precision: Annotated[
         Literal["auto", "fp32", "bf16"],
@@ -170,7 +176,8 @@ def soundtrack(
 
     Copies the video stream and replaces the audio. Writes STEM.loris.mp4 next to each video, or
     to -o, which is a file (.mp4 .mov .mkv .webm .wav .flac .mid) or a folder (an existing one,
-    or a new name without a suffix). Prints the paths of the results on stdout.
+    or a new name without a suffix). Videos that MP4 cannot hold keep their container or become
+    .mkv files. Prints the paths of the results on stdout.
 
     Examples:
         loris soundtrack skate.mp4
@@ -193,6 +200,8 @@ def soundtrack(
         raise UsageError(
             "--inpaint and --inpaint-range must be used together", hint=INPAINT_EXAMPLE
         )
+    if audio_track is not None and mix is None:
+        raise UsageError("--audio-track requires --mix", hint="add --mix, such as --mix -12")
     if model is not None and method is not None:
         raise UsageError(
             "--model and --method cannot be used together", hint="remove one of them"
@@ -209,10 +218,10 @@ def soundtrack(
     from loris_cli.soundtrack.jobs import DEFAULT_MODEL, SoundtrackSettings, plan_jobs
     from loris_cli.soundtrack.run_jobs import estimate_jobs, run_jobs
     from loris_cli.soundtrack.visual_features import parse_visual_source
-    from loris_cli.system.input_paths import expand_inputs, find_list_files, output_folder
+    from loris_cli.system.input_paths import expand_inputs, output_folder
 
     reporter = ConsoleReporter(quiet=quiet, verbose=verbose)
-    videos = expand_inputs(inputs)
+    videos = expand_inputs(inputs, on_warning=reporter.warn)
     region = None
     if inpaint is not None and inpaint_range is not None:
         start_s, end_s = inpaint_range
@@ -231,9 +240,11 @@ def soundtrack(
         offline=offline,
         rhythm_method=rhythm,
         device=device,
+        threads=threads,
         precision=precision,
         compile=compile_networks,
         mix_db=mix,
+        audio_track=audio_track,
         overwrite=overwrite,
         poses=poses,
         plot=plot,
@@ -242,7 +253,7 @@ def soundtrack(
     )
     rows: list[ReportRow] = []
     with ExitStack() as folders:
-        for folder in () if dry_run else (out, midi):
+        for folder in () if dry_run else (out, midi, plot):
             folders.enter_context(output_folder(folder))
         plan = plan_jobs(
             videos,
@@ -251,7 +262,7 @@ def soundtrack(
             n_takes=takes,
             skip_existing=skip_existing,
             report=report,
-            protected_paths=find_list_files(inputs),
+            inputs=inputs,
         )
         results = (
             estimate_jobs(plan, reporter=reporter)
@@ -290,7 +301,7 @@ def _print_row(
             f" about {row['estimated_s']:.0f} s and {row['estimated_memory_mib']} MiB"
         )
     elif row["status"] == "skipped":
-        reporter.info(f"{row['output']} already exists: skipped")
+        reporter.info(f"{row['output']} {row['reason']}: skipped")
     elif row["status"] == "done":
         reporter.print_result(row["output"])
         if row["midi"] is not None:

@@ -117,29 +117,30 @@ def train(
     names: list[StageName] = [stage.value for stage in stages or ()]
     if not names:
         names = ["conditional"] if preset == "paper" else ["latent", "conditional"]
-    settings = {
-        name: resolve_settings(
-            preset=preset,
-            stage=name,
-            recipe=recipe,
-            subset=split,
-            config_path=config,
-            overrides=[f"seed={seed}", *(overrides or [])],
-        )
-        for name in names
-    }
     if backbone is not None and not backbone.is_file():
         raise InputError(
             f"backbone {backbone} does not exist", hint="train one with --stage unconditional"
         )
-    job = TrainingJob(
-        data_dir=data_home(data),
-        run_dir=out,
-        stage_settings=settings,
-        backbone_path=backbone,
-        resume=resume,
-    )
-    with init_distributed(device) as dist_context:
+    with init_distributed(device, warn=ConsoleReporter().warn) as dist_context:
+        settings = {
+            name: resolve_settings(
+                preset=preset,
+                stage=name,
+                recipe=recipe,
+                subset=split,
+                world_size=dist_context.world_size,
+                config_path=config,
+                overrides=[f"seed={seed}", *(overrides or [])],
+            )
+            for name in names
+        }
+        job = TrainingJob(
+            data_dir=data_home(data),
+            run_dir=out,
+            stage_settings=settings,
+            backbone_path=backbone,
+            resume=resume,
+        )
         is_main = dist_context.is_main_process
         reporter = ConsoleReporter(quiet=quiet or not is_main, verbose=verbose)
         if dry_run:

@@ -43,7 +43,7 @@ def generate_soundtrack(
         LorisError: the video, the model or the output path cannot be used.
     """
     output = None if output is None else Path(output)
-    with output_folder(output):
+    with output_folder(output), output_folder(settings.midi), output_folder(settings.plot):
         [job] = plan_jobs([Path(video)], output, settings=settings)
         [row] = run_job(job, reporter=reporter)
     return row

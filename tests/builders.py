@@ -82,6 +82,7 @@ def make_poses(
     interpolated: ArrayLike = False,
     cuts: Sequence[int] = (),
     frame_interval_s: float | None = None,
+    source_times_s: ArrayLike | None = None,
 ) -> Poses:
     """Poses at 16 fps of keypoints ``(frames, 17, 2 or 3)``; scores are 0.9 if absent."""
     points = np.asarray(keypoints, np.float32)
@@ -97,4 +98,5 @@ def make_poses(
         interpolated=np.array(np.broadcast_to(interpolated, n_frames), dtype=bool),
         cuts=np.array(cuts, np.int64),
         frame_interval_s=frame_interval_s,
+        source_times_s=None if source_times_s is None else np.asarray(source_times_s),
     )

@@ -125,9 +125,6 @@ RunLoris = Callable[..., CliResult]
 def loris(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> RunLoris:
     """Run the program in this process, because a new process takes seconds to start."""
     from loris_cli.commands import app
-    from loris_cli.system import device
-
-    monkeypatch.setattr(device, "CPU_THREADS", 1)
 
     def run(*arguments: object) -> CliResult:
         monkeypatch.setattr(sys, "argv", ["loris", *map(str, arguments)])
@@ -139,10 +136,7 @@ def loris(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) ->
     return run
 
 
-# Spawned workers import the script, so they use one thread as well.
-SINGLE_THREAD_SCRIPT = """
-from loris_cli.system import device
-device.CPU_THREADS = 1
+PROGRAM_SCRIPT = """
 if __name__ == "__main__":
     from loris_cli.commands.app import main
     main()
@@ -151,7 +145,7 @@ if __name__ == "__main__":
 
 @pytest.fixture(scope="session")
 def loris_script(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Script that runs the program with one thread, for tests of a separate process."""
+    """Script that runs the program, for tests of a separate process."""
     path = tmp_path_factory.mktemp("program") / "loris.py"
-    path.write_text(SINGLE_THREAD_SCRIPT)
+    path.write_text(PROGRAM_SCRIPT)
     return path

@@ -10,10 +10,11 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-import moviepy.config
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
+
+from loris_cli.video.ffmpeg_program import find_ffmpeg
 
 Pixels = NDArray[np.uint8]
 Samples = NDArray[np.float32]
@@ -167,7 +168,7 @@ def write_video(
 
 def run_ffmpeg(*arguments: str | Path) -> None:
     """Run the ffmpeg program that loris runs."""
-    command = [moviepy.config.FFMPEG_BINARY, "-nostdin", "-v", "error", "-y"]
+    command = [find_ffmpeg(), "-nostdin", "-v", "error", "-y"]
     subprocess.run([*command, *map(str, arguments)], check=True)
 
 

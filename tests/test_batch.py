@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,17 @@ import pytest
 from conftest import RunLoris
 
 from loris_cli.errors import UsageError, WeightsError
+from loris_cli.soundtrack import run_jobs
 from loris_cli.soundtrack.inpainting import InpaintSettings
-from loris_cli.soundtrack.job_report import add_to_report, compute_exit_code
+from loris_cli.soundtrack.job_report import (
+    RecordingReporter,
+    ReportRow,
+    add_to_report,
+    build_row,
+    compute_exit_code,
+)
 from loris_cli.soundtrack.jobs import SoundtrackJob, SoundtrackSettings, plan_jobs
+from loris_cli.system.atomic_files import atomic_write
 from loris_cli.system.worker_pool import WorkerCrash, map_in_processes
 
 # Functions of the workers, in a small module: workers import it, not this one.
@@ -182,12 +190,11 @@ def test_missing_weights_end_the_run_before_the_first_video(
     assert not report.exists()
 
 
-@pytest.mark.parametrize("option", ["plot", "inpaint", "poses"])
+@pytest.mark.parametrize("option", ["inpaint", "poses"])
 def test_an_option_for_a_single_video_is_refused_with_two(
     option: str, videos: list[Path]
 ) -> None:
     values = {
-        "plot": Path("x.png"),
         "inpaint": InpaintSettings(path=Path("x.wav"), start_s=0.0, end_s=1.0),
         "poses": Path("x.npz"),
     }
@@ -210,6 +217,127 @@ def test_report_rows_are_appended_in_the_order_of_the_jobs(tmp_path: Path) -> No
     assert [json.loads(line)["input"] for line in report.read_text().splitlines()] == [
         "old", "a", "b", "c"
     ]  # fmt: skip
+
+
+def test_reports_of_several_processes_lose_no_rows(tmp_path: Path) -> None:
+    job = SoundtrackJob(video=Path("a"), takes=(), settings=SoundtrackSettings())
+    report = tmp_path / "run.jsonl"
+
+    def append(number: int) -> None:
+        for k in range(8):
+            add_to_report(report, [{"input": "a", "number": 8 * number + k}], [job])
+
+    threads = [threading.Thread(target=append, args=[number]) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    rows = [json.loads(line) for line in report.read_text().splitlines()]
+    assert sorted(row["number"] for row in rows) == list(range(32))
+    assert os.listdir(tmp_path) == ["run.jsonl"]
+
+
+HOLDING_SCRIPT = """
+import sys
+from pathlib import Path
+from loris_cli.system.file_locks import hold_lock
+with hold_lock(Path(sys.argv[1]), timeout_s=0) as is_free:
+    print(is_free, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def stub_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replace the model by a function that writes an empty file for each take."""
+
+    def make_takes(job: SoundtrackJob, reporter: RecordingReporter) -> Iterator[ReportRow]:
+        for _, path in job.takes:
+            with atomic_write(path, overwrite=False):
+                pass
+            yield build_row(job, reporter, status="done", output=str(path))
+
+    monkeypatch.setattr(run_jobs, "make_takes", make_takes)
+    monkeypatch.setattr(run_jobs, "load_generator", lambda settings: None)
+    monkeypatch.setattr(run_jobs, "load_job_encoder", lambda settings, reporter: None)
+
+
+def list_statuses(
+    videos: list[Path], output: Path, *, inputs: Sequence[str] = (), **options: Any
+) -> list[str]:
+    jobs = plan_jobs(videos, output, settings=SoundtrackSettings(), inputs=inputs, **options)
+    return [row["status"] for row in run_jobs.run_jobs(jobs)]
+
+
+@pytest.mark.usefixtures("stub_takes")
+def test_a_video_that_another_process_makes_is_skipped(
+    videos: list[Path], tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    output.mkdir()
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDING_SCRIPT, output / "a.loris.mp4"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"True\n"
+        assert list_statuses(videos, output, skip_existing=True) == ["skipped", "done"]
+        other.kill()  # its claim ends with it
+    assert list_statuses(videos, output, skip_existing=True) == ["skipped", "done"]
+    assert sorted(os.listdir(output)) == ["a.loris.mp4", "b.loris.mp4"]
+
+
+@pytest.mark.usefixtures("stub_takes")
+def test_a_file_that_appears_after_the_plan_is_skipped(
+    videos: list[Path], tmp_path: Path
+) -> None:
+    settings = SoundtrackSettings()
+    jobs = plan_jobs(videos, tmp_path, settings=settings, n_takes=2, skip_existing=True)
+    for name in ("a-1.loris.mp4", "b-2.loris.mp4"):
+        (tmp_path / name).touch()
+    rows = list(run_jobs.run_jobs(jobs))
+    assert [row["status"] for row in rows] == ["skipped", "done", "skipped", "done"]
+    assert {row.get("reason") for row in rows} == {None, "already exists"}
+
+
+@pytest.mark.usefixtures("stub_takes")
+def test_a_drive_without_locks_skips_files_of_a_faster_process(
+    videos: list[Path], tmp_path: Path
+) -> None:
+    jobs = plan_jobs(
+        videos, tmp_path, settings=SoundtrackSettings(), n_takes=3, skip_existing=True
+    )
+    statuses = []
+    for row in run_jobs.run_jobs(jobs):
+        statuses.append(row["status"])
+        (tmp_path / "a-2.loris.mp4").touch()
+    assert statuses == ["done", "skipped", "done", "done", "done", "done"]
+
+
+@pytest.mark.usefixtures("stub_takes")
+def test_only_videos_with_one_output_path_fail(videos: list[Path], tmp_path: Path) -> None:
+    pair = [*videos, videos[0].with_suffix(".MOV")]
+    output = tmp_path / "out"
+    output.mkdir()
+    assert list_statuses(pair, output) == ["failed", "failed", "done"]
+    assert os.listdir(output) == ["b.loris.mp4"]
+
+
+@pytest.mark.usefixtures("stub_takes")
+def test_equal_names_in_sub_folders_are_written_to_sub_folders(tmp_path: Path) -> None:
+    videos = [tmp_path / "tree" / name for name in ("x/1.mp4", "y/1.mp4")]
+    for video in videos:
+        video.parent.mkdir(parents=True)
+        video.touch()
+    output = tmp_path / "out"
+    output.mkdir()
+    inputs = [str(tmp_path / "tree")]
+    assert list_statuses(videos, output, inputs=inputs) == ["done", "done"]
+    with pytest.raises(UsageError):
+        list_statuses(videos, output, inputs=inputs)
+    assert list_statuses(videos, output, inputs=inputs, skip_existing=True) == ["skipped"] * 2
+    assert sorted(path.name for path in output.rglob("*")) == ["1.loris.mp4"] * 2 + ["x", "y"]
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,10 @@
 """Composer of synthetic music: reproducible scores whose loud notes are the accents."""
 
-import io
-
-import mido
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loris_cli.composition.arrangement import BASS_CHANNEL, DRUM_CHANNEL
-from loris_cli.composition.midi_file import encode_midi
 from loris_cli.composition.styles import STYLES, STYLES_BY_NAME
 from loris_cli.config import GENRES
 from loris_cli.synthetic.composer import compose_score
@@ -75,16 +71,3 @@ def test_accents_of_scores_with_a_steady_beat_are_on_the_eighth_note_grid() -> N
         eighth_s = (score.harmony.beats_s[1] - score.harmony.beats_s[0]) / 2
         phase = (score.accents_s - score.harmony.beats_s[0]) / eighth_s
         assert np.abs(phase - phase.round()).max(initial=0) < 1e-6
-
-
-def test_midi_file_has_the_onset_times_of_the_notes() -> None:
-    score = compose_score(7, STYLES[8], 8.0)
-
-    file = mido.MidiFile(file=io.BytesIO(encode_midi(score.arrangement, harmony=score.harmony)))
-
-    time_s, onsets_s = 0.0, []
-    for message in file:
-        time_s += message.time
-        if message.type == "note_on" and message.velocity:
-            onsets_s.append(time_s)
-    np.testing.assert_allclose(sorted(onsets_s), score.arrangement.note_array[:, 0], atol=1e-3)

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,13 +14,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click_dataset import write_click_dataset
 from conftest import RunLoris
 from media import make_click, write_video, write_wav
+from tiny_models import TINY_NOTES_AUTOENCODER, TINY_NOTES_DENOISER
 
+from loris_cli.commands import dataset as dataset_commands
+from loris_cli.dataset import synthetic_music
 from loris_cli.dataset.manifest import write_manifest
+from loris_cli.dataset.synthetic_videos import SyntheticTask
 from loris_cli.evaluation.report.json_report import OFFICIAL_METRICS
 from loris_cli.evaluation.runner.systems import METHOD_DESCRIPTIONS
+from loris_cli.models.mel_autoencoder import MelAutoencoder
+from loris_cli.models.mini_checkpoint import save_mini_checkpoint
+from loris_cli.models.mini_unet import MiniDenoiser
 
 NULL_SYSTEMS = (
     "click_1hz", "click_4hz", "white_noise", "density_matched", "tempo_click", "mismatched",
@@ -55,19 +64,35 @@ def folders(data: Path, tmp_path: Path) -> tuple[Path, Path]:
     return generated, reference
 
 
-def test_a_missing_data_set_is_reported_with_the_setup_commands(
-    loris: RunLoris, tmp_path: Path
+@pytest.mark.parametrize(("subset", "n_videos"), [("fe50", 3 * 40), ("synthetic", 0)])
+def test_hint_of_a_missing_data_set_is_the_command_that_creates_it(
+    loris: RunLoris,
+    tmp_path: Path,
+    subset: str,
+    n_videos: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    missing = tmp_path / "missing"
+    videos: list[SyntheticTask] = []
+    pieces: list[Path] = []
+    monkeypatch.setattr(
+        dataset_commands, "prepare_and_report", lambda tasks, *_: videos.extend(tasks)
+    )
+    monkeypatch.setattr(
+        synthetic_music, "generate_music_dataset", lambda folder, **_: pieces.append(folder)
+    )
+    missing = tmp_path / "a folder that is missing"
 
-    result = loris("eval", "--split", "fe50", "--data", missing)
+    result = loris("eval", "--split", subset, "--data", missing)
 
     assert result.exit_code == 4
-    error, *hints = result.stderr.splitlines()
+    error, hint = result.stderr.splitlines()
     assert str(missing) in error
-    assert "loris dataset synthesize" in hints[0]
-    assert "loris dataset import" in hints[1]
-    assert len(hints) == 2
+    program, *arguments = shlex.split(hint.removeprefix("hint: "))
+    assert program == "loris"
+    assert loris(*arguments).exit_code == 0
+    assert len(videos) == n_videos
+    assert all(task.source_path.is_relative_to(missing) for task in videos)
+    assert pieces == [missing] * (n_videos == 0)
 
 
 def test_eval_list_counts_the_clips_of_each_subset(loris: RunLoris, data: Path) -> None:
@@ -126,20 +151,99 @@ def test_baselines_are_scored_and_cached(loris: RunLoris, tmp_path: Path) -> Non
     assert result.exit_code == 0, result.stderr
     report = json.loads(result.stdout)
     systems = {row["id"]: row for row in report["systems"]}
-    assert [systems[name]["category"] for name in METHOD_DESCRIPTIONS] == ["method"] * 4
+    assert {systems[name]["category"] for name in METHOD_DESCRIPTIONS} == {"method"}
     # The library contains the references.
     assert systems["retrieval"]["official"]["F1"] == 1.0
     assert systems["retrieval-stretched"]["official"]["F1"] == 1.0
     assert systems["drums"]["official"]["F1"] > 0.9
+    assert systems["score"]["official"]["F1"] > 0.8
     seeds = {name: systems[name]["seeds"] for name in METHOD_DESCRIPTIONS}
     assert seeds == {
-        "drums": [0, 1], "groove": [0, 1], "retrieval": [0], "retrieval-stretched": [0],
+        "score": [0, 1], "drums": [0, 1], "groove": [0, 1], "retrieval": [0],
+        "retrieval-stretched": [0],
     }  # fmt: skip
     assert systems["groove"]["cost"]["network_evaluations"] == 0
     assert systems["retrieval"]["generation_settings"]["method"] == "retrieval"
     assert set(report["unavailable"]) == {"mismatched", "latent_reconstruction"}
 
     assert json.loads(loris(*arguments).stdout)["systems"] == report["systems"]  # cached
+
+
+@pytest.fixture(scope="module")
+def note_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Untrained weights of a small mini model that is conditioned on notes."""
+    path = tmp_path_factory.mktemp("weights") / "notes.safetensors"
+    torch.manual_seed(0)
+    save_mini_checkpoint(
+        path, MelAutoencoder(TINY_NOTES_AUTOENCODER), MiniDenoiser(TINY_NOTES_DENOISER)
+    )
+    return path
+
+
+@pytest.mark.slow
+def test_bound_score_is_the_method_score_for_the_seeds_of_a_model(
+    loris: RunLoris, data: Path, note_model: Path
+) -> None:
+    arguments = ("eval", "--split", "fe50", "--data", data, "--clips", 2, "--takes", 2,
+                 "--seed", 5, "--no-strict", "--jobs", 1, "--device", "cpu", "--steps", 2,
+                 "--bound", "score", "--format", "json")  # fmt: skip
+
+    results = [
+        loris(*arguments, "--model", note_model),
+        loris(*arguments, "--model", note_model, "--method", "score"),
+        loris(*arguments, "--model", "none", "--method", "score"),
+    ]
+
+    assert [result.exit_code for result in results] == [0, 0, 0]
+    reports = [json.loads(result.stdout) for result in results]
+    assert [[row["id"] for row in report["systems"]] for report in reports] == [
+        ["notes", "score"], ["notes", "score"], ["score"],
+    ]  # fmt: skip
+    bound, next_to_model, alone = (report["systems"][-1] for report in reports)
+    assert next_to_model == alone
+    assert bound.keys() == alone.keys() - {"cost", "generation_settings"}
+    assert bound == {name: alone[name] for name in bound}
+    assert (bound["category"], bound["seeds"]) == ("method", [5, 6])
+    assert [report["unavailable"] for report in reports] == [{}, {}, {}]
+
+
+def test_bound_score_needs_a_model_with_notes(loris: RunLoris, data: Path) -> None:
+    result = loris("eval", "--split", "fe50", "--data", data, "--model", "none", *TWO_BOUNDS,
+                   "--bound", "score", "--format", "json")  # fmt: skip
+
+    assert result.exit_code == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert list(report["unavailable"]) == ["score"]
+    assert [row["id"] for row in report["systems"]] == ["click_1hz", "mismatched"]
+
+
+@pytest.mark.parametrize(
+    ("options", "exit_code"),
+    [
+        (["--soundfont", "missing.sf2"], 4),
+        (["--soundfont", "text.sf2"], 4),
+        (["--synthesizer", "fluidsynth"], 3),
+        (["--synthesizer", "timidity"], 2),
+    ],
+)
+def test_unusable_synthesizers_are_errors_before_any_take(
+    loris: RunLoris,
+    data: Path,
+    tmp_path: Path,
+    options: list[str],
+    exit_code: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.chdir(tmp_path)
+    Path("text.sf2").write_text("no soundfont")
+
+    result = loris("eval", "--split", "fe50", "--data", data, "--model", "none", "--method",
+                   "score", *options)  # fmt: skip
+
+    assert result.exit_code == exit_code
+    assert "generate" not in result.stderr
+    assert options[1] in result.stderr
 
 
 def test_retrieval_needs_a_train_partition(loris: RunLoris, data: Path) -> None:

@@ -1,5 +1,6 @@
 """Rhythm from optical flow, for a textured patch that moves over a textured background."""
 
+import tracemalloc
 from collections.abc import Iterator
 
 import cv2
@@ -9,7 +10,9 @@ from numpy.typing import NDArray
 
 from loris_cli.array_types import Array
 from loris_cli.errors import InputError
+from loris_cli.rhythm import flow_rhythm
 from loris_cli.rhythm.flow_rhythm import FlowTrajectories, rhythm_from_flow
+from loris_cli.rhythm.trajectories import resample_positions
 from loris_cli.video.frames import Frame
 
 pytestmark = pytest.mark.numpy1
@@ -187,3 +190,36 @@ def test_frames_are_not_kept_in_memory() -> None:
             yield CountedFrame(frame.time_s, frame.rgb)
 
     rhythm_from_flow(count_frames())
+
+
+@pytest.mark.parametrize("fps", [10.0, 25.0, 60.0])
+def test_resampling_in_blocks_equals_resampling_at_once(
+    fps: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    positions, times_s, _ = sample_impacts(6, seed=3, fps=fps)
+    tracked = FlowTrajectories()
+    for frame in make_patch_frames(positions, times_s + 1):
+        tracked.add_frame(frame)
+    cells, cell_times_s = tracked.trajectories()
+    monkeypatch.setattr(flow_rhythm, "BLOCK_FRAMES", 7)
+    resampled, _ = tracked.resample(fps=16)
+    expected = resample_positions(
+        cells, cell_times_s - cell_times_s[0], n_frames=len(resampled), fps=16
+    )
+    np.testing.assert_allclose(resampled, expected, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_ten_minutes_of_flow_need_less_than_100_mib() -> None:
+    rng = np.random.default_rng(0)
+    tracked = FlowTrajectories()
+    tracemalloc.start()
+    try:
+        for k in range(18_000):
+            tracked._times_s.append(k / 30)
+            tracked._displacements.append(rng.normal(size=(144, 2)).astype(np.float32))
+        tracked.compute_rhythm()
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 100 * 2**20

@@ -10,6 +10,7 @@ import pytest
 from loris_cli.errors import InputError, OutputError, UsageError
 from loris_cli.system.input_paths import (
     expand_inputs,
+    find_conflicts,
     find_list_files,
     is_output_folder,
     output_folder,
@@ -167,12 +168,57 @@ def test_one_output_file_for_two_inputs_is_refused() -> None:
     assert "-o" in caught.value.hint
 
 
-def test_two_inputs_with_the_same_output_path_are_refused() -> None:
-    assert resolve_names("x/a.mp4", "y/a.mp4") == ["x/a.loris.mp4", "y/a.loris.mp4"]
-    with pytest.raises(UsageError, match=r"x/a\.mp4.*y/a\.mp4.*a\.loris\.mp4"):
-        resolve_names("x/a.mp4", "y/a.mp4", out="new")
-    with pytest.raises(UsageError, match=r"a\.mp4.*a\.mov.*a\.loris\.mp4"):
-        resolve_names("a.mp4", "a.mov")
+def find_conflicting_names(*videos: str, out: str | None = None, takes: int = 1) -> list[str]:
+    paths = [Path(video) for video in videos]
+    outputs = resolve_output_paths(
+        paths, None if out is None else Path(out), default_suffix=".loris.mp4", n_takes=takes
+    )
+    return [str(path) for path in find_conflicts(paths, outputs)]
+
+
+@pytest.mark.parametrize("takes", [1, 2])
+def test_only_inputs_with_the_same_output_path_conflict(takes: int) -> None:
+    assert find_conflicting_names("x/a.mp4", "y/a.mp4", takes=takes) == []
+    pair = ["x/a.mp4", "y/a.mp4"]
+    assert find_conflicting_names(*pair, "b.mp4", out="new", takes=takes) == pair
+    pair = ["a.mp4", "a.mov"]
+    assert find_conflicting_names("b.mp4", *pair, takes=takes) == pair
+
+
+def test_the_error_of_a_conflict_names_both_inputs_and_the_output() -> None:
+    paths = [Path("x/a.mp4"), Path("y/a.mp4")]
+    outputs = resolve_output_paths(paths, Path("new"), default_suffix=".loris.mp4")
+    for error in find_conflicts(paths, outputs).values():
+        assert re.search(r"x/a\.mp4.*y/a\.mp4.*a\.loris\.mp4", str(error))
+
+
+def list_mirrored(*names: str) -> list[str]:
+    videos = expand_inputs(names)
+    outputs = resolve_output_paths(videos, Path("out"), default_suffix=".wav", inputs=names)
+    assert find_conflicts(videos, outputs) == {}
+    return [path.as_posix() for (path,) in outputs]
+
+
+def test_sub_folders_are_repeated_below_the_output_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("tree/x/1.mp4", "tree/y/1.mp4", "tree/y/2.mp4", "cam/1.mp4", "3.mp4"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+    mirrored = ["out/x/1.wav", "out/y/1.wav", "out/y/2.wav"]
+    assert list_mirrored("tree") == list_mirrored("./tree/") == mirrored
+    assert list_mirrored(str(tmp_path / "tree")) == mirrored
+    assert list_mirrored("tree", "3.mp4") == [*mirrored, "out/3.wav"]
+    both = ["out/cam/1.wav", "out/tree/x/1.wav", "out/tree/y/1.wav", "out/tree/y/2.wav"]
+    assert list_mirrored("cam", "tree") == both
+    Path("list").write_text("cam\ntree\n")
+    assert list_mirrored("@list") == both
+    assert list_mirrored(".") == ["out/3.wav", *both]
+    monkeypatch.chdir("tree/x")
+    assert list_mirrored("..", "../../cam") == [
+        "out/tree/x/1.wav", "out/tree/y/1.wav", "out/tree/y/2.wav", "out/cam/1.wav"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -190,11 +236,6 @@ def test_takes_are_numbered_before_the_suffix(out: str | None, paths: list[str])
     assert resolve_names("a.mp4", out=out, takes=2) == paths
 
 
-def test_takes_of_two_videos_with_one_stem_are_refused() -> None:
-    with pytest.raises(UsageError, match=r"a\.mp4.*a\.mov.*a-1\.loris\.mp4"):
-        resolve_names("a.mp4", "a.mov", takes=2)
-
-
 def test_a_new_output_folder_is_removed_if_it_stays_empty(tmp_path: Path) -> None:
     new = tmp_path / "new"
     with output_folder(new):
@@ -206,6 +247,9 @@ def test_a_new_output_folder_is_removed_if_it_stays_empty(tmp_path: Path) -> Non
     with output_folder(new):
         pass
     assert new.is_dir()
+    with output_folder(tmp_path / "tree"):
+        (tmp_path / "tree" / "sub").mkdir()
+    assert not (tmp_path / "tree").exists()
 
 
 def test_an_existing_empty_folder_is_not_removed(tmp_path: Path) -> None:
@@ -232,3 +276,25 @@ def test_an_output_folder_without_permission_is_an_output_error(
     monkeypatch.setattr(Path, "mkdir", refuse_mkdir)  # chmod does not restrict root
     with pytest.raises(OutputError, match="new"), output_folder(tmp_path / "new"):
         pytest.fail("the block must not run")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["1.MTS", "a.m2t", "a.vob", "a.mxf", "a.ogv", "a.3g2", "a.f4v", "a.qt", "a.h264"],
+)
+def test_videos_of_cameras_and_discs_are_found_in_a_folder(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    assert expand_inputs([str(tmp_path)]) == [tmp_path / name]
+
+
+def test_files_of_unknown_suffixes_in_a_folder_are_named(tmp_path: Path) -> None:
+    for name in ("a.mp4", "b.strange", "deep/c.r3d", "notes.txt", "a.loris.xyz", ".hidden"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    warnings: list[str] = []
+    assert expand_inputs([str(tmp_path)], on_warning=warnings.append) == [tmp_path / "a.mp4"]
+    assert len(warnings) == 1
+    assert "b.strange" in warnings[0]
+    assert "c.r3d" in warnings[0]
+    assert "notes.txt" not in warnings[0]
+    assert "a.loris.xyz" not in warnings[0]

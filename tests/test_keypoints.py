@@ -32,6 +32,7 @@ def make_random_poses() -> Poses:
         interpolated=np.arange(N_FRAMES) % 5 == 0,
         cuts=[4, 9],
         frame_interval_s=1 / 30,
+        source_times_s=np.floor(np.arange(N_FRAMES) / 16 * 30) / 30,
     )
 
 
@@ -83,9 +84,12 @@ def test_written_poses_are_read_unchanged(tmp_path: Path) -> None:
 
 
 def test_optional_arrays_can_be_absent(tmp_path: Path) -> None:
-    poses = read_poses(write_pose_file(tmp_path / "a.npz", cuts=None, frame_interval_s=None))
+    absent = {"cuts": None, "frame_interval_s": None, "source_times_s": None}
+    poses = read_poses(write_pose_file(tmp_path / "a.npz", **absent))
 
-    expected = replace(make_random_poses(), cuts=np.zeros(0), frame_interval_s=None)
+    expected = replace(
+        make_random_poses(), cuts=np.zeros(0), frame_interval_s=None, source_times_s=None
+    )
     check_equal_poses(poses, expected)
 
 
@@ -171,6 +175,8 @@ EMPTY_ARRAYS: Arrays = {
         pytest.param(
             {"frame_interval_s": np.float64("inf")}, "frame_interval_s", id="interval infinite"
         ),
+        pytest.param(change_element("source_times_s", 5, 0.0), "source", id="source falls"),
+        pytest.param(change_element("source_times_s", 0, np.nan), "source", id="source NaN"),
     ],
 )
 def test_invalid_arrays_are_refused(tmp_path: Path, changes: Arrays, value: str) -> None:

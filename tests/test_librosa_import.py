@@ -10,14 +10,18 @@ import pytest
 from filelock import FileLock, Timeout
 
 from loris_cli.system import librosa_import
-from loris_cli.system.librosa_import import interprocess_lock
+from loris_cli.system.librosa_import import lock_kernel_cache
 
 LOCKING_SCRIPT = """
 import sys, time
-from loris_cli.system.librosa_import import interprocess_lock
-with interprocess_lock("x"):
+from loris_cli.system.librosa_import import lock_kernel_cache
+with lock_kernel_cache():
     print("locked", flush=True)
     sys.stdin.read()
+"""
+OTHER_FUNCTION = """
+from numba import njit
+njit(lambda x: x + 1)(1)
 """
 TRACKING_SCRIPT = """
 import numpy as np
@@ -28,16 +32,13 @@ print(len(track_beats(clicks)))
 """
 
 
-@pytest.fixture(autouse=True)
-def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("LORIS_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
 @pytest.mark.slow
 def test_the_lock_waits_for_another_process_until_the_timeout(
-    cache_folder: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Processes that share numba's cache exclude each other, whatever their own cache is."""
+    numba_cache = tmp_path / "numba"
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(numba_cache))
     monkeypatch.setattr(librosa_import, "LOCK_TIMEOUT_S", 0.2)
     timed_out = []
 
@@ -52,28 +53,30 @@ def test_the_lock_waits_for_another_process_until_the_timeout(
     monkeypatch.setattr(librosa_import, "FileLock", RecordingLock)
     with subprocess.Popen(
         [sys.executable, "-c", LOCKING_SCRIPT],
+        env={**os.environ, "LORIS_CACHE": str(tmp_path / "other")},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "locked\n"
-        with interprocess_lock("y"):
-            assert timed_out == []
-        with interprocess_lock("x"):  # ignores the lock after the timeout
-            assert timed_out == [cache_folder / "x.lock"]
+        with lock_kernel_cache():  # ignores the lock after the timeout
+            assert timed_out == [numba_cache / "kernels.lock"]
         holder.communicate("")
-    with interprocess_lock("x"):
-        assert timed_out == [cache_folder / "x.lock"]
+    with lock_kernel_cache():
+        assert len(timed_out) == 1
 
 
-def test_a_cache_path_that_is_a_file_disables_the_lock(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("folder", ["file", None])
+def test_the_lock_is_disabled_without_any_writable_folder(
+    folder: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
-    monkeypatch.setenv("LORIS_CACHE", str(tmp_path / "file"))
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    if folder:
+        monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / folder))
     n_runs = 0
-    with interprocess_lock("x"), interprocess_lock("x"):  # neither waits for the other
+    with lock_kernel_cache(), lock_kernel_cache():  # neither waits for the other
         n_runs += 1
     assert n_runs == 1
     assert os.listdir(tmp_path) == ["file"]
@@ -83,18 +86,26 @@ def test_a_cache_path_that_is_a_file_disables_the_lock(
 def test_beat_tracking_survives_concurrent_compilation_of_kernels(
     tmp_path: Path,
 ) -> None:
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "numba")}
+    """Symbols of kernels are numbered by the functions that the process compiled before."""
+    numba_cache = str(tmp_path / "numba")
 
-    def start() -> "subprocess.Popen[str]":
+    def start(name: str, earlier: str = "") -> "subprocess.Popen[str]":
+        caches = {"NUMBA_CACHE_DIR": numba_cache, "LORIS_CACHE": str(tmp_path / name)}
         return subprocess.Popen(
-            [sys.executable, "-c", TRACKING_SCRIPT],
-            env=environment,
+            [sys.executable, "-c", earlier + TRACKING_SCRIPT],
+            env={**os.environ, **caches},
             stdout=subprocess.PIPE,
             text=True,
         )
 
-    processes = [start() for _ in range(3)]
+    processes = [start("a"), start("b", OTHER_FUNCTION)]
     outputs = [process.communicate()[0] for process in processes]
-    outputs.append(start().communicate()[0])
+    outputs.append(start("c").communicate()[0])
     assert len(set(outputs)) == 1
     assert int(outputs[0]) > 10
+
+
+@pytest.mark.slow
+def test_the_modules_of_soundtrack_import_no_compiled_kernels() -> None:
+    code = "import sys, loris_cli.soundtrack.run_jobs; print({'numba'} & {*sys.modules})"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "set()\n"

@@ -156,3 +156,19 @@ def test_nonnegative_linear_spectrum_reproduces_the_mel_bands() -> None:
     )
     assert error < 0.03
     assert error < initial_error
+
+
+@pytest.mark.parametrize("mel_config", [MelConfig(), FINE_MEL_CONFIG, MelConfig(n_mels=40)])
+def test_log_mel_equals_that_of_librosa(mel_config: MelConfig) -> None:
+    scale = np.float32(MelConfig().n_fft / mel_config.n_fft)
+    filters = scale * librosa.filters.mel(
+        sr=22_050, n_fft=mel_config.n_fft, n_mels=mel_config.n_mels
+    )
+    np.testing.assert_allclose(compute_mel_filterbank(mel_config), filters, atol=1e-9)
+    for n_samples in (300_000, 256 * 9, 500):
+        samples = np.random.default_rng(0).normal(size=n_samples).astype(np.float32)
+        padded = np.pad(samples, 4096)
+        spectrum = librosa.stft(padded, n_fft=mel_config.n_fft, hop_length=HOP_LENGTH)
+        expected = np.log(filters @ np.abs(spectrum) + LOG_OFFSET)[:, 16:-16]
+        log_mel = compute_log_mel(samples, mel_config)
+        np.testing.assert_allclose(log_mel, expected, atol=2e-5)

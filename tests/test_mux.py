@@ -33,8 +33,11 @@ from loris_cli.errors import InputError, LorisError, OutputError, UsageError
 from loris_cli.video import ffmpeg as ffmpeg_module
 from loris_cli.video.audio_track import read_audio
 from loris_cli.video.frames import read_frames
-from loris_cli.video.mux import CONTAINER_FORMATS, mux_audio
+from loris_cli.video.mux import mux_audio
+from loris_cli.video.output_formats import CONTAINER_FORMATS
 from loris_cli.video.probe import probe_video
+
+pytestmark = pytest.mark.numpy1  # `make test-legacy` installs the oldest supported ffmpeg
 
 RATE_HZ = 22_050
 VARIABLE_TIMES_S = [0, 0.1, 0.13, 0.4, 0.41, 0.9, 1.0, 1.5, 1.55, 1.6, 1.61, 2.0]

@@ -87,9 +87,11 @@ def make_settings(**options: Any) -> TrainingSettings:
     settings = resolve_settings(
         preset="paper", stage="conditional", recipe="default", subset="clicks"
     )
-    return replace(
-        settings, steps=2, batch_size=1, validation_clips=1, validation_samples=1, **options
-    )
+    settings = replace(
+        settings, steps=2, batch_size=1, validation_clips=1, validation_samples=1,
+        audio_accent_probability=1.0,
+    )  # fmt: skip
+    return replace(settings, **options)
 
 
 def train_stage(
@@ -206,6 +208,7 @@ def make_dataset(data: Path, seed: int = 0, *, augment: bool = False) -> Wavefor
         seed=seed,
         condition_dropout=0.1,
         augment=augment,
+        audio_accent_probability=1.0,
     )
 
 
@@ -283,6 +286,7 @@ def make_train_arguments(data: Path, out: Path, *options: object) -> Sequence[ob
     settings = [
         "steps=1", "batch_size=1", "validation_clips=1", "validation_samples=0",
         "channels=64", "context_features=16", "motion_encoder=false",
+        "audio_accent_probability=1",
     ]  # fmt: skip
     overrides = [word for setting in settings for word in ("--set", setting)]
     fixed = ["--preset", "paper", "--data", data, "--split", "clicks", "-o", out]

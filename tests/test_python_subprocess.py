@@ -83,3 +83,39 @@ def test_the_process_ends_with_its_caller(module_folder: Path) -> None:
     while worker.exists() and time.monotonic() < deadline_s:
         time.sleep(0.05)
     assert not worker.exists()
+
+
+@pytest.fixture
+def planted_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Current folder with modules that end the process which imports them."""
+    folder = tmp_path / "planted"
+    folder.mkdir()
+    for name in ("soxr", "pickle", "numpy", "multiprocessing", "runpy"):
+        (folder / f"{name}.py").write_text("import os; os._exit(9)")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_modules_in_the_current_folder_are_not_imported(planted_folder: Path) -> None:
+    result = call_module("doubles", {"x": np.ones(1)}, task="test")
+    assert result["twice"] == [2]
+
+
+WORKER_SCRIPT = """
+from loris_cli.commands import app as program
+from loris_cli.system.worker_pool import map_in_processes
+
+def work():
+    print(list(map_in_processes(abs, [-1, -2], n_workers=1)))
+
+program.app.command("work")(work)
+if __name__ == "__main__":
+    program.main()
+"""
+
+
+@pytest.mark.usefixtures("planted_folder")
+def test_workers_import_no_modules_of_the_current_folder(tmp_path: Path) -> None:
+    (tmp_path / "work.py").write_text(WORKER_SCRIPT)
+    output = subprocess.check_output([sys.executable, tmp_path / "work.py", "work"], text=True)
+    assert output == "[(0, 1), (1, 2)]\n"

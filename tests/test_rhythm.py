@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from loris_cli.array_types import Array
 from loris_cli.errors import InputError, OutputError
+from loris_cli.rhythm import trajectories
 from loris_cli.rhythm.directogram import (
     directogram,
     frame_displacements,
@@ -20,7 +21,7 @@ from loris_cli.rhythm.directogram import (
 )
 from loris_cli.rhythm.impact_timing import interpolate_peaks, locate_impacts
 from loris_cli.rhythm.peak_picking import PeakPickingParams, pick_peaks, pick_peaks_official
-from loris_cli.rhythm.pose_rhythm import motion_energy, rhythm_from_poses
+from loris_cli.rhythm.pose_rhythm import frame_timestamps, motion_energy, rhythm_from_poses
 from loris_cli.rhythm.rhythm_file import read_rhythm, write_rhythm
 from loris_cli.rhythm.trajectories import estimate_noise_std, resample_positions
 
@@ -68,10 +69,12 @@ def make_impact_keypoints(
     noise_px: float = 0.0,
     duration_s: float = 25.0,
     video_fps: float | None = None,
+    times_s: Array | None = None,
 ) -> tuple[Array, Array]:
     """Return keypoints at 16 fps, and the times of the abrupt stops."""
     rng = np.random.default_rng(seed)
-    times_s = np.arange(round(duration_s * FPS)) / FPS
+    if times_s is None:
+        times_s = np.arange(round(duration_s * FPS)) / FPS
     if video_fps is not None:  # time of the video frame displayed at that moment
         times_s = np.floor(times_s * video_fps + 1e-6) / video_fps
     impacts_s = 1 + np.cumsum(rng.uniform(0.85, 1.4, int(duration_s)))
@@ -290,11 +293,46 @@ def test_age_of_sampled_frames_is_compensated(video_fps: float) -> None:
     offsets_s: list[float] = []
     for seed in range(4):
         keypoints, impacts_s = make_impact_keypoints(seed, noise_px=1, video_fps=video_fps)
-        rhythm = rhythm_from_poses(keypoints, frame_interval_s=1 / video_fps)
+        source_times_s = frame_timestamps(len(keypoints), 1 / video_fps)
+        rhythm = rhythm_from_poses(keypoints, source_times_s=source_times_s)
         offsets_s.extend(compute_offsets_s(rhythm.times_s, impacts_s))
 
     assert abs(np.median(offsets_s)) < 0.012
     assert np.mean(np.abs(offsets_s) < 0.05) > 0.92
+
+
+@pytest.mark.parametrize("video_fps", [25.0, 30.0, 60.0])
+def test_dropped_frames_do_not_double_the_spread_of_impact_errors(video_fps: float) -> None:
+    rng = np.random.default_rng(0)
+    spread_s = []
+    for dropped_fraction in (0.0, 0.3):
+        offsets_s: list[float] = []
+        for seed in range(6):
+            frame_times_s = np.arange(round(25 * video_fps)) / video_fps
+            is_shown = rng.random(len(frame_times_s)) >= dropped_fraction
+            is_shown[0] = True
+            shown_s = frame_times_s[is_shown]
+            ticks_s = np.arange(400) / FPS
+            source_s = shown_s[np.searchsorted(shown_s, ticks_s + 1e-6, side="right") - 1]
+            keypoints, impacts_s = make_impact_keypoints(seed, noise_px=1, times_s=source_s)
+            rhythm = rhythm_from_poses(keypoints, source_times_s=source_s)
+            offsets_s.extend(compute_offsets_s(rhythm.times_s, impacts_s))
+        assert abs(np.median(offsets_s)) < 0.012
+        spread_s.append(float(np.quantile(np.abs(offsets_s), 0.75)))
+    assert spread_s[1] < 1.5 * spread_s[0]
+
+
+def test_peaks_do_not_depend_on_the_length_of_the_blocks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    keypoints, _ = make_impact_keypoints(0, noise_px=1)
+    whole = rhythm_from_poses(keypoints)
+    monkeypatch.setattr(trajectories, "BLOCK_FRAMES", 50)
+    monkeypatch.setattr(trajectories, "BLOCK_POINTS", 3)
+    in_blocks = rhythm_from_poses(keypoints)
+    np.testing.assert_allclose(in_blocks.times_s, whole.times_s, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(in_blocks.strengths, whole.strengths, rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(in_blocks.envelope, whole.envelope)
 
 
 def test_constant_motion_at_25_fps_has_no_spurious_peaks() -> None:
@@ -302,7 +340,7 @@ def test_constant_motion_at_25_fps_has_no_spurious_peaks() -> None:
     keypoints = make_static_keypoints(320)
     keypoints[:, :, 0] += 200 * frame_times_s[:, None]
 
-    assert len(rhythm_from_poses(keypoints, frame_interval_s=1 / 25).times_s) == 0
+    assert len(rhythm_from_poses(keypoints, source_times_s=frame_times_s).times_s) == 0
     assert len(rhythm_from_poses(keypoints, paper_exact=True).times_s) > 20
 
 

@@ -39,9 +39,7 @@ TINY_TRAINING_SCRIPT = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 import test_train
-from loris_cli.system import device
 from loris_cli.training import mini_stages
-device.CPU_THREADS = 1
 mini_stages.MINI_LATENT_CONFIG = test_train.TINY_LATENT_CONFIG
 mini_stages.MINI_DENOISER_CONFIG = test_train.TINY_DENOISER_CONFIG
 if __name__ == "__main__":

@@ -22,8 +22,9 @@ from loris_cli.training.datasets import (
     epoch_permutation,
     sample_condition,
 )
+from loris_cli.training.loop import count_optimizer_steps
 from loris_cli.training.lr_schedule import build_parameter_groups, compute_lr
-from loris_cli.training.settings import TrainingSettings, resolve_settings
+from loris_cli.training.settings import TrainingRecipe, TrainingSettings, resolve_settings
 
 SCORE_FEATURES = make_features(
     24.0,
@@ -209,6 +210,42 @@ def test_recipe_without_its_backbone_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match="backbone") as caught:
         build_parameter_groups(TrainingSettings(recipe="official"), nn.Linear(2, 2), [])
     assert "--stage unconditional" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("recipe", "subset", "expected"),
+    [
+        ("default", "da25", 10), ("default", "fs50", 8),
+        ("paper", "fe25", 10), ("paper", "fe50", 10), ("paper", "fs25", 8),
+        ("official", "da25", 10), ("official", "fs25", 8), ("official", "fe50", 4),
+    ],
+)  # fmt: skip
+def test_batch_size_of_the_paper_depends_on_subset_and_processes(
+    recipe: TrainingRecipe, subset: str, expected: int
+) -> None:
+    def resolve(world_size: int, *overrides: str) -> TrainingSettings:
+        return resolve_settings(
+            preset="paper",
+            stage="conditional",
+            recipe=recipe,
+            subset=subset,
+            world_size=world_size,
+            overrides=overrides,
+        )
+
+    assert [resolve(n).batch_size for n in (1, 2, 8)] == [expected * n for n in (1, 2, 8)]
+    assert resolve(8, "batch_size=16").batch_size == 16
+
+
+def test_number_of_steps_follows_from_the_batch_of_all_processes() -> None:
+    options = {"preset": "paper", "stage": "conditional", "recipe": "paper", "subset": "fs25"}
+    one, eight = (resolve_settings(**options, world_size=n) for n in (1, 8))  # type: ignore[arg-type]
+    assert count_optimizer_steps(one, 7726) == 241_438
+    assert count_optimizer_steps(eight, 7726) == 30_180
+    mini = resolve_settings(
+        preset="mini", stage="conditional", recipe="default", subset="a", world_size=8
+    )
+    assert mini.batch_size == 6
 
 
 def test_overrides_precede_the_config_file_and_the_recipe(tmp_path: Path) -> None:

@@ -326,7 +326,7 @@ def test_the_readable_frames_of_a_truncated_video_are_read(
     frame_numbers = read_frame_numbers(path)
     assert frame_numbers[:8] == list(range(8))
     assert abs(len(frame_numbers) - info.n_frames) <= 1
-    assert len(list(read_frames_at_fps(path, 10))) == round(info.duration_s * 10)
+    assert len(list(read_frames_at_fps(info, 10))) == round(info.duration_s * 10)
 
 
 def test_a_video_without_an_index_is_refused(tmp_path: Path) -> None:
@@ -484,15 +484,10 @@ def test_giant_frames_are_refused_before_decoding(tmp_path: Path) -> None:
     check_both_readers_refuse(wide, "20000 x 16")
 
 
-def test_timestamp_jumps_are_refused(tmp_path: Path) -> None:
+def test_a_timestamp_jump_in_an_mp4_is_refused(tmp_path: Path) -> None:
     forward = write_video(tmp_path / "a.mp4", times_s=[0, 0.1, 0.2, 5000])
     with pytest.raises(InputError, match=r"5000 s.* 0\.2"):
         probe_video(forward)
-    once = write_video(tmp_path / "b.ts", n_frames=30)
-    backward = tmp_path / "c.ts"
-    backward.write_bytes(once.read_bytes() * 2)
-    with pytest.raises(InputError, match=r"c\.ts.* 2\.9 s"):
-        probe_video(backward)
 
 
 # Audio

@@ -4,18 +4,21 @@
 
 The phase is discarded. On synthetic music, the onsets after the round trip match the original
 ones within 50 ms at F 0.99, so the missing phase does not limit the timing of a soundtrack.
+
+librosa is not used: its import compiles kernels, which takes seconds on a new machine.
 """
 
+import math
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 import torch
+from scipy.signal import get_window
 from torch import Tensor
 
-from loris_cli.array_types import Float32Array, Samples
+from loris_cli.array_types import Array, Float32Array, Samples
 from loris_cli.config import SAMPLE_RATE_HZ
-from loris_cli.system.librosa_import import librosa
 
 HOP_LENGTH = 256
 MEL_FPS = SAMPLE_RATE_HZ / HOP_LENGTH
@@ -23,6 +26,10 @@ LOG_OFFSET = 1e-3
 """Offset added before the logarithm, about 78 dB below a full-scale tone."""
 GRIFFIN_LIM_MOMENTUM = 0.99
 MEL_INVERSION_ITERATIONS = 20
+LINEAR_MELS, MEL_LOG_STEP = 15.0, math.log(6.4) / 27
+"""Mels below 1 kHz, and the step of the logarithm above it (Slaney's Auditory Toolbox)."""
+BLOCK_FRAMES = 1024
+"""Frames transformed at a time, which limits the memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,9 +66,26 @@ clarity is 0.61 instead of 0.55 (original 0.65) and pitch stability is 0.79 inst
 def compute_mel_filterbank(mel_config: MelConfig = DEFAULT_MEL_CONFIG) -> Float32Array:
     """Return Slaney's mel filter bank, ``(n_mels, n_fft / 2 + 1)``."""
     n_fft, n_mels = mel_config.n_fft, mel_config.n_mels
-    weights: Float32Array = librosa.filters.mel(sr=SAMPLE_RATE_HZ, n_fft=n_fft, n_mels=n_mels)
+    edges_hz = _mel_to_hz(np.linspace(0, _hz_to_mel(SAMPLE_RATE_HZ / 2), n_mels + 2))
+    lower_hz, centre_hz, upper_hz = (edges_hz[k : n_mels + k, None] for k in range(3))
+    bins_hz = np.fft.rfftfreq(n_fft, 1 / SAMPLE_RATE_HZ)
+    rising = (bins_hz - lower_hz) / (centre_hz - lower_hz)
+    falling = (upper_hz - bins_hz) / (upper_hz - centre_hz)
+    triangles = np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
+    weights: Float32Array = (triangles * (2 / (upper_hz - lower_hz))).astype(np.float32)
     # Scale by the window length so that a tone has the same level for every window length.
     return weights * np.float32(DEFAULT_MEL_CONFIG.n_fft / n_fft)
+
+
+def _hz_to_mel(frequency_hz: float) -> float:
+    """Return the Slaney mels of a frequency above 1 kHz, where they are logarithmic."""
+    return LINEAR_MELS + math.log(frequency_hz / 1000) / MEL_LOG_STEP
+
+
+def _mel_to_hz(mels: Array) -> Array:
+    """Return the frequencies of Slaney mels, linear below 1 kHz and logarithmic above."""
+    logarithmic = 1000 * np.exp(MEL_LOG_STEP * (mels - LINEAR_MELS))
+    return np.where(mels < LINEAR_MELS, mels * 1000 / LINEAR_MELS, logarithmic)
 
 
 @cache
@@ -81,10 +105,15 @@ def compute_log_mel(
     Returns:
         natural logarithm of the mel magnitude, ``(n_mels, samples // 256 + 1)``.
     """
-    samples = samples.astype(np.float32)
-    spectrum = librosa.stft(samples, n_fft=mel_config.n_fft, hop_length=HOP_LENGTH)
-    magnitude = compute_mel_filterbank(mel_config) @ np.abs(spectrum)
-    return np.asarray(np.log(magnitude + LOG_OFFSET), np.float32)
+    n_fft = mel_config.n_fft
+    padded = np.pad(samples.astype(np.float32), n_fft // 2)
+    frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::HOP_LENGTH]
+    window, filters = get_window("hann", n_fft), compute_mel_filterbank(mel_config)
+    blocks = []
+    for k in range(0, len(frames), BLOCK_FRAMES):
+        spectrum = np.fft.rfft(window * frames[k : k + BLOCK_FRAMES]).astype(np.complex64)
+        blocks.append(np.log(filters @ np.abs(spectrum).T + LOG_OFFSET, dtype=np.float32))
+    return np.concatenate(blocks, axis=1)
 
 
 @torch.inference_mode()

@@ -28,6 +28,7 @@ from loris_cli.system.device import resolve_device
 from loris_cli.system.file_fingerprints import compute_sha256
 from loris_cli.system.optional_packages import find_package_folder
 from loris_cli.system.state_dict_files import load_torch_arrays
+from loris_cli.system.threads import map_rows
 
 SPLEETER_RATE_HZ = 44_100
 FRAME_LENGTH, HOP_LENGTH = 4096, 1024
@@ -139,8 +140,11 @@ class TwoStemSeparator(nn.Module):
         n_written, tail = 0, torch.zeros(N_AUDIO_CHANNELS, FRAME_LENGTH - HOP_LENGTH)
         # Spleeter prepends one frame of silence to the audio; it is removed here.
         n_padding = FRAME_LENGTH
-        for patch, n_read in _split_into_patches(blocks):
-            music = self._separate_patch(torch.from_numpy(patch))
+        results = map_rows(
+            lambda row: (self._separate_patch(torch.from_numpy(row[0])), row[1]),
+            _split_into_patches(blocks),
+        )
+        for music, n_read in results:
             music[:, : FRAME_LENGTH - HOP_LENGTH] += tail
             tail = music[:, PATCH_LENGTH:]
             ready = music[:, n_padding:PATCH_LENGTH][:, : n_read - n_written]

@@ -16,7 +16,6 @@ from loris_cli.array_types import Samples
 from loris_cli.audio.separation import prepare_spleeter_weights
 from loris_cli.config import cache_home
 from loris_cli.errors import MissingDependencyError
-from loris_cli.system import device as devices
 from loris_cli.system.optional_packages import INSTALL_COMMANDS, find_package_folder
 from loris_cli.system.python_subprocess import call_module
 
@@ -41,7 +40,7 @@ class SpleeterPackageSeparator:
                 f"TensorFlow is needed to {PURPOSE}", hint=INSTALL_COMMANDS["spleeter"]
             )
         self._weights_path = prepare_spleeter_weights()
-        n_threads = os.environ.get("TF_NUM_INTRAOP_THREADS", str(devices.CPU_THREADS))
+        n_threads = os.environ.get("TF_NUM_INTRAOP_THREADS", "1")
         self._environment = {
             "MODEL_PATH": str(cache_home() / MODEL_FOLDER_NAME),
             "TF_CPP_MIN_LOG_LEVEL": "2",

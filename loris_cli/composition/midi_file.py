@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import mido
 import numpy as np
+from numpy.typing import NDArray
 
 from loris_cli.array_types import Array
 from loris_cli.composition.arrangement import (
@@ -62,8 +63,8 @@ def encode_midi(
     if channel_volumes is None:
         channel_volumes = np.full(16, DEFAULT_CHANNEL_VOLUME)
     tracks = [_conductor_track(tempo_map, harmony, markers, title)]
-    notes = end_repeated_notes(arrangement.note_array)
-    for channel in sorted(set(notes[:, 2].astype(int).tolist())):
+    notes = _quantize_notes(arrangement.note_array, tempo_map)
+    for channel in sorted(set(notes[:, 2].tolist())):
         program = arrangement.channel_programs[channel]
         volume = round(127 * float(channel_volumes[channel]))
         name = TRACK_NAMES.get(channel, f"Channel {channel + 1}")
@@ -72,20 +73,27 @@ def encode_midi(
             (0, 0, mido.Message("program_change", channel=channel, program=program)),
             (0, 0, _control_change(channel, VOLUME_CONTROLLER, volume)),
         ]
-        rows = notes[notes[:, 2] == channel]
-        starts = tempo_map.to_ticks(rows[:, 0])
-        ends = np.maximum(tempo_map.to_ticks(rows[:, 0] + rows[:, 1]), starts + 1)
-        for start, end, pitch, velocity in zip(
-            starts.tolist(), ends.tolist(), *rows[:, 3:].astype(int).T.tolist(), strict=True
-        ):
+        for start, duration, _, pitch, velocity in notes[notes[:, 2] == channel].tolist():
             key = {"channel": channel, "note": pitch}
             events.append((start, 2, mido.Message("note_on", velocity=velocity, **key)))
-            events.append((end, 1, mido.Message("note_off", velocity=64, **key)))
+            events.append((start + duration, 1, mido.Message("note_off", velocity=64, **key)))
         tracks.append(_build_track(events))
     file = mido.MidiFile(type=1, ticks_per_beat=TICKS_PER_BEAT, tracks=tracks)
     buffer = io.BytesIO()
     file.save(file=buffer)
     return buffer.getvalue()
+
+
+def _quantize_notes(note_array: Array, tempo_map: TempoMap) -> NDArray[np.int64]:
+    """Return notes with onset and duration in ticks; those of one key do not overlap.
+
+    Repeated notes are ended after the conversion, because two onsets less than half a
+    millisecond from each other may be on the same tick.
+    """
+    onset_s, duration_s, *others = note_array.T
+    starts = tempo_map.to_ticks(onset_s)
+    durations = np.maximum(tempo_map.to_ticks(onset_s + duration_s) - starts, 1)
+    return end_repeated_notes(np.column_stack([starts, durations, *others])).astype(np.int64)
 
 
 def _control_change(channel: int, control: int, value: int) -> mido.Message:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from loris_cli.array_types import Float32Array
 from loris_cli.composition.soundfont_zones import (
+    DEFAULT_MODULATORS,
     Generator,
     Modulator,
     Zone,
@@ -30,12 +31,16 @@ from loris_cli.errors import InputError
 
 DRUM_BANK = 128
 MAX_ZONES = 20_000
-"""Maximum number of zones of a preset; FluidR3 has at most 200."""
+"""Maximum number of zones of a preset; FluidR3 has at most 720."""
+MAX_MODULATORS = 200
+"""Maximum number of modulators of a zone; FluidR3 has at most 4."""
 MAX_SAMPLE_FRAMES = 1 << 24
 """Maximum length of a sample: six minutes at 44.1 kHz."""
 MIN_SAMPLE_RATE_HZ, MAX_SAMPLE_RATE_HZ = 400, 192_000
-CACHED_SAMPLES = 256
-"""Decoded samples that are kept per soundfont, 0.2 MB each in FluidR3."""
+MAX_CACHED_FRAMES = 1 << 26
+"""Total length of the decoded samples that are kept per soundfont: 256 MiB."""
+MAX_SAMPLE_LEVEL = 8.0
+"""Maximum absolute value of a decoded sample; those of the bundled soundfont reach 1.3."""
 VORBIS_FLAG = 0x10
 FONT_HINT = "pass a complete .sf2 or .sf3 file with --soundfont"
 
@@ -102,14 +107,13 @@ class SoundFont:
             raise self._error("a chunk ends within a record") from error
         self._check_indices()
         heads = self._records[b"phdr"][:-1]
-        self._presets = {
-            (int(bank), int(program)): index
-            for index, (bank, program) in enumerate(
-                zip(heads["bank"], heads["program"], strict=True)
-            )
-        }
+        self._presets: dict[tuple[int, int], int] = {}
+        for index, preset in enumerate(
+            zip(heads["bank"].tolist(), heads["program"].tolist(), strict=True)
+        ):
+            self._presets.setdefault(preset, index)  # the first is the active one (7.2)
         self.get_zones = lru_cache(maxsize=None)(self._read_zones)
-        self.get_sample = lru_cache(maxsize=CACHED_SAMPLES)(self._read_sample)
+        self._cached_samples: dict[int, SampleData] = {}
 
     def _error(self, problem: str) -> InputError:
         return InputError(f"cannot read soundfont {self.path}: {problem}", hint=FONT_HINT)
@@ -168,11 +172,14 @@ class SoundFont:
             kind = "drum kit" if bank == DRUM_BANK else "program"
             raise self._error(f"it has no {kind} {program}")
         zones: list[Zone] = []
+        instruments: dict[int, list[tuple[dict[int, int], tuple[Modulator, ...]]]] = {}
         for outer, outer_modulators in self._read_bags("p", self._presets[bank, program]):
             instrument = outer.get(Generator.INSTRUMENT, -1) & 0xFFFF
             if instrument >= len(self._records[b"inst"]) - 1:
                 raise self._error("a preset refers to a missing instrument")
-            for inner, inner_modulators in self._read_bags("i", instrument):
+            if instrument not in instruments:
+                instruments[instrument] = list(self._read_bags("i", instrument))
+            for inner, inner_modulators in instruments[instrument]:
                 if inner[Generator.SAMPLE] & 0xFFFF >= len(self._records[b"shdr"]) - 1:
                     raise self._error("an instrument refers to a missing sample")
                 modulators = (*inner_modulators, *outer_modulators)
@@ -191,13 +198,14 @@ class SoundFont:
         )
         last_type = Generator.INSTRUMENT if level == "p" else Generator.SAMPLE
         common: dict[int, int] = {}
-        common_modulators: dict[tuple[int, ...], Modulator] = {}
+        common_modulators = dict(DEFAULT_MODULATORS) if level == "i" else {}
         first, end = int(heads["first"][owner]), int(heads["first"][owner + 1])
         if end >= len(bags):
             raise self._error("a zone is missing")
         for bag in range(first, end):
             start, stop = (int(bags["generator"][k]) for k in (bag, bag + 1))
             rows = generators[start:stop]
+            rows = rows[rows["type"] <= Generator.ROOT_KEY]
             amounts = common | dict(
                 zip(rows["type"].tolist(), rows["amount"].tolist(), strict=True)
             )
@@ -206,17 +214,30 @@ class SoundFont:
             own = common_modulators | dict(
                 parse_modulator(row) for row in modulators[start:stop].tolist()
             )
+            if len(own) > MAX_MODULATORS:
+                raise self._error(f"a zone has more than {MAX_MODULATORS} modulators")
             if last_type in amounts:
                 yield amounts, tuple(m for m in own.values() if has_effect(m))
             elif bag == first:
                 common, common_modulators = amounts, own
 
-    def _read_sample(self, index: int) -> SampleData:
-        """Decode a sample.
+    def get_sample(self, index: int) -> SampleData:
+        """Decode a sample; the latest ones are kept.
 
         Raises:
             InputError: the sample is damaged.
         """
+        cache = self._cached_samples
+        if index in cache:
+            cache[index] = cache.pop(index)  # the latest is last
+            return cache[index]
+        sample = cache[index] = self._read_sample(index)
+        n_frames = sum(len(cached.samples) for cached in cache.values())
+        while n_frames > MAX_CACHED_FRAMES and len(cache) > 1:
+            n_frames -= len(cache.pop(next(iter(cache))).samples)
+        return sample
+
+    def _read_sample(self, index: int) -> SampleData:
         head = self._records[b"shdr"][index]
         start, end = int(head["start"]), int(head["end"])
         loop_start, loop_end = int(head["loop_start"]), int(head["loop_end"])
@@ -252,6 +273,8 @@ class SoundFont:
                 samples: Float32Array = file.read(dtype="float32")
         except soundfile.LibsndfileError as error:
             raise self._error("a sample cannot be decoded") from error
+        if not np.abs(samples).max(initial=0) <= MAX_SAMPLE_LEVEL:  # or NaN
+            raise self._error("a sample has invalid values")
         return samples
 
 

@@ -4,14 +4,18 @@ Numbers, units, ranges and defaults of the generators are those of the SoundFont
 Specification 2.04 (E-mu, 2006).
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-import numpy as np
-
 VELOCITY_SOURCE = 2
 """Number of the velocity among the controllers of a modulator (section 8.2.1)."""
+N_CURVES = 4
+"""Linear, concave, convex and switch."""
+ATTENUATION_SCALE = 0.4
+"""Effective part of the written attenuation, as in EMU's hardware and fluidsynth."""
+MAX_ATTENUATION_CB = 1440
 
 
 class Generator(IntEnum):
@@ -157,13 +161,40 @@ class Zone:
     amounts: Amounts
     """Amount of every generator, within its range."""
     modulators: tuple[Modulator, ...]
+    """Modulators of the generators other than the attenuation."""
+    attenuation_modulators: tuple[Modulator, ...]
+
+    def resolve_note(self, pitch: int, velocity: int) -> tuple[int, int]:
+        """Return the pitch and velocity with which a note sounds; a zone may fix them."""
+        fixed_pitch, fixed_velocity = (
+            self.amounts[kind] for kind in (G.FIXED_KEY, G.FIXED_VELOCITY)
+        )
+        return (
+            fixed_pitch if 0 <= fixed_pitch <= 127 else pitch,
+            fixed_velocity if 0 <= fixed_velocity <= 127 else velocity,
+        )
 
     def amounts_at(self, velocity: int) -> Amounts:
-        """Return the amounts of the generators for a note of a velocity."""
+        """Return the amounts of the generators for a note of a velocity.
+
+        The attenuation is that of velocity 127; `attenuation_db_at` includes the velocity.
+        """
+        if not self.modulators:
+            return self.amounts
         amounts = dict(self.amounts)
         for modulator in self.modulators:
             amounts[modulator.destination] += round(modulator.evaluate(velocity))
         return _clip_amounts(amounts)
+
+    def attenuation_db_at(self, velocity: int) -> float:
+        """Return the attenuation of a note of a velocity, 0..144.
+
+        As in fluidsynth, modulators of the attenuation are not scaled.
+        """
+        attenuation_cb = ATTENUATION_SCALE * self.amounts[G.ATTENUATION] + sum(
+            modulator.evaluate(velocity) for modulator in self.attenuation_modulators
+        )
+        return min(max(attenuation_cb, 0.0), MAX_ATTENUATION_CB) / 10
 
 
 def merge_zone(
@@ -186,7 +217,8 @@ def merge_zone(
         pitches=pitches,
         velocities=velocities,
         amounts=_clip_amounts(amounts),
-        modulators=tuple(modulators),
+        modulators=tuple(m for m in modulators if m.destination != G.ATTENUATION),
+        attenuation_modulators=tuple(m for m in modulators if m.destination == G.ATTENUATION),
     )
 
 
@@ -207,30 +239,41 @@ def parse_modulator(row: tuple[int, ...]) -> tuple[tuple[int, ...], Modulator]:
     )
 
 
+DEFAULT_MODULATORS = dict([parse_modulator((0x0502, G.ATTENUATION, 960, 0, 0))])
+"""Attenuation by velocity (section 8.4.1): amplitude is proportional to its square.
+
+The default modulator of the filter by velocity is omitted, as in fluidsynth.
+"""
+
+
 def has_effect(modulator: Modulator) -> bool:
     """Return whether the synthesizer applies a modulator."""
     sources = (modulator.source, modulator.amount_source or VELOCITY_SOURCE)
     return (
         modulator.amount != 0
         and modulator.destination in ADDITIVE_RANGES
-        and all(source & 0xFF == VELOCITY_SOURCE for source in sources)
+        and all(
+            source & 0xFF == VELOCITY_SOURCE and source >> 10 < N_CURVES for source in sources
+        )
     )
 
 
 def _map_velocity(source: int, velocity: int) -> float:
     """Return the output of a velocity controller, 0..1 or, if bipolar, -1..1.
 
-    Curves as in fluidsynth: concave and convex cover 96 dB of squared amplitude.
+    Curves as in fluidsynth: concave and convex cover 96 dB of squared amplitude; bipolar ones
+    are point-symmetric.
     """
     is_reversed, is_bipolar, curve = source >> 8 & 1, source >> 9 & 1, source >> 10
     value = 127 - velocity if is_reversed else velocity
+    sign = -1.0 if is_bipolar and value < 64 else 1.0
+    distance = abs(2 * value - 128) if is_bipolar else value
     if curve == 1:  # concave
-        level = 1.0 if value == 127 else -40 / 96 * np.log10((127 - value) / 127)
+        level = 1.0 if distance >= 127 else -40 / 96 * math.log10((127 - distance) / 127)
     elif curve == 2:  # convex
-        level = 0.0 if value == 0 else 1 + 40 / 96 * np.log10(value / 127)
+        level = 0.0 if distance == 0 else 1 + 40 / 96 * math.log10(distance / 127)
     elif curve == 3:  # switch
-        level = float(value >= 64)
+        level = float(is_bipolar or value >= 64)
     else:
-        level = value / 128
-    level = min(max(float(level), 0.0), 1.0)
-    return 2 * level - 1 if is_bipolar else level
+        level = distance / 128
+    return sign * min(max(level, 0.0), 1.0)

@@ -29,6 +29,7 @@ FILTER_STEP_CENTS = 10
 """Blocks whose cutoffs are within one step are filtered in one call."""
 RESAMPLE_BLOCK = 8192
 """Samples resampled at a time, so that the temporary arrays fit into the cache."""
+PITCH_MODULATIONS = (G.MOD_LFO_TO_PITCH, G.VIBRATO_LFO_TO_PITCH, G.MOD_ENVELOPE_TO_PITCH)
 MIN_RATIO, MAX_RATIO = 1 / 64, 64.0
 """Range of the resampling ratio, six octaves in both directions."""
 MAX_DECAY_DB = 96.0
@@ -53,7 +54,7 @@ def render_waveform(
     Args:
         amounts: amounts of all generators.
         get_sample: decodes a sample.
-        pitch: MIDI pitch of the note.
+        pitch: MIDI pitch with which the note sounds (`Zone.resolve_note`).
         n_samples: maximum length of the result.
         rate_hz: sampling rate of the result.
 
@@ -63,19 +64,18 @@ def render_waveform(
     sample = _apply_offsets(get_sample(amounts[G.SAMPLE]), amounts)
     ratio = _resampling_ratio(sample, amounts, pitch, rate_hz)
     is_looped = bool(amounts[G.SAMPLE_MODES] & 1) and sample.loop_end > sample.loop_start
-    if not is_looped:  # vibrato is symmetric; a longer sample is cut below
-        n_samples = min(n_samples, int(2 * len(sample.samples) / ratio) + 1)
-    bend_cents = _sum_modulation(
-        (G.MOD_LFO_TO_PITCH, G.VIBRATO_LFO_TO_PITCH, G.MOD_ENVELOPE_TO_PITCH),
-        amounts, pitch, n_samples, rate_hz,
-    )  # fmt: skip
+    if not is_looped:
+        lowest_cents = -sum(abs(amounts[kind]) for kind in PITCH_MODULATIONS)
+        lowest_ratio = max(ratio * 2 ** (lowest_cents / 1200), MIN_RATIO)
+        n_samples = min(n_samples, int(len(sample.samples) / lowest_ratio) + 1)
+    bend_cents = _sum_modulation(PITCH_MODULATIONS, amounts, pitch, n_samples, rate_hz)
     if bend_cents is None:
         positions = np.arange(n_samples, dtype=np.float64) * ratio
     else:
         steps = (ratio * 2 ** (bend_cents / 1200)).clip(MIN_RATIO, MAX_RATIO)
         positions = np.cumsum(steps) - steps
     if is_looped:
-        source = _unroll_loop(sample, int(positions[-1]) + 1)
+        source, positions = _wrap_loop(sample, positions)
     else:
         source = sample.samples
         positions = positions[: np.searchsorted(positions, len(source) - 1, side="right")]
@@ -107,9 +107,7 @@ def compute_volume_envelope(
 
 def _resampling_ratio(sample: SampleData, amounts: Amounts, pitch: int, rate_hz: int) -> float:
     """Return the step in the sample per output sample."""
-    if amounts[G.FIXED_KEY] >= 0:
-        pitch = amounts[G.FIXED_KEY]
-    root = amounts[G.ROOT_KEY] if amounts[G.ROOT_KEY] >= 0 else sample.pitch
+    root = amounts[G.ROOT_KEY] if 0 <= amounts[G.ROOT_KEY] <= 127 else sample.pitch
     cents = (pitch - root) * amounts[G.SCALE_TUNING] + sample.correction_cents
     cents += 100 * amounts[G.COARSE_TUNE] + amounts[G.FINE_TUNE]
     octaves = float(np.clip(cents / 1200, -16, 16))
@@ -129,10 +127,9 @@ def _apply_offsets(sample: SampleData, amounts: Amounts) -> SampleData:
     )
     if not (start or end or loop_start or loop_end):
         return sample
-    start = min(max(start, 0), len(sample.samples) - 1)
-    samples = sample.samples[start : len(sample.samples) + min(end, 0)]
-    if not len(samples):
-        samples = sample.samples[:1]
+    start = max(min(start, len(sample.samples) - 1), 0)
+    end = max(len(sample.samples) + min(end, 0), start + 1)
+    samples = sample.samples[start:end]
     loop_start += sample.loop_start - start
     loop_end += sample.loop_end - start
     if not 0 <= loop_start < loop_end <= len(samples):
@@ -147,11 +144,19 @@ def _apply_offsets(sample: SampleData, amounts: Amounts) -> SampleData:
     )
 
 
-def _unroll_loop(sample: SampleData, n_samples: int) -> Float32Array:
-    """Return at least ``n_samples`` of a looped sample."""
-    loop = sample.samples[sample.loop_start : sample.loop_end]
-    n_loops = -(-max(n_samples - sample.loop_start, 1) // len(loop)) + 1
-    return np.concatenate([sample.samples[: sample.loop_start], np.tile(loop, n_loops)])
+def _wrap_loop(sample: SampleData, positions: Array) -> tuple[Float32Array, Array]:
+    """Return a sample whose loop is repeated once, and the positions wrapped into it.
+
+    Positions in the second repetition have the neighbours of all later repetitions.
+    """
+    end = sample.loop_end
+    loop = sample.samples[sample.loop_start : end]
+    n_before = int(np.searchsorted(positions, end))
+    wrapped = positions[n_before:]
+    # np.mod is several times slower.
+    wrapped = wrapped - len(loop) * np.floor((wrapped - end) / len(loop))
+    source = np.concatenate([sample.samples[:end], np.resize(loop, len(loop) + 2)])
+    return source, np.concatenate([positions[:n_before], wrapped])
 
 
 def _interpolate_cubic(source: Float32Array, positions: Array) -> Float32Array:
@@ -159,8 +164,8 @@ def _interpolate_cubic(source: Float32Array, positions: Array) -> Float32Array:
 
     Args:
         source: ``(samples,)``.
-        positions: positions in the source, ``(n,)``, 0 or more, ascending; the source is
-            constant before its start and silent after its end.
+        positions: positions in the source, ``(n,)``, 0 or more; the source is constant
+            before its start and silent after its end.
 
     Returns:
         ``(n,)``
@@ -240,14 +245,16 @@ def _attack_levels(times_s: Array, delay_s: float, attack_s: float) -> Array:
 
 
 def _mod_envelope(amounts: Amounts, pitch: int, times_s: Array) -> Array:
-    """Return the modulation envelope, 0..1, linear in all phases."""
+    """Return the modulation envelope, 0..1: a convex attack, all else is linear."""
     delay_s, attack_s = (timecents_to_s(amounts[g]) for g in (G.MOD_DELAY, G.MOD_ATTACK))
     hold_s = _keyed_duration_s(amounts, G.MOD_HOLD, G.KEY_TO_MOD_HOLD, pitch)
     decay_s = _keyed_duration_s(amounts, G.MOD_DECAY, G.KEY_TO_MOD_DECAY, pitch)
     fall = np.maximum(times_s - (delay_s + attack_s + hold_s), 0) / max(decay_s, 1e-3)
     level = 1 - np.minimum(fall, amounts[G.MOD_SUSTAIN] / 1000)
     n_rising = int(np.searchsorted(times_s, delay_s + attack_s))
-    level[:n_rising] = _attack_levels(times_s[:n_rising], delay_s, attack_s)
+    rise = _attack_levels(times_s[:n_rising], delay_s, attack_s)
+    # Convex over 96 dB of squared amplitude, as in fluidsynth.
+    level[:n_rising] = np.maximum(1 + 40 / 96 * np.log10(rise.clip(1e-9, 1)), 0)
     return np.asarray(level)
 
 

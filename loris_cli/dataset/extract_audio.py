@@ -13,6 +13,7 @@ from loris_cli.array_types import Samples
 from loris_cli.audio.separation import SPLEETER_RATE_HZ, VocalSeparator
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.video.audio_track import read_audio_blocks
+from loris_cli.video.stream_selection import WarningCallback
 
 BLOCK_S = 10.0
 
@@ -23,6 +24,8 @@ def extract_audio(
     span_s: tuple[float, float],
     separator: VocalSeparator | None,
     music_rate_hz: int = SAMPLE_RATE_HZ,
+    audio_track: int | None = None,
+    on_warning: WarningCallback | None = None,
 ) -> tuple[Samples, Samples] | None:
     """Extract the audio of a time span of a video.
 
@@ -32,6 +35,8 @@ def extract_audio(
         separator: vocal separator; None keeps the vocals.
         music_rate_hz: sample rate that limits the bandwidth of the accompaniment, which is
             resampled to this rate and back.
+        audio_track: number of the audio track, counted from 1; None is the default track.
+        on_warning: called if one of several audio tracks is selected.
 
     Returns:
         mix and accompaniment, mono at 22,050 Hz, each ``(samples,)`` with the length of the
@@ -41,7 +46,10 @@ def extract_audio(
     mix, accompaniment = _MonoResampler(rate_hz), _MonoResampler(rate_hz)
 
     def mixed_blocks() -> Iterator[Samples]:
-        for block in _stereo_blocks(video, span_s, rate_hz):
+        tracked = read_audio_blocks(
+            video, rate_hz=rate_hz, block_s=BLOCK_S, track=audio_track, on_warning=on_warning
+        )
+        for block in _stereo_blocks(tracked, span_s, rate_hz):
             mix.add(block)
             yield block
 
@@ -58,11 +66,13 @@ def extract_audio(
     return mix.finish(n_samples), music
 
 
-def _stereo_blocks(video: Path, span_s: tuple[float, float], rate_hz: int) -> Iterator[Samples]:
+def _stereo_blocks(
+    blocks: Iterator[Samples], span_s: tuple[float, float], rate_hz: int
+) -> Iterator[Samples]:
     """Yield the audio of a time span as stereo blocks, ``(2, samples)``."""
     first, last = (round(time_s * rate_hz) for time_s in span_s)
     start = 0
-    for block in read_audio_blocks(video, rate_hz=rate_hz, block_s=BLOCK_S):
+    for block in blocks:
         inside = block[:, max(0, first - start) : max(0, last - start)]
         start += block.shape[1]
         if inside.shape[1]:

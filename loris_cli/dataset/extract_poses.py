@@ -8,6 +8,7 @@ from itertools import islice
 
 import numpy as np
 
+from loris_cli.array_types import Array
 from loris_cli.config import POSE_FPS
 from loris_cli.dataset.clip_cutting import PoseEstimatorName
 from loris_cli.errors import InputError
@@ -15,7 +16,7 @@ from loris_cli.pose.keypoints import Poses, read_poses, slice_poses
 from loris_cli.pose.tracking import estimate_poses
 from loris_cli.soundtrack.video_analysis import POSE_SIDE_PX, PoseEstimator
 from loris_cli.system.progress import Reporter
-from loris_cli.video.frames import read_frames_at_fps
+from loris_cli.video.frames import read_frames_at_fps, record_source_times
 from loris_cli.video.probe import VideoInfo
 
 POSES_SUFFIX = ".poses.npz"
@@ -57,17 +58,28 @@ def extract_poses(
             )
         return slice_poses(poses, first, last), None
     counts: list[int] = []
+    source_times_s: list[float] = []
     frames = read_frames_at_fps(
-        info.path, POSE_FPS, max_side_px=POSE_SIDE_PX, on_warning=reporter.warn
+        info, POSE_FPS, max_side_px=POSE_SIDE_PX, on_warning=reporter.warn
     )
     poses = estimator(
-        islice(frames, first, last),
+        record_source_times(islice(frames, first, last), source_times_s),
         fps=POSE_FPS,
         size=(info.width, info.height),
         progress=lambda done, n_persons: counts.append(n_persons),
     )
-    poses = _pad_to_length(poses, last - first)
-    return replace(poses, frame_interval_s=info.frame_interval_s), tuple(counts)
+    poses = replace(
+        _pad_to_length(poses, last - first),
+        frame_interval_s=info.frame_interval_s,
+        source_times_s=_relative_times_s(source_times_s, first, last),
+    )
+    return poses, tuple(counts)
+
+
+def _relative_times_s(times_s: list[float], first: int, last: int) -> Array:
+    """Return the source times of the frames of a span, padded as its poses."""
+    padded = np.pad(times_s, (0, last - first - len(times_s)), mode="edge")
+    return np.asarray(padded - first / POSE_FPS)
 
 
 def _pad_to_length(poses: Poses, n_frames: int) -> Poses:

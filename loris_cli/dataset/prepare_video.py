@@ -231,7 +231,13 @@ def extract_media(
     settings = context.settings
     separator = load_separator(settings, context.device)
     rate_hz = settings.accompaniment_rate_hz
-    audio = extract_audio(info.path, span_s=span_s, separator=separator, music_rate_hz=rate_hz)
+    audio = extract_audio(
+        info.path,
+        span_s=span_s,
+        separator=separator,
+        music_rate_hz=rate_hz,
+        on_warning=reporter.warn,
+    )
     if audio is None:
         return None
     estimator = load_pose_estimator(context)

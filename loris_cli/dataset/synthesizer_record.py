@@ -2,12 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from loris_cli.composition.synthesis import SynthesizerSettings
-from loris_cli.errors import UsageError
+from loris_cli.errors import OutputError, UsageError
 from loris_cli.system.atomic_files import atomic_write
 
 SYNTHESIZER_FILE = "synthesizer.json"
+FOLDER_HINT = "use another folder"
 
 
 def record_synthesizer(data_dir: Path, synthesizer: SynthesizerSettings) -> None:
@@ -18,7 +20,9 @@ def record_synthesizer(data_dir: Path, synthesizer: SynthesizerSettings) -> None
         synthesizer: synthesizer and soundfont.
 
     Raises:
-        UsageError: the data set was made with another synthesizer or soundfont.
+        UsageError: the data set was made with another synthesizer or soundfont, or its record
+            is damaged.
+        OutputError: the folder cannot be created.
         InputError: the soundfont is missing or damaged.
         MissingDependencyError: fluidsynth is not installed.
     """
@@ -28,14 +32,25 @@ def record_synthesizer(data_dir: Path, synthesizer: SynthesizerSettings) -> None
     try:
         recorded = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path, overwrite=True) as temporary:
-            temporary.write_text(json.dumps(described) + "\n", encoding="utf-8")
+        _write_record(path, described)
         return
-    except (OSError, ValueError):
-        recorded = None
+    except NotADirectoryError as error:
+        raise OutputError(f"{data_dir} is not a folder", hint=FOLDER_HINT) from error
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot read {path}", hint=FOLDER_HINT) from error
     if recorded != described:
         raise UsageError(
             f"{data_dir} was made with another synthesizer or soundfont",
             hint=f"use another folder, or the settings in {SYNTHESIZER_FILE}",
         )
+
+
+def _write_record(path: Path, described: dict[str, Any]) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"cannot create {path.parent}: {error.strerror}", hint=FOLDER_HINT
+        ) from error
+    with atomic_write(path, overwrite=True) as temporary:
+        temporary.write_text(json.dumps(described) + "\n", encoding="utf-8")

@@ -144,11 +144,13 @@ def list_synthetic_tasks(
         MissingDependencyError: fluidsynth is not installed.
     """
     synthesizer.check()
-    n_val = max(MIN_CLIPS_PER_PARTITION, round(HELD_OUT_FRACTION * n_clips))
+    n_val = _count_validation_videos(n_clips)
     n_test = n_val if n_test_clips is None else n_test_clips
     n_train = n_clips - n_test - n_val
     if n_test_clips is not None and n_train < MIN_CLIPS_PER_PARTITION:
-        n_needed = n_test + n_val + MIN_CLIPS_PER_PARTITION
+        n_needed = n_clips
+        while n_needed - n_test - _count_validation_videos(n_needed) < MIN_CLIPS_PER_PARTITION:
+            n_needed += 1
         raise UsageError(
             f"--test-clips {n_test} needs at least {n_needed} videos per activity",
             hint=f"--clips {n_needed}",
@@ -177,6 +179,10 @@ def list_synthetic_tasks(
                 )
             )
     return tasks
+
+
+def _count_validation_videos(n_clips: int) -> int:
+    return max(MIN_CLIPS_PER_PARTITION, round(HELD_OUT_FRACTION * n_clips))
 
 
 def _render_dancer(

@@ -1,22 +1,25 @@
 """Metadata of loris safetensors files: kind, schema, configuration."""
 
 import json
+import reprlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from safetensors import SafetensorError, safe_open
 
 from loris_cli.errors import WeightsError
+from loris_cli.system.state_dict_files import MALFORMED_FILE_ERRORS
 
 ModelPreset = Literal["mini", "paper"]
 ConfigT = TypeVar("ConfigT")
 
 CHECKPOINT_SCHEMA = "2"
-MAX_CONFIG_VALUE = 4096
-"""Largest size accepted in a configuration; larger ones could exhaust the memory."""
+MAX_CONFIG_VALUE, MAX_TUPLE_LENGTH = 4096, 16
+"""Largest size and number of levels accepted in a configuration; larger ones could exhaust the
+memory."""
 
 
 @contextmanager
@@ -55,7 +58,7 @@ def open_checkpoint(path: Path, kind: ModelPreset) -> Iterator[tuple[Any, dict[s
             f"{name} is not a valid safetensors file: {error}",
             hint="pickled checkpoints are not accepted: loading one can execute code",
         ) from error
-    except (KeyError, ValueError, TypeError, AssertionError, RuntimeError) as error:
+    except MALFORMED_FILE_ERRORS as error:
         reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         raise WeightsError(
             f"{name} has an invalid network configuration ({reason})",
@@ -79,17 +82,26 @@ def read_config(config_class: type[ConfigT], text: str) -> ConfigT:
     Raises:
         ValueError: unknown fields, a size out of range, or a value of another type.
     """
-    values = json.loads(text)
+    values, types = json.loads(text), get_type_hints(config_class)
     defaults = {field.name: field.default for field in fields(config_class)}  # type: ignore[arg-type]
     if not isinstance(values, dict) or set(values) - set(defaults):
         raise ValueError("unknown configuration fields")
     for name, value in values.items():
-        values[name] = tuple(value) if isinstance(value, list) else value
         minimum = 0 if defaults[name] == 0 else 1  # 0 disables that part of the network
-        for number in value if isinstance(value, list) else [value]:
-            is_valid = type(number) in (bool, type(defaults[name]))
-            if type(number) is int:
-                is_valid = minimum <= number <= MAX_CONFIG_VALUE
-            if not is_valid:
-                raise ValueError(f"invalid {name}: {number!r}")
+        if not _is_valid(types[name], value, minimum):
+            raise ValueError(f"invalid {name}: {reprlib.repr(value)}")
+        values[name] = tuple(value) if isinstance(value, list) else value
     return config_class(**values)
+
+
+def _is_valid(expected: Any, value: Any, minimum: int) -> bool:
+    """Return whether a value has a type and is in range."""
+    if get_origin(expected) is tuple:
+        is_list = isinstance(value, list) and len(value) <= MAX_TUPLE_LENGTH
+        return is_list and all(_is_valid(get_args(expected)[0], v, minimum) for v in value)
+    if get_origin(expected) is Literal:
+        return isinstance(value, str) and value in get_args(expected)
+    if expected is bool:
+        return isinstance(value, bool)
+    is_number = type(value) is int or (expected is float and type(value) is float)
+    return is_number and minimum <= value <= MAX_CONFIG_VALUE

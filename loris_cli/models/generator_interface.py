@@ -37,7 +37,7 @@ class VideoFeatures:
     keypoints: Array | None = None
     """Keypoints, ``(frames, 17, 3)``: x px, y px, score, at 16 Hz; None if unknown."""
     rhythm_method: str = "directogram"
-    """Source of the peaks: ``directogram``, ``stft`` or ``flow``."""
+    """Source of the peaks: ``directogram``, ``stft`` or ``flow``; ``audio`` in training."""
     visual: Array | None = None
     """Visual features, ``(rows, width)``, 2 rows per second; None if unavailable."""
 

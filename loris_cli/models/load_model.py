@@ -68,7 +68,7 @@ def detect_preset(name_or_path: str) -> ModelPreset:
             kind = (weights.metadata() or {}).get("loris.kind")
     except OSError as error:
         raise WeightsError(f"{path}: {error.strerror}", hint="pass another file") from error
-    except SafetensorError:
+    except (SafetensorError, RuntimeError):
         return "mini"  # its loader reports what is wrong with the file
     return "paper" if kind == "paper" else "mini"
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from loris_cli.audio.mel import MelConfig
+from loris_cli.models.unet_config import MAX_BLOCKS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,12 +34,14 @@ class MelAutoencoderConfig:
     """Log-mel frames per latent frame."""
 
     def __post_init__(self) -> None:
-        """Validate the mel bands.
+        """Validate the mel bands and the number of blocks.
 
         Raises:
-            ValueError: the mel bands are invalid.
+            ValueError: one of them is invalid.
         """
         _ = self.bands
+        if self.n_blocks > MAX_BLOCKS:
+            raise ValueError(f"n_blocks is {self.n_blocks}, at most {MAX_BLOCKS}")
 
     @property
     def bands(self) -> MelConfig:

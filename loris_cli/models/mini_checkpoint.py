@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from loris_cli.array_types import Float32Array
 from loris_cli.audio import mel
 from loris_cli.composition.note_spectrogram import NOTE_MEL_CONFIG
+from loris_cli.config import GENRES
 from loris_cli.errors import WeightsError
 from loris_cli.models.checkpoint_format import checkpoint_metadata, open_checkpoint, read_config
 from loris_cli.models.mel_autoencoder import MelAutoencoder, MelAutoencoderConfig
@@ -81,6 +82,7 @@ def load_mini_checkpoint(name_or_path: str, *, device: torch.device) -> MiniChec
         notes_fit = (n_channels, NOTE_MEL_CONFIG) == (sizes.latent_channels, sizes.bands)
         if n_channels and not notes_fit:
             raise ValueError("note_latent_channels or mel bands do not match the autoencoder")
+        _check_denoiser(denoiser.config, sizes.latent_channels)
         state = {key: file.get_tensor(key) for key in file.keys()}
     networks = nn.ModuleDict({"coder": autoencoder, "denoiser": denoiser})
     check_state_dict(state, networks.state_dict(), path)
@@ -92,6 +94,24 @@ def load_mini_checkpoint(name_or_path: str, *, device: torch.device) -> MiniChec
         name=name_or_path if builtin else path.name,
         sha256_prefix=compute_sha256(path)[:12],
     )
+
+
+def _check_denoiser(config: MiniDenoiserConfig, latent_channels: int) -> None:
+    """Raise ValueError if the sizes are not those of `MiniCondition` and the latents."""
+    allowed = {
+        "latent_channels": {latent_channels},
+        "rhythm_channels": {20},
+        "harmony_channels": {0, 32},
+        "timing_jitter_channels": {0, 1},
+        "n_genres": {len(GENRES)},
+    }
+    for name, values in allowed.items():
+        if getattr(config, name) not in values:
+            raise ValueError(f"invalid {name}: {getattr(config, name)}")
+    if config.rhythm_features % 2:
+        raise ValueError("rhythm_features must be even")
+    if config.window_frames % config.stride or config.window_frames < 8 * config.stride:
+        raise ValueError(f"invalid window_frames: {config.window_frames}")
 
 
 def reconstruct_through_latent(model: MiniCheckpoint, samples: Float32Array) -> Float32Array:

@@ -71,6 +71,17 @@ class MiniCondition(NamedTuple):
     """Latents of the note spectrogram, ``(batch, channels, frames)``; zeros if unknown."""
 
 
+class EncodedMiniCondition(NamedTuple):
+    """Inputs of the U-Net from a `MiniCondition`; they do not depend on the noise level."""
+
+    tokens: Tensor
+    """Rhythm and motion tokens, ``(batch, tokens, features)``."""
+    aligned: Tensor
+    """All channels that are aligned with the latent frames, ``(batch, channels, frames)``."""
+    genre: Tensor
+    """Genre and timing jitter, ``(batch, n_genres + timing_jitter_channels)``."""
+
+
 class MiniDenoiser(nn.Module):
     """Raw network F of Karras et al. (2022), Eq. 7, without preconditioning."""
 
@@ -100,21 +111,8 @@ class MiniDenoiser(nn.Module):
             self.motion_encoder = MiniMotionEncoder(features, width=config.motion_width)
             self.no_motion = nn.Parameter(torch.zeros(1, 1, features))
 
-    def forward(
-        self, x: Tensor, c_noise: Tensor, condition: MiniCondition, drop_mask: Tensor
-    ) -> Tensor:
-        """Evaluate the network.
-
-        Args:
-            x: scaled noisy latents, ``(batch, latent_channels, frames)``; ``frames`` must be a
-                multiple of 8.
-            c_noise: scaled noise level, ``(batch,)``.
-            condition: conditioning tensors of the same batch and frames.
-            drop_mask: where to use the null condition instead, ``(batch,)`` bool.
-
-        Returns:
-            ``(batch, latent_channels, frames)``
-        """
+    def encode_condition(self, condition: MiniCondition) -> EncodedMiniCondition:
+        """Encode a condition once for all noise levels."""
         tokens = self.rhythm_encoder(condition.peaks, condition.time_since_peak_s)
         if self.config.motion_width:
             known = condition.pose.flatten(1).any(dim=1)[:, None, None]
@@ -127,9 +125,32 @@ class MiniDenoiser(nn.Module):
             channels.append(condition.note_latent)
         if self.config.timing_jitter_channels:
             genre = torch.cat([genre, condition.timing_jitter], dim=1)
+        return EncodedMiniCondition(tokens, torch.cat(channels, dim=1), genre)
+
+    def forward(
+        self,
+        x: Tensor,
+        c_noise: Tensor,
+        condition: MiniCondition | EncodedMiniCondition,
+        drop_mask: Tensor,
+    ) -> Tensor:
+        """Evaluate the network.
+
+        Args:
+            x: scaled noisy latents, ``(batch, latent_channels, frames)``; ``frames`` must be a
+                multiple of 8.
+            c_noise: scaled noise level, ``(batch,)``.
+            condition: conditioning tensors of the same batch and frames, or their encoding.
+            drop_mask: where to use the null condition instead, ``(batch,)`` bool.
+
+        Returns:
+            ``(batch, latent_channels, frames)``
+        """
+        if isinstance(condition, MiniCondition):
+            condition = self.encode_condition(condition)
         drop = drop_mask[:, None, None]
-        tokens = torch.where(drop, self.null_token, tokens)
-        aligned = torch.where(drop, self.null_aligned, torch.cat(channels, dim=1))
-        genre = torch.where(drop_mask[:, None], 0.0, genre)
+        tokens = torch.where(drop, self.null_token, condition.tokens)
+        aligned = torch.where(drop, self.null_aligned, condition.aligned)
+        genre = torch.where(drop_mask[:, None], 0.0, condition.genre)
         x = self.unet(x, c_noise, features=genre, channels_list=[aligned], embedding=tokens)
         return x

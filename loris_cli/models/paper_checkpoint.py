@@ -4,7 +4,8 @@ A released file is a state dict of DistributedDataParallel: every name begins wi
 It holds the U-Net twice, because the released code registers it twice.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -39,7 +40,8 @@ def load_paper_model(path: Path, *, device: torch.device) -> PaperModel:
     """
     if state_dict_files.has_torch_format(path):
         config, state = _read_released_format(path)
-        model = _build_without_memory(config)
+        with _released_format_errors(state, path):
+            model = _build_without_memory(config)
     else:
         with open_checkpoint(path, "paper") as (file, metadata):
             model = _build_without_memory(read_config(PaperConfig, metadata["loris.paper"]))
@@ -47,8 +49,8 @@ def load_paper_model(path: Path, *, device: torch.device) -> PaperModel:
     state_dict_files.check_state_dict(state, model.state_dict(), path)
     # Tensors of a memory-mapped file have arbitrary alignment, which changes the rounding of
     # sums. Copies are aligned, so the same seed produces the same audio.
-    for key, value in state.items():
-        state[key] = value.clone()
+    for key, value in model.state_dict().items():
+        state[key] = state[key].to(value.dtype, copy=True).contiguous()
     model.load_state_dict(state, assign=True)
     return model.to(device).eval().requires_grad_(False)
 
@@ -129,7 +131,8 @@ def _normalize_keys(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor
     for key, value in plain.items():
         if key.startswith(UNET_COPY_PREFIX):
             first = unique.setdefault(UNET_PREFIX + key.removeprefix(UNET_COPY_PREFIX), value)
-            if first is not value and not torch.equal(first, value):
+            is_equal = first.dtype == value.dtype and torch.equal(first, value)
+            if first is not value and not is_equal:
                 raise WeightsError(
                     f"{path.name} contains two different U-Nets: {key!r} and its copy differ",
                     hint="the file is not a checkpoint of the released code",
@@ -139,9 +142,16 @@ def _normalize_keys(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor
 
 def _config_from_shapes(state: Mapping[str, Tensor], path: Path) -> PaperConfig:
     """Infer sizes, lengths and genres from shapes; other settings follow the released code."""
-    try:
+    with _released_format_errors(state, path):
         return to_official_config(_infer_sizes(state))
-    except (KeyError, IndexError, ZeroDivisionError) as error:
+
+
+@contextmanager
+def _released_format_errors(state: Mapping[str, Tensor], path: Path) -> Iterator[None]:
+    """Raise `WeightsError` if the tensors of a file do not define a network."""
+    try:
+        yield
+    except state_dict_files.MALFORMED_FILE_ERRORS as error:
         present = (
             ", ".join(repr(key) for key in list(state)[: state_dict_files.MAX_LISTED_KEYS])
             or "none"

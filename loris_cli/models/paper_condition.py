@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Self
 
 import torch
@@ -16,7 +17,8 @@ class PaperCondition:
     """Conditioning tensors of a batch; None for conditions the network was built without.
 
     They are constant during sampling, so blocks cache the keys and values that they compute
-    from them if ``kv_cache`` is a dictionary. It must be None in training.
+    from them if ``kv_cache`` is a dictionary, see `PaperUNet.fill_kv_cache`. It must be None in
+    training.
     """
 
     visual_tokens: Tensor | None
@@ -34,6 +36,12 @@ class PaperCondition:
     def concat(self, other: Self, *, cache_kv: bool) -> Self:
         """Return this condition and another, concatenated along the batch axis."""
         return self._map(lambda a, b: torch.cat([a, b]), other, cache={} if cache_kv else None)
+
+    @property
+    def cache_bytes(self) -> int:
+        """Size of the cached keys and values."""
+        pairs = chain.from_iterable((self.kv_cache or {}).values())
+        return sum(tensor.nbytes for pair in pairs for tensor in pair)
 
     def take_first(self, n: int) -> Self:
         """Return the first ``n`` items of the batch, with their cached keys and values."""

@@ -7,6 +7,11 @@ from typing import Literal
 from loris_cli.config import POSE_FPS, SAMPLE_RATE_HZ
 from loris_cli.models.unet_config import UNetConfig
 
+RHYTHM_SUBFRAMES = 8
+"""Aligned rhythm values per frame of the first level; its group norms have 8 groups."""
+MIN_CLIP_S = 0.5
+"""Duration of a row of visual features, the grid of windows."""
+
 HawkesPhase = Literal["interval", "constant", "kernel", "none"]
 
 
@@ -37,9 +42,9 @@ class PaperConfig(UNetConfig):
     """Pose frames, 16 per second; the rhythm has two fewer steps."""
     n_genres: int = 0
     """10 for dance; 0 without genre conditioning."""
-    compat: Literal["paper", "official"] = "paper"
+    compat: Literal["paper", "official", "strict"] = "paper"
     """Compatibility mode; selects the extraction of poses and rhythm, and the audio length of a
-    clip."""
+    clip. ``strict`` is ``paper`` with the peaks of Eq. 4 to 7 alone."""
     visual_projection: Literal["lstm", "linear", "none"] = "lstm"
     """Encoder of the visual features; linear is the ablation "w/o LSTM", none "w/o V"."""
     motion_encoder: bool = False
@@ -68,9 +73,24 @@ class PaperConfig(UNetConfig):
     (docs/differences.md, M7)."""
 
     def __post_init__(self) -> None:
-        """Validate that an aligned rhythm is used with rhythm conditioning."""
+        """Validate combinations of values.
+
+        Raises:
+            ValueError: they do not define a network.
+        """
+        super().__post_init__()
         if self.aligned_rhythm and self.rhythm_conditioning == "none":
             raise ValueError("aligned_rhythm requires rhythm_conditioning")
+        if self.aligned_rhythm and self.patch_factor * self.factors[0] % RHYTHM_SUBFRAMES:
+            raise ValueError(f"aligned_rhythm requires a stride of {RHYTHM_SUBFRAMES}")
+        if self.context_features % 2:
+            raise ValueError("context_features must be even")
+        if self.in_channels > 2:
+            raise ValueError("in_channels must be 1 or 2")
+        if min(self.clip_duration_s, self.n_samples / SAMPLE_RATE_HZ) < MIN_CLIP_S:
+            raise ValueError(f"clips must have at least {MIN_CLIP_S} s")
+        if self.n_samples % self.stride:
+            raise ValueError("the length of a clip is no multiple of the stride")
 
     @property
     def clip_duration_s(self) -> float:

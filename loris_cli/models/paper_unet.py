@@ -23,13 +23,11 @@ from loris_cli.config import POSE_FPS, SAMPLE_RATE_HZ
 from loris_cli.models.fused_attention import fuse_attention_and_norms
 from loris_cli.models.hawkes import PaperRhythmEncoder
 from loris_cli.models.paper_condition import KeyValues, PaperCondition
-from loris_cli.models.paper_config import PaperConfig
+from loris_cli.models.paper_config import RHYTHM_SUBFRAMES, PaperConfig
 from loris_cli.models.stgcn import PaperMotionEncoder
 
 RHYTHM_OFFSET_FRAMES = 2
 """Rhythm step ``n`` belongs to pose frame ``n + 2`` (docs/differences.md, R6)."""
-RHYTHM_SUBFRAMES = 8
-"""Aligned rhythm values per frame of the first level; its group norms have 8 groups."""
 
 
 class ConditionalResnetBlock(nn.Module):
@@ -54,12 +52,16 @@ class ConditionalResnetBlock(nn.Module):
         """Map ``(batch, in, frames)`` to ``(batch, out, frames)``, given the conditions."""
         h = self.block1(x)
         attend = self.cross_attend.fn
-        for keys, values in embedding.cached(self, lambda: self._project_contexts(embedding)):
+        for keys, values in self.encode_contexts(embedding):
             queries = attend.to_q(attend.norm_in(h.transpose(1, 2)))
             h = attend.attention(queries, keys, values).transpose(1, 2) + h
         h = self.block2(h, scale_shift=self.to_scale_shift(mapping))
         out: Tensor = h + self.to_out(x)
         return out
+
+    def encode_contexts(self, condition: PaperCondition) -> KeyValues:
+        """Return keys and values of all contexts, from the cache if there is one."""
+        return condition.cached(self, lambda: self._project_contexts(condition))
 
     def _project_contexts(self, condition: PaperCondition) -> KeyValues:
         """Return keys and values of all contexts, which do not depend on the noise level."""
@@ -150,6 +152,14 @@ class PaperUNet(UNet1d):  # type: ignore[misc]
             return [(tokens, tokens)]
 
         return replace(condition, rhythm_tokens=condition.cached(self, encode)[0][0])
+
+    def fill_kv_cache(self, condition: PaperCondition) -> None:
+        """Compute the keys and values of all blocks before sampling, into the cache."""
+        if self.rhythm_encoder is not None:
+            condition = self._encode_rhythm(condition, self.rhythm_encoder)
+        for block in self.modules():
+            if isinstance(block, ConditionalResnetBlock):
+                block.encode_contexts(condition)
 
     def null_condition(self, condition: PaperCondition) -> PaperCondition:
         """Return the null condition of a batch, for classifier-free guidance.
@@ -317,7 +327,8 @@ class PaperModel(nn.Module):
             x: scaled noisy audio, ``(batch, 2, samples)``.
             c_noise: scaled noise level, ``(batch,)``.
             condition_pair: conditions followed by their null conditions:
-                ``condition.concat(unet.null_condition(condition))``.
+                ``condition.concat(unet.null_condition(condition))``; without guidance the
+                conditions alone are enough.
             guidance: guidance scale; 1 disables guidance, at half the cost.
         """
         if guidance == 1:

@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+MAX_BLOCKS = 256
+
 
 @dataclass(frozen=True, kw_only=True)
 class UNetConfig:
@@ -26,6 +28,17 @@ class UNetConfig:
 
     patch_factor = 1
     """Samples or frames that the patcher folds into channels."""
+
+    def __post_init__(self) -> None:
+        """Check that all levels are described and are not too many.
+
+        Raises:
+            ValueError: the sizes do not define a U-Net.
+        """
+        n_levels = len(self.factors)
+        lengths = len(self.multipliers) - 1, len(self.num_blocks), len(self.attentions)
+        if not n_levels or set(lengths) != {n_levels} or sum(self.num_blocks) > MAX_BLOCKS:
+            raise ValueError("multipliers, factors, num_blocks and attentions do not fit")
 
     @property
     def stride(self) -> int:

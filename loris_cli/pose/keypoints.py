@@ -59,6 +59,8 @@ class Poses:
         cuts: frames that follow a cut or a change of the tracked person, ``(cuts,)``,
             increasing; the displacement into such a frame is not motion.
         frame_interval_s: time between frames of the original video, if known.
+        source_times_s: presentation time of the video frame in which each pose was estimated,
+            ``(frames,)``, non-decreasing, if known.
     """
 
     keypoints: Array
@@ -68,6 +70,7 @@ class Poses:
     interpolated: Array
     cuts: Array
     frame_interval_s: float | None = None
+    source_times_s: Array | None = None
 
     @property
     def n_frames(self) -> int:
@@ -89,6 +92,9 @@ def slice_poses(poses: Poses, start_frame: int, stop_frame: int) -> Poses:
         times_s=np.arange(stop_frame - start_frame) / poses.fps,
         interpolated=poses.interpolated[start_frame:stop_frame],
         cuts=inside - start_frame,
+        source_times_s=None
+        if poses.source_times_s is None
+        else poses.source_times_s[start_frame:stop_frame] - start_frame / poses.fps,
     )
 
 
@@ -150,8 +156,9 @@ _ARRAY_SPECS: dict[str, tuple[str, tuple[int | None, ...]]] = {
     "interpolated": ("|b1", (None,)),
     "cuts": ("<i8", (-1,)),
     "frame_interval_s": ("<f8", ()),
+    "source_times_s": ("<f8", (None,)),
 }
-_OPTIONAL_ARRAYS = {"cuts", "frame_interval_s"}
+_OPTIONAL_ARRAYS = {"cuts", "frame_interval_s", "source_times_s"}
 
 # Accepts only the exact header that numpy writes; numpy's reader evaluates any Python literal.
 _NPY_HEADER = re.compile(
@@ -215,6 +222,7 @@ def _validate_poses(arrays: dict[str, Array]) -> Poses:
     n_frames, size = len(keypoints), arrays["size"]
     cuts = arrays.get("cuts", np.zeros(0, np.int64))
     interval_s = float(arrays["frame_interval_s"]) if "frame_interval_s" in arrays else None
+    source_times_s = arrays.get("source_times_s")
     problems = {
         "keypoints contain NaN or infinity": not np.isfinite(keypoints).all(),
         "a keypoint coordinate exceeds 1e6 px": (np.abs(keypoints) > MAX_COORDINATE_PX).any(),
@@ -225,6 +233,8 @@ def _validate_poses(arrays: dict[str, Array]) -> Poses:
         or (cuts >= n_frames).any(),
         f"invalid frame_interval_s {interval_s}": interval_s is not None
         and not 0 < interval_s <= 3600,
+        "source_times_s do not rise with times_s": source_times_s is not None
+        and not _are_source_times(source_times_s, times_s),
     }  # fmt: skip
     for problem, has_problem in problems.items():
         if has_problem:
@@ -240,4 +250,11 @@ def _validate_poses(arrays: dict[str, Array]) -> Poses:
         interpolated=arrays["interpolated"],
         cuts=cuts,
         frame_interval_s=interval_s,
+        source_times_s=source_times_s,
     )
+
+
+def _are_source_times(source_times_s: Array, times_s: Array) -> bool:
+    """Return whether source times do not decrease and stay within an hour of the poses."""
+    ages_s = times_s - source_times_s
+    return bool((np.diff(source_times_s) >= 0).all() and (np.abs(ages_s) <= 3600).all())

@@ -12,7 +12,8 @@ import numpy as np
 
 from loris_cli.array_types import Array
 
-Compat = Literal["paper", "official"]
+Compat = Literal["paper", "official", "strict"]
+"""The paper with additions, the released code, or the paper's equations without additions."""
 
 N_DIRECTION_BINS = 10
 """Number of direction bins (paper, Sec. 5.1)."""
@@ -45,9 +46,9 @@ def directogram(
     Args:
         displacements: ``(frames, joints, 2)``, in pixels per frame.
         n_bins: number of direction bins.
-        compat: ``"paper"`` uses contiguous bins; ``"official"`` reproduces the released code,
-            whose bins are whole degrees modulo ``n_bins``, so neighbouring directions fall into
-            different bins and 18 distant directions share one (docs/differences.md, R1).
+        compat: ``"official"`` reproduces the released code, whose bins are whole degrees modulo
+            ``n_bins``, so neighbouring directions fall into different bins and 18 distant
+            directions share one (docs/differences.md, R1). Others have contiguous bins.
         angle_range_deg: range of the contiguous bins. At 180 a direction and its opposite share
             a bin, so a limb that swings back and forth stays in one bin.
 

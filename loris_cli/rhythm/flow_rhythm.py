@@ -8,6 +8,7 @@ frame is divided into cells. The accumulated flow of a cell replaces the traject
 all later steps are the same as for poses.
 """
 
+from array import array
 from collections.abc import Iterable
 
 import numpy as np
@@ -28,6 +29,9 @@ FLOW_WIDTH_PX = 128
 
 CELL_PX = 8
 """Side of a cell; a 16:9 frame has 16 by 9 cells."""
+
+BLOCK_FRAMES = 1024
+"""Frames that are resampled together, which limits the memory for long videos."""
 
 MIN_MOTION_PX = 0.25
 """A video is static if its fastest cells never move farther than this in 1/16 s. White noise of
@@ -70,7 +74,7 @@ class FlowTrajectories:
         # The preset's finest scale is a quarter of the resolution, which halves small
         # displacements.
         self._solver.setFinestScale(1)
-        self._times_s: list[float] = []
+        self._times_s = array("d")
         self._displacements: list[Float32Array] = []
         self._previous_image: GreyImage | None = None
 
@@ -111,24 +115,59 @@ class FlowTrajectories:
         displacements = np.array(self._displacements, dtype=np.float64)
         return np.cumsum(displacements, axis=0), np.array(self._times_s)
 
+    def resample(self, *, fps: float) -> tuple[Array, Array]:
+        """Return positions at a constant rate, computed block by block.
+
+        Args:
+            fps: frame rate of the result.
+
+        Returns:
+            Positions in px of the downscaled image at ``k / fps`` after the first frame,
+            ``(frames, cells, 2)`` float32, and the motion of the fastest cells in each
+            interval, px, ``(frames - 1,)``.
+        """
+        times = np.array(self._times_s) - self._times_s[0]
+        n_frames = int(np.floor(times[-1] * fps + 1e-6)) + 1
+        positions = np.zeros((n_frames, *self._displacements[0].shape), np.float32)
+        last = np.zeros(self._displacements[0].shape)
+        for start in range(1, len(times), BLOCK_FRAMES):
+            stop = min(start + BLOCK_FRAMES, len(times))
+            steps = np.array([last, *self._displacements[start:stop]], dtype=np.float64)
+            moved = np.cumsum(steps, axis=0)
+            last = moved[-1]
+            # From the first tick at or after the last frame of the previous block.
+            first_tick = int(np.ceil(times[start - 1] * fps - 1e-9))
+            n_ticks = n_frames if stop == len(times) else int(np.ceil(times[stop - 1] * fps))
+            block_times = times[start - 1 : stop] - first_tick / fps
+            if n_ticks > first_tick:
+                positions[first_tick:n_ticks] = resample_positions(
+                    moved, block_times, n_frames=n_ticks - first_tick, fps=fps
+                )
+        fastest = [
+            np.quantile(np.linalg.norm(np.diff(block, axis=0), axis=-1), 0.98, axis=1)
+            for k in range(0, n_frames - 1, BLOCK_FRAMES)
+            for block in [positions[k : k + BLOCK_FRAMES + 1]]
+        ]
+        return positions, np.concatenate([np.zeros(0), *fastest])
+
     def compute_rhythm(self, *, fps: float = POSE_FPS) -> Rhythm:
         """Compute the rhythm of the frames added so far; see `rhythm_from_flow`."""
-        trajectories, times = self.trajectories()
-        if len(times) < 3:
+        if len(self._times_s) < 3:
             raise InputError(
-                f"optical flow needs at least 3 frames, got {len(times)}",
+                f"optical flow needs at least 3 frames, got {len(self._times_s)}",
                 hint="use a longer video",
             )
-        times -= times[0]
-        n_frames = int(np.floor(times[-1] * fps + 1e-6)) + 1
-        positions = resample_positions(trajectories, times, n_frames=n_frames, fps=fps)
-        steps = np.linalg.norm(np.diff(positions, axis=0), axis=-1) * fps / POSE_FPS
-        if not steps.size or float(np.quantile(steps, 0.98, axis=1).max()) < MIN_MOTION_PX:
+        positions, fastest_px = self.resample(fps=fps)
+        n_frames = len(positions)
+        if float(fastest_px.max(initial=0.0)) * fps / POSE_FPS < MIN_MOTION_PX:
             raise InputError("no motion detected in this video", hint="use a video with motion")
         # There is no performer whose size could scale the thresholds. With this value the
         # minimum speed drop of the strongest peak is MIN_MOTION_PX.
         times_s, strengths, onsets = detect_trajectory_peaks(
-            positions, np.ones(positions.shape[:2]), body_size=MIN_MOTION_PX * 10, fps=fps
+            positions,
+            np.broadcast_to(np.float32(1), positions.shape[:2]),
+            body_size=MIN_MOTION_PX * 10,
+            fps=fps,
         )
         return Rhythm(
             times_s=times_s,

@@ -21,7 +21,7 @@ from loris_cli.rhythm.directogram import (
     onset_envelope,
 )
 from loris_cli.rhythm.impact_timing import PeakPlacement
-from loris_cli.rhythm.peak_picking import pick_peaks_official
+from loris_cli.rhythm.peak_picking import pick_peaks, pick_peaks_official
 from loris_cli.rhythm.rhythm_file import Rhythm
 from loris_cli.rhythm.trajectories import resample_positions
 
@@ -36,7 +36,7 @@ def rhythm_from_poses(
     peak_placement: PeakPlacement = "impact",
     paper_exact: bool = False,
     fill_gaps: bool = True,
-    frame_interval_s: float | None = None,
+    source_times_s: Array | None = None,
     cuts: Cuts = (),
 ) -> Rhythm:
     """Compute the rhythm of a performer: times and strengths of the impacts in the motion.
@@ -45,17 +45,18 @@ def rhythm_from_poses(
         keypoints: x and y in pixels and a score from 0 to 1, ``(frames, joints, 3)``.
             Non-finite positions are interpolated over time.
         fps: frames per second.
-        compat: ``"paper"``, or ``"official"`` for the bins and peaks of the released code, with
-            peaks on frames. With ``"official"`` the options below have no effect.
+        compat: ``"paper"``; ``"official"`` for the bins and peaks of the released code; or
+            ``"strict"`` for Eq. 4 to 7 only. With the last two, peaks are on frames and the
+            options below have no effect.
         peak_placement: ``"impact"`` places a peak where the motion stops, ``"onset"`` at the
             maximum of the envelope, as in the paper.
         paper_exact: disable all additions to the paper: score weights, denoising, the minimum
             peak strength and gap filling (docs/differences.md, R7).
         fill_gaps: add slower peaks where the paper's rule finds none for two seconds.
-        frame_interval_s: time between frames of the video, if known. The pose at ``k / fps`` is
-            then interpolated between two frames. Otherwise the sampled frame is up to one
-            interval old, by a varying amount: at 25 fps this adds a spurious rhythm, and peaks
-            are late by half an interval.
+        source_times_s: presentation time of the video frame of each pose, ``(frames,)``, if
+            known. The pose at ``k / fps`` is then interpolated between two frames. Otherwise
+            the sampled frame is up to one interval old, by a varying amount: at 25 fps this
+            adds a spurious rhythm, and peaks are late by half an interval.
         cuts: frames that show a different performer than the previous frame.
 
     Returns:
@@ -71,16 +72,20 @@ def rhythm_from_poses(
         envelope = normalize_by_max(onset_envelope(histogram))
         frames = pick_peaks_official(envelope[2:]) + 2
         times, strengths = frames / fps, envelope[frames]
+    elif compat == "strict":
+        envelope = normalize_by_max(onset_envelope(directogram(frame_displacements(positions))))
+        frames = pick_peaks(envelope)
+        times, strengths = frames / fps, envelope[frames]
     else:
         if paper_exact:
             weights, body_size = np.ones_like(scores), 1.0
         else:
             weights = np.minimum(scores, np.concatenate([scores[:1], scores[:-1]]))
             positions, body_size = clean_positions(positions, scores, cuts)
-        if frame_interval_s is not None and len(positions):
-            n_frames = len(positions)
-            displayed_s = frame_timestamps(n_frames, frame_interval_s, fps=fps)
-            positions = resample_positions(positions, displayed_s, n_frames=n_frames, fps=fps)
+        if source_times_s is not None and len(positions):
+            positions = resample_positions(
+                positions, source_times_s, n_frames=len(positions), fps=fps
+            )
         times, strengths, onsets = trajectories.detect_trajectory_peaks(
             positions,
             weights,
@@ -103,7 +108,7 @@ def rhythm_from_poses(
 
 
 def frame_timestamps(n_frames: int, frame_interval_s: float, *, fps: float = POSE_FPS) -> Array:
-    """Return the times of the video frames displayed at ``k / fps``, ``(n_frames,)``."""
+    """Return the times of the frames displayed at ``k / fps``, ``(n_frames,)``, if constant."""
     # The tolerance includes a frame presented exactly at k / fps despite rounding.
     intervals = np.floor(np.arange(n_frames) / fps / frame_interval_s + 1e-3)
     return np.asarray(intervals * frame_interval_s)

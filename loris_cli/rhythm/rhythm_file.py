@@ -3,12 +3,13 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from loris_cli.array_types import Array
 from loris_cli.errors import InputError
+from loris_cli.rhythm.directogram import Compat
 from loris_cli.system.atomic_files import output_errors
 
 RHYTHM_SCHEMA = 1
@@ -16,7 +17,7 @@ RHYTHM_SCHEMA = 1
 MAX_RHYTHM_BYTES = 64 << 20
 """Maximum file size; the rhythm of a 24-hour video is under 30 MB."""
 ARRAY_DECIMALS = {"times_s": 6, "strengths": 5, "envelope": 5}
-CHOICES = {"method": ("directogram", "flow", "stft"), "compat": ("paper", "official")}
+CHOICES = {"method": ("directogram", "flow", "stft"), "compat": get_args(Compat)}
 
 HINT = "regenerate it with `loris rhythm`"
 
@@ -27,7 +28,7 @@ class Rhythm:
 
     Attributes:
         method: ``"directogram"`` or ``"stft"`` (from poses), or ``"flow"`` (from the frames).
-        compat: ``"paper"`` or ``"official"``.
+        compat: ``"paper"``, ``"official"`` or ``"strict"``.
         duration_s: duration of the video.
         envelope_rate_hz: rate of the envelope.
         times_s: peak times, ``(peaks,)``, strictly increasing, from 0 to ``duration_s``.

@@ -20,6 +20,13 @@ MAX_GAP_S = 2.0
 SUBSAMPLING_FACTORS = (2, 4)
 """Factors of the frame rate reduction at which peak picking is repeated for slower motion."""
 
+BLOCK_FRAMES, BLOCK_MARGIN_FRAMES = 2048, 16
+"""Length of the blocks of motion, which limit the memory for long videos, and their overlap:
+more than `locate_impacts` reads before and after a peak."""
+
+BLOCK_POINTS = 16
+"""Points whose noise is estimated together."""
+
 GARROTE_THRESHOLD_SIGMAS = 2.0
 """Displacements below this number of standard deviations of their noise are set to zero."""
 
@@ -82,7 +89,7 @@ def detect_trajectory_peaks(
     for factor in SUBSAMPLING_FACTORS if fill_gaps and not paper_exact else ():
         # Apply the paper's rule to every second, then to every fourth frame.
         width = factor / 2
-        smooth = gaussian_filter1d(positions, width, axis=0, mode="nearest")[::factor]
+        smooth = gaussian_filter1d(positions, width, axis=0, mode="nearest")[::factor].copy()
         smooth_noise = noise / np.sqrt(2 * np.sqrt(np.pi) * width)
         _, slow = _detect_peaks(smooth, weights[::factor], smooth_noise, peak_placement)
         slow = _discard_weak_peaks(slow, smooth_noise, MIN_SLOW_PEAK_DROP_BODY_SIZES, body_size)
@@ -143,9 +150,12 @@ def estimate_noise_std(positions: Array) -> Array:
     """
     if len(positions) < 4:
         return np.zeros(positions.shape[1])
-    third = positions[3:] - positions[:-3] + 3 * (positions[1:-2] - positions[2:-1])
-    quartile = np.quantile(_squared_lengths(third), 0.25, axis=0)
-    return np.asarray(np.sqrt(quartile / 20) / 0.7585)
+    quartiles = []
+    for start in range(0, positions.shape[1], BLOCK_POINTS):
+        block = positions[:, start : start + BLOCK_POINTS]
+        third = block[3:] - block[:-3] + 3 * (block[1:-2] - block[2:-1])
+        quartiles.append(np.quantile(_squared_lengths(third), 0.25, axis=0))
+    return np.asarray(np.sqrt(np.concatenate(quartiles) / 20) / 0.7585)
 
 
 def garrote_shrink(displacements: Array, noise_std: Array) -> Array:
@@ -226,11 +236,23 @@ def _detect_peaks(
     positions: Array, weights: Array, noise_std: Array, peak_placement: PeakPlacement
 ) -> tuple[Array, ImpactPeaks]:
     """Compute the onset envelope of moving points, and its peaks with their times."""
-    displacements = frame_displacements(positions)
-    denoised = garrote_shrink(displacements, noise_std) * weights[..., None]
-    envelope = onset_envelope(directogram(denoised))
+    starts = range(0, max(len(positions), 1), BLOCK_FRAMES)
+    histograms = []
+    for start in starts:
+        denoised, _ = _block_motion(positions, weights, noise_std, start, start + BLOCK_FRAMES)
+        histograms.append(directogram(denoised))
+    envelope = onset_envelope(np.concatenate(histograms))
     picked = pick_peaks(envelope)
-    frames, drops, is_local_max = locate_impacts(picked, denoised, displacements)
+    impacts = []
+    for start in starts:
+        inside = picked[(picked >= start) & (picked < start + BLOCK_FRAMES)]
+        first = max(start - BLOCK_MARGIN_FRAMES, 0)
+        stop = start + BLOCK_FRAMES + BLOCK_MARGIN_FRAMES
+        motion = _block_motion(positions, weights, noise_std, first, stop)
+        block_frames, block_drops, are_local_max = locate_impacts(inside - first, *motion)
+        impacts.append((block_frames + first, block_drops, are_local_max))
+    columns = (np.concatenate(column) for column in zip(*impacts, strict=True))
+    frames, drops, is_local_max = columns
     if peak_placement == "onset":
         frames = interpolate_peaks(picked, envelope)
     peaks = ImpactPeaks(
@@ -248,6 +270,16 @@ def _detect_peaks(
         elif drops[i] > drops[selected[-1]]:
             selected[-1] = i
     return envelope, peaks.select(selected)
+
+
+def _block_motion(
+    positions: Array, weights: Array, noise_std: Array, start: int, stop: int
+) -> tuple[Array, Array]:
+    """Return the denoised, weighted displacements and the displacements of a frame range."""
+    rows = positions[max(start - 1, 0) : stop]
+    displacements = frame_displacements(rows)[min(start, 1) :]
+    denoised = garrote_shrink(displacements, noise_std) * weights[start:stop, :, None]
+    return denoised, displacements
 
 
 def _discard_weak_peaks(

@@ -1,6 +1,7 @@
 """Report rows: the result of each take as JSON, and the exit code of a run."""
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -8,20 +9,23 @@ from pathlib import Path
 from typing import Any
 
 from loris_cli import __version__
-from loris_cli.errors import OutputError
+from loris_cli.errors import LorisError, OutputError
 from loris_cli.soundtrack.jobs import SoundtrackJob
 from loris_cli.system.atomic_files import atomic_write, printable_path
+from loris_cli.system.file_locks import REPORT_TIMEOUT_S, hold_lock
 from loris_cli.system.progress import NullReporter, Reporter
 from loris_cli.system.worker_pool import WorkerCrash
 
+EXISTS_REASON, CLAIMED_REASON = "already exists", "is made by another process"
+"""Reasons of skipped rows."""
 ReportRow = dict[str, Any]
 """Result of one take as a JSON object.
 
 All rows: ``input``, ``status`` (``done``, ``skipped``, ``failed`` or ``estimated``),
 ``output``, ``elapsed_s``, ``stages_s``, ``warnings``, ``loris_version``. A completed take also
 has all parameters that determine it (seed, model and its fingerprint, device, options, rhythm
-and its peaks), the fraction of frames with a detected person, and the loudness. A failed one
-has ``error``, ``hint`` and ``exit_code``.
+and its peaks), the fraction of frames with a detected person, and the loudness. A skipped one
+has ``reason``; a failed one has ``error``, ``hint`` and ``exit_code``.
 """
 
 
@@ -102,12 +106,27 @@ def crash_row(job: SoundtrackJob, crash: WorkerCrash) -> ReportRow:
     return build_row(job, status="failed", output=None, error=error, hint=hint, exit_code=1)
 
 
-def skipped_rows(jobs: Sequence[SoundtrackJob]) -> Iterator[ReportRow]:
-    """Yield the rows of takes that are skipped because their files exist."""
+def skipped_row(job: SoundtrackJob, take: tuple[int, Path], reason: str) -> ReportRow:
+    """Return the row of a take that is skipped, with the reason."""
+    seed, output = job.settings.seed + take[0], str(take[1])
+    return build_row(job, status="skipped", output=output, seed=seed, reason=reason)
+
+
+def failed_row(
+    job: SoundtrackJob, error: LorisError, reporter: RecordingReporter | None = None
+) -> ReportRow:
+    """Return the row of a video that failed."""
+    fields = {"error": str(error), "hint": error.hint, "exit_code": error.exit_code}
+    return build_row(job, reporter, status="failed", output=None, **fields)
+
+
+def planned_rows(jobs: Sequence[SoundtrackJob]) -> Iterator[ReportRow]:
+    """Yield the rows that need no run: existing takes and conflicting output paths."""
     for job in jobs:
-        for take, path in job.existing_takes:
-            seed = job.settings.seed + take
-            yield build_row(job, status="skipped", output=str(path), seed=seed)
+        if job.conflict is not None:
+            yield failed_row(job, job.conflict)
+        for take in job.existing_takes:
+            yield skipped_row(job, take, EXISTS_REASON)
 
 
 def compute_exit_code(rows: Sequence[ReportRow], *, n_inputs: int) -> int:
@@ -121,19 +140,23 @@ def compute_exit_code(rows: Sequence[ReportRow], *, n_inputs: int) -> int:
 def add_to_report(path: Path, rows: Sequence[ReportRow], jobs: Sequence[SoundtrackJob]) -> None:
     """Append rows to a report file in job order; the file is replaced atomically.
 
+    Processes that append to one file wait for each other.
+
     Raises:
         OutputError: the report cannot be read or written.
     """
     order = {str(job.video): number for number, job in enumerate(jobs)}
     ordered = sorted(rows, key=lambda row: order[row["input"]])
-    try:
-        before = path.read_bytes() if path.exists() else b""
-    except OSError as error:
-        raise OutputError(
-            f"cannot read report {path}: {error.strerror}", hint="choose another --report"
-        ) from error
-    if before and not before.endswith(b"\n"):
-        before += b"\n"
     lines = "".join(json.dumps(row, allow_nan=False) + "\n" for row in ordered)
-    with atomic_write(path, overwrite=True) as temporary:
-        temporary.write_bytes(before + lines.encode())
+    target = Path(os.path.realpath(path))
+    with hold_lock(target, timeout_s=REPORT_TIMEOUT_S):
+        try:
+            before = target.read_bytes() if target.exists() else b""
+        except OSError as error:
+            raise OutputError(
+                f"cannot read report {path}: {error.strerror}", hint="choose another --report"
+            ) from error
+        if before and not before.endswith(b"\n"):
+            before += b"\n"
+        with atomic_write(target, overwrite=True) as temporary:
+            temporary.write_bytes(before + lines.encode())

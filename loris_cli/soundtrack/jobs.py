@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +16,8 @@ from loris_cli.soundtrack.visual_features import VisualSource
 from loris_cli.system import input_paths
 from loris_cli.system.atomic_files import check_output_paths
 from loris_cli.system.device import Precision
-from loris_cli.video.mux import CONTAINER_FORMATS
+from loris_cli.video.ffmpeg_program import find_ffmpeg
+from loris_cli.video.output_formats import CONTAINER_FORMATS, choose_suffix
 
 DEFAULT_MODEL = "mini"
 MethodName = Literal["score"]
@@ -52,18 +54,22 @@ class SoundtrackSettings:
     rhythm_method: RhythmMethod | None = None
     """Default: ``directogram``, or ``flow`` if no moving person is detected."""
     device: str = "auto"
+    threads: int | None = None
+    """Threads of all worker processes together; None is one per usable core."""
     precision: Precision = "auto"
     """Precision of networks; ``auto`` is bf16 on CUDA devices that support it, else fp32."""
     compile: bool = False
     """Compile the networks with torch.compile on their first call."""
     mix_db: float | None = None
     """Gain in dB of the video's original audio in the mix; None omits it."""
+    audio_track: int | None = None
+    """Number of the original audio track in the mix, from 1; None is the default track."""
     overwrite: bool = False
     """Overwrite existing files."""
     poses: Path | None = None
     """Pose file to use instead of pose estimation."""
     plot: Path | None = None
-    """Output ``.png`` file for a plot of rhythm and audio."""
+    """Output ``.png`` file for a plot of rhythm and audio, or a folder for several inputs."""
     midi: Path | None = None
     """Output ``.mid`` file for the score of each take, or a folder for several inputs."""
     inpaint: InpaintSettings | None = None
@@ -81,6 +87,14 @@ class SoundtrackJob:
     """Takes that are skipped because their files exist."""
     midi_paths: tuple[Path, ...] = ()
     """Output MIDI file of each take number; empty if there are none."""
+    plot_paths: tuple[Path, ...] = ()
+    """Output plot of the first take; empty if there is none."""
+    warnings: tuple[str, ...] = ()
+    """Warnings found while planning."""
+    skip_existing: bool = False
+    """Skip takes whose files are made by another process in the meantime."""
+    conflict: UsageError | None = None
+    """Error of a video that has an output path of another, and no takes."""
     settings: SoundtrackSettings
 
     @property
@@ -102,9 +116,9 @@ def plan_jobs(
     n_takes: int = 1,
     skip_existing: bool = False,
     report: Path | None = None,
-    protected_paths: Sequence[Path] = (),
+    inputs: Sequence[str] = (),
 ) -> list[SoundtrackJob]:
-    """Plan the jobs of a run and check all paths; nothing is read or written.
+    """Plan the jobs of a run and check all paths; nothing is written.
 
     Args:
         videos: input files.
@@ -113,54 +127,68 @@ def plan_jobs(
         n_takes: number of takes per video.
         skip_existing: skip takes whose files exist.
         report: file to which the report rows are appended.
-        protected_paths: further files that must not be overwritten.
+        inputs: arguments that name the videos: folders, whose sub-folders are repeated below
+            ``output``, and list files, which must not be overwritten.
 
     Raises:
         UsageError: a single-input option is used with several inputs, or paths collide.
         OutputError: a folder is not writable.
+        MissingDependencyError: there is no supported ffmpeg program.
     """
     _check_single_input_options(settings, len(videos))
     if settings.method is not None:
         _check_method_options(settings)
+    elif settings.synthesizer != DEFAULT_SYNTHESIZER:
+        option = "--soundfont" if settings.synthesizer.soundfont else "--synthesizer"
+        raise UsageError(f"{option} requires --method score", hint="add --method score")
+    names = _DefaultNames()
+    resolve = partial(input_paths.resolve_output_paths, videos, inputs=inputs)
     suffixes = [*CONTAINER_FORMATS, *MIDI_SUFFIXES]
-    outputs = input_paths.resolve_output_paths(
-        videos, output, default_suffix=".loris.mp4", n_takes=n_takes, allowed_suffixes=suffixes
+    outputs = resolve(
+        output, default_suffix=names.get_suffix, n_takes=n_takes, allowed_suffixes=suffixes
     )
     midi_outputs: list[list[Path]] = [[] for _ in videos]
     if settings.midi is not None:
-        midi_outputs = input_paths.resolve_output_paths(
-            videos,
+        midi_outputs = resolve(
             settings.midi,
             default_suffix=".mid",
             n_takes=n_takes,
             allowed_suffixes=MIDI_SUFFIXES,
         )
+    plots: list[list[Path]] = [[] for _ in videos]
+    if settings.plot is not None:
+        plots = resolve(settings.plot, default_suffix=".png", allowed_suffixes=[".png"])
+    conflicts: dict[Path, UsageError] = {}
+    for paths_of_videos in (plots, midi_outputs, outputs):
+        conflicts |= input_paths.find_conflicts(videos, paths_of_videos)
+    if settings.mix_db is not None and any(
+        is_midi_path(path) for paths in outputs for path in paths
+    ):
+        raise UsageError(
+            "--mix cannot be used with a MIDI output", hint="omit --mix, or use --midi"
+        )
     jobs = []
-    for video, paths, midi_paths in zip(videos, outputs, midi_outputs, strict=True):
-        takes = list(enumerate(paths))
+    for k, video in enumerate(videos):
+        takes = [] if video in conflicts else list(enumerate(outputs[k]))
         existing = tuple(take for take in takes if skip_existing and os.path.lexists(take[1]))
         todo = tuple(take for take in takes if take not in existing)
         job = SoundtrackJob(
             video=video,
             takes=todo,
             existing_takes=existing,
-            midi_paths=tuple(midi_paths),
+            midi_paths=tuple(midi_outputs[k]),
+            plot_paths=tuple(plots[k]),
+            warnings=names.describe(video),
+            skip_existing=skip_existing,
+            conflict=conflicts.get(video),
             settings=settings,
         )
         jobs.append(job)
-    sources = [*videos, *protected_paths, *_list_source_files(settings)]
-    results = [path for job in jobs for _, path in job.takes]
-    results += [job.midi_paths[k] for job in jobs if job.midi_paths for k, _ in job.takes]
-    if settings.plot is not None and results:
-        results.append(settings.plot)
-    for folder in (output, settings.midi):
-        if folder and input_paths.is_output_folder(folder) and not folder.is_dir():
-            results = [path for path in results if path.parent != folder]  # created later
-    check_output_paths(results, sources, overwrite=settings.overwrite)
+    _check_results(jobs, inputs, folders=(output, settings.midi, settings.plot))
     if report is not None:
-        check_output_paths([report], sources, overwrite=True)
-        output_paths = [path for paths in (*outputs, *midi_outputs) for path in paths]
-        output_paths += [settings.plot] if settings.plot else []
+        input_paths.check_not_stdout(report)
+        check_output_paths([report], _list_sources(jobs, inputs), overwrite=True)
+        output_paths = [path for paths in (*outputs, *midi_outputs, *plots) for path in paths]
         if os.path.realpath(report) in {os.path.realpath(p) for p in output_paths}:
             raise UsageError(
                 f"report and output have the same path: {report}", hint="rename the report"
@@ -168,11 +196,45 @@ def plan_jobs(
     return jobs
 
 
+class _DefaultNames:
+    """Names of results without a given name, with the suffix of a suitable container."""
+
+    def __init__(self) -> None:
+        self._notes: dict[Path, str] = {}
+
+    def get_suffix(self, video: Path) -> str:
+        """Return the suffix that replaces that of the video."""
+        suffix, codec = choose_suffix(video)
+        if codec:
+            self._notes[video] = f"MP4 cannot hold {codec} video: the result is a {suffix} file"
+        return f".loris{suffix}"
+
+    def describe(self, video: Path) -> tuple[str, ...]:
+        """Return a note if the result is not an MP4."""
+        return (self._notes[video],) if video in self._notes else ()
+
+
+def _check_results(
+    jobs: Sequence[SoundtrackJob], inputs: Sequence[str], *, folders: Sequence[Path | None]
+) -> None:
+    """Check that all results can be written."""
+    results = [path for job in jobs for _, path in job.takes]
+    if any(not is_midi_path(path) for path in results):
+        find_ffmpeg()
+    for job in jobs:
+        results += [job.midi_paths[k] for k, _ in job.takes if job.midi_paths]
+        results += job.plot_paths if job.takes else ()
+    for folder in folders:
+        if folder and input_paths.is_output_folder(folder):  # sub-folders are created later
+            results = [p for p in results if folder not in p.parents or p.parent.is_dir()]
+    sources = _list_sources(jobs, inputs)
+    check_output_paths(results, sources, overwrite=jobs[0].settings.overwrite)
+
+
 def _check_single_input_options(settings: SoundtrackSettings, n_videos: int) -> None:
-    """Raise if a single-input option is used with several inputs, or the plot is not a PNG."""
+    """Raise if a single-input option is used with several inputs."""
     visual = settings.visual
     options = {
-        "--plot": settings.plot,
         "--inpaint": settings.inpaint,
         "--poses": settings.poses,
         "--visual-features": visual if visual is not None and visual.network is None else None,
@@ -180,8 +242,6 @@ def _check_single_input_options(settings: SoundtrackSettings, n_videos: int) -> 
     for option, value in options.items():
         if value is not None:
             input_paths.check_single_input(option, n_videos)
-    if settings.plot:
-        input_paths.check_suffix(settings.plot, [".png"])
 
 
 def _check_method_options(settings: SoundtrackSettings) -> None:
@@ -190,6 +250,10 @@ def _check_method_options(settings: SoundtrackSettings) -> None:
         "--model": None if settings.model == DEFAULT_MODEL else settings.model,
         "--steps": settings.steps,
         "--guidance": settings.guidance,
+        "--guidance-interval": (
+            None if settings.guidance_interval == (0.0, 1.0) else settings.guidance_interval
+        ),
+        "--precision": None if settings.precision == "auto" else settings.precision,
         "--sampler": settings.sampler,
         "--visual-features": settings.visual,
         "--compile": settings.compile or None,
@@ -202,10 +266,13 @@ def _check_method_options(settings: SoundtrackSettings) -> None:
         )
 
 
-def _list_source_files(settings: SoundtrackSettings) -> list[Path]:
-    """Return the input files other than the videos, which must not be overwritten."""
+def _list_sources(jobs: Sequence[SoundtrackJob], inputs: Sequence[str]) -> list[Path]:
+    """Return all input files of a run, which must not be overwritten."""
+    settings = jobs[0].settings
     model, inpaint, visual = Path(settings.model), settings.inpaint, settings.visual
     paths = [inpaint.path if inpaint else None, visual.path if visual else None, settings.poses]
     paths += [settings.synthesizer.soundfont]
     paths += [model] if model.is_file() else []
-    return [path for path in paths if path is not None]
+    videos = [job.video for job in jobs]
+    lists = input_paths.find_list_files(inputs)
+    return [*videos, *lists, *(path for path in paths if path is not None)]

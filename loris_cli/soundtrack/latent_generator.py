@@ -3,21 +3,22 @@
 features -> chords and notes -> windows of latents -> log-mel -> samples
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from loris_cli.array_types import Samples
+from loris_cli.array_types import Float32Array, Samples
 from loris_cli.audio import mel
 from loris_cli.composition.note_spectrogram import render_note_spectrogram
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.models.diffusion import SamplerName, count_evaluations, precondition
 from loris_cli.models.generator_interface import ClipFeatures, ProgressCallback, VideoFeatures
 from loris_cli.models.mini_checkpoint import MiniCheckpoint
-from loris_cli.models.mini_unet import MiniCondition
+from loris_cli.models.mini_unet import EncodedMiniCondition, MiniCondition
 from loris_cli.soundtrack import windowed_sampling
 from loris_cli.soundtrack.clip_features import add_arrangement, seed_from_rhythm
 from loris_cli.soundtrack.conditioning import (
@@ -28,9 +29,11 @@ from loris_cli.soundtrack.conditioning import (
 )
 from loris_cli.soundtrack.inpainting import BLOCK_CROSSFADE_S, InpaintRegion
 from loris_cli.system.device import autocast, copy_to_device
+from loris_cli.system.threads import map_rows
 
-BATCH_FRAMES = 1024
-"""Latent frames per network call; constant, because results depend on the batch shape."""
+GPU_BATCH_FRAMES = 1024
+"""Latent frames per network call on a GPU; constant, because results depend on the batch shape.
+On a CPU, each call has one window of one half of guidance."""
 ATTACK_LATENCY_S = 0.0185
 """Median delay from a note to its detected onset (`audio.onsets`) in the clips of
 the training music. Conditions are shifted earlier by this delay."""
@@ -38,12 +41,14 @@ DEFAULT_GUIDANCE = 1.3
 """Guidance scale. Lower values miss visual peaks; higher values widen the loudness range beyond
 that of the synthetic reference pieces. Chosen on validation clips
 (docs/experiments/mini.md)."""
-DECODE_BLOCK_FRAMES = 480
-"""Latent frames per decoded block: 22 s."""
+MAX_DECODE_BLOCK_FRAMES = 280
+"""Longest decoded block, in latent frames: 13 s. A clip is divided into equal blocks."""
+ENCODE_BLOCK_FRAMES = 480
+"""Latent frames per encoded block of the note spectrogram: 22 s."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class LatentGenerator(windowed_sampling.WindowedGenerator[MiniCondition]):
+class LatentGenerator(windowed_sampling.WindowedGenerator[EncodedMiniCondition]):
     """The ``mini`` model as a `MusicGenerator` for clips of any length."""
 
     noise_schedule = {"sigma_min": 0.02, "sigma_max": 30.0, "rho": 7.0}  # noqa: RUF012
@@ -60,7 +65,9 @@ class LatentGenerator(windowed_sampling.WindowedGenerator[MiniCondition]):
 
     @property
     def _windows_per_batch(self) -> int:
-        return max(BATCH_FRAMES // self.window_frames, 1)
+        if self.device.type == "cpu":
+            return 1
+        return max(GPU_BATCH_FRAMES // self.window_frames, 1)
 
     @property
     def signal_channels(self) -> int:
@@ -123,23 +130,26 @@ class LatentGenerator(windowed_sampling.WindowedGenerator[MiniCondition]):
         n_samples = round(features.duration_s * SAMPLE_RATE_HZ)
         yield from self._merge_inpaint(self._decode_blocks(latent, n_samples, seed))
 
-    @torch.inference_mode()
     def _with_note_latent(self, features: ClipFeatures) -> ClipFeatures:
         """Return the features with the latents of their note spectrogram."""
         assert features.arrangement is not None
         n_frames = self._count_latent_frames(features.duration_s)
         autoencoder, stride = self.model.autoencoder, self.model.autoencoder.config.stride
         margin = autoencoder.receptive_margin_frames
-        blocks = []
-        for first in range(0, n_frames, DECODE_BLOCK_FRAMES):
-            last = min(first + DECODE_BLOCK_FRAMES, n_frames)
+        arrangement = features.arrangement
+
+        @torch.inference_mode()
+        def encode(first: int) -> Float32Array:
+            last = min(first + ENCODE_BLOCK_FRAMES, n_frames)
             left, right = max(first - margin, 0), min(last + margin, n_frames)
             frames = render_note_spectrogram(
-                features.arrangement, left * stride, (right - left) * stride
+                arrangement, left * stride, (right - left) * stride
             )
             latent = autoencoder.encode(torch.from_numpy(frames)[None].to(self.device))[0]
-            blocks.append(latent[:, first - left : last - left].cpu().numpy())
-        return replace(features, note_latent=np.concatenate(blocks, axis=1))
+            return np.asarray(latent[:, first - left : last - left].cpu().numpy())
+
+        blocks = map_rows(encode, range(0, n_frames, ENCODE_BLOCK_FRAMES))
+        return replace(features, note_latent=np.concatenate(list(blocks), axis=1))
 
     def _count_latent_frames(self, duration_s: float) -> int:
         """Return the latent frames of a clip, rounded up to a multiple of the stride."""
@@ -157,7 +167,7 @@ class LatentGenerator(windowed_sampling.WindowedGenerator[MiniCondition]):
 
     def _encode_windows(
         self, features: ClipFeatures, layout: windowed_sampling.WindowLayout, seed: int
-    ) -> Iterator[tuple[list[int], MiniCondition]]:
+    ) -> Iterator[tuple[list[int], EncodedMiniCondition]]:
         """Yield batches of windows; a short last batch is padded with its last window."""
         n_frames = layout.window_length
         n_channels = self.model.denoiser.config.note_latent_channels
@@ -170,10 +180,14 @@ class LatentGenerator(windowed_sampling.WindowedGenerator[MiniCondition]):
         for first in range(0, n_windows, self._windows_per_batch):
             rows = [min(first + i, n_windows - 1) for i in range(n_rows)]
             batch = collate_conditions([conditions[i] for i in rows])
-            pairs = (copy_to_device(torch.cat([value, value]), self.device) for value in batch)
-            yield rows, MiniCondition(*pairs)
+            batch = MiniCondition(*(copy_to_device(value, self.device) for value in batch))
+            with autocast(self.device, self.dtype):
+                encoded = self.model.denoiser.encode_condition(batch)
+            yield rows, EncodedMiniCondition(*(torch.cat([v, v]) for v in encoded))
 
-    def _denoise(self, x: Tensor, sigma: float, pair: MiniCondition, scale: float) -> Tensor:
+    def _denoise(
+        self, x: Tensor, sigma: float, pair: EncodedMiniCondition, scale: float
+    ) -> Tensor:
         """Denoise with guidance; conditional and unconditional passes share one batch.
 
         A guidance scale of 1 skips the unconditional pass.
@@ -181,7 +195,7 @@ class LatentGenerator(windowed_sampling.WindowedGenerator[MiniCondition]):
         n_windows = len(x)
         x = torch.cat([x, x]) if scale != 1.0 else x
         dropped = torch.arange(len(x), device=self.device) >= n_windows
-        condition = MiniCondition(*(value[: len(x)] for value in pair))
+        condition = EncodedMiniCondition(*(value[: len(x)] for value in pair))
 
         def network(scaled: Tensor, c_noise: Tensor) -> Tensor:
             with autocast(self.device, self.dtype):
@@ -194,6 +208,38 @@ class LatentGenerator(windowed_sampling.WindowedGenerator[MiniCondition]):
             return denoised
         conditional, unconditional = denoised.chunk(2)
         return unconditional + scale * (conditional - unconditional)
+
+    def _denoise_batches(
+        self, batches: Sequence[tuple[Tensor, EncodedMiniCondition]], sigma: float, scale: float
+    ) -> list[Tensor]:
+        """Denoise; on a CPU, windows and both halves of guidance are rows of the pool."""
+        if self.device.type != "cpu":
+            return super()._denoise_batches(batches, sigma, scale)
+        level = torch.full((1,), sigma)
+
+        @torch.inference_mode()
+        def denoise_row(row: tuple[Tensor, EncodedMiniCondition, bool]) -> Tensor:
+            x, condition, is_dropped = row
+            dropped = torch.tensor([is_dropped])
+
+            def network(scaled: Tensor, c_noise: Tensor) -> Tensor:
+                with autocast(self.device, self.dtype):
+                    output: Tensor = self.model.denoiser(scaled, c_noise, condition, dropped)
+                return output
+
+            return precondition(network, x, level, sigma_data=1.0)
+
+        halves = (False, True) if scale != 1.0 else (False,)
+        rows = [
+            (x, EncodedMiniCondition(*(value[:1] for value in pair)), is_dropped)
+            for x, pair in batches
+            for is_dropped in halves
+        ]
+        denoised = list(map_rows(denoise_row, rows))
+        if scale == 1.0:
+            return denoised
+        pairs = zip(denoised[::2], denoised[1::2], strict=True)
+        return [null + scale * (conditional - null) for conditional, null in pairs]
 
     def _make_inpaint_target(self, region: InpaintRegion, length: int) -> tuple[Tensor, Tensor]:
         samples = np.zeros(length * SAMPLES_PER_LATENT_FRAME, dtype=np.float32)
@@ -212,29 +258,33 @@ class LatentGenerator(windowed_sampling.WindowedGenerator[MiniCondition]):
         """Decode the latents in blocks with a short crossfade between them."""
         fade = round(BLOCK_CROSSFADE_S * SAMPLE_RATE_HZ)
         rise = np.sin(np.linspace(0, np.pi / 2, fade, dtype=np.float32))
+        n_frames = -(-n_samples // SAMPLES_PER_LATENT_FRAME)
+        n_blocks = max(-(-n_frames // MAX_DECODE_BLOCK_FRAMES), 1)
+        n_block_frames = -(-n_frames // n_blocks)
+        firsts = range(0, n_frames, n_block_frames)
+        decode = partial(self._decode_block, latent, n_block_frames, seed)
         tail: Samples | None = None
-        for first in range(0, latent.shape[1], DECODE_BLOCK_FRAMES):
-            start_sample = first * SAMPLES_PER_LATENT_FRAME
-            if start_sample >= n_samples:
-                break
-            samples = self._decode_block(latent, first, seed)
-            stop = min(n_samples - start_sample, DECODE_BLOCK_FRAMES * SAMPLES_PER_LATENT_FRAME)
+        for first, samples in zip(firsts, map_rows(decode, firsts), strict=True):
+            n_left = n_samples - first * SAMPLES_PER_LATENT_FRAME
+            stop = min(n_left, n_block_frames * SAMPLES_PER_LATENT_FRAME)
             if tail is not None:
                 samples[:fade] = samples[:fade] * rise + tail * rise[::-1]
             tail = samples[stop : stop + fade]
             yield samples[None, :stop]
 
     @torch.inference_mode()
-    def _decode_block(self, latent: Tensor, first_frame: int, seed: int) -> Samples:
+    def _decode_block(
+        self, latent: Tensor, n_block_frames: int, seed: int, first_frame: int
+    ) -> Samples:
         """Return the samples of one block and of the crossfade after it."""
         # Phase estimation uses some extra frames on either side, which are discarded.
         margin = self.model.autoencoder.receptive_margin_frames + 8
         left = max(first_frame - margin, 0)
-        block = latent[None, :, left : first_frame + DECODE_BLOCK_FRAMES + margin]
+        block = latent[None, :, left : first_frame + n_block_frames + margin]
         frames = self.model.autoencoder.decode(block.to(self.device))[0].cpu().numpy()
         bands = self.model.autoencoder.config.bands
         samples = mel.invert_log_mel(frames, bands, seed=(seed * 7919 + first_frame) % 2**32)
         skip = (first_frame - left) * SAMPLES_PER_LATENT_FRAME
         fade = round(BLOCK_CROSSFADE_S * SAMPLE_RATE_HZ)
-        need = DECODE_BLOCK_FRAMES * SAMPLES_PER_LATENT_FRAME + fade
+        need = n_block_frames * SAMPLES_PER_LATENT_FRAME + fade
         return np.pad(samples[skip : skip + need], (0, max(0, need - len(samples) + skip)))

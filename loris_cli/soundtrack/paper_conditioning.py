@@ -116,11 +116,11 @@ def _window_keypoints(
 def _rhythm_steps(
     features: VideoFeatures, config: PaperConfig, window_keypoints: Array | None, start_s: float
 ) -> Array:
-    """Return the peaks; in the mode ``official`` extract them again from the poses."""
+    """Return the peaks; except in the mode ``paper``, extract them again from the poses."""
     times_s = features.peaks_s - start_s
-    is_official = config.compat == "official" and features.rhythm_method == "directogram"
-    if is_official and window_keypoints is not None:
-        times_s = rhythm_from_poses(window_keypoints, compat="official").times_s
+    is_extracted = config.compat != "paper" and features.rhythm_method == "directogram"
+    if is_extracted and window_keypoints is not None:
+        times_s = rhythm_from_poses(window_keypoints, compat=config.compat).times_s
     return _place_on_steps(times_s, np.ones_like(times_s), config)
 
 

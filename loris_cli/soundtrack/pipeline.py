@@ -40,6 +40,8 @@ class OutputOptions:
 
     mix_db: float | None = None
     """Gain in dB of the video's original audio in the mix; None omits it."""
+    audio_track: int | None = None
+    """Number of the original audio track in the mix, from 1; None is the default track."""
     tags: Mapping[str, str] = field(default_factory=dict)
     """Metadata tags of the file."""
     overwrite: bool = False
@@ -104,6 +106,7 @@ def make_soundtrack(
                 leveled,
                 temporary,
                 original_gain_db=options.mix_db,
+                audio_track=options.audio_track,
                 tags=options.tags,
                 on_warning=reporter.warn,
             )

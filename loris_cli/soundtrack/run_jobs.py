@@ -1,19 +1,30 @@
 """Run jobs sequentially or in worker processes; a failed job does not stop the others."""
 
+import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
+from functools import partial
 
-from loris_cli.errors import LorisError
+from loris_cli.errors import LorisError, OutputError
 from loris_cli.soundtrack import job_report
 from loris_cli.soundtrack.generators import (
     load_generator,
     load_job_encoder,
     require_composer,
 )
-from loris_cli.soundtrack.job_report import RecordingReporter, ReportRow
+from loris_cli.soundtrack.job_report import (
+    CLAIMED_REASON,
+    EXISTS_REASON,
+    RecordingReporter,
+    ReportRow,
+)
 from loris_cli.soundtrack.jobs import SoundtrackJob
 from loris_cli.soundtrack.takes import estimate_takes, make_takes
+from loris_cli.system.atomic_files import output_errors
+from loris_cli.system.file_locks import hold_lock
 from loris_cli.system.progress import NullReporter, Reporter
+from loris_cli.system.threads import configure_threads, count_threads
 from loris_cli.system.worker_pool import WorkerCrash, map_in_processes
 
 ProcessJob = Callable[[SoundtrackJob, RecordingReporter], Iterator[ReportRow]]
@@ -38,19 +49,24 @@ def run_jobs(
         UsageError: the device does not exist.
     """
     reporter = reporter or NullReporter()
-    yield from job_report.skipped_rows(jobs)
+    yield from job_report.planned_rows(jobs)
     todo = [job for job in jobs if job.takes]
     if not todo:
         return
+    n_processes = max(min(workers, len(todo)), 1)
+    configure_threads(count_threads(todo[0].settings.threads, n_processes=n_processes))
     generator = load_generator(todo[0].settings)  # errors that affect every video
     if todo[0].needs_notes:
         require_composer(generator)
     load_job_encoder(todo[0].settings, reporter)
-    if workers == 1 or len(todo) == 1:
+    if n_processes == 1:
         for job in todo:
-            yield from _run_with_failure_row(job, make_takes, reporter, with_name=len(jobs) > 1)
+            yield from _run_with_failure_row(
+                job, _make_missing_takes, reporter, with_name=len(jobs) > 1
+            )
         return
-    results = map_in_processes(_run_in_worker, todo, n_workers=min(workers, len(todo)))
+    run = partial(_run_in_worker, n_processes=n_processes)
+    results = map_in_processes(run, todo, n_workers=n_processes)
     with reporter.stage("videos", len(todo)) as advance, closing(results):
         for index, rows in results:
             advance(1)
@@ -70,10 +86,12 @@ def estimate_jobs(
         WeightsError: the model does not exist.
         UsageError: the device does not exist.
     """
-    yield from job_report.skipped_rows(jobs)
+    yield from job_report.planned_rows(jobs)
     todo = [job for job in jobs if job.takes]
     if todo:
-        load_generator(todo[0].settings)
+        generator = load_generator(todo[0].settings)
+        if todo[0].needs_notes:
+            require_composer(generator)
     for job in todo:
         yield from _run_with_failure_row(
             job, estimate_takes, reporter or NullReporter(), with_name=len(jobs) > 1
@@ -97,9 +115,42 @@ def _run_with_failure_row(
     try:
         yield from process_job(job, recorder)
     except LorisError as error:
-        fields = {"error": str(error), "hint": error.hint, "exit_code": error.exit_code}
-        yield job_report.build_row(job, recorder, status="failed", output=None, **fields)
+        yield job_report.failed_row(job, error, recorder)
 
 
-def _run_in_worker(job: SoundtrackJob) -> list[ReportRow]:
-    return list(_run_with_failure_row(job, make_takes, NullReporter(), with_name=False))
+def _make_missing_takes(job: SoundtrackJob, reporter: RecordingReporter) -> Iterator[ReportRow]:
+    """Create the folders and make the takes that no other process makes at the same time."""
+    for path in (*(path for _, path in job.takes), *job.midi_paths, *job.plot_paths):
+        with output_errors(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+    if not job.skip_existing:
+        yield from make_takes(job, reporter)
+        return
+    todo = []
+    # Runs with the same numbers of takes claim the same file, whichever takes exist.
+    _, claimed_path = min(job.takes + job.existing_takes)
+    with hold_lock(claimed_path, timeout_s=0) as is_claimed:
+        for take in job.takes:
+            if not is_claimed:
+                yield job_report.skipped_row(job, take, CLAIMED_REASON)
+            elif os.path.lexists(take[1]):
+                yield job_report.skipped_row(job, take, EXISTS_REASON)
+            else:
+                todo.append(take)
+        while todo:
+            try:
+                for row in make_takes(replace(job, takes=tuple(todo)), reporter):
+                    del todo[0]
+                    yield row
+            except OutputError:
+                if not os.path.lexists(todo[0][1]):
+                    raise
+                # The drive has no locks, and another machine was faster.
+                yield job_report.skipped_row(job, todo.pop(0), EXISTS_REASON)
+
+
+def _run_in_worker(job: SoundtrackJob, *, n_processes: int) -> list[ReportRow]:
+    configure_threads(count_threads(job.settings.threads, n_processes=n_processes))
+    return list(
+        _run_with_failure_row(job, _make_missing_takes, NullReporter(), with_name=False)
+    )

@@ -13,11 +13,11 @@ from loris_cli.array_types import Samples
 from loris_cli.composition.midi_file import encode_midi
 from loris_cli.composition.mix import MixSettings
 from loris_cli.composition.synthesis import (
-    BLOCK_S,
     DEFAULT_SYNTHESIZER,
     SynthesizerSettings,
     synthesize_blocks,
 )
+from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.models.generator_interface import ClipFeatures, ProgressCallback, VideoFeatures
 from loris_cli.soundtrack.clip_features import add_arrangement, seed_from_rhythm
 from loris_cli.soundtrack.windowed_sampling import ModelTraits
@@ -47,7 +47,7 @@ class ScoreGenerator:
         Args:
             features: features of the entire clip.
             seed: seed of the take.
-            progress: called after each minute of audio.
+            progress: called after each block, with numbers of samples.
 
         Yields:
             ``(2, samples)`` blocks at 22,050 Hz, ``round(duration_s * 22050)`` samples in all.
@@ -58,7 +58,7 @@ class ScoreGenerator:
         """
         arrangement = self.compose(features, seed=seed).arrangement
         assert arrangement is not None
-        n_blocks = max(int(-(-features.duration_s // BLOCK_S)), 1)
+        n_samples, n_done = round(features.duration_s * SAMPLE_RATE_HZ), 0
         blocks = synthesize_blocks(
             arrangement.shift(-SCORE_ATTACK_LATENCY_S),
             MixSettings(),
@@ -66,8 +66,9 @@ class ScoreGenerator:
             n_channels=N_CHANNELS,
             synthesizer=self.synthesizer,
         )
-        for done, block in enumerate(blocks, 1):
-            progress(min(done, n_blocks), n_blocks)
+        for block in blocks:
+            n_done += block.shape[1]
+            progress(n_done, n_samples)
             yield block
 
 

@@ -18,12 +18,22 @@ from loris_cli.pose.keypoints import Poses
 from loris_cli.pose.tracking import estimate_poses
 from loris_cli.rhythm.directogram import Compat
 from loris_cli.rhythm.flow_rhythm import FlowTrajectories
-from loris_cli.rhythm.pose_rhythm import motion_energy, rhythm_from_poses
+from loris_cli.rhythm.pose_rhythm import (
+    frame_timestamps,
+    motion_energy,
+    rhythm_from_poses,
+)
 from loris_cli.rhythm.rhythm_file import Rhythm
 from loris_cli.rhythm.stft_rhythm import rhythm_from_stft
 from loris_cli.system.atomic_files import printable_path
 from loris_cli.system.progress import NullReporter, Reporter
-from loris_cli.video.frames import Frame, FrameObserver, read_frames, read_frames_at_fps
+from loris_cli.video.frames import (
+    Frame,
+    FrameObserver,
+    read_frames,
+    read_frames_at_fps,
+    record_source_times,
+)
 from loris_cli.video.probe import VideoInfo, probe_video
 
 RhythmMethod = Literal["directogram", "flow", "stft"]
@@ -65,14 +75,15 @@ def probe_for_rhythm(video: str | Path, *, reporter: Reporter | None = None) -> 
     Raises:
         InputError: the file is not a video, or is too short.
     """
-    info = probe_video(Path(video))
+    warn = (reporter or NullReporter()).warn
+    info = probe_video(Path(video), on_warning=warn)
     if info.duration_s < MIN_VIDEO_DURATION_S:
         raise InputError(
             f"{video} is too short for a rhythm: got {info.duration_s:.2g} s",
             hint=f"pass a video of at least {MIN_VIDEO_DURATION_S:g} s",
         )
     if info.truncated:
-        (reporter or NullReporter()).warn(f"{printable_path(video)}: the file is truncated")
+        warn(f"{printable_path(video)}: the file is truncated")
     return info
 
 
@@ -120,7 +131,7 @@ def estimate_video_poses(
         if fallback_flow is not None:
             observer = FrameObserver(fallback_flow.add_frame, max_side_px=FLOW_MAX_SIDE_PX)
         frames = read_frames_at_fps(
-            info.path,
+            info,
             POSE_FPS,
             max_side_px=POSE_SIDE_PX,
             on_warning=reporter.warn,
@@ -128,8 +139,12 @@ def estimate_video_poses(
         )
         estimate = estimator or partial(estimate_poses, n_threads=POSE_THREADS)
         size = (info.width, info.height)
-        poses = estimate(frames, fps=POSE_FPS, size=size, progress=progress)
-    return replace(poses, frame_interval_s=info.frame_interval_s)
+        source_times_s: list[float] = []
+        recorded = record_source_times(frames, source_times_s)
+        poses = estimate(recorded, fps=POSE_FPS, size=size, progress=progress)
+    return replace(
+        poses, frame_interval_s=info.frame_interval_s, source_times_s=np.array(source_times_s)
+    )
 
 
 class _FallbackFlow:
@@ -216,11 +231,14 @@ def compute_pose_rhythm(
     """Return the rhythm of poses; ``method`` must not be ``flow``."""
     if method == "stft":
         return rhythm_from_stft(poses.keypoints, fps=poses.fps, cuts=poses.cuts)
+    source_times_s = poses.source_times_s
+    if source_times_s is None and poses.frame_interval_s is not None:
+        source_times_s = frame_timestamps(poses.n_frames, poses.frame_interval_s, fps=poses.fps)
     return rhythm_from_poses(
         poses.keypoints,
         fps=poses.fps,
         compat=compat,
-        frame_interval_s=poses.frame_interval_s,
+        source_times_s=source_times_s,
         cuts=poses.cuts,
     )
 

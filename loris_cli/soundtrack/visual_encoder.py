@@ -25,6 +25,7 @@ from loris_cli.soundtrack.visual_features import VISUAL_FPS, VisualSource, slice
 from loris_cli.system.device import resolve_device
 from loris_cli.system.file_fingerprints import FileFingerprint, fingerprint_file
 from loris_cli.system.progress import Reporter
+from loris_cli.system.threads import map_rows
 from loris_cli.video.frames import Frame, read_frames_at_fps
 from loris_cli.video.probe import VideoInfo
 
@@ -108,7 +109,7 @@ def extract_visual_features(
         last += R50_CLIP_SPAN_FRAMES - R50_FRAMES_PER_ROW  # frames of the last rows' clips
     aspect_ratio = max(info.width, info.height) / min(info.width, info.height)
     side_px = round(RESIZE_SHORT_SIDE_PX * aspect_ratio)
-    frames = read_frames_at_fps(info.path, fps, max_side_px=side_px, on_warning=reporter.warn)
+    frames = read_frames_at_fps(info, fps, max_side_px=side_px, on_warning=reporter.warn)
     with reporter.stage("visual features", round((stop_s - start_s) * fps)) as advance:
 
         def with_progress(frames: Iterable[Frame]) -> Iterator[Frame]:
@@ -141,10 +142,14 @@ def extract_inception_rows(
         ``(rows, 1024)`` for each 400 frames.
     """
     crops = (center_crop(frame.rgb) for frame in frames)
-    while clip := list(islice(crops, INCEPTION_CLIP_FRAMES)):
+    clips = iter(lambda: list(islice(crops, INCEPTION_CLIP_FRAMES)), [])
+
+    @torch.inference_mode()
+    def encode(clip: list[Pixels]) -> Array:
         pixels = torch.from_numpy(np.stack(clip)).to(device).permute(3, 0, 1, 2)[None]
-        with torch.inference_mode():
-            yield network(pixels.float() / 127.5 - 1)[0].cpu().numpy()
+        return np.asarray(network(pixels.float() / 127.5 - 1)[0].cpu().numpy())
+
+    yield from map_rows(encode, clips)
 
 
 def extract_r50_rows(
@@ -162,10 +167,14 @@ def extract_r50_rows(
     """
     clips = _r50_clips(center_crop(frame.rgb, i3d_resnet50.INPUT_SIZE_PX) for frame in frames)
     batch_size = 1 if device.type == "cpu" else R50_GPU_BATCH_ROWS
-    while batch := list(islice(clips, batch_size)):
+    batches = iter(lambda: list(islice(clips, batch_size)), [])
+
+    @torch.inference_mode()
+    def encode(batch: list[Pixels]) -> Array:
         pixels = torch.from_numpy(np.stack(batch)).to(device).permute(0, 4, 1, 2, 3)
-        with torch.inference_mode():
-            yield network(pixels.float() / 255).cpu().numpy()
+        return np.asarray(network(pixels.float() / 255).cpu().numpy())
+
+    yield from map_rows(encode, batches)
 
 
 def _r50_clips(frames: Iterable[Pixels]) -> Iterator[Pixels]:

@@ -8,7 +8,7 @@ original at every step, so that the regenerated audio is consistent with it.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -32,8 +32,9 @@ SAMPLES_PER_ROW = round(SAMPLE_RATE_HZ / VISUAL_FPS)
 """Samples per half second, the grid of window starts: eight poses, one row of features."""
 OUTPUT_BLOCK_SAMPLES = 1 << 20
 """Samples per output block."""
-MAX_CACHED_WINDOWS = 8
-"""Keys and values are cached up to this number of windows, at 0.2 GB each at full size."""
+MAX_CACHE_BYTES = 2**31
+"""Largest size of the cached keys and values of all windows: those of ten windows at full size
+with guidance, 0.2 GB each."""
 CLIP_DURATION_TOLERANCE_S = 0.5
 """A video may exceed the clip length by this much and still be generated as a single window,
 because containers round durations."""
@@ -116,7 +117,7 @@ class WaveformGenerator(windowed_sampling.WindowedGenerator[PaperCondition]):
         self, features: ClipFeatures, layout: windowed_sampling.WindowLayout, seed: int
     ) -> Iterator[tuple[list[int], PaperCondition]]:
         network = self.model.network
-        n_windows = len(layout.starts)
+        n_windows, cache_kv = len(layout.starts), True
         for i, start_sample in enumerate(layout.starts):
             row = start_sample // SAMPLES_PER_ROW
             window = extract_window(features, network.config, row, is_only=n_windows == 1)
@@ -124,9 +125,15 @@ class WaveformGenerator(windowed_sampling.WindowedGenerator[PaperCondition]):
             # the take determines it (docs/differences.md, M7).
             generator = torch.Generator().manual_seed(seed % 2**63)
             condition = encode_window(network, window, self.device, generator)
-            null_condition = network.unet.null_condition(condition)
-            cache_kv = n_windows <= MAX_CACHED_WINDOWS
-            yield [i], condition.concat(null_condition, cache_kv=cache_kv)
+            if self.guidance != 1:
+                null_condition = network.unet.null_condition(condition)
+                condition = condition.concat(null_condition, cache_kv=False)
+            if cache_kv:
+                condition = replace(condition, kv_cache={})
+                with autocast(self.device, self.dtype):
+                    network.unet.fill_kv_cache(condition)
+                cache_kv = condition.cache_bytes * n_windows <= MAX_CACHE_BYTES
+            yield [i], condition if cache_kv else replace(condition, kv_cache=None)
 
     def _denoise(self, x: Tensor, sigma: float, pair: PaperCondition, scale: float) -> Tensor:
         forward = self.model.network.forward_guided

@@ -11,7 +11,7 @@ fixed seam.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import ClassVar, Generic, NamedTuple, TypeVar
@@ -191,6 +191,12 @@ class WindowedGenerator(ABC, Generic[ConditionT]):
     def _denoise(self, x: Tensor, sigma: float, pair: ConditionT, scale: float) -> Tensor:
         """Return the denoised batch ``(windows, channels, length)`` at a guidance scale."""
 
+    def _denoise_batches(
+        self, batches: Sequence[tuple[Tensor, ConditionT]], sigma: float, scale: float
+    ) -> list[Tensor]:
+        """Return the denoised batches; a subclass may process their rows in parallel."""
+        return [self._denoise(x, sigma, pair, scale) for x, pair in batches]
+
     @abstractmethod
     def _make_inpaint_target(self, region: InpaintRegion, length: int) -> tuple[Tensor, Tensor]:
         """Return the original signal, and the mask of regenerated positions, ``(length,)``."""
@@ -222,9 +228,12 @@ class WindowedGenerator(ABC, Generic[ConditionT]):
             )
             scale = self.guidance if low <= sigma <= high else 1.0
             denoised = torch.zeros_like(x)
-            for indices, pair in batches:
-                windows = torch.stack([x[:, starts[i] : starts[i] + length] for i in indices])
-                results = self._denoise(windows, sigma, pair, scale)
+            inputs = [
+                (torch.stack([x[:, starts[i] : starts[i] + length] for i in indices]), pair)
+                for indices, pair in batches
+            ]
+            all_results = self._denoise_batches(inputs, sigma, scale)
+            for (indices, _), results in zip(batches, all_results, strict=True):
                 for i, window in zip(dict.fromkeys(indices), results, strict=False):
                     denoised[:, starts[i] : starts[i] + length] += weights[i] * window
                 progress(next(evaluations), n_evaluations)

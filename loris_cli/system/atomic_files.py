@@ -163,7 +163,8 @@ def _rename_without_overwrite(temporary_path: Path, path: Path) -> None:
 def _fsync_path(path: Path) -> None:
     if path.is_dir() and os.name == "nt":
         return
-    handle = os.open(path, os.O_RDONLY)
+    # Windows flushes only files that are open for writing, POSIX folders only for reading.
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(handle)
     except OSError as error:

@@ -11,25 +11,23 @@ import torch
 from torch import Tensor
 
 from loris_cli.errors import UsageError
+from loris_cli.system.threads import use_one_thread_per_call
 
 Precision = Literal["auto", "fp32", "bf16"]
 
-CPU_THREADS = min(os.cpu_count() or 1, 8)
-"""Threads of one network evaluation on a CPU. It does not depend on the number of jobs, because
-the number of threads changes the rounding of sums and the same seed must produce the same
-bytes."""
 AUTO_HINT = "use --device auto to select an available device"
 
 
 def resolve_device(name: str) -> torch.device:
     """Return the device named ``auto``, ``cpu``, ``mps``, ``cuda`` or ``cuda:1``.
 
-    Only ``auto`` selects a device; a named device is never replaced by another.
+    Only ``auto`` selects a device; a named device is never replaced by another. From then on,
+    each call in this process has one thread (`loris_cli.system.threads`).
 
     Raises:
         UsageError: the device is not available on this machine or in this build of torch.
     """
-    torch.set_num_threads(CPU_THREADS)
+    use_one_thread_per_call()
     has_mps = torch.backends.mps.is_available()
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu"

@@ -5,6 +5,7 @@ file -> SHA-256, computed once -> record in the cache -> comparison at later loa
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -85,7 +86,7 @@ def _read_record(path: Path) -> dict[str, str]:
     """Read the record of a file; empty if it is missing or invalid."""
     try:
         record = json.loads(fingerprint_record_path(path).read_text(encoding="utf-8"))
-        digest = record["sha256"]
-        return record if len(digest) == 64 and set(digest) <= set("0123456789abcdef") else {}
-    except (OSError, ValueError, KeyError, TypeError):
+        is_valid = re.fullmatch("[0-9a-f]{64}", record["sha256"])
+        return record if is_valid else {}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}

@@ -1,51 +1,54 @@
 """Guarded import of librosa: one process at a time compiles its numba kernels.
 
-numba compiles the kernels when librosa is first used on a machine and caches them in librosa's
-folder. Two processes that compile at the same time corrupt the cache; from then on the beat
-tracker ends every process with a segmentation fault (observed with numba 0.68.1 and two workers
-of `loris prep` in a new environment). All modules therefore import librosa from here: the first
-process compiles, and the other processes wait.
+numba compiles the kernels when librosa is first used on a machine and caches them in a folder
+of the user. Two processes that compile at the same time mix their files: the wrapper of one
+names a symbol of the other. From then on the beat tracker ends every process with a
+segmentation fault (observed with numba 0.68.1 and two workers of `loris prep` in a new
+environment). All modules therefore import librosa from here: the first process compiles, and
+the other processes wait. The lock lies in numba's cache folder, because processes that share
+the cache may differ in all other settings.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from loris_cli.config import cache_home
+from loris_cli.system.process_setup import redirect_caches
 
 LOCK_TIMEOUT_S = 300.0
 """Timeout after which a lock is ignored; compilation takes ten seconds."""
 
 
 @contextmanager
-def interprocess_lock(name: str) -> Iterator[None]:
-    """Hold a lock that only one process of this user can hold at a time.
+def lock_kernel_cache() -> Iterator[None]:
+    """Hold the lock of numba's cache folder, which one process at a time can hold.
 
-    If no lock file can be created, as in a read-only cache folder, the block runs unlocked.
-
-    Args:
-        name: name of the lock file, without suffix.
+    If no lock file can be created, the block runs unlocked.
     """
     with ExitStack() as stack:
-        with suppress(OSError, Timeout):
-            cache_home().mkdir(parents=True, exist_ok=True)
-            stack.enter_context(FileLock(cache_home() / f"{name}.lock", timeout=LOCK_TIMEOUT_S))
+        with suppress(OSError, KeyError, Timeout):  # no folder that can be written
+            folder = Path(os.environ["NUMBA_CACHE_DIR"])
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(FileLock(folder / "kernels.lock", timeout=LOCK_TIMEOUT_S))
         yield
 
 
 @cache
 def import_librosa_module(name: str) -> Any:
     """Import a librosa module with kernels that are slow to load, such as ``beat``."""
-    with interprocess_lock("kernels"):
+    with lock_kernel_cache():
         return import_module(f"librosa.{name}")
 
 
-with interprocess_lock("kernels"):
+redirect_caches()
+with lock_kernel_cache():
     import librosa
     import librosa.util.utils
 
-__all__ = ["import_librosa_module", "interprocess_lock", "librosa"]
+__all__ = ["import_librosa_module", "librosa", "lock_kernel_cache"]

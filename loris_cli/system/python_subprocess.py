@@ -43,7 +43,7 @@ def call_module(module: str, arrays: NamedArrays, *, task: str, **env: str) -> N
     Raises:
         LorisError: the process ended without a result.
     """
-    command = [sys.executable, "-m", module]
+    command = [sys.executable, "-P", "-m", module]  # -P: without the current folder
     with (
         tempfile.TemporaryFile() as log,
         Popen(command, stdin=PIPE, stdout=PIPE, stderr=log, env=os.environ | env) as process,
@@ -58,7 +58,10 @@ def call_module(module: str, arrays: NamedArrays, *, task: str, **env: str) -> N
             process.kill()
             raise
         # Its stdin stays open until here, because the process exits when stdin closes.
-        if process.wait() or result is None:
+        exit_code = process.wait()
+        with contextlib.suppress(BrokenPipeError):  # input that a crashed process did not read
+            process.stdin.close()
+        if exit_code or result is None:
             hint = "check the free memory and the installation of the package"
             raise LorisError(f"{task} failed: {_last_line(log)}", hint=hint)
         return result

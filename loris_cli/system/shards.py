@@ -55,14 +55,24 @@ def resolve_shard(text: str | None, environ: Mapping[str, str]) -> Shard:
         environ: environment variables.
 
     Raises:
-        UsageError: the text is not a valid shard.
+        UsageError: the text is not a valid shard, or the job array is sparse or has one task.
     """
     if text is not None:
         return parse_shard(text)
     if "SLURM_ARRAY_TASK_ID" not in environ:
         return Shard(0, 1)
-    task, first, step, count = (
-        int(environ.get(f"SLURM_ARRAY_TASK_{name}", default))
-        for name, default in (("ID", "0"), ("MIN", "0"), ("STEP", "1"), ("COUNT", "1"))
+    names, defaults = ("ID", "MIN", "MAX", "COUNT", "STEP"), ("", "", "", "", "1")
+    values = [
+        environ.get(f"SLURM_ARRAY_TASK_{name}", default)
+        for name, default in zip(names, defaults, strict=True)
+    ]
+    if all(re.fullmatch("[0-9]{1,9}", value) for value in values):
+        task, first, last, count, step = map(int, values)
+        # A task of an incomplete array, such as a resubmitted one, would take the wrong items.
+        is_complete = count > 1 and step > 0 and last == first + (count - 1) * step
+        if is_complete and task in range(first, last + 1, step):
+            return Shard((task - first) // step, count)
+    raise UsageError(
+        "the tasks of the SLURM job array are not consecutive, or there is only one",
+        hint="use --shard I/N with the number of this task and of all tasks",
     )
-    return Shard((task - first) // step, count)

@@ -4,6 +4,7 @@ file -> tensors, numpy arrays, plain values -> state dict with valid names, shap
 """
 
 import pickle
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,22 @@ LEGACY_MAGIC = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
 MAX_LISTED_KEYS = 3
 """Number of tensor names that a message lists."""
 TORCH_SUFFIXES = frozenset({".pt", ".pth", ".pyth", ".ckpt"})
+MALFORMED_FILE_ERRORS = (
+    OSError, EOFError, RuntimeError, ValueError, TypeError, AttributeError, AssertionError,
+    LookupError, ArithmeticError, MemoryError, struct.error,
+)  # fmt: skip
+"""Exceptions that torch raises for damaged files, or for networks of an invalid size."""
+FLOAT_TYPES = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
 NUMPY_SCALAR_TYPES = (np.float32, np.float64, np.int64, np.int32, np.uint8, np.bool_)
 
 
 def is_torch_file(path: Path) -> bool:
     """Return whether a file begins with the magic bytes of torch, current or legacy."""
-    with path.open("rb") as file:
-        return file.read(len(LEGACY_MAGIC)).startswith((ZIP_MAGIC, LEGACY_MAGIC))
+    try:
+        with path.open("rb") as file:
+            return file.read(len(LEGACY_MAGIC)).startswith((ZIP_MAGIC, LEGACY_MAGIC))
+    except OSError:
+        return False
 
 
 def has_torch_format(path: Path) -> bool:
@@ -55,7 +65,7 @@ def load_torch_arrays(path: Path, *, hint: str = "download or copy it again") ->
     except pickle.UnpicklingError as error:
         hint = "if you trust it, load it in its code and torch.save(model.state_dict(), FILE)"
         raise WeightsError(f"{path} contains objects that could run code", hint=hint) from error
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
+    except MALFORMED_FILE_ERRORS as error:
         # For other files, torch's message only explains memory mapping, so it is not shown.
         is_damaged = path.is_file() and is_torch_file(path)
         reason = ": " + str(error).partition("\n")[0] if is_damaged else ""
@@ -76,10 +86,20 @@ def read_state_dict(path: Path, *, hint: str, nested_key: str = "") -> dict[str,
     state = load_torch_arrays(path, hint=hint)
     if nested_key and isinstance(state, dict):
         state = state.get(nested_key, state)
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(key, str) and _is_plain_tensor(value) for key, value in state.items()
+    ):
         hint = "save only model.state_dict() in the file"
         raise WeightsError(f"{path.name} is not a state dict", hint=hint)
     return state
+
+
+def _is_plain_tensor(value: object) -> bool:
+    """Return whether a value is a dense tensor, all of whose elements are stored."""
+    if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_quantized:
+        return False
+    n_bytes = value.numel() * value.element_size()
+    return value.device.type == "cpu" and n_bytes <= value.untyped_storage().nbytes()
 
 
 def check_trained(state_dict: StateDict, path: Path) -> None:
@@ -104,7 +124,7 @@ def check_state_dict(state_dict: StateDict, expected: StateDict, path: Path) -> 
         path: path of the file, for the message.
 
     Raises:
-        WeightsError: names or shapes differ, or a value is NaN or infinite.
+        WeightsError: names, shapes or types differ, or a value is NaN or infinite.
     """
     name, hint = path.name, "the file belongs to another network or another size of it"
     odd = sorted(state_dict.keys() ^ expected.keys())
@@ -118,7 +138,10 @@ def check_state_dict(state_dict: StateDict, expected: StateDict, path: Path) -> 
         if shapes[0] != shapes[1]:
             message = f"{name}: {key!r} has shape {shapes[0]}, expected {shapes[1]}"
             raise WeightsError(message, hint=hint)
-        if value.is_floating_point() and not torch.isfinite(value).all():
+        is_float = value.dtype in FLOAT_TYPES
+        if is_float != expected[key].is_floating_point() or value.is_complex():
+            raise WeightsError(f"{name}: {key!r} has the type {value.dtype}", hint=hint)
+        if is_float and not torch.isfinite(value.to(expected[key].dtype)).all():
             hint = "the file is damaged or its training diverged; use an earlier checkpoint"
             raise WeightsError(f"{name}: {key!r} contains NaN or infinite values", hint=hint)
 

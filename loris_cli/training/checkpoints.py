@@ -16,12 +16,13 @@ does not damage the previous version.
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -31,8 +32,9 @@ from torch import Tensor
 from loris_cli import __version__
 from loris_cli.dataset.manifest import Clip
 from loris_cli.errors import InputError, OutputError, UsageError
-from loris_cli.system.atomic_files import atomic_write
-from loris_cli.training.settings import StageName, TrainingSettings
+from loris_cli.system.atomic_files import atomic_write, output_errors
+from loris_cli.system.state_dict_files import MALFORMED_FILE_ERRORS, is_torch_file
+from loris_cli.training.settings import Preset, StageName, TrainingSettings
 
 TrainingState = dict[str, Any]
 Weights = tuple[dict[str, Tensor], dict[str, str]]
@@ -40,6 +42,15 @@ Weights = tuple[dict[str, Tensor], dict[str, str]]
 WeightsChoice = Literal["best", "last"]
 RUN_SCHEMA = 2
 """Version of the field names in ``run.json``, ``settings.json`` and ``resume.pt``."""
+RESUME_TYPES: dict[str, type] = {
+    "step": int, "best_val_loss": float, "n_nonfinite_steps": int,
+    "consecutive_nonfinite_steps": int, "losses": list, "random_states": list, "model": dict,
+    "ema": dict, "optimizer": dict,
+}  # fmt: skip
+"""Entries of ``resume.pt``."""
+MAX_REASON_LENGTH = 200
+"""Characters of the reason of an error; torch lists all tensors that do not fit."""
+RESUME_HINT = "use the same settings and --backbone, or delete it to restart the stage"
 
 
 def hash_clips(clips: Iterable[Clip]) -> str:
@@ -97,7 +108,7 @@ class RunFolder:
         """
         identity = _read_json(self.identity_path)
         schema = identity.get("schema", 1)
-        if schema != RUN_SCHEMA or "preset" not in identity:
+        if schema != RUN_SCHEMA or identity.get("preset") not in get_args(Preset):
             raise InputError(
                 f"{self.path} has run schema {schema}, expected {RUN_SCHEMA}",
                 hint="train again with this version of loris and another --out",
@@ -115,7 +126,8 @@ class RunFolder:
             UsageError: the stage was started with different settings.
         """
         folder = self.stage_folder(settings.stage).path
-        folder.mkdir(exist_ok=True)
+        with output_errors(folder):
+            folder.mkdir(exist_ok=True)
         path = folder / "settings.json"
         if path.exists():
             recorded, fixed = _read_json(path), settings.fixed_on_resume()
@@ -153,27 +165,31 @@ class StageFolder:
         path = self.checkpoint_path
         if not path.exists():
             return None
-        try:
+        with damaged_file_errors(path, hint=RESUME_HINT):
             state: TrainingState = torch.load(path, map_location=device, weights_only=True)
-            if not isinstance(state, dict) or "step" not in state:
-                raise ValueError("no step")
-        except (OSError, RuntimeError, ValueError, EOFError, UnpicklingError) as error:
-            raise InputError(
-                f"{path} is damaged: {str(error).splitlines()[0]}",
-                hint="delete it to restart the stage",
-            ) from error
+            for name, expected in RESUME_TYPES.items():
+                if not isinstance(state[name], expected):
+                    raise ValueError(f"invalid {name}")
+            if state["step"] < 0 or not all(isinstance(x, float) for x in state["losses"]):
+                raise ValueError("invalid step or losses")
         return state
+
+    def resume_errors(self) -> AbstractContextManager[None]:
+        """Convert errors of loading a resume state into networks to `InputError`."""
+        return damaged_file_errors(self.checkpoint_path, hint=RESUME_HINT)
 
     def append_metrics(self, record: dict[str, Any]) -> None:
         """Append a record to the metrics file."""
-        with self.metrics_path.open("a", encoding="utf-8") as file:
+        path = self.metrics_path
+        with output_errors(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
     def truncate_metrics(self, last_step: int) -> None:
-        """Delete the records after a step; the resumed run writes them again."""
+        """Delete damaged records and those after a step, which the resumed run repeats."""
         if self.metrics_path.exists():
-            rows = filter(str.strip, self.metrics_path.read_text(encoding="utf-8").splitlines())
-            records = [row for row in rows if json.loads(row).get("step", 0) <= last_step]
+            with output_errors(self.metrics_path):
+                text = self.metrics_path.read_text(encoding="utf-8", errors="replace")
+            records = [row for row in text.splitlines() if _read_step(row) <= last_step]
             with _atomic_write(self.metrics_path) as path:
                 path.write_text("".join(f"{row}\n" for row in records), encoding="utf-8")
 
@@ -194,11 +210,40 @@ def read_weights(path: Path) -> Weights:
     try:
         with safe_open(path, framework="pt") as file:
             return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}
-    except (OSError, SafetensorError) as error:
+    except (*MALFORMED_FILE_ERRORS, SafetensorError) as error:
         raise InputError(
             f"cannot read {path} as safetensors: {error}",
             hint="pass weights written by `loris train`",
         ) from error
+
+
+def is_conditional_stage(path: Path) -> bool:
+    """Return whether a file has the weights of a conditional stage of `loris train`."""
+    if is_torch_file(path):
+        return False
+    with safe_open(path, framework="pt") as file:
+        return (file.metadata() or {}).get("loris.stage") == "conditional"
+
+
+@contextmanager
+def damaged_file_errors(path: Path, *, hint: str) -> Iterator[None]:
+    """Convert errors of reading or using the content of a file to `InputError`."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (*MALFORMED_FILE_ERRORS, UnpicklingError) as error:
+        reason = " ".join(str(error).split())[:MAX_REASON_LENGTH] or type(error).__name__
+        raise InputError(f"{path} is damaged or does not fit: {reason}", hint=hint) from error
+
+
+def _read_step(row: str) -> float:
+    """Return the step of a record of the metrics file; infinity if the record is damaged."""
+    try:
+        step = json.loads(row)["step"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return math.inf
+    return step if type(step) is int else math.inf
 
 
 def _check_same(folder: Path, old: dict[str, Any], new: dict[str, Any], keys: set[str]) -> None:
@@ -238,7 +283,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         values = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(values, dict):
             raise ValueError("not a JSON object")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(
             f"cannot read {path}: {error}",
             hint="pass a run folder written by `loris train`, or another --out",

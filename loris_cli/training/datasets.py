@@ -27,6 +27,7 @@ from loris_cli.models.generator_interface import ClipFeatures
 from loris_cli.models.mel_autoencoder import MelAutoencoderConfig
 from loris_cli.models.mini_unet import MiniDenoiserConfig
 from loris_cli.soundtrack.conditioning import build_condition
+from loris_cli.training.settings import MINI_AUDIO_ACCENT_PROBABILITY
 
 Example = dict[str, Tensor]
 
@@ -41,9 +42,8 @@ Karras et al. (2022), Table 1. The values are for latents of unit variance; thos
 for waveforms with a standard deviation of 0.1."""
 PSEUDO_RHYTHM_PROBABILITY = 0.1
 """Probability that the peaks are the onsets of the audio."""
-POSE_RHYTHM_PROBABILITY, NO_POSE_PROBABILITY = 0.4, 0.1
-"""For clips with poses: probabilities that the peaks are those of the poses, and that the poses
-are omitted."""
+NO_POSE_PROBABILITY = 0.1
+"""For clips with poses: probability that the poses are omitted, which needs audio accents."""
 DROP_HARMONY_PROBABILITY, DROP_NOTES_PROBABILITY = 0.1, 0.05
 """Probabilities that chords and notes are both omitted, and otherwise that only notes are."""
 
@@ -134,21 +134,34 @@ def read_clip_annotations(
     return annotations
 
 
-def sample_condition(annotations: ClipAnnotations, rng: np.random.Generator) -> ClipFeatures:
-    """Draw the condition of an example: rhythm of score, poses or audio, with or without notes.
+def sample_condition(
+    annotations: ClipAnnotations,
+    rng: np.random.Generator,
+    *,
+    audio_accent_probability: float = MINI_AUDIO_ACCENT_PROBABILITY,
+) -> ClipFeatures:
+    """Draw the condition of an example of `mini`: rhythm of poses, score or audio; notes.
 
     Changing the order or the number of draws changes all later random numbers of an example.
+
+    Args:
+        annotations: annotations of the clip.
+        rng: random generator of the example.
+        audio_accent_probability: for clips with poses, the probability of the accents of score
+            or audio instead of the peaks of the poses; 0 always gives the latter.
     """
     features, pose = annotations.annotated_features, annotations.pose_features
     pseudo = annotations.pseudo_rhythm
     has_peaks = len(features.peaks_s) > 0
-    if pseudo is not None and (not has_peaks or rng.random() < PSEUDO_RHYTHM_PROBABILITY):
+    if pose is not None and not audio_accent_probability:
+        features = pose
+    elif pseudo is not None and (not has_peaks or rng.random() < PSEUDO_RHYTHM_PROBABILITY):
         features = replace(
             features, peaks_s=pseudo.peaks_s, strengths=pseudo.strengths, energy=pseudo.energy
         )
     elif pose is not None:
         draw = rng.random()
-        if draw < POSE_RHYTHM_PROBABILITY:
+        if draw < 1 - audio_accent_probability:
             features = pose
         elif draw < 1 - NO_POSE_PROBABILITY:
             features = replace(features, keypoints=pose.keypoints)
@@ -199,6 +212,8 @@ class LatentDataset(Dataset[Example]):
     seed: int
     condition_dropout: float
     """Probability of the null condition (LORIS, Sec. 5.1)."""
+    audio_accent_probability: float = MINI_AUDIO_ACCENT_PROBABILITY
+    """See `sample_condition`; 0 in validation."""
 
     def __getitem__(self, example_index: int) -> Example:
         """Return ``clean``, ``noise``, ``sigma``, ``drop_mask`` and a `MiniCondition`."""
@@ -206,7 +221,10 @@ class LatentDataset(Dataset[Example]):
         row = clip_index(self.seed, example_index, len(self.latents))
         latent, n_frames = self.latents[row], self.config.window_frames
         start = int(rng.integers(latent.shape[1] - n_frames + 1))
-        features = sample_condition(self.annotations[row], rng)
+        probability = self.audio_accent_probability
+        features = sample_condition(
+            self.annotations[row], rng, audio_accent_probability=probability
+        )
         n_notes = self.config.note_latent_channels
         condition = build_condition(features, start, n_frames, note_latent_channels=n_notes)
         mean, deviation = MINI_LOG_SIGMA

@@ -4,7 +4,8 @@ torchrun and SLURM set the rank of each process in environment variables.
 """
 
 import os
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,6 +18,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from loris_cli.errors import UsageError
 from loris_cli.system.device import resolve_device
+from loris_cli.system.threads import count_threads
+from loris_cli.training.distributed_store import join_store
 
 GROUP_TIMEOUT = timedelta(hours=2)
 """Timeout of collectives; the other ranks wait while rank 0 encodes a data set."""
@@ -76,51 +79,88 @@ class DistributedContext:
             dist.barrier()
 
 
-def _read_launcher_environment() -> tuple[int, int, int]:
-    """Return rank, world size and local rank set by torchrun or SLURM; else 0, 1, 0."""
-    for names in (TORCHRUN_VARIABLES, SLURM_VARIABLES):
+def _read_launcher_environment() -> tuple[int, int, int, str]:
+    """Return rank, world size and local rank, and the launcher that set them.
+
+    Without a launcher, the process is the only one.
+
+    Raises:
+        UsageError: the values are not valid.
+    """
+    launchers = {"torchrun": TORCHRUN_VARIABLES, "srun": SLURM_VARIABLES}
+    for launcher, names in launchers.items():
         if all(name in os.environ for name in names):
-            try:
-                rank, world_size, local_rank = (int(os.environ[name]) for name in names)
-            except ValueError as error:
+            rank, world_size, local_rank = map(_read_integer, names)
+            if not rank < world_size:
                 raise UsageError(
-                    f"{', '.join(names)} are not integers", hint="start with torchrun or srun"
-                ) from error
-            return rank, world_size, local_rank
-    return 0, 1, 0
+                    f"{names[0]}={rank} is not below {names[1]}={world_size}",
+                    hint=f"start with {launcher}",
+                )
+            return rank, world_size, local_rank, launcher
+    return 0, 1, 0, ""
+
+
+def _read_integer(name: str) -> int:
+    if not os.environ[name].isdecimal():
+        raise UsageError(
+            f"{name}={os.environ[name]} is not a number", hint="start with torchrun or srun"
+        )
+    return int(os.environ[name])
+
+
+def _find_main_address() -> tuple[str, int]:
+    """Return host and port of rank 0."""
+    # srun sets only the launch node.
+    host = os.environ.get("MASTER_ADDR") or os.environ.get("SLURM_LAUNCH_NODE_IPADDR")
+    if not host:
+        raise UsageError(
+            "MASTER_ADDR is not set: the address of rank 0 is unknown",
+            hint="start with torchrun, or export MASTER_ADDR and MASTER_PORT",
+        )
+    if os.environ.get("MASTER_PORT"):
+        return host, _read_integer("MASTER_PORT")
+    job = _read_integer("SLURM_JOB_ID") if "SLURM_JOB_ID" in os.environ else 0
+    return host, 20_000 + job % 20_000
 
 
 @contextmanager
-def init_distributed(device_name: str) -> Iterator[DistributedContext]:
+def init_distributed(
+    device_name: str, *, warn: Callable[[str], None] = warnings.warn
+) -> Iterator[DistributedContext]:
     """Join the process group of a run with several processes, and leave it at the end.
 
     Args:
         device_name: ``auto``, ``cpu``, ``cuda``...; with several processes, each uses the GPU
             of its local rank.
+        warn: receives a message if the other processes have not started.
 
     Raises:
         UsageError: the device does not exist, or the address of rank 0 is unknown.
+        LorisError: the other processes do not start.
     """
-    rank, world_size, local_rank = _read_launcher_environment()
+    rank, world_size, local_rank, launcher = _read_launcher_environment()
     device = resolve_device(device_name)
+    torch.set_num_threads(count_threads())  # training does not share calls among threads
     if world_size == 1:
         yield DistributedContext(rank=0, world_size=1, device=device)
         return
     if device.type == "cuda":
         device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
-    if "MASTER_ADDR" not in os.environ:  # srun sets only the launch node
-        address = os.environ.get("SLURM_LAUNCH_NODE_IPADDR")
-        if address is None:
-            raise UsageError(
-                "MASTER_ADDR is not set: the address of rank 0 is unknown",
-                hint="start with torchrun, or export MASTER_ADDR and MASTER_PORT",
-            )
-        os.environ["MASTER_ADDR"] = address
-    job = int(os.environ.get("SLURM_JOB_ID", "0"))
-    os.environ.setdefault("MASTER_PORT", str(20_000 + job % 20_000))
+    store = None
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":  # torchrun has a store
+        store = join_store(
+            _find_main_address(),
+            rank=rank,
+            world_size=world_size,
+            launcher=launcher,
+            warn=warn,
+            timeout=GROUP_TIMEOUT,
+        )
     backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, rank=rank, world_size=world_size, timeout=GROUP_TIMEOUT)
+    dist.init_process_group(
+        backend, store=store, rank=rank, world_size=world_size, timeout=GROUP_TIMEOUT
+    )
     try:
         yield DistributedContext(rank=rank, world_size=world_size, device=device)
     finally:

@@ -26,13 +26,15 @@ from loris_cli.models.mel_autoencoder import MelAutoencoder
 from loris_cli.soundtrack.clip_features import MIN_ACCENT_STRENGTH
 from loris_cli.soundtrack.latent_generator import ATTACK_LATENCY_S
 from loris_cli.system.progress import Reporter
-from loris_cli.training.checkpoints import read_weights, write_weights
+from loris_cli.training.checkpoints import damaged_file_errors, read_weights, write_weights
 from loris_cli.training.datasets import TrainingClips
 
 LATENT, NOTE_LATENT = "latent.", "note_latent."
 """Prefixes of tensor names; the clip id follows."""
 RHYTHM_FIELDS = ("peaks_s", "strengths", "energy")
 """`ClipFeatures` fields of a pseudo-rhythm, stored as ``<field>.<clip id>``."""
+
+LATENTS_HINT = "delete latents.safetensors: the next run computes it again"
 
 Latents = Mapping[str, Float32Array]
 """Latents by clip id, ``(channels, frames)`` each."""
@@ -148,10 +150,21 @@ def write_latent_cache(
 
 
 def set_latent_statistics(autoencoder: MelAutoencoder, path: Path) -> dict[str, Tensor]:
-    """Copy latent mean and deviation from a cache to its autoencoder; return all tensors."""
+    """Copy latent mean and deviation from a cache to its autoencoder; return all tensors.
+
+    Raises:
+        InputError: the file is damaged or that of another autoencoder.
+    """
     tensors, _ = read_weights(path)
-    autoencoder.code_mean.copy_(tensors["mean"])
-    autoencoder.code_std.copy_(tensors["std"])
+    with damaged_file_errors(path, hint=LATENTS_HINT):
+        for name, buffer in (("mean", autoencoder.code_mean), ("std", autoencoder.code_std)):
+            if tensors[name].shape != buffer.shape or not tensors[name].isfinite().all():
+                raise ValueError(f"invalid {name}")
+            buffer.copy_(tensors[name])
+        for name, tensor in tensors.items():
+            is_latent = name.startswith((LATENT, NOTE_LATENT))
+            if is_latent and (tensor.ndim != 2 or len(tensor) != len(autoencoder.code_mean)):
+                raise ValueError(f"invalid {name}")
     return tensors
 
 
@@ -164,6 +177,9 @@ def read_latent_cache(
         path: safetensors file.
         autoencoder: network of the latents; its latent mean and standard deviation are set.
         clips: clips whose pseudo-rhythms are read.
+
+    Raises:
+        InputError: the file is damaged or that of another autoencoder.
     """
     tensors = set_latent_statistics(autoencoder, path)
     mean, std = tensors["mean"], tensors["std"]
@@ -179,11 +195,15 @@ def read_latent_cache(
         arrays: dict[str, Any] = {
             name: tensors[f"{name}.{clip.id}"].double().numpy() for name in RHYTHM_FIELDS
         }
+        ndims = {array.ndim for array in arrays.values()}
+        if ndims != {1} or len(arrays["peaks_s"]) != len(arrays["strengths"]):
+            raise ValueError(f"invalid rhythm of {clip.id}")
         return ClipFeatures(duration_s=clip.duration_s, genre=clip.genre, **arrays)
 
-    return LatentCache(
-        autoencoder=autoencoder,
-        latents=normalized(LATENT),
-        note_latents=normalized(NOTE_LATENT),
-        pseudo_rhythms={clip.id: read_rhythm(clip) for clip in clips},
-    )
+    with damaged_file_errors(path, hint=LATENTS_HINT):
+        return LatentCache(
+            autoencoder=autoencoder,
+            latents=normalized(LATENT),
+            note_latents=normalized(NOTE_LATENT),
+            pseudo_rhythms={clip.id: read_rhythm(clip) for clip in clips},
+        )

@@ -1,8 +1,8 @@
 """Training loop of all stages: batch, loss, gradients, optimizer step, validation, saves.
 
 Examples, learning rate and noise of step ``k`` are functions of ``(seed, k)``. The saved state
-has the weights, their moving average and the optimizer state, so on a CPU a resumed run is
-bit-identical to an uninterrupted one.
+has the weights, their moving average, the optimizer state and the random generators, from which
+dropout draws. On a CPU a resumed run is therefore bit-identical to an uninterrupted one.
 """
 
 import copy
@@ -23,15 +23,20 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from loris_cli.errors import LorisError, UsageError
 from loris_cli.system.optional_packages import import_optional
-from loris_cli.training import fsdp
+from loris_cli.training import fsdp, random_states
 from loris_cli.training.checkpoints import StageFolder, TrainingState, Weights, write_weights
 from loris_cli.training.datasets import DistributedBatchSampler, Example
 from loris_cli.training.distributed import DistributedContext
 from loris_cli.training.lr_schedule import build_parameter_groups, compute_lr
+from loris_cli.training.optimizer_state import load_optimizer_state
 from loris_cli.training.settings import TrainingSettings
 from loris_cli.training.stop_signals import deferred_signals, ignore_stop_signals
 
 LogRecord = dict[str, Any]
+STATE_FIELDS = (
+    "step", "best_val_loss", "n_nonfinite_steps", "consecutive_nonfinite_steps", "losses",
+)  # fmt: skip
+"""Fields of the trainer that are saved beside tensors and random states."""
 
 
 class TrainingError(LorisError):
@@ -110,7 +115,8 @@ def train(
             trainer.train_step(micro_batches)
             is_last = trainer.step == trainer.n_steps
             if is_last or trainer.step % settings.validate_every == 0:
-                trainer.validate()
+                with random_states.preserve_random_state(dist_context.device):
+                    trainer.validate()
             if dist_context.all_reduce_any(bool(signals)):
                 trainer.save_checkpoint()
                 raise SystemExit(0)
@@ -160,16 +166,18 @@ class _StageTrainer:
         # need the sharded parameters, and DDP wraps the compiled module.
         state = self._load_module()
         self.optimizer = self._build_optimizer(state)
+        self.losses: list[float] = []
+        self.random_states: list[random_states.RandomState] = []
         if state is not None:
-            self.step, self.best_val_loss = state["step"], state["best_val_loss"]
-            self.n_nonfinite_steps = state["n_nonfinite_steps"]
+            for name in STATE_FIELDS:
+                setattr(self, name, state[name])
+            self.random_states = state["random_states"]
             if dist_context.is_main_process:
                 folder.truncate_metrics(self.step)
         if settings.compile:
             self.module.compile()
         self.wrapped_module = dist_context.wrap_ddp(self.module)
         self.log_callbacks: list[Callable[[LogRecord], None]] = []
-        self.losses: list[float] = []
         self.started_at = self.saved_at = time.monotonic()
         self.data_wait_s = 0.0
 
@@ -183,8 +191,9 @@ class _StageTrainer:
         self.module = self.stage.loss_module.to(load_device)
         self.ema = AveragedModel(self.module, multi_avg_fn=self._update_ema)
         if state is not None:
-            self.module.load_state_dict(state["model"])
-            self.ema.load_state_dict(state["ema"])
+            with self.folder.resume_errors():
+                self.module.load_state_dict(state["model"])
+                self.ema.load_state_dict(state["ema"])
         self.full_ema = self.ema.module
         if self.uses_fsdp:
             if self.dist_context.is_main_process:
@@ -203,7 +212,8 @@ class _StageTrainer:
             fused=True,  # one pass per parameter: a third of the time on a CPU
         )
         if state is not None:
-            optimizer.load_state_dict(fsdp.shard_optimizer_state(state["optimizer"], optimizer))
+            with self.folder.resume_errors():
+                load_optimizer_state(optimizer, state["optimizer"])
         return optimizer
 
     def _update_ema(self, ema_parameters: Any, parameters: Any, n_updates: Any) -> None:
@@ -230,7 +240,13 @@ class _StageTrainer:
             worker_init_fn=ignore_stop_signals,
             pin_memory=self.dist_context.device.type == "cuda",
         )
-        batches = iter(loader)
+        batches = iter(loader)  # draws a number
+        if self.random_states:  # possibly of another number of processes
+            rank = self.dist_context.rank % len(self.random_states)
+            with self.folder.resume_errors():
+                random_states.set_random_state(
+                    self.random_states[rank], self.dist_context.device
+                )
         while self.step < self.n_steps:
             started_at = time.monotonic()
             micro_batches = [next(batches) for _ in range(n_micro_batches)]
@@ -358,15 +374,17 @@ class _StageTrainer:
 
     def save_checkpoint(self) -> None:
         """Write the resume state and the EMA weights."""
+        context = self.dist_context
         state: TrainingState = {
-            "step": self.step,
-            "best_val_loss": self.best_val_loss,
-            "n_nonfinite_steps": self.n_nonfinite_steps,
+            **{name: getattr(self, name) for name in STATE_FIELDS},
+            "random_states": random_states.gather_random_states(
+                context.device, context.world_size
+            ),
             "model": self.module.state_dict(),
             "ema": self.ema.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
-        is_main = self.dist_context.is_main_process
+        is_main = context.is_main_process
         if self.uses_fsdp:
             state = fsdp.gather_state(state, keep_result=is_main)
         self.gather_ema()
@@ -374,7 +392,7 @@ class _StageTrainer:
             self.folder.write_checkpoint(state)
             self._write_ema_weights(self.folder.last_weights)
         self.saved_at = time.monotonic()
-        self.dist_context.barrier()
+        context.barrier()
 
     def _write_ema_weights(self, path: Path) -> None:
         tensors, metadata = self.stage.export_weights(self.full_ema)

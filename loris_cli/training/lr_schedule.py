@@ -16,6 +16,11 @@ BACKBONE_GROUP, NEW_GROUP = "backbone", "new"
 
 INITIAL_LR, BACKBONE_LR, NEW_LAYERS_LR = 2e-4, 3e-6, 3e-3
 """LORIS, Sec. 5.1: rate of all layers in warm-up, then of backbone and added layers."""
+CONDITIONING_MODULES = (
+    "cross_attend", "rhythm_hawkes_attention", "rhythm_encoder", "fixed_", "to_features",
+)  # fmt: skip
+"""Substrings of the names of U-Net modules that an unconditional backbone lacks or, if it is of
+the stage ``unconditional``, has not trained on conditions."""
 WARMUP_STEPS = 1000
 DECAY_FRACTION = 0.2
 """Fraction of the steps in which the learning rate of the default recipe decays."""
@@ -29,7 +34,7 @@ def compute_lr(settings: TrainingSettings, group: str, step: int, n_steps: int) 
     et al., 2024, "MiniCPM"). ``paper``: as described in Sec. 5.1. ``official``: as in the
     released code (docs/differences.md, T1), whose warm-up raises the rate of the backbone to
     2e-4, where it remains; added layers use 3e-3 from the first step. Its plateau scheduler is
-    omitted because its patience of 60,000 steps exceeds the length of all runs.
+    omitted (docs/differences.md, T2).
 
     Args:
         settings: settings of the run; ``recipe`` selects the schedule.
@@ -52,6 +57,11 @@ def compute_lr(settings: TrainingSettings, group: str, step: int, n_steps: int) 
         return NEW_LAYERS_LR
     rise = min(step / WARMUP_STEPS, 1.0)
     return BACKBONE_LR + rise * (INITIAL_LR - BACKBONE_LR)
+
+
+def is_conditioning(name: str) -> bool:
+    """Return whether a parameter of a U-Net depends on the conditions."""
+    return any(part in name for part in CONDITIONING_MODULES)
 
 
 def build_parameter_groups(

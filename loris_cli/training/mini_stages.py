@@ -17,20 +17,36 @@ from torch import Tensor, nn
 from loris_cli.audio import mel
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.dataset.manifest import Clip
-from loris_cli.dataset.read_clips import read_clip_audio, read_rhythm_features
-from loris_cli.errors import InputError, UsageError
+from loris_cli.dataset.read_clips import (
+    read_clip_audio,
+    read_rhythm_features,
+    read_video_features,
+)
+from loris_cli.errors import InputError, UsageError, WeightsError
 from loris_cli.models.checkpoint_format import read_config
+from loris_cli.models.generator_interface import VideoFeatures
 from loris_cli.models.mel_autoencoder import MelAutoencoder, MelAutoencoderConfig
 from loris_cli.models.mini_checkpoint import MiniCheckpoint
 from loris_cli.models.mini_unet import MiniDenoiser, MiniDenoiserConfig
 from loris_cli.soundtrack.conditioning import HARMONY_CHANNELS
 from loris_cli.soundtrack.latent_generator import LatentGenerator
+from loris_cli.system.state_dict_files import MALFORMED_FILE_ERRORS, check_state_dict
 from loris_cli.training import datasets
-from loris_cli.training.checkpoints import RunFolder, Weights, read_weights
+from loris_cli.training.checkpoints import (
+    RunFolder,
+    Weights,
+    is_conditional_stage,
+    read_weights,
+)
 from loris_cli.training.datasets import VALIDATION_SEED, MelCropDataset, TrainingClips
-from loris_cli.training.latent_cache import LatentCache, set_latent_statistics
+from loris_cli.training.latent_cache import (
+    LATENTS_HINT,
+    LatentCache,
+    set_latent_statistics,
+)
 from loris_cli.training.loop import TrainingStage
 from loris_cli.training.losses import DenoiserLoss, LatentLoss, checkpoint_activations
+from loris_cli.training.lr_schedule import is_conditioning
 from loris_cli.training.settings import StageName, TrainingSettings
 from loris_cli.training.validation_samples import render_validation_samples
 
@@ -111,8 +127,18 @@ class DenoiserStage(TrainingStage):
         self._backbone_path, self.n_clips = backbone_path, len(clips.train)
         is_unconditional = settings.stage == "unconditional"
         build_dataset = partial(_build_latent_dataset, clips.data_dir, cache)
-        train_set = build_dataset(clips.train, settings.seed, settings.condition_dropout)
-        val_set = build_dataset(clips.val, VALIDATION_SEED, float(is_unconditional))
+        train_set = build_dataset(
+            clips.train,
+            seed=settings.seed,
+            condition_dropout=settings.condition_dropout,
+            audio_accent_probability=settings.audio_accent_probability,
+        )
+        val_set = build_dataset(
+            clips.val,
+            seed=VALIDATION_SEED,
+            condition_dropout=float(is_unconditional),
+            audio_accent_probability=0.0,
+        )
         self.train_set, self.val_set = train_set, val_set
         scores = [annotations.annotated_features for annotations in train_set.annotations]
         config = replace(
@@ -124,8 +150,7 @@ class DenoiserStage(TrainingStage):
         self.denoiser = MiniDenoiser(config)
         self.loss_module = DenoiserLoss(self.denoiser)
         if backbone_path is not None:
-            read_mini_backbone(backbone_path, self.denoiser)
-            names = _list_unet_parameters(self.denoiser)
+            names = list_backbone_parameters(backbone_path, self.denoiser)
             self.backbone_keys = frozenset(f"denoiser.{name}" for name in names)
         if settings.checkpoint_activations:
             checkpoint_activations(self.denoiser)
@@ -153,16 +178,25 @@ class DenoiserStage(TrainingStage):
             denoiser=module.denoiser,
             name="in training",
         )
-        clips = [(c.id, read_rhythm_features(self._data_dir, c)) for c in self._sample_clips]
+        clips = [(c.id, self._read_rhythm(c)) for c in self._sample_clips]
         generator = LatentGenerator(model=model, device=device)
         return render_validation_samples(generator, clips, folder, step)
 
+    def _read_rhythm(self, clip: Clip) -> VideoFeatures:
+        """Return the rhythm of a clip: that of its poses if it has some, else its accents."""
+        features = read_video_features(self._data_dir, clip)
+        return features or read_rhythm_features(self._data_dir, clip)
+
 
 def _build_latent_dataset(
-    data_dir: Path, cache: LatentCache, clips: Sequence[Clip], seed: int, dropout: float
+    data_dir: Path, cache: LatentCache, clips: Sequence[Clip], **options: Any
 ) -> datasets.LatentDataset:
     """Build the data set of all clips that are at least as long as a window."""
     n_frames = MINI_DENOISER_CONFIG.window_frames
+    if missing := [clip.id for clip in clips if clip.id not in cache.latents]:
+        raise InputError(
+            f"latents.safetensors has no latents of {missing[0]}", hint=LATENTS_HINT
+        )
     clips = [clip for clip in clips if cache.latents[clip.id].shape[1] >= n_frames]
     if not clips:
         raise InputError(
@@ -175,8 +209,7 @@ def _build_latent_dataset(
             data_dir, clips, cache.pseudo_rhythms, cache.note_latents
         ),
         config=MINI_DENOISER_CONFIG,
-        seed=seed,
-        condition_dropout=dropout,
+        **options,
     )
 
 
@@ -215,12 +248,15 @@ def _read_network(
     tensors, metadata = read_weights(path)
     try:
         sizes = metadata["loris.coder" if stage == "latent" else "loris.denoiser"]
-        network = network_class(read_config(config_class, sizes))
-        network.load_state_dict(tensors)
-    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        with torch.device("meta"):
+            network = network_class(read_config(config_class, sizes))
+        check_state_dict(tensors, network.state_dict(), path)
+    except (*MALFORMED_FILE_ERRORS, WeightsError) as error:
         raise InputError(
-            f"{path} has no weights of a {stage} stage", hint=f"train it with --stage {stage}"
+            f"{path} has no weights of a {stage} stage: {error}",
+            hint=f"train it with --stage {stage}",
         ) from error
+    network.load_state_dict({key: tensors[key].float() for key in tensors}, assign=True)
     return network
 
 
@@ -243,6 +279,24 @@ def read_mini_backbone(path: Path, denoiser: MiniDenoiser) -> dict[str, Tensor]:
             hint="train one with --stage unconditional",
         )
     return pad_weights(state, denoiser.state_dict())
+
+
+def list_backbone_parameters(path: Path, denoiser: MiniDenoiser) -> list[str]:
+    """Return the names of the parameters that are trained in a backbone, see `is_conditioning`.
+
+    Those with more input channels than in the backbone are not among them.
+
+    Raises:
+        InputError: the file cannot be read, or has the weights of another network.
+    """
+    read_mini_backbone(path, denoiser)
+    state, new = read_weights(path)[0], dict(denoiser.named_parameters())
+    names = [
+        key for key, value in new.items() if key in state and state[key].shape == value.shape
+    ]
+    if is_conditional_stage(path):
+        return names
+    return [key for key in names if key.startswith("unet.") and not is_conditioning(key)]
 
 
 def pad_weights(old: Mapping[str, Tensor], new: Mapping[str, Tensor]) -> dict[str, Tensor]:

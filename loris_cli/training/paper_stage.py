@@ -29,25 +29,24 @@ from loris_cli.soundtrack.paper_conditioning import POSES_PER_VISUAL_ROW
 from loris_cli.soundtrack.visual_features import VISUAL_FPS, VISUAL_WIDTHS
 from loris_cli.soundtrack.waveform_generator import WaveformGenerator
 from loris_cli.system.state_dict_files import is_torch_file, read_state_dict
-from loris_cli.training.checkpoints import Weights, read_weights
+from loris_cli.training.checkpoints import Weights, is_conditional_stage, read_weights
 from loris_cli.training.datasets import VALIDATION_SEED, TrainingClips, read_clip_annotations
 from loris_cli.training.loop import TrainingStage
 from loris_cli.training.losses import PaperLoss, checkpoint_activations
+from loris_cli.training.lr_schedule import is_conditioning
 from loris_cli.training.settings import TrainingSettings
 from loris_cli.training.validation_samples import render_validation_samples
-from loris_cli.training.waveform_dataset import WaveformDataset
+from loris_cli.training.waveform_dataset import WaveformDataset, without_peaks
 
 MAX_CLIP_S = 50.0
 """The longer of the two clip durations of the paper."""
 VALIDATION_SAMPLER_STEPS = 20
 """DPM-Solver++ steps in validation: a fifth of the evaluations of the paper's 50 steps."""
 SHARED_FIELDS = (
-    "channels", "context_features", "rhythm_conditioning", "hawkes_phase",
+    "channels", "context_features", "compat", "rhythm_conditioning", "hawkes_phase",
     "positional_encoding", "shared_rhythm_encoder", "aligned_rhythm",
 )  # fmt: skip
 """Fields copied from `TrainingSettings` to `PaperConfig`."""
-CONDITIONING_MODULES = ("cross_attend", "rhythm_hawkes_attention", "rhythm_encoder", "fixed_")
-"""Substrings of the names of U-Net modules that an unconditional backbone lacks."""
 
 
 def select_visual_encoder(settings: TrainingSettings, clips: Sequence[Clip]) -> str:
@@ -137,7 +136,7 @@ class PaperStage(TrainingStage):
 
         Raises:
             InputError: the backbone does not match, or a clip is too short.
-            UsageError: the settings do not define a valid network.
+            UsageError: the settings do not define a valid network, or there is no rhythm.
         """
         torch.manual_seed(settings.seed)
         encoder = select_visual_encoder(settings, clips.all)
@@ -145,9 +144,12 @@ class PaperStage(TrainingStage):
         self.visual_encoder = encoder if self.config.visual_projection != "none" else ""
         self.network = PaperModel(self.config)
         self.loss_module = PaperLoss(self.network)
+        _check_peaks(settings, self.config, clips.train)
         self._backbone_path, self.n_clips = backbone_path, len(clips.train)
         if backbone_path is not None:
             names = read_backbone(backbone_path, self.network)
+            if not is_conditional_stage(backbone_path):
+                names = {name: names[name] for name in names if not is_conditioning(name)}
             self.backbone_keys = frozenset(f"network.{name}" for name in names)
         if settings.checkpoint_activations:
             checkpoint_activations(self.network)
@@ -163,6 +165,7 @@ class PaperStage(TrainingStage):
                 seed=settings.seed if is_training else VALIDATION_SEED,
                 condition_dropout=settings.condition_dropout if is_training else val_dropout,
                 augment=is_training,
+                audio_accent_probability=settings.audio_accent_probability * is_training,
                 visual_encoder=self.visual_encoder,
             )
 
@@ -177,7 +180,7 @@ class PaperStage(TrainingStage):
     def _read_video_features(self, data_dir: Path, clip: Clip) -> VideoFeatures:
         """Return the features of the clip as `soundtrack` would extract them from its video."""
         features = read_clips.read_video_features(data_dir, clip)
-        features = features or read_clips.read_rhythm_features(data_dir, clip)
+        features = features or without_peaks(read_clips.read_rhythm_features(data_dir, clip))
         if not self.visual_encoder:
             return features
         visual = read_clips.read_clip_visual_features(data_dir, clip, self.visual_encoder)
@@ -208,6 +211,20 @@ class PaperStage(TrainingStage):
         return render_validation_samples(generator, self._sample_clips, folder, step)
 
 
+def _check_peaks(
+    settings: TrainingSettings, config: PaperConfig, clips: Sequence[Clip]
+) -> None:
+    """Raise if rhythm conditions the network, but no example would have peaks."""
+    has_peaks = settings.audio_accent_probability or any(clip.poses for clip in clips)
+    uses_rhythm = settings.stage == "conditional" and config.rhythm_conditioning != "none"
+    if uses_rhythm and not has_peaks:
+        raise UsageError(
+            "no training clip has poses, so there are no visual peaks to condition on",
+            hint="run `loris prep` on the videos, or pass --set audio_accent_probability=1 for"
+            " accents of the audio, or --set rhythm_conditioning=none",
+        )
+
+
 def read_backbone(path: Path, network: PaperModel) -> dict[str, Tensor]:
     """Read the weights of an unconditional U-Net, named as in the complete network.
 
@@ -234,7 +251,7 @@ def read_backbone(path: Path, network: PaperModel) -> dict[str, Tensor]:
         if key.startswith(prefix)
     }
     shapes = {k: v.shape for k, v in network.state_dict().items() if k.startswith(UNET_PREFIX)}
-    needed = {key for key in shapes if not any(part in key for part in CONDITIONING_MODULES)}
+    needed = {key for key in shapes if not is_conditioning(key)}
     misfits = {key for key, value in backbone.items() if shapes.get(key) != value.shape}
     misfits |= needed - backbone.keys()
     if misfits:

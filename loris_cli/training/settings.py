@@ -17,15 +17,20 @@ Preset = Literal["mini", "paper"]
 StageName = Literal["latent", "unconditional", "conditional"]
 TrainingRecipe = Literal["default", "paper", "official"]
 
+MINI_AUDIO_ACCENT_PROBABILITY = 0.6
 PAPER_EPOCHS = {"da25": 100, "fe25": 200, "fe50": 200, "fs25": 250, "fs50": 250}
 """LORIS, Sec. 5.1: 100 epochs for dance, 200 for floor exercise, 250 for figure skating."""
+PAPER_BATCH_SIZES = {"fs25": 8, "fs50": 8}
+"""LORIS, App. B: 8 examples per GPU for figure skating, 10 for the other subsets."""
+OFFICIAL_BATCH_SIZES = {"fs25": 8, "fe50": 4, "fs50": 4}
+"""Batch size per GPU in the released configurations; 10 for the other subsets."""
 OFFICIAL_EPOCHS = 250
 """The released configurations all have 250 epochs (docs/differences.md, T11)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
-    """Settings of one stage; ``batch_size`` is the examples per step in all processes."""
+    """Settings of one stage."""
 
     preset: Preset = "mini"
     stage: StageName = "conditional"
@@ -37,6 +42,7 @@ class TrainingSettings:
     """Optimizer steps; 0 derives them from ``epochs``."""
     epochs: float = 30.0
     batch_size: int = 6
+    """Examples per step in all processes; its default, `default_batch_size`, is per process."""
     accumulation_steps: int = 1
     """Micro-batches per process and optimizer step."""
     learning_rate: float = 5e-4
@@ -47,6 +53,9 @@ class TrainingSettings:
     max_grad_norm: float = 0.5
     ema_decay: float = 0.999
     condition_dropout: float = 0.1
+    audio_accent_probability: float = MINI_AUDIO_ACCENT_PROBABILITY
+    """Probability that the rhythm peaks of a training clip with poses are accents of its audio
+    or score instead of the peaks of its poses, which validation always uses."""
 
     channels: int = 256
     """Channels of the first U-Net level. This setting and the next ones, up to
@@ -60,6 +69,8 @@ class TrainingSettings:
     motion_encoder: Literal["auto", "true", "false"] = "auto"
     """Encode the poses with an ST-GCN; ``auto`` does so if there are no visual features."""
     rhythm_conditioning: Literal["attention", "multiply", "none"] = "attention"
+    compat: Literal["paper", "strict"] = "paper"
+    """Peaks of the poses: as in `loris rhythm --compat`."""
     hawkes_phase: HawkesPhase = "interval"
     positional_encoding: bool = True
     shared_rhythm_encoder: bool = False
@@ -101,8 +112,8 @@ STAGE_DEFAULTS: Mapping[StageName, dict[str, Any]] = {
 PRESET_DEFAULTS: Mapping[Preset, dict[str, Any]] = {
     "mini": {},
     "paper": {
-        "batch_size": 10, "epochs": 100.0, "learning_rate": 2e-4, "warmup_steps": 1000,
-        "weight_decay": 4.5e-2,
+        "epochs": 100.0, "learning_rate": 2e-4, "warmup_steps": 1000,
+        "weight_decay": 4.5e-2, "audio_accent_probability": 0.0,
     },
 }  # fmt: skip
 """Defaults of each preset with the default recipe (LORIS, Sec. 5.1)."""
@@ -121,6 +132,7 @@ SETTING_RANGES: Mapping[str, tuple[float, float]] = {
     "accumulation_steps": (1, 10**4), "learning_rate": (0.0, 10.0), "warmup_steps": (0, 10**7),
     "beta1": (0.0, 0.9999), "beta2": (0.0, 0.99999), "weight_decay": (0.0, 10.0),
     "max_grad_norm": (1e-9, 1e9), "ema_decay": (0.0, 0.999999), "condition_dropout": (0.0, 1.0),
+    "audio_accent_probability": (0.0, 1.0),
     "channels": (64, 4096), "context_features": (2, 8192), "loader_workers": (0, 256),
     "log_every": (1, 10**6), "validate_every": (1, 10**9), "validation_clips": (0, 10**5),
     "validation_samples": (0, 1000), "save_every_s": (0.0, 1e9),
@@ -140,8 +152,18 @@ def recipe_defaults(recipe: TrainingRecipe, subset: str) -> dict[str, Any]:
     epochs = PAPER_EPOCHS.get(subset, 100) if recipe == "paper" else OFFICIAL_EPOCHS
     return {
         "weight_decay": 4.5e-2, "max_grad_norm": 0.5, "condition_dropout": 0.1,
-        "epochs": float(epochs), "warmup_steps": 1000, "batch_size": 10,
+        "epochs": float(epochs), "warmup_steps": 1000,
     }  # fmt: skip
+
+
+def default_batch_size(
+    preset: Preset, recipe: TrainingRecipe, subset: str, world_size: int
+) -> dict[str, int]:
+    """Return the batch size of paper or released code, per process; none for `mini`."""
+    if (preset, recipe) == ("mini", "default"):
+        return {}
+    sizes = OFFICIAL_BATCH_SIZES if recipe == "official" else PAPER_BATCH_SIZES
+    return {"batch_size": sizes.get(subset, 10) * world_size}
 
 
 def resolve_settings(
@@ -150,6 +172,7 @@ def resolve_settings(
     stage: StageName,
     recipe: TrainingRecipe,
     subset: str,
+    world_size: int = 1,
     config_path: Path | None = None,
     overrides: Sequence[str] = (),
 ) -> TrainingSettings:
@@ -160,6 +183,7 @@ def resolve_settings(
         stage: stage to train.
         recipe: recipe of learning rates and schedules.
         subset: subset of the data set.
+        world_size: number of processes.
         config_path: TOML settings file; a table named like a stage applies to that stage only.
         overrides: ``key=value`` strings, which take precedence over the file.
 
@@ -174,7 +198,8 @@ def resolve_settings(
         )
     if stage == "latent":  # recipes apply to the diffusion model only
         recipe = "default"
-    values = PRESET_DEFAULTS[preset] | recipe_defaults(recipe, subset) | STAGE_DEFAULTS[stage]
+    values = PRESET_DEFAULTS[preset] | recipe_defaults(recipe, subset)
+    values |= default_batch_size(preset, recipe, subset, world_size) | STAGE_DEFAULTS[stage]
     base = TrainingSettings(preset=preset, stage=stage, recipe=recipe, subset=subset, **values)
     if config_path is not None:
         values = _read_config_file(config_path, stage)
@@ -185,7 +210,7 @@ def resolve_settings(
 def _read_config_file(config_path: Path, stage: StageName) -> dict[str, Any]:
     try:
         values = tomllib.loads(config_path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(
             f"cannot read {config_path} as TOML: {error}", hint="see docs/training.md"
         ) from error
@@ -224,6 +249,8 @@ def _convert_value(key: str, value: Any, target_type: type, source: str) -> Any:
     try:
         if target_type is bool:
             return {"true": True, "false": False}[str(value).lower()]
+        if target_type is int and isinstance(value, float) and not value.is_integer():
+            raise ValueError("not an integer")
         converted = target_type(str(value).lower() if isinstance(value, bool) else value)
         if key in SETTING_CHOICES:
             expected = "one of " + ", ".join(SETTING_CHOICES[key])
@@ -233,7 +260,7 @@ def _convert_value(key: str, value: Any, target_type: type, source: str) -> Any:
             expected = f"a value from {low} to {high}"
             if not low <= converted <= high:
                 raise ValueError("out of range")
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise UsageError(
             f"{source}: invalid {key} {value!r}, expected {expected}",
             hint="types, defaults and ranges: loris_cli/training/settings.py",

@@ -26,8 +26,8 @@ def render_validation_samples(
         step: training step, for the file names.
 
     Returns:
-        ``onset_recall``, the fraction of accents that have an onset, and ``onset_precision``,
-        the fraction of onsets that match an accent, 0..1; empty without clips.
+        ``onset_recall``, the fraction of peaks that have an onset, and ``onset_precision``,
+        the fraction of onsets that match a peak, 0..1; empty without clips.
     """
     if not clips:
         return {}

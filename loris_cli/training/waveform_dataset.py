@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from loris_cli.dataset.manifest import Clip
 from loris_cli.dataset.read_clips import read_clip_audio, read_clip_visual_features
+from loris_cli.models.generator_interface import ClipFeatures, VideoFeatures
 from loris_cli.models.paper_config import PaperConfig
 from loris_cli.soundtrack.paper_conditioning import extract_window
 from loris_cli.soundtrack.visual_features import VISUAL_FPS
@@ -42,6 +43,8 @@ class WaveformDataset(Dataset[Example]):
     """Probability of the null condition (LORIS, Sec. 5.1)."""
     augment: bool
     """Apply a random gain; not in validation (docs/differences.md, D1)."""
+    audio_accent_probability: float = 0.0
+    """Probability that the peaks are accents of the clip's own audio; 0 in validation."""
     visual_encoder: str = ""
     """Encoder of the visual features for conditioning; empty for none."""
 
@@ -53,7 +56,7 @@ class WaveformDataset(Dataset[Example]):
         clip = self.clips[index]
         n_rows = int(clip.duration_s * VISUAL_FPS)
         row = int(rng.integers(max(n_rows - config.n_visual_frames, 0) + 1))
-        features = datasets.sample_condition(self.annotations[index], rng)
+        features = self._select_rhythm(self.annotations[index], rng)
         if self.visual_encoder:
             visual = read_clip_visual_features(self.data_dir, clip, self.visual_encoder)
             features = replace(features, visual=visual)
@@ -81,3 +84,24 @@ class WaveformDataset(Dataset[Example]):
         if window.visual is not None:
             example["visual"] = torch.from_numpy(window.visual).float()
         return example
+
+    def _select_rhythm(
+        self, annotations: ClipAnnotations, rng: np.random.Generator
+    ) -> ClipFeatures:
+        """Return the features of a clip, with the peaks of its poses (Eq. 4 to 7) or accents.
+
+        A clip without poses has no visual peaks.
+        """
+        accents, pose = annotations.annotated_features, annotations.pose_features
+        if rng.random() < self.audio_accent_probability:
+            keypoints = None if pose is None else pose.keypoints
+            return replace(accents, keypoints=keypoints, rhythm_method="audio")
+        return pose or without_peaks(accents)
+
+
+def without_peaks(features: VideoFeatures) -> VideoFeatures:
+    """Return features without rhythm peaks and energy."""
+    empty = np.empty(0)
+    return replace(
+        features, peaks_s=empty, strengths=empty, energy=np.zeros_like(features.energy)
+    )

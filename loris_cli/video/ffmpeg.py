@@ -1,4 +1,4 @@
-"""Run the ffmpeg program that moviepy provides, and convert its errors.
+"""Run the ffmpeg program, and convert its errors.
 
 ``moviepy.tools.subprocess_call`` is not used: it leaves ffmpeg running if another exception
 interrupts the wait, keeps the whole log in memory, and fails on a log that is not UTF-8.
@@ -14,6 +14,7 @@ from loris_cli.errors import InputError, LorisError, OutputError
 from loris_cli.system.atomic_files import DISK_HINT, FOLDER_HINT
 
 from .containers import OPEN_WHITELISTS
+from .ffmpeg_program import find_ffmpeg, get_environment
 
 TRUE_PEAK_OVERSAMPLING = 4  # required by BS.1770-4 Annex 2 for true-peak measurement
 LIMITER_ATTACK_MS, LIMITER_RELEASE_MS = 5, 80
@@ -57,16 +58,16 @@ def run_ffmpeg(args: Sequence[str], *, log_level: str = "error") -> list[str]:
         last lines of ffmpeg's log.
 
     Raises:
+        MissingDependencyError: there is no supported ffmpeg program.
         OutputError: no disk space or no permission.
         InputError: the output container does not support the codecs.
         LorisError: anything else, with ffmpeg's message.
     """
-    # Imported here, because moviepy searches for its programs at import.
-    from moviepy.config import FFMPEG_BINARY
-
-    command = [FFMPEG_BINARY, "-hide_banner", "-nostdin", "-nostats", "-v", log_level, "-y"]
+    command = [find_ffmpeg(), "-hide_banner", "-nostdin", "-nostats", "-v", log_level, "-y"]
     log: deque[str] = deque(maxlen=LOG_TAIL_LINES)
-    with Popen([*command, *args], stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE) as process:
+    with Popen(
+        [*command, *args], stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE, env=get_environment()
+    ) as process:
         try:
             assert process.stderr is not None
             for line in process.stderr:

@@ -4,20 +4,23 @@ packets -> decoded frames in presentation order -> selected frames -> upright RG
 """
 
 import math
-from collections.abc import Callable, Iterator
+from array import array
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache, partial
 from pathlib import Path
 
 import av
+import numpy as np
 
 from loris_cli.errors import InputError, escape_unprintable
 from loris_cli.video.frame_conversion import FrameConverter, RgbImage
 
 from . import containers
 from .containers import WarningCallback
-from .probe import probe_video
+from .probe import VideoInfo, check_last_duration
+from .timestamps import decode_video
 
 MAX_CONSECUTIVE_READ_ERRORS = 100
 
@@ -29,10 +32,13 @@ class Frame:
     Args:
         time_s: seconds since the first displayed frame.
         rgb: ``(height, width, 3)`` uint8, upright.
+        source_time_s: presentation time of the video frame that is displayed at ``time_s``;
+            None if the frames are not resampled.
     """
 
     time_s: float
     rgb: RgbImage
+    source_time_s: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,8 +48,16 @@ class _DecodedFrame:
     sample_aspect_ratio: Fraction | None
     time_base_s: Fraction
 
+    @property
+    def duration_s(self) -> float:
+        return float((self.image.duration or 0) * self.time_base_s)
+
     def to_rgb(self, convert: FrameConverter) -> RgbImage:
         return convert(self.image, self.sample_aspect_ratio)
+
+    def at(self, time_s: Fraction, rgb: RgbImage) -> Frame:
+        """Return this frame, displayed at a time, with its converted image."""
+        return Frame(time_s=float(time_s), rgb=rgb, source_time_s=float(self.time_s))
 
 
 class FrameObserver:
@@ -63,7 +77,7 @@ class FrameObserver:
         """Pass a frame to the callback while the observer is active."""
         if self._active:
             rgb = frame.to_rgb(self._convert)
-            self._active = self._callback(Frame(time_s=float(frame.time_s), rgb=rgb))
+            self._active = self._callback(frame.at(frame.time_s, rgb))
 
 
 def read_frames(
@@ -81,11 +95,11 @@ def read_frames(
     """
     convert = FrameConverter(max_side_px)
     for frame in _decode_frames(path, on_warning):
-        yield Frame(time_s=float(frame.time_s), rgb=frame.to_rgb(convert))
+        yield frame.at(frame.time_s, frame.to_rgb(convert))
 
 
 def read_frames_at_fps(
-    path: Path,
+    video: Path | VideoInfo,
     fps: float,
     *,
     max_side_px: int | None = None,
@@ -96,10 +110,11 @@ def read_frames_at_fps(
 
     Each is the last frame whose time is not later. Containers round timestamps, Matroska to
     milliseconds, so half a tick of the container is tolerated. A frame is repeated over a gap;
-    a frame between two output times is converted only for the observer.
+    a frame between two output times is converted only for the observer. The file is read once.
 
     Args:
-        path: video file.
+        video: video file, or its properties from `probe_video`, whose duration is then used
+            even if frames at the end cannot be decoded.
         fps: frame rate of the result.
         max_side_px: maximum length of the long side; larger frames are scaled down.
         on_warning: called once if damaged parts of the file are skipped.
@@ -110,29 +125,51 @@ def read_frames_at_fps(
         the duration.
     """
     step = 1 / Fraction(fps)
-    n_frames = math.ceil(Fraction(probe_video(path).duration_s).limit_denominator(10**7) / step)
+    path = video.path if isinstance(video, VideoInfo) else video
+    n_frames = _count_ticks(video.duration_s, step) if isinstance(video, VideoInfo) else None
     convert = FrameConverter(max_side_px)
     displayed: _DecodedFrame | None = None
+    times_s = array("d")
     k = 0
     for frame in _decode_frames(path, on_warning):
+        times_s.append(float(frame.time_s))
         if observer is not None:
             observer.notify(frame)
         if displayed is not None:
-            until = min(n_frames, math.ceil((frame.time_s - frame.time_base_s / 2) / step))
+            until = math.ceil((frame.time_s - frame.time_base_s / 2) / step)
+            until = until if n_frames is None else min(n_frames, until)
             if until > k:
-                yield from _repeat_frame(displayed.to_rgb(convert), range(k, until), step)
+                yield from _repeat_frame(displayed, convert, range(k, until), step)
                 k = until
         if k == n_frames:
             return
         displayed = frame
     assert displayed is not None
-    yield from _repeat_frame(displayed.to_rgb(convert), range(k, n_frames), step)
+    if n_frames is None:
+        intervals_s = np.diff(np.frombuffer(times_s)) if len(times_s) > 1 else np.ones(1)
+        last_s = check_last_duration(displayed.duration_s, intervals_s)
+        n_frames = _count_ticks(times_s[-1] + last_s, step)
+    yield from _repeat_frame(displayed, convert, range(k, n_frames), step)
 
 
-def _repeat_frame(rgb: RgbImage, ticks: range, interval_s: Fraction) -> Iterator[Frame]:
-    """Yield one image at several ticks, each as a copy that the caller may modify."""
+def record_source_times(frames: Iterable[Frame], times_s: list[float]) -> Iterator[Frame]:
+    """Yield frames and append the presentation time of each source frame to a list."""
+    for frame in frames:
+        times_s.append(frame.time_s if frame.source_time_s is None else frame.source_time_s)
+        yield frame
+
+
+def _count_ticks(duration_s: float, step_s: Fraction) -> int:
+    return math.ceil(Fraction(duration_s).limit_denominator(10**7) / step_s)
+
+
+def _repeat_frame(
+    frame: _DecodedFrame, convert: FrameConverter, ticks: range, interval_s: Fraction
+) -> Iterator[Frame]:
+    """Yield one frame at several ticks, each with a copy that the caller may modify."""
+    rgb = frame.to_rgb(convert) if ticks else np.zeros((0, 0, 3), np.uint8)
     for k in ticks:
-        yield Frame(time_s=float(k * interval_s), rgb=rgb if k == ticks[-1] else rgb.copy())
+        yield frame.at(k * interval_s, rgb if k == ticks[-1] else rgb.copy())
 
 
 def _decode_frames(path: Path, on_warning: WarningCallback | None) -> Iterator[_DecodedFrame]:
@@ -146,11 +183,10 @@ def _decode_frames(path: Path, on_warning: WarningCallback | None) -> Iterator[_
         assert tick is not None
         start: int | None = None
         previous: int | None = None
-        for image in containers.decode_stream(
+        for ticks, image in decode_video(
             container, stream, on_damage=warn_once, max_read_errors=MAX_CONSECUTIVE_READ_ERRORS
         ):
-            ticks = containers.get_presentation_ticks(image)
-            if ticks is None or (previous is not None and ticks <= previous):
+            if previous is not None and ticks <= previous:
                 warn_once()
                 continue
             if start is None:

@@ -3,9 +3,7 @@
 video (copied) + audio (encoded), optionally with the original audio -> container by suffix
 """
 
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import av
@@ -13,51 +11,20 @@ import soundfile
 from av.container import InputContainer
 
 from loris_cli.config import SAMPLE_RATE_HZ
-from loris_cli.errors import InputError
-from loris_cli.system.input_paths import check_suffix
 
 from . import containers
 from .containers import WarningCallback, get_codec_name
-from .ffmpeg import MKV_HINT, input_args, output_url, run_ffmpeg, true_peak_limiter_filters
+from .ffmpeg import input_args, output_url, run_ffmpeg, true_peak_limiter_filters
+from .output_formats import (
+    AUDIO_ONLY_SUFFIXES,
+    ContainerFormat,
+    check_webm_codec,
+    get_container_format,
+)
 
 MIX_CEILING_DBTP = -1.0  # EBU R128: headroom for the overshoot of lossy encoders
 
 
-@dataclass(frozen=True)
-class ContainerFormat:
-    """Muxer, audio encoder and supported streams of a container.
-
-    Args:
-        muxer: ffmpeg's name of the muxer.
-        audio_args: arguments of the audio encoder.
-        text_subtitle_codec: codec that text subtitles are converted to; ``None`` if the
-            container does not support them.
-        copied_subtitle_codecs: subtitle codecs that are copied.
-        supports_cover: whether the container supports cover art.
-    """
-
-    muxer: str
-    audio_args: tuple[str, ...]
-    text_subtitle_codec: str | None = None
-    copied_subtitle_codecs: tuple[str, ...] = ()
-    supports_cover: bool = False
-
-
-AAC = ("-c:a", "aac", "-b:a", "128k")
-VORBIS = ("-c:a", "libvorbis", "-q:a", "5")
-MATROSKA_SUBTITLES = ("subrip", "ass", "ssa", "webvtt", "hdmv_pgs_subtitle", "dvd_subtitle")
-MP4 = ContainerFormat("mp4", AAC, "mov_text", ("mov_text", "dvd_subtitle"), supports_cover=True)
-CONTAINER_FORMATS = {
-    ".mp4": MP4,
-    ".m4v": MP4,
-    ".mov": ContainerFormat("mov", AAC, "mov_text", ("mov_text",)),
-    ".mkv": ContainerFormat("matroska", AAC, "subrip", MATROSKA_SUBTITLES),
-    ".webm": ContainerFormat("webm", VORBIS, "webvtt", ("webvtt",)),
-    ".wav": ContainerFormat("wav", ("-c:a", "pcm_s16le")),
-    ".flac": ContainerFormat("flac", ("-c:a", "flac", "-sample_fmt", "s16")),
-}
-AUDIO_ONLY_SUFFIXES = {".wav", ".flac"}
-WEBM_VIDEO_CODECS = {"vp8", "vp9", "av1"}
 TEXT_SUBTITLE_CODECS = {"subrip", "ass", "ssa", "webvtt", "mov_text", "text"}
 
 
@@ -67,6 +34,7 @@ def mux_audio(
     output: Path,
     *,
     original_gain_db: float | None,
+    audio_track: int | None = None,
     tags: Mapping[str, str],
     on_warning: WarningCallback | None = None,
 ) -> None:
@@ -81,8 +49,11 @@ def mux_audio(
         audio: WAV or FLAC, mono or stereo, sample 0 at the first displayed frame.
         output: output file; the write is not atomic, so use it inside ``atomic_write``.
         original_gain_db: gain of the original audio in the mix; ``None`` omits it.
+        audio_track: number of the original audio track in the mix, counted from 1; ``None``
+            selects as `find_audio_stream`.
         tags: metadata tags; every container keeps ``comment``, some keep no other tag.
-        on_warning: called with a message for subtitles that the container does not support.
+        on_warning: called with a message for subtitles that the container does not support,
+            and if one of several audio tracks is selected.
 
     Raises:
         UsageError: the suffix is not that of a supported container.
@@ -90,12 +61,17 @@ def mux_audio(
         OutputError: no disk space.
     """
     suffix = output.suffix.lower()
-    container_format = _container_format(output)
+    container_format = get_container_format(output)
     start_s = float(containers.find_start_time_s(video))
     with containers.open_container(video) as container:
         stream = containers.require_video_stream(container, video)
-        _check_webm_codec(stream, suffix)
-        audio_args = _audio_map_args(container, audio, original_gain_db)
+        check_webm_codec(stream, suffix)
+        original = None
+        if original_gain_db is not None:
+            original = containers.find_audio_stream(
+                container, track=audio_track, on_warning=on_warning
+            )
+        audio_args = _audio_map_args(original, audio, original_gain_db)
         video_args: list[str] = []
         if suffix not in AUDIO_ONLY_SUFFIXES:
             video_args = _video_copy_args(container, stream, container_format, on_warning)
@@ -119,40 +95,10 @@ def mux_audio(
     )
 
 
-def check_container(video: Path, output: Path) -> None:
-    """Check, before any long work, that the output container supports the video codec.
-
-    ffmpeg muxes the first frame, because only ffmpeg knows which codecs its muxers support.
-
-    Raises:
-        UsageError: the suffix is not that of a supported container.
-        InputError: the container does not support the video codec.
-    """
-    muxer, suffix = _container_format(output).muxer, output.suffix.lower()
-    if suffix in AUDIO_ONLY_SUFFIXES:
-        return
-    with containers.open_container(video) as container:
-        stream = containers.require_video_stream(container, video)
-        _check_webm_codec(stream, suffix)
-        copy_args = ["-map", f"0:{stream.index}", "-c", "copy", "-frames:v", "1"]
-    run_ffmpeg([*input_args(video), *copy_args, "-f", muxer, os.devnull])
-
-
-def _container_format(output: Path) -> ContainerFormat:
-    check_suffix(output, CONTAINER_FORMATS)
-    return CONTAINER_FORMATS[output.suffix.lower()]
-
-
-def _check_webm_codec(video_stream: av.VideoStream, suffix: str) -> None:
-    if suffix == ".webm" and get_codec_name(video_stream) not in WEBM_VIDEO_CODECS:
-        raise InputError(
-            f"WebM does not support {get_codec_name(video_stream)} video", hint=MKV_HINT
-        )
-
-
-def _audio_map_args(container: InputContainer, audio: Path, gain_db: float | None) -> list[str]:
+def _audio_map_args(
+    original: av.AudioStream | None, audio: Path, gain_db: float | None
+) -> list[str]:
     """Return arguments that select the new audio or mix it with the original audio."""
-    original = containers.find_audio_stream(container)
     if gain_db is None or original is None:
         return ["-map", "1:a:0"]
     n_channels, n_original = soundfile.info(audio).channels, original.channels

@@ -13,17 +13,19 @@ import av
 import numpy as np
 from av.container import InputContainer
 
+from loris_cli.array_types import Array
 from loris_cli.errors import InputError, escape_unprintable
 from loris_cli.video.frame_conversion import compute_square_pixel_size, read_orientation
 
 from . import containers
+from .containers import WarningCallback
+from .timestamps import read_packets, time_video_packets
 
 MAX_TIMESTAMP_JUMP_S = 600.0
 MIN_GAP_S, MIN_GAP_FRAMES = 0.25, 3.0
 """A frame displayed longer than both limits indicates missing frames. The second limit is in
 median frame intervals."""
 MAX_DURATION_S = 24 * 3600.0
-MAX_BACKWARD_JUMP_S = 1.0
 MAX_LAST_FRAME_S = 60.0
 TS_PACKET_BYTES = 188  # ISO/IEC 13818-1
 CUT_HINT = 'extract a part: ffmpeg -ss 0 -t 600 -i "{}" -c copy part.mp4'
@@ -71,38 +73,38 @@ class _PacketScan:
     truncated: bool = False
 
 
-def probe_video(path: Path) -> VideoInfo:
+def probe_video(path: Path, *, on_warning: WarningCallback | None = None) -> VideoInfo:
     """Probe a video in one pass over its packets.
+
+    Args:
+        path: video file.
+        on_warning: called if one of several video streams is chosen.
 
     Raises:
         InputError: the file is not a video, or its timestamps are invalid.
     """
     with containers.open_container(path) as container:
-        stream = containers.require_video_stream(container, path)
-        frame = containers.decode_first_frame(container, stream)
-        if frame is None:
+        stream = containers.require_video_stream(container, path, on_warning=on_warning)
+        first = containers.decode_first_frame(container, stream)
+        if first is None:
             hint = containers.format_convert_hint(path)
             raise InputError(f"no frame of {path} can be decoded", hint=hint)
+        start, frame = first
         containers.check_frame_size(frame.width, frame.height, path)
         rotation = read_orientation(frame).rotation_deg
         width, height = compute_square_pixel_size(frame, stream.sample_aspect_ratio)
-        start = containers.get_presentation_ticks(frame)
-        assert start is not None
     with containers.open_container(path) as container:
         stream = containers.require_video_stream(container, path)
         tick = stream.time_base
         assert tick is not None
-        packets = _scan_packets(container, stream, path, start)
-        times = np.unique(np.frombuffer(packets.timestamp_ticks, np.int64)) - start
+        packets = _scan_packets(container, stream, start)
+        ticks = np.unique(np.frombuffer(packets.timestamp_ticks, np.int64))
+        times = ticks - ticks[:1]
         if times.size < 2:
             raise InputError(f"{path} has only one frame", hint="specify a longer video")
         intervals_s = np.diff(times) * float(tick)
         interval_s = float(np.median(intervals_s))
-        last_s = packets.last_duration_ticks * float(tick)
-        # The duration of the last packet is one tick in AVI, missing in transport streams, and
-        # hours in files of some recorders.
-        if not intervals_s.min() / 2 < last_s <= MAX_LAST_FRAME_S:
-            last_s = interval_s
+        last_s = check_last_duration(packets.last_duration_ticks * float(tick), intervals_s)
         span_s = float(times[-1] * tick)
         _check_timestamps(path, intervals_s, span_s)
         return VideoInfo(
@@ -120,47 +122,56 @@ def probe_video(path: Path) -> VideoInfo:
         )
 
 
+def check_last_duration(duration_s: float, intervals_s: Array) -> float:
+    """Return the duration of the last frame, or the median interval if it is implausible.
+
+    The duration of the last packet is one tick in AVI, missing in transport streams, and hours
+    in files of some recorders.
+    """
+    if intervals_s.min() / 2 < duration_s <= MAX_LAST_FRAME_S:
+        return duration_s
+    return float(np.median(intervals_s))
+
+
 def _find_gaps_s(times_s: np.ndarray, interval_s: float) -> Iterator[tuple[float, float]]:
     held = np.flatnonzero(np.diff(times_s) > max(MIN_GAP_FRAMES * interval_s, MIN_GAP_S))
     yield from ((float(times_s[k]), float(times_s[k + 1])) for k in held)
 
 
 def _scan_packets(
-    container: InputContainer, stream: av.VideoStream, path: Path, start_ticks: int
+    container: InputContainer, stream: av.VideoStream, start_ticks: int
 ) -> _PacketScan:
     """Return the times of all displayed frames, in decoding order, and the end of the file."""
     scan = _PacketScan(timestamp_ticks=array("q"))
-    hint, latest = RETIME_HINT.format(escape_unprintable(path)), start_ticks
-    previous_dts: int | None = None
-    assert stream.time_base is not None
-    max_jump = MAX_BACKWARD_JUMP_S / float(stream.time_base)
-    try:
-        for packet in container.demux():
-            ticks = containers.get_presentation_ticks(packet)
-            if packet.size == 0:
-                continue
-            if ticks is not None and packet.time_base is not None:
-                end = (ticks + (packet.duration or 0)) * packet.time_base
-                scan.end_s = max(scan.end_s, float(end))
-            if packet.stream.index != stream.index:
-                continue
-            scan.truncated = packet.is_corrupt
-            if ticks is None:
-                raise InputError(f"the frames of {path} have no timestamps", hint=hint)
-            if packet.dts is not None:
-                if previous_dts is not None and packet.dts < previous_dts - max_jump:
-                    jump_s = float((previous_dts - packet.dts) * stream.time_base)
-                    raise InputError(
-                        f"the timestamps of {path} jump back by {jump_s:.1f} s", hint=hint
-                    )
-                previous_dts = packet.dts
-            if packet.is_discard or ticks < start_ticks:
-                continue
-            scan.timestamp_ticks.append(ticks)
-            if ticks >= latest:
-                latest, scan.last_duration_ticks = ticks, packet.duration or 0
-    except av.FFmpegError:  # the file ends in the middle of a packet
-        scan.truncated = True
+
+    n_read_errors = 0
+
+    def count_error() -> None:  # the file ends in the middle of a packet
+        nonlocal n_read_errors
+        n_read_errors += 1
+
+    packets = read_packets(container, list(container.streams), stream, on_damage=count_error)
+    times, packets = time_video_packets(container, packets, stream)
+    latest = start_ticks
+    for packet in packets:
+        if packet.size == 0:
+            continue
+        ticks = packet.pts if packet.pts is not None else packet.dts
+        if ticks is not None and packet.time_base is not None:
+            end = (ticks + (packet.duration or 0)) * packet.time_base
+            scan.end_s = max(scan.end_s, float(end))
+        if packet.stream.index != stream.index:
+            continue
+        scan.truncated = packet.is_corrupt
+        if packet.is_discard:
+            continue
+        ticks = times.ticks(packet)
+        if ticks < start_ticks:
+            continue
+        scan.timestamp_ticks.append(ticks)
+        if ticks >= latest:
+            latest, scan.last_duration_ticks = ticks, packet.duration or 0
+    scan.truncated |= n_read_errors > 0
     return scan
 
 
