@@ -6,6 +6,7 @@ clip -> crop on a grid of half seconds -> gain -> two channels, noise, window of
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +21,8 @@ from loris_cli.soundtrack.visual_features import VISUAL_FPS
 from loris_cli.soundtrack.waveform_generator import SAMPLES_PER_ROW
 from loris_cli.training import datasets
 from loris_cli.training.datasets import ClipAnnotations, Example
+
+FeaturesT = TypeVar("FeaturesT", bound=VideoFeatures)
 
 PAPER_LOG_SIGMA = (-3.0, 1.0)
 """Mean and standard deviation of the log noise level, from the released code."""
@@ -99,7 +102,7 @@ class WaveformDataset(Dataset[Example]):
         return pose or without_peaks(accents)
 
 
-def without_peaks(features: VideoFeatures) -> VideoFeatures:
+def without_peaks(features: FeaturesT) -> FeaturesT:
     """Return features without rhythm peaks and energy."""
     empty = np.empty(0)
     return replace(
