@@ -16,7 +16,7 @@ from loris_cli.audio import mel
 from loris_cli.composition.note_spectrogram import render_note_spectrogram
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.models.diffusion import SamplerName, count_evaluations, precondition
-from loris_cli.models.generator_interface import ClipFeatures, ProgressCallback
+from loris_cli.models.generator_interface import ClipFeatures, ProgressCallback, VideoFeatures
 from loris_cli.models.mini_checkpoint import MiniCheckpoint
 from loris_cli.models.mini_unet import EncodedMiniCondition, MiniCondition
 from loris_cli.soundtrack import windowed_sampling
@@ -85,7 +85,7 @@ class LatentGenerator(windowed_sampling.WindowedGenerator[EncodedMiniCondition])
         config = self.model.denoiser.config
         return bool(config.harmony_channels and config.trained_with_harmony)
 
-    def compose(self, features: ClipFeatures, *, seed: int) -> ClipFeatures:
+    def compose(self, features: VideoFeatures, *, seed: int) -> ClipFeatures:
         """Return the features with the chords and notes that condition the model in a take.
 
         The notes are at the times at which they are audible, later than in the condition.
@@ -97,13 +97,14 @@ class LatentGenerator(windowed_sampling.WindowedGenerator[EncodedMiniCondition])
         assert advanced.harmony is not None
         assert advanced.arrangement is not None
         return replace(
-            features,
+            advanced,
+            peaks_s=features.peaks_s,
             harmony=advanced.harmony.shift(ATTACK_LATENCY_S),
             arrangement=advanced.arrangement.shift(ATTACK_LATENCY_S),
         )
 
     def generate(
-        self, features: ClipFeatures, *, seed: int, progress: ProgressCallback
+        self, features: VideoFeatures, *, seed: int, progress: ProgressCallback
     ) -> Iterator[Samples]:
         """Generate the soundtrack of a clip, in consecutive blocks.
 
@@ -116,7 +117,9 @@ class LatentGenerator(windowed_sampling.WindowedGenerator[EncodedMiniCondition])
             ``(1, samples)`` blocks at 22,050 Hz, ``round(duration_s * 22050)`` samples in all.
         """
         seed = seed_from_rhythm(seed, features.peaks_s)
-        advanced = replace(features, peaks_s=features.peaks_s - ATTACK_LATENCY_S)
+        advanced = ClipFeatures.from_video(
+            replace(features, peaks_s=features.peaks_s - ATTACK_LATENCY_S)
+        )
         if self._has_chords or self.has_notes:
             advanced = add_arrangement(advanced, seed=seed)
         if self.has_notes:
