@@ -13,6 +13,7 @@ from loris_cli.pose.keypoints import Poses, read_poses
 from loris_cli.rhythm.flow_rhythm import FlowTrajectories
 from loris_cli.soundtrack import video_analysis
 from loris_cli.soundtrack.video_analysis import analyze_video
+from loris_cli.system.progress import NullReporter
 from loris_cli.video import frames as frames_module
 from loris_cli.video.frames import Frame, FrameObserver, read_frames, read_frames_at_fps
 
@@ -94,6 +95,38 @@ def test_the_rhythm_is_from_flow_if_the_person_does_not_move(
     with pytest.raises(InputError, match=moving_video.name) as caught:
         analyze_video(moving_video, method="directogram")
     assert "--rhythm flow" in caught.value.hint
+
+
+class RecordingReporter(NullReporter):
+    """Reporter that records warnings."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+@pytest.mark.parametrize(
+    ("height_px", "frame_px", "warned"), [(25, 160, True), (90, 160, False), (90, 5120, True)]
+)
+def test_person_too_small_for_reliable_poses_is_reported(
+    moving_video: Path,
+    pose_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    height_px: float,
+    frame_px: int,
+    warned: bool,
+) -> None:
+    poses = read_poses(pose_file)
+    keypoints = poses.keypoints.copy()
+    keypoints[..., :2] *= height_px / np.ptp(keypoints[0, :, 1])
+    poses = replace(poses, keypoints=keypoints, size=(frame_px, frame_px))
+    patch_pose_estimation(monkeypatch, poses)
+    reporter = RecordingReporter()
+    analyze_video(moving_video, reporter=reporter)
+
+    assert any(moving_video.name in text for text in reporter.warnings) == warned
 
 
 def test_an_observer_gets_each_frame_until_it_returns_false(
