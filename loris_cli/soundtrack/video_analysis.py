@@ -3,7 +3,8 @@
 video -> one pass over its frames -> poses or optical flow -> rhythm, energy
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -29,6 +30,7 @@ from loris_cli.rhythm.rhythm_file import Rhythm
 from loris_cli.rhythm.stft_rhythm import rhythm_from_stft
 from loris_cli.system.atomic_files import printable_path
 from loris_cli.system.progress import NullReporter, Reporter
+from loris_cli.system.threads import pool_size
 from loris_cli.video.frames import (
     Frame,
     FrameObserver,
@@ -49,7 +51,6 @@ POSE_SIDE_PX = 1280
 MIN_RELIABLE_BODY_PX = 40.0
 """Body size in the frames of pose estimation below which poses are unreliable: the F-measure of
 impacts is 0.70 at 43 px, 0.61 at 32 px and 0.44 at 24 px (docs/experiments/rhythm.md)."""
-POSE_THREADS = 2
 FLOW_MAX_SIDE_PX = 256
 MAX_DURATION_MISMATCH_S = 1.0
 """Maximum difference between the durations of poses and video, which may be rounded or cut."""
@@ -92,6 +93,17 @@ def probe_for_rhythm(video: str | Path, *, reporter: Reporter | None = None) -> 
     return info
 
 
+@contextmanager
+def _errors_with_name(path: Path) -> Iterator[None]:
+    """Add the file to messages of errors in frames, poses or flow, which lack it."""
+    try:
+        yield
+    except InputError as error:
+        if printable_path(path.name) in str(error):
+            raise
+        raise InputError(f"{printable_path(path)}: {error}", hint=error.hint) from error
+
+
 class PoseEstimator(Protocol):
     """Function that estimates poses; ``pose.tracking.estimate_poses`` is one."""
 
@@ -131,7 +143,7 @@ def estimate_video_poses(
             fallback_flow.n_frames_with_person += 1
 
     n_frames = round(info.duration_s * POSE_FPS)
-    with reporter.stage("poses", n_frames) as advance:
+    with _errors_with_name(info.path), reporter.stage("poses", n_frames) as advance:
         observer = None
         if fallback_flow is not None:
             observer = FrameObserver(fallback_flow.add_frame, max_side_px=FLOW_MAX_SIDE_PX)
@@ -142,7 +154,7 @@ def estimate_video_poses(
             on_warning=reporter.warn,
             observer=observer,
         )
-        estimate = estimator or partial(estimate_poses, n_threads=POSE_THREADS)
+        estimate = estimator or partial(estimate_poses, n_threads=pool_size())
         size = (info.width, info.height)
         source_times_s: list[float] = []
         recorded = record_source_times(frames, source_times_s)
@@ -237,7 +249,8 @@ def analyze_video(
         if method is not None:
             raise InputError(f"no moving person found in {name}", hint="try --rhythm flow")
         reporter.warn(f"no moving person found in {name}: using the rhythm of optical flow")
-    rhythm = (flow or _track_flow(info, reporter)).compute_rhythm()
+    with _errors_with_name(info.path):
+        rhythm = (flow or _track_flow(info, reporter)).compute_rhythm()
     frames, energy = np.arange(len(rhythm.envelope)), np.full(len(rhythm.envelope), 0.5)
     if len(rhythm.times_s):
         energy = np.interp(frames, rhythm.times_s * POSE_FPS, 0.3 + 0.7 * rhythm.strengths)
