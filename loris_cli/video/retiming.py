@@ -32,6 +32,18 @@ def has_irregular_times(video: Path) -> bool:
         return any(restarts for _ in packets)
 
 
+def has_hidden_frames(video: Path) -> bool:
+    """Return whether the edit list of an MP4 hides encoded frames."""
+    with open_container(video) as container:
+        if not container.format.name.startswith("mov"):
+            return False
+        stream = require_video_stream(container, video)
+        try:
+            return any(packet.is_discard for packet in container.demux(stream))
+        except av.FFmpegError:  # truncated
+            return False
+
+
 def write_retimed_copy(video: Path, out: Path) -> None:
     """Copy the packets of the video stream, with repaired times, to a Matroska file.
 
