@@ -3,12 +3,15 @@
 packets -> presentation time of each, from the order of its decoded frame -> Matroska
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
 import av
 
 from loris_cli.errors import InputError
+from loris_cli.system.atomic_files import DISK_FULL_ERRNOS, output_errors
 
 from .containers import format_convert_hint, open_container, require_video_stream
 from .timestamps import read_packets, time_video_packets
@@ -29,8 +32,20 @@ def has_irregular_times(video: Path) -> bool:
         return any(restarts for _ in packets)
 
 
+def has_hidden_frames(video: Path) -> bool:
+    """Return whether the edit list of an MP4 hides encoded frames."""
+    with open_container(video) as container:
+        if not container.format.name.startswith("mov"):
+            return False
+        stream = require_video_stream(container, video)
+        try:
+            return any(packet.is_discard for packet in container.demux(stream))
+        except av.FFmpegError:  # truncated
+            return False
+
+
 def write_retimed_copy(video: Path, out: Path) -> None:
-    """Copy the packets of all audio and video streams, with repaired times, to a Matroska file.
+    """Copy the packets of the video stream, with repaired times, to a Matroska file.
 
     The encoded frames are not changed. If the container has no presentation times, the video is
     decoded once to find the order of its frames.
@@ -40,33 +55,46 @@ def write_retimed_copy(video: Path, out: Path) -> None:
         out: ``.mkv`` file, which stores times in milliseconds and holds any codec.
 
     Raises:
-        InputError: Matroska does not support a codec.
+        InputError: the packets cannot be copied.
+        OutputError: no disk space.
     """
     order = _find_display_order(video)
     with (
         open_container(video) as container,
+        _copy_errors(video, out),
         av.open(f"file:{out}", "w", format="matroska") as copy,
     ):
         stream = require_video_stream(container, video)
-        others = [s for s in container.streams.audio if s.codec_context is not None]
-        packets = read_packets(container, [stream, *others], stream)
+        packets = read_packets(container, [stream], stream)
         times, packets = time_video_packets(container, packets, stream)
-        try:
-            outputs = {s.index: copy.add_stream_from_template(s) for s in [stream, *others]}
-        except ValueError as error:
-            message = f"the codecs of {video} cannot be copied with repaired times"
-            raise InputError(message, hint=format_convert_hint(video)) from error
-        n_packets = 0
+        out_stream = copy.add_stream_from_template(stream)
+        out_stream.metadata.update(stream.metadata)
+        n_packets, previous = 0, -(2**63)
         for packet in packets:
             if not packet.size:
                 continue
-            if packet.stream.index == stream.index:
-                if not times.are_valid:
-                    packet.pts, packet.dts = order.get(n_packets, (None, None))
-                n_packets += 1
-            packet.stream = outputs[packet.stream.index]
-            if packet.pts is not None:  # packets without a frame are dropped
-                copy.mux(packet)
+            if not times.are_valid:
+                packet.pts, packet.dts = order.get(n_packets, (None, None))
+            n_packets += 1
+            if packet.pts is None:  # packets without a frame are dropped
+                continue
+            # Two joined files may overlap in decoding time.
+            packet.dts = previous = max(
+                previous, packet.pts if packet.dts is None else packet.dts
+            )
+            packet.stream = out_stream
+            copy.mux(packet)
+
+
+@contextmanager
+def _copy_errors(video: Path, out: Path) -> Iterator[None]:
+    """Convert errors of the muxer."""
+    try:
+        with output_errors(out, errnos=DISK_FULL_ERRNOS):
+            yield
+    except (av.FFmpegError, ValueError) as error:
+        message = f"the video stream of {video} cannot be copied with repaired times"
+        raise InputError(message, hint=format_convert_hint(video)) from error
 
 
 def _find_display_order(video: Path) -> dict[int, tuple[int, int]]:
