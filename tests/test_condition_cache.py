@@ -11,6 +11,7 @@ from builders import make_features
 from tiny_models import TINY_NOTES_AUTOENCODER, TINY_NOTES_DENOISER, TINY_PAPER_CONFIG
 from torch import Tensor
 
+from loris_cli.models.generator_interface import ClipFeatures
 from loris_cli.models.hawkes import MiniRhythmEncoder, PaperRhythmEncoder
 from loris_cli.models.load_model import PaperCheckpoint
 from loris_cli.models.mel_autoencoder import MelAutoencoder
@@ -73,9 +74,13 @@ def make_mini_generator(**options: Any) -> LatentGenerator:
     return LatentGenerator(model=model, device=CPU, steps=5, **options)
 
 
-def generate(generator: WaveformGenerator | LatentGenerator, duration_s: float) -> bytes:
+def make_pose_features(duration_s: float) -> ClipFeatures:
     keypoints = np.random.default_rng(0).uniform(1, 100, (round(duration_s * 16), 17, 3))
-    features = make_features(duration_s, keypoints=keypoints)
+    return make_features(duration_s, keypoints=keypoints)
+
+
+def generate(generator: WaveformGenerator | LatentGenerator, duration_s: float) -> bytes:
+    features = make_pose_features(duration_s)
     blocks = generator.generate(features, seed=1, progress=lambda done, total: None)
     return np.concatenate(list(blocks), axis=1).tobytes()
 
@@ -202,3 +207,14 @@ def test_audio_of_the_paper_model_does_not_depend_on_the_pool(duration_s: float)
         audio.append(generate(generator, duration_s))
     threads.configure_threads(n_before)
     assert audio[0] == audio[1] == audio[2]
+
+
+def test_the_paper_network_runs_on_the_device_of_the_model() -> None:
+    """The meta device has no values, so reading a value or copying it to the CPU fails."""
+    meta = torch.device("meta")
+    generator = make_paper_generator(guidance=3.0)
+    network = generator.model.network.to(meta)
+    generator = replace(generator, model=replace(generator.model, network=network), device=meta)
+    signal = generator._draw(make_pose_features(2.0), seed=1, progress=lambda done, total: None)
+    assert signal.device == meta
+    assert signal.shape == (2, generator.compute_window_layout(2.0).length)
