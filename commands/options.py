@@ -53,7 +53,8 @@ Out = Annotated[
 ]
 Overwrite = Annotated[bool, option("Output", "Overwrite existing files.", "--overwrite")]
 SkipExisting = Annotated[
-    bool, option("Output", "Skip inputs whose output file exists.", "--skip-existing")
+    bool,
+    option("Output", "Write only missing files; skip inputs without any.", "--skip-existing"),
 ]
 JsonOutput = Annotated[bool, option("Output", "Print one JSON object per result.", "--json")]
 AudioTrack = Annotated[

@@ -36,6 +36,7 @@ def prep(
             min=0.0,
         ),
     ] = None,
+    audio_track: options.AudioTrack = None,
     filters: Annotated[
         bool,
         option(
@@ -142,6 +143,7 @@ def prep(
         pose_network=pose_network if uses_mmpose else "",
         pose_weights_sha256=weights_sha256,
         onset_detector=onset_detector,
+        audio_track=audio_track,
     )
     context = PrepContext(
         data_dir=data_dir, settings=settings, device=device, pose_weights=pose_weights

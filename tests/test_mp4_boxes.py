@@ -31,8 +31,15 @@ ENTRY_BOXES = [
     Box(b"st3d", bytes(4) + b"\2"),
     Box(b"sv3d", Box(b"svhd", bytes(4) + b"test\0").encode() + PROJECTION),
     Box(b"dvvC", bytes([1, 0, 10, 0x45, *bytes(20)])),
+    Box(b"mdcv", struct.pack(">8H2I", *range(1000, 9000, 1000), 10_000_000, 1)),
+    Box(b"clli", struct.pack(">2H", 1000, 400)),
     Box(b"amve", bytes(8)),
 ]
+
+RECORD_NAMES = (
+    *(b"side by side", b"spherical mapping: equirectangular", b"dovi configuration record"),
+    *(b"mastering display metadata", b"content light level metadata"),
+)
 
 
 def mux(video: Path, suffix: str) -> Path:
@@ -132,17 +139,35 @@ def test_edits_at_key_frames_are_copied_to_matroska(tmp_path: Path) -> None:
     assert [read_frame_number(frame.rgb) for frame in frames] == numbers
 
 
+def list_records(path: Path) -> list[bytes]:
+    """Return the records of 360-degree and HDR video that ffmpeg finds in a file."""
+    log = subprocess.run([find_ffmpeg(), "-i", path], capture_output=True, check=False).stderr
+    return [name for name in RECORD_NAMES if name in log.lower()]
+
+
+@pytest.mark.parametrize(("tag", "expected"), [("dvh1", "dvh1"), ("hev1", "hvc1")])
+def test_the_tag_of_dolby_vision_is_not_replaced(
+    tmp_path: Path, tag: str, expected: str
+) -> None:
+    source = write_video(tmp_path / "a.mp4", codec="libx265")
+    video = tmp_path / "b.mp4"
+    run_ffmpeg("-i", source, "-c", "copy", "-tag:v", tag, video)
+    with av.open(str(mux(video, ".mp4"))) as container:
+        assert container.streams.video[0].codec_context.codec_tag == expected
+
+
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
 def test_records_of_spherical_and_hdr_video_are_copied(tmp_path: Path, suffix: str) -> None:
     video = write_video(tmp_path / "a.mp4", sound=make_click(1, 0.3))
     spherical = Box(b"uuid", bytes.fromhex("ffcc8263f8554a938814587a02521fdd") + b"<rdf/>")
     add_boxes(video, ENTRY_BOXES, [spherical])
     out = mux(video, suffix)
-    log = subprocess.run([find_ffmpeg(), "-i", out], capture_output=True, check=False).stderr
-    for name in (b"side by side", b"Spherical Mapping: equirectangular", b"DOVI configuration"):
-        assert name in log
+    assert list_records(out) == list_records(video)
+    assert len(list_records(out)) == len(RECORD_NAMES)
     assert [read_frame_number(frame.rgb) for frame in read_frames(out)] == list(range(12))
-    if suffix == ".mkv":
+    if suffix == ".mkv":  # and back
+        again = mux(out.rename(tmp_path / "b.mkv"), ".mp4")
+        assert list_records(again) == list_records(video)
         return
     track = read_track(out)
     copied = [b for b in mp4_boxes._parse_sample_entry(track)[1] if b in ENTRY_BOXES]
@@ -169,7 +194,10 @@ def test_recording_date_and_quicktime_tags_are_kept(
         *(arg for key, tag in tags.items() for arg in ("-metadata", f"{key}={tag}")),
         video,
     )
-    with av.open(str(mux(video, suffix))) as container:
+    out = mux(video, suffix)
+    if suffix == ".mov":  # its tags are outside the user data, as in the files of phones
+        out = mux(out.rename(tmp_path / "phone.mov"), ".mp4")
+    with av.open(str(out)) as container:
         found = {key.lower(): tag for key, tag in container.metadata.items()}
         assert {key: found.get(key.lower()) for key in tags} == tags
         assert found["creation_time"].startswith("2024-05-01T10:00:00")

@@ -13,7 +13,7 @@ import soundfile
 import torch
 from builders import make_poses
 from conftest import RunLoris
-from media import AUDIO_HZ, write_video
+from media import AUDIO_HZ, run_ffmpeg, write_video
 from torch import Tensor, nn
 
 from loris_cli.array_types import Samples
@@ -442,6 +442,31 @@ def test_a_link_to_a_file_outside_the_data_set_is_rejected(video: Path, tmp_path
     os.symlink(tmp_path / "outside.flac", audio)
     with pytest.raises(InputError, match=f"audio/{audio.name}"):
         read_manifest(data)
+
+
+@pytest.mark.parametrize(("option", "track"), [((), 2), (("--audio-track", "1"), 1)])
+def test_prep_reads_the_default_or_the_given_audio_track(
+    video: Path,
+    tmp_path: Path,
+    loris: RunLoris,
+    monkeypatch: pytest.MonkeyPatch,
+    option: tuple[str, ...],
+    track: int,
+) -> None:
+    monkeypatch.setattr(prepare_videos, "map_in_processes", map_in_this_process)
+    silent = write_small_video(tmp_path / "silent.mp4", 4.0, np.zeros((1, 4 * AUDIO_HZ), "f4"))
+    both = tmp_path / "both.mkv"
+    run_ffmpeg(
+        *("-i", silent, "-i", video, "-map", "0", "-map", "1:a", "-c", "copy"),
+        *("-disposition:a:0", "0", "-disposition:a:1", "default", both),
+    )
+    data = tmp_path / "data"
+    arguments = ("--activity", "dance", "--separator", "none", "--pose-estimator", "none")
+    result = loris("prep", both, "--data", data, *arguments, "--no-filters", *option)
+    assert result.exit_code == 0
+    assert ("track 2" in result.stderr) == (not option)
+    (audio,) = (data / "audio").iterdir()
+    assert (np.abs(soundfile.read(audio)[0]).max() > 0.1) == (track == 2)
 
 
 def test_timing_jitter_is_the_spread_around_the_accents() -> None:

@@ -289,6 +289,31 @@ def test_midi_file_is_written_beside_the_audio(run_score: RunLoris, video: Path)
     assert list_new_files(video) == ["out.wav", "score.mid"]
 
 
+@pytest.mark.parametrize(
+    "missing",
+    [
+        "score.mid",
+        *(pytest.param(x, marks=pytest.mark.slow) for x in ("out.wav", "rhythm.png")),
+    ],
+)
+def test_skip_existing_writes_only_the_missing_file_of_a_take(
+    run_score: RunLoris, video: Path, missing: str
+) -> None:
+    paths = [video.with_name(name) for name in ("out.wav", "score.mid", "rhythm.png")]
+    arguments = ("-o", paths[0], "--midi", paths[1], "--plot", paths[2], "--skip-existing")
+    assert run_score(*arguments).exit_code == 0
+    contents = [path.read_bytes() for path in paths]
+    video.with_name(missing).unlink()
+    modified = {path: path.stat().st_mtime_ns for path in paths if path.exists()}
+
+    result = run_score(*arguments, "--json")
+
+    assert json.loads(result.stdout)["status"] == "done"
+    assert [path.read_bytes() for path in paths] == contents
+    assert {path: path.stat().st_mtime_ns for path in modified} == modified
+    assert json.loads(run_score(*arguments, "--json").stdout)["status"] == "skipped"
+
+
 def test_midi_file_has_the_score_that_is_played(
     run_score: RunLoris, video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -91,6 +91,8 @@ class PrepSettings:
     pose_weights_sha256: str = ""
     """SHA-256 of the mmpose weights."""
     onset_detector: OnsetDetector = "librosa"
+    audio_track: int | None = None
+    """Number of the audio track, from 1; None is the default track."""
 
     def digest(self) -> str:
         """Return the first 16 hex digits of the SHA-256 of the settings."""

@@ -240,6 +240,7 @@ def extract_media(
         span_s=span_s,
         separator=separator,
         music_rate_hz=rate_hz,
+        audio_track=settings.audio_track,
         on_warning=reporter.warn,
     )
     if audio is None:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -84,7 +84,7 @@ class SoundtrackJob:
     takes: tuple[tuple[int, Path], ...]
     """Take number, counted from 0 and added to the seed, and output path of each take."""
     existing_takes: tuple[tuple[int, Path], ...] = ()
-    """Takes that are skipped because their files exist."""
+    """Takes that are skipped because all their files exist."""
     midi_paths: tuple[Path, ...] = ()
     """Output MIDI file of each take number; empty if there are none."""
     plot_paths: tuple[Path, ...] = ()
@@ -92,7 +92,7 @@ class SoundtrackJob:
     warnings: tuple[str, ...] = ()
     """Warnings found while planning."""
     skip_existing: bool = False
-    """Skip takes whose files are made by another process in the meantime."""
+    """Write only the files that do not exist when their take starts."""
     conflict: UsageError | None = None
     """Error of a video that has an output path of another, and no takes."""
     settings: SoundtrackSettings
@@ -101,6 +101,16 @@ class SoundtrackJob:
     def needs_notes(self) -> bool:
         """Whether an output is a MIDI file."""
         return bool(self.midi_paths) or any(is_midi_path(path) for _, path in self.takes)
+
+    def list_missing_files(self, take: tuple[int, Path]) -> list[Path]:
+        """Return the files of a take that have to be written: its output, MIDI file and plot.
+
+        Without ``skip_existing``, all of them.
+        """
+        number, output = take
+        paths = [output, *self.midi_paths[number : number + 1]]
+        paths += self.plot_paths if number == 0 else ()
+        return [p for p in paths if not (self.skip_existing and os.path.lexists(p))]
 
 
 def is_midi_path(path: Path) -> bool:
@@ -125,7 +135,7 @@ def plan_jobs(
         output: file for a single input, or folder; None writes next to each input.
         settings: settings of the run.
         n_takes: number of takes per video.
-        skip_existing: skip takes whose files exist.
+        skip_existing: write only files that do not exist, and skip takes with all their files.
         report: file to which the report rows are appended.
         inputs: arguments that name the videos: folders, whose sub-folders are repeated below
             ``output``, and list files, which must not be overwritten.
@@ -170,12 +180,9 @@ def plan_jobs(
     jobs = []
     for k, video in enumerate(videos):
         takes = [] if video in conflicts else list(enumerate(outputs[k]))
-        existing = tuple(take for take in takes if skip_existing and os.path.lexists(take[1]))
-        todo = tuple(take for take in takes if take not in existing)
         job = SoundtrackJob(
             video=video,
-            takes=todo,
-            existing_takes=existing,
+            takes=tuple(takes),
             midi_paths=tuple(midi_outputs[k]),
             plot_paths=tuple(plots[k]),
             warnings=names.describe(video),
@@ -183,7 +190,9 @@ def plan_jobs(
             conflict=conflicts.get(video),
             settings=settings,
         )
-        jobs.append(job)
+        todo = tuple(take for take in takes if job.list_missing_files(take))
+        existing = tuple(take for take in takes if take not in todo)
+        jobs.append(replace(job, takes=todo, existing_takes=existing))
     _check_results(jobs, inputs, folders=(output, settings.midi, settings.plot))
     if report is not None:
         input_paths.check_not_stdout(report)
@@ -218,12 +227,9 @@ def _check_results(
     jobs: Sequence[SoundtrackJob], inputs: Sequence[str], *, folders: Sequence[Path | None]
 ) -> None:
     """Check that all results can be written."""
-    results = [path for job in jobs for _, path in job.takes]
-    if any(not is_midi_path(path) for path in results):
+    if any(not is_midi_path(path) for job in jobs for _, path in job.takes):
         find_ffmpeg()
-    for job in jobs:
-        results += [job.midi_paths[k] for k, _ in job.takes if job.midi_paths]
-        results += job.plot_paths if job.takes else ()
+    results = [p for job in jobs for take in job.takes for p in job.list_missing_files(take)]
     for folder in folders:
         if folder and input_paths.is_output_folder(folder):  # sub-folders are created later
             results = [p for p in results if folder not in p.parents or p.parent.is_dir()]

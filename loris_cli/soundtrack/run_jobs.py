@@ -133,10 +133,10 @@ def _make_missing_takes(job: SoundtrackJob, reporter: RecordingReporter) -> Iter
         for take in job.takes:
             if not is_claimed:
                 yield job_report.skipped_row(job, take, CLAIMED_REASON)
-            elif os.path.lexists(take[1]):
-                yield job_report.skipped_row(job, take, EXISTS_REASON)
-            else:
+            elif job.list_missing_files(take):
                 todo.append(take)
+            else:
+                yield job_report.skipped_row(job, take, EXISTS_REASON)
         while todo:
             try:
                 for row in make_takes(replace(job, takes=tuple(todo)), reporter):

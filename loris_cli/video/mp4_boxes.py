@@ -19,12 +19,13 @@ SAMPLE_ENTRY_BOXES = {
     *(b"st3d", b"sv3d", b"vexu", b"hfov", b"lhvC"),  # 3-D and 360-degree video
     *(b"dvcC", b"dvvC", b"dvwC", b"mdcv", b"clli", b"amve"),  # Dolby Vision and HDR
 }
-"""Boxes of a video sample entry that are equal in source and output."""
+"""Boxes of a video sample entry that are copied."""
 SAMPLE_ENTRY_BYTES = 86  # header and fields of a VisualSampleEntry
 EMPTY_EDIT = -1
+MAX_EDITED_S = 24 * 3600
 MAX_MOOV_BYTES = 1 << 28
 FIRST_ISO_LANGUAGE, UNSPECIFIED_LANGUAGE = 0x400, 0x7FFF  # smaller: Macintosh languages
-MAX_32_BIT_OFFSET = (1 << 32) - 1
+MAX_32_BIT_OFFSET = MAX_32_BIT_VALUE = (1 << 32) - 1
 MAX_DEPTH = 6  # moov, trak, mdia, minf, stbl, table
 FULL_BOX_HEAD = bytes(4)  # version and flags
 METADATA_HANDLER = bytes(8) + b"mdta" + bytes(13)
@@ -109,7 +110,7 @@ def read_source_boxes(path: Path, track_id: int) -> SourceBoxes | None:
             return None
         return SourceBoxes(
             movie_hz=_read_rate_hz(moov[1].find(b"mvhd")),
-            edits=tuple(_read_edits(moov[1], track)),
+            edits=_check_edits(tuple(_read_edits(moov[1], track))),
             entry_boxes=tuple(
                 b for b in _parse_sample_entry(track)[1] if b.kind in SAMPLE_ENTRY_BOXES
             ),
@@ -232,6 +233,13 @@ def _read_edits(moov: Box, track: Box) -> Iterator[Edit]:
             )
 
 
+def _check_edits(edits: tuple[Edit, ...]) -> tuple[Edit, ...]:
+    """Return the edits, or none if their times are implausible."""
+    starts_s = [abs(edit.start_s or Fraction(0)) for edit in edits]
+    end_s = sum((edit.duration_s for edit in edits), Fraction(0))
+    return edits if max(end_s, *starts_s, Fraction(0)) <= MAX_EDITED_S else ()
+
+
 def _read_first_offset(track: Box) -> int:
     """Return the composition offset of the first sample, in ticks of the media."""
     offsets = track.find(b"mdia", b"minf", b"stbl", b"ctts")
@@ -254,7 +262,9 @@ def _replace_edits(moov: Box, track: Box, edits: Sequence[Edit]) -> None:
     for edit in edits:  # ends are rounded down, so that no frame is added
         end_s += edit.duration_s
         ends.append(int(end_s * movie_hz))
-        start = EMPTY_EDIT if edit.start_s is None else round(edit.start_s * media_hz) + first
+        start = EMPTY_EDIT
+        if edit.start_s is not None:
+            start = max(0, round(edit.start_s * media_hz) + first)
         entries.append(struct.pack(">QqI", ends[-1] - ends[-2], start, 1 << 16))
     content = struct.pack(">II", 1 << 24, len(entries)) + b"".join(entries)
     track.boxes[:] = [box for box in track.boxes if box.kind != b"edts"]
@@ -274,7 +284,9 @@ def _read_duration(track_header: Box | None) -> int:
 def _write_duration(header: Box, duration: int, *, at: tuple[int, int]) -> None:
     data = bytearray(header.data)
     is_long = data[0] == 1
-    struct.pack_into(">Q" if is_long else ">I", data, at[is_long], duration)
+    struct.pack_into(
+        ">Q" if is_long else ">I", data, at[is_long], min(duration, MAX_32_BIT_VALUE)
+    )
     header.content = bytes(data)
 
 
@@ -296,10 +308,15 @@ def _parse_sample_entry(track: Box) -> tuple[bytes, list[Box]]:
 
 
 def _replace_sample_entry_boxes(track: Box, boxes: Sequence[Box]) -> None:
+    """Replace the boxes of the same types in the first sample entry, and add the others."""
     description = track.find(b"mdia", b"minf", b"stbl", b"stsd")
     assert description is not None
     fields, old = _parse_sample_entry(track)
-    new = [box for box in old if box.kind not in SAMPLE_ENTRY_BOXES] + list(boxes)
+    replaced = {box.kind for box in boxes}
+    # ffmpeg derives a vexu box without the layout from a st3d box, and readers prefer it.
+    if b"st3d" in replaced | {box.kind for box in old}:
+        replaced.add(b"vexu")
+    new = [box for box in old if box.kind not in replaced] + list(boxes)
     entry = fields[4:] + b"".join(box.encode() for box in new)
     old_size = struct.unpack_from(">I", description.data, 8)[0]
     rest = description.data[8 + old_size :]

@@ -85,7 +85,7 @@ def mux_audio(
             copy_args = _video_copy_args(container, stream, container_format, on_warning)
         if boxes.edits:
             copy_args += ["-movie_timescale", str(boxes.movie_hz)]
-        copy_args += ["-map", "1:a:0", "-map_metadata", "0" if source == video else "2"]
+        copy_args += ["-map_metadata", "0" if source == video else "2"]
         if source != video:
             _warn_of_subtitles(video, on_warning)
         _run_muxer(inputs, copy_args, output, _read_replaced_tags(video) | dict(tags))
@@ -142,9 +142,9 @@ def _video_copy_args(
     container_format: ContainerFormat,
     on_warning: WarningCallback | None,
 ) -> list[str]:
-    """Return arguments that copy the video stream, cover art and subtitles."""
+    """Return arguments for the video stream, the new audio, cover art and subtitles."""
     muxer, text_codec = container_format.muxer, container_format.text_subtitle_codec
-    args = ["-map", f"0:{stream.index}", "-c:v", "copy", "-copyinkf:v"]
+    args = ["-map", f"0:{stream.index}", "-map", "1:a:0", "-c:v", "copy", "-copyinkf:v"]
     args += ["-strict", "unofficial"]  # records of 3-D, 360-degree and Dolby Vision video
     if muxer in EDIT_LIST_MUXERS:
         args += ["-movflags", "+faststart"]

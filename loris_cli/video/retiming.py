@@ -27,8 +27,8 @@ def has_irregular_times(video: Path) -> bool:
         restarts: list[float] = []
         packets = read_packets(container, [stream], stream, on_restart=restarts.append)
         times, packets = time_video_packets(container, packets, stream)
-        if not times.are_valid:
-            return True
+        if not times.are_valid or container.format.name.startswith("mov"):
+            return not times.are_valid
         return any(restarts for _ in packets)
 
 
