@@ -63,7 +63,7 @@ def plan_outputs(
             sources,
             target,
             default_suffix=default_suffix,
-            allowed_suffixes=[Path(default_suffix).suffix],
+            allowed_suffixes=["." + default_suffix.rpartition(".")[2]],
             inputs=inputs,
         )
         conflicts = find_conflicts(sources, paths) | conflicts

@@ -13,7 +13,7 @@ from loris_cli.evaluation.metrics.music import (
     cosine_similarity,
     loudness_db,
 )
-from loris_cli.system.librosa_import import import_librosa_module
+from loris_cli.system.librosa_import import librosa
 
 ZIMTOHRLI_RATE_HZ = 48_000
 ZIMTOHRLI_RMS = 0.1
@@ -79,7 +79,7 @@ def chroma_distance(first_samples: Samples, second_samples: Samples) -> float:
         first_samples: mono audio at 22,050 Hz, ``(samples,)``.
         second_samples: the other recording; the longer one is truncated.
     """
-    chroma_cqt = import_librosa_module("feature.spectral").chroma_cqt
+    chroma_cqt = librosa.feature.chroma_cqt
     pair = [
         chroma_cqt(y=samples, sr=SAMPLE_RATE_HZ, hop_length=HOP_SAMPLES)
         for samples in (first_samples, second_samples)

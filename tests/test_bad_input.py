@@ -553,7 +553,7 @@ def test_a_signal_ends_all_processes_and_leaves_no_files(
         ("pose video.mp4 -o a.mp4", 2, ".npz"),
         ("pose video.mp4 --overlay a.webm", 2, ".mp4"),
         ("pose video.mp4 --overlay video.mp4 --overwrite", 2, "input"),
-        ("pose video.mp4 still.mp4 --overlay a.mp4", 2, "--overlay"),
+        ("pose video.mp4 still.mp4 --overlay a.mp4", 2, "a.mp4"),
         ("pose video.mp4", 4, "video.mp4"),
         ("rhythm video.mp4 -o a.txt", 2, ".json"),
         ("rhythm video.mp4 --plot a.jpg", 2, ".png"),

@@ -1,6 +1,7 @@
 """Kernels of librosa are compiled by one process at a time."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -109,3 +110,20 @@ def test_beat_tracking_survives_concurrent_compilation_of_kernels(
 def test_the_modules_of_soundtrack_import_no_compiled_kernels() -> None:
     code = "import sys, loris_cli.soundtrack.run_jobs; print({'numba'} & {*sys.modules})"
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "set()\n"
+
+
+@pytest.mark.slow
+def test_no_kernel_is_compiled_after_the_import() -> None:
+    """Every module of librosa that compiles kernels is imported while the lock is held."""
+    code = "import sys, loris_cli.system.librosa_import; print(*sys.modules)"
+    output = subprocess.check_output([sys.executable, "-c", code], text=True)
+    folder = Path(librosa_import.librosa.__file__).parent
+    names = {
+        ".".join(("librosa", *path.relative_to(folder).with_suffix("").parts))
+        for path in folder.rglob("*.py")
+        if re.search(
+            r"^@numba\.(gu)?vectorize|^@(gu)?vectorize", path.read_text(), re.MULTILINE
+        )
+    }
+    assert len(names) > 3
+    assert names <= set(output.split())

@@ -15,7 +15,7 @@ from loris_cli.array_types import Array, Samples
 from loris_cli.audio import madmom_process
 from loris_cli.audio.onsets import ONSET_HOP_LENGTH, compute_onset_envelope
 from loris_cli.config import POSE_FPS, SAMPLE_RATE_HZ
-from loris_cli.system.librosa_import import import_librosa_module, librosa
+from loris_cli.system.librosa_import import librosa
 
 OnsetDetector = Literal["librosa", "madmom"]
 
@@ -81,7 +81,7 @@ def _detect_with_librosa(envelope: Samples) -> tuple[Array, Array, Array]:
     names = ("pre_max", "post_max", "pre_avg", "post_avg", "wait")
     windows: dict[str, Any] = dict.fromkeys(names, gap)
     peaks = librosa.util.peak_pick(envelope / envelope.max(), delta=PEAK_DELTA, **windows)
-    _, beats_s = import_librosa_module("beat").beat_track(
+    _, beats_s = librosa.beat.beat_track(
         onset_envelope=envelope, sr=SAMPLE_RATE_HZ, hop_length=ONSET_HOP_LENGTH, units="time"
     )
     heights = envelope[peaks].astype(np.float64)

@@ -14,7 +14,7 @@ import numpy as np
 from loris_cli.array_types import Array, Samples
 from loris_cli.audio import madmom_process
 from loris_cli.config import SAMPLE_RATE_HZ
-from loris_cli.system.librosa_import import import_librosa_module
+from loris_cli.system.librosa_import import librosa
 from loris_cli.system.optional_packages import import_optional
 
 BeatTracker = Literal["librosa", "madmom", "beatnet"]
@@ -42,9 +42,7 @@ def track_beats(samples: Samples, tracker: BeatTracker = "librosa") -> Array:
         return madmom_process.detect_events(samples, "beats")["beats"]
     if tracker == "beatnet":
         return _track_beats_with_beatnet(samples)
-    _, beats_s = import_librosa_module("beat").beat_track(
-        y=samples, sr=SAMPLE_RATE_HZ, units="time", trim=False
-    )
+    _, beats_s = librosa.beat.beat_track(y=samples, sr=SAMPLE_RATE_HZ, units="time", trim=False)
     return np.asarray(beats_s, dtype=np.float64)
 
 

@@ -12,15 +12,22 @@ the cache may differ in all other settings.
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
 from loris_cli.system.process_setup import redirect_caches
 
+KERNEL_MODULES = (
+    "beat",
+    "core.audio",
+    "core.convert",
+    "core.notation",
+    "core.pitch",
+    "util.utils",
+)
+"""Modules that compile kernels when they are imported."""
 LOCK_TIMEOUT_S = 300.0
 """Timeout after which a lock is ignored; compilation takes ten seconds."""
 
@@ -39,16 +46,13 @@ def lock_kernel_cache() -> Iterator[None]:
         yield
 
 
-@cache
-def import_librosa_module(name: str) -> Any:
-    """Import a librosa module with kernels that are slow to load, such as ``beat``."""
-    with lock_kernel_cache():
-        return import_module(f"librosa.{name}")
-
-
 redirect_caches()
 with lock_kernel_cache():
     import librosa
-    import librosa.util.utils
 
-__all__ = ["import_librosa_module", "librosa", "lock_kernel_cache"]
+    for (
+        _name
+    ) in KERNEL_MODULES:  # librosa would import them at their first use, without the lock
+        import_module(f"librosa.{_name}")
+
+__all__ = ["librosa", "lock_kernel_cache"]

@@ -7,13 +7,14 @@ same metrics of real music.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from loris_cli.array_types import Array, Samples
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import InputError
-from loris_cli.system.librosa_import import import_librosa_module, librosa
+from loris_cli.system.librosa_import import librosa
 
 HOP_SAMPLES = 1024
 CHROMA_HZ = SAMPLE_RATE_HZ / HOP_SAMPLES
@@ -68,7 +69,7 @@ def measure_texture(samples: Samples, onsets_s: Array) -> AudioTexture:
     """
     if len(samples) < 4 * SAMPLE_RATE_HZ or not np.any(samples):
         raise InputError("texture metrics need at least 4 s of non-silent audio")
-    constant_q = import_librosa_module("core.constantq").cqt
+    constant_q: Any = librosa.cqt
     sizes = {"sr": SAMPLE_RATE_HZ, "hop_length": HOP_SAMPLES}
     pitch = np.abs(constant_q(samples, fmin=CQT_FMIN_HZ, n_bins=N_CQT_BINS, **sizes))
     power = np.square(pitch)  # magnitudes leak more into adjacent semitones
