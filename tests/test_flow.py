@@ -118,32 +118,35 @@ def test_frames_at_25_fps_from_a_later_start_are_resampled() -> None:
     assert np.mean(np.abs(compute_offsets_s(rhythm.times_s, impacts_s)) < 0.07) >= 0.8
 
 
-def measure_median_error_s(fps: float, n_dropped_of_10: int = 0) -> float:
-    """Return the median absolute error of the impacts of two clips, from a later start."""
+def measure_errors_s(fps: float, n_dropped_of_10: int = 0) -> Array:
+    """Return the absolute errors of the impacts of three clips that start at 3 s."""
     offsets_s = []
-    for seed in (1, 2):
+    for seed in (1, 2, 3):
         positions, times_s, impacts_s = sample_impacts(6, seed=seed, fps=fps)
         kept = np.random.default_rng(seed).random(len(times_s)) * 10 >= n_dropped_of_10
         kept[0] = True
         rhythm = rhythm_from_flow(make_patch_frames(positions[kept], times_s[kept] + 3))
         offsets_s.append(compute_offsets_s(rhythm.times_s, impacts_s))
-    return float(np.median(np.abs(np.concatenate(offsets_s))))
+    return np.abs(np.concatenate(offsets_s))
 
 
 def test_impacts_at_10_fps_are_located_within_half_a_frame() -> None:
-    assert measure_median_error_s(10) < 0.05
+    errors_s = measure_errors_s(10)
+
+    assert np.median(errors_s) < 0.05
+    assert np.mean(errors_s < 0.06) >= 0.9
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fps", [5, 15, 24, 25, 30, 60, 120, 240])
 def test_impacts_are_located_within_half_a_frame(fps: float) -> None:
-    assert measure_median_error_s(fps) < 0.5 / fps
+    assert np.median(measure_errors_s(fps)) < 0.5 / fps
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fps", [30, 60])
 def test_impacts_of_videos_with_dropped_frames_are_located(fps: float) -> None:
-    assert measure_median_error_s(fps, n_dropped_of_10=3) < 0.5 / fps
+    assert np.median(measure_errors_s(fps, n_dropped_of_10=3)) < 0.5 / fps
 
 
 @pytest.mark.parametrize("fps", [16, 24, 25, 30, 60, 120, 240])
