@@ -146,7 +146,8 @@ def test_impacts_are_located_within_half_a_frame(fps: float) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("fps", [30, 60])
 def test_impacts_of_videos_with_dropped_frames_are_located(fps: float) -> None:
-    assert np.median(measure_errors_s(fps, n_dropped_of_10=3)) < 0.5 / fps
+    # Half of the mean interval of the remaining frames.
+    assert np.median(measure_errors_s(fps, n_dropped_of_10=3)) < 0.5 / (0.7 * fps)
 
 
 @pytest.mark.parametrize("fps", [16, 24, 25, 30, 60, 120, 240])
