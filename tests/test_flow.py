@@ -123,9 +123,9 @@ def measure_errors_s(fps: float, n_dropped_of_10: int = 0) -> Array:
     offsets_s = []
     for seed in (1, 2, 3):
         positions, times_s, impacts_s = sample_impacts(6, seed=seed, fps=fps)
-        kept = np.random.default_rng(seed).random(len(times_s)) * 10 >= n_dropped_of_10
-        kept[0] = True
-        rhythm = rhythm_from_flow(make_patch_frames(positions[kept], times_s[kept] + 3))
+        is_read = np.random.default_rng(seed).random(len(times_s)) * 10 >= n_dropped_of_10
+        is_read[0] = True
+        rhythm = rhythm_from_flow(make_patch_frames(positions[is_read], times_s[is_read] + 3))
         offsets_s.append(compute_offsets_s(rhythm.times_s, impacts_s))
     return np.abs(np.concatenate(offsets_s))
 
