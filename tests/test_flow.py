@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from loris_cli.array_types import Array
 from loris_cli.errors import InputError
 from loris_cli.rhythm import flow_rhythm
+from loris_cli.rhythm.block_matching import match_blocks
 from loris_cli.rhythm.flow_rhythm import FlowTrajectories, rhythm_from_flow
+from loris_cli.rhythm.impact_refinement import refine_impact
 from loris_cli.rhythm.trajectories import resample_positions
 from loris_cli.video.frames import Frame
 
@@ -114,6 +116,65 @@ def test_frames_at_25_fps_from_a_later_start_are_resampled() -> None:
     assert rhythm.envelope_rate_hz == 16
     assert len(rhythm.envelope) == pytest.approx(8 * 16, abs=1)
     assert np.mean(np.abs(compute_offsets_s(rhythm.times_s, impacts_s)) < 0.07) >= 0.8
+
+
+def measure_errors_s(fps: float, n_dropped_of_10: int = 0) -> Array:
+    """Return the absolute errors of the impacts of three clips that start at 3 s."""
+    offsets_s = []
+    for seed in (1, 2, 3):
+        positions, times_s, impacts_s = sample_impacts(6, seed=seed, fps=fps)
+        is_read = np.random.default_rng(seed).random(len(times_s)) * 10 >= n_dropped_of_10
+        is_read[0] = True
+        rhythm = rhythm_from_flow(make_patch_frames(positions[is_read], times_s[is_read] + 3))
+        offsets_s.append(compute_offsets_s(rhythm.times_s, impacts_s))
+    return np.abs(np.concatenate(offsets_s))
+
+
+def test_impacts_at_10_fps_are_located_within_half_a_frame() -> None:
+    errors_s = measure_errors_s(10)
+
+    assert np.median(errors_s) < 0.05
+    assert np.mean(errors_s < 0.06) >= 0.9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fps", [5, 15, 24, 25, 30, 60, 120, 240])
+def test_impacts_are_located_within_half_a_frame(fps: float) -> None:
+    assert np.median(measure_errors_s(fps)) < 0.5 / fps
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fps", [30, 60])
+def test_impacts_of_videos_with_dropped_frames_are_located(fps: float) -> None:
+    # Half of the mean interval of the remaining frames.
+    assert np.median(measure_errors_s(fps, n_dropped_of_10=3)) < 0.5 / (0.7 * fps)
+
+
+@pytest.mark.parametrize("fps", [16, 24, 25, 30, 60, 120, 240])
+@pytest.mark.parametrize("phase", [0.0, 0.3, 0.7])
+def test_stop_is_located_on_the_frames(fps: float, phase: float) -> None:
+    stop_s, times_s = 1.0 + phase / fps, np.arange(2 * fps) / fps
+    positions = 30 * np.minimum(times_s, stop_s)[:, None, None] * np.ones((4, 2))
+
+    refined_s = refine_impact(stop_s + 0.03, positions, times_s, fps=16)
+
+    assert refined_s == pytest.approx(stop_s, abs=1e-6)
+
+
+@pytest.mark.parametrize("n_frames", [0, 1, 2, 5])
+def test_impact_between_few_frames_is_not_moved(n_frames: int) -> None:
+    positions = np.ones((n_frames, 4, 2)) * np.arange(n_frames)[:, None, None]
+
+    assert refine_impact(0.1, positions, np.arange(n_frames) / 25, fps=16) == 0.1
+
+
+def test_blocks_of_a_shifted_image_are_matched() -> None:
+    texture = make_texture(np.random.default_rng(0), 96, 160).clip(0, 255).astype(np.uint8)
+
+    flow = match_blocks(texture[:72, :128], texture[8:80, 12:140], cell_px=8)
+
+    np.testing.assert_array_equal(flow[24:48, 32:96], np.broadcast_to([-12, -8], (24, 64, 2)))
+    assert not match_blocks(texture, texture, cell_px=8).any()
 
 
 @pytest.mark.parametrize("noise", [0, 5, 10])

@@ -24,9 +24,9 @@ MIN_SUBSTITUTE_S = 0.5
 MIN_SUBSTITUTE_PROMINENCE = 0.25
 # Interval over which motion is measured: a quarter of a second at 16 fps.
 MOTION_LAG_FRAMES = 4
-# Motion from which a person counts as moving, see `limb_motion`. Dancers reach 0.03, people at
-# rest 0.001, the keypoint noise of a person of 30 px 0.01.
-MIN_MOTION = 0.015
+# Motion from which a person counts as moving, see `limb_motion`. Rendered dancers have 0.012 to
+# 0.034, a person who stands and sways 0.0014, the keypoint noise of a person of 30 px 0.007.
+MIN_MOTION = 0.01
 # Prominence of a person at rest, relative to that of a moving person of the same size.
 REST_PROMINENCE = 0.05
 # In longer gaps the pose is constant up to a transition at the end: linear interpolation over
