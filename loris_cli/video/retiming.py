@@ -3,6 +3,8 @@
 packets -> presentation time of each, from the order of its decoded frame -> Matroska
 """
 
+import math
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,60 +13,80 @@ import av
 from loris_cli.errors import InputError
 
 from .containers import format_convert_hint, open_container, require_video_stream
-from .timestamps import read_packets, time_video_packets
+from .timestamps import Packet, read_packets, time_video_packets
+
+MIN_STEP_S = Fraction(1, 500)
+"""Step between repeated times, which are different after rounding to milliseconds."""
 
 
 def has_irregular_times(video: Path) -> bool:
     """Return whether a copy by ffmpeg would have other times than `read_frames`.
 
-    That is so without presentation times in the container, and after a restart of the clock.
+    That is so without presentation times in the container, after a restart of the clock, and if
+    times are repeated or presentation precedes decoding: ffmpeg then changes the times.
     """
+    have_rising_times, has_restarts = _examine_times(video)
+    return has_restarts or not have_rising_times
+
+
+def _examine_times(video: Path) -> tuple[bool, bool]:
+    """Return whether a muxer accepts the presentation times, and whether the clock restarts."""
     with open_container(video) as container:
         stream = require_video_stream(container, video)
         restarts: list[float] = []
         packets = read_packets(container, [stream], stream, on_restart=restarts.append)
         times, packets = time_video_packets(container, packets, stream)
-        if not times.are_valid:
-            return True
-        return any(restarts for _ in packets)
+        have_rising_times = times.are_valid and _have_rising_times(packets)
+        return have_rising_times, bool(restarts)
+
+
+def _have_rising_times(packets: Iterator[Packet]) -> bool:
+    """Return whether a muxer accepts the times of the packets of a stream."""
+    known: set[int] = set()
+    previous: int | None = None
+    for packet in packets:
+        if not packet.size or packet.is_discard:
+            continue
+        if packet.pts is None or packet.pts in known:
+            return False
+        known.add(packet.pts)
+        if packet.dts is not None:
+            if packet.dts > packet.pts or (previous is not None and packet.dts <= previous):
+                return False
+            previous = packet.dts
+    return True
 
 
 def write_retimed_copy(video: Path, out: Path) -> None:
-    """Copy the packets of all audio and video streams, with repaired times, to a Matroska file.
+    """Copy the packets of the video stream, with repaired times, to a Matroska file.
 
-    The encoded frames are not changed. If the container has no presentation times, the video is
-    decoded once to find the order of its frames.
+    The encoded frames are not changed. If the presentation times are missing or do not rise,
+    the video is decoded once to find the order of its frames.
 
     Args:
         video: video file, see `has_irregular_times`.
         out: ``.mkv`` file, which stores times in milliseconds and holds any codec.
 
     Raises:
-        InputError: Matroska does not support a codec.
+        InputError: Matroska does not support the codec, or no frame can be decoded.
     """
-    order = _find_display_order(video)
+    have_rising_times, _ = _examine_times(video)
+    order = None if have_rising_times else _find_display_order(video)
     with (
         open_container(video) as container,
         av.open(f"file:{out}", "w", format="matroska") as copy,
     ):
         stream = require_video_stream(container, video)
-        others = [s for s in container.streams.audio if s.codec_context is not None]
-        packets = read_packets(container, [stream, *others], stream)
-        times, packets = time_video_packets(container, packets, stream)
         try:
-            outputs = {s.index: copy.add_stream_from_template(s) for s in [stream, *others]}
+            output = copy.add_stream_from_template(stream)
         except ValueError as error:
-            message = f"the codecs of {video} cannot be copied with repaired times"
+            message = f"the codec of {video} cannot be copied with repaired times"
             raise InputError(message, hint=format_convert_hint(video)) from error
-        n_packets = 0
-        for packet in packets:
-            if not packet.size:
-                continue
-            if packet.stream.index == stream.index:
-                if not times.are_valid:
-                    packet.pts, packet.dts = order.get(n_packets, (None, None))
-                n_packets += 1
-            packet.stream = outputs[packet.stream.index]
+        packets = (p for p in read_packets(container, [stream], stream) if p.size)
+        for position, packet in enumerate(packets):
+            if order is not None:
+                packet.pts, packet.dts = order.get(position, (None, None))
+            packet.stream = output
             if packet.pts is not None:  # packets without a frame are dropped
                 copy.mux(packet)
 
@@ -72,32 +94,35 @@ def write_retimed_copy(video: Path, out: Path) -> None:
 def _find_display_order(video: Path) -> dict[int, tuple[int, int]]:
     """Return presentation and decoding time of each packet, by its position in the stream.
 
-    The result is empty if the packets have valid times.
+    Packets without a frame are left out.
     """
     with open_container(video) as container:
         stream = require_video_stream(container, video)
         stream.thread_type = "AUTO"
+        assert stream.time_base is not None
+        min_step = math.ceil(MIN_STEP_S / stream.time_base)
         packets = read_packets(container, [stream], stream)
         times, packets = time_video_packets(container, packets, stream)
-        if times.are_valid:
-            return {}
-        ticks: list[int] = []
+        ticks: dict[int, int] = {}
         displayed: list[int] = []
+        position = -1
         for packet in packets:
             if packet.size:
-                ticks.append(times.ticks(packet))
-                packet.pts = packet.dts = len(ticks) - 1
+                position += 1
+                ticks[position] = times.ticks(packet)
+                packet.pts = packet.dts = position
                 packet.time_base = Fraction(1, 1)
             try:
                 displayed += [f.pts for f in packet.decode() if f.pts is not None]
             except av.FFmpegError:
-                continue
-    ticks.sort()
-    pts = {position: ticks[n] for n, position in enumerate(displayed)}
+                ticks.pop(position, None)
+    rising = sorted(ticks.values())
+    for n in range(1, len(rising)):
+        rising[n] = max(rising[n], rising[n - 1] + min_step)
+    # A damaged packet may give several frames.
+    pts = {at: rising[n] for n, at in enumerate(dict.fromkeys(displayed)) if n < len(rising)}
     in_file_order = sorted(pts)
     # As x264 does it: decoding times are the sorted presentation times, moved before them.
-    delays = (ticks[n] - pts[position] for n, position in enumerate(in_file_order))
+    delays = (rising[n] - pts[at] for n, at in enumerate(in_file_order))
     delay = max(delays, default=0)
-    return {
-        position: (pts[position], ticks[n] - delay) for n, position in enumerate(in_file_order)
-    }
+    return {at: (pts[at], rising[n] - delay) for n, at in enumerate(in_file_order)}
