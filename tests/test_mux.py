@@ -28,7 +28,6 @@ from media import (
     write_wav,
 )
 
-from loris_cli.audio.loudness import measure_loudness
 from loris_cli.errors import InputError, LorisError, OutputError, UsageError
 from loris_cli.video import ffmpeg as ffmpeg_module
 from loris_cli.video.audio_track import read_audio
@@ -61,9 +60,9 @@ def read_samples(path: Path) -> Samples:
     return samples
 
 
-def mux_tagged(video: Path, audio: Path, suffix: str, mix_db: float | None = None) -> Path:
+def mux_tagged(video: Path, audio: Path, suffix: str) -> Path:
     out = video.with_name(f"out of {video.stem}{suffix}")
-    mux_audio(video, audio, out, original_gain_db=mix_db, tags=TAGS)
+    mux_audio(video, audio, out, tags=TAGS)
     return out
 
 
@@ -190,54 +189,6 @@ def test_the_original_audio_is_replaced(tmp_path: Path, tone_wav: Path, suffix: 
         assert container.streams.audio[0].rate == RATE_HZ
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("suffix", [".mp4", ".webm", ".wav"])
-@pytest.mark.parametrize("channels", [1, 2])
-def test_the_original_audio_is_mixed_at_the_given_gain(
-    tmp_path: Path, tone_wav: Path, suffix: str, channels: int
-) -> None:
-    original = np.repeat(make_tone(2, ORIGINAL_HZ, 0.4), channels, axis=0)
-    video = write_video(
-        tmp_path / "a.mkv", codec="libvpx-vp9", n_frames=20, sound=original, audio_codec="aac"
-    )
-    samples = read_samples(mux_tagged(video, tone_wav, suffix, mix_db=-12))
-    middle = get_middle(samples)
-    assert len(samples) == channels
-    assert measure_tone_amplitude(middle, NEW_HZ, RATE_HZ) == pytest.approx(0.2, rel=0.05)
-    assert measure_tone_amplitude(middle, ORIGINAL_HZ, RATE_HZ) == pytest.approx(0.1, rel=0.05)
-
-
-@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-def test_the_mixed_original_audio_stays_in_sync_with_the_video(
-    tmp_path: Path, suffix: str
-) -> None:
-    video = write_video(
-        tmp_path / "a.mkv",
-        n_frames=24,
-        b_frames=2,
-        start_s=0.5,
-        sound=make_click(2, 1.1),
-        audio_start_s=0.2,
-    )
-    silence = write_wav(tmp_path / "s.wav", np.zeros((1, 2 * RATE_HZ), np.float32))
-    out = mux_tagged(video, silence, suffix, mix_db=0)
-    assert find_onset_s(read_samples(out), RATE_HZ) == pytest.approx(0.8, abs=0.005)
-
-
-def test_a_mix_of_two_loud_tracks_does_not_clip(tmp_path: Path) -> None:
-    video = write_video(tmp_path / "a.mkv", n_frames=20, sound=make_tone(2, ORIGINAL_HZ, 0.95))
-    loud = write_wav(tmp_path / "loud.wav", make_tone(2, NEW_HZ, 0.95, rate_hz=RATE_HZ))
-    assert measure_loudness(mux_tagged(video, loud, ".wav", mix_db=0)).true_peak_dbtp <= -0.7
-
-
-def test_a_mix_with_a_video_without_audio_is_the_new_audio(
-    tmp_path: Path, tone_wav: Path
-) -> None:
-    out = mux_tagged(write_video(tmp_path / "a.mp4", n_frames=20), tone_wav, ".mp4", mix_db=-6)
-    middle = get_middle(read_samples(out))
-    assert measure_tone_amplitude(middle, NEW_HZ, RATE_HZ) == pytest.approx(0.2, rel=0.03)
-
-
 @pytest.mark.parametrize("suffix", [".wav", ".flac"])
 def test_audio_only_outputs_have_the_samples_of_the_input(
     tmp_path: Path, click_wav: Path, suffix: str
@@ -260,15 +211,12 @@ def test_the_comment_tag_is_written(tmp_path: Path, click_wav: Path, suffix: str
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm", ".flac", ".wav"])
-@pytest.mark.parametrize("mix_db", [None, -6.0])
-def test_equal_inputs_produce_equal_bytes(
-    tmp_path: Path, suffix: str, mix_db: float | None
-) -> None:
+def test_equal_inputs_produce_equal_bytes(tmp_path: Path, suffix: str) -> None:
     codec = "libvpx-vp9" if suffix == ".webm" else "libx264"
     video = write_video(tmp_path / "a.mkv", codec=codec, sound=make_click(1, 0.2))
     audio = write_wav(tmp_path / "s.wav", make_click(1, 0.7, rate_hz=RATE_HZ))
-    first = mux_tagged(video, audio, suffix, mix_db).read_bytes()
-    assert mux_tagged(video, audio, suffix, mix_db).read_bytes() == first
+    first = mux_tagged(video, audio, suffix).read_bytes()
+    assert mux_tagged(video, audio, suffix).read_bytes() == first
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
@@ -324,9 +272,7 @@ def test_text_subtitles_are_copied_or_their_loss_is_reported(
     warnings: list[str] = []
     out = tmp_path / f"o{suffix}"
     for n_lost in (0, 1):
-        mux_audio(
-            video, click_wav, out, original_gain_db=None, tags=TAGS, on_warning=warnings.append
-        )
+        mux_audio(video, click_wav, out, tags=TAGS, on_warning=warnings.append)
         with av.open(str(out)) as container:
             assert len(container.streams.subtitles) == 1 - n_lost
         assert len(warnings) == n_lost
@@ -360,9 +306,7 @@ def test_file_names_are_not_interpreted(
     write_video(tmp_path / "in" / "a.mp4").rename(tmp_path / "in" / name)
     monkeypatch.chdir(tmp_path)
     (tmp_path / click_wav).rename(tmp_path / f"{name}.wav")
-    mux_audio(
-        Path("in") / name, Path(f"{name}.wav"), Path(name), original_gain_db=None, tags=TAGS
-    )
+    mux_audio(Path("in") / name, Path(f"{name}.wav"), Path(name), tags=TAGS)
     assert probe_video(tmp_path / name).has_audio
 
 
@@ -373,7 +317,7 @@ def test_a_full_disk_is_an_output_error(tmp_path: Path, click_wav: Path, suffix:
     out.symlink_to("/dev/full")
     video = write_video(tmp_path / "a.mp4")
     with pytest.raises(OutputError, match="disk"):
-        mux_audio(video, click_wav, out, original_gain_db=None, tags=TAGS)
+        mux_audio(video, click_wav, out, tags=TAGS)
 
 
 def test_a_failure_of_ffmpeg_is_one_printable_line(tmp_path: Path, click_wav: Path) -> None:
@@ -412,7 +356,7 @@ def test_mux_needs_no_path_variable_and_prints_nothing(tmp_path: Path, click_wav
     code = (
         "from pathlib import Path; from loris_cli.video.mux import mux_audio;"
         f"mux_audio(Path('a.mp4'), Path({str(click_wav)!r}), Path('o.mp4'),"
-        " original_gain_db=None, tags={})"
+        " tags={})"
     )
     environment = {"PATH": "", "PYTHONPATH": str(Path(ffmpeg_module.__file__).parents[2])}
     process = subprocess.run(

@@ -17,9 +17,9 @@ from media import (
 )
 
 from loris_cli.errors import InputError
+from loris_cli.soundtrack.mix import mix_original_audio
 from loris_cli.video.audio_track import read_audio
 from loris_cli.video.frames import read_frames
-from loris_cli.video.mux import mux_audio
 from loris_cli.video.probe import probe_video
 
 RATE_HZ = 22_050
@@ -76,8 +76,8 @@ def test_the_chosen_audio_track_is_mixed(tmp_path: Path) -> None:
     path = write_two_tracks(tmp_path, "a.mkv", default=1)
     silence = write_wav(tmp_path / "silence.wav", np.zeros((1, RATE_HZ), np.float32))
     for track, hz in ((None, 880), (1, 440)):
-        out = tmp_path / f"{track}.mkv"
-        mux_audio(path, silence, out, original_gain_db=0.0, audio_track=track, tags={})
+        out = tmp_path / f"{track}.wav"
+        mix_original_audio(path, silence, out, gain_db=0.0, audio_track=track)
         assert loudest_tone_hz(out) == hz
 
 

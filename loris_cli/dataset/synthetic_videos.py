@@ -117,7 +117,7 @@ class SyntheticTask(PrepTask):
                     write_poses(temporary, dance.poses)
             tags = {"comment": "synthetic video by loris"}
             with atomic_write(path, overwrite=True) as temporary:
-                mux_audio(video, audio, temporary, original_gain_db=None, tags=tags)
+                mux_audio(video, audio, temporary, tags=tags)
 
 
 def list_synthetic_tasks(

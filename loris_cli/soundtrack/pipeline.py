@@ -21,6 +21,7 @@ from loris_cli.errors import OutputError
 from loris_cli.models.generator_interface import ClipFeatures, MusicGenerator
 from loris_cli.soundtrack.clip_features import build_features
 from loris_cli.soundtrack.inpainting import region_weights
+from loris_cli.soundtrack.mix import mix_original_audio
 from loris_cli.soundtrack.video_analysis import VideoAnalysis
 from loris_cli.system.atomic_files import atomic_write, temporary_folder
 from loris_cli.system.progress import Advance, NullReporter, Reporter
@@ -101,15 +102,21 @@ def make_soundtrack(
             raise AssertionError(f"the generator returned {n_samples} samples")
         with reporter.stage("mux"), _audio_write_errors(out):
             loudness = _level_audio(raw, leveled, regenerate_s)
-            mux_audio(
-                analysis.info.path,
-                leveled,
-                temporary,
-                original_gain_db=options.mix_db,
-                audio_track=options.audio_track,
-                tags=options.tags,
-                on_warning=reporter.warn,
-            )
+            video, audio = analysis.info.path, leveled
+            if options.mix_db is not None:
+                mixed = mix_original_audio(
+                    video,
+                    leveled,
+                    work / "mixed.wav",
+                    gain_db=options.mix_db,
+                    audio_track=options.audio_track,
+                    target_lufs=TARGET_LUFS,
+                    ceiling_dbtp=TRUE_PEAK_CEILING_DBTP,
+                    on_warning=reporter.warn,
+                )
+                if mixed is not None:
+                    audio, loudness = work / "mixed.wav", mixed
+            mux_audio(video, audio, temporary, tags=options.tags, on_warning=reporter.warn)
     return SoundtrackResult(genre=features.genre or "", loudness=loudness)
 
 

@@ -5,12 +5,14 @@ packets -> presentation time of each, from the order of its decoded frame -> Mat
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
 import av
 
 from loris_cli.errors import InputError
+from loris_cli.system.atomic_files import DISK_FULL_ERRNOS, output_errors
 
 from .containers import format_convert_hint, open_container, require_video_stream
 from .timestamps import Packet, read_packets, time_video_packets
@@ -68,27 +70,37 @@ def write_retimed_copy(video: Path, out: Path) -> None:
         out: ``.mkv`` file, which stores times in milliseconds and holds any codec.
 
     Raises:
-        InputError: Matroska does not support the codec, or no frame can be decoded.
+        InputError: the packets cannot be copied.
+        OutputError: no disk space.
     """
     have_rising_times, _ = _examine_times(video)
     order = None if have_rising_times else _find_display_order(video)
     with (
         open_container(video) as container,
+        _copy_errors(video, out),
         av.open(f"file:{out}", "w", format="matroska") as copy,
     ):
         stream = require_video_stream(container, video)
-        try:
-            output = copy.add_stream_from_template(stream)
-        except ValueError as error:
-            message = f"the codec of {video} cannot be copied with repaired times"
-            raise InputError(message, hint=format_convert_hint(video)) from error
+        out_stream = copy.add_stream_from_template(stream)
+        out_stream.metadata.update(stream.metadata)
         packets = (p for p in read_packets(container, [stream], stream) if p.size)
         for position, packet in enumerate(packets):
             if order is not None:
                 packet.pts, packet.dts = order.get(position, (None, None))
-            packet.stream = output
+            packet.stream = out_stream
             if packet.pts is not None:  # packets without a frame are dropped
                 copy.mux(packet)
+
+
+@contextmanager
+def _copy_errors(video: Path, out: Path) -> Iterator[None]:
+    """Convert errors of the muxer."""
+    try:
+        with output_errors(out, errnos=DISK_FULL_ERRNOS):
+            yield
+    except (av.FFmpegError, ValueError) as error:
+        message = f"the video stream of {video} cannot be copied with repaired times"
+        raise InputError(message, hint=format_convert_hint(video)) from error
 
 
 def _find_display_order(video: Path) -> dict[int, tuple[int, int]]:

@@ -188,7 +188,7 @@ def _write_kit_audio(samples: Samples, audio_path: Path, video_path: Path | None
         soundfile.write(audio_path, loud, rate_hz, subtype="PCM_16")
         if video_path is not None:
             out = audio_path.with_suffix(".mp4")
-            mux_audio(video_path, normalized, out, original_gain_db=None, tags={})
+            mux_audio(video_path, normalized, out, tags={})
 
 
 def _make_questions(key: dict[int, dict[str, Any]], rng: np.random.Generator) -> dict[str, Any]:
