@@ -35,6 +35,8 @@ FILE_SIZE_BYTES = 256 * 2**20
 MAX_TIME_ERROR_S = 0.002  # Matroska stores milliseconds
 MEMORY_MESSAGES = ("Cannot allocate memory", "out of memory")
 
+Units = tuple[bytes, ...]
+
 
 @dataclass
 class Findings:
@@ -124,10 +126,13 @@ def _check_output(
     written, source = list(_read_packets(out)), list(_read_packets(path))
     times = [packet.time for packet in written if packet.time is not None]
     found.check(len(times) == len(written) == len(set(times)), "output: times do not rise")
-    units = iter([packet.units for packet in source])
-    found.check(all(packet.units in units for packet in written), "output: packets differ")
+    units, source_units = [p.units for p in written], [p.units for p in source]
+    # The ffmpeg program is newer than PyAV, and may read more of a damaged file.
+    reads_more = len(units) > len(source_units) and _is_subsequence(source_units, units)
+    found.check(reads_more or _is_subsequence(units, source_units), "output: packets differ")
     has_hidden = any(packet.is_discard for packet in source)
-    if found.exit_code or found.warnings or info.truncated or has_hidden or times_s is None:
+    is_damaged = found.exit_code or found.warnings or info.truncated or reads_more
+    if is_damaged or has_hidden or times_s is None:
         return
     out_times_s = [frame.time_s for frame in read_frames(out)]
     found.check(len(times_s) == len(out_times_s), f"output: {len(out_times_s)} frames")
@@ -136,9 +141,14 @@ def _check_output(
         found.check(error_s < MAX_TIME_ERROR_S, f"output: times differ by {error_s:.3f} s")
 
 
+def _is_subsequence(part: list[Units], whole: list[Units]) -> bool:
+    remaining = iter(whole)
+    return all(units in remaining for units in part)
+
+
 class _VideoPacket(NamedTuple):
     time: int | None
-    units: tuple[bytes, ...]
+    units: Units
     is_discard: bool
 
 
@@ -152,7 +162,7 @@ def _read_packets(path: Path) -> Iterator[_VideoPacket]:
             data = bytes(packet)
             if not data:
                 continue
-            units: tuple[bytes, ...] = (data,)
+            units: Units = (data,)
             if context.name == "h264":
                 units = tuple(_split_by_length(data) if has_lengths else _split_by_start(data))
             yield _VideoPacket(packet.pts, units, packet.is_discard)

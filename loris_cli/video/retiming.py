@@ -10,22 +10,24 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import numpy as np
 
 from loris_cli.errors import InputError
 from loris_cli.system.atomic_files import DISK_FULL_ERRNOS, output_errors
 
 from .containers import format_convert_hint, open_container, require_video_stream
-from .timestamps import Packet, read_packets, time_video_packets
+from .probe import probe_video
+from .timestamps import Packet, decode_video, read_packets, time_video_packets
 
-MIN_STEP_S = Fraction(1, 500)
-"""Step between repeated times, which are different after rounding to milliseconds."""
+MIN_STEP_S = Fraction(1, 1000)
+"""Step of times that are different after rounding to milliseconds."""
 
 
 def has_irregular_times(video: Path) -> bool:
     """Return whether a copy by ffmpeg would have other times than `read_frames`.
 
     That is so without presentation times in the container, after a restart of the clock, and if
-    times are repeated or presentation precedes decoding: ffmpeg then changes the times.
+    times are repeated, less than 1 ms apart or before decoding: ffmpeg then changes them.
     """
     have_rising_times, has_restarts = _examine_times(video)
     return has_restarts or not have_rising_times
@@ -35,28 +37,31 @@ def _examine_times(video: Path) -> tuple[bool, bool]:
     """Return whether a muxer accepts the presentation times, and whether the clock restarts."""
     with open_container(video) as container:
         stream = require_video_stream(container, video)
+        tick = stream.time_base
+        assert tick is not None
         restarts: list[float] = []
         packets = read_packets(container, [stream], stream, on_restart=restarts.append)
         times, packets = time_video_packets(container, packets, stream)
-        have_rising_times = times.are_valid and _have_rising_times(packets)
+        have_rising_times = times.are_valid and _have_rising_times(packets, float(tick))
         return have_rising_times, bool(restarts)
 
 
-def _have_rising_times(packets: Iterator[Packet]) -> bool:
-    """Return whether a muxer accepts the times of the packets of a stream."""
-    known: set[int] = set()
+def _have_rising_times(packets: Iterator[Packet], tick_s: float) -> bool:
+    """Return whether muxers accept the times of the packets of a stream, and keep them."""
+    times: list[int] = []
     previous: int | None = None
     for packet in packets:
         if not packet.size or packet.is_discard:
             continue
-        if packet.pts is None or packet.pts in known:
+        if packet.pts is None:
             return False
-        known.add(packet.pts)
+        times.append(packet.pts)
         if packet.dts is not None:
             if packet.dts > packet.pts or (previous is not None and packet.dts <= previous):
                 return False
             previous = packet.dts
-    return True
+    steps_s = np.diff(np.sort(times)) * tick_s
+    return steps_s.size == 0 or steps_s.min() >= min(MIN_STEP_S, float(np.median(steps_s)) / 2)
 
 
 def write_retimed_copy(video: Path, out: Path) -> None:
@@ -75,6 +80,7 @@ def write_retimed_copy(video: Path, out: Path) -> None:
     """
     have_rising_times, _ = _examine_times(video)
     order = None if have_rising_times else _find_display_order(video)
+    interval_s = probe_video(video).frame_interval_s
     with (
         open_container(video) as container,
         _copy_errors(video, out),
@@ -83,6 +89,8 @@ def write_retimed_copy(video: Path, out: Path) -> None:
         stream = require_video_stream(container, video)
         out_stream = copy.add_stream_from_template(stream)
         out_stream.metadata.update(stream.metadata)
+        # The muxer needs it for the duration of the last frame.
+        out_stream.codec_context.framerate = Fraction(1 / interval_s).limit_denominator(1001)
         packets = (p for p in read_packets(container, [stream], stream) if p.size)
         for position, packet in enumerate(packets):
             if order is not None:
@@ -111,29 +119,18 @@ def _find_display_order(video: Path) -> dict[int, tuple[int, int]]:
     with open_container(video) as container:
         stream = require_video_stream(container, video)
         stream.thread_type = "AUTO"
+        stream.codec_context.copy_opaque = True
         assert stream.time_base is not None
         min_step = math.ceil(MIN_STEP_S / stream.time_base)
-        packets = read_packets(container, [stream], stream)
-        times, packets = time_video_packets(container, packets, stream)
-        ticks: dict[int, int] = {}
-        displayed: list[int] = []
-        position = -1
-        for packet in packets:
-            if packet.size:
-                position += 1
-                ticks[position] = times.ticks(packet)
-                packet.pts = packet.dts = position
-                packet.time_base = Fraction(1, 1)
-            try:
-                displayed += [f.pts for f in packet.decode() if f.pts is not None]
-            except av.FFmpegError:
-                ticks.pop(position, None)
-    rising = sorted(ticks.values())
+        displayed: dict[int, int] = {}
+        for ticks, frame in decode_video(container, stream):
+            if isinstance(frame.opaque, int):
+                displayed.setdefault(frame.opaque, ticks)
+    rising = sorted(displayed.values())
     for n in range(1, len(rising)):
         rising[n] = max(rising[n], rising[n - 1] + min_step)
-    # A damaged packet may give several frames.
-    pts = {at: rising[n] for n, at in enumerate(dict.fromkeys(displayed)) if n < len(rising)}
-    in_file_order = sorted(pts)
+    pts = dict(zip(displayed, rising, strict=True))
+    in_file_order = sorted(displayed)
     # As x264 does it: decoding times are the sorted presentation times, moved before them.
     delays = (rising[n] - pts[at] for n, at in enumerate(in_file_order))
     delay = max(delays, default=0)

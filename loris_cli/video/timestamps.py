@@ -27,6 +27,8 @@ MIN_CLOCK_RESTART_S = 0.5
 """A decoding time this much before the previous one is a restart of the clock."""
 MAX_CLOCK_STEP_S = 10.0
 """A longer step of a clock that may restart is a restart too, as in ffmpeg."""
+MAX_TICKS = 2**56
+"""Two years in nanoseconds; no container counts finer."""
 MAX_REORDERED_FRAMES = 16
 """Maximum number of reference frames in H.264 and H.265."""
 MAX_PENDING_FRAMES = 64
@@ -68,6 +70,7 @@ def read_packets(
         try:
             for packet in container.demux(*streams):
                 n_errors = 0
+                _remove_invalid_times(packet)
                 yield from clock.add(packet)
         except av.FFmpegError:
             n_errors += 1
@@ -75,6 +78,14 @@ def read_packets(
         else:
             break
     yield from clock.flush()
+
+
+def _remove_invalid_times(packet: Packet) -> None:
+    """Remove times of damaged files that would overflow 64 bits once they are moved."""
+    if packet.pts is not None and abs(packet.pts) > MAX_TICKS:
+        packet.pts = None
+    if packet.dts is not None and abs(packet.dts) > MAX_TICKS:
+        packet.dts = None
 
 
 class _ContinuousClock:
@@ -270,7 +281,8 @@ def decode_video(
 
     Args:
         container: container of the stream.
-        stream: video stream.
+        stream: video stream. With ``copy_opaque`` set in its codec context, ``opaque`` of each
+            frame is the position of its packet in the stream.
         on_damage: called for each packet that cannot be read or decoded.
         max_read_errors: as for `read_packets`.
 
@@ -284,7 +296,9 @@ def decode_video(
     interval = _nominal_interval_ticks(stream)
     pending: list[int] = []
     previous: int | None = None
-    for packet in packets:
+    for position, packet in enumerate(packets):
+        if packet.size and stream.codec_context.copy_opaque:
+            packet.opaque = position
         ticks: int | None = None
         if packet.size and not packet.is_discard and not times.are_valid:
             ticks = times.ticks(packet)
