@@ -46,7 +46,12 @@ def write_corpus(folder: Path, names: Sequence[str] = tuple(CONTAINERS)) -> dict
 
 
 def mutate(source: Path, mutation: str, seed: int) -> bytes:
-    """Return the bytes of a mutated file; the same arguments give the same bytes."""
+    """Return the bytes of a mutated file; the same arguments give the same bytes.
+
+    The mutation ``none`` returns the file itself.
+    """
+    if mutation == "none":
+        return source.read_bytes()
     rng = random.Random(f"{source.stem}:{mutation}:{seed}")
     data = source.read_bytes()
     layout = find_layout(source.suffix, data)

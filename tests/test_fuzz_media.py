@@ -1,0 +1,189 @@
+"""Damaged and hostile media files: a part of the mutation corpus of `tools/fuzz_media.py`."""
+
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+TOOLS = Path(__file__).parents[1] / "tools"
+sys.path.insert(0, str(TOOLS))
+import fuzz_media  # noqa: E402
+from fuzz_layouts import find_layout  # noqa: E402
+from fuzz_mutations import CONTAINERS, MUTATIONS, mutate, write_corpus  # noqa: E402
+
+SEEDS_IN_SUITE = 2
+MAX_SECONDS = 20.0
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return write_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_damaged_files_give_a_result_or_an_error(
+    corpus: dict[str, Path], container: str
+) -> None:
+    names = fuzz_media.list_cases([container], n_seeds=SEEDS_IN_SUITE)
+    outcomes = list(fuzz_media.run_cases([f"{container}:none:0", *names], corpus))
+    assert [outcome.name for outcome in outcomes[1:]] == names
+    assert outcomes[0].exit_code == 0
+    assert {outcome.exit_code for outcome in outcomes} <= {0, 1, 4}
+    assert {o.name: o.problems for o in outcomes if o.problems} == {}
+
+
+def write_large_gif(path: Path, corpus: dict[str, Path]) -> None:
+    data = bytearray(corpus["gif"].read_bytes())
+    data[6:10] = struct.pack("<HH", 60_000, 60_000)
+    path.write_bytes(data)
+
+
+def write_large_png(path: Path, corpus: dict[str, Path]) -> None:
+    chunks = [b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)]
+    chunks.append(b"acTL" + struct.pack(">II", 2, 0))
+    for n in range(2):
+        chunks.append(b"fcTL" + struct.pack(">IIIIIHHBB", n, 60_000, 60_000, 0, 0, 1, 25, 0, 0))
+        chunks.append(b"IDAT" + zlib.compress(bytes(1000)))
+    frames = (
+        struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks
+    )
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(frames))
+
+
+def write_large_y4m(path: Path, corpus: dict[str, Path]) -> None:
+    path.write_bytes(b"YUV4MPEG2 W60000 H60000 F25:1 Ip A1:1 C420jpeg\nFRAME\n" + bytes(5000))
+
+
+def write_y4m_rate(rate: bytes) -> Callable[[Path, dict[str, Path]], None]:
+    def write(path: Path, corpus: dict[str, Path]) -> None:
+        frame = b"FRAME\n" + bytes(96 * 64 * 3 // 2)
+        path.write_bytes(b"YUV4MPEG2 W96 H64 F" + rate + b" Ip A1:1 C420jpeg\n" + 25 * frame)
+
+    return write
+
+
+def write_wav_header(rate_hz: int, n_channels: int) -> Callable[[Path, dict[str, Path]], None]:
+    def write(path: Path, corpus: dict[str, Path]) -> None:
+        block = 2 * n_channels
+        form = struct.pack("<HHIIHH", 1, n_channels, rate_hz, rate_hz, block % 65_536, 16)
+        data = b"fmt \x10\0\0\0" + form + b"data" + struct.pack("<I", 400_000) + bytes(400_000)
+        path.write_bytes(b"RIFF" + struct.pack("<I", 4 + len(data)) + b"WAVE" + data)
+
+    return write
+
+
+def write_many_matroska_tracks(path: Path, corpus: dict[str, Path]) -> None:
+    entry = bytes.fromhex("d7810183810186855f5650380000")[:9] + b"\x86\x85V_VP8"
+    entries = b"".join(
+        b"\xae" + bytes([0x80 | 15 + len(entry)]) + b"\x73\xc5\x84" + struct.pack(">I", n + 1)
+        + entry + b"\xe0\x86\xb0\x81\x60\xba\x81\x40"
+        for n in range(1_000_000)
+    )  # fmt: skip
+    head = bytes.fromhex("1a45dfa38b4282886d6174726f736b61")
+    tracks = bytes.fromhex("1654ae6b08")[:4] + b"\x01" + len(entries).to_bytes(7)
+    path.write_bytes(head + bytes.fromhex("1853806701ffffffffffffff") + tracks + entries)
+
+
+def write_many_mp4_tracks(path: Path, corpus: dict[str, Path]) -> None:
+    data = corpus["fmp4"].read_bytes()
+    chunks = find_layout(".mp4", data).chunks
+    moov, track = (
+        next((a, b) for a, b in chunks if data[a + 4 : a + 8] == kind)
+        for kind in (b"moov", b"trak")
+    )
+    tracks = 30_000 * data[slice(*track)]
+    size = moov[1] - moov[0] + len(tracks)
+    start = data[: moov[0]] + size.to_bytes(4) + data[moov[0] + 4 : moov[1]]
+    path.write_bytes(start + tracks + data[moov[1] :])
+
+
+def patch_riff(name: bytes, at: int, value: int) -> Callable[[Path, dict[str, Path]], None]:
+    """Return a writer that changes a number of the last stream of the AVI file."""
+
+    def write(path: Path, corpus: dict[str, Path]) -> None:
+        data = bytearray(corpus["avi"].read_bytes())
+        start = data.find(name) if at < 0 else data.rfind(name, 0, data.find(b"movi"))
+        start += 8 + abs(at)
+        data[start : start + 4] = value.to_bytes(4, "little")
+        path.write_bytes(data)
+
+    return write
+
+
+HOSTILE_FILES = {
+    "large.gif": write_large_gif,
+    "large.png": write_large_png,
+    "large.y4m": write_large_y4m,
+    "no-rate.y4m": write_y4m_rate(b"0:0"),
+    "fast.y4m": write_y4m_rate(b"2000000000:1"),
+    "years.y4m": write_y4m_rate(b"1:200000000"),
+    "tracks.mkv": write_many_matroska_tracks,
+    "tracks.mp4": write_many_mp4_tracks,
+    "sample-rate.avi": patch_riff(b"strf", 4, 1_000_000_000),
+    "sample-rate.wav": write_wav_header(1_000_000_000, 1),
+    "slow-sample-rate.wav": write_wav_header(1, 1),
+    "channels.wav": write_wav_header(44_100, 65_535),
+    "no-sample-rate.avi": patch_riff(b"strf", 4, 0),
+    "audio-clock.avi": patch_riff(b"strh", 24, 1),
+    "channels.avi": patch_riff(b"strf", 2, 65_535 | 44_100 << 16),
+    "slow.avi": patch_riff(b"strh", -20, 4_000_000_000),
+    "fast.avi": patch_riff(b"strh", -24, 4_000_000_000),
+    "no-scale.avi": patch_riff(b"strh", -20, 0),
+    "late.avi": patch_riff(b"strh", -28, 2_000_000_000),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", HOSTILE_FILES)
+def test_hostile_headers_take_neither_time_nor_memory(
+    corpus: dict[str, Path], tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / name
+    HOSTILE_FILES[name](path, corpus)
+    (outcome,) = fuzz_media.run_cases(["file:none:0"], {"file": path}, timeout_s=MAX_SECONDS)
+    assert outcome.problems == ()
+    assert outcome.exit_code in {0, 1, 4}
+    if name.startswith("large"):
+        assert outcome.exit_code == 4
+
+
+def test_mutations_are_reproducible(tmp_path: Path) -> None:
+    source = write_corpus(tmp_path, ["gif"])["gif"]
+    for mutation in MUTATIONS:
+        first = [mutate(source, mutation, seed) for seed in range(4)]
+        assert first == [mutate(source, mutation, seed) for seed in range(4)]
+        assert len({source.read_bytes(), *first}) > 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", ["os.kill(os.getpid(), 11)", "time.sleep(60)"])
+def test_a_crash_and_a_time_out_are_those_of_their_case(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    worker = tmp_path / "worker.py"
+    worker.write_text(f"""
+import json, os, sys, time
+for name in json.load(sys.stdin)[2]:
+    print(json.dumps({{"begin": name}}), flush=True)
+    if name == "gif:truncation:1":
+        {ending}
+    print(json.dumps({{"end": name, "exit_code": 4, "problems": []}}), flush=True)
+""")
+    monkeypatch.setattr(fuzz_media, "WORKER", worker)
+    names = [f"gif:truncation:{seed}" for seed in range(4)]
+    outcomes = list(fuzz_media.run_cases(names, {}, timeout_s=1))
+    assert [outcome.name for outcome in outcomes] == names
+    assert [outcome.exit_code for outcome in outcomes] == [4, -1, 4, 4]
+    assert outcomes[1].problems
+
+
+@pytest.mark.slow
+def test_the_program_runs_one_case() -> None:
+    command = [sys.executable, str(TOOLS / "fuzz_media.py"), "--only", "gif:truncation:1"]
+    result = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert "1 cases" in result.stdout
