@@ -6,13 +6,14 @@ from typing import Annotated, Literal
 
 import typer
 
-from loris_cli.errors import InputError, UsageError
+from loris_cli.errors import UsageError
 
 from . import options
 from .console import ConsoleReporter
 from .eval_choices import Ablation, Bound, Method
 from .eval_output import (
     EvalOutputs,
+    check_inputs,
     check_result,
     generate_shard,
     print_mos_results,
@@ -36,12 +37,22 @@ def evaluate(
         ),
     ] = None,
     partition: Annotated[
-        Literal["test", "val", "train"], option("Input", "Partition of the subset.")
+        Literal["test", "val", "train", "official"],
+        option("Input", "Partition of the subset; official: test clips of the LORIS release."),
     ] = "test",
     data: options.DataDir = None,
     clips: Annotated[
         int | None, option("Input", "Evaluate only the first N clips.", metavar="N", min=1)
     ] = None,
+    rhythm_from_reference: Annotated[
+        bool,
+        option(
+            "Input",
+            "Evaluate clips without poses with the rhythm of their reference audio, and mark"
+            " all tables. Default: skip them.",
+            "--rhythm-from-reference",
+        ),
+    ] = False,
     generated: Annotated[
         Path | None,
         option("Input", "Audio file or folder to score against --reference.", metavar="PATH"),
@@ -241,7 +252,7 @@ def evaluate(
     Examples:
         loris eval list
 
-        loris eval --split synthetic --clips 20
+        loris eval --split synthetic --clips 20 --rhythm-from-reference
 
         loris eval --split fe50 --model mini --method retrieval --format json -o fe50.json
 
@@ -252,7 +263,7 @@ def evaluate(
     if options.reject_options_before_subcommand(context):
         return
     system_options = [models, methods, shard, sweeps, ablations, ablation_weights]
-    _check_inputs(split, generated, reference, any(system_options))
+    check_inputs(split, generated, reference, any(system_options))
     if sweeps and (ablations or ablation_weights):
         raise UsageError(
             "--sweep cannot be used with --ablation or --ablation-weights",
@@ -307,7 +318,12 @@ def evaluate(
         sampling = parse_sweeps(sweeps or [], steps=steps, guidance=guidance)
         data_dir = data_home(data)
         plan = plan_subset_evaluation(
-            data_dir, split, partition=partition, max_clips=clips, plan=plan
+            data_dir,
+            split,
+            partition=partition,
+            max_clips=clips,
+            plan=plan,
+            rhythm_from_reference=rhythm_from_reference,
         )
         # This imports torch, so it waits until it is known that there are clips to score.
         from loris_cli.evaluation.runner.system_selection import SystemSelection, add_systems
@@ -374,27 +390,3 @@ def mos_results(
         loris eval mos-results anna.csv ben.csv --key DIR/key.json
     """
     print_mos_results(answers, key, ConsoleReporter(quiet=quiet, verbose=verbose))
-
-
-def _check_inputs(
-    split: str | None, generated: Path | None, reference: Path | None, names_systems: bool
-) -> None:
-    """Check that the inputs are compatible and exist."""
-    if (generated is None) != (reference is None):
-        raise UsageError(
-            "--generated and --reference must be used together", hint="specify both options"
-        )
-    if (split is None) == (generated is None):
-        raise UsageError(
-            "specify either --split, or --generated and --reference",
-            hint="run `loris eval list` for the subsets",
-        )
-    if generated is not None and names_systems:
-        raise UsageError(
-            "--model, --method, --sweep, --ablation, --ablation-weights and --shard require"
-            " --split",
-            hint="remove them, or specify a subset with --split",
-        )
-    for path in (generated, reference):
-        if path is not None and not path.exists():
-            raise InputError(f"{path} does not exist", hint="check the path")

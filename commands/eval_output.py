@@ -1,4 +1,4 @@
-"""Output of ``loris eval``: tables, figures, listening test, subsets, opinion scores."""
+"""Input checks of ``loris eval``, and its tables, figures, listening test and lists."""
 
 import json
 from dataclasses import dataclass
@@ -7,13 +7,42 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from loris_cli.errors import UsageError
+from loris_cli.errors import InputError, UsageError
 
 from .console import ConsoleReporter, print_error
 
 if TYPE_CHECKING:
     from loris_cli.evaluation.runner.run import EvaluationPlan, EvaluationResult
     from loris_cli.system.shards import Shard
+
+
+def check_inputs(
+    split: str | None, generated: Path | None, reference: Path | None, names_systems: bool
+) -> None:
+    """Check that the inputs are compatible and exist.
+
+    Raises:
+        UsageError: the options cannot be combined.
+        InputError: a path does not exist.
+    """
+    if (generated is None) != (reference is None):
+        raise UsageError(
+            "--generated and --reference must be used together", hint="specify both options"
+        )
+    if (split is None) == (generated is None):
+        raise UsageError(
+            "specify either --split, or --generated and --reference",
+            hint="run `loris eval list` for the subsets",
+        )
+    if generated is not None and names_systems:
+        raise UsageError(
+            "--model, --method, --sweep, --ablation, --ablation-weights and --shard require"
+            " --split",
+            hint="remove them, or specify a subset with --split",
+        )
+    for path in (generated, reference):
+        if path is not None and not path.exists():
+            raise InputError(f"{path} does not exist", hint="check the path")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -63,11 +64,23 @@ def prepare_and_report(
             if (data_dir / RECORDS_FOLDER).is_dir():
                 rows = build_manifest(data_dir, seed=run.seed)
                 reporter.info(f"{data_dir}: {len(rows)} clips in the manifest")
+                _print_copies(rows, reporter)
     if failed:
         if len(tasks) == 1:
             raise typer.Exit(failed[0]["exit_code"])
         reporter.info(f"{len(failed)} of {len(tasks)} videos failed")
         raise typer.Exit(1)
+
+
+def _print_copies(rows: Sequence[Record], reporter: ConsoleReporter) -> None:
+    """Print which videos are copies of each other: they count as one source."""
+    videos: defaultdict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        for group in row["groups"]:
+            if group.startswith("copy:"):
+                videos[group].add(row["source"])
+    for names in videos.values():
+        reporter.info(f"one source, because their motion is equal: {', '.join(sorted(names))}")
 
 
 def _print_record(record: Record, reporter: ConsoleReporter, *, json_output: bool) -> None:

@@ -21,14 +21,14 @@ from loris_cli.dataset.manifest import Clip
 from loris_cli.dataset.read_clips import (
     read_annotations,
     read_clip_audio,
-    read_pose_features,
     read_rhythm_features,
+    read_video_features,
 )
 from loris_cli.evaluation.metrics import musicnn
 from loris_cli.evaluation.metrics.loris_scores import f1_score
 from loris_cli.evaluation.metrics.music import measure_texture
 from loris_cli.evaluation.metrics.sync import beat_f_measure
-from loris_cli.models.generator_interface import ClipFeatures, MusicGenerator
+from loris_cli.models.generator_interface import MusicGenerator, VideoFeatures
 from loris_cli.soundtrack.clip_features import add_arrangement, seed_from_rhythm
 from loris_cli.soundtrack.latent_generator import ATTACK_LATENCY_S
 
@@ -65,7 +65,7 @@ def extract_spectral_features(samples: Samples) -> tuple[Samples, Samples]:
     return mel.compute_log_mel(samples), musicnn.embed(samples)[0].T
 
 
-def render_note_spectrograms(features: ClipFeatures, n_seeds: int) -> list[Samples]:
+def render_note_spectrograms(features: VideoFeatures, n_seeds: int) -> list[Samples]:
     """Invert the note spectrogram that conditions a model to audio, as a baseline.
 
     Args:
@@ -105,11 +105,7 @@ class HeldOutClip:
         self.features = read_rhythm_features(data, clip)
         harmony = read_annotations(data, clip).harmony
         self.beats_s = np.empty(0) if harmony is None else harmony.beats_s
-        pose_features = read_pose_features(data, clip)
-        # The timing jitter is unknown for the peaks of a real video, so it is not passed on.
-        self.pose_features = pose_features and replace(
-            pose_features, harmony=None, arrangement=None, timing_jitter=0.0
-        )
+        self.pose_features = read_video_features(data, clip)
         self.mismatched_peaks_s = read_rhythm_features(data, mismatched_clip).peaks_s
 
     def score_takes(self, takes: Sequence[Samples], condition_peaks_s: TimesS) -> TakeScores:
@@ -170,7 +166,7 @@ def _onset_f_measure(onsets_s: TimesS, other_onsets_s: TimesS) -> float:
 
 
 def generate_takes(
-    generator: MusicGenerator, features: ClipFeatures, n_seeds: int
+    generator: MusicGenerator, features: VideoFeatures, n_seeds: int
 ) -> list[Samples]:
     """Generate mono takes at 22,050 Hz, ``(samples,)`` each, with seeds from 0."""
     takes = []

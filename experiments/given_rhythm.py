@@ -14,7 +14,8 @@ Systems:
 - the reference audio reconstructed through the latent space (loss in the autoencoder)
 
 Each recall is reported with its chance level, the recall of the rhythm of another clip of the
-same style. The takes of a clip are averaged; 95 % intervals are bootstrapped over clips.
+same style. The takes of a clip are averaged; 95 % intervals are bootstrapped over sources.
+Frechet distances are means over seeds, so that all systems have one take per clip in a set.
 With ``--zimtohrli``, takes are also compared with the played score of the same seed.
 """
 
@@ -39,9 +40,11 @@ from command_line import add_sampling_arguments, create_parser, load_generator
 from music_metrics import zimtohrli_mos
 from numpy.typing import NDArray
 
+from loris_cli.array_types import Float32Array
 from loris_cli.audio.onsets import ONSET_TOLERANCE_S, PEAK_PICKING, match_onsets
 from loris_cli.composition.synthesis import SynthesizerSettings
 from loris_cli.dataset.manifest import Clip, read_manifest
+from loris_cli.dataset.partitions import label_clusters
 from loris_cli.dataset.read_clips import read_clip_audio
 from loris_cli.errors import InputError, LorisError
 from loris_cli.evaluation.metrics.frechet import (
@@ -152,11 +155,13 @@ def evaluate_given_rhythm(
     results = _score_clips(config, tasks, n_workers=n_workers, reporter=reporter)
     scored, reference = results[:n_clips], results[n_clips:]
     statistics = _compute_reference_statistics(scored, reference)
+    groups = label_clusters([clip.all_groups for clip in clips[:n_clips]])
     systems: dict[str, object] = {}
     for name in SYSTEM_NAMES:
-        found = [clip.system_scores[name] for clip in scored if name in clip.system_scores]
-        if found:
-            systems[name] = _summarize_system(found, statistics)
+        rows = [k for k, clip in enumerate(scored) if name in clip.system_scores]
+        if rows:
+            found = [scored[k].system_scores[name] for k in rows]
+            systems[name] = _summarize_system(found, [groups[k] for k in rows], statistics)
     recalls = [
         clip.jittered_accent_recall
         for clip in scored
@@ -268,7 +273,7 @@ def _load_generator(
 
 
 def _summarize_system(
-    clip_scores: Sequence[TakeScores], statistics: _ReferenceStatistics
+    clip_scores: Sequence[TakeScores], groups: Sequence[str], statistics: _ReferenceStatistics
 ) -> dict[str, object]:
     def fraction_in_band(metric: str, band: NDArray[np.float64]) -> float:
         takes = [value for clip in clip_scores for value in clip.values_by_take[metric]]
@@ -278,25 +283,58 @@ def _summarize_system(
     metrics: dict[str, object] = {}
     for name in sorted({name for clip in clip_scores for name in clip.values_by_take}):
         means = [clip.mean_values[name] for clip in clip_scores if name in clip.values_by_take]
-        metrics[name] = asdict(bootstrap_mean(means))
-    log_mel = fit_gaussian(frames for clip in clip_scores for frames in clip.log_mels)
-    features = fit_gaussian(
-        patches for clip in clip_scores for patches in clip.musicnn_features
-    )
+        clusters = [
+            group
+            for group, clip in zip(groups, clip_scores, strict=True)
+            if name in clip.values_by_take
+        ]
+        metrics[name] = asdict(bootstrap_mean(means, groups=clusters))
     return {
         **metrics,
         "fraction_in_band": {
             name: fraction_in_band(name, band) for name, band in statistics.bands.items()
         },
-        "frechet_log_mel": frechet_distance(log_mel, statistics.log_mel),
-        "frechet_musicnn": frechet_distance(features, statistics.musicnn),
+        "frechet_log_mel": mean_frechet_distance(
+            [clip.log_mels for clip in clip_scores], statistics.log_mel
+        ),
+        "frechet_musicnn": mean_frechet_distance(
+            [clip.musicnn_features for clip in clip_scores], statistics.musicnn
+        ),
     }
 
 
+def mean_frechet_distance(
+    takes_by_clip: Sequence[Sequence[Float32Array]], reference: GaussianStatistics
+) -> float:
+    """Mean over seeds of the Frechet distance of one take per clip to the reference.
+
+    The distance is biased upwards by a small number of takes. Takes of several seeds in one set
+    would reduce the bias for systems with several seeds only.
+
+    Args:
+        takes_by_clip: features of each take, ``(features, frames)``, by clip and seed.
+        reference: statistics of the reference set.
+    """
+    by_seed = zip(*takes_by_clip, strict=True)
+    distances = [frechet_distance(fit_gaussian(takes), reference) for takes in by_seed]
+    return float(np.mean(distances))
+
+
 def _next_clip_of_style(clips: list[Clip], scored_clip: Clip) -> Clip:
-    """Return the next clip of the same style, cyclically."""
+    """Return the next unrelated clip of the same style, cyclically.
+
+    Raises:
+        InputError: there is none.
+    """
     same = [clip for clip in clips if clip.genre == scored_clip.genre]
-    return same[(same.index(scored_clip) + 1) % len(same)]
+    first = same.index(scored_clip) + 1
+    for clip in (*same[first:], *same[:first]):
+        if not {*clip.all_groups} & {*scored_clip.all_groups}:
+            return clip
+    raise InputError(
+        f"no clip of {scored_clip.genre!r} is unrelated to {scored_clip.id}",
+        hint="use a data set with more sources of each style",
+    )
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from loris_cli.audio.onsets import ONSET_HOP_LENGTH, detect_onsets, match_onsets
 from loris_cli.composition.styles import STYLES
 from loris_cli.config import SAMPLE_RATE_HZ
-from loris_cli.models.generator_interface import ClipFeatures
+from loris_cli.models.generator_interface import VideoFeatures
 from loris_cli.soundtrack.conditioning import LATENT_FPS
 from loris_cli.soundtrack.latent_generator import LatentGenerator
 from loris_cli.synthetic.composer import compose_score
@@ -54,7 +54,7 @@ def evaluate_window_seams(
     for seed in range(FIRST_SEED, FIRST_SEED + n_clips):
         style = STYLES[seed % len(STYLES)]
         score = compose_score(seed, style, duration_s)
-        features = ClipFeatures(
+        features = VideoFeatures(
             duration_s=duration_s,
             peaks_s=score.accents_s,
             strengths=score.strengths,

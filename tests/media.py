@@ -4,6 +4,7 @@ The upper half of a frame shows its number in binary as eight bars. The lower ha
 left and blue on the right, so a rotated or mirrored frame is detected.
 """
 
+import struct
 import subprocess
 from collections.abc import Sequence
 from fractions import Fraction
@@ -182,3 +183,27 @@ def write_wav(path: Path, samples: Samples, rate_hz: int = 22_050) -> Path:
     """Write a float WAV of ``(channels, samples)`` and return its path."""
     soundfile.write(path, samples.T, rate_hz, subtype="FLOAT")
     return path
+
+
+def edit_tracks(path: Path, edits_s: list[tuple[float, float]]) -> None:
+    """Replace the edit list of every track of an MP4 file by other shown ranges."""
+    content = bytearray(path.read_bytes())
+    rate = struct.unpack_from(">I", content, content.index(b"mvhd") + 16)[0]
+    at = 0
+    while (at := content.find(b"elst", at + 1)) > 0:
+        media_rate = struct.unpack_from(">I", content, content.index(b"mdhd", at) + 16)[0]
+        first = struct.unpack_from(">i", content, at + 16)[0]
+        entries = b"".join(
+            struct.pack(
+                ">IiHH", round((end - start) * rate), first + round(start * media_rate), 1, 0
+            )
+            for start, end in edits_s
+        )
+        new = bytes(4) + struct.pack(">I", len(edits_s)) + entries
+        n_added = len(new) - 20  # the old list has one entry
+        content[at + 4 : at + 24] = new
+        for name in (b"elst", b"edts", b"trak", b"moov"):
+            box = content.rindex(name, 0, at + 4) - 4
+            size = struct.unpack_from(">I", content, box)[0]
+            struct.pack_into(">I", content, box, size + n_added)
+    path.write_bytes(content)

@@ -53,7 +53,7 @@ def make_song(name: str, accents_s: Array, *, source: str = "") -> Song:
     hits: list[DrumHit] = [(time_s, "kick", 1.0) for time_s in inside.tolist()]
     return Song(
         name=name,
-        source=source or name,
+        groups=frozenset([source or name]),
         duration_s=8.0,
         accents_s=inside,
         strengths=np.ones(len(inside)),
@@ -211,9 +211,10 @@ def test_retrieval_excludes_songs_of_the_clips_source() -> None:
     library = SongLibrary(songs)
 
     assert library.find_best_song(clip).song.name == "matching"
-    assert library.find_best_song(clip, excluded_source="video").song.name == "other"
+    own = frozenset(["video", "dancer:d04"])
+    assert library.find_best_song(clip, excluded_groups=own).song.name == "other"
     with pytest.raises(InputError):
-        SongLibrary(songs[:1]).find_best_song(clip, excluded_source="video")
+        SongLibrary(songs[:1]).find_best_song(clip, excluded_groups=own)
 
 
 def test_looped_song_fades_at_the_loop_point() -> None:

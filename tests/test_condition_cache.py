@@ -23,6 +23,7 @@ from loris_cli.models.stgcn import MiniMotionEncoder, PaperMotionEncoder
 from loris_cli.soundtrack import waveform_generator
 from loris_cli.soundtrack.latent_generator import LatentGenerator
 from loris_cli.soundtrack.waveform_generator import WaveformGenerator
+from loris_cli.system import threads
 
 CPU = torch.device("cpu")
 CONFIG = replace(TINY_PAPER_CONFIG, visual_projection="none", motion_encoder=True)
@@ -33,6 +34,8 @@ GUIDANCES: list[dict[str, Any]] = [
     {"guidance": 3.0, "guidance_interval": (0.4, 0.7)},
     {"guidance": 3.0, "guidance_interval": (0.0, 0.5)},
 ]
+PAPER_ROWS = [9, 18, 15, 14]
+"""Network calls of nine evaluations: on a CPU, each half of guidance is a call."""
 
 
 @pytest.fixture
@@ -81,16 +84,16 @@ def count_blocks(network: PaperModel) -> int:
     return sum(isinstance(module, ConditionalResnetBlock) for module in network.modules())
 
 
-@pytest.mark.parametrize("options", GUIDANCES)
+@pytest.mark.parametrize(("options", "n_rows"), [*zip(GUIDANCES, PAPER_ROWS, strict=True)])
 @pytest.mark.parametrize("shared", [False, True], ids=["per-block", "shared"])
 def test_paper_encoders_run_once_for_all_evaluations(
-    n_calls: Counter[str], options: dict[str, Any], shared: bool
+    n_calls: Counter[str], options: dict[str, Any], n_rows: int, shared: bool
 ) -> None:
     config = replace(CONFIG, shared_rhythm_encoder=shared)
     generator = make_paper_generator(config, **options)
     generate(generator, 2.0)
     n_encoders = 1 if shared else count_blocks(generator.model.network)
-    assert n_calls["PaperUNet"] == 9
+    assert n_calls["PaperUNet"] == n_rows
     assert n_calls["PaperRhythmEncoder"] == n_encoders
     assert n_calls["PaperMotionEncoder"] == 1
 
@@ -187,3 +190,15 @@ def test_denoiser_accepts_raw_and_encoded_conditions() -> None:
     x, level, drop = normal(8, 32), torch.zeros(2), torch.tensor([False, True])
     raw = network(x, level, condition, drop)
     assert torch.equal(raw, network(x, level, network.encode_condition(condition), drop))
+
+
+@pytest.mark.parametrize("duration_s", [2.0, 4.0])
+def test_audio_of_the_paper_model_does_not_depend_on_the_pool(duration_s: float) -> None:
+    n_before = threads.pool_size()
+    generator = make_paper_generator(guidance=3.0)
+    audio = []
+    for n_threads in (1, 2, 3):
+        threads.configure_threads(n_threads)
+        audio.append(generate(generator, duration_s))
+    threads.configure_threads(n_before)
+    assert audio[0] == audio[1] == audio[2]

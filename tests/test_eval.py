@@ -20,22 +20,15 @@ from conftest import RunLoris
 from media import make_click, write_video, write_wav
 from tiny_models import TINY_NOTES_AUTOENCODER, TINY_NOTES_DENOISER
 
-from loris_cli.array_types import Samples
 from loris_cli.commands import dataset as dataset_commands
 from loris_cli.dataset import synthetic_music
 from loris_cli.dataset.manifest import write_manifest
-from loris_cli.dataset.read_clips import read_pose_features
-from loris_cli.dataset.synthetic_music import FIRST_SEEDS
 from loris_cli.dataset.synthetic_videos import SyntheticTask
 from loris_cli.evaluation.report.json_report import OFFICIAL_METRICS
-from loris_cli.evaluation.runner.clips import EvalClip, build_eval_clip
-from loris_cli.evaluation.runner.generation_cache import SystemRunner
-from loris_cli.evaluation.runner.systems import METHOD_DESCRIPTIONS, System
-from loris_cli.models.generator_interface import ClipFeatures, ProgressCallback
+from loris_cli.evaluation.runner.systems import METHOD_DESCRIPTIONS
 from loris_cli.models.mel_autoencoder import MelAutoencoder
 from loris_cli.models.mini_checkpoint import save_mini_checkpoint
 from loris_cli.models.mini_unet import MiniDenoiser
-from loris_cli.system.progress import NullReporter
 
 NULL_SYSTEMS = (
     "click_1hz", "click_4hz", "white_noise", "density_matched", "tempo_click", "mismatched",
@@ -130,8 +123,7 @@ def test_a_model_is_scored_together_with_all_bounds(
     assert systems["small"]["cost"]["network_evaluations"] > 0
     assert systems["click_1hz"]["official"]["BHS"] == 1.0
     assert systems["ground_truth"]["official"]["F1"] == 1.0
-    difference = systems["small"]["published"]["F1"]["difference"]
-    assert difference == pytest.approx(systems["small"]["official"]["F1"] - 0.589)
+    assert "published" not in systems["small"]  # these are not the official test clips
     records = [json.loads(line) for line in per_clip.read_text().splitlines()]
     assert len(records) == 3 * len(systems)
 
@@ -223,56 +215,6 @@ def test_bound_score_needs_a_model_with_notes(loris: RunLoris, data: Path) -> No
     report = json.loads(result.stdout)
     assert list(report["unavailable"]) == ["score"]
     assert [row["id"] for row in report["systems"]] == ["click_1hz", "mismatched"]
-
-
-def test_features_of_a_system_are_those_of_a_video(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Neither the chords, the notes nor the timing jitter of a clip are in them."""
-
-    class RecordingGenerator:
-        def generate(
-            self, features: ClipFeatures, *, seed: int, progress: ProgressCallback
-        ) -> Iterator[Samples]:
-            recorded.append(features)
-            yield np.zeros((1, 99), dtype=np.float32)
-
-    recorded: list[ClipFeatures] = []
-    monkeypatch.setattr(synthetic_music, "CLIP_S", 4.0)
-    with_poses, without_poses = (
-        synthetic_music.make_clip(seed, folder=tmp_path, partition="test")
-        for seed in (FIRST_SEEDS["test"] + 2, FIRST_SEEDS["test"] + 14)
-    )
-    clips = [build_eval_clip(tmp_path, clip) for clip in (with_poses, without_poses)]
-    runner = SystemRunner(
-        name="recorder",
-        system=System(
-            category="method",
-            description="",
-            generation_settings={},
-            get_generator=lambda clip: RecordingGenerator(),
-        ),
-        data_dir=tmp_path,
-        cache_dir=tmp_path / "cache",
-    )
-
-    runner.generate_takes(
-        [clip for clip in clips if isinstance(clip, EvalClip)], [0], reporter=NullReporter()
-    )
-
-    stored = read_pose_features(tmp_path, with_poses)
-    assert stored is not None
-    assert stored.harmony is not None
-    assert stored.arrangement is not None
-    assert stored.timing_jitter > 0
-    assert [bool(with_poses.poses), bool(without_poses.poses)] == [True, False]
-    assert len(recorded) == 2
-    for features in recorded:
-        assert (features.harmony, features.arrangement) == (None, None)
-        assert (features.note_latent, features.timing_jitter) == (None, 0.0)
-    assert [features.is_from_video for features in recorded] == [True, False]
-    for name in ("peaks_s", "strengths", "energy", "keypoints"):
-        np.testing.assert_array_equal(getattr(recorded[0], name), getattr(stored, name))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from click_dataset import CLIP_S, write_click_dataset
 
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.dataset.manifest import SYNTHETIC_SOURCE, read_manifest, write_manifest
-from loris_cli.dataset.source_names import parse_aist_performance
+from loris_cli.dataset.partitions import label_clusters, share_groups
+from loris_cli.dataset.source_names import derive_groups
 from loris_cli.errors import InputError
 from loris_cli.evaluation.metrics.loris_scores import score_clip
 from loris_cli.evaluation.metrics.significance import (
@@ -154,20 +155,20 @@ def test_chance_level_equals_the_mean_over_all_pairs_of_sources() -> None:
         if groups[i] != groups[j]
     ]
 
-    chance = chance_precision_recall(generated, reference, groups)
+    chance = chance_precision_recall(generated, reference, share_groups([[g] for g in groups]))
 
     assert chance is not None
     assert chance[0] == pytest.approx(np.mean([pair.bcs for pair in pairs]))
     assert chance[1] == pytest.approx(np.mean([pair.bhs for pair in pairs]))
-    assert chance_precision_recall(generated, reference, ["a"] * 4) is None
+    assert chance_precision_recall(generated, reference, np.ones((4, 4), bool)) is None
 
 
 def test_mismatched_clips_are_from_another_source() -> None:
     groups = ["a", "a", "b", "c", "c"]
     for seed in range(20):
-        partners = pick_mismatched_clips(groups, seed=seed)
+        partners = pick_mismatched_clips([[group] for group in groups], seed=seed)
         assert all(p is not None and groups[p] != groups[k] for k, p in enumerate(partners))
-    assert pick_mismatched_clips(["a", "a"], seed=0) == [None, None]
+    assert pick_mismatched_clips([["a"], ["a"]], seed=0) == [None, None]
 
 
 def test_interval_over_sources_is_wider_than_over_independent_clips() -> None:
@@ -272,15 +273,22 @@ def test_truncated_samples_are_counted(data: Path) -> None:
     ("fields", "names"),
     [
         ({"audio": "audio/missing.flac"}, ["audio/missing.flac"]),
-        ({"poses": "rhythm/clip-0.npz"}, ["rhythm/clip-0.npz", "pose_peaks_s"]),
+        ({"rhythm": "rhythm/bare.npz"}, ["rhythm/bare.npz", "pose_peaks_s"]),
+        ({"rhythm": "rhythm/nan.npz"}, ["rhythm/nan.npz", "pose_peaks_s"]),
         ({"poses": "poses/missing.npz"}, ["poses/missing.npz"]),
+        ({"poses": ""}, ["poses"]),
     ],
-    ids=["no audio", "no pose rhythm", "no poses"],
+    ids=["no audio", "no pose rhythm", "NaN", "missing poses", "no poses"],
 )
-def test_a_clip_with_a_missing_file_is_skipped(
+def test_a_clip_with_a_missing_or_damaged_file_is_skipped(
     fields: dict[str, Any], names: list[str], data: Path
 ) -> None:
     [clip, *_] = read_manifest(data)
+    with np.load(data / clip.rhythm) as arrays:
+        rhythm: dict[str, Any] = dict(arrays)
+    annotated = {name: rhythm[name] for name in ("accents_s", "strengths", "energy", "beats_s")}
+    np.savez(data / "rhythm" / "bare.npz", **annotated)
+    np.savez(data / "rhythm" / "nan.npz", **{**rhythm, "pose_peaks_s": np.array([np.nan])})
 
     skipped = build_eval_clip(data, replace(clip, **fields))
 
@@ -363,24 +371,16 @@ def test_ambiguous_file_pairs_are_rejected(tmp_path: Path) -> None:
         pair_files(generated, reference / "b.mp4")
 
 
-def test_aist_performances_are_parsed_from_clip_names() -> None:
-    name = "gBR_sFM_c01_d04_mBR0_ch01-1a2b3c4d-da25-0"
-
-    assert parse_aist_performance(name) == ("mBR0", "d04", "ch01")
-    assert parse_aist_performance(name.replace("c01", "c09")) == ("mBR0", "d04", "ch01")
-    assert parse_aist_performance("skate.mp4") is None
-
-
 def test_all_cameras_of_a_performance_are_one_source(data: Path) -> None:
     [clip, *_] = read_manifest(data)
-    groups = set()
-    for camera in (1, 9):
-        source = f"gBR_sFM_c0{camera}_d04_mBR0_ch01.mp4"
-        eval_clip = build_eval_clip(data, replace(clip, source=source))
-        assert isinstance(eval_clip, EvalClip)
-        groups.add(eval_clip.source_group)
+    groups = [
+        replace(clip, source=f"gBR_sFM_c0{camera}_d04_mBR0_ch01.mp4").all_groups
+        for camera in (1, 9)
+    ]
 
-    assert groups == {"gBR_sFM_c00_d04_mBR0_ch01.mp4"}
+    assert groups[0] == groups[1] == (
+        "performance:gBR_sFM_d04_mBR0_ch01", "music:mBR0", "dancer:d04",
+    )  # fmt: skip
 
 
 def test_synthetic_clips_of_the_manifest_are_marked(tmp_path: Path) -> None:
@@ -392,7 +392,7 @@ def test_synthetic_clips_of_the_manifest_are_marked(tmp_path: Path) -> None:
 
 def test_another_performance_to_the_same_music_is_a_ceiling(data: Path) -> None:
     clips = [
-        replace(clip, source_group=f"gBR_sFM_c01_d0{k}_mBR{k // 3}_ch01")
+        replace(clip, groups=derive_groups(f"gBR_sFM_c01_d0{k}_mBR{k // 3}_ch01"))
         for k, clip in enumerate(read_eval_clips(data))
     ]
     plan = EvaluationPlan(
@@ -433,9 +433,9 @@ def test_the_full_model_has_the_same_scores_in_all_published_tables() -> None:
 
 
 def test_music_without_a_video_is_a_source_of_its_own(data: Path) -> None:
-    groups = [clip.source_group for clip in read_eval_clips(data)]
-    assert groups == ["video-0", "video-0", "video-1", "video-1"]
+    groups = label_clusters([clip.groups for clip in read_eval_clips(data)])
+    assert groups == [f"video:video-{k}" for k in (0, 0, 1, 1)]
     music = make_clip(source=SYNTHETIC_SOURCE, audio=AUDIO_NAME, rhythm="rhythm/clip-0.npz")
-    eval_clip = build_eval_clip(data, music)
+    eval_clip = build_eval_clip(data, music, rhythm_from_reference=True)
     assert isinstance(eval_clip, EvalClip)
-    assert (eval_clip.source_group, eval_clip.is_synthetic) == ("a", True)
+    assert (eval_clip.groups, eval_clip.is_synthetic) == (("clip:a",), True)

@@ -345,13 +345,15 @@ def test_guidance_interval_limits_guidance_to_its_steps(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scales: list[float] = []
-    forward_guided = PaperModel.forward_guided
+    denoise_batches = WaveformGenerator._denoise_batches
 
-    def record_scale(*arguments: Any, guidance: float, **options: Any) -> torch.Tensor:
-        scales.append(guidance)
-        return forward_guided(*arguments, guidance=guidance, **options)
+    def record_scale(
+        generator: WaveformGenerator, batches: Any, sigma: float, scale: float
+    ) -> list[torch.Tensor]:
+        scales.append(scale)
+        return denoise_batches(generator, batches, sigma, scale)
 
-    monkeypatch.setattr(PaperModel, "forward_guided", record_scale)
+    monkeypatch.setattr(WaveformGenerator, "_denoise_batches", record_scale)
     clip = make_pose_features(2.0)
     audio = [
         generate_samples(checkpoint, clip, steps=6, **options)

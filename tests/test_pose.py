@@ -232,6 +232,15 @@ def test_keypoints_are_in_pixels_of_the_given_size(
     )
 
 
+@pytest.mark.parametrize("n_threads", [2, 3])
+def test_poses_do_not_depend_on_the_number_of_threads(
+    rendered_dance: RenderedDance, estimated_poses: Poses, n_threads: int
+) -> None:
+    poses = estimate_poses(rendered_dance[0][:8], size=SIZE, n_threads=n_threads)
+
+    assert poses.keypoints.tobytes() == estimated_poses.keypoints[:8].tobytes()
+
+
 def test_pose_estimation_is_deterministic(
     rendered_dance: RenderedDance, estimated_poses: Poses
 ) -> None:

@@ -126,14 +126,13 @@ def test_segments_start_where_the_cutting_rules_say(
             "gBR_sFM_c01_d04_mBR0_ch01",
             "dance",
             "break",
-            ("performance:gBR_sFM_d04_mBR0_ch01", "music:mBR0"),
+            ("performance:gBR_sFM_d04_mBR0_ch01", "music:mBR0", "dancer:d04"),
         ),
         ("-_Ab_efgh_k_E_000100_000190", "floor", "floor", ("video:-_Ab_efgh_k",)),
         ("0LtLS9wROrk_000100_000190", "floor", "floor", ("video:0LtLS9wROrk",)),
-        ("417", "skate", "skate", ("video:fisv-417",)),
         ("2018_Worlds_MF_12", "skate", "skate", ("video:2018_Worlds_MF_12",)),
     ],
-    ids=["AIST++", "FineGym with E", "FineGym", "FisV", "FS1000"],
+    ids=["AIST++", "FineGym with E", "FineGym", "FS1000"],
 )
 def test_source_names_contain_activity_genre_and_groups(
     stem: str, activity: str, genre: str, groups: tuple[str, ...]
@@ -143,9 +142,20 @@ def test_source_names_contain_activity_genre_and_groups(
     assert (source.activity, source.genre, source.groups) == (activity, genre, groups)
 
 
-@pytest.mark.parametrize("stem", ["holiday", "gXX_sFM_c01_d04_mBR0_ch01", "", "2018_Worlds"])
-def test_other_source_names_are_not_parsed(stem: str) -> None:
+@pytest.mark.parametrize(
+    "stem",
+    ["holiday", "gXX_sFM_c01_d04_mBR0_ch01", "", "2018_Worlds", "417", "7",
+     "IMG_holiday_240501_101112"],
+)  # fmt: skip
+def test_other_and_ambiguous_names_are_not_parsed(stem: str) -> None:
     assert parse_source_name(stem) is None
+
+
+def test_a_number_names_a_skating_video_only_if_the_activity_is_known() -> None:
+    source = parse_source_name("417", activity="skate")
+    assert source is not None
+    assert source.groups == ("video:fisv-417",)
+    assert parse_source_name("417", activity="dance") is None
 
 
 def test_a_prepared_clip_has_the_audio_and_accents_of_its_video(

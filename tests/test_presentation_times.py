@@ -1,6 +1,5 @@
 """Presentation times: containers without them, restarting clocks, edit lists."""
 
-import struct
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 from builders import make_poses
 from media import (
+    edit_tracks,
     find_onset_s,
     make_click,
     read_frame_number,
@@ -129,30 +129,6 @@ def test_joined_transport_streams_continue_the_clock(
     check_frames(path, 2 * list(range(30)))
     assert read_onset_s(path) == pytest.approx(3 + 1.7, abs=0.05)
     assert len(list(read_frames_at_fps(path, 16))) == 96
-
-
-def edit_tracks(path: Path, edits_s: list[tuple[float, float]]) -> None:
-    """Replace the edit list of every track of an MP4 file by other shown ranges."""
-    content = bytearray(path.read_bytes())
-    rate = struct.unpack_from(">I", content, content.index(b"mvhd") + 16)[0]
-    at = 0
-    while (at := content.find(b"elst", at + 1)) > 0:
-        media_rate = struct.unpack_from(">I", content, content.index(b"mdhd", at) + 16)[0]
-        first = struct.unpack_from(">i", content, at + 16)[0]
-        entries = b"".join(
-            struct.pack(
-                ">IiHH", round((end - start) * rate), first + round(start * media_rate), 1, 0
-            )
-            for start, end in edits_s
-        )
-        new = bytes(4) + struct.pack(">I", len(edits_s)) + entries
-        n_added = len(new) - 20  # the old list has one entry
-        content[at + 4 : at + 24] = new
-        for name in (b"elst", b"edts", b"trak", b"moov"):
-            box = content.rindex(name, 0, at + 4) - 4
-            size = struct.unpack_from(">I", content, box)[0]
-            struct.pack_into(">I", content, box, size + n_added)
-    path.write_bytes(content)
 
 
 @pytest.mark.parametrize(

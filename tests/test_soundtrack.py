@@ -17,7 +17,7 @@ from media import make_tone, measure_tone_amplitude, run_ffmpeg, write_wav
 from loris_cli.api import SoundtrackSettings, generate_soundtrack
 from loris_cli.array_types import Samples
 from loris_cli.errors import InputError
-from loris_cli.models.generator_interface import ClipFeatures, ProgressCallback
+from loris_cli.models.generator_interface import ProgressCallback, VideoFeatures
 from loris_cli.rhythm.plot import (
     BOTTOM_MARGIN_PX,
     LEFT_MARGIN_PX,
@@ -175,7 +175,7 @@ def test_regenerated_range_with_excessive_level_does_not_clip(
         """Generate a tone that is five times louder around 1.25 s."""
 
         def generate(
-            self, features: ClipFeatures, *, seed: int, progress: ProgressCallback
+            self, features: VideoFeatures, *, seed: int, progress: ProgressCallback
         ) -> Iterator[Samples]:
             samples = make_tone(features.duration_s, 440, 0.5, rate_hz=RATE_HZ)
             time_s = np.arange(samples.shape[1]) / RATE_HZ

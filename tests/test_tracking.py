@@ -35,11 +35,14 @@ class Person:
     x: float
     y: float = 120.0
     side: float = 100.0
+    swing: float = 0.0
+    """Shift of the lower third of the joints, relative to the side."""
 
     @property
     def pose(self) -> PersonPose:
         offset = np.linspace(-0.4, 0.4, 17) * self.side
         joints = np.stack([self.x + offset / 4, self.y + offset, np.full(17, 0.9)], axis=1)
+        joints[12:, 0] += self.swing * self.side
         crop = Crop(center_x_px=self.x, center_y_px=self.y, side_px=self.side, angle_rad=0.0)
         return PersonPose(keypoints=joints.astype(np.float32), crop=crop)
 
@@ -178,6 +181,61 @@ def test_large_passer_by_is_not_the_main_performer() -> None:
 
     np.testing.assert_allclose(center_x(poses), 160, rtol=1e-5)
     assert poses.cuts.tolist() == []
+
+
+def swing(k: int) -> float:
+    """Return the position of a limb that swings once a second."""
+    return 0.2 * float(np.sin(2 * np.pi * k / FPS))
+
+
+def test_small_dancer_wins_over_a_large_person_at_rest() -> None:
+    poses = track_scene(lambda k: [Person(110, side=40, swing=swing(k)), Person(210, side=150)])
+
+    assert np.median(center_x(poses)) == pytest.approx(110, abs=5)
+
+
+def test_dancer_is_tracked_beside_many_people_at_rest() -> None:
+    bystanders = [Person(60.0 * n, side=80.0 + n) for n in range(1, MAX_PEOPLE + 1)]
+    poses = track_scene(lambda k: [*bystanders, Person(150, 200, side=60, swing=swing(k))])
+
+    assert center_x(poses)[12:] == pytest.approx(150, abs=8)
+
+
+def test_noise_of_the_keypoints_of_a_person_is_no_motion() -> None:
+    jitter = np.random.default_rng(0).normal(0, 0.05, 48)
+    poses = track_scene(
+        lambda k: [Person(110, side=60, swing=swing(k)), Person(210, swing=jitter[k])]
+    )
+
+    assert np.median(center_x(poses)) == pytest.approx(110, abs=5)
+
+
+@pytest.mark.parametrize("amount", [1, 4])
+def test_larger_of_two_dancers_is_the_main_performer(amount: float) -> None:
+    poses = track_scene(
+        lambda k: [
+            Person(110, side=60, swing=amount * swing(k)),
+            Person(210, side=100, swing=swing(k)),
+        ]
+    )
+
+    assert np.median(center_x(poses)) == pytest.approx(210, abs=5)
+
+
+def test_dancer_seen_only_in_tiles_is_found_beside_a_person_at_rest() -> None:
+    class TilePoseEstimator(FakePoseEstimator):
+        """Estimator that overlooks small people in the whole image."""
+
+        def detect_people(self, image: ImagePyramid, region: Array | None = None) -> list[Crop]:
+            people = super().detect_people(image, region)
+            return [person for person in people if region is not None or person.side_px > 80]
+
+    def scene(k: int) -> list[Person]:
+        return [Person(110, side=40, swing=swing(k)), Person(210, side=150)]
+
+    poses = track_frames(make_grey_frames(48), TilePoseEstimator(scene))
+
+    assert center_x(poses)[12:] == pytest.approx(110, abs=5)
 
 
 def test_number_of_estimates_in_a_crowd_is_limited() -> None:

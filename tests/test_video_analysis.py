@@ -3,16 +3,19 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
+from builders import make_poses
 
 from loris_cli.errors import InputError
 from loris_cli.pose.keypoints import Poses, read_poses
 from loris_cli.rhythm.flow_rhythm import FlowTrajectories
 from loris_cli.soundtrack import video_analysis
 from loris_cli.soundtrack.video_analysis import analyze_video
+from loris_cli.system.progress import NullReporter
+from loris_cli.system.threads import configure_threads, pool_size
 from loris_cli.video import frames as frames_module
 from loris_cli.video.frames import Frame, FrameObserver, read_frames, read_frames_at_fps
 
@@ -94,6 +97,81 @@ def test_the_rhythm_is_from_flow_if_the_person_does_not_move(
     with pytest.raises(InputError, match=moving_video.name) as caught:
         analyze_video(moving_video, method="directogram")
     assert "--rhythm flow" in caught.value.hint
+
+
+def test_poses_use_the_threads_of_the_pool(
+    moving_video: Path, pose_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n_threads: list[int] = []
+
+    def estimate(frames: Iterable[Frame], **options: Any) -> Poses:
+        list(frames)
+        n_threads.append(options["n_threads"])
+        return read_poses(pose_file)
+
+    monkeypatch.setattr(video_analysis, "estimate_poses", estimate)
+    before = pool_size()
+    for size in (1, 3):
+        configure_threads(size)
+        analyze_video(moving_video)
+    configure_threads(before)
+
+    assert n_threads == [1, 3]
+
+
+@pytest.mark.parametrize("method", [None, "flow"])
+def test_error_of_a_static_video_names_the_file(
+    static_video: Path, method: Literal["flow"] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poses = make_poses(np.zeros((32, 17, 2)), interpolated=True)
+    patch_pose_estimation(monkeypatch, poses)
+    with pytest.raises(InputError, match=static_video.name) as caught:
+        analyze_video(static_video, method=method)
+    assert caught.value.hint
+
+
+def test_error_of_pose_estimation_names_the_file(
+    moving_video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(frames: Iterable[Frame], **_: Any) -> Poses:
+        raise InputError("the video has no frames", hint="check it")
+
+    monkeypatch.setattr(video_analysis, "estimate_poses", fail)
+    with pytest.raises(InputError, match=moving_video.name) as caught:
+        analyze_video(moving_video)
+    assert caught.value.hint == "check it"
+
+
+class RecordingReporter(NullReporter):
+    """Reporter that records warnings."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+@pytest.mark.parametrize(
+    ("height_px", "frame_px", "warned"), [(25, 160, True), (90, 160, False), (90, 5120, True)]
+)
+def test_person_too_small_for_reliable_poses_is_reported(
+    moving_video: Path,
+    pose_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    height_px: float,
+    frame_px: int,
+    warned: bool,
+) -> None:
+    poses = read_poses(pose_file)
+    keypoints = poses.keypoints.copy()
+    keypoints[..., :2] *= height_px / np.ptp(keypoints[0, :, 1])
+    poses = replace(poses, keypoints=keypoints, size=(frame_px, frame_px))
+    patch_pose_estimation(monkeypatch, poses)
+    reporter = RecordingReporter()
+    analyze_video(moving_video, reporter=reporter)
+
+    assert any(moving_video.name in text for text in reporter.warnings) == warned
 
 
 def test_an_observer_gets_each_frame_until_it_returns_false(

@@ -48,7 +48,7 @@ SYMBOLS = {
         "loris_cli.evaluation.strict:against_truth",
     "loris_cli.evaluation.metrics.sync:score_against_motion":
         "loris_cli.evaluation.strict:against_motion",
-    "loris_cli.models.generator_interface:ClipFeatures":
+    "loris_cli.models.generator_interface:VideoFeatures":
         "loris_cli.conditioning:ClipFeatures",
     "loris_cli.models.load_model:PaperCheckpoint": "loris_cli.networks.library:NamedPaper",
     "loris_cli.models.paper_config:PaperConfig": "loris_cli.networks.paper_config:PaperConfig",
@@ -229,7 +229,7 @@ def probe_paper_model(names: Names) -> Arrays:
     model = names.symbol("loris_cli.models.load_model:PaperCheckpoint")(
         network=network, name="small", **names.fields(sha256_prefix="0" * 12)
     )
-    features = names.symbol("loris_cli.models.generator_interface:ClipFeatures")(
+    features = names.symbol("loris_cli.models.generator_interface:VideoFeatures")(
         duration_s=3.0,
         peaks_s=np.arange(0.5, 3, 0.5),
         strengths=np.ones(5),

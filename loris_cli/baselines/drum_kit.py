@@ -8,7 +8,7 @@ import numpy as np
 
 from loris_cli.array_types import Array, Samples
 from loris_cli.config import SAMPLE_RATE_HZ
-from loris_cli.models.generator_interface import ClipFeatures
+from loris_cli.models.generator_interface import VideoFeatures
 
 DrumName = Literal["kick", "snare", "hat"]
 DrumHit = tuple[float, DrumName, float]
@@ -72,10 +72,10 @@ def render_drum_hits(hits: Iterable[DrumHit], n_samples: int, *, seed: int) -> S
 class DrumGenerator:
     """A `MusicGenerator` that renders the drum hits of a placement function."""
 
-    place_hits: Callable[[ClipFeatures], list[DrumHit]]
+    place_hits: Callable[[VideoFeatures], list[DrumHit]]
 
     def generate(
-        self, features: ClipFeatures, *, seed: int, progress: Callable[[int, int], None]
+        self, features: VideoFeatures, *, seed: int, progress: Callable[[int, int], None]
     ) -> Iterator[Samples]:
         """Yield the audio for a clip in one block, ``(1, samples)`` at 22,050 Hz."""
         n_samples = round(features.duration_s * SAMPLE_RATE_HZ)

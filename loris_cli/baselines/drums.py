@@ -10,13 +10,13 @@ information than the peaks.
 import numpy as np
 
 from loris_cli.baselines.drum_kit import DrumHit
-from loris_cli.models.generator_interface import ClipFeatures
+from loris_cli.models.generator_interface import VideoFeatures
 
 SNARE_QUANTILE = 0.8
 """Peak strength quantile above which a snare is added; below the median, the hit is a hat."""
 
 
-def place_hits_on_peaks(features: ClipFeatures) -> list[DrumHit]:
+def place_hits_on_peaks(features: VideoFeatures) -> list[DrumHit]:
     """Place drum hits on the visual peaks; stronger peaks get more drums."""
     if not len(features.peaks_s):
         return []

@@ -12,7 +12,7 @@ import numpy as np
 from loris_cli.array_types import Array
 from loris_cli.baselines.drum_kit import DrumHit, DrumName
 from loris_cli.config import POSE_FPS
-from loris_cli.models.generator_interface import ClipFeatures
+from loris_cli.models.generator_interface import VideoFeatures
 from loris_cli.rhythm.tempo_fit import fit_tempo_and_phase
 
 TICKS_PER_BAR = 16
@@ -27,7 +27,7 @@ UNACCENTED_STRENGTH = 0.4
 """Strength of a hit without a nearby peak."""
 
 
-def place_hits_on_grid(features: ClipFeatures) -> list[DrumHit]:
+def place_hits_on_grid(features: VideoFeatures) -> list[DrumHit]:
     """Place drum hits bar by bar, with density from the bar's energy and accents on peaks."""
     bpm, phase_s = fit_tempo_and_phase(features.peaks_s, features.strengths)
     tick_s = 60 / bpm / 4
@@ -44,7 +44,7 @@ def place_hits_on_grid(features: ClipFeatures) -> list[DrumHit]:
     return hits
 
 
-def _rank_bars_by_energy(features: ClipFeatures, starts_s: Array, bar_s: float) -> list[float]:
+def _rank_bars_by_energy(features: VideoFeatures, starts_s: Array, bar_s: float) -> list[float]:
     """Return the rank of each bar's mean energy among all bars, 0..1."""
     times_s = np.arange(len(features.energy)) / POSE_FPS
     bars = [features.energy[(times_s >= s) & (times_s < s + bar_s)] for s in starts_s]
@@ -60,6 +60,6 @@ def _drum_on_tick(tick: int) -> DrumName:
     return "snare" if tick % 8 == 4 else "hat"
 
 
-def _accent_strength(features: ClipFeatures, time_s: float) -> float:
+def _accent_strength(features: VideoFeatures, time_s: float) -> float:
     near = np.abs(features.peaks_s - time_s) <= PEAK_WINDOW_S
     return float(features.strengths[near].max(initial=UNACCENTED_STRENGTH))

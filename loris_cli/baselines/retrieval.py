@@ -15,7 +15,7 @@ import numpy as np
 from loris_cli.array_types import Array, Samples
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import InputError
-from loris_cli.models.generator_interface import ClipFeatures
+from loris_cli.models.generator_interface import VideoFeatures
 from loris_cli.system.librosa_import import librosa
 
 ACCENT_CURVE_HZ = 100
@@ -34,8 +34,8 @@ class Song:
     """Song of the library, with its accents."""
 
     name: str
-    source: str
-    """Source group of the song's video."""
+    groups: frozenset[str]
+    """Song, dancer, source and video of the clip that the audio is from."""
     duration_s: float
     accents_s: Array
     strengths: Array
@@ -73,13 +73,13 @@ class SongLibrary:
         ]
 
     def find_best_song(
-        self, clip: ClipFeatures, *, excluded_source: str | None = None
+        self, clip: VideoFeatures, *, excluded_groups: frozenset[str] = frozenset()
     ) -> RetrievedSong:
         """Find the song, tempo and start time with the highest similarity.
 
         Args:
             clip: features of the clip.
-            excluded_source: source group whose songs are excluded.
+            excluded_groups: groups whose songs are excluded.
 
         Returns:
             The best match; the first one if several are equal.
@@ -90,7 +90,7 @@ class SongLibrary:
         clip_curve = compute_accent_curve(clip.peaks_s, clip.strengths, clip.duration_s)
         best: RetrievedSong | None = None
         for (song, tempo), song_curve in zip(self.variants, self.accent_curves, strict=True):
-            if song.source == excluded_source:
+            if song.groups & excluded_groups:
                 continue
             similarity = compute_shift_similarity(clip_curve, song_curve)
             k = int(similarity.argmax())
@@ -102,7 +102,7 @@ class SongLibrary:
                     similarity=float(similarity[k]),
                 )
         if best is None:
-            hint = "retrieval uses the audio of the train partition of the subset"
+            hint = "retrieval uses the audio of unrelated clips of the train partition"
             raise InputError("no songs from other sources for retrieval", hint=hint)
         return best
 
@@ -112,14 +112,14 @@ class RetrievalGenerator:
     """A `MusicGenerator` that retrieves songs; it is deterministic and ignores the seed."""
 
     library: SongLibrary
-    excluded_source: str | None = None
-    """Source group whose songs are excluded, usually that of the clip."""
+    excluded_groups: frozenset[str] = frozenset()
+    """Groups whose songs are excluded, usually those of the clip."""
 
     def generate(
-        self, features: ClipFeatures, *, seed: int, progress: Callable[[int, int], None]
+        self, features: VideoFeatures, *, seed: int, progress: Callable[[int, int], None]
     ) -> Iterator[Samples]:
         """Yield the audio for a clip in one block, ``(1, samples)`` at 22,050 Hz."""
-        best = self.library.find_best_song(features, excluded_source=self.excluded_source)
+        best = self.library.find_best_song(features, excluded_groups=self.excluded_groups)
         samples = best.song.read_samples()
         if best.tempo_factor != 1:
             samples = librosa.effects.time_stretch(samples, rate=best.tempo_factor)

@@ -6,14 +6,16 @@ Each run writes the manifest from all records when it finishes, and repeats this
 has changed a record in the meantime. The last writer has therefore read all records.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from loris_cli.dataset.clip_cutting import ACTIVITY_OF_SUBSET
 from loris_cli.dataset.manifest import write_manifest_rows
 from loris_cli.dataset.partitions import assign_partitions
-from loris_cli.dataset.records import Record, list_record_paths, read_all_clips
+from loris_cli.dataset.records import Record, list_record_paths, read_records
 from loris_cli.dataset.review import is_accepted, read_decisions
 from loris_cli.dataset.source_names import ACTIVITIES
+from loris_cli.dataset.video_copies import group_copies
 
 
 def build_manifest(data_dir: Path, *, seed: int = 0) -> list[Record]:
@@ -41,7 +43,14 @@ def _list_record_mtimes(data_dir: Path) -> list[tuple[str, int]]:
 
 def _build_rows(data_dir: Path, seed: int) -> list[Record]:
     decisions = read_decisions(data_dir)
-    accepted = [clip for clip in read_all_clips(data_dir) if is_accepted(clip, decisions)]
+    records = read_records(data_dir)
+    copies = group_copies(records)
+    accepted = [
+        clip | {"groups": [*clip["groups"], *_find_copy_group(clip, copies)]}
+        for record in records
+        for clip in record["clips"]
+        if is_accepted(clip, decisions)
+    ]
     rows = []
     for activity in ACTIVITIES:
         # 25 s and 50 s clips of one video are in the same group, hence in the same partition.
@@ -51,3 +60,9 @@ def _build_rows(data_dir: Path, seed: int) -> list[Record]:
             partition = clip["partition"] or assigned[clip["id"]]
             rows.append(clip | {"partition": partition, "partition_seed": seed})
     return sorted(rows, key=lambda row: (row["subset"], row["id"]))
+
+
+def _find_copy_group(clip: Record, copies: Mapping[str, str]) -> list[str]:
+    """Return the group of the copies of a clip's source; empty if there are none."""
+    group = copies.get(clip.get("source_sha256", ""))
+    return [] if group is None else [group]

@@ -83,7 +83,7 @@ class ReleasedClipTask(PrepTask):
         """Write the files of the clip and return its manifest row."""
         path, segment, settings = self.source_path, self.segment, self.context.settings
         source_name = SEGMENT_SUFFIX.sub("", path.stem)
-        source = parse_source_name(source_name)
+        source = parse_source_name(source_name, activity=settings.activity)
         if source is None or source.activity != settings.activity:
             raise InputError(
                 f"{path.name} is not a clip name of the published data set",

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from loris_cli.dataset.source_names import derive_groups
 from loris_cli.errors import InputError
 from loris_cli.system.atomic_files import atomic_write
 
@@ -47,9 +48,27 @@ class Clip:
     visual: Mapping[str, str] = field(default_factory=dict)
     """npz with ``features``, ``(rows, width)``, 2 rows per second, by encoder
     (`VISUAL_ENCODERS`)."""
+    groups: tuple[str, ...] = ()
+    """Identifiers of the performance, music, dancer, source or video that the clip shares with
+    other clips."""
+    official_partition: str = ""
+    """Partition in the authors' release, ``train`` or ``test``; empty if unknown."""
     synthetic: bool = False
     """True for a clip rendered by loris, False for a recording."""
     schema: int = SCHEMA
+
+    @property
+    def all_groups(self) -> tuple[str, ...]:
+        """Groups of the manifest and of the source name.
+
+        A clip without a video and groups is a group of its own.
+        """
+        if self.source == SYNTHETIC_SOURCE:
+            return self.groups or (f"clip:{self.id}",)
+        derived = derive_groups(Path(self.source).stem)
+        # The bare name identifies a source only where nothing better is known.
+        is_known = not self.groups or derived[0] != f"video:{Path(self.source).stem}"
+        return tuple(dict.fromkeys([*self.groups, *(derived if is_known else ())]))
 
     @property
     def file_paths(self) -> tuple[str, ...]:
@@ -58,7 +77,8 @@ class Clip:
 
 
 FIELD_TYPES: dict[str, tuple[type, ...]] = {
-    "duration_s": (int, float), "visual": (dict,), "synthetic": (bool,), "schema": (int,)
+    "duration_s": (int, float), "visual": (dict,), "synthetic": (bool,), "schema": (int,),
+    "groups": (tuple,),
 }  # fmt: skip
 """Types of the fields that are not strings. `bool` is not accepted as a number."""
 
@@ -122,7 +142,10 @@ def _parse_row(line: str, location: str) -> tuple[Clip, dict[str, Any]]:
         if not isinstance(row, dict) or row.get("schema") != SCHEMA:
             raise InputError(f"{location} is not a clip of schema {SCHEMA}", hint=REBUILD_HINT)
         known = {known.name for known in fields(Clip)}
-        clip = Clip(**{name: value for name, value in row.items() if name in known})
+        values = {name: value for name, value in row.items() if name in known}
+        if isinstance(values.get("groups"), list):
+            values["groups"] = tuple(values["groups"])
+        clip = Clip(**values)
     except (ValueError, TypeError) as error:
         raise InputError(f"{location} is not a clip: {error}", hint=REBUILD_HINT) from error
     for name in sorted(known):
@@ -130,6 +153,8 @@ def _parse_row(line: str, location: str) -> tuple[Clip, dict[str, Any]]:
             raise InputError(f"{location}: invalid value {value!r} for {name}")
     if set(clip.visual) - set(VISUAL_ENCODERS) or set(map(type, clip.visual.values())) - {str}:
         raise InputError(f"{location}: invalid value {clip.visual!r} for visual")
+    if set(map(type, clip.groups)) - {str}:
+        raise InputError(f"{location}: invalid value {clip.groups!r} for groups")
     files = row.get("files", {})
     if not isinstance(files, dict):
         raise InputError(f"{location}: invalid value {files!r} for files")

@@ -1,4 +1,4 @@
-"""Leak-free partitions: clips of one performance, video or piece of music stay together.
+"""Leak-free partitions: clips of one performance, video, song or dancer stay together.
 
 groups of each clip -> connected components -> seeded order -> test, val, train
 
@@ -12,11 +12,12 @@ from collections.abc import Hashable, Mapping, Sequence
 from itertools import chain
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 Groups = Sequence[Hashable]
-"""Identifiers of the performance, video or music that a clip shares with other clips."""
+"""Identifiers of the performance, video, music or dancer that clips share."""
 TEST_FRACTION = VAL_FRACTION = 0.05
 """LORIS, Sec. 4.1: 90 % train, 5 % val, 5 % test."""
 
@@ -60,6 +61,21 @@ def _connected_clips(groups: Mapping[str, Groups]) -> list[list[str]]:
     for clip, label in zip(clips, connected_components(graph, directed=False)[1], strict=False):
         connected.setdefault(label, []).append(clip)
     return list(connected.values())
+
+
+def label_clusters(groups: Sequence[Groups]) -> list[str]:
+    """Return a label for each clip; clips that share groups, directly or not, have the same."""
+    labels: dict[int, str] = {}
+    for clips in _connected_clips({f"{k:08d}": members for k, members in enumerate(groups)}):
+        first = groups[int(clips[0])]
+        labels |= dict.fromkeys(map(int, clips), str(first[0]) if first else f"clip:{clips[0]}")
+    return [labels[k] for k in range(len(groups))]
+
+
+def share_groups(groups: Sequence[Groups]) -> NDArray[np.bool_]:
+    """Return which pairs of clips share at least one group, ``(clips, clips)``."""
+    sets = [frozenset(members) for members in groups]
+    return np.array([[a is b or not a.isdisjoint(b) for b in sets] for a in sets], dtype=bool)
 
 
 def _draw_key(name: str, seed: int) -> str:

@@ -27,6 +27,7 @@ from loris_cli.dataset.extract_audio import extract_audio
 from loris_cli.dataset.extract_poses import extract_poses
 from loris_cli.dataset.records import Record
 from loris_cli.dataset.source_names import SourceInfo, parse_source_name
+from loris_cli.dataset.video_copies import compute_signature
 from loris_cli.dataset.write_clip import write_clip
 from loris_cli.pose.batched_detection import estimate_poses_batched
 from loris_cli.pose.mmpose_estimator import MmposeEstimator, check_mmpose_weights
@@ -129,7 +130,10 @@ class PrepTask:
             )
             for segment in segments
         ]
-        return {"clips": [row | {"source_sha256": sha256} for row in rows]}
+        return {
+            "clips": [row | {"source_sha256": sha256} for row in rows],
+            "motion_signature": compute_signature(info),
+        }
 
 
 def prepare_source(task: PrepTask, *, retry_failed: bool = False) -> Record:
@@ -201,7 +205,8 @@ def identify_source(video: Path, sha256: str, settings: PrepSettings) -> SourceI
     Raises:
         InputError: the activity is neither set nor encoded in the file name.
     """
-    source, activity = parse_source_name(video.stem), settings.activity
+    activity = settings.activity
+    source = parse_source_name(video.stem, activity=activity)
     if activity is not None and (source is None or activity != source.activity):
         genre = "" if activity == "dance" else activity
         source = SourceInfo(activity=activity, genre=genre, groups=(f"video:{sha256[:16]}",))

@@ -12,7 +12,7 @@ from loris_cli.composition.chords import Harmony
 from loris_cli.config import POSE_FPS
 from loris_cli.dataset.manifest import Clip
 from loris_cli.errors import InputError
-from loris_cli.models.generator_interface import ClipFeatures
+from loris_cli.models.generator_interface import ClipFeatures, VideoFeatures
 from loris_cli.pose.keypoints import read_poses
 from loris_cli.soundtrack.visual_features import read_visual_npz
 
@@ -39,9 +39,15 @@ def read_clip_visual_features(data_dir: Path, clip: Clip, encoder: str) -> Array
     return read_visual_npz(data_dir / clip.visual[encoder], duration_s=clip.duration_s)
 
 
-def read_rhythm_features(data_dir: Path, clip: Clip) -> ClipFeatures:
-    """Return the rhythm of a clip's audio, without chords and notes."""
-    return replace(read_annotations(data_dir, clip), harmony=None, arrangement=None)
+def read_rhythm_features(data_dir: Path, clip: Clip) -> VideoFeatures:
+    """Return the rhythm of a clip's audio in place of a visual rhythm."""
+    return read_annotations(data_dir, clip).without_score()
+
+
+def read_video_features(data_dir: Path, clip: Clip) -> VideoFeatures | None:
+    """Return the features of a clip as extracted from its video; None without poses."""
+    features = read_pose_features(data_dir, clip)
+    return features and features.without_score()
 
 
 def read_annotations(data_dir: Path, clip: Clip) -> ClipFeatures:

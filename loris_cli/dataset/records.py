@@ -26,7 +26,8 @@ Record = dict[str, Any]
 ``schema``; ``source``: name, sha256, bytes; ``settings``: preparation settings and their
 digest; ``package_versions``; ``status``: ``done``, or ``failed`` with ``error``, ``hint`` and
 ``exit_code``; ``rejection_reasons``: why the source yields no clips; ``clips``: manifest rows,
-each with ``quality_measures`` and ``rejection_reasons``; ``warnings``.
+each with ``quality_measures`` and ``rejection_reasons``; ``warnings``; ``motion_signature`` of
+the video (`loris_cli.dataset.video_copies`).
 """
 
 RECORD_SCHEMA = 2

@@ -22,12 +22,15 @@ AIST_CODES = "gJB gLO gWA gMH gBR gLH gJS gHO gPO gKR".split()
 GENRE_OF_AIST_CODE = dict(zip(AIST_CODES, GENRES[:10], strict=True))
 
 AIST_NAME = re.compile(r"(g[A-Z]{2})_(s[A-Z]{2})_(c\w+?)_(d\d+)_(m[A-Z]{2}\d+)_(ch\d+)")
-AIST_CAMERA = re.compile(r"(?<=_)c\d{2}(?=_d\d{2}_m[A-Z]{2}\d_)")
 # The first field is an 11-character YouTube id, which may contain underscores. The "E" that the
 # authors put between the fields is optional.
-FINEGYM_NAME = re.compile(r"(?P<video>[\w-]{11})_(?:E_)?(?P<event>\d{6}_\d{6})")
+FINEGYM_NAME = re.compile(r"(?P<video>[\w-]{11})_(?:E_)?(?P<start>\d{6})_(?P<end>\d{6})")
+MAX_FINEGYM_S = 86_400
+"""Latest end of an event. Names of phone videos, which contain a date and a time, exceed it."""
 FISV_NAME = re.compile(r"\d{1,3}")
 FS1000_NAME = re.compile(r"\d{4}_\w+?_(?:MF|MS|LF|LS)_.+")
+CLIP_SUFFIX = re.compile(r"(?:_seg\d+)?(?:-[0-9a-f]{8})?(?:-[a-z]{2}\d{2}-\d+)?$")
+"""Segment number of the authors' release, and hash, subset and index of `loris prep`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,15 +41,18 @@ class SourceInfo:
     genre: str
     """One of `config.GENRES`."""
     groups: tuple[str, ...]
-    """Identifiers of the performance, the piece of music or the full-length video."""
+    """Identifiers of the performance, the piece of music, the dancer or the full-length
+    video."""
 
 
-def parse_source_name(stem: str) -> SourceInfo | None:
+def parse_source_name(stem: str, *, activity: Activity | None = None) -> SourceInfo | None:
     """Parse a source name.
 
     Args:
         stem: file name without suffix, e.g. ``gBR_sFM_c01_d04_mBR0_ch01`` or
             ``2018_Worlds_MF_12``.
+        activity: activity of the video, if known. FisV videos are named by a number only, such
+            as ``7``, so they are recognized as figure skating only if it is known.
 
     Returns:
         activity, genre and groups; None if the name follows none of the four patterns.
@@ -58,26 +64,28 @@ def parse_source_name(stem: str) -> SourceInfo | None:
             return SourceInfo(
                 activity="dance",
                 genre=GENRE_OF_AIST_CODE[genre],
-                groups=(f"performance:{performance}", f"music:{music}"),
+                groups=(f"performance:{performance}", f"music:{music}", f"dancer:{dancer}"),
             )
-    if match := FINEGYM_NAME.fullmatch(stem):
+    match = FINEGYM_NAME.fullmatch(stem)
+    if match and int(match["start"]) < int(match["end"]) <= MAX_FINEGYM_S:
         return SourceInfo(activity="floor", genre="floor", groups=(f"video:{match['video']}",))
-    if FISV_NAME.fullmatch(stem):
+    if FISV_NAME.fullmatch(stem) and activity == "skate":
         return SourceInfo(activity="skate", genre="skate", groups=(f"video:fisv-{stem}",))
     if FS1000_NAME.fullmatch(stem):
         return SourceInfo(activity="skate", genre="skate", groups=(f"video:{stem}",))
     return None
 
 
-def parse_aist_performance(source_name: str) -> tuple[str, str, str] | None:
-    """Return music, dancer and choreography of an AIST recording; None for other names.
+def derive_groups(source_name: str) -> tuple[str, ...]:
+    """Return the groups of a clip from the name of its source, video file or clip.
 
-    The camera is ignored because all cameras recorded the same performance.
+    Args:
+        source_name: name without file suffix; the suffix of a segment is ignored.
+
+    Returns:
+        groups of a known name; else the name itself, so that segments of one source share it.
     """
     match = AIST_NAME.search(source_name)
-    return (match[5], match[4], match[6]) if match else None
-
-
-def normalize_aist_camera(source_name: str) -> str:
-    """Replace the camera in the name of an AIST recording with ``c00``."""
-    return AIST_CAMERA.sub("c00", source_name)
+    stem = match[0] if match else CLIP_SUFFIX.sub("", source_name)
+    source = parse_source_name(stem)
+    return source.groups if source else (f"video:{stem}",)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from loris_cli.array_types import Float32Array
 from loris_cli.audio import mel
@@ -126,6 +126,18 @@ def reconstruct_through_latent(model: MiniCheckpoint, samples: Float32Array) -> 
     autoencoder, bands = model.autoencoder, model.autoencoder.config.bands
     log_mel = mel.compute_log_mel(samples, bands)
     log_mel = np.pad(log_mel, ((0, 0), (0, -log_mel.shape[1] % 4)), mode="edge")
-    with torch.inference_mode():
-        decoded = autoencoder.decode(autoencoder.encode(torch.from_numpy(log_mel)[None]))[0]
-    return mel.invert_log_mel(decoded.numpy(), bands)[: len(samples)]
+    decoded = reconstruct_log_mel(autoencoder, torch.from_numpy(log_mel))
+    return mel.invert_log_mel(decoded.cpu().numpy(), bands)[: len(samples)]
+
+
+@torch.inference_mode()
+def reconstruct_log_mel(autoencoder: MelAutoencoder, log_mel: Tensor) -> Tensor:
+    """Encode and decode a log-mel spectrogram, ``(n_mels, frames)``, on the network's device.
+
+    Args:
+        autoencoder: network on any device.
+        log_mel: spectrogram on any device; its length is a multiple of the stride.
+    """
+    device = next(autoencoder.parameters()).device
+    reconstructed: Tensor = autoencoder.decode(autoencoder.encode(log_mel[None].to(device)))[0]
+    return reconstructed

@@ -43,13 +43,13 @@ class PaperCondition:
         pairs = chain.from_iterable((self.kv_cache or {}).values())
         return sum(tensor.nbytes for pair in pairs for tensor in pair)
 
-    def take_first(self, n: int) -> Self:
-        """Return the first ``n`` items of the batch, with their cached keys and values."""
+    def take(self, items: slice) -> Self:
+        """Return items of the batch, with their cached keys and values."""
         cache = {
-            key: [(keys[:n], values[:n]) for keys, values in pairs]
+            key: [(keys[items], values[items]) for keys, values in pairs]
             for key, pairs in (self.kv_cache or {}).items()
         }
-        return self._map(lambda tensor: tensor[:n], cache=cache or None)
+        return self._map(lambda tensor: tensor[items], cache=cache or None)
 
     def replace_where(self, mask: Tensor, other: Self) -> Self:
         """Return this condition, with items of another where ``mask (batch,)`` is true."""

@@ -332,7 +332,7 @@ class PaperModel(nn.Module):
             guidance: guidance scale; 1 disables guidance, at half the cost.
         """
         if guidance == 1:
-            x = self.unet(x, c_noise, condition=condition_pair.take_first(len(x)))
+            x = self.unet(x, c_noise, condition=condition_pair.take(slice(len(x))))
             return x
         x, c_noise = torch.cat([x, x]), torch.cat([c_noise, c_noise])
         x = self.unet(x, c_noise, condition=condition_pair)

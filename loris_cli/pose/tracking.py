@@ -12,6 +12,7 @@ filter (1/4, 1/2, 1/4) reduced it to 0.79, and only the lightest, (0.1, 0.8, 0.1
 to 0.83.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Protocol
@@ -212,6 +213,8 @@ class PersonTracker:
         if self._frame < self._search_until and self._lost_crop is not None:
             region = replace(self._lost_crop, angle_rad=0.0).to_image_matrix()
             crops += self._estimator.detect_people(image, region)
+        elif tracked and self._are_all_at_rest():
+            crops += detect_in_tiles(self._estimator, image, 0, math.prod(tile_grid(image)))
         elif largest_px < SMALL_PERSON_FRACTION * min(image.width, image.height):
             crops += detect_in_tiles(self._estimator, image, self._tile_index)
             self._tile_index += TILES_PER_FRAME
@@ -228,11 +231,29 @@ class PersonTracker:
                 tracked.append(pose.crop)
         return poses
 
+    def _are_all_at_rest(self) -> bool:
+        """Return whether no tracked person moves: a smaller person may dance elsewhere."""
+        recent = [
+            track.slice_frames(self._frame - 2 * DETECTION_INTERVAL_FRAMES, self._frame + 1)
+            for track in self._active_tracks
+        ]
+        return all(
+            len(track.frame_indices) >= DETECTION_INTERVAL_FRAMES
+            and main_performer.limb_motion(track) < main_performer.MIN_MOTION
+            for track in recent
+        )
+
     def _start_track(self, pose: PersonPose) -> None:
-        """Start a track; with ``MAX_PEOPLE`` tracks, only in place of a much smaller person."""
+        """Start a track; with ``MAX_PEOPLE`` tracks, only in place of a much smaller person.
+
+        If all tracked people are at rest, the new person may be smaller.
+        """
         if len(self._active_tracks) >= MAX_PEOPLE:
             smallest = min(self._active_tracks, key=lambda track: track.last_pose.crop.side_px)
-            if pose.crop.side_px < NEWCOMER_SIZE_RATIO * smallest.last_pose.crop.side_px:
+            is_larger = (
+                pose.crop.side_px >= NEWCOMER_SIZE_RATIO * smallest.last_pose.crop.side_px
+            )
+            if not is_larger and not self._are_all_at_rest():
                 return
             self._active_tracks.remove(smallest)
         track = Track(frame_indices=[self._frame], poses=[pose])
@@ -246,10 +267,20 @@ def keypoint_distance(pose_a: PersonPose, pose_b: PersonPose) -> float:
     return float(distance) / max(pose_a.crop.side_px, pose_b.crop.side_px)
 
 
-def detect_in_tiles(detector: PersonDetector, image: ImagePyramid, first: int) -> list[Crop]:
-    """Return the crops of the people in ``TILES_PER_FRAME`` tiles of an image."""
-    tiles = range(first, first + TILES_PER_FRAME)
+def detect_in_tiles(
+    detector: PersonDetector, image: ImagePyramid, first: int, n_tiles: int = TILES_PER_FRAME
+) -> list[Crop]:
+    """Return the crops of the people in ``n_tiles`` tiles of an image, from tile ``first``."""
+    tiles = range(first, first + n_tiles)
     return [c for k in tiles for c in detector.detect_people(image, tile_matrix(image, k))]
+
+
+def tile_grid(image: ImagePyramid) -> tuple[int, int]:
+    """Return the numbers of rows and columns of the tiles of an image."""
+    side = TILE_FRACTION * min(image.width, image.height)
+    extent = np.array([image.height, image.width])
+    n_rows, n_columns = (1 + np.ceil(1.5 * (extent - side) / side).astype(int)).tolist()
+    return n_rows, n_columns
 
 
 def tile_matrix(image: ImagePyramid, tile_index: int) -> Array:
@@ -266,7 +297,7 @@ def tile_matrix(image: ImagePyramid, tile_index: int) -> Array:
     """
     extent = np.array([image.width, image.height])
     side = TILE_FRACTION * extent.min()
-    n_columns, n_rows = (1 + np.ceil(1.5 * (extent - side) / side).astype(int)).tolist()
+    n_rows, n_columns = tile_grid(image)
     row, column = divmod(tile_index % (n_columns * n_rows), n_columns)
     along = np.array([column / max(1, n_columns - 1), row / max(1, n_rows - 1)])
     return np.column_stack([side * np.eye(2), along * (extent - side)])

@@ -1,10 +1,9 @@
 """Musical features of a clip: accents, genre, energy, chords and notes.
 
-VideoAnalysis -> accents, genre -> ClipFeatures -> ClipFeatures with chords and notes
+VideoAnalysis -> accents, genre -> VideoFeatures -> ClipFeatures with chords and notes
 """
 
 import zlib
-from dataclasses import replace
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
@@ -14,7 +13,7 @@ from loris_cli.composition.arrangement import compose_arrangement
 from loris_cli.composition.chords import sample_rhythm_harmony
 from loris_cli.composition.styles import STYLES_BY_NAME
 from loris_cli.config import GENRES, POSE_FPS
-from loris_cli.models.generator_interface import ClipFeatures
+from loris_cli.models.generator_interface import ClipFeatures, VideoFeatures
 from loris_cli.rhythm.tempo_fit import MIN_BEAT_FIT, fit_beat_period
 from loris_cli.soundtrack.video_analysis import VideoAnalysis
 
@@ -41,7 +40,7 @@ ENERGY_SMOOTHING_STD_S, MIN_ENERGY_RANGE = 0.5, 0.1
 """Standard deviation of the smoothing kernel, and lower limit of the range in scaling."""
 
 
-def build_features(analysis: VideoAnalysis, *, genre: str | None, seed: int) -> ClipFeatures:
+def build_features(analysis: VideoAnalysis, *, genre: str | None, seed: int) -> VideoFeatures:
     """Return the features of a video that condition a generator.
 
     Args:
@@ -53,7 +52,7 @@ def build_features(analysis: VideoAnalysis, *, genre: str | None, seed: int) -> 
     inside = rhythm.times_s < duration_s
     times_s = rhythm.times_s[inside] - IMPACT_DETECTION_DELAY_S
     peaks_s, strengths = select_accented_peaks(times_s, rhythm.strengths[inside])
-    return ClipFeatures(
+    return VideoFeatures(
         duration_s=duration_s,
         peaks_s=peaks_s,
         strengths=strengths,
@@ -143,22 +142,20 @@ def smooth_energy(energy: Array) -> Array:
     return scaled
 
 
-def add_arrangement(features: ClipFeatures, *, seed: int) -> ClipFeatures:
-    """Return features with chords and notes; missing ones are drawn from the seed.
+def add_arrangement(features: VideoFeatures, *, seed: int) -> ClipFeatures:
+    """Return features with chords and notes drawn from the seed.
 
     If the style is unknown, one is drawn for the arrangement only; it does not condition the
-    network.
+    network. A score that the features may have is not used.
     """
-    if features.harmony is not None and features.arrangement is not None:
-        return features
     rhythm = (features.peaks_s, features.strengths)
     style = STYLES_BY_NAME[features.genre or choose_genre(features.peaks_s, seed=seed)]
-    harmony = features.harmony or sample_rhythm_harmony(
+    harmony = sample_rhythm_harmony(
         *rhythm, duration_s=features.duration_s, style=style, seed=seed
     )
     energy = smooth_energy(features.energy) if features.is_from_video else features.energy
     rng = np.random.default_rng([seed, 14])
-    arrangement = features.arrangement or compose_arrangement(
+    arrangement = compose_arrangement(
         *rhythm, energy, harmony, duration_s=features.duration_s, style=style, rng=rng
     )
-    return replace(features, harmony=harmony, arrangement=arrangement)
+    return ClipFeatures.from_video(features, harmony=harmony, arrangement=arrangement)

@@ -3,7 +3,7 @@
 features -> chords and notes -> windows of latents -> log-mel -> samples
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -16,7 +16,7 @@ from loris_cli.audio import mel
 from loris_cli.composition.note_spectrogram import render_note_spectrogram
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.models.diffusion import SamplerName, count_evaluations, precondition
-from loris_cli.models.generator_interface import ClipFeatures, ProgressCallback
+from loris_cli.models.generator_interface import ClipFeatures, ProgressCallback, VideoFeatures
 from loris_cli.models.mini_checkpoint import MiniCheckpoint
 from loris_cli.models.mini_unet import EncodedMiniCondition, MiniCondition
 from loris_cli.soundtrack import windowed_sampling
@@ -85,7 +85,7 @@ class LatentGenerator(windowed_sampling.WindowedGenerator[EncodedMiniCondition])
         config = self.model.denoiser.config
         return bool(config.harmony_channels and config.trained_with_harmony)
 
-    def compose(self, features: ClipFeatures, *, seed: int) -> ClipFeatures:
+    def compose(self, features: VideoFeatures, *, seed: int) -> ClipFeatures:
         """Return the features with the chords and notes that condition the model in a take.
 
         The notes are at the times at which they are audible, later than in the condition.
@@ -97,13 +97,14 @@ class LatentGenerator(windowed_sampling.WindowedGenerator[EncodedMiniCondition])
         assert advanced.harmony is not None
         assert advanced.arrangement is not None
         return replace(
-            features,
+            advanced,
+            peaks_s=features.peaks_s,
             harmony=advanced.harmony.shift(ATTACK_LATENCY_S),
             arrangement=advanced.arrangement.shift(ATTACK_LATENCY_S),
         )
 
     def generate(
-        self, features: ClipFeatures, *, seed: int, progress: ProgressCallback
+        self, features: VideoFeatures, *, seed: int, progress: ProgressCallback
     ) -> Iterator[Samples]:
         """Generate the soundtrack of a clip, in consecutive blocks.
 
@@ -116,7 +117,9 @@ class LatentGenerator(windowed_sampling.WindowedGenerator[EncodedMiniCondition])
             ``(1, samples)`` blocks at 22,050 Hz, ``round(duration_s * 22050)`` samples in all.
         """
         seed = seed_from_rhythm(seed, features.peaks_s)
-        advanced = replace(features, peaks_s=features.peaks_s - ATTACK_LATENCY_S)
+        advanced = ClipFeatures.from_video(
+            replace(features, peaks_s=features.peaks_s - ATTACK_LATENCY_S)
+        )
         if self._has_chords or self.has_notes:
             advanced = add_arrangement(advanced, seed=seed)
         if self.has_notes:
@@ -206,37 +209,18 @@ class LatentGenerator(windowed_sampling.WindowedGenerator[EncodedMiniCondition])
         conditional, unconditional = denoised.chunk(2)
         return unconditional + scale * (conditional - unconditional)
 
-    def _denoise_batches(
-        self, batches: Sequence[tuple[Tensor, EncodedMiniCondition]], sigma: float, scale: float
-    ) -> list[Tensor]:
-        """Denoise; on a CPU, windows and both halves of guidance are rows of the pool."""
-        if self.device.type != "cpu":
-            return super()._denoise_batches(batches, sigma, scale)
-        level = torch.full((1,), sigma)
+    def _denoise_row(
+        self, x: Tensor, sigma: float, pair: EncodedMiniCondition, *, is_null: bool
+    ) -> Tensor:
+        condition = EncodedMiniCondition(*(value[:1] for value in pair))
+        dropped = torch.tensor([is_null])
 
-        @torch.inference_mode()
-        def denoise_row(row: tuple[Tensor, EncodedMiniCondition, bool]) -> Tensor:
-            x, condition, is_dropped = row
-            dropped = torch.tensor([is_dropped])
+        def network(scaled: Tensor, c_noise: Tensor) -> Tensor:
+            with autocast(self.device, self.dtype):
+                output: Tensor = self.model.denoiser(scaled, c_noise, condition, dropped)
+            return output
 
-            def network(scaled: Tensor, c_noise: Tensor) -> Tensor:
-                with autocast(self.device, self.dtype):
-                    output: Tensor = self.model.denoiser(scaled, c_noise, condition, dropped)
-                return output
-
-            return precondition(network, x, level, sigma_data=1.0)
-
-        halves = (False, True) if scale != 1.0 else (False,)
-        rows = [
-            (x, EncodedMiniCondition(*(value[:1] for value in pair)), is_dropped)
-            for x, pair in batches
-            for is_dropped in halves
-        ]
-        denoised = list(map_rows(denoise_row, rows))
-        if scale == 1.0:
-            return denoised
-        pairs = zip(denoised[::2], denoised[1::2], strict=True)
-        return [null + scale * (conditional - null) for conditional, null in pairs]
+        return precondition(network, x, torch.full((1,), sigma), sigma_data=1.0)
 
     def _make_inpaint_target(self, region: InpaintRegion, length: int) -> tuple[Tensor, Tensor]:
         samples = np.zeros(length * SAMPLES_PER_LATENT_FRAME, dtype=np.float32)

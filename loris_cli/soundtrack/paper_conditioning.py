@@ -11,7 +11,7 @@ import torch
 
 from loris_cli.array_types import Array
 from loris_cli.config import GENRES, POSE_FPS
-from loris_cli.models.generator_interface import ClipFeatures
+from loris_cli.models.generator_interface import VideoFeatures
 from loris_cli.models.paper_condition import PaperCondition
 from loris_cli.models.paper_config import PaperConfig
 from loris_cli.models.paper_unet import RHYTHM_OFFSET_FRAMES, PaperModel
@@ -39,7 +39,7 @@ class PaperWindow:
 
 
 def extract_window(
-    features: ClipFeatures, config: PaperConfig, start_row: int, *, is_only: bool
+    features: VideoFeatures, config: PaperConfig, start_row: int, *, is_only: bool
 ) -> PaperWindow:
     """Return the conditions of a window before encoding.
 
@@ -114,7 +114,7 @@ def _window_keypoints(
 
 
 def _rhythm_steps(
-    features: ClipFeatures, config: PaperConfig, window_keypoints: Array | None, start_s: float
+    features: VideoFeatures, config: PaperConfig, window_keypoints: Array | None, start_s: float
 ) -> Array:
     """Return the peaks; except in the mode ``paper``, extract them again from the poses."""
     times_s = features.peaks_s - start_s
@@ -125,7 +125,7 @@ def _rhythm_steps(
 
 
 def _envelope_steps(
-    features: ClipFeatures, config: PaperConfig, window_keypoints: Array | None, start_s: float
+    features: VideoFeatures, config: PaperConfig, window_keypoints: Array | None, start_s: float
 ) -> Array:
     """Return the onset envelope (Eq. 6), or the strengths of the peaks without poses."""
     if window_keypoints is not None:

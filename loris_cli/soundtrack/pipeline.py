@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from loris_cli.audio.loudness import Loudness, apply_gain, measure_loudness, normalize_loudness
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import OutputError
-from loris_cli.models.generator_interface import ClipFeatures, MusicGenerator
+from loris_cli.models.generator_interface import MusicGenerator, VideoFeatures
 from loris_cli.soundtrack.clip_features import build_features
 from loris_cli.soundtrack.inpainting import region_weights
 from loris_cli.soundtrack.mix import mix_original_audio
@@ -133,7 +133,12 @@ def _audio_write_errors(out: Path) -> Iterator[None]:
 
 
 def generate_wav(
-    generator: MusicGenerator, features: ClipFeatures, out: Path, *, seed: int, advance: Advance
+    generator: MusicGenerator,
+    features: VideoFeatures,
+    out: Path,
+    *,
+    seed: int,
+    advance: Advance,
 ) -> int:
     """Write the blocks of a generator to a float WAV file as they are generated.
 

@@ -18,7 +18,7 @@ from loris_cli.composition.synthesis import (
     synthesize_blocks,
 )
 from loris_cli.config import SAMPLE_RATE_HZ
-from loris_cli.models.generator_interface import ClipFeatures, ProgressCallback
+from loris_cli.models.generator_interface import ClipFeatures, ProgressCallback, VideoFeatures
 from loris_cli.soundtrack.clip_features import add_arrangement, seed_from_rhythm
 from loris_cli.soundtrack.windowed_sampling import ModelTraits
 
@@ -35,12 +35,12 @@ class ScoreGenerator:
     synthesizer: SynthesizerSettings = DEFAULT_SYNTHESIZER
     traits = ModelTraits(n_channels=N_CHANNELS)
 
-    def compose(self, features: ClipFeatures, *, seed: int) -> ClipFeatures:
+    def compose(self, features: VideoFeatures, *, seed: int) -> ClipFeatures:
         """Return the features with the chords and notes of a take."""
         return add_arrangement(features, seed=seed_from_rhythm(seed, features.peaks_s))
 
     def generate(
-        self, features: ClipFeatures, *, seed: int, progress: ProgressCallback
+        self, features: VideoFeatures, *, seed: int, progress: ProgressCallback
     ) -> Iterator[Samples]:
         """Play the score of a clip, in consecutive blocks.
 

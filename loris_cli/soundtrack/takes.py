@@ -13,7 +13,7 @@ import torch
 
 from loris_cli import __version__
 from loris_cli.config import POSE_FPS, SAMPLE_RATE_HZ
-from loris_cli.models.generator_interface import ClipFeatures
+from loris_cli.models.generator_interface import VideoFeatures
 from loris_cli.pose.keypoints import read_poses
 from loris_cli.rhythm.plot import plot_rhythm
 from loris_cli.soundtrack.clip_features import build_features
@@ -199,7 +199,7 @@ def _plot_analysis(path: Path, analysis: VideoAnalysis, out: Path, *, overwrite:
 def _time_evaluation_s(generator: ModelGenerator, clip_s: float) -> float:
     """Measure the time of one network evaluation, with its proportion of the decoding."""
     empty = np.zeros(0)
-    clip = ClipFeatures(duration_s=clip_s, peaks_s=empty, strengths=empty, energy=np.zeros(1))
+    clip = VideoFeatures(duration_s=clip_s, peaks_s=empty, strengths=empty, energy=np.zeros(1))
     short = replace(generator, steps=2, sampler="euler")
     started_s = time.monotonic()
     for _ in short.generate(clip, seed=0, progress=lambda done, total: None):

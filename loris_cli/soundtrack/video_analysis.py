@@ -3,7 +3,8 @@
 video -> one pass over its frames -> poses or optical flow -> rhythm, energy
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,14 +20,17 @@ from loris_cli.pose.tracking import estimate_poses
 from loris_cli.rhythm.directogram import Compat
 from loris_cli.rhythm.flow_rhythm import FlowTrajectories
 from loris_cli.rhythm.pose_rhythm import (
+    estimate_body_size,
     frame_timestamps,
     motion_energy,
     rhythm_from_poses,
+    split_positions_and_scores,
 )
 from loris_cli.rhythm.rhythm_file import Rhythm
 from loris_cli.rhythm.stft_rhythm import rhythm_from_stft
 from loris_cli.system.atomic_files import printable_path
 from loris_cli.system.progress import NullReporter, Reporter
+from loris_cli.system.threads import pool_size
 from loris_cli.video.frames import (
     Frame,
     FrameObserver,
@@ -44,7 +48,9 @@ MIN_DETECTED_FRACTION = 0.1
 """If a smaller fraction of frames has a detected person, the rhythm is from optical flow."""
 POSE_SIDE_PX = 1280
 """Maximum frame side for pose estimation; small persons need more than the network's 224 px."""
-POSE_THREADS = 2
+MIN_RELIABLE_BODY_PX = 40.0
+"""Body size in the frames of pose estimation below which poses are unreliable: the F-measure of
+impacts is 0.70 at 43 px, 0.61 at 32 px and 0.44 at 24 px (docs/experiments/rhythm.md)."""
 FLOW_MAX_SIDE_PX = 256
 MAX_DURATION_MISMATCH_S = 1.0
 """Maximum difference between the durations of poses and video, which may be rounded or cut."""
@@ -87,6 +93,17 @@ def probe_for_rhythm(video: str | Path, *, reporter: Reporter | None = None) -> 
     return info
 
 
+@contextmanager
+def _errors_with_name(path: Path) -> Iterator[None]:
+    """Add the file to messages of errors in frames, poses or flow, which lack it."""
+    try:
+        yield
+    except InputError as error:
+        if printable_path(path.name) in str(error):
+            raise
+        raise InputError(f"{printable_path(path)}: {error}", hint=error.hint) from error
+
+
 class PoseEstimator(Protocol):
     """Function that estimates poses; ``pose.tracking.estimate_poses`` is one."""
 
@@ -126,7 +143,7 @@ def estimate_video_poses(
             fallback_flow.n_frames_with_person += 1
 
     n_frames = round(info.duration_s * POSE_FPS)
-    with reporter.stage("poses", n_frames) as advance:
+    with _errors_with_name(info.path), reporter.stage("poses", n_frames) as advance:
         observer = None
         if fallback_flow is not None:
             observer = FrameObserver(fallback_flow.add_frame, max_side_px=FLOW_MAX_SIDE_PX)
@@ -137,14 +154,28 @@ def estimate_video_poses(
             on_warning=reporter.warn,
             observer=observer,
         )
-        estimate = estimator or partial(estimate_poses, n_threads=POSE_THREADS)
+        estimate = estimator or partial(estimate_poses, n_threads=pool_size())
         size = (info.width, info.height)
         source_times_s: list[float] = []
         recorded = record_source_times(frames, source_times_s)
         poses = estimate(recorded, fps=POSE_FPS, size=size, progress=progress)
+    _warn_if_small(poses, info, reporter)
     return replace(
         poses, frame_interval_s=info.frame_interval_s, source_times_s=np.array(source_times_s)
     )
+
+
+def _warn_if_small(poses: Poses, info: VideoInfo, reporter: Reporter) -> None:
+    """Warn if the performer is too small for reliable poses."""
+    if poses.detected_fraction < MIN_DETECTED_FRACTION:
+        return
+    body_px = estimate_body_size(*split_positions_and_scores(poses.keypoints))
+    body_px *= min(POSE_SIDE_PX / max(poses.size), 1.0)
+    if body_px < MIN_RELIABLE_BODY_PX:
+        reporter.warn(
+            f"the person in {printable_path(info.path)} is only {body_px:.0f} pixels tall:"
+            " poses and rhythm are unreliable"
+        )
 
 
 class _FallbackFlow:
@@ -218,7 +249,8 @@ def analyze_video(
         if method is not None:
             raise InputError(f"no moving person found in {name}", hint="try --rhythm flow")
         reporter.warn(f"no moving person found in {name}: using the rhythm of optical flow")
-    rhythm = (flow or _track_flow(info, reporter)).compute_rhythm()
+    with _errors_with_name(info.path):
+        rhythm = (flow or _track_flow(info, reporter)).compute_rhythm()
     frames, energy = np.arange(len(rhythm.envelope)), np.full(len(rhythm.envelope), 0.5)
     if len(rhythm.times_s):
         energy = np.interp(frames, rhythm.times_s * POSE_FPS, 0.3 + 0.7 * rhythm.strengths)

@@ -18,7 +18,7 @@ from torch import Tensor
 from loris_cli.array_types import Samples
 from loris_cli.config import GENRES, SAMPLE_RATE_HZ
 from loris_cli.models.diffusion import SamplerName, count_evaluations, precondition
-from loris_cli.models.generator_interface import ClipFeatures, ProgressCallback
+from loris_cli.models.generator_interface import ClipFeatures, ProgressCallback, VideoFeatures
 from loris_cli.models.load_model import PaperCheckpoint
 from loris_cli.models.paper_condition import PaperCondition
 from loris_cli.soundtrack import windowed_sampling
@@ -73,7 +73,7 @@ class WaveformGenerator(windowed_sampling.WindowedGenerator[PaperCondition]):
         return self.model.network.config.in_channels
 
     def generate(
-        self, features: ClipFeatures, *, seed: int, progress: ProgressCallback
+        self, features: VideoFeatures, *, seed: int, progress: ProgressCallback
     ) -> Iterator[Samples]:
         """Generate the soundtrack of a clip, in consecutive blocks.
 
@@ -85,7 +85,7 @@ class WaveformGenerator(windowed_sampling.WindowedGenerator[PaperCondition]):
         Yields:
             ``(2, samples)`` blocks at 22,050 Hz, ``round(duration_s * 22050)`` samples in all.
         """
-        sampled = self._draw(features, seed=seed, progress=progress)
+        sampled = self._draw(ClipFeatures.from_video(features), seed=seed, progress=progress)
         audio = sampled.clamp(-1, 1).cpu().numpy()
         n_samples = round(features.duration_s * SAMPLE_RATE_HZ)
         if n_samples > audio.shape[1]:
@@ -141,6 +141,18 @@ class WaveformGenerator(windowed_sampling.WindowedGenerator[PaperCondition]):
         level = torch.full((1,), sigma, device=self.device)
         with autocast(self.device, self.dtype):
             denoised = precondition(network, x, level, sigma_data=SIGMA_DATA)
+        return self._limit(denoised)
+
+    def _denoise_row(
+        self, x: Tensor, sigma: float, pair: PaperCondition, *, is_null: bool
+    ) -> Tensor:
+        condition = pair.take(slice(1, 2) if is_null else slice(0, 1))
+        forward = self.model.network.forward_guided
+        network = partial(forward, condition_pair=condition, guidance=1)
+        with autocast(self.device, self.dtype):
+            return precondition(network, x, torch.full((1,), sigma), sigma_data=SIGMA_DATA)
+
+    def _limit(self, denoised: Tensor) -> Tensor:
         return denoised.clamp(-1, 1)  # as in training (docs/differences.md, M13)
 
     def _make_inpaint_target(self, region: InpaintRegion, length: int) -> tuple[Tensor, Tensor]:

@@ -27,6 +27,7 @@ from loris_cli.models.generator_interface import ClipFeatures, ProgressCallback
 from loris_cli.rhythm.directogram import Compat
 from loris_cli.soundtrack.inpainting import InpaintRegion
 from loris_cli.system.device import copy_to_device
+from loris_cli.system.threads import map_rows
 
 ConditionT = TypeVar("ConditionT")
 
@@ -191,11 +192,35 @@ class WindowedGenerator(ABC, Generic[ConditionT]):
     def _denoise(self, x: Tensor, sigma: float, pair: ConditionT, scale: float) -> Tensor:
         """Return the denoised batch ``(windows, channels, length)`` at a guidance scale."""
 
+    @abstractmethod
+    def _denoise_row(
+        self, x: Tensor, sigma: float, pair: ConditionT, *, is_null: bool
+    ) -> Tensor:
+        """Return the denoised window ``(1, channels, length)`` of one half of guidance."""
+
     def _denoise_batches(
         self, batches: Sequence[tuple[Tensor, ConditionT]], sigma: float, scale: float
     ) -> list[Tensor]:
-        """Return the denoised batches; a subclass may process their rows in parallel."""
-        return [self._denoise(x, sigma, pair, scale) for x, pair in batches]
+        """Denoise; on a CPU, windows and both halves of guidance are rows of the pool."""
+        if self.device.type != "cpu":
+            return [self._denoise(x, sigma, pair, scale) for x, pair in batches]
+
+        @torch.inference_mode()
+        def denoise_row(row: tuple[Tensor, ConditionT, bool]) -> Tensor:
+            x, pair, is_null = row
+            return self._denoise_row(x, sigma, pair, is_null=is_null)
+
+        halves = (False, True) if scale != 1.0 else (False,)
+        rows = [(x, pair, is_null) for x, pair in batches for is_null in halves]
+        denoised = list(map_rows(denoise_row, rows))
+        if scale != 1.0:
+            halves_of_rows = zip(denoised[::2], denoised[1::2], strict=True)
+            denoised = [null + scale * (given - null) for given, null in halves_of_rows]
+        return [self._limit(x) for x in denoised]
+
+    def _limit(self, denoised: Tensor) -> Tensor:
+        """Limit the denoised signal to the range of training."""
+        return denoised
 
     @abstractmethod
     def _make_inpaint_target(self, region: InpaintRegion, length: int) -> tuple[Tensor, Tensor]:

@@ -19,12 +19,12 @@ from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.dataset.manifest import Clip
 from loris_cli.dataset.read_clips import (
     read_clip_audio,
-    read_pose_features,
     read_rhythm_features,
+    read_video_features,
 )
 from loris_cli.errors import InputError, UsageError, WeightsError
 from loris_cli.models.checkpoint_format import read_config
-from loris_cli.models.generator_interface import ClipFeatures
+from loris_cli.models.generator_interface import VideoFeatures
 from loris_cli.models.mel_autoencoder import MelAutoencoder, MelAutoencoderConfig
 from loris_cli.models.mini_checkpoint import MiniCheckpoint
 from loris_cli.models.mini_unet import MiniDenoiser, MiniDenoiserConfig
@@ -182,11 +182,10 @@ class DenoiserStage(TrainingStage):
         generator = LatentGenerator(model=model, device=device)
         return render_validation_samples(generator, clips, folder, step)
 
-    def _read_rhythm(self, clip: Clip) -> ClipFeatures:
+    def _read_rhythm(self, clip: Clip) -> VideoFeatures:
         """Return the rhythm of a clip: that of its poses if it has some, else its accents."""
-        features = read_pose_features(self._data_dir, clip)
-        features = features or read_rhythm_features(self._data_dir, clip)
-        return replace(features, harmony=None, arrangement=None)
+        features = read_video_features(self._data_dir, clip)
+        return features or read_rhythm_features(self._data_dir, clip)
 
 
 def _build_latent_dataset(

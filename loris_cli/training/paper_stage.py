@@ -20,7 +20,7 @@ from loris_cli.dataset import read_clips
 from loris_cli.dataset.manifest import VISUAL_ENCODERS, Clip
 from loris_cli.errors import InputError, UsageError, WeightsError
 from loris_cli.models.checkpoint_format import checkpoint_metadata
-from loris_cli.models.generator_interface import ClipFeatures
+from loris_cli.models.generator_interface import VideoFeatures
 from loris_cli.models.load_model import PaperCheckpoint
 from loris_cli.models.paper_checkpoint import UNET_PREFIX
 from loris_cli.models.paper_config import PaperConfig
@@ -177,9 +177,9 @@ class PaperStage(TrainingStage):
             for clip in clips.val[:n_samples]
         ]
 
-    def _read_video_features(self, data_dir: Path, clip: Clip) -> ClipFeatures:
+    def _read_video_features(self, data_dir: Path, clip: Clip) -> VideoFeatures:
         """Return the features of the clip as `soundtrack` would extract them from its video."""
-        features = read_clips.read_pose_features(data_dir, clip)
+        features = read_clips.read_video_features(data_dir, clip)
         features = features or without_peaks(read_clips.read_rhythm_features(data_dir, clip))
         if not self.visual_encoder:
             return features

@@ -8,12 +8,12 @@ import soundfile
 
 from loris_cli.audio.onsets import detect_onsets, match_onsets
 from loris_cli.config import SAMPLE_RATE_HZ
-from loris_cli.models.generator_interface import ClipFeatures, MusicGenerator
+from loris_cli.models.generator_interface import MusicGenerator, VideoFeatures
 
 
 def render_validation_samples(
     generator: MusicGenerator,
-    clips: Sequence[tuple[str, ClipFeatures]],
+    clips: Sequence[tuple[str, VideoFeatures]],
     samples_dir: Path,
     step: int,
 ) -> dict[str, float]:

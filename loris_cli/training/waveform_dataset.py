@@ -6,6 +6,7 @@ clip -> crop on a grid of half seconds -> gain -> two channels, noise, window of
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -13,13 +14,15 @@ from torch.utils.data import Dataset
 
 from loris_cli.dataset.manifest import Clip
 from loris_cli.dataset.read_clips import read_clip_audio, read_clip_visual_features
-from loris_cli.models.generator_interface import ClipFeatures
+from loris_cli.models.generator_interface import ClipFeatures, VideoFeatures
 from loris_cli.models.paper_config import PaperConfig
 from loris_cli.soundtrack.paper_conditioning import extract_window
 from loris_cli.soundtrack.visual_features import VISUAL_FPS
 from loris_cli.soundtrack.waveform_generator import SAMPLES_PER_ROW
 from loris_cli.training import datasets
 from loris_cli.training.datasets import ClipAnnotations, Example
+
+FeaturesT = TypeVar("FeaturesT", bound=VideoFeatures)
 
 PAPER_LOG_SIGMA = (-3.0, 1.0)
 """Mean and standard deviation of the log noise level, from the released code."""
@@ -99,7 +102,7 @@ class WaveformDataset(Dataset[Example]):
         return pose or without_peaks(accents)
 
 
-def without_peaks(features: ClipFeatures) -> ClipFeatures:
+def without_peaks(features: FeaturesT) -> FeaturesT:
     """Return features without rhythm peaks and energy."""
     empty = np.empty(0)
     return replace(

@@ -4,20 +4,24 @@ video (copied, with repaired times if necessary) + audio (encoded) -> container 
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import av
 from av.container import InputContainer
 
 from loris_cli.config import SAMPLE_RATE_HZ
-from loris_cli.system.atomic_files import temporary_folder
+from loris_cli.system.atomic_files import output_errors, temporary_folder
 
 from . import containers
 from .containers import WarningCallback, get_codec_name
 from .ffmpeg import input_args, output_url, run_ffmpeg
+from .mp4_boxes import SourceBoxes, read_source_boxes, write_source_boxes
 from .output_formats import (
     AUDIO_ONLY_SUFFIXES,
+    EDIT_LIST_MUXERS,
     ContainerFormat,
+    check_hidden_frames,
     check_webm_codec,
     get_container_format,
 )
@@ -57,31 +61,55 @@ def mux_audio(
     """
     suffix = output.suffix.lower()
     container_format = get_container_format(output)
+    muxer = container_format.muxer
     if suffix in AUDIO_ONLY_SUFFIXES:
         _run_muxer(input_args(audio), ["-map_metadata", "-1"], output, tags)
         return
+    check_hidden_frames(video, output)
+    boxes = _read_boxes(video)
     with temporary_folder(output.parent) as work:
-        source, metadata_args = video, ["-map_metadata", "0"]
-        if has_irregular_times(video):
-            source = work / "retimed.mkv"
+        source = video
+        if has_irregular_times(video) or (boxes.edits and muxer not in EDIT_LIST_MUXERS):
+            source, boxes = work / "retimed.mkv", replace(boxes, edits=())
             write_retimed_copy(video, source)
-            metadata_args = ["-map_metadata", "2"]
-            with containers.open_container(video) as container:
-                if container.streams.subtitles and on_warning is not None:
-                    on_warning(f"subtitles of {video.name} have irregular times: skipped")
+        # Keep the timestamps of the file, minus that of the first displayed frame.
         start_s = float(containers.find_start_time_s(source))
+        time_args = ["-copyts", "-itsoffset", f"{-start_s:.6f}"]
+        if boxes.edits:  # ffmpeg would copy the frames of each edit again
+            time_args = ["-ignore_editlist", "1"]
+        inputs = [*time_args, *input_args(source), *input_args(audio)]
+        inputs += input_args(video) if source != video else []  # for its tags
         with containers.open_container(source) as container:
             stream = containers.require_video_stream(container, source)
             check_webm_codec(stream, suffix)
-            video_args = _video_copy_args(container, stream, container_format, on_warning)
-        inputs = [
-            # Keep the timestamps of the file, minus that of the first displayed frame.
-            *("-copyts", "-itsoffset", f"{-start_s:.6f}", *input_args(source)),
-            *input_args(audio),
-        ]
-        inputs += input_args(video) if source != video else []  # for its tags
-        copy_args = [*video_args, "-map", "1:a:0", *metadata_args]
+            copy_args = _video_copy_args(container, stream, container_format, on_warning)
+        if boxes.edits:
+            copy_args += ["-movie_timescale", str(boxes.movie_hz)]
+        copy_args += ["-map", "1:a:0", "-map_metadata", "0" if source == video else "2"]
+        if source != video:
+            _warn_of_subtitles(video, on_warning)
         _run_muxer(inputs, copy_args, output, _read_replaced_tags(video) | dict(tags))
+        if muxer in EDIT_LIST_MUXERS:
+            with output_errors(output):
+                write_source_boxes(output, boxes, work)
+
+
+def _read_boxes(video: Path) -> SourceBoxes:
+    """Return the boxes of an MP4 that ffmpeg does not copy; none for other containers."""
+    with containers.open_container(video) as container:
+        stream = containers.require_video_stream(container, video)
+        boxes = None
+        if container.format.name.startswith("mov"):
+            boxes = read_source_boxes(video, stream.id)
+    if boxes is None:
+        return SourceBoxes()
+    return boxes if len(boxes.edits) > 1 else replace(boxes, edits=())
+
+
+def _warn_of_subtitles(video: Path, on_warning: WarningCallback | None) -> None:
+    with containers.open_container(video) as container:
+        if container.streams.subtitles and on_warning is not None:
+            on_warning(f"subtitles of {video.name} have irregular times: skipped")
 
 
 def _run_muxer(
@@ -118,7 +146,7 @@ def _video_copy_args(
     muxer, text_codec = container_format.muxer, container_format.text_subtitle_codec
     args = ["-map", f"0:{stream.index}", "-c:v", "copy", "-copyinkf:v"]
     args += ["-strict", "unofficial"]  # records of 3-D, 360-degree and Dolby Vision video
-    if muxer in {"mp4", "mov"}:
+    if muxer in EDIT_LIST_MUXERS:
         args += ["-movflags", "+faststart"]
         if (
             get_codec_name(stream) == "hevc"

@@ -13,6 +13,7 @@ from loris_cli.system.input_paths import check_suffix
 from . import containers
 from .containers import get_codec_name
 from .ffmpeg import MKV_HINT, input_args, run_ffmpeg
+from .retiming import has_hidden_frames
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ CONTAINER_FORMATS = {
 }
 DEFAULT_SUFFIX = ".mp4"
 AUDIO_ONLY_SUFFIXES = {".wav", ".flac"}
+EDIT_LIST_MUXERS = {"mp4", "mov"}
 WEBM_VIDEO_CODECS = {"vp8", "vp9", "av1"}
 
 
@@ -79,7 +81,20 @@ def check_container(video: Path, output: Path) -> None:
         stream = containers.require_video_stream(container, video)
         check_webm_codec(stream, suffix)
         copy_args = ["-map", f"0:{stream.index}", "-c", "copy", "-frames:v", "1"]
+    check_hidden_frames(video, output)
     run_ffmpeg([*input_args(video), *copy_args, "-f", muxer, os.devnull])
+
+
+def check_hidden_frames(video: Path, output: Path) -> None:
+    """Check that the output container can hide the frames that the input hides.
+
+    Raises:
+        InputError: only MP4 and QuickTime have edit lists.
+    """
+    if get_container_format(output).muxer not in EDIT_LIST_MUXERS and has_hidden_frames(video):
+        suffix = output.suffix.lower()
+        message = f"{suffix} cannot hide the frames that {video} cuts off with an edit list"
+        raise InputError(message, hint="use an output name that ends in .mp4 or .mov")
 
 
 def check_webm_codec(video_stream: av.VideoStream, suffix: str) -> None:

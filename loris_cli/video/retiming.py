@@ -64,6 +64,18 @@ def _have_rising_times(packets: Iterator[Packet], tick_s: float) -> bool:
     return steps_s.size == 0 or steps_s.min() >= min(MIN_STEP_S, float(np.median(steps_s)) / 2)
 
 
+def has_hidden_frames(video: Path) -> bool:
+    """Return whether the edit list of an MP4 hides encoded frames."""
+    with open_container(video) as container:
+        if not container.format.name.startswith("mov"):
+            return False
+        stream = require_video_stream(container, video)
+        try:
+            return any(packet.is_discard for packet in container.demux(stream))
+        except av.FFmpegError:  # truncated
+            return False
+
+
 def write_retimed_copy(video: Path, out: Path) -> None:
     """Copy the packets of the video stream, with repaired times, to a Matroska file.
 

@@ -150,9 +150,9 @@ def f1_of_means(bcs: Array, bhs: Array) -> Array:
 
 
 def chance_precision_recall(
-    generated_flags: Sequence[Flags], reference_flags: Sequence[Flags], groups: Sequence[str]
+    generated_flags: Sequence[Flags], reference_flags: Sequence[Flags], shared: Flags
 ) -> tuple[float, float] | None:
-    """Mean precision and recall of all clips against the references of all other sources.
+    """Mean precision and recall of all clips against the references of unrelated clips.
 
     All pairs are used, so the result is deterministic. Each pair is truncated to the shorter of
     its two lengths.
@@ -160,15 +160,13 @@ def chance_precision_recall(
     Args:
         generated_flags: onset flags of the generated audio, one array per clip.
         reference_flags: onset flags of the references, one array per clip.
-        groups: source of each clip.
+        shared: pairs of clips that share a song, dancer, source or video, ``(clips, clips)``.
 
     Returns:
-        BCS and BHS as in `loris_scores.summarize_scores`; None if there is only one source.
+        BCS and BHS as in `loris_scores.summarize_scores`; None if all clips are related.
     """
     n = len(generated_flags)
-    names = list(dict.fromkeys(groups))
-    source = np.array([names.index(group) for group in groups])
-    differs = source[:, None] != source[None, :]
+    differs = ~shared
     if not differs.any():
         return None
     longest = max(len(flags) for flags in (*generated_flags, *reference_flags))

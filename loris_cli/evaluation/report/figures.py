@@ -62,7 +62,8 @@ def plot_clip(result: EvaluationResult, system_id: str, clip_id: str) -> bytes:
     if frames:
         panels.append(("video", 1.0, lambda axes: _draw_frames(axes, frames, duration_s)))
     if peaks_s is not None:
-        panels.append(("visual rhythm", 0.7, lambda axes: _draw_peaks(axes, peaks_s)))
+        title = "rhythm of the reference" if clip.rhythm_from_reference else "visual rhythm"
+        panels.append((title, 0.7, lambda axes: _draw_peaks(axes, peaks_s)))
     sources = [(system_id, result.take_sources[system_id][take], analysis)]
     if clip.reference is not None:
         sources.insert(0, ("reference", clip.reference, result.reference_analyses[clip_id]))

@@ -25,7 +25,7 @@ def render_html(report: dict[str, Any], figures: Mapping[str, bytes]) -> str:
         "report.html",
         title=report["title"],
         summary=summary,
-        warnings=[note for note in notes if note.startswith("SYNTHETIC DATA")],
+        warnings=[note for note in notes if note.startswith(("SYNTHETIC DATA", "RHYTHM FROM"))],
         tables=build_tables(report),
         models=[system["id"] for system in report["systems"] if system["category"] == "model"],
         figures={title: base64.b64encode(png).decode() for title, png in figures.items()},

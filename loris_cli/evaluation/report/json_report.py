@@ -19,6 +19,7 @@ import numpy as np
 
 import loris_cli
 from loris_cli.audio.onsets import ONSET_HOP_LENGTH, ONSET_TOLERANCE_S, PEAK_PICKING
+from loris_cli.dataset.partitions import label_clusters
 from loris_cli.evaluation.metrics import sync
 from loris_cli.evaluation.metrics.loris_scores import HOP_SAMPLES, ScoreSummary
 from loris_cli.evaluation.runner.audio_analysis import AnalysisConfig, AudioAnalysis
@@ -48,7 +49,7 @@ def build_report(
         quality_metrics: quality metrics by system id, if measured, in their own units.
     """
     plan = result.plan
-    published = get_published_scores(plan.title)
+    published = get_published_scores(plan.published_subset or plan.title)
     systems = [_build_system_record(result, system, published) for system in result.systems]
     if quality_metrics is not None:
         for record in systems:
@@ -60,13 +61,15 @@ def build_report(
         "data": {
             "hash": hash_dataset(result.reference_analyses),
             "n": len(result.clips),
-            "sources": len({clip.source_group for clip in result.clips}),
+            "sources": len(set(label_clusters([clip.groups for clip in result.clips]))),
             "synthetic": any(clip.is_synthetic for clip in result.clips),
+            "rhythm_from_reference": sum(clip.rhythm_from_reference for clip in result.clips),
             "skipped": [asdict(clip) for clip in result.skipped],
         },
         "systems": systems,
         "unavailable": dict(result.unavailable),
         "published": published,
+        "not_comparable": _explain_not_comparable(result) if published else None,
         "paper_tables": [_build_table_record(result, table) for table in plan.paper_tables],
         "compare_to": plan.compare_to,
         "parameters": {**_build_parameters(plan.analysis_config), **run_options},
@@ -79,13 +82,15 @@ def build_report(
 def build_clip_records(result: EvaluationResult) -> list[dict[str, Any]]:
     """Build records of the values of every clip and system, and of the skipped clips."""
     records: list[dict[str, Any]] = []
+    from_reference = {clip.id for clip in result.clips if clip.rhythm_from_reference}
     for system in result.systems:
         groups = system.source_groups
         for k, clip_id in enumerate(system.clip_ids):
             values = {name: float(array[k]) for name, array in system.clip_values.items()}
             known = {name: None if np.isnan(x) else x for name, x in values.items()}
             ids = {"system": system.id, "clip": clip_id, "source_group": groups[k]}
-            records.append({**ids, **known})
+            mark = {"rhythm_from_reference": clip_id in from_reference}
+            records.append({**ids, **mark, **known})
     for clip in result.skipped:
         records.append({"system": None, "clip": clip.clip_id, "reason": clip.reason})
     return records
@@ -184,12 +189,27 @@ def _build_system_record(
     if system.generation_settings is not None:
         record["generation_settings"] = system.generation_settings
     paper = next((row for row in published_scores if row["id"] == "loris"), None)
-    if paper is not None and system.category == "model" and official is not None:
+    is_complete = result.plan.official_test_ids == {*system.clip_ids}
+    is_comparable = is_complete and _explain_not_comparable(result) is None
+    if paper and is_comparable and system.category == "model" and official is not None:
         record["published"] = {
             name: {"value": paper[name], "difference": None if x is None else x - paper[name]}
             for name, x in official.items()
         }
     return record
+
+
+def _explain_not_comparable(result: EvaluationResult) -> str | None:
+    """Return why the scores cannot be compared with published ones; None if they can."""
+    if not result.plan.official_test_ids:
+        return "the data set has no official test partition"
+    if {clip.id for clip in result.clips} != result.plan.official_test_ids:
+        return "the clips are not those of the official test partition (--partition official)"
+    if any(clip.is_synthetic for clip in result.clips):
+        return "the clips are synthetic"
+    if any(clip.rhythm_from_reference for clip in result.clips):
+        return "the rhythm is that of the reference audio"
+    return None
 
 
 def _build_table_record(result: EvaluationResult, table: PaperTable) -> dict[str, Any]:

@@ -60,8 +60,8 @@ class ListenerScore:
     counts as 0.5."""
     ci_low: float | None
     ci_high: float | None
-    """Bounds of the 95 % confidence interval: bootstrap over clips for a rating, binomial for a
-    preference."""
+    """Bounds of the 95 % confidence interval: bootstrap over sources for a rating, binomial for
+    a preference."""
 
 
 def write_listening_kit(
@@ -112,6 +112,7 @@ def write_listening_kit(
             video = videos[clip_id]
             _write_kit_audio(samples, audio_folder / f"{number}.flac", video)
             key[number] = {"system": system.id, "clip": clip_id, "has_video": video is not None}
+            key[number]["source"] = system.source_groups[system.clip_ids.index(clip_id)]
             advance(1)
     page = render_template("listening.html", items=_make_questions(key, rng))
     (folder / "kit" / "index.html").write_text(page, encoding="utf-8")
@@ -138,15 +139,15 @@ def score_answers(answer_paths: Sequence[Path], key_path: Path) -> list[Listener
     for path in answer_paths:
         for question, first, second, answer in _read_answers(path):
             subject, _, medium = question.partition("-")
-            system, clip_id = _get_take(key, first, path)
+            system, source = _get_take(key, first, path)
             if subject == "rating" and answer in RATINGS:
-                answers[system, "", medium].append((float(answer), clip_id))
+                answers[system, "", medium].append((float(answer), source))
             elif subject == "preference" and answer in PREFERENCES:
                 other, _ = _get_take(key, second, path)
                 preference = PREFERENCES[answer]
                 if other < system:
                     system, other, preference = other, system, 1 - preference
-                answers[system, other, medium].append((preference, clip_id))
+                answers[system, other, medium].append((preference, source))
             else:
                 raise InputError(
                     f"{path}: invalid answer to {question!r}: {answer!r}", hint=ANSWER_HINT
@@ -162,7 +163,7 @@ def _average_answers(key: AnswerKey, answers: list[tuple[float, str]]) -> Listen
     system_id, other_id, medium = key
     interval: tuple[float, float] | None = None
     if not other_id:
-        bootstrap = ClusterBootstrap([clip_id for _, clip_id in answers])
+        bootstrap = ClusterBootstrap([source for _, source in answers])
         interval = bootstrap.confidence_interval(bootstrap.resample_means(values))
     elif len(decided):
         binomial = binomtest(int(decided.sum()), len(decided)).proportion_ci()
@@ -207,11 +208,11 @@ def _make_questions(key: dict[int, dict[str, Any]], rng: np.random.Generator) ->
 
 
 def _read_kit_key(path: Path) -> dict[str, tuple[str, str]]:
-    """Read the system and clip of each take, by take number."""
+    """Read the system and the source of the clip of each take, by take number."""
     try:
         key = json.loads(path.read_text(encoding="utf-8"))
         takes = {
-            str(number): (str(take["system"]), str(take["clip"]))
+            str(number): (str(take["system"]), str(take.get("source", take["clip"])))
             for number, take in key["takes"].items()
         }
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:

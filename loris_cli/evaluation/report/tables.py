@@ -61,7 +61,14 @@ def build_tables(report: Report) -> list[ReportTable]:
         _build_published_table(report),
         *map(_build_paper_comparison_table, report["paper_tables"]),
     ]
-    return [table for table in tables if table.rows]
+    mark = _mark_reference_rhythm(report)
+    return [table._replace(title=table.title + mark) for table in tables if table.rows]
+
+
+def _mark_reference_rhythm(report: Report) -> str:
+    """Return a mark for titles if systems received the rhythm of the reference audio."""
+    n_clips = report["data"]["rhythm_from_reference"]
+    return f" [RHYTHM FROM REFERENCE AUDIO: {n_clips} clips]" if n_clips else ""
 
 
 def build_notes(report: Report) -> list[str]:
@@ -71,7 +78,8 @@ def build_notes(report: Report) -> list[str]:
     changed = ", modified" * bool(versions["changed"])
     notes = [
         f"protocol {report['protocol']}, data {report['title']}, {data['n']} clips from"
-        f" {data['sources']} sources, data hash {data['hash'] or 'none (no reference audio)'},"
+        f" {data['sources']} unrelated sources,"
+        f" data hash {data['hash'] or 'none (no reference audio)'},"
         f" seeds {', '.join(map(str, report['seeds']))}",
         f"loris {versions['loris']}{f' (commit {commit[:12]}{changed})' if commit else ''},"
         f" librosa {versions['librosa']}, mir_eval {versions['mir_eval']};"
@@ -81,6 +89,13 @@ def build_notes(report: Report) -> list[str]:
         notes.append(
             "SYNTHETIC DATA: the clips are synthetic; the published scores are for recordings"
         )
+    if n_clips := data["rhythm_from_reference"]:
+        notes.append(
+            f"RHYTHM FROM REFERENCE AUDIO: {n_clips} clips have no poses; their accents and"
+            " energy, which systems receive and the motion metrics use, are of the reference"
+        )
+    if reason := report["not_comparable"]:
+        notes.append(f"no difference to the published scores: {reason}")
     notes += [f"{system['id']}: {system['description']}" for system in systems]
     notes += [f"{name} unavailable: {why}" for name, why in report["unavailable"].items()]
     notes += [f"{clip['clip_id']} skipped: {clip['reason']}" for clip in data["skipped"]]
@@ -133,6 +148,7 @@ def format_csv(report: Report) -> str:
             "protocol": report["protocol"],
             "title": report["title"],
             "data_hash": report["data"]["hash"],
+            "rhythm_from_reference": report["data"]["rhythm_from_reference"],
             "system": system["id"],
             "category": system["category"],
             "n": system["n"],

@@ -131,6 +131,7 @@ def read_audio_file(path: Path) -> Samples:
         if info.frames > MAX_DURATION_S * info.samplerate:
             raise InputError(f"{name} is longer than 1 hour", hint="cut it into clips")
         channels, rate_hz = soundfile.read(path, dtype="float32")
+        check_finite(channels, path)  # first, because librosa raises an error of its own
         mono = librosa.to_mono(channels.T)
         rates = {"orig_sr": rate_hz, "target_sr": SAMPLE_RATE_HZ}
         samples: Samples = librosa.resample(mono, **rates, res_type="soxr_hq")
@@ -138,9 +139,15 @@ def read_audio_file(path: Path) -> Samples:
         samples = _read_audio_track(path, hint, error)
     if not len(samples):
         raise InputError(f"{name} has no audio samples", hint=hint)
-    if not np.isfinite(samples).all():
-        raise InputError(f"{name} contains NaN or infinite samples", hint="regenerate the file")
+    check_finite(samples, path)
     return samples
+
+
+def check_finite(samples: Samples, path: Path) -> None:
+    """Raise ``InputError`` if audio contains NaN or infinite samples."""
+    if not np.isfinite(samples).all():
+        name = printable_path(path)
+        raise InputError(f"{name} contains NaN or infinite samples", hint="regenerate the file")
 
 
 def _read_audio_track(path: Path, hint: str, cause: Exception) -> Samples:

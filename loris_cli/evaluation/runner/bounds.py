@@ -16,7 +16,7 @@ import numpy as np
 
 from loris_cli.array_types import Array
 from loris_cli.config import SAMPLE_RATE_HZ
-from loris_cli.dataset.source_names import parse_aist_performance
+from loris_cli.dataset.partitions import Groups, share_groups
 from loris_cli.evaluation.metrics.sync import median_tempo_bpm
 from loris_cli.evaluation.runner.audio_analysis import AudioAnalysis
 from loris_cli.evaluation.runner.audio_sources import AudioSource, ClickTrain, WhiteNoise
@@ -82,24 +82,24 @@ def build_bound_sources(bound_id: str, request: BoundRequest) -> TakeSources:
     return BOUNDS[bound_id].build(request)
 
 
-def pick_mismatched_clips(groups: Sequence[str], *, seed: int) -> list[int | None]:
-    """Assign to every clip a clip of another source; each is used about equally often.
+def pick_mismatched_clips(groups: Sequence[Groups], *, seed: int) -> list[int | None]:
+    """Assign to every clip an unrelated clip; each is used about equally often.
 
     Args:
-        groups: source of each clip.
+        groups: song, dancer, source and video of each clip.
         seed: random seed of the order.
 
     Returns:
-        index of the assigned clip; None if all clips are from one source.
+        index of the assigned clip; None if all clips share a group with this clip.
     """
-    n = len(groups)
+    n, shared = len(groups), share_groups(groups)
     order = np.random.default_rng([seed, 5]).permutation(n)
     position = np.argsort(order)
     partners: list[int | None] = []
-    for index, group in enumerate(groups):
-        # Next clip of another source in a random cyclic order.
+    for index in range(n):
+        # Next unrelated clip in a random cyclic order.
         candidates = (int(order[(position[index] + step) % n]) for step in range(1, n))
-        partners.append(next((other for other in candidates if groups[other] != group), None))
+        partners.append(next((other for other in candidates if not shared[index, other]), None))
     return partners
 
 
@@ -166,10 +166,11 @@ def _tempo_click(request: BoundRequest) -> TakeSources:
 def _mismatched(request: BoundRequest) -> TakeSources:
     clips, sources = request.clips, TakeSources()
     for seed in request.seeds:
-        partners = pick_mismatched_clips([clip.source_group for clip in clips], seed=seed)
+        partners = pick_mismatched_clips([clip.groups for clip in clips], seed=seed)
         for clip, partner in zip(clips, partners, strict=True):
             if partner is None:
-                raise UnavailableError("all clips are from the same source")
+                reason = "a clip shares a song, dancer, source or video with all others"
+                raise UnavailableError(reason)
             sources[clip.id, seed] = request.cut_to(clip, clips[partner])
     return sources
 
@@ -205,13 +206,12 @@ def _score(request: BoundRequest) -> TakeSources:
 
 
 def _performance(request: BoundRequest) -> TakeSources:
-    """For AIST clips: reference of another performance to the same music."""
-    named = [(clip, parse_aist_performance(clip.source_group)) for clip in request.clips]
+    """Reference of another dancer and performance to the same music, where it is known."""
     sources = TakeSources()
-    for clip, performance in named:
-        for other, candidate in named:
-            same_music = performance and candidate and performance[0] == candidate[0]
-            if same_music and performance != candidate:
+    for clip in request.clips:
+        for other in request.clips:
+            shared = {*clip.groups} & {*other.groups}
+            if other is not clip and shared and all(g.startswith("music:") for g in shared):
                 sources[clip.id, request.seeds[0]] = request.cut_to(clip, other)
                 break
     if not sources:
@@ -225,7 +225,7 @@ BOUNDS: Mapping[str, Bound] = {
     "white_noise": Bound("null", "white noise", _white_noise),
     "density_matched": Bound("null", "reference onsets, seconds shuffled", _density_matched),
     "tempo_click": Bound("null", "clicks at the reference tempo, random phase", _tempo_click),
-    "mismatched": Bound("null", "reference of another clip", _mismatched),
+    "mismatched": Bound("null", "reference of an unrelated clip", _mismatched),
     "score": Bound("method", "rule-written score, played by the built-in synthesizer", _score),
     "ground_truth": Bound("ceiling", "reference audio", _ground_truth),
     "latent_reconstruction": Bound("ceiling", "encoded and decoded reference", _reconstruction),

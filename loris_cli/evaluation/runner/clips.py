@@ -18,7 +18,6 @@ from loris_cli.dataset.manifest import (
     Clip,
     read_manifest,
 )
-from loris_cli.dataset.source_names import normalize_aist_camera
 from loris_cli.errors import InputError
 from loris_cli.evaluation.runner.audio_sources import RecordedAudio
 from loris_cli.evaluation.runner.paper_tables import PAPER_SUBSETS, load_published_tables
@@ -30,8 +29,15 @@ MEDIA_SUFFIXES = AUDIO_SUFFIXES | VIDEO_SUFFIXES
 """Suffixes of the files that are read from a folder."""
 SYNTHETIC_SUBSET = "synthetic"
 """Subset of synthetic music on which the built-in model is trained and tested."""
+OFFICIAL_PARTITION = "official"
+"""Partition name of the test clips of the authors' release."""
 REQUIRED_ARRAYS = ("accents_s", "strengths", "energy")
 """Arrays of the rhythm file that generators require (docs/formats.md)."""
+
+NO_POSES = (
+    "has no poses, so the rhythm of its video is unknown; --rhythm-from-reference uses that of"
+    " the reference audio, and marks the scores"
+)
 
 FilePair = tuple[str, Path, Path]
 """Common stem, generated file and reference file."""
@@ -42,9 +48,9 @@ class EvalClip:
     """A clip to score."""
 
     id: str
-    source_group: str
-    """Identifier of the source. Clips of one source are resampled together and are never paired
-    for the bound ``mismatched``."""
+    groups: tuple[str, ...]
+    """Song, dancer, source and video. Clips that share a group are resampled together and are
+    never paired for the bound ``mismatched``."""
     reference: RecordedAudio | None
     """Reference audio; None for a video without audio."""
     visual_peaks_s: tuple[float, ...] | None = None
@@ -53,6 +59,8 @@ class EvalClip:
     """Video file, if available."""
     is_synthetic: bool = False
     """True for a synthetic clip, False for a recording."""
+    rhythm_from_reference: bool = False
+    """Whether systems receive the rhythm of the reference audio, because there are no poses."""
     manifest_clip: Clip | None = None
     """Manifest row; None for a clip that is not from a data set."""
 
@@ -113,7 +121,8 @@ def read_subset_clips(data_dir: Path, subset: str, *, partition: str = "test") -
     Args:
         data_dir: data set folder.
         subset: subset name, such as ``fe50``.
-        partition: ``test``, ``val`` or ``train``.
+        partition: ``test``, ``val`` or ``train``; ``official`` is the test partition of the
+            authors' release.
 
     Raises:
         InputError: there is no data set, or it has no clips of this subset and partition.
@@ -128,7 +137,16 @@ def read_subset_clips(data_dir: Path, subset: str, *, partition: str = "test") -
         raise InputError(
             f"no subset {subset!r} in {folder}, available subsets: {subsets}", hint=setup
         )
-    selected = [clip for clip in clips if clip.subset == subset and clip.partition == partition]
+    members = [clip for clip in clips if clip.subset == subset]
+    if partition == OFFICIAL_PARTITION:
+        selected = [clip for clip in members if clip.official_partition == "test"]
+        if not selected:
+            raise InputError(
+                f"the data set has no official test clips of {subset!r}",
+                hint="import the released clips and lists: loris dataset import",
+            )
+        return selected
+    selected = [clip for clip in members if clip.partition == partition]
     if not selected:
         others = sorted({clip.subset for clip in clips if clip.partition == partition})
         hint = f"the data set has {', '.join(others) or f'no {partition} clips'}"
@@ -136,16 +154,21 @@ def read_subset_clips(data_dir: Path, subset: str, *, partition: str = "test") -
     return selected
 
 
-def build_eval_clip(data_dir: Path, clip: Clip) -> EvalClip | SkippedClip:
+def build_eval_clip(
+    data_dir: Path, clip: Clip, *, rhythm_from_reference: bool = False
+) -> EvalClip | SkippedClip:
     """Convert a clip of a data set. The audio file is probed but not decoded.
 
     Args:
         data_dir: data set folder.
         clip: manifest row of the clip.
+        rhythm_from_reference: for a clip without poses, use the rhythm of the reference audio.
 
     Returns:
-        the clip; a `SkippedClip` if a file is missing or damaged.
+        the clip; a `SkippedClip` if a file is missing or damaged, or there are no poses.
     """
+    if not clip.poses and not rhythm_from_reference:
+        return SkippedClip(clip_id=clip.id, reason=NO_POSES)
 
     def skip(name: str, problem: str) -> SkippedClip:
         return SkippedClip(clip_id=clip.id, reason=f"{printable_path(name)} {problem}")
@@ -159,26 +182,25 @@ def build_eval_clip(data_dir: Path, clip: Clip) -> EvalClip | SkippedClip:
             missing = [name for name in required if name not in arrays]
             if missing:
                 return skip(clip.rhythm, f"has no array {', '.join(missing)}")
+            damaged = [name for name in required if not np.isfinite(arrays[name]).all()]
+            if damaged:
+                return skip(clip.rhythm, f"contains NaN or infinite {', '.join(damaged)}")
             # The pose rhythm takes precedence, as for a video.
             peaks_s = np.asarray(arrays["pose_peaks_s" if clip.poses else "accents_s"])
             visual_peaks_s = tuple(peaks_s.astype(np.float64).tolist())
     except soundfile.LibsndfileError:
         return skip(clip.audio, "cannot be read")
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError):
         return skip(clip.rhythm, "cannot be read")
     return EvalClip(
         id=clip.id,
-        source_group=get_source_group(clip),
+        groups=clip.all_groups,
         reference=RecordedAudio(path=data_dir / clip.audio),
         visual_peaks_s=visual_peaks_s,
         is_synthetic=clip.synthetic or clip.source == SYNTHETIC_SOURCE,
+        rhythm_from_reference=not clip.poses,
         manifest_clip=clip,
     )
-
-
-def get_source_group(clip: Clip) -> str:
-    """Return the source of a clip; for a clip without a video, its id."""
-    return clip.id if clip.source == SYNTHETIC_SOURCE else normalize_aist_camera(clip.source)
 
 
 def pair_files(generated: Path, reference: Path) -> tuple[list[FilePair], list[SkippedClip]]:

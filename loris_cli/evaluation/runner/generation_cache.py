@@ -8,28 +8,59 @@ several machines with a shared cache folder.
 
 import hashlib
 import json
+import pickle
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soundfile
+import torch
 
 from loris_cli.config import SAMPLE_RATE_HZ
-from loris_cli.dataset.manifest import Clip
-from loris_cli.dataset.read_clips import read_pose_features, read_rhythm_features
+from loris_cli.dataset.read_clips import read_rhythm_features, read_video_features
+from loris_cli.errors import LorisError
 from loris_cli.evaluation.runner.audio_sources import RecordedAudio, read_audio_file
 from loris_cli.evaluation.runner.clips import EvalClip
 from loris_cli.evaluation.runner.scores import GenerationCost
 from loris_cli.evaluation.runner.systems import System
-from loris_cli.models.generator_interface import ClipFeatures, MusicGenerator
+from loris_cli.models.generator_interface import VideoFeatures
 from loris_cli.models.mini_checkpoint import reconstruct_through_latent
 from loris_cli.soundtrack.pipeline import generate_wav
 from loris_cli.system.atomic_files import atomic_write
 from loris_cli.system.device import read_peak_memory_mib
 from loris_cli.system.progress import Reporter
+from loris_cli.system.worker_pool import WorkerCrash, map_in_processes
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationTask:
+    """One take to generate. A worker process receives nothing else of a clip."""
+
+    features: VideoFeatures
+    excluded_groups: frozenset[str]
+    """Groups of the clip; a system must not use their music."""
+    seed: int
+    path: Path
+    """File in the cache."""
+
+    @property
+    def cost_path(self) -> Path:
+        """File with the cost of the take."""
+        return self.path.with_suffix(".json")
+
+    def read_cached_cost(self) -> GenerationCost | None:
+        """Return the cost of a cached take; None if it is missing or damaged."""
+        if not self.path.exists():
+            return None
+        try:
+            return GenerationCost(**json.loads(self.cost_path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,11 +73,15 @@ class SystemRunner:
     cache_dir: Path
     ignore_cache: bool = False
     """Regenerate audio that is in the cache."""
+    max_workers: int = 1
+    """Maximum number of worker processes."""
 
     def generate_takes(
         self, clips: Sequence[EvalClip], seeds: Sequence[int], *, reporter: Reporter
     ) -> tuple[dict[tuple[str, int], RecordedAudio], GenerationCost]:
         """Generate the takes of clips, or read them from the cache.
+
+        The audio does not depend on the number of worker processes.
 
         Args:
             clips: clips of a manifest.
@@ -55,24 +90,75 @@ class SystemRunner:
 
         Returns:
             takes by clip id and seed; their total cost.
+
+        Raises:
+            LorisError: a worker process crashed, or the system cannot generate a take.
         """
-        takes, costs, n_without_visual = {}, [], 0
         seeds = seeds if self.system.is_stochastic else seeds[:1]
-        with reporter.stage(f"generate: {self.name}", len(clips) * len(seeds)) as advance:
-            for clip in clips:
-                assert clip.manifest_clip is not None
-                features = read_clip_features(self.data_dir, clip.manifest_clip)
-                generator = self.system.get_generator(clip)
-                n_without_visual += features.visual is None
-                for seed in seeds:
-                    path, cost = self._generate_take(generator, features, seed)
-                    takes[clip.id, seed] = RecordedAudio(path=path)
-                    costs.append(cost)
-                    advance(1)
+        keys, tasks = [], []
+        for clip in clips:
+            assert clip.manifest_clip is not None
+            features = read_system_inputs(self.data_dir, clip)
+            groups = frozenset(clip.manifest_clip.all_groups)
+            for seed in seeds:
+                keys.append((clip.id, seed))
+                tasks.append(self._make_task(features, groups, seed))
+        with reporter.stage(f"generate: {self.name}", len(tasks)) as advance:
+            costs = self._run_tasks(tasks, lambda: advance(1))
+        n_without_visual = sum(task.features.visual is None for task in tasks) // len(seeds)
         if n_without_visual and self.system.uses_visual_features:
             lacking = f"but {n_without_visual} clips have none and were generated without them"
             reporter.warn(f"{self.name} was trained on visual features, {lacking}")
+        takes = {
+            key: RecordedAudio(path=task.path) for key, task in zip(keys, tasks, strict=True)
+        }
         return takes, sum_costs(costs)
+
+    def _make_task(
+        self, features: VideoFeatures, groups: frozenset[str], seed: int
+    ) -> GenerationTask:
+        inputs = {"seed": seed, "features": hash_features(features), "groups": sorted(groups)}
+        return GenerationTask(
+            features=features,
+            excluded_groups=groups,
+            seed=seed,
+            path=self._cache_path({**self.system.generation_settings, **inputs}),
+        )
+
+    def _run_tasks(
+        self, tasks: Sequence[GenerationTask], advance: Callable[[], None]
+    ) -> list[GenerationCost]:
+        """Generate the takes that are not cached; return the cost of each take."""
+        costs = {
+            k: cost
+            for k, task in enumerate(tasks)
+            if not self.ignore_cache and (cost := task.read_cached_cost()) is not None
+        }
+        for _ in costs:
+            advance()
+        missing = [k for k in range(len(tasks)) if k not in costs]
+        n_workers = min(self.max_workers, len(missing) // self.system.min_takes_per_worker)
+        results: Generator[tuple[int, GenerationCost | LorisError | WorkerCrash]]
+        todo = [tasks[k] for k in missing]
+        if n_workers <= 1 or not self.system.runs_in_parallel:
+            results = ((k, generate_take(self.system, task)) for k, task in enumerate(todo))
+        else:
+            function = partial(
+                _generate_in_worker, self.system.rebuild, torch.get_num_threads()
+            )
+            results = map_in_processes(function, todo, n_workers=n_workers)
+        with closing(results):
+            for k, result in results:
+                if isinstance(result, WorkerCrash):
+                    raise LorisError(
+                        f"{self.name}: a worker process crashed (exit code {result.exit_code})",
+                        hint="check the free memory, or use --jobs 1",
+                    )
+                if isinstance(result, LorisError):
+                    raise result
+                costs[missing[k]] = result
+                advance()
+        return [costs[k] for k in range(len(tasks))]
 
     def reconstruct_references(
         self, clips: Sequence[EvalClip], *, reporter: Reporter
@@ -96,52 +182,76 @@ class SystemRunner:
                 advance(1)
         return recorded
 
-    def _generate_take(
-        self, generator: MusicGenerator, features: ClipFeatures, seed: int
-    ) -> tuple[Path, GenerationCost]:
-        inputs = {"seed": seed, "features": hash_features(features)}
-        path = self._cache_path({**self.system.generation_settings, **inputs})
-        cost_path = path.with_suffix(".json")
-        known = None if self.ignore_cache or not path.exists() else _read_cost(cost_path)
-        if known is not None:
-            return path, known
-        path.parent.mkdir(parents=True, exist_ok=True)
-        start = time.perf_counter()
-        with atomic_write(path, overwrite=True) as temporary:
-            generate_wav(generator, features, temporary, seed=seed, advance=lambda n=1.0: None)
-        cost = GenerationCost(
-            n_takes=1,
-            network_evaluations=self.system.count_network_evaluations(features.duration_s),
-            generation_s=time.perf_counter() - start,
-            peak_memory_mib=read_peak_memory_mib(),
-        )
-        with atomic_write(cost_path, overwrite=True) as temporary:
-            temporary.write_text(json.dumps(vars(cost)), encoding="utf-8")
-        return path, cost
-
     def _cache_path(self, cache_key: dict[str, Any]) -> Path:
         # A hash, because clip ids are untrusted and not safe as file names.
         name = hashlib.sha256(json.dumps(cache_key, sort_keys=True).encode()).hexdigest()[:32]
         return self.cache_dir / f"{name}.wav"
 
 
-def read_clip_features(data_dir: Path, clip: Clip) -> ClipFeatures:
-    """Return the features of a clip as extracted from a video: no chords, notes or jitter."""
-    features = read_pose_features(data_dir, clip)
-    if features is None:
-        return read_rhythm_features(data_dir, clip)
-    # The chords, the notes and the timing jitter are unknown for a video.
-    return replace(features, harmony=None, arrangement=None, timing_jitter=0.0)
+def generate_take(system: System, task: GenerationTask) -> GenerationCost:
+    """Generate one take into the cache and return its cost."""
+    generator = system.get_generator(task.excluded_groups)
+    task.path.parent.mkdir(parents=True, exist_ok=True)
+    start = time.perf_counter()
+    with atomic_write(task.path, overwrite=True) as temporary:
+        generate_wav(
+            generator, task.features, temporary, seed=task.seed, advance=lambda n=1.0: None
+        )
+    cost = GenerationCost(
+        n_takes=1,
+        network_evaluations=system.count_network_evaluations(task.features.duration_s),
+        generation_s=time.perf_counter() - start,
+        peak_memory_mib=read_peak_memory_mib(),
+    )
+    with atomic_write(task.cost_path, overwrite=True) as temporary:
+        temporary.write_text(json.dumps(vars(cost)), encoding="utf-8")
+    return cost
 
 
-def hash_features(features: ClipFeatures) -> str:
-    """Return a hash of all conditioning inputs of a generator."""
-    values = f"{features.duration_s} {features.genre} {features.timing_jitter}"
-    hashed = hashlib.sha256(values.encode())
-    arrays = [features.peaks_s, features.strengths, features.energy, features.keypoints]
-    for array in arrays if features.visual is None else [*arrays, features.visual]:
-        x = np.zeros(0) if array is None else np.ascontiguousarray(array)
-        hashed.update(f"{x.shape}{x.dtype}".encode() + x.tobytes())
+_worker_systems: dict[bytes, System] = {}
+
+
+def _generate_in_worker(
+    rebuild: Callable[[], System], n_threads: int, task: GenerationTask
+) -> GenerationCost | LorisError:
+    """Generate a take in a worker process, which builds the system once."""
+    torch.set_num_threads(n_threads)  # the number of threads can change the rounding of sums
+    try:
+        key = pickle.dumps(rebuild)
+        if key not in _worker_systems:
+            _worker_systems[key] = rebuild()
+        return generate_take(_worker_systems[key], task)
+    except LorisError as error:
+        return error
+
+
+def read_system_inputs(data_dir: Path, clip: EvalClip) -> VideoFeatures:
+    """Return all that a system receives of a clip: the features of its video.
+
+    For a clip marked `EvalClip.rhythm_from_reference`, the rhythm of the reference audio
+    replaces that of the video.
+    """
+    assert clip.manifest_clip is not None
+    if clip.rhythm_from_reference:
+        return read_rhythm_features(data_dir, clip.manifest_clip)
+    features = read_video_features(data_dir, clip.manifest_clip)
+    assert features is not None
+    return features
+
+
+def hash_features(features: VideoFeatures) -> str:
+    """Return a hash of every field that a system receives."""
+    # A subclass could carry chords and notes of the reference.
+    assert type(features) is VideoFeatures
+    hashed = hashlib.sha256()
+    for field in fields(features):
+        value = getattr(features, field.name)
+        hashed.update(f"{field.name} ".encode())
+        if isinstance(value, np.ndarray):
+            hashed.update(f"{value.shape}{value.dtype}".encode())
+            hashed.update(np.ascontiguousarray(value).tobytes())
+        else:
+            hashed.update(repr(value).encode())
     return hashed.hexdigest()
 
 
@@ -154,11 +264,3 @@ def sum_costs(costs: Sequence[GenerationCost]) -> GenerationCost:
         generation_s=sum(cost.generation_s for cost in costs),
         peak_memory_mib=max(peaks, default=None),
     )
-
-
-def _read_cost(path: Path) -> GenerationCost | None:
-    """Read a cached cost; None if it is missing or damaged."""
-    try:
-        return GenerationCost(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return None

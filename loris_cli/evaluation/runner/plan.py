@@ -1,10 +1,13 @@
 """Evaluation plans for a subset of a data set, or for generated files with references."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from loris_cli.config import cache_home
-from loris_cli.errors import LorisError, UsageError
+from loris_cli.dataset.manifest import read_manifest
+from loris_cli.dataset.source_names import derive_groups
+from loris_cli.errors import InputError, LorisError, UsageError
 from loris_cli.evaluation.runner import clips as eval_clips
 from loris_cli.evaluation.runner.audio_sources import RecordedAudio
 from loris_cli.evaluation.runner.clips import EvalClip, SkippedClip
@@ -14,27 +17,50 @@ from loris_cli.system.progress import Reporter
 
 
 def plan_subset_evaluation(
-    data_dir: Path, subset: str, *, partition: str, max_clips: int | None, plan: EvaluationPlan
+    data_dir: Path,
+    subset: str,
+    *,
+    partition: str,
+    max_clips: int | None,
+    plan: EvaluationPlan,
+    rhythm_from_reference: bool = False,
 ) -> EvaluationPlan:
     """Return a plan that scores systems on the clips of a subset.
 
     Args:
         data_dir: data set folder.
         subset: subset name, such as ``fe50``.
-        partition: ``test``, ``val`` or ``train``.
+        partition: ``test``, ``val``, ``train`` or ``official``.
         max_clips: maximum number of clips; None is unlimited.
         plan: plan with all other settings.
+        rhythm_from_reference: give systems the rhythm of the reference audio for clips without
+            poses, which are skipped otherwise.
 
     Raises:
         InputError: the subset does not exist.
     """
     clips = eval_clips.read_subset_clips(data_dir, subset, partition=partition)
-    loaded = [eval_clips.build_eval_clip(data_dir, clip) for clip in clips[:max_clips]]
+    build = partial(
+        eval_clips.build_eval_clip, data_dir, rhythm_from_reference=rhythm_from_reference
+    )
+    loaded = [build(clip) for clip in clips[:max_clips]]
+    skipped = [clip for clip in loaded if isinstance(clip, SkippedClip)]
+    if sum(clip.reason == eval_clips.NO_POSES for clip in skipped) == len(loaded):
+        raise InputError(
+            f"no selected clip of {subset!r} has poses, so the rhythm of the videos is unknown",
+            hint="--rhythm-from-reference uses the rhythm of the reference audio",
+        )
     return replace(
         plan,
         title=subset if partition == "test" else f"{subset} ({partition})",
+        published_subset=subset if partition in ("test", "official") else "",
+        official_test_ids=frozenset(
+            clip.id
+            for clip in read_manifest(data_dir)
+            if (clip.subset, clip.official_partition) == (subset, "test")
+        ),
         clips=[clip for clip in loaded if isinstance(clip, EvalClip)],
-        skipped=[clip for clip in loaded if isinstance(clip, SkippedClip)],
+        skipped=skipped,
     )
 
 
@@ -93,7 +119,9 @@ def eval_cache_dir(name: str) -> Path:
 
 def _build_eval_clip_from_file(stem: str, reference: Path, reporter: Reporter) -> EvalClip:
     if reference.suffix.lower() not in VIDEO_SUFFIXES:
-        return EvalClip(id=stem, source_group=stem, reference=RecordedAudio(path=reference))
+        return EvalClip(
+            id=stem, groups=derive_groups(stem), reference=RecordedAudio(path=reference)
+        )
     # Imported here because these modules import torch, which audio files do not need.
     from loris_cli.soundtrack.clip_features import select_accented_peaks
     from loris_cli.soundtrack.video_analysis import analyze_video, probe_for_rhythm
@@ -103,7 +131,7 @@ def _build_eval_clip_from_file(stem: str, reference: Path, reporter: Reporter) -
     peaks_s, _ = select_accented_peaks(rhythm.times_s, rhythm.strengths)
     return EvalClip(
         id=stem,
-        source_group=stem,
+        groups=derive_groups(stem),
         reference=RecordedAudio(path=reference) if info.has_audio else None,
         visual_peaks_s=tuple(peaks_s.tolist()),
         video=reference,

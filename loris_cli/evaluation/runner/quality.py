@@ -78,8 +78,9 @@ def measure_quality(
         reporter: receives the progress.
 
     Returns:
-        metrics by system id: ``frechet_log_mel``; ``frechet_musicnn`` and ``kl_tags`` over
-        audio of at least 3 s; means of the metrics of `AudioQuality`.
+        metrics by system id: ``n_clips``, the number of takes and of references,
+        on which the bias of the distances depends; ``frechet_log_mel``; ``frechet_musicnn`` and
+        ``kl_tags`` over audio of at least 3 s; means of the metrics of `AudioQuality`.
     """
     references = {
         clip.id: clip.reference
@@ -129,7 +130,8 @@ def _compare_quality(pairs: Sequence[tuple[AudioQuality, AudioQuality]]) -> dict
         takes, references = zip(*features, strict=True)
         return frechet_distance(fit_gaussian(takes), fit_gaussian(references))
 
-    metrics = {"frechet_log_mel": distance([(a.log_mel, b.log_mel) for a, b in pairs])}
+    metrics = {"n_clips": float(len(pairs))}
+    metrics |= {"frechet_log_mel": distance([(a.log_mel, b.log_mel) for a, b in pairs])}
     embedded = [(a.musicnn, b.musicnn) for a, b in pairs if a.musicnn and b.musicnn]
     if sum(a[0].shape[1] for a, _ in embedded) > 1:
         metrics["frechet_musicnn"] = distance([(a[0], b[0]) for a, b in embedded])

@@ -53,6 +53,10 @@ class EvaluationPlan:
     title: str
     """Subset name, or a description of the files."""
     clips: Sequence[EvalClip]
+    published_subset: str = ""
+    """Subset with published scores, which are of its official test clips."""
+    official_test_ids: frozenset[str] = frozenset()
+    """Ids of the subset's clips that are test clips in the authors' release."""
     skipped: Sequence[SkippedClip] = ()
     generated_files: Mapping[str, Path] = field(default_factory=dict)
     """Audio files of the user by clip id, scored as the system ``generated``."""
@@ -213,7 +217,14 @@ def _analyze_references(
             failed.add(clip_id)
         else:
             analyses[clip_id] = result
-    clips = [clip for clip in plan.clips if clip.id not in failed]
+    clips = [
+        # Clips with the same audio have the same music, whatever their names are.
+        replace(clip, groups=(*clip.groups, f"music:{analyses[clip.id].samples_sha256}"))
+        if clip.id in analyses
+        else clip
+        for clip in plan.clips
+        if clip.id not in failed
+    ]
     if not clips:
         reason = skipped[0].reason if skipped else "there are no clips"
         raise InputError(f"no clip can be scored: {reason}", hint="see `loris eval list`")

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from loris_cli.array_types import Array
+from loris_cli.dataset.partitions import label_clusters, share_groups
 from loris_cli.evaluation.metrics import loris_scores, significance, sync
 from loris_cli.evaluation.metrics.loris_scores import ScoreSummary
 from loris_cli.evaluation.metrics.sync import STRICT_METRICS
@@ -60,7 +61,7 @@ class SystemScores(SystemLabel):
     clip_ids: tuple[str, ...]
     """Ids of the scored clips."""
     source_groups: tuple[str, ...]
-    """Source of each scored clip."""
+    """Cluster of each scored clip: clips that share a song, dancer, source or video."""
     official: ScoreSummary | None
     """Scores averaged over seeds; None if no clip has a reference."""
     official_by_seed: tuple[ScoreSummary, ...]
@@ -121,7 +122,7 @@ def score_system(
     }
     if official and not config.protocol.bcs_is_ratio and label.id not in CHANCE_BOUNDS:
         strict |= _correct_for_chance(clips, references, takes, seeds, official)
-    groups = tuple(clip.source_group for clip in clips)
+    groups = tuple(label_clusters([clip.groups for clip in clips]))
     scored = [takes[clip.id, seed] for clip in clips for seed in seeds]
     return SystemScores(
         **vars(label),
@@ -175,14 +176,14 @@ def _correct_for_chance(
     seeds: Sequence[int],
     official: Sequence[ScoreSummary],
 ) -> dict[str, float]:
-    """Compute the chance level of F1 from references of other sources, and corrected F1."""
+    """Compute the chance level of F1 from references of unrelated clips, and corrected F1."""
     clips = [clip for clip in clips if clip.id in references]
     reference_flags = [references[clip.id].onset_flags for clip in clips]
-    groups = [clip.source_group for clip in clips]
+    shared = share_groups([clip.groups for clip in clips])
     f1_by_seed = []
     for seed in seeds:
         flags = [takes[clip.id, seed].onset_flags for clip in clips]
-        means = significance.chance_precision_recall(flags, reference_flags, groups)
+        means = significance.chance_precision_recall(flags, reference_flags, shared)
         if means is not None:
             f1_by_seed.append(loris_scores.f1_score(*means))
     if not f1_by_seed:

@@ -90,6 +90,7 @@ def add_systems(
                 data_dir=data_dir,
                 cache_dir=eval_cache_dir("generated"),
                 ignore_cache=selection.ignore_cache,
+                max_workers=plan.max_workers,
             )
             for name, system in systems
         ],

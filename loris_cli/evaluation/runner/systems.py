@@ -3,7 +3,7 @@
     weights -> System;  method name -> `loris_cli.baselines` -> System
 
 A method uses rules, or retrieves music from the train partition of the same subset, excluding
-the source of the clip.
+clips that share a song, dancer, source or video with the clip.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from loris_cli.baselines.retrieval import TEMPO_FACTORS, RetrievalGenerator, Son
 from loris_cli.composition.synthesis import DEFAULT_SYNTHESIZER, SynthesizerSettings
 from loris_cli.dataset.read_clips import read_clip_audio, read_rhythm_features
 from loris_cli.errors import InputError
-from loris_cli.evaluation.runner.clips import EvalClip, get_source_group, read_subset_clips
+from loris_cli.evaluation.runner.clips import read_subset_clips
 from loris_cli.models.generator_interface import MusicGenerator
 from loris_cli.models.load_model import LoadedModel, PaperCheckpoint, load_model
 from loris_cli.models.mini_checkpoint import MiniCheckpoint
@@ -57,7 +57,14 @@ class System:
     """All settings that affect the audio, except the clip and the seed."""
     is_stochastic: bool = True
     """Whether the audio depends on the seed."""
-    get_generator: Callable[[EvalClip], MusicGenerator]
+    get_generator: Callable[[frozenset[str]], MusicGenerator]
+    """Return the generator for a clip with these groups, whose songs must not be used."""
+    rebuild: "Callable[[], System]"
+    """Build the same system in a worker process; picklable."""
+    min_takes_per_worker: int = 1
+    """Minimum number of takes per worker process; a worker takes seconds to start."""
+    runs_in_parallel: bool = True
+    """Whether worker processes may share the device."""
     count_network_evaluations: Callable[[float], int] = lambda duration_s: 0
     """Return the number of network evaluations for a clip duration in seconds."""
     load_latent_model: Callable[[], MiniCheckpoint] | None = None
@@ -113,7 +120,11 @@ def build_model_system(
             "device": device.type,
             "version": __version__,
         },
-        get_generator=lambda clip: build(),
+        get_generator=lambda groups: build(),
+        rebuild=partial(
+            build_model_system, model_name, device=device, steps=steps, guidance=guidance
+        ),
+        runs_in_parallel=device.type == "cpu",
         count_network_evaluations=lambda s: build().compute_window_layout(s).n_evaluations,
         load_latent_model=load_latent_model if is_latent else None,
         uses_notes=isinstance(generator, LatentGenerator) and generator.has_notes,
@@ -135,7 +146,9 @@ def build_score_system(synthesizer: SynthesizerSettings = DEFAULT_SYNTHESIZER) -
         category="method",
         description=f"rule-written score, played by {player}",
         generation_settings={**settings, **synthesizer.describe()},
-        get_generator=lambda clip: ScoreGenerator(synthesizer=synthesizer),
+        get_generator=lambda groups: ScoreGenerator(synthesizer=synthesizer),
+        rebuild=partial(build_score_system, synthesizer),
+        min_takes_per_worker=4,
     )
 
 
@@ -163,23 +176,28 @@ def build_method_system(
         return build_score_system(synthesizer)
     settings = {"method": name, "schema": METHOD_SCHEMA, "version": __version__}
     description = METHOD_DESCRIPTIONS[name]
+    rebuild = partial(build_method_system, name, data_dir, subset)
     if name in RULE_GENERATORS:
         return System(
             category="method",
             description=description,
             generation_settings=settings,
-            get_generator=lambda clip: RULE_GENERATORS[name](),
+            get_generator=lambda groups: RULE_GENERATORS[name](),
+            rebuild=rebuild,
+            min_takes_per_worker=200,
         )
     songs, fingerprint = read_library_songs(data_dir, subset)
     library = SongLibrary(songs, TEMPO_FACTORS if name == "retrieval-stretched" else (1.0,))
     return System(
         category="method",
-        description=f"{description}, from {len(songs)} clips, excluding the clip's own source",
+        description=f"{description}, from {len(songs)} clips, excluding related clips",
         generation_settings={**settings, "library": fingerprint},
         is_stochastic=False,
-        get_generator=lambda clip: RetrievalGenerator(
-            library=library, excluded_source=clip.source_group
+        get_generator=lambda groups: RetrievalGenerator(
+            library=library, excluded_groups=groups
         ),
+        rebuild=rebuild,
+        min_takes_per_worker=50,
     )
 
 
@@ -196,7 +214,7 @@ def read_library_songs(data_dir: Path, subset: str) -> tuple[list[Song], str]:
             continue
         song = Song(
             name=clip.id,
-            source=get_source_group(clip),
+            groups=frozenset(clip.all_groups),
             duration_s=features.duration_s,
             accents_s=features.peaks_s,
             strengths=features.strengths,
@@ -204,7 +222,15 @@ def read_library_songs(data_dir: Path, subset: str) -> tuple[list[Song], str]:
         )
         songs.append(song)
         size = (data_dir / clip.audio).stat().st_size
-        contents.append([clip.id, size, song.accents_s.tolist(), song.strengths.tolist()])
+        contents.append(
+            [
+                clip.id,
+                sorted(song.groups),
+                size,
+                song.accents_s.tolist(),
+                song.strengths.tolist(),
+            ]
+        )
     if not songs:
         raise InputError(
             f"no clip in the train partition of {subset!r} has accents",
