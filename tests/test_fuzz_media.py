@@ -5,15 +5,31 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Literal
 
 import pytest
+from media import make_tone, write_video
+
+from loris_cli.errors import InputError
+from loris_cli.video.audio_track import read_audio
+from loris_cli.video.frames import read_frames
+from loris_cli.video.probe import probe_video
+from loris_cli.video.retiming import write_retimed_copy
 
 TOOLS = Path(__file__).parents[1] / "tools"
 sys.path.insert(0, str(TOOLS))
 import fuzz_media  # noqa: E402
 from fuzz_layouts import find_layout  # noqa: E402
-from fuzz_mutations import CONTAINERS, MUTATIONS, mutate, write_corpus  # noqa: E402
+from fuzz_mutations import (  # noqa: E402
+    CONTAINERS,
+    MUTATIONS,
+    mutate,
+    repair_ogg_checksums,
+    write_corpus,
+)
+from fuzz_worker import check_file, write_audio  # noqa: E402
 
 SEEDS_IN_SUITE = 2
 MAX_SECONDS = 20.0
@@ -35,6 +51,73 @@ def test_damaged_files_give_a_result_or_an_error(
     assert outcomes[0].exit_code == 0
     assert {outcome.exit_code for outcome in outcomes} <= {0, 1, 4}
     assert {o.name: o.problems for o in outcomes if o.problems} == {}
+
+
+def replace_times(source: Path, fields: slice, value: int) -> bytes:
+    """Return the bytes of a file in which some fields of `Layout.times` have another value."""
+    data = bytearray(source.read_bytes())
+    for field in find_layout(source.suffix, bytes(data)).times[fields]:
+        order: Literal["little", "big"] = "little" if field.is_little_endian else "big"
+        data[field.at : field.at + field.size] = value.to_bytes(field.size, order)
+    return bytes(data)
+
+
+def test_repeated_times_rise_in_the_output(tmp_path: Path) -> None:
+    source = write_corpus(tmp_path, ["wmv"])["wmv"]
+    n_times = len(find_layout(".wmv", source.read_bytes()).times)
+    path = tmp_path / "case" / "repeated.wmv"
+    path.parent.mkdir()
+    path.write_bytes(replace_times(source, slice(n_times // 2, n_times // 2 + 8), 400))
+    write_audio(tmp_path)
+    found = check_file(path, seed=1)
+    assert found.problems == []
+    assert found.exit_code == 0
+
+
+@pytest.mark.parametrize("container", ["gif", "ogv", "webm", "wmv"])
+def test_any_codec_can_be_copied_with_repaired_times(tmp_path: Path, container: str) -> None:
+    source = write_corpus(tmp_path, [container])[container]
+    copy = tmp_path / "copy.nut"
+    write_retimed_copy(source, copy)
+    times_s = [[frame.time_s for frame in read_frames(path)] for path in (source, copy)]
+    assert times_s[0] == pytest.approx(times_s[1])
+
+
+def test_times_near_the_limit_of_64_bits_are_ignored(tmp_path: Path) -> None:
+    source = write_corpus(tmp_path, ["ogv"])["ogv"]
+    path = tmp_path / "late.ogv"
+    for value in (2**63 - 1, 2**62, 2**63):
+        path.write_bytes(
+            repair_ogg_checksums(bytearray(replace_times(source, slice(5, 6), value)))
+        )
+        assert probe_video(path).duration_s < 10
+        samples = read_audio(path, rate_hz=8000)
+        assert samples is None or samples.shape[1] < 80_000
+
+
+def test_a_jump_of_the_audio_clock_adds_no_hours_of_silence(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mkv", sound=make_tone(1.2, 440, 0.5), audio_start_s=50_000)
+    samples = read_audio(path, rate_hz=8000)
+    assert samples is not None
+    assert samples.shape[1] == pytest.approx(1.2 * 8000, abs=400)
+
+
+@pytest.mark.parametrize("rate_hz", [1, 1_000_000_000])
+def test_impossible_sample_rates_are_refused(tmp_path: Path, rate_hz: int) -> None:
+    path = tmp_path / "a.wav"
+    write_wav_header(rate_hz, 1)(path, {})
+    with pytest.raises(InputError):
+        read_audio(path, rate_hz=22_050)
+
+
+@pytest.mark.parametrize(("rate", "is_refused"), [(960, False), (1_000_000, True)])
+def test_frame_rates_beyond_milliseconds_are_refused(
+    tmp_path: Path, rate: int, is_refused: bool
+) -> None:
+    path = tmp_path / "a.y4m"
+    write_y4m_rate(b"%d:1" % rate)(path, {})
+    with pytest.raises(InputError) if is_refused else nullcontext():
+        assert probe_video(path).fps == pytest.approx(rate)
 
 
 def write_large_gif(path: Path, corpus: dict[str, Path]) -> None:
@@ -148,7 +231,7 @@ def test_hostile_headers_take_neither_time_nor_memory(
     (outcome,) = fuzz_media.run_cases(["file:none:0"], {"file": path}, timeout_s=MAX_SECONDS)
     assert outcome.problems == ()
     assert outcome.exit_code in {0, 1, 4}
-    if name.startswith("large"):
+    if name.startswith(("large", "fast", "slow", "years")):
         assert outcome.exit_code == 4
 
 

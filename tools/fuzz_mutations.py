@@ -57,7 +57,7 @@ def mutate(source: Path, mutation: str, seed: int) -> bytes:
     layout = find_layout(source.suffix, data)
     mutated = MUTATIONS[mutation](bytearray(data), layout, rng)
     if layout.page_crc and mutation != "bit-flips":
-        mutated = _repair_ogg_checksums(mutated)
+        mutated = repair_ogg_checksums(mutated)
     return bytes(mutated)
 
 
@@ -170,7 +170,7 @@ def _replace_fields(
     return data
 
 
-def _repair_ogg_checksums(data: bytearray) -> bytearray:
+def repair_ogg_checksums(data: bytearray) -> bytearray:
     """Write valid checksums: ffmpeg skips other pages, whatever else is wrong with them."""
     start = data.find(b"OggS\0")
     while start >= 0:

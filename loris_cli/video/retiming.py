@@ -1,6 +1,6 @@
 """Lossless copy of a video with rising presentation times, for files that ffmpeg cannot copy.
 
-packets -> presentation time of each, from the order of its decoded frame -> Matroska
+packets -> presentation time of each, from the order of its decoded frame -> NUT file
 """
 
 import math
@@ -77,14 +77,14 @@ def has_hidden_frames(video: Path) -> bool:
 
 
 def write_retimed_copy(video: Path, out: Path) -> None:
-    """Copy the packets of the video stream, with repaired times, to a Matroska file.
+    """Copy the packets of the video stream, with repaired times, to a NUT file.
 
     The encoded frames are not changed. If the presentation times are missing or do not rise,
     the video is decoded once to find the order of its frames.
 
     Args:
         video: video file, see `has_irregular_times`.
-        out: ``.mkv`` file, which stores times in milliseconds and holds any codec.
+        out: ``.nut`` file; this container holds any codec and stores exact times.
 
     Raises:
         InputError: the packets cannot be copied.
@@ -96,10 +96,10 @@ def write_retimed_copy(video: Path, out: Path) -> None:
     with (
         open_container(video) as container,
         _copy_errors(video, out),
-        av.open(f"file:{out}", "w", format="matroska") as copy,
+        av.open(f"file:{out}", "w", format="nut") as copy,
     ):
         stream = require_video_stream(container, video)
-        out_stream = copy.add_stream_from_template(stream)
+        out_stream = copy.add_stream_from_template(stream, opaque=True)
         out_stream.metadata.update(stream.metadata)
         # The muxer needs it for the duration of the last frame.
         out_stream.codec_context.framerate = Fraction(1 / interval_s).limit_denominator(1001)
