@@ -62,16 +62,27 @@ def replace_times(source: Path, fields: slice, value: int) -> bytes:
     return bytes(data)
 
 
+def check_copy(folder: Path, name: str, data: bytes, *, seed: int) -> None:
+    """Check that a file is read and copied with rising times and equal frames."""
+    path = folder / "case" / name
+    path.parent.mkdir()
+    path.write_bytes(data)
+    write_audio(folder)
+    found = check_file(path, seed=seed)
+    assert found.problems == []
+    assert found.exit_code == 0
+
+
 def test_repeated_times_rise_in_the_output(tmp_path: Path) -> None:
     source = write_corpus(tmp_path, ["wmv"])["wmv"]
     n_times = len(find_layout(".wmv", source.read_bytes()).times)
-    path = tmp_path / "case" / "repeated.wmv"
-    path.parent.mkdir()
-    path.write_bytes(replace_times(source, slice(n_times // 2, n_times // 2 + 8), 400))
-    write_audio(tmp_path)
-    found = check_file(path, seed=1)
-    assert found.problems == []
-    assert found.exit_code == 0
+    data = replace_times(source, slice(n_times // 2, n_times // 2 + 8), 400)
+    check_copy(tmp_path, "repeated.wmv", data, seed=1)
+
+
+def test_a_lost_first_key_frame_leaves_the_times_of_the_others(tmp_path: Path) -> None:
+    source = write_corpus(tmp_path, ["ts"])["ts"]
+    check_copy(tmp_path, "cut.ts", mutate(source, "resized-chunks", 42), seed=0)
 
 
 @pytest.mark.parametrize("container", ["gif", "ogv", "webm", "wmv"])

@@ -27,7 +27,8 @@ def has_irregular_times(video: Path) -> bool:
     """Return whether a copy by ffmpeg would have other times than `read_frames`.
 
     That is so without presentation times in the container, after a restart of the clock, and if
-    times are repeated, less than 1 ms apart or before decoding: ffmpeg then changes them.
+    times are repeated, less than 1 ms apart or before decoding: ffmpeg then changes them. It
+    also mixes up B-frames before the first key frame, which cannot be displayed.
     """
     have_rising_times, has_restarts = _examine_times(video)
     return has_restarts or not have_rising_times
@@ -42,16 +43,23 @@ def _examine_times(video: Path) -> tuple[bool, bool]:
         restarts: list[float] = []
         packets = read_packets(container, [stream], stream, on_restart=restarts.append)
         times, packets = time_video_packets(container, packets, stream)
-        have_rising_times = times.are_valid and _have_rising_times(packets, float(tick))
+        have_rising_times = times.are_valid and _have_rising_times(
+            packets, float(tick), has_b_frames=stream.codec_context.has_b_frames
+        )
         return have_rising_times, bool(restarts)
 
 
-def _have_rising_times(packets: Iterator[Packet], tick_s: float) -> bool:
+def _have_rising_times(packets: Iterator[Packet], tick_s: float, *, has_b_frames: bool) -> bool:
     """Return whether muxers accept the times of the packets of a stream, and keep them."""
     times: list[int] = []
     previous: int | None = None
     for packet in packets:
-        if not packet.size or packet.is_discard:
+        if not packet.size:
+            continue
+        if has_b_frames and not packet.is_keyframe:  # the first packet: a cut recording
+            return False
+        has_b_frames = False
+        if packet.is_discard:
             continue
         if packet.pts is None:
             return False
