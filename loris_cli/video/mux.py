@@ -71,7 +71,7 @@ def mux_audio(
         source = video
         is_edited = bool(boxes.edits) and muxer in EDIT_LIST_MUXERS
         if not is_edited and (boxes.edits or has_irregular_times(video)):
-            source, boxes = work / "retimed.nut", replace(boxes, edits=())
+            source, boxes = work / "retimed", replace(boxes, edits=())
             write_retimed_copy(video, source)
         # Keep the timestamps of the file, minus that of the first displayed frame.
         start_s = float(containers.find_start_time_s(source))

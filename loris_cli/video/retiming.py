@@ -1,9 +1,10 @@
 """Lossless copy of a video with rising presentation times, for files that ffmpeg cannot copy.
 
-packets -> presentation time of each, from the order of its decoded frame -> NUT file
+packets -> presentation time of each, from the order of its decoded frame -> temporary file
 """
 
 import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -11,11 +12,17 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.container import InputContainer, OutputContainer
 
 from loris_cli.errors import InputError
 from loris_cli.system.atomic_files import DISK_FULL_ERRNOS, output_errors
 
-from .containers import format_convert_hint, open_container, require_video_stream
+from .containers import (
+    format_convert_hint,
+    get_codec_name,
+    open_container,
+    require_video_stream,
+)
 from .probe import probe_video
 from .timestamps import Packet, decode_video, read_packets, time_video_packets
 
@@ -85,14 +92,14 @@ def has_hidden_frames(video: Path) -> bool:
 
 
 def write_retimed_copy(video: Path, out: Path) -> None:
-    """Copy the packets of the video stream, with repaired times, to a NUT file.
+    """Copy the packets of the video stream, with repaired times, to a temporary file.
 
     The encoded frames are not changed. If the presentation times are missing or do not rise,
     the video is decoded once to find the order of its frames.
 
     Args:
         video: video file, see `has_irregular_times`.
-        out: ``.nut`` file; this container holds any codec and stores exact times.
+        out: output file, Matroska or NUT.
 
     Raises:
         InputError: the packets cannot be copied.
@@ -101,23 +108,36 @@ def write_retimed_copy(video: Path, out: Path) -> None:
     have_rising_times, _ = _examine_times(video)
     order = None if have_rising_times else _find_display_order(video)
     interval_s = probe_video(video).frame_interval_s
-    with (
-        open_container(video) as container,
-        _copy_errors(video, out),
-        av.open(f"file:{out}", "w", format="nut") as copy,
-    ):
+    with open_container(video) as container, _copy_errors(video, out):
         stream = require_video_stream(container, video)
-        out_stream = copy.add_stream_from_template(stream, opaque=True)
-        out_stream.metadata.update(stream.metadata)
-        # The muxer needs it for the duration of the last frame.
-        out_stream.codec_context.framerate = Fraction(1 / interval_s).limit_denominator(1001)
-        packets = (p for p in read_packets(container, [stream], stream) if p.size)
-        for position, packet in enumerate(packets):
-            if order is not None:
-                packet.pts, packet.dts = order.get(position, (None, None))
-            packet.stream = out_stream
-            if packet.pts is not None:  # packets without a frame are dropped
-                copy.mux(packet)
+        # ffmpeg finds better decoding times in Matroska, but only NUT holds any codec.
+        with av.open(os.devnull, "w", format="matroska") as matroska:
+            is_supported = get_codec_name(stream) in matroska.supported_codecs
+        muxer = "matroska" if is_supported else "nut"
+        with av.open(f"file:{out}", "w", format=muxer) as copy:
+            _copy_packets(container, stream, copy, order=order, interval_s=interval_s)
+
+
+def _copy_packets(
+    container: InputContainer,
+    stream: av.VideoStream,
+    copy: OutputContainer,
+    *,
+    order: dict[int, tuple[int, int]] | None,
+    interval_s: float,
+) -> None:
+    """Copy the packets of a stream, with the times of `_find_display_order` if given."""
+    out_stream = copy.add_stream_from_template(stream, opaque=True)
+    out_stream.metadata.update(stream.metadata)
+    # The muxer needs it for the duration of the last frame.
+    out_stream.codec_context.framerate = Fraction(1 / interval_s).limit_denominator(1001)
+    packets = (p for p in read_packets(container, [stream], stream) if p.size)
+    for position, packet in enumerate(packets):
+        if order is not None:
+            packet.pts, packet.dts = order.get(position, (None, None))
+        packet.stream = out_stream
+        if packet.pts is not None:  # packets without a frame are dropped
+            copy.mux(packet)
 
 
 @contextmanager
