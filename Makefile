@@ -57,6 +57,10 @@ test-legacy: legacy ## tests of optional packages, and numerical tests with nump
 test-all: test test-legacy ## both, and tests that take minutes
 	$(CORE)/python -m pytest -m nightly
 
+.PHONY: fuzz
+fuzz: dev ## 2,800 damaged videos through the media readers and the mux, in minutes
+	$(PARALLEL) $(CORE)/python tools/fuzz_media.py
+
 .PHONY: completions dist clean
 completions: dev ## write completions/ again
 	$(CORE)/python tools/completions.py

@@ -14,18 +14,23 @@ import soxr
 from av.audio.plane import AudioPlane
 
 from loris_cli.array_types import Samples
+from loris_cli.errors import InputError
 
 from .containers import (
     WarningCallback,
     find_audio_stream,
     find_start_time_s,
     find_video_stream,
+    format_convert_hint,
     open_container,
 )
 from .timestamps import read_packets
 
 # Matroska rounds timestamps to 1 ms and some recorders drift by a block; more is a real gap.
 MAX_DRIFT_S = 0.05
+MAX_GAP_S, MAX_SILENCE_S = 600.0, 3600.0
+"""A longer gap, or more gaps, are wrong timestamps: the audio is read without the gap."""
+MIN_RATE_HZ, MAX_RATE_HZ = 1000, 768_000
 SILENCE_BLOCK_S = 1.0  # gaps are filled block by block, so that a long gap takes no memory
 
 SAMPLE_TYPES = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"}
@@ -119,11 +124,15 @@ def _align_blocks(
     blocks: Iterator[tuple[Samples, Fraction, int]], start_s: Fraction
 ) -> Iterator[tuple[Samples, int]]:
     """Yield decoded blocks without gaps or overlaps from second 0 on, and their sample rate."""
-    n_samples = 0
+    n_samples, silence_s = 0, 0.0
     for block, time_s, rate_hz in blocks:
         # The first block is placed exactly; later ones move only at a real gap or overlap.
         drift = round((time_s - start_s) * rate_hz) - n_samples
-        if n_samples and abs(drift) <= MAX_DRIFT_S * rate_hz:
+        gap_s = drift / rate_hz
+        if (n_samples and abs(gap_s) <= MAX_DRIFT_S) or gap_s > MAX_GAP_S:
+            drift = 0
+        silence_s += max(drift / rate_hz, 0)
+        if silence_s > MAX_SILENCE_S:
             drift = 0
         while drift > 0:
             n_silent = min(drift, round(SILENCE_BLOCK_S * rate_hz))
@@ -162,6 +171,7 @@ def _decode_blocks(
                 continue
             for frame in frames:
                 frame_format = frame.layout.name, frame.sample_rate
+                _check_rate(frame.sample_rate, path)
                 if not first_format[1]:
                     first_format = frame_format
                 if frame.pts is not None and frame.time_base is not None:
@@ -179,6 +189,15 @@ def _decode_blocks(
                     samples = _read_samples(block)
                     yield samples, time_s, first_format[1]
                     time_s += Fraction(samples.shape[1], first_format[1])
+
+
+def _check_rate(rate_hz: int, path: Path) -> None:
+    """Check that no header can make the resampled audio take gigabytes."""
+    if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
+        raise InputError(
+            f"the audio of {path} has an invalid sample rate: {rate_hz} Hz",
+            hint=format_convert_hint(path),
+        )
 
 
 def _read_samples(frame: av.AudioFrame) -> Samples:

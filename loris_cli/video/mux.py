@@ -69,8 +69,9 @@ def mux_audio(
     boxes = _read_boxes(video)
     with temporary_folder(output.parent) as work:
         source = video
-        if has_irregular_times(video) or (boxes.edits and muxer not in EDIT_LIST_MUXERS):
-            source, boxes = work / "retimed.mkv", replace(boxes, edits=())
+        is_edited = bool(boxes.edits) and muxer in EDIT_LIST_MUXERS
+        if not is_edited and (boxes.edits or has_irregular_times(video)):
+            source, boxes = work / "retimed", replace(boxes, edits=())
             write_retimed_copy(video, source)
         # Keep the timestamps of the file, minus that of the first displayed frame.
         start_s = float(containers.find_start_time_s(source))

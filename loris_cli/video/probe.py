@@ -25,6 +25,8 @@ MAX_TIMESTAMP_JUMP_S = 600.0
 MIN_GAP_S, MIN_GAP_FRAMES = 0.25, 3.0
 """A frame displayed longer than both limits indicates missing frames. The second limit is in
 median frame intervals."""
+MIN_FRAME_INTERVAL_S = 0.0009
+"""Containers store milliseconds, so frames at more than 1000 fps would lose their times."""
 MAX_DURATION_S = 24 * 3600.0
 MAX_LAST_FRAME_S = 60.0
 TS_PACKET_BYTES = 188  # ISO/IEC 13818-1
@@ -180,6 +182,9 @@ def _check_timestamps(path: Path, intervals_s: np.ndarray, span_s: float) -> Non
     if intervals_s[k] > MAX_TIMESTAMP_JUMP_S:
         at_s, jump_s = float(intervals_s[:k].sum()), intervals_s[k]
         message = f"the timestamps of {path} jump by {jump_s:.0f} s at {at_s:.1f} s"
+        raise InputError(message, hint=RETIME_HINT.format(name))
+    if np.median(intervals_s) < MIN_FRAME_INTERVAL_S:
+        message = f"the timestamps of {path} are {np.median(intervals_s):.2g} s apart"
         raise InputError(message, hint=RETIME_HINT.format(name))
     if span_s > MAX_DURATION_S:
         raise InputError(

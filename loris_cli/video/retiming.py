@@ -1,35 +1,82 @@
 """Lossless copy of a video with rising presentation times, for files that ffmpeg cannot copy.
 
-packets -> presentation time of each, from the order of its decoded frame -> Matroska
+packets -> presentation time of each, from the order of its decoded frame -> temporary file
 """
 
+import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
 import av
+import numpy as np
+from av.container import InputContainer, OutputContainer
 
 from loris_cli.errors import InputError
 from loris_cli.system.atomic_files import DISK_FULL_ERRNOS, output_errors
 
-from .containers import format_convert_hint, open_container, require_video_stream
-from .timestamps import read_packets, time_video_packets
+from .containers import (
+    format_convert_hint,
+    get_codec_name,
+    open_container,
+    require_video_stream,
+)
+from .probe import probe_video
+from .timestamps import Packet, decode_video, read_packets, time_video_packets
+
+MIN_STEP_S = Fraction(1, 1000)
+"""Step of times that are different after rounding to milliseconds."""
 
 
 def has_irregular_times(video: Path) -> bool:
     """Return whether a copy by ffmpeg would have other times than `read_frames`.
 
-    That is so without presentation times in the container, and after a restart of the clock.
+    That is so without presentation times in the container, after a restart of the clock, and if
+    times are repeated, less than 1 ms apart or before decoding: ffmpeg then changes them. It
+    also mixes up B-frames before the first key frame, which cannot be displayed.
     """
+    have_rising_times, has_restarts = _examine_times(video)
+    return has_restarts or not have_rising_times
+
+
+def _examine_times(video: Path) -> tuple[bool, bool]:
+    """Return whether a muxer accepts the presentation times, and whether the clock restarts."""
     with open_container(video) as container:
         stream = require_video_stream(container, video)
+        tick = stream.time_base
+        assert tick is not None
         restarts: list[float] = []
         packets = read_packets(container, [stream], stream, on_restart=restarts.append)
         times, packets = time_video_packets(container, packets, stream)
-        if not times.are_valid or container.format.name.startswith("mov"):
-            return not times.are_valid
-        return any(restarts for _ in packets)
+        have_rising_times = times.are_valid and _have_rising_times(
+            packets, float(tick), has_b_frames=stream.codec_context.has_b_frames
+        )
+        return have_rising_times, bool(restarts)
+
+
+def _have_rising_times(packets: Iterator[Packet], tick_s: float, *, has_b_frames: bool) -> bool:
+    """Return whether muxers accept the times of the packets of a stream, and keep them."""
+    times: list[int] = []
+    previous: int | None = None
+    for packet in packets:
+        if not packet.size:
+            continue
+        if has_b_frames and not packet.is_keyframe:  # the first packet: a cut recording
+            return False
+        has_b_frames = False
+        if packet.is_discard:
+            continue
+        if packet.pts is None:
+            return False
+        times.append(packet.pts)
+        if packet.dts is not None:
+            if packet.dts > packet.pts or (previous is not None and packet.dts <= previous):
+                return False
+            previous = packet.dts
+    steps_s = np.diff(np.sort(times)) * tick_s
+    return steps_s.size == 0 or steps_s.min() >= min(MIN_STEP_S, float(np.median(steps_s)) / 2)
 
 
 def has_hidden_frames(video: Path) -> bool:
@@ -45,44 +92,51 @@ def has_hidden_frames(video: Path) -> bool:
 
 
 def write_retimed_copy(video: Path, out: Path) -> None:
-    """Copy the packets of the video stream, with repaired times, to a Matroska file.
+    """Copy the packets of the video stream, with repaired times, to a temporary file.
 
-    The encoded frames are not changed. If the container has no presentation times, the video is
-    decoded once to find the order of its frames.
+    The encoded frames are not changed. If the presentation times are missing or do not rise,
+    the video is decoded once to find the order of its frames.
 
     Args:
         video: video file, see `has_irregular_times`.
-        out: ``.mkv`` file, which stores times in milliseconds and holds any codec.
+        out: output file, Matroska or NUT.
 
     Raises:
         InputError: the packets cannot be copied.
         OutputError: no disk space.
     """
-    order = _find_display_order(video)
-    with (
-        open_container(video) as container,
-        _copy_errors(video, out),
-        av.open(f"file:{out}", "w", format="matroska") as copy,
-    ):
+    have_rising_times, _ = _examine_times(video)
+    order = None if have_rising_times else _find_display_order(video)
+    interval_s = probe_video(video).frame_interval_s
+    with open_container(video) as container, _copy_errors(video, out):
         stream = require_video_stream(container, video)
-        packets = read_packets(container, [stream], stream)
-        times, packets = time_video_packets(container, packets, stream)
-        out_stream = copy.add_stream_from_template(stream)
-        out_stream.metadata.update(stream.metadata)
-        n_packets, previous = 0, -(2**63)
-        for packet in packets:
-            if not packet.size:
-                continue
-            if not times.are_valid:
-                packet.pts, packet.dts = order.get(n_packets, (None, None))
-            n_packets += 1
-            if packet.pts is None:  # packets without a frame are dropped
-                continue
-            # Two joined files may overlap in decoding time.
-            packet.dts = previous = max(
-                previous, packet.pts if packet.dts is None else packet.dts
-            )
-            packet.stream = out_stream
+        # ffmpeg finds better decoding times in Matroska, but only NUT holds any codec.
+        with av.open(os.devnull, "w", format="matroska") as matroska:
+            is_supported = get_codec_name(stream) in matroska.supported_codecs
+        muxer = "matroska" if is_supported else "nut"
+        with av.open(f"file:{out}", "w", format=muxer) as copy:
+            _copy_packets(container, stream, copy, order=order, interval_s=interval_s)
+
+
+def _copy_packets(
+    container: InputContainer,
+    stream: av.VideoStream,
+    copy: OutputContainer,
+    *,
+    order: dict[int, tuple[int, int]] | None,
+    interval_s: float,
+) -> None:
+    """Copy the packets of a stream, with the times of `_find_display_order` if given."""
+    out_stream = copy.add_stream_from_template(stream, opaque=True)
+    out_stream.metadata.update(stream.metadata)
+    # The muxer needs it for the duration of the last frame.
+    out_stream.codec_context.framerate = Fraction(1 / interval_s).limit_denominator(1001)
+    packets = (p for p in read_packets(container, [stream], stream) if p.size)
+    for position, packet in enumerate(packets):
+        if order is not None:
+            packet.pts, packet.dts = order.get(position, (None, None))
+        packet.stream = out_stream
+        if packet.pts is not None:  # packets without a frame are dropped
             copy.mux(packet)
 
 
@@ -100,32 +154,24 @@ def _copy_errors(video: Path, out: Path) -> Iterator[None]:
 def _find_display_order(video: Path) -> dict[int, tuple[int, int]]:
     """Return presentation and decoding time of each packet, by its position in the stream.
 
-    The result is empty if the packets have valid times.
+    Packets without a frame are left out.
     """
     with open_container(video) as container:
         stream = require_video_stream(container, video)
         stream.thread_type = "AUTO"
-        packets = read_packets(container, [stream], stream)
-        times, packets = time_video_packets(container, packets, stream)
-        if times.are_valid:
-            return {}
-        ticks: list[int] = []
-        displayed: list[int] = []
-        for packet in packets:
-            if packet.size:
-                ticks.append(times.ticks(packet))
-                packet.pts = packet.dts = len(ticks) - 1
-                packet.time_base = Fraction(1, 1)
-            try:
-                displayed += [f.pts for f in packet.decode() if f.pts is not None]
-            except av.FFmpegError:
-                continue
-    ticks.sort()
-    pts = {position: ticks[n] for n, position in enumerate(displayed)}
-    in_file_order = sorted(pts)
+        stream.codec_context.copy_opaque = True
+        assert stream.time_base is not None
+        min_step = math.ceil(MIN_STEP_S / stream.time_base)
+        displayed: dict[int, int] = {}
+        for ticks, frame in decode_video(container, stream):
+            if isinstance(frame.opaque, int):
+                displayed.setdefault(frame.opaque, ticks)
+    rising = sorted(displayed.values())
+    for n in range(1, len(rising)):
+        rising[n] = max(rising[n], rising[n - 1] + min_step)
+    pts = dict(zip(displayed, rising, strict=True))
+    in_file_order = sorted(displayed)
     # As x264 does it: decoding times are the sorted presentation times, moved before them.
-    delays = (ticks[n] - pts[position] for n, position in enumerate(in_file_order))
+    delays = (rising[n] - pts[at] for n, at in enumerate(in_file_order))
     delay = max(delays, default=0)
-    return {
-        position: (pts[position], ticks[n] - delay) for n, position in enumerate(in_file_order)
-    }
+    return {at: (pts[at], rising[n] - delay) for n, at in enumerate(in_file_order)}

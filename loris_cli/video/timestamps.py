@@ -27,6 +27,8 @@ MIN_CLOCK_RESTART_S = 0.5
 """A decoding time this much before the previous one is a restart of the clock."""
 MAX_CLOCK_STEP_S = 10.0
 """A longer step of a clock that may restart is a restart too, as in ffmpeg."""
+MAX_TIME_S, MAX_TICKS, MAX_DURATION_S = 2.0**32, 2**62, 24 * 3600.0
+"""Larger times (a century, or near 64 bits) and longer packets are damaged."""
 MAX_REORDERED_FRAMES = 16
 """Maximum number of reference frames in H.264 and H.265."""
 MAX_PENDING_FRAMES = 64
@@ -68,6 +70,7 @@ def read_packets(
         try:
             for packet in container.demux(*streams):
                 n_errors = 0
+                _remove_invalid_times(packet)
                 yield from clock.add(packet)
         except av.FFmpegError:
             n_errors += 1
@@ -75,6 +78,20 @@ def read_packets(
         else:
             break
     yield from clock.flush()
+
+
+def _remove_invalid_times(packet: Packet) -> None:
+    """Remove times of damaged files that would overflow 64 bits once they are moved."""
+    tick = float(packet.time_base or 0)
+    packet.pts = _limit_ticks(packet.pts, tick)
+    packet.dts = _limit_ticks(packet.dts, tick)
+    if packet.duration and not 0 < packet.duration * tick < MAX_DURATION_S:
+        packet.duration = 0
+
+
+def _limit_ticks(ticks: int | None, tick_s: float) -> int | None:
+    is_valid = ticks is not None and abs(ticks) < MAX_TICKS and abs(ticks) * tick_s < MAX_TIME_S
+    return ticks if is_valid else None
 
 
 class _ContinuousClock:
@@ -187,8 +204,9 @@ class _EditedClock:
 def _move_packet(packet: Packet, offset_s: Fraction) -> Packet:
     if offset_s and packet.time_base is not None:
         ticks = round(offset_s / packet.time_base)
-        packet.pts = None if packet.pts is None else packet.pts + ticks
-        packet.dts = None if packet.dts is None else packet.dts + ticks
+        tick_s = float(packet.time_base)
+        packet.pts = None if packet.pts is None else _limit_ticks(packet.pts + ticks, tick_s)
+        packet.dts = None if packet.dts is None else _limit_ticks(packet.dts + ticks, tick_s)
     return packet
 
 
@@ -270,7 +288,8 @@ def decode_video(
 
     Args:
         container: container of the stream.
-        stream: video stream.
+        stream: video stream. With ``copy_opaque`` set in its codec context, ``opaque`` of each
+            frame is the position of its packet in the stream.
         on_damage: called for each packet that cannot be read or decoded.
         max_read_errors: as for `read_packets`.
 
@@ -284,7 +303,9 @@ def decode_video(
     interval = _nominal_interval_ticks(stream)
     pending: list[int] = []
     previous: int | None = None
-    for packet in packets:
+    for position, packet in enumerate(packets):
+        if packet.size and stream.codec_context.copy_opaque:
+            packet.opaque = position
         ticks: int | None = None
         if packet.size and not packet.is_discard and not times.are_valid:
             ticks = times.ticks(packet)
