@@ -1,6 +1,5 @@
 """``loris eval``: evaluate models, baselines and audio files."""
 
-import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -222,8 +221,9 @@ def evaluate(
     seed: options.Seed = 0,
     jobs: Annotated[
         int | None,
-        option("Run", "Number of parallel worker processes. Default: one per core.", min=1),
+        option("Run", "Number of parallel worker processes. Default: one per thread.", min=1),
     ] = None,
+    threads: options.Threads = None,
     shard: Annotated[
         str | None,
         option(
@@ -294,8 +294,10 @@ def evaluate(
     from loris_cli.evaluation.runner.run import EvaluationPlan, run_evaluation
     from loris_cli.evaluation.runner.sweeps import parse_sweeps
     from loris_cli.system.shards import parse_shard
+    from loris_cli.system.threads import configure_threads, count_threads, pool_size
 
     reporter = ConsoleReporter(quiet=quiet, verbose=verbose)
+    configure_threads(count_threads(threads))
     shard_of_clips = None if shard is None else parse_shard(shard)
     scoring = PROTOCOLS[protocol]
     if onset_window is not None:
@@ -309,7 +311,7 @@ def evaluate(
             protocol=scoring, strict_metrics=strict, beat_tracker=beat_tracker
         ),
         compare_to=compare_to,
-        max_workers=jobs or os.cpu_count() or 1,
+        max_workers=jobs or pool_size(),
         analysis_cache=eval_cache_dir("analysis"),
     )
     if generated is not None and reference is not None:

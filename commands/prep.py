@@ -83,6 +83,7 @@ def prep(
     ] = "librosa",
     seed: options.Seed = 0,
     jobs: options.Jobs = 1,
+    threads: options.Threads = None,
     shard: options.Shard = None,
     retry_failed: options.RetryFailed = False,
     time_limit: options.TimeLimit = 1800.0,
@@ -154,6 +155,7 @@ def prep(
         json_output=json_output,
         workers=WorkerOptions(
             n_workers=jobs,
+            n_threads=threads,
             time_limit_s=time_limit,
             memory_limit_mib=memory_limit,
             retry_failed=retry_failed,

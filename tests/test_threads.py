@@ -11,7 +11,13 @@ import pytest
 import torch
 
 from loris_cli.system import threads
-from loris_cli.system.threads import configure_threads, count_threads, map_rows, pool_size
+from loris_cli.system.threads import (
+    configure_threads,
+    count_threads,
+    map_rows,
+    pool_size,
+    share_threads,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -122,3 +128,13 @@ def test_every_call_of_torch_in_the_pool_has_one_thread() -> None:
     threads.use_one_thread_per_call()
     configure_threads(2)
     assert list(map_rows(lambda row: torch.get_num_threads(), range(4))) == [1] * 4
+
+
+@pytest.mark.parametrize(
+    ("n_threads", "n_processes", "expected"), [(4, 2, 2), (4, 3, 1), (1, 8, 1)]
+)
+def test_worker_processes_share_the_threads(
+    n_threads: int, n_processes: int, expected: int
+) -> None:
+    configure_threads(n_threads)
+    assert share_threads(n_processes) == expected

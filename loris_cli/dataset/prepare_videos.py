@@ -14,6 +14,7 @@ from loris_cli.dataset.records import Record, new_record, write_record
 from loris_cli.errors import InputError, LorisError, MissingDependencyError, WeightsError
 from loris_cli.system.atomic_files import check_writable
 from loris_cli.system.ray_pool import map_on_ray
+from loris_cli.system.threads import configure_threads, count_threads
 from loris_cli.system.worker_pool import WorkerCrash, map_in_processes
 
 Result = Record | LorisError | WorkerCrash
@@ -26,6 +27,8 @@ class WorkerOptions:
     """Number of worker processes, and time and memory limits per source."""
 
     n_workers: int = 1
+    n_threads: int | None = None
+    """Threads of all workers together; None uses one per usable core."""
     time_limit_s: float = 1800.0
     memory_limit_mib: int = 6144
     retry_failed: bool = False
@@ -65,10 +68,15 @@ def prepare_sources(tasks: Sequence[PrepTask], options: WorkerOptions) -> Genera
     map_tasks: Callable[..., Generator[tuple[int, Result], None, None]] = map_in_processes
     if options.backend == "ray":
         map_tasks = partial(map_on_ray, cluster_address=options.ray_address)
+    n_workers = min(options.n_workers, max(len(tasks), 1))
     results = map_tasks(
-        partial(_try_prepare, retry_failed=options.retry_failed),
+        partial(
+            _try_prepare,
+            retry_failed=options.retry_failed,
+            n_threads=count_threads(options.n_threads, n_processes=n_workers),
+        ),
         tasks,
-        n_workers=min(options.n_workers, max(len(tasks), 1)),
+        n_workers=n_workers,
         timeout_s=options.time_limit_s,
         memory_limit_bytes=options.memory_limit_mib * BYTES_PER_MIB,
     )
@@ -81,8 +89,9 @@ def prepare_sources(tasks: Sequence[PrepTask], options: WorkerOptions) -> Genera
             yield result
 
 
-def _try_prepare(task: PrepTask, *, retry_failed: bool) -> Record | LorisError:
+def _try_prepare(task: PrepTask, *, retry_failed: bool, n_threads: int) -> Record | LorisError:
     """Prepare a source; return, rather than raise, an error that stops the run."""
+    configure_threads(n_threads)
     try:
         return prepare_source(task, retry_failed=retry_failed)
     except LorisError as error:

@@ -88,6 +88,11 @@ def configure_threads(n_threads: int) -> None:
     _state.n_threads = n_threads
 
 
+def share_threads(n_processes: int) -> int:
+    """Return the pool size of each of several worker processes of this process, at least 1."""
+    return max(pool_size() // max(n_processes, 1), 1)
+
+
 def pool_size() -> int:
     """Return the size of the pool of this process."""
     if _state.n_threads is None:

@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import soundfile
-import torch
 
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.dataset.read_clips import read_rhythm_features, read_video_features
@@ -34,6 +33,7 @@ from loris_cli.soundtrack.pipeline import generate_wav
 from loris_cli.system.atomic_files import atomic_write
 from loris_cli.system.device import read_peak_memory_mib
 from loris_cli.system.progress import Reporter
+from loris_cli.system.threads import configure_threads, share_threads
 from loris_cli.system.worker_pool import WorkerCrash, map_in_processes
 
 
@@ -144,7 +144,7 @@ class SystemRunner:
             results = ((k, generate_take(self.system, task)) for k, task in enumerate(todo))
         else:
             function = partial(
-                _generate_in_worker, self.system.rebuild, torch.get_num_threads()
+                _generate_in_worker, self.system.rebuild, share_threads(n_workers)
             )
             results = map_in_processes(function, todo, n_workers=n_workers)
         with closing(results):
@@ -215,7 +215,7 @@ def _generate_in_worker(
     rebuild: Callable[[], System], n_threads: int, task: GenerationTask
 ) -> GenerationCost | LorisError:
     """Generate a take in a worker process, which builds the system once."""
-    torch.set_num_threads(n_threads)  # the number of threads can change the rounding of sums
+    configure_threads(n_threads)
     try:
         key = pickle.dumps(rebuild)
         if key not in _worker_systems:
