@@ -85,6 +85,7 @@ def _run_worker(task: str, names: Sequence[str], timeout_s: float) -> Iterator[O
     with tempfile.TemporaryFile() as log:
         worker = subprocess.Popen(
             [sys.executable, str(WORKER)],
+            env={**os.environ, "PYTHONSAFEPATH": ""},  # the worker imports its neighbours
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,

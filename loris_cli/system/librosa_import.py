@@ -12,21 +12,18 @@ the cache may differ in all other settings.
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from loris_cli.system.process_setup import redirect_caches
 
 KERNEL_MODULES = (
-    "beat",
-    "core.audio",
-    "core.convert",
-    "core.notation",
-    "core.pitch",
-    "util.utils",
-)
+    "beat", "core.audio", "core.convert", "core.notation", "core.pitch", "util.utils"
+)  # fmt: skip
 """Modules that compile kernels when they are imported."""
 LOCK_TIMEOUT_S = 300.0
 """Timeout after which a lock is ignored; compilation takes ten seconds."""
@@ -46,13 +43,23 @@ def lock_kernel_cache() -> Iterator[None]:
         yield
 
 
-redirect_caches()
-with lock_kernel_cache():
-    import librosa
+@cache
+def _import_librosa() -> Any:
+    """Import librosa with all modules that compile kernels."""
+    redirect_caches()
+    with lock_kernel_cache():
+        for name in KERNEL_MODULES:
+            import_module(f"librosa.{name}")
+        return import_module("librosa")
 
-    for (
-        _name
-    ) in KERNEL_MODULES:  # librosa would import them at their first use, without the lock
-        import_module(f"librosa.{_name}")
+
+class _LazyLibrosa:
+    """The package librosa, imported at the first use of an attribute: that takes seconds."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(_import_librosa(), name)
+
+
+librosa: Any = _LazyLibrosa()
 
 __all__ = ["librosa", "lock_kernel_cache"]
