@@ -17,6 +17,15 @@ sys.path.insert(0, str(Path(__file__).parent))
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+@pytest.fixture(autouse=True)
+def unsafe_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start each test without the variable that commands set for their subprocesses.
+
+    With it, scripts of tests could not import their neighbours.
+    """
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+
+
 @pytest.fixture(scope="session")
 def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Untrained weights of the smallest mini model."""
