@@ -278,6 +278,22 @@ def test_inpainting_keeps_every_sample_outside_the_region(generator: LatentGener
     assert np.abs(inpainted[inside] - original[inside]).mean() > 1e-3
 
 
+def test_inpaint_target_does_not_depend_on_the_block_length(
+    generator: LatentGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = np.random.default_rng(0).normal(0, 0.1, (1, 22_050 * 11)).astype(np.float32)
+    region = InpaintRegion(original=original, start_s=2.0, end_s=4.0)
+    length = 12 * 22_050 // 1024  # the last second is after the end of the original
+    targets = []
+    for n_frames in (length, 50):
+        monkeypatch.setattr(latent_generator, "ENCODE_BLOCK_FRAMES", n_frames)
+        targets.append(generator._make_inpaint_target(region, length))
+    (whole, mask), (blocks, same_mask) = targets
+    assert whole.shape == blocks.shape == (generator.signal_channels, length)
+    torch.testing.assert_close(whole, blocks, atol=1e-5, rtol=1e-4)
+    assert torch.equal(mask, same_mask)
+
+
 def sample_latent(
     generator: LatentGenerator, duration_s: float, sampler: SamplerName
 ) -> torch.Tensor:

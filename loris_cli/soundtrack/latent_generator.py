@@ -3,7 +3,7 @@
 features -> chords and notes -> windows of latents -> log-mel -> samples
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -133,23 +133,35 @@ class LatentGenerator(windowed_sampling.WindowedGenerator[EncodedMiniCondition])
     def _with_note_latent(self, features: ClipFeatures) -> ClipFeatures:
         """Return the features with the latents of their note spectrogram."""
         assert features.arrangement is not None
-        n_frames = self._count_latent_frames(features.duration_s)
+        render = partial(render_note_spectrogram, features.arrangement)
+        latent = self._encode_blocks(render, self._count_latent_frames(features.duration_s))
+        return replace(features, note_latent=latent.cpu().numpy())
+
+    def _encode_blocks(
+        self, render: Callable[[int, int], Float32Array], n_frames: int
+    ) -> Tensor:
+        """Encode a spectrogram in blocks, so that memory does not depend on its length.
+
+        Args:
+            render: return log-mel frames, ``(bands, frames)``, from the first one and their
+                number.
+            n_frames: number of latent frames.
+
+        Returns:
+            ``(channels, n_frames)``, on the device of the model.
+        """
         autoencoder, stride = self.model.autoencoder, self.model.autoencoder.config.stride
         margin = autoencoder.receptive_margin_frames
-        arrangement = features.arrangement
 
         @torch.inference_mode()
-        def encode(first: int) -> Float32Array:
+        def encode(first: int) -> Tensor:
             last = min(first + ENCODE_BLOCK_FRAMES, n_frames)
             left, right = max(first - margin, 0), min(last + margin, n_frames)
-            frames = render_note_spectrogram(
-                arrangement, left * stride, (right - left) * stride
-            )
+            frames = render(left * stride, (right - left) * stride)
             latent = autoencoder.encode(torch.from_numpy(frames)[None].to(self.device))[0]
-            return np.asarray(latent[:, first - left : last - left].cpu().numpy())
+            return latent[:, first - left : last - left]
 
-        blocks = map_rows(encode, range(0, n_frames, ENCODE_BLOCK_FRAMES))
-        return replace(features, note_latent=np.concatenate(list(blocks), axis=1))
+        return torch.cat([*map_rows(encode, range(0, n_frames, ENCODE_BLOCK_FRAMES))], dim=1)
 
     def _count_latent_frames(self, duration_s: float) -> int:
         """Return the latent frames of a clip, rounded up to a multiple of the stride."""
@@ -223,12 +235,20 @@ class LatentGenerator(windowed_sampling.WindowedGenerator[EncodedMiniCondition])
         return precondition(network, x, torch.full((1,), sigma), sigma_data=1.0)
 
     def _make_inpaint_target(self, region: InpaintRegion, length: int) -> tuple[Tensor, Tensor]:
-        samples = np.zeros(length * SAMPLES_PER_LATENT_FRAME, dtype=np.float32)
-        original = region.original.mean(axis=0)[: len(samples)]
-        samples[: len(original)] = original * region.training_peak_gain
-        bands = self.model.autoencoder.config.bands
-        frames = torch.from_numpy(mel.compute_log_mel(samples, bands)[:, : length * 4])[None]
-        latent = self.model.autoencoder.encode(frames.to(self.device))[0]
+        original = region.original.mean(axis=0)[: length * SAMPLES_PER_LATENT_FRAME]
+        original *= region.training_peak_gain
+        config = self.model.autoencoder.config
+
+        def render(first: int, n_frames: int) -> Float32Array:
+            """Return log-mel frames of the original, which are centred on their samples."""
+            hop, margin = mel.HOP_LENGTH, -(-config.bands.n_fft // mel.HOP_LENGTH)
+            left = max(first - margin, 0)
+            samples = np.zeros((first - left + n_frames + margin) * hop, dtype=np.float32)
+            part = original[left * hop :][: len(samples)]
+            samples[: len(part)] = part
+            return mel.compute_log_mel(samples, config.bands)[:, first - left :][:, :n_frames]
+
+        latent = self._encode_blocks(render, length)
         index = torch.arange(length)
         time_s = index / LATENT_FPS
         is_regenerated = (time_s >= region.start_s) & (time_s < region.end_s)
