@@ -45,6 +45,24 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def note_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Untrained weights of a small mini model that is conditioned on notes."""
+    import torch
+    from tiny_models import TINY_NOTES_AUTOENCODER, TINY_NOTES_DENOISER
+
+    from loris_cli.models.mel_autoencoder import MelAutoencoder
+    from loris_cli.models.mini_checkpoint import save_mini_checkpoint
+    from loris_cli.models.mini_unet import MiniDenoiser
+
+    path = tmp_path_factory.mktemp("weights") / "notes.safetensors"
+    torch.manual_seed(0)
+    save_mini_checkpoint(
+        path, MelAutoencoder(TINY_NOTES_AUTOENCODER), MiniDenoiser(TINY_NOTES_DENOISER)
+    )
+    return path
+
+
+@pytest.fixture(scope="session")
 def moving_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Video of 2 s with a textured square that moves left and right, and no person."""
     return write_square_video(tmp_path_factory.mktemp("videos") / "moving.mp4", moves=True)

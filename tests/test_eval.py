@@ -14,11 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from click_dataset import write_click_dataset
 from conftest import RunLoris
 from media import make_click, write_video, write_wav
-from tiny_models import TINY_NOTES_AUTOENCODER, TINY_NOTES_DENOISER
 
 from loris_cli.commands import dataset as dataset_commands
 from loris_cli.dataset import synthetic_music
@@ -26,9 +24,6 @@ from loris_cli.dataset.manifest import write_manifest
 from loris_cli.dataset.synthetic_videos import SyntheticTask
 from loris_cli.evaluation.report.json_report import OFFICIAL_METRICS
 from loris_cli.evaluation.runner.systems import METHOD_DESCRIPTIONS
-from loris_cli.models.mel_autoencoder import MelAutoencoder
-from loris_cli.models.mini_checkpoint import save_mini_checkpoint
-from loris_cli.models.mini_unet import MiniDenoiser
 
 NULL_SYSTEMS = (
     "click_1hz", "click_4hz", "white_noise", "density_matched", "tempo_click", "mismatched",
@@ -167,17 +162,6 @@ def test_baselines_are_scored_and_cached(loris: RunLoris, tmp_path: Path) -> Non
     assert set(report["unavailable"]) == {"mismatched", "latent_reconstruction"}
 
     assert json.loads(loris(*arguments).stdout)["systems"] == report["systems"]  # cached
-
-
-@pytest.fixture(scope="module")
-def note_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Untrained weights of a small mini model that is conditioned on notes."""
-    path = tmp_path_factory.mktemp("weights") / "notes.safetensors"
-    torch.manual_seed(0)
-    save_mini_checkpoint(
-        path, MelAutoencoder(TINY_NOTES_AUTOENCODER), MiniDenoiser(TINY_NOTES_DENOISER)
-    )
-    return path
 
 
 @pytest.mark.slow

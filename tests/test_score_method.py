@@ -16,7 +16,7 @@ import soundfile
 import torch
 from builders import make_features
 from conftest import CliResult, RunLoris
-from tiny_models import TINY_NOTES_AUTOENCODER, TINY_NOTES_DENOISER, TINY_PAPER_CONFIG
+from tiny_models import TINY_PAPER_CONFIG
 
 from loris_cli.audio.onsets import compute_onset_deviations, detect_onsets, match_onsets
 from loris_cli.composition import synthesis
@@ -26,9 +26,7 @@ from loris_cli.composition.note_spectrogram import render_note_spectrogram
 from loris_cli.composition.synthesis import BUILTIN_SOUNDFONT
 from loris_cli.models import load_model as model_loading
 from loris_cli.models.generator_interface import ClipFeatures
-from loris_cli.models.mel_autoencoder import MelAutoencoder
-from loris_cli.models.mini_checkpoint import load_mini_checkpoint, save_mini_checkpoint
-from loris_cli.models.mini_unet import MiniDenoiser
+from loris_cli.models.mini_checkpoint import load_mini_checkpoint
 from loris_cli.models.paper_checkpoint import save_released_format
 from loris_cli.models.paper_unet import PaperModel
 from loris_cli.soundtrack import latent_generator, score_generator, takes
@@ -58,17 +56,6 @@ def run_score(loris: RunLoris, video: Path, pose_file: Path) -> RunLoris:
         return loris("soundtrack", video, *fixed, *arguments)
 
     return run
-
-
-@pytest.fixture(scope="module")
-def note_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Untrained weights of a small mini model that is conditioned on notes."""
-    path = tmp_path_factory.mktemp("weights") / "notes.safetensors"
-    torch.manual_seed(0)
-    save_mini_checkpoint(
-        path, MelAutoencoder(TINY_NOTES_AUTOENCODER), MiniDenoiser(TINY_NOTES_DENOISER)
-    )
-    return path
 
 
 @pytest.fixture(scope="module")
