@@ -80,7 +80,7 @@ def main() -> None:
         signal.signal(number, _SignalHandler())
     code = _run_command(prepare_process) or run_app()
     if error := flush_stdout():
-        if error.errno != errno.EPIPE:  # of a closed pipe, as in `| head`, the user knows
+        if error.errno != errno.EPIPE:  # a closed pipe, as in `| head`, is normal
             print_error(f"cannot write to stdout: {error.strerror}")
         code = code or 1
     sys.exit(code)

@@ -221,7 +221,7 @@ def evaluate(
     seed: options.Seed = 0,
     jobs: Annotated[
         int | None,
-        option("Run", "Number of parallel worker processes. Default: one per thread.", min=1),
+        option("Run", "Number of parallel worker processes. Default: all threads.", min=1),
     ] = None,
     threads: options.Threads = None,
     shard: Annotated[

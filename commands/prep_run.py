@@ -80,7 +80,7 @@ def _print_copies(rows: Sequence[Record], reporter: ConsoleReporter) -> None:
             if group.startswith("copy:"):
                 videos[group].add(row["source"])
     for names in videos.values():
-        reporter.info(f"one source, because their motion is equal: {', '.join(sorted(names))}")
+        reporter.info(f"copies of one video, kept in one partition: {', '.join(sorted(names))}")
 
 
 def _print_record(record: Record, reporter: ConsoleReporter, *, json_output: bool) -> None:

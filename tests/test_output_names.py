@@ -8,7 +8,7 @@ from media import run_ffmpeg
 
 from loris_cli.errors import UsageError
 from loris_cli.soundtrack.jobs import SoundtrackSettings, plan_jobs
-from loris_cli.video.output_formats import check_container, choose_suffix
+from loris_cli.video.output_formats import check_container, select_output_suffix
 
 CODECS = {
     "h264.mp4": ("libx264", ".mp4"),
@@ -31,7 +31,7 @@ def test_result_has_a_container_that_holds_the_video(name: str, tmp_path: Path) 
     source = ["-f", "lavfi", "-i", "testsrc=size=352x288:rate=15:duration=0.4"]
     run_ffmpeg(*source, "-c:v", encoder, "-pix_fmt", "yuv422p10le" if "prores" in name
                else "yuv420p", video)  # fmt: skip
-    assert choose_suffix(video)[0] == suffix
+    assert select_output_suffix(video)[0] == suffix
     [job] = plan_jobs([video], None, settings=SoundtrackSettings())
     [(_, output)] = job.takes
     assert output == video.with_name(f"{video.stem}.loris{suffix}")

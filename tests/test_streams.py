@@ -137,7 +137,7 @@ def test_caches_are_temporary_if_the_home_folder_is_not_writable(
     )
     folder = tmp_path / f"loris-{os.getuid()}"
     assert process.stderr == ""
-    assert process.stdout.split() == [f"{folder}/numba", f"{folder}/matplotlib"]
+    assert process.stdout.split() == [f"{folder}/kernels", f"{folder}/matplotlib"]
     assert folder.stat().st_mode & 0o777 == 0o700
 
 

@@ -14,9 +14,9 @@ from loris_cli.system import threads
 from loris_cli.system.threads import (
     configure_threads,
     count_threads,
+    divide_pool,
     map_rows,
     pool_size,
-    share_threads,
 )
 
 
@@ -51,7 +51,7 @@ def eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
         (None, "", 3, 2),
         (None, "", 20, 1),
         (1, "", 1, 1),
-        (1000, "", 1, threads.MAX_POOL_THREADS),
+        (1000, "", 1, 1000),
     ],
 )
 def test_threads_follow_option_environment_cores_and_processes(
@@ -89,6 +89,11 @@ def test_threads_respect_the_affinity_of_the_process(
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {1, 5, 6}, raising=False)
     assert count_threads() == 3
+
+
+def test_the_pool_has_a_largest_size() -> None:
+    configure_threads(1000)
+    assert pool_size() == threads.MAX_POOL_THREADS
 
 
 @pytest.mark.parametrize("n_threads", [1, 2, 5])
@@ -137,4 +142,4 @@ def test_worker_processes_share_the_threads(
     n_threads: int, n_processes: int, expected: int
 ) -> None:
     configure_threads(n_threads)
-    assert share_threads(n_processes) == expected
+    assert divide_pool(n_processes) == expected

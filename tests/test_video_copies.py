@@ -47,6 +47,7 @@ def make_record(path: Path, sha256: str) -> dict[str, Any]:
 
 def test_copies_are_one_group_and_other_dances_are_not(tmp_path: Path) -> None:
     original = write_dance(tmp_path / "a.mp4", seed=1)
+    fade = ("-vf", "fade=in:d=2", "-q:v", "5")
     small = ("-vf", "scale=80:60", "-c:v", "libx264", "-crf", "40")
     videos = [
         original,
@@ -55,7 +56,8 @@ def test_copies_are_one_group_and_other_dances_are_not(tmp_path: Path) -> None:
         run_ffmpeg(original, tmp_path / "double.mp4", "-r", "16", "-q:v", "20"),
         run_ffmpeg(original, tmp_path / "dark.mp4", "-vf", "eq=brightness=-0.1", "-q:v", "9"),
         write_dance(tmp_path / "b.mp4", seed=2),
-        write_dance(tmp_path / "c.mp4", seed=3),
+        run_ffmpeg(write_dance(tmp_path / "c.mp4", seed=3), tmp_path / "faded-c.mp4", *fade),
+        run_ffmpeg(write_dance(tmp_path / "d.mp4", seed=4), tmp_path / "faded-d.mp4", *fade),
     ]
     records = [make_record(path, str(k) * 64) for k, path in enumerate(videos)]
 

@@ -1,8 +1,8 @@
 """Mutation test of the media readers and the mux: ``fuzz_media.py [--only mp4:truncation:17]``.
 
 Small valid videos are damaged in reproducible ways (`fuzz_mutations.py`). Worker processes with
-limits of time and memory probe, decode and mux each file (`fuzz_worker.py`). A result or an
-error of the user is right. A signal, a traceback, a time-out, falling times, or changed
+limits of time and memory probe, decode and mux each file (`fuzz_worker.py`). A result or a
+`LorisError` is correct. A signal, a traceback, a time-out, falling times, or changed
 video packets are findings. Exits with 1 if there is one.
 """
 
@@ -35,7 +35,7 @@ WORKER = Path(__file__).with_name("fuzz_worker.py")
 
 @dataclass(frozen=True)
 class Outcome:
-    """Outcome of one case: an exit code, or what is wrong."""
+    """Exit code and problems of one case."""
 
     name: str
     exit_code: int
@@ -164,8 +164,8 @@ def main() -> int:
     """Run the corpus and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", metavar="CASE", help="container[:mutation[:seed]]")
-    parser.add_argument("--seeds", type=int, default=SEEDS_PER_MUTATION, help="a mutation")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--seeds", type=int, default=SEEDS_PER_MUTATION, help="per mutation")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument(
         "--keep", type=Path, metavar="FOLDER", help="write the files of findings"
     )
@@ -175,6 +175,8 @@ def main() -> int:
         names = [name for name in names if f"{name}:".startswith(f"{options.only}:")]
         if options.only.count(":") == 2:
             names = [options.only]
+    if not names or names[0].split(":")[0] not in CONTAINERS:
+        parser.error(f"no such case: {options.only}")
     by_container: dict[str, list[str]] = {}
     for name in names:
         by_container.setdefault(name.split(":")[0], []).append(name)

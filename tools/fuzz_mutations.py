@@ -1,4 +1,4 @@
-"""Corpus of small valid videos, one a container, and reproducible mutations of them."""
+"""Corpus of small valid videos, one per container, and reproducible mutations of them."""
 
 import random
 import subprocess

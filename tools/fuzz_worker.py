@@ -1,6 +1,6 @@
 """Worker process of ``fuzz_media.py``: reads and copies mutated files, and checks the results.
 
-Standard input is a JSON list of cases, ``[folder, {container: file}, [[name, limit], ...]]``.
+Standard input is JSON: ``[folder, {container: file}, [name, ...]]``.
 Each case is reported on a line of standard output before it begins, and its outcome after it.
 """
 
@@ -25,7 +25,7 @@ from loris_cli.video.audio_track import read_audio_blocks
 from loris_cli.video.containers import open_container, require_video_stream
 from loris_cli.video.frames import read_frames, read_frames_at_fps
 from loris_cli.video.mux import mux_audio
-from loris_cli.video.output_formats import choose_suffix
+from loris_cli.video.output_formats import select_output_suffix
 from loris_cli.video.probe import VideoInfo, probe_video
 from loris_cli.video.timestamps import read_packets
 
@@ -40,7 +40,7 @@ Units = tuple[bytes, ...]
 
 @dataclass
 class Findings:
-    """What is wrong with the result of one case, and what its stages returned."""
+    """Problems, warnings and exit code of one case."""
 
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -52,7 +52,7 @@ class Findings:
             self.problems.append(problem)
 
     def run(self, stage: str, function: Callable[[], Any]) -> Any:
-        """Call a stage; an error of the user gives the exit code, any other is a problem."""
+        """Call a stage. A `LorisError` sets the exit code; other exceptions are problems."""
         try:
             return function()
         except LorisError as error:
@@ -72,14 +72,14 @@ def check_file(path: Path, *, seed: int) -> Findings:
 
     Args:
         path: media file, alone in its folder.
-        seed: every third one writes Matroska, the others the container of `choose_suffix`.
+        seed: every third one writes Matroska, the others that of `select_output_suffix`.
     """
     found = Findings()
     info = found.run("probe", partial(probe_video, path, on_warning=found.warnings.append))
     times_s = found.run("frames", partial(_check_frames, path, info, found))
     found.run("audio", partial(_check_audio, path, found))
     if info is not None:
-        out = path.with_name("out" + (choose_suffix(path)[0] if seed % 3 else ".mkv"))
+        out = path.with_name("out" + (select_output_suffix(path)[0] if seed % 3 else ".mkv"))
         found.run("mux", partial(_mux, path, out))
         found.check(out.exists() or found.exit_code != 0, "mux: no output")
         if out.exists():

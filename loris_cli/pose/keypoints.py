@@ -233,7 +233,7 @@ def _validate_poses(arrays: dict[str, Array]) -> Poses:
         or (cuts >= n_frames).any(),
         f"invalid frame_interval_s {interval_s}": interval_s is not None
         and not 0 < interval_s <= 3600,
-        "source_times_s do not rise with times_s": source_times_s is not None
+        "source_times_s decrease or are far from times_s": source_times_s is not None
         and not _are_source_times(source_times_s, times_s),
     }  # fmt: skip
     for problem, has_problem in problems.items():

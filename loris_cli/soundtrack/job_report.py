@@ -16,7 +16,7 @@ from loris_cli.system.file_locks import REPORT_TIMEOUT_S, hold_lock
 from loris_cli.system.progress import NullReporter, Reporter
 from loris_cli.system.worker_pool import WorkerCrash
 
-EXISTS_REASON, CLAIMED_REASON = "already exists", "is made by another process"
+EXISTS_REASON, CLAIMED_REASON = "already exists", "is being written by another process"
 """Reasons of skipped rows."""
 ReportRow = dict[str, Any]
 """Result of one take as a JSON object.

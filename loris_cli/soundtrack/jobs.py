@@ -17,7 +17,7 @@ from loris_cli.system import input_paths
 from loris_cli.system.atomic_files import check_output_paths
 from loris_cli.system.device import Precision
 from loris_cli.video.ffmpeg_program import find_ffmpeg
-from loris_cli.video.output_formats import CONTAINER_FORMATS, choose_suffix
+from loris_cli.video.output_formats import CONTAINER_FORMATS, select_output_suffix
 
 DEFAULT_MODEL = "mini"
 MethodName = Literal["score"]
@@ -213,7 +213,7 @@ class _DefaultNames:
 
     def get_suffix(self, video: Path) -> str:
         """Return the suffix that replaces that of the video."""
-        suffix, codec = choose_suffix(video)
+        suffix, codec = select_output_suffix(video)
         if codec:
             self._notes[video] = f"MP4 cannot hold {codec} video: the result is a {suffix} file"
         return f".loris{suffix}"

@@ -93,7 +93,7 @@ def _write_blocks(blocks: Iterator[Samples], path: Path) -> int:
 
 
 def _layout_filter(n_channels: int, is_stereo: bool) -> str:
-    """Return a filter to mono or stereo; ffmpeg's own from mono attenuates by 3 dB."""
+    """Return a filter to mono or stereo. The default of ffmpeg attenuates mono by 3 dB."""
     if is_stereo and n_channels == 1:
         return "aformat=sample_fmts=fltp,pan=stereo|c0=c0|c1=c0"
     return f"aformat=sample_fmts=fltp:channel_layouts={'stereo' if is_stereo else 'mono'}"

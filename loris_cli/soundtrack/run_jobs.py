@@ -1,6 +1,5 @@
 """Run jobs sequentially or in worker processes; a failed job does not stop the others."""
 
-import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -143,9 +142,9 @@ def _make_missing_takes(job: SoundtrackJob, reporter: RecordingReporter) -> Iter
                     del todo[0]
                     yield row
             except OutputError:
-                if not os.path.lexists(todo[0][1]):
+                if job.list_missing_files(todo[0]):
                     raise
-                # The drive has no locks, and another machine was faster.
+                # All files exist now: the drive has no locks, and another machine was faster.
                 yield job_report.skipped_row(job, todo.pop(0), EXISTS_REASON)
 
 

@@ -3,6 +3,7 @@
 The operating system releases the lock of a process that ends, however it ends.
 """
 
+import errno
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,6 +11,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from loris_cli.errors import OutputError
+
+UNSUPPORTED_ERRNOS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EROFS}
+"""Errors of drives without locks."""
 REPORT_TIMEOUT_S = 300.0
 """Time after which a lock on a report is ignored; to append rows takes milliseconds."""
 
@@ -24,6 +29,9 @@ def hold_lock(path: Path, *, timeout_s: float) -> Iterator[bool]:
 
     Yields:
         Whether no other process holds the lock. True also if the drive has no locks.
+
+    Raises:
+        OutputError: the lock file cannot be created, for example for lack of permission.
     """
     digest = hashlib.sha256(path.name.encode(errors="surrogateescape")).hexdigest()
     lock_path = path.with_name(f".loris-{digest[:16]}.lock")
@@ -33,9 +41,10 @@ def hold_lock(path: Path, *, timeout_s: float) -> Iterator[bool]:
     except Timeout:
         yield False
         return
-    except (OSError, NotImplementedError):
-        yield True
-        return
+    except OSError as error:
+        if error.errno not in UNSUPPORTED_ERRNOS:
+            message = f"cannot lock {path}: {error.strerror}"
+            raise OutputError(message, hint="check the permissions of its folder") from error
     try:
         yield True
     finally:

@@ -18,12 +18,12 @@ VIDEO_SUFFIXES = frozenset(
     " .obu".split()
 )
 """Suffixes of the files read from a folder; a file given by name may have any suffix."""
-COMPANION_SUFFIXES = frozenset(
+NON_VIDEO_SUFFIXES = frozenset(
     ".txt .md .pdf .json .jsonl .csv .tsv .xml .html .log .npz .npy .png .jpg .jpeg .bmp .tif"
     " .tiff .webp .heic .wav .flac .mp3 .m4a .aac .ogg .opus .wma .mid .midi .srt .vtt .ass"
     " .sub .idx .nfo .thm .lrv .bup .ifo .gpx".split()
 )
-"""Suffixes of other files that accompany videos; folders are read without mention of them."""
+"""Suffixes of other files, which are skipped in folders without a warning."""
 MAX_NAMED_FILES = 5
 
 MAX_LIST_BYTES = 64 << 20
@@ -112,7 +112,7 @@ def _find_videos(folder: Path, warn: Callable[[str], None]) -> Iterator[Path]:
         if not name.startswith(".") and ".loris" not in Path(name).suffixes[:-1]
     )
     videos = [path for path in files if path.suffix.lower() in VIDEO_SUFFIXES]
-    known = VIDEO_SUFFIXES | COMPANION_SUFFIXES
+    known = VIDEO_SUFFIXES | NON_VIDEO_SUFFIXES
     unknown = [path for path in files if path.suffix.lower() not in known]
     if unknown:
         names = ", ".join(
@@ -121,8 +121,8 @@ def _find_videos(folder: Path, warn: Callable[[str], None]) -> Iterator[Path]:
         more = len(unknown) - MAX_NAMED_FILES
         names += f" and {more} more" if more > 0 else ""
         warn(
-            f"{escape_unprintable(folder)}: skipped files of unknown suffixes: {names};"
-            " specify videos among them by name"
+            f"{escape_unprintable(folder)}: skipped files with unknown suffixes: {names};"
+            " name a file to process it"
         )
     if not videos:
         hint = "searched for " + " ".join(sorted(VIDEO_SUFFIXES))
@@ -134,10 +134,10 @@ def check_not_stdout(output: Path) -> None:
     """Check that an output path is not ``-``, which stands for stdout in other programs.
 
     Raises:
-        UsageError: it is.
+        UsageError: the path is ``-``.
     """
     if str(output) == "-":
-        raise UsageError("results are not written to stdout", hint="specify a file instead")
+        raise UsageError("writing to stdout is not supported", hint="specify a file")
 
 
 def is_output_folder(output: Path) -> bool:

@@ -18,7 +18,7 @@ from typing import Any, TextIO
 from loris_cli.config import cache_home
 from loris_cli.errors import UsageError
 
-CACHE_VARIABLES = {"NUMBA_CACHE_DIR": "numba", "MPLCONFIGDIR": "matplotlib"}
+CACHE_VARIABLES = {"NUMBA_CACHE_DIR": "kernels", "MPLCONFIGDIR": "matplotlib"}
 """Variables of cache folders that numba and matplotlib must be able to write, with names."""
 
 

@@ -61,11 +61,9 @@ def resolve_shard(text: str | None, environ: Mapping[str, str]) -> Shard:
         return parse_shard(text)
     if "SLURM_ARRAY_TASK_ID" not in environ:
         return Shard(0, 1)
-    names, defaults = ("ID", "MIN", "MAX", "COUNT", "STEP"), ("", "", "", "", "1")
-    values = [
-        environ.get(f"SLURM_ARRAY_TASK_{name}", default)
-        for name, default in zip(names, defaults, strict=True)
-    ]
+    names = ("ID", "MIN", "MAX", "COUNT")
+    values = [environ.get(f"SLURM_ARRAY_TASK_{name}", "") for name in names]
+    values.append(environ.get("SLURM_ARRAY_TASK_STEP", "1"))
     if all(re.fullmatch("[0-9]{1,9}", value) for value in values):
         task, first, last, count, step = map(int, values)
         # A task of an incomplete array, such as a resubmitted one, would take the wrong items.
@@ -73,6 +71,6 @@ def resolve_shard(text: str | None, environ: Mapping[str, str]) -> Shard:
         if is_complete and task in range(first, last + 1, step):
             return Shard((task - first) // step, count)
     raise UsageError(
-        "the tasks of the SLURM job array are not consecutive, or there is only one",
-        hint="use --shard I/N with the number of this task and of all tasks",
+        "the SLURM job array has gaps or only one task",
+        hint="use --shard I/N, where N is the number of all tasks",
     )

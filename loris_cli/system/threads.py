@@ -26,7 +26,7 @@ CGROUP_V2_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 CGROUP_V1_QUOTA = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us")
 CGROUP_V1_PERIOD = Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
 MAX_POOL_THREADS = 16
-"""More threads than rows of a long video would be idle."""
+"""Largest pool: a long video has about as many independent rows at a time."""
 
 
 def count_usable_cores() -> int:
@@ -68,7 +68,7 @@ def count_threads(requested: int | None = None, *, n_processes: int = 1) -> int:
             total = int(os.environ.get("OMP_NUM_THREADS", "").split(",")[0])
     if total is None or total < 1:
         total = count_usable_cores()
-    return max(min(total // max(n_processes, 1), MAX_POOL_THREADS), 1)
+    return max(total // max(n_processes, 1), 1)
 
 
 @dataclass
@@ -81,15 +81,16 @@ _state = _PoolState()
 
 
 def configure_threads(n_threads: int) -> None:
-    """Set the size of the pool of this process."""
+    """Set the size of the pool of this process, at most `MAX_POOL_THREADS`."""
+    n_threads = min(n_threads, MAX_POOL_THREADS)
     if _state.executor is not None and n_threads != _state.n_threads:
         _state.executor.shutdown(wait=False)
         _state.executor = None
     _state.n_threads = n_threads
 
 
-def share_threads(n_processes: int) -> int:
-    """Return the pool size of each of several worker processes of this process, at least 1."""
+def divide_pool(n_processes: int) -> int:
+    """Return the pool size of each of several worker processes, at least 1."""
     return max(pool_size() // max(n_processes, 1), 1)
 
 
@@ -137,6 +138,7 @@ def map_rows(function: Callable[[Row], Result], rows: Iterable[Row]) -> Iterator
 @cache
 def use_one_thread_per_call() -> None:
     """Let torch, BLAS and OpenMP use one thread in each call of this process."""
+    import scipy.linalg  # noqa: F401  # only libraries that are loaded can be limited
     import torch
     from threadpoolctl import threadpool_limits
 

@@ -140,7 +140,7 @@ def init_distributed(
     """
     rank, world_size, local_rank, launcher = _read_launcher_environment()
     device = resolve_device(device_name)
-    torch.set_num_threads(count_threads())  # training does not share calls among threads
+    torch.set_num_threads(count_threads())  # training does not use the pool of `map_rows`
     if world_size == 1:
         yield DistributedContext(rank=0, world_size=1, device=device)
         return

@@ -29,7 +29,7 @@ from .timestamps import read_packets
 # Matroska rounds timestamps to 1 ms and some recorders drift by a block; more is a real gap.
 MAX_DRIFT_S = 0.05
 MAX_GAP_S, MAX_SILENCE_S = 600.0, 3600.0
-"""A longer gap, or more gaps, are wrong timestamps: the audio is read without the gap."""
+"""Longest gap, and sum of all gaps, that are filled; larger ones are wrong timestamps."""
 MIN_RATE_HZ, MAX_RATE_HZ = 1000, 768_000
 SILENCE_BLOCK_S = 1.0  # gaps are filled block by block, so that a long gap takes no memory
 
@@ -131,9 +131,9 @@ def _align_blocks(
         gap_s = drift / rate_hz
         if (n_samples and abs(gap_s) <= MAX_DRIFT_S) or gap_s > MAX_GAP_S:
             drift = 0
-        silence_s += max(drift / rate_hz, 0)
-        if silence_s > MAX_SILENCE_S:
+        if drift > 0 and silence_s + drift / rate_hz > MAX_SILENCE_S:
             drift = 0
+        silence_s += max(drift / rate_hz, 0)
         while drift > 0:
             n_silent = min(drift, round(SILENCE_BLOCK_S * rate_hz))
             yield np.zeros((len(block), n_silent), np.float32), rate_hz

@@ -19,7 +19,7 @@ from loris_cli.video.frame_conversion import FrameConverter, RgbImage
 
 from . import containers
 from .containers import WarningCallback
-from .probe import VideoInfo, check_last_duration
+from .probe import VideoInfo, estimate_last_duration
 from .timestamps import decode_video
 
 MAX_CONSECUTIVE_READ_ERRORS = 100
@@ -147,7 +147,7 @@ def read_frames_at_fps(
     assert displayed is not None
     if n_frames is None:
         intervals_s = np.diff(np.frombuffer(times_s)) if len(times_s) > 1 else np.ones(1)
-        last_s = check_last_duration(displayed.duration_s, intervals_s)
+        last_s = estimate_last_duration(displayed.duration_s, intervals_s)
         n_frames = _count_ticks(times_s[-1] + last_s, step)
     yield from _repeat_frame(displayed, convert, range(k, n_frames), step)
 

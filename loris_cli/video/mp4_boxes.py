@@ -25,7 +25,7 @@ EMPTY_EDIT = -1
 MAX_EDITED_S = 24 * 3600
 MAX_MOOV_BYTES = 1 << 28
 FIRST_ISO_LANGUAGE, UNSPECIFIED_LANGUAGE = 0x400, 0x7FFF  # smaller: Macintosh languages
-MAX_32_BIT_OFFSET = MAX_32_BIT_VALUE = (1 << 32) - 1
+MAX_32_BIT_OFFSET = (1 << 32) - 1
 MAX_DEPTH = 6  # moov, trak, mdia, minf, stbl, table
 FULL_BOX_HEAD = bytes(4)  # version and flags
 METADATA_HANDLER = bytes(8) + b"mdta" + bytes(13)
@@ -110,7 +110,7 @@ def read_source_boxes(path: Path, track_id: int) -> SourceBoxes | None:
             return None
         return SourceBoxes(
             movie_hz=_read_rate_hz(moov[1].find(b"mvhd")),
-            edits=_check_edits(tuple(_read_edits(moov[1], track))),
+            edits=_drop_implausible_edits(tuple(_read_edits(moov[1], track))),
             entry_boxes=tuple(
                 b for b in _parse_sample_entry(track)[1] if b.kind in SAMPLE_ENTRY_BOXES
             ),
@@ -233,7 +233,7 @@ def _read_edits(moov: Box, track: Box) -> Iterator[Edit]:
             )
 
 
-def _check_edits(edits: tuple[Edit, ...]) -> tuple[Edit, ...]:
+def _drop_implausible_edits(edits: tuple[Edit, ...]) -> tuple[Edit, ...]:
     """Return the edits, or none if their times are implausible."""
     starts_s = [abs(edit.start_s or Fraction(0)) for edit in edits]
     end_s = sum((edit.duration_s for edit in edits), Fraction(0))
@@ -284,9 +284,8 @@ def _read_duration(track_header: Box | None) -> int:
 def _write_duration(header: Box, duration: int, *, at: tuple[int, int]) -> None:
     data = bytearray(header.data)
     is_long = data[0] == 1
-    struct.pack_into(
-        ">Q" if is_long else ">I", data, at[is_long], min(duration, MAX_32_BIT_VALUE)
-    )
+    limit = (1 << (64 if is_long else 32)) - 1
+    struct.pack_into(">Q" if is_long else ">I", data, at[is_long], min(duration, limit))
     header.content = bytes(data)
 
 

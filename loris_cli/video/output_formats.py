@@ -109,7 +109,7 @@ def check_webm_codec(video_stream: av.VideoStream, suffix: str) -> None:
         )
 
 
-def choose_suffix(video: Path) -> tuple[str, str]:
+def select_output_suffix(video: Path) -> tuple[str, str]:
     """Choose the container of a result whose name is not given.
 
     Returns:

@@ -106,7 +106,7 @@ def probe_video(path: Path, *, on_warning: WarningCallback | None = None) -> Vid
             raise InputError(f"{path} has only one frame", hint="specify a longer video")
         intervals_s = np.diff(times) * float(tick)
         interval_s = float(np.median(intervals_s))
-        last_s = check_last_duration(packets.last_duration_ticks * float(tick), intervals_s)
+        last_s = estimate_last_duration(packets.last_duration_ticks * float(tick), intervals_s)
         span_s = float(times[-1] * tick)
         _check_timestamps(path, intervals_s, span_s)
         return VideoInfo(
@@ -124,7 +124,7 @@ def probe_video(path: Path, *, on_warning: WarningCallback | None = None) -> Vid
         )
 
 
-def check_last_duration(duration_s: float, intervals_s: Array) -> float:
+def estimate_last_duration(duration_s: float, intervals_s: Array) -> float:
     """Return the duration of the last frame, or the median interval if it is implausible.
 
     The duration of the last packet is one tick in AVI, missing in transport streams, and hours

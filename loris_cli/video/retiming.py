@@ -51,7 +51,7 @@ def _examine_times(video: Path) -> tuple[bool, bool]:
         packets = read_packets(container, [stream], stream, on_restart=restarts.append)
         times, packets = time_video_packets(container, packets, stream)
         have_rising_times = times.are_valid and _have_rising_times(
-            packets, float(tick), has_b_frames=stream.codec_context.has_b_frames
+            packets, float(tick), has_b_frames=bool(stream.codec_context.has_b_frames)
         )
         return have_rising_times, bool(restarts)
 
@@ -60,12 +60,9 @@ def _have_rising_times(packets: Iterator[Packet], tick_s: float, *, has_b_frames
     """Return whether muxers accept the times of the packets of a stream, and keep them."""
     times: list[int] = []
     previous: int | None = None
-    for packet in packets:
-        if not packet.size:
-            continue
-        if has_b_frames and not packet.is_keyframe:  # the first packet: a cut recording
+    for position, packet in enumerate(p for p in packets if p.size):
+        if position == 0 and has_b_frames and not packet.is_keyframe:  # a cut recording
             return False
-        has_b_frames = False
         if packet.is_discard:
             continue
         if packet.pts is None:

@@ -6,7 +6,6 @@ streams -> without attached pictures -> default flag, size, number of frames -> 
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import av
 from av.container import InputContainer
@@ -17,7 +16,6 @@ from loris_cli.errors import InputError, escape_unprintable
 from .container_opening import OPEN_OPTIONS
 
 WarningCallback = Callable[[str], None]
-MediaStream = TypeVar("MediaStream", av.VideoStream, av.AudioStream)
 
 MAX_COUNTED_PACKETS = 20_000
 """Packets that are counted if the header has no number of frames, some minutes of video."""

@@ -83,13 +83,13 @@ def read_packets(
 def _remove_invalid_times(packet: Packet) -> None:
     """Remove times of damaged files that would overflow 64 bits once they are moved."""
     tick = float(packet.time_base or 0)
-    packet.pts = _limit_ticks(packet.pts, tick)
-    packet.dts = _limit_ticks(packet.dts, tick)
+    packet.pts = _drop_invalid_ticks(packet.pts, tick)
+    packet.dts = _drop_invalid_ticks(packet.dts, tick)
     if packet.duration and not 0 < packet.duration * tick < MAX_DURATION_S:
         packet.duration = 0
 
 
-def _limit_ticks(ticks: int | None, tick_s: float) -> int | None:
+def _drop_invalid_ticks(ticks: int | None, tick_s: float) -> int | None:
     is_valid = ticks is not None and abs(ticks) < MAX_TICKS and abs(ticks) * tick_s < MAX_TIME_S
     return ticks if is_valid else None
 
@@ -205,8 +205,10 @@ def _move_packet(packet: Packet, offset_s: Fraction) -> Packet:
     if offset_s and packet.time_base is not None:
         ticks = round(offset_s / packet.time_base)
         tick_s = float(packet.time_base)
-        packet.pts = None if packet.pts is None else _limit_ticks(packet.pts + ticks, tick_s)
-        packet.dts = None if packet.dts is None else _limit_ticks(packet.dts + ticks, tick_s)
+        if packet.pts is not None:
+            packet.pts = _drop_invalid_ticks(packet.pts + ticks, tick_s)
+        if packet.dts is not None:
+            packet.dts = _drop_invalid_ticks(packet.dts + ticks, tick_s)
     return packet
 
 

@@ -207,6 +207,8 @@ def _explain_not_comparable(result: EvaluationResult) -> str | None:
         return "the clips are not those of the official test partition (--partition official)"
     if any(clip.is_synthetic for clip in result.clips):
         return "the clips are synthetic"
+    if any(c.manifest_clip and c.manifest_clip.partition == "train" for c in result.clips):
+        return "models train on some of these clips, which are in the train partition here"
     if any(clip.rhythm_from_reference for clip in result.clips):
         return "the rhythm is that of the reference audio"
     return None

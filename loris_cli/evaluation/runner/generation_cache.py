@@ -33,7 +33,7 @@ from loris_cli.soundtrack.pipeline import generate_wav
 from loris_cli.system.atomic_files import atomic_write
 from loris_cli.system.device import read_peak_memory_mib
 from loris_cli.system.progress import Reporter
-from loris_cli.system.threads import configure_threads, share_threads
+from loris_cli.system.threads import configure_threads, divide_pool
 from loris_cli.system.worker_pool import WorkerCrash, map_in_processes
 
 
@@ -143,9 +143,7 @@ class SystemRunner:
         if n_workers <= 1 or not self.system.runs_in_parallel:
             results = ((k, generate_take(self.system, task)) for k, task in enumerate(todo))
         else:
-            function = partial(
-                _generate_in_worker, self.system.rebuild, share_threads(n_workers)
-            )
+            function = partial(_generate_in_worker, self.system.rebuild, divide_pool(n_workers))
             results = map_in_processes(function, todo, n_workers=n_workers)
         with closing(results):
             for k, result in results:
@@ -241,8 +239,8 @@ def read_system_inputs(data_dir: Path, clip: EvalClip) -> VideoFeatures:
 
 def hash_features(features: VideoFeatures) -> str:
     """Return a hash of every field that a system receives."""
-    # A subclass could carry chords and notes of the reference.
-    assert type(features) is VideoFeatures
+    if type(features) is not VideoFeatures:  # a subclass may carry the score of the reference
+        raise TypeError(f"systems receive VideoFeatures, not {type(features).__name__}")
     hashed = hashlib.sha256()
     for field in fields(features):
         value = getattr(features, field.name)
