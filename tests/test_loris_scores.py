@@ -3,7 +3,6 @@
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
-import librosa
 import numpy as np
 import pytest
 from hypothesis import given
@@ -25,6 +24,7 @@ from loris_cli.evaluation.metrics.loris_scores import (
     summarize_scores,
 )
 from loris_cli.evaluation.runner.audio_sources import ClickTrain, load_samples, read_audio_file
+from loris_cli.system.librosa_import import librosa
 
 pytestmark = pytest.mark.numpy1
 

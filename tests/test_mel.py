@@ -1,6 +1,5 @@
 """Log-mel spectrograms and their inversion: frequencies, onset times, phases."""
 
-import librosa
 import numpy as np
 import pytest
 
@@ -18,6 +17,7 @@ from loris_cli.audio.mel import (
     mel_to_linear,
 )
 from loris_cli.audio.onsets import detect_onsets
+from loris_cli.system.librosa_import import librosa
 
 pytestmark = pytest.mark.numpy1
 

@@ -5,10 +5,10 @@ import sys
 
 import numpy as np
 import pytest
-from librosa.beat import beat_track
 
 from loris_cli.array_types import Array
 from loris_cli.rhythm.tempo_fit import MIN_BEAT_FIT, fit_beat_period, track_envelope_beats
+from loris_cli.system.librosa_import import librosa
 
 pytestmark = pytest.mark.numpy1
 
@@ -66,7 +66,7 @@ def test_beats_are_those_of_librosa(period_s: float) -> None:
         envelope[np.round(frames).astype(int)] = rng.uniform(0.3, 1, len(frames))
         envelope = np.convolve(envelope, np.hanning(9), mode="same")
 
-        _, expected = beat_track(
+        _, expected = librosa.beat.beat_track(
             onset_envelope=envelope,
             sr=100.0,
             hop_length=1,

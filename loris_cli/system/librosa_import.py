@@ -47,6 +47,9 @@ def lock_kernel_cache() -> Iterator[None]:
 def _import_librosa() -> Any:
     """Import librosa with all modules that compile kernels."""
     redirect_caches()
+    numba = import_module("numba")
+    if os.environ.get("NUMBA_CACHE_DIR"):  # numba may have been imported before
+        numba.config.CACHE_DIR = os.environ["NUMBA_CACHE_DIR"]
     with lock_kernel_cache():
         for name in KERNEL_MODULES:
             import_module(f"librosa.{name}")
