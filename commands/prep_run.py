@@ -80,7 +80,9 @@ def _print_copies(rows: Sequence[Record], reporter: ConsoleReporter) -> None:
             if group.startswith("copy:"):
                 videos[group].add(row["source"])
     for names in videos.values():
-        reporter.info(f"copies of one video, kept in one partition: {', '.join(sorted(names))}")
+        if len(names) > 1:
+            listed = ", ".join(sorted(names))
+            reporter.info(f"copies of one video, kept in one partition: {listed}")
 
 
 def _print_record(record: Record, reporter: ConsoleReporter, *, json_output: bool) -> None:

@@ -23,7 +23,7 @@ from loris_cli.dataset.manifest import Clip, read_manifest, write_manifest
 from loris_cli.dataset.partitions import assign_partitions, label_clusters, share_groups
 from loris_cli.dataset.source_names import derive_groups
 from loris_cli.evaluation.report.tables import REPORT_FORMATTERS
-from loris_cli.evaluation.runner import systems
+from loris_cli.evaluation.runner import generation_cache, systems
 from loris_cli.evaluation.runner.bounds import pick_mismatched_clips
 from loris_cli.evaluation.runner.clips import EvalClip, build_eval_clip
 from loris_cli.evaluation.runner.generation_cache import (
@@ -36,6 +36,7 @@ from loris_cli.models.mel_autoencoder import MelAutoencoder
 from loris_cli.models.mini_checkpoint import reconstruct_log_mel
 from loris_cli.soundtrack.clip_features import add_arrangement
 from loris_cli.system.progress import NullReporter
+from loris_cli.system.threads import configure_threads, pool_size, use_one_thread_per_call
 
 SCORED = (
     "eval", "--split", "fe50", "--model", "none", "--takes", 1, "--no-strict", "--jobs", 1,
@@ -362,3 +363,19 @@ def test_every_system_can_be_built_again_in_a_worker(data: Path) -> None:
         system = systems.build_method_system(name, data, "fe50")
         rebuilt = pickle.loads(pickle.dumps(system.rebuild))()
         assert rebuilt.generation_settings == system.generation_settings
+
+
+def test_worker_processes_use_one_thread_per_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several threads in each of several processes slow generation down twenty times."""
+    use_one_thread_per_call.cache_clear()
+    n_before, n_pool_before = torch.get_num_threads(), pool_size()
+    torch.set_num_threads(2)
+    monkeypatch.setattr(
+        generation_cache, "generate_take", lambda *arguments: torch.get_num_threads()
+    )
+    try:
+        n_threads: Any = generation_cache._generate_in_worker(dict, 1, None)  # type: ignore[arg-type]
+    finally:
+        torch.set_num_threads(n_before)
+        configure_threads(n_pool_before)
+    assert n_threads == 1

@@ -13,31 +13,37 @@ import numpy as np
 import soundfile
 from imageio_ffmpeg import get_ffmpeg_exe
 
-from loris_cli.array_types import Samples
+from loris_cli.array_types import Array, Samples
 from loris_cli.baselines.drum_kit import DrumHit, render_drum_hits
-from loris_cli.config import SAMPLE_RATE_HZ
+from loris_cli.config import POSE_FPS, SAMPLE_RATE_HZ
 from loris_cli.dataset.build_manifest import build_manifest
 from loris_cli.dataset.clip_cutting import PrepSettings, Segment
 from loris_cli.dataset.clip_media import ClipMedia
 from loris_cli.dataset.records import new_record, write_record
 from loris_cli.dataset.source_names import SourceInfo
 from loris_cli.dataset.write_clip import write_clip
+from loris_cli.synthetic.dancer import simulate_dance
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "skate.mp4"
 CLIP_S, VIDEO_S = 10.0, 36.0
 PARTITIONS = ("train", "train", "val", "test", "test")
 
 
-def render_drums(duration_s: float, seed: int) -> Samples:
-    """Kick drums at random times, ``(samples,)`` at 22,050 Hz."""
+def draw_times(duration_s: float, seed: int) -> Array:
+    """Draw random drum times in seconds."""
     gaps_s = np.random.default_rng(seed).uniform(0.3, 0.9, round(duration_s))
     times_s = np.cumsum(gaps_s)
-    hits: list[DrumHit] = [(t, "kick", 1.0) for t in times_s[times_s < duration_s - 0.2]]
+    return times_s[times_s < duration_s - 0.2]
+
+
+def render_drums(duration_s: float, seed: int) -> Samples:
+    """Render kick drums at random times, ``(samples,)`` at 22,050 Hz."""
+    hits: list[DrumHit] = [(t, "kick", 1.0) for t in draw_times(duration_s, seed)]
     return render_drum_hits(hits, round(duration_s * SAMPLE_RATE_HZ), seed=seed)
 
 
 def write_dataset(data_dir: Path) -> None:
-    """Write clips without poses, a source each, and their manifest."""
+    """Write clips of dances to drums, a source each, and their manifest."""
     for k, partition in enumerate(PARTITIONS):
         settings = PrepSettings(
             activity="floor",
@@ -47,9 +53,13 @@ def write_dataset(data_dir: Path) -> None:
             partition=partition,
         )
         source = data_dir / f"drums-{k}.mp4"
-        audio = render_drums(CLIP_S, seed=k)
+        audio, accents_s = render_drums(CLIP_S, seed=k), draw_times(CLIP_S, seed=k)
+        energy = np.full(round(CLIP_S * POSE_FPS), 0.5)
+        dance = simulate_dance(
+            k, accents_s, np.ones(len(accents_s)), duration_s=CLIP_S, energy=energy
+        )
         row = write_clip(
-            ClipMedia(mix=audio, accompaniment=audio, poses=None),
+            ClipMedia(mix=audio, accompaniment=audio, poses=dance.poses),
             clip_id=f"drums-{k}",
             segment=Segment(subset="fe50", index=0, start_s=0.0, duration_s=CLIP_S),
             source_name=source.name,

@@ -33,7 +33,7 @@ from loris_cli.soundtrack.pipeline import generate_wav
 from loris_cli.system.atomic_files import atomic_write
 from loris_cli.system.device import read_peak_memory_mib
 from loris_cli.system.progress import Reporter
-from loris_cli.system.threads import configure_threads, divide_pool
+from loris_cli.system.threads import configure_threads, divide_pool, use_one_thread_per_call
 from loris_cli.system.worker_pool import WorkerCrash, map_in_processes
 
 
@@ -213,6 +213,7 @@ def _generate_in_worker(
     rebuild: Callable[[], System], n_threads: int, task: GenerationTask
 ) -> GenerationCost | LorisError:
     """Generate a take in a worker process, which builds the system once."""
+    use_one_thread_per_call()
     configure_threads(n_threads)
     try:
         key = pickle.dumps(rebuild)
