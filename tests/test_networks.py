@@ -1,6 +1,8 @@
 """Networks of the mini preset at a small size, and their checkpoints."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -344,3 +346,13 @@ def test_changed_latent_frame_changes_frames_up_to_the_margin(
     assert frames.min() >= 40 - autoencoder.receptive_margin_frames
     assert frames.max() < 41 + autoencoder.receptive_margin_frames
     assert frames.min() <= 40 - autoencoder.receptive_margin_frames + 4  # the bound is tight
+
+
+@pytest.mark.slow
+def test_loading_mini_does_not_import_the_compiler_of_torch() -> None:
+    code = (
+        "import sys, torch; from loris_cli.models.mini_checkpoint import load_mini_checkpoint;"
+        " load_mini_checkpoint('mini', device=torch.device('cpu'));"
+        " print({'sympy', 'torch._dynamo'} & {*sys.modules})"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "set()\n"

@@ -19,7 +19,8 @@ KERNEL_DECAY_S = 0.5
 
 def sinusoid_frequencies(features: int) -> Tensor:
     """Return the frequencies of a sinusoidal encoding, ``(features / 2,)`` (Eq. 9)."""
-    frequency: Tensor = 10_000.0 ** -(torch.arange(0, features, 2) / features)
+    even = torch.arange(0, features, 2, device="cpu")  # a constant, also in `empty_networks`
+    frequency: Tensor = 10_000.0 ** -(even / features)
     return frequency
 
 
@@ -36,7 +37,7 @@ class HawkesEncoding(nn.Module):
         """Build the encoding; ``features`` must be even."""
         super().__init__()
         self.hawkes = hawkes
-        self.register_buffer("position", torch.arange(max_steps).float()[:, None])
+        self.register_buffer("position", torch.arange(max_steps, device="cpu").float()[:, None])
         self.register_buffer("div_term", sinusoid_frequencies(features))
         if hawkes != "none":
             self.Wt = nn.Linear(1, features // 2, bias=False)

@@ -14,6 +14,7 @@ from loris_cli.composition.note_spectrogram import NOTE_MEL_CONFIG
 from loris_cli.config import GENRES
 from loris_cli.errors import WeightsError
 from loris_cli.models.checkpoint_format import checkpoint_metadata, open_checkpoint, read_config
+from loris_cli.models.empty_networks import empty_networks
 from loris_cli.models.mel_autoencoder import MelAutoencoder, MelAutoencoderConfig
 from loris_cli.models.mini_unet import MiniDenoiser, MiniDenoiserConfig
 from loris_cli.system.atomic_files import atomic_write
@@ -73,7 +74,7 @@ def load_mini_checkpoint(name_or_path: str, *, device: torch.device) -> MiniChec
         hint = f"pass one of {names}, a .safetensors file, or a released checkpoint"
         raise WeightsError(f"no such model: {name_or_path!r}", hint=hint)
     with open_checkpoint(path, "mini") as (file, metadata):
-        with torch.device("meta"):  # allocates no memory for weights
+        with empty_networks():
             autoencoder = MelAutoencoder(
                 read_config(MelAutoencoderConfig, metadata["loris.coder"])
             )

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from loris_cli.errors import WeightsError
 from loris_cli.models.checkpoint_format import checkpoint_metadata, open_checkpoint, read_config
+from loris_cli.models.empty_networks import empty_networks
 from loris_cli.models.paper_config import PaperConfig, to_official_config
 from loris_cli.models.paper_unet import PaperModel
 from loris_cli.system import state_dict_files
@@ -115,7 +116,7 @@ def save_released_format(path: Path, model: PaperModel, *, overwrite: bool = Tru
 
 
 def _build_without_memory(config: PaperConfig) -> PaperModel:
-    with torch.device("meta"):
+    with empty_networks():
         return PaperModel(config)
 
 

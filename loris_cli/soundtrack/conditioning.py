@@ -13,6 +13,7 @@ from loris_cli.composition.chords import Harmony
 from loris_cli.config import GENRES, POSE_FPS, SAMPLE_RATE_HZ
 from loris_cli.models.generator_interface import ClipFeatures
 from loris_cli.models.mini_unet import MiniCondition
+from loris_cli.pose.normalization import normalize_keypoints
 
 MEL_FRAMES_PER_LATENT_FRAME = 4
 """Log-mel frames per latent frame; the aligned rhythm has the log-mel resolution."""
@@ -153,18 +154,12 @@ def normalize_pose(keypoints: Array | None, start: float, n_frames: int) -> Arra
     Returns:
         ``(n_frames, 17, 3)``: x, y and score; zeros where no person is detected.
     """
-    normalized = np.zeros((n_frames, 17, 3))
-    if keypoints is None or not np.isfinite(keypoints).all() or not keypoints[..., 2].any():
-        return normalized
-    points, scores = keypoints[..., :2], keypoints[..., 2:]
-    heights = np.ptp(points[..., 1], axis=1)
-    height = max(float(np.median(heights[scores[..., 0].any(axis=1)])), 1.0)
-    center = np.median(points, axis=(0, 1))
-    scaled = np.concatenate([((points - center) / height).clip(-3, 3), scores], axis=2)
-    first = round(start / LATENT_FPS * POSE_FPS)
-    window = scaled[first : first + n_frames] * (scores[first : first + n_frames] > 0)
-    normalized[: len(window)] = window
-    return normalized
+    padded = np.zeros((n_frames, 17, 3))
+    if (normalized := normalize_keypoints(keypoints)) is not None:
+        first = round(start / LATENT_FPS * POSE_FPS)
+        window = normalized[first : first + n_frames]
+        padded[: len(window)] = window
+    return padded
 
 
 def build_condition(

@@ -24,6 +24,7 @@ from loris_cli.dataset.read_clips import (
 )
 from loris_cli.errors import InputError, UsageError, WeightsError
 from loris_cli.models.checkpoint_format import read_config
+from loris_cli.models.empty_networks import empty_networks
 from loris_cli.models.generator_interface import VideoFeatures
 from loris_cli.models.mel_autoencoder import MelAutoencoder, MelAutoencoderConfig
 from loris_cli.models.mini_checkpoint import MiniCheckpoint
@@ -248,7 +249,7 @@ def _read_network(
     tensors, metadata = read_weights(path)
     try:
         sizes = metadata["loris.coder" if stage == "latent" else "loris.denoiser"]
-        with torch.device("meta"):
+        with empty_networks():
             network = network_class(read_config(config_class, sizes))
         check_state_dict(tensors, network.state_dict(), path)
     except (*MALFORMED_FILE_ERRORS, WeightsError) as error:

@@ -20,6 +20,7 @@ from loris_cli.dataset import read_clips
 from loris_cli.dataset.manifest import VISUAL_ENCODERS, Clip
 from loris_cli.errors import InputError, UsageError, WeightsError
 from loris_cli.models.checkpoint_format import checkpoint_metadata
+from loris_cli.models.empty_networks import empty_networks
 from loris_cli.models.generator_interface import VideoFeatures
 from loris_cli.models.load_model import PaperCheckpoint
 from loris_cli.models.paper_checkpoint import UNET_PREFIX
@@ -103,7 +104,7 @@ def build_paper_config(
             motion_encoder=uses_motion[settings.motion_encoder],
             **{name: getattr(settings, name) for name in SHARED_FIELDS},
         )
-        with torch.device("meta"):
+        with empty_networks():
             PaperModel(config)
     except (ValueError, AssertionError) as error:
         sizes = f"channels={settings.channels}, context_features={settings.context_features}"
