@@ -54,7 +54,7 @@ class LearnedMethod:
     citation: str
     """Name and publication, such as ``Foley Music (Gan et al., 2020)``."""
     configs: Mapping[NetworkSize, Any]
-    """Configuration of the network in both sizes: frozen dataclasses with a field ``compat``."""
+    """Network configuration of both sizes: frozen dataclasses with a field ``compat``."""
     build_network: Callable[[Any], nn.Module]
     """Return a network with random weights for a configuration, its attribute ``config``."""
     build_loss: Callable[[nn.Module, nn.Module | None], nn.Module]
