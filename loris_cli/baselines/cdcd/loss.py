@@ -1,0 +1,183 @@
+"""Loss of CDCD: variational bound, auxiliary loss and step-wise intra contrastive loss.
+
+    L = [KL(x_0) + w aux - v mean over negatives of KL(negative)] / p(t) / tokens
+
+KL(c) compares the posterior q(x_s | x_t, x_0 = c) with that of the network, summed over tokens;
+at the first step it is the negative log likelihood of x_0. Zhu et al. (2022b), Sec. 3.3.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from loris_cli.baselines.cdcd.discrete_diffusion import (
+    NoiseSchedule,
+    TransitionPair,
+    compute_log_mixture,
+)
+from loris_cli.baselines.cdcd.examples import batch_condition, permute_chunks
+from loris_cli.baselines.cdcd.network import CdcdNetwork
+from loris_cli.baselines.learned_method import Example
+
+AUXILIARY_WEIGHT = 5e-4
+CONTRASTIVE_WEIGHT = 5e-5
+"""Weights of the release; the contrastive one is of Zhu et al. (2022b), Sec. 4."""
+HISTORY_DECAY, MIN_HISTORY_COUNT = 0.9, 10
+"""Decay of the squared bounds, and examples per step before they are used."""
+
+
+class LossTerms(NamedTuple):
+    """Terms of the loss, ``(batch,)``, summed over tokens, before importance weights."""
+
+    bound: Tensor
+    auxiliary: Tensor
+    contrast: Tensor
+    """Mean bound of the negative samples."""
+
+
+class CdcdLoss(nn.Module):
+    """Loss module of CDCD.
+
+    Training draws steps in proportion to the root mean square of their bounds (Nichol and
+    Dhariwal, 2021, "Improved Denoising Diffusion Probabilistic Models", Eq. 18), validation
+    uniformly. The history is updated in training only.
+    """
+
+    history: Tensor
+    counts: Tensor
+
+    def __init__(self, network: CdcdNetwork) -> None:
+        """Set the network."""
+        super().__init__()
+        self.network = network
+        n_steps = network.config.n_steps
+        self.schedule = NoiseSchedule(network.config.n_codes, n_steps)
+        self.register_buffer("history", torch.zeros(n_steps))
+        self.register_buffer("counts", torch.zeros(n_steps))
+
+    def forward(self, batch: Example) -> Tensor:
+        """Return the loss of a batch of examples, in nats per token."""
+        steps, probability = self.choose_steps(batch["step_quantile"])
+        terms = self.compute_terms(batch, steps)
+        if self.training:
+            self._update_history(steps, terms.bound.detach())
+        weight = 1 + steps / self.schedule.n_steps  # adaptive weight of the release
+        loss = (
+            terms.bound
+            + AUXILIARY_WEIGHT * weight * terms.auxiliary
+            - CONTRASTIVE_WEIGHT * weight * terms.contrast
+        )
+        return (loss / probability).mean() / batch["codes"].shape[1]
+
+    def choose_steps(self, quantile: Tensor) -> tuple[Tensor, Tensor]:
+        """Map uniform random numbers to steps.
+
+        Args:
+            quantile: ``(batch,)``, 0..1.
+
+        Returns:
+            steps, ``(batch,)``, 0 for the least noise; and their probabilities, ``(batch,)``.
+        """
+        n_steps = self.schedule.n_steps
+        weights = torch.ones(n_steps, device=quantile.device)
+        if self.training and bool((self.counts > MIN_HISTORY_COUNT).all()):
+            weights = (self.history + 1e-10).sqrt() + 1e-4
+            weights[0] = weights[1]  # as in the release: the first term is another quantity
+        probabilities = weights / weights.sum()
+        steps = torch.searchsorted(probabilities.cumsum(0), quantile.contiguous(), right=True)
+        steps = steps.clamp(max=n_steps - 1)
+        return steps, probabilities[steps]
+
+    def compute_terms(self, batch: Example, steps: Tensor) -> LossTerms:
+        """Return the terms of the loss.
+
+        Args:
+            batch: batch of examples.
+            steps: step of each example, ``(batch,)``, 0 for the least noise.
+        """
+        codes, schedule = batch["codes"], self.schedule
+        tokens = schedule.sample_noisy_tokens(
+            codes, steps + 1, uniform=batch["uniform"], random_codes=batch["random_codes"]
+        )
+        condition = self.network.encode_condition(batch_condition(batch))
+        log_start = self.network(tokens, condition, steps)
+        candidates = torch.cat(
+            [codes[:, None], permute_chunks(codes, batch["chunk_orders"])], dim=1
+        )
+        pair = schedule.transition_pair(steps, steps + 1)
+        bounds = compute_bounds(log_start, tokens, candidates, pair)
+        likelihood = -log_start.gather(2, codes[..., None]).sum(dim=(1, 2))
+        # At the first step the release uses the bound here, too.
+        auxiliary = torch.where(steps == 0, bounds[:, 0], likelihood)
+        negatives = bounds[:, 1:]
+        contrast = negatives.mean(dim=1) if negatives.shape[1] else torch.zeros_like(likelihood)
+        return LossTerms(bounds[:, 0], auxiliary, contrast)
+
+    @torch.no_grad()
+    def _update_history(self, steps: Tensor, bounds: Tensor) -> None:
+        """Update the moving averages one by one, because a step can occur more than once."""
+        for step, bound in zip(steps.tolist(), bounds.square(), strict=True):
+            self.history[step].lerp_(bound.to(self.history), 1 - HISTORY_DECAY)
+            self.counts[step] += 1
+
+
+def compute_bounds(
+    log_start: Tensor, tokens: Tensor, candidates: Tensor, pair: TransitionPair
+) -> Tensor:
+    """Return KL(q(x_s | x_t, x_0 = c) || p(x_s | x_t)) for candidates c, summed over tokens.
+
+    The posterior of a known x_0 has only three different probabilities: at x_0, at x_t, and at
+    the other codes. The sum over all codes therefore needs the network's log probabilities at
+    these two codes and their total. With x_t = [MASK] both sides have equal probabilities of
+    [MASK], which contribute nothing.
+
+    Args:
+        log_start: log probabilities of the codes x_0, ``(batch, tokens, n_codes)``.
+        tokens: tokens x_t, ``(batch, tokens)``.
+        candidates: codes c, ``(batch, candidates, tokens)``.
+        pair: transitions of the denoising step.
+
+    Returns:
+        ``(batch, candidates)``
+    """
+    n_codes = log_start.shape[2]
+    mixture = compute_log_mixture(log_start, tokens, pair)
+    earlier, current, step = (
+        type(pair.step)(*(x[:, None] for x in transition))
+        for transition in (pair.earlier, pair.current, pair.step)
+    )
+    is_masked = (tokens == n_codes)[:, None]
+    is_same = (candidates == tokens[:, None]) & ~is_masked
+    has_other = ~is_masked & ~is_same  # x_t is a code other than the candidate
+    # Likelihood q(x_t | x_s) of most codes and of x_s = x_t; evidence q(x_t | x_0 = c).
+    most = torch.where(is_masked, step.gamma, step.beta)
+    at_token = step.alpha + step.beta
+    at_candidate = torch.where(is_same, at_token, most)
+    evidence = torch.where(
+        is_masked,
+        current.gamma,
+        torch.where(is_same, current.alpha + current.beta, current.beta),
+    )
+    q_candidate = at_candidate * (earlier.alpha + earlier.beta) / evidence
+    q_token = torch.where(has_other, at_token * earlier.beta / evidence, 0.0)
+    q_rest = most * earlier.beta / evidence
+    n_rest = n_codes - 1 - has_other.float()
+
+    token_index = torch.where(tokens == n_codes, 0, tokens)[..., None]
+    mixture_token = mixture.gather(2, token_index)[..., 0][:, None]
+    mixture_candidate = mixture.gather(2, candidates.transpose(1, 2)).transpose(1, 2)
+    mixture_rest = mixture.sum(dim=2)[:, None] - mixture_candidate
+    mixture_rest = mixture_rest - torch.where(has_other, mixture_token, 0.0)
+
+    entropy = (
+        torch.xlogy(q_candidate, q_candidate)
+        + torch.xlogy(q_token, q_token)
+        + n_rest * torch.xlogy(q_rest, q_rest)
+    )
+    cross = (
+        q_candidate * (at_candidate.log() + mixture_candidate)
+        + q_token * (at_token.log() + mixture_token)
+        + q_rest * (n_rest * most.log() + mixture_rest)
+    )
+    return (entropy - cross).sum(dim=2)
