@@ -6,7 +6,7 @@ paper:    poses -> dilated convolutions over time -> a token per frame, with its
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from loris_cli.baselines.cdcd.config import N_GENRES, POSE_CHANNELS, CdcdConfig
 from loris_cli.baselines.windows import VISUAL_ROWS_PER_S
 from loris_cli.config import POSE_FPS
 
+PaddingMode = Literal["zeros", "reflect"]
 DILATIONS = (1, 3, 9, 27)
 """Dilations of the residual blocks of a stage of the motion encoder in the release."""
 LEAKY_SLOPE = 0.2
@@ -60,7 +61,7 @@ def build_time_embedding(times_s: Tensor, width: int, std: float) -> nn.Paramete
 class DilatedBlock(nn.Module):
     """Residual block with a dilated convolution, as in MelGAN."""
 
-    def __init__(self, channels: int, dilation: int, padding_mode: str) -> None:
+    def __init__(self, channels: int, dilation: int, padding_mode: PaddingMode) -> None:
         """Build a block; the release pads by reflection."""
         super().__init__()
         self.dilated = nn.Conv1d(

@@ -41,12 +41,14 @@ class CdcdConfig:
     n_steps: int = 80
     """Diffusion steps."""
     n_sampling_steps: int = 80
-    """Steps of generation, at most ``n_steps``; fewer ones skip steps (X6)."""
+    """Steps of generation; if there are fewer than ``n_steps``, steps are skipped
+    (docs/differences.md, X6)."""
     width: int = 1024
     depth: int = 19
     heads: int = 16
     tokens_per_position: int = 1
-    """Neighbouring tokens that share a position of the transformer; 1 in the publication (X8)."""
+    """Neighbouring tokens that share a position of the transformer; 1 in the publication
+    (docs/differences.md, X8)."""
     motion_features: int = 1024
     """Features of the encoded motion."""
     motion_width: int = 800

@@ -2,10 +2,11 @@
 
 After Gu et al., "Vector Quantized Diffusion Model for Text-to-Image Synthesis" (CVPR 2022),
 Sec. 4. A step from ``x_s`` to ``x_t`` keeps a code with probability alpha, replaces it with
-[MASK] with probability gamma, and otherwise draws a uniform code (beta for each of the K codes):
+[MASK] with probability gamma, and otherwise draws a uniform code, each of the K codes with
+probability beta:
 
-    q(x_t = k | x_s = j)      = alpha [k = j] + beta        codes k, j
-    q(x_t = MASK | x_s = j)   = gamma                       alpha + K beta + gamma = 1
+    q(x_t = k | x_s = j)       = alpha [k = j] + beta       codes k, j
+    q(x_t = MASK | x_s = j)    = gamma                      alpha + K beta + gamma = 1
     q(x_t = MASK | x_s = MASK) = 1
 
 Steps compose to steps of the same form. The posterior for an estimate p(x_0) is

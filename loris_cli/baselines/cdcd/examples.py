@@ -28,8 +28,8 @@ from loris_cli.config import GENRES, POSE_FPS, SAMPLE_RATE_HZ
 from loris_cli.errors import InputError
 from loris_cli.pose.normalization import normalize_keypoints
 
-CHUNK_FRAMES, MARGIN_FRAMES = 2048, 64
-"""Codes that are computed at once (12 s), and codes beyond each end that are discarded."""
+CHUNK_FRAMES = 2048
+"""Codes that are computed at once: 12 s."""
 
 
 def prepare_clip(clip: TrainingClip, config: CdcdConfig, codec: nn.Module) -> PreparedClip:
@@ -62,7 +62,7 @@ def prepare_clip(clip: TrainingClip, config: CdcdConfig, codec: nn.Module) -> Pr
 
 
 def encode_samples(samples: Samples, codec: Any, *, n_min: int) -> NDArray[np.int16]:
-    """Encode audio to codes, in chunks with a margin at both sides.
+    """Encode audio to codes, in chunks with margins, so that the chunks have no effect.
 
     Args:
         samples: mono audio at 22,050 Hz, ``(samples,)``.
@@ -77,11 +77,12 @@ def encode_samples(samples: Samples, codec: Any, *, n_min: int) -> NDArray[np.in
     n_frames = max(len(samples) // hop, n_min)
     padded = np.pad(samples[: n_frames * hop], (0, max(n_frames * hop - len(samples), 0)))
     device = next(codec.parameters()).device
+    margin = codec.config.receptive_margin_frames
     parts: list[NDArray[np.int16]] = []
     with torch.no_grad():
         for start in range(0, n_frames, CHUNK_FRAMES):
             end = min(start + CHUNK_FRAMES, n_frames)
-            first, last = max(start - MARGIN_FRAMES, 0), min(end + MARGIN_FRAMES, n_frames)
+            first, last = max(start - margin, 0), min(end + margin, n_frames)
             chunk = torch.from_numpy(padded[first * hop : last * hop]).float().to(device)
             codes = codec.encode(chunk[None])[0, start - first : end - first]
             parts.append(codes.cpu().numpy().astype(np.int16))
@@ -99,7 +100,7 @@ def select_visual(visual: Array | None, config: CdcdConfig, *, name: str) -> Flo
         return np.zeros((1, width), dtype=np.float32)
     if visual.shape[1] != width:
         raise InputError(
-            f"{name} has visual features of width {visual.shape[1]}, CDCD was built for {width}",
+            f"{name} has visual features of width {visual.shape[1]}, CDCD needs {width}",
             hint="use features of the encoder that the network was trained with",
         )
     return visual.astype(np.float32)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -86,7 +87,7 @@ class CdcdGenerator:
         n_windows = len(encoded)
         tokens = torch.full((n_windows, config.n_tokens), config.n_codes, device=device)
         times = [round(k * config.n_steps / self.n_steps) for k in range(self.n_steps, -1, -1)]
-        for current, earlier in zip(times, times[1:], strict=False):
+        for current, earlier in pairwise(times):
             step = torch.full((n_windows,), current, device=device)
             log_start = self.network(tokens, encoded, step - 1)
             log_start = truncate_probabilities(log_start, self.truncation)

@@ -38,7 +38,8 @@ class StepNorm(nn.Module):
     def forward(self, x: Tensor, step: Tensor) -> Tensor:
         """Normalize ``(batch, positions, width)`` for steps ``(batch,)``, counted from 0."""
         scale, shift = self.linear(functional.silu(self.steps(step)))[:, None].chunk(2, dim=2)
-        return functional.layer_norm(x, x.shape[-1:]) * (1 + scale) + shift
+        out: Tensor = functional.layer_norm(x, x.shape[-1:]) * (1 + scale) + shift
+        return out
 
 
 class Attention(nn.Module):
@@ -56,7 +57,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         """Attend from ``(batch, positions, width)`` to ``(batch, context, width)``."""
         query, key, value = (
-            h.unflatten(2, (self.heads, -1)).transpose(1, 2)
+            h.reshape(len(h), h.shape[1], self.heads, -1).transpose(1, 2)
             for h in (self.query(x), self.key(context), self.value(context))
         )
         h = functional.scaled_dot_product_attention(query, key, value)
@@ -100,12 +101,12 @@ class GroupedTokens(nn.Module):
 
     def group(self, x: Tensor) -> Tensor:
         """Map ``(batch, group * positions, width)`` to ``(batch, positions, width)``."""
-        out: Tensor = self.join(x.unflatten(1, (-1, self.group_size)).flatten(2))
+        out: Tensor = self.join(x.reshape(len(x), -1, self.group_size * x.shape[2]))
         return out
 
     def ungroup(self, h: Tensor, x: Tensor) -> Tensor:
         """Map positions to tokens and add the embeddings of the tokens ``x``."""
-        out: Tensor = self.split(h).unflatten(2, (self.group_size, -1)).flatten(1, 2) + x
+        out: Tensor = self.split(h).reshape(x.shape) + x
         return out
 
 
@@ -158,7 +159,8 @@ class CdcdNetwork(nn.Module):
         if self.groups is not None:
             x = self.groups.ungroup(x, embedded)
         logits = self.logits(self.norm(x[:, : config.n_tokens]))
-        return logits.float().log_softmax(dim=2)
+        log_probabilities: Tensor = logits.float().log_softmax(dim=2)
+        return log_probabilities
 
 
 def _initialize(module: nn.Module) -> None:
