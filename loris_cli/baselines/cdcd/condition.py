@@ -4,14 +4,15 @@ official: poses -> encoder with time as channels -> one token, no temporal infor
 paper:    poses -> dilated convolutions over time -> a token per frame, with its time
 """
 
-import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from loris_cli.array_types import Array
 from loris_cli.baselines.cdcd.config import N_GENRES, POSE_CHANNELS, CdcdConfig
 from loris_cli.baselines.windows import VISUAL_ROWS_PER_S
 from loris_cli.config import POSE_FPS
@@ -41,7 +42,7 @@ class CdcdCondition(NamedTuple):
     """Index of the genre, ``(batch,)``, int64; the last index is an unknown genre."""
 
 
-def build_time_embedding(times_s: Tensor, width: int, std: float) -> nn.Parameter:
+def build_time_embedding(times_s: Array, width: int, std: float) -> nn.Parameter:
     """Return a trainable embedding of times, initially sines and cosines.
 
     Tokens and condition tokens of the same time begin with similar embeddings, so that
@@ -52,10 +53,10 @@ def build_time_embedding(times_s: Tensor, width: int, std: float) -> nn.Paramete
         width: number of features, even.
         std: root mean square of the initial values.
     """
-    step = math.log(MAX_FREQUENCY_HZ / MIN_FREQUENCY_HZ) / max(width // 2 - 1, 1)
-    frequencies_hz = MIN_FREQUENCY_HZ * (step * torch.arange(width // 2)).exp()
-    phase = 2 * math.pi * times_s[:, None] * frequencies_hz
-    return nn.Parameter(std * math.sqrt(2) * torch.cat([phase.sin(), phase.cos()], 1))
+    frequencies_hz = np.geomspace(MIN_FREQUENCY_HZ, MAX_FREQUENCY_HZ, width // 2)
+    phase = 2 * np.pi * times_s[:, None] * frequencies_hz
+    values = std * np.sqrt(2) * np.concatenate([np.sin(phase), np.cos(phase)], axis=1)
+    return nn.Parameter(torch.from_numpy(values.astype(np.float32)))
 
 
 class DilatedBlock(nn.Module):
@@ -156,12 +157,14 @@ class FrameTokensCondition(nn.Module):
         )
         self.motion_out = nn.Conv1d(channels, config.motion_features, 1)
         self.motion_to_width = nn.Linear(config.motion_features, config.width)
-        times_s = (torch.arange(config.n_frames) + 0.5) / POSE_FPS
+        times_s = (np.arange(config.n_frames, dtype=np.float64) + 0.5) / POSE_FPS
         self.frame_times = build_time_embedding(times_s, config.width, INITIAL_TIME_STD)
         self.visual: nn.Linear | None = None
         if config.visual_features:
             self.visual = nn.Linear(config.visual_features, config.width)
-            times_s = (torch.arange(config.n_visual_rows) + 0.5) / VISUAL_ROWS_PER_S
+            times_s = (
+                np.arange(config.n_visual_rows, dtype=np.float64) + 0.5
+            ) / VISUAL_ROWS_PER_S
             self.row_times = build_time_embedding(times_s, config.width, INITIAL_TIME_STD)
         self.genre = nn.Embedding(N_GENRES, config.genre_features)
         self.genre_to_width = nn.Linear(config.genre_features, config.width)

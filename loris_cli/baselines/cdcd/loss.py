@@ -3,7 +3,7 @@
     L = [KL(x_0) + w aux - v mean over negatives of KL(negative)] / p(t) / tokens
 
 KL(c) compares the posterior q(x_s | x_t, x_0 = c) with that of the network, summed over tokens;
-at the first step it is the negative log likelihood of x_0. Zhu et al. (2022b), Sec. 3.3.
+at the first step it is the negative log likelihood of x_0. Zhu et al. (2022b), Sec. 3.
 """
 
 from typing import NamedTuple
@@ -22,7 +22,7 @@ from loris_cli.baselines.learned_method import Example
 
 AUXILIARY_WEIGHT = 5e-4
 CONTRASTIVE_WEIGHT = 5e-5
-"""Weights of the release; the contrastive one is of Zhu et al. (2022b), Sec. 4."""
+"""Weights of the release; the contrastive one is of the text (docs/differences.md, X11)."""
 HISTORY_DECAY, MIN_HISTORY_COUNT = 0.9, 10
 """Decay of the squared bounds, and examples per step before they are used."""
 

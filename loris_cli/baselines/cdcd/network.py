@@ -2,10 +2,11 @@
 
     tokens -> embedding -> [attention, attention to the condition, MLP] x depth -> codes
 
-As in VQ-Diffusion (Gu et al., 2022, Sec. 4.3), both attentions have layer norms whose scale and
+As in VQ-Diffusion (Gu et al., 2022, Sec. 4), both attentions have layer norms whose scale and
 shift depend on the step.
 """
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -129,7 +130,7 @@ class CdcdNetwork(nn.Module):
         condition = OneTokenCondition if config.compat == "official" else FrameTokensCondition
         self.condition: nn.Module = condition(config)
         position_s = per_position * TOKEN_HOP_SAMPLES / SAMPLE_RATE_HZ
-        times_s = (torch.arange(config.n_positions) + 0.5) * position_s
+        times_s = (np.arange(config.n_positions, dtype=np.float64) + 0.5) * position_s
         self.positions = build_time_embedding(times_s, width, INITIAL_STD)
 
     def encode_condition(self, condition: CdcdCondition) -> Tensor:
