@@ -204,11 +204,15 @@ def test_network_returns_probabilities_of_all_tokens(config: CdcdConfig) -> None
 def test_condition_has_a_token_per_frame_row_and_genre() -> None:
     batch = make_batch(VARIANTS["visual"])
     tokens = make_network(VARIANTS["visual"]).encode_condition(examples.batch_condition(batch))
-    assert tokens.shape == (4, 3 + 1 + 1, 32)
+    assert tokens.tokens.shape == (4, 3 + 1 + 1, 32)
+    assert tokens.times is not None
+    assert tokens.times.shape == (5, 32)
 
     batch = make_batch(VARIANTS["official"])
     network = make_network(VARIANTS["official"])
-    assert network.encode_condition(examples.batch_condition(batch)).shape == (4, 1, 32)
+    tokens = network.encode_condition(examples.batch_condition(batch))
+    assert tokens.tokens.shape == (4, 1, 32)
+    assert tokens.times is None
 
 
 def test_state_dict_restores_the_network() -> None:

@@ -23,12 +23,8 @@ DILATIONS = (1, 3, 9, 27)
 LEAKY_SLOPE = 0.2
 KERNEL_SIZES = (6, 4, 4, 4)
 """Kernels of the convolutions between the stages in the release."""
-INITIAL_TIME_STD = 0.5
-"""Standard deviation of the initial time embedding of condition tokens, about that of the
-encoded poses."""
 MIN_FREQUENCY_HZ, MAX_FREQUENCY_HZ = 0.05, 8.0
-"""Frequencies of the initial time embedding: from periods of three windows to those of two pose
-frames."""
+"""Frequencies of the time embedding: periods from three windows to two pose frames."""
 
 
 class CdcdCondition(NamedTuple):
@@ -42,21 +38,27 @@ class CdcdCondition(NamedTuple):
     """Index of the genre, ``(batch,)``, int64; the last index is an unknown genre."""
 
 
-def build_time_embedding(times_s: Array, width: int, std: float) -> nn.Parameter:
-    """Return a trainable embedding of times, initially sines and cosines.
+class ConditionTokens(NamedTuple):
+    """Condition for the attention of the transformer."""
 
-    Tokens and condition tokens of the same time begin with similar embeddings, so that
-    attention can find the condition of a token.
+    tokens: Tensor
+    """``(batch, tokens, width)``"""
+    times: Tensor | None
+    """Embedded times, ``(tokens, width)``, zero for a token without a time; None if there are
+    none."""
+
+
+def embed_times(times_s: Array, width: int) -> Tensor:
+    """Return sines and cosines of times, ``(times, width)``, with a mean square of 1.
 
     Args:
-        times_s: times of the tokens, ``(tokens,)``.
+        times_s: ``(times,)``.
         width: number of features, even.
-        std: root mean square of the initial values.
     """
     frequencies_hz = np.geomspace(MIN_FREQUENCY_HZ, MAX_FREQUENCY_HZ, width // 2)
     phase = 2 * np.pi * times_s[:, None] * frequencies_hz
-    values = std * np.sqrt(2) * np.concatenate([np.sin(phase), np.cos(phase)], axis=1)
-    return nn.Parameter(torch.from_numpy(values.astype(np.float32)))
+    values = np.sqrt(2) * np.concatenate([np.sin(phase), np.cos(phase)], axis=1)
+    return torch.from_numpy(values.astype(np.float32))  # not on "meta": without gradients
 
 
 class DilatedBlock(nn.Module):
@@ -135,16 +137,17 @@ class OneTokenCondition(nn.Module):
         self.motion.requires_grad_(False)
         self.genre.requires_grad_(False)
 
-    def forward(self, condition: CdcdCondition) -> Tensor:
-        """Return the condition token, ``(batch, 1, width)``."""
+    def forward(self, condition: CdcdCondition) -> ConditionTokens:
+        """Return the condition token."""
         motion = self.motion(condition.pose)[:, 0]
         parts = [motion, condition.visual.mean(dim=1), self.genre(condition.genre)]
-        out: Tensor = self.join(torch.cat(parts, dim=1))[:, None]
-        return out
+        return ConditionTokens(self.join(torch.cat(parts, dim=1))[:, None], None)
 
 
 class FrameTokensCondition(nn.Module):
     """Condition tokens with times: pose frames, rows of visual features, and the genre."""
+
+    times: Tensor
 
     def __init__(self, config: CdcdConfig) -> None:
         """Build the encoders."""
@@ -158,28 +161,26 @@ class FrameTokensCondition(nn.Module):
         self.motion_out = nn.Conv1d(channels, config.motion_features, 1)
         self.motion_to_width = nn.Linear(config.motion_features, config.width)
         times_s = (np.arange(config.n_frames, dtype=np.float64) + 0.5) / POSE_FPS
-        self.frame_times = build_time_embedding(times_s, config.width, INITIAL_TIME_STD)
         self.visual: nn.Linear | None = None
         if config.visual_features:
             self.visual = nn.Linear(config.visual_features, config.width)
-            times_s = (
-                np.arange(config.n_visual_rows, dtype=np.float64) + 0.5
-            ) / VISUAL_ROWS_PER_S
-            self.row_times = build_time_embedding(times_s, config.width, INITIAL_TIME_STD)
+            rows_s = (np.arange(config.n_visual_rows) + 0.5) / VISUAL_ROWS_PER_S
+            times_s = np.concatenate([times_s, rows_s])
         self.genre = nn.Embedding(N_GENRES, config.genre_features)
         self.genre_to_width = nn.Linear(config.genre_features, config.width)
         self.norm = nn.LayerNorm(config.width)
+        times = functional.pad(embed_times(times_s, config.width), (0, 0, 0, 1))
+        self.register_buffer("times", times, persistent=False)
 
-    def forward(self, condition: CdcdCondition) -> Tensor:
-        """Return the condition tokens, ``(batch, frames + rows + 1, width)``."""
+    def forward(self, condition: CdcdCondition) -> ConditionTokens:
+        """Return ``frames + rows + 1`` condition tokens."""
         pose = condition.pose
         points = pose[..., :2]
         velocity = torch.cat([torch.zeros_like(points[:, :1]), points.diff(dim=1)], dim=1)
         values = torch.cat([pose.flatten(2), velocity.flatten(2) * POSE_FPS], dim=2)
         h = self.motion_out(self.motion(self.project(values.transpose(1, 2))))
-        tokens = [self.motion_to_width(h.transpose(1, 2)) + self.frame_times]
+        tokens = [self.motion_to_width(h.transpose(1, 2))]
         if self.visual is not None:
-            tokens.append(self.visual(condition.visual) + self.row_times)
+            tokens.append(self.visual(condition.visual))
         tokens.append(self.genre_to_width(self.genre(condition.genre))[:, None])
-        out: Tensor = self.norm(torch.cat(tokens, dim=1))
-        return out
+        return ConditionTokens(self.norm(torch.cat(tokens, dim=1)), self.times)

@@ -84,7 +84,7 @@ class CdcdGenerator:
         encoded = self.network.encode_condition(
             CdcdCondition(*(x.to(device) for x in condition))
         )
-        n_windows = len(encoded)
+        n_windows = len(encoded.tokens)
         tokens = torch.full((n_windows, config.n_tokens), config.n_codes, device=device)
         times = [round(k * config.n_steps / self.n_steps) for k in range(self.n_steps, -1, -1)]
         for current, earlier in pairwise(times):

@@ -6,6 +6,8 @@ As in VQ-Diffusion (Gu et al., 2022, Sec. 4), both attentions have layer norms w
 shift depend on the step.
 """
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -13,14 +15,17 @@ from torch.nn import functional
 
 from loris_cli.baselines.cdcd.condition import (
     CdcdCondition,
+    ConditionTokens,
     FrameTokensCondition,
     OneTokenCondition,
-    build_time_embedding,
+    embed_times,
 )
 from loris_cli.baselines.cdcd.config import TOKEN_HOP_SAMPLES, CdcdConfig
 from loris_cli.config import SAMPLE_RATE_HZ
 
 MLP_RATIO = 4
+INITIAL_TIME_LOGIT = 4.0
+"""Initial logit of the attention between a token and a condition token of the same time."""
 INITIAL_STD = 0.02
 """Standard deviation of initial embeddings and linear layers in the release."""
 GELU_SLOPE = 1.702
@@ -55,11 +60,11 @@ class Attention(nn.Module):
         self.value = nn.Linear(width, width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+    def forward(self, x: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """Attend from ``(batch, positions, width)`` to ``(batch, context, width)``."""
         query, key, value = (
             h.reshape(len(h), h.shape[1], self.heads, -1).transpose(1, 2)
-            for h in (self.query(x), self.key(context), self.value(context))
+            for h in (self.query(x), self.key(keys), self.value(values))
         )
         h = functional.scaled_dot_product_attention(query, key, value)
         out: Tensor = self.out(h.transpose(1, 2).flatten(2))
@@ -80,11 +85,23 @@ class Block(nn.Module):
         self.widen = nn.Linear(width, MLP_RATIO * width)
         self.narrow = nn.Linear(MLP_RATIO * width, width)
 
-    def forward(self, x: Tensor, condition: Tensor, step: Tensor) -> Tensor:
-        """Map ``(batch, positions, width)`` to the same shape."""
+    def forward(
+        self, x: Tensor, times: Tensor, condition: ConditionTokens, step: Tensor
+    ) -> Tensor:
+        """Map ``(batch, positions, width)`` to the same shape.
+
+        Args:
+            x: input.
+            times: embedded times of the positions, ``(positions, width)``.
+            condition: condition tokens.
+            step: step of each example, ``(batch,)``.
+        """
         h = self.norm_self(x, step)
-        x = x + self.self_attention(h, h)
-        x = x + self.cross_attention(self.norm_cross(x, step), condition)
+        x = x + self.self_attention(h, h, h)
+        h, keys = self.norm_cross(x, step), condition.tokens
+        if condition.times is not None:
+            h, keys = h + times, keys + condition.times
+        x = x + self.cross_attention(h, keys, condition.tokens)
         h = self.widen(self.norm_mlp(x))
         out: Tensor = x + self.narrow(h * torch.sigmoid(GELU_SLOPE * h))
         return out
@@ -114,6 +131,8 @@ class GroupedTokens(nn.Module):
 class CdcdNetwork(nn.Module):
     """Network that predicts the codes of a window."""
 
+    times: Tensor
+
     def __init__(self, config: CdcdConfig) -> None:
         """Build the network with random weights."""
         super().__init__()
@@ -126,19 +145,27 @@ class CdcdNetwork(nn.Module):
         )
         self.norm = nn.LayerNorm(width)
         self.logits = nn.Linear(width, config.n_codes)
+        self.positions = nn.Embedding(config.n_positions, width)
         self.apply(_initialize)
-        condition = OneTokenCondition if config.compat == "official" else FrameTokensCondition
-        self.condition: nn.Module = condition(config)
         position_s = per_position * TOKEN_HOP_SAMPLES / SAMPLE_RATE_HZ
         times_s = (np.arange(config.n_positions, dtype=np.float64) + 0.5) * position_s
-        self.positions = build_time_embedding(times_s, width, INITIAL_STD)
+        self.register_buffer("times", embed_times(times_s, width), persistent=False)
+        self.condition: nn.Module
+        if config.compat == "official":
+            self.condition = OneTokenCondition(config)
+        else:
+            self.condition = FrameTokensCondition(config)
+            self.positions.weight.detach().copy_(INITIAL_STD * self.times)
+            for block in self.blocks:
+                assert isinstance(block, Block)
+                _initialize_local_attention(block.cross_attention)
 
-    def encode_condition(self, condition: CdcdCondition) -> Tensor:
-        """Return the condition tokens of windows, ``(batch, condition, width)``."""
-        tokens: Tensor = self.condition(condition)
+    def encode_condition(self, condition: CdcdCondition) -> ConditionTokens:
+        """Return the condition tokens of windows."""
+        tokens: ConditionTokens = self.condition(condition)
         return tokens
 
-    def forward(self, tokens: Tensor, condition: Tensor, step: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, condition: ConditionTokens, step: Tensor) -> Tensor:
         """Return log probabilities of the codes x_0.
 
         Args:
@@ -154,9 +181,9 @@ class CdcdNetwork(nn.Module):
         padded = functional.pad(tokens, (0, n_padding), value=config.n_codes)
         embedded = self.tokens(padded)
         x = embedded if self.groups is None else self.groups.group(embedded)
-        x = x + self.positions
+        x = x + self.positions.weight
         for block in self.blocks:
-            x = block(x, condition, step)
+            x = block(x, self.times, condition, step)
         if self.groups is not None:
             x = self.groups.ungroup(x, embedded)
         logits = self.logits(self.norm(x[:, : config.n_tokens]))
@@ -170,3 +197,17 @@ def _initialize(module: nn.Module) -> None:
         nn.init.normal_(module.weight, std=INITIAL_STD)
         if isinstance(module, nn.Linear):
             nn.init.zeros_(module.bias)
+
+
+def _initialize_local_attention(attention: Attention) -> None:
+    """Initialize attention to the condition so that it prefers tokens of the same time.
+
+    Queries and keys begin with the same projection, so that their product has its maximum where
+    the embedded times are equal. With independent projections the network needs more than a
+    thousand steps to find the poses of a token.
+    """
+    width = attention.query.in_features
+    # The logit is the mean square of the projected times by the root of the head's width.
+    std = math.sqrt(INITIAL_TIME_LOGIT / (width * math.sqrt(width / attention.heads)))
+    nn.init.normal_(attention.query.weight, std=std)
+    attention.key.weight.detach().copy_(attention.query.weight.detach())
