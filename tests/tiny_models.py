@@ -6,6 +6,7 @@ from loris_cli.audio import mel
 from loris_cli.models.mel_autoencoder import MelAutoencoderConfig
 from loris_cli.models.mini_unet import MiniDenoiserConfig
 from loris_cli.models.paper_config import PaperConfig
+from loris_cli.models.vqvae import VqVaeConfig
 from loris_cli.soundtrack.conditioning import HARMONY_CHANNELS
 
 TINY_AUTOENCODER = MelAutoencoderConfig(width=16, n_blocks=1)
@@ -40,4 +41,15 @@ TINY_PAPER_CONFIG = PaperConfig(
     visual_features=16,
     n_visual_frames=4,
     n_pose_frames=32,
+)
+
+# Two stages and a hop of 16 samples.
+TINY_VQVAE = VqVaeConfig(
+    strides=(4, 4),
+    widths=(8, 8),
+    levels=(2,),
+    depth=1,
+    output_width=4,
+    code_width=4,
+    n_codes=16,
 )
