@@ -18,7 +18,7 @@ from torch.nn import functional
 EMA_DECAY = 0.99
 """Decay of the moving averages (Jukebox, App. B.1)."""
 RESTART_USAGE = 1.0
-"""Codes with a smaller average count per step are restarted (Jukebox, App. B.1)."""
+"""Codes with a smaller average count per step are restarted (released code of Jukebox)."""
 RELATIVE_RESTART_USAGE = 0.1
 """The same as a fraction of the mean count, for small batches."""
 TILE_NOISE = 0.01
