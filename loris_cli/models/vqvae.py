@@ -27,7 +27,7 @@ class VqVaeConfig:
 
     strides: tuple[int, ...] = (8, 4, 4)
     """Stride of each convolution of the encoder; their product is the hop."""
-    widths: tuple[int, ...] = (48, 96, 192)
+    widths: tuple[int, ...] = (32, 64, 192)
     """Channels after each of them."""
     levels: tuple[int, ...] = (3,)
     """Number of strided convolutions before each projection to ``code_width`` channels. Jukebox
