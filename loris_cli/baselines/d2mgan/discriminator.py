@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils.parametrizations import weight_norm
 
 from loris_cli.baselines.d2mgan.config import D2mGanConfig
 from loris_cli.baselines.d2mgan.networks import LEAKY_SLOPE
+from loris_cli.models.weight_norm import WeightNormConv1d
 
 STRIDE = 4
 FIRST_KERNEL, LATE_KERNEL, SCORE_KERNEL = 16, 5, 3
@@ -35,10 +35,12 @@ class ScaleDiscriminator(nn.Module):
         super().__init__()
         width, maximum = config.discriminator_channels, config.discriminator_max_channels
         pad = nn.ReflectionPad1d(FIRST_PADDING)
-        self.layers = nn.ModuleList([_build_layer(nn.Conv1d(1, width, FIRST_KERNEL), pad)])
+        self.layers = nn.ModuleList(
+            [_build_layer(WeightNormConv1d(1, width, FIRST_KERNEL), pad)]
+        )
         for _ in range(config.discriminator_layers):
             in_width, width = width, min(width * STRIDE, maximum)
-            conv = nn.Conv1d(
+            conv = WeightNormConv1d(
                 in_width,
                 width,
                 10 * STRIDE + 1,
@@ -49,11 +51,11 @@ class ScaleDiscriminator(nn.Module):
             self.layers.append(_build_layer(conv))
         in_width, width = width, min(2 * width, maximum // 2)
         self.layers.append(
-            _build_layer(nn.Conv1d(in_width, width, LATE_KERNEL, padding=LATE_KERNEL // 2))
+            _build_layer(
+                WeightNormConv1d(in_width, width, LATE_KERNEL, padding=LATE_KERNEL // 2)
+            )
         )
-        self.layers.append(
-            weight_norm(nn.Conv1d(width, 1, SCORE_KERNEL, padding=SCORE_KERNEL // 2))
-        )
+        self.layers.append(WeightNormConv1d(width, 1, SCORE_KERNEL, padding=SCORE_KERNEL // 2))
 
     def forward(self, x: Tensor) -> Features:
         """Return the output of each layer for ``(batch, 1, length)``."""
@@ -65,7 +67,7 @@ class ScaleDiscriminator(nn.Module):
 
 
 def _build_layer(conv: nn.Conv1d, *before: nn.Module) -> nn.Sequential:
-    return nn.Sequential(*before, weight_norm(conv), nn.LeakyReLU(LEAKY_SLOPE))
+    return nn.Sequential(*before, conv, nn.LeakyReLU(LEAKY_SLOPE))
 
 
 class Discriminator(nn.Module):

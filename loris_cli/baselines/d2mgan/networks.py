@@ -10,7 +10,6 @@ equal music (docs/differences.md, N8).
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils.parametrizations import weight_norm
 
 from loris_cli.baselines.d2mgan.config import (
     FIRST_KERNEL,
@@ -21,6 +20,7 @@ from loris_cli.baselines.d2mgan.config import (
     N_STRIDED,
     D2mGanConfig,
 )
+from loris_cli.models.weight_norm import WeightNormConv1d
 
 LEAKY_SLOPE = 0.2
 INITIAL_STD = 0.02
@@ -37,9 +37,9 @@ class ResidualBlock(nn.Module):
         """Build a block."""
         super().__init__()
         self.dilation = dilation
-        self.dilated = weight_norm(nn.Conv1d(width, width, 3, dilation=dilation))
-        self.pointwise = weight_norm(nn.Conv1d(width, width, 1))
-        self.shortcut = weight_norm(nn.Conv1d(width, width, 1))
+        self.dilated = WeightNormConv1d(width, width, 3, dilation=dilation)
+        self.pointwise = WeightNormConv1d(width, width, 1)
+        self.shortcut = WeightNormConv1d(width, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(batch, width, length)`` to the same shape."""
