@@ -3,9 +3,11 @@
 from dataclasses import replace
 
 from loris_cli.audio import mel
+from loris_cli.baselines.d2mgan.config import D2mGanConfig
 from loris_cli.models.mel_autoencoder import MelAutoencoderConfig
 from loris_cli.models.mini_unet import MiniDenoiserConfig
 from loris_cli.models.paper_config import PaperConfig
+from loris_cli.models.vqvae import VqVaeConfig
 from loris_cli.soundtrack.conditioning import HARMONY_CHANNELS
 
 TINY_AUTOENCODER = MelAutoencoderConfig(width=16, n_blocks=1)
@@ -40,4 +42,33 @@ TINY_PAPER_CONFIG = PaperConfig(
     visual_features=16,
     n_visual_frames=4,
     n_pose_frames=32,
+)
+
+# Two stages and a hop of 16 samples.
+TINY_VQVAE = VqVaeConfig(
+    strides=(4, 4),
+    widths=(8, 8),
+    levels=(2,),
+    depth=1,
+    output_width=4,
+    code_width=4,
+    n_codes=16,
+)
+
+# A codec with a hop of 128 samples, and a D2M-GAN with windows of 0.25 s.
+TINY_CODEC = replace(TINY_VQVAE, strides=(16, 8))
+TINY_D2MGAN = D2mGanConfig(
+    n_motion_frames=16,
+    motion_hidden=24,
+    motion_channels=(8, 8, 8),
+    motion_features=16,
+    genre_features=4,
+    generator_channels=(4, 8, 8),
+    n_blocks=1,
+    n_frames=43,
+    code_width=4,
+    discriminator_channels=4,
+    discriminator_max_channels=16,
+    discriminator_layers=2,
+    n_scales=2,
 )
