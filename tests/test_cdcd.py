@@ -7,6 +7,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
+from tiny_models import TINY_CDCD, TINY_CODEC
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
@@ -23,43 +24,20 @@ from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import InputError, WeightsError
 from loris_cli.models.empty_networks import empty_networks
 from loris_cli.models.generator_interface import VideoFeatures
-from loris_cli.models.vqvae import VqVae, VqVaeConfig
+from loris_cli.models.vqvae import VqVae
 
-# 35 tokens are 0.2 s, three pose frames; they are no multiple of the tokens per position.
-TINY = CdcdConfig(
-    n_codes=16,
-    n_tokens=35,
-    n_steps=10,
-    n_sampling_steps=10,
-    width=32,
-    depth=2,
-    heads=2,
-    motion_features=16,
-    motion_width=48,
-    motion_channels=(8, 8, 16),
-    genre_features=8,
-    n_negatives=3,
-)
 VARIANTS = {
-    "paper": TINY,
-    "grouped": replace(TINY, tokens_per_position=4),
-    "visual": replace(TINY, visual_features=6),
-    "official": replace(TINY, compat="official", visual_features=6),
+    "paper": TINY_CDCD,
+    "grouped": replace(TINY_CDCD, tokens_per_position=4),
+    "visual": replace(TINY_CDCD, visual_width=6),
+    "official": replace(TINY_CDCD, compat="official", visual_width=6),
 }
 CPU = torch.device("cpu")
 
 
 def make_codec() -> VqVae:
     torch.manual_seed(0)
-    config = VqVaeConfig(
-        strides=(8, 4, 4),
-        widths=(4, 4, 8),
-        depth=1,
-        output_width=4,
-        code_width=4,
-        n_codes=TINY.n_codes,
-    )
-    codec = VqVae(config)
+    codec = VqVae(TINY_CODEC)
     codec(torch.randn(1, 64 * TOKEN_HOP_SAMPLES))  # initializes the codebook
     return codec.eval()
 
@@ -84,8 +62,8 @@ def make_prepared(config: CdcdConfig, *, seed: int = 0, n_codes: int = 80) -> Pr
     rng = np.random.default_rng(seed)
     return {
         "codes": rng.integers(config.n_codes, size=n_codes).astype(np.int16),
-        "pose": rng.standard_normal((40, 17, 3)).astype(np.float32),
-        "visual": rng.standard_normal((6, config.visual_features)).astype(np.float32),
+        "motion": rng.standard_normal((40, 68)).astype(np.float32),
+        "visual": rng.standard_normal((6, config.visual_width)).astype(np.float32),
         "genre": np.array(seed % 12),
     }
 
@@ -104,7 +82,7 @@ def make_network(config: CdcdConfig) -> CdcdNetwork:
     return CdcdNetwork(config)
 
 
-def make_generator(config: CdcdConfig = TINY, codec: nn.Module | None = None) -> CdcdGenerator:
+def make_generator(config: CdcdConfig = TINY_CDCD, codec: VqVae | None = None) -> CdcdGenerator:
     assert CDCD.build_generator is not None
     generator = CDCD.build_generator(make_network(config), codec or make_codec(), CPU)
     return cast(CdcdGenerator, generator)
@@ -138,21 +116,21 @@ def train(
     "change",
     [
         {"n_codes": 1}, {"n_tokens": 7}, {"n_steps": 1}, {"width": 2**20}, {"width": 34},
-        {"depth": 0}, {"heads": 0}, {"n_sampling_steps": 11}, {"motion_width": 47},
+        {"depth": 0}, {"heads": 0}, {"n_sampling_steps": 11}, {"motion_hidden": 47},
         {"motion_channels": (8, 8)}, {"motion_channels": (8, 8, 10**6)},
-        {"visual_features": -1}, {"n_negatives": -1}, {"tokens_per_position": 0},
+        {"visual_width": -1}, {"n_negatives": -1}, {"tokens_per_position": 0},
         {"genre_features": 0},
     ],
     ids=lambda change: "-".join(f"{key}={value}" for key, value in change.items()),
 )  # fmt: skip
 def test_invalid_config_is_rejected(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(change)).split("_")[0]):
-        CdcdConfig(**{**asdict(TINY), **change})
+        CdcdConfig(**{**asdict(TINY_CDCD), **change})
 
 
 @pytest.mark.parametrize(
     ("compat", "transformer", "condition"),
-    [("official", 407_198_720, 39_188_353), ("paper", 407_198_720, 25_822_464)],
+    [("official", 407_198_720, 40_037_537), ("paper", 407_198_720, 21_461_248)],
 )
 def test_full_network_has_the_size_of_the_publication(
     compat: Compat, transformer: int, condition: int
@@ -188,7 +166,7 @@ def test_official_encoders_of_motion_and_genre_are_not_trained() -> None:
     condition = make_network(VARIANTS["official"]).condition
     frozen = {n.split(".")[0] for n, p in condition.named_parameters() if not p.requires_grad}
     assert frozen == {"motion", "genre"}
-    assert all(p.requires_grad for p in make_network(TINY).parameters())
+    assert all(p.requires_grad for p in make_network(TINY_CDCD).parameters())
 
 
 @pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS)
@@ -216,10 +194,10 @@ def test_condition_has_a_token_per_frame_row_and_genre() -> None:
 
 
 def test_state_dict_restores_the_network() -> None:
-    batch = make_batch(TINY)
-    network = make_network(TINY)
+    batch = make_batch(TINY_CDCD)
+    network = make_network(TINY_CDCD)
     with empty_networks():
-        restored = CdcdNetwork(TINY)
+        restored = CdcdNetwork(TINY_CDCD)
     restored.load_state_dict(network.state_dict(), assign=True)
     steps = torch.tensor([0, 3, 5, 9])
     before, after = (
@@ -239,8 +217,8 @@ def test_negative_samples_are_permuted_chunks() -> None:
 
 
 def test_loss_combines_bound_auxiliary_and_contrast() -> None:
-    loss_module = CdcdLoss(make_network(TINY)).eval()
-    batch = make_batch(TINY)
+    loss_module = CdcdLoss(make_network(TINY_CDCD)).eval()
+    batch = make_batch(TINY_CDCD)
     steps, probability = loss_module.choose_steps(batch["step_quantile"])
     terms = loss_module.compute_terms(batch, steps)
     weight = 1 + steps / 10
@@ -253,15 +231,15 @@ def test_loss_combines_bound_auxiliary_and_contrast() -> None:
 
 
 def test_loss_without_negatives_has_no_contrast() -> None:
-    config = replace(TINY, n_negatives=0)
+    config = replace(TINY_CDCD, n_negatives=0)
     loss_module = CdcdLoss(make_network(config)).eval()
     terms = loss_module.compute_terms(make_batch(config), torch.tensor([0, 3, 5, 9]))
     assert terms.contrast.tolist() == [0, 0, 0, 0]
 
 
 def test_history_changes_in_training_only_and_validation_is_fixed() -> None:
-    loss_module = CdcdLoss(make_network(TINY)).eval()
-    batch = make_batch(TINY)
+    loss_module = CdcdLoss(make_network(TINY_CDCD)).eval()
+    batch = make_batch(TINY_CDCD)
     first = loss_module(batch)
     assert torch.equal(first, loss_module(batch))
     assert not loss_module.history.any()
@@ -282,7 +260,7 @@ def test_history_changes_in_training_only_and_validation_is_fixed() -> None:
 
 
 def test_steps_are_drawn_in_proportion_to_their_bounds() -> None:
-    loss_module = CdcdLoss(make_network(TINY)).train()
+    loss_module = CdcdLoss(make_network(TINY_CDCD)).train()
     rms = torch.tensor([9.0, 1, 2, 3, 4, 1, 1, 1, 2, 4])
     loss_module.history.copy_(rms.square())
     quantile = (torch.arange(10_000) + 0.5) / 10_000
@@ -300,21 +278,24 @@ def test_steps_are_drawn_in_proportion_to_their_bounds() -> None:
 
 
 def test_example_has_the_condition_of_its_window() -> None:
-    prepared = make_prepared(TINY, n_codes=20_000)
+    prepared = make_prepared(TINY_CDCD)
     prepared["codes"] = np.arange(20_000).astype(np.int16)
-    prepared["pose"] = np.ones((2000, 17, 3), np.float32) * np.arange(2000)[:, None, None]
+    prepared["motion"] = np.ones((2000, 68), np.float32) * np.arange(2000)[:, None]
     prepared["visual"] = np.arange(300, dtype=np.float32)[:, None]
 
-    example = examples.draw_example(prepared, TINY, np.random.default_rng(5))
-    again = examples.draw_example(prepared, TINY, np.random.default_rng(5))
+    example = examples.draw_example(prepared, TINY_CDCD, np.random.default_rng(5))
+    again = examples.draw_example(prepared, TINY_CDCD, np.random.default_rng(5))
 
     start = int(example["codes"][0])
     assert start > 1000
     assert example["codes"].tolist() == list(range(start, start + 35))
     start_s = start * TOKEN_HOP_SAMPLES / SAMPLE_RATE_HZ
     first = round(16 * start_s)
-    assert example["pose"][:, 0, 0].tolist() == [first, first + 1, first + 2]
-    assert example["visual"][:, 0].tolist() == [round(2 * start_s)]
+    assert first / 16 == pytest.approx(start_s, abs=0.5 * TOKEN_HOP_SAMPLES / SAMPLE_RATE_HZ)
+    # Three frames of a window of 0.203 s are 1.08 pose frames apart.
+    expected = first + 16 * TINY_CDCD.window_s / 3 * np.arange(3)
+    assert example["motion"][:, 0].tolist() == pytest.approx(expected)
+    assert example["visual"][:, 0].tolist() == [round(2 * first / 16)]
     assert example["uniform"].shape == example["random_codes"].shape == (35,)
     assert torch.equal(example["chunk_orders"].sort(dim=1).values, torch.arange(8).expand(3, 8))
     assert all(torch.equal(value, again[key]) for key, value in example.items())
@@ -324,36 +305,35 @@ def make_clip(samples: Samples, features: VideoFeatures) -> TrainingClip:
     return TrainingClip(clip_id="clip-1", features=features, read_samples=lambda: samples)
 
 
-def test_clip_is_encoded_in_chunks_without_a_trace(monkeypatch: pytest.MonkeyPatch) -> None:
-    samples = np.random.default_rng(0).standard_normal(200 * 128 + 50).astype(np.float32)
+def test_prepared_clip_has_codes_motion_and_genre() -> None:
+    samples = np.random.default_rng(0).standard_normal(200 * 128).astype(np.float32)
     codec = make_codec()
-    clip = make_clip(samples, make_features(1.2))
 
-    whole = CDCD.prepare_clip(clip, TINY, codec)
-    monkeypatch.setattr(examples, "CHUNK_FRAMES", 60)
-    chunked = CDCD.prepare_clip(clip, TINY, codec)
+    prepared = CDCD.prepare_clip(make_clip(samples, make_features(1.2)), TINY_CDCD, codec)
 
-    expected = codec.encode(torch.from_numpy(samples[: 200 * 128])[None])[0]
-    assert whole["codes"].tolist() == expected.tolist()
-    assert np.array_equal(whole["codes"], chunked["codes"])
-    assert len(np.unique(whole["codes"])) > 1
-    assert whole["pose"].shape == (19, 17, 3)
-    assert np.abs(whole["pose"][..., :2]).max() <= 3
-    assert whole["genre"] == 8
+    expected = codec.encode(torch.from_numpy(samples)[None])[0]
+    assert prepared["codes"].tolist() == expected.tolist()
+    assert len(np.unique(prepared["codes"])) > 1
+    assert prepared["motion"].shape == (19, 68)
+    assert prepared["genre"] == 8
 
 
 def test_short_clip_is_padded_to_a_window() -> None:
     clip = make_clip(np.ones(1000, np.float32), make_features(0.1))
-    prepared = CDCD.prepare_clip(clip, TINY, make_codec())
+    prepared = CDCD.prepare_clip(clip, TINY_CDCD, make_codec())
     assert len(prepared["codes"]) == 35
-    example = examples.draw_example(prepared, TINY, np.random.default_rng(0))
-    assert example["pose"].shape == (3, 17, 3)
+    example = examples.draw_example(prepared, TINY_CDCD, np.random.default_rng(0))
+    assert example["motion"].shape == (3, 68)
 
 
-def test_clip_without_poses_is_rejected() -> None:
-    clip = make_clip(np.ones(9000, np.float32), replace(make_features(0.4), keypoints=None))
-    with pytest.raises(InputError, match="clip-1"):
-        CDCD.prepare_clip(clip, TINY, make_codec())
+@pytest.mark.parametrize("missing", ["poses", "music", "visual"])
+def test_clip_without_training_data_is_rejected(missing: str) -> None:
+    features = make_features(0.4, visual=0 if missing == "visual" else 6)
+    if missing == "poses":
+        features = replace(features, keypoints=None)
+    samples = np.zeros(9000, np.float32) if missing == "music" else np.ones(9000, np.float32)
+    with pytest.raises(InputError, match=rf"clip-1 .*{missing}"):
+        CDCD.prepare_clip(make_clip(samples, features), VARIANTS["visual"], make_codec())
 
 
 def test_visual_features_of_another_width_are_rejected() -> None:
@@ -366,11 +346,10 @@ def test_visual_features_of_another_width_are_rejected() -> None:
 
 
 def test_codec_of_other_codes_is_rejected() -> None:
-    network = make_network(replace(TINY, n_codes=17))
+    network = make_network(replace(TINY_CDCD, n_codes=17))
     assert CDCD.build_generator is not None
-    for codec in (make_codec(), None):
-        with pytest.raises(WeightsError):
-            CDCD.build_generator(network, codec, CPU)
+    with pytest.raises(WeightsError, match="17"):
+        CDCD.build_generator(network, make_codec(), CPU)
 
 
 @pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS)
@@ -387,7 +366,7 @@ def test_sampled_tokens_are_codes(config: CdcdConfig, n_steps: int) -> None:
 @pytest.mark.parametrize("compat", ["paper", "official"])
 @pytest.mark.parametrize("duration_s", [0.1, 0.5])
 def test_generated_audio_has_the_length_of_the_clip(compat: Compat, duration_s: float) -> None:
-    generator = make_generator(replace(TINY, compat=compat))
+    generator = make_generator(replace(TINY_CDCD, compat=compat))
     samples = generate(generator, make_features(duration_s))
     assert samples.shape == (1, round(duration_s * SAMPLE_RATE_HZ))
     assert np.isfinite(samples).all()
@@ -408,23 +387,23 @@ def test_video_without_poses_and_genre_has_music() -> None:
 
 def test_windows_of_a_clip_differ() -> None:
     features = replace(make_features(0.4), keypoints=None)
-    samples = generate(make_generator(replace(TINY, compat="official")), features)[0]
+    samples = generate(make_generator(replace(TINY_CDCD, compat="official")), features)[0]
     n_window = 35 * TOKEN_HOP_SAMPLES
     assert not np.array_equal(samples[1000:4000], samples[n_window + 1000 : n_window + 4000])
 
 
 @pytest.mark.slow
 def test_network_learns_the_codes_of_one_clip() -> None:
-    prepared = make_prepared(TINY, n_codes=35)
+    prepared = make_prepared(TINY_CDCD, n_codes=35)
 
     def draw_batch(rng: np.random.Generator) -> Example:
         batch: Example = default_collate(
-            [examples.draw_example(prepared, TINY, rng) for _ in range(8)]
+            [examples.draw_example(prepared, TINY_CDCD, rng) for _ in range(8)]
         )
         return batch
 
-    untrained = CdcdLoss(make_network(TINY)).eval()
-    trained = train(TINY, draw_batch, 150)
+    untrained = CdcdLoss(make_network(TINY_CDCD)).eval()
+    trained = train(TINY_CDCD, draw_batch, 90)
 
     batch = draw_batch(np.random.default_rng(9))
     assert float(trained(batch).detach()) < 0.3 * float(untrained(batch).detach())
@@ -441,16 +420,16 @@ def sample_with(network: CdcdNetwork, condition: CdcdCondition) -> Tensor:
 
 @pytest.mark.slow
 def test_poses_choose_between_two_learned_clips() -> None:
-    clips = [make_prepared(TINY, seed=seed, n_codes=35) for seed in (0, 1)]
+    clips = [make_prepared(TINY_CDCD, seed=seed, n_codes=35) for seed in (0, 1)]
     clips[1]["genre"] = clips[0]["genre"]
 
     def draw_batch(rng: np.random.Generator) -> Example:
         batch: Example = default_collate(
-            [examples.draw_example(clips[k % 2], TINY, rng) for k in range(8)]
+            [examples.draw_example(clips[k % 2], TINY_CDCD, rng) for k in range(8)]
         )
         return batch
 
-    network = train(TINY, draw_batch, 250).network
+    network = train(TINY_CDCD, draw_batch, 150).network
 
     batch = draw_batch(np.random.default_rng(9))
     codes = sample_with(network, examples.batch_condition(batch))
@@ -461,7 +440,7 @@ def test_poses_choose_between_two_learned_clips() -> None:
 def test_condition_of_a_window_is_that_of_training() -> None:
     config = VARIANTS["visual"]
     features = make_features(0.2, visual=6)
-    window = build_condition(features, make_network(config))
-    assert window.pose.shape == (1, 3, 17, 3)
+    window = build_condition(features, config)
+    assert window.motion.shape == (1, 3, 68)
     assert window.visual.shape == (1, 1, 6)
     assert window.genre.tolist() == [8]

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from loris_cli.audio import mel
+from loris_cli.baselines.cdcd.config import CdcdConfig
 from loris_cli.baselines.d2mgan.config import D2mGanConfig
 from loris_cli.models.mel_autoencoder import MelAutoencoderConfig
 from loris_cli.models.mini_unet import MiniDenoiserConfig
@@ -71,4 +72,20 @@ TINY_D2MGAN = D2mGanConfig(
     discriminator_max_channels=16,
     discriminator_layers=2,
     n_scales=2,
+)
+
+# CDCD with windows of 35 tokens (0.2 s, three pose frames) of the same codec.
+TINY_CDCD = CdcdConfig(
+    n_codes=16,
+    n_tokens=35,
+    n_steps=10,
+    n_sampling_steps=10,
+    width=32,
+    depth=2,
+    heads=2,
+    motion_features=16,
+    motion_hidden=48,
+    motion_channels=(8, 8, 16),
+    genre_features=8,
+    n_negatives=3,
 )

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from loris_cli.baselines.d2mgan.config import MOTION_KERNELS
 from loris_cli.baselines.learned_method import Compat, NetworkSize
 from loris_cli.baselines.windows import VISUAL_ROWS_PER_S
 from loris_cli.config import GENRES, POSE_FPS, SAMPLE_RATE_HZ
@@ -12,17 +13,21 @@ TOKEN_HOP_SAMPLES = 128
 """Samples per token: the top level of the Jukebox VQ-VAE in the release."""
 N_CHUNKS = 8
 """Chunks of a token sequence that are permuted for a negative sample."""
-POSE_CHANNELS = 17 * 3
-"""Values of a pose: x, y and score of each joint."""
+MOTION_WIDTH = 17 * 4
+"""Features of a motion frame: position and velocity of 17 joints."""
+OFFICIAL_MOTION_FPS = 60
+"""Rate of the motion in the release."""
 N_GENRES = len(GENRES) + 1
 """Genres of loris, and one class for an unknown genre."""
-MIN_MOTION_WIDTH = 48
+DILATIONS = (1, 3, 9, 27)
+"""Dilations of the residual blocks of the motion encoders."""
+MIN_MOTION_HIDDEN = 48
 """Below it, the reflection padding of the one-token motion encoder exceeds its input."""
 _LIMITS: Mapping[str, tuple[int, int]] = {
     "n_codes": (2, 4096), "n_tokens": (N_CHUNKS, 4096), "n_steps": (2, 1000),
     "n_sampling_steps": (1, 1000), "width": (4, 2048), "depth": (1, 48), "heads": (1, 64),
     "tokens_per_position": (1, 16), "motion_features": (1, 4096),
-    "motion_width": (MIN_MOTION_WIDTH, 4096), "visual_features": (0, 4096),
+    "motion_hidden": (MIN_MOTION_HIDDEN, 4096), "visual_width": (0, 4096),
     "genre_features": (1, 1024), "n_negatives": (0, 64),
 }  # fmt: skip
 
@@ -51,11 +56,11 @@ class CdcdConfig:
     (docs/differences.md, X8)."""
     motion_features: int = 1024
     """Features of the encoded motion."""
-    motion_width: int = 800
-    """Width of the projected poses, ``official`` only."""
+    motion_hidden: int = 800
+    """Width of a motion frame after the first linear layer, ``official`` only."""
     motion_channels: tuple[int, ...] = (512, 512, 1024)
     """Channels of the three stages of the motion encoder; ``paper`` uses the last."""
-    visual_features: int = 0
+    visual_width: int = 0
     """Width of the visual features; 0 for none."""
     genre_features: int = 256
     n_negatives: int = 10
@@ -85,9 +90,25 @@ class CdcdConfig:
         return self.n_tokens * TOKEN_HOP_SAMPLES / SAMPLE_RATE_HZ
 
     @property
-    def n_frames(self) -> int:
-        """Return the number of pose frames of a window."""
-        return max(round(self.window_s * POSE_FPS), 1)
+    def motion_width(self) -> int:
+        """Return the number of features of a motion frame."""
+        return MOTION_WIDTH
+
+    @property
+    def n_motion_frames(self) -> int:
+        """Return the number of motion frames of a window."""
+        rate_hz = OFFICIAL_MOTION_FPS if self.compat == "official" else POSE_FPS
+        return max(round(self.window_s * rate_hz), 1)
+
+    @property
+    def n_blocks(self) -> int:
+        """Return the number of residual blocks after each convolution of the motion encoder."""
+        return len(DILATIONS)
+
+    @property
+    def motion_length(self) -> int:
+        """Return the length of the output of the motion encoder's convolutions."""
+        return self.motion_hidden - sum(kernel - 1 for kernel in MOTION_KERNELS)
 
     @property
     def n_visual_rows(self) -> int:
@@ -101,7 +122,7 @@ class CdcdConfig:
 
 
 CONFIGS: Mapping[NetworkSize, CdcdConfig] = {
-    "full": CdcdConfig(visual_features=2048),
+    "full": CdcdConfig(visual_width=2048),
     "compact": CdcdConfig(
         width=256,
         depth=8,
@@ -109,7 +130,7 @@ CONFIGS: Mapping[NetworkSize, CdcdConfig] = {
         tokens_per_position=4,
         n_sampling_steps=40,
         motion_features=256,
-        motion_width=128,
+        motion_hidden=128,
         motion_channels=(64, 64, 128),
         genre_features=64,
     ),

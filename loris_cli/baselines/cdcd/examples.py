@@ -1,20 +1,17 @@
 """Training examples of CDCD: codes of a window, its condition, and the random numbers.
 
-    clip -> codes, normalized poses, visual rows, genre -> random window -> example
+    clip -> codes, motion, visual rows, genre -> random window -> example
 
 The random numbers of the noise are part of the example, so the loss of a batch is
 deterministic.
 """
 
-from typing import Any
-
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from loris_cli.array_types import Array, Float32Array, Samples
+from loris_cli.array_types import Array, Float32Array
 from loris_cli.baselines.cdcd.condition import CdcdCondition
 from loris_cli.baselines.cdcd.config import (
     N_CHUNKS,
@@ -22,82 +19,74 @@ from loris_cli.baselines.cdcd.config import (
     TOKEN_HOP_SAMPLES,
     CdcdConfig,
 )
+from loris_cli.baselines.clip_codes import encode_clip
+from loris_cli.baselines.d2mgan.motion import compute_motion, slice_motion
 from loris_cli.baselines.learned_method import Example, PreparedClip, TrainingClip
 from loris_cli.baselines.windows import VISUAL_ROWS_PER_S
 from loris_cli.config import GENRES, POSE_FPS, SAMPLE_RATE_HZ
 from loris_cli.errors import InputError
+from loris_cli.models.vqvae import VqVae
 from loris_cli.pose.normalization import normalize_keypoints
 
-CHUNK_FRAMES = 2048
-"""Codes that are computed at once: 12 s."""
 
-
-def prepare_clip(clip: TrainingClip, config: CdcdConfig, codec: nn.Module) -> PreparedClip:
+def prepare_clip(clip: TrainingClip, config: CdcdConfig, codec: VqVae) -> PreparedClip:
     """Return the codes of a clip and its condition.
 
     Args:
         clip: clip with poses.
         config: configuration of the network.
-        codec: VQ-VAE (`loris_cli.models.vqvae`).
+        codec: trained VQ-VAE.
 
     Returns:
-        ``codes`` ``(frames,)``, ``pose`` ``(pose_frames, 17, 3)``, ``visual`` ``(rows, width)``
-        and ``genre`` ``()``.
+        ``codes`` ``(frames,)``, at least a window; ``motion`` ``(pose_frames, 68)``, ``visual``
+        ``(rows, visual_width)`` and ``genre`` ``()``.
 
     Raises:
-        InputError: the clip has no poses, or visual features of another width.
+        InputError: the clip has no poses, no music, or not the visual features of the network.
     """
     poses = normalize_keypoints(clip.features.keypoints)
     if poses is None:
+        raise InputError(f"{clip.clip_id} has no poses", hint="add the poses of the clip")
+    visual = select_visual(clip.features.visual, config, name=clip.clip_id)
+    if visual is None:
         raise InputError(
-            f"{clip.clip_id} has no poses to train CDCD on",
-            hint="extract the poses again: loris dataset prep",
+            f"{clip.clip_id} has no visual features of width {config.visual_width}",
+            hint="extract the features, or train without them",
         )
+    samples = clip.read_samples()
+    if not samples.any():
+        raise InputError(
+            f"{clip.clip_id} has no music to encode", hint="remove the clip from the data set"
+        )
+    # Short clips are padded with silence, as in the release.
+    n_missing = max(config.n_tokens * TOKEN_HOP_SAMPLES - len(samples), 0)
+    codes, _ = encode_clip(codec, np.pad(samples, (0, n_missing)))
     return {
-        "codes": encode_samples(clip.read_samples(), codec, n_min=config.n_tokens),
-        "pose": poses.astype(np.float32),
-        "visual": select_visual(clip.features.visual, config, name=clip.clip_id),
+        "codes": codes,
+        "motion": compute_motion(poses),
+        "visual": visual,
         "genre": np.array(index_genre(clip.features.genre), dtype=np.int64),
     }
 
 
-def encode_samples(samples: Samples, codec: Any, *, n_min: int) -> NDArray[np.int16]:
-    """Encode audio to codes, in chunks with margins, so that the chunks have no effect.
+def select_visual(
+    visual: Array | None, config: CdcdConfig, *, name: str
+) -> Float32Array | None:
+    """Return the visual features that the network uses, ``(rows, visual_width)``, or None.
 
     Args:
-        samples: mono audio at 22,050 Hz, ``(samples,)``.
-        codec: VQ-VAE.
-        n_min: smallest number of codes; shorter audio is padded with silence, as in the
-            release.
-
-    Returns:
-        ``(frames,)``
-    """
-    hop = TOKEN_HOP_SAMPLES
-    n_frames = max(len(samples) // hop, n_min)
-    padded = np.pad(samples[: n_frames * hop], (0, max(n_frames * hop - len(samples), 0)))
-    device = next(codec.parameters()).device
-    margin = codec.config.receptive_margin_frames
-    parts: list[NDArray[np.int16]] = []
-    with torch.no_grad():
-        for start in range(0, n_frames, CHUNK_FRAMES):
-            end = min(start + CHUNK_FRAMES, n_frames)
-            first, last = max(start - margin, 0), min(end + margin, n_frames)
-            chunk = torch.from_numpy(padded[first * hop : last * hop]).float().to(device)
-            codes = codec.encode(chunk[None])[0, start - first : end - first]
-            parts.append(codes.cpu().numpy().astype(np.int16))
-    return np.concatenate(parts)
-
-
-def select_visual(visual: Array | None, config: CdcdConfig, *, name: str) -> Float32Array:
-    """Return the visual features that the network uses, ``(rows, width)``; zeros without any.
+        visual: visual features of a clip, or None.
+        config: configuration of the network; with a width of 0 the result has no columns.
+        name: name of the clip for messages.
 
     Raises:
         InputError: the features have another width.
     """
-    width = config.visual_features
-    if not width or visual is None or not len(visual):
-        return np.zeros((1, width), dtype=np.float32)
+    width = config.visual_width
+    if not width:
+        return np.zeros((1, 0), dtype=np.float32)
+    if visual is None or not len(visual):
+        return None
     if visual.shape[1] != width:
         raise InputError(
             f"{name} has visual features of width {visual.shape[1]}, CDCD needs {width}",
@@ -111,25 +100,24 @@ def index_genre(genre: str | None) -> int:
     return GENRES.index(genre) if genre in GENRES else N_GENRES - 1
 
 
-def slice_condition(prepared: PreparedClip, start_s: float, config: CdcdConfig) -> Example:
-    """Return the condition of the window from ``start_s`` on; after the end, rows repeat."""
+def slice_condition(
+    motion: Float32Array, visual: Float32Array, first_pose: int, config: CdcdConfig
+) -> Example:
+    """Return ``motion`` and ``visual`` of the window that starts at a pose frame.
 
-    def slice_rows(name: str, rate_hz: float, n_rows: int) -> Tensor:
-        values = prepared[name]
-        index = round(start_s * rate_hz) + np.arange(n_rows)
-        return torch.from_numpy(values[index.clip(max=len(values) - 1)])
-
+    After the end of the clip the last frame and the last row repeat.
+    """
+    rows = round(first_pose / POSE_FPS * VISUAL_ROWS_PER_S) + np.arange(config.n_visual_rows)
     return {
-        "pose": slice_rows("pose", POSE_FPS, config.n_frames),
-        "visual": slice_rows("visual", VISUAL_ROWS_PER_S, config.n_visual_rows),
-        "genre": torch.from_numpy(prepared["genre"].copy()),
+        "motion": torch.from_numpy(slice_motion(motion, first_pose, config)),
+        "visual": torch.from_numpy(visual[rows.clip(max=len(visual) - 1)]),
     }
 
 
 def draw_example(
     prepared: PreparedClip, config: CdcdConfig, rng: np.random.Generator
 ) -> Example:
-    """Return a random window with the random numbers of its noise.
+    """Return a window that starts at a random pose frame, and the random numbers of its noise.
 
     Args:
         prepared: arrays of `prepare_clip`.
@@ -137,17 +125,21 @@ def draw_example(
         rng: random generator of the example.
 
     Returns:
-        ``codes`` ``(n_tokens,)``; ``pose``, ``visual`` and ``genre``; ``step_quantile`` ``()``
-        and ``uniform`` ``(n_tokens,)``, random numbers in 0..1; ``random_codes``
+        ``codes`` ``(n_tokens,)``; ``motion``, ``visual`` and ``genre``; ``step_quantile``
+        ``()`` and ``uniform`` ``(n_tokens,)``, random numbers in 0..1; ``random_codes``
         ``(n_tokens,)``; ``chunk_orders`` ``(n_negatives, 8)``, permutations.
     """
     n_tokens = config.n_tokens
-    start = int(rng.integers(len(prepared["codes"]) - n_tokens + 1))
-    codes = prepared["codes"][start : start + n_tokens].astype(np.int64)
+    tokens_per_pose = SAMPLE_RATE_HZ / TOKEN_HOP_SAMPLES / POSE_FPS
+    last_token = len(prepared["codes"]) - n_tokens
+    first_pose = int(rng.integers(int(last_token / tokens_per_pose) + 1))
+    first_token = min(round(first_pose * tokens_per_pose), last_token)
+    codes = prepared["codes"][first_token : first_token + n_tokens].astype(np.int64)
     chunks = np.tile(np.arange(N_CHUNKS), (config.n_negatives, 1))
     return {
         "codes": torch.from_numpy(codes),
-        **slice_condition(prepared, start * TOKEN_HOP_SAMPLES / SAMPLE_RATE_HZ, config),
+        **slice_condition(prepared["motion"], prepared["visual"], first_pose, config),
+        "genre": torch.from_numpy(prepared["genre"].copy()),
         "step_quantile": torch.tensor(rng.random(), dtype=torch.float32),
         "uniform": torch.from_numpy(rng.random(n_tokens, dtype=np.float32)),
         "random_codes": torch.from_numpy(rng.integers(config.n_codes, size=n_tokens)),
@@ -157,7 +149,7 @@ def draw_example(
 
 def batch_condition(batch: Example) -> CdcdCondition:
     """Return the condition of a batch of examples."""
-    return CdcdCondition(batch["pose"], batch["visual"], batch["genre"])
+    return CdcdCondition(batch["motion"], batch["visual"], batch["genre"])
 
 
 def permute_chunks(codes: Tensor, orders: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,16 +10,21 @@ from torch import Tensor
 
 from loris_cli.array_types import Samples
 from loris_cli.baselines.cdcd.condition import CdcdCondition
+from loris_cli.baselines.cdcd.config import CdcdConfig
 from loris_cli.baselines.cdcd.discrete_diffusion import (
     NoiseSchedule,
     compute_log_posterior,
     sample_tokens,
     truncate_probabilities,
 )
-from loris_cli.baselines.cdcd.examples import index_genre, select_visual
+from loris_cli.baselines.cdcd.examples import index_genre, select_visual, slice_condition
 from loris_cli.baselines.cdcd.network import CdcdNetwork
+from loris_cli.baselines.d2mgan.motion import compute_motion
 from loris_cli.baselines.windows import generate_windows
+from loris_cli.config import POSE_FPS
 from loris_cli.models.generator_interface import ProgressCallback, VideoFeatures
+from loris_cli.models.stgcn import N_JOINTS
+from loris_cli.models.vqvae import VqVae
 from loris_cli.pose.normalization import normalize_keypoints
 
 TRUNCATION = 0.86
@@ -34,8 +38,7 @@ class CdcdGenerator:
     """A `MusicGenerator` of a trained network and its codec."""
 
     network: CdcdNetwork
-    codec: Any
-    """VQ-VAE (`loris_cli.models.vqvae`)."""
+    codec: VqVae
     device: torch.device
     n_steps: int
     """Denoising steps, at most those of the network."""
@@ -47,13 +50,14 @@ class CdcdGenerator:
         """Yield the audio of a clip in blocks ``(1, samples)`` at 22,050 Hz."""
         config = self.network.config
         # Normalized by the entire clip, as in training.
-        normalized = replace(features, keypoints=normalize_keypoints(features.keypoints))
+        keypoints = normalize_keypoints(features.keypoints)
+        normalized = replace(features.without_score(), keypoints=keypoints)
 
         def generate_window(window: VideoFeatures, index: int) -> Samples:
             generator = torch.Generator().manual_seed(_derive_seed(seed, index))
-            codes = self.sample_codes(build_condition(window, self.network), generator)
+            codes = self.sample_codes(build_condition(window, config), generator)
             with torch.inference_mode():
-                decoded: Tensor = self.codec.decode_codes(codes)
+                decoded = self.codec.decode_codes(codes)
             return decoded[0].float().cpu().numpy()
 
         overlap_s = PAPER_OVERLAP_S if config.compat == "paper" else 0.0
@@ -96,21 +100,23 @@ class CdcdGenerator:
         return tokens
 
 
-def build_condition(window: VideoFeatures, network: CdcdNetwork) -> CdcdCondition:
-    """Return the condition of a window whose keypoints are normalized; zeros without poses.
+def build_condition(window: VideoFeatures, config: CdcdConfig) -> CdcdCondition:
+    """Return the condition of a window whose keypoints are normalized.
+
+    Without poses or visual features these are zero.
 
     Raises:
         InputError: the visual features have another width than those of the network.
     """
-    config = network.config
-    pose = np.zeros((config.n_frames, 17, 3)) if window.keypoints is None else window.keypoints
+    poses = window.keypoints
+    if poses is None:
+        poses = np.zeros((max(round(config.window_s * POSE_FPS), 1), N_JOINTS, 3))
     visual = select_visual(window.visual, config, name="the video")
-    rows = np.arange(config.n_visual_rows).clip(max=len(visual) - 1)
-    return CdcdCondition(
-        pose=torch.from_numpy(pose).float()[None],
-        visual=torch.from_numpy(visual[rows])[None],
-        genre=torch.tensor([index_genre(window.genre)]),
-    )
+    if visual is None:
+        visual = np.zeros((1, config.visual_width), dtype=np.float32)
+    inputs = slice_condition(compute_motion(poses), visual, 0, config)
+    genre = torch.tensor([index_genre(window.genre)])
+    return CdcdCondition(inputs["motion"][None], inputs["visual"][None], genre)
 
 
 def _derive_seed(seed: int, index: int) -> int:

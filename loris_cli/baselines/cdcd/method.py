@@ -1,6 +1,6 @@
 """CDCD as a `LearnedMethod`."""
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,22 +13,24 @@ from loris_cli.baselines.cdcd.network import CdcdNetwork
 from loris_cli.baselines.learned_method import LearnedMethod, PreparedClip, TrainingClip
 from loris_cli.errors import WeightsError
 from loris_cli.models.generator_interface import MusicGenerator
+from loris_cli.models.vqvae import VqVae
 
 
-def _check_codec(config: CdcdConfig, codec: Any) -> nn.Module:
-    """Return the codec if its codes are those of the network."""
-    if codec is None:
-        raise WeightsError(
-            "CDCD needs the weights of the VQ-VAE", hint="train the method vqvae first"
-        )
+def _require_codec(config: CdcdConfig, codec: nn.Module | None) -> VqVae:
+    """Return the codec, if its codes are those of a network.
+
+    Raises:
+        WeightsError: they are not.
+    """
+    assert isinstance(codec, VqVae)
+    found = codec.config.hop, codec.config.n_codes
     expected = TOKEN_HOP_SAMPLES, config.n_codes
-    if (codec.config.hop, codec.config.n_codes) != expected:
+    if found != expected:
         raise WeightsError(
-            f"the VQ-VAE has {codec.config.n_codes} codes and {codec.config.hop} samples per"
-            f" code, CDCD needs {config.n_codes} and {TOKEN_HOP_SAMPLES}",
-            hint="use the VQ-VAE that CDCD was trained with",
+            f"the VQ-VAE has hop and number of codes {found}, CDCD expects {expected}",
+            hint="use the VQ-VAE with which CDCD was trained",
         )
-    return cast(nn.Module, codec)
+    return codec
 
 
 def _build_loss(network: nn.Module, codec: nn.Module | None) -> nn.Module:
@@ -39,7 +41,7 @@ def _build_loss(network: nn.Module, codec: nn.Module | None) -> nn.Module:
 
 def _prepare_clip(clip: TrainingClip, config: Any, codec: nn.Module | None) -> PreparedClip:
     """Return the codes and the condition of a clip."""
-    return prepare_clip(clip, config, _check_codec(config, codec))
+    return prepare_clip(clip, config, _require_codec(config, codec))
 
 
 def _build_generator(
@@ -47,10 +49,10 @@ def _build_generator(
 ) -> MusicGenerator:
     """Return the generator of a trained network."""
     assert isinstance(network, CdcdNetwork)
-    codec = _check_codec(network.config, codec)
+    vqvae = _require_codec(network.config, codec).to(device).eval()
     return CdcdGenerator(
         network=network.to(device).eval(),
-        codec=codec.to(device).eval(),
+        codec=vqvae,
         device=device,
         n_steps=network.config.n_sampling_steps,
     )
@@ -58,7 +60,7 @@ def _build_generator(
 
 CDCD = LearnedMethod(
     name="cdcd",
-    citation="CDCD (Zhu et al., 2022)",
+    citation="CDCD (Zhu et al., 2022b)",
     configs=CONFIGS,
     build_network=CdcdNetwork,
     build_loss=_build_loss,

@@ -1,7 +1,7 @@
 """Sizes of D2M-GAN, and the check that a codec fits them."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from torch import nn
 
@@ -16,6 +16,42 @@ FIRST_KERNEL, MIDDLE_KERNEL, LAST_KERNEL = 6, 41, 40
 GENERATOR_PADDING = 1
 N_STRIDED = 2
 MAX_WIDTH, MAX_BLOCKS, MAX_SCALES = 4096, 6, 8
+
+
+class MotionSizes(Protocol):
+    """Sizes of motion and its encoder, which D2M-GAN and CDCD share."""
+
+    @property
+    def motion_width(self) -> int:
+        """Features of a motion frame."""
+
+    @property
+    def n_motion_frames(self) -> int:
+        """Motion frames of a window."""
+
+    @property
+    def window_s(self) -> float:
+        """Duration of a window."""
+
+    @property
+    def motion_hidden(self) -> int:
+        """Width of a motion frame after the first linear layer."""
+
+    @property
+    def motion_channels(self) -> tuple[int, ...]:
+        """Channels of the encoder."""
+
+    @property
+    def n_blocks(self) -> int:
+        """Residual blocks after each convolution."""
+
+    @property
+    def motion_length(self) -> int:
+        """Length of the output of the encoder's convolutions."""
+
+    @property
+    def motion_features(self) -> int:
+        """Width of the motion vector."""
 
 
 @dataclass(frozen=True, kw_only=True)

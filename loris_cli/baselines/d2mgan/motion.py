@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from loris_cli.array_types import Array, Float32Array
-from loris_cli.baselines.d2mgan.config import D2mGanConfig
+from loris_cli.baselines.d2mgan.config import D2mGanConfig, MotionSizes
 from loris_cli.config import GENRES, POSE_FPS
 from loris_cli.models.generator_interface import VideoFeatures
 
@@ -40,7 +40,7 @@ def compute_motion(keypoints: Array) -> Float32Array:
     return np.concatenate(flat, axis=1).astype(np.float32)
 
 
-def slice_motion(motion: Float32Array, first: int, config: D2mGanConfig) -> Float32Array:
+def slice_motion(motion: Float32Array, first: int, config: MotionSizes) -> Float32Array:
     """Return the motion of a window from a frame on, ``(n_motion_frames, motion_width)``.
 
     Frames between those of the poses are interpolated linearly; after the end of the clip the

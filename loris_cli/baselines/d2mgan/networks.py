@@ -19,6 +19,7 @@ from loris_cli.baselines.d2mgan.config import (
     MOTION_KERNELS,
     N_STRIDED,
     D2mGanConfig,
+    MotionSizes,
 )
 from loris_cli.models.weight_norm import WeightNormConv1d
 
@@ -60,7 +61,7 @@ def _build_stage(conv: nn.Conv1d, n_blocks: int, *activations: nn.Module) -> lis
 class MotionEncoder(nn.Module):
     """Encoder of motion whose channels are the frames, and whose length is the features."""
 
-    def __init__(self, config: D2mGanConfig) -> None:
+    def __init__(self, config: MotionSizes) -> None:
         """Build the encoder with random weights."""
         super().__init__()
         self.expand = nn.Linear(config.motion_width, config.motion_hidden)
