@@ -1,4 +1,4 @@
-"""Training of the VQ-VAE and of D2M-GAN on its codes, through the commands."""
+"""Training of the VQ-VAE, and of D2M-GAN and CDCD on its codes, through the commands."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import RunLoris
+from safetensors.torch import load_file
 from test_baseline_windows import make_features
 from test_learned_methods import data  # noqa: F401
-from tiny_models import TINY_CODEC, TINY_D2MGAN
+from tiny_models import TINY_CDCD, TINY_CODEC, TINY_D2MGAN
 
 from loris_cli.baselines import learned_methods
+from loris_cli.baselines.cdcd.method import CDCD
+from loris_cli.baselines.cdcd.network import CdcdNetwork
 from loris_cli.baselines.d2mgan.method import D2MGAN
 from loris_cli.baselines.d2mgan.networks import D2mGanNetwork
 from loris_cli.baselines.learned_checkpoint import load_learned_model
@@ -19,13 +22,27 @@ from loris_cli.baselines.vqvae_method import VQVAE
 
 TINY_VQVAE_METHOD = replace(VQVAE, configs={"compact": TINY_CODEC, "full": TINY_CODEC})
 TINY_D2MGAN_METHOD = replace(D2MGAN, configs={"compact": TINY_D2MGAN, "full": TINY_D2MGAN})
+TINY_CDCD_METHOD = replace(CDCD, configs={"compact": TINY_CDCD, "full": TINY_CDCD})
 
 
 @pytest.fixture(autouse=True)
 def tiny_methods(monkeypatch: pytest.MonkeyPatch) -> None:
-    objects = {"vqvae": "TINY_VQVAE_METHOD", "d2mgan": "TINY_D2MGAN_METHOD"}
-    for name, value in objects.items():
-        monkeypatch.setitem(learned_methods.METHOD_OBJECTS, name, f"{__name__}:{value}")
+    for name in ("vqvae", "d2mgan", "cdcd"):
+        value = f"{__name__}:TINY_{name.upper()}_METHOD"
+        monkeypatch.setitem(learned_methods.METHOD_OBJECTS, name, value)
+
+
+def train(
+    loris: RunLoris, data_dir: Path, out: Path, method: str, *options: str | Path, steps: int
+) -> Path:
+    """Train a method and return its weights file."""
+    result = loris(
+        "train", "--data", data_dir, "--split", "clicks", "--method", method, "-o", out,
+        "--set", f"steps={steps}", "--set", "batch_size=2", "--set", "validation_clips=1",
+        "--set", "validation_samples=0", *options,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    return out / f"{method}.safetensors"
 
 
 @pytest.mark.slow
@@ -36,24 +53,49 @@ def test_d2mgan_is_trained_on_the_codes_of_a_trained_vqvae(
     tmp_path: Path,
     compat: str,
 ) -> None:
-    for method, *options in (
-        ("vqvae",),
-        ("d2mgan", "--codec", tmp_path / "vqvae" / "vqvae.safetensors"),
-    ):
-        result = loris(
-            "train", "--data", data, "--split", "clicks", "--method", method,
-            "--compat", compat, "-o", tmp_path / method, "--set", "steps=3",
-            "--set", "batch_size=2", "--set", "validation_clips=1",
-            "--set", "validation_samples=0", *options,
-        )  # fmt: skip
-        assert result.exit_code == 0, result.stderr
-    path = tmp_path / "d2mgan" / "d2mgan.safetensors"
+    options = "--compat", compat
+    codec = train(loris, data, tmp_path / "vqvae", "vqvae", *options, steps=3)
+    path = train(
+        loris, data, tmp_path / "d2mgan", "d2mgan", *options, "--codec", codec, steps=3
+    )
     model = load_learned_model("d2mgan", path, device=torch.device("cpu"))
     assert model.codec is not None
     assert isinstance(model.network, D2mGanNetwork)
     assert model.network.config.compat == compat
     assert D2MGAN.build_generator is not None
     generator = D2MGAN.build_generator(model.network, model.codec, torch.device("cpu"))
+    blocks = generator.generate(make_features(1), seed=0, progress=lambda done, total: None)
+    samples = np.concatenate(list(blocks), axis=1)
+    assert samples.shape == (1, 22_050)
+    assert samples.any()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("compat", ["paper", "official"])
+def test_resumed_training_of_cdcd_is_bit_identical(
+    loris: RunLoris,
+    data: Path,  # noqa: F811
+    tmp_path: Path,
+    compat: str,
+) -> None:
+    codec = train(loris, data, tmp_path / "vqvae", "vqvae", steps=3)
+    options = "--compat", compat, "--codec", codec
+    train(loris, data, tmp_path / "once", "cdcd", *options, steps=6)
+    train(loris, data, tmp_path / "twice", "cdcd", *options, steps=3)
+    path = train(loris, data, tmp_path / "twice", "cdcd", *options, steps=6)
+
+    once, twice = (
+        load_file(tmp_path / name / "conditional" / "last.safetensors")
+        for name in ("once", "twice")
+    )
+    assert once.keys() == twice.keys()
+    assert all(torch.equal(once[name], twice[name]) for name in once)
+
+    model = load_learned_model("cdcd", path, device=torch.device("cpu"))
+    assert isinstance(model.network, CdcdNetwork)
+    assert model.network.config.compat == compat
+    assert CDCD.build_generator is not None
+    generator = CDCD.build_generator(model.network, model.codec, torch.device("cpu"))
     blocks = generator.generate(make_features(1), seed=0, progress=lambda done, total: None)
     samples = np.concatenate(list(blocks), axis=1)
     assert samples.shape == (1, 22_050)
