@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from loris_cli.baselines.cdcd.discrete_diffusion import (
     NoiseSchedule,
+    Transition,
     TransitionPair,
     compute_log_mixture,
 )
@@ -127,10 +128,9 @@ def compute_bounds(
 ) -> Tensor:
     """Return KL(q(x_s | x_t, x_0 = c) || p(x_s | x_t)) for candidates c, summed over tokens.
 
-    The posterior of a known x_0 has only three different probabilities: at x_0, at x_t, and at
-    the other codes. The sum over all codes therefore needs the network's log probabilities at
-    these two codes and their total. With x_t = [MASK] both sides have equal probabilities of
-    [MASK], which contribute nothing.
+    The posterior of a known x_0 has only three different probabilities of codes, so the sum
+    over all codes needs the network's log probabilities at two codes and their total. With
+    x_t = [MASK] both sides have equal probabilities of [MASK], which contribute nothing.
 
     Args:
         log_start: log probabilities of the codes x_0, ``(batch, tokens, n_codes)``.
@@ -141,43 +141,74 @@ def compute_bounds(
     Returns:
         ``(batch, candidates)``
     """
-    n_codes = log_start.shape[2]
+    known = compute_known_posterior(tokens, candidates, pair, log_start.shape[2])
     mixture = compute_log_mixture(log_start, tokens, pair)
+    index = torch.where(tokens == log_start.shape[2], 0, tokens)[..., None]
+    at_token = mixture.gather(2, index)[..., 0][:, None]
+    at_candidate = mixture.gather(2, candidates.transpose(1, 2)).transpose(1, 2)
+    at_token_if_other = torch.where(known.q_token > 0, at_token, 0.0)
+    at_rest = mixture.sum(dim=2)[:, None] - at_candidate - at_token_if_other
+    # p(x_s) of a code is its likelihood q(x_t | x_s) by its mixture; the likelihoods of both
+    # sides are equal.
+    divergence = (
+        torch.xlogy(known.q_candidate, known.prior_candidate)
+        - known.q_candidate * at_candidate
+        + torch.xlogy(known.q_token, known.prior_other)
+        - known.q_token * at_token
+        + known.n_rest * torch.xlogy(known.q_rest, known.prior_other)
+        - known.q_rest * at_rest
+    )
+    return divergence.sum(dim=2)
+
+
+class KnownPosterior(NamedTuple):
+    """q(x_s | x_t, x_0 = c) of codes, ``(batch, candidates, tokens)`` each.
+
+    A probability is the likelihood q(x_t | x_s) by q(x_s | x_0) / q(x_t | x_0), the ``prior``.
+    """
+
+    q_candidate: Tensor
+    """Probability of c."""
+    q_token: Tensor
+    """Probability of x_t, if it is a code other than c; else 0."""
+    q_rest: Tensor
+    """Probability of each other code."""
+    n_rest: Tensor
+    """Number of other codes."""
+    prior_candidate: Tensor
+    prior_other: Tensor
+    """Prior of c, and of any other code."""
+
+
+def compute_known_posterior(
+    tokens: Tensor, candidates: Tensor, pair: TransitionPair, n_codes: int
+) -> KnownPosterior:
+    """Return the posterior of the codes x_s for known codes x_0.
+
+    Args:
+        tokens: tokens x_t, ``(batch, tokens)``.
+        candidates: codes c, ``(batch, candidates, tokens)``.
+        pair: transitions of the denoising step.
+        n_codes: number of codes.
+    """
     earlier, current, step = (
-        type(pair.step)(*(x[:, None] for x in transition))
+        Transition(*(x[:, None] for x in transition))
         for transition in (pair.earlier, pair.current, pair.step)
     )
     is_masked = (tokens == n_codes)[:, None]
     is_same = (candidates == tokens[:, None]) & ~is_masked
-    has_other = ~is_masked & ~is_same  # x_t is a code other than the candidate
-    # Likelihood q(x_t | x_s) of most codes and of x_s = x_t; evidence q(x_t | x_0 = c).
-    most = torch.where(is_masked, step.gamma, step.beta)
+    has_other = ~is_masked & ~is_same
+    unmasked = torch.where(is_same, current.alpha + current.beta, current.beta)
+    evidence = torch.where(is_masked, current.gamma, unmasked)
+    prior_candidate = (earlier.alpha + earlier.beta) / evidence
+    prior_other = earlier.beta / evidence
+    likelihood = torch.where(is_masked, step.gamma, step.beta)
     at_token = step.alpha + step.beta
-    at_candidate = torch.where(is_same, at_token, most)
-    evidence = torch.where(
-        is_masked,
-        current.gamma,
-        torch.where(is_same, current.alpha + current.beta, current.beta),
+    return KnownPosterior(
+        q_candidate=torch.where(is_same, at_token, likelihood) * prior_candidate,
+        q_token=torch.where(has_other, at_token * prior_other, 0.0),
+        q_rest=likelihood * prior_other,
+        n_rest=n_codes - 1 - has_other.float(),
+        prior_candidate=prior_candidate,
+        prior_other=prior_other,
     )
-    q_candidate = at_candidate * (earlier.alpha + earlier.beta) / evidence
-    q_token = torch.where(has_other, at_token * earlier.beta / evidence, 0.0)
-    q_rest = most * earlier.beta / evidence
-    n_rest = n_codes - 1 - has_other.float()
-
-    token_index = torch.where(tokens == n_codes, 0, tokens)[..., None]
-    mixture_token = mixture.gather(2, token_index)[..., 0][:, None]
-    mixture_candidate = mixture.gather(2, candidates.transpose(1, 2)).transpose(1, 2)
-    mixture_rest = mixture.sum(dim=2)[:, None] - mixture_candidate
-    mixture_rest = mixture_rest - torch.where(has_other, mixture_token, 0.0)
-
-    entropy = (
-        torch.xlogy(q_candidate, q_candidate)
-        + torch.xlogy(q_token, q_token)
-        + n_rest * torch.xlogy(q_rest, q_rest)
-    )
-    cross = (
-        q_candidate * (at_candidate.log() + mixture_candidate)
-        + q_token * (at_token.log() + mixture_token)
-        + q_rest * (n_rest * most.log() + mixture_rest)
-    )
-    return (entropy - cross).sum(dim=2)
