@@ -1,5 +1,6 @@
 """CDCD: configuration, examples, network, loss, and generation with a tiny VQ-VAE."""
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any, cast
@@ -18,10 +19,11 @@ from loris_cli.baselines.cdcd.config import CONFIGS, TOKEN_HOP_SAMPLES, CdcdConf
 from loris_cli.baselines.cdcd.generator import CdcdGenerator, build_condition
 from loris_cli.baselines.cdcd.loss import CdcdLoss
 from loris_cli.baselines.cdcd.method import CDCD
-from loris_cli.baselines.cdcd.network import CdcdNetwork
+from loris_cli.baselines.cdcd.network import Block, CdcdNetwork
 from loris_cli.baselines.learned_method import Compat, Example, PreparedClip, TrainingClip
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import InputError, WeightsError
+from loris_cli.models.checkpoint_format import read_config
 from loris_cli.models.empty_networks import empty_networks
 from loris_cli.models.generator_interface import VideoFeatures
 from loris_cli.models.vqvae import VqVae
@@ -61,7 +63,9 @@ def make_features(duration_s: float, *, seed: int = 0, visual: int = 0) -> Video
 def make_prepared(config: CdcdConfig, *, seed: int = 0, n_codes: int = 80) -> PreparedClip:
     rng = np.random.default_rng(seed)
     return {
-        "codes": rng.integers(config.n_codes, size=n_codes).astype(np.int16),
+        "codes": rng.integers(config.n_codes, size=max(n_codes, config.n_tokens)).astype(
+            np.int16
+        ),
         "motion": rng.standard_normal((40, 68)).astype(np.float32),
         "visual": rng.standard_normal((6, config.visual_width)).astype(np.float32),
         "genre": np.array(seed % 12),
@@ -191,6 +195,27 @@ def test_condition_has_a_token_per_frame_row_and_genre() -> None:
     tokens = network.encode_condition(examples.batch_condition(batch))
     assert tokens.tokens.shape == (4, 1, 32)
     assert tokens.times is None
+
+
+def test_attention_to_the_condition_begins_at_the_same_time() -> None:
+    config = replace(TINY_CDCD, n_tokens=1033)
+    network = make_network(config)
+    batch = make_batch(config, size=1)
+    condition = network.encode_condition(examples.batch_condition(batch))
+    assert condition.times is not None
+    attention = cast(Block, network.blocks[0]).cross_attention
+
+    query = attention.query(network.times)
+    key = attention.key(condition.times[:-1])  # without the genre, which has no time
+
+    frames = (query @ key.T).argmax(dim=1)
+    expected = (torch.arange(1033) * TOKEN_HOP_SAMPLES / SAMPLE_RATE_HZ * 16).long()
+    assert ((frames - expected).abs() <= 1).float().mean() > 0.95
+
+
+@pytest.mark.parametrize("config", [*CONFIGS.values(), TINY_CDCD])
+def test_configuration_survives_a_round_trip_through_json(config: CdcdConfig) -> None:
+    assert read_config(CdcdConfig, json.dumps(asdict(config))) == config
 
 
 def test_state_dict_restores_the_network() -> None:
