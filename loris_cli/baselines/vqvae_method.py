@@ -89,7 +89,10 @@ def _prepare_clip(
 def _draw_example(
     prepared: PreparedClip, config: VqVaeConfig, rng: np.random.Generator
 ) -> Example:
-    """Return a random crop with a random gain, ``samples``; zeros after the end of a clip."""
+    """Return a random crop with a random gain, ``samples``; zeros after the end of a clip.
+
+    The released code has no gain (docs/differences.md, V5).
+    """
     samples, n_crop = prepared["samples"], CROP_FRAMES * config.hop
     start = int(rng.integers(max(len(samples) - n_crop, 0) + 1))
     crop = np.zeros(n_crop, dtype=np.float32)
