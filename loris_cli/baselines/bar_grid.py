@@ -1,6 +1,6 @@
 """Bars of a steady tempo that fits the visual peaks, after CMT (Di et al., 2021).
 
-    peaks -> tempo and phase -> bars of 16 ticks;  energy, bars -> mean energy of each bar
+peaks -> tempo and phase -> bars of 16 ticks;  energy, bars -> mean energy of each bar
 """
 
 from dataclasses import dataclass

@@ -6,7 +6,7 @@ A bar word precedes the words of its bar. A beat word announces the notes that o
 on one tick. Each word has seven attributes and two positions:
 
     bar word   bar, meter, density: number of ticks with notes in the bar
-    beat word  tick, meter, density: number of later ticks in the bar, track, strength: its notes
+    beat word  tick, meter, density: number of later ticks in the bar, track, strength: notes
     note word  note, pitch, duration, track
 
 A further word with all attributes 0 ends the piece. The numbers are those of the released
