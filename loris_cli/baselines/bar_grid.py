@@ -34,7 +34,7 @@ class BarGrid:
     @property
     def bar_starts_s(self) -> Array:
         """Start of each bar, ``(bars,)``."""
-        return self.start_s + self.bar_s * np.arange(self.n_bars)
+        return np.asarray(self.start_s + self.bar_s * np.arange(self.n_bars, dtype=np.float64))
 
 
 def fit_bar_grid(features: VideoFeatures) -> BarGrid:

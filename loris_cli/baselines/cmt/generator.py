@@ -159,6 +159,6 @@ def _draw_programs(
     """Return the General MIDI program of each channel: instruments of the style."""
     if compat == "official":
         return {CHANNELS[track]: program for track, program in RELEASED_PROGRAMS.items()}
-    style = STYLES_BY_NAME[genre if genre in STYLES_BY_NAME else DEFAULT_GENRE]  # type: ignore[index]
+    style = STYLES_BY_NAME[genre if genre in STYLES_BY_NAME else DEFAULT_GENRE]
     programs = programs_by_channel(style)
     return {channel: int(rng.choice(programs[channel])) for channel in CHANNELS.values()}

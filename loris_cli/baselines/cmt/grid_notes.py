@@ -87,11 +87,12 @@ def build_arrangement(
     Args:
         notes: ``(notes, 4)``.
         grid: bars; tick 0 is the start of the first.
-        duration_s: duration of the clip. Notes with onsets outside it are omitted, and notes
-            end with it.
+        duration_s: duration of the clip. Notes with onsets outside it are omitted, except that
+            a tick less than half a tick before it is moved to its start. Notes end with it.
         programs: General MIDI program of each channel.
     """
     onset_s = grid.start_s + grid.tick_s * notes[:, 0]
+    onset_s = np.where(np.abs(onset_s) < grid.tick_s / 2, onset_s.clip(min=0), onset_s)
     length_s = np.minimum(grid.tick_s * notes[:, 3], duration_s - onset_s)
     channel = np.array([CHANNELS[Track(track)] for track in notes[:, 1].tolist()])
     velocity = np.full(len(notes), VELOCITY)

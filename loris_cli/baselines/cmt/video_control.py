@@ -92,7 +92,7 @@ def control_from_video(features: VideoFeatures, *, compat: Compat) -> VideoContr
     starts_s, bar_s = grid.bar_starts_s, grid.bar_s
     if compat == "official":  # whole frames, so bars drift (docs/differences.md, C11)
         bar_s = max(round(bar_s * POSE_FPS), 1) / POSE_FPS
-        starts_s = bar_s * np.arange(grid.n_bars)
+        starts_s = bar_s * np.arange(grid.n_bars, dtype=np.float64)
     ranks = rank_values(average_energy_by_bar(features.energy, starts_s, bar_s))
     densities = (ranks * N_DENSITY_CLASSES).astype(int).tolist()
     strengths = _strength_classes_by_tick(features, grid)
