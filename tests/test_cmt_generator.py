@@ -331,9 +331,10 @@ def test_sampling_in_steps_equals_one_pass(kind: str) -> None:
 
 def test_bars_end_if_the_network_prefers_large_chords() -> None:
     network = make_network()
-    with torch.no_grad():
-        network.heads[Column.STRENGTH].bias[MAX_NOTES_PER_BEAT_WORD] = 1e3
-        network.heads[Column.DENSITY].bias[17] = 1e3
+    for column, value in ((Column.STRENGTH, MAX_NOTES_PER_BEAT_WORD), (Column.DENSITY, 17)):
+        bias = network.get_parameter(f"heads.{int(column)}.bias")
+        with torch.no_grad():
+            bias[value] = 1e3
     control = control_from_video(make_dance(4.0), compat="paper")
     sampler = replace(make_sampler(control, probability=0.0), network=network)
     bars = split_bars(sampler.sample(ignore_progress))
@@ -345,7 +346,7 @@ def test_bars_end_if_the_network_prefers_large_chords() -> None:
 @pytest.mark.slow
 def test_overfitted_network_reproduces_a_piece() -> None:
     prepared = CMT.prepare_clip(make_training_clip(seed=3), TINY_CMT, None)
-    bars = split_bars(prepared["words"].astype(np.int64)[:-1])[1:4]
+    bars = split_bars(prepared["words"].astype(np.int64)[:-1])[1:3]
     n_ticks = len(bars) * TICKS_PER_BAR
     notes = decode_words(np.concatenate(bars))
     words = encode_words(notes, n_bars=len(bars), n_ticks=n_ticks)
@@ -362,7 +363,7 @@ def test_overfitted_network_reproduces_a_piece() -> None:
     }
     loss_module = CMT.build_loss(network, None)
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
-    for _ in range(250):
+    for _ in range(140):
         loss = loss_module(batch)
         optimizer.zero_grad()
         loss.backward()
@@ -422,7 +423,7 @@ def test_official_sampling_always_ends(seed: int) -> None:
 # Generator
 
 
-@pytest.mark.parametrize("duration_s", [0.3, 2.0, 7.77])
+@pytest.mark.parametrize("duration_s", [0.3, 1.0, 3.77])
 @pytest.mark.parametrize("compat", ["paper", "official"])
 def test_audio_of_cmt_has_the_length_of_the_clip(duration_s: float, compat: str) -> None:
     features = make_dance(duration_s, phase_s=0.1)
@@ -451,7 +452,7 @@ def test_onsets_are_on_the_ticks_of_the_visual_tempo() -> None:
 
 
 def test_seed_determines_the_music_of_cmt() -> None:
-    features, generator = make_dance(3.0), make_generator()
+    features, generator = make_dance(1.5), make_generator()
     first, second = (generate_samples(generator, features, seed=5) for _ in range(2))
     other = generate_samples(generator, features, seed=6)
     assert first.tobytes() == second.tobytes()
@@ -459,7 +460,7 @@ def test_seed_determines_the_music_of_cmt() -> None:
 
 
 def test_global_random_state_is_not_used() -> None:
-    features, generator = make_dance(3.0), make_generator()
+    features, generator = make_dance(1.5), make_generator()
     torch.manual_seed(1)
     before = torch.get_rng_state()
     first = generator.compose(features, 5).note_array
@@ -472,11 +473,11 @@ def test_global_random_state_is_not_used() -> None:
 def test_genre_selects_instruments_and_initial_token() -> None:
     generator = make_generator()
     house, skate = (
-        generator.compose(make_dance(3.0, genre=genre), 0) for genre in ("house", "skate")
+        generator.compose(make_dance(1.0, genre=genre), 0) for genre in ("house", "skate")
     )
     assert house.channel_programs != skate.channel_programs
     assert house.note_array.tolist() != skate.note_array.tolist()
-    without = generator.compose(make_dance(3.0, genre=None), 0)
+    without = generator.compose(make_dance(1.0, genre=None), 0)
     assert set(without.channel_programs) == set(house.channel_programs)
 
 

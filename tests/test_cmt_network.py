@@ -77,7 +77,7 @@ def test_attention_in_parts_equals_attention_at_once(kind: AttentionKind) -> Non
 
     for sizes in ([150, 1, 49], [199, 1], [1] * 200):
         outputs, state = [], None
-        for part in x.split(sizes, dim=1):
+        for part in torch.split(x, sizes, dim=1):
             out, state = attention(part, state)
             outputs.append(out)
         torch.testing.assert_close(torch.cat(outputs, dim=1), at_once)

@@ -13,8 +13,8 @@ from loris_cli.array_types import Samples
 from loris_cli.composition.midi_file import encode_midi
 from loris_cli.composition.mix import MixSettings
 from loris_cli.composition.synthesis import (
-    SYNTHESIZER_LATENCY_S,
     DEFAULT_SYNTHESIZER,
+    SYNTHESIZER_LATENCY_S,
     SynthesizerSettings,
     synthesize_blocks,
 )

@@ -25,9 +25,9 @@ from loris_cli.composition.arrangement import Arrangement, programs_by_channel
 from loris_cli.composition.mix import MixSettings
 from loris_cli.composition.styles import STYLES_BY_NAME
 from loris_cli.composition.synthesis import (
-    SYNTHESIZER_LATENCY_S,
     BLOCK_S,
     DEFAULT_SYNTHESIZER,
+    SYNTHESIZER_LATENCY_S,
     SynthesizerSettings,
     synthesize_blocks,
 )

@@ -41,13 +41,13 @@ def prepare_clip(
     """
     if clip.arrangement is None or clip.harmony is None:
         raise InputError(
-            f"clip {clip.clip_id} has no notes; cmt is trained on notes",
+            "it has no notes, and cmt is trained on notes",
             hint="train on synthetic music: loris dataset synthesize",
         )
     beats_s = clip.harmony.beats_s
     if len(beats_s) < MIN_BEATS:
         raise InputError(
-            f"clip {clip.clip_id} has no steady tempo; the notes of cmt are on a grid",
+            "it has no steady tempo, and the notes of cmt are on a grid",
             hint="use clips with annotated beats",
         )
     notes, n_ticks = quantize_arrangement(
@@ -55,7 +55,7 @@ def prepare_clip(
     )
     if not len(notes):
         raise InputError(
-            f"clip {clip.clip_id} has no notes of drums, bass, chords, keys or lead",
+            "it has no notes of drums, bass, chords, keys or lead",
             hint="use clips with notes",
         )
     words = encode_words(notes, n_bars=-(-n_ticks // TICKS_PER_BAR), n_ticks=n_ticks)
