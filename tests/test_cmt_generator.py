@@ -401,7 +401,7 @@ def test_official_words_have_three_tracks_on_each_visual_beat() -> None:
     assert (words[:, :7] < np.array(VOCABULARY_SIZES)).all()
     assert words[0, Column.BEAT] == BAR
     expected = [
-        (tick + 1, track, strength)
+        (tick + 1, track, strength + 1)
         for bar in control.bars
         for tick, strength in bar.strength_classes.items()
         for track in (1, 2, 3)

@@ -27,12 +27,15 @@ VISUAL_BEAT_TRACKS = (Track.DRUMS, Track.PIANO, Track.GUITAR)
 
 
 def list_control_words(control: VideoControl) -> list[tuple[int, int]]:
-    """Return attribute ``beat`` and density or strength of each bar and visual beat."""
+    """Return attribute ``beat`` and density or strength of each bar and visual beat.
+
+    Released classes count from 1: densities are 1 to 17 and strengths 2 to 10.
+    """
     return list(
         chain.from_iterable(
             [
                 (BAR, bar.density_class + 1),
-                *((tick + 1, strength) for tick, strength in bar.strength_classes.items()),
+                *((tick + 1, strength + 1) for tick, strength in bar.strength_classes.items()),
             ]
             for bar in control.bars
         )
