@@ -123,7 +123,7 @@ class CmtGenerator:
         Args:
             features: features of the entire clip.
             seed: seed of the take.
-            progress: called during sampling and after each block; the sampling is the unit.
+            progress: called during sampling and after each block of audio.
 
         Yields:
             ``(2, samples)`` blocks at 22,050 Hz, ``round(duration_s * 22050)`` samples in all.

@@ -38,7 +38,8 @@ N_RELEASED_GENRES, N_KEYS, N_TRACKS = 7, 1, len(Track) + 1
 single key carries no information (docs/differences.md, C2)."""
 N_INITIAL_TOKENS = 2 + len(Track)
 """Genre, key, and five instruments."""
-MAX_LAYERS, MAX_WIDTH, MAX_FEEDFORWARD, MAX_CONTEXT_WORDS = 48, 2048, 4096, 4096
+MAX_LAYERS, MAX_WIDTH, MAX_FEEDFORWARD = 48, 2048, 4096
+MIN_CONTEXT_WORDS, MAX_CONTEXT_WORDS = 16, 4096
 NetworkState = tuple[AttentionState, ...]
 """Attention state of each layer."""
 
@@ -82,7 +83,6 @@ class CmtConfig:
         return N_RELEASED_GENRES if self.compat == "official" else len(GENRES) + 1
 
 
-MIN_CONTEXT_WORDS = 16
 FULL_CONFIG = CmtConfig(
     layers=12, width=512, feedforward=2048, attention="linear", context_words=2048
 )

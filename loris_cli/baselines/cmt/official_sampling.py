@@ -48,6 +48,7 @@ def sample_as_released(sampler: ControlledSampler, progress: ProgressCallback) -
     entries = list_control_words(sampler.control)
     n_done, n_tracks, n_in_bar, bar, density, beat, time = 1, 0, 0, 0, 1, 1, 1
     context.append(bar_word(entries[0][1] - 1), tick=0, time=1)
+    progress(n_done, len(entries))
     while n_done < len(entries):
         word = _draw_word(sampler, context)
         n_in_bar += 1
