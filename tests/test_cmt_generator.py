@@ -276,14 +276,14 @@ def test_strong_visual_beats_have_more_drums() -> None:
 
 
 def test_without_control_density_and_strength_are_drawn() -> None:
-    control = control_from_video(make_dance(24.0), compat="paper")
+    control = control_from_video(make_dance(12.0), compat="paper")
     bars = split_bars(sample(control, probability=0.0))[1:]
     expected = [max(bar.n_ticks, len(bar.strength_classes)) for bar in control.bars[1:]]
     assert [int(bar[0, Column.DENSITY]) - 1 for bar in bars] != expected
 
 
 def test_context_slides_and_equals_a_new_one() -> None:
-    control = control_from_video(make_dance(16.0), compat="paper")
+    control = control_from_video(make_dance(10.0), compat="paper")
     words = sample(control)
     network = make_network()
     assert len(words) > 2 * network.config.context_words
