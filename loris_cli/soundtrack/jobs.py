@@ -274,7 +274,7 @@ def check_method_options(settings: SoundtrackSettings, method: str) -> None:
     }
     for option in (name for name, value in options.items() if value is not None):
         raise UsageError(
-            f"{option} cannot be used with the method {method}",
+            f"{option} cannot be used with --method {method}",
             hint=f"omit {option}, or use another model",
         )
 
