@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from loris_cli.audio import mel
 from loris_cli.baselines.cdcd.config import CdcdConfig
+from loris_cli.baselines.cmt.network import CmtConfig
 from loris_cli.baselines.d2mgan.config import D2mGanConfig
 from loris_cli.models.mel_autoencoder import MelAutoencoderConfig
 from loris_cli.models.mini_unet import MiniDenoiserConfig
@@ -89,3 +90,4 @@ TINY_CDCD = CdcdConfig(
     genre_features=8,
     n_negatives=3,
 )
+TINY_CMT = CmtConfig(layers=2, width=32, heads=2, feedforward=64, context_words=96)
