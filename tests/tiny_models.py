@@ -46,6 +46,8 @@ TINY_PAPER_CONFIG = PaperConfig(
     n_pose_frames=32,
 )
 
+TINY_CMT = CmtConfig(layers=2, width=32, heads=2, feedforward=64, context_words=96)
+
 # Two stages and a hop of 16 samples.
 TINY_VQVAE = VqVaeConfig(
     strides=(4, 4),
@@ -90,4 +92,3 @@ TINY_CDCD = CdcdConfig(
     genre_features=8,
     n_negatives=3,
 )
-TINY_CMT = CmtConfig(layers=2, width=32, heads=2, feedforward=64, context_words=96)

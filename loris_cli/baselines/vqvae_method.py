@@ -111,7 +111,7 @@ VQVAE = LearnedMethod(
     draw_example=_draw_example,
     build_generator=None,
     training_defaults={
-        "batch_size": 8, "steps": 20_000, "learning_rate": 5e-4, "warmup_steps": 200,
+        "batch_size": 8, "steps": 16_000, "learning_rate": 5e-4, "warmup_steps": 200,
         "beta1": 0.9, "beta2": 0.99, "weight_decay": 0.0, "max_grad_norm": 1.0,
         "ema_decay": 0.99,
     },
