@@ -1,0 +1,162 @@
+"""Foley Music as a generator: poses of a clip -> notes of windows -> synthesizer -> samples."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from loris_cli.array_types import Array, Samples
+from loris_cli.baselines.foley.config import N_POSE_FRAMES, WINDOW_S
+from loris_cli.baselines.foley.decoding import (
+    NUCLEUS_MASS,
+    TEMPERATURE,
+    DecodingMethod,
+    decode_greedily,
+    sample_events,
+    search_events,
+)
+from loris_cli.baselines.foley.events import (
+    TIME_SHIFT,
+    TIME_SHIFTS_S,
+    crop_notes,
+    decode_notes,
+    encode_notes,
+    encode_time_shift,
+    end_notes,
+)
+from loris_cli.baselines.foley.network import FoleyNetwork
+from loris_cli.baselines.foley.poses import interpolate_pose
+from loris_cli.composition.arrangement import KEYS_CHANNEL, Arrangement, end_repeated_notes
+from loris_cli.composition.mix import MixSettings
+from loris_cli.composition.synthesis import (
+    DEFAULT_SYNTHESIZER,
+    SynthesizerSettings,
+    synthesize_blocks,
+)
+from loris_cli.models.generator_interface import ProgressCallback, VideoFeatures
+from loris_cli.models.stgcn import N_JOINTS
+from loris_cli.pose.normalization import normalize_keypoints
+
+PREFIX_S = 2.0
+"""Duration of the events at the end of a window that are the prefix of the next
+(docs/differences.md, F12)."""
+PIANO_PROGRAM = 0
+"""General MIDI acoustic grand piano (released configuration)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoleyGenerator:
+    """A trained network as a `MusicGenerator`."""
+
+    network: FoleyNetwork
+    device: torch.device
+    synthesizer: SynthesizerSettings = DEFAULT_SYNTHESIZER
+    decoding: DecodingMethod | None = None
+    """Default: ``nucleus``, and ``greedy`` for networks of the mode ``official``."""
+    temperature: float = TEMPERATURE
+    nucleus_mass: float = NUCLEUS_MASS
+
+    def compose(
+        self, features: VideoFeatures, *, seed: int, progress: ProgressCallback | None = None
+    ) -> Arrangement:
+        """Return the notes of a take.
+
+        Args:
+            features: features of the entire clip; without poses all keypoints are zero, as for
+                frames in which no person is detected.
+            seed: seed of the take.
+            progress: called after each window.
+
+        Returns:
+            Notes of a piano, all within the clip.
+        """
+        is_official = self.network.config.compat == "official"
+        prefix_s = 0.0 if is_official else PREFIX_S
+        hop_s = WINDOW_S - prefix_s
+        n_windows = max(math.ceil((features.duration_s - prefix_s) / hop_s), 1)
+        pose = normalize_keypoints(features.keypoints)
+        notes, window_notes = np.empty((0, 4)), np.empty((0, 4))
+        for index in range(n_windows):
+            start_s = index * hop_s
+            duration_s = min(WINDOW_S, features.duration_s - start_s)
+            prefix = crop_notes(window_notes, hop_s, prefix_s, compat="paper")
+            events = self._generate_events(
+                pose, start_s, encode_prefix(prefix, prefix_s), duration_s, (seed, index)
+            )
+            window_notes = decode_notes(events, compat=self.network.config.compat)
+            shifted = end_notes(window_notes, duration_s) + np.array([start_s, 0, 0, 0])
+            notes = np.concatenate([notes[notes[:, 0] < start_s], shifted])
+            if progress is not None:
+                progress(index + 1, n_windows)
+        channel = np.full(len(notes), float(KEYS_CHANNEL))
+        return Arrangement(
+            note_array=end_repeated_notes(np.insert(notes, 2, channel, axis=1)),
+            channel_programs={KEYS_CHANNEL: PIANO_PROGRAM},
+        )
+
+    def generate(
+        self, features: VideoFeatures, *, seed: int, progress: ProgressCallback
+    ) -> Iterator[Samples]:
+        """Play the notes of a take.
+
+        Args:
+            features: features of the entire clip.
+            seed: seed of the take.
+            progress: called after each window.
+
+        Yields:
+            ``(1, samples)`` blocks at 22,050 Hz, ``round(duration_s * 22050)`` samples in all.
+
+        Raises:
+            InputError: the soundfont is damaged or lacks a piano.
+            MissingDependencyError: fluidsynth is not installed.
+        """
+        yield from synthesize_blocks(
+            self.compose(features, seed=seed, progress=progress),
+            MixSettings(),
+            duration_s=features.duration_s,
+            n_channels=1,
+            synthesizer=self.synthesizer,
+        )
+
+    def _generate_events(
+        self,
+        pose: Array | None,
+        start_s: float,
+        prefix: list[int],
+        duration_s: float,
+        seeds: tuple[int, int],
+    ) -> list[int]:
+        """Return the events of a window."""
+        window = np.zeros((N_POSE_FRAMES, N_JOINTS, 3), dtype=np.float32)
+        if pose is not None:
+            window = interpolate_pose(pose, start_s)
+        with torch.inference_mode():
+            tokens = self.network.encode_pose(torch.from_numpy(window)[None].to(self.device))
+        decoding = self.decoding
+        if decoding is None:
+            decoding = "greedy" if self.network.config.compat == "official" else "nucleus"
+        if decoding == "greedy":
+            return decode_greedily(self.network, tokens)
+        prefix = prefix[: self.network.config.max_events // 2]
+        if decoding == "beam":
+            return search_events(self.network, tokens, prefix, duration_s=duration_s)
+        seed = int(np.random.SeedSequence(seeds).generate_state(1)[0])
+        return sample_events(
+            self.network,
+            tokens,
+            prefix,
+            duration_s=duration_s,
+            generator=torch.Generator().manual_seed(seed),
+            temperature=self.temperature,
+            nucleus_mass=self.nucleus_mass,
+        )
+
+
+def encode_prefix(notes: Array, duration_s: float) -> list[int]:
+    """Return the events of the first notes of a window, up to a time."""
+    events = encode_notes(notes, duration_s=duration_s, compat="paper")
+    shifts = [event - TIME_SHIFT for event in events if event >= TIME_SHIFT]
+    return events + encode_time_shift(duration_s - float(TIME_SHIFTS_S[shifts].sum()))
