@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from loris_cli.audio import mel
+from loris_cli.baselines.foley.config import FoleyConfig
 from loris_cli.models.mel_autoencoder import MelAutoencoderConfig
 from loris_cli.models.mini_unet import MiniDenoiserConfig
 from loris_cli.models.paper_config import PaperConfig
@@ -40,4 +41,14 @@ TINY_PAPER_CONFIG = PaperConfig(
     visual_features=16,
     n_visual_frames=4,
     n_pose_frames=32,
+)
+
+TINY_FOLEY = FoleyConfig(
+    unit_channels=(4, 8),
+    unit_strides=(2, 2),
+    features=32,
+    n_layers=2,
+    heads=2,
+    ff_features=32,
+    max_events=128,
 )

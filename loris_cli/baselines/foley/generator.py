@@ -81,10 +81,8 @@ class FoleyGenerator:
         for index in range(n_windows):
             start_s = index * hop_s
             duration_s = min(WINDOW_S, features.duration_s - start_s)
-            prefix = crop_notes(window_notes, hop_s, prefix_s, compat="paper")
-            events = self._generate_events(
-                pose, start_s, encode_prefix(prefix, prefix_s), duration_s, (seed, index)
-            )
+            prefix = encode_prefix(window_notes, hop_s, prefix_s) if index else []
+            events = self._generate_events(pose, start_s, prefix, duration_s, (seed, index))
             window_notes = decode_notes(events, compat=self.network.config.compat)
             shifted = end_notes(window_notes, duration_s) + np.array([start_s, 0, 0, 0])
             notes = np.concatenate([notes[notes[:, 0] < start_s], shifted])
@@ -155,8 +153,18 @@ class FoleyGenerator:
         )
 
 
-def encode_prefix(notes: Array, duration_s: float) -> list[int]:
-    """Return the events of the first notes of a window, up to a time."""
-    events = encode_notes(notes, duration_s=duration_s, compat="paper")
+def encode_prefix(notes: Array, start_s: float, duration_s: float) -> list[int]:
+    """Return the events of the last notes of a window, the first ones of the next.
+
+    Args:
+        notes: notes of the window; those that sound at its end have infinite duration.
+        start_s: start of the next window, relative to this one.
+        duration_s: duration of the overlap.
+
+    Returns:
+        events with a time shift to the end of the overlap.
+    """
+    last_notes = crop_notes(notes, start_s, duration_s, compat="paper")
+    events = encode_notes(last_notes, duration_s=duration_s, compat="paper")
     shifts = [event - TIME_SHIFT for event in events if event >= TIME_SHIFT]
     return events + encode_time_shift(duration_s - float(TIME_SHIFTS_S[shifts].sum()))

@@ -47,7 +47,7 @@ def skew(distance_scores: Tensor) -> Tensor:
     Returns:
         ``(..., queries, keys)``; entries of keys after the query have no meaning.
     """
-    n_queries, n_keys = distance_scores.shape[-2:]
+    n_queries = distance_scores.shape[-2]
     padded = functional.pad(distance_scores, (1, 0)).flatten(-2)
     return padded[..., n_queries:].reshape(distance_scores.shape)
 
