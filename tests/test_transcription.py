@@ -8,7 +8,7 @@ from loris_cli.array_types import Array, Samples
 from loris_cli.audio import transcription
 from loris_cli.audio.transcription import (
     FRAME_S,
-    HOP_FRAMES,
+    VALID_FRAMES,
     compute_posteriorgrams,
     create_notes,
     transcribe_notes,
@@ -46,8 +46,9 @@ def make_melody(n_notes: int, spacing_s: float) -> Array:
     return np.column_stack(columns).astype(np.float64)
 
 
+@pytest.mark.slow
 def test_slow_piano_melody_is_transcribed() -> None:
-    """Measured: 1.0, with onsets within 25 ms."""
+    """Measured: 0.96, one wrong note; 0.03 s is less than three frames."""
     notes = make_melody(12, 0.5)
     found = transcribe_notes(synthesize_piano(notes, 7.0))
     assert compute_f_measure(notes, found) >= 0.95
@@ -63,11 +64,12 @@ def test_piano_chords_are_transcribed() -> None:
     assert compute_f_measure(notes, found) >= 0.8
 
 
+@pytest.mark.slow
 def test_times_do_not_drift_in_later_windows() -> None:
     """The same melody later in the recording has the same onsets."""
     notes = make_melody(4, 0.5)
     audio = synthesize_piano(notes, 3.0)
-    delay_s = 12.345
+    delay_s = 5.345
     late = np.concatenate([np.zeros(round(delay_s * SAMPLE_RATE_HZ), np.float32), audio])
     first, second = transcribe_notes(audio), transcribe_notes(late)
     np.testing.assert_array_equal(second[:, 2], first[:, 2])
@@ -80,9 +82,9 @@ def test_silence_has_no_notes(n_samples: int) -> None:
 
 
 def test_posteriorgrams_have_a_frame_every_256_samples() -> None:
-    n_samples = 256 * (HOP_FRAMES + 3) + 1
+    n_samples = 256 * (VALID_FRAMES + 3) + 1
     onsets, notes = compute_posteriorgrams(np.zeros(n_samples, np.float32))
-    assert onsets.shape == notes.shape == (HOP_FRAMES + 4, 88)
+    assert onsets.shape == notes.shape == (VALID_FRAMES + 4, 88)
 
 
 def test_empty_audio_has_no_notes() -> None:
@@ -100,11 +102,11 @@ def create(onsets: Array, notes: Array) -> Array:
 def test_note_lasts_from_onset_to_the_end_of_its_likelihood() -> None:
     onsets, notes = make_posteriorgrams()
     onsets[20, 39], notes[20:60, 39] = 0.9, 0.5
-    notes[35:40, 39] = 0.1  # shorter than the tolerance
+    notes[35:40, 39] = 0.28  # shorter than the tolerance
     (note,) = create(onsets, notes)
     np.testing.assert_allclose(note[:2], [20 * FRAME_S, 40 * FRAME_S])
     assert note[2] == 60
-    assert note[3] == round(127 * (35 * 0.5 + 5 * 0.1) / 40)
+    assert note[3] == round(127 * (35 * 0.5 + 5 * 0.28) / 40)
 
 
 def test_repeated_onsets_divide_a_note() -> None:

@@ -26,9 +26,11 @@ FRAME_S = FRAME_SAMPLES / SAMPLE_RATE_HZ
 WINDOW_FRAMES = 172
 MARGIN_FRAMES = 15
 """Frames at both ends of a window that are discarded."""
-HOP_FRAMES = WINDOW_FRAMES - 2 * MARGIN_FRAMES
-"""Frames between windows. The package advances by 36,164 samples, which is not a multiple of a
-frame, and corrects the times afterwards. Here frames are equidistant."""
+VALID_FRAMES = WINDOW_FRAMES - 2 * MARGIN_FRAMES
+HOP_FRAMES = VALID_FRAMES // 2
+"""Frames between windows, which are averaged with triangular weights. The package advances by
+36,164 samples without an overlap. The network normalizes the level of each window, so a window
+without attacks has a higher likelihood, and its first frame would be an onset."""
 N_PITCHES = 88
 LOWEST_PITCH = 21
 """MIDI pitch of the lowest key of a piano."""
@@ -69,21 +71,24 @@ def compute_posteriorgrams(samples: Samples) -> tuple[Float32Array, Float32Array
     """
     network = _load_network()
     n_frames = -(-len(samples) // FRAME_SAMPLES)
-    n_windows = -(-n_frames // HOP_FRAMES)
+    n_windows = max(-(-(n_frames - VALID_FRAMES) // HOP_FRAMES), 0) + 1
     n_margin = MARGIN_FRAMES * FRAME_SAMPLES
     n_padded = (n_windows - 1) * HOP_FRAMES * FRAME_SAMPLES + WINDOW_SAMPLES
     padded = np.zeros(max(n_padded, n_margin + len(samples)), dtype=np.float32)
     padded[n_margin : n_margin + len(samples)] = samples
-    rows = slice(MARGIN_FRAMES, MARGIN_FRAMES + HOP_FRAMES)
-    onsets = np.zeros((n_windows * HOP_FRAMES, N_PITCHES), dtype=np.float32)
-    notes = np.zeros_like(onsets)
-    for index in range(n_windows):
-        first = index * HOP_FRAMES
+    weights = np.minimum(np.arange(1, VALID_FRAMES + 1), np.arange(VALID_FRAMES, 0, -1))
+    rows = slice(MARGIN_FRAMES, MARGIN_FRAMES + VALID_FRAMES)
+    shape = (n_windows - 1) * HOP_FRAMES + VALID_FRAMES, N_PITCHES
+    onsets, notes, total = np.zeros(shape), np.zeros(shape), np.zeros((shape[0], 1))
+    for first in range(0, n_windows * HOP_FRAMES, HOP_FRAMES):
         window = padded[first * FRAME_SAMPLES :][:WINDOW_SAMPLES]
         onset, note, _ = network(window[:, None])  # file order; the third is the contour
-        onsets[first : first + HOP_FRAMES] = onset[0, rows]
-        notes[first : first + HOP_FRAMES] = note[0, rows]
-    return onsets[:n_frames], notes[:n_frames]
+        frames = slice(first, first + VALID_FRAMES)
+        onsets[frames] += weights[:, None] * onset[0, rows]
+        notes[frames] += weights[:, None] * note[0, rows]
+        total[frames] += weights[:, None]
+    onsets, notes = onsets / total, notes / total
+    return onsets[:n_frames].astype(np.float32), notes[:n_frames].astype(np.float32)
 
 
 def create_notes(onsets: Float32Array, notes: Float32Array) -> Array:
