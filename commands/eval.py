@@ -122,7 +122,13 @@ def evaluate(
         ),
     ] = None,
     methods: Annotated[
-        list[Method] | None, option("Model", "Baseline to evaluate. Repeatable.", "--method")
+        list[Method] | None,
+        option(
+            "Model",
+            "Baseline to evaluate; all for every method that needs no training or is trained."
+            " Repeatable.",
+            "--method",
+        ),
     ] = None,
     synthesizer: options.Synthesizer = "builtin",
     soundfont: options.Soundfont = None,

@@ -20,13 +20,18 @@ class Bound(StrEnum):
 
 
 class Method(StrEnum):
-    """Baselines: `loris_cli.evaluation.runner.systems.METHOD_DESCRIPTIONS`."""
+    """Baselines: those of `loris_cli.evaluation.runner.systems`, and trained ones."""
 
     SCORE = "score"
     DRUMS = "drums"
     GROOVE = "groove"
     RETRIEVAL = "retrieval"
     RETRIEVAL_STRETCHED = "retrieval-stretched"
+    FOLEY = "foley"
+    CMT = "cmt"
+    D2MGAN = "d2mgan"
+    CDCD = "cdcd"
+    ALL = "all"
 
 
 class Ablation(StrEnum):

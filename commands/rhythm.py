@@ -36,7 +36,7 @@ def rhythm(
     compat: Annotated[
         Literal["paper", "official", "strict"],
         option(
-            "Rhythm",
+            "Model",
             "Directogram and peak picking of the paper with noise reduction and impact timing,"
             " of its released code, or of the paper's equations alone.",
         ),

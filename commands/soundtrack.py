@@ -110,11 +110,12 @@ def soundtrack(
         ),
     ] = None,
     method: Annotated[
-        Literal["score"] | None,
+        Literal["score", "foley", "cmt", "d2mgan", "cdcd"] | None,
         option(
             "Model",
-            "Use this system instead of a model. score: play the rule-written score with a"
-            " synthesizer.",
+            "Use this system instead of mini. score: play the rule-written score with a"
+            " synthesizer. The others are baselines of the paper; --model names weights of"
+            " `loris train --method`.",
         ),
     ] = None,
     synthesizer: options.Synthesizer = "builtin",
@@ -202,9 +203,9 @@ def soundtrack(
         )
     if audio_track is not None and mix is None:
         raise UsageError("--audio-track requires --mix", hint="add --mix, such as --mix -12")
-    if model is not None and method is not None:
+    if model is not None and method == "score":
         raise UsageError(
-            "--model and --method cannot be used together", hint="remove one of them"
+            "--model and --method score cannot be used together", hint="remove one of them"
         )
     if not 0 <= guidance_interval[0] < guidance_interval[1] <= 1:
         first, last = guidance_interval

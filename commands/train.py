@@ -46,6 +46,35 @@ def train(
             "Model", "Model: mini (latent diffusion), or the paper's waveform diffusion model."
         ),
     ] = "mini",
+    method: Annotated[
+        Literal["foley", "cmt", "d2mgan", "cdcd", "vqvae"] | None,
+        option(
+            "Model",
+            "Train a baseline of the paper instead of a model, or the VQ-VAE that d2mgan and"
+            " cdcd need.",
+        ),
+    ] = None,
+    size: Annotated[
+        Literal["compact", "full"],
+        option(
+            "Model", "Network size of a baseline: trainable on a CPU, or as in its publication."
+        ),
+    ] = "compact",
+    compat: Annotated[
+        Literal["paper", "official"],
+        option(
+            "Model",
+            "Variant of a baseline: repaired, or with the defects of its released code.",
+        ),
+    ] = "paper",
+    codec: Annotated[
+        Path | None,
+        option(
+            "Model",
+            "Weights of the VQ-VAE for d2mgan and cdcd. Default: the included ones.",
+            metavar="FILE",
+        ),
+    ] = None,
     stages: Annotated[
         list[StageChoice] | None,
         option(
@@ -104,19 +133,24 @@ def train(
 
         torchrun --nproc-per-node 8 -m loris_cli train --data DATA --out run
 
+        loris train --data DATA --method foley --out runs/foley
+
         loris train export run -o mine.safetensors
     """
     if options.reject_options_before_subcommand(context):
         return
     from loris_cli.config import data_home
     from loris_cli.errors import InputError
+    from loris_cli.training.cost_estimate import estimate_cost
     from loris_cli.training.distributed import init_distributed
-    from loris_cli.training.pipeline import TrainingJob, estimate_cost, run_training
-    from loris_cli.training.settings import StageName, resolve_settings
+    from loris_cli.training.pipeline import run_training
+    from loris_cli.training.settings import Preset, StageName, resolve_settings
+    from loris_cli.training.stage_factory import TrainingJob
 
+    network: Preset = method or preset
     names: list[StageName] = [stage.value for stage in stages or ()]
     if not names:
-        names = ["conditional"] if preset == "paper" else ["latent", "conditional"]
+        names = ["latent", "conditional"] if network == "mini" else ["conditional"]
     if backbone is not None and not backbone.is_file():
         raise InputError(
             f"backbone {backbone} does not exist", hint="train one with --stage unconditional"
@@ -124,13 +158,18 @@ def train(
     with init_distributed(device, warn=ConsoleReporter().warn) as dist_context:
         settings = {
             name: resolve_settings(
-                preset=preset,
+                preset=network,
                 stage=name,
                 recipe=recipe,
                 subset=split,
                 world_size=dist_context.world_size,
                 config_path=config,
-                overrides=[f"seed={seed}", *(overrides or [])],
+                overrides=[
+                    f"seed={seed}",
+                    f"network_size={size}",
+                    f"method_compat={compat}",
+                    *(overrides or []),
+                ],
             )
             for name in names
         }
@@ -139,6 +178,7 @@ def train(
             run_dir=out,
             stage_settings=settings,
             backbone_path=backbone,
+            codec_path=codec,
             resume=resume,
         )
         is_main = dist_context.is_main_process
@@ -213,8 +253,8 @@ def _print_estimate(cost: Any, reporter: ConsoleReporter) -> None:
     hours = cost.n_steps * cost.step_s / 3600
     reporter.print_result(
         f"{cost.stage}: {cost.n_parameters / 1e6:.1f} M parameters, {cost.n_clips} clips,"
-        f" {cost.n_steps} steps of {cost.step_s:.2f} s, {hours:.1f} h, peak memory"
-        f" {cost.peak_memory_mib:.0f} MiB, measured over two steps"
+        f" {cost.n_steps} steps of {cost.step_s:.2f} s and {cost.step_flops / 1e9:.1f} GFLOP,"
+        f" {hours:.1f} h, peak memory {cost.peak_memory_mib:.0f} MiB, measured over two steps"
     )
 
 

@@ -23,12 +23,12 @@ memory."""
 
 
 @contextmanager
-def open_checkpoint(path: Path, kind: ModelPreset) -> Iterator[tuple[Any, dict[str, str]]]:
+def open_checkpoint(path: Path, kind: str) -> Iterator[tuple[Any, dict[str, str]]]:
     """Open a loris safetensors file and check its kind and schema.
 
     Args:
         path: checkpoint file.
-        kind: expected preset of the model.
+        kind: expected preset or method of the model.
 
     Yields:
         the open file and its metadata.
@@ -43,7 +43,7 @@ def open_checkpoint(path: Path, kind: ModelPreset) -> Iterator[tuple[Any, dict[s
             metadata: dict[str, str] = file.metadata() or {}
             if metadata.get("loris.kind") != kind:
                 raise WeightsError(
-                    f"{name} is not a loris checkpoint of the preset {kind}",
+                    f"{name} is not a loris checkpoint of {kind}",
                     hint="pass a file written by `loris`, or a released checkpoint",
                 )
             schema = metadata.get("loris.schema", "none")
@@ -66,7 +66,7 @@ def open_checkpoint(path: Path, kind: ModelPreset) -> Iterator[tuple[Any, dict[s
         ) from error
 
 
-def checkpoint_metadata(kind: ModelPreset, **configs: Any) -> dict[str, str]:
+def checkpoint_metadata(kind: str, **configs: Any) -> dict[str, str]:
     """Return safetensors metadata for networks with these configurations."""
     sizes = {f"loris.{name}": json.dumps(asdict(config)) for name, config in configs.items()}
     return {"loris.schema": CHECKPOINT_SCHEMA, "loris.kind": kind, **sizes}

@@ -4,16 +4,24 @@ settings -> checkpoint, cached per process -> generator;  video -> visual featur
 """
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from loris_cli.array_types import Array
+from loris_cli.baselines.learned_checkpoint import (
+    LearnedModel,
+    detect_learned_method,
+    load_learned_model,
+)
+from loris_cli.baselines.learned_method import MethodName
 from loris_cli.errors import UsageError
 from loris_cli.models.load_model import LoadedModel, load_model
 from loris_cli.models.mini_checkpoint import MiniCheckpoint
-from loris_cli.soundtrack.jobs import SoundtrackSettings
+from loris_cli.soundtrack.jobs import DEFAULT_MODEL, SoundtrackSettings
 from loris_cli.soundtrack.latent_generator import LatentGenerator
+from loris_cli.soundtrack.learned_generator import LearnedGenerator
 from loris_cli.soundtrack.score_generator import ScoreGenerator
 from loris_cli.soundtrack.visual_encoder import (
     VisualEncoder,
@@ -28,7 +36,7 @@ from loris_cli.system.progress import Reporter
 from loris_cli.video.probe import VideoInfo
 
 ModelGenerator = LatentGenerator | WaveformGenerator
-SoundtrackGenerator = ModelGenerator | ScoreGenerator
+SoundtrackGenerator = ModelGenerator | ScoreGenerator | LearnedGenerator
 
 
 @cache
@@ -62,18 +70,60 @@ def build_generator(model: LoadedModel, device: torch.device, **options: Any) ->
     return WaveformGenerator(model=model, device=device, **options)
 
 
+@cache
+def load_learned_cached(name: MethodName, path: Path | None, device: str) -> LearnedModel:
+    """Load a trained baseline, cached per process.
+
+    Raises:
+        WeightsError: the method is not trained, or its file is damaged.
+    """
+    return load_learned_model(name, path, device=resolve_device(device))
+
+
+def build_learned_generator(model: LearnedModel, device: torch.device) -> LearnedGenerator:
+    """Return the generator of a trained baseline.
+
+    Raises:
+        UsageError: the model is the codec, which generates no music.
+    """
+    if model.method.build_generator is None:
+        raise UsageError(
+            f"{model.name} is a codec, which generates no music",
+            hint="train d2mgan or cdcd with it: loris train --method cdcd --codec FILE",
+        )
+    generator = model.method.build_generator(model.network, model.codec, device)
+    return LearnedGenerator(model=model, generator=generator)
+
+
+def find_learned_weights(settings: SoundtrackSettings) -> tuple[MethodName, Path | None] | None:
+    """Return method and weights file of the settings; None if they are not of a baseline.
+
+    The file is None for the included weights.
+    """
+    path = None if settings.model == DEFAULT_MODEL else Path(settings.model)
+    if settings.method is not None and settings.method != "score":
+        return settings.method, path
+    name = detect_learned_method(path) if path is not None and path.is_file() else None
+    return None if name is None else (name, path)
+
+
 def load_generator(settings: SoundtrackSettings) -> SoundtrackGenerator:
     """Return the generator for the settings of a run.
 
     Raises:
         UsageError: the model does not support an option.
+        WeightsError: the model does not exist, or is not trained.
         InputError: the soundfont of the method is missing or damaged.
         MissingDependencyError: the synthesizer of the method is not installed.
     """
-    if settings.method is not None:
+    if settings.method == "score":
         settings.synthesizer.check()
         return ScoreGenerator(synthesizer=settings.synthesizer)
     device = resolve_device(settings.device)
+    learned = find_learned_weights(settings)
+    if learned is not None:
+        model = load_learned_cached(*learned, settings.device)
+        return build_learned_generator(model, device)
     generator = build_generator(
         load_model_cached(settings.model, settings.device, settings.compile),
         device,
@@ -117,7 +167,9 @@ def load_job_encoder(settings: SoundtrackSettings, reporter: Reporter) -> Visual
     return load_visual_encoder(*weights, settings.device)
 
 
-def require_composer(generator: SoundtrackGenerator) -> LatentGenerator | ScoreGenerator:
+def require_composer(
+    generator: SoundtrackGenerator,
+) -> LatentGenerator | ScoreGenerator | LearnedGenerator:
     """Return the generator if its takes have a score.
 
     Raises:
@@ -125,7 +177,7 @@ def require_composer(generator: SoundtrackGenerator) -> LatentGenerator | ScoreG
     """
     if isinstance(generator, ScoreGenerator):
         return generator
-    if isinstance(generator, LatentGenerator) and generator.has_notes:
+    if isinstance(generator, LatentGenerator | LearnedGenerator) and generator.has_notes:
         return generator
     raise UsageError(
         f"{generator.model.name} does not use notes: no MIDI file can be written",
@@ -162,4 +214,5 @@ def get_visual_features(
     if encoder is None:
         assert source.path is not None
         return read_visual_features(source.path, width=width, duration_s=info.duration_s)
-    return extract_visual_features(info, encoder, device=generator.device, reporter=reporter)
+    device = resolve_device(settings.device)
+    return extract_visual_features(info, encoder, device=device, reporter=reporter)

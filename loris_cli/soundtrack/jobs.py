@@ -20,8 +20,9 @@ from loris_cli.video.ffmpeg_program import find_ffmpeg
 from loris_cli.video.output_formats import CONTAINER_FORMATS, select_output_suffix
 
 DEFAULT_MODEL = "mini"
-MethodName = Literal["score"]
-"""``score``: the rule-written score, played by a synthesizer."""
+MethodName = Literal["score", "foley", "cmt", "d2mgan", "cdcd"]
+"""``score``: the rule-written score, played by a synthesizer. The others are trained
+baselines."""
 MIDI_SUFFIXES = (".mid", ".midi")
 
 
@@ -32,7 +33,7 @@ class SoundtrackSettings:
     model: str = DEFAULT_MODEL
     """``mini``, a ``.safetensors`` file, or a released checkpoint."""
     method: MethodName | None = None
-    """System without a network that is used instead of the model."""
+    """System that is used instead of ``mini``; ``model`` may name the weights of a baseline."""
     synthesizer: SynthesizerSettings = DEFAULT_SYNTHESIZER
     """Synthesizer for the method ``score``."""
     genre: str | None = None
@@ -148,7 +149,7 @@ def plan_jobs(
     _check_single_input_options(settings, len(videos))
     if settings.method is not None:
         _check_method_options(settings)
-    elif settings.synthesizer != DEFAULT_SYNTHESIZER:
+    if settings.method != "score" and settings.synthesizer != DEFAULT_SYNTHESIZER:
         option = "--soundfont" if settings.synthesizer.soundfont else "--synthesizer"
         raise UsageError(f"{option} requires --method score", hint="add --method score")
     names = _DefaultNames()
@@ -251,9 +252,10 @@ def _check_single_input_options(settings: SoundtrackSettings, n_videos: int) -> 
 
 
 def _check_method_options(settings: SoundtrackSettings) -> None:
-    """Raise if a setting of a model is used with a method that has no network."""
+    """Raise if a setting of a diffusion model is used with a method."""
+    has_weights = settings.method == "score" and settings.model != DEFAULT_MODEL
     options = {
-        "--model": None if settings.model == DEFAULT_MODEL else settings.model,
+        "--model": settings.model if has_weights else None,
         "--steps": settings.steps,
         "--guidance": settings.guidance,
         "--guidance-interval": (
@@ -261,7 +263,7 @@ def _check_method_options(settings: SoundtrackSettings) -> None:
         ),
         "--precision": None if settings.precision == "auto" else settings.precision,
         "--sampler": settings.sampler,
-        "--visual-features": settings.visual,
+        "--visual-features": settings.visual if settings.method == "score" else None,
         "--compile": settings.compile or None,
         "--inpaint": settings.inpaint,
     }

@@ -27,6 +27,7 @@ from loris_cli.soundtrack.generators import (
 from loris_cli.soundtrack.inpainting import load_region
 from loris_cli.soundtrack.job_report import RecordingReporter, ReportRow, build_row
 from loris_cli.soundtrack.jobs import SoundtrackJob, is_midi_path
+from loris_cli.soundtrack.learned_generator import LearnedGenerator
 from loris_cli.soundtrack.pipeline import OutputOptions, make_soundtrack, read_mono_audio
 from loris_cli.soundtrack.score_generator import ScoreGenerator, encode_score
 from loris_cli.soundtrack.video_analysis import VideoAnalysis, analyze_video, probe_for_rhythm
@@ -42,6 +43,8 @@ DECODE_S_PER_AUDIO_S = 0.12
 """Approximate time to decode and normalize one second of audio, on the same CPU."""
 SYNTHESIS_S_PER_AUDIO_S = 0.06
 """Approximate time to play and normalize one second of a score, on the same CPU."""
+TIMED_CLIP_S = 6.0
+"""Longest clip used to time a trained baseline for a cost estimate."""
 BASE_MEMORY_MIB = 1200
 """Peak memory, measured at 1 and 10 minutes; it does not depend on the duration."""
 PAPER_MEMORY_FACTOR = 1.6
@@ -59,7 +62,7 @@ def make_takes(job: SoundtrackJob, reporter: RecordingReporter) -> Iterator[Repo
         require_composer(generator)
     info = _probe_job(job, reporter)
     region = None
-    if settings.inpaint is not None and not isinstance(generator, ScoreGenerator):
+    if settings.inpaint is not None and isinstance(generator, ModelGenerator):
         n_channels = generator.traits.n_channels
         region = load_region(settings.inpaint, info, n_channels=n_channels)
         generator = replace(generator, inpaint_region=region)
@@ -151,8 +154,16 @@ def _probe_job(job: SoundtrackJob, reporter: RecordingReporter) -> VideoInfo:
 
 def _generator_fields(generator: SoundtrackGenerator, duration_s: float) -> dict[str, Any]:
     """Return the report fields on model and sampling, or on the method."""
-    if isinstance(generator, ScoreGenerator):
-        method = {"method": "score", **generator.synthesizer.describe()}
+    if not isinstance(generator, ModelGenerator):
+        method = (
+            {"method": "score", **generator.synthesizer.describe()}
+            if isinstance(generator, ScoreGenerator)
+            else {
+                "method": generator.model.method.name,
+                "model": generator.model.name,
+                "fingerprint": generator.model.sha256_prefix,
+            }
+        )
         return {**method, "duration_s": round(duration_s, 3)}
     layout = generator.compute_window_layout(duration_s)
     return {
@@ -196,6 +207,17 @@ def _plot_analysis(path: Path, analysis: VideoAnalysis, out: Path, *, overwrite:
 
 
 @cache
+def _time_generation_s(generator: LearnedGenerator, clip_s: float) -> float:
+    """Measure the time to generate a clip without peaks."""
+    empty = np.zeros(0)
+    clip = VideoFeatures(duration_s=clip_s, peaks_s=empty, strengths=empty, energy=np.zeros(1))
+    started_s = time.monotonic()
+    for _ in generator.generate(clip, seed=0, progress=lambda done, total: None):
+        pass
+    return time.monotonic() - started_s
+
+
+@cache
 def _time_evaluation_s(generator: ModelGenerator, clip_s: float) -> float:
     """Measure the time of one network evaluation, with its proportion of the decoding."""
     empty = np.zeros(0)
@@ -226,7 +248,10 @@ def estimate_takes(job: SoundtrackJob, reporter: RecordingReporter) -> Iterator[
     poses_s = info.duration_s * POSE_FPS * POSE_S_PER_FRAME if needs_poses else 0.0
     n_windows = n_evaluations = 0
     take_s = info.duration_s * SYNTHESIS_S_PER_AUDIO_S
-    if not isinstance(generator, ScoreGenerator):
+    if isinstance(generator, LearnedGenerator):
+        timed_s = min(info.duration_s, TIMED_CLIP_S)
+        take_s = info.duration_s * _time_generation_s(generator, timed_s) / timed_s
+    elif not isinstance(generator, ScoreGenerator):
         layout = generator.compute_window_layout(info.duration_s)
         n_windows, n_evaluations = len(layout.starts), layout.n_evaluations
         timed_s = min(round(info.duration_s), generator.traits.max_timing_clip_s)

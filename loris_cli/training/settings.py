@@ -9,11 +9,14 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from loris_cli.baselines.learned_method import Compat, MethodName, NetworkSize
+from loris_cli.baselines.learned_methods import METHOD_OBJECTS, get_learned_method
 from loris_cli.dataset.manifest import VISUAL_ENCODERS
 from loris_cli.errors import InputError, UsageError
 from loris_cli.models.paper_config import HawkesPhase
 
-Preset = Literal["mini", "paper"]
+Preset = Literal["mini", "paper", MethodName]
+"""Preset of the networks, or a trained baseline."""
 StageName = Literal["latent", "unconditional", "conditional"]
 TrainingRecipe = Literal["default", "paper", "official"]
 
@@ -56,6 +59,11 @@ class TrainingSettings:
     audio_accent_probability: float = MINI_AUDIO_ACCENT_PROBABILITY
     """Probability that the rhythm peaks of a training clip with poses are accents of its audio
     or score instead of the peaks of its poses, which validation always uses."""
+
+    network_size: NetworkSize = "compact"
+    """Size of the network of a baseline. This setting and the next one are for baselines."""
+    method_compat: Compat = "paper"
+    """``official`` keeps the defects of the released code of a baseline."""
 
     channels: int = 256
     """Channels of the first U-Net level. This setting and the next ones, up to
@@ -109,7 +117,7 @@ STAGE_DEFAULTS: Mapping[StageName, dict[str, Any]] = {
     "unconditional": {"condition_dropout": 1.0},
     "conditional": {},
 }  # fmt: skip
-PRESET_DEFAULTS: Mapping[Preset, dict[str, Any]] = {
+PRESET_DEFAULTS: Mapping[str, dict[str, Any]] = {
     "mini": {},
     "paper": {
         "epochs": 100.0, "learning_rate": 2e-4, "warmup_steps": 1000,
@@ -198,13 +206,27 @@ def resolve_settings(
         )
     if stage == "latent":  # recipes apply to the diffusion model only
         recipe = "default"
-    values = PRESET_DEFAULTS[preset] | recipe_defaults(recipe, subset)
-    values |= default_batch_size(preset, recipe, subset, world_size) | STAGE_DEFAULTS[stage]
+    if preset in METHOD_OBJECTS:
+        _check_method_run(preset, stage, recipe)
+        values = dict(get_learned_method(preset).training_defaults)
+    else:
+        values = PRESET_DEFAULTS[preset] | recipe_defaults(recipe, subset)
+        values |= default_batch_size(preset, recipe, subset, world_size)
+    values |= STAGE_DEFAULTS[stage]
     base = TrainingSettings(preset=preset, stage=stage, recipe=recipe, subset=subset, **values)
     if config_path is not None:
         values = _read_config_file(config_path, stage)
         base = _apply_overrides(base, values, str(config_path))
     return _apply_overrides(base, dict(map(_parse_override, overrides)), "--set")
+
+
+def _check_method_run(method: str, stage: StageName, recipe: TrainingRecipe) -> None:
+    """Raise if a baseline is trained with a stage or a recipe of the diffusion models."""
+    if stage != "conditional" or recipe != "default":
+        option = "--stage" if stage != "conditional" else "--recipe"
+        raise UsageError(
+            f"{option} cannot be used with --method {method}", hint=f"omit {option}"
+        )
 
 
 def _read_config_file(config_path: Path, stage: StageName) -> dict[str, Any]:

@@ -7,15 +7,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from loris_cli.baselines.learned_checkpoint import detect_learned_method
 from loris_cli.composition.synthesis import DEFAULT_SYNTHESIZER, SynthesizerSettings
 from loris_cli.errors import UsageError
 from loris_cli.evaluation.runner.ablations import build_ablation_tables, find_variants
 from loris_cli.evaluation.runner.bounds import BOUNDS
 from loris_cli.evaluation.runner.generation_cache import SystemRunner
+from loris_cli.evaluation.runner.learned_systems import (
+    BASELINE_NAMES,
+    build_learned_system,
+    expand_methods,
+)
 from loris_cli.evaluation.runner.plan import eval_cache_dir
 from loris_cli.evaluation.runner.run import EvaluationPlan
 from loris_cli.evaluation.runner.sweeps import SamplingSetting, build_sweep_tables
-from loris_cli.evaluation.runner.systems import build_method_system, build_model_system
+from loris_cli.evaluation.runner.systems import (
+    System,
+    build_method_system,
+    build_model_system,
+)
 from loris_cli.system.device import resolve_device
 from loris_cli.system.progress import Reporter
 
@@ -27,7 +37,7 @@ class SystemSelection:
     models: Sequence[str]
     """``mini`` or weights files; ``none`` is ignored."""
     methods: Sequence[str] = ()
-    """Keys of `systems.METHOD_DESCRIPTIONS`."""
+    """Keys of `systems.METHOD_DESCRIPTIONS`, trained baselines, or ``all``."""
     ablations: Sequence[str] = ()
     """Keys of `ablations.VARIANT_OVERRIDES`."""
     variant_specs: Sequence[str] = ()
@@ -68,17 +78,29 @@ def add_systems(
     models = [(Path(name).stem, name) for name in selection.models if name != "none"]
     models += [(name, str(variant.path)) for name, variant in variants.items()]
     device = resolve_device(selection.device)
-    systems = []
+    systems: list[tuple[str, System]] = []
     for name, model in models:
+        baseline = detect_learned_method(Path(model)) if Path(model).is_file() else None
+        if baseline is not None:
+            system = build_learned_system(baseline, Path(model), device=device)
+            systems.append((name, system))
+            continue
         for suffix, steps, guidance in selection.sampling_settings:
             system = build_model_system(model, device=device, steps=steps, guidance=guidance)
             systems.append((name + suffix, system))
-    for name in dict.fromkeys(selection.methods):
-        system = build_method_system(name, data_dir, subset, synthesizer=selection.synthesizer)
+    methods = expand_methods(list(selection.methods), reporter)
+    baselines = {name: name for name in BASELINE_NAMES}
+    for name in methods:
+        if name in baselines:
+            system = build_learned_system(baselines[name], device=device)
+        else:
+            system = build_method_system(
+                name, data_dir, subset, synthesizer=selection.synthesizer
+            )
         systems.append((name, system))
     names = [name for name, _ in systems]
     for name in names:
-        is_reserved = name in (*BOUNDS, "generated") and name not in selection.methods
+        is_reserved = name in (*BOUNDS, "generated") and name not in methods
         if names.count(name) > 1 or is_reserved:
             raise UsageError(f"system name {name!r} is in use", hint="rename one of the files")
     return replace(
