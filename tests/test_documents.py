@@ -44,17 +44,17 @@ def test_lines_of_a_page_are_short(page: Path) -> None:
 
 def list_difference_ids() -> set[str]:
     text = (ROOT / "docs/differences.md").read_text(encoding="utf-8")
-    return set(re.findall(r"^- \*\*([MRDTGP]\d+)[,.]", text, re.MULTILINE))
+    return set(re.findall(r"^- \*\*([A-Z]{1,2}\d+)[,.]", text, re.MULTILINE))
 
 
 def test_references_to_differences_resolve() -> None:
     known = list_difference_ids()
-    pattern = r"differences\.md[`)]*(?:,| and)?([ \n#]+[MRDTGP]\d+[^.;)]*)"
+    pattern = r"differences\.md[`)]*(?:,| and)?([ \n#]+[A-Z]{1,2}\d+[^.;)]*)"
     cited = {
         (relative_name(path), reference)
         for path in [*SOURCES, *PAGES]
         for references in re.findall(pattern, path.read_text(encoding="utf-8"))
-        for reference in re.findall(r"\b[MRDTGP]\d+\b", references)
+        for reference in re.findall(r"\b[A-Z]{1,2}\d+\b", references)
     }
     assert len(cited) > 20
     assert not {(name, reference) for name, reference in cited if reference not in known}

@@ -36,7 +36,7 @@ class FoleyConfig:
     max_events: int = 512
     """Maximum number of events of a window."""
     compat: Literal["paper", "official"] = "paper"
-    """``official`` keeps the defects of the released code (docs/differences.md, F3 to F14)."""
+    """``official`` keeps the defects of the released code (docs/differences.md, F3 to F13)."""
 
     def __post_init__(self) -> None:
         """Check the sizes.

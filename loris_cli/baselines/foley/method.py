@@ -88,13 +88,10 @@ def prepare_clip(
     """
     pose = normalize_keypoints(clip.features.keypoints)
     if pose is None:
-        raise InputError(
-            f"clip {clip.clip_id} has no poses, which Foley Music needs",
-            hint="extract poses when preparing the data set",
-        )
+        raise InputError("it has no poses", hint="extract poses: loris prep")
     notes = _read_notes(clip)
     if not len(notes):
-        raise InputError(f"no pitched notes found in the music of clip {clip.clip_id}")
+        raise InputError("its music has no pitched notes")
     return {
         "pose": pose.astype(np.float32),
         "notes": notes,
