@@ -25,7 +25,8 @@ def synthesize_piano(notes: Array, duration_s: float) -> Samples:
         note_array=np.insert(notes, 2, 2.0, axis=1), channel_programs={2: 0}
     )
     blocks = synthesize_blocks(arrangement, MixSettings(), duration_s=duration_s, n_channels=1)
-    return np.concatenate(list(blocks), axis=1)[0]
+    audio: Samples = np.concatenate(list(blocks), axis=1)[0]
+    return audio
 
 
 def compute_f_measure(notes: Array, found: Array, tolerance_s: float = 0.05) -> float:
