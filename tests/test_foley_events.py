@@ -98,6 +98,16 @@ def test_time_shifts_are_within_half_a_time_step(duration_s: float) -> None:
     assert indices == sorted(indices, reverse=True)
 
 
+def test_a_note_ends_before_the_next_one_of_its_pitch() -> None:
+    """The end of the first note is later by an error of rounding."""
+    notes = np.array(
+        [[0.62, 1.7237559460834009 - 0.62, 60, 64], [1.7237559460834009, 1, 60, 64]]
+    )
+    assert notes[0, :2].sum() > notes[1, 0]
+    decoded = decode_notes(encode_notes(notes, duration_s=6.0, compat="paper"), compat="paper")
+    np.testing.assert_allclose(decoded[:, 1], notes[:, 1], atol=TIME_STEP_S)
+
+
 def test_velocities_are_within_half_a_velocity_step() -> None:
     for velocity in range(1, 128):
         step = encode_velocity(velocity, "paper")

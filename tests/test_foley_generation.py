@@ -19,6 +19,10 @@ from loris_cli.baselines.foley.decoding import (
 )
 from loris_cli.baselines.foley.events import (
     END,
+    NOTE_OFF,
+    NOTE_ON,
+    TIME_SHIFT,
+    VELOCITY,
     decode_notes,
     encode_notes,
 )
@@ -97,7 +101,18 @@ def test_audio_has_the_length_of_the_clip_and_equal_seeds_equal_bytes() -> None:
 
     assert play(1) == play(1)
     assert play(1) != play(2)
-    assert progress[:2] == [(1, 2), (2, 2)]
+    assert progress[:2] == [(6000, 7123), (7123, 7123)]
+
+
+def test_windows_with_too_many_events_leave_no_gap() -> None:
+    """The network repeats a note of 20 ms and ends no window."""
+    network = make_network(replace(TINY_FOLEY, max_events=64))
+    with torch.no_grad():
+        network.out.bias[NOTE_ON:] = -100.0
+        network.out.bias[[NOTE_ON + 40, NOTE_OFF + 40, VELOCITY + 9, TIME_SHIFT + 9]] = 100.0
+    notes = FoleyGenerator(network=network, device=CPU).compose(make_features(9.0), seed=0)
+    onsets_s = notes.note_array[:, 0]
+    assert np.diff(onsets_s, prepend=0, append=9.0).max() < 1.0
 
 
 def test_takes_without_notes_are_silent() -> None:

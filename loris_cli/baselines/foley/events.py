@@ -28,6 +28,10 @@ N_SYMBOLS = N_EVENTS + 3
 TIME_SHIFTS_S = 1.15 ** np.arange(N_TIME_SHIFTS) / 65
 """Durations of the time shifts: 15 ms to 1.17 s."""
 TIME_STEP_S = float(TIME_SHIFTS_S[0])
+TIME_DIGITS = 6
+"""Decimals of times, so that a note ends before the next one of its pitch that starts then."""
+MIN_NOTE_S = 1e-3
+"""Least duration of notes; shorter ones are left over where two instruments play a pitch."""
 MAX_VELOCITY = 127
 
 OFFICIAL_MARGIN_S = 0.5
@@ -58,7 +62,8 @@ def merge_instruments(note_array: Array, *, drum_channel: int) -> Array:
     is_in_range = (pitch >= LOWEST_PITCH) & (pitch < LOWEST_PITCH + N_PITCHES)
     notes = note_array[is_in_range & (note_array[:, 2] != drum_channel)]
     notes[:, 2] = 0
-    return end_repeated_notes(notes)[:, [0, 1, 3, 4]]
+    merged = end_repeated_notes(notes)[:, [0, 1, 3, 4]]
+    return np.asarray(merged[merged[:, 1] >= MIN_NOTE_S])
 
 
 def crop_notes(notes: Array, start_s: float, duration_s: float, *, compat: Compat) -> Array:
@@ -104,7 +109,7 @@ def encode_notes(notes: Array, *, duration_s: float, compat: Compat) -> list[int
         if time_s < duration_s:
             shifts = encode_time_shift(time_s - clock_s)
             events += [*shifts, *symbols]
-            clock_s += float(TIME_SHIFTS_S[[s - TIME_SHIFT for s in shifts]].sum())
+            clock_s += sum_time_shifts(shifts)
     return events
 
 
@@ -116,6 +121,12 @@ def encode_time_shift(duration_s: float) -> list[int]:
         events.append(TIME_SHIFT + index)
         duration_s -= float(TIME_SHIFTS_S[index])
     return events
+
+
+def sum_time_shifts(events: list[int]) -> float:
+    """Return the duration of all time shifts of a sequence in seconds."""
+    shifts = [event - TIME_SHIFT for event in events if TIME_SHIFT <= event < N_EVENTS]
+    return float(TIME_SHIFTS_S[shifts].sum())
 
 
 def decode_notes(symbols: list[int], *, compat: Compat) -> Array:
@@ -180,8 +191,8 @@ def _list_marks(notes: Array, compat: Compat) -> list[tuple[float, int, list[int
     for onset_s, duration_s, pitch, velocity in notes.tolist():
         index = int(pitch) - LOWEST_PITCH
         start = [VELOCITY + encode_velocity(velocity, compat), NOTE_ON + index]
-        marks.append((onset_s, 1, start))
-        marks.append((onset_s + duration_s, 0, [NOTE_OFF + index]))
+        marks.append((round(onset_s, TIME_DIGITS), 1, start))
+        marks.append((round(onset_s + duration_s, TIME_DIGITS), 0, [NOTE_OFF + index]))
     if compat == "official":  # stable, by time alone
         return sorted(marks, key=lambda mark: mark[0])
     return sorted(marks, key=lambda mark: (mark[0], mark[1], mark[2][-1]))

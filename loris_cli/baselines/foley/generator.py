@@ -1,6 +1,6 @@
 """Foley Music as a generator: poses of a clip -> notes of windows -> synthesizer -> samples."""
 
-import math
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -18,13 +18,12 @@ from loris_cli.baselines.foley.decoding import (
     search_events,
 )
 from loris_cli.baselines.foley.events import (
-    TIME_SHIFT,
-    TIME_SHIFTS_S,
     crop_notes,
     decode_notes,
     encode_notes,
     encode_time_shift,
     end_notes,
+    sum_time_shifts,
 )
 from loris_cli.baselines.foley.network import FoleyNetwork
 from loris_cli.baselines.foley.poses import interpolate_pose
@@ -42,6 +41,8 @@ from loris_cli.pose.normalization import normalize_keypoints
 PREFIX_S = 2.0
 """Duration of the events at the end of a window that are the prefix of the next
 (docs/differences.md, F12)."""
+MIN_HOP_S = 1.0
+"""Least time between windows, of which those with too many events end early."""
 PIANO_PROGRAM = 0
 """General MIDI acoustic grand piano (released configuration)."""
 
@@ -67,27 +68,30 @@ class FoleyGenerator:
             features: features of the entire clip; without poses all keypoints are zero, as for
                 frames in which no person is detected.
             seed: seed of the take.
-            progress: called after each window.
+            progress: called after each window, with milliseconds.
 
         Returns:
             Notes of a piano, all within the clip.
         """
-        is_official = self.network.config.compat == "official"
-        prefix_s = 0.0 if is_official else PREFIX_S
-        hop_s = WINDOW_S - prefix_s
-        n_windows = max(math.ceil((features.duration_s - prefix_s) / hop_s), 1)
         pose = normalize_keypoints(features.keypoints)
-        notes, window_notes = np.empty((0, 4)), np.empty((0, 4))
-        for index in range(n_windows):
-            start_s = index * hop_s
+        notes, start_s, prefix = np.empty((0, 4)), 0.0, list[int]()
+        for index in itertools.count():
             duration_s = min(WINDOW_S, features.duration_s - start_s)
-            prefix = encode_prefix(window_notes, hop_s, prefix_s) if index else []
             events = self._generate_events(pose, start_s, prefix, duration_s, (seed, index))
             window_notes = decode_notes(events, compat=self.network.config.compat)
-            shifted = end_notes(window_notes, duration_s) + np.array([start_s, 0, 0, 0])
+            end_s = self._find_end(events)
+            ended = end_notes(window_notes, min(end_s, duration_s))
+            shifted = ended + np.array([start_s, 0, 0, 0])
             notes = np.concatenate([notes[notes[:, 0] < start_s], shifted])
+            is_last = start_s + end_s >= features.duration_s
+            done_s = features.duration_s if is_last else start_s + end_s
             if progress is not None:
-                progress(index + 1, n_windows)
+                progress(round(1000 * done_s), round(1000 * features.duration_s))
+            if is_last:
+                break
+            hop_s = self._choose_hop(end_s)
+            prefix = encode_prefix(window_notes, hop_s, end_s - hop_s)
+            start_s += hop_s
         channel = np.full(len(notes), float(KEYS_CHANNEL))
         return Arrangement(
             note_array=end_repeated_notes(np.insert(notes, 2, channel, axis=1)),
@@ -102,7 +106,7 @@ class FoleyGenerator:
         Args:
             features: features of the entire clip.
             seed: seed of the take.
-            progress: called after each window.
+            progress: called after each window, with milliseconds.
 
         Yields:
             ``(1, samples)`` blocks at 22,050 Hz, ``round(duration_s * 22050)`` samples in all.
@@ -118,6 +122,19 @@ class FoleyGenerator:
             n_channels=1,
             synthesizer=self.synthesizer,
         )
+
+    def _find_end(self, events: list[int]) -> float:
+        """Return the time in a window up to which its events are complete."""
+        config = self.network.config
+        if config.compat == "official" or len(events) + 1 < config.max_events:
+            return WINDOW_S
+        return min(sum_time_shifts(events), WINDOW_S)
+
+    def _choose_hop(self, end_s: float) -> float:
+        """Return the time to the next window, if events are complete up to a time."""
+        if self.network.config.compat == "official":
+            return WINDOW_S
+        return max(end_s - PREFIX_S, MIN_HOP_S)
 
     def _generate_events(
         self,
@@ -159,12 +176,11 @@ def encode_prefix(notes: Array, start_s: float, duration_s: float) -> list[int]:
     Args:
         notes: notes of the window; those that sound at its end have infinite duration.
         start_s: start of the next window, relative to this one.
-        duration_s: duration of the overlap.
+        duration_s: duration of the overlap; none if it is not positive.
 
     Returns:
         events with a time shift to the end of the overlap.
     """
     last_notes = crop_notes(notes, start_s, duration_s, compat="paper")
     events = encode_notes(last_notes, duration_s=duration_s, compat="paper")
-    shifts = [event - TIME_SHIFT for event in events if event >= TIME_SHIFT]
-    return events + encode_time_shift(duration_s - float(TIME_SHIFTS_S[shifts].sum()))
+    return events + encode_time_shift(duration_s - sum_time_shifts(events))
