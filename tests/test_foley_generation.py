@@ -54,7 +54,7 @@ def test_greedy_decoding_reproduces_an_overfitted_clip() -> None:
     network = make_network()  # in evaluation mode: no dropout
     loss = FOLEY.build_loss(network, None)
     optimizer = torch.optim.Adam(network.parameters(), lr=8e-3)
-    for _ in range(120):
+    for _ in range(90):
         optimizer.zero_grad()
         loss(batch).backward()
         optimizer.step()

@@ -26,8 +26,7 @@ from loris_cli.baselines.foley.events import (
 )
 from loris_cli.baselines.foley.network import FoleyNetwork
 
-DecodingMethod = Literal["nucleus", "beam", "greedy"]
-"""``greedy`` is the decoding of the released code (docs/differences.md, F10)."""
+DecodingMethod = Literal["nucleus", "beam"]
 NUCLEUS_MASS = 0.9
 TEMPERATURE = 1.0
 N_BEAMS = 5

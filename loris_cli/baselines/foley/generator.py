@@ -54,8 +54,8 @@ class FoleyGenerator:
     network: FoleyNetwork
     device: torch.device
     synthesizer: SynthesizerSettings = DEFAULT_SYNTHESIZER
-    decoding: DecodingMethod | None = None
-    """Default: ``nucleus``, and ``greedy`` for networks of the mode ``official``."""
+    decoding: DecodingMethod = "nucleus"
+    """Ignored for networks of the mode ``official`` (docs/differences.md, F10)."""
     temperature: float = TEMPERATURE
     nucleus_mass: float = NUCLEUS_MASS
 
@@ -83,7 +83,7 @@ class FoleyGenerator:
             ended = end_notes(window_notes, min(end_s, duration_s))
             shifted = ended + np.array([start_s, 0, 0, 0])
             notes = np.concatenate([notes[notes[:, 0] < start_s], shifted])
-            is_last = start_s + end_s >= features.duration_s
+            is_last = start_s + max(end_s, MIN_HOP_S) >= features.duration_s
             done_s = features.duration_s if is_last else start_s + end_s
             if progress is not None:
                 progress(round(1000 * done_s), round(1000 * features.duration_s))
@@ -126,7 +126,7 @@ class FoleyGenerator:
     def _find_end(self, events: list[int]) -> float:
         """Return the time in a window up to which its events are complete."""
         config = self.network.config
-        if config.compat == "official" or len(events) + 1 < config.max_events:
+        if config.compat == "official" or len(events) < config.max_events:
             return WINDOW_S
         return min(sum_time_shifts(events), WINDOW_S)
 
@@ -150,13 +150,10 @@ class FoleyGenerator:
             window = interpolate_pose(pose, start_s)
         with torch.inference_mode():
             tokens = self.network.encode_pose(torch.from_numpy(window)[None].to(self.device))
-        decoding = self.decoding
-        if decoding is None:
-            decoding = "greedy" if self.network.config.compat == "official" else "nucleus"
-        if decoding == "greedy":
+        if self.network.config.compat == "official":
             return decode_greedily(self.network, tokens)
         prefix = prefix[: self.network.config.max_events // 2]
-        if decoding == "beam":
+        if self.decoding == "beam":
             return search_events(self.network, tokens, prefix, duration_s=duration_s)
         seed = int(np.random.SeedSequence(seeds).generate_state(1)[0])
         return sample_events(
