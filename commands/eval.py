@@ -13,12 +13,12 @@ from .eval_choices import Ablation, Bound, Method
 from .eval_output import (
     EvalOutputs,
     check_inputs,
+    check_layout,
     check_result,
     generate_shard,
-    print_mos_results,
-    print_subsets,
     write_outputs,
 )
+from .eval_subcommands import list_subsets, mos_results, tables
 from .options import option
 
 app = typer.Typer()
@@ -82,6 +82,14 @@ def evaluate(
             "--format",
         ),
     ] = "table",
+    layout: Annotated[
+        Literal["default", "paper"],
+        option(
+            "Output",
+            "Layout of the tables; paper: tables 2 to 4 of the paper, with its scores beside.",
+            "--tables",
+        ),
+    ] = "default",
     per_clip: Annotated[
         Path | None,
         option(
@@ -278,6 +286,7 @@ def evaluate(
     outputs = EvalOutputs(
         out=out,
         output_format=output_format,
+        layout=layout,
         per_clip=per_clip,
         html=html,
         plot=plot,
@@ -287,6 +296,8 @@ def evaluate(
         overwrite=overwrite,
     )
     outputs.check([path for path in (generated, reference) if path is not None])
+    if layout == "paper":
+        check_layout(split, output_format)
     from loris_cli.composition.synthesis import SynthesizerSettings
     from loris_cli.config import data_home
     from loris_cli.evaluation.metrics.loris_scores import PROTOCOLS, replace_averaging_window
@@ -359,42 +370,6 @@ def evaluate(
     check_result(result, min_f1, reporter)
 
 
-@app.command("list")
-def list_subsets(
-    data: options.DataDir = None, quiet: options.Quiet = False, verbose: options.Verbose = False
-) -> None:
-    """List the subsets and their clips on disk.
-
-    For incomplete subsets, prints the commands that create or import the missing clips.
-
-    Examples:
-        loris eval list --data DATA
-    """
-    from loris_cli.config import data_home
-
-    print_subsets(data_home(data), ConsoleReporter(quiet=quiet, verbose=verbose))
-
-
-@app.command("mos-results")
-def mos_results(
-    answers: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="CSV",
-            help="Files with the answers of the listeners.",
-            rich_help_panel="Input",
-        ),
-    ],
-    key: Annotated[Path, option("Input", "key.json of the listening test.", metavar="JSON")],
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
-) -> None:
-    """Print the mean opinion scores of a listening test created with --mos-kit.
-
-    Prints the ratings of each system and medium, then the preferences of each pair of systems
-    and medium, with the number of answers, the mean and its 95 % confidence interval.
-
-    Examples:
-        loris eval mos-results anna.csv ben.csv --key DIR/key.json
-    """
-    print_mos_results(answers, key, ConsoleReporter(quiet=quiet, verbose=verbose))
+app.command("list")(list_subsets)
+app.command("mos-results")(mos_results)
+app.command("tables")(tables)

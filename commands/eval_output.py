@@ -51,6 +51,8 @@ class EvalOutputs:
 
     out: Path | None
     output_format: str
+    layout: str
+    """``paper`` for the layout of tables 2 to 4 of the paper."""
     per_clip: Path | None
     html: Path | None
     plot: Path | None
@@ -119,7 +121,13 @@ def write_outputs(
 
         quality_metrics = measure_quality(result, reporter=reporter)
     report = build_report(result, run_options=run_options, quality_metrics=quality_metrics)
-    outputs.write(REPORT_FORMATTERS[outputs.output_format](report), outputs.out, reporter)
+    if outputs.layout == "paper":
+        from loris_cli.evaluation.report.paper_layout import format_paper_layout
+
+        text = format_paper_layout([report], outputs.output_format)
+    else:
+        text = REPORT_FORMATTERS[outputs.output_format](report)
+    outputs.write(text, outputs.out, reporter)
     if outputs.per_clip is not None:
         rows = [json.dumps(clip, allow_nan=False) for clip in build_clip_records(result)]
         outputs.write("\n".join(rows), outputs.per_clip, reporter)
@@ -207,6 +215,46 @@ def print_mos_results(answers: list[Path], key: Path, reporter: ConsoleReporter)
     ]
     heads = ("system", "compared to", "medium", "n", "mean", "95 %")
     reporter.print_result(tabulate(rows, heads, "plain", disable_numparse=True))
+
+
+def check_layout(split: str | None, output_format: str) -> None:
+    """Check that the tables of the paper have this subset and format.
+
+    Raises:
+        UsageError: they do not.
+    """
+    from loris_cli.evaluation.report.paper_layout import check_layout_format
+    from loris_cli.evaluation.runner.paper_tables import PAPER_SUBSETS
+
+    check_layout_format(output_format)
+    if split not in PAPER_SUBSETS:
+        raise UsageError(
+            "--tables paper requires a subset of the paper",
+            hint=f"pass --split {', '.join(PAPER_SUBSETS)}",
+        )
+
+
+def print_paper_layout(
+    paths: list[Path],
+    out: Path | None,
+    output_format: str,
+    reporter: ConsoleReporter,
+    *,
+    overwrite: bool,
+) -> None:
+    """Write reports in the layout of the paper to a file, or print them."""
+    from loris_cli.evaluation.report.paper_layout import format_paper_layout, read_report
+    from loris_cli.system.atomic_files import atomic_write, check_output_paths
+
+    if out is not None:
+        check_output_paths([out], paths, overwrite=overwrite)
+    text = format_paper_layout([read_report(path) for path in paths], output_format)
+    if out is None:
+        reporter.print_result(text)
+        return
+    with atomic_write(out, overwrite=overwrite) as part:
+        part.write_text(f"{text}\n", encoding="utf-8")
+    reporter.print_result(str(out))
 
 
 def print_subsets(data_dir: Path, reporter: ConsoleReporter) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from loris_cli.config import GENRES
+from loris_cli.config import GENRES, BaselineName
 from loris_cli.errors import UsageError
 
 from . import options
@@ -110,7 +110,7 @@ def soundtrack(
         ),
     ] = None,
     method: Annotated[
-        Literal["score", "foley", "cmt", "d2mgan", "cdcd"] | None,
+        Literal["score", BaselineName] | None,
         option(
             "Model",
             "Use this system instead of mini. score: play the rule-written score with a"

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from loris_cli.config import BaselineName
+
 from . import options
 from .console import ConsoleReporter
 from .options import option
@@ -47,7 +49,7 @@ def train(
         ),
     ] = "mini",
     method: Annotated[
-        Literal["foley", "cmt", "d2mgan", "cdcd", "vqvae"] | None,
+        Literal[BaselineName, "vqvae"] | None,
         option(
             "Model",
             "Train a baseline of the paper instead of a model, or the VQ-VAE that d2mgan and"

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Literal
 
 from platformdirs import user_cache_path, user_data_path
 
@@ -16,6 +17,9 @@ GENRES = (
     "house", "pop", "krump", "floor", "skate",
 )  # fmt: skip
 """Style labels: the ten AIST genres in the order of the paper's one-hot vector, two sports."""
+
+BaselineName = Literal["foley", "cmt", "d2mgan", "cdcd"]
+"""Trained baselines, in the order of the paper's tables."""
 
 DEFAULT_MMPOSE_CONFIG = "td-hm_hrnet-w48_8xb32-210e_coco-256x192"
 """mmpose configuration of the paper's pose estimator: HRNet-W48 trained on COCO."""

@@ -278,3 +278,28 @@ def generate(network: TinyNetwork) -> Samples:
     generator = TINY_METHOD.build_generator(network, None, CPU)
     blocks = generator.generate(make_features(2.0), seed=0, progress=lambda done, total: None)
     return np.concatenate(list(blocks))
+
+
+def test_export_writes_the_file_of_the_run(
+    loris: RunLoris, weights: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "exported.safetensors"
+    assert loris("train", "export", weights.parent, "-o", out).exit_code == 0
+    one, other = load_file(weights), load_file(out)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    result = loris("train", "export", weights, "-o", tmp_path / "x.pt", "--format", "official")
+    assert result.exit_code == UsageError.exit_code
+
+
+def test_dry_run_prints_parameters_and_operations(
+    loris: RunLoris, data: Path, tmp_path: Path
+) -> None:
+    result = loris(
+        "train", "--data", data, "--split", "clicks", "--method", "foley", "--size", "full",
+        "-o", tmp_path / "run", "--dry-run",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    assert "parameters" in result.stdout
+    assert "FLOP" in result.stdout
+    assert not (tmp_path / "run").exists()

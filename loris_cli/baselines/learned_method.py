@@ -19,9 +19,11 @@ from torch import Tensor, nn
 from loris_cli.array_types import Samples
 from loris_cli.composition.arrangement import Arrangement
 from loris_cli.composition.chords import Harmony
+from loris_cli.config import BaselineName
 from loris_cli.models.generator_interface import MusicGenerator, VideoFeatures
 
-MethodName = Literal["foley", "cmt", "d2mgan", "cdcd", "vqvae"]
+MethodName = Literal[BaselineName, "vqvae"]
+"""Baseline, or the codec that two of them share."""
 NetworkSize = Literal["compact", "full"]
 """``full`` has the sizes of the publication, ``compact`` can be trained on a CPU."""
 Compat = Literal["paper", "official"]

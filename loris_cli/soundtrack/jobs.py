@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from loris_cli.composition.synthesis import DEFAULT_SYNTHESIZER, SynthesizerSettings
+from loris_cli.config import BaselineName
 from loris_cli.errors import UsageError
 from loris_cli.models.diffusion import SamplerName
 from loris_cli.soundtrack.inpainting import InpaintSettings
@@ -20,7 +21,7 @@ from loris_cli.video.ffmpeg_program import find_ffmpeg
 from loris_cli.video.output_formats import CONTAINER_FORMATS, select_output_suffix
 
 DEFAULT_MODEL = "mini"
-MethodName = Literal["score", "foley", "cmt", "d2mgan", "cdcd"]
+MethodName = Literal["score", BaselineName]
 """``score``: the rule-written score, played by a synthesizer. The others are trained
 baselines."""
 MIDI_SUFFIXES = (".mid", ".midi")

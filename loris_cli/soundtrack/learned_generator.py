@@ -30,7 +30,13 @@ class LearnedGenerator:
 
     model: LearnedModel
     generator: MusicGenerator
-    traits = ModelTraits()
+
+    @property
+    def traits(self) -> ModelTraits:
+        """Properties of the model."""
+        return ModelTraits(
+            visual_width=getattr(self.model.network.config, "visual_width", 0) or None
+        )
 
     @property
     def has_notes(self) -> bool:

@@ -2,6 +2,7 @@
 
 RUN -> EMA weights of the conditional stage, and the autoencoder -> networks -> FILE
 released checkpoint or loris safetensors file -> networks -> FILE
+weights of a trained baseline -> weights in 8 bits -> FILE
 """
 
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Literal
 
 import torch
 
+from loris_cli.baselines.learned_checkpoint import convert_to_int8, detect_learned_method
 from loris_cli.errors import InputError, UsageError
 from loris_cli.models import mini_checkpoint, paper_checkpoint
 from loris_cli.models.load_model import detect_preset
@@ -65,13 +67,17 @@ def export_model(
         raise InputError(f"no such run or checkpoint: {source}", hint="pass a run folder")
     check_output_paths([output], [weights_path], overwrite=overwrite)
     save: Callable[..., None]
-    if (preset or detect_preset(str(weights_path))) == "mini":
-        if is_official:
-            raise UsageError(
-                f"{source} is a mini model, which the official format does not support",
-                hint=FORMAT_HINT,
-            )
-        if preset:
+    baseline = detect_learned_method(weights_path)
+    preset = preset or baseline or detect_preset(str(weights_path))
+    if preset != "paper" and is_official:
+        raise UsageError(
+            f"{source} is a {preset} model, which the official format does not support",
+            hint=FORMAT_HINT,
+        )
+    if baseline is not None:
+        save = partial(convert_to_int8, weights_path, output)
+    elif preset == "mini":
+        if source.is_dir():
             networks = load_mini_networks(RunFolder(source), weights_path)
         else:
             model = mini_checkpoint.load_mini_checkpoint(str(weights_path), device=CPU)

@@ -12,6 +12,7 @@ from torch import nn
 
 from loris_cli.baselines.learned_checkpoint import LearnedModel, export_learned_weights
 from loris_cli.baselines.learned_method import LearnedMethod
+from loris_cli.soundtrack.visual_features import VISUAL_WIDTHS
 from loris_cli.system.progress import Reporter
 from loris_cli.training.checkpoints import Weights
 from loris_cli.training.datasets import VALIDATION_SEED, TrainingClips
@@ -48,8 +49,11 @@ class LearnedStage(TrainingStage):
             folder: folder of the prepared clips.
         """
         self.method, self._codec = method, None if codec is None else codec.network
-        config = replace(method.configs[settings.network_size], compat=settings.method_compat)
         encoder = select_visual_encoder(settings, clips.all)
+        config = replace(method.configs[settings.network_size], compat=settings.method_compat)
+        if hasattr(config, "visual_width"):
+            width = VISUAL_WIDTHS["i3d-r50" if encoder == "i3d-r50" else "i3d"]
+            config = replace(config, visual_width=width if encoder else 0)
         codec_hash = "" if codec is None else codec.sha256_prefix
         identity = f"{config} {codec_hash} {encoder}".encode()
         self._preparation = ClipPreparation(

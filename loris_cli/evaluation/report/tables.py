@@ -7,7 +7,7 @@ built from the JSON report alone.
 import csv
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tabulate import tabulate
@@ -124,17 +124,17 @@ def build_notes(report: Report) -> list[str]:
 
 def format_text(report: Report) -> str:
     """Format tables as aligned columns with titles, followed by the notes."""
-    return _format_tables(report, "plain", "{}\n", "")
+    return format_report_tables(build_tables(report), build_notes(report), "table")
 
 
 def format_markdown(report: Report) -> str:
     """Format tables and notes as Markdown."""
-    return _format_tables(report, "pipe", "**{}**\n\n", "- ")
+    return format_report_tables(build_tables(report), build_notes(report), "md")
 
 
 def format_latex(report: Report) -> str:
     """Format tables for LaTeX with booktabs; titles and notes are comments."""
-    return _format_tables(report, "latex_booktabs", "% {}\n", "% ")
+    return format_report_tables(build_tables(report), build_notes(report), "tex")
 
 
 def format_csv(report: Report) -> str:
@@ -192,10 +192,27 @@ def _format_difference(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:+.1f}"
 
 
-def _format_tables(report: Report, table_format: str, title_format: str, bullet: str) -> str:
-    """Format the tables with tabulate, followed by the notes with a bullet each."""
+TABLE_STYLES: Mapping[str, tuple[str, str, str]] = {
+    "table": ("plain", "{}\n", ""),
+    "md": ("pipe", "**{}**\n\n", "- "),
+    "tex": ("latex_booktabs", "% {}\n", "% "),
+}
+"""Table format of tabulate, format of titles, and bullet of notes, by output format."""
+
+
+def format_report_tables(
+    tables: Sequence[ReportTable], notes: Sequence[str], output_format: str
+) -> str:
+    """Format tables with tabulate, followed by the notes with a bullet each.
+
+    Args:
+        tables: tables of text cells.
+        notes: notes, one line each.
+        output_format: a key of `TABLE_STYLES`.
+    """
+    table_format, title_format, bullet = TABLE_STYLES[output_format]
     texts = []
-    for title, heads, rows in build_tables(report):
+    for title, heads, rows in tables:
         cells = [heads, *rows]
         if table_format == "pipe":
             cells = [[cell.replace("|", r"\|") for cell in row] for row in cells]
@@ -211,7 +228,7 @@ def _format_tables(report: Report, table_format: str, title_format: str, bullet:
         )
         lines = [line.rstrip() for line in table.splitlines()]
         texts.append(title_format.format(title) + "\n".join(lines))
-    return "\n\n".join([*texts, "\n".join(f"{bullet}{note}" for note in build_notes(report))])
+    return "\n\n".join([*texts, "\n".join(f"{bullet}{note}" for note in notes)])
 
 
 def _build_official_row(system: dict[str, Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import get_args
 
 import torch
 
@@ -12,6 +13,7 @@ from loris_cli.baselines.learned_checkpoint import (
     load_learned_model,
 )
 from loris_cli.baselines.learned_method import MethodName
+from loris_cli.config import BaselineName
 from loris_cli.evaluation.runner.systems import METHOD_DESCRIPTIONS, METHOD_SCHEMA, System
 from loris_cli.models.generator_interface import MusicGenerator
 from loris_cli.soundtrack.generators import build_learned_generator
@@ -19,7 +21,7 @@ from loris_cli.system.progress import Reporter
 
 ALL_METHODS = "all"
 """Value of ``--method``: all methods, without baselines that are not trained."""
-BASELINE_NAMES: tuple[MethodName, ...] = ("foley", "cmt", "d2mgan", "cdcd")
+BASELINE_NAMES: tuple[BaselineName, ...] = get_args(BaselineName)
 """Baselines of the paper, in the order of its tables."""
 
 
