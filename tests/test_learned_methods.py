@@ -155,6 +155,14 @@ def test_soundtrack_uses_trained_weights(
     assert takes[0][100:] != takes[2][100:]
 
 
+def test_options_of_diffusion_models_are_refused(
+    loris: RunLoris, weights: Path, moving_video: Path, tmp_path: Path
+) -> None:
+    options = "soundtrack", moving_video, "-o", tmp_path / "a.wav", "--model", weights
+    for extra in (("--steps", "5"), ("--guidance", "2"), ("--compile",)):
+        assert loris(*options, *extra).exit_code == UsageError.exit_code
+
+
 def test_untrained_methods_refuse_to_generate(
     loris: RunLoris, moving_video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -316,7 +316,7 @@ def test_midi_file_has_the_score_that_is_played(
     result = run_score("-o", out, "--midi", midi, "--seed", 6, "--json")
 
     [arrangement] = recorded
-    assert_equal_notes(midi, arrangement.shift(score_generator.SCORE_ATTACK_LATENCY_S))
+    assert_equal_notes(midi, arrangement.shift(synthesis.SYNTHESIZER_LATENCY_S))
     file = mido.MidiFile(midi)
     assert "method score" in file.tracks[0].name
     time_s, markers_s = 0.0, []

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from loris_cli.audio import mel
+from loris_cli.baselines.cmt.network import CmtConfig
 from loris_cli.baselines.foley.config import FoleyConfig
 from loris_cli.models.mel_autoencoder import MelAutoencoderConfig
 from loris_cli.models.mini_unet import MiniDenoiserConfig
@@ -43,6 +44,7 @@ TINY_PAPER_CONFIG = PaperConfig(
     n_pose_frames=32,
 )
 
+TINY_CMT = CmtConfig(layers=2, width=32, heads=2, feedforward=64, context_words=96)
 TINY_FOLEY = FoleyConfig(
     unit_channels=(4, 8),
     unit_strides=(2, 2),

@@ -63,7 +63,7 @@ class Arrangement:
         return replace(self, note_array=notes)
 
 
-def _programs_by_channel(style: Style) -> dict[int, tuple[int, ...]]:
+def programs_by_channel(style: Style) -> dict[int, tuple[int, ...]]:
     """Return the programs that a style may use, in the order of the random draws."""
     return {
         BASS_CHANNEL: style.bass_programs,
@@ -79,7 +79,7 @@ INSTRUMENTS = sorted(
     {
         (channel, program)
         for style in STYLES
-        for channel, programs in _programs_by_channel(style).items()
+        for channel, programs in programs_by_channel(style).items()
         for program in programs
     },
     key=lambda instrument: (instrument[0] == TIMPANI_CHANNEL, *instrument),
@@ -181,7 +181,7 @@ class _ArrangementWriter:
         self.note_rows: list[tuple[float, float, int, int, int]] = []
         self.channel_programs = {
             channel: int(rng.choice(programs))
-            for channel, programs in _programs_by_channel(style).items()
+            for channel, programs in programs_by_channel(style).items()
         }
 
     def add_note(

@@ -19,7 +19,11 @@ from loris_cli.baselines.learned_method import MethodName
 from loris_cli.errors import UsageError
 from loris_cli.models.load_model import LoadedModel, load_model
 from loris_cli.models.mini_checkpoint import MiniCheckpoint
-from loris_cli.soundtrack.jobs import DEFAULT_MODEL, SoundtrackSettings
+from loris_cli.soundtrack.jobs import (
+    DEFAULT_MODEL,
+    SoundtrackSettings,
+    check_method_options,
+)
 from loris_cli.soundtrack.latent_generator import LatentGenerator
 from loris_cli.soundtrack.learned_generator import LearnedGenerator
 from loris_cli.soundtrack.score_generator import ScoreGenerator
@@ -122,6 +126,7 @@ def load_generator(settings: SoundtrackSettings) -> SoundtrackGenerator:
     device = resolve_device(settings.device)
     learned = find_learned_weights(settings)
     if learned is not None:
+        check_method_options(settings, learned[0])
         model = load_learned_cached(*learned, settings.device)
         return build_learned_generator(model, device)
     generator = build_generator(

@@ -149,7 +149,7 @@ def plan_jobs(
     """
     _check_single_input_options(settings, len(videos))
     if settings.method is not None:
-        _check_method_options(settings)
+        check_method_options(settings, settings.method)
     if settings.method != "score" and settings.synthesizer != DEFAULT_SYNTHESIZER:
         option = "--soundfont" if settings.synthesizer.soundfont else "--synthesizer"
         raise UsageError(f"{option} requires --method score", hint="add --method score")
@@ -252,9 +252,13 @@ def _check_single_input_options(settings: SoundtrackSettings, n_videos: int) -> 
             input_paths.check_single_input(option, n_videos)
 
 
-def _check_method_options(settings: SoundtrackSettings) -> None:
-    """Raise if a setting of a diffusion model is used with a method."""
-    has_weights = settings.method == "score" and settings.model != DEFAULT_MODEL
+def check_method_options(settings: SoundtrackSettings, method: str) -> None:
+    """Check that no setting of a diffusion model is used with a method.
+
+    Raises:
+        UsageError: one is.
+    """
+    has_weights = method == "score" and settings.model != DEFAULT_MODEL
     options = {
         "--model": settings.model if has_weights else None,
         "--steps": settings.steps,
@@ -264,14 +268,14 @@ def _check_method_options(settings: SoundtrackSettings) -> None:
         ),
         "--precision": None if settings.precision == "auto" else settings.precision,
         "--sampler": settings.sampler,
-        "--visual-features": settings.visual if settings.method == "score" else None,
+        "--visual-features": settings.visual if method == "score" else None,
         "--compile": settings.compile or None,
         "--inpaint": settings.inpaint,
     }
     for option in (name for name, value in options.items() if value is not None):
         raise UsageError(
-            f"{option} cannot be used with --method {settings.method}",
-            hint=f"omit {option}, or use a model",
+            f"{option} cannot be used with --method {method}",
+            hint=f"omit {option}, or use another model",
         )
 
 

@@ -14,6 +14,7 @@ from loris_cli.composition.midi_file import encode_midi
 from loris_cli.composition.mix import MixSettings
 from loris_cli.composition.synthesis import (
     DEFAULT_SYNTHESIZER,
+    SYNTHESIZER_LATENCY_S,
     SynthesizerSettings,
     synthesize_blocks,
 )
@@ -22,9 +23,6 @@ from loris_cli.models.generator_interface import ClipFeatures, ProgressCallback,
 from loris_cli.soundtrack.clip_features import add_arrangement, seed_from_rhythm
 from loris_cli.soundtrack.windowed_sampling import ModelTraits
 
-SCORE_ATTACK_LATENCY_S = 0.0145
-"""Median delay from a note to its detected onset (`audio.onsets`), over 36 pieces of all styles
-played by the built-in synthesizer. Notes are played earlier by this delay."""
 N_CHANNELS = 2
 
 
@@ -60,7 +58,7 @@ class ScoreGenerator:
         assert arrangement is not None
         n_samples, n_done = round(features.duration_s * SAMPLE_RATE_HZ), 0
         blocks = synthesize_blocks(
-            arrangement.shift(-SCORE_ATTACK_LATENCY_S),
+            arrangement.shift(-SYNTHESIZER_LATENCY_S),
             MixSettings(),
             duration_s=features.duration_s,
             n_channels=N_CHANNELS,

@@ -69,7 +69,7 @@ def estimate_cost(
         return _measure_steps(stage, settings, dist_context, reporter, n_clips=len(clips.train))
     with tempfile.TemporaryDirectory() as folder:
         learned = build_learned_stage(
-            few,
+            replace(few, val=few.train),  # the first validation clip might not be usable
             settings,
             codec=_load_codec_or_random(job, settings, dist_context.device),
             folder=Path(folder),
