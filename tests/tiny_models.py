@@ -6,6 +6,7 @@ from loris_cli.audio import mel
 from loris_cli.baselines.cdcd.config import CdcdConfig
 from loris_cli.baselines.cmt.network import CmtConfig
 from loris_cli.baselines.d2mgan.config import D2mGanConfig
+from loris_cli.baselines.foley.config import FoleyConfig
 from loris_cli.models.mel_autoencoder import MelAutoencoderConfig
 from loris_cli.models.mini_unet import MiniDenoiserConfig
 from loris_cli.models.paper_config import PaperConfig
@@ -91,4 +92,14 @@ TINY_CDCD = CdcdConfig(
     motion_channels=(8, 8, 16),
     genre_features=8,
     n_negatives=3,
+)
+
+TINY_FOLEY = FoleyConfig(
+    unit_channels=(4, 8),
+    unit_strides=(2, 2),
+    features=32,
+    n_layers=2,
+    heads=2,
+    ff_features=32,
+    max_events=128,
 )

@@ -10,6 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 DATA_PATTERNS = (
     "*.safetensors", "*.npz", "*.tflite", "*.html", "*.json", "py.typed", "LICENSE*",
+    "NOTICE*",
 )  # fmt: skip
 
 

@@ -103,32 +103,40 @@ class StgcnUnit(nn.Module):
 
 
 class PaperMotionEncoder(nn.Module):
-    """Motion encoder of the ablation "w/ M"."""
+    """Motion encoder of the ablation "w/ M", and, with other units, of Foley Music."""
 
     graph: Tensor
 
-    def __init__(self, features: int) -> None:
-        """Build the nine units with random weights."""
+    def __init__(
+        self, features: int, units: Sequence[tuple[int, int]] = UNIT_CHANNELS_AND_STRIDES
+    ) -> None:
+        """Build the units with random weights.
+
+        Args:
+            features: width of the tokens.
+            units: output channels and temporal stride of each unit.
+        """
         super().__init__()
         with torch.device("cpu"):  # constant, not in checkpoints, so not on "meta"
             graph = build_adjacency(COCO_SKELETON, CENTER_JOINTS)
         self.register_buffer("graph", graph, persistent=False)
-        in_channels = (3, *(channels for channels, _ in UNIT_CHANNELS_AND_STRIDES))
+        in_channels = (3, *(channels for channels, _ in units))
         self.units = nn.ModuleList(
             StgcnUnit(in_channels[k], channels, stride=stride, is_first=k == 0)
-            for k, (channels, stride) in enumerate(UNIT_CHANNELS_AND_STRIDES)
+            for k, (channels, stride) in enumerate(units)
         )
         self.importance = nn.ParameterList(
-            nn.Parameter(torch.ones(3, N_JOINTS, N_JOINTS)) for _ in UNIT_CHANNELS_AND_STRIDES
+            nn.Parameter(torch.ones(3, N_JOINTS, N_JOINTS)) for _ in units
         )
-        self.out = nn.Conv1d(UNIT_CHANNELS_AND_STRIDES[-1][0], features, 1)
+        self.out = nn.Conv1d(in_channels[-1], features, 1)
 
     def forward(self, pose: Tensor, n_tokens: int) -> Tensor:
         """Return tokens for cross-attention.
 
         Args:
-            pose: x, y and score of each joint, ``(batch, frames, 17, 3)`` at 16 Hz.
-            n_tokens: number of tokens; one per eight frames at the paper's sizes.
+            pose: x, y and score of each joint, ``(batch, frames, 17, 3)``; at 16 Hz for the
+                ablation.
+            n_tokens: number of tokens.
 
         Returns:
             ``(batch, n_tokens, features)``

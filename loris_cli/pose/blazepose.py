@@ -8,18 +8,12 @@ Coordinates are continuous: (0, 0) is the top left corner of the image and (0.5,
 center of the first pixel.
 """
 
-import hashlib
-import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import resources
 
 import numpy as np
 
-from loris_cli.errors import WeightsError
 from loris_cli.pose.keypoints import Array
+from loris_cli.system.tflite_network import TfliteNetwork
 
 DETECTOR_INPUT_PX = 224
 LANDMARK_INPUT_PX = 256
@@ -242,8 +236,8 @@ class BlazePose:
         Raises:
             WeightsError: the weights are missing or damaged.
         """
-        self._detector = _TfliteModel(*DETECTOR_FILE, n_threads=n_threads)
-        self._landmarks = _TfliteModel(*LANDMARK_FILE, n_threads=n_threads)
+        self._detector = _load_network(DETECTOR_FILE, n_threads)
+        self._landmarks = _load_network(LANDMARK_FILE, n_threads)
         self._anchors = generate_anchors()
 
     def detect_people(self, image: ImagePyramid, region: Array | None = None) -> list[Crop]:
@@ -286,41 +280,5 @@ class BlazePose:
         return PersonPose(keypoints=keypoints.astype(np.float32), crop=crop)
 
 
-@contextmanager
-def _suppress_stderr() -> Iterator[None]:
-    """Suppress LiteRT's start-up messages on stderr, which no log level disables."""
-    sys.stderr.flush()
-    saved = os.dup(2)
-    devnull = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(devnull, 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(devnull)
-
-
-class _TfliteModel:
-    """Network loaded from a .tflite file; its outputs are in file order."""
-
-    def __init__(self, name: str, sha256: str, *, n_threads: int) -> None:
-        from ai_edge_litert.interpreter import Interpreter
-
-        hint = "reinstall loris: the package contains the weights"
-        try:
-            content = resources.files("loris_cli.pose").joinpath("models", name).read_bytes()
-        except OSError as error:
-            raise WeightsError(f"pose network {name} is missing", hint=hint) from error
-        if hashlib.sha256(content).hexdigest() != sha256:
-            raise WeightsError(f"pose network {name} is damaged: wrong SHA-256", hint=hint)
-        with _suppress_stderr():
-            self._interpreter = Interpreter(model_content=content, num_threads=n_threads)
-            self._interpreter.allocate_tensors()
-        self._input = self._interpreter.get_input_details()[0]["index"]
-        self._outputs = [d["index"] for d in self._interpreter.get_output_details()]
-
-    def __call__(self, pixels: Array) -> list[Array]:
-        self._interpreter.set_tensor(self._input, pixels[None].astype(np.float32))
-        self._interpreter.invoke()
-        return [self._interpreter.get_tensor(index) for index in self._outputs]
+def _load_network(file: tuple[str, str], n_threads: int) -> TfliteNetwork:
+    return TfliteNetwork("loris_cli.pose", *file, purpose="pose", n_threads=n_threads)
