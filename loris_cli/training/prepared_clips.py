@@ -4,6 +4,7 @@ clip -> TrainingClip -> LearnedMethod.prepare_clip -> RUN/prepared/HASH.npz, or 
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -86,10 +87,13 @@ class ClipPreparation:
         if not todo:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
+        reasons: list[str] = []
         with reporter.stage("preparation of clips", len(todo)) as advance:
             for clip in todo:
-                self._prepare_clip(clip, reporter)
+                reasons += self._prepare_clip(clip)
                 advance(1)
+        for reason, n_clips in Counter(reasons).most_common():
+            reporter.warn(f"{n_clips} of {len(todo)} clips are not used: {reason}")
 
     def find_prepared(self, clips: Sequence[Clip]) -> list[Path]:
         """Return the files of the clips that have something to train on.
@@ -99,27 +103,29 @@ class ClipPreparation:
         """
         paths = [path for clip in clips if (path := self._array_path(clip)).is_file()]
         if not paths:
-            reason = self._skipped_path(clips[0]).read_text(encoding="utf-8")
+            reason = self._skipped_path(clips[0]).read_text(encoding="utf-8").strip()
             raise InputError(
                 f"no clip can be used to train {self.method.name}: {reason}",
                 hint="prepare the data with `loris prep`, or use another --split",
             )
         return paths
 
-    def _prepare_clip(self, clip: Clip, reporter: Reporter) -> None:
+    def _prepare_clip(self, clip: Clip) -> list[str]:
+        """Write the arrays of a clip; return the reason if it cannot be used."""
         training_clip = read_training_clip(self.data_dir, clip, self.visual_encoder)
         try:
             arrays = self.method.prepare_clip(training_clip, self.config, self.codec)
         except InputError as error:
-            reporter.warn(f"{clip.id} is not used: {error}")
+            reason = str(error).replace(f"{clip.id} ", "it ")
             with atomic_write(self._skipped_path(clip), overwrite=True) as temporary:
-                temporary.write_text(str(error), encoding="utf-8")
-            return
+                temporary.write_text(f"{clip.id}: {reason}\n", encoding="utf-8")
+            return [reason]
         with (
             atomic_write(self._array_path(clip), overwrite=True) as temporary,
             temporary.open("wb") as file,
         ):
             np.savez(file, **arrays)  # type: ignore[arg-type]
+        return []
 
     def _is_done(self, clip: Clip) -> bool:
         return self._array_path(clip).is_file() or self._skipped_path(clip).is_file()
