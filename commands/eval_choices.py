@@ -15,6 +15,7 @@ class Bound(StrEnum):
     SCORE = "score"
     GROUND_TRUTH = "ground_truth"
     LATENT_RECONSTRUCTION = "latent_reconstruction"
+    VQVAE_RECONSTRUCTION = "vqvae_reconstruction"
     OTHER_PERFORMANCE = "other_performance"
     NONE = "none"
 

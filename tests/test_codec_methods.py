@@ -1,11 +1,13 @@
 """Training of the VQ-VAE, and of D2M-GAN and CDCD on its codes, through the commands."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from click_dataset import write_click_dataset
 from conftest import RunLoris
 from safetensors.torch import load_file
 from test_baseline_windows import make_features
@@ -15,10 +17,12 @@ from tiny_models import TINY_CDCD, TINY_CODEC, TINY_D2MGAN
 from loris_cli.baselines import learned_methods
 from loris_cli.baselines.cdcd.method import CDCD
 from loris_cli.baselines.cdcd.network import CdcdNetwork
+from loris_cli.baselines.clip_codes import reconstruct_clip
 from loris_cli.baselines.d2mgan.method import D2MGAN
 from loris_cli.baselines.d2mgan.networks import D2mGanNetwork
 from loris_cli.baselines.learned_checkpoint import load_learned_model
 from loris_cli.baselines.vqvae_method import VQVAE
+from loris_cli.models.vqvae import VqVae
 
 TINY_VQVAE_METHOD = replace(VQVAE, configs={"compact": TINY_CODEC, "full": TINY_CODEC})
 TINY_D2MGAN_METHOD = replace(D2MGAN, configs={"compact": TINY_D2MGAN, "full": TINY_D2MGAN})
@@ -68,6 +72,41 @@ def test_d2mgan_is_trained_on_the_codes_of_a_trained_vqvae(
     samples = np.concatenate(list(blocks), axis=1)
     assert samples.shape == (1, 22_050)
     assert samples.any()
+
+
+@pytest.mark.slow
+def test_eval_shows_the_loss_of_the_codec_as_a_ceiling(
+    loris: RunLoris,
+    data: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    codec = train(loris, data, tmp_path / "vqvae", "vqvae", steps=3)
+    path = train(loris, data, tmp_path / "d2mgan", "d2mgan", "--codec", codec, steps=1)
+    write_click_dataset(tmp_path / "clips", n_clips=2)
+    options = (
+        "eval", "--data", tmp_path / "clips", "--split", "fe50", "--takes", 1, "--no-strict",
+        "--bound", "vqvae_reconstruction", "--format", "json", "--jobs", 1,
+    )  # fmt: skip
+
+    report = json.loads(loris(*options, "--model", path).stdout)
+    systems = {row["id"]: row for row in report["systems"]}
+    assert systems["d2mgan"]["n"] == 2
+    assert systems["vqvae_reconstruction"]["category"] == "ceiling"
+    report = json.loads(loris(*options, "--model", "none", "--method", "drums").stdout)
+    assert "d2mgan or cdcd" in report["unavailable"]["vqvae_reconstruction"]
+
+
+def test_a_clip_reconstructed_in_blocks_equals_the_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch.manual_seed(0)
+    codec = VqVae(TINY_CODEC).eval()
+    codec.quantizer.codebook.normal_()
+    samples = np.random.default_rng(0).uniform(-1, 1, 5_000).astype(np.float32)
+    whole = codec.decode_codes(codec.encode(torch.from_numpy(samples)[None]))[0, :5_000]
+    monkeypatch.setattr("loris_cli.baselines.clip_codes.BLOCK_FRAMES", 7)
+    reconstructed = reconstruct_clip(codec, samples)
+    np.testing.assert_allclose(reconstructed, whole.detach().numpy(), atol=1e-5)
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ may score above it.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -180,10 +181,13 @@ def _ground_truth(request: BoundRequest) -> TakeSources:
     return {key: reference for key, reference in references.items() if reference is not None}
 
 
-def _reconstruction(request: BoundRequest) -> TakeSources:
-    runner = next((r for r in request.system_runners if r.system.load_latent_model), None)
+def _reconstruct(codec_name: str, request: BoundRequest) -> TakeSources:
+    """Build the references encoded and decoded by the codec of the first system with it."""
+    runners = (r for r in request.system_runners if r.system.codec_name == codec_name)
+    runner = next(runners, None)
     if runner is None:
-        raise UnavailableError("no latent diffusion model was selected")
+        system = "latent diffusion model" if codec_name == "latent" else "d2mgan or cdcd"
+        raise UnavailableError(f"no {system} was selected")
     audio = runner.reconstruct_references(request.clips, reporter=request.reporter)
     return {(clip_id, request.seeds[0]): source for clip_id, source in audio.items()}
 
@@ -228,7 +232,14 @@ BOUNDS: Mapping[str, Bound] = {
     "mismatched": Bound("null", "reference of an unrelated clip", _mismatched),
     "score": Bound("method", "rule-written score, played by the built-in synthesizer", _score),
     "ground_truth": Bound("ceiling", "reference audio", _ground_truth),
-    "latent_reconstruction": Bound("ceiling", "encoded and decoded reference", _reconstruction),
+    "latent_reconstruction": Bound(
+        "ceiling", "encoded and decoded reference", partial(_reconstruct, "latent")
+    ),
+    "vqvae_reconstruction": Bound(
+        "ceiling",
+        "reference encoded and decoded by the VQ-VAE of d2mgan and cdcd",
+        partial(_reconstruct, "vqvae"),
+    ),
     "other_performance": Bound("ceiling", "other performance to the same music", _performance),
 }
 """Bounds by id, in the order of the report."""

@@ -28,7 +28,6 @@ from loris_cli.evaluation.runner.clips import EvalClip
 from loris_cli.evaluation.runner.scores import GenerationCost
 from loris_cli.evaluation.runner.systems import System
 from loris_cli.models.generator_interface import VideoFeatures
-from loris_cli.models.mini_checkpoint import reconstruct_through_latent
 from loris_cli.soundtrack.pipeline import generate_wav
 from loris_cli.system.atomic_files import atomic_write
 from loris_cli.system.device import read_peak_memory_mib
@@ -161,18 +160,18 @@ class SystemRunner:
     def reconstruct_references(
         self, clips: Sequence[EvalClip], *, reporter: Reporter
     ) -> dict[str, RecordedAudio]:
-        """Encode and decode the references with the latent model; return them by clip id."""
-        assert self.system.load_latent_model is not None
-        model = self.system.load_latent_model()
+        """Encode and decode the references with the codec; return them by clip id."""
+        assert self.system.load_codec is not None
+        codec = self.system.load_codec()
         recorded = {}
-        with reporter.stage("latent reconstruction", len(clips)) as advance:
+        with reporter.stage(f"{codec.name} reconstruction", len(clips)) as advance:
             for clip in clips:
                 assert clip.reference is not None
                 samples = read_audio_file(clip.reference.path)
                 sha256 = hashlib.sha256(samples.tobytes()).hexdigest()
-                path = self._cache_path({"latent": model.sha256_prefix, "samples": sha256})
+                path = self._cache_path({codec.name: codec.sha256_prefix, "samples": sha256})
                 if self.ignore_cache or not path.exists():
-                    decoded = reconstruct_through_latent(model, samples)
+                    decoded = codec.reconstruct(samples)
                     path.parent.mkdir(parents=True, exist_ok=True)
                     with atomic_write(path, overwrite=True) as temporary:
                         soundfile.write(temporary, decoded, SAMPLE_RATE_HZ, subtype="FLOAT")

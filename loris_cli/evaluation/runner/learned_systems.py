@@ -7,6 +7,7 @@ from typing import get_args
 import torch
 
 from loris_cli import __version__
+from loris_cli.baselines.clip_codes import reconstruct_clip
 from loris_cli.baselines.learned_checkpoint import (
     LearnedModel,
     list_trained_methods,
@@ -14,8 +15,14 @@ from loris_cli.baselines.learned_checkpoint import (
 )
 from loris_cli.baselines.learned_method import MethodName
 from loris_cli.config import BaselineName
-from loris_cli.evaluation.runner.systems import METHOD_DESCRIPTIONS, METHOD_SCHEMA, System
+from loris_cli.evaluation.runner.systems import (
+    METHOD_DESCRIPTIONS,
+    METHOD_SCHEMA,
+    ReferenceCodec,
+    System,
+)
 from loris_cli.models.generator_interface import MusicGenerator
+from loris_cli.models.vqvae import VqVae
 from loris_cli.soundtrack.generators import build_learned_generator
 from loris_cli.system.progress import Reporter
 
@@ -52,6 +59,15 @@ def build_learned_system(
     def get_generator(groups: frozenset[str]) -> MusicGenerator:
         return build_learned_generator(_load(name, path, device), device)
 
+    def load_codec() -> ReferenceCodec:
+        codec = _load(name, path, device).codec
+        assert isinstance(codec, VqVae)
+        return ReferenceCodec(
+            name="vqvae",
+            sha256_prefix=model.sha256_prefix,
+            reconstruct=partial(reconstruct_clip, codec),
+        )
+
     return System(
         category="method",
         description=f"{model.method.citation}, {n_parameters / 1e6:.1f} M parameters, compat"
@@ -66,6 +82,8 @@ def build_learned_system(
         get_generator=get_generator,
         rebuild=partial(build_learned_system, name, path, device=device),
         runs_in_parallel=device.type == "cpu",
+        codec_name="vqvae" if model.codec is not None else None,
+        load_codec=load_codec if model.codec is not None else None,
         uses_visual_features=generator.traits.visual_width is not None,
     )
 

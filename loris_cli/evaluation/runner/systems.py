@@ -17,6 +17,7 @@ from typing import Any, Literal
 import torch
 
 from loris_cli import __version__
+from loris_cli.array_types import Float32Array
 from loris_cli.baselines.drum_kit import DrumGenerator
 from loris_cli.baselines.drums import place_hits_on_peaks
 from loris_cli.baselines.groove import place_hits_on_grid
@@ -27,7 +28,7 @@ from loris_cli.errors import InputError
 from loris_cli.evaluation.runner.clips import read_subset_clips
 from loris_cli.models.generator_interface import MusicGenerator
 from loris_cli.models.load_model import LoadedModel, PaperCheckpoint, load_model
-from loris_cli.models.mini_checkpoint import MiniCheckpoint
+from loris_cli.models.mini_checkpoint import MiniCheckpoint, reconstruct_through_latent
 from loris_cli.soundtrack.generators import ModelGenerator, build_generator
 from loris_cli.soundtrack.latent_generator import LatentGenerator
 from loris_cli.soundtrack.score_generator import ScoreGenerator
@@ -45,6 +46,20 @@ RULE_GENERATORS: Mapping[str, Callable[[], MusicGenerator]] = {
     "drums": partial(DrumGenerator, place_hits_on_peaks),
     "groove": partial(DrumGenerator, place_hits_on_grid),
 }
+
+
+CodecName = Literal["latent", "vqvae"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferenceCodec:
+    """Encoder and decoder of audio, whose loss a ceiling shows."""
+
+    name: CodecName
+    sha256_prefix: str
+    """Hash of the weights."""
+    reconstruct: Callable[[Float32Array], Float32Array]
+    """Return samples encoded and decoded, ``(samples,)``, mono at 22,050 Hz."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +82,10 @@ class System:
     """Whether worker processes may share the device."""
     count_network_evaluations: Callable[[float], int] = lambda duration_s: 0
     """Return the number of network evaluations for a clip duration in seconds."""
-    load_latent_model: Callable[[], MiniCheckpoint] | None = None
-    """Load the latent diffusion model; None for other systems."""
+    codec_name: CodecName | None = None
+    """Codec whose codes or latents the system generates; None if it has none."""
+    load_codec: Callable[[], ReferenceCodec] | None = None
+    """Load the codec."""
     uses_notes: bool = False
     """Whether a rule-written score conditions the model."""
     uses_visual_features: bool = False
@@ -100,10 +117,14 @@ def build_model_system(
     def build() -> ModelGenerator:
         return build_generator(load(), device, steps=steps, guidance=guidance)
 
-    def load_latent_model() -> MiniCheckpoint:
+    def load_codec() -> ReferenceCodec:
         latent_model = load()
         assert isinstance(latent_model, MiniCheckpoint)
-        return latent_model
+        return ReferenceCodec(
+            name="latent",
+            sha256_prefix=latent_model.sha256_prefix,
+            reconstruct=partial(reconstruct_through_latent, latent_model),
+        )
 
     model, generator = load(), build()
     is_latent = isinstance(model, MiniCheckpoint)
@@ -126,7 +147,8 @@ def build_model_system(
         ),
         runs_in_parallel=device.type == "cpu",
         count_network_evaluations=lambda s: build().compute_window_layout(s).n_evaluations,
-        load_latent_model=load_latent_model if is_latent else None,
+        codec_name="latent" if is_latent else None,
+        load_codec=load_codec if is_latent else None,
         uses_notes=isinstance(generator, LatentGenerator) and generator.has_notes,
         uses_visual_features=is_visual,
     )
