@@ -15,7 +15,8 @@ audio scores high. Compare these scores with those of a metronome (`runner.bound
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, reduce
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -199,8 +200,9 @@ def summarize_scores(
     if not clip_scores:
         raise InputError("no clip was scored")
     bcs, bhs = [clip.bcs for clip in clip_scores], [clip.bhs for clip in clip_scores]
-    # Sequential sum as in the script; numpy's pairwise sum rounds differently.
-    mean_bcs, mean_bhs = sum(bcs) / len(bcs), sum(bhs) / len(bhs)
+    # Sequential sum as in the script. numpy's pairwise sum rounds differently, and so does
+    # Python's own from 3.12 on, which compensates for rounding errors.
+    mean_bcs, mean_bhs = reduce(add, bcs) / len(bcs), reduce(add, bhs) / len(bhs)
     csd, hsd = _sample_std(bcs), _sample_std(bhs)
     f1 = None if protocol.bcs_is_ratio else f1_score(mean_bcs, mean_bhs)
     return ScoreSummary(bcs=mean_bcs, csd=csd, bhs=mean_bhs, hsd=hsd, f1=f1)
