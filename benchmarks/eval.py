@@ -17,6 +17,8 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from pathlib import Path
 
 import librosa
@@ -65,7 +67,8 @@ def score_plainly(generated_dir: Path, reference_dir: Path) -> list[float]:
         n_hits = sum(1 for a, b in zip(reference, generated, strict=True) if a == b == 1)
         coverages.append(n_hits / sum(generated) if sum(generated) else 0)
         hits.append(n_hits / sum(reference) if sum(reference) else 0)
-    coverage, hit = sum(coverages) / len(coverages), sum(hits) / len(hits)
+    # The script is older than Python 3.12, whose sum compensates for rounding errors.
+    coverage, hit = reduce(add, coverages) / len(coverages), reduce(add, hits) / len(hits)
     f1 = 2 * coverage * hit / (coverage + hit)
     return [coverage, float(np.std(coverages, ddof=1)), hit, float(np.std(hits, ddof=1)), f1]
 
