@@ -159,8 +159,9 @@ def test_a_missing_permission_is_an_output_error(
     def refuse_open(*_: object) -> int:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(os, "open", refuse_open)  # chmod does not restrict root
-    check_atomic_write_refuses(tmp_path / "a.mp4", "permission")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refuse_open)  # chmod does not restrict root
+        check_atomic_write_refuses(tmp_path / "a.mp4", "permission")
 
 
 def test_a_missing_folder_is_an_output_error(tmp_path: Path) -> None:
