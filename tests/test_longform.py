@@ -1,6 +1,9 @@
 """Long-form generation: windows, noise, length, conditions of each window, and inpainting."""
 
 import copy
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -152,6 +155,28 @@ def test_audio_does_not_depend_on_the_number_of_threads(
     configure_threads(1)
 
     assert takes[0].tobytes() == takes[1].tobytes()
+
+
+@pytest.mark.slow
+def test_audio_does_not_depend_on_the_load_of_the_machine(
+    note_generator: LatentGenerator,
+) -> None:
+    configure_threads(2)
+    idle = generate_samples(note_generator, 17)
+    loads = [
+        subprocess.Popen([sys.executable, "-c", "while True: pass"])
+        for _ in range(os.cpu_count() or 1)
+    ]
+    try:
+        loaded = generate_samples(note_generator, 17)
+        assert all(load.poll() is None for load in loads)
+    finally:
+        for load in loads:
+            load.kill()
+            load.wait()
+        configure_threads(1)
+
+    assert idle.tobytes() == loaded.tobytes()
 
 
 def record_conditions(monkeypatch: pytest.MonkeyPatch) -> list[MiniCondition]:
