@@ -29,7 +29,8 @@ def compute_magnitudes(samples: Tensor, resolution: tuple[int, int, int]) -> Ten
     spectrum = torch.stft(
         samples, n_fft, hop, win_length=n_window, window=window, return_complex=True
     )
-    power = torch.view_as_real(spectrum).square().sum(dim=3)
+    # A sum over a last dimension of two would take ten times as long on a CPU.
+    power = spectrum.real.square() + spectrum.imag.square()
     magnitudes: Tensor = power.clamp(min=MIN_POWER).sqrt()
     return magnitudes
 
