@@ -7,9 +7,8 @@ from torch import Tensor
 
 from loris_cli.baselines.cdcd.discrete_diffusion import (
     NoiseSchedule,
-    compute_log_posterior,
-    sample_tokens,
-    truncate_probabilities,
+    sample_earlier_tokens,
+    sample_start,
 )
 from loris_cli.baselines.cdcd.loss import compute_bounds
 
@@ -19,9 +18,17 @@ SCHEDULE = NoiseSchedule(N_CODES, N_STEPS)
 STEP_PAIRS = [(0, 1), (1, 2), (4, 5), (8, 9), (0, 4), (2, 7), (3, 9)]
 
 
-def build_matrix(start: int, end: int) -> Tensor:
+class WideSchedule(NoiseSchedule):
+    """A schedule with 40 % uniform codes at the end, so that all terms matter."""
+
+    def __init__(self, n_codes: int, n_steps: int) -> None:
+        super().__init__(n_codes, n_steps)
+        self._gamma = 0.6 * self._gamma
+
+
+def build_matrix(start: int, end: int, schedule: NoiseSchedule = SCHEDULE) -> Tensor:
     """Return q(x_end = column | x_start = row), built from the definition."""
-    alpha, beta, gamma = (float(x) for x in SCHEDULE.transition(as_step(start), as_step(end)))
+    alpha, beta, gamma = (float(x) for x in schedule.transition(as_step(start), as_step(end)))
     matrix = torch.zeros(N_CODES + 1, N_CODES + 1, dtype=torch.float64)
     matrix[:MASK, :MASK] = beta + alpha * torch.eye(N_CODES, dtype=torch.float64)
     matrix[:MASK, MASK] = gamma
@@ -103,27 +110,46 @@ def test_noisy_tokens_are_codes_uniform_codes_and_masks() -> None:
 
 
 @pytest.mark.parametrize(("earlier", "current"), STEP_PAIRS)
-def test_posterior_sums_to_one_and_is_that_of_bayes(earlier: int, current: int) -> None:
-    tokens = torch.arange(N_CODES + 1)[None]
-    log_start = draw_start(N_CODES + 1)
+def test_sampled_tokens_have_the_posterior_of_bayes(earlier: int, current: int) -> None:
+    n_samples, n_tokens = 20_000, N_CODES + 1
+    tokens = torch.arange(n_tokens).expand(n_samples, -1)
+    log_start = draw_start(n_tokens)
     pair = SCHEDULE.transition_pair(as_step(earlier), as_step(current))
+    generator = torch.Generator().manual_seed(0)
 
-    posterior = compute_log_posterior(log_start, tokens, pair).exp()
+    codes = sample_start(log_start.expand(n_samples, -1, -1), 1.0, generator)
+    sampled = sample_earlier_tokens(codes, tokens, pair, generator)
 
-    torch.testing.assert_close(posterior.sum(dim=2), torch.ones(1, N_CODES + 1))
-    for position, token in enumerate(tokens[0].tolist()):
+    for position in range(n_tokens):
         start = log_start[0, position].exp().double()
-        expected = compute_dense_posterior(start, token, earlier, current)
-        torch.testing.assert_close(
-            posterior[0, position].double(), expected, rtol=2e-4, atol=1e-9
-        )
+        expected = compute_dense_posterior(start, position, earlier, current)
+        frequencies = torch.bincount(sampled[:, position], minlength=n_tokens) / n_samples
+        np.testing.assert_allclose(frequencies, expected, atol=0.015)
 
 
-def test_posterior_of_the_first_step_has_no_mask() -> None:
+@pytest.mark.parametrize(("earlier", "current"), STEP_PAIRS)
+def test_tokens_sampled_from_known_codes_have_the_posterior(earlier: int, current: int) -> None:
+    schedule = WideSchedule(N_CODES, N_STEPS)
+    n_samples = 20_000
+    pair = schedule.transition_pair(as_step(earlier), as_step(current))
+    to_earlier, to_current = (
+        build_matrix(0, end, schedule).float() for end in (earlier, current)
+    )
+    in_step = build_matrix(earlier, current, schedule).float()
+    for token in range(N_CODES + 1):
+        tokens, codes = torch.full((1, n_samples), token), torch.full((1, n_samples), 2)
+        sampled = sample_earlier_tokens(codes, tokens, pair, torch.Generator().manual_seed(0))
+        frequencies = torch.bincount(sampled[0], minlength=N_CODES + 1) / n_samples
+        expected = in_step[:, token] * to_earlier[2] / to_current[2, token]
+        np.testing.assert_allclose(frequencies, expected, atol=0.015)
+
+
+def test_tokens_before_the_first_step_are_codes() -> None:
     pair = SCHEDULE.transition_pair(as_step(0), as_step(3))
-    tokens = torch.arange(N_CODES + 1)[None]
-    posterior = compute_log_posterior(draw_start(N_CODES + 1), tokens, pair)
-    assert (posterior[..., MASK] == -torch.inf).all()
+    tokens = torch.arange(N_CODES + 1).expand(1000, -1)
+    generator = torch.Generator().manual_seed(0)
+    codes = sample_start(draw_start(N_CODES + 1).expand(1000, -1, -1), 1.0, generator)
+    assert (sample_earlier_tokens(codes, tokens, pair, generator) < MASK).all()
 
 
 @pytest.mark.parametrize(("earlier", "current"), STEP_PAIRS)
@@ -175,39 +201,35 @@ def test_gradients_of_the_bound_are_finite_at_2048_codes(step: int) -> None:
     assert logits.grad.abs().sum() > 0
 
 
-def test_truncation_leaves_the_smallest_set_of_the_share() -> None:
+@pytest.mark.parametrize("share", [0.5, 0.86, 1.0])
+def test_codes_are_sampled_from_the_smallest_set_of_the_share(share: float) -> None:
+    n_samples = 20_000
     probabilities = torch.tensor([[[0.1, 0.5, 0.05, 0.3, 0.05], [0.0, 0.0, 1.0, 0.0, 0.0]]])
-    truncated = truncate_probabilities(probabilities.clamp(min=1e-30).log(), 0.86).exp()
-    expected = torch.tensor([[[1 / 9, 5 / 9, 0, 3 / 9, 0], [0, 0, 1, 0, 0]]])
-    torch.testing.assert_close(truncated, expected, rtol=1e-5, atol=1e-6)
+    remaining = {
+        0.5: [[0, 1, 0, 0, 0]],
+        0.86: [[1 / 9, 5 / 9, 0, 3 / 9, 0]],
+        1.0: probabilities[0, :1].tolist(),
+    }
+    log_start = probabilities.log().expand(n_samples, -1, -1)
+
+    codes = sample_start(log_start, share, torch.Generator().manual_seed(0))
+
+    frequencies = torch.bincount(codes[:, 0], minlength=5) / n_samples
+    np.testing.assert_allclose(frequencies, remaining[share][0], atol=0.012)
+    assert (codes[:, 1] == 2).all()
 
 
-@pytest.mark.parametrize("share", [0.2, 0.86, 1.0])
-def test_truncated_probabilities_are_normalized(share: float) -> None:
-    log_start = draw_start(20)
-    truncated = truncate_probabilities(log_start, share).exp()
-    torch.testing.assert_close(truncated.sum(dim=2), torch.ones(1, 20))
-    remains = truncated > 1e-20
-    mass = torch.where(remains, log_start.exp(), 0).sum(dim=2)
-    assert (mass >= share - 1e-5).all()
-    if share == 1:
-        torch.testing.assert_close(truncated, log_start.exp())
-
-
-def test_frequencies_of_sampled_tokens_equal_their_probabilities() -> None:
-    probabilities = torch.tensor([0.5, 0.3, 0.15, 0.05])
-    logarithms = probabilities.log().expand(1, 20_000, 4)
-    tokens = sample_tokens(logarithms, torch.Generator().manual_seed(0))
-    frequencies = np.bincount(tokens[0].numpy(), minlength=4) / 20_000
-    np.testing.assert_allclose(frequencies, probabilities.numpy(), atol=0.012)
+def test_sampling_never_draws_a_code_of_probability_zero() -> None:
+    log_start = torch.full((1, 50_000, 4), -torch.inf)
+    log_start[..., 1] = 0.0
+    assert (sample_start(log_start, 0.86, torch.Generator().manual_seed(0)) == 1).all()
 
 
 def test_denoising_with_known_codes_restores_them() -> None:
     codes = torch.tensor([[0, 3, 1, 4, 2, 2]])
-    known = torch.nn.functional.one_hot(codes, N_CODES).float().clamp(min=1e-30).log()
     tokens = torch.full((1, 6), MASK)
     generator = torch.Generator().manual_seed(1)
     for step in range(N_STEPS, 0, -1):
         pair = SCHEDULE.transition_pair(as_step(step - 1), as_step(step))
-        tokens = sample_tokens(compute_log_posterior(known, tokens, pair), generator)
+        tokens = sample_earlier_tokens(codes, tokens, pair, generator)
     assert torch.equal(tokens, codes)

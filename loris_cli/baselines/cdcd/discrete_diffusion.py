@@ -12,6 +12,8 @@ probability beta:
 Steps compose to steps of the same form. The posterior for an estimate p(x_0) is
 
     p(x_s = k | x_t) = q(x_t | x_s = k) * sum over x_0 of p(x_0) q(x_s = k | x_0) / q(x_t | x_0)
+
+which is sampled in two steps, x_0 from its estimate and x_s from q(x_s | x_t, x_0).
 """
 
 from typing import NamedTuple
@@ -23,7 +25,6 @@ from torch import Tensor
 FIRST_ALPHA, LAST_ALPHA = 0.99999, 0.000009
 FIRST_GAMMA, LAST_GAMMA = 0.000009, 0.99999
 """Cumulative alpha and gamma after the first and the last step in the release."""
-TRUNCATED_LOG_PROBABILITY = -70.0
 
 
 class Transition(NamedTuple):
@@ -37,6 +38,8 @@ class Transition(NamedTuple):
 class TransitionPair(NamedTuple):
     """Transitions of a denoising step, ``(batch, 1)`` each, float32."""
 
+    n_codes: int
+    """Codes without [MASK]."""
     earlier: Transition
     """From step 0 to the earlier step s."""
     current: Transition
@@ -75,10 +78,11 @@ class NoiseSchedule:
         zero = torch.zeros_like(s)
         ranges = (zero, s), (zero, t), (s, t)
         return TransitionPair(
+            self.n_codes,
             *(
                 Transition(*(x.float().to(device)[:, None] for x in self.transition(*limits)))
                 for limits in ranges
-            )
+            ),
         )
 
     def sample_noisy_tokens(
@@ -130,61 +134,61 @@ def compute_log_mixture(log_start: Tensor, tokens: Tensor, pair: TransitionPair)
     )
 
 
-def compute_log_posterior(log_start: Tensor, tokens: Tensor, pair: TransitionPair) -> Tensor:
-    """Return the posterior p(x_s | x_t) in the log domain.
-
-    Args:
-        log_start: log probabilities p(x_0) of the codes, ``(batch, tokens, n_codes)``.
-        tokens: tokens x_t, ``(batch, tokens)``; [MASK] is ``n_codes``.
-        pair: transitions of the denoising step.
-
-    Returns:
-        ``(batch, tokens, n_codes + 1)``; the last entry is [MASK].
-    """
-    n_codes = log_start.shape[-1]
-    is_masked = tokens == n_codes
-    step = pair.step
-    likelihood = torch.where(is_masked, step.gamma, step.beta).log()
-    difference = torch.where(is_masked, 0.0, (step.alpha + step.beta).log() - step.beta.log())
-    index = torch.where(is_masked, 0, tokens)[..., None]
-    codes = compute_log_mixture(log_start, tokens, pair) + likelihood[..., None]
-    codes = codes.scatter_add(2, index, difference[..., None])
-    mask = (pair.earlier.gamma.log() - pair.current.gamma.log()).expand_as(likelihood)
-    mask = torch.where(is_masked, mask, -torch.inf)
-    return torch.cat([codes, mask[..., None]], dim=2)
-
-
-def truncate_probabilities(log_start: Tensor, share: float) -> Tensor:
-    """Restrict p(x_0) to its most probable codes.
+def sample_start(log_start: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Sample codes x_0 from the most probable ones of each token.
 
     Args:
         log_start: log probabilities without gradient, ``(batch, tokens, n_codes)``.
-        share: total probability of the codes that remain; at least one remains.
-
-    Returns:
-        ``(batch, tokens, n_codes)``, normalized.
-    """
-    if log_start.device.type == "cpu":  # a fifth of the time of torch, which sorts indices, too
-        ascending = torch.from_numpy(np.sort(log_start.numpy(), axis=2))
-    else:
-        ascending = log_start.sort(dim=2).values
-    is_excluded = ascending.exp().cumsum(dim=2) <= 1 - share
-    n_excluded = is_excluded.sum(dim=2, keepdim=True).clamp(max=log_start.shape[2] - 1)
-    threshold = ascending.gather(2, n_excluded)
-    remaining = log_start.masked_fill(log_start < threshold, TRUNCATED_LOG_PROBABILITY)
-    return remaining.log_softmax(dim=2)
-
-
-def sample_tokens(log_probabilities: Tensor, generator: torch.Generator) -> Tensor:
-    """Sample tokens with Gumbel noise from a generator of the CPU.
-
-    Args:
-        log_probabilities: ``(batch, tokens, classes)``.
-        generator: random generator.
+        share: total probability of the codes that can be drawn, at least one per token.
+        generator: random generator of the CPU.
 
     Returns:
         ``(batch, tokens)``, int64.
     """
-    uniform = torch.rand(log_probabilities.shape, generator=generator).clamp_(min=1e-30)
-    gumbel = uniform.log_().neg_().log_().neg_()
-    return (log_probabilities + gumbel.to(log_probabilities.device)).argmax(dim=2)
+    probabilities = log_start.exp()
+    if log_start.device.type == "cpu":  # a fifth of the time of torch, which sorts indices, too
+        ascending = torch.from_numpy(np.sort(probabilities.numpy(), axis=2))
+    else:
+        ascending = probabilities.sort(dim=2).values
+    is_excluded = ascending.cumsum(dim=2) <= 1 - share
+    n_excluded = is_excluded.sum(dim=2, keepdim=True).clamp(max=log_start.shape[2] - 1)
+    threshold = ascending.gather(2, n_excluded)
+    cumulative = probabilities.masked_fill_(probabilities < threshold, 0).cumsum(dim=2)
+    uniform = torch.rand(log_start.shape[:2], generator=generator).to(log_start.device)
+    # Rounding must not raise the product to the total, after which there is no code.
+    target = uniform * (1 - torch.finfo(uniform.dtype).eps) * cumulative[..., -1]
+    return torch.searchsorted(cumulative, target[..., None], right=True)[..., 0]
+
+
+def sample_earlier_tokens(
+    codes: Tensor, tokens: Tensor, pair: TransitionPair, generator: torch.Generator
+) -> Tensor:
+    """Sample from q(x_s | x_t, x_0), which has a closed form.
+
+    With x_0 from p(x_0) the result has the distribution p(x_s | x_t) of the network. The
+    product of q(x_s | x_0) and q(x_t | x_s) is a sum of four terms, in which each of the two
+    transitions keeps its code or draws a uniform one:
+
+        (alpha [x_s = x_0] + beta) (alpha' [x_s = x_t] + beta')
+
+    Args:
+        codes: codes x_0, ``(batch, tokens)``.
+        tokens: tokens x_t, ``(batch, tokens)``; [MASK] is ``n_codes``.
+        pair: transitions of the denoising step.
+        generator: random generator of the CPU.
+
+    Returns:
+        tokens x_s, ``(batch, tokens)``.
+    """
+    n_codes, earlier, step = pair.n_codes, pair.earlier, pair.step
+    is_masked = tokens == n_codes
+    # A masked token is [MASK] before the step, too, or was masked in the step.
+    keeps_token = torch.where(is_masked, earlier.gamma, step.alpha * earlier.beta)
+    keeps_code = torch.where(is_masked, step.gamma, step.beta) * earlier.alpha
+    keeps_both = torch.where(tokens == codes, step.alpha * earlier.alpha, 0.0)
+    is_uniform = n_codes * torch.where(is_masked, step.gamma, step.beta) * earlier.beta
+    limits = torch.stack([keeps_token, keeps_code + keeps_both, is_uniform]).cumsum(dim=0)
+    uniform = torch.rand(tokens.shape, generator=generator).to(tokens.device) * limits[2]
+    random_codes = torch.randint(n_codes, tokens.shape, generator=generator)
+    drawn = torch.where(uniform < limits[1], codes, random_codes.to(tokens.device))
+    return torch.where(uniform < limits[0], tokens, drawn)

@@ -13,9 +13,8 @@ from loris_cli.baselines.cdcd.condition import CdcdCondition
 from loris_cli.baselines.cdcd.config import CdcdConfig
 from loris_cli.baselines.cdcd.discrete_diffusion import (
     NoiseSchedule,
-    compute_log_posterior,
-    sample_tokens,
-    truncate_probabilities,
+    sample_earlier_tokens,
+    sample_start,
 )
 from loris_cli.baselines.cdcd.examples import index_genre, select_visual, slice_condition
 from loris_cli.baselines.cdcd.network import CdcdNetwork
@@ -94,9 +93,9 @@ class CdcdGenerator:
         for current, earlier in pairwise(times):
             step = torch.full((n_windows,), current, device=device)
             log_start = self.network(tokens, encoded, step - 1)
-            log_start = truncate_probabilities(log_start, self.truncation)
+            codes = sample_start(log_start, self.truncation, generator)
             pair = schedule.transition_pair(torch.full_like(step, earlier), step)
-            tokens = sample_tokens(compute_log_posterior(log_start, tokens, pair), generator)
+            tokens = sample_earlier_tokens(codes, tokens, pair, generator)
         return tokens
 
 
