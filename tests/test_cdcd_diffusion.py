@@ -205,7 +205,7 @@ def test_gradients_of_the_bound_are_finite_at_2048_codes(step: int) -> None:
 def test_codes_are_sampled_from_the_smallest_set_of_the_share(share: float) -> None:
     n_samples = 20_000
     probabilities = torch.tensor([[[0.1, 0.5, 0.05, 0.3, 0.05], [0.0, 0.0, 1.0, 0.0, 0.0]]])
-    remaining = {
+    remaining: dict[float, list[list[float]]] = {
         0.5: [[0, 1, 0, 0, 0]],
         0.86: [[1 / 9, 5 / 9, 0, 3 / 9, 0]],
         1.0: probabilities[0, :1].tolist(),
