@@ -10,12 +10,13 @@ import pytest
 from builders import make_clip
 from click_dataset import CLIP_S, write_click_dataset
 
+from loris_cli.audio.onsets import match_onsets
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.dataset.manifest import SYNTHETIC_SOURCE, read_manifest, write_manifest
 from loris_cli.dataset.partitions import label_clusters, share_groups
 from loris_cli.dataset.source_names import derive_groups
 from loris_cli.errors import InputError
-from loris_cli.evaluation.metrics.loris_scores import score_clip
+from loris_cli.evaluation.metrics.loris_scores import f1_score, score_clip
 from loris_cli.evaluation.metrics.significance import (
     ClusterBootstrap,
     chance_precision_recall,
@@ -27,6 +28,7 @@ from loris_cli.evaluation.report.json_report import (
     build_clip_records,
     build_report,
 )
+from loris_cli.evaluation.report.tables import format_text
 from loris_cli.evaluation.runner import audio_analysis
 from loris_cli.evaluation.runner.audio_analysis import (
     AnalysisConfig,
@@ -149,7 +151,7 @@ def test_chance_level_equals_the_mean_over_all_pairs_of_sources() -> None:
     generated = [rng.random(n) < 0.6 for n in lengths]
     reference = [rng.random(n + k % 2) < 0.6 for k, n in enumerate(lengths)]
     pairs = [
-        score_clip(reference[j], generated[i][: len(reference[j])])
+        (i, score_clip(reference[j], generated[i][: len(reference[j])]))
         for i in range(4)
         for j in range(4)
         if groups[i] != groups[j]
@@ -157,10 +159,41 @@ def test_chance_level_equals_the_mean_over_all_pairs_of_sources() -> None:
 
     chance = chance_precision_recall(generated, reference, share_groups([[g] for g in groups]))
 
-    assert chance is not None
-    assert chance[0] == pytest.approx(np.mean([pair.bcs for pair in pairs]))
-    assert chance[1] == pytest.approx(np.mean([pair.bhs for pair in pairs]))
-    assert chance_precision_recall(generated, reference, np.ones((4, 4), bool)) is None
+    for values, name in zip(chance, ("bcs", "bhs"), strict=True):
+        for clip, mean in enumerate(values):
+            own = [getattr(pair, name) for i, pair in pairs if i == clip]
+            assert mean == pytest.approx(np.mean(own))
+    assert np.isnan(chance_precision_recall(generated, reference, np.ones((4, 4), bool))).all()
+
+
+def test_reference_scores_higher_with_its_own_clip_than_with_others(
+    result: EvaluationResult,
+) -> None:
+    own = get_scores(result, "ground_truth")
+    onset_f = own.chance_values["onset_f"]
+    first_source, *sources = own.source_groups
+    expected = []
+    for name, source in zip(own.clip_ids[1:], sources, strict=True):
+        if source == first_source:
+            continue
+        pair = [result.reference_analyses[clip] for clip in (name, own.clip_ids[0])]
+        match = match_onsets(*(audio.strict_onsets_s for audio in pair))
+        expected.append(f1_score(match.precision, match.recall))
+
+    assert onset_f[0] == pytest.approx(np.mean(expected))
+    difference = own.chance_differences["onset_f"]
+    assert difference.difference == pytest.approx(1 - onset_f.mean())
+    assert difference.ci_low > 0
+    assert own.strict["f1_chance"] == pytest.approx(
+        f1_score(own.chance_values["BCS"].mean(), own.chance_values["BHS"].mean())
+    )
+
+
+def test_systems_of_other_references_have_no_chance_level(result: EvaluationResult) -> None:
+    report = build_report(result, run_options={})
+    with_chance = {row["id"] for row in report["systems"] if "chance" in row}
+    assert with_chance == {*NULL_SYSTEMS, "ground_truth"} - {"mismatched"}
+    assert "references of other clips" in format_text(report)
 
 
 def test_mismatched_clips_are_from_another_source() -> None:

@@ -5,7 +5,7 @@ bootstrap; Field and Welsh, 2007). Differences of two systems on the same clips 
 randomly swapping the systems within sources (paired permutation test; Good, 2005).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -151,8 +151,8 @@ def f1_of_means(bcs: Array, bhs: Array) -> Array:
 
 def chance_precision_recall(
     generated_flags: Sequence[Flags], reference_flags: Sequence[Flags], shared: Flags
-) -> tuple[float, float] | None:
-    """Mean precision and recall of all clips against the references of unrelated clips.
+) -> tuple[Array, Array]:
+    """Mean precision and recall of each clip against the references of unrelated clips.
 
     All pairs are used, so the result is deterministic. Each pair is truncated to the shorter of
     its two lengths.
@@ -163,12 +163,10 @@ def chance_precision_recall(
         shared: pairs of clips that share a song, dancer, source or video, ``(clips, clips)``.
 
     Returns:
-        BCS and BHS as in `loris_scores.summarize_scores`; None if all clips are related.
+        BCS and BHS as in `loris_scores.score_clip`, ``(clips,)`` each; NaN for a clip to which
+        all others are related.
     """
     n = len(generated_flags)
-    differs = ~shared
-    if not differs.any():
-        return None
     longest = max(len(flags) for flags in (*generated_flags, *reference_flags))
 
     def pad(rows: Sequence[Flags]) -> tuple[Array, NDArray[np.int64], Array]:
@@ -187,4 +185,22 @@ def chance_precision_recall(
     zero = np.zeros_like(hits)
     precision = np.divide(hits, n_generated, out=zero.copy(), where=n_generated > 0)
     recall = np.divide(hits, n_reference, out=zero, where=n_reference > 0)
-    return float(precision[differs].mean()), float(recall[differs].mean())
+    n_unrelated = (~shared).sum(axis=1)
+
+    def average(values: Array) -> Array:
+        sums = np.where(shared, 0.0, values).sum(axis=1)
+        means: Array = np.divide(
+            sums, n_unrelated, out=np.full(n, np.nan), where=n_unrelated > 0
+        )
+        return means
+
+    return average(precision), average(recall)
+
+
+METRIC_STATISTICS: Mapping[str, tuple[tuple[str, ...], Callable[..., Array]]] = {
+    "F1": (("BCS", "BHS"), f1_of_means),
+    "onset_f": (("onset_f",), np.asarray),
+    "beat_f": (("beat_f",), np.asarray),
+}
+"""Metrics tested for differences: clip-level components, and the function that computes the
+metric from the component means."""

@@ -23,6 +23,7 @@ from loris_cli.dataset.partitions import label_clusters
 from loris_cli.evaluation.metrics import sync
 from loris_cli.evaluation.metrics.loris_scores import HOP_SAMPLES, ScoreSummary
 from loris_cli.evaluation.runner.audio_analysis import AnalysisConfig, AudioAnalysis
+from loris_cli.evaluation.runner.chance import compute_chance_levels
 from loris_cli.evaluation.runner.paper_tables import PaperTable, get_published_scores
 from loris_cli.evaluation.runner.run import EvaluationResult
 from loris_cli.evaluation.runner.scores import SystemScores
@@ -183,6 +184,12 @@ def _build_system_record(
         record["comparison"] = {
             "compare_to": result.plan.compare_to,
             **{name: asdict(difference) for name, difference in differences.items()},
+        }
+    if system.chance_differences:
+        levels = compute_chance_levels(system.chance_values)
+        record["chance"] = {
+            name: {"level": levels[name], **asdict(difference)}
+            for name, difference in system.chance_differences.items()
         }
     if system.cost is not None:
         record["cost"] = asdict(system.cost)

@@ -31,6 +31,8 @@ STRICT_COLUMNS: Mapping[str, str] = {
     "av_align": "AV-Align",
 }
 """Column titles of the strict metrics."""
+CHANCE_COLUMNS: Mapping[str, str] = {"F1": "F1", "onset_f": "onset F"}
+"""Column titles of the metrics that are compared with chance."""
 
 
 class ReportTable(NamedTuple):
@@ -57,6 +59,7 @@ def build_tables(report: Report) -> list[ReportTable]:
     tables = [
         official,
         _build_metric_table(report, "strict", "Strict metrics, %", format_percent),
+        _build_chance_table(report),
         _build_metric_table(report, "quality", "Audio quality", _format_number),
         _build_published_table(report),
         *map(_build_paper_comparison_table, report["paper_tables"]),
@@ -259,6 +262,32 @@ def _build_metric_table(
     ]
     heads = ["system", "", *(STRICT_COLUMNS.get(name, name) for name in names)]
     return ReportTable(title, heads, rows)
+
+
+def _build_chance_table(report: Report) -> ReportTable:
+    """Build a table of scores with the own reference, and with those of unrelated clips."""
+    rows = []
+    for system in report["systems"]:
+        if "chance" not in system:
+            continue
+        row = _format_label(system)
+        for name in CHANCE_COLUMNS:
+            difference = system["chance"].get(name)
+            if difference is None:
+                row += ["-"] * 4
+                continue
+            low, high = (_format_difference(difference[key]) for key in ("ci_low", "ci_high"))
+            row += [
+                format_percent(difference["level"]),
+                _format_difference(difference["difference"]),
+                f"{low}..{high}",
+                f"{difference['p_value']:.4f}",
+            ]
+        rows.append(row)
+    heads = ["system", ""]
+    for title in CHANCE_COLUMNS.values():
+        heads += [f"{title} of others", "own - others", "95 % CI", "p"]
+    return ReportTable("The same takes against the references of other clips, %", heads, rows)
 
 
 def _format_label(system: dict[str, Any]) -> list[str]:

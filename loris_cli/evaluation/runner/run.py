@@ -10,9 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from loris_cli.array_types import Array
 from loris_cli.errors import InputError
 from loris_cli.evaluation.metrics import significance
 from loris_cli.evaluation.metrics.significance import PairedDifference
@@ -29,15 +26,6 @@ if TYPE_CHECKING:  # imports torch, which is not needed to score files
     from loris_cli.evaluation.runner.generation_cache import SystemRunner
 
 DEFAULT_COMPARE_TO = "mismatched"
-
-Statistic = Callable[..., Array]
-METRIC_STATISTICS: Mapping[str, tuple[tuple[str, ...], Statistic]] = {
-    "F1": (("BCS", "BHS"), significance.f1_of_means),
-    "onset_f": (("onset_f",), np.asarray),
-    "beat_f": (("beat_f",), np.asarray),
-}
-"""Metrics tested for differences between systems: clip-level components, and the function that
-computes the metric from the component means."""
 
 Analyzer = Callable[
     [Sequence[AudioSource]], list[AudioAnalysis | audio_analysis.AnalysisFailure]
@@ -244,7 +232,7 @@ def _compare_systems(
         shared = [k for k, clip in enumerate(system.clip_ids) if clip in base.clip_ids]
         base_rows = [base.clip_ids.index(system.clip_ids[k]) for k in shared]
         groups = [system.source_groups[k] for k in shared]
-        for metric, (components, statistic) in METRIC_STATISTICS.items():
+        for metric, (components, statistic) in significance.METRIC_STATISTICS.items():
             if not system.clip_values.keys() & base.clip_values.keys() >= {*components}:
                 continue
             values = [system.clip_values[name][shared] for name in components]

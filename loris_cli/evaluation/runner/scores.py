@@ -12,10 +12,12 @@ from typing import Any, Literal
 import numpy as np
 
 from loris_cli.array_types import Array
-from loris_cli.dataset.partitions import label_clusters, share_groups
+from loris_cli.dataset.partitions import label_clusters
 from loris_cli.evaluation.metrics import loris_scores, significance, sync
 from loris_cli.evaluation.metrics.loris_scores import ScoreSummary
+from loris_cli.evaluation.metrics.significance import PairedDifference
 from loris_cli.evaluation.metrics.sync import STRICT_METRICS
+from loris_cli.evaluation.runner import chance
 from loris_cli.evaluation.runner.audio_analysis import AnalysisConfig, AudioAnalysis
 from loris_cli.evaluation.runner.bounds import CHANCE_BOUNDS
 from loris_cli.evaluation.runner.clips import EvalClip
@@ -72,6 +74,10 @@ class SystemScores(SystemLabel):
     metrics."""
     clip_values: Mapping[str, Array]
     """Mean over seeds for each clip, NaN if undefined, ``(clips,)``, by metric."""
+    chance_values: Mapping[str, Array]
+    """The same against the references of unrelated clips, see `runner.chance`."""
+    chance_differences: Mapping[str, PairedDifference]
+    """Differences of ``F1`` and ``onset_f`` to their chance levels."""
     n_truncated_takes: int
     """Number of takes that were truncated because they were longer than the reference."""
 
@@ -120,20 +126,28 @@ def score_system(
         for name, values in clip_values.items()
         if name in STRICT_METRICS
     }
-    if official and not config.protocol.bcs_is_ratio and label.id not in CHANCE_BOUNDS:
-        strict |= _correct_for_chance(clips, references, takes, seeds, official)
+    summary = _average_summaries(official) if official else None
     groups = tuple(label_clusters([clip.groups for clip in clips]))
+    chance_values: dict[str, Array] = {}
+    if summary and not config.protocol.bcs_is_ratio and label.id not in CHANCE_BOUNDS:
+        chance_values = chance.compute_chance_values(
+            clips, references, takes, config, seeds=seeds
+        )
+        levels = chance.compute_chance_levels(chance_values)
+        strict |= _correct_for_chance(summary.f1, levels)
     scored = [takes[clip.id, seed] for clip in clips for seed in seeds]
     return SystemScores(
         **vars(label),
         seeds=tuple(seeds),
         clip_ids=tuple(clip.id for clip in clips),
         source_groups=groups,
-        official=_average_summaries(official) if official else None,
+        official=summary,
         official_by_seed=tuple(official),
         strict=strict,
         intervals=_bootstrap_intervals(clip_values, groups, config),
         clip_values=clip_values,
+        chance_values=chance_values,
+        chance_differences=chance.compare_to_chance(clip_values, chance_values, groups),
         n_truncated_takes=sum(take.n_truncated_samples > 0 for take in scored),
     )
 
@@ -169,27 +183,11 @@ def _summarize_seeds(by_metric: dict[str, Array], config: AnalysisConfig) -> lis
     return summaries
 
 
-def _correct_for_chance(
-    clips: Sequence[EvalClip],
-    references: Analyses,
-    takes: TakeAnalyses,
-    seeds: Sequence[int],
-    official: Sequence[ScoreSummary],
-) -> dict[str, float]:
-    """Compute the chance level of F1 from references of unrelated clips, and corrected F1."""
-    clips = [clip for clip in clips if clip.id in references]
-    reference_flags = [references[clip.id].onset_flags for clip in clips]
-    shared = share_groups([clip.groups for clip in clips])
-    f1_by_seed = []
-    for seed in seeds:
-        flags = [takes[clip.id, seed].onset_flags for clip in clips]
-        means = significance.chance_precision_recall(flags, reference_flags, shared)
-        if means is not None:
-            f1_by_seed.append(loris_scores.f1_score(*means))
-    if not f1_by_seed:
+def _correct_for_chance(f1: float | None, levels: Mapping[str, float]) -> dict[str, float]:
+    """Return the chance level of F1 and the corrected F1, if both are defined."""
+    if f1 is None or "F1" not in levels:
         return {}
-    chance = float(np.mean(f1_by_seed))
-    f1 = float(np.mean([summary.f1 for summary in official if summary.f1 is not None]))
+    chance = levels["F1"]
     # The correction is undefined if the chance level is 1.
     corrected = (f1 - chance) / (1 - chance) if chance < 1 else 0.0
     return {"f1_chance": chance, "f1_chance_corrected": corrected}
