@@ -154,6 +154,19 @@ def test_official_scale_is_constant() -> None:
     assert (network.output_scale == 100).all()
 
 
+def test_output_depends_on_the_motion_before_training() -> None:
+    torch.manual_seed(0)
+    shares = {}
+    for compat in ("paper", "official"):
+        network = D2mGanNetwork(D2mGanConfig(compat=compat)).eval()
+        motion = 0.3 * torch.randn(16, 120, 68)
+        with torch.inference_mode():
+            vectors = network(motion, torch.zeros(16, network.config.n_genres))
+        shares[compat] = float(vectors.std(dim=0).mean() / vectors.std())
+    assert shares["paper"] > 0.1
+    assert shares["official"] < 0.05
+
+
 @pytest.mark.parametrize("compat", ["paper", "official"])
 def test_gradients_reach_every_trained_parameter(compat: str) -> None:
     loss_module, batch = make_loss(compat=compat, visual_width=6)

@@ -26,6 +26,9 @@ from loris_cli.models.weight_norm import WeightNormConv1d
 LEAKY_SLOPE = 0.2
 INITIAL_STD = 0.02
 """Standard deviation of initial convolution weights, as in DCGAN."""
+LAST_GAIN = 0.2
+"""Initial gain of the last convolution: the root mean square of code vectors is about this
+fraction of their maximum, which limits the output."""
 OFFICIAL_OUTPUT_SCALE = 100.0
 """Scale of the output in the released code, for the codebook of Jukebox."""
 MIN_OUTPUT_SCALE = 1e-3
@@ -106,6 +109,9 @@ class D2mGanNetwork(nn.Module):
         last = nn.Conv1d(widths[-1], config.code_width, LAST_KERNEL, 1, GENERATOR_PADDING)
         layers += [nn.LeakyReLU(LEAKY_SLOPE), *_build_stage(last, 0), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
+        if config.compat == "paper" and not last.weight.is_meta:
+            _preserve_variance(self)
+            last.weight.detach().mul_(LAST_GAIN)
         self.register_buffer(
             "output_scale", torch.full((config.code_width, 1), OFFICIAL_OUTPUT_SCALE)
         )
@@ -139,3 +145,20 @@ class D2mGanNetwork(nn.Module):
         parts.append(self.embed_genre(genre)[:, None])
         vectors: Tensor = self.layers(self.fuse(torch.cat(parts, dim=2))) * self.output_scale
         return vectors
+
+
+def _preserve_variance(network: nn.Module) -> None:
+    """Initialize a network so that its output depends on its input from the beginning.
+
+    With the initialization of the release the standard deviation over videos is a thousandth of
+    that over codes. The generator then learns one output for all videos, which the
+    discriminator recognizes (docs/differences.md, N9).
+    """
+    for module in network.modules():
+        if isinstance(module, ResidualBlock):
+            nn.init.dirac_(module.shortcut.weight)
+            nn.init.ones_(module.shortcut.gain)
+        elif isinstance(module, nn.Linear):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
+        elif type(module) is nn.Conv1d:
+            nn.init.kaiming_normal_(module.weight, LEAKY_SLOPE)
