@@ -151,10 +151,7 @@ def invert_log_mel(
     n_iter: int = 32,
     seed: int = 0,
 ) -> Samples:
-    """Reconstruct audio from log-mel frames by Griffin-Lim (1984).
-
-    This is the fast variant with momentum (Perraudin, Balazs and Sondergaard, 2013), as in
-    librosa. It uses torch, whose transforms need no compilation at the first call.
+    """Reconstruct audio from log-mel frames by Griffin-Lim, from random phases.
 
     Args:
         log_mel: log-mel frames from `compute_log_mel`, ``(n_mels, frames)``.
@@ -166,11 +163,28 @@ def invert_log_mel(
         mono audio at 22,050 Hz, ``((frames - 1) * 256,)``.
     """
     magnitude = mel_to_linear(log_mel, mel_config)
-    n_fft = mel_config.n_fft
-    window = torch.hann_window(n_fft)
     generator = torch.Generator().manual_seed(seed)
     angles = 2 * torch.pi * torch.rand(magnitude.shape, generator=generator)
-    phases = torch.polar(torch.ones_like(magnitude), angles)
+    return run_griffin_lim(magnitude, torch.polar(torch.ones_like(magnitude), angles), n_iter)
+
+
+@torch.inference_mode()
+def run_griffin_lim(magnitude: Tensor, phases: Tensor, n_iter: int) -> Samples:
+    """Reconstruct audio from magnitudes by Griffin-Lim (1984).
+
+    This is the fast variant with momentum (Perraudin, Balazs and Sondergaard, 2013), as in
+    librosa. It uses torch, whose transforms need no compilation at the first call.
+
+    Args:
+        magnitude: STFT magnitudes with a Hann window, ``(n_fft / 2 + 1, frames)``.
+        phases: initial phases, complex numbers of modulus 1, of the same shape.
+        n_iter: number of phase estimation iterations.
+
+    Returns:
+        mono audio at 22,050 Hz, ``((frames - 1) * 256,)``.
+    """
+    n_fft = 2 * (len(magnitude) - 1)
+    window = torch.hann_window(n_fft)
     previous = torch.zeros_like(phases)
     for _ in range(n_iter):
         samples = torch.istft(magnitude * phases, n_fft, HOP_LENGTH, window=window)
