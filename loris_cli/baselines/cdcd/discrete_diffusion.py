@@ -183,11 +183,11 @@ def sample_earlier_tokens(
     n_codes, earlier, step = pair.n_codes, pair.earlier, pair.step
     is_masked = tokens == n_codes
     # A masked token is [MASK] before the step, too, or was masked in the step.
-    keeps_token = torch.where(is_masked, earlier.gamma, step.alpha * earlier.beta)
-    keeps_code = torch.where(is_masked, step.gamma, step.beta) * earlier.alpha
-    keeps_both = torch.where(tokens == codes, step.alpha * earlier.alpha, 0.0)
-    is_uniform = n_codes * torch.where(is_masked, step.gamma, step.beta) * earlier.beta
-    limits = torch.stack([keeps_token, keeps_code + keeps_both, is_uniform]).cumsum(dim=0)
+    token_weight = torch.where(is_masked, earlier.gamma, step.alpha * earlier.beta)
+    code_weight = torch.where(is_masked, step.gamma, step.beta) * earlier.alpha
+    code_weight = code_weight + torch.where(tokens == codes, step.alpha * earlier.alpha, 0.0)
+    uniform_weight = n_codes * torch.where(is_masked, step.gamma, step.beta) * earlier.beta
+    limits = torch.stack([token_weight, code_weight, uniform_weight]).cumsum(dim=0)
     uniform = torch.rand(tokens.shape, generator=generator).to(tokens.device) * limits[2]
     random_codes = torch.randint(n_codes, tokens.shape, generator=generator)
     drawn = torch.where(uniform < limits[1], codes, random_codes.to(tokens.device))
