@@ -163,13 +163,8 @@ def require_codec(config: D2mGanConfig, codec: nn.Module | None) -> VqVae:
         WeightsError: they differ.
     """
     assert isinstance(codec, VqVae)
-    found, expected = (
-        (codec.config.hop, codec.config.code_width),
-        (
-            config.hop,
-            config.code_width,
-        ),
-    )
+    found = codec.config.hop, codec.config.code_width
+    expected = config.hop, config.code_width
     if found != expected:
         raise WeightsError(
             f"the VQ-VAE has hop and code width {found}, D2M-GAN expects {expected}",
