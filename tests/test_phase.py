@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from loris_cli.array_types import Samples
+from loris_cli.array_types import Array, Samples
 from loris_cli.audio.mel import HOP_LENGTH, run_griffin_lim
 from loris_cli.audio.phase import estimate_phases
 from loris_cli.config import SAMPLE_RATE_HZ
@@ -12,14 +12,14 @@ from loris_cli.config import SAMPLE_RATE_HZ
 N_FFT = 1536
 
 
-def compute_spectrum(samples: Samples) -> torch.Tensor:
+def compute_spectrum(samples: Array | Samples) -> torch.Tensor:
     """Return the STFT of samples, ``(bins, frames)``."""
     window = torch.hann_window(N_FFT)
     tensor = torch.from_numpy(samples.astype(np.float32))
     return torch.stft(tensor, N_FFT, HOP_LENGTH, window=window, return_complex=True)
 
 
-def synthesize_chord(duration_s: float = 2.0) -> Samples:
+def synthesize_chord(duration_s: float = 2.0) -> Array:
     """Return decaying notes that begin one after the other."""
     time_s = np.arange(round(duration_s * SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ
     samples = np.zeros(len(time_s))
