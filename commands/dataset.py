@@ -237,7 +237,7 @@ def synthesize(
     ] = False,
     json_output: options.JsonOutput = False,
     synthesizer: options.Synthesizer = "builtin",
-    soundfont: options.Soundfont = None,
+    soundfont: options.Soundfonts = None,
     visual_features: options.VisualFeatures = "none",
     offline: options.Offline = False,
     seed: options.Seed = 0,
@@ -260,12 +260,13 @@ def synthesize(
     from loris_cli.composition.synthesis import SynthesizerSettings
     from loris_cli.config import data_home
     from loris_cli.dataset.prepare_videos import WorkerOptions
-    from loris_cli.dataset.synthesizer_record import record_synthesizer
+    from loris_cli.dataset.synthesizer_record import record_synthesizers
     from loris_cli.dataset.synthetic_videos import list_synthetic_tasks
 
     reporter = ConsoleReporter(quiet=quiet, verbose=verbose)
     data_dir = data_home(data)
-    player = SynthesizerSettings(name=synthesizer, soundfont=soundfont)
+    soundfonts: list[Path | None] = [*soundfont] if soundfont else [None]
+    players = [SynthesizerSettings(name=synthesizer, soundfont=path) for path in soundfonts]
     if music:
         unused = {
             "--seed": seed != 0,
@@ -277,13 +278,13 @@ def synthesize(
             raise UsageError(f"{name} cannot be used with --music", hint=f"remove {name}")
         from loris_cli.dataset.synthetic_music import generate_music_dataset
 
-        record_synthesizer(data_dir, player)
+        record_synthesizers(data_dir, players)
         generate_music_dataset(
             data_dir,
             n_train=clips or 1608,
             n_test=test_clips or 288,
             n_workers=jobs,
-            synthesizer=player,
+            synthesizers=players,
             reporter=reporter,
         )
         reporter.print_result(str(data_dir))
@@ -296,10 +297,10 @@ def synthesize(
             ),
         )
         for task in list_synthetic_tasks(
-            data_dir, clips or 40, n_test_clips=test_clips, seed=seed, synthesizer=player
+            data_dir, clips or 40, n_test_clips=test_clips, seed=seed, synthesizers=players
         )
     ]
-    record_synthesizer(data_dir, player)
+    record_synthesizers(data_dir, players)
     workers = WorkerOptions(n_workers=jobs)
     run = PrepRun(seed=seed, shard=shard, json_output=json_output, workers=workers)
     prepare_and_report(tasks, data_dir, run, reporter)

@@ -112,6 +112,15 @@ Soundfont = Annotated[
         metavar="FILE",
     ),
 ]
+Soundfonts = Annotated[
+    list[Path] | None,
+    option(
+        "Model",
+        "Soundfont of the synthesizer (.sf2 or .sf3). Repeatable: each piece is played with one"
+        " of them. Default: the included subset of FluidR3 GM, or FluidR3 GM for fluidsynth.",
+        metavar="FILE",
+    ),
+]
 PoseWeights = Annotated[
     Path | None,
     option("Model", "Weights of the mmpose network. Default: download them.", metavar="FILE"),

@@ -19,7 +19,7 @@ from loris_cli.dataset.build_manifest import build_manifest
 from loris_cli.dataset.clip_cutting import CuttingRules, LengthRule
 from loris_cli.dataset.prepare_video import prepare_source
 from loris_cli.dataset.source_names import ACTIVITIES
-from loris_cli.dataset.synthesizer_record import record_synthesizer
+from loris_cli.dataset.synthesizer_record import record_synthesizers
 from loris_cli.dataset.synthetic_videos import SyntheticTask, list_synthetic_tasks
 from loris_cli.errors import OutputError, UsageError
 from loris_cli.pose.keypoints import read_poses
@@ -233,11 +233,11 @@ def test_a_data_set_has_the_music_of_one_synthesizer(
 
 def test_the_record_names_the_synthesizer_and_the_soundfont(tmp_path: Path) -> None:
     soundfont = copy_soundfont(tmp_path / "other.sf3")
-    record_synthesizer(tmp_path / "a" / "b", SynthesizerSettings(soundfont=soundfont))
+    record_synthesizers(tmp_path / "a" / "b", [SynthesizerSettings(soundfont=soundfont)])
 
     content = (tmp_path / "a" / "b" / "synthesizer.json").read_text()
     sha256 = hashlib.sha256(soundfont.read_bytes()).hexdigest()
-    assert json.loads(content) == {"synthesizer": "builtin", "soundfont": sha256[:12]}
+    assert json.loads(content) == [{"synthesizer": "builtin", "soundfont": sha256[:12]}]
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,7 @@ def test_a_damaged_record_is_refused_and_preserved(tmp_path: Path, content: byte
     record.write_bytes(content)
 
     with pytest.raises(UsageError):
-        record_synthesizer(tmp_path, SynthesizerSettings())
+        record_synthesizers(tmp_path, [SynthesizerSettings()])
 
     assert record.read_bytes() == content
 
@@ -257,7 +257,7 @@ def test_a_damaged_record_is_refused_and_preserved(tmp_path: Path, content: byte
 def test_a_file_in_place_of_the_folder_is_an_output_error(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError):
-        record_synthesizer(tmp_path / name, SynthesizerSettings())
+        record_synthesizers(tmp_path / name, [SynthesizerSettings()])
 
 
 def test_a_folder_that_cannot_be_created_is_an_output_error(
@@ -268,7 +268,7 @@ def test_a_folder_that_cannot_be_created_is_an_output_error(
 
     monkeypatch.setattr(Path, "mkdir", fail)
     with pytest.raises(OutputError):
-        record_synthesizer(tmp_path / "data", SynthesizerSettings())
+        record_synthesizers(tmp_path / "data", [SynthesizerSettings()])
 
 
 @pytest.mark.parametrize(
@@ -302,11 +302,21 @@ def test_videos_have_the_music_of_the_synthesizer(
         return np.full(round(options["duration_s"] * SAMPLE_RATE_HZ), 0.1, dtype=np.float32)
 
     monkeypatch.setattr(synthetic_videos, "synthesize_training_piece", record)
-    tasks = list_synthetic_tasks(tmp_path, 4, synthesizer=synthesizer)
+    tasks = list_synthetic_tasks(tmp_path, 4, synthesizers=[synthesizer])
 
     select_tasks(tasks, "skate", "val")[0].ensure_source()
 
     assert recorded == [synthesizer]
+
+
+def test_videos_have_the_music_of_one_of_the_synthesizers(tmp_path: Path) -> None:
+    paths = [copy_soundfont(tmp_path / f"{k}.sf3") for k in range(2)]
+    synthesizers = [SynthesizerSettings(soundfont=path) for path in paths]
+    tasks = list_synthetic_tasks(tmp_path, 40, synthesizers=synthesizers)
+    chosen = [task.synthesizer for task in tasks]
+    assert {settings.soundfont for settings in chosen} == {*paths}
+    again = list_synthetic_tasks(tmp_path, 40, synthesizers=synthesizers)
+    assert [task.synthesizer for task in again] == chosen
 
 
 def test_a_synthetic_video_is_prepared_like_a_recording(

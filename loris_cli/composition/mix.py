@@ -44,7 +44,7 @@ def draw_mix(seed: int) -> MixSettings:
     return MixSettings(
         reverb_level=rng.uniform(0.0, 0.5),
         reverb_room_size=rng.uniform(0.2, 0.8),
-        channel_volumes=110 / 127 * rng.uniform(0.65, 1.0, 16),
+        channel_volumes=110 / 127 * rng.uniform(0.5, 1.0, 16),
         spectral_tilt=rng.uniform(-0.35, 0.35),
     )
 

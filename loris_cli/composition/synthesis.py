@@ -3,7 +3,7 @@
 arrangement, mix, synthesizer settings -> blocks of samples
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -18,6 +18,7 @@ from loris_cli.composition.fluidsynth import (
     find_fluidsynth,
     synthesize_with_fluidsynth,
 )
+from loris_cli.composition.mastering import draw_mastering, master
 from loris_cli.composition.mix import MixEffects, MixSettings, draw_mix
 from loris_cli.composition.soundfont import DRUM_BANK, SoundFont, load_soundfont
 from loris_cli.composition.synthesizer import ScoreRenderer
@@ -31,6 +32,8 @@ BLOCK_S = 60.0
 SYNTHESIZER_LATENCY_S = 0.0145
 """Median delay from a note to its detected onset (`audio.onsets`), over 36 pieces of all styles
 played by the built-in synthesizer. Scores of soundtracks are played earlier by this delay."""
+CHOICE_STREAM = 103
+"""Second key of the random generator that chooses a synthesizer."""
 DATASET_PEAK = 0.9
 """Peak of the pieces of a data set."""
 BUILTIN_SOUNDFONT = Path(str(files("loris_cli.composition").joinpath("fluidr3.sf3")))
@@ -77,6 +80,14 @@ class SynthesizerSettings:
 
 
 DEFAULT_SYNTHESIZER = SynthesizerSettings()
+
+
+def choose_synthesizer(
+    synthesizers: Sequence[SynthesizerSettings], seed: int
+) -> SynthesizerSettings:
+    """Choose the synthesizer of a training piece by its seed."""
+    rng = np.random.default_rng([seed, CHOICE_STREAM])
+    return synthesizers[int(rng.integers(len(synthesizers)))]
 
 
 def synthesize_blocks(
@@ -143,12 +154,12 @@ def synthesize_training_piece(
     seed: int,
     synthesizer: SynthesizerSettings = DEFAULT_SYNTHESIZER,
 ) -> Samples:
-    """Synthesize an arrangement with random reverb, balance and tone.
+    """Synthesize an arrangement with random reverb, balance, tone and mastering.
 
     Args:
         arrangement: notes and instruments.
         duration_s: duration of the audio.
-        seed: seed of the mix settings.
+        seed: seed of the settings of mix and mastering.
         synthesizer: synthesizer and soundfont.
 
     Returns:
@@ -165,7 +176,8 @@ def synthesize_training_piece(
         n_channels=1,
         synthesizer=synthesizer,
     )
-    mono = np.concatenate([block[0] for block in blocks])
+    mixed = np.concatenate([block[0] for block in blocks])
+    mono = master(mixed, draw_mastering(seed), rate_hz=SAMPLE_RATE_HZ)
     return np.asarray(DATASET_PEAK * mono / max(float(np.abs(mono).max()), 1e-9))
 
 

@@ -1,6 +1,7 @@
-"""Record of the synthesizer of a synthetic data set: one folder has data of one only."""
+"""Record of the soundfonts of a synthetic data set: all its clips are made with the same."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,12 @@ SYNTHESIZER_FILE = "synthesizer.json"
 FOLDER_HINT = "use another folder"
 
 
-def record_synthesizer(data_dir: Path, synthesizer: SynthesizerSettings) -> None:
-    """Write the synthesizer of a data set, or check that it is the recorded one.
+def record_synthesizers(data_dir: Path, synthesizers: Sequence[SynthesizerSettings]) -> None:
+    """Write the synthesizers of a data set, or check that they are the recorded ones.
 
     Args:
         data_dir: data set folder; created if it does not exist.
-        synthesizer: synthesizer and soundfont.
+        synthesizers: synthesizers with their soundfonts.
 
     Raises:
         UsageError: the data set was made with another synthesizer or soundfont, or its record
@@ -26,8 +27,9 @@ def record_synthesizer(data_dir: Path, synthesizer: SynthesizerSettings) -> None
         InputError: the soundfont is missing or damaged.
         MissingDependencyError: fluidsynth is not installed.
     """
-    synthesizer.check()
-    described = synthesizer.describe()
+    for synthesizer in synthesizers:
+        synthesizer.check()
+    described = [synthesizer.describe() for synthesizer in synthesizers]
     path = data_dir / SYNTHESIZER_FILE
     try:
         recorded = json.loads(path.read_text(encoding="utf-8"))
@@ -45,7 +47,7 @@ def record_synthesizer(data_dir: Path, synthesizer: SynthesizerSettings) -> None
         )
 
 
-def _write_record(path: Path, described: dict[str, Any]) -> None:
+def _write_record(path: Path, described: list[dict[str, Any]]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

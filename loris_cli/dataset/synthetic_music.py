@@ -1,5 +1,6 @@
 """Generate a data set of synthetic music of any size, deterministically."""
 
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from loris_cli.composition.styles import STYLES
 from loris_cli.composition.synthesis import (
     DEFAULT_SYNTHESIZER,
     SynthesizerSettings,
+    choose_synthesizer,
     synthesize_training_piece,
 )
 from loris_cli.dataset.manifest import SYNTHETIC_SOURCE, Clip, write_manifest
@@ -36,9 +38,9 @@ def make_clip(
     *,
     folder: Path,
     partition: str,
-    synthesizer: SynthesizerSettings = DEFAULT_SYNTHESIZER,
+    synthesizers: Sequence[SynthesizerSettings] = (DEFAULT_SYNTHESIZER,),
 ) -> Clip:
-    """Compose and render one clip, unless its files exist."""
+    """Compose and render one clip, unless its files exist; the seed chooses the synthesizer."""
     name = f"{partition}-{seed:07d}"
     genre = STYLES[seed % len(STYLES)]
     clip = Clip(
@@ -79,7 +81,10 @@ def make_clip(
         arrays["impacts_s"] = dance.impacts_s
     write_hashed_file(folder / clip.rhythm, partial(np.savez, **arrays))
     audio = synthesize_training_piece(
-        arrangement, duration_s=CLIP_S, seed=seed, synthesizer=synthesizer
+        arrangement,
+        duration_s=CLIP_S,
+        seed=seed,
+        synthesizer=choose_synthesizer(synthesizers, seed),
     )
     write_hashed_file(folder / clip.audio, partial(write_flac, samples=audio))
     return clip
@@ -92,7 +97,7 @@ def generate_music_dataset(
     n_val: int = 48,
     n_test: int = 288,
     n_workers: int = 2,
-    synthesizer: SynthesizerSettings = DEFAULT_SYNTHESIZER,
+    synthesizers: Sequence[SynthesizerSettings] = (DEFAULT_SYNTHESIZER,),
     reporter: Reporter | None = None,
 ) -> None:
     """Generate a data set of synthetic music with its manifest; resumes an interrupted run.
@@ -103,12 +108,13 @@ def generate_music_dataset(
         n_val: number of validation clips.
         n_test: number of test clips.
         n_workers: number of worker processes.
-        synthesizer: synthesizer and soundfont.
+        synthesizers: synthesizers with their soundfonts; each clip is played by one of them.
         reporter: receives the progress.
     """
     counts = {"train": n_train, "val": n_val, "test": n_test}
     clips: list[Clip] = []
-    synthesizer.check()
+    for synthesizer in synthesizers:
+        synthesizer.check()
     folder.mkdir(parents=True, exist_ok=True)
     with (
         ProcessPoolExecutor(n_workers) as pool,
@@ -117,7 +123,7 @@ def generate_music_dataset(
         for partition, n_clips in counts.items():
             first = FIRST_SEEDS[partition]
             make = partial(
-                make_clip, folder=folder, partition=partition, synthesizer=synthesizer
+                make_clip, folder=folder, partition=partition, synthesizers=synthesizers
             )
             for clip in pool.map(make, range(first, first + n_clips), chunksize=8):
                 clips.append(clip)

@@ -10,7 +10,7 @@ much faster. All manifest rows are marked as synthetic.
 """
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -23,6 +23,7 @@ from loris_cli.composition.styles import STYLES, STYLES_BY_NAME
 from loris_cli.composition.synthesis import (
     DEFAULT_SYNTHESIZER,
     SynthesizerSettings,
+    choose_synthesizer,
     synthesize_training_piece,
 )
 from loris_cli.config import POSE_FPS, SAMPLE_RATE_HZ
@@ -126,7 +127,7 @@ def list_synthetic_tasks(
     *,
     n_test_clips: int | None = None,
     seed: int = 0,
-    synthesizer: SynthesizerSettings = DEFAULT_SYNTHESIZER,
+    synthesizers: Sequence[SynthesizerSettings] = (DEFAULT_SYNTHESIZER,),
 ) -> list[SyntheticTask]:
     """Return the tasks that render and prepare the videos of a synthetic data set.
 
@@ -136,14 +137,15 @@ def list_synthetic_tasks(
             sports video yields one clip of 50 s and two of 25 s.
         n_test_clips: number of test videos per activity; None holds out 5 %, at least 2.
         seed: random seed of the data set.
-        synthesizer: synthesizer and soundfont.
+        synthesizers: synthesizers with their soundfonts; each video has the music of one.
 
     Raises:
         UsageError: the test videos leave none for training.
         InputError: the soundfont is missing or damaged.
         MissingDependencyError: fluidsynth is not installed.
     """
-    synthesizer.check()
+    for synthesizer in synthesizers:
+        synthesizer.check()
     n_val = _count_validation_videos(n_clips)
     n_test = n_val if n_test_clips is None else n_test_clips
     n_train = n_clips - n_test - n_val
@@ -175,7 +177,10 @@ def list_synthetic_tasks(
             context = PrepContext(data_dir=data_dir, settings=settings)
             tasks.append(
                 SyntheticTask(
-                    source_path=path, context=context, seed=video_seed, synthesizer=synthesizer
+                    source_path=path,
+                    context=context,
+                    seed=video_seed,
+                    synthesizer=choose_synthesizer(synthesizers, video_seed),
                 )
             )
     return tasks
