@@ -33,7 +33,7 @@ from loris_cli.evaluation.runner.generation_cache import (
 )
 from loris_cli.models.generator_interface import ClipFeatures, VideoFeatures
 from loris_cli.models.mel_autoencoder import MelAutoencoder
-from loris_cli.models.mini_checkpoint import reconstruct_log_mel
+from loris_cli.models.mini_checkpoint import encode_log_mel
 from loris_cli.soundtrack.clip_features import add_arrangement
 from loris_cli.system.progress import NullReporter
 from loris_cli.system.threads import configure_threads, pool_size, use_one_thread_per_call
@@ -141,10 +141,10 @@ def test_the_latent_reconstruction_runs_on_the_device_of_the_network() -> None:
     with torch.device("meta"):
         autoencoder = MelAutoencoder(TINY_AUTOENCODER)
 
-    reconstructed = reconstruct_log_mel(autoencoder, torch.zeros(TINY_AUTOENCODER.n_mels, 64))
+    latents = encode_log_mel(autoencoder, torch.zeros(TINY_AUTOENCODER.n_mels, 64))
 
-    assert reconstructed.device.type == "meta"
-    assert reconstructed.shape == (TINY_AUTOENCODER.n_mels, 64)
+    assert latents.device.type == "meta"
+    assert latents.shape == (TINY_AUTOENCODER.latent_channels, 16)
 
 
 def test_clips_without_poses_are_skipped_with_the_reason(loris: RunLoris, data: Path) -> None:

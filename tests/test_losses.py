@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_models import TINY_AUTOENCODER, TINY_DENOISER
+from tiny_models import TINY_AUTOENCODER, TINY_DENOISER, TINY_MAGNITUDE_AUTOENCODER
 from torch import Tensor
 
 from loris_cli.errors import InputError
@@ -92,6 +92,27 @@ def test_latent_loss_of_an_identity_autoencoder_is_nearly_zero() -> None:
     loss = LatentLoss(IdentityAutoencoder(TINY_AUTOENCODER))
     assert 0 < loss(zeros).item() < 0.002  # the weighted KL divergence
     assert loss({**zeros, "noise": torch.full_like(frames, 100)}).item() > 0.5
+
+
+def test_magnitude_loss_measures_the_decoded_bins() -> None:
+    torch.manual_seed(0)
+    loss = LatentLoss(MelAutoencoder(TINY_MAGNITUDE_AUTOENCODER))
+    batch = {
+        "frames": torch.randn(2, 160, 16),
+        "noise": torch.randn(2, 8, 4),
+        "noise_level": torch.zeros(2),
+        "log_magnitude": torch.randn(2, 769, 16),
+    }
+    value = loss(batch)
+    value.backward()
+    gradients = {name: p.grad for name, p in loss.named_parameters()}
+    assert all(x is not None and x.isfinite().all() and x.any() for x in gradients.values())
+    assert loss({**batch, "noise_level": torch.ones(2)}).item() != value.item()
+    # With the decoder's output as the target only the KL divergence remains.
+    mean, log_variance = loss.autoencoder.encode_posterior(batch["frames"])
+    latent = mean + batch["noise"] * (log_variance / 2).exp()
+    exact = {**batch, "log_magnitude": loss.autoencoder.decode_unnormalized(latent).detach()}
+    assert loss(exact).item() < 0.01 * value.item()
 
 
 def test_frozen_parameters_are_not_counted() -> None:

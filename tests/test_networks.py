@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from tiny_models import TINY_AUTOENCODER, TINY_DENOISER
+from tiny_models import TINY_AUTOENCODER, TINY_DENOISER, TINY_MAGNITUDE_AUTOENCODER
 
 from loris_cli.audio.mel import FINE_MEL_CONFIG
 from loris_cli.errors import WeightsError
@@ -24,6 +24,7 @@ from loris_cli.models.mel_autoencoder import (
     PatchesToFrames,
 )
 from loris_cli.models.mini_checkpoint import (
+    decode_latents,
     load_mini_checkpoint,
     save_mini_checkpoint,
 )
@@ -140,6 +141,24 @@ def test_latent_has_a_quarter_of_the_frames() -> None:
 
     assert latent.shape == (1, 32, 12)
     assert autoencoder.decode(latent).shape == frames.shape
+
+
+def test_decoded_magnitudes_have_a_frame_per_log_mel_frame_and_all_bins() -> None:
+    torch.manual_seed(0)
+    autoencoder = MelAutoencoder(TINY_MAGNITUDE_AUTOENCODER)
+    frames = torch.randn(1, 160, 48)
+    assert autoencoder.decode(autoencoder.encode(frames)).shape == (1, 769, 48)
+
+
+@pytest.mark.parametrize("config", [TINY_AUTOENCODER, TINY_MAGNITUDE_AUTOENCODER])
+def test_decoded_latents_are_audio_of_their_frames(config: MelAutoencoderConfig) -> None:
+    torch.manual_seed(0)
+    autoencoder = MelAutoencoder(config).eval()
+    latents = torch.randn(config.latent_channels, 20)
+    samples = decode_latents(autoencoder, latents, seed=3)
+    assert samples.shape == ((4 * 20 - 1) * 256,)
+    assert samples.any()
+    assert decode_latents(autoencoder, latents, seed=3).tobytes() == samples.tobytes()
 
 
 def test_gradient_of_a_decoded_frame_stays_within_the_margin() -> None:
@@ -326,8 +345,12 @@ def test_unfolding_patches_inverts_folding() -> None:
 
 @pytest.mark.parametrize(
     "config",
-    [TINY_AUTOENCODER, replace(TINY_AUTOENCODER, latent_channels=8, n_blocks=2)],
-    ids=["1-block", "2-blocks"],
+    [
+        TINY_AUTOENCODER,
+        replace(TINY_AUTOENCODER, latent_channels=8, n_blocks=2),
+        TINY_MAGNITUDE_AUTOENCODER,
+    ],
+    ids=["1-block", "2-blocks", "magnitudes"],
 )
 def test_changed_latent_frame_changes_frames_up_to_the_margin(
     config: MelAutoencoderConfig,

@@ -9,11 +9,13 @@ librosa is not used: its import compiles kernels, which takes seconds on a new m
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.signal import get_window
 from torch import Tensor
 
@@ -105,15 +107,26 @@ def compute_log_mel(
     Returns:
         natural logarithm of the mel magnitude, ``(n_mels, samples // 256 + 1)``.
     """
-    n_fft = mel_config.n_fft
+    filters = compute_mel_filterbank(mel_config)
+    blocks = [
+        np.log(filters @ np.abs(spectra).T + LOG_OFFSET, dtype=np.float32)
+        for spectra in iterate_spectra(samples, mel_config.n_fft)
+    ]
+    return np.concatenate(blocks, axis=1)
+
+
+def iterate_spectra(samples: Samples, n_fft: int) -> Iterator[NDArray[np.complex64]]:
+    """Yield the spectra of consecutive frames in blocks, ``(frames, n_fft / 2 + 1)``.
+
+    Args:
+        samples: mono audio, ``(samples,)``; frame ``k`` is centred on sample ``k * 256``.
+        n_fft: length of the Hann window in samples.
+    """
     padded = np.pad(samples.astype(np.float32), n_fft // 2)
     frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::HOP_LENGTH]
-    window, filters = get_window("hann", n_fft), compute_mel_filterbank(mel_config)
-    blocks = []
+    window = get_window("hann", n_fft)
     for k in range(0, len(frames), BLOCK_FRAMES):
-        spectrum = np.fft.rfft(window * frames[k : k + BLOCK_FRAMES]).astype(np.complex64)
-        blocks.append(np.log(filters @ np.abs(spectrum).T + LOG_OFFSET, dtype=np.float32))
-    return np.concatenate(blocks, axis=1)
+        yield np.fft.rfft(window * frames[k : k + BLOCK_FRAMES]).astype(np.complex64)
 
 
 @torch.inference_mode()

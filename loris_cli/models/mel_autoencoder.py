@@ -1,6 +1,7 @@
 """Mel autoencoder: the latent space of the ``mini`` diffusion model.
 
-    log-mel (n_mels, frames) -> mean, log-variance -> z (channels, frames / 4) -> log-mel
+    log-mel (n_mels, frames) -> mean, log-variance -> z (channels, frames / 4)
+    z -> log-magnitude (bins, frames), or log-mel
 
 A variational autoencoder (Kingma and Welling, 2014) of ConvNeXt blocks (Liu et al., 2022) along
 time. The released LORIS has no autoencoder: its diffusion runs on the waveform, and the "latent
@@ -29,6 +30,11 @@ class MelAutoencoderConfig:
     expansion: int = 3
     n_blocks: int = 3
     """Encoder blocks, which run at the latent frame rate; the decoder has two more."""
+    fine_width: int = 0
+    """Width of decoder blocks at the log-mel frame rate, for a decoder to STFT magnitudes; 0
+    for a decoder to log-mel."""
+    n_fine_blocks: int = 3
+    """Number of these blocks."""
 
     stride = 4
     """Log-mel frames per latent frame."""
@@ -40,13 +46,24 @@ class MelAutoencoderConfig:
             ValueError: one of them is invalid.
         """
         _ = self.bands
-        if self.n_blocks > MAX_BLOCKS:
-            raise ValueError(f"n_blocks is {self.n_blocks}, at most {MAX_BLOCKS}")
+        for name in ("n_blocks", "n_fine_blocks"):
+            if (value := getattr(self, name)) > MAX_BLOCKS:
+                raise ValueError(f"{name} is {value}, at most {MAX_BLOCKS}")
 
     @property
     def bands(self) -> MelConfig:
         """Mel bands of the encoded frames."""
         return MelConfig(n_fft=self.n_fft, n_mels=self.n_mels)
+
+    @property
+    def decodes_magnitudes(self) -> bool:
+        """Whether the decoder's output is the log-magnitude of all STFT bins, not log-mel."""
+        return self.fine_width > 0
+
+    @property
+    def n_decoded_bins(self) -> int:
+        """Mel bands or STFT bins of a decoded frame."""
+        return self.n_fft // 2 + 1 if self.decodes_magnitudes else self.n_mels
 
 
 class ConvNextBlock(nn.Module):
@@ -74,6 +91,8 @@ class MelAutoencoder(nn.Module):
 
     mel_mean: Tensor
     mel_std: Tensor
+    output_mean: Tensor
+    output_std: Tensor
     code_mean: Tensor
     code_std: Tensor
 
@@ -82,6 +101,7 @@ class MelAutoencoder(nn.Module):
         super().__init__()
         self.config = config
         width, patch = config.width, config.n_mels * config.stride
+        fine_width = config.fine_width or config.n_mels
 
         def make_blocks(n: int) -> list[nn.Module]:
             return [ConvNextBlock(width, config.expansion) for _ in range(n)]
@@ -95,9 +115,15 @@ class MelAutoencoder(nn.Module):
         self.decoder = nn.Sequential(
             nn.Conv1d(config.latent_channels, width, 3, padding=1),
             *make_blocks(config.n_blocks + 2),
-            nn.Conv1d(width, patch, 3, padding=1),
+            nn.Conv1d(width, config.stride * fine_width, 3, padding=1),
             PatchesToFrames(),
         )
+        if config.decodes_magnitudes:
+            for _ in range(config.n_fine_blocks):
+                self.decoder.append(ConvNextBlock(fine_width, config.expansion))
+            self.decoder.append(nn.Conv1d(fine_width, config.n_decoded_bins, 1))
+            self.register_buffer("output_mean", torch.zeros(config.n_decoded_bins, 1))
+            self.register_buffer("output_std", torch.ones(()))
         self.register_buffer("mel_mean", torch.zeros(config.n_mels, 1))
         self.register_buffer("mel_std", torch.ones(()))
         self.register_buffer("code_mean", torch.zeros(config.latent_channels, 1))
@@ -117,16 +143,11 @@ class MelAutoencoder(nn.Module):
         return mean, log_variance.clamp(-10, 4)
 
     def decode_unnormalized(self, latents: Tensor) -> Tensor:
-        """Return the log-mel frames of unnormalized latents (see `encode_posterior`).
-
-        Args:
-            latents: ``(batch, channels, frames)``.
-
-        Returns:
-            ``(batch, n_mels, 4 * frames)``.
-        """
-        frames: Tensor = self.decoder(latents) * self.mel_std + self.mel_mean
-        return frames
+        """Return the frames of unnormalized latents (see `encode_posterior` and `decode`)."""
+        frames: Tensor = self.decoder(latents).float()
+        if self.config.decodes_magnitudes:
+            return frames * self.output_std + self.output_mean
+        return frames * self.mel_std + self.mel_mean
 
     def encode(self, log_mel: Tensor) -> Tensor:
         """Return the latents of log-mel frames, with unit variance over the training set.
@@ -140,13 +161,13 @@ class MelAutoencoder(nn.Module):
         return (self.encode_posterior(log_mel)[0] - self.code_mean) / self.code_std
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Return the log-mel frames of normalized latents.
+        """Return the log-mel or log-magnitude frames of normalized latents.
 
         Args:
             latents: ``(batch, channels, frames)``.
 
         Returns:
-            ``(batch, n_mels, 4 * frames)``.
+            ``(batch, n_decoded_bins, 4 * frames)``; see `audio.mel` and `audio.magnitudes`.
         """
         return self.decode_unnormalized(latents * self.code_std + self.code_mean)
 
@@ -156,7 +177,9 @@ class MelAutoencoder(nn.Module):
 
         The decoder has blocks of kernel size 7 and two convolutions of kernel size 3.
         """
-        return 3 * (self.config.n_blocks + 2) + 2
+        config = self.config
+        n_fine_frames = 3 * config.n_fine_blocks if config.decodes_magnitudes else 0
+        return 3 * (config.n_blocks + 2) + 2 + -(-n_fine_frames // config.stride)
 
 
 class FramesToPatches(nn.Module):

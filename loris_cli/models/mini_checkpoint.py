@@ -8,8 +8,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from loris_cli.array_types import Float32Array
+from loris_cli.array_types import Float32Array, Samples
 from loris_cli.audio import mel
+from loris_cli.audio.magnitudes import invert_log_magnitude
 from loris_cli.composition.note_spectrogram import NOTE_MEL_CONFIG
 from loris_cli.config import GENRES
 from loris_cli.errors import WeightsError
@@ -127,18 +128,39 @@ def reconstruct_through_latent(model: MiniCheckpoint, samples: Float32Array) -> 
     autoencoder, bands = model.autoencoder, model.autoencoder.config.bands
     log_mel = mel.compute_log_mel(samples, bands)
     log_mel = np.pad(log_mel, ((0, 0), (0, -log_mel.shape[1] % 4)), mode="edge")
-    decoded = reconstruct_log_mel(autoencoder, torch.from_numpy(log_mel))
-    return mel.invert_log_mel(decoded.cpu().numpy(), bands)[: len(samples)]
+    latents = encode_log_mel(autoencoder, torch.from_numpy(log_mel))
+    return decode_latents(autoencoder, latents)[: len(samples)]
 
 
 @torch.inference_mode()
-def reconstruct_log_mel(autoencoder: MelAutoencoder, log_mel: Tensor) -> Tensor:
-    """Encode and decode a log-mel spectrogram, ``(n_mels, frames)``, on the network's device.
+def encode_log_mel(autoencoder: MelAutoencoder, log_mel: Tensor) -> Tensor:
+    """Encode a log-mel spectrogram, ``(n_mels, frames)``, on the network's device.
 
     Args:
         autoencoder: network on any device.
         log_mel: spectrogram on any device; its length is a multiple of the stride.
+
+    Returns:
+        ``(channels, frames / 4)``
     """
     device = next(autoencoder.parameters()).device
-    reconstructed: Tensor = autoencoder.decode(autoencoder.encode(log_mel[None].to(device)))[0]
-    return reconstructed
+    return autoencoder.encode(log_mel[None].to(device))[0]
+
+
+@torch.inference_mode()
+def decode_latents(autoencoder: MelAutoencoder, latents: Tensor, *, seed: int = 0) -> Samples:
+    """Decode latents to audio.
+
+    Args:
+        autoencoder: network on any device.
+        latents: normalized latents on any device, ``(channels, frames)``.
+        seed: seed of the initial phases of a decoder to log-mel.
+
+    Returns:
+        mono audio at 22,050 Hz, ``((4 * frames - 1) * 256,)``.
+    """
+    device = next(autoencoder.parameters()).device
+    frames = autoencoder.decode(latents[None].to(device))[0].cpu().numpy()
+    if autoencoder.config.decodes_magnitudes:
+        return invert_log_magnitude(frames)
+    return mel.invert_log_mel(frames, autoencoder.config.bands, seed=seed)

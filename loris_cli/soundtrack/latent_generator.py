@@ -17,7 +17,7 @@ from loris_cli.composition.note_spectrogram import render_note_spectrogram
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.models.diffusion import SamplerName, count_evaluations, precondition
 from loris_cli.models.generator_interface import ClipFeatures, ProgressCallback, VideoFeatures
-from loris_cli.models.mini_checkpoint import MiniCheckpoint
+from loris_cli.models.mini_checkpoint import MiniCheckpoint, decode_latents
 from loris_cli.models.mini_unet import EncodedMiniCondition, MiniCondition
 from loris_cli.soundtrack import windowed_sampling
 from loris_cli.soundtrack.clip_features import add_arrangement, seed_from_rhythm
@@ -281,10 +281,9 @@ class LatentGenerator(windowed_sampling.WindowedGenerator[EncodedMiniCondition])
         # Phase estimation uses some extra frames on either side, which are discarded.
         margin = self.model.autoencoder.receptive_margin_frames + 8
         left = max(first_frame - margin, 0)
-        block = latent[None, :, left : first_frame + n_block_frames + margin]
-        frames = self.model.autoencoder.decode(block.to(self.device))[0].cpu().numpy()
-        bands = self.model.autoencoder.config.bands
-        samples = mel.invert_log_mel(frames, bands, seed=(seed * 7919 + first_frame) % 2**32)
+        block = latent[:, left : first_frame + n_block_frames + margin]
+        block_seed = (seed * 7919 + first_frame) % 2**32
+        samples = decode_latents(self.model.autoencoder, block, seed=block_seed)
         skip = (first_frame - left) * SAMPLES_PER_LATENT_FRAME
         fade = round(BLOCK_CROSSFADE_S * SAMPLE_RATE_HZ)
         need = n_block_frames * SAMPLES_PER_LATENT_FRAME + fade

@@ -21,6 +21,7 @@ from torch.utils.data import Dataset
 
 from loris_cli.array_types import Float32Array
 from loris_cli.audio import mel
+from loris_cli.audio.magnitudes import compute_log_magnitude
 from loris_cli.dataset.manifest import Clip
 from loris_cli.dataset.read_clips import read_annotations, read_pose_features
 from loris_cli.models.generator_interface import ClipFeatures
@@ -182,14 +183,19 @@ class MelCropDataset(Dataset[Example]):
     seed: int
 
     def __getitem__(self, example_index: int) -> Example:
-        """Return ``frames``, ``(n_mels, frames)``, and ``noise``, shaped like their latents."""
+        """Return the fields of a batch of `LatentLoss`."""
         rng = np.random.default_rng((self.seed, MEL_STREAM, example_index))
         clip = self.clips[clip_index(self.seed, example_index, len(self.clips))]
         samples = self._read_crop(self.data_dir / clip.audio, rng)
         frames = mel.compute_log_mel(samples, self.config.bands)[:, :MEL_CROP_FRAMES]
         shape = self.config.latent_channels, MEL_CROP_FRAMES // self.config.stride
         noise = rng.standard_normal(shape, dtype=np.float32)
-        return {"frames": torch.from_numpy(frames), "noise": torch.from_numpy(noise)}
+        example = {"frames": torch.from_numpy(frames), "noise": torch.from_numpy(noise)}
+        if self.config.decodes_magnitudes:
+            magnitude = compute_log_magnitude(samples, self.config.n_fft)[:, :MEL_CROP_FRAMES]
+            example["log_magnitude"] = torch.from_numpy(magnitude)
+            example["noise_level"] = torch.tensor(rng.random()).float()
+        return example
 
     def _read_crop(self, path: Path, rng: np.random.Generator) -> Float32Array:
         """Return the samples of a random crop; short clips are padded with silence."""

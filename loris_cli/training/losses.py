@@ -8,6 +8,7 @@ from audio_diffusion_pytorch.modules import UNet1d
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from loris_cli.audio.magnitudes import compute_bin_weights
 from loris_cli.models.diffusion import denoising_loss
 from loris_cli.models.mel_autoencoder import MelAutoencoder
 from loris_cli.models.mini_unet import MiniCondition, MiniDenoiser
@@ -18,32 +19,61 @@ from loris_cli.training.datasets import Example
 KL_WEIGHT = 3e-4
 EDGE_LOSS_WEIGHT = 0.5
 """Weight of the differences between neighbouring frames and bands, which reduces blur."""
+COMPRESSED_LOSS_WEIGHT, COMPRESSION_EXPONENT = 2.0, 0.3
+"""Weight of the difference of compressed magnitudes, and their exponent, which is about that of
+loudness (Stevens, 1957): strong components count more than in the logarithm."""
+MAX_CODE_NOISE = 0.2
+"""Maximum noise added to latents, in standard deviations: latents of a denoiser have errors."""
 
 
 class LatentLoss(nn.Module):
-    """L1 reconstruction loss of standardized log-mel, with a small KL term."""
+    """L1 reconstruction loss of standardized log-mel or log-magnitude, with a small KL term."""
+
+    bin_weights: Tensor
 
     def __init__(self, autoencoder: MelAutoencoder) -> None:
         """Build the loss of an autoencoder."""
         super().__init__()
         self.autoencoder = autoencoder
+        weights = compute_bin_weights(autoencoder.config.bands)
+        self.register_buffer("bin_weights", weights, persistent=False)
 
     def forward(self, batch: Example) -> Tensor:
         """Return the loss of a batch of `MelCropDataset`, a scalar.
 
         Args:
-            batch: ``frames``, log-mel, ``(batch, n_mels, frames)``, and ``noise``, standard
-                normal, ``(batch, latent_channels, frames / 4)``.
+            batch: ``frames``, log-mel, ``(batch, n_mels, frames)``; ``noise``, standard normal,
+                ``(batch, latent_channels, frames / 4)``; for a decoder to magnitudes
+                ``log_magnitude``, ``(batch, bins, frames)``, and ``noise_level``, 0..1,
+                ``(batch,)``.
         """
-        frames = batch["frames"]
-        mean, log_variance = self.autoencoder.encode_posterior(frames)
-        latent = mean + batch["noise"] * (log_variance / 2).exp()
-        error = (
-            self.autoencoder.decode_unnormalized(latent) - frames
-        ) / self.autoencoder.mel_std
-        edges = error.diff(dim=2).abs().mean() + error.diff(dim=1).abs().mean()
-        divergence = (mean.square() + log_variance.exp() - 1 - log_variance).mean() / 2
-        return error.abs().mean() + EDGE_LOSS_WEIGHT * edges + KL_WEIGHT * divergence
+        mean, log_variance = self.autoencoder.encode_posterior(batch["frames"])
+        variance = log_variance.exp()
+        divergence = (mean.square() + variance - 1 - log_variance).mean() / 2
+        if self.autoencoder.config.decodes_magnitudes:
+            level = MAX_CODE_NOISE * batch["noise_level"][:, None, None]
+            variance = variance + (level * mean.detach().std(dim=(0, 2))[:, None]).square()
+        decoded = self.autoencoder.decode_unnormalized(mean + batch["noise"] * variance.sqrt())
+        if self.autoencoder.config.decodes_magnitudes:
+            error = self._compute_magnitude_error(decoded, batch["log_magnitude"])
+        else:
+            error = _compute_error((decoded - batch["frames"]) / self.autoencoder.mel_std)
+        return error + KL_WEIGHT * divergence
+
+    def _compute_magnitude_error(self, decoded: Tensor, target: Tensor) -> Tensor:
+        """Return the error of log-magnitudes, weighted along the mel axis."""
+        logarithmic = self.bin_weights * (decoded - target) / self.autoencoder.output_std
+        exponent = COMPRESSION_EXPONENT
+        compressed = (exponent * decoded).exp() - (exponent * target).exp()
+        return _compute_error(logarithmic) + COMPRESSED_LOSS_WEIGHT * (
+            (self.bin_weights * compressed).abs().mean()
+        )
+
+
+def _compute_error(difference: Tensor) -> Tensor:
+    """Return the L1 norms of a difference, ``(batch, bands, frames)``, and of its edges."""
+    edges = difference.diff(dim=2).abs().mean() + difference.diff(dim=1).abs().mean()
+    return difference.abs().mean() + EDGE_LOSS_WEIGHT * edges
 
 
 class DenoiserLoss(nn.Module):

@@ -4,7 +4,7 @@ clips -> log-mel -> LatentStage -> latents of all clips -> DenoiserStage -> mini
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from loris_cli.array_types import Float32Array, Samples
 from loris_cli.audio import mel
+from loris_cli.audio.magnitudes import compute_log_magnitude
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.dataset.manifest import Clip
 from loris_cli.dataset.read_clips import (
@@ -57,6 +59,7 @@ MINI_LATENT_CONFIG = MelAutoencoderConfig(
     latent_channels=64,
     width=448,
     n_blocks=3,
+    fine_width=256,
 )
 MINI_DENOISER_CONFIG = MiniDenoiserConfig(
     latent_channels=MINI_LATENT_CONFIG.latent_channels,
@@ -86,20 +89,38 @@ class LatentStage(TrainingStage):
         self._clips, self.n_clips = clips, len(clips.train)
 
     def initialize(self) -> None:
-        """Measure the mean and standard deviation of log-mel on some clips."""
+        """Measure the mean and standard deviation of the spectrograms on some clips."""
+        network, config = self.autoencoder, self.autoencoder.config
         clips = self._clips.train[:: max(self.n_clips // MEL_STATISTICS_CLIPS, 1)]
-        samples = (read_clip_audio(self._clips.data_dir, clip) for clip in clips)
-        bands = self.autoencoder.config.bands
-        frames = np.concatenate([mel.compute_log_mel(s, bands) for s in samples], axis=1)
-        mean = torch.from_numpy(frames.mean(axis=1))[:, None]
-        self.autoencoder.mel_mean.copy_(mean)
-        self.autoencoder.mel_std.fill_(float((frames - mean.numpy()).std()))
+
+        def read_samples() -> Iterator[Samples]:
+            yield from (read_clip_audio(self._clips.data_dir, clip) for clip in clips)
+
+        log_mels = (mel.compute_log_mel(samples, config.bands) for samples in read_samples())
+        _measure_frames(log_mels, network.mel_mean, network.mel_std)
+        if config.decodes_magnitudes:
+            magnitudes = (
+                compute_log_magnitude(samples, config.n_fft) for samples in read_samples()
+            )
+            _measure_frames(magnitudes, network.output_mean, network.output_std)
 
     def export_weights(self, module: nn.Module) -> Weights:
         """Return the weights of the autoencoder, and metadata with its configuration."""
         assert isinstance(module, LatentLoss)
         metadata = {"loris.coder": json.dumps(asdict(self.autoencoder.config))}
         return module.autoencoder.state_dict(), metadata
+
+
+def _measure_frames(spectrograms: Iterable[Float32Array], mean: Tensor, std: Tensor) -> None:
+    """Set the mean of each band, ``(bands, 1)``, and one standard deviation for all bands."""
+    n_frames, total, total_square = 0, np.zeros(len(mean)), np.zeros(len(mean))
+    for frames in spectrograms:
+        n_frames += frames.shape[1]
+        total += frames.sum(axis=1, dtype=np.float64)
+        total_square += np.square(frames, dtype=np.float64).sum(axis=1)
+    band_mean = total / n_frames
+    mean.copy_(torch.from_numpy(band_mean)[:, None])
+    std.fill_(float(np.sqrt((total_square / n_frames - band_mean**2).mean())))
 
 
 class DenoiserStage(TrainingStage):
