@@ -16,7 +16,7 @@ from loris_cli.models.hawkes import MiniRhythmEncoder, PaperRhythmEncoder
 from loris_cli.models.load_model import PaperCheckpoint
 from loris_cli.models.mel_autoencoder import MelAutoencoder
 from loris_cli.models.mini_checkpoint import MiniCheckpoint
-from loris_cli.models.mini_unet import MiniCondition, MiniDenoiser
+from loris_cli.models.mini_unet import ROUTES, MiniCondition, MiniDenoiser
 from loris_cli.models.paper_condition import PaperCondition
 from loris_cli.models.paper_config import PaperConfig
 from loris_cli.models.paper_unet import ConditionalResnetBlock, PaperModel, PaperUNet
@@ -191,6 +191,7 @@ def test_denoiser_accepts_raw_and_encoded_conditions() -> None:
         pose=normal(24, 17, 3),
         timing_jitter=normal(1),
         note_latent=normal(config.note_latent_channels, 32),
+        known_routes=torch.ones(2, len(ROUTES)),
     )
     x, level, drop = normal(8, 32), torch.zeros(2), torch.tensor([False, True])
     raw = network(x, level, condition, drop)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from loris_cli.composition.chords import SCALES, Harmony
 from loris_cli.config import GENRES
 from loris_cli.models.generator_interface import ClipFeatures
+from loris_cli.models.mel_autoencoder import LATENT_FPS
 from loris_cli.soundtrack.clip_features import (
     COMPOSED_ENERGY_RANGE,
     add_arrangement,
@@ -22,7 +23,6 @@ from loris_cli.soundtrack.clip_features import (
 )
 from loris_cli.soundtrack.conditioning import (
     HARMONY_CHANNELS,
-    LATENT_FPS,
     MAX_PEAK_INTERVAL_S,
     align_harmony_to_latent,
     align_rhythm_to_latent,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from loris_cli.errors import InputError
 from loris_cli.models.mel_autoencoder import MelAutoencoder
-from loris_cli.models.mini_unet import MiniDenoiser
+from loris_cli.models.mini_unet import ROUTES, MiniDenoiser
 from loris_cli.training.losses import (
     DenoiserLoss,
     LatentLoss,
@@ -41,6 +41,7 @@ def make_batch() -> dict[str, Tensor]:
         "pose": draw(2, 24, 17, 3),
         "timing_jitter": draw(2, 1).abs(),
         "note_latent": draw(2, 32, 32),
+        "known_routes": torch.ones(2, len(ROUTES)),
     }
 
 

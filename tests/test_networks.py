@@ -28,12 +28,13 @@ from loris_cli.models.mini_checkpoint import (
     load_mini_checkpoint,
     save_mini_checkpoint,
 )
-from loris_cli.models.mini_unet import MiniCondition, MiniDenoiser
+from loris_cli.models.mini_unet import ROUTES, MiniCondition, MiniDenoiser
 from loris_cli.models.stgcn import (
     MINI_CENTER_JOINTS,
     MINI_SKELETON_EDGES,
     build_adjacency,
 )
+from loris_cli.models.time_attention import TokenAlignment
 
 FULL_DENOISER = replace(
     TINY_DENOISER,
@@ -61,6 +62,7 @@ def make_condition(batch: int, frames: int = 32, tokens: int = 24) -> MiniCondit
         pose=torch.rand(batch, tokens, 17, 3, generator=generator),
         timing_jitter=torch.rand(batch, 1, generator=generator),
         note_latent=torch.randn(batch, 32, frames, generator=generator),
+        known_routes=torch.ones(batch, len(ROUTES)),
     )
 
 
@@ -78,6 +80,68 @@ def test_gradients_reach_all_parameters_of_the_denoiser() -> None:
 
     without_gradient = [name for name, p in network.named_parameters() if p.grad is None]
     assert without_gradient == []
+
+
+def make_aligned_denoiser() -> MiniDenoiser:
+    """Return a denoiser with cross-attention by time, and null values for unknown routes."""
+    torch.manual_seed(0)
+    config = replace(FULL_DENOISER, alignment_channels=6, timing_jitter_channels=0)
+    return MiniDenoiser(config)
+
+
+def set_known(condition: MiniCondition, *routes: str) -> MiniCondition:
+    """Return the condition with only the given routes known."""
+    known = torch.tensor([[float(name in routes) for name in ROUTES]])
+    return condition._replace(known_routes=known.expand(len(condition.peaks), -1))
+
+
+def test_gradients_reach_null_values_and_attention_by_time() -> None:
+    network = make_aligned_denoiser()
+    condition = make_condition(2)
+    condition = condition._replace(known_routes=torch.stack([torch.ones(4), torch.zeros(4)]))
+    kept = torch.tensor([False, False])
+    out = network(torch.randn(2, 32, 32), torch.zeros(2), condition, kept)
+    dropped = network(torch.randn(2, 32, 32), torch.zeros(2), condition, ~kept)
+    (out.square().sum() + dropped.square().sum()).backward()
+    without_gradient = [name for name, p in network.named_parameters() if p.grad is None]
+    assert without_gradient == []
+
+
+@pytest.mark.parametrize(
+    ("route", "field"),
+    [
+        ("rhythm_tokens", "peaks"),
+        ("aligned_rhythm", "aligned_rhythm"),
+        ("harmony", "aligned_harmony"),
+        ("notes", "note_latent"),
+    ],
+)
+def test_an_unknown_route_has_no_effect(route: str, field: str) -> None:
+    network = make_aligned_denoiser().eval()
+    condition = make_condition(1)
+    changed = condition._replace(**{field: 1 - getattr(condition, field)})
+    others = [name for name in ROUTES if name != route]
+    x, c_noise = torch.randn(1, 32, 32), torch.zeros(1)
+
+    def evaluate(*conditions: MiniCondition) -> list[torch.Tensor]:
+        with torch.no_grad():
+            return [network(x, c_noise, given, KEEP) for given in conditions]
+
+    unknown = evaluate(set_known(condition, *others), set_known(changed, *others))
+    known = evaluate(set_known(condition, *ROUTES), set_known(changed, *ROUTES))
+    torch.testing.assert_close(unknown[0], unknown[1], rtol=0, atol=0)
+    assert not torch.allclose(known[0], known[1])
+
+
+def test_attention_by_time_begins_at_the_tokens_of_a_frame() -> None:
+    torch.manual_seed(0)
+    alignment = TokenAlignment(32, 4, heads=2, frame_rate=21.5, token_rate=16.0)
+    tokens = torch.randn(1, 48, 32)
+    before = alignment(tokens, 64)
+    tokens[:, 24] += 10.0  # from 1.5 s
+    change = (alignment(tokens, 64) - before).abs().sum(dim=1)[0]
+    assert int(change.argmax()) == pytest.approx(1.53 * 21.5, abs=2)
+    assert change.max() > 3 * change.median()
 
 
 def test_denoiser_ignores_a_dropped_condition() -> None:

@@ -13,7 +13,7 @@ from torch import nn
 from loris_cli.array_types import Float32Array
 from loris_cli.composition.chords import SCALES, Harmony
 from loris_cli.errors import InputError, UsageError
-from loris_cli.models.mini_unet import MiniDenoiserConfig
+from loris_cli.models.mini_unet import CONDITIONINGS, ROUTES, MiniDenoiserConfig
 from loris_cli.training.datasets import (
     ClipAnnotations,
     DistributedBatchSampler,
@@ -21,6 +21,7 @@ from loris_cli.training.datasets import (
     clip_index,
     epoch_permutation,
     sample_condition,
+    sample_routes,
 )
 from loris_cli.training.loop import count_optimizer_steps
 from loris_cli.training.lr_schedule import build_parameter_groups, compute_lr
@@ -113,6 +114,19 @@ def test_conditions_are_sampled_at_the_documented_rates() -> None:
     assert without_harmony == pytest.approx(0.1, abs=0.03)
     assert without_notes == pytest.approx(0.1 + 0.9 * 0.05, abs=0.03)
     assert all(features.note_latent is None for features in sampled if features.harmony is None)
+
+
+def test_routes_are_those_of_a_conditioning_without_some() -> None:
+    rng = np.random.default_rng(0)
+    sampled = [sample_routes(rng, CONDITIONINGS) for _ in range(4000)]
+    frequency = {name: np.mean([name in routes for routes in sampled]) for name in ROUTES}
+    assert frequency["notes"] == pytest.approx(0.9 * 0.5, abs=0.03)
+    assert frequency["aligned_rhythm"] == pytest.approx(0.9 * 0.75, abs=0.03)
+    assert frequency["rhythm_tokens"] == pytest.approx(0.9, abs=0.03)
+    only_tokens = np.mean([routes == {"rhythm_tokens"} for routes in sampled])
+    assert only_tokens > 0.9 * 0.25
+    score = [sample_routes(rng, ["score"]) for _ in range(200)]
+    assert sum(routes == {*ROUTES} for routes in score) > 100
 
 
 def test_clip_without_poses_is_sampled_without_keypoints() -> None:

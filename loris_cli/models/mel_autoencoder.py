@@ -15,8 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from loris_cli.audio.mel import MelConfig
+from loris_cli.audio.mel import HOP_LENGTH, MelConfig
+from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.models.unet_config import MAX_BLOCKS
+
+MEL_FRAMES_PER_LATENT_FRAME = 4
+SAMPLES_PER_LATENT_FRAME = HOP_LENGTH * MEL_FRAMES_PER_LATENT_FRAME
+LATENT_FPS = SAMPLE_RATE_HZ / SAMPLES_PER_LATENT_FRAME
+"""Latent frames per second; each covers 1,024 samples."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +42,7 @@ class MelAutoencoderConfig:
     n_fine_blocks: int = 3
     """Number of these blocks."""
 
-    stride = 4
+    stride = MEL_FRAMES_PER_LATENT_FRAME
     """Log-mel frames per latent frame."""
 
     def __post_init__(self) -> None:

@@ -1,22 +1,40 @@
 """Network of the ``mini`` preset: audio-diffusion-pytorch's 1-D U-Net on latents.
 
-As in the paper, the U-Net has cross-attention to rhythm and motion tokens. It has no
-information about the absolute time of a frame, so attention alone cannot place a beat. The
-rhythm is therefore also an input as channels aligned with the latent frames, and so are the
-harmony and the latents of the note spectrogram.
+As in the paper, the U-Net has cross-attention to rhythm and motion tokens. Its blocks have no
+information about the absolute time of a frame, so they cannot place a beat by attention. The
+tokens are therefore also attended to by time, once for all noise levels, and the result is an
+input as channels aligned with the latent frames. So are rhythm and energy, the harmony, and the
+latents of the note spectrogram, as far as they are known.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from audio_diffusion_pytorch.modules import UNet1d
 from torch import Tensor, nn
+from torch.nn import functional
 
+from loris_cli.config import POSE_FPS
 from loris_cli.models.fused_attention import fuse_attention_and_norms
 from loris_cli.models.hawkes import MiniRhythmEncoder
+from loris_cli.models.mel_autoencoder import LATENT_FPS
 from loris_cli.models.stgcn import MiniMotionEncoder
+from loris_cli.models.time_attention import TokenAlignment
 from loris_cli.models.unet_config import UNetConfig
+
+Conditioning = Literal["score", "free", "paper"]
+"""Conditions of a take. ``score``: all, with chords and notes composed by rules; ``free``:
+rhythm, energy, style and motion; ``paper``: only those of the paper, rhythm tokens with Hawkes
+encoding, motion tokens and style."""
+CONDITIONINGS: tuple[Conditioning, ...] = get_args(Conditioning)
+ROUTES = ("rhythm_tokens", "aligned_rhythm", "harmony", "notes")
+"""Conditions that can be unknown and then have a learned null value."""
+ROUTES_OF_CONDITIONING: dict[Conditioning, frozenset[str]] = {
+    "score": frozenset(ROUTES),
+    "free": frozenset({"rhythm_tokens", "aligned_rhythm"}),
+    "paper": frozenset({"rhythm_tokens"}),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +54,11 @@ class MiniDenoiserConfig(UNetConfig):
     """These are False if no training clip had harmony or notes; generation then omits them."""
     timing_jitter_channels: int = 0
     """1 with the timing jitter as a condition, else 0."""
+    alignment_channels: int = 0
+    """Channels of the tokens attended to by time, and learned null values for unknown routes;
+    0 for neither."""
+    conditionings: tuple[Conditioning, ...] = ("score",)
+    """Conditionings that the network was trained with."""
     n_genres: int = 12
     channels: int = 160
     multipliers: tuple[int, ...] = (1, 1, 2, 2)
@@ -69,6 +92,8 @@ class MiniCondition(NamedTuple):
     """Timing deviation of the peaks from the accents, ``(batch, 1)``, 0 (none) to 1 (40 ms)."""
     note_latent: Tensor
     """Latents of the note spectrogram, ``(batch, channels, frames)``; zeros if unknown."""
+    known_routes: Tensor
+    """1 for each of `ROUTES` that is known, else 0, ``(batch, routes)``."""
 
 
 class EncodedMiniCondition(NamedTuple):
@@ -89,9 +114,12 @@ class MiniDenoiser(nn.Module):
         """Build the network with random weights."""
         super().__init__()
         self.config, features = config, config.rhythm_features
-        n_aligned = (
-            config.rhythm_channels + config.harmony_channels + config.note_latent_channels
-        )
+        widths = {
+            "aligned_rhythm": config.rhythm_channels,
+            "harmony": config.harmony_channels,
+            "notes": config.note_latent_channels,
+        }
+        n_aligned = sum(widths.values()) + config.alignment_channels
         self.rhythm_encoder = MiniRhythmEncoder(
             features, heads=config.heads, head_features=config.head_features
         )
@@ -110,22 +138,51 @@ class MiniDenoiser(nn.Module):
         if config.motion_width:
             self.motion_encoder = MiniMotionEncoder(features, width=config.motion_width)
             self.no_motion = nn.Parameter(torch.zeros(1, 1, features))
+        if config.alignment_channels:
+            self.null_routes = nn.ParameterDict(
+                {name: torch.zeros(1, width, 1) for name, width in widths.items() if width}
+            )
+            self.no_rhythm = nn.Parameter(torch.zeros(1, 1, features))
+            self.alignment = TokenAlignment(
+                features,
+                config.alignment_channels,
+                heads=config.heads,
+                frame_rate=LATENT_FPS,
+                token_rate=POSE_FPS,
+            )
 
     def encode_condition(self, condition: MiniCondition) -> EncodedMiniCondition:
         """Encode a condition once for all noise levels."""
         tokens = self.rhythm_encoder(condition.peaks, condition.time_since_peak_s)
+        if self.config.alignment_channels:
+            known = condition.known_routes[:, ROUTES.index("rhythm_tokens"), None, None] > 0
+            tokens = torch.where(known, tokens, self.no_rhythm)
+        events = tokens
         if self.config.motion_width:
             known = condition.pose.flatten(1).any(dim=1)[:, None, None]
-            motion = self.motion_encoder(condition.pose)
-            tokens = torch.cat([tokens, torch.where(known, motion, self.no_motion)], dim=1)
-        channels, genre = [condition.aligned_rhythm], condition.genre
-        if self.config.harmony_channels:
-            channels.append(condition.aligned_harmony)
-        if self.config.note_latent_channels:
-            channels.append(condition.note_latent)
+            motion = torch.where(known, self.motion_encoder(condition.pose), self.no_motion)
+            # Motion tokens are fewer: each of them covers several rhythm tokens.
+            events = tokens + _resample_tokens(motion, tokens.shape[1])
+            tokens = torch.cat([tokens, motion], dim=1)
+        channels, genre = self._list_aligned_channels(condition), condition.genre
+        if self.config.alignment_channels:
+            channels.append(self.alignment(events, condition.aligned_rhythm.shape[2]))
         if self.config.timing_jitter_channels:
             genre = torch.cat([genre, condition.timing_jitter], dim=1)
         return EncodedMiniCondition(tokens, torch.cat(channels, dim=1), genre)
+
+    def _list_aligned_channels(self, condition: MiniCondition) -> list[Tensor]:
+        """Return the channels aligned with the latent frames, with null values if unknown."""
+        values = {"aligned_rhythm": condition.aligned_rhythm}
+        if self.config.harmony_channels:
+            values["harmony"] = condition.aligned_harmony
+        if self.config.note_latent_channels:
+            values["notes"] = condition.note_latent
+        if self.config.alignment_channels:
+            for name, value in values.items():
+                known = condition.known_routes[:, ROUTES.index(name), None, None] > 0
+                values[name] = torch.where(known, value, self.null_routes[name])
+        return [*values.values()]
 
     def forward(
         self,
@@ -154,3 +211,8 @@ class MiniDenoiser(nn.Module):
         genre = torch.where(drop_mask[:, None], 0.0, condition.genre)
         x = self.unet(x, c_noise, features=genre, channels_list=[aligned], embedding=tokens)
         return x
+
+
+def _resample_tokens(tokens: Tensor, n_tokens: int) -> Tensor:
+    """Return the nearest token of ``(batch, tokens, features)`` for ``n_tokens`` positions."""
+    return functional.interpolate(tokens.transpose(1, 2), n_tokens).transpose(1, 2)

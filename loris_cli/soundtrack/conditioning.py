@@ -3,6 +3,8 @@
 rhythm, energy, genre, chords, notes, pose -> MiniCondition of a window
 """
 
+from collections.abc import Set
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -12,15 +14,9 @@ from loris_cli.audio.mel import HOP_LENGTH, MEL_FPS
 from loris_cli.composition.chords import Harmony
 from loris_cli.config import GENRES, POSE_FPS, SAMPLE_RATE_HZ
 from loris_cli.models.generator_interface import ClipFeatures
-from loris_cli.models.mini_unet import MiniCondition
+from loris_cli.models.mel_autoencoder import LATENT_FPS, MEL_FRAMES_PER_LATENT_FRAME
+from loris_cli.models.mini_unet import ROUTES, MiniCondition
 from loris_cli.pose.normalization import normalize_keypoints
-
-MEL_FRAMES_PER_LATENT_FRAME = 4
-"""Log-mel frames per latent frame; the aligned rhythm has the log-mel resolution."""
-
-SAMPLES_PER_LATENT_FRAME = HOP_LENGTH * MEL_FRAMES_PER_LATENT_FRAME
-LATENT_FPS = SAMPLE_RATE_HZ / SAMPLES_PER_LATENT_FRAME
-"""Latent frames per second; each covers 1,024 samples."""
 
 PEAK_BUMP_STD_FRAMES = (1.0, 4.0, 12.0)
 """Standard deviations of the Gaussian bumps at a peak, in log-mel frames of 11.6 ms."""
@@ -163,9 +159,28 @@ def normalize_pose(keypoints: Array | None, start: float, n_frames: int) -> Arra
 
 
 def build_condition(
-    features: ClipFeatures, start: int, n_frames: int, *, note_latent_channels: int = 0
+    features: ClipFeatures,
+    start: int,
+    n_frames: int,
+    *,
+    note_latent_channels: int = 0,
+    routes: Set[str] = frozenset(ROUTES),
 ) -> MiniCondition:
-    """Return all conditions of a range of latent frames, as a batch of one."""
+    """Return the conditions of a range of latent frames, as a batch of one.
+
+    Args:
+        features: features of the clip.
+        start: first latent frame, counted from the start of the clip.
+        n_frames: number of latent frames.
+        note_latent_channels: channels of the latents of the note spectrogram.
+        routes: the conditions of `ROUTES` that the network receives, if they are known.
+    """
+    known = {
+        "rhythm_tokens": True,
+        "aligned_rhythm": True,
+        "harmony": features.harmony is not None,
+        "notes": features.note_latent is not None,
+    }
     window = (start, n_frames)
     peaks, interval_s = rhythm_tokens(features, *window)
     genre = np.zeros(len(GENRES))
@@ -180,6 +195,7 @@ def build_condition(
         normalize_pose(features.keypoints, start, len(peaks)),
         np.array([features.timing_jitter]),
         slice_note_latent(features.note_latent, *window, note_latent_channels),
+        np.array([float(known[name] and name in routes) for name in ROUTES]),
     )
     return MiniCondition(*(torch.from_numpy(value)[None].float() for value in values))
 

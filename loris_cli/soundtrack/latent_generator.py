@@ -17,16 +17,17 @@ from loris_cli.composition.note_spectrogram import render_note_spectrogram
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.models.diffusion import SamplerName, count_evaluations, precondition
 from loris_cli.models.generator_interface import ClipFeatures, ProgressCallback, VideoFeatures
+from loris_cli.models.mel_autoencoder import LATENT_FPS, SAMPLES_PER_LATENT_FRAME
 from loris_cli.models.mini_checkpoint import MiniCheckpoint, decode_latents
-from loris_cli.models.mini_unet import EncodedMiniCondition, MiniCondition
+from loris_cli.models.mini_unet import (
+    ROUTES_OF_CONDITIONING,
+    Conditioning,
+    EncodedMiniCondition,
+    MiniCondition,
+)
 from loris_cli.soundtrack import windowed_sampling
 from loris_cli.soundtrack.clip_features import add_arrangement, seed_from_rhythm
-from loris_cli.soundtrack.conditioning import (
-    LATENT_FPS,
-    SAMPLES_PER_LATENT_FRAME,
-    build_condition,
-    collate_conditions,
-)
+from loris_cli.soundtrack.conditioning import build_condition, collate_conditions
 from loris_cli.soundtrack.inpainting import BLOCK_CROSSFADE_S, InpaintRegion
 from loris_cli.system.device import autocast, copy_to_device
 from loris_cli.system.threads import map_rows
@@ -57,6 +58,11 @@ class LatentGenerator(windowed_sampling.WindowedGenerator[EncodedMiniCondition])
     steps: int = 16
     guidance: float = DEFAULT_GUIDANCE
     sampler: SamplerName = "dpmpp-2m"
+    conditioning: Conditioning = "score"
+
+    @property
+    def _routes(self) -> frozenset[str]:
+        return ROUTES_OF_CONDITIONING[self.conditioning]
 
     @property
     def window_frames(self) -> int:
@@ -78,12 +84,14 @@ class LatentGenerator(windowed_sampling.WindowedGenerator[EncodedMiniCondition])
     def has_notes(self) -> bool:
         """Whether notes condition the model."""
         config = self.model.denoiser.config
-        return bool(config.note_latent_channels and config.trained_with_notes)
+        is_trained = config.note_latent_channels and config.trained_with_notes
+        return bool(is_trained and "notes" in self._routes)
 
     @property
     def _has_chords(self) -> bool:
         config = self.model.denoiser.config
-        return bool(config.harmony_channels and config.trained_with_harmony)
+        is_trained = config.harmony_channels and config.trained_with_harmony
+        return bool(is_trained and "harmony" in self._routes)
 
     def compose(self, features: VideoFeatures, *, seed: int) -> ClipFeatures:
         """Return the features with the chords and notes that condition the model in a take.
@@ -184,7 +192,13 @@ class LatentGenerator(windowed_sampling.WindowedGenerator[EncodedMiniCondition])
         n_frames = layout.window_length
         n_channels = self.model.denoiser.config.note_latent_channels
         conditions = [
-            build_condition(features, start, n_frames, note_latent_channels=n_channels)
+            build_condition(
+                features,
+                start,
+                n_frames,
+                note_latent_channels=n_channels,
+                routes=self._routes,
+            )
             for start in layout.starts
         ]
         n_windows = len(conditions)

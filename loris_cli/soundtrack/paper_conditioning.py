@@ -12,12 +12,13 @@ import torch
 from loris_cli.array_types import Array
 from loris_cli.config import GENRES, POSE_FPS
 from loris_cli.models.generator_interface import VideoFeatures
+from loris_cli.models.mel_autoencoder import LATENT_FPS
 from loris_cli.models.paper_condition import PaperCondition
 from loris_cli.models.paper_config import PaperConfig
 from loris_cli.models.paper_unet import RHYTHM_OFFSET_FRAMES, PaperModel
 from loris_cli.rhythm.directogram import normalize_by_max, onset_envelope
 from loris_cli.rhythm.pose_rhythm import pose_directogram, rhythm_from_poses
-from loris_cli.soundtrack.conditioning import LATENT_FPS, normalize_pose
+from loris_cli.soundtrack.conditioning import normalize_pose
 from loris_cli.soundtrack.visual_features import VISUAL_FPS, slice_rows
 
 POSES_PER_VISUAL_ROW = round(POSE_FPS / VISUAL_FPS)

@@ -26,7 +26,12 @@ from loris_cli.dataset.manifest import Clip
 from loris_cli.dataset.read_clips import read_annotations, read_pose_features
 from loris_cli.models.generator_interface import ClipFeatures
 from loris_cli.models.mel_autoencoder import MelAutoencoderConfig
-from loris_cli.models.mini_unet import MiniDenoiserConfig
+from loris_cli.models.mini_unet import (
+    ROUTES,
+    ROUTES_OF_CONDITIONING,
+    Conditioning,
+    MiniDenoiserConfig,
+)
 from loris_cli.soundtrack.conditioning import build_condition
 from loris_cli.training.settings import MINI_AUDIO_ACCENT_PROBABILITY
 
@@ -47,6 +52,11 @@ NO_POSE_PROBABILITY = 0.1
 """For clips with poses: probability that the poses are omitted, which needs audio accents."""
 DROP_HARMONY_PROBABILITY, DROP_NOTES_PROBABILITY = 0.1, 0.05
 """Probabilities that chords and notes are both omitted, and otherwise that only notes are."""
+CONDITIONING_PROBABILITIES: Mapping[Conditioning, float] = {
+    "score": 0.5, "free": 0.25, "paper": 0.25,
+}  # fmt: skip
+DROP_ROUTE_PROBABILITY = 0.1
+"""Probability that each route of the conditioning is unknown, and that the style is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,6 +183,19 @@ def sample_condition(
     return features
 
 
+def sample_routes(
+    rng: np.random.Generator, conditionings: Sequence[Conditioning]
+) -> frozenset[str]:
+    """Draw the known routes of an example: those of a conditioning, without a few of them."""
+    weights = np.array([CONDITIONING_PROBABILITIES[name] for name in conditionings])
+    cumulative = (weights / weights.sum()).cumsum()
+    index = int(np.searchsorted(cumulative, rng.random(), side="right"))
+    chosen = conditionings[min(index, len(conditionings) - 1)]
+    dropped = rng.random(len(ROUTES)) < DROP_ROUTE_PROBABILITY
+    known = ROUTES_OF_CONDITIONING[chosen]
+    return known - {name for name, drop in zip(ROUTES, dropped, strict=True) if drop}
+
+
 @dataclass(frozen=True, kw_only=True)
 class MelCropDataset(Dataset[Example]):
     """Crops of log-mel frames, with noise for their latents, to train the autoencoder."""
@@ -231,8 +254,15 @@ class LatentDataset(Dataset[Example]):
         features = sample_condition(
             self.annotations[row], rng, audio_accent_probability=probability
         )
+        routes = frozenset(ROUTES)
+        if self.config.alignment_channels:
+            routes = sample_routes(rng, self.config.conditionings)
+            if rng.random() < DROP_ROUTE_PROBABILITY:
+                features = replace(features, genre=None)
         n_notes = self.config.note_latent_channels
-        condition = build_condition(features, start, n_frames, note_latent_channels=n_notes)
+        condition = build_condition(
+            features, start, n_frames, note_latent_channels=n_notes, routes=routes
+        )
         mean, deviation = MINI_LOG_SIGMA
         sigma = np.exp(mean + deviation * rng.standard_normal())
         drop = bool(rng.random() < self.condition_dropout)

@@ -30,7 +30,7 @@ from loris_cli.models.empty_networks import empty_networks
 from loris_cli.models.generator_interface import VideoFeatures
 from loris_cli.models.mel_autoencoder import MelAutoencoder, MelAutoencoderConfig
 from loris_cli.models.mini_checkpoint import MiniCheckpoint
-from loris_cli.models.mini_unet import MiniDenoiser, MiniDenoiserConfig
+from loris_cli.models.mini_unet import CONDITIONINGS, MiniDenoiser, MiniDenoiserConfig
 from loris_cli.soundtrack.conditioning import HARMONY_CHANNELS
 from loris_cli.soundtrack.latent_generator import LatentGenerator
 from loris_cli.system.state_dict_files import MALFORMED_FILE_ERRORS, check_state_dict
@@ -66,7 +66,8 @@ MINI_DENOISER_CONFIG = MiniDenoiserConfig(
     harmony_channels=HARMONY_CHANNELS,
     note_latent_channels=MINI_LATENT_CONFIG.latent_channels,
     motion_width=32,
-    timing_jitter_channels=1,
+    alignment_channels=64,
+    conditionings=CONDITIONINGS,
     window_frames=512,
 )
 MEL_STATISTICS_CLIPS = 64

@@ -11,14 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from loris_cli.array_types import Array
 from loris_cli.baselines.cdcd.config import DILATIONS, MOTION_WIDTH, N_GENRES, CdcdConfig
 from loris_cli.baselines.d2mgan.networks import LEAKY_SLOPE, MotionEncoder
 from loris_cli.baselines.windows import VISUAL_ROWS_PER_S
 from loris_cli.config import POSE_FPS
-
-MIN_FREQUENCY_HZ, MAX_FREQUENCY_HZ = 0.05, 8.0
-"""Frequencies of the time embedding: periods from three windows to two pose frames."""
+from loris_cli.models.time_attention import embed_times
 
 
 class CdcdCondition(NamedTuple):
@@ -40,19 +37,6 @@ class ConditionTokens(NamedTuple):
     times: Tensor | None
     """Embedded times, ``(tokens, width)``, zero for a token without a time; None if there are
     none."""
-
-
-def embed_times(times_s: Array, width: int) -> Tensor:
-    """Return sines and cosines of times, ``(times, width)``, with a mean square of 1.
-
-    Args:
-        times_s: ``(times,)``.
-        width: number of features, even.
-    """
-    frequencies_hz = np.geomspace(MIN_FREQUENCY_HZ, MAX_FREQUENCY_HZ, width // 2)
-    phase = 2 * np.pi * times_s[:, None] * frequencies_hz
-    values = np.sqrt(2) * np.concatenate([np.sin(phase), np.cos(phase)], axis=1)
-    return torch.from_numpy(values.astype(np.float32))  # not on "meta": without gradients
 
 
 class DilatedBlock(nn.Module):

@@ -6,8 +6,6 @@ As in VQ-Diffusion (Gu et al., 2022, Sec. 4), both attentions have layer norms w
 shift depend on the step.
 """
 
-import math
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -18,14 +16,12 @@ from loris_cli.baselines.cdcd.condition import (
     ConditionTokens,
     FrameTokensCondition,
     OneTokenCondition,
-    embed_times,
 )
 from loris_cli.baselines.cdcd.config import TOKEN_HOP_SAMPLES, CdcdConfig
 from loris_cli.config import SAMPLE_RATE_HZ
+from loris_cli.models.time_attention import embed_times, initialize_local_attention
 
 MLP_RATIO = 4
-INITIAL_TIME_LOGIT = 4.0
-"""Initial logit of the attention between a token and a condition token of the same time."""
 INITIAL_STD = 0.02
 """Standard deviation of initial embeddings and linear layers in the release."""
 GELU_SLOPE = 1.702
@@ -158,7 +154,8 @@ class CdcdNetwork(nn.Module):
             self.positions.weight.detach().copy_(INITIAL_STD * self.times)
             for block in self.blocks:
                 assert isinstance(block, Block)
-                _initialize_local_attention(block.cross_attention)
+                attention = block.cross_attention
+                initialize_local_attention(attention.query, attention.key, heads=config.heads)
 
     def encode_condition(self, condition: CdcdCondition) -> ConditionTokens:
         """Return the condition tokens of windows."""
@@ -197,17 +194,3 @@ def _initialize(module: nn.Module) -> None:
         nn.init.normal_(module.weight, std=INITIAL_STD)
         if isinstance(module, nn.Linear):
             nn.init.zeros_(module.bias)
-
-
-def _initialize_local_attention(attention: Attention) -> None:
-    """Initialize attention to the condition so that it prefers tokens of the same time.
-
-    Queries and keys begin with the same projection, so that their product has its maximum where
-    the embedded times are equal. With independent projections the network needs more than a
-    thousand steps to find the poses of a token.
-    """
-    width = attention.query.in_features
-    # The logit is the mean square of the projected times by the root of the head's width.
-    std = math.sqrt(INITIAL_TIME_LOGIT / (width * math.sqrt(width / attention.heads)))
-    nn.init.normal_(attention.query.weight, std=std)
-    attention.key.weight.detach().copy_(attention.query.weight.detach())
