@@ -124,6 +124,15 @@ class LatentGenerator(windowed_sampling.WindowedGenerator[EncodedMiniCondition])
         Yields:
             ``(1, samples)`` blocks at 22,050 Hz, ``round(duration_s * 22050)`` samples in all.
         """
+        latent = self.draw_latents(features, seed=seed, progress=progress)
+        seed = seed_from_rhythm(seed, features.peaks_s)
+        n_samples = round(features.duration_s * SAMPLE_RATE_HZ)
+        yield from self._merge_inpaint(self._decode_blocks(latent, n_samples, seed))
+
+    def draw_latents(
+        self, features: VideoFeatures, *, seed: int, progress: ProgressCallback
+    ) -> Tensor:
+        """Return the latents of a take, ``(channels, frames)``; arguments as in `generate`."""
         seed = seed_from_rhythm(seed, features.peaks_s)
         advanced = ClipFeatures.from_video(
             replace(features, peaks_s=features.peaks_s - ATTACK_LATENCY_S)
@@ -134,9 +143,7 @@ class LatentGenerator(windowed_sampling.WindowedGenerator[EncodedMiniCondition])
             advanced = self._with_note_latent(advanced)
         if not self._has_chords:
             advanced = replace(advanced, harmony=None)
-        latent = self._draw(advanced, seed=seed, progress=progress)
-        n_samples = round(features.duration_s * SAMPLE_RATE_HZ)
-        yield from self._merge_inpaint(self._decode_blocks(latent, n_samples, seed))
+        return self._draw(advanced, seed=seed, progress=progress)
 
     def _with_note_latent(self, features: ClipFeatures) -> ClipFeatures:
         """Return the features with the latents of their note spectrogram."""
