@@ -10,6 +10,7 @@ import pytest
 import torch
 from tiny_models import TINY_CDCD, TINY_CODEC
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.data import default_collate
 
 from loris_cli.array_types import Samples
@@ -181,6 +182,19 @@ def test_network_returns_probabilities_of_all_tokens(config: CdcdConfig) -> None
     log_start = network(batch["codes"], condition, torch.tensor([0, 3, 5, 9]))
     assert log_start.shape == (4, 35, 16)
     torch.testing.assert_close(log_start.exp().sum(dim=2), torch.ones(4, 35))
+
+
+def test_codes_of_similar_sound_begin_with_similar_embeddings() -> None:
+    codec = make_codec()
+    with torch.no_grad():
+        codec.quantizer.codebook[1] = 1.01 * codec.quantizer.codebook[0]
+        codec.quantizer.codebook[2] = -codec.quantizer.codebook[0]
+    loss = CDCD.build_loss(make_network(TINY_CDCD), codec)
+    assert isinstance(loss, CdcdLoss)
+    for weight in (loss.network.tokens.weight, loss.network.logits.weight):
+        near, far = (functional.cosine_similarity(weight[0], weight[k], dim=0) for k in (1, 2))
+        assert near > 0.9 > far
+        assert float(weight.detach().std()) == pytest.approx(0.02, rel=0.5)
 
 
 def test_condition_has_a_token_per_frame_row_and_genre() -> None:

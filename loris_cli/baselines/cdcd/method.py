@@ -36,6 +36,9 @@ def _require_codec(config: CdcdConfig, codec: nn.Module | None) -> VqVae:
 def _build_loss(network: nn.Module, codec: nn.Module | None) -> nn.Module:
     """Return the loss of a network."""
     assert isinstance(network, CdcdNetwork)
+    if network.config.compat == "paper":
+        vqvae = _require_codec(network.config, codec)
+        network.initialize_embeddings(vqvae.quantizer.codebook)
     return CdcdLoss(network)
 
 

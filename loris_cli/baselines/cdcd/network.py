@@ -157,6 +157,22 @@ class CdcdNetwork(nn.Module):
                 attention = block.cross_attention
                 initialize_local_attention(attention.query, attention.key, heads=config.heads)
 
+    @torch.no_grad()
+    def initialize_embeddings(self, codebook: Tensor) -> None:
+        """Initialize the embeddings of the codes, and the output layer, from the codec.
+
+        Codes with similar sounds then begin with similar embeddings (docs/differences.md, X13).
+
+        Args:
+            codebook: vectors of the codes, ``(n_codes, code_width)``.
+        """
+        vectors = (codebook - codebook.mean(dim=0)) / codebook.std().clamp(min=1e-6)
+        width = self.config.width
+        projection = torch.randn(codebook.shape[1], width) / math.sqrt(codebook.shape[1])
+        embedded = INITIAL_STD * vectors @ projection
+        self.tokens.weight[: len(codebook)] = embedded
+        self.logits.weight.copy_(embedded)
+
     def encode_condition(self, condition: CdcdCondition) -> ConditionTokens:
         """Return the condition tokens of windows."""
         tokens: ConditionTokens = self.condition(condition)
