@@ -6,6 +6,8 @@ As in VQ-Diffusion (Gu et al., 2022, Sec. 4), both attentions have layer norms w
 shift depend on the step.
 """
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor, nn
