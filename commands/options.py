@@ -90,6 +90,14 @@ Guidance = Annotated[
         max=100.0,
     ),
 ]
+Conditioning = Annotated[
+    Literal["score", "free", "paper"] | None,
+    option(
+        "Model",
+        "Conditions of mini: score (notes composed by rules), free (rhythm, energy, style and"
+        " motion), or paper (rhythm tokens, motion and style). Default: score.",
+    ),
+]
 Rhythm = Annotated[
     Literal["directogram", "flow", "stft"] | None,
     option(

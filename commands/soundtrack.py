@@ -118,6 +118,7 @@ def soundtrack(
             " `loris train --method`.",
         ),
     ] = None,
+    conditioning: options.Conditioning = None,
     synthesizer: options.Synthesizer = "builtin",
     soundfont: options.Soundfont = None,
     visual_features: Annotated[
@@ -230,6 +231,7 @@ def soundtrack(
     settings = SoundtrackSettings(
         model=model or DEFAULT_MODEL,
         method=method,
+        conditioning=conditioning,
         synthesizer=SynthesizerSettings(name=synthesizer, soundfont=soundfont),
         genre=genre,
         seed=seed,

@@ -20,16 +20,10 @@ from torch import Tensor, nn
 
 from loris_cli.dataset.manifest import read_manifest
 from loris_cli.dataset.read_clips import read_video_features
+from loris_cli.models.condition_routes import ROUTES, ROUTES_OF_CONDITIONING, Conditioning
 from loris_cli.models.generator_interface import VideoFeatures
 from loris_cli.models.mini_checkpoint import load_mini_checkpoint
-from loris_cli.models.mini_unet import (
-    ROUTES,
-    ROUTES_OF_CONDITIONING,
-    Conditioning,
-    EncodedMiniCondition,
-    MiniCondition,
-    MiniDenoiser,
-)
+from loris_cli.models.mini_unet import EncodedMiniCondition, MiniCondition, MiniDenoiser
 from loris_cli.soundtrack.latent_generator import LatentGenerator
 
 ConditionChange = Callable[[MiniCondition], MiniCondition]

@@ -11,12 +11,13 @@ from builders import make_features
 from tiny_models import TINY_NOTES_AUTOENCODER, TINY_NOTES_DENOISER, TINY_PAPER_CONFIG
 from torch import Tensor
 
+from loris_cli.models.condition_routes import ROUTES
 from loris_cli.models.generator_interface import ClipFeatures
 from loris_cli.models.hawkes import MiniRhythmEncoder, PaperRhythmEncoder
 from loris_cli.models.load_model import PaperCheckpoint
 from loris_cli.models.mel_autoencoder import MelAutoencoder
 from loris_cli.models.mini_checkpoint import MiniCheckpoint
-from loris_cli.models.mini_unet import ROUTES, MiniCondition, MiniDenoiser
+from loris_cli.models.mini_unet import MiniCondition, MiniDenoiser
 from loris_cli.models.paper_condition import PaperCondition
 from loris_cli.models.paper_config import PaperConfig
 from loris_cli.models.paper_unet import ConditionalResnetBlock, PaperModel, PaperUNet

@@ -9,8 +9,9 @@ from tiny_models import TINY_AUTOENCODER, TINY_DENOISER, TINY_MAGNITUDE_AUTOENCO
 from torch import Tensor
 
 from loris_cli.errors import InputError
+from loris_cli.models.condition_routes import ROUTES
 from loris_cli.models.mel_autoencoder import MelAutoencoder
-from loris_cli.models.mini_unet import ROUTES, MiniDenoiser
+from loris_cli.models.mini_unet import MiniDenoiser
 from loris_cli.training.losses import (
     DenoiserLoss,
     LatentLoss,

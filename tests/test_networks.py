@@ -16,6 +16,7 @@ from tiny_models import TINY_AUTOENCODER, TINY_DENOISER, TINY_MAGNITUDE_AUTOENCO
 
 from loris_cli.audio.mel import FINE_MEL_CONFIG
 from loris_cli.errors import WeightsError
+from loris_cli.models.condition_routes import ROUTES
 from loris_cli.models.hawkes import MiniHawkesEncoding, MiniRhythmEncoder
 from loris_cli.models.mel_autoencoder import (
     FramesToPatches,
@@ -28,7 +29,7 @@ from loris_cli.models.mini_checkpoint import (
     load_mini_checkpoint,
     save_mini_checkpoint,
 )
-from loris_cli.models.mini_unet import ROUTES, MiniCondition, MiniDenoiser
+from loris_cli.models.mini_unet import MiniCondition, MiniDenoiser
 from loris_cli.models.stgcn import (
     MINI_CENTER_JOINTS,
     MINI_SKELETON_EDGES,

@@ -7,6 +7,7 @@ from loris_cli.baselines.cdcd.config import CdcdConfig
 from loris_cli.baselines.cmt.network import CmtConfig
 from loris_cli.baselines.d2mgan.config import D2mGanConfig
 from loris_cli.baselines.foley.config import FoleyConfig
+from loris_cli.models.condition_routes import CONDITIONINGS
 from loris_cli.models.mel_autoencoder import MelAutoencoderConfig
 from loris_cli.models.mini_unet import MiniDenoiserConfig
 from loris_cli.models.paper_config import PaperConfig
@@ -32,6 +33,14 @@ TINY_NOTES_DENOISER = replace(
     harmony_channels=HARMONY_CHANNELS,
     note_latent_channels=8,
     window_frames=64,
+)
+
+# Decoded to magnitudes, with all conditionings and all conditions.
+TINY_CONDITIONINGS_DENOISER = replace(
+    TINY_NOTES_DENOISER,
+    motion_width=8,
+    alignment_channels=8,
+    conditionings=CONDITIONINGS,
 )
 
 # One level of the U-Net, with attention. Lengths are those of a clip of 2 s.

@@ -8,7 +8,7 @@ latents of the note spectrogram, as far as they are known.
 """
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 import torch
 from audio_diffusion_pytorch.modules import UNet1d
@@ -16,25 +16,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from loris_cli.config import POSE_FPS
+from loris_cli.models.condition_routes import ROUTES, Conditioning
 from loris_cli.models.fused_attention import fuse_attention_and_norms
 from loris_cli.models.hawkes import MiniRhythmEncoder
 from loris_cli.models.mel_autoencoder import LATENT_FPS
 from loris_cli.models.stgcn import MiniMotionEncoder
 from loris_cli.models.time_attention import TokenAlignment
 from loris_cli.models.unet_config import UNetConfig
-
-Conditioning = Literal["score", "free", "paper"]
-"""Conditions of a take. ``score``: all, with chords and notes composed by rules; ``free``:
-rhythm, energy, style and motion; ``paper``: only those of the paper, rhythm tokens with Hawkes
-encoding, motion tokens and style."""
-CONDITIONINGS: tuple[Conditioning, ...] = get_args(Conditioning)
-ROUTES = ("rhythm_tokens", "aligned_rhythm", "harmony", "notes")
-"""Conditions that can be unknown and then have a learned null value."""
-ROUTES_OF_CONDITIONING: dict[Conditioning, frozenset[str]] = {
-    "score": frozenset(ROUTES),
-    "free": frozenset({"rhythm_tokens", "aligned_rhythm"}),
-    "paper": frozenset({"rhythm_tokens"}),
-}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from loris_cli.baselines.learned_checkpoint import (
 )
 from loris_cli.baselines.learned_method import MethodName
 from loris_cli.errors import UsageError
+from loris_cli.models.condition_routes import Conditioning
 from loris_cli.models.load_model import LoadedModel, load_model
 from loris_cli.models.mini_checkpoint import MiniCheckpoint
 from loris_cli.soundtrack.jobs import (
@@ -74,6 +75,23 @@ def build_generator(model: LoadedModel, device: torch.device, **options: Any) ->
     return WaveformGenerator(model=model, device=device, **options)
 
 
+def check_conditioning(model: LoadedModel, conditioning: Conditioning) -> None:
+    """Check that a model was trained with a conditioning.
+
+    Raises:
+        UsageError: it was not.
+    """
+    supported: tuple[Conditioning, ...] = ()
+    if isinstance(model, MiniCheckpoint):
+        supported = model.denoiser.config.conditionings
+    if conditioning not in supported:
+        names = ", ".join(supported)
+        raise UsageError(
+            f"{model.name} was not trained with the conditioning {conditioning}",
+            hint=f"supported: {names}" if names else "omit --conditioning",
+        )
+
+
 @cache
 def load_learned_cached(name: MethodName, path: Path | None, device: str) -> LearnedModel:
     """Load a trained baseline, cached per process.
@@ -127,11 +145,15 @@ def load_generator(settings: SoundtrackSettings) -> SoundtrackGenerator:
     learned = find_learned_weights(settings)
     if learned is not None:
         check_method_options(settings, learned[0])
-        model = load_learned_cached(*learned, settings.device)
-        return build_learned_generator(model, device)
+        baseline = load_learned_cached(*learned, settings.device)
+        return build_learned_generator(baseline, device)
+    model = load_model_cached(settings.model, settings.device, settings.compile)
+    if settings.conditioning is not None:
+        check_conditioning(model, settings.conditioning)
     generator = build_generator(
-        load_model_cached(settings.model, settings.device, settings.compile),
+        model,
         device,
+        conditioning=settings.conditioning,
         steps=settings.steps,
         guidance=settings.guidance,
         sampler=settings.sampler,

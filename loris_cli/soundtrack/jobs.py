@@ -10,6 +10,7 @@ from typing import Literal
 from loris_cli.composition.synthesis import DEFAULT_SYNTHESIZER, SynthesizerSettings
 from loris_cli.config import BaselineName
 from loris_cli.errors import UsageError
+from loris_cli.models.condition_routes import Conditioning
 from loris_cli.models.diffusion import SamplerName
 from loris_cli.soundtrack.inpainting import InpaintSettings
 from loris_cli.soundtrack.video_analysis import RhythmMethod
@@ -35,6 +36,8 @@ class SoundtrackSettings:
     """``mini``, a ``.safetensors`` file, or a released checkpoint."""
     method: MethodName | None = None
     """System that is used instead of ``mini``; ``model`` may name the weights of a baseline."""
+    conditioning: Conditioning | None = None
+    """Conditions of ``mini``; default: ``score``."""
     synthesizer: SynthesizerSettings = DEFAULT_SYNTHESIZER
     """Synthesizer for the method ``score``."""
     genre: str | None = None
@@ -261,6 +264,7 @@ def check_method_options(settings: SoundtrackSettings, method: str) -> None:
     has_weights = method == "score" and settings.model != DEFAULT_MODEL
     options = {
         "--model": settings.model if has_weights else None,
+        "--conditioning": settings.conditioning,
         "--steps": settings.steps,
         "--guidance": settings.guidance,
         "--guidance-interval": (

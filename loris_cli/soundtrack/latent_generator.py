@@ -15,16 +15,12 @@ from loris_cli.array_types import Float32Array, Samples
 from loris_cli.audio import mel
 from loris_cli.composition.note_spectrogram import render_note_spectrogram
 from loris_cli.config import SAMPLE_RATE_HZ
+from loris_cli.models.condition_routes import ROUTES_OF_CONDITIONING, Conditioning
 from loris_cli.models.diffusion import SamplerName, count_evaluations, precondition
 from loris_cli.models.generator_interface import ClipFeatures, ProgressCallback, VideoFeatures
 from loris_cli.models.mel_autoencoder import LATENT_FPS, SAMPLES_PER_LATENT_FRAME
 from loris_cli.models.mini_checkpoint import MiniCheckpoint, decode_latents
-from loris_cli.models.mini_unet import (
-    ROUTES_OF_CONDITIONING,
-    Conditioning,
-    EncodedMiniCondition,
-    MiniCondition,
-)
+from loris_cli.models.mini_unet import EncodedMiniCondition, MiniCondition
 from loris_cli.soundtrack import windowed_sampling
 from loris_cli.soundtrack.clip_features import add_arrangement, seed_from_rhythm
 from loris_cli.soundtrack.conditioning import build_condition, collate_conditions

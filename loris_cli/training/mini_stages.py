@@ -26,11 +26,12 @@ from loris_cli.dataset.read_clips import (
 )
 from loris_cli.errors import InputError, UsageError, WeightsError
 from loris_cli.models.checkpoint_format import read_config
+from loris_cli.models.condition_routes import CONDITIONINGS
 from loris_cli.models.empty_networks import empty_networks
 from loris_cli.models.generator_interface import VideoFeatures
 from loris_cli.models.mel_autoencoder import MelAutoencoder, MelAutoencoderConfig
 from loris_cli.models.mini_checkpoint import MiniCheckpoint
-from loris_cli.models.mini_unet import CONDITIONINGS, MiniDenoiser, MiniDenoiserConfig
+from loris_cli.models.mini_unet import MiniDenoiser, MiniDenoiserConfig
 from loris_cli.soundtrack.conditioning import HARMONY_CHANNELS
 from loris_cli.soundtrack.latent_generator import LatentGenerator
 from loris_cli.system.state_dict_files import MALFORMED_FILE_ERRORS, check_state_dict

@@ -1,0 +1,126 @@
+"""Conditionings of ``mini``: which conditions reach the network, and the command line."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import condition_influence
+import numpy as np
+import pytest
+import torch
+from builders import make_features
+from conftest import RunLoris
+from tiny_models import TINY_CONDITIONINGS_DENOISER, TINY_MAGNITUDE_AUTOENCODER
+
+from loris_cli.models.condition_routes import CONDITIONINGS, Conditioning
+from loris_cli.models.generator_interface import VideoFeatures
+from loris_cli.models.mel_autoencoder import MelAutoencoder
+from loris_cli.models.mini_checkpoint import load_mini_checkpoint, save_mini_checkpoint
+from loris_cli.models.mini_unet import MiniDenoiser
+from loris_cli.soundtrack.latent_generator import LatentGenerator
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights of a network with all conditionings and a decoder to magnitudes."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "three.safetensors"
+    denoiser = MiniDenoiser(TINY_CONDITIONINGS_DENOISER)
+    for name, parameter in denoiser.named_parameters():
+        if name.startswith("null_routes"):
+            torch.nn.init.normal_(parameter)
+    save_mini_checkpoint(path, MelAutoencoder(TINY_MAGNITUDE_AUTOENCODER), denoiser)
+    return path
+
+
+@pytest.fixture(scope="module")
+def build_generator(weights: Path) -> Callable[[Conditioning], LatentGenerator]:
+    """Function that returns the generator of a conditioning."""
+    model = load_mini_checkpoint(str(weights), device=CPU)
+
+    def build(conditioning: Conditioning) -> LatentGenerator:
+        return LatentGenerator(
+            model=model, device=CPU, steps=2, guidance=1.0, conditioning=conditioning
+        )
+
+    return build
+
+
+def generate(generator: LatentGenerator, features: VideoFeatures) -> bytes:
+    blocks = generator.generate(features, seed=0, progress=lambda done, total: None)
+    return np.concatenate(list(blocks), axis=1).tobytes()
+
+
+def test_each_conditioning_makes_another_take(
+    build_generator: Callable[[Conditioning], LatentGenerator],
+) -> None:
+    features = make_features(2.0)
+    takes = {name: generate(build_generator(name), features) for name in CONDITIONINGS}
+    assert len(set(takes.values())) == 3
+    assert generate(build_generator("free"), features) == takes["free"]
+
+
+def test_only_score_has_notes(
+    build_generator: Callable[[Conditioning], LatentGenerator],
+) -> None:
+    assert [build_generator(name).has_notes for name in CONDITIONINGS] == [True, False, False]
+
+
+def test_paper_ignores_the_motion_energy_and_free_does_not(
+    build_generator: Callable[[Conditioning], LatentGenerator],
+) -> None:
+    features = make_features(2.0)
+    changed = replace(features, energy=np.linspace(0.0, 1.0, len(features.energy)))
+    same = {
+        name: generate(build_generator(name), features)
+        == generate(build_generator(name), changed)
+        for name in CONDITIONINGS
+    }
+    assert same == {"score": False, "free": False, "paper": True}
+
+
+def test_influence_is_measured_for_the_conditions_of_a_conditioning(
+    build_generator: Callable[[Conditioning], LatentGenerator],
+) -> None:
+    keypoints = np.random.default_rng(0).uniform(0, 100, (32, 17, 3))
+    features = make_features(2.0, keypoints=keypoints, genre="pop")
+    influence = {
+        name: condition_influence.measure_influence(build_generator(name), [features])
+        for name in CONDITIONINGS
+    }
+    assert "note spectrogram" in influence["score"]
+    assert "note spectrogram" not in influence["free"]
+    assert "aligned rhythm and energy" not in influence["paper"]
+    values = [value for row in influence.values() for value in row.values()]
+    assert all(value > 0 for value in values)
+
+
+def test_a_video_is_made_with_a_conditioning(
+    loris: RunLoris, moving_video: Path, pose_file: Path, weights: Path, tmp_path: Path
+) -> None:
+    options = ("--poses", pose_file, "--model", weights, "--steps", 2)
+    audio = []
+    for name in ("score", "paper"):
+        out = tmp_path / f"{name}.wav"
+        result = loris("soundtrack", moving_video, "-o", out, *options, "--conditioning", name)
+        assert result.exit_code == 0, result.stderr
+        audio.append(out.read_bytes())
+    assert audio[0] != audio[1]
+
+
+@pytest.mark.parametrize("arguments", [(), ("--method", "score"), ("--method", "cmt")])
+def test_a_conditioning_that_was_not_trained_is_a_usage_error(
+    loris: RunLoris,
+    moving_video: Path,
+    pose_file: Path,
+    tmp_path: Path,
+    arguments: tuple[str, ...],
+) -> None:
+    out = tmp_path / "out.wav"
+    words = ("--poses", pose_file, "--conditioning", "paper", *arguments)
+    result = loris("soundtrack", moving_video, "-o", out, *words)
+    assert result.exit_code == 2
+    assert "conditioning" in result.stderr
+    assert not out.exists()
