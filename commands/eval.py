@@ -9,7 +9,7 @@ from loris_cli.errors import UsageError
 
 from . import options
 from .console import ConsoleReporter
-from .eval_choices import Ablation, Bound, Method
+from .eval_choices import Ablation, Bound, ConditioningName, Method
 from .eval_output import (
     EvalOutputs,
     check_inputs,
@@ -232,6 +232,10 @@ def evaluate(
             metavar="NAME=V,V,...",
         ),
     ] = None,
+    conditionings: Annotated[
+        list[ConditioningName] | None,
+        option("Model", "Conditioning of mini. Repeatable. Default: score.", "--conditioning"),
+    ] = None,
     seed: options.Seed = 0,
     jobs: Annotated[
         int | None,
@@ -355,6 +359,7 @@ def evaluate(
             variant_specs=ablation_weights or [],
             sweep_specs=sweeps or [],
             sampling_settings=sampling,
+            conditionings=[name.value for name in conditionings or ()],
             synthesizer=SynthesizerSettings(name=synthesizer, soundfont=soundfont),
             device=device,
             ignore_cache=no_cache,

@@ -35,6 +35,14 @@ class Method(StrEnum):
     ALL = "all"
 
 
+class ConditioningName(StrEnum):
+    """Conditionings of ``mini``: `loris_cli.models.condition_routes.CONDITIONINGS`."""
+
+    SCORE = "score"
+    FREE = "free"
+    PAPER = "paper"
+
+
 class Ablation(StrEnum):
     """Ablations: rows of the paper's tables 5 and 6."""
 

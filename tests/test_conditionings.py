@@ -1,5 +1,6 @@
 """Conditionings of ``mini``: which conditions reach the network, and the command line."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from builders import make_features
+from click_dataset import write_click_dataset
 from conftest import RunLoris
 from tiny_models import TINY_CONDITIONINGS_DENOISER, TINY_MAGNITUDE_AUTOENCODER
 
@@ -124,3 +126,18 @@ def test_a_conditioning_that_was_not_trained_is_a_usage_error(
     assert result.exit_code == 2
     assert "conditioning" in result.stderr
     assert not out.exists()
+
+
+@pytest.mark.slow
+def test_eval_scores_each_conditioning_as_a_system(
+    loris: RunLoris, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LORIS_CACHE", str(tmp_path / "cache"))
+    data = tmp_path / "data"
+    write_click_dataset(data, n_clips=2)
+    words = ("--split", "fe50", "--data", data, "--model", weights, "--steps", 2, "--takes", 1)
+    chosen = ("--conditioning", "score", "--conditioning", "paper", "--bound", "none")
+    result = loris("eval", *words, *chosen, "--no-strict", "--format", "json")
+    assert result.exit_code == 0, result.stderr
+    systems = json.loads(result.stdout)["systems"]
+    assert [system["id"] for system in systems] == ["three", "three-paper"]

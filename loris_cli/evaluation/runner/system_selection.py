@@ -26,6 +26,7 @@ from loris_cli.evaluation.runner.systems import (
     build_method_system,
     build_model_system,
 )
+from loris_cli.models.condition_routes import Conditioning
 from loris_cli.system.device import resolve_device
 from loris_cli.system.progress import Reporter
 
@@ -45,6 +46,8 @@ class SystemSelection:
     sweep_specs: Sequence[str] = ()
     sampling_settings: Sequence[SamplingSetting]
     """Settings of each model, from `sweeps.parse_sweeps`."""
+    conditionings: Sequence[Conditioning] = ()
+    """Conditionings of each model, each of them a system; empty for the default one."""
     synthesizer: SynthesizerSettings = DEFAULT_SYNTHESIZER
     """Synthesizer of the method ``score``."""
     device: str = "auto"
@@ -85,9 +88,17 @@ def add_systems(
             system = build_learned_system(baseline, Path(model), device=device)
             systems.append((name, system))
             continue
-        for suffix, steps, guidance in selection.sampling_settings:
-            system = build_model_system(model, device=device, steps=steps, guidance=guidance)
-            systems.append((name + suffix, system))
+        for conditioning in selection.conditionings or (None,):
+            label = name if conditioning in (None, "score") else f"{name}-{conditioning}"
+            for suffix, steps, guidance in selection.sampling_settings:
+                system = build_model_system(
+                    model,
+                    device=device,
+                    steps=steps,
+                    guidance=guidance,
+                    conditioning=conditioning,
+                )
+                systems.append((label + suffix, system))
     methods = expand_methods(list(selection.methods), reporter)
     baselines = {name: name for name in BASELINE_NAMES}
     for name in methods:

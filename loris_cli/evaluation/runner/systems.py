@@ -26,10 +26,15 @@ from loris_cli.composition.synthesis import DEFAULT_SYNTHESIZER, SynthesizerSett
 from loris_cli.dataset.read_clips import read_clip_audio, read_rhythm_features
 from loris_cli.errors import InputError
 from loris_cli.evaluation.runner.clips import read_subset_clips
+from loris_cli.models.condition_routes import Conditioning
 from loris_cli.models.generator_interface import MusicGenerator
 from loris_cli.models.load_model import LoadedModel, PaperCheckpoint, load_model
 from loris_cli.models.mini_checkpoint import MiniCheckpoint, reconstruct_through_latent
-from loris_cli.soundtrack.generators import ModelGenerator, build_generator
+from loris_cli.soundtrack.generators import (
+    ModelGenerator,
+    build_generator,
+    check_conditioning,
+)
 from loris_cli.soundtrack.latent_generator import LatentGenerator
 from loris_cli.soundtrack.score_generator import ScoreGenerator
 
@@ -97,7 +102,12 @@ _load_model = lru_cache(maxsize=1)(load_model)
 
 
 def build_model_system(
-    model_name: str, *, device: torch.device, steps: int | None, guidance: float | None
+    model_name: str,
+    *,
+    device: torch.device,
+    steps: int | None,
+    guidance: float | None,
+    conditioning: Conditioning | None = None,
 ) -> System:
     """Build the system of a model. The model is loaded once here to report errors early.
 
@@ -106,8 +116,10 @@ def build_model_system(
         device: device of the model.
         steps: number of sampling steps; None uses the default of the model.
         guidance: guidance scale; None uses the default of the model.
+        conditioning: conditioning of ``mini``; None uses its default.
 
     Raises:
+        UsageError: the model was not trained with the conditioning.
         WeightsError: the weights are missing, damaged or untrained.
     """
 
@@ -115,7 +127,8 @@ def build_model_system(
         return _load_model(model_name, device=device)
 
     def build() -> ModelGenerator:
-        return build_generator(load(), device, steps=steps, guidance=guidance)
+        options = {"steps": steps, "guidance": guidance, "conditioning": conditioning}
+        return build_generator(load(), device, **options)
 
     def load_codec() -> ReferenceCodec:
         latent_model = load()
@@ -126,24 +139,35 @@ def build_model_system(
             reconstruct=partial(reconstruct_through_latent, latent_model),
         )
 
-    model, generator = load(), build()
+    model = load()
+    if conditioning is not None:
+        check_conditioning(model, conditioning)
+    generator = build()
     is_latent = isinstance(model, MiniCheckpoint)
     paper_config = model.network.config if isinstance(model, PaperCheckpoint) else None
     is_visual = paper_config is not None and paper_config.visual_projection != "none"
     return System(
         category="model",
         description=f"weights {model.sha256_prefix}, {generator.steps} steps, guidance"
-        f" {generator.guidance:g}" + ", trained on visual features" * is_visual,
+        f" {generator.guidance:g}"
+        + (f", conditioning {conditioning}" if conditioning else "")
+        + ", trained on visual features" * is_visual,
         generation_settings={
             "weights": model.sha256_prefix,
             "steps": generator.steps,
             "guidance": generator.guidance,
+            **({"conditioning": conditioning} if conditioning else {}),
             "device": device.type,
             "version": __version__,
         },
         get_generator=lambda groups: build(),
         rebuild=partial(
-            build_model_system, model_name, device=device, steps=steps, guidance=guidance
+            build_model_system,
+            model_name,
+            device=device,
+            steps=steps,
+            guidance=guidance,
+            conditioning=conditioning,
         ),
         runs_in_parallel=device.type == "cpu",
         count_network_evaluations=lambda s: build().compute_window_layout(s).n_evaluations,
