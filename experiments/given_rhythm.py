@@ -223,7 +223,9 @@ def _score_clip(config: GivenRhythmConfig, task: _ClipTask) -> _ClipResult:
     accents_s = clip.features.peaks_s
     takes_by_system = {
         "reference": [clip.reference],
-        "latent_reconstruction": [reconstruct_through_latent(generator.model, clip.reference)],
+        "latent_reconstruction": [
+            reconstruct_through_latent(generator.model.autoencoder, clip.reference)
+        ],
         "note_spectrogram": render_note_spectrograms(clip.features, N_COMPARISON_TAKES),
         "score": generate_takes(ScoreGenerator(), clip.features, config.n_seeds),
         "model": generate_takes(generator, clip.features, config.n_seeds),

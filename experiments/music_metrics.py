@@ -15,7 +15,7 @@ from loris_cli.evaluation.metrics.music import (
 )
 from loris_cli.system.librosa_import import librosa
 
-ZIMTOHRLI_RATE_HZ = 48_000
+ZIMTOHRLI_RATE_HZ = VISQOL_RATE_HZ = 48_000
 ZIMTOHRLI_RMS = 0.1
 """Level to which both signals are scaled."""
 
@@ -70,6 +70,28 @@ def zimtohrli_mos(samples: Samples, reference: Samples) -> float:
         for x in (reference, samples)
     ]
     return float(zimtohrli.mos_from_signals(*(x.astype(np.float32) for x in pair)))
+
+
+def visqol_mos(samples: Samples, reference: Samples) -> float:
+    """Opinion score of audio compared with a reference, 1 to 5, by ViSQOL in audio mode.
+
+    Needs ``pip install visqol-python`` (a port of Google's ViSQOL 3.3).
+
+    Args:
+        samples: mono audio at 22,050 Hz, ``(samples,)``.
+        reference: mono audio of the same music.
+    """
+    from visqol import VisqolApi
+
+    n = min(len(samples), len(reference))
+    resampled, resampled_reference = (
+        soxr.resample(x[:n].astype(np.float64), SAMPLE_RATE_HZ, VISQOL_RATE_HZ)
+        for x in (samples, reference)
+    )
+    api = VisqolApi()
+    api.create(mode="audio")
+    result = api.measure_from_arrays(resampled_reference, resampled, VISQOL_RATE_HZ)
+    return float(result.moslqo)
 
 
 def chroma_distance(first_samples: Samples, second_samples: Samples) -> float:

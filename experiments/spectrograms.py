@@ -93,7 +93,9 @@ def main() -> None:
         reference = read_clip_audio(args.data, clip)
         columns = {
             "reference": reference,
-            "latent reconstruction": reconstruct_through_latent(generator.model, reference),
+            "latent reconstruction": reconstruct_through_latent(
+                generator.model.autoencoder, reference
+            ),
             "generated": generate_takes(generator, features, 1)[0],
         }
         shown.append(

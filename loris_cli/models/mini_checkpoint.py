@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from loris_cli.array_types import Float32Array, Samples
+from loris_cli.array_types import Samples
 from loris_cli.audio import mel
 from loris_cli.audio.magnitudes import invert_log_magnitude
 from loris_cli.composition.note_spectrogram import NOTE_MEL_CONFIG
@@ -116,17 +116,16 @@ def _check_denoiser(config: MiniDenoiserConfig, latent_channels: int) -> None:
         raise ValueError(f"invalid window_frames: {config.window_frames}")
 
 
-def reconstruct_through_latent(model: MiniCheckpoint, samples: Float32Array) -> Float32Array:
+def reconstruct_through_latent(autoencoder: MelAutoencoder, samples: Samples) -> Samples:
     """Return audio encoded and decoded by the autoencoder.
 
     It shows the loss in the autoencoder; a model may score above it.
 
     Args:
-        model: checkpoint with the autoencoder.
+        autoencoder: network on any device.
         samples: mono audio at 22,050 Hz, ``(samples,)``.
     """
-    autoencoder, bands = model.autoencoder, model.autoencoder.config.bands
-    log_mel = mel.compute_log_mel(samples, bands)
+    log_mel = mel.compute_log_mel(samples, autoencoder.config.bands)
     log_mel = np.pad(log_mel, ((0, 0), (0, -log_mel.shape[1] % 4)), mode="edge")
     latents = encode_log_mel(autoencoder, torch.from_numpy(log_mel))
     return decode_latents(autoencoder, latents)[: len(samples)]

@@ -136,7 +136,7 @@ def build_model_system(
         return ReferenceCodec(
             name="latent",
             sha256_prefix=latent_model.sha256_prefix,
-            reconstruct=partial(reconstruct_through_latent, latent_model),
+            reconstruct=partial(reconstruct_through_latent, latent_model.autoencoder),
         )
 
     model = load()
