@@ -100,9 +100,9 @@ def test_gradients_reach_null_values_and_attention_by_time() -> None:
     network = make_aligned_denoiser()
     condition = make_condition(2)
     condition = condition._replace(known_routes=torch.stack([torch.ones(4), torch.zeros(4)]))
-    kept = torch.tensor([False, False])
-    out = network(torch.randn(2, 32, 32), torch.zeros(2), condition, kept)
-    dropped = network(torch.randn(2, 32, 32), torch.zeros(2), condition, ~kept)
+    drop_mask = torch.tensor([False, False])
+    out = network(torch.randn(2, 32, 32), torch.zeros(2), condition, drop_mask)
+    dropped = network(torch.randn(2, 32, 32), torch.zeros(2), condition, ~drop_mask)
     (out.square().sum() + dropped.square().sum()).backward()
     without_gradient = [name for name, p in network.named_parameters() if p.grad is None]
     assert without_gradient == []
