@@ -113,8 +113,10 @@ def test_exported_mini_run_has_denoiser_and_latent_statistics(tmp_path: Path) ->
     assert torch.equal(model.autoencoder.code_std, statistics["std"])
     state = model.denoiser.state_dict()
     for key, value in denoiser.state_dict().items():
-        # Stored in half precision.
-        torch.testing.assert_close(state[key], value, atol=1e-3, rtol=1e-3)
+        # Stored in 8 bits.
+        torch.testing.assert_close(
+            state[key], value, atol=0.005 * float(value.abs().max()), rtol=0
+        )
     export_model(tmp_path / "mine.safetensors", tmp_path / "copy.safetensors")
     assert_equal_tensors(
         load_file(tmp_path / "copy.safetensors"), load_file(tmp_path / "mine.safetensors")

@@ -18,6 +18,7 @@ from loris_cli.audio.mel import FINE_MEL_CONFIG
 from loris_cli.errors import WeightsError
 from loris_cli.models.condition_routes import ROUTES
 from loris_cli.models.hawkes import MiniHawkesEncoding, MiniRhythmEncoder
+from loris_cli.models.int8_weights import dequantize_int8, quantize_int8
 from loris_cli.models.mel_autoencoder import (
     FramesToPatches,
     MelAutoencoder,
@@ -263,15 +264,21 @@ def weights(tmp_path: Path) -> Path:
     return path
 
 
-def test_checkpoint_stores_parameters_in_half_precision(weights: Path) -> None:
-    loaded = load_mini_checkpoint(str(weights), device=CPU).denoiser.state_dict()
+def test_checkpoint_stores_parameters_in_8_bits(weights: Path) -> None:
+    loaded = load_mini_checkpoint(str(weights), device=CPU).denoiser
 
     denoiser = make_denoiser()
-    expected = denoiser.state_dict()
-    for name, parameter in denoiser.named_parameters():
-        expected[name] = parameter.detach().half().float()
-    assert loaded.keys() == expected.keys()
-    assert all(torch.equal(loaded[key], value) for key, value in expected.items())
+    expected = denoiser.state_dict() | dequantize_int8(
+        quantize_int8({name: value.detach() for name, value in denoiser.named_parameters()})
+    )
+    assert loaded.state_dict().keys() == expected.keys()
+    assert all(torch.equal(loaded.state_dict()[key], value) for key, value in expected.items())
+    n_parameters = sum(
+        p.numel()
+        for item in (loaded, MelAutoencoder(FINE_AUTOENCODER))
+        for p in item.parameters()
+    )
+    assert weights.stat().st_size < 2 * n_parameters
 
 
 def test_bundled_model_has_fewer_than_38_million_parameters() -> None:

@@ -16,6 +16,7 @@ from loris_cli.config import GENRES
 from loris_cli.errors import WeightsError
 from loris_cli.models.checkpoint_format import checkpoint_metadata, open_checkpoint, read_config
 from loris_cli.models.empty_networks import empty_networks
+from loris_cli.models.int8_weights import dequantize_int8, quantize_int8
 from loris_cli.models.mel_autoencoder import MelAutoencoder, MelAutoencoderConfig
 from loris_cli.models.mini_unet import MiniDenoiser, MiniDenoiserConfig
 from loris_cli.system.atomic_files import atomic_write
@@ -40,13 +41,11 @@ class MiniCheckpoint:
 def save_mini_checkpoint(
     path: Path, autoencoder: MelAutoencoder, denoiser: MiniDenoiser, *, overwrite: bool = True
 ) -> None:
-    """Write both networks and their configurations, with parameters in half precision."""
+    """Write both networks and their configurations, with parameters in 8 bits."""
     networks = nn.ModuleDict({"coder": autoencoder, "denoiser": denoiser})
-    parameters = dict(networks.named_parameters())
-    tensors = {
-        key: (value.half() if key in parameters else value).detach().contiguous()
-        for key, value in networks.state_dict().items()
-    }
+    parameters = {name: value.detach() for name, value in networks.named_parameters()}
+    tensors = {**networks.state_dict(), **quantize_int8(parameters)}
+    tensors = {name: value.contiguous() for name, value in tensors.items()}
     configs = {"coder": autoencoder.config, "denoiser": denoiser.config}
     with atomic_write(path, overwrite=overwrite) as temporary:
         save_file(tensors, temporary, checkpoint_metadata("mini", **configs))
@@ -85,7 +84,7 @@ def load_mini_checkpoint(name_or_path: str, *, device: torch.device) -> MiniChec
         if n_channels and not notes_fit:
             raise ValueError("note_latent_channels or mel bands do not match the autoencoder")
         _check_denoiser(denoiser.config, sizes.latent_channels)
-        state = {key: file.get_tensor(key) for key in file.keys()}
+        state = dequantize_int8({key: file.get_tensor(key) for key in file.keys()})
     networks = nn.ModuleDict({"coder": autoencoder, "denoiser": denoiser})
     check_state_dict(state, networks.state_dict(), path)
     networks.load_state_dict({key: state[key].float() for key in state}, assign=True)
