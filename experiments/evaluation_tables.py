@@ -1,4 +1,4 @@
-"""Print JSON reports of ``loris eval`` as compact Markdown tables, one for each subset.
+"""Print JSON reports of ``loris eval`` as compact Markdown tables, two for each subset.
 
 python experiments/evaluation_tables.py da25.json fe25.json
 python experiments/evaluation_tables.py --short da25.json fe25.json
@@ -16,9 +16,12 @@ from loris_cli.evaluation.report.json_report import OFFICIAL_METRICS
 from loris_cli.evaluation.report.paper_layout import SYSTEM_IDS, read_report
 
 Record = Mapping[str, Any]
-HEADERS = (
-    "system", *OFFICIAL_METRICS, "gain in F1", "onset P", "onset R", "onset F",
-    "gain in onset F", "beat F", "AMLt", "AV-Align", "paper: BCS", "BHS", "F1",
+OFFICIAL_HEADERS = (
+    "system", *OFFICIAL_METRICS, "gain in F1", "paper: BCS", "BHS", "F1",
+)  # fmt: skip
+STRICT_HEADERS = (
+    "system", "onset precision", "recall", "onset F", "gain in onset F", "beat F", "AMLt",
+    "AV-Align",
 )  # fmt: skip
 STRICT_METRICS = ("beat_f", "aml_t", "av_align")
 PAPER_METRICS = ("BCS", "BHS", "F1")
@@ -52,27 +55,36 @@ def format_score(system: Record, block: str, metric: str) -> str:
     return f"{100 * value:.1f}" if interval is None else format_interval(value, *interval)
 
 
-def build_subset_rows(report: Record) -> list[list[str]]:
-    """Return the rows of a subset: its systems, and published systems that were not scored."""
+def build_official_rows(report: Record) -> list[list[str]]:
+    """Return the scores of the paper's protocol: of systems, and published ones."""
     published = {SYSTEM_IDS.get(row["id"], row["id"]): row for row in report["published"]}
     rows = []
     for system in report["systems"]:
+        scores = [f"{100 * system['official'][name]:.1f}" for name in OFFICIAL_METRICS[:-1]]
+        scores += [format_score(system, "official", "F1"), format_gain(system, "F1")]
         row = published.pop(system["id"], None)
-        official = [f"{100 * system['official'][name]:.1f}" for name in OFFICIAL_METRICS[:-1]]
-        strict = {name: f"{100 * value:.1f}" for name, value in system["strict"].items()}
-        scores = [
-            format_score(system, "official", "F1"),
-            format_gain(system, "F1"),
-            strict["onset_precision"],
-            strict["onset_recall"],
-            format_score(system, "strict", "onset_f"),
-            format_gain(system, "onset_f"),
-            *(strict[name] for name in STRICT_METRICS),
-        ]
-        rows.append([f"`{system['id']}`", *official, *scores, *format_published(row)])
-    n_empty = len(HEADERS) - 1 - len(PAPER_METRICS)
+        rows.append([f"`{system['id']}`", *scores, *format_published(row)])
+    n_empty = len(OFFICIAL_HEADERS) - 1 - len(PAPER_METRICS)
     for row in published.values():
         rows.append([row["name"], *[""] * n_empty, *format_published(row)])
+    return rows
+
+
+def build_strict_rows(report: Record) -> list[list[str]]:
+    """Return the strict metrics of the systems."""
+    rows = []
+    for system in report["systems"]:
+        strict = {name: f"{100 * value:.1f}" for name, value in system["strict"].items()}
+        rows.append(
+            [
+                f"`{system['id']}`",
+                strict["onset_precision"],
+                strict["onset_recall"],
+                format_score(system, "strict", "onset_f"),
+                format_gain(system, "onset_f"),
+                *(strict[name] for name in STRICT_METRICS),
+            ]
+        )
     return rows
 
 
@@ -114,7 +126,9 @@ def main() -> None:
     for report in reports:
         data = report["data"]
         print(f"### `{report['title']}`\n\n{data['n']} clips of {data['sources']} sources.\n")
-        print_table(HEADERS, build_subset_rows(report))
+        print_table(OFFICIAL_HEADERS, build_official_rows(report))
+        print()
+        print_table(STRICT_HEADERS, build_strict_rows(report))
         print()
 
 
