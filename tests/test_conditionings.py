@@ -12,8 +12,11 @@ import torch
 from builders import make_features
 from click_dataset import write_click_dataset
 from conftest import RunLoris
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from tiny_models import TINY_CONDITIONINGS_DENOISER, TINY_MAGNITUDE_AUTOENCODER
 
+from loris_cli.errors import WeightsError
 from loris_cli.models.condition_routes import CONDITIONINGS, Conditioning
 from loris_cli.models.generator_interface import VideoFeatures
 from loris_cli.models.mel_autoencoder import MelAutoencoder
@@ -126,6 +129,21 @@ def test_a_conditioning_that_was_not_trained_is_a_usage_error(
     assert result.exit_code == 2
     assert "conditioning" in result.stderr
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    "change", [{"conditionings": ["score", "\x1b[2J"]}, {"alignment_channels": 8, "heads": 3}]
+)
+def test_invalid_conditionings_of_a_checkpoint_are_rejected(
+    weights: Path, tmp_path: Path, change: dict[str, object]
+) -> None:
+    path = tmp_path / "hostile.safetensors"
+    with safe_open(weights, framework="pt") as file:
+        metadata = file.metadata()
+    config = json.dumps({**json.loads(metadata["loris.denoiser"]), **change})
+    save_file(load_file(weights), path, {**metadata, "loris.denoiser": config})
+    with pytest.raises(WeightsError):
+        load_mini_checkpoint(str(path), device=CPU)
 
 
 @pytest.mark.slow

@@ -324,8 +324,15 @@ def test_header_of_invalid_length_is_rejected(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "config",
-    [{"width": 10**9}, {"width": -4}, {"width": "wide"}, {"depth": 3}, {"width": 0}],
-    ids=["huge", "negative", "text", "unknown-field", "zero"],
+    [
+        {"width": 10**9},
+        {"width": -4},
+        {"width": "wide"},
+        {"depth": 3},
+        {"width": 0},
+        {"fine_width": -4},
+    ],
+    ids=["huge", "negative", "text", "unknown-field", "zero", "fine"],
 )
 def test_invalid_network_config_is_rejected(weights: Path, config: dict[str, object]) -> None:
     path = rewrite_checkpoint(weights, metadata={"loris.coder": json.dumps(config)})

@@ -24,8 +24,8 @@ MAGNITUDE_OFFSET = 1e-2
 DEFAULT_ITERATIONS = 8
 """Rounds of Griffin-Lim after the estimate of the phases. On true magnitudes they raise the
 Zimtohrli MOS from 4.72 to 4.81; 32 rounds from random phases reach 4.76."""
-
 MIN_BIN_WEIGHT = 0.1
+"""Lower limit of the weight of a bin, so that errors at high frequencies count."""
 
 
 def compute_log_magnitude(samples: Samples, n_fft: int) -> Float32Array:

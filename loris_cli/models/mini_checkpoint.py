@@ -15,6 +15,7 @@ from loris_cli.composition.note_spectrogram import NOTE_MEL_CONFIG
 from loris_cli.config import GENRES
 from loris_cli.errors import WeightsError
 from loris_cli.models.checkpoint_format import checkpoint_metadata, open_checkpoint, read_config
+from loris_cli.models.condition_routes import CONDITIONINGS
 from loris_cli.models.empty_networks import empty_networks
 from loris_cli.models.int8_weights import dequantize_int8, quantize_int8
 from loris_cli.models.mel_autoencoder import MelAutoencoder, MelAutoencoderConfig
@@ -111,6 +112,10 @@ def _check_denoiser(config: MiniDenoiserConfig, latent_channels: int) -> None:
             raise ValueError(f"invalid {name}: {getattr(config, name)}")
     if config.rhythm_features % 2:
         raise ValueError("rhythm_features must be even")
+    if config.alignment_channels and config.rhythm_features % max(config.heads, 1):
+        raise ValueError("rhythm_features must be a multiple of heads")
+    if not set(CONDITIONINGS) >= set(config.conditionings):
+        raise ValueError("unknown conditioning")
     if config.window_frames % config.stride or config.window_frames < 8 * config.stride:
         raise ValueError(f"invalid window_frames: {config.window_frames}")
 

@@ -166,11 +166,13 @@ class MiniDenoiser(nn.Module):
             values["harmony"] = condition.aligned_harmony
         if self.config.note_latent_channels:
             values["notes"] = condition.note_latent
-        if self.config.alignment_channels:
-            for name, value in values.items():
-                known = condition.known_routes[:, ROUTES.index(name), None, None] > 0
-                values[name] = torch.where(known, value, self.null_routes[name])
-        return [*values.values()]
+        if not self.config.alignment_channels:
+            return [*values.values()]
+        known = {name: condition.known_routes[:, k] > 0 for k, name in enumerate(ROUTES)}
+        return [
+            torch.where(known[name][:, None, None], value, self.null_routes[name])
+            for name, value in values.items()
+        ]
 
     def forward(
         self,

@@ -72,7 +72,7 @@ MINI_DENOISER_CONFIG = MiniDenoiserConfig(
     window_frames=512,
 )
 MEL_STATISTICS_CLIPS = 64
-"""Number of clips used to measure the mean and standard deviation of log-mel."""
+"""Number of clips used to measure the mean and standard deviation of spectrograms."""
 
 NetworkT = TypeVar("NetworkT", MelAutoencoder, MiniDenoiser)
 
