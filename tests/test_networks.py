@@ -137,7 +137,7 @@ def test_an_unknown_route_has_no_effect(route: str, field: str) -> None:
 
 def test_attention_by_time_begins_at_the_tokens_of_a_frame() -> None:
     torch.manual_seed(0)
-    alignment = TokenAlignment(32, 4, heads=2, frame_rate=21.5, token_rate=16.0)
+    alignment = TokenAlignment(32, 4, heads=2, frame_rate_hz=21.5, token_rate_hz=16.0)
     tokens = torch.randn(1, 48, 32)
     before = alignment(tokens, 64)
     tokens[:, 24] += 10.0  # from 1.5 s

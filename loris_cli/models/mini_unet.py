@@ -135,8 +135,8 @@ class MiniDenoiser(nn.Module):
                 features,
                 config.alignment_channels,
                 heads=config.heads,
-                frame_rate=LATENT_FPS,
-                token_rate=POSE_FPS,
+                frame_rate_hz=LATENT_FPS,
+                token_rate_hz=POSE_FPS,
             )
 
     def encode_condition(self, condition: MiniCondition) -> EncodedMiniCondition:

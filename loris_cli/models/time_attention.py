@@ -50,7 +50,13 @@ class TokenAlignment(nn.Module):
     """Cross-attention from the frames of a signal to tokens of another rate."""
 
     def __init__(
-        self, features: int, channels: int, *, heads: int, frame_rate: float, token_rate: float
+        self,
+        features: int,
+        channels: int,
+        *,
+        heads: int,
+        frame_rate_hz: float,
+        token_rate_hz: float,
     ) -> None:
         """Build the attention.
 
@@ -58,11 +64,11 @@ class TokenAlignment(nn.Module):
             features: width of the tokens.
             channels: channels of the output.
             heads: attention heads.
-            frame_rate: frames per second.
-            token_rate: tokens per second.
+            frame_rate_hz: frames per second.
+            token_rate_hz: tokens per second.
         """
         super().__init__()
-        self.heads, self.frame_rate, self.token_rate = heads, frame_rate, token_rate
+        self.heads, self.frame_rate_hz, self.token_rate_hz = heads, frame_rate_hz, token_rate_hz
         self.query = nn.Linear(features, features)
         self.key = nn.Linear(features, features)
         self.token_key = nn.Linear(features, features, bias=False)
@@ -83,8 +89,8 @@ class TokenAlignment(nn.Module):
             ``(batch, channels, n_frames)``
         """
         width = tokens.shape[2]
-        query = self.query(self._embed(n_frames, self.frame_rate, width).to(tokens))[None]
-        key = self.key(self._embed(tokens.shape[1], self.token_rate, width).to(tokens))
+        query = self.query(self._embed(n_frames, self.frame_rate_hz, width).to(tokens))[None]
+        key = self.key(self._embed(tokens.shape[1], self.token_rate_hz, width).to(tokens))
         heads = [
             h.reshape(len(h), h.shape[1], self.heads, -1).transpose(1, 2)
             for h in (
@@ -98,5 +104,5 @@ class TokenAlignment(nn.Module):
         return out
 
     @staticmethod
-    def _embed(n: int, rate: float, width: int) -> Tensor:
-        return embed_times((np.arange(n, dtype=np.float64) + 0.5) / rate, width)
+    def _embed(n: int, rate_hz: float, width: int) -> Tensor:
+        return embed_times((np.arange(n, dtype=np.float64) + 0.5) / rate_hz, width)
