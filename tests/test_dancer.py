@@ -10,7 +10,12 @@ from loris_cli.synthetic.body_model import (
     regress_coco_joints,
     skin_vertices,
 )
-from loris_cli.synthetic.dancer import MAX_TIMING_JITTER_S, DancePerformance, simulate_dance
+from loris_cli.synthetic.dancer import (
+    MAX_TIMING_JITTER_S,
+    TIMING_JITTERS,
+    DancePerformance,
+    simulate_dance,
+)
 from loris_cli.synthetic.motion import MIN_IMPACT_INTERVAL_S, sample_impact_motion
 
 DURATION_S = 12.0
@@ -42,7 +47,7 @@ def test_impacts_deviate_from_the_accents_by_the_reported_jitter() -> None:
         errors_s = np.abs(dance.impacts_s[:, None] - ACCENTS_S).min(axis=1)
         errors_by_jitter.setdefault(dance.timing_jitter, []).extend(errors_s)
 
-    assert set(errors_by_jitter) == {0.25, 0.5, 1.0}
+    assert set(errors_by_jitter) == set(TIMING_JITTERS)
     for jitter, errors_s in errors_by_jitter.items():
         # The median of an absolute normal variable is 0.674 standard deviations. The wide range
         # allows for impacts between the accents.

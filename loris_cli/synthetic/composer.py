@@ -23,6 +23,8 @@ MAX_ACCENT_SPACING_S = 6.0
 """Maximum mean interval between accents; the few sampled rhythms above it are rejected."""
 EIGHTH_PROBABILITIES = (0.9, 0.12, 0.4, 0.3, 0.8, 0.12, 0.45, 0.25)
 """Probability of an accent on each eighth note of a bar, for rhythms that repeat every bar."""
+RAMP_PROBABILITY = 0.4
+"""Probability that the energy of a section rises or falls steadily to the level of the next."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,15 +82,17 @@ def compose_score(seed: int, style: Style, duration_s: float) -> MusicalScore:
 
 
 def _sample_energy(rng: Generator, duration_s: float) -> Array:
-    """Sample sections of 3 to 9 s with different levels and transitions of about a second."""
-    edges = [0.0]
-    while edges[-1] < duration_s:
-        edges.append(edges[-1] + rng.uniform(3, 9))
-    levels = rng.beta(1.6, 1.2, len(edges))
+    """Sample sections of 3 to 9 s, at a level of energy or on the way from one to the next."""
+    edges_s = [0.0]
+    while edges_s[-1] < duration_s:
+        edges_s.append(edges_s[-1] + rng.uniform(3, 9))
+    levels = rng.beta(1.6, 1.2, len(edges_s))
+    ramps = rng.random(len(edges_s)) < RAMP_PROBABILITY
     times_s = np.arange(round(duration_s * POSE_FPS)) / POSE_FPS
-    steps = levels[np.searchsorted(edges, times_s, side="right") - 1]
+    sections = np.searchsorted(edges_s, times_s, side="right") - 1
+    energy = np.where(ramps[sections], np.interp(times_s, edges_s, levels), levels[sections])
     window = np.hanning(round(1.5 * POSE_FPS) | 1)
-    padded = np.pad(steps, len(window) // 2, mode="edge")
+    padded = np.pad(energy, len(window) // 2, mode="edge")
     return np.convolve(padded, window / window.sum(), mode="valid")
 
 

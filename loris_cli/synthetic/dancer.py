@@ -3,8 +3,8 @@
     accents -> intended impacts -> motion -> ground-truth joints -> noise -> poses
 
 The simulation includes early and late movements, missed accents, movements without an accent,
-and dancing in half time or double time. The timing jitter is sampled for each dancer and
-recorded, so that a model can learn how reliable the peaks are.
+dancing in half time or double time, and continuous movement between the impacts. Their extent
+varies between dancers. The timing jitter is recorded.
 """
 
 from dataclasses import dataclass
@@ -19,8 +19,12 @@ from loris_cli.synthetic.body_model import pose_to_coco_joints
 from loris_cli.synthetic.motion import MIN_IMPACT_INTERVAL_S, build_impact_motion
 from loris_cli.synthetic.render import sample_static_camera
 
-MAX_TIMING_JITTER_S = 0.04
+MAX_TIMING_JITTER_S = 0.06
 """Standard deviation of the impact times at a jitter of 1."""
+TIMING_JITTERS = (0.15, 0.3, 0.6, 1.0)
+"""Timing jitters of dancers, with equal probabilities."""
+MAX_MISSED_FRACTION, MAX_EXTRA_FRACTION = 0.3, 0.3
+"""Maximum fractions of accents without an impact, and of further impacts without an accent."""
 START_MARGIN_S, END_MARGIN_S = 1.0, 0.6
 """Minimum distances of impacts from the start and the end, because a burst takes time."""
 DOUBLE_TIME_MIN_GAP_S = 0.9
@@ -58,10 +62,10 @@ def simulate_dance(
         energy: energy at 16 Hz, ``(frames,)``, 0..1; impacts are larger at higher energy.
     """
     rng = np.random.default_rng([seed, 3])
-    jitter = float(rng.choice([0.25, 0.5, 1.0]))
+    jitter = float(rng.choice(TIMING_JITTERS))
     times_s, sizes = _sample_intended_impacts(rng, accents_s, strengths)
     times_s = times_s + rng.normal(0, jitter * MAX_TIMING_JITTER_S, len(times_s))
-    n_extra = rng.poisson(0.1 * len(times_s))
+    n_extra = rng.poisson(rng.uniform(0, MAX_EXTRA_FRACTION) * len(times_s))
     times_s = np.concatenate([times_s, rng.uniform(0, duration_s, n_extra)])
     sizes = np.concatenate([sizes, rng.uniform(0.2, 0.6, n_extra)])
     selected: list[int] = []
@@ -72,7 +76,9 @@ def simulate_dance(
             earliest_s = times_s[k] + MIN_IMPACT_INTERVAL_S
     impacts_s = times_s[selected]
     sizes = np.clip(sizes[selected] * (0.6 + 0.5 * interp_energy(energy, impacts_s)), 0, 1)
-    motion = build_impact_motion(impacts_s, sizes, duration_s=duration_s, rng=rng)
+    motion = build_impact_motion(
+        impacts_s, sizes, duration_s=duration_s, rng=rng, looseness=rng.random()
+    )
     camera = sample_static_camera(int(rng.integers(2**32)))
     frames_s = (np.arange(int(duration_s * POSE_FPS)) / POSE_FPS).tolist()
     joints = np.stack([pose_to_coco_joints(motion.pose_at(time_s)) for time_s in frames_s])
@@ -93,7 +99,7 @@ def _sample_intended_impacts(
         between = (accents_s[wide] + accents_s[wide + 1]) / 2
         accents_s = np.concatenate([accents_s, between])
         strengths = np.concatenate([strengths, 0.7 * strengths[wide]])
-    danced = rng.random(len(accents_s)) >= rng.uniform(0.0, 0.2)
+    danced = rng.random(len(accents_s)) >= rng.uniform(0.0, MAX_MISSED_FRACTION)
     return accents_s[danced], strengths[danced]
 
 

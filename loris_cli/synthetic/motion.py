@@ -134,6 +134,9 @@ BURST_DURATION_RANGE_S = (0.25, 0.17)
 # Range of intervals between impacts, and durations of the slow motion of a limb.
 MIN_IMPACT_INTERVAL_S, MAX_IMPACT_INTERVAL_S = 0.45, 2.5
 HOLD_S, RETURN_S, RELAX_S = 0.12, 0.5, 1.0
+# Swaying of a loose dancer relative to breath and weight shifts. The faster half of it has a
+# period of about a second, as a groove has.
+LOOSE_SWAY_SIZE, LOOSE_SWAY_RATE = 3.0, 4.0
 # Exponent of position over time within a burst; the speed is greatest just before the stop.
 _BURST_POWER = 2.0
 
@@ -232,7 +235,12 @@ def sample_impact_motion(
 
 
 def build_impact_motion(
-    times_s: Array, strengths: Array, *, duration_s: float, rng: Generator
+    times_s: Array,
+    strengths: Array,
+    *,
+    duration_s: float,
+    rng: Generator,
+    looseness: float = 0.0,
 ) -> Motion:
     """Build the motion of a swaying dancer with impacts at given times.
 
@@ -241,6 +249,8 @@ def build_impact_motion(
         strengths: ``(impacts,)``, 0..1.
         duration_s: duration in seconds.
         rng: random generator for gestures and swaying.
+        looseness: 0 for slow swaying, 1 for `LOOSE_SWAY_SIZE` times as wide and
+            `LOOSE_SWAY_RATE` times as fast.
     """
     tracks = {name: ControlTrack(value) for name, value in REST_CONTROLS.items()}
     gesture: Gesture | None = None
@@ -270,7 +280,7 @@ def build_impact_motion(
                 tracks[name].add_impact(time_s, burst_s, ready, ready + size * (hit - ready))
     for track in tracks.values():
         track.add_return(duration_s + RELAX_S)
-    sway = _build_sway(rng)
+    sway = _build_sway(rng, looseness)
 
     def controls_at(t: float) -> RigControls:
         return {name: track.value_at(t) + sway(name, t) for name, track in tracks.items()}
@@ -292,16 +302,18 @@ def _sample_impact_times(rng: Generator, duration_s: float, steady_tempo: bool) 
     return np.array(times_s)
 
 
-def _build_sway(rng: Generator) -> Callable[[str, float], Array]:
-    """Build slow sinusoidal swaying of a few degrees or millimetres: breath, weight shifts."""
+def _build_sway(rng: Generator, looseness: float) -> Callable[[str, float], Array]:
+    """Build sinusoidal swaying; without looseness of a few degrees or millimetres."""
     size = {"pelvis": 0.012, "tilt": 1.5, "torso": 3.0, "neck": 4.0, "arm.L": 4.0, "arm.R": 4.0}
     rates_hz = {name: rng.uniform(0.12, 0.3, len(REST_CONTROLS[name])) for name in size}
     phases = {name: rng.uniform(0, 2 * np.pi, len(REST_CONTROLS[name])) for name in size}
+    wide = 1 + looseness * (LOOSE_SWAY_SIZE - 1)
+    fast = 1 + looseness * (LOOSE_SWAY_RATE - 1)
 
     def sway(name: str, time_s: float) -> Array:
         if name not in size:
             return np.zeros(len(REST_CONTROLS[name]))
-        wave = np.sin(2 * np.pi * rates_hz[name] * time_s + phases[name])
-        return np.asarray(size[name] * wave)
+        wave = np.sin(2 * np.pi * fast * rates_hz[name] * time_s + phases[name])
+        return np.asarray(wide * size[name] * wave)
 
     return sway
