@@ -90,9 +90,9 @@ def train(
         Path | None,
         option(
             "Model",
-            "Initialize from the weights of an earlier diffusion stage of the same preset, or"
-            " of a released backbone.",
-            metavar="FILE",
+            "Initialize from a model of the same preset, the weights of an earlier diffusion"
+            " stage, or a released backbone.",
+            metavar="mini|FILE",
         ),
     ] = None,
     recipe: Annotated[
@@ -135,6 +135,8 @@ def train(
 
         torchrun --nproc-per-node 8 -m loris_cli train --data DATA --out run
 
+        loris train --data DATA --backbone mini --out runs/fine-tuned
+
         loris train --data DATA --method foley --out runs/foley
 
         loris train export run -o mine.safetensors
@@ -143,6 +145,8 @@ def train(
         return
     from loris_cli.config import data_home
     from loris_cli.errors import InputError
+    from loris_cli.models.mini_checkpoint import BUILTIN_MODELS
+    from loris_cli.training.checkpoints import is_complete_model
     from loris_cli.training.cost_estimate import estimate_cost
     from loris_cli.training.distributed import init_distributed
     from loris_cli.training.pipeline import run_training
@@ -150,13 +154,18 @@ def train(
     from loris_cli.training.stage_factory import TrainingJob
 
     network: Preset = method or preset
+    if backbone is not None:
+        backbone = BUILTIN_MODELS.get(str(backbone), backbone)
+        if not backbone.is_file():
+            raise InputError(
+                f"backbone {backbone} does not exist",
+                hint="train one with --stage unconditional",
+            )
     names: list[StageName] = [stage.value for stage in stages or ()]
     if not names:
-        names = ["latent", "conditional"] if network == "mini" else ["conditional"]
-    if backbone is not None and not backbone.is_file():
-        raise InputError(
-            f"backbone {backbone} does not exist", hint="train one with --stage unconditional"
-        )
+        names = ["conditional"]
+        if network == "mini" and not (backbone and is_complete_model(backbone)):
+            names.insert(0, "latent")
     with init_distributed(device, warn=ConsoleReporter().warn) as dist_context:
         settings = {
             name: resolve_settings(

@@ -171,6 +171,25 @@ def test_repeated_command_leaves_a_complete_run_unchanged(
 
 
 @pytest.mark.slow
+def test_fine_tuning_starts_from_the_networks_of_a_model(
+    trained: Path, data: Path, loris: RunLoris, tmp_path: Path
+) -> None:
+    model, run = trained / "mini.safetensors", tmp_path / "run"
+    options = make_set_options(learning_rate=0, validation_samples=0)
+    result = loris(
+        "train", "--data", data, "-o", run, "--backbone", model, *SHORT_RUN, *options
+    )
+    assert result.exit_code == 0, result.stderr
+
+    assert {path.name for path in (run / "latent").iterdir()} == {"last.safetensors"}
+    fine_tuned, original = load_file(run / "mini.safetensors"), load_file(model)
+    assert fine_tuned.keys() == original.keys()
+    for name, value in original.items():
+        # Rounding to 8 bits again changes the scales in their last digit.
+        torch.testing.assert_close(fine_tuned[name], value, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.slow
 def test_more_steps_continue_a_complete_run(
     trained: Path, data: Path, loris: RunLoris, tmp_path: Path
 ) -> None:

@@ -207,9 +207,21 @@ def read_weights(path: Path) -> Weights:
     Raises:
         InputError: the file does not exist or is not a safetensors file.
     """
+    with _open_weights(path) as file:
+        return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}
+
+
+def _read_metadata(path: Path) -> dict[str, str]:
+    """Read the metadata of a safetensors file, see `read_weights`."""
+    with _open_weights(path) as file:
+        return file.metadata() or {}
+
+
+@contextmanager
+def _open_weights(path: Path) -> Iterator[Any]:
     try:
         with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}
+            yield file
     except (*MALFORMED_FILE_ERRORS, SafetensorError) as error:
         raise InputError(
             f"cannot read {path} as safetensors: {error}",
@@ -219,10 +231,12 @@ def read_weights(path: Path) -> Weights:
 
 def is_conditional_stage(path: Path) -> bool:
     """Return whether a file has the weights of a conditional stage of `loris train`."""
-    if is_torch_file(path):
-        return False
-    with safe_open(path, framework="pt") as file:
-        return (file.metadata() or {}).get("loris.stage") == "conditional"
+    return not is_torch_file(path) and _read_metadata(path).get("loris.stage") == "conditional"
+
+
+def is_complete_model(path: Path) -> bool:
+    """Return whether a file is a complete model of ``mini``, with its autoencoder."""
+    return not is_torch_file(path) and _read_metadata(path).get("loris.kind") == "mini"
 
 
 @contextmanager

@@ -119,6 +119,9 @@ def write_latent_cache(
 ) -> None:
     """Write the unnormalized latents of clips and notes, with mean and standard deviation.
 
+    The autoencoder of a model keeps its mean and standard deviation, because the denoiser of
+    the model was trained with them.
+
     Args:
         path: safetensors file.
         autoencoder: network that encodes the clips.
@@ -143,10 +146,17 @@ def write_latent_cache(
                     tensors[name + clip.id] = mean[0].cpu()
             advance(1)
     latents = [value for name, value in tensors.items() if name.startswith(LATENT)]
-    frames = torch.cat(latents, dim=1)
-    statistics = {"mean": frames.mean(dim=1)[:, None], "std": frames.std(dim=1)[:, None]}
+    statistics = {"mean": autoencoder.code_mean.cpu(), "std": autoencoder.code_std.cpu()}
+    if not has_latent_statistics(autoencoder):
+        frames = torch.cat(latents, dim=1)
+        statistics = {"mean": frames.mean(dim=1)[:, None], "std": frames.std(dim=1)[:, None]}
     halves = {k: v if k.startswith(RHYTHM_FIELDS) else v.half() for k, v in tensors.items()}
     write_weights(path, {**halves, **statistics}, {})
+
+
+def has_latent_statistics(autoencoder: MelAutoencoder) -> bool:
+    """Return whether an autoencoder is that of a model, whose latents have fixed statistics."""
+    return not bool((autoencoder.code_std == 1).all())
 
 
 def set_latent_statistics(autoencoder: MelAutoencoder, path: Path) -> dict[str, Tensor]:

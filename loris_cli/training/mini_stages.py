@@ -30,17 +30,20 @@ from loris_cli.models.condition_routes import CONDITIONINGS
 from loris_cli.models.empty_networks import empty_networks
 from loris_cli.models.generator_interface import VideoFeatures
 from loris_cli.models.mel_autoencoder import MelAutoencoder, MelAutoencoderConfig
-from loris_cli.models.mini_checkpoint import MiniCheckpoint
+from loris_cli.models.mini_checkpoint import MiniCheckpoint, load_mini_checkpoint
 from loris_cli.models.mini_unet import MiniDenoiser, MiniDenoiserConfig
 from loris_cli.soundtrack.conditioning import HARMONY_CHANNELS
 from loris_cli.soundtrack.latent_generator import LatentGenerator
+from loris_cli.system.atomic_files import output_errors
 from loris_cli.system.state_dict_files import MALFORMED_FILE_ERRORS, check_state_dict
 from loris_cli.training import datasets
 from loris_cli.training.checkpoints import (
     RunFolder,
     Weights,
+    is_complete_model,
     is_conditional_stage,
     read_weights,
+    write_weights,
 )
 from loris_cli.training.datasets import VALIDATION_SEED, MelCropDataset, TrainingClips
 from loris_cli.training.latent_cache import (
@@ -291,12 +294,13 @@ def _list_unet_parameters(denoiser: MiniDenoiser) -> list[str]:
 def read_mini_backbone(path: Path, denoiser: MiniDenoiser) -> dict[str, Tensor]:
     """Read the weights of a backbone, padded to the shapes of a denoiser.
 
-    A backbone is from an unconditional stage, or a conditional stage with fewer conditions.
+    A backbone is from an unconditional stage, a conditional stage, perhaps with fewer
+    conditions, or a complete model.
 
     Raises:
         InputError: the file cannot be read, or has the weights of another network.
     """
-    state, _ = read_weights(path)
+    state = _read_denoiser_weights(path)
     if not state.keys() >= set(_list_unet_parameters(denoiser)):
         raise InputError(
             f"{path.name} is not a backbone of this preset",
@@ -314,13 +318,35 @@ def list_backbone_parameters(path: Path, denoiser: MiniDenoiser) -> list[str]:
         InputError: the file cannot be read, or has the weights of another network.
     """
     read_mini_backbone(path, denoiser)
-    state, new = read_weights(path)[0], dict(denoiser.named_parameters())
+    state, new = _read_denoiser_weights(path), dict(denoiser.named_parameters())
     names = [
         key for key, value in new.items() if key in state and state[key].shape == value.shape
     ]
-    if is_conditional_stage(path):
+    if is_conditional_stage(path) or is_complete_model(path):
         return names
     return [key for key in names if key.startswith("unet.") and not is_conditioning(key)]
+
+
+def _read_denoiser_weights(path: Path) -> dict[str, Tensor]:
+    if is_complete_model(path):
+        return load_mini_checkpoint(str(path), device=torch.device("cpu")).denoiser.state_dict()
+    return read_weights(path)[0]
+
+
+def copy_autoencoder(model_path: Path, run: RunFolder) -> None:
+    """Use the autoencoder of a complete model as the latent stage of a run without one.
+
+    Raises:
+        WeightsError: the file is damaged.
+    """
+    folder = run.stage_folder("latent")
+    if folder.find_weights() is not None:
+        return
+    autoencoder = load_mini_checkpoint(str(model_path), device=torch.device("cpu")).autoencoder
+    with output_errors(folder.path):
+        folder.path.mkdir(exist_ok=True)
+    metadata = {"loris.stage": "latent", "loris.coder": json.dumps(asdict(autoencoder.config))}
+    write_weights(folder.last_weights, autoencoder.state_dict(), metadata)
 
 
 def pad_weights(old: Mapping[str, Tensor], new: Mapping[str, Tensor]) -> dict[str, Tensor]:

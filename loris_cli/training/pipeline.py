@@ -16,7 +16,7 @@ from loris_cli.system.atomic_files import atomic_write
 from loris_cli.system.device import is_bf16_slow
 from loris_cli.system.progress import Reporter
 from loris_cli.training import mini_stages
-from loris_cli.training.checkpoints import RunFolder, hash_clips
+from loris_cli.training.checkpoints import RunFolder, hash_clips, is_complete_model
 from loris_cli.training.distributed import DistributedContext
 from loris_cli.training.loop import LogRecord, TrainingStage, train
 from loris_cli.training.settings import Preset
@@ -64,6 +64,9 @@ def run_training(
         if codec is not None:
             identity["codec"] = codec.sha256_prefix
         folder.create_or_verify(identity, resume=job.resume)
+        backbone_path = job.backbone_path
+        if first.preset == "mini" and backbone_path and is_complete_model(backbone_path):
+            mini_stages.copy_autoencoder(backbone_path, folder)
     dist_context.barrier()
     result = job.run_dir
     for name, settings in job.stage_settings.items():
