@@ -53,7 +53,6 @@ def write_click_dataset(
             "pose_peaks_s": click_times_s,
             "pose_peak_strengths": np.ones(len(click_times_s)),
             "motion_energy": np.full(n_frames, 0.5),
-            "timing_jitter": 0.0,
         }
         write_clip(folder, clip, samples, accents_s=click_times_s, **pose_rhythm)
         if has_poses:

@@ -190,7 +190,7 @@ def test_denoiser_accepts_raw_and_encoded_conditions() -> None:
         genre=normal(config.n_genres),
         aligned_harmony=normal(config.harmony_channels, 32),
         pose=normal(24, 17, 3),
-        timing_jitter=normal(1),
+        production=normal(15),
         note_latent=normal(config.note_latent_channels, 32),
         known_routes=torch.ones(2, len(ROUTES)),
     )

@@ -88,7 +88,7 @@ def test_no_annotation_of_the_reference_reaches_a_system(data: Path) -> None:
         "strengths": np.array([0.3, 0.4]),
         "energy": np.zeros_like(rhythm["energy"]),
         "beats_s": np.array([0.5]),
-        "timing_jitter": np.array(0.7),
+        "production": np.ones(15, np.float32),
         "notes": np.ones((2, 5)),
         "channel_programs": np.array([[0, 1]]),
         "tonic": np.array(1),
@@ -113,11 +113,11 @@ def test_a_score_in_the_features_does_not_reach_the_arrangement() -> None:
     assert isinstance(own.arrangement, Arrangement)
     assert isinstance(own.harmony, Harmony)
 
-    again = add_arrangement(replace(other, timing_jitter=1.0), seed=1)
+    again = add_arrangement(replace(other, production=np.ones(15, np.float32)), seed=1)
 
     assert again.arrangement is not None
     np.testing.assert_array_equal(again.arrangement.note_array, own.arrangement.note_array)
-    assert (again.note_latent, again.timing_jitter) == (None, 0.0)
+    assert (again.note_latent, again.production) == (None, None)
     assert ClipFeatures.from_video(other).arrangement is None
 
 

@@ -59,7 +59,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
             pose_peaks_s=np.arange(0.5, CLIP_S, 1.0),
             pose_peak_strengths=np.ones(3),
             motion_energy=rng.uniform(0, 1, n_frames),
-            timing_jitter=0.0,
         )
         if clip.poses:
             write_poses(folder / clip.poses, make_poses(rng.uniform(0, 99, (n_frames, 17, 2))))

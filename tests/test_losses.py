@@ -40,7 +40,7 @@ def make_batch() -> dict[str, Tensor]:
         "genre": torch.eye(12)[:2],
         "aligned_harmony": draw(2, 32, 32),
         "pose": draw(2, 24, 17, 3),
-        "timing_jitter": draw(2, 1).abs(),
+        "production": draw(2, 15),
         "note_latent": draw(2, 32, 32),
         "known_routes": torch.ones(2, len(ROUTES)),
     }

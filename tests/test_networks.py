@@ -44,6 +44,7 @@ FULL_DENOISER = replace(
     motion_width=8,
     note_latent_channels=32,
     timing_jitter_channels=1,
+    production_channels=15,
 )
 # The mel bands and latent channels of the note latents of FULL_DENOISER.
 FINE_AUTOENCODER = replace(
@@ -62,7 +63,7 @@ def make_condition(batch: int, frames: int = 32, tokens: int = 24) -> MiniCondit
         genre=torch.eye(12)[:batch],
         aligned_harmony=torch.rand(batch, 32, frames, generator=generator),
         pose=torch.rand(batch, tokens, 17, 3, generator=generator),
-        timing_jitter=torch.rand(batch, 1, generator=generator),
+        production=torch.rand(batch, 15, generator=generator),
         note_latent=torch.randn(batch, 32, frames, generator=generator),
         known_routes=torch.ones(batch, len(ROUTES)),
     )

@@ -29,7 +29,6 @@ from loris_cli.dataset.read_clips import read_annotations, read_clip_audio, read
 from loris_cli.dataset.records import Record, read_records
 from loris_cli.dataset.review import list_review_items, read_clip_ids, save_decisions
 from loris_cli.dataset.source_names import Activity, parse_source_name
-from loris_cli.dataset.write_clip import measure_timing_jitter
 from loris_cli.errors import InputError
 from loris_cli.pose.keypoints import write_poses
 from loris_cli.soundtrack import visual_encoder
@@ -467,15 +466,6 @@ def test_prep_reads_the_default_or_the_given_audio_track(
     assert ("track 2" in result.stderr) == (not option)
     (audio,) = (data / "audio").iterdir()
     assert (np.abs(soundfile.read(audio)[0]).max() > 0.1) == (track == 2)
-
-
-def test_timing_jitter_is_the_spread_around_the_accents() -> None:
-    accents_s = np.arange(1.0, 9.0)
-    assert measure_timing_jitter(accents_s, accents_s) == 0.0
-    shifted_s = accents_s + np.array([0.02, -0.02] * 4)
-    assert measure_timing_jitter(shifted_s, accents_s) == pytest.approx(0.5)  # 20 of 40 ms
-    assert measure_timing_jitter(accents_s[:2], accents_s) == 1.0
-    assert measure_timing_jitter(np.zeros(0), accents_s) == 1.0
 
 
 def map_in_this_process(

@@ -98,7 +98,6 @@ def test_training_setting_selects_the_strict_mode(tmp_path: Path) -> None:
         "pose_peaks_s": np.array([0.3]),
         "pose_peak_strengths": np.ones(1),
         "motion_energy": np.ones(32),
-        "timing_jitter": np.array(0.0),
     }
     write_clip(tmp_path, clip, np.zeros(44_100), np.array([1.0]), **arrays)
     write_poses(tmp_path / clip.poses, make_poses(keypoints))

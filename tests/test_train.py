@@ -32,7 +32,7 @@ FULL_DENOISER_CONFIG = mini_stages.MINI_DENOISER_CONFIG
 RATE_HZ = 22_050
 CLIP_S = 6.0
 TINY_LATENT_CONFIG = TINY_NOTES_AUTOENCODER
-TINY_DENOISER_CONFIG = replace(TINY_NOTES_DENOISER, motion_width=8, timing_jitter_channels=1)
+TINY_DENOISER_CONFIG = replace(TINY_NOTES_DENOISER, motion_width=8, production_channels=15)
 
 # The program with the tiny networks; workers with spawn import the script as well.
 TINY_TRAINING_SCRIPT = f"""
@@ -92,7 +92,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "pose_peaks_s": accents_s + 0.02,
             "pose_peak_strengths": np.ones(len(accents_s)),
             "motion_energy": np.full(round(CLIP_S * 16), 0.5),
-            "timing_jitter": np.array(0.5),
         }
         arrays = pose_arrays if clip.poses else {}
         write_clip(folder, clip, 0.9 * audio / np.abs(audio).max(), accents_s, **arrays)

@@ -46,7 +46,6 @@ POSE_FEATURES = replace(
     SCORE_FEATURES,
     peaks_s=SCORE_FEATURES.peaks_s + 0.03,
     keypoints=np.random.default_rng(0).uniform(0, 100, (384, 17, 3)),
-    timing_jitter=0.5,
 )
 ANNOTATIONS = ClipAnnotations(SCORE_FEATURES, POSE_FEATURES)
 
@@ -106,7 +105,7 @@ def test_conditions_are_sampled_at_the_documented_rates() -> None:
     rng = np.random.default_rng(0)
     sampled = [sample_condition(ANNOTATIONS, rng) for _ in range(2000)]
 
-    from_pose = np.mean([features.timing_jitter == 0.5 for features in sampled])
+    from_pose = np.mean([features.peaks_s[0] == 1.03 for features in sampled])
     without_pose = np.mean([features.keypoints is None for features in sampled])
     without_harmony = np.mean([features.harmony is None for features in sampled])
     without_notes = np.mean([features.note_latent is None for features in sampled])

@@ -125,7 +125,6 @@ def test_resumed_run_of_the_paper_preset_is_bit_identical(tmp_path: Path, worker
         "pose_peaks_s": np.array([0.5, 1.0]),
         "pose_peak_strengths": np.ones(2),
         "motion_energy": np.ones(32),
-        "timing_jitter": np.array(0.0),
     }
     audio = np.random.default_rng(0).normal(0, 0.1, 44_100)
     write_clip(tmp_path, clip, audio, np.array([1.0]), **arrays)

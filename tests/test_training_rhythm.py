@@ -41,7 +41,6 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> TrainingClips:
             "pose_peaks_s": step_times_s(POSE_STEPS),
             "pose_peak_strengths": np.ones(len(POSE_STEPS)),
             "motion_energy": np.full(n_frames, 0.5),
-            "timing_jitter": np.array(0.0),
         }
         audio = np.random.default_rng(0).uniform(-0.5, 0.5, round(CLIP_S * 22_050))
         times_s = step_times_s(ACCENT_STEPS)

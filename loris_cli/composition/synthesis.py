@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from loris_cli.array_types import Samples
+from loris_cli.array_types import Float32Array, Samples
 from loris_cli.composition.arrangement import DRUM_CHANNEL, Arrangement
 from loris_cli.composition.fluidsynth import (
     DEBIAN_SOUNDFONT,
@@ -20,6 +20,7 @@ from loris_cli.composition.fluidsynth import (
 )
 from loris_cli.composition.mastering import draw_mastering, master
 from loris_cli.composition.mix import MixEffects, MixSettings, draw_mix
+from loris_cli.composition.production import describe_production
 from loris_cli.composition.soundfont import DRUM_BANK, SoundFont, load_soundfont
 from loris_cli.composition.synthesizer import ScoreRenderer
 from loris_cli.config import SAMPLE_RATE_HZ
@@ -179,6 +180,15 @@ def synthesize_training_piece(
     mixed = np.concatenate([block[0] for block in blocks])
     mono = master(mixed, draw_mastering(seed), rate_hz=SAMPLE_RATE_HZ)
     return np.asarray(DATASET_PEAK * mono / max(float(np.abs(mono).max()), 1e-9))
+
+
+def describe_training_piece(seed: int, synthesizer: SynthesizerSettings) -> Float32Array:
+    """Return the production of `synthesize_training_piece`, see `composition.production`."""
+    return describe_production(
+        draw_mix(seed),
+        draw_mastering(seed),
+        bundled_soundfont=synthesizer.soundfont_path.samefile(BUILTIN_SOUNDFONT),
+    )
 
 
 def _check_instruments(arrangement: Arrangement, soundfont: SoundFont) -> None:

@@ -19,7 +19,7 @@ VISUAL_ENCODERS = ("i3d-r50", "i3d-kinetics", "i3d-charades", "i3d")
 then Inception I3D by training set; ``i3d`` if the training set is unknown."""
 RHYTHM_ARRAYS = ("accents_s", "strengths", "energy", "beats_s")
 """Arrays of every rhythm file."""
-POSE_RHYTHM_ARRAYS = ("pose_peaks_s", "pose_peak_strengths", "motion_energy", "timing_jitter")
+POSE_RHYTHM_ARRAYS = ("pose_peaks_s", "pose_peak_strengths", "motion_energy")
 """Additional arrays in the rhythm file of a clip with poses."""
 SYNTHETIC_SOURCE = "synthetic"
 """Source name of clips without a video. Each of these clips counts as a separate source."""

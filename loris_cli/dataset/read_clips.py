@@ -82,6 +82,7 @@ def read_annotations(data_dir: Path, clip: Clip) -> ClipFeatures:
             genre=clip.genre or None,
             harmony=harmony,
             arrangement=arrangement,
+            production=arrays["production"] if "production" in arrays else None,
         )
 
 
@@ -96,5 +97,4 @@ def read_pose_features(data_dir: Path, clip: Clip) -> ClipFeatures | None:
             peaks_s=arrays["pose_peaks_s"],
             strengths=arrays["pose_peak_strengths"],
             energy=arrays["motion_energy"],
-            timing_jitter=float(arrays["timing_jitter"]),
         )

@@ -13,6 +13,7 @@ from loris_cli.composition.synthesis import (
     DEFAULT_SYNTHESIZER,
     SynthesizerSettings,
     choose_synthesizer,
+    describe_training_piece,
     synthesize_training_piece,
 )
 from loris_cli.dataset.manifest import SYNTHETIC_SOURCE, Clip, write_manifest
@@ -57,6 +58,7 @@ def make_clip(
     )
     if (folder / clip.audio).exists():  # the audio file is written last
         return clip
+    synthesizer = choose_synthesizer(synthesizers, seed)
     score = compose_score(seed, genre, CLIP_S)
     harmony, arrangement = score.harmony, score.arrangement
     arrays: dict[str, Any] = {
@@ -71,20 +73,20 @@ def make_clip(
         "subdivisions_s": harmony.subdivisions_s,
         "notes": arrangement.note_array.astype(np.float32),
         "channel_programs": np.array(sorted(arrangement.channel_programs.items())),
+        "production": describe_training_piece(seed, synthesizer),
     }
     if clip.poses:
         accents = score.accents_s, score.strengths
         dance = simulate_dance(seed, *accents, duration_s=CLIP_S, energy=score.energy)
         write_hashed_file(folder / clip.poses, partial(write_poses, poses=dance.poses))
-        jitter = dance.timing_jitter
-        arrays |= compute_pose_rhythm_arrays(dance.poses, score.accents_s, timing_jitter=jitter)
+        arrays |= compute_pose_rhythm_arrays(dance.poses)
         arrays["impacts_s"] = dance.impacts_s
     write_hashed_file(folder / clip.rhythm, partial(np.savez, **arrays))
     audio = synthesize_training_piece(
         arrangement,
         duration_s=CLIP_S,
         seed=seed,
-        synthesizer=choose_synthesizer(synthesizers, seed),
+        synthesizer=synthesizer,
     )
     write_hashed_file(folder / clip.audio, partial(write_flac, samples=audio))
     return clip

@@ -27,12 +27,7 @@ from loris_cli.pose.keypoints import Poses, write_poses
 from loris_cli.rhythm.pose_rhythm import motion_energy
 from loris_cli.soundtrack import video_analysis
 from loris_cli.soundtrack.clip_features import select_accented_peaks
-from loris_cli.synthetic.dancer import MAX_TIMING_JITTER_S
 from loris_cli.system.atomic_files import atomic_write
-
-MAX_MATCH_DISTANCE_S = 0.1
-"""Maximum distance between a pose peak and its matching accent."""
-MIN_MATCHES = 4
 
 
 def write_clip(
@@ -63,7 +58,7 @@ def write_clip(
     if media.poses is not None and media.poses.detected_fraction:
         poses_path = f"poses/{clip_id}.npz"
         writers[poses_path] = partial(write_poses, poses=media.poses)
-        arrays |= compute_pose_rhythm_arrays(media.poses, accents.accents_s)
+        arrays |= compute_pose_rhythm_arrays(media.poses)
     visual = {encoder: f"visual/{clip_id}.{encoder}.npz" for encoder in media.visual}
     for encoder, features in media.visual.items():
         writers[visual[encoder]] = partial(np.savez, features=features)
@@ -105,51 +100,23 @@ def write_hashed_file(path: Path, write: Callable[[Path], None]) -> dict[str, An
     return {"sha256": sha256, "bytes": n_bytes}
 
 
-def compute_pose_rhythm_arrays(
-    poses: Poses, accents_s: Array, *, timing_jitter: float | None = None
-) -> dict[str, Array]:
+def compute_pose_rhythm_arrays(poses: Poses) -> dict[str, Array]:
     """Return the arrays of the rhythm file that are computed from poses.
 
     Args:
         poses: poses of the clip.
-        accents_s: times of the musical accents in seconds, ``(accents,)``.
-        timing_jitter: known timing jitter, 0..1; None measures it.
 
     Returns:
         ``pose_peaks_s``, times in seconds, ``(peaks,)``, ascending; ``pose_peak_strengths``,
-        ``(peaks,)``, 0.3..1; ``motion_energy``, ``(frames,)``, 0..1; ``timing_jitter``, a
-        scalar, 0..1.
+        ``(peaks,)``, 0.3..1; ``motion_energy``, ``(frames,)``, 0..1.
     """
     rhythm = video_analysis.compute_pose_rhythm(poses)
     peaks_s, strengths = select_accented_peaks(rhythm.times_s, rhythm.strengths)
-    if timing_jitter is None:
-        timing_jitter = measure_timing_jitter(peaks_s, accents_s)
     return {
         "pose_peaks_s": peaks_s,
         "pose_peak_strengths": strengths,
         "motion_energy": motion_energy(poses.keypoints, poses.fps, cuts=poses.cuts),
-        "timing_jitter": np.array(timing_jitter),
     }
-
-
-def measure_timing_jitter(pose_peaks_s: Array, accents_s: Array) -> float:
-    """Measure the spread of pose peaks around their matching accents.
-
-    Args:
-        pose_peaks_s: times of the main performer's pose peaks in seconds, ``(peaks,)``.
-        accents_s: times of the musical accents in seconds, ``(accents,)``.
-
-    Returns:
-        standard deviation of the distances divided by 40 ms, 0..1; 1 for fewer than 4 matches.
-    """
-    if not len(pose_peaks_s) or not len(accents_s):
-        return 1.0
-    distance_s = accents_s[None, :] - pose_peaks_s[:, None]
-    nearest_s = distance_s[np.arange(len(pose_peaks_s)), np.abs(distance_s).argmin(axis=1)]
-    matched_s = nearest_s[np.abs(nearest_s) <= MAX_MATCH_DISTANCE_S]
-    if len(matched_s) < MIN_MATCHES:
-        return 1.0
-    return float(min(matched_s.std() / MAX_TIMING_JITTER_S, 1.0))
 
 
 def write_flac(path: Path, samples: NDArray[np.floating]) -> None:

@@ -66,9 +66,9 @@ class ClipFeatures(VideoFeatures):
     note_latent: Float32Array | None = None
     """Latents of the note spectrogram (`loris_cli.composition.note_spectrogram`),
     ``(channels, frames)`` from the start of the clip; None without notes."""
-    timing_jitter: float = 0.0
-    """Timing deviation of the peaks from the intended accents, 0 (none) to 1 (40 ms); known in
-    training only."""
+    production: Float32Array | None = None
+    """Production of the music (`loris_cli.composition.production`), ``(15,)``; None if
+    unknown."""
 
     @classmethod
     def from_video(cls, video: VideoFeatures, **score: Any) -> "ClipFeatures":

@@ -12,6 +12,7 @@ from loris_cli.array_types import Samples
 from loris_cli.audio import mel
 from loris_cli.audio.magnitudes import invert_log_magnitude
 from loris_cli.composition.note_spectrogram import NOTE_MEL_CONFIG
+from loris_cli.composition.production import PRODUCTION_CHANNELS
 from loris_cli.config import GENRES
 from loris_cli.errors import WeightsError
 from loris_cli.models.checkpoint_format import checkpoint_metadata, open_checkpoint, read_config
@@ -105,6 +106,7 @@ def _check_denoiser(config: MiniDenoiserConfig, latent_channels: int) -> None:
         "rhythm_channels": {20},
         "harmony_channels": {0, 32},
         "timing_jitter_channels": {0, 1},
+        "production_channels": {0, PRODUCTION_CHANNELS},
         "n_genres": {len(GENRES)},
     }
     for name, values in allowed.items():

@@ -41,7 +41,10 @@ class MiniDenoiserConfig(UNetConfig):
     trained_with_notes: bool = True
     """These are False if no training clip had harmony or notes; generation then omits them."""
     timing_jitter_channels: int = 0
-    """1 with the timing jitter as a condition, else 0."""
+    """1 for weights that were trained with the timing jitter of the peaks, which is zero
+    now, else 0."""
+    production_channels: int = 0
+    """Settings of the production (`composition.production`), or 0 without them."""
     alignment_channels: int = 0
     """Channels of the tokens attended to by time, and learned null values for unknown routes;
     0 for neither."""
@@ -76,8 +79,8 @@ class MiniCondition(NamedTuple):
     unknown."""
     pose: Tensor
     """Normalized poses, ``(batch, tokens, 17, 3)`` at 16 Hz; zeros if unknown."""
-    timing_jitter: Tensor
-    """Timing deviation of the peaks from the accents, ``(batch, 1)``, 0 (none) to 1 (40 ms)."""
+    production: Tensor
+    """Production of the music (`composition.production`), ``(batch, 15)``; zeros if unknown."""
     note_latent: Tensor
     """Latents of the note spectrogram, ``(batch, channels, frames)``; zeros if unknown."""
     known_routes: Tensor
@@ -91,8 +94,8 @@ class EncodedMiniCondition(NamedTuple):
     """Rhythm and motion tokens, ``(batch, tokens, features)``."""
     aligned: Tensor
     """All channels that are aligned with the latent frames, ``(batch, channels, frames)``."""
-    genre: Tensor
-    """Genre and timing jitter, ``(batch, n_genres + timing_jitter_channels)``."""
+    style: Tensor
+    """Genre, and production if the network is conditioned on it, ``(batch, channels)``."""
 
 
 class MiniDenoiser(nn.Module):
@@ -114,7 +117,9 @@ class MiniDenoiser(nn.Module):
         self.unet = UNet1d(
             in_channels=config.latent_channels,
             **config.unet_options(),
-            context_features=config.n_genres + config.timing_jitter_channels,
+            context_features=(
+                config.n_genres + config.timing_jitter_channels + config.production_channels
+            ),
             context_channels=[n_aligned],
             context_embedding_features=features,
         )
@@ -152,12 +157,14 @@ class MiniDenoiser(nn.Module):
             # Motion tokens are fewer: each of them covers several rhythm tokens.
             events = tokens + _resample_tokens(motion, tokens.shape[1])
             tokens = torch.cat([tokens, motion], dim=1)
-        channels, genre = self._list_aligned_channels(condition), condition.genre
+        channels, style = self._list_aligned_channels(condition), [condition.genre]
         if self.config.alignment_channels:
             channels.append(self.alignment(events, condition.aligned_rhythm.shape[2]))
         if self.config.timing_jitter_channels:
-            genre = torch.cat([genre, condition.timing_jitter], dim=1)
-        return EncodedMiniCondition(tokens, torch.cat(channels, dim=1), genre)
+            style.append(torch.zeros_like(condition.genre[:, :1]))
+        if self.config.production_channels:
+            style.append(condition.production)
+        return EncodedMiniCondition(tokens, torch.cat(channels, 1), torch.cat(style, 1))
 
     def _list_aligned_channels(self, condition: MiniCondition) -> list[Tensor]:
         """Return the channels aligned with the latent frames, with null values if unknown."""
@@ -198,8 +205,8 @@ class MiniDenoiser(nn.Module):
         drop = drop_mask[:, None, None]
         tokens = torch.where(drop, self.null_token, condition.tokens)
         aligned = torch.where(drop, self.null_aligned, condition.aligned)
-        genre = torch.where(drop_mask[:, None], 0.0, condition.genre)
-        x = self.unet(x, c_noise, features=genre, channels_list=[aligned], embedding=tokens)
+        style = torch.where(drop_mask[:, None], 0.0, condition.style)
+        x = self.unet(x, c_noise, features=style, channels_list=[aligned], embedding=tokens)
         return x
 
 

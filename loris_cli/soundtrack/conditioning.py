@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from loris_cli.array_types import Array, Float32Array
 from loris_cli.audio.mel import HOP_LENGTH, MEL_FPS
 from loris_cli.composition.chords import Harmony
+from loris_cli.composition.production import PRODUCTION_CHANNELS
 from loris_cli.config import GENRES, POSE_FPS, SAMPLE_RATE_HZ
 from loris_cli.models.condition_routes import ROUTES
 from loris_cli.models.generator_interface import ClipFeatures
@@ -194,7 +195,7 @@ def build_condition(
         genre,
         align_harmony_to_latent(features.harmony, *window),
         normalize_pose(features.keypoints, start, len(peaks)),
-        np.array([features.timing_jitter]),
+        np.zeros(PRODUCTION_CHANNELS) if features.production is None else features.production,
         slice_note_latent(features.note_latent, *window, note_latent_channels),
         np.array([float(known[name] and name in routes) for name in ROUTES]),
     )

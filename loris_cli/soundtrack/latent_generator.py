@@ -14,6 +14,7 @@ from torch import Tensor
 from loris_cli.array_types import Float32Array, Samples
 from loris_cli.audio import mel
 from loris_cli.composition.note_spectrogram import render_note_spectrogram
+from loris_cli.composition.production import NEUTRAL_PRODUCTION
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.models.condition_routes import ROUTES_OF_CONDITIONING, Conditioning
 from loris_cli.models.diffusion import SamplerName, count_evaluations, precondition
@@ -131,7 +132,8 @@ class LatentGenerator(windowed_sampling.WindowedGenerator[EncodedMiniCondition])
         """Return the latents of a take, ``(channels, frames)``; arguments as in `generate`."""
         seed = seed_from_rhythm(seed, features.peaks_s)
         advanced = ClipFeatures.from_video(
-            replace(features, peaks_s=features.peaks_s - ATTACK_LATENCY_S)
+            replace(features, peaks_s=features.peaks_s - ATTACK_LATENCY_S),
+            production=NEUTRAL_PRODUCTION,
         )
         if self._has_chords or self.has_notes:
             advanced = add_arrangement(advanced, seed=seed)

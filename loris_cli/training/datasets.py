@@ -52,7 +52,8 @@ CONDITIONING_PROBABILITIES: Mapping[Conditioning, float] = {
     "score": 0.5, "free": 0.25, "paper": 0.25,
 }  # fmt: skip
 DROP_ROUTE_PROBABILITY = 0.1
-"""Probability that each route of the conditioning is unknown, and that the style is."""
+"""Probability that each route of the conditioning is unknown, that the style is, and that the
+production is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,6 +256,8 @@ class LatentDataset(Dataset[Example]):
             routes = sample_routes(rng, self.config.conditionings)
             if rng.random() < DROP_ROUTE_PROBABILITY:
                 features = replace(features, genre=None)
+            if rng.random() < DROP_ROUTE_PROBABILITY:
+                features = replace(features, production=None)
         n_notes = self.config.note_latent_channels
         condition = build_condition(
             features, start, n_frames, note_latent_channels=n_notes, routes=routes

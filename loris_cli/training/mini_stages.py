@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from loris_cli.array_types import Float32Array, Samples
 from loris_cli.audio import mel
 from loris_cli.audio.magnitudes import compute_log_magnitude
+from loris_cli.composition.production import PRODUCTION_CHANNELS
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.dataset.manifest import Clip
 from loris_cli.dataset.read_clips import (
@@ -71,6 +72,7 @@ MINI_DENOISER_CONFIG = MiniDenoiserConfig(
     note_latent_channels=MINI_LATENT_CONFIG.latent_channels,
     motion_width=32,
     alignment_channels=64,
+    production_channels=PRODUCTION_CHANNELS,
     conditionings=CONDITIONINGS,
     window_frames=512,
 )
