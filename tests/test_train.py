@@ -189,6 +189,24 @@ def test_fine_tuning_starts_from_the_networks_of_a_model(
 
 
 @pytest.mark.slow
+def test_latent_stage_with_a_model_trains_the_decoder_alone(
+    trained: Path, data: Path, loris: RunLoris, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    model = trained / "mini.safetensors"
+    options = ["--stage", "latent", "--backbone", model, *SHORT_RUN]
+    result = loris("train", "--data", data, "-o", run, *options)
+    assert result.exit_code == 0, result.stderr
+
+    autoencoder = load_mini_checkpoint(str(model), device=torch.device("cpu")).autoencoder
+    old, new = autoencoder.state_dict(), load_file(run / "latent" / "last.safetensors")
+    unchanged = {name for name in old if torch.equal(old[name], new[name])}
+    parameters = {name for name, _ in autoencoder.named_parameters()}
+    assert parameters & unchanged == {name for name in parameters if name.startswith("encoder")}
+    assert {"code_mean", "code_std", "mel_mean", "mel_std"} <= unchanged
+
+
+@pytest.mark.slow
 def test_more_steps_continue_a_complete_run(
     trained: Path, data: Path, loris: RunLoris, tmp_path: Path
 ) -> None:

@@ -83,20 +83,48 @@ NetworkT = TypeVar("NetworkT", MelAutoencoder, MiniDenoiser)
 
 
 class LatentStage(TrainingStage):
-    """Training of the log-mel autoencoder."""
+    """Training of the log-mel autoencoder, or of the decoder of an earlier one.
 
-    def __init__(self, clips: TrainingClips, settings: TrainingSettings) -> None:
-        """Build network and data."""
+    Without changes of the encoder, the denoiser of a model still fits its latents.
+    """
+
+    def __init__(
+        self,
+        clips: TrainingClips,
+        settings: TrainingSettings,
+        *,
+        backbone_path: Path | None = None,
+    ) -> None:
+        """Build network and data.
+
+        Args:
+            clips: clips for training and validation.
+            settings: settings of the stage.
+            backbone_path: model, or weights of a latent stage, whose decoder is trained.
+
+        Raises:
+            InputError: the backbone has no autoencoder.
+        """
         torch.manual_seed(settings.seed)
-        self.autoencoder = MelAutoencoder(MINI_LATENT_CONFIG)
+        self._has_backbone = backbone_path is not None
+        if backbone_path is None:
+            self.autoencoder = MelAutoencoder(MINI_LATENT_CONFIG)
+        else:
+            self.autoencoder = _read_autoencoder(backbone_path)
+            self.autoencoder.requires_grad_(True)
+            self.autoencoder.encoder.requires_grad_(False)
         self.loss_module = LatentLoss(self.autoencoder)
-        build_set = partial(MelCropDataset, data_dir=clips.data_dir, config=MINI_LATENT_CONFIG)
+        build_set = partial(
+            MelCropDataset, data_dir=clips.data_dir, config=self.autoencoder.config
+        )
         self.train_set = build_set(clips=clips.train, seed=settings.seed)
         self.val_set = build_set(clips=clips.val, seed=VALIDATION_SEED)
         self._clips, self.n_clips = clips, len(clips.train)
 
     def initialize(self) -> None:
         """Measure the mean and standard deviation of the spectrograms on some clips."""
+        if self._has_backbone:
+            return
         network, config = self.autoencoder, self.autoencoder.config
         clips = self._clips.train[:: max(self.n_clips // MEL_STATISTICS_CLIPS, 1)]
 
@@ -252,6 +280,13 @@ def load_autoencoder(run: RunFolder) -> MelAutoencoder:
     path = run.stage_folder("latent").find_weights()
     if path is None:
         raise UsageError(f"{run.path} has no latent stage", hint="run --stage latent first")
+    return _read_autoencoder(path)
+
+
+def _read_autoencoder(path: Path) -> MelAutoencoder:
+    """Read the autoencoder of a latent stage or of a complete model, without gradients."""
+    if is_complete_model(path):
+        return load_mini_checkpoint(str(path), device=torch.device("cpu")).autoencoder
     autoencoder = _read_network(path, "latent", MelAutoencoder, MelAutoencoderConfig)
     return autoencoder.eval().requires_grad_(False)
 
@@ -344,7 +379,7 @@ def copy_autoencoder(model_path: Path, run: RunFolder) -> None:
     folder = run.stage_folder("latent")
     if folder.find_weights() is not None:
         return
-    autoencoder = load_mini_checkpoint(str(model_path), device=torch.device("cpu")).autoencoder
+    autoencoder = _read_autoencoder(model_path)
     with output_errors(folder.path):
         folder.path.mkdir(exist_ok=True)
     metadata = {"loris.stage": "latent", "loris.coder": json.dumps(asdict(autoencoder.config))}

@@ -12,7 +12,7 @@ from loris_cli.dataset.manifest import Clip, read_manifest
 from loris_cli.errors import InputError
 from loris_cli.system.progress import Reporter
 from loris_cli.training import mini_stages
-from loris_cli.training.checkpoints import RunFolder
+from loris_cli.training.checkpoints import RunFolder, is_complete_model
 from loris_cli.training.datasets import TrainingClips
 from loris_cli.training.distributed import DistributedContext
 from loris_cli.training.latent_cache import LatentCache, read_latent_cache, write_latent_cache
@@ -84,11 +84,14 @@ def build_stage(
     Raises:
         InputError: the data set or the backbone is not usable.
     """
-    backbone_path = job.backbone_path if settings.stage == "conditional" else None
+    backbone_path = job.backbone_path if settings.stage != "unconditional" else None
     if settings.preset == "paper":
         return PaperStage(clips, settings, backbone_path=backbone_path)
     if settings.stage == "latent":
-        return mini_stages.LatentStage(clips, settings)
+        has_conditional_stage = len(job.stage_settings) > 1
+        if backbone_path and has_conditional_stage and not is_complete_model(backbone_path):
+            backbone_path = None  # it is for that stage
+        return mini_stages.LatentStage(clips, settings, backbone_path=backbone_path)
     return mini_stages.DenoiserStage(clips, settings, load_cache(), backbone_path=backbone_path)
 
 
