@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from loris_cli.array_types import Array
-from loris_cli.audio.magnitudes import (
+from loris_cli.audio.mel import FINE_MEL_CONFIG, HOP_LENGTH
+from loris_cli.audio.spectrum_frames import (
     MAGNITUDE_OFFSET,
     compute_bin_weights,
     compute_log_magnitude,
     invert_log_magnitude,
 )
-from loris_cli.audio.mel import FINE_MEL_CONFIG, HOP_LENGTH
 from loris_cli.config import SAMPLE_RATE_HZ
 
 N_FFT = FINE_MEL_CONFIG.n_fft
