@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from loris_cli.array_types import Float32Array
 from loris_cli.audio.mel import HOP_LENGTH
@@ -26,34 +27,59 @@ NEIGHBOURS = 3
 
 
 class PhaseDifferences(NamedTuple):
-    """Complex numbers: the angle is a difference of phase, the modulus its confidence, 0..1."""
+    """Parts of complex numbers: the angle is a difference of phase, the modulus its confidence.
 
-    along_time: Tensor
-    """From the frame before, relative to a tone, ``(..., bins, frames)``; of modulus 0 in the
-    first frame."""
-    along_frequency: Tensor
-    """From the bin below, relative to an impulse; of modulus 0 in the first bin."""
+    Differences along time are from the frame before, relative to a tone; those along frequency
+    are from the bin below, relative to an impulse. All are ``(..., bins, frames)``. The modulus
+    is 0..1, and 0 in the first frame or bin.
+    """
+
+    time_real: Tensor
+    time_imag: Tensor
+    frequency_real: Tensor
+    frequency_imag: Tensor
 
 
-def compute_phase_differences(spectra: Tensor) -> PhaseDifferences:
+def compute_phase_differences(real: Tensor, imag: Tensor) -> PhaseDifferences:
     """Return the phase differences of spectra, all of modulus 1.
 
+    Real arithmetic lets `torch.compile` fuse the operations.
+
     Args:
-        spectra: complex STFT, ``(..., bins, frames)``, frames centred on their samples.
+        real: real part of an STFT, ``(..., bins, frames)``, frames centred on their samples.
+        imag: imaginary part.
     """
-    unit = spectra / spectra.abs().clamp(min=MIN_MODULUS)
-    along_time, along_frequency = torch.zeros_like(unit), torch.zeros_like(unit)
-    tone = compute_tone_advance(unit.shape[-2]).to(unit)
-    along_time[..., 1:] = unit[..., 1:] * unit[..., :-1].conj() * tone.conj()[:, None]
-    along_frequency[..., 1:, :] = -unit[..., 1:, :] * unit[..., :-1, :].conj()
-    return PhaseDifferences(along_time, along_frequency)
+    scale = (real.square() + imag.square()).clamp(min=MIN_MODULUS**2).rsqrt()
+    real, imag = real * scale, imag * scale
+    advance = compute_tone_advance(real.shape[-2]).to(real.device)[:, None]
+    step_real, step_imag = _multiply_conjugate(
+        (real[..., 1:], imag[..., 1:]), (real[..., :-1], imag[..., :-1])
+    )
+    step_real, step_imag = _multiply_conjugate(
+        (step_real, step_imag), (advance.cos(), advance.sin())
+    )
+    rise_real, rise_imag = _multiply_conjugate(
+        (real[..., 1:, :], imag[..., 1:, :]), (real[..., :-1, :], imag[..., :-1, :])
+    )
+    return PhaseDifferences(
+        functional.pad(step_real, (1, 0)),
+        functional.pad(step_imag, (1, 0)),
+        functional.pad(-rise_real, (0, 0, 1, 0)),
+        functional.pad(-rise_imag, (0, 0, 1, 0)),
+    )
+
+
+def _multiply_conjugate(
+    a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Return real and imaginary part of the product of a and the conjugate of b."""
+    return a[0] * b[0] + a[1] * b[1], a[1] * b[0] - a[0] * b[1]
 
 
 def compute_tone_advance(n_bins: int) -> Tensor:
-    """Return the phase advance of a tone at the centre of each bin, complex, ``(bins,)``."""
+    """Return the phase advance per frame of a tone at the centre of each bin, ``(bins,)``."""
     cycles = HOP_LENGTH / (2 * (n_bins - 1)) * torch.arange(n_bins, dtype=torch.float64)
-    angle = 2 * math.pi * (cycles % 1)
-    return torch.polar(torch.ones_like(angle), angle).to(torch.complex64)
+    return (2 * math.pi * (cycles % 1)).float()
 
 
 def integrate_phases(
@@ -73,10 +99,12 @@ def integrate_phases(
         complex numbers of modulus 1, ``(bins, frames)``.
     """
     n_bins, n_frames = magnitude.shape
-    advance = compute_tone_advance(n_bins)[:, None] * differences.along_time
-    steps = np.ascontiguousarray(advance.numpy().T)
+    along_time = torch.complex(differences.time_real, differences.time_imag)
+    along_frequency = torch.complex(differences.frequency_real, differences.frequency_imag)
+    advance = compute_tone_advance(n_bins)[:, None]
+    steps = (torch.polar(torch.ones_like(advance), advance) * along_time).numpy().T.copy()
     steps[1:] *= np.minimum(magnitude.T[1:], magnitude.T[:-1]) + np.float32(MIN_MODULUS)
-    upward = np.ascontiguousarray(-differences.along_frequency.numpy().T)[:, 1:]
+    upward = np.ascontiguousarray(-along_frequency.numpy().T)[:, 1:]
     downward = upward.conj()
     phases = np.empty((n_frames, n_bins), dtype=np.complex64)
     first = np.cumsum(np.angle(upward[0]), dtype=np.float64)

@@ -56,8 +56,7 @@ def split_spectrum_frames(frames: Tensor) -> tuple[Tensor, PhaseDifferences]:
             the imaginary parts of their differences along time, then those along frequency.
     """
     magnitude, *parts = frames.chunk(CHANNELS_PER_BIN, dim=-2)
-    along_time, along_frequency = (torch.complex(*parts[k : k + 2]) for k in (0, 2))
-    return magnitude, PhaseDifferences(along_time, along_frequency)
+    return magnitude, PhaseDifferences(*parts)
 
 
 @torch.inference_mode()

@@ -211,9 +211,10 @@ class MelCropDataset(Dataset[Example]):
         noise = rng.standard_normal(shape, dtype=np.float32)
         example = {"frames": torch.from_numpy(frames), "noise": torch.from_numpy(noise)}
         if self.config.decodes_spectra:
-            spectra = [*mel.iterate_spectra(samples, self.config.n_fft)]
-            frames_of_bins = np.concatenate(spectra)[:MEL_CROP_FRAMES].T
-            example["spectra"] = torch.from_numpy(frames_of_bins.copy())
+            blocks = [*mel.iterate_spectra(samples, self.config.n_fft)]
+            spectra = np.concatenate(blocks)[:MEL_CROP_FRAMES].T
+            parts = np.stack([spectra.real, spectra.imag])
+            example["spectra"] = torch.from_numpy(parts)
             example["noise_level"] = torch.tensor(rng.random()).float()
         return example
 

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import torch
 from audio_diffusion_pytorch.modules import UNet1d
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -31,6 +30,7 @@ loudness (Stevens, 1957): strong components count more than in the logarithm."""
 PHASE_LOSS_WEIGHT = 0.5
 """Weight of the squared error of the phase differences, as complex numbers of modulus 1. The
 modulus of the estimate that minimizes it falls with the uncertainty of the phase."""
+MIN_POWER = 1e-12
 MAX_CODE_NOISE = 0.2
 """Maximum noise added to latents, in standard deviations: latents of a denoiser have errors."""
 
@@ -53,8 +53,8 @@ class LatentLoss(nn.Module):
         Args:
             batch: ``frames``, log-mel, ``(batch, n_mels, frames)``; ``noise``, standard normal,
                 ``(batch, latent_channels, frames / 4)``; for a decoder to spectra
-                ``spectra``, complex, ``(batch, bins, frames)``, and ``noise_level``, 0..1,
-                ``(batch,)``.
+                ``spectra``, real and imaginary part, ``(batch, 2, bins, frames)``, and
+                ``noise_level``, 0..1, ``(batch,)``.
         """
         mean, log_variance = self.autoencoder.encode_posterior(batch["frames"])
         variance = log_variance.exp()
@@ -72,7 +72,9 @@ class LatentLoss(nn.Module):
     def _compute_spectrum_error(self, decoded: Tensor, spectra: Tensor) -> Tensor:
         """Return the error of log-magnitudes and phase differences, weighted by mels."""
         log_magnitude, differences = split_spectrum_frames(decoded)
-        target = (spectra.abs() + MAGNITUDE_OFFSET).log()
+        real, imag = spectra.unbind(dim=1)
+        magnitude = (real.square() + imag.square() + MIN_POWER).sqrt()
+        target = (magnitude + MAGNITUDE_OFFSET).log()
         logarithmic = self.bin_weights * (log_magnitude - target) / self.autoencoder.output_std
         exponent = COMPRESSION_EXPONENT
         loudness = (exponent * target).exp()
@@ -81,12 +83,9 @@ class LatentLoss(nn.Module):
             (self.bin_weights * compressed).abs().mean()
         )
         weights = self.bin_weights * loudness
-        for estimate, expected in zip(
-            differences, compute_phase_differences(spectra), strict=True
-        ):
-            squares = torch.view_as_real(estimate - expected).square().sum(dim=-1)
-            error = error + PHASE_LOSS_WEIGHT * (weights * squares).mean() / weights.mean()
-        return error
+        expected = compute_phase_differences(real, imag)
+        squares = sum((a - b).square() for a, b in zip(differences, expected, strict=True))
+        return error + PHASE_LOSS_WEIGHT * (weights * squares).mean() / weights.mean()
 
 
 def _compute_error(difference: Tensor) -> Tensor:
