@@ -1,37 +1,28 @@
-"""Log-magnitude spectrograms and their inversion."""
+"""Spectra as log-magnitudes and phase differences, and their inversion."""
 
 import numpy as np
 import pytest
 import torch
+from builders import make_decaying_notes
 
-from loris_cli.array_types import Array
-from loris_cli.audio.mel import FINE_MEL_CONFIG, HOP_LENGTH
+from loris_cli.array_types import Array, Float32Array
+from loris_cli.audio.mel import FINE_MEL_CONFIG, HOP_LENGTH, iterate_spectra
+from loris_cli.audio.phase_differences import compute_phase_differences
 from loris_cli.audio.spectrum_frames import (
+    CHANNELS_PER_BIN,
     MAGNITUDE_OFFSET,
     compute_bin_weights,
     compute_log_magnitude,
-    invert_log_magnitude,
+    invert_spectrum_frames,
+    split_spectrum_frames,
 )
 from loris_cli.config import SAMPLE_RATE_HZ
 
 N_FFT = FINE_MEL_CONFIG.n_fft
 
 
-def make_notes() -> Array:
-    """Return two seconds of decaying notes."""
-    time_s = np.arange(2 * SAMPLE_RATE_HZ) / SAMPLE_RATE_HZ
-    samples = np.zeros(len(time_s))
-    for k, frequency_hz in enumerate((196.0, 247.0, 294.0, 392.0, 494.0)):
-        age_s = time_s - 0.35 * k
-        envelope = np.where(age_s >= 0, np.exp(-4 * age_s.clip(0)), 0)
-        for harmonic in range(1, 6):
-            phase = 2 * np.pi * frequency_hz * harmonic * age_s
-            samples += 0.2 / harmonic * envelope * np.sin(phase)
-    return samples
-
-
 def test_frames_are_those_of_the_stft() -> None:
-    samples = make_notes().astype(np.float32)
+    samples = make_decaying_notes(2.0).astype(np.float32)
     spectrum = torch.stft(
         torch.from_numpy(samples),
         N_FFT,
@@ -44,27 +35,44 @@ def test_frames_are_those_of_the_stft() -> None:
     np.testing.assert_allclose(compute_log_magnitude(samples, N_FFT), expected, atol=2e-3)
 
 
+def make_frames(samples: Array) -> Float32Array:
+    """Return the spectrum frames of samples, ``(5 * bins, frames)``."""
+    spectra = np.concatenate([*iterate_spectra(samples.astype(np.float32), N_FFT)]).T.copy()
+    differences = compute_phase_differences(
+        torch.from_numpy(spectra.real), torch.from_numpy(spectra.imag)
+    )
+    magnitude = compute_log_magnitude(samples.astype(np.float32), N_FFT)
+    return np.concatenate([magnitude, *(part.numpy() for part in differences)])
+
+
 def test_inverted_frames_have_the_same_magnitudes() -> None:
-    samples = make_notes().astype(np.float32)
-    frames = compute_log_magnitude(samples, N_FFT)
-    inverted = invert_log_magnitude(frames)
+    frames = make_frames(make_decaying_notes(2.0))
+    inverted = invert_spectrum_frames(frames)
     assert inverted.shape == ((frames.shape[1] - 1) * HOP_LENGTH,)
     found = np.exp(compute_log_magnitude(inverted, N_FFT))
-    error = np.linalg.norm(found - np.exp(frames)) / np.linalg.norm(np.exp(frames))
-    assert error < 0.06
+    expected = np.exp(frames[: N_FFT // 2 + 1])
+    assert np.linalg.norm(found - expected) / np.linalg.norm(expected) < 0.02
+
+
+def test_frames_are_split_into_magnitudes_and_differences() -> None:
+    frames = torch.arange(10.0)[:, None].expand(10, 3)
+    magnitude, differences = split_spectrum_frames(frames)
+    assert magnitude[:, 0].tolist() == [0, 1]
+    assert [part[:, 0].tolist() for part in differences] == [[2, 3], [4, 5], [6, 7], [8, 9]]
 
 
 @pytest.mark.parametrize("n_frames", [5, 8])
 def test_silence_is_inverted_to_silence(n_frames: int) -> None:
-    frames = np.full((N_FFT // 2 + 1, n_frames), np.log(MAGNITUDE_OFFSET), dtype=np.float32)
-    inverted = invert_log_magnitude(frames)
+    frames = np.zeros((CHANNELS_PER_BIN * (N_FFT // 2 + 1), n_frames), dtype=np.float32)
+    frames[: N_FFT // 2 + 1] = np.log(MAGNITUDE_OFFSET)
+    inverted = invert_spectrum_frames(frames)
     assert len(inverted) == (n_frames - 1) * HOP_LENGTH
     assert np.abs(inverted).max(initial=0.0) < 1e-6
 
 
 def test_inversion_is_deterministic() -> None:
-    frames = compute_log_magnitude(make_notes().astype(np.float32), N_FFT)
-    assert invert_log_magnitude(frames).tobytes() == invert_log_magnitude(frames).tobytes()
+    frames = make_frames(make_decaying_notes(1.0))
+    assert invert_spectrum_frames(frames).tobytes() == invert_spectrum_frames(frames).tobytes()
 
 
 def test_bin_weights_follow_the_mel_axis() -> None:

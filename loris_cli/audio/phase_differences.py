@@ -22,6 +22,8 @@ from loris_cli.array_types import Float32Array
 from loris_cli.audio.mel import HOP_LENGTH
 
 MIN_MODULUS = 1e-9
+PRIOR_CONFIDENCE = 1e-3
+"""Confidence that a bin has a stationary tone, for bins of which nothing else is known."""
 NEIGHBOURS = 3
 """Bins on either side whose phases are averaged to find that of a bin."""
 
@@ -102,6 +104,7 @@ def integrate_phases(
     along_time = torch.complex(differences.time_real, differences.time_imag)
     along_frequency = torch.complex(differences.frequency_real, differences.frequency_imag)
     advance = compute_tone_advance(n_bins)[:, None]
+    along_time = along_time + PRIOR_CONFIDENCE
     steps = (torch.polar(torch.ones_like(advance), advance) * along_time).numpy().T.copy()
     steps[1:] *= np.minimum(magnitude.T[1:], magnitude.T[:-1]) + np.float32(MIN_MODULUS)
     upward = np.ascontiguousarray(-along_frequency.numpy().T)[:, 1:]
