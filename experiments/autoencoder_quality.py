@@ -21,9 +21,9 @@ from rich.console import Console
 from rich.table import Table
 
 from loris_cli.array_types import Samples
+from loris_cli.audio.magnitudes import compute_log_magnitude, invert_log_magnitude
 from loris_cli.audio.mel import FINE_MEL_CONFIG, compute_log_mel
 from loris_cli.audio.onsets import detect_onsets, match_onsets
-from loris_cli.audio.spectrum_frames import compute_log_magnitude, invert_log_magnitude
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.dataset.manifest import read_manifest
 from loris_cli.dataset.read_clips import read_clip_audio

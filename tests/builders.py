@@ -100,16 +100,3 @@ def make_poses(
         frame_interval_s=frame_interval_s,
         source_times_s=None if source_times_s is None else np.asarray(source_times_s),
     )
-
-
-def make_decaying_notes(duration_s: float) -> Array:
-    """Return notes with five harmonics that begin one after the other."""
-    time_s = np.arange(round(duration_s * SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ
-    samples = np.zeros(len(time_s))
-    for k, frequency_hz in enumerate((196.0, 247.0, 294.0, 392.0, 494.0)):
-        age_s = time_s - 0.35 * k
-        envelope = np.where(age_s >= 0, np.exp(-4 * age_s.clip(0)), 0)
-        for harmonic in range(1, 6):
-            phase = 2 * np.pi * frequency_hz * harmonic * age_s
-            samples += 0.2 / harmonic * envelope * np.sin(phase)
-    return samples

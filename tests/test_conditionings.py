@@ -14,7 +14,7 @@ from click_dataset import write_click_dataset
 from conftest import RunLoris
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from tiny_models import TINY_CONDITIONINGS_DENOISER, TINY_SPECTRUM_AUTOENCODER
+from tiny_models import TINY_CONDITIONINGS_DENOISER, TINY_MAGNITUDE_AUTOENCODER
 
 from loris_cli.errors import WeightsError
 from loris_cli.models.condition_routes import CONDITIONINGS, Conditioning
@@ -36,7 +36,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, parameter in denoiser.named_parameters():
         if name.startswith("null_routes"):
             torch.nn.init.normal_(parameter)
-    save_mini_checkpoint(path, MelAutoencoder(TINY_SPECTRUM_AUTOENCODER), denoiser)
+    save_mini_checkpoint(path, MelAutoencoder(TINY_MAGNITUDE_AUTOENCODER), denoiser)
     return path
 
 

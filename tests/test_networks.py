@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from tiny_models import TINY_AUTOENCODER, TINY_DENOISER, TINY_SPECTRUM_AUTOENCODER
+from tiny_models import TINY_AUTOENCODER, TINY_DENOISER, TINY_MAGNITUDE_AUTOENCODER
 
 from loris_cli.audio.mel import FINE_MEL_CONFIG
 from loris_cli.errors import WeightsError
@@ -210,14 +210,14 @@ def test_latent_has_a_quarter_of_the_frames() -> None:
     assert autoencoder.decode(latent).shape == frames.shape
 
 
-def test_decoded_spectra_have_a_frame_per_log_mel_frame_and_all_bins() -> None:
+def test_decoded_magnitudes_have_a_frame_per_log_mel_frame_and_all_bins() -> None:
     torch.manual_seed(0)
-    autoencoder = MelAutoencoder(TINY_SPECTRUM_AUTOENCODER)
+    autoencoder = MelAutoencoder(TINY_MAGNITUDE_AUTOENCODER)
     frames = torch.randn(1, 160, 48)
-    assert autoencoder.decode(autoencoder.encode(frames)).shape == (1, 5 * 769, 48)
+    assert autoencoder.decode(autoencoder.encode(frames)).shape == (1, 769, 48)
 
 
-@pytest.mark.parametrize("config", [TINY_AUTOENCODER, TINY_SPECTRUM_AUTOENCODER])
+@pytest.mark.parametrize("config", [TINY_AUTOENCODER, TINY_MAGNITUDE_AUTOENCODER])
 def test_decoded_latents_are_audio_of_their_frames(config: MelAutoencoderConfig) -> None:
     torch.manual_seed(0)
     autoencoder = MelAutoencoder(config).eval()
@@ -428,7 +428,7 @@ def test_unfolding_patches_inverts_folding() -> None:
     [
         TINY_AUTOENCODER,
         replace(TINY_AUTOENCODER, latent_channels=8, n_blocks=2),
-        TINY_SPECTRUM_AUTOENCODER,
+        TINY_MAGNITUDE_AUTOENCODER,
     ],
     ids=["1-block", "2-blocks", "magnitudes"],
 )

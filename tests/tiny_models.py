@@ -26,7 +26,7 @@ TINY_NOTES_AUTOENCODER = replace(
     n_fft=mel.FINE_MEL_CONFIG.n_fft,
     latent_channels=8,
 )
-TINY_SPECTRUM_AUTOENCODER = replace(TINY_NOTES_AUTOENCODER, fine_width=8, n_fine_blocks=2)
+TINY_MAGNITUDE_AUTOENCODER = replace(TINY_NOTES_AUTOENCODER, fine_width=8, n_fine_blocks=2)
 TINY_NOTES_DENOISER = replace(
     TINY_DENOISER,
     latent_channels=8,

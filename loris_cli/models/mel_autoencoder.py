@@ -1,7 +1,7 @@
 """Mel autoencoder: the latent space of the ``mini`` diffusion model.
 
     log-mel (n_mels, frames) -> mean, log-variance -> z (channels, frames / 4)
-    z -> log-magnitude and phase differences (5 bins, frames), or log-mel
+    z -> log-magnitude (bins, frames), or log-mel
 
 A variational autoencoder (Kingma and Welling, 2014) of ConvNeXt blocks (Liu et al., 2022) along
 time. The released LORIS has no autoencoder: its diffusion runs on the waveform, and the "latent
@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from loris_cli.audio.mel import HOP_LENGTH, MelConfig
-from loris_cli.audio.spectrum_frames import CHANNELS_PER_BIN
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.models.unet_config import MAX_BLOCKS
 
@@ -38,8 +37,8 @@ class MelAutoencoderConfig:
     n_blocks: int = 3
     """Encoder blocks, which run at the latent frame rate; the decoder has two more."""
     fine_width: int = 0
-    """Width of decoder blocks at the log-mel frame rate, for a decoder to spectra; 0 for a
-    decoder to log-mel."""
+    """Width of decoder blocks at the log-mel frame rate, for a decoder to STFT magnitudes; 0
+    for a decoder to log-mel."""
     n_fine_blocks: int = 3
     """Number of these blocks."""
 
@@ -63,19 +62,14 @@ class MelAutoencoderConfig:
         return MelConfig(n_fft=self.n_fft, n_mels=self.n_mels)
 
     @property
-    def decodes_spectra(self) -> bool:
-        """Whether the decoder's output are spectra (`audio.spectrum_frames`), not log-mel."""
+    def decodes_magnitudes(self) -> bool:
+        """Whether the decoder's output is the log-magnitude of all STFT bins, not log-mel."""
         return self.fine_width > 0
 
     @property
-    def n_bins(self) -> int:
-        """STFT bins of a frame."""
-        return self.n_fft // 2 + 1
-
-    @property
-    def n_decoded_channels(self) -> int:
-        """Mel bands of a decoded frame, or the values of its spectrum."""
-        return CHANNELS_PER_BIN * self.n_bins if self.decodes_spectra else self.n_mels
+    def n_decoded_bins(self) -> int:
+        """Mel bands or STFT bins of a decoded frame."""
+        return self.n_fft // 2 + 1 if self.decodes_magnitudes else self.n_mels
 
 
 class ConvNextBlock(nn.Module):
@@ -130,11 +124,11 @@ class MelAutoencoder(nn.Module):
             nn.Conv1d(width, config.stride * fine_width, 3, padding=1),
             PatchesToFrames(),
         )
-        if config.decodes_spectra:
+        if config.decodes_magnitudes:
             for _ in range(config.n_fine_blocks):
                 self.decoder.append(ConvNextBlock(fine_width, config.expansion))
-            self.decoder.append(nn.Conv1d(fine_width, config.n_decoded_channels, 1))
-            self.register_buffer("output_mean", torch.zeros(config.n_bins, 1))
+            self.decoder.append(nn.Conv1d(fine_width, config.n_decoded_bins, 1))
+            self.register_buffer("output_mean", torch.zeros(config.n_decoded_bins, 1))
             self.register_buffer("output_std", torch.ones(()))
         self.register_buffer("mel_mean", torch.zeros(config.n_mels, 1))
         self.register_buffer("mel_std", torch.ones(()))
@@ -157,10 +151,8 @@ class MelAutoencoder(nn.Module):
     def decode_unnormalized(self, latents: Tensor) -> Tensor:
         """Return the frames of unnormalized latents (see `encode_posterior` and `decode`)."""
         frames: Tensor = self.decoder(latents).float()
-        if self.config.decodes_spectra:
-            magnitudes, differences = frames.tensor_split([self.config.n_bins], dim=1)
-            magnitudes = magnitudes * self.output_std + self.output_mean
-            return torch.cat([magnitudes, differences], dim=1)
+        if self.config.decodes_magnitudes:
+            return frames * self.output_std + self.output_mean
         return frames * self.mel_std + self.mel_mean
 
     def encode(self, log_mel: Tensor) -> Tensor:
@@ -175,14 +167,13 @@ class MelAutoencoder(nn.Module):
         return (self.encode_posterior(log_mel)[0] - self.code_mean) / self.code_std
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Return the spectra or the log-mel frames of normalized latents.
+        """Return the log-mel or log-magnitude frames of normalized latents.
 
         Args:
             latents: ``(batch, channels, frames)``.
 
         Returns:
-            ``(batch, n_decoded_channels, 4 * frames)``; see `audio.mel` and
-            `audio.spectrum_frames`.
+            ``(batch, n_decoded_bins, 4 * frames)``; see `audio.mel` and `audio.magnitudes`.
         """
         return self.decode_unnormalized(latents * self.code_std + self.code_mean)
 
@@ -193,7 +184,7 @@ class MelAutoencoder(nn.Module):
         The decoder has blocks of kernel size 7 and two convolutions of kernel size 3.
         """
         config = self.config
-        n_fine_frames = 3 * config.n_fine_blocks if config.decodes_spectra else 0
+        n_fine_frames = 3 * config.n_fine_blocks if config.decodes_magnitudes else 0
         return 3 * (config.n_blocks + 2) + 2 + -(-n_fine_frames // config.stride)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from loris_cli.array_types import Samples
 from loris_cli.audio import mel
-from loris_cli.audio.spectrum_frames import invert_spectrum_frames
+from loris_cli.audio.magnitudes import invert_log_magnitude
 from loris_cli.composition.note_spectrogram import NOTE_MEL_CONFIG
 from loris_cli.composition.production import PRODUCTION_CHANNELS
 from loris_cli.config import GENRES
@@ -166,6 +166,6 @@ def decode_latents(autoencoder: MelAutoencoder, latents: Tensor, *, seed: int = 
     """
     device = next(autoencoder.parameters()).device
     frames = autoencoder.decode(latents[None].to(device))[0].cpu().numpy()
-    if autoencoder.config.decodes_spectra:
-        return invert_spectrum_frames(frames)
+    if autoencoder.config.decodes_magnitudes:
+        return invert_log_magnitude(frames)
     return mel.invert_log_mel(frames, autoencoder.config.bands, seed=seed)

@@ -21,6 +21,7 @@ from torch.utils.data import Dataset
 
 from loris_cli.array_types import Float32Array
 from loris_cli.audio import mel
+from loris_cli.audio.magnitudes import compute_log_magnitude
 from loris_cli.dataset.manifest import Clip
 from loris_cli.dataset.read_clips import read_annotations, read_pose_features
 from loris_cli.models.condition_routes import ROUTES, ROUTES_OF_CONDITIONING, Conditioning
@@ -210,11 +211,9 @@ class MelCropDataset(Dataset[Example]):
         shape = self.config.latent_channels, MEL_CROP_FRAMES // self.config.stride
         noise = rng.standard_normal(shape, dtype=np.float32)
         example = {"frames": torch.from_numpy(frames), "noise": torch.from_numpy(noise)}
-        if self.config.decodes_spectra:
-            blocks = [*mel.iterate_spectra(samples, self.config.n_fft)]
-            spectra = np.concatenate(blocks)[:MEL_CROP_FRAMES].T
-            parts = np.stack([spectra.real, spectra.imag])
-            example["spectra"] = torch.from_numpy(parts)
+        if self.config.decodes_magnitudes:
+            magnitude = compute_log_magnitude(samples, self.config.n_fft)[:, :MEL_CROP_FRAMES]
+            example["log_magnitude"] = torch.from_numpy(magnitude)
             example["noise_level"] = torch.tensor(rng.random()).float()
         return example
 

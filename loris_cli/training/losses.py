@@ -8,12 +8,7 @@ from audio_diffusion_pytorch.modules import UNet1d
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from loris_cli.audio.phase_differences import compute_phase_differences
-from loris_cli.audio.spectrum_frames import (
-    MAGNITUDE_OFFSET,
-    compute_bin_weights,
-    split_spectrum_frames,
-)
+from loris_cli.audio.magnitudes import compute_bin_weights
 from loris_cli.models.diffusion import denoising_loss
 from loris_cli.models.mel_autoencoder import MelAutoencoder
 from loris_cli.models.mini_unet import MiniCondition, MiniDenoiser
@@ -27,16 +22,12 @@ EDGE_LOSS_WEIGHT = 0.5
 COMPRESSED_LOSS_WEIGHT, COMPRESSION_EXPONENT = 2.0, 0.3
 """Weight of the difference of compressed magnitudes, and their exponent, which is about that of
 loudness (Stevens, 1957): strong components count more than in the logarithm."""
-PHASE_LOSS_WEIGHT = 0.5
-"""Weight of the squared error of the phase differences, as complex numbers of modulus 1. The
-modulus of the estimate that minimizes it falls with the uncertainty of the phase."""
-MIN_POWER = 1e-12
 MAX_CODE_NOISE = 0.2
 """Maximum noise added to latents, in standard deviations: latents of a denoiser have errors."""
 
 
 class LatentLoss(nn.Module):
-    """L1 reconstruction loss of standardized log-mel or spectra, with a small KL term."""
+    """L1 reconstruction loss of standardized log-mel or log-magnitude, with a small KL term."""
 
     bin_weights: Tensor
 
@@ -52,40 +43,31 @@ class LatentLoss(nn.Module):
 
         Args:
             batch: ``frames``, log-mel, ``(batch, n_mels, frames)``; ``noise``, standard normal,
-                ``(batch, latent_channels, frames / 4)``; for a decoder to spectra
-                ``spectra``, real and imaginary part, ``(batch, 2, bins, frames)``, and
-                ``noise_level``, 0..1, ``(batch,)``.
+                ``(batch, latent_channels, frames / 4)``; for a decoder to magnitudes
+                ``log_magnitude``, ``(batch, bins, frames)``, and ``noise_level``, 0..1,
+                ``(batch,)``.
         """
         mean, log_variance = self.autoencoder.encode_posterior(batch["frames"])
         variance = log_variance.exp()
         divergence = (mean.square() + variance - 1 - log_variance).mean() / 2
-        if self.autoencoder.config.decodes_spectra:
+        if self.autoencoder.config.decodes_magnitudes:
             level = MAX_CODE_NOISE * batch["noise_level"][:, None, None]
             variance = variance + (level * mean.detach().std(dim=(0, 2))[:, None]).square()
         decoded = self.autoencoder.decode_unnormalized(mean + batch["noise"] * variance.sqrt())
-        if self.autoencoder.config.decodes_spectra:
-            error = self._compute_spectrum_error(decoded, batch["spectra"])
+        if self.autoencoder.config.decodes_magnitudes:
+            error = self._compute_magnitude_error(decoded, batch["log_magnitude"])
         else:
             error = _compute_error((decoded - batch["frames"]) / self.autoencoder.mel_std)
         return error + KL_WEIGHT * divergence
 
-    def _compute_spectrum_error(self, decoded: Tensor, spectra: Tensor) -> Tensor:
-        """Return the error of log-magnitudes and phase differences, weighted by mels."""
-        log_magnitude, differences = split_spectrum_frames(decoded)
-        real, imag = spectra.unbind(dim=1)
-        magnitude = (real.square() + imag.square() + MIN_POWER).sqrt()
-        target = (magnitude + MAGNITUDE_OFFSET).log()
-        logarithmic = self.bin_weights * (log_magnitude - target) / self.autoencoder.output_std
+    def _compute_magnitude_error(self, decoded: Tensor, target: Tensor) -> Tensor:
+        """Return the error of log-magnitudes, weighted along the mel axis."""
+        logarithmic = self.bin_weights * (decoded - target) / self.autoencoder.output_std
         exponent = COMPRESSION_EXPONENT
-        loudness = (exponent * target).exp()
-        compressed = (exponent * log_magnitude).exp() - loudness
-        error = _compute_error(logarithmic) + COMPRESSED_LOSS_WEIGHT * (
+        compressed = (exponent * decoded).exp() - (exponent * target).exp()
+        return _compute_error(logarithmic) + COMPRESSED_LOSS_WEIGHT * (
             (self.bin_weights * compressed).abs().mean()
         )
-        weights = self.bin_weights * loudness
-        expected = compute_phase_differences(real, imag)
-        squares = sum((a - b).square() for a, b in zip(differences, expected, strict=True))
-        return error + PHASE_LOSS_WEIGHT * (weights * squares).mean() / weights.mean()
 
 
 def _compute_error(difference: Tensor) -> Tensor:

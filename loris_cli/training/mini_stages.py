@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from loris_cli.array_types import Float32Array, Samples
 from loris_cli.audio import mel
-from loris_cli.audio.spectrum_frames import compute_log_magnitude
+from loris_cli.audio.magnitudes import compute_log_magnitude
 from loris_cli.composition.production import PRODUCTION_CHANNELS
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.dataset.manifest import Clip
@@ -61,7 +61,7 @@ from loris_cli.training.validation_samples import render_validation_samples
 MINI_LATENT_CONFIG = MelAutoencoderConfig(
     n_mels=mel.FINE_MEL_CONFIG.n_mels,
     n_fft=mel.FINE_MEL_CONFIG.n_fft,
-    latent_channels=96,
+    latent_channels=64,
     width=448,
     n_blocks=3,
     fine_width=256,
@@ -133,7 +133,7 @@ class LatentStage(TrainingStage):
 
         log_mels = (mel.compute_log_mel(samples, config.bands) for samples in read_samples())
         _measure_frames(log_mels, network.mel_mean, network.mel_std)
-        if config.decodes_spectra:
+        if config.decodes_magnitudes:
             magnitudes = (
                 compute_log_magnitude(samples, config.n_fft) for samples in read_samples()
             )

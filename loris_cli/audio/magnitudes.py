@@ -1,6 +1,6 @@
-"""Spectra as real numbers, as a network estimates them, and their inversion.
+"""Log-magnitude spectrograms and their inversion.
 
-waveform -> STFT -> log-magnitude, phase differences    and    back
+waveform -> STFT -> log-magnitude    and    log-magnitude -> phases -> waveform
 
 Hop and window are those of log-mel spectrograms (`audio.mel`).
 """
@@ -18,15 +18,12 @@ from loris_cli.audio.mel import (
     run_griffin_lim,
 )
 from loris_cli.audio.phase import estimate_phases
-from loris_cli.audio.phase_differences import PhaseDifferences, integrate_phases
 
 MAGNITUDE_OFFSET = 1e-2
 """Offset added before the logarithm, about 92 dB below a full-scale tone of 1,536 samples."""
 DEFAULT_ITERATIONS = 8
 """Rounds of Griffin-Lim after the estimate of the phases. On true magnitudes they raise the
 Zimtohrli MOS from 4.72 to 4.81; 32 rounds from random phases reach 4.76."""
-CHANNELS_PER_BIN = 5
-"""Log-magnitude; real and imaginary part of both phase differences."""
 MIN_BIN_WEIGHT = 0.1
 """Lower limit of the weight of a bin, so that errors at high frequencies count."""
 
@@ -46,36 +43,6 @@ def compute_log_magnitude(samples: Samples, n_fft: int) -> Float32Array:
         for spectra in iterate_spectra(samples, n_fft)
     ]
     return np.concatenate(blocks, axis=1)
-
-
-def split_spectrum_frames(frames: Tensor) -> tuple[Tensor, PhaseDifferences]:
-    """Return the log-magnitude, ``(..., bins, frames)``, and the phase differences.
-
-    Args:
-        frames: ``(..., 5 * bins, frames)``: the log-magnitudes of all bins, then the real and
-            the imaginary parts of their differences along time, then those along frequency.
-    """
-    magnitude, *parts = frames.chunk(CHANNELS_PER_BIN, dim=-2)
-    return magnitude, PhaseDifferences(*parts)
-
-
-@torch.inference_mode()
-def invert_spectrum_frames(frames: Float32Array) -> Samples:
-    """Return audio with the magnitudes and the phase differences of frames.
-
-    Griffin-Lim iterations do not follow: on estimated magnitudes, which are smooth where sound
-    is noisy, they lower the Zimtohrli MOS.
-
-    Args:
-        frames: as for `split_spectrum_frames`, ``(5 * bins, frames)``.
-
-    Returns:
-        mono audio at 22,050 Hz, ``((frames - 1) * 256,)``.
-    """
-    log_magnitude, differences = split_spectrum_frames(torch.from_numpy(frames))
-    magnitude = (log_magnitude.exp() - MAGNITUDE_OFFSET).clamp(min=0)
-    phases = torch.from_numpy(integrate_phases(magnitude.numpy(), differences))
-    return run_griffin_lim(magnitude, phases, 0)
 
 
 @torch.inference_mode()
