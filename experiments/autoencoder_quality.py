@@ -39,6 +39,7 @@ from loris_cli.training.checkpoints import RunFolder
 from loris_cli.training.mini_stages import load_autoencoder
 
 Reconstruct = Callable[[Samples], Samples]
+TRUE_MAGNITUDE_ITERATIONS = 8
 COLUMNS = ("Zimtohrli", "ViSQOL", "onsets", "pitch", "key", "decoding, s")
 
 
@@ -51,7 +52,8 @@ def load_model(name: str) -> MelAutoencoder:
 
 def invert_true_magnitudes(samples: Samples) -> Samples:
     """Reconstruct audio from its own magnitudes."""
-    return invert_log_magnitude(compute_log_magnitude(samples, FINE_MEL_CONFIG.n_fft))
+    log_magnitude = compute_log_magnitude(samples, FINE_MEL_CONFIG.n_fft)
+    return invert_log_magnitude(log_magnitude, n_iter=TRUE_MAGNITUDE_ITERATIONS)
 
 
 def score_clip(reference: Samples, reconstruct: Reconstruct) -> list[float]:

@@ -21,9 +21,10 @@ from loris_cli.audio.phase import estimate_phases
 
 MAGNITUDE_OFFSET = 1e-2
 """Offset added before the logarithm, about 92 dB below a full-scale tone of 1,536 samples."""
-DEFAULT_ITERATIONS = 8
-"""Rounds of Griffin-Lim after the estimate of the phases. On true magnitudes they raise the
-Zimtohrli MOS from 4.72 to 4.81; 32 rounds from random phases reach 4.76."""
+DEFAULT_ITERATIONS = 0
+"""Rounds of Griffin-Lim after the estimate of the phases. Eight rounds raise the Zimtohrli MOS
+of true magnitudes from 4.72 to 4.81, but lower that of estimated ones, which are smooth where
+sound is noisy, from 3.95 to 3.73."""
 MIN_BIN_WEIGHT = 0.1
 """Lower limit of the weight of a bin, so that errors at high frequencies count."""
 

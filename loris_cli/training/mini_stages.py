@@ -61,7 +61,7 @@ from loris_cli.training.validation_samples import render_validation_samples
 MINI_LATENT_CONFIG = MelAutoencoderConfig(
     n_mels=mel.FINE_MEL_CONFIG.n_mels,
     n_fft=mel.FINE_MEL_CONFIG.n_fft,
-    latent_channels=64,
+    latent_channels=96,
     width=448,
     n_blocks=3,
     fine_width=256,
