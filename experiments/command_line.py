@@ -1,11 +1,12 @@
 """Command-line arguments shared by the experiments."""
 
 import argparse
+from functools import cache
 from typing import Any
 
 import torch
 
-from loris_cli.models.mini_checkpoint import load_mini_checkpoint
+from loris_cli.models.mini_checkpoint import MiniCheckpoint, load_mini_checkpoint
 from loris_cli.soundtrack.latent_generator import DEFAULT_GUIDANCE, LatentGenerator
 
 
@@ -29,8 +30,13 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--guidance", type=float, default=DEFAULT_GUIDANCE)
 
 
+@cache
+def load_model(model_name: str) -> MiniCheckpoint:
+    """Load a ``mini`` model on the CPU, once in each process."""
+    return load_mini_checkpoint(model_name, device=torch.device("cpu"))
+
+
 def load_generator(model_name: str, **options: Any) -> LatentGenerator:
     """Load a ``mini`` model on the CPU, with sampling options of `LatentGenerator`."""
-    device = torch.device("cpu")
-    model = load_mini_checkpoint(model_name, device=device)
+    model, device = load_model(model_name), torch.device("cpu")
     return LatentGenerator(model=model, device=device, **options)

@@ -4,8 +4,8 @@
 
 Systems:
 
-- the model conditioned on the accents of the clip
-- the model conditioned on the peaks of the poses, which have timing jitter
+- the model conditioned on the accents of the clip, with each of its conditionings
+- the model conditioned on the peaks of the poses, which have timing jitter, likewise
 - the note spectrogram of the condition, inverted to audio
 - the score of the condition, played by the built-in synthesizer, for both kinds of peaks
 - the same score played by fluidsynth (with ``--fluidsynth``)
@@ -21,8 +21,8 @@ With ``--zimtohrli``, takes are also compared with the played score of the same 
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
-from functools import cache, partial
+from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -36,7 +36,7 @@ from clip_scores import (
     generate_takes,
     render_note_spectrograms,
 )
-from command_line import add_sampling_arguments, create_parser, load_generator
+from command_line import add_sampling_arguments, create_parser, load_generator, load_model
 from music_metrics import zimtohrli_mos
 from numpy.typing import NDArray
 
@@ -52,9 +52,11 @@ from loris_cli.evaluation.metrics.frechet import (
     fit_gaussian,
     frechet_distance,
 )
+from loris_cli.models.condition_routes import CONDITIONINGS, Conditioning
 from loris_cli.models.diffusion import SamplerName
+from loris_cli.models.generator_interface import MusicGenerator
 from loris_cli.models.mini_checkpoint import reconstruct_through_latent
-from loris_cli.soundtrack.latent_generator import DEFAULT_GUIDANCE, LatentGenerator
+from loris_cli.soundtrack.latent_generator import DEFAULT_GUIDANCE
 from loris_cli.soundtrack.score_generator import ScoreGenerator
 from loris_cli.system.progress import NullReporter, Reporter
 from loris_cli.system.worker_pool import WorkerCrash, map_in_processes
@@ -66,12 +68,8 @@ BANDED_METRICS = (
     "pitch_class_entropy",
 )  # fmt: skip
 """Metrics compared with the band of the reference audio (5th to 95th percentile)."""
-SYSTEM_NAMES = (
-    "reference", "latent_reconstruction", "note_spectrogram", "score", "score_fluidsynth",
-    "previous_model", "model", "model_jittered_peaks", "score_jittered_peaks",
-)  # fmt: skip
-N_COMPARISON_TAKES = 1
-"""Number of takes of the note spectrogram and of the previous model."""
+JITTERED_PEAKS = "_jittered_peaks"
+"""Suffix of the names of systems that are conditioned on the peaks of the poses."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +81,8 @@ class GivenRhythmConfig:
     n_seeds: int
     steps: int
     guidance: float
+    conditionings: Sequence[Conditioning] | None = None
+    """Conditionings of the model; None for all that it was trained with."""
     threads_per_worker: int
     sampler: SamplerName = "dpmpp-2m"
     previous_model: str | None = None
@@ -157,11 +157,10 @@ def evaluate_given_rhythm(
     statistics = _compute_reference_statistics(scored, reference)
     groups = label_clusters([clip.all_groups for clip in clips[:n_clips]])
     systems: dict[str, object] = {}
-    for name in SYSTEM_NAMES:
+    for name in dict.fromkeys(name for clip in scored for name in clip.system_scores):
         rows = [k for k, clip in enumerate(scored) if name in clip.system_scores]
-        if rows:
-            found = [scored[k].system_scores[name] for k in rows]
-            systems[name] = _summarize_system(found, [groups[k] for k in rows], statistics)
+        found = [scored[k].system_scores[name] for k in rows]
+        systems[name] = _summarize_system(found, [groups[k] for k in rows], statistics)
     recalls = [
         clip.jittered_accent_recall
         for clip in scored
@@ -219,59 +218,60 @@ def _score_clip(config: GivenRhythmConfig, task: _ClipTask) -> _ClipResult:
         takes = TakeScores(values_by_take={}, log_mels=[log_mel], musicnn_features=[features])
         return _ClipResult({"reference": takes}, None)
     clip = HeldOutClip(config.data, task.clip, mismatched_clip=task.mismatched_clip)
-    generator = _load_generator(config.model, config.steps, config.guidance, config.sampler)
+    generators = _load_generators(config)
     accents_s = clip.features.peaks_s
+    reconstructed = reconstruct_through_latent(
+        load_model(config.model).autoencoder, clip.reference
+    )
     takes_by_system = {
         "reference": [clip.reference],
-        "latent_reconstruction": [
-            reconstruct_through_latent(generator.model.autoencoder, clip.reference)
-        ],
-        "note_spectrogram": render_note_spectrograms(clip.features, N_COMPARISON_TAKES),
-        "score": generate_takes(ScoreGenerator(), clip.features, config.n_seeds),
-        "model": generate_takes(generator, clip.features, config.n_seeds),
+        "latent_reconstruction": [reconstructed],
+        "note_spectrogram": render_note_spectrograms(clip.features, config.n_seeds),
     }
+    for name, generator in generators.items():
+        takes_by_system[name] = generate_takes(generator, clip.features, config.n_seeds)
     if config.fluidsynth:
         takes_by_system["score_fluidsynth"] = generate_takes(
             ScoreGenerator(synthesizer=SynthesizerSettings(name="fluidsynth")),
             clip.features,
             config.n_seeds,
         )
-    if config.previous_model is not None:
-        previous = _load_generator(
-            config.previous_model, config.steps, config.previous_guidance, config.sampler
-        )
-        takes_by_system["previous_model"] = generate_takes(
-            previous, clip.features, N_COMPARISON_TAKES
-        )
     scores = {
         name: clip.score_takes(audio, accents_s) for name, audio in takes_by_system.items()
     }
     if config.zimtohrli:
         played = takes_by_system["score"]
-        for name in {"model", "score_fluidsynth", "note_spectrogram"} & {*takes_by_system}:
+        for name in takes_by_system.keys() - {"reference", "latent_reconstruction", "score"}:
             pairs = zip(takes_by_system[name], played, strict=False)
             scores[name].values_by_take["zimtohrli_mos_to_score"] = [
                 zimtohrli_mos(take, score) for take, score in pairs
             ]
-        reconstructed = takes_by_system["latent_reconstruction"][0]
         scores["latent_reconstruction"].values_by_take["zimtohrli_mos_to_reference"] = [
             zimtohrli_mos(reconstructed, clip.reference)
         ]
     if clip.pose_features is None:
         return _ClipResult(scores, None)
     peaks_s = clip.pose_features.peaks_s
-    jittered = generate_takes(generator, clip.pose_features, config.n_seeds)
-    scores["model_jittered_peaks"] = clip.score_takes(jittered, peaks_s)
-    played = generate_takes(ScoreGenerator(), clip.pose_features, config.n_seeds)
-    scores["score_jittered_peaks"] = clip.score_takes(played, peaks_s)
+    for name, generator in generators.items():
+        takes = generate_takes(generator, clip.pose_features, config.n_seeds)
+        scores[name + JITTERED_PEAKS] = clip.score_takes(takes, peaks_s)
     return _ClipResult(scores, match_onsets(accents_s, peaks_s).recall)
 
 
-@cache
-def _load_generator(
-    model: str, steps: int, guidance: float, sampler: SamplerName
-) -> LatentGenerator:
-    return load_generator(model, steps=steps, guidance=guidance, sampler=sampler)
+def _load_generators(config: GivenRhythmConfig) -> dict[str, MusicGenerator]:
+    """Return the generators whose takes are scored with both kinds of peaks."""
+    options = {"steps": config.steps, "sampler": config.sampler}
+    model = load_generator(config.model, guidance=config.guidance, **options)
+    conditionings = config.conditionings or model.model.denoiser.config.conditionings
+    generators: dict[str, MusicGenerator] = {"score": ScoreGenerator()}
+    for conditioning in conditionings:
+        name = f"model_{conditioning}"
+        generators[name] = replace(model, conditioning=conditioning)
+    if config.previous_model is not None:
+        generators["previous_model"] = load_generator(
+            config.previous_model, guidance=config.previous_guidance, **options
+        )
+    return generators
 
 
 def _summarize_system(
@@ -348,6 +348,9 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--threads", dest="threads_per_worker", type=int, default=1)
     parser.add_argument("--sampler", choices=get_args(SamplerName), default="dpmpp-2m")
+    parser.add_argument(
+        "--conditioning", dest="conditionings", action="append", choices=CONDITIONINGS
+    )
     parser.add_argument("--previous-model", help="Name or path of weights to compare with.")
     parser.add_argument("--previous-guidance", type=float, default=DEFAULT_GUIDANCE)
     parser.add_argument("--fluidsynth", action="store_true")
