@@ -253,8 +253,8 @@ def _score_clip(config: GivenRhythmConfig, task: _ClipTask) -> _ClipResult:
         return _ClipResult(scores, None)
     peaks_s = clip.pose_features.peaks_s
     for name, generator in generators.items():
-        takes = generate_takes(generator, clip.pose_features, config.n_seeds)
-        scores[name + JITTERED_PEAKS] = clip.score_takes(takes, peaks_s)
+        jittered = generate_takes(generator, clip.pose_features, config.n_seeds)
+        scores[name + JITTERED_PEAKS] = clip.score_takes(jittered, peaks_s)
     return _ClipResult(scores, match_onsets(accents_s, peaks_s).recall)
 
 
