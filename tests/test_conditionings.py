@@ -109,8 +109,10 @@ def test_a_video_is_made_with_a_conditioning(
     audio = []
     for name in ("score", "paper"):
         out = tmp_path / f"{name}.wav"
-        result = loris("soundtrack", moving_video, "-o", out, *options, "--conditioning", name)
+        words = (*options, "--conditioning", name, "--json")
+        result = loris("soundtrack", moving_video, "-o", out, *words)
         assert result.exit_code == 0, result.stderr
+        assert json.loads(result.stdout)["conditioning"] == name
         audio.append(out.read_bytes())
     assert audio[0] != audio[1]
 

@@ -27,6 +27,7 @@ from loris_cli.soundtrack.generators import (
 from loris_cli.soundtrack.inpainting import load_region
 from loris_cli.soundtrack.job_report import RecordingReporter, ReportRow, build_row
 from loris_cli.soundtrack.jobs import SoundtrackJob, is_midi_path
+from loris_cli.soundtrack.latent_generator import LatentGenerator
 from loris_cli.soundtrack.learned_generator import LearnedGenerator
 from loris_cli.soundtrack.pipeline import OutputOptions, make_soundtrack, read_mono_audio
 from loris_cli.soundtrack.score_generator import ScoreGenerator, encode_score
@@ -166,9 +167,13 @@ def _generator_fields(generator: SoundtrackGenerator, duration_s: float) -> dict
         )
         return {**method, "duration_s": round(duration_s, 3)}
     layout = generator.compute_window_layout(duration_s)
+    own_fields = {}
+    if isinstance(generator, LatentGenerator):
+        own_fields["conditioning"] = generator.conditioning
     return {
         "model": generator.model.name,
         "fingerprint": generator.model.sha256_prefix,
+        **own_fields,
         "device": str(generator.device),
         "steps": generator.steps,
         "guidance": generator.guidance,
