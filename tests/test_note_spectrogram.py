@@ -190,5 +190,5 @@ def test_note_spectrogram_correlates_with_the_synthesized_score(name: str) -> No
     shifted = np.corrcoef(np.roll(synthesized, 43, axis=1).ravel(), rendered.ravel())[0, 1]
     assert correlation > 0.93
     assert correlation > shifted + 0.05
-    # The mix may change the loudness.
-    assert abs(float((synthesized - rendered).mean())) < 0.5
+    # The mix and the scaling to a peak may change the loudness.
+    assert abs(float((synthesized - rendered).mean())) < 0.8
