@@ -17,6 +17,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
 from loris_cli.errors import UsageError
+from loris_cli.system.allocator import reuse_freed_memory
 from loris_cli.system.device import resolve_device
 from loris_cli.system.threads import count_threads
 from loris_cli.training.distributed_store import join_store
@@ -141,6 +142,8 @@ def init_distributed(
     rank, world_size, local_rank, launcher = _read_launcher_environment()
     device = resolve_device(device_name)
     torch.set_num_threads(count_threads())  # training does not use the pool of `map_rows`
+    if device.type == "cpu":
+        reuse_freed_memory()
     if world_size == 1:
         yield DistributedContext(rank=0, world_size=1, device=device)
         return
