@@ -370,14 +370,16 @@ def test_overfitted_network_reproduces_a_piece() -> None:
         optimizer.step()
     assert float(loss.detach()) < 0.01
 
-    n_first = int(bars[0][0, Column.DENSITY]) - 1
-    density_class = 2 * (n_first - MIN_TICK_COUNT)
+    counts = [int(bar[0, Column.DENSITY]) - 1 for bar in bars]
     control = VideoControl(
         grid=BarGrid(start_s=0.0, tick_s=0.125, n_bars=len(bars)),
-        bars=(BarControl(density_class=density_class, strength_classes={}),) * len(bars),
+        bars=tuple(
+            BarControl(density_class=2 * (count - MIN_TICK_COUNT), strength_classes={})
+            for count in counts
+        ),
         n_ticks=n_ticks,
     )
-    assert control.bars[0].n_ticks == n_first
+    assert [bar.n_ticks for bar in control.bars] == counts
     sampler = ControlledSampler(
         network=network,
         control=control,
@@ -386,7 +388,11 @@ def test_overfitted_network_reproduces_a_piece() -> None:
         control_probability=0.0,
         settings=GREEDY,
     )
-    np.testing.assert_array_equal(sampler.sample(ignore_progress), words[:-1])
+    sampled = sampler.sample(ignore_progress)
+    # No bar word follows the last tick in training, so the network may add notes to that tick.
+    np.testing.assert_array_equal(sampled[: len(words) - 1], words[:-1])
+    last_beat = words[:, Column.BEAT][words[:, Column.BEAT] > 0][-1]
+    assert set(sampled[len(words) - 1 :, Column.BEAT].tolist()) <= {0, int(last_beat)}
 
 
 # Released procedure
