@@ -36,10 +36,11 @@ from loris_cli.models.mini_checkpoint import (
     reconstruct_through_latent,
 )
 from loris_cli.training.checkpoints import RunFolder
-from loris_cli.training.mini_stages import load_autoencoder
+from loris_cli.training.mini_weights import load_autoencoder
 
 Reconstruct = Callable[[Samples], Samples]
 TRUE_MAGNITUDE_ITERATIONS = 8
+"""Rounds of Griffin-Lim for true magnitudes, which they improve."""
 COLUMNS = ("Zimtohrli", "ViSQOL", "onsets", "pitch", "key", "decoding, s")
 
 

@@ -18,7 +18,7 @@ from loris_cli.training.losses import (
     checkpoint_activations,
     count_parameters,
 )
-from loris_cli.training.mini_stages import pad_weights
+from loris_cli.training.mini_weights import pad_weights
 
 CONFIG = replace(TINY_DENOISER, note_latent_channels=32)
 

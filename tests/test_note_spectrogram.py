@@ -16,6 +16,7 @@ from loris_cli.composition.arrangement import (
     TIMBRE_NOTES,
     Arrangement,
 )
+from loris_cli.composition.mix import MixSettings
 from loris_cli.composition.note_spectrogram import (
     NOTE_MEL_CONFIG,
     ONSET_FRAME_OFFSETS,
@@ -26,7 +27,7 @@ from loris_cli.composition.note_spectrogram import (
     render_note_spectrogram,
 )
 from loris_cli.composition.styles import STYLES_BY_NAME
-from loris_cli.composition.synthesis import synthesize_training_piece
+from loris_cli.composition.synthesis import synthesize_blocks
 from loris_cli.config import GENRES, SAMPLE_RATE_HZ
 from loris_cli.synthetic.composer import compose_score
 
@@ -181,14 +182,13 @@ def test_note_spectrogram_of_a_range_is_a_slice_of_the_full_one(
 @pytest.mark.parametrize("name", ["pop", "skate", "house"])
 def test_note_spectrogram_correlates_with_the_synthesized_score(name: str) -> None:
     score = compose_score(1, STYLES_BY_NAME[name], 16.0)
-    synthesized = mel.compute_log_mel(
-        synthesize_training_piece(score.arrangement, duration_s=16.0, seed=1),
-        NOTE_MEL_CONFIG,
-    )
+    blocks = synthesize_blocks(score.arrangement, MixSettings(), duration_s=16.0, n_channels=1)
+    samples = np.concatenate([block[0] for block in blocks])
+    synthesized = mel.compute_log_mel(samples, NOTE_MEL_CONFIG)
     rendered = render_note_spectrogram(score.arrangement, 0, synthesized.shape[1])
     correlation = np.corrcoef(synthesized.ravel(), rendered.ravel())[0, 1]
     shifted = np.corrcoef(np.roll(synthesized, 43, axis=1).ravel(), rendered.ravel())[0, 1]
     assert correlation > 0.93
     assert correlation > shifted + 0.05
-    # The mix and the scaling to a peak may change the loudness.
-    assert abs(float((synthesized - rendered).mean())) < 0.8
+    # The volumes of the mix are below those of the timbre table: -0.28 to -0.41 in 12 pieces.
+    assert -0.5 < float((synthesized - rendered).mean()) < 0

@@ -665,8 +665,8 @@ def test_no_note_lasts_until_the_next_one_of_its_key(rows: list[Note]) -> None:
 # Time ranges, blocks and repeated calls
 
 
-def compose(name: str, duration_s: float) -> Arrangement:
-    return compose_score(1, STYLES_BY_NAME[name], duration_s).arrangement
+def compose(name: str, duration_s: float, *, seed: int = 1) -> Arrangement:
+    return compose_score(seed, STYLES_BY_NAME[name], duration_s).arrangement
 
 
 def test_rendered_range_is_a_slice_of_the_whole() -> None:
@@ -935,34 +935,36 @@ def test_failing_fluidsynth_is_an_input_error(
 
 # Agreement with fluidsynth
 
+FLUIDSYNTH_SEEDS = {"house": 6, "skate": 7}
+"""Seeds of pieces in which the loss of any channel but the timpani is noticed."""
 FLUIDSYNTH_LOG_MEL = {
     "house": [
-        [-1.67, -1.15, -1.36, -2.34, -1.97, -1.09],
-        [-2.80, -2.68, -2.69, -3.06, -2.92, -2.65],
-        [-3.51, -3.30, -3.36, -3.55, -3.80, -3.38],
-        [-4.01, -3.63, -3.66, -3.83, -4.21, -3.72],
-        [-4.30, -3.99, -4.20, -4.35, -4.35, -4.08],
-        [-4.49, -4.38, -4.22, -4.63, -4.61, -4.52],
-        [-4.31, -4.30, -4.22, -4.61, -4.71, -4.34],
-        [-4.34, -4.42, -4.32, -4.72, -4.86, -4.40],
-        [-3.93, -4.34, -3.96, -4.64, -5.16, -4.14],
-        [-4.19, -4.56, -4.24, -4.82, -5.30, -4.41],
-        [-4.31, -4.78, -4.41, -5.03, -5.54, -4.62],
-        [-4.83, -5.28, -4.93, -5.44, -5.89, -5.11],
+        [-2.60, -2.40, -2.35, -2.62, -1.32, -1.66],
+        [-3.64, -3.22, -3.26, -2.89, -2.60, -2.55],
+        [-4.19, -4.15, -3.91, -3.51, -3.24, -3.31],
+        [-4.49, -4.20, -4.20, -3.77, -3.51, -3.48],
+        [-4.82, -4.69, -4.37, -3.92, -3.82, -3.93],
+        [-4.88, -4.64, -4.92, -4.10, -4.00, -3.92],
+        [-4.94, -5.11, -4.81, -4.47, -4.28, -4.25],
+        [-5.08, -5.32, -5.14, -4.78, -4.68, -4.42],
+        [-4.95, -5.44, -5.55, -5.05, -4.95, -4.36],
+        [-5.12, -5.60, -5.62, -5.19, -5.03, -4.53],
+        [-5.26, -5.83, -5.74, -5.27, -5.10, -4.65],
+        [-5.84, -6.34, -6.25, -5.93, -5.97, -5.30],
     ],
     "skate": [
-        [-2.78, -2.09, -1.96, -2.93, -2.31, -2.16],
-        [-3.00, -2.74, -2.74, -3.14, -2.94, -2.90],
-        [-3.58, -3.24, -3.24, -3.72, -3.54, -3.50],
-        [-3.73, -3.68, -3.60, -3.74, -3.68, -3.75],
-        [-4.48, -4.29, -4.46, -4.79, -4.24, -4.36],
-        [-4.89, -4.72, -4.71, -5.18, -4.74, -4.72],
-        [-4.53, -4.51, -4.41, -4.54, -4.47, -4.54],
-        [-4.63, -4.80, -4.82, -4.82, -4.50, -4.70],
-        [-5.03, -5.82, -5.69, -5.27, -4.82, -5.17],
-        [-5.39, -6.12, -5.97, -5.62, -5.14, -5.53],
-        [-5.72, -6.48, -6.26, -6.01, -5.46, -5.86],
-        [-6.07, -6.74, -6.47, -6.39, -5.77, -6.17],
+        [-2.76, -1.98, -2.42, -3.97, -2.44, -1.39],
+        [-3.27, -2.94, -2.68, -3.05, -2.44, -2.07],
+        [-3.55, -3.36, -3.56, -4.05, -3.03, -2.60],
+        [-4.35, -4.07, -3.53, -3.47, -3.23, -3.13],
+        [-4.10, -3.85, -4.23, -4.50, -3.91, -3.20],
+        [-4.27, -4.06, -3.73, -3.80, -3.32, -3.33],
+        [-4.48, -4.17, -4.23, -4.20, -3.58, -3.69],
+        [-4.75, -4.77, -4.45, -4.47, -3.86, -4.00],
+        [-5.31, -5.31, -5.21, -5.27, -4.53, -4.84],
+        [-5.71, -5.82, -5.84, -5.89, -5.11, -5.52],
+        [-6.11, -6.32, -6.35, -6.44, -5.64, -6.20],
+        [-6.33, -6.70, -6.70, -6.76, -6.09, -6.62],
     ],
 }
 """Mean log-mel of 12 groups of bands in 6 time segments of 2 s, of dry mono pieces.
@@ -990,12 +992,13 @@ def summarize_log_mel(arrangement: Arrangement, settings: SynthesizerSettings) -
 
 @pytest.mark.parametrize("name", FLUIDSYNTH_LOG_MEL)
 def test_levels_agree_with_fluidsynth(name: str) -> None:
-    levels = summarize_log_mel(compose(name, 12.0), SynthesizerSettings())
+    piece = compose(name, 12.0, seed=FLUIDSYNTH_SEEDS[name])
+    levels = summarize_log_mel(piece, SynthesizerSettings())
     difference = levels - FLUIDSYNTH_LOG_MEL[name]
-    # Measured: 0.057 and 0.35, or 0.5 and 3.0 dB. Both pieces fail if the gain is 1 dB too high
-    # or 1.5 dB too low, or without the notes of the bass, the drums or the first instrument.
+    # Measured: 0.065 and 0.26, or 0.6 and 2.3 dB. Both pieces fail if the gain is 1 dB too high
+    # or 1.5 dB too low, or without the notes of any channel except the timpani.
     assert np.abs(difference).mean() < 0.075
-    assert np.abs(difference).max() < 0.4
+    assert np.abs(difference).max() < 0.35
 
 
 @pytest.mark.slow
@@ -1005,7 +1008,8 @@ def test_levels_agree_with_fluidsynth(name: str) -> None:
 )
 @pytest.mark.parametrize("name", FLUIDSYNTH_LOG_MEL)
 def test_installed_fluidsynth_has_the_stored_levels(name: str) -> None:
-    levels = summarize_log_mel(compose(name, 12.0), SynthesizerSettings(name="fluidsynth"))
+    piece = compose(name, 12.0, seed=FLUIDSYNTH_SEEDS[name])
+    levels = summarize_log_mel(piece, SynthesizerSettings(name="fluidsynth"))
     np.testing.assert_allclose(levels, FLUIDSYNTH_LOG_MEL[name], atol=0.01)
 
 

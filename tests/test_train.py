@@ -169,15 +169,26 @@ def test_repeated_command_leaves_a_complete_run_unchanged(
     assert (trained / "conditional" / "resume.pt").read_bytes() == before
 
 
+@pytest.fixture
+def other_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let new networks differ from those of models trained before."""
+    latent = replace(TINY_LATENT_CONFIG, latent_channels=12, width=24)
+    denoiser = replace(
+        TINY_DENOISER_CONFIG, latent_channels=12, note_latent_channels=12, window_frames=32
+    )
+    monkeypatch.setattr(mini_stages, "MINI_LATENT_CONFIG", latent)
+    monkeypatch.setattr(mini_stages, "MINI_DENOISER_CONFIG", denoiser)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("other_networks")
 def test_fine_tuning_starts_from_the_networks_of_a_model(
     trained: Path, data: Path, loris: RunLoris, tmp_path: Path
 ) -> None:
     model, run = trained / "mini.safetensors", tmp_path / "run"
+    words = ("--data", data, "-o", run, *SHORT_RUN)
     options = make_set_options(learning_rate=0, validation_samples=0)
-    result = loris(
-        "train", "--data", data, "-o", run, "--backbone", model, *SHORT_RUN, *options
-    )
+    result = loris("train", *words, *options, "--backbone", model)
     assert result.exit_code == 0, result.stderr
 
     assert {path.name for path in (run / "latent").iterdir()} == {"last.safetensors"}
@@ -186,6 +197,23 @@ def test_fine_tuning_starts_from_the_networks_of_a_model(
     for name, value in original.items():
         # Rounding to 8 bits again changes the scales in their last digit.
         torch.testing.assert_close(fine_tuned[name], value, rtol=1e-5, atol=1e-6)
+
+    before = (run / "latent" / "last.safetensors").read_bytes()
+    assert loris("train", *words, *options).exit_code == 2  # the model was omitted
+    assert (run / "latent" / "last.safetensors").read_bytes() == before
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("other_networks")
+def test_dry_run_of_fine_tuning_measures_the_networks_of_the_model(
+    trained: Path, data: Path, loris: RunLoris, tmp_path: Path
+) -> None:
+    model, run = trained / "mini.safetensors", tmp_path / "run"
+    words = ("--backbone", model, "-o", run, *SHORT_RUN, "--dry-run")
+    result = loris("train", "--data", data, *words)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.startswith("conditional:")
+    assert not run.exists()
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from loris_cli.models.paper_unet import PaperModel
 from loris_cli.training.checkpoints import write_weights
 from loris_cli.training.datasets import TrainingClips
 from loris_cli.training.lr_schedule import build_parameter_groups, compute_lr
-from loris_cli.training.mini_stages import list_backbone_parameters
+from loris_cli.training.mini_weights import list_backbone_parameters
 from loris_cli.training.paper_stage import PaperStage
 from loris_cli.training.settings import TrainingRecipe, TrainingSettings, resolve_settings
 

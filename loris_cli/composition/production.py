@@ -22,8 +22,8 @@ def describe_production(
 ) -> Float32Array:
     """Return the settings of a piece, ``(PRODUCTION_CHANNELS,)``, each in -1..1.
 
-    The first one is 1, which distinguishes every production from an unknown one, zeros. The
-    volumes of the instruments are not included.
+    The first value is always 1: an unknown production is a vector of zeros. The volumes of the
+    instruments are not included.
 
     Args:
         mix: reverb and tone.
@@ -48,4 +48,4 @@ def describe_production(
 NEUTRAL_PRODUCTION = describe_production(
     MixSettings(), MasteringSettings(), bundled_soundfont=True
 )
-"""Medium reverb and no mastering, as in `synthesis` by default."""
+"""Production with the default settings: medium reverb and no mastering."""

@@ -1,7 +1,9 @@
 """Read the files of a clip: audio, visual features, annotations, pose features."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -9,6 +11,7 @@ import soundfile
 from loris_cli.array_types import Array, Float32Array
 from loris_cli.composition.arrangement import Arrangement
 from loris_cli.composition.chords import Harmony
+from loris_cli.composition.production import PRODUCTION_CHANNELS
 from loris_cli.config import POSE_FPS
 from loris_cli.dataset.manifest import Clip
 from loris_cli.errors import InputError
@@ -54,6 +57,9 @@ def read_annotations(data_dir: Path, clip: Clip) -> ClipFeatures:
     """Return the rhythm of a clip's audio, with chords and notes if available.
 
     For a clip without a rhythm file the peaks are empty and the energy is zero.
+
+    Raises:
+        InputError: the recorded production is damaged.
     """
     if not clip.rhythm:
         return ClipFeatures(
@@ -82,8 +88,22 @@ def read_annotations(data_dir: Path, clip: Clip) -> ClipFeatures:
             genre=clip.genre or None,
             harmony=harmony,
             arrangement=arrangement,
-            production=arrays["production"] if "production" in arrays else None,
+            production=_read_production(arrays, clip),
         )
+
+
+def _read_production(arrays: Mapping[str, Any], clip: Clip) -> Float32Array | None:
+    """Return the production of a clip; None if it is not recorded."""
+    if "production" not in arrays:
+        return None
+    production: Float32Array = arrays["production"]
+    is_vector = production.dtype.kind == "f" and production.shape == (PRODUCTION_CHANNELS,)
+    if not is_vector or not np.isfinite(production).all():
+        raise InputError(
+            f"{clip.rhythm} has an invalid production",
+            hint="synthesize the data set again (loris dataset synthesize)",
+        )
+    return production
 
 
 def read_pose_features(data_dir: Path, clip: Clip) -> ClipFeatures | None:

@@ -41,8 +41,8 @@ class MiniDenoiserConfig(UNetConfig):
     trained_with_notes: bool = True
     """These are False if no training clip had harmony or notes; generation then omits them."""
     timing_jitter_channels: int = 0
-    """1 for weights that were trained with the timing jitter of the peaks, which is zero
-    now, else 0."""
+    """1 for weights with an input for the timing jitter of the peaks, which is always zero
+    now; else 0."""
     production_channels: int = 0
     """Settings of the production (`composition.production`), or 0 without them."""
     alignment_channels: int = 0
@@ -94,8 +94,8 @@ class EncodedMiniCondition(NamedTuple):
     """Rhythm and motion tokens, ``(batch, tokens, features)``."""
     aligned: Tensor
     """All channels that are aligned with the latent frames, ``(batch, channels, frames)``."""
-    style: Tensor
-    """Genre, and production if the network is conditioned on it, ``(batch, channels)``."""
+    global_features: Tensor
+    """Genre, and production if the network is conditioned on it, ``(batch, features)``."""
 
 
 class MiniDenoiser(nn.Module):
@@ -157,14 +157,16 @@ class MiniDenoiser(nn.Module):
             # Motion tokens are fewer: each of them covers several rhythm tokens.
             events = tokens + _resample_tokens(motion, tokens.shape[1])
             tokens = torch.cat([tokens, motion], dim=1)
-        channels, style = self._list_aligned_channels(condition), [condition.genre]
+        channels, global_features = self._list_aligned_channels(condition), [condition.genre]
         if self.config.alignment_channels:
             channels.append(self.alignment(events, condition.aligned_rhythm.shape[2]))
         if self.config.timing_jitter_channels:
-            style.append(torch.zeros_like(condition.genre[:, :1]))
+            global_features.append(torch.zeros_like(condition.genre[:, :1]))
         if self.config.production_channels:
-            style.append(condition.production)
-        return EncodedMiniCondition(tokens, torch.cat(channels, 1), torch.cat(style, 1))
+            global_features.append(condition.production)
+        return EncodedMiniCondition(
+            tokens, torch.cat(channels, dim=1), torch.cat(global_features, dim=1)
+        )
 
     def _list_aligned_channels(self, condition: MiniCondition) -> list[Tensor]:
         """Return the channels aligned with the latent frames, with null values if unknown."""
@@ -205,8 +207,8 @@ class MiniDenoiser(nn.Module):
         drop = drop_mask[:, None, None]
         tokens = torch.where(drop, self.null_token, condition.tokens)
         aligned = torch.where(drop, self.null_aligned, condition.aligned)
-        style = torch.where(drop_mask[:, None], 0.0, condition.style)
-        x = self.unet(x, c_noise, features=style, channels_list=[aligned], embedding=tokens)
+        features = torch.where(drop_mask[:, None], 0.0, condition.global_features)
+        x = self.unet(x, c_noise, features=features, channels_list=[aligned], embedding=tokens)
         return x
 
 

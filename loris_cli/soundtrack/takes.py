@@ -167,13 +167,13 @@ def _generator_fields(generator: SoundtrackGenerator, duration_s: float) -> dict
         )
         return {**method, "duration_s": round(duration_s, 3)}
     layout = generator.compute_window_layout(duration_s)
-    own_fields = {}
+    conditioning = {}
     if isinstance(generator, LatentGenerator):
-        own_fields["conditioning"] = generator.conditioning
+        conditioning = {"conditioning": generator.conditioning}
     return {
         "model": generator.model.name,
         "fingerprint": generator.model.sha256_prefix,
-        **own_fields,
+        **conditioning,
         "device": str(generator.device),
         "steps": generator.steps,
         "guidance": generator.guidance,

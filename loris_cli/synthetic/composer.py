@@ -24,7 +24,7 @@ MAX_ACCENT_SPACING_S = 6.0
 EIGHTH_PROBABILITIES = (0.9, 0.12, 0.4, 0.3, 0.8, 0.12, 0.45, 0.25)
 """Probability of an accent on each eighth note of a bar, for rhythms that repeat every bar."""
 RAMP_PROBABILITY = 0.4
-"""Probability that the energy of a section rises or falls steadily to the level of the next."""
+"""Probability that the energy of a section is a ramp."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +82,7 @@ def compose_score(seed: int, style: Style, duration_s: float) -> MusicalScore:
 
 
 def _sample_energy(rng: Generator, duration_s: float) -> Array:
-    """Sample sections of 3 to 9 s, at a level of energy or on the way from one to the next."""
+    """Sample sections of 3 to 9 s with a constant energy, or a ramp to that of the next one."""
     edges_s = [0.0]
     while edges_s[-1] < duration_s:
         edges_s.append(edges_s[-1] + rng.uniform(3, 9))

@@ -3,8 +3,8 @@
     accents -> intended impacts -> motion -> ground-truth joints -> noise -> poses
 
 The simulation includes early and late movements, missed accents, movements without an accent,
-dancing in half time or double time, and continuous movement between the impacts. Their extent
-varies between dancers. The timing jitter is recorded.
+dancing in half time or double time, and continuous movement between the impacts. The extent of
+each varies between dancers.
 """
 
 from dataclasses import dataclass

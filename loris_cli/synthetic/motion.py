@@ -134,8 +134,8 @@ BURST_DURATION_RANGE_S = (0.25, 0.17)
 # Range of intervals between impacts, and durations of the slow motion of a limb.
 MIN_IMPACT_INTERVAL_S, MAX_IMPACT_INTERVAL_S = 0.45, 2.5
 HOLD_S, RETURN_S, RELAX_S = 0.12, 0.5, 1.0
-# Swaying of a loose dancer relative to breath and weight shifts. The faster half of it has a
-# period of about a second, as a groove has.
+# Amplitude and rate of swaying at a looseness of 1, relative to those at 0, which are of breath
+# and weight shifts. The shortest periods are then about 0.8 s, as in a groove.
 LOOSE_SWAY_SIZE, LOOSE_SWAY_RATE = 3.0, 4.0
 # Exponent of position over time within a burst; the speed is greatest just before the stop.
 _BURST_POWER = 2.0
@@ -249,8 +249,8 @@ def build_impact_motion(
         strengths: ``(impacts,)``, 0..1.
         duration_s: duration in seconds.
         rng: random generator for gestures and swaying.
-        looseness: 0 for slow swaying, 1 for `LOOSE_SWAY_SIZE` times as wide and
-            `LOOSE_SWAY_RATE` times as fast.
+        looseness: amplitude and rate of swaying, 0 (breath, weight shifts) to 1
+            (`LOOSE_SWAY_SIZE` times as wide and `LOOSE_SWAY_RATE` times as fast).
     """
     tracks = {name: ControlTrack(value) for name, value in REST_CONTROLS.items()}
     gesture: Gesture | None = None
@@ -303,17 +303,17 @@ def _sample_impact_times(rng: Generator, duration_s: float, steady_tempo: bool) 
 
 
 def _build_sway(rng: Generator, looseness: float) -> Callable[[str, float], Array]:
-    """Build sinusoidal swaying; without looseness of a few degrees or millimetres."""
+    """Build sinusoidal swaying, of a few degrees or millimetres at a looseness of 0."""
     size = {"pelvis": 0.012, "tilt": 1.5, "torso": 3.0, "neck": 4.0, "arm.L": 4.0, "arm.R": 4.0}
     rates_hz = {name: rng.uniform(0.12, 0.3, len(REST_CONTROLS[name])) for name in size}
     phases = {name: rng.uniform(0, 2 * np.pi, len(REST_CONTROLS[name])) for name in size}
-    wide = 1 + looseness * (LOOSE_SWAY_SIZE - 1)
-    fast = 1 + looseness * (LOOSE_SWAY_RATE - 1)
+    size_factor = 1 + looseness * (LOOSE_SWAY_SIZE - 1)
+    rate_factor = 1 + looseness * (LOOSE_SWAY_RATE - 1)
 
     def sway(name: str, time_s: float) -> Array:
         if name not in size:
             return np.zeros(len(REST_CONTROLS[name]))
-        wave = np.sin(2 * np.pi * fast * rates_hz[name] * time_s + phases[name])
-        return np.asarray(wide * size[name] * wave)
+        wave = np.sin(2 * np.pi * rate_factor * rates_hz[name] * time_s + phases[name])
+        return np.asarray(size_factor * size[name] * wave)
 
     return sway

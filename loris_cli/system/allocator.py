@@ -10,9 +10,9 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 def reuse_freed_memory() -> bool:
     """Let this process reuse memory that it frees instead of returning it to the system.
 
-    By default glibc maps every block above some MB again, and the kernel clears its pages. A
-    training step allocates the same large blocks as the one before: on two cores a step of
-    `mini` took 1.0 to 1.2 s, half of it in the kernel, and 0.84 s with this setting.
+    By default glibc returns large blocks to the system, and the kernel clears their pages when
+    they are allocated again. A training step allocates the same blocks as the one before, and
+    is 1.04 to 1.11 times as fast with this setting (benchmarks/allocator.py).
 
     Returns:
         whether the C library supports the setting.

@@ -65,7 +65,8 @@ def estimate_cost(
     clips = read_train_val_clips(job.data_dir, settings.subset)
     few = replace(clips, train=clips.train[:DRY_RUN_CLIPS], val=clips.val[:1])
     if settings.preset not in METHOD_OBJECTS:
-        stage = build_stage(job, settings, few, partial(_make_random_cache, few))
+        make_cache = partial(_make_random_cache, few, job.backbone_path)
+        stage = build_stage(job, settings, few, make_cache)
         return _measure_steps(stage, settings, dist_context, reporter, n_clips=len(clips.train))
     with tempfile.TemporaryDirectory() as folder:
         learned = build_learned_stage(
@@ -137,11 +138,11 @@ def _load_codec_or_random(
     )
 
 
-def _make_random_cache(clips: TrainingClips) -> LatentCache:
-    config = mini_stages.MINI_LATENT_CONFIG
-    shape = config.latent_channels, mini_stages.MINI_DENOISER_CONFIG.window_frames
+def _make_random_cache(clips: TrainingClips, backbone_path: Path | None) -> LatentCache:
+    config = mini_stages.choose_denoiser_config(backbone_path)
+    shape = config.latent_channels, config.window_frames
     rng = torch.Generator().manual_seed(0)
     return LatentCache(
-        autoencoder=MelAutoencoder(config),
+        autoencoder=MelAutoencoder(mini_stages.MINI_LATENT_CONFIG),
         latents={clip.id: torch.randn(shape, generator=rng).numpy() for clip in clips.all},
     )

@@ -23,7 +23,7 @@ from loris_cli.system.file_fingerprints import compute_sha256
 from loris_cli.system.input_paths import check_suffix
 from loris_cli.system.state_dict_files import TORCH_SUFFIXES, is_torch_file
 from loris_cli.training.checkpoints import RunFolder, WeightsChoice, translate_disk_errors
-from loris_cli.training.mini_stages import load_mini_networks
+from loris_cli.training.mini_weights import load_mini_networks
 
 ExportFormat = Literal["loris", "official"]
 CPU = torch.device("cpu")

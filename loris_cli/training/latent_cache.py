@@ -119,8 +119,7 @@ def write_latent_cache(
 ) -> None:
     """Write the unnormalized latents of clips and notes, with mean and standard deviation.
 
-    The autoencoder of a model keeps its mean and standard deviation, because the denoiser of
-    the model was trained with them.
+    Those of a model are not measured again, because its denoiser was trained with them.
 
     Args:
         path: safetensors file.
@@ -155,7 +154,7 @@ def write_latent_cache(
 
 
 def has_latent_statistics(autoencoder: MelAutoencoder) -> bool:
-    """Return whether an autoencoder is that of a model, whose latents have fixed statistics."""
+    """Return whether the statistics of the latents have been measured, as in a model."""
     return not bool((autoencoder.code_std == 1).all())
 
 

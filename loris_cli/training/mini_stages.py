@@ -4,11 +4,11 @@ clips -> log-mel -> LatentStage -> latents of all clips -> DenoiserStage -> mini
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,37 +25,27 @@ from loris_cli.dataset.read_clips import (
     read_rhythm_features,
     read_video_features,
 )
-from loris_cli.errors import InputError, UsageError, WeightsError
-from loris_cli.models.checkpoint_format import read_config
+from loris_cli.errors import InputError
 from loris_cli.models.condition_routes import CONDITIONINGS
-from loris_cli.models.empty_networks import empty_networks
 from loris_cli.models.generator_interface import VideoFeatures
 from loris_cli.models.mel_autoencoder import MelAutoencoder, MelAutoencoderConfig
-from loris_cli.models.mini_checkpoint import MiniCheckpoint, load_mini_checkpoint
+from loris_cli.models.mini_checkpoint import MiniCheckpoint
 from loris_cli.models.mini_unet import MiniDenoiser, MiniDenoiserConfig
 from loris_cli.soundtrack.conditioning import HARMONY_CHANNELS
 from loris_cli.soundtrack.latent_generator import LatentGenerator
-from loris_cli.system.atomic_files import output_errors
-from loris_cli.system.state_dict_files import MALFORMED_FILE_ERRORS, check_state_dict
 from loris_cli.training import datasets
-from loris_cli.training.checkpoints import (
-    RunFolder,
-    Weights,
-    is_complete_model,
-    is_conditional_stage,
-    read_weights,
-    write_weights,
-)
+from loris_cli.training.checkpoints import Weights, is_complete_model
 from loris_cli.training.datasets import VALIDATION_SEED, MelCropDataset, TrainingClips
-from loris_cli.training.latent_cache import (
-    LATENTS_HINT,
-    LatentCache,
-    set_latent_statistics,
-)
+from loris_cli.training.latent_cache import LATENTS_HINT, LatentCache
 from loris_cli.training.loop import TrainingStage
 from loris_cli.training.losses import DenoiserLoss, LatentLoss, checkpoint_activations
-from loris_cli.training.lr_schedule import is_conditioning
-from loris_cli.training.settings import StageName, TrainingSettings
+from loris_cli.training.mini_weights import (
+    list_backbone_parameters,
+    load_complete_model,
+    read_autoencoder,
+    read_mini_backbone,
+)
+from loris_cli.training.settings import TrainingSettings
 from loris_cli.training.validation_samples import render_validation_samples
 
 MINI_LATENT_CONFIG = MelAutoencoderConfig(
@@ -79,13 +69,11 @@ MINI_DENOISER_CONFIG = MiniDenoiserConfig(
 MEL_STATISTICS_CLIPS = 64
 """Number of clips used to measure the mean and standard deviation of spectrograms."""
 
-NetworkT = TypeVar("NetworkT", MelAutoencoder, MiniDenoiser)
-
 
 class LatentStage(TrainingStage):
-    """Training of the log-mel autoencoder, or of the decoder of an earlier one.
+    """Training of the autoencoder, or of the decoder alone of an existing one.
 
-    Without changes of the encoder, the denoiser of a model still fits its latents.
+    The encoder is then frozen, so that the latents still fit the denoiser of the model.
     """
 
     def __init__(
@@ -107,12 +95,9 @@ class LatentStage(TrainingStage):
         """
         torch.manual_seed(settings.seed)
         self._has_backbone = backbone_path is not None
-        if backbone_path is None:
-            self.autoencoder = MelAutoencoder(MINI_LATENT_CONFIG)
-        else:
-            self.autoencoder = _read_autoencoder(backbone_path)
-            self.autoencoder.requires_grad_(True)
-            self.autoencoder.encoder.requires_grad_(False)
+        self.autoencoder = build_autoencoder(backbone_path)
+        self.autoencoder.requires_grad_(True)
+        self.autoencoder.encoder.requires_grad_(not self._has_backbone)
         self.loss_module = LatentLoss(self.autoencoder)
         build_set = partial(
             MelCropDataset, data_dir=clips.data_dir, config=self.autoencoder.config
@@ -144,6 +129,20 @@ class LatentStage(TrainingStage):
         assert isinstance(module, LatentLoss)
         metadata = {"loris.coder": json.dumps(asdict(self.autoencoder.config))}
         return module.autoencoder.state_dict(), metadata
+
+
+def build_autoencoder(backbone_path: Path | None) -> MelAutoencoder:
+    """Return a new autoencoder, or that of a model or a latent stage."""
+    if backbone_path is not None:
+        return read_autoencoder(backbone_path)
+    return MelAutoencoder(MINI_LATENT_CONFIG)
+
+
+def choose_denoiser_config(backbone_path: Path | None) -> MiniDenoiserConfig:
+    """Return the configuration of a complete model to fine-tune, else that of new networks."""
+    if backbone_path is not None and is_complete_model(backbone_path):
+        return load_complete_model(backbone_path).denoiser.config
+    return MINI_DENOISER_CONFIG
 
 
 def _measure_frames(spectrograms: Iterable[Float32Array], mean: Tensor, std: Tensor) -> None:
@@ -183,7 +182,8 @@ class DenoiserStage(TrainingStage):
         self._data_dir, self._autoencoder = clips.data_dir, cache.autoencoder
         self._backbone_path, self.n_clips = backbone_path, len(clips.train)
         is_unconditional = settings.stage == "unconditional"
-        build_dataset = partial(_build_latent_dataset, clips.data_dir, cache)
+        config = choose_denoiser_config(backbone_path)
+        build_dataset = partial(_build_latent_dataset, clips.data_dir, cache, config=config)
         train_set = build_dataset(
             clips.train,
             seed=settings.seed,
@@ -197,13 +197,9 @@ class DenoiserStage(TrainingStage):
             audio_accent_probability=0.0,
         )
         self.train_set, self.val_set = train_set, val_set
-        scores = [annotations.annotated_features for annotations in train_set.annotations]
-        config = replace(
-            MINI_DENOISER_CONFIG,
-            trained_with_harmony=any(score.harmony is not None for score in scores),
-            trained_with_notes=any(score.note_latent is not None for score in scores),
-        )
         torch.manual_seed(settings.seed)
+        if config is MINI_DENOISER_CONFIG:  # a model to fine-tune has been trained with them
+            config = _note_trained_conditions(config, train_set)
         self.denoiser = MiniDenoiser(config)
         self.loss_module = DenoiserLoss(self.denoiser)
         if backbone_path is not None:
@@ -245,11 +241,28 @@ class DenoiserStage(TrainingStage):
         return features or read_rhythm_features(self._data_dir, clip)
 
 
+def _note_trained_conditions(
+    config: MiniDenoiserConfig, train_set: datasets.LatentDataset
+) -> MiniDenoiserConfig:
+    """Return a configuration that records whether any training clip has chords or notes."""
+    scores = [annotations.annotated_features for annotations in train_set.annotations]
+    return replace(
+        config,
+        trained_with_harmony=any(score.harmony is not None for score in scores),
+        trained_with_notes=any(score.note_latent is not None for score in scores),
+    )
+
+
 def _build_latent_dataset(
-    data_dir: Path, cache: LatentCache, clips: Sequence[Clip], **options: Any
+    data_dir: Path,
+    cache: LatentCache,
+    clips: Sequence[Clip],
+    *,
+    config: MiniDenoiserConfig,
+    **options: Any,
 ) -> datasets.LatentDataset:
     """Build the data set of all clips that are at least as long as a window."""
-    n_frames = MINI_DENOISER_CONFIG.window_frames
+    n_frames = config.window_frames
     if missing := [clip.id for clip in clips if clip.id not in cache.latents]:
         raise InputError(
             f"latents.safetensors has no latents of {missing[0]}", hint=LATENTS_HINT
@@ -265,151 +278,6 @@ def _build_latent_dataset(
         annotations=datasets.read_clip_annotations(
             data_dir, clips, cache.pseudo_rhythms, cache.note_latents
         ),
-        config=MINI_DENOISER_CONFIG,
+        config=config,
         **options,
     )
-
-
-def load_autoencoder(run: RunFolder) -> MelAutoencoder:
-    """Load the autoencoder of a run.
-
-    Raises:
-        UsageError: the latent stage of the run has not been trained.
-        InputError: the weights are damaged.
-    """
-    path = run.stage_folder("latent").find_weights()
-    if path is None:
-        raise UsageError(f"{run.path} has no latent stage", hint="run --stage latent first")
-    return _read_autoencoder(path)
-
-
-def _read_autoencoder(path: Path) -> MelAutoencoder:
-    """Read the autoencoder of a latent stage or of a complete model, without gradients."""
-    if is_complete_model(path):
-        return load_mini_checkpoint(str(path), device=torch.device("cpu")).autoencoder
-    autoencoder = _read_network(path, "latent", MelAutoencoder, MelAutoencoderConfig)
-    return autoencoder.eval().requires_grad_(False)
-
-
-def load_mini_networks(run: RunFolder, path: Path) -> tuple[MelAutoencoder, MiniDenoiser]:
-    """Load both networks of a run, including the statistics of the latents.
-
-    Args:
-        run: folder of the run.
-        path: weights file of the denoiser.
-
-    Raises:
-        InputError: the weights are damaged or are those of another network.
-    """
-    autoencoder = load_autoencoder(run)
-    set_latent_statistics(autoencoder, run.latents_path)
-    return autoencoder, _read_network(path, "conditional", MiniDenoiser, MiniDenoiserConfig)
-
-
-def _read_network(
-    path: Path, stage: StageName, network_class: type[NetworkT], config_class: type[Any]
-) -> NetworkT:
-    tensors, metadata = read_weights(path)
-    try:
-        sizes = metadata["loris.coder" if stage == "latent" else "loris.denoiser"]
-        with empty_networks():
-            network = network_class(read_config(config_class, sizes))
-        check_state_dict(tensors, network.state_dict(), path)
-    except (*MALFORMED_FILE_ERRORS, WeightsError) as error:
-        raise InputError(
-            f"{path} has no weights of a {stage} stage: {error}",
-            hint=f"train it with --stage {stage}",
-        ) from error
-    network.load_state_dict({key: tensors[key].float() for key in tensors}, assign=True)
-    return network
-
-
-def _list_unet_parameters(denoiser: MiniDenoiser) -> list[str]:
-    return [name for name, _ in denoiser.named_parameters() if name.startswith("unet.")]
-
-
-def read_mini_backbone(path: Path, denoiser: MiniDenoiser) -> dict[str, Tensor]:
-    """Read the weights of a backbone, padded to the shapes of a denoiser.
-
-    A backbone is from an unconditional stage, a conditional stage, perhaps with fewer
-    conditions, or a complete model.
-
-    Raises:
-        InputError: the file cannot be read, or has the weights of another network.
-    """
-    state = _read_denoiser_weights(path)
-    if not state.keys() >= set(_list_unet_parameters(denoiser)):
-        raise InputError(
-            f"{path.name} is not a backbone of this preset",
-            hint="train one with --stage unconditional",
-        )
-    return pad_weights(state, denoiser.state_dict())
-
-
-def list_backbone_parameters(path: Path, denoiser: MiniDenoiser) -> list[str]:
-    """Return the names of the parameters that are trained in a backbone, see `is_conditioning`.
-
-    Those with more input channels than in the backbone are not among them.
-
-    Raises:
-        InputError: the file cannot be read, or has the weights of another network.
-    """
-    read_mini_backbone(path, denoiser)
-    state, new = _read_denoiser_weights(path), dict(denoiser.named_parameters())
-    names = [
-        key for key, value in new.items() if key in state and state[key].shape == value.shape
-    ]
-    if is_conditional_stage(path) or is_complete_model(path):
-        return names
-    return [key for key in names if key.startswith("unet.") and not is_conditioning(key)]
-
-
-def _read_denoiser_weights(path: Path) -> dict[str, Tensor]:
-    if is_complete_model(path):
-        return load_mini_checkpoint(str(path), device=torch.device("cpu")).denoiser.state_dict()
-    return read_weights(path)[0]
-
-
-def copy_autoencoder(model_path: Path, run: RunFolder) -> None:
-    """Use the autoencoder of a complete model as the latent stage of a run without one.
-
-    Raises:
-        WeightsError: the file is damaged.
-    """
-    folder = run.stage_folder("latent")
-    if folder.find_weights() is not None:
-        return
-    autoencoder = _read_autoencoder(model_path)
-    with output_errors(folder.path):
-        folder.path.mkdir(exist_ok=True)
-    metadata = {"loris.stage": "latent", "loris.coder": json.dumps(asdict(autoencoder.config))}
-    write_weights(folder.last_weights, autoencoder.state_dict(), metadata)
-
-
-def pad_weights(old: Mapping[str, Tensor], new: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Pad the weights of a network for one with more condition channels.
-
-    New channels come last in every input. Their matrix columns are zero, so they initially have
-    no effect. New elements of norms, and parameters that the old network lacks, keep their
-    initial values.
-
-    Args:
-        old: weights of the old network, by name.
-        new: initial weights of the new network, by name.
-
-    Raises:
-        InputError: a tensor of the new network is smaller or has another rank.
-    """
-    state = dict(new)
-    for name in sorted(old.keys() & new.keys()):
-        source, target = old[name], new[name]
-        pairs = zip(source.shape, target.shape, strict=False)
-        if source.ndim != target.ndim or any(a > b for a, b in pairs):
-            raise InputError(
-                f"backbone {name} is {tuple(source.shape)}, expected {tuple(target.shape)}",
-                hint="pass a backbone of the same preset",
-            )
-        padded = target.clone() if target.ndim == 1 else torch.zeros_like(target)
-        padded[tuple(map(slice, source.shape))] = source
-        state[name] = padded
-    return state

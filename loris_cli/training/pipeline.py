@@ -14,8 +14,9 @@ from loris_cli.baselines.learned_methods import METHOD_OBJECTS
 from loris_cli.models.mini_checkpoint import save_mini_checkpoint
 from loris_cli.system.atomic_files import atomic_write
 from loris_cli.system.device import is_bf16_slow
+from loris_cli.system.file_fingerprints import compute_sha256
 from loris_cli.system.progress import Reporter
-from loris_cli.training import mini_stages
+from loris_cli.training import mini_weights
 from loris_cli.training.checkpoints import RunFolder, hash_clips, is_complete_model
 from loris_cli.training.distributed import DistributedContext
 from loris_cli.training.loop import LogRecord, TrainingStage, train
@@ -63,10 +64,14 @@ def run_training(
         identity["data"] = hash_clips(clips.all)
         if codec is not None:
             identity["codec"] = codec.sha256_prefix
+        model_path = job.backbone_path if first.preset == "mini" else None
+        if model_path is not None and not is_complete_model(model_path):
+            model_path = None  # weights of a stage, which have no autoencoder
+        if model_path is not None:
+            identity["backbone"] = compute_sha256(model_path)[:12]
         folder.create_or_verify(identity, resume=job.resume)
-        backbone_path = job.backbone_path
-        if first.preset == "mini" and backbone_path and is_complete_model(backbone_path):
-            mini_stages.copy_autoencoder(backbone_path, folder)
+        if model_path is not None:
+            mini_weights.copy_autoencoder(model_path, folder)
     dist_context.barrier()
     result = job.run_dir
     for name, settings in job.stage_settings.items():
@@ -103,7 +108,7 @@ def run_training(
 
 def _write_model(path: Path, preset: Preset, folder: RunFolder, weights_path: Path) -> None:
     if preset == "mini":
-        save_mini_checkpoint(path, *mini_stages.load_mini_networks(folder, weights_path))
+        save_mini_checkpoint(path, *mini_weights.load_mini_networks(folder, weights_path))
         return
     if preset in METHOD_OBJECTS:
         convert_to_int8(weights_path, path)

@@ -11,7 +11,7 @@ from loris_cli.baselines.learned_methods import METHOD_OBJECTS, get_learned_meth
 from loris_cli.dataset.manifest import Clip, read_manifest
 from loris_cli.errors import InputError
 from loris_cli.system.progress import Reporter
-from loris_cli.training import mini_stages
+from loris_cli.training import mini_stages, mini_weights
 from loris_cli.training.checkpoints import RunFolder, is_complete_model
 from loris_cli.training.datasets import TrainingClips
 from loris_cli.training.distributed import DistributedContext
@@ -134,7 +134,7 @@ def load_cache(
     reporter: Reporter,
 ) -> LatentCache:
     """Read the latents of all clips; rank 0 computes them if they do not exist."""
-    autoencoder, path = mini_stages.load_autoencoder(folder), folder.latents_path
+    autoencoder, path = mini_weights.load_autoencoder(folder), folder.latents_path
     if not path.exists() and dist_context.is_main_process:
         device, workers = dist_context.device, settings.loader_workers
         write_latent_cache(
