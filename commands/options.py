@@ -75,7 +75,7 @@ Steps = Annotated[
     int | None,
     option(
         "Sampling",
-        "Number of sampling steps. Default: 16, or 50 for the paper's model.",
+        "Number of sampling steps. Default: 6, or 50 for the paper's model.",
         min=2,
         max=1000,
     ),
@@ -84,7 +84,7 @@ Guidance = Annotated[
     float | None,
     option(
         "Sampling",
-        "Classifier-free guidance scale. Default: 1.3, or 20 for the paper's model.",
+        "Classifier-free guidance scale. Default: 2, or 20 for the paper's model.",
         metavar="SCALE",
         min=0.0,
         max=100.0,

@@ -39,8 +39,6 @@ from loris_cli.training.checkpoints import RunFolder
 from loris_cli.training.mini_weights import load_autoencoder
 
 Reconstruct = Callable[[Samples], Samples]
-TRUE_MAGNITUDE_ITERATIONS = 8
-"""Rounds of Griffin-Lim for true magnitudes, which they improve."""
 COLUMNS = ("Zimtohrli", "ViSQOL", "onsets", "pitch", "key", "decoding, s")
 
 
@@ -53,8 +51,8 @@ def load_model(name: str) -> MelAutoencoder:
 
 def invert_true_magnitudes(samples: Samples) -> Samples:
     """Reconstruct audio from its own magnitudes."""
-    log_magnitude = compute_log_magnitude(samples, FINE_MEL_CONFIG.n_fft)
-    return invert_log_magnitude(log_magnitude, n_iter=TRUE_MAGNITUDE_ITERATIONS)
+    frames = torch.from_numpy(compute_log_magnitude(samples, FINE_MEL_CONFIG.n_fft))
+    return invert_log_magnitude(frames[None])[0].numpy()
 
 
 def score_clip(reference: Samples, reconstruct: Reconstruct) -> list[float]:

@@ -4,7 +4,7 @@ clip -> reference, rhythm -> takes -> onsets, texture, spectra, musicnn features
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 from loris_cli.audio import mel
 from loris_cli.audio.beat_tracking import track_beats
 from loris_cli.audio.onsets import compute_onset_deviations, detect_onsets, match_onsets
-from loris_cli.composition.note_spectrogram import NOTE_MEL_CONFIG, render_note_spectrogram
-from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.dataset.manifest import Clip
 from loris_cli.dataset.read_clips import (
     read_annotations,
@@ -29,8 +27,6 @@ from loris_cli.evaluation.metrics.loris_scores import f1_score
 from loris_cli.evaluation.metrics.music import measure_texture
 from loris_cli.evaluation.metrics.sync import beat_f_measure
 from loris_cli.models.generator_interface import MusicGenerator, VideoFeatures
-from loris_cli.soundtrack.clip_features import add_arrangement, seed_from_rhythm
-from loris_cli.soundtrack.latent_generator import ATTACK_LATENCY_S
 
 Samples = NDArray[np.float32]
 TimesS = NDArray[np.float64]
@@ -63,31 +59,6 @@ def extract_spectral_features(samples: Samples) -> tuple[Samples, Samples]:
         log-mel spectrogram, ``(128, frames)``, and features, ``(features, patches)``.
     """
     return mel.compute_log_mel(samples), musicnn.embed(samples)[0].T
-
-
-def render_note_spectrograms(features: VideoFeatures, n_seeds: int) -> list[Samples]:
-    """Invert the note spectrogram that conditions a model to audio, as a baseline.
-
-    Args:
-        features: features of the clip.
-        n_seeds: number of takes, with seeds from 0.
-
-    Returns:
-        mono audio of each take at 22,050 Hz, ``(samples,)``.
-    """
-    early = replace(features, peaks_s=features.peaks_s - ATTACK_LATENCY_S)
-    n_frames = int(features.duration_s * mel.MEL_FPS) + 2
-    takes = []
-    for seed in range(n_seeds):
-        arrangement = add_arrangement(
-            early, seed=seed_from_rhythm(seed, features.peaks_s)
-        ).arrangement
-        assert arrangement is not None
-        samples = mel.invert_log_mel(
-            render_note_spectrogram(arrangement, 0, n_frames), NOTE_MEL_CONFIG, seed=seed
-        )
-        takes.append(samples[: round(features.duration_s * SAMPLE_RATE_HZ)])
-    return takes
 
 
 class HeldOutClip:

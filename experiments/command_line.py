@@ -26,7 +26,7 @@ def create_parser(description: str | None, *, n_clips: int) -> argparse.Argument
 def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options ``--partition``, ``--steps`` and ``--guidance``."""
     parser.add_argument("--partition", default="test", help="Partition (use val for tuning).")
-    parser.add_argument("--steps", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--guidance", type=float, default=DEFAULT_GUIDANCE)
 
 

@@ -6,7 +6,6 @@ Systems:
 
 - the model conditioned on the accents of the clip, with each of its conditionings
 - the model conditioned on the peaks of the poses, which have timing jitter, likewise
-- the note spectrogram of the condition, inverted to audio
 - the score of the condition, played by the built-in synthesizer, for both kinds of peaks
 - the same score played by fluidsynth (with ``--fluidsynth``)
 - a previous model (with ``--previous-model``)
@@ -34,7 +33,6 @@ from clip_scores import (
     TakeScores,
     extract_spectral_features,
     generate_takes,
-    render_note_spectrograms,
 )
 from command_line import add_sampling_arguments, create_parser, load_generator, load_model
 from music_metrics import zimtohrli_mos
@@ -226,7 +224,6 @@ def _score_clip(config: GivenRhythmConfig, task: _ClipTask) -> _ClipResult:
     takes_by_system = {
         "reference": [clip.reference],
         "latent_reconstruction": [reconstructed],
-        "note_spectrogram": render_note_spectrograms(clip.features, config.n_seeds),
     }
     for name, generator in generators.items():
         takes_by_system[name] = generate_takes(generator, clip.features, config.n_seeds)

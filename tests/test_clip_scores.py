@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 from builders import make_clip, write_clip
-from clip_scores import HeldOutClip, render_note_spectrograms
+from clip_scores import HeldOutClip
 from spectrograms import ClipAudio, plot_spectrograms
 
 from loris_cli.array_types import Array, Samples
@@ -46,18 +46,6 @@ def test_reference_audio_matches_its_own_accents_and_no_others(tmp_path: Path) -
     assert scores.values_by_take["onset_distance"] == [0.0]
     assert len(scores.log_mels) == len(scores.musicnn_features) == 2
     assert scores.log_mels[0].shape == (128, N_SAMPLES // 256 + 1)
-
-
-@pytest.mark.slow
-def test_inverted_note_spectrograms_have_onsets_at_the_peaks(tmp_path: Path) -> None:
-    clip = write_click_clip(tmp_path, "a", ONSETS_S)
-    held_out = HeldOutClip(tmp_path, clip, mismatched_clip=clip)
-
-    takes = render_note_spectrograms(held_out.features, 2)
-
-    assert [len(take) for take in takes] == [N_SAMPLES] * 2
-    assert held_out.score_takes(takes, ONSETS_S).mean_values["recall"] == 1.0
-    assert np.abs(takes[0] - takes[1]).max() > 0.01
 
 
 def test_takes_without_common_onsets_have_onset_distance_one(tmp_path: Path) -> None:

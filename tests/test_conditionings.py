@@ -14,7 +14,7 @@ from click_dataset import write_click_dataset
 from conftest import RunLoris
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from tiny_models import TINY_CONDITIONINGS_DENOISER, TINY_MAGNITUDE_AUTOENCODER
+from tiny_models import TINY_CONDITIONINGS_DENOISER, TINY_NOTES_AUTOENCODER
 
 from loris_cli.errors import WeightsError
 from loris_cli.models.condition_routes import CONDITIONINGS, Conditioning
@@ -36,7 +36,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, parameter in denoiser.named_parameters():
         if name.startswith("null_routes"):
             torch.nn.init.normal_(parameter)
-    save_mini_checkpoint(path, MelAutoencoder(TINY_MAGNITUDE_AUTOENCODER), denoiser)
+    save_mini_checkpoint(path, MelAutoencoder(TINY_NOTES_AUTOENCODER), denoiser)
     return path
 
 
@@ -117,15 +117,17 @@ def test_a_video_is_made_with_a_conditioning(
     assert audio[0] != audio[1]
 
 
-@pytest.mark.parametrize("arguments", [(), ("--method", "score"), ("--method", "cmt")])
+@pytest.mark.parametrize("method", [None, "score", "cmt"])
 def test_a_conditioning_that_was_not_trained_is_a_usage_error(
     loris: RunLoris,
     moving_video: Path,
     pose_file: Path,
+    small_model: Path,
     tmp_path: Path,
-    arguments: tuple[str, ...],
+    method: str | None,
 ) -> None:
     out = tmp_path / "out.wav"
+    arguments = ("--model", small_model) if method is None else ("--method", method)
     words = ("--poses", pose_file, "--conditioning", "paper", *arguments)
     result = loris("soundtrack", moving_video, "-o", out, *words)
     assert result.exit_code == 2

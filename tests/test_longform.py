@@ -125,13 +125,13 @@ def generate_samples(
 def test_decoded_audio_has_the_duration_of_the_clip(duration_s: float) -> None:
     class ConstantGenerator(LatentGenerator):
         def _decode_block(
-            self, latent: torch.Tensor, n_block_frames: int, seed: int, first_frame: int
+            self, latent: torch.Tensor, n_block_frames: int, first_frame: int
         ) -> np.ndarray:
             return np.full(n_block_frames * 1024 + 1323, first_frame, dtype=np.float32)
 
     constant = ConstantGenerator(model=None, device=CPU)  # type: ignore[arg-type]
     n_frames = int(duration_s * 22_050 / 1024) + 10
-    blocks = constant._decode_blocks(torch.zeros(32, n_frames), round(duration_s * 22_050), 0)
+    blocks = constant._decode_blocks(torch.zeros(32, n_frames), round(duration_s * 22_050))
     assert sum(block.shape[1] for block in blocks) == round(duration_s * 22_050)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from loris_cli.array_types import Array
+from loris_cli.array_types import Array, Float32Array, Samples
 from loris_cli.audio.magnitudes import (
     MAGNITUDE_OFFSET,
     compute_bin_weights,
@@ -30,6 +30,12 @@ def make_notes() -> Array:
     return samples
 
 
+def invert_frames(frames: Float32Array) -> Samples:
+    """Return the audio of ``(bins, frames)``."""
+    samples: Samples = invert_log_magnitude(torch.from_numpy(frames)[None])[0].numpy()
+    return samples
+
+
 def test_frames_are_those_of_the_stft() -> None:
     samples = make_notes().astype(np.float32)
     spectrum = torch.stft(
@@ -47,7 +53,7 @@ def test_frames_are_those_of_the_stft() -> None:
 def test_inverted_frames_have_the_same_magnitudes() -> None:
     samples = make_notes().astype(np.float32)
     frames = compute_log_magnitude(samples, N_FFT)
-    inverted = invert_log_magnitude(frames)
+    inverted = invert_frames(frames)
     assert inverted.shape == ((frames.shape[1] - 1) * HOP_LENGTH,)
     found = np.exp(compute_log_magnitude(inverted, N_FFT))
     error = np.linalg.norm(found - np.exp(frames)) / np.linalg.norm(np.exp(frames))
@@ -57,14 +63,50 @@ def test_inverted_frames_have_the_same_magnitudes() -> None:
 @pytest.mark.parametrize("n_frames", [5, 8])
 def test_silence_is_inverted_to_silence(n_frames: int) -> None:
     frames = np.full((N_FFT // 2 + 1, n_frames), np.log(MAGNITUDE_OFFSET), dtype=np.float32)
-    inverted = invert_log_magnitude(frames)
+    inverted = invert_frames(frames)
     assert len(inverted) == (n_frames - 1) * HOP_LENGTH
     assert np.abs(inverted).max(initial=0.0) < 1e-6
 
 
 def test_inversion_is_deterministic() -> None:
     frames = compute_log_magnitude(make_notes().astype(np.float32), N_FFT)
-    assert invert_log_magnitude(frames).tobytes() == invert_log_magnitude(frames).tobytes()
+    assert invert_frames(frames).tobytes() == invert_frames(frames).tobytes()
+
+
+def test_rows_of_a_batch_are_inverted_independently() -> None:
+    frames = torch.from_numpy(compute_log_magnitude(make_notes().astype(np.float32), N_FFT))
+    batch = invert_log_magnitude(torch.stack([frames, frames.flip(1)]))
+    for row, expected in zip(batch, (frames, frames.flip(1)), strict=True):
+        assert torch.equal(row, invert_log_magnitude(expected[None])[0])
+
+
+def test_gradient_descent_on_magnitudes_reduces_the_error_of_the_audio() -> None:
+    samples = torch.from_numpy(make_notes()[:12_000].astype(np.float32))
+    frames = torch.from_numpy(compute_log_magnitude(samples.numpy(), N_FFT))[None]
+    rng = torch.Generator().manual_seed(0)
+    blurred = (frames + 0.3 * torch.randn(frames.shape, generator=rng)).requires_grad_()
+    optimizer = torch.optim.Adam([blurred], 0.02)
+    errors = []
+    for _ in range(10):
+        found = invert_log_magnitude(blurred)[0]
+        spectra = [
+            torch.stft(x, 512, window=torch.hann_window(512), return_complex=True).abs()
+            for x in (found, samples[: len(found)])
+        ]
+        error = (spectra[0] - spectra[1]).square().mean()
+        optimizer.zero_grad()
+        error.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        errors.append(error.item())
+    assert blurred.isfinite().all()
+    assert errors[-1] < 0.8 * errors[0]
+
+
+def test_gradient_is_finite_in_silence() -> None:
+    frames = torch.full((1, N_FFT // 2 + 1, 8), float(np.log(MAGNITUDE_OFFSET)))
+    invert_log_magnitude(frames.requires_grad_()).square().sum().backward()  # type: ignore[no-untyped-call]
+    assert frames.grad is not None
+    assert frames.grad.isfinite().all()
 
 
 def test_bin_weights_follow_the_mel_axis() -> None:

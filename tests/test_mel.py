@@ -1,9 +1,15 @@
-"""Log-mel spectrograms and their inversion: frequencies, onset times, phases."""
+"""Log-mel spectrograms, and the inversion of log-magnitudes."""
 
 import numpy as np
 import pytest
+import torch
 
 from loris_cli.array_types import Samples
+from loris_cli.audio.magnitudes import (
+    MAGNITUDE_OFFSET,
+    compute_log_magnitude,
+    invert_log_magnitude,
+)
 from loris_cli.audio.mel import (
     DEFAULT_MEL_CONFIG,
     FINE_MEL_CONFIG,
@@ -13,8 +19,6 @@ from loris_cli.audio.mel import (
     MelConfig,
     compute_log_mel,
     compute_mel_filterbank,
-    invert_log_mel,
-    mel_to_linear,
 )
 from loris_cli.audio.onsets import detect_onsets
 from loris_cli.system.librosa_import import librosa
@@ -31,13 +35,14 @@ def make_sines(*frequencies_hz: float) -> Samples:
     return samples
 
 
-def make_tone_bursts(duration_s: int, *onsets_s: float) -> Samples:
-    """Bursts of 36 ms in silence."""
-    samples = np.zeros(22_050 * duration_s, dtype=np.float32)
+def make_notes(duration_s: int, *onsets_s: float) -> Samples:
+    """Decaying notes over quiet noise."""
+    samples = 3e-4 * np.random.default_rng(0).normal(size=22_050 * duration_s)
+    note = 0.3 * np.exp(-12 * TIMES_S) * np.sin(2 * np.pi * 440 * TIMES_S)
     for onset_s in onsets_s:
         start = round(onset_s * 22_050)
-        samples[start : start + 800] += np.hanning(800) * np.sin(np.arange(800) * 0.4)
-    return samples
+        samples[start : start + len(note)] += note[: len(samples) - start]
+    return samples.astype(np.float32)
 
 
 def test_tone_is_loudest_in_the_band_of_its_frequency() -> None:
@@ -55,59 +60,39 @@ def test_log_mel_of_silence_is_the_log_offset() -> None:
     assert frames.shape == (len(compute_mel_filterbank()), 4096 // HOP_LENGTH + 1)
 
 
-@pytest.mark.parametrize(
-    ("mel_config", "onsets_s"),
-    [
-        pytest.param(DEFAULT_MEL_CONFIG, (0.6, 1.4, 2.2), id="default"),
-        pytest.param(FINE_MEL_CONFIG, (1.0,), id="fine"),
-    ],
-)
-def test_inverted_log_mel_has_the_same_length_and_onsets(
-    mel_config: MelConfig, onsets_s: tuple[float, ...]
-) -> None:
-    samples = make_tone_bursts(3, *onsets_s)
+def test_inverted_log_magnitudes_have_the_same_length_and_onsets() -> None:
+    samples = make_notes(3, 0.6, 1.4, 2.2)
 
-    inverted = invert_log_mel(compute_log_mel(samples, mel_config), mel_config, n_iter=8)
+    frames = torch.from_numpy(compute_log_magnitude(samples, 1536))
+    inverted = invert_log_magnitude(frames[None])[0].numpy()
 
     assert len(inverted) == len(samples) // HOP_LENGTH * HOP_LENGTH
-    assert len(detect_onsets(samples)) == len(onsets_s)
+    assert len(detect_onsets(samples)) == 3
     np.testing.assert_allclose(detect_onsets(inverted), detect_onsets(samples), atol=0.025)
-
-
-def test_inversion_is_bit_identical_for_the_same_seed_only() -> None:
-    frames = compute_log_mel(make_sines(440)[:8000])
-
-    first, repeated, other = (
-        invert_log_mel(frames, n_iter=4, seed=seed).tobytes() for seed in (0, 0, 1)
-    )
-    assert first == repeated
-    assert first != other
 
 
 def test_mel_frame_rate_is_86_13_hz() -> None:
     assert pytest.approx(86.13, abs=0.01) == MEL_FPS
 
 
-def test_estimated_phases_are_as_consistent_as_those_of_librosa() -> None:
+def test_estimated_phases_are_as_consistent_as_those_of_griffin_lim() -> None:
     rng = np.random.default_rng(0)
     samples = make_sines(220, 277, 330) * np.exp(-3 * TIMES_S)
-    frames = compute_log_mel(
-        (0.2 * samples + 0.002 * rng.normal(size=22_050)).astype(np.float32)
-    )
+    samples = (0.2 * samples + 0.002 * rng.normal(size=22_050)).astype(np.float32)
+    frames = compute_log_magnitude(samples, 1536)
+    magnitude = np.exp(frames) - MAGNITUDE_OFFSET
 
-    inverted = invert_log_mel(frames, n_iter=24)
-    magnitude = mel_to_linear(frames).numpy()
+    inverted = invert_log_magnitude(torch.from_numpy(frames)[None])[0].numpy()
     expected = librosa.griffinlim(
-        magnitude, n_iter=24, hop_length=HOP_LENGTH, n_fft=1024, random_state=0
+        magnitude, n_iter=24, hop_length=HOP_LENGTH, n_fft=1536, random_state=0
     )
 
     def measure_spectral_error(samples: np.ndarray) -> float:
-        error = np.abs(librosa.stft(samples, n_fft=1024, hop_length=HOP_LENGTH)) - magnitude
+        error = np.abs(librosa.stft(samples, n_fft=1536, hop_length=HOP_LENGTH)) - magnitude
         return float(np.linalg.norm(error) / np.linalg.norm(magnitude))
 
-    error = measure_spectral_error(inverted)
-    assert error == pytest.approx(measure_spectral_error(expected), rel=0.15)
-    assert error < 0.2
+    expected_error = measure_spectral_error(expected)
+    assert measure_spectral_error(inverted) == pytest.approx(expected_error, rel=0.15)
 
 
 @pytest.mark.parametrize(
@@ -138,24 +123,6 @@ def test_fine_bands_separate_low_notes_a_whole_tone_apart() -> None:
 def test_invalid_mel_configurations_are_rejected(n_fft: int, n_mels: int) -> None:
     with pytest.raises(ValueError, match=f"{n_mels}.*{n_fft}"):
         MelConfig(n_fft=n_fft, n_mels=n_mels)
-
-
-def test_nonnegative_linear_spectrum_reproduces_the_mel_bands() -> None:
-    frames = compute_log_mel(0.2 * make_sines(110, 147, 165, 880), FINE_MEL_CONFIG)
-    target = np.exp(frames) - LOG_OFFSET
-    clipped_pseudoinverse = np.maximum(
-        np.linalg.pinv(compute_mel_filterbank(FINE_MEL_CONFIG)) @ target, 0
-    )
-
-    magnitude = mel_to_linear(frames, FINE_MEL_CONFIG).numpy()
-
-    assert magnitude.min() >= 0
-    error, initial_error = (
-        np.abs(compute_mel_filterbank(FINE_MEL_CONFIG) @ spectrum - target).sum() / target.sum()
-        for spectrum in (magnitude, clipped_pseudoinverse)
-    )
-    assert error < 0.03
-    assert error < initial_error
 
 
 @pytest.mark.parametrize("mel_config", [MelConfig(), FINE_MEL_CONFIG, MelConfig(n_mels=40)])

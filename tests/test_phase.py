@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from loris_cli.array_types import Array, Samples
-from loris_cli.audio.mel import HOP_LENGTH, run_griffin_lim
+from loris_cli.audio.mel import HOP_LENGTH
 from loris_cli.audio.phase import estimate_phases
 from loris_cli.config import SAMPLE_RATE_HZ
 
@@ -30,19 +30,33 @@ def synthesize_chord(duration_s: float = 2.0) -> Array:
     return samples
 
 
+def estimate(magnitude: torch.Tensor) -> torch.Tensor:
+    """Return the estimated phases of magnitudes, ``(bins, frames)``, in radians."""
+    return estimate_phases(magnitude.clamp(min=1e-10).log()[None], HOP_LENGTH)[0]
+
+
+def invert_spectrum(magnitude: torch.Tensor, phases: torch.Tensor) -> Samples:
+    """Return the samples of a spectrum."""
+    window = torch.hann_window(N_FFT)
+    samples: Samples = torch.istft(
+        torch.polar(magnitude, phases), N_FFT, HOP_LENGTH, window=window
+    ).numpy()
+    return samples
+
+
 def measure_inconsistency(magnitude: torch.Tensor, phases: torch.Tensor) -> float:
     """Return the spectral convergence after one inverse and forward STFT."""
-    rebuilt = compute_spectrum(run_griffin_lim(magnitude, phases, 0)).abs()
+    rebuilt = compute_spectrum(invert_spectrum(magnitude, phases)).abs()
     return float((rebuilt - magnitude).norm() / magnitude.norm())
 
 
 @pytest.mark.parametrize("frequency_hz", [215.0, 440.0, 3000.0])
 def test_phase_of_a_tone_advances_with_its_frequency(frequency_hz: float) -> None:
     time_s = np.arange(SAMPLE_RATE_HZ) / SAMPLE_RATE_HZ
-    magnitude = compute_spectrum(np.sin(2 * np.pi * frequency_hz * time_s)).abs().numpy()
-    phases = estimate_phases(magnitude, HOP_LENGTH)
+    magnitude = compute_spectrum(np.sin(2 * np.pi * frequency_hz * time_s)).abs()
+    phases = estimate(magnitude).numpy()
     peak = int(magnitude[:, 40].argmax())
-    steps = np.angle(phases[peak, 11:70] / phases[peak, 10:69])
+    steps = np.diff(phases[peak, 10:70])
     expected = 2 * np.pi * frequency_hz * HOP_LENGTH / SAMPLE_RATE_HZ
     error = np.angle(np.exp(1j * (steps - expected)))
     assert np.abs(error).max() < 0.02
@@ -53,8 +67,8 @@ def test_a_click_remains_short(position: int) -> None:
     samples = np.zeros(SAMPLE_RATE_HZ)
     samples[position] = 1.0
     magnitude = compute_spectrum(samples).abs()
-    phases = torch.from_numpy(estimate_phases(magnitude.numpy(), HOP_LENGTH))
-    power = run_griffin_lim(magnitude, phases, 0) ** 2
+    phases = estimate(magnitude)
+    power = invert_spectrum(magnitude, phases) ** 2
     assert abs(int(power.argmax()) - position) <= HOP_LENGTH // 2
     # Random phases spread a click over the window: 0.1 of its power is in this range.
     assert power[position - 80 : position + 80].sum() > 0.45 * power.sum()
@@ -62,25 +76,22 @@ def test_a_click_remains_short(position: int) -> None:
 
 def test_phases_of_notes_are_more_consistent_than_random_ones() -> None:
     magnitude = compute_spectrum(synthesize_chord()).abs()
-    angles = (
+    random = (
         2 * torch.pi * torch.rand(magnitude.shape, generator=torch.Generator().manual_seed(0))
     )
-    random = torch.polar(torch.ones_like(magnitude), angles)
-    estimated = torch.from_numpy(estimate_phases(magnitude.numpy(), HOP_LENGTH))
-    assert measure_inconsistency(magnitude, estimated) < 0.15
+    assert measure_inconsistency(magnitude, estimate(magnitude)) < 0.15
     assert measure_inconsistency(magnitude, random) > 0.5
 
 
 @pytest.mark.parametrize("shape", [(769, 1), (769, 2), (769, 40), (33, 7)])
-def test_phases_of_silence_have_modulus_one(shape: tuple[int, int]) -> None:
-    phases = estimate_phases(np.zeros(shape, dtype=np.float32), HOP_LENGTH)
+def test_phases_of_silence_are_finite(shape: tuple[int, int]) -> None:
+    phases = estimate(torch.zeros(shape))
     assert phases.shape == shape
-    np.testing.assert_allclose(np.abs(phases), 1, atol=1e-6)
+    assert phases.isfinite().all()
 
 
 def test_level_does_not_change_the_phases() -> None:
-    magnitude = compute_spectrum(synthesize_chord()).abs().numpy()
-    quiet = estimate_phases(magnitude * np.float32(0.5), HOP_LENGTH)
-    loud = estimate_phases(magnitude, HOP_LENGTH)
+    magnitude = compute_spectrum(synthesize_chord()).abs()
+    quiet, loud = estimate(0.5 * magnitude), estimate(magnitude)
     is_strong = magnitude > 1e-2 * magnitude.max()
-    assert np.abs(quiet - loud)[is_strong].max() < 1e-2
+    assert torch.sin((quiet - loud) / 2)[is_strong].abs().max() < 5e-3

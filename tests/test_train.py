@@ -32,7 +32,7 @@ FULL_DENOISER_CONFIG = mini_stages.MINI_DENOISER_CONFIG
 RATE_HZ = 22_050
 CLIP_S = 6.0
 TINY_LATENT_CONFIG = TINY_NOTES_AUTOENCODER
-TINY_DENOISER_CONFIG = replace(TINY_NOTES_DENOISER, motion_width=8, production_channels=15)
+TINY_DENOISER_CONFIG = replace(TINY_NOTES_DENOISER, motion_width=8)
 
 # The program with the tiny networks; workers with spawn import the script as well.
 TINY_TRAINING_SCRIPT = f"""

@@ -14,9 +14,14 @@ from loris_cli.models.paper_config import PaperConfig
 from loris_cli.models.vqvae import VqVaeConfig
 from loris_cli.soundtrack.conditioning import HARMONY_CHANNELS
 
-TINY_AUTOENCODER = MelAutoencoderConfig(width=16, n_blocks=1)
+TINY_AUTOENCODER = MelAutoencoderConfig(width=16, n_blocks=1, fine_width=8, n_fine_blocks=2)
 TINY_DENOISER = MiniDenoiserConfig(
-    channels=16, heads=2, head_features=8, rhythm_features=16, num_blocks=(1, 1, 1)
+    channels=16,
+    heads=2,
+    head_features=8,
+    rhythm_features=16,
+    num_blocks=(1, 1, 1),
+    alignment_channels=8,
 )
 
 # A pair with the mel bands of the shipped weights, conditioned on chords and notes.
@@ -26,7 +31,6 @@ TINY_NOTES_AUTOENCODER = replace(
     n_fft=mel.FINE_MEL_CONFIG.n_fft,
     latent_channels=8,
 )
-TINY_MAGNITUDE_AUTOENCODER = replace(TINY_NOTES_AUTOENCODER, fine_width=8, n_fine_blocks=2)
 TINY_NOTES_DENOISER = replace(
     TINY_DENOISER,
     latent_channels=8,
@@ -35,12 +39,9 @@ TINY_NOTES_DENOISER = replace(
     window_frames=64,
 )
 
-# Decoded to magnitudes, with all conditionings and all conditions.
+# With all conditionings and all conditions.
 TINY_CONDITIONINGS_DENOISER = replace(
-    TINY_NOTES_DENOISER,
-    motion_width=8,
-    alignment_channels=8,
-    conditionings=CONDITIONINGS,
+    TINY_NOTES_DENOISER, motion_width=8, conditionings=CONDITIONINGS
 )
 
 # One level of the U-Net, with attention. Lengths are those of a clip of 2 s.

@@ -1,7 +1,7 @@
 """Mel autoencoder: the latent space of the ``mini`` diffusion model.
 
     log-mel (n_mels, frames) -> mean, log-variance -> z (channels, frames / 4)
-    z -> log-magnitude (bins, frames), or log-mel
+    z -> log-magnitude (bins, frames)
 
 A variational autoencoder (Kingma and Welling, 2014) of ConvNeXt blocks (Liu et al., 2022) along
 time. The released LORIS has no autoencoder: its diffusion runs on the waveform, and the "latent
@@ -36,9 +36,8 @@ class MelAutoencoderConfig:
     expansion: int = 3
     n_blocks: int = 3
     """Encoder blocks, which run at the latent frame rate; the decoder has two more."""
-    fine_width: int = 0
-    """Width of decoder blocks at the log-mel frame rate, for a decoder to STFT magnitudes; 0
-    for a decoder to log-mel."""
+    fine_width: int = 256
+    """Width of the decoder blocks at the frame rate of the spectrogram."""
     n_fine_blocks: int = 3
     """Number of these blocks."""
 
@@ -62,14 +61,9 @@ class MelAutoencoderConfig:
         return MelConfig(n_fft=self.n_fft, n_mels=self.n_mels)
 
     @property
-    def decodes_magnitudes(self) -> bool:
-        """Whether the decoder's output is the log-magnitude of all STFT bins, not log-mel."""
-        return self.fine_width > 0
-
-    @property
     def n_decoded_bins(self) -> int:
-        """Mel bands or STFT bins of a decoded frame."""
-        return self.n_fft // 2 + 1 if self.decodes_magnitudes else self.n_mels
+        """STFT bins of a decoded frame."""
+        return self.n_fft // 2 + 1
 
 
 class ConvNextBlock(nn.Module):
@@ -107,29 +101,26 @@ class MelAutoencoder(nn.Module):
         super().__init__()
         self.config = config
         width, patch = config.width, config.n_mels * config.stride
-        fine_width = config.fine_width or config.n_mels
 
-        def make_blocks(n: int) -> list[nn.Module]:
+        def make_blocks(n: int, width: int) -> list[nn.Module]:
             return [ConvNextBlock(width, config.expansion) for _ in range(n)]
 
         self.encoder = nn.Sequential(
             FramesToPatches(),
             nn.Conv1d(patch, width, 3, padding=1),
-            *make_blocks(config.n_blocks),
+            *make_blocks(config.n_blocks, width),
             nn.Conv1d(width, 2 * config.latent_channels, 1),
         )
         self.decoder = nn.Sequential(
             nn.Conv1d(config.latent_channels, width, 3, padding=1),
-            *make_blocks(config.n_blocks + 2),
-            nn.Conv1d(width, config.stride * fine_width, 3, padding=1),
+            *make_blocks(config.n_blocks + 2, width),
+            nn.Conv1d(width, config.stride * config.fine_width, 3, padding=1),
             PatchesToFrames(),
+            *make_blocks(config.n_fine_blocks, config.fine_width),
+            nn.Conv1d(config.fine_width, config.n_decoded_bins, 1),
         )
-        if config.decodes_magnitudes:
-            for _ in range(config.n_fine_blocks):
-                self.decoder.append(ConvNextBlock(fine_width, config.expansion))
-            self.decoder.append(nn.Conv1d(fine_width, config.n_decoded_bins, 1))
-            self.register_buffer("output_mean", torch.zeros(config.n_decoded_bins, 1))
-            self.register_buffer("output_std", torch.ones(()))
+        self.register_buffer("output_mean", torch.zeros(config.n_decoded_bins, 1))
+        self.register_buffer("output_std", torch.ones(()))
         self.register_buffer("mel_mean", torch.zeros(config.n_mels, 1))
         self.register_buffer("mel_std", torch.ones(()))
         self.register_buffer("code_mean", torch.zeros(config.latent_channels, 1))
@@ -151,9 +142,7 @@ class MelAutoencoder(nn.Module):
     def decode_unnormalized(self, latents: Tensor) -> Tensor:
         """Return the frames of unnormalized latents (see `encode_posterior` and `decode`)."""
         frames: Tensor = self.decoder(latents).float()
-        if self.config.decodes_magnitudes:
-            return frames * self.output_std + self.output_mean
-        return frames * self.mel_std + self.mel_mean
+        return frames * self.output_std + self.output_mean
 
     def encode(self, log_mel: Tensor) -> Tensor:
         """Return the latents of log-mel frames, with unit variance over the training set.
@@ -167,13 +156,13 @@ class MelAutoencoder(nn.Module):
         return (self.encode_posterior(log_mel)[0] - self.code_mean) / self.code_std
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Return the log-mel or log-magnitude frames of normalized latents.
+        """Return the log-magnitude frames of normalized latents.
 
         Args:
             latents: ``(batch, channels, frames)``.
 
         Returns:
-            ``(batch, n_decoded_bins, 4 * frames)``; see `audio.mel` and `audio.magnitudes`.
+            ``(batch, n_decoded_bins, 4 * frames)``; see `audio.magnitudes`.
         """
         return self.decode_unnormalized(latents * self.code_std + self.code_mean)
 
@@ -184,8 +173,7 @@ class MelAutoencoder(nn.Module):
         The decoder has blocks of kernel size 7 and two convolutions of kernel size 3.
         """
         config = self.config
-        n_fine_frames = 3 * config.n_fine_blocks if config.decodes_magnitudes else 0
-        return 3 * (config.n_blocks + 2) + 2 + -(-n_fine_frames // config.stride)
+        return 3 * (config.n_blocks + 2) + 2 + -(-3 * config.n_fine_blocks // config.stride)
 
 
 class FramesToPatches(nn.Module):

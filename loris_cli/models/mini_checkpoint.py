@@ -12,7 +12,6 @@ from loris_cli.array_types import Samples
 from loris_cli.audio import mel
 from loris_cli.audio.magnitudes import invert_log_magnitude
 from loris_cli.composition.note_spectrogram import NOTE_MEL_CONFIG
-from loris_cli.composition.production import PRODUCTION_CHANNELS
 from loris_cli.config import GENRES
 from loris_cli.errors import WeightsError
 from loris_cli.models.checkpoint_format import checkpoint_metadata, open_checkpoint, read_config
@@ -105,8 +104,6 @@ def _check_denoiser(config: MiniDenoiserConfig, latent_channels: int) -> None:
         "latent_channels": {latent_channels},
         "rhythm_channels": {20},
         "harmony_channels": {0, 32},
-        "timing_jitter_channels": {0, 1},
-        "production_channels": {0, PRODUCTION_CHANNELS},
         "n_genres": {len(GENRES)},
     }
     for name, values in allowed.items():
@@ -114,7 +111,7 @@ def _check_denoiser(config: MiniDenoiserConfig, latent_channels: int) -> None:
             raise ValueError(f"invalid {name}: {getattr(config, name)}")
     if config.rhythm_features % 2:
         raise ValueError("rhythm_features must be even")
-    if config.alignment_channels and config.rhythm_features % max(config.heads, 1):
+    if config.rhythm_features % max(config.heads, 1):
         raise ValueError("rhythm_features must be a multiple of heads")
     if not set(CONDITIONINGS) >= set(config.conditionings):
         raise ValueError("unknown conditioning")
@@ -153,19 +150,16 @@ def encode_log_mel(autoencoder: MelAutoencoder, log_mel: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def decode_latents(autoencoder: MelAutoencoder, latents: Tensor, *, seed: int = 0) -> Samples:
+def decode_latents(autoencoder: MelAutoencoder, latents: Tensor) -> Samples:
     """Decode latents to audio.
 
     Args:
         autoencoder: network on any device.
         latents: normalized latents on any device, ``(channels, frames)``.
-        seed: seed of the initial phases of a decoder to log-mel.
 
     Returns:
         mono audio at 22,050 Hz, ``((4 * frames - 1) * 256,)``.
     """
     device = next(autoencoder.parameters()).device
-    frames = autoencoder.decode(latents[None].to(device))[0].cpu().numpy()
-    if autoencoder.config.decodes_magnitudes:
-        return invert_log_magnitude(frames)
-    return mel.invert_log_mel(frames, autoencoder.config.bands, seed=seed)
+    frames = autoencoder.decode(latents[None].to(device)).cpu()
+    return invert_log_magnitude(frames)[0].numpy()

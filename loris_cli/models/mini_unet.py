@@ -15,6 +15,7 @@ from audio_diffusion_pytorch.modules import UNet1d
 from torch import Tensor, nn
 from torch.nn import functional
 
+from loris_cli.composition.production import PRODUCTION_CHANNELS
 from loris_cli.config import POSE_FPS
 from loris_cli.models.condition_routes import ROUTES, Conditioning
 from loris_cli.models.fused_attention import fuse_attention_and_norms
@@ -40,14 +41,8 @@ class MiniDenoiserConfig(UNetConfig):
     trained_with_harmony: bool = True
     trained_with_notes: bool = True
     """These are False if no training clip had harmony or notes; generation then omits them."""
-    timing_jitter_channels: int = 0
-    """1 for weights with an input for the timing jitter of the peaks, which is always zero
-    now; else 0."""
-    production_channels: int = 0
-    """Settings of the production (`composition.production`), or 0 without them."""
-    alignment_channels: int = 0
-    """Channels of the tokens attended to by time, and learned null values for unknown routes;
-    0 for neither."""
+    alignment_channels: int = 64
+    """Channels of the tokens attended to by time."""
     conditionings: tuple[Conditioning, ...] = ("score",)
     """Conditionings that the network was trained with."""
     n_genres: int = 12
@@ -95,7 +90,7 @@ class EncodedMiniCondition(NamedTuple):
     aligned: Tensor
     """All channels that are aligned with the latent frames, ``(batch, channels, frames)``."""
     global_features: Tensor
-    """Genre, and production if the network is conditioned on it, ``(batch, features)``."""
+    """Genre and production, ``(batch, features)``."""
 
 
 class MiniDenoiser(nn.Module):
@@ -117,9 +112,7 @@ class MiniDenoiser(nn.Module):
         self.unet = UNet1d(
             in_channels=config.latent_channels,
             **config.unet_options(),
-            context_features=(
-                config.n_genres + config.timing_jitter_channels + config.production_channels
-            ),
+            context_features=config.n_genres + PRODUCTION_CHANNELS,
             context_channels=[n_aligned],
             context_embedding_features=features,
         )
@@ -131,41 +124,36 @@ class MiniDenoiser(nn.Module):
         if config.motion_width:
             self.motion_encoder = MiniMotionEncoder(features, width=config.motion_width)
             self.no_motion = nn.Parameter(torch.zeros(1, 1, features))
-        if config.alignment_channels:
-            self.null_routes = nn.ParameterDict(
-                {name: torch.zeros(1, width, 1) for name, width in widths.items() if width}
-            )
-            self.no_rhythm = nn.Parameter(torch.zeros(1, 1, features))
-            self.alignment = TokenAlignment(
-                features,
-                config.alignment_channels,
-                heads=config.heads,
-                frame_rate_hz=LATENT_FPS,
-                token_rate_hz=POSE_FPS,
-            )
+        self.null_routes = nn.ParameterDict(
+            {name: torch.zeros(1, width, 1) for name, width in widths.items() if width}
+        )
+        self.no_rhythm = nn.Parameter(torch.zeros(1, 1, features))
+        self.alignment = TokenAlignment(
+            features,
+            config.alignment_channels,
+            heads=config.heads,
+            frame_rate_hz=LATENT_FPS,
+            token_rate_hz=POSE_FPS,
+        )
 
     def encode_condition(self, condition: MiniCondition) -> EncodedMiniCondition:
         """Encode a condition once for all noise levels."""
         tokens = self.rhythm_encoder(condition.peaks, condition.time_since_peak_s)
-        if self.config.alignment_channels:
-            known = condition.known_routes[:, ROUTES.index("rhythm_tokens"), None, None] > 0
-            tokens = torch.where(known, tokens, self.no_rhythm)
-        events = tokens
+        known = condition.known_routes[:, ROUTES.index("rhythm_tokens"), None, None] > 0
+        events = tokens = torch.where(known, tokens, self.no_rhythm)
         if self.config.motion_width:
             known = condition.pose.flatten(1).any(dim=1)[:, None, None]
             motion = torch.where(known, self.motion_encoder(condition.pose), self.no_motion)
             # Motion tokens are fewer: each of them covers several rhythm tokens.
             events = tokens + _resample_tokens(motion, tokens.shape[1])
             tokens = torch.cat([tokens, motion], dim=1)
-        channels, global_features = self._list_aligned_channels(condition), [condition.genre]
-        if self.config.alignment_channels:
-            channels.append(self.alignment(events, condition.aligned_rhythm.shape[2]))
-        if self.config.timing_jitter_channels:
-            global_features.append(torch.zeros_like(condition.genre[:, :1]))
-        if self.config.production_channels:
-            global_features.append(condition.production)
+        aligned = [
+            *self._list_aligned_channels(condition),
+            self.alignment(events, condition.aligned_rhythm.shape[2]),
+        ]
+        global_features = [condition.genre, condition.production]
         return EncodedMiniCondition(
-            tokens, torch.cat(channels, dim=1), torch.cat(global_features, dim=1)
+            tokens, torch.cat(aligned, dim=1), torch.cat(global_features, dim=1)
         )
 
     def _list_aligned_channels(self, condition: MiniCondition) -> list[Tensor]:
@@ -175,8 +163,6 @@ class MiniDenoiser(nn.Module):
             values["harmony"] = condition.aligned_harmony
         if self.config.note_latent_channels:
             values["notes"] = condition.note_latent
-        if not self.config.alignment_channels:
-            return [*values.values()]
         known = {name: condition.known_routes[:, k] > 0 for k, name in enumerate(ROUTES)}
         return [
             torch.where(known[name][:, None, None], value, self.null_routes[name])

@@ -45,7 +45,7 @@ class SoundtrackSettings:
     seed: int = 0
     """Seed of the first take; the same seed produces the same audio."""
     steps: int | None = None
-    """Sampling steps; default: 16 for ``mini``, 50 for the paper's model."""
+    """Sampling steps; default: 6 for ``mini``, 50 for the paper's model."""
     guidance: float | None = None
     """Guidance scale; default: 1.3 for ``mini``, 20 for the paper's model."""
     guidance_interval: tuple[float, float] = (0.0, 1.0)

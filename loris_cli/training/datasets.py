@@ -210,12 +210,14 @@ class MelCropDataset(Dataset[Example]):
         frames = mel.compute_log_mel(samples, self.config.bands)[:, :MEL_CROP_FRAMES]
         shape = self.config.latent_channels, MEL_CROP_FRAMES // self.config.stride
         noise = rng.standard_normal(shape, dtype=np.float32)
-        example = {"frames": torch.from_numpy(frames), "noise": torch.from_numpy(noise)}
-        if self.config.decodes_magnitudes:
-            magnitude = compute_log_magnitude(samples, self.config.n_fft)[:, :MEL_CROP_FRAMES]
-            example["log_magnitude"] = torch.from_numpy(magnitude)
-            example["noise_level"] = torch.tensor(rng.random()).float()
-        return example
+        magnitude = compute_log_magnitude(samples, self.config.n_fft)[:, :MEL_CROP_FRAMES]
+        return {
+            "samples": torch.from_numpy(samples),
+            "frames": torch.from_numpy(frames),
+            "noise": torch.from_numpy(noise),
+            "log_magnitude": torch.from_numpy(magnitude),
+            "noise_level": torch.tensor(rng.random()).float(),
+        }
 
     def _read_crop(self, path: Path, rng: np.random.Generator) -> Float32Array:
         """Return the samples of a random crop; short clips are padded with silence."""
@@ -251,13 +253,11 @@ class LatentDataset(Dataset[Example]):
         features = sample_condition(
             self.annotations[row], rng, audio_accent_probability=probability
         )
-        routes = frozenset(ROUTES)
-        if self.config.alignment_channels:
-            routes = sample_routes(rng, self.config.conditionings)
-            if rng.random() < DROP_ROUTE_PROBABILITY:
-                features = replace(features, genre=None)
-            if rng.random() < DROP_ROUTE_PROBABILITY:
-                features = replace(features, production=None)
+        routes = sample_routes(rng, self.config.conditionings)
+        if rng.random() < DROP_ROUTE_PROBABILITY:
+            features = replace(features, genre=None)
+        if rng.random() < DROP_ROUTE_PROBABILITY:
+            features = replace(features, production=None)
         n_notes = self.config.note_latent_channels
         condition = build_condition(
             features, start, n_frames, note_latent_channels=n_notes, routes=routes

@@ -15,6 +15,7 @@ from loris_cli.models.mini_unet import MiniCondition, MiniDenoiser
 from loris_cli.models.paper_unet import PaperModel
 from loris_cli.soundtrack.waveform_generator import SIGMA_DATA
 from loris_cli.training.datasets import Example
+from loris_cli.training.resynthesis_loss import compute_resynthesis_error
 
 KL_WEIGHT = 3e-4
 EDGE_LOSS_WEIGHT = 0.5
@@ -22,12 +23,13 @@ EDGE_LOSS_WEIGHT = 0.5
 COMPRESSED_LOSS_WEIGHT, COMPRESSION_EXPONENT = 2.0, 0.3
 """Weight of the difference of compressed magnitudes, and their exponent, which is about that of
 loudness (Stevens, 1957): strong components count more than in the logarithm."""
+RESYNTHESIS_WEIGHT = 3.0
 MAX_CODE_NOISE = 0.2
 """Maximum noise added to latents, in standard deviations: latents of a denoiser have errors."""
 
 
 class LatentLoss(nn.Module):
-    """L1 reconstruction loss of standardized log-mel or log-magnitude, with a small KL term."""
+    """Reconstruction loss of log-magnitudes and of their audio, with a small KL term."""
 
     bin_weights: Tensor
 
@@ -43,22 +45,19 @@ class LatentLoss(nn.Module):
 
         Args:
             batch: ``frames``, log-mel, ``(batch, n_mels, frames)``; ``noise``, standard normal,
-                ``(batch, latent_channels, frames / 4)``; for a decoder to magnitudes
-                ``log_magnitude``, ``(batch, bins, frames)``, and ``noise_level``, 0..1,
-                ``(batch,)``.
+                ``(batch, latent_channels, frames / 4)``; ``log_magnitude``,
+                ``(batch, bins, frames)``; ``samples``, ``(batch, frames * 256)``;
+                ``noise_level``, 0..1, ``(batch,)``.
         """
         mean, log_variance = self.autoencoder.encode_posterior(batch["frames"])
         variance = log_variance.exp()
         divergence = (mean.square() + variance - 1 - log_variance).mean() / 2
-        if self.autoencoder.config.decodes_magnitudes:
-            level = MAX_CODE_NOISE * batch["noise_level"][:, None, None]
-            variance = variance + (level * mean.detach().std(dim=(0, 2))[:, None]).square()
+        level = MAX_CODE_NOISE * batch["noise_level"][:, None, None]
+        variance = variance + (level * mean.detach().std(dim=(0, 2))[:, None]).square()
         decoded = self.autoencoder.decode_unnormalized(mean + batch["noise"] * variance.sqrt())
-        if self.autoencoder.config.decodes_magnitudes:
-            error = self._compute_magnitude_error(decoded, batch["log_magnitude"])
-        else:
-            error = _compute_error((decoded - batch["frames"]) / self.autoencoder.mel_std)
-        return error + KL_WEIGHT * divergence
+        error = self._compute_magnitude_error(decoded, batch["log_magnitude"])
+        audio_error: Tensor = compute_resynthesis_error(decoded, batch["samples"])
+        return error + RESYNTHESIS_WEIGHT * audio_error + KL_WEIGHT * divergence
 
     def _compute_magnitude_error(self, decoded: Tensor, target: Tensor) -> Tensor:
         """Return the error of log-magnitudes, weighted along the mel axis."""

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from loris_cli.array_types import Float32Array, Samples
 from loris_cli.audio import mel
 from loris_cli.audio.magnitudes import compute_log_magnitude
-from loris_cli.composition.production import PRODUCTION_CHANNELS
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.dataset.manifest import Clip
 from loris_cli.dataset.read_clips import (
@@ -62,7 +61,6 @@ MINI_DENOISER_CONFIG = MiniDenoiserConfig(
     note_latent_channels=MINI_LATENT_CONFIG.latent_channels,
     motion_width=32,
     alignment_channels=64,
-    production_channels=PRODUCTION_CHANNELS,
     conditionings=CONDITIONINGS,
     window_frames=512,
 )
@@ -118,11 +116,10 @@ class LatentStage(TrainingStage):
 
         log_mels = (mel.compute_log_mel(samples, config.bands) for samples in read_samples())
         _measure_frames(log_mels, network.mel_mean, network.mel_std)
-        if config.decodes_magnitudes:
-            magnitudes = (
-                compute_log_magnitude(samples, config.n_fft) for samples in read_samples()
-            )
-            _measure_frames(magnitudes, network.output_mean, network.output_std)
+        magnitudes = (
+            compute_log_magnitude(samples, config.n_fft) for samples in read_samples()
+        )
+        _measure_frames(magnitudes, network.output_mean, network.output_std)
 
     def export_weights(self, module: nn.Module) -> Weights:
         """Return the weights of the autoencoder, and metadata with its configuration."""
