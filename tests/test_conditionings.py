@@ -23,6 +23,7 @@ from loris_cli.models.mel_autoencoder import MelAutoencoder
 from loris_cli.models.mini_checkpoint import load_mini_checkpoint, save_mini_checkpoint
 from loris_cli.models.mini_unet import MiniDenoiser
 from loris_cli.soundtrack.latent_generator import LatentGenerator
+from loris_cli.synthetic.dancer import simulate_dance
 
 CPU = torch.device("cpu")
 
@@ -100,6 +101,52 @@ def test_influence_is_measured_for_the_conditions_of_a_conditioning(
     assert "aligned rhythm and energy" not in influence["paper"]
     values = [value for row in influence.values() for value in row.values()]
     assert all(value > 0 for value in values)
+
+
+INFLUENCE_BOUNDS: dict[Conditioning, dict[str, float]] = {
+    "score": {
+        "rhythm tokens": 0.015,
+        "Hawkes offsets": 0.005,
+        "motion tokens": 0.003,
+        "aligned rhythm and energy": 0.01,
+        "chords": 0.03,
+        "note spectrogram": 0.3,
+        "style": 0.03,
+    },
+    "free": {
+        "rhythm tokens": 0.15,
+        "Hawkes offsets": 0.03,
+        "motion tokens": 0.02,
+        "aligned rhythm and energy": 0.1,
+        "style": 0.1,
+    },
+    "paper": {
+        "rhythm tokens": 0.2,
+        "Hawkes offsets": 0.1,
+        "motion tokens": 0.03,
+        "style": 0.1,
+    },
+}
+"""Lower bounds, a third to a half of what is measured."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("conditioning", CONDITIONINGS)
+def test_every_condition_of_mini_changes_the_music(conditioning: Conditioning) -> None:
+    energy = 0.5 + 0.4 * np.sin(np.arange(192) / 16)
+    features = make_features(12.0, energy=energy, genre="pop")
+    dance = simulate_dance(
+        1, features.peaks_s, features.strengths, duration_s=12.0, energy=energy
+    )
+    features = replace(features, keypoints=dance.poses.keypoints)
+    model = load_mini_checkpoint("mini", device=CPU)
+    generator = LatentGenerator(
+        model=model, device=CPU, guidance=1.0, conditioning=conditioning
+    )
+    influence = condition_influence.measure_influence(generator, [features])
+    bounds = INFLUENCE_BOUNDS[conditioning]
+    assert influence.keys() == {*bounds, condition_influence.OTHER_TAKE}
+    assert {k: v for k, v in influence.items() if v < bounds.get(k, 1.0)} == {}
 
 
 def test_a_video_is_made_with_a_conditioning(
