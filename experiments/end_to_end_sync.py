@@ -3,15 +3,18 @@
     impacts -> rendered video -> decode, pose, rhythm, model, mux -> decode -> onsets
 
     python experiments/end_to_end_sync.py --clips 24
+    python experiments/end_to_end_sync.py --clips 60 --previous metrics.json
 
 The reference is the rendered motion: an impact is the time at which the limb stops. Onsets are
-detected in the decoded audio of the muxed file.
+detected in the decoded audio of the muxed file. With ``--previous``, the output of an earlier
+run on the same clips, the means of the paired differences are printed too.
 """
 
 import json
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from bootstrap import bootstrap_mean
@@ -45,6 +48,7 @@ CHANCE_SHIFT_S = 0.61
 class _ClipSync:
     """Synchronization metrics of one clip; recalls refer to strong impacts."""
 
+    seed: int
     n_strong: int
     onset_offsets_s: Array
     peak_offsets_s: Array
@@ -61,7 +65,7 @@ def evaluate_end_to_end_sync(
     folder: Path,
     first_seed: int = FIRST_SEED,
     fps: float = 30.0,
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Render videos, generate soundtracks and match their onsets with the impacts.
 
     Args:
@@ -72,7 +76,8 @@ def evaluate_end_to_end_sync(
         fps: frame rate of the rendered videos.
 
     Returns:
-        metrics with 95 % confidence intervals over clips.
+        metrics with 95 % confidence intervals over clips, and the recall and the precision of
+        each clip.
     """
     clips = [
         _measure_clip(generator, folder, seed, fps)
@@ -100,6 +105,27 @@ def evaluate_end_to_end_sync(
         "precision": asdict(bootstrap_mean(clip.precision for clip in clips)),
         "median_offset_s": bootstrap_median(offsets_s),
         "median_visual_peak_offset_s": bootstrap_median(peak_offsets_s),
+        "clips": {
+            str(clip.seed): {"recall": clip.recall, "precision": clip.precision}
+            for clip in strong
+        },
+    }
+
+
+def compare_clips(
+    clips: dict[str, dict[str, float]], previous: dict[str, dict[str, float]]
+) -> dict[str, object]:
+    """Return the means of the paired differences to an earlier run, with 95 % intervals.
+
+    Args:
+        clips: recall and precision of each clip, by seed.
+        previous: those of the earlier run, for the same seeds.
+    """
+    return {
+        metric: asdict(
+            bootstrap_mean(clips[seed][metric] - previous[seed][metric] for seed in clips)
+        )
+        for metric in ("recall", "precision")
     }
 
 
@@ -119,6 +145,7 @@ def _measure_clip(generator: MusicGenerator, folder: Path, seed: int, fps: float
     strong_s = motion.impact_times_s[motion.impact_strengths >= MIN_STRONG_IMPACT]
     match = match_onsets(motion.impact_times_s, onsets_s, tolerance_s=MATCH_TOLERANCE_S)
     return _ClipSync(
+        seed=seed,
         n_strong=len(strong_s),
         onset_offsets_s=compute_onset_deviations(strong_s, onsets_s),
         peak_offsets_s=compute_onset_deviations(strong_s, peaks_s),
@@ -138,6 +165,7 @@ def main() -> None:
     parser = create_parser(__doc__, n_clips=24)
     parser.add_argument("--first-seed", type=int, default=FIRST_SEED)
     parser.add_argument("--video-dir", type=Path, help="Keep the videos in this folder.")
+    parser.add_argument("--previous", type=Path, help="Metrics of an earlier run.")
     args = parser.parse_args()
     generator = load_generator(args.model)
     with tempfile.TemporaryDirectory() as temporary:
@@ -146,7 +174,10 @@ def main() -> None:
         metrics = evaluate_end_to_end_sync(
             generator, n_clips=args.clips, folder=folder, first_seed=args.first_seed
         )
-        print(json.dumps(metrics, indent=1))
+    if args.previous:
+        previous = json.loads(args.previous.read_text())
+        metrics["difference"] = compare_clips(metrics["clips"], previous["clips"])
+    print(json.dumps(metrics, indent=1))
 
 
 if __name__ == "__main__":
