@@ -26,10 +26,10 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from unfused import restore_unfused
 
-from loris_cli.models.diffusion import count_evaluations
 from loris_cli.models.paper_condition import PaperCondition
 from loris_cli.models.paper_config import PaperConfig, to_official_config
 from loris_cli.models.paper_unet import RHYTHM_OFFSET_FRAMES, PaperModel
+from loris_cli.soundtrack.window_layout import count_evaluations
 
 GUIDANCE = 20.0
 VARIANTS = ("released", "loris")

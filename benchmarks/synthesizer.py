@@ -21,12 +21,9 @@ from loris_cli.composition.arrangement import Arrangement
 from loris_cli.composition.mix import MixSettings
 from loris_cli.composition.soundfont import SoundFont
 from loris_cli.composition.styles import STYLES
-from loris_cli.composition.synthesis import (
-    BUILTIN_SOUNDFONT,
-    SynthesizerSettings,
-    synthesize_blocks,
-)
+from loris_cli.composition.synthesis import synthesize_blocks
 from loris_cli.composition.synthesizer import synthesize
+from loris_cli.composition.synthesizer_settings import BUILTIN_SOUNDFONT, SynthesizerSettings
 from loris_cli.errors import LorisError
 from loris_cli.evaluation.metrics.loris_scores import f1_score
 from loris_cli.synthetic.composer import compose_score

@@ -257,7 +257,7 @@ def synthesize(
     """
     from dataclasses import replace
 
-    from loris_cli.composition.synthesis import SynthesizerSettings
+    from loris_cli.composition.synthesizer_settings import SynthesizerSettings
     from loris_cli.config import data_home
     from loris_cli.dataset.prepare_videos import WorkerOptions
     from loris_cli.dataset.synthesizer_record import record_synthesizers

@@ -302,7 +302,7 @@ def evaluate(
     outputs.check([path for path in (generated, reference) if path is not None])
     if layout == "paper":
         check_layout(split, output_format)
-    from loris_cli.composition.synthesis import SynthesizerSettings
+    from loris_cli.composition.synthesizer_settings import SynthesizerSettings
     from loris_cli.config import data_home
     from loris_cli.evaluation.metrics.loris_scores import PROTOCOLS, replace_averaging_window
     from loris_cli.evaluation.runner.audio_analysis import AnalysisConfig

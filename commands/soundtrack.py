@@ -214,7 +214,7 @@ def soundtrack(
             f"--guidance-interval {first:g} {last:g} is invalid, expected 0 <= FROM < TO <= 1",
             hint="for example --guidance-interval 0.2 0.8",
         )
-    from loris_cli.composition.synthesis import SynthesizerSettings
+    from loris_cli.composition.synthesizer_settings import SynthesizerSettings
     from loris_cli.soundtrack.inpainting import InpaintSettings
     from loris_cli.soundtrack.job_report import add_to_report, compute_exit_code
     from loris_cli.soundtrack.jobs import DEFAULT_MODEL, SoundtrackSettings, plan_jobs

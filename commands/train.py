@@ -145,7 +145,7 @@ def train(
         return
     from loris_cli.config import data_home
     from loris_cli.errors import InputError
-    from loris_cli.models.mini_checkpoint import BUILTIN_MODELS
+    from loris_cli.models.mini_config import BUILTIN_MODELS
     from loris_cli.training.checkpoints import is_complete_model
     from loris_cli.training.cost_estimate import estimate_cost
     from loris_cli.training.distributed import init_distributed

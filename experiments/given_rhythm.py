@@ -40,7 +40,8 @@ from numpy.typing import NDArray
 
 from loris_cli.array_types import Float32Array
 from loris_cli.audio.onsets import ONSET_TOLERANCE_S, PEAK_PICKING, match_onsets
-from loris_cli.composition.synthesis import SynthesizerSettings
+from loris_cli.composition.synthesizer_settings import SynthesizerSettings
+from loris_cli.config import SamplerName
 from loris_cli.dataset.manifest import Clip, read_manifest
 from loris_cli.dataset.partitions import label_clusters
 from loris_cli.dataset.read_clips import read_clip_audio
@@ -51,7 +52,6 @@ from loris_cli.evaluation.metrics.frechet import (
     frechet_distance,
 )
 from loris_cli.models.condition_routes import CONDITIONINGS, Conditioning
-from loris_cli.models.diffusion import SamplerName
 from loris_cli.models.generator_interface import MusicGenerator
 from loris_cli.models.mini_checkpoint import reconstruct_through_latent
 from loris_cli.soundtrack.latent_generator import DEFAULT_GUIDANCE

@@ -32,7 +32,8 @@ from loris_cli.composition.note_spectrogram import (
     REFERENCE_VELOCITY,
     RELEASE_FRAME_OFFSETS,
 )
-from loris_cli.composition.synthesis import SynthesizerSettings, synthesize_blocks
+from loris_cli.composition.synthesis import synthesize_blocks
+from loris_cli.composition.synthesizer_settings import SynthesizerSettings
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.errors import LorisError
 from loris_cli.system.atomic_files import atomic_write

@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 
 from loris_cli.audio.onsets import ONSET_HOP_LENGTH, detect_onsets, match_onsets
 from loris_cli.composition.styles import STYLES
-from loris_cli.config import SAMPLE_RATE_HZ
+from loris_cli.config import LATENT_FPS, SAMPLE_RATE_HZ
 from loris_cli.models.generator_interface import VideoFeatures
-from loris_cli.models.mel_autoencoder import LATENT_FPS
 from loris_cli.soundtrack.latent_generator import LatentGenerator
 from loris_cli.synthetic.composer import compose_score
 from loris_cli.system.librosa_import import librosa

@@ -9,6 +9,11 @@ from platformdirs import user_cache_path, user_data_path
 SAMPLE_RATE_HZ = 22_050
 """Sample rate of all internal audio (paper, Sec. 4.1)."""
 
+SAMPLES_PER_LATENT_FRAME = 1024
+"""Samples per latent frame of ``mini``: four frames of its mel spectrogram."""
+LATENT_FPS = SAMPLE_RATE_HZ / SAMPLES_PER_LATENT_FRAME
+"""Latent frames per second of ``mini``."""
+
 POSE_FPS = 16.0
 """Frame rate of all poses: 25 s are 400 frames, as in the paper's tensor shapes."""
 
@@ -20,6 +25,12 @@ GENRES = (
 
 BaselineName = Literal["foley", "cmt", "d2mgan", "cdcd"]
 """Trained baselines, in the order of the paper's tables."""
+
+SamplerName = Literal["adpm2", "heun", "euler", "euler-ancestral", "dpmpp-2m", "dpmpp-2m-sde"]
+"""Diffusion samplers (`loris_cli.models.diffusion`)."""
+
+Precision = Literal["auto", "fp32", "bf16"]
+"""Precision of networks; ``auto`` is bf16 on CUDA devices that support it, else fp32."""
 
 DEFAULT_MMPOSE_CONFIG = "td-hm_hrnet-w48_8xb32-210e_coco-256x192"
 """mmpose configuration of the paper's pose estimator: HRNet-W48 trained on COCO."""

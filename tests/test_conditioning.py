@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loris_cli.composition.chords import SCALES, Harmony
-from loris_cli.config import GENRES
+from loris_cli.config import GENRES, LATENT_FPS
 from loris_cli.models.generator_interface import ClipFeatures
-from loris_cli.models.mel_autoencoder import LATENT_FPS
 from loris_cli.soundtrack.clip_features import (
     COMPOSED_ENERGY_RANGE,
     add_arrangement,

@@ -7,11 +7,10 @@ from typing import get_args
 import pytest
 import torch
 
-from loris_cli.models import diffusion
+from loris_cli.config import SamplerName
 from loris_cli.models.diffusion import (
     ancestral_step,
     compute_scalings,
-    count_evaluations,
     denoising_loss,
     draw_sample,
     guidance_sigmas,
@@ -22,6 +21,7 @@ from loris_cli.models.diffusion import (
     sample_euler,
     sample_heun,
 )
+from loris_cli.soundtrack.window_layout import count_evaluations
 
 SIGMA_DATA = 0.5
 
@@ -218,9 +218,9 @@ def test_last_step_to_sigma_zero_draws_no_noise(sampler: Sampler) -> None:
     assert sample.tolist() == pytest.approx([3.0, 3.0])
 
 
-@pytest.mark.parametrize("name", get_args(diffusion.SamplerName))
+@pytest.mark.parametrize("name", get_args(SamplerName))
 def test_named_sampler_has_the_data_variance_and_the_counted_evaluations(
-    name: diffusion.SamplerName,
+    name: SamplerName,
 ) -> None:
     n_calls = 0
 
@@ -251,7 +251,7 @@ def test_named_sampler_has_the_data_variance_and_the_counted_evaluations(
     ("name", "expected"),
     [("adpm2", 98), ("heun", 99), ("euler", 50), ("dpmpp-2m", 50)],
 )
-def test_number_of_evaluations_for_50_steps(name: diffusion.SamplerName, expected: int) -> None:
+def test_number_of_evaluations_for_50_steps(name: SamplerName, expected: int) -> None:
     assert count_evaluations(name, 50) == expected
 
 

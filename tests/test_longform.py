@@ -21,7 +21,7 @@ from tiny_models import (
 )
 
 from loris_cli.composition.note_spectrogram import render_note_spectrogram
-from loris_cli.models.diffusion import SamplerName
+from loris_cli.config import SamplerName
 from loris_cli.models.generator_interface import ClipFeatures
 from loris_cli.models.mel_autoencoder import MelAutoencoder
 from loris_cli.models.mini_checkpoint import load_mini_checkpoint, save_mini_checkpoint
@@ -34,7 +34,8 @@ from loris_cli.soundtrack.latent_generator import (
     ENCODE_BLOCK_FRAMES,
     LatentGenerator,
 )
-from loris_cli.soundtrack.windowed_sampling import crossfade_weights, draw_noise, window_starts
+from loris_cli.soundtrack.window_layout import window_starts
+from loris_cli.soundtrack.windowed_sampling import crossfade_weights, draw_noise
 from loris_cli.system.threads import configure_threads
 
 WINDOW = 256

@@ -26,11 +26,11 @@ from loris_cli.models.mel_autoencoder import (
     PatchesToFrames,
 )
 from loris_cli.models.mini_checkpoint import (
-    BUILTIN_MODELS,
     decode_latents,
     load_mini_checkpoint,
     save_mini_checkpoint,
 )
+from loris_cli.models.mini_config import BUILTIN_MODELS
 from loris_cli.models.mini_unet import MiniCondition, MiniDenoiser
 from loris_cli.models.stgcn import (
     MINI_CENTER_JOINTS,

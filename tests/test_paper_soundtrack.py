@@ -16,8 +16,8 @@ from conftest import CliResult, RunLoris
 from device_copies import HostToDeviceCopyCounter
 from tiny_models import TINY_PAPER_CONFIG
 
+from loris_cli.config import SamplerName
 from loris_cli.models import i3d_resnet50
-from loris_cli.models.diffusion import SamplerName
 from loris_cli.models.generator_interface import ClipFeatures
 from loris_cli.models.load_model import load_paper_checkpoint
 from loris_cli.models.paper_checkpoint import (

@@ -14,7 +14,8 @@ from loris_cli.composition.production import (
     PRODUCTION_CHANNELS,
     describe_production,
 )
-from loris_cli.composition.synthesis import DEFAULT_SYNTHESIZER, describe_training_piece
+from loris_cli.composition.synthesis import describe_training_piece
+from loris_cli.composition.synthesizer_settings import DEFAULT_SYNTHESIZER
 from loris_cli.dataset.read_clips import read_annotations
 from loris_cli.errors import InputError
 

@@ -23,7 +23,7 @@ from loris_cli.composition import synthesis
 from loris_cli.composition.arrangement import Arrangement, end_repeated_notes
 from loris_cli.composition.midi_file import TRACK_NAMES
 from loris_cli.composition.note_spectrogram import render_note_spectrogram
-from loris_cli.composition.synthesis import BUILTIN_SOUNDFONT
+from loris_cli.composition.synthesizer_settings import BUILTIN_SOUNDFONT
 from loris_cli.models import load_model as model_loading
 from loris_cli.models.generator_interface import ClipFeatures
 from loris_cli.models.mini_checkpoint import load_mini_checkpoint
@@ -524,6 +524,26 @@ def test_dry_run_estimates_without_windows_and_writes_nothing(
     assert row["estimated_s"] > 0
     assert "network" not in run_score(*arguments).stdout
     assert list_new_files(video) == []
+
+
+def test_dry_run_uses_the_speed_of_the_last_run(
+    run_score: RunLoris, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LORIS_CACHE", str(tmp_path / "cache"))
+
+    def estimate_s() -> float:
+        result = run_score("--dry-run", "--json")
+        return float(json.loads(result.stdout)["estimated_s"])
+
+    default_s = estimate_s()
+    done = run_score("--json", "-o", tmp_path / "a.wav")
+    assert estimate_s() == pytest.approx(json.loads(done.stdout)["elapsed_s"], abs=0.06)
+    speeds = tmp_path / "cache" / "speeds.json"
+    slower = {key: 100 * value for key, value in json.loads(speeds.read_text()).items()}
+    speeds.write_text(json.dumps(slower))
+    assert estimate_s() > 20 * default_s
+    speeds.write_text("[1, 2")
+    assert estimate_s() == default_s
 
 
 def write_text_file(path: Path) -> None:

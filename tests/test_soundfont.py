@@ -36,8 +36,8 @@ from loris_cli.composition.soundfont import (
     SoundFont,
     load_soundfont,
 )
-from loris_cli.composition.synthesis import BUILTIN_SOUNDFONT
 from loris_cli.composition.synthesizer import MAX_VOICES_PER_NOTE, synthesize
+from loris_cli.composition.synthesizer_settings import BUILTIN_SOUNDFONT
 from loris_cli.composition.synthesizer_voice import OPEN_FILTER_GAIN, render_waveform
 from loris_cli.errors import InputError
 

@@ -3,6 +3,8 @@
 import json
 import math
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -259,6 +261,18 @@ def test_dry_run_estimates_the_cost_and_writes_nothing(
     assert row["estimated_s"] > 0
     assert row["estimated_memory_mib"] > 0
     assert list_names(video.parent) == ["dance.mp4"]
+
+
+def test_dry_run_of_the_included_model_imports_no_torch(video: Path) -> None:
+    code = f"""
+import sys
+from loris_cli.commands import app
+sys.argv = ["loris", "soundtrack", {str(video)!r}, "--dry-run"]
+assert app.run_app() == 0
+print({{"torch", "scipy.signal", "librosa"}} & set(sys.modules))
+"""
+    output = subprocess.check_output([sys.executable, "-c", code], text=True)
+    assert output.splitlines()[-1] == "set()"
 
 
 def test_dry_run_fails_for_a_missing_video(

@@ -26,7 +26,7 @@ from loris_cli.composition.arrangement import (
     Arrangement,
     end_repeated_notes,
 )
-from loris_cli.composition.fluidsynth import DEBIAN_SOUNDFONT, LATENCY_SAMPLES
+from loris_cli.composition.fluidsynth import LATENCY_SAMPLES
 from loris_cli.composition.mix import (
     REVERB_GAIN,
     REVERB_PREDELAY_S,
@@ -38,19 +38,19 @@ from loris_cli.composition.mix import (
 from loris_cli.composition.note_spectrogram import NOTE_MEL_CONFIG
 from loris_cli.composition.soundfont import DRUM_BANK, SoundFont, load_soundfont
 from loris_cli.composition.styles import STYLES, STYLES_BY_NAME
-from loris_cli.composition.synthesis import (
-    BUILTIN_SOUNDFONT,
-    SynthesizerName,
-    SynthesizerSettings,
-    synthesize_blocks,
-    synthesize_training_piece,
-)
+from loris_cli.composition.synthesis import synthesize_blocks, synthesize_training_piece
 from loris_cli.composition.synthesizer import (
     DEFAULT_VOLUME,
     EXCLUSIVE_RELEASE_S,
     MASTER_GAIN,
     ScoreRenderer,
     synthesize,
+)
+from loris_cli.composition.synthesizer_settings import (
+    BUILTIN_SOUNDFONT,
+    DEBIAN_SOUNDFONT,
+    SynthesizerName,
+    SynthesizerSettings,
 )
 from loris_cli.errors import InputError, MissingDependencyError
 from loris_cli.synthetic.composer import compose_score

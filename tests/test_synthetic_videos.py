@@ -12,7 +12,7 @@ from conftest import RunLoris
 
 from loris_cli.array_types import Samples
 from loris_cli.commands import dataset as dataset_commands
-from loris_cli.composition.synthesis import BUILTIN_SOUNDFONT, SynthesizerSettings
+from loris_cli.composition.synthesizer_settings import BUILTIN_SOUNDFONT, SynthesizerSettings
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.dataset import clip_cutting, synthetic_music, synthetic_videos
 from loris_cli.dataset.build_manifest import build_manifest

@@ -14,7 +14,7 @@ from loris_cli.array_types import Float32Array
 from loris_cli.composition.chords import SCALES, Harmony
 from loris_cli.errors import InputError, UsageError
 from loris_cli.models.condition_routes import CONDITIONINGS, ROUTES
-from loris_cli.models.mini_unet import MiniDenoiserConfig
+from loris_cli.models.mini_config import MiniDenoiserConfig
 from loris_cli.training.datasets import (
     ClipAnnotations,
     DistributedBatchSampler,

@@ -9,7 +9,7 @@ from loris_cli.baselines.d2mgan.config import D2mGanConfig
 from loris_cli.baselines.foley.config import FoleyConfig
 from loris_cli.models.condition_routes import CONDITIONINGS
 from loris_cli.models.mel_autoencoder import MelAutoencoderConfig
-from loris_cli.models.mini_unet import MiniDenoiserConfig
+from loris_cli.models.mini_config import MiniDenoiserConfig
 from loris_cli.models.paper_config import PaperConfig
 from loris_cli.models.vqvae import VqVaeConfig
 from loris_cli.soundtrack.conditioning import HARMONY_CHANNELS

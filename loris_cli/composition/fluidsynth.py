@@ -3,7 +3,6 @@
 arrangement -> MIDI file -> fluidsynth -> WAV -> samples
 """
 
-import shutil
 import subprocess
 import tempfile
 from pathlib import Path
@@ -16,29 +15,13 @@ from loris_cli.composition.arrangement import Arrangement
 from loris_cli.composition.midi_file import encode_midi
 from loris_cli.composition.mix import MixSettings
 from loris_cli.composition.synthesizer import MASTER_GAIN
-from loris_cli.errors import InputError, MissingDependencyError
+from loris_cli.composition.synthesizer_settings import find_fluidsynth
+from loris_cli.errors import InputError
 
-DEBIAN_SOUNDFONT = Path("/usr/share/sounds/sf2/FluidR3_GM.sf2")
-"""FluidR3 GM in the Debian package ``fluid-soundfont-gm``."""
 PROGRAM_TIMEOUT_S = 3600.0
 LATENCY_SAMPLES = 96
 """Delay of fluidsynth's notes at 22,050 and 44,100 Hz, measured against the built-in
 synthesizer; these samples are dropped."""
-
-
-def find_fluidsynth() -> str:
-    """Return the path of the program.
-
-    Raises:
-        MissingDependencyError: it is not installed.
-    """
-    program = shutil.which("fluidsynth")
-    if program is None:
-        raise MissingDependencyError(
-            "fluidsynth is not installed",
-            hint="apt-get install fluidsynth, or use --synthesizer builtin",
-        )
-    return program
 
 
 def synthesize_with_fluidsynth(

@@ -4,30 +4,26 @@ arrangement, mix, synthesizer settings -> blocks of samples
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from importlib.resources import files
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import replace
 
 import numpy as np
 
 from loris_cli.array_types import Float32Array, Samples
 from loris_cli.composition.arrangement import DRUM_CHANNEL, Arrangement
-from loris_cli.composition.fluidsynth import (
-    DEBIAN_SOUNDFONT,
-    find_fluidsynth,
-    synthesize_with_fluidsynth,
-)
+from loris_cli.composition.fluidsynth import synthesize_with_fluidsynth
 from loris_cli.composition.mastering import draw_mastering, master
 from loris_cli.composition.mix import MixEffects, MixSettings, draw_mix
 from loris_cli.composition.production import describe_production
 from loris_cli.composition.soundfont import DRUM_BANK, SoundFont, load_soundfont
 from loris_cli.composition.synthesizer import ScoreRenderer
+from loris_cli.composition.synthesizer_settings import (
+    BUILTIN_SOUNDFONT,
+    DEFAULT_SYNTHESIZER,
+    SynthesizerSettings,
+)
 from loris_cli.config import SAMPLE_RATE_HZ
-from loris_cli.errors import InputError, MissingDependencyError
-from loris_cli.system.file_fingerprints import compute_sha256
+from loris_cli.errors import InputError
 
-SynthesizerName = Literal["builtin", "fluidsynth"]
 BLOCK_S = 60.0
 """Duration of the blocks of a long score."""
 SYNTHESIZER_LATENCY_S = 0.0145
@@ -37,50 +33,6 @@ CHOICE_STREAM = 103
 """Second key of the random generator that chooses a synthesizer."""
 DATASET_PEAK = 0.9
 """Peak of the pieces of a data set."""
-BUILTIN_SOUNDFONT = Path(str(files("loris_cli.composition").joinpath("fluidr3.sf3")))
-"""Subset of FluidR3 GM with the instruments of `loris_cli.composition.styles`."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SynthesizerSettings:
-    """Synthesizer and soundfont that play scores."""
-
-    name: SynthesizerName = "builtin"
-    soundfont: Path | None = None
-    """An ``.sf2`` or ``.sf3`` file. Default: the bundled one; FluidR3 GM for fluidsynth."""
-
-    @property
-    def soundfont_path(self) -> Path:
-        """Soundfont to use."""
-        if self.soundfont is not None:
-            return self.soundfont
-        return BUILTIN_SOUNDFONT if self.name == "builtin" else DEBIAN_SOUNDFONT
-
-    def check(self) -> None:
-        """Check that the program is installed and the soundfont can be read.
-
-        Raises:
-            MissingDependencyError: fluidsynth or its soundfont is not installed.
-            InputError: the soundfont is missing or damaged.
-        """
-        if self.name == "fluidsynth":
-            find_fluidsynth()
-            if self.soundfont is None and not DEBIAN_SOUNDFONT.exists():
-                raise MissingDependencyError(
-                    "the soundfont of fluidsynth is not installed",
-                    hint="apt-get install fluid-soundfont-gm, or pass --soundfont FILE",
-                )
-        load_soundfont(self.soundfont_path)
-
-    def describe(self) -> dict[str, Any]:
-        """Return the settings that determine the sound, with a hash of the soundfont."""
-        return {
-            "synthesizer": self.name,
-            "soundfont": compute_sha256(self.soundfont_path)[:12],
-        }
-
-
-DEFAULT_SYNTHESIZER = SynthesizerSettings()
 
 
 def choose_synthesizer(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from loris_cli.composition.synthesis import SynthesizerSettings
+from loris_cli.composition.synthesizer_settings import SynthesizerSettings
 from loris_cli.errors import OutputError, UsageError
 from loris_cli.system.atomic_files import atomic_write
 

@@ -10,12 +10,11 @@ import numpy as np
 
 from loris_cli.composition.styles import STYLES
 from loris_cli.composition.synthesis import (
-    DEFAULT_SYNTHESIZER,
-    SynthesizerSettings,
     choose_synthesizer,
     describe_training_piece,
     synthesize_training_piece,
 )
+from loris_cli.composition.synthesizer_settings import DEFAULT_SYNTHESIZER, SynthesizerSettings
 from loris_cli.dataset.manifest import SYNTHETIC_SOURCE, Clip, write_manifest
 from loris_cli.dataset.write_clip import (
     compute_pose_rhythm_arrays,

@@ -20,12 +20,8 @@ import soundfile
 from numpy.typing import NDArray
 
 from loris_cli.composition.styles import STYLES, STYLES_BY_NAME
-from loris_cli.composition.synthesis import (
-    DEFAULT_SYNTHESIZER,
-    SynthesizerSettings,
-    choose_synthesizer,
-    synthesize_training_piece,
-)
+from loris_cli.composition.synthesis import choose_synthesizer, synthesize_training_piece
+from loris_cli.composition.synthesizer_settings import DEFAULT_SYNTHESIZER, SynthesizerSettings
 from loris_cli.config import POSE_FPS, SAMPLE_RATE_HZ
 from loris_cli.dataset.clip_cutting import CUTTING_RULES, PrepSettings
 from loris_cli.dataset.extract_poses import POSES_SUFFIX

@@ -7,16 +7,17 @@ All samplers take a denoiser: ``denoise(x, sigma)`` returns the clean signal est
 import math
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from loris_cli.config import SamplerName
 
 Denoiser = Callable[[Tensor, float], Tensor]
 NoiseSampler = Callable[[Tensor], Tensor]
 """Function that returns standard normal noise shaped like its argument."""
 RawNetwork = Callable[[Tensor, Tensor], Tensor]
-SamplerName = Literal["adpm2", "heun", "euler", "euler-ancestral", "dpmpp-2m", "dpmpp-2m-sde"]
 
 
 class Scalings(NamedTuple):
@@ -248,11 +249,6 @@ def draw_sample(
     levels = sigmas[:-1] if sampler == "adpm2" else sigmas
     options = {"noise_sampler": noise_sampler} if adds_noise else {}
     return function(denoise, x, levels, **options)
-
-
-def count_evaluations(sampler: SamplerName, n_steps: int) -> int:
-    """Return the number of calls to ``denoise`` in `draw_sample`."""
-    return {"adpm2": 2 * (n_steps - 1), "heun": 2 * n_steps - 1}.get(sampler, n_steps)
 
 
 def guidance_sigmas(sigmas: Tensor, interval: tuple[float, float]) -> tuple[float, float]:

@@ -16,13 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from loris_cli.audio.mel import HOP_LENGTH, MelConfig
-from loris_cli.config import SAMPLE_RATE_HZ
+from loris_cli.config import SAMPLES_PER_LATENT_FRAME
 from loris_cli.models.unet_config import MAX_BLOCKS
 
-MEL_FRAMES_PER_LATENT_FRAME = 4
-SAMPLES_PER_LATENT_FRAME = HOP_LENGTH * MEL_FRAMES_PER_LATENT_FRAME
-LATENT_FPS = SAMPLE_RATE_HZ / SAMPLES_PER_LATENT_FRAME
-"""Latent frames per second; each covers 1,024 samples."""
+MEL_FRAMES_PER_LATENT_FRAME = SAMPLES_PER_LATENT_FRAME // HOP_LENGTH
 
 
 @dataclass(frozen=True, kw_only=True)

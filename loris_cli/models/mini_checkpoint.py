@@ -19,13 +19,11 @@ from loris_cli.models.condition_routes import CONDITIONINGS
 from loris_cli.models.empty_networks import empty_networks
 from loris_cli.models.int8_weights import dequantize_int8, quantize_int8
 from loris_cli.models.mel_autoencoder import MelAutoencoder, MelAutoencoderConfig
-from loris_cli.models.mini_unet import MiniDenoiser, MiniDenoiserConfig
+from loris_cli.models.mini_config import BUILTIN_MODELS, MiniDenoiserConfig
+from loris_cli.models.mini_unet import MiniDenoiser
 from loris_cli.system.atomic_files import atomic_write
 from loris_cli.system.file_fingerprints import compute_sha256
 from loris_cli.system.state_dict_files import check_state_dict
-
-BUILTIN_MODELS = {"mini": Path(__file__).with_name("mini.safetensors")}
-"""Files of the models bundled with the package, by name."""
 
 
 @dataclass(frozen=True, kw_only=True)

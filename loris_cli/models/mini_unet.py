@@ -7,7 +7,6 @@ input as channels aligned with the latent frames. So are rhythm and energy, the 
 latents of the note spectrogram, as far as they are known.
 """
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -16,46 +15,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from loris_cli.composition.production import PRODUCTION_CHANNELS
-from loris_cli.config import POSE_FPS
-from loris_cli.models.condition_routes import ROUTES, Conditioning
+from loris_cli.config import LATENT_FPS, POSE_FPS
+from loris_cli.models.condition_routes import ROUTES
 from loris_cli.models.fused_attention import fuse_attention_and_norms
 from loris_cli.models.hawkes import MiniRhythmEncoder
-from loris_cli.models.mel_autoencoder import LATENT_FPS
+from loris_cli.models.mini_config import MiniDenoiserConfig
 from loris_cli.models.stgcn import MiniMotionEncoder
 from loris_cli.models.time_attention import TokenAlignment
-from loris_cli.models.unet_config import UNetConfig
-
-
-@dataclass(frozen=True, kw_only=True)
-class MiniDenoiserConfig(UNetConfig):
-    """Sizes of the U-Net and its conditioning; 0 disables a condition."""
-
-    latent_channels: int = 32
-    rhythm_channels: int = 20
-    harmony_channels: int = 0
-    """32, or 0 without harmony conditioning."""
-    motion_width: int = 0
-    """Width of the motion encoder, or 0 for none."""
-    note_latent_channels: int = 0
-    """Channels of the note spectrogram's latents, or 0 without note conditioning."""
-    trained_with_harmony: bool = True
-    trained_with_notes: bool = True
-    """These are False if no training clip had harmony or notes; generation then omits them."""
-    alignment_channels: int = 64
-    """Channels of the tokens attended to by time."""
-    conditionings: tuple[Conditioning, ...] = ("score",)
-    """Conditionings that the network was trained with."""
-    n_genres: int = 12
-    channels: int = 160
-    multipliers: tuple[int, ...] = (1, 1, 2, 2)
-    factors: tuple[int, ...] = (2, 2, 2)
-    num_blocks: tuple[int, ...] = (2, 2, 2)
-    attentions: tuple[bool, ...] = (False, True, True)
-    heads: int = 5
-    head_features: int = 32
-    rhythm_features: int = 160
-    window_frames: int = 256
-    """Length of a training example and of a generation window, in latent frames."""
 
 
 class MiniCondition(NamedTuple):

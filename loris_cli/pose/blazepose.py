@@ -160,17 +160,24 @@ def refine_landmarks(points: Array, heatmaps: Array) -> Array:
     """
     n_cells, radius = heatmaps.shape[0], HEATMAP_RADIUS_CELLS
     refined = points.copy()
-    for k, (x, y) in enumerate((points[:N_BODY_LANDMARKS] * n_cells).astype(int)):
-        if not (0 <= x < n_cells and 0 <= y < n_cells):
-            continue
-        left, top = max(0, x - radius), max(0, y - radius)
-        heat = sigmoid(heatmaps[top : y + radius + 1, left : x + radius + 1, k])
-        if heat.max() < MIN_HEATMAP_SCORE:
-            continue
-        columns, rows = left + np.arange(heat.shape[1]), top + np.arange(heat.shape[0])
-        # Heatmap values refer to cell corners: measurements and MediaPipe's code agree.
-        refined[k] = heat.sum(axis=0) @ columns, heat.sum(axis=1) @ rows
-        refined[k] /= heat.sum() * n_cells
+    cells = (points[:N_BODY_LANDMARKS] * n_cells).astype(int)
+    inside = np.flatnonzero(((cells >= 0) & (cells < n_cells)).all(axis=1))
+    x, y = cells[inside].T
+    offsets = np.arange(-radius, radius + 1)
+    columns, rows = x[:, None] + offsets, y[:, None] + offsets
+    padding = ((radius, radius), (radius, radius), (0, 0))
+    padded = np.pad(heatmaps, padding, constant_values=-np.inf)
+    heat = sigmoid(
+        padded[rows[:, :, None] + radius, columns[:, None] + radius, inside[:, None, None]]
+    )
+    is_clear = heat.max(axis=(1, 2), initial=0.0) >= MIN_HEATMAP_SCORE
+    # Heatmap values refer to cell corners: measurements and MediaPipe's code agree.
+    centroids = np.stack(
+        [(heat.sum(axis=1) * columns).sum(axis=1), (heat.sum(axis=2) * rows).sum(axis=1)],
+        axis=1,
+    )
+    centroids = centroids[is_clear] / (heat.sum(axis=(1, 2))[is_clear, None] * n_cells)
+    refined[inside[is_clear]] = centroids
     return refined
 
 

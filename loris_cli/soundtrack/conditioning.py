@@ -13,10 +13,10 @@ from loris_cli.array_types import Array, Float32Array
 from loris_cli.audio.mel import HOP_LENGTH, MEL_FPS
 from loris_cli.composition.chords import Harmony
 from loris_cli.composition.production import PRODUCTION_CHANNELS
-from loris_cli.config import GENRES, POSE_FPS, SAMPLE_RATE_HZ
+from loris_cli.config import GENRES, LATENT_FPS, POSE_FPS, SAMPLE_RATE_HZ
 from loris_cli.models.condition_routes import ROUTES
 from loris_cli.models.generator_interface import ClipFeatures
-from loris_cli.models.mel_autoencoder import LATENT_FPS, MEL_FRAMES_PER_LATENT_FRAME
+from loris_cli.models.mel_autoencoder import MEL_FRAMES_PER_LATENT_FRAME
 from loris_cli.models.mini_unet import MiniCondition
 from loris_cli.pose.normalization import normalize_keypoints
 

@@ -7,17 +7,15 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from loris_cli.composition.synthesis import DEFAULT_SYNTHESIZER, SynthesizerSettings
-from loris_cli.config import BaselineName
+from loris_cli.composition.synthesizer_settings import DEFAULT_SYNTHESIZER, SynthesizerSettings
+from loris_cli.config import BaselineName, Precision, SamplerName
 from loris_cli.errors import UsageError
 from loris_cli.models.condition_routes import Conditioning
-from loris_cli.models.diffusion import SamplerName
 from loris_cli.soundtrack.inpainting import InpaintSettings
 from loris_cli.soundtrack.video_analysis import RhythmMethod
 from loris_cli.soundtrack.visual_features import VisualSource
 from loris_cli.system import input_paths
 from loris_cli.system.atomic_files import check_output_paths
-from loris_cli.system.device import Precision
 from loris_cli.video.ffmpeg_program import find_ffmpeg
 from loris_cli.video.output_formats import CONTAINER_FORMATS, select_output_suffix
 
@@ -47,7 +45,7 @@ class SoundtrackSettings:
     steps: int | None = None
     """Sampling steps; default: 6 for ``mini``, 50 for the paper's model."""
     guidance: float | None = None
-    """Guidance scale; default: 1.3 for ``mini``, 20 for the paper's model."""
+    """Guidance scale; default: 2 for ``mini``, 20 for the paper's model."""
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     """Range of sampling steps with guidance, as fractions of all steps."""
     sampler: SamplerName | None = None

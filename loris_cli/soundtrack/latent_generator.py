@@ -15,17 +15,22 @@ from loris_cli.array_types import Float32Array, Samples
 from loris_cli.audio import mel
 from loris_cli.composition.note_spectrogram import render_note_spectrogram
 from loris_cli.composition.production import NEUTRAL_PRODUCTION
-from loris_cli.config import SAMPLE_RATE_HZ
+from loris_cli.config import LATENT_FPS, SAMPLE_RATE_HZ, SAMPLES_PER_LATENT_FRAME, SamplerName
 from loris_cli.models.condition_routes import ROUTES_OF_CONDITIONING, Conditioning
-from loris_cli.models.diffusion import SamplerName, count_evaluations, precondition
+from loris_cli.models.diffusion import precondition
 from loris_cli.models.generator_interface import ClipFeatures, ProgressCallback, VideoFeatures
-from loris_cli.models.mel_autoencoder import LATENT_FPS, SAMPLES_PER_LATENT_FRAME
 from loris_cli.models.mini_checkpoint import MiniCheckpoint, decode_latents
 from loris_cli.models.mini_unet import EncodedMiniCondition, MiniCondition
 from loris_cli.soundtrack import windowed_sampling
 from loris_cli.soundtrack.clip_features import add_arrangement, seed_from_rhythm
 from loris_cli.soundtrack.conditioning import build_condition, collate_conditions
 from loris_cli.soundtrack.inpainting import BLOCK_CROSSFADE_S, InpaintRegion
+from loris_cli.soundtrack.window_layout import (
+    DEFAULT_SAMPLER,
+    DEFAULT_STEPS,
+    LatentGrid,
+    WindowLayout,
+)
 from loris_cli.system.device import autocast, copy_to_device
 from loris_cli.system.threads import map_rows
 
@@ -53,9 +58,9 @@ class LatentGenerator(windowed_sampling.WindowedGenerator[EncodedMiniCondition])
     noise_schedule = {"sigma_min": 0.15, "sigma_max": 20.0, "rho": 10.0}  # noqa: RUF012
 
     model: MiniCheckpoint
-    steps: int = 6
+    steps: int = DEFAULT_STEPS
     guidance: float = DEFAULT_GUIDANCE
-    sampler: SamplerName = "dpmpp-2m"
+    sampler: SamplerName = DEFAULT_SAMPLER
     conditioning: Conditioning = "score"
 
     @property
@@ -72,6 +77,14 @@ class LatentGenerator(windowed_sampling.WindowedGenerator[EncodedMiniCondition])
         if self.device.type == "cpu":
             return 1
         return max(GPU_BATCH_FRAMES // self.window_frames, 1)
+
+    @property
+    def _grid(self) -> LatentGrid:
+        return LatentGrid(
+            window_frames=self.window_frames,
+            stride=self.model.denoiser.config.stride,
+            windows_per_batch=self._windows_per_batch,
+        )
 
     @property
     def signal_channels(self) -> int:
@@ -148,7 +161,7 @@ class LatentGenerator(windowed_sampling.WindowedGenerator[EncodedMiniCondition])
         """Return the features with the latents of their note spectrogram."""
         assert features.arrangement is not None
         render = partial(render_note_spectrogram, features.arrangement)
-        latent = self._encode_blocks(render, self._count_latent_frames(features.duration_s))
+        latent = self._encode_blocks(render, self._grid.count_frames(features.duration_s))
         return replace(features, note_latent=latent.cpu().numpy())
 
     def _encode_blocks(
@@ -177,22 +190,12 @@ class LatentGenerator(windowed_sampling.WindowedGenerator[EncodedMiniCondition])
 
         return torch.cat([*map_rows(encode, range(0, n_frames, ENCODE_BLOCK_FRAMES))], dim=1)
 
-    def _count_latent_frames(self, duration_s: float) -> int:
-        """Return the latent frames of a clip, rounded up to a multiple of the stride."""
-        stride = self.model.denoiser.config.stride
-        return max(-(-int(duration_s * LATENT_FPS + 2) // stride) * stride, 8 * stride)
-
-    def compute_window_layout(self, duration_s: float) -> windowed_sampling.WindowLayout:
+    def compute_window_layout(self, duration_s: float) -> WindowLayout:
         """Return windows of latent frames, and the number of network evaluations."""
-        n_frames = self._count_latent_frames(duration_s)
-        starts = windowed_sampling.window_starts(n_frames, self.window_frames)
-        n_batches = -(-len(starts) // self._windows_per_batch)
-        n_evaluations = n_batches * count_evaluations(self.sampler, self.steps)
-        length = self.window_frames if len(starts) > 1 else n_frames
-        return windowed_sampling.WindowLayout(starts, length, n_evaluations)
+        return self._grid.compute_layout(duration_s, self.sampler, self.steps)
 
     def _encode_windows(
-        self, features: ClipFeatures, layout: windowed_sampling.WindowLayout, seed: int
+        self, features: ClipFeatures, layout: WindowLayout, seed: int
     ) -> Iterator[tuple[list[int], EncodedMiniCondition]]:
         """Yield batches of windows; a short last batch is padded with its last window."""
         n_frames = layout.window_length

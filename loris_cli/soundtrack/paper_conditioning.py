@@ -10,9 +10,8 @@ import numpy as np
 import torch
 
 from loris_cli.array_types import Array
-from loris_cli.config import GENRES, POSE_FPS
+from loris_cli.config import GENRES, LATENT_FPS, POSE_FPS
 from loris_cli.models.generator_interface import VideoFeatures
-from loris_cli.models.mel_autoencoder import LATENT_FPS
 from loris_cli.models.paper_condition import PaperCondition
 from loris_cli.models.paper_config import PaperConfig
 from loris_cli.models.paper_unet import RHYTHM_OFFSET_FRAMES, PaperModel

@@ -7,11 +7,8 @@ from functools import partial
 
 from loris_cli.errors import LorisError, OutputError
 from loris_cli.soundtrack import job_report
-from loris_cli.soundtrack.generators import (
-    load_generator,
-    load_job_encoder,
-    require_composer,
-)
+from loris_cli.soundtrack.cost_estimate import estimate_takes
+from loris_cli.soundtrack.generator_loading import load_in_background, needs_model_first
 from loris_cli.soundtrack.job_report import (
     CLAIMED_REASON,
     EXISTS_REASON,
@@ -19,7 +16,8 @@ from loris_cli.soundtrack.job_report import (
     ReportRow,
 )
 from loris_cli.soundtrack.jobs import SoundtrackJob
-from loris_cli.soundtrack.takes import estimate_takes, make_takes
+from loris_cli.soundtrack.speed_record import record_speed
+from loris_cli.soundtrack.takes import make_takes
 from loris_cli.system.atomic_files import output_errors
 from loris_cli.system.file_locks import hold_lock
 from loris_cli.system.progress import NullReporter, Reporter
@@ -54,15 +52,20 @@ def run_jobs(
         return
     n_processes = max(min(workers, len(todo)), 1)
     configure_threads(count_threads(todo[0].settings.threads, n_processes=n_processes))
-    generator = load_generator(todo[0].settings)  # errors that affect every video
-    if todo[0].needs_notes:
-        require_composer(generator)
-    load_job_encoder(todo[0].settings, reporter)
+    if needs_model_first(todo[0]):
+        from loris_cli.soundtrack.generators import load_job_encoder
+
+        _check_model(todo[0])
+        load_job_encoder(todo[0].settings, reporter)
     if n_processes == 1:
         for job in todo:
-            yield from _run_with_failure_row(
+            rows_of_job = _run_with_failure_row(
                 job, _make_missing_takes, reporter, with_name=len(jobs) > 1
             )
+            for row in rows_of_job:
+                if row["status"] == "done":
+                    record_speed(job.settings, row)
+                yield row
         return
     run = partial(_run_in_worker, n_processes=n_processes)
     results = map_in_processes(run, todo, n_workers=n_processes)
@@ -79,7 +82,7 @@ def run_jobs(
 def estimate_jobs(
     jobs: Sequence[SoundtrackJob], *, reporter: Reporter | None = None
 ) -> Generator[ReportRow, None, None]:
-    """Estimate the cost of jobs from video durations and one timed clip; nothing is written.
+    """Estimate the cost of jobs from video durations and recorded or timed speed.
 
     Raises:
         WeightsError: the model does not exist.
@@ -88,13 +91,22 @@ def estimate_jobs(
     yield from job_report.planned_rows(jobs)
     todo = [job for job in jobs if job.takes]
     if todo:
-        generator = load_generator(todo[0].settings)
-        if todo[0].needs_notes:
-            require_composer(generator)
+        configure_threads(count_threads(todo[0].settings.threads))
+        if needs_model_first(todo[0]):
+            _check_model(todo[0])
     for job in todo:
         yield from _run_with_failure_row(
             job, estimate_takes, reporter or NullReporter(), with_name=len(jobs) > 1
         )
+
+
+def _check_model(job: SoundtrackJob) -> None:
+    """Load the model; raise the errors that affect every video."""
+    from loris_cli.soundtrack.generators import require_composer
+
+    generator = load_in_background(job.settings).result()
+    if job.needs_notes:
+        require_composer(generator)
 
 
 def run_job(job: SoundtrackJob, *, reporter: Reporter | None = None) -> Iterator[ReportRow]:

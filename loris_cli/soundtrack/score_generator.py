@@ -12,12 +12,8 @@ from dataclasses import dataclass
 from loris_cli.array_types import Samples
 from loris_cli.composition.midi_file import encode_midi
 from loris_cli.composition.mix import MixSettings
-from loris_cli.composition.synthesis import (
-    DEFAULT_SYNTHESIZER,
-    SYNTHESIZER_LATENCY_S,
-    SynthesizerSettings,
-    synthesize_blocks,
-)
+from loris_cli.composition.synthesis import SYNTHESIZER_LATENCY_S, synthesize_blocks
+from loris_cli.composition.synthesizer_settings import DEFAULT_SYNTHESIZER, SynthesizerSettings
 from loris_cli.config import SAMPLE_RATE_HZ
 from loris_cli.models.generator_interface import ClipFeatures, ProgressCallback, VideoFeatures
 from loris_cli.soundtrack.clip_features import add_arrangement, seed_from_rhythm

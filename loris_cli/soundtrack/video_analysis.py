@@ -29,6 +29,7 @@ from loris_cli.rhythm.pose_rhythm import (
 from loris_cli.rhythm.rhythm_file import Rhythm
 from loris_cli.rhythm.stft_rhythm import rhythm_from_stft
 from loris_cli.system.atomic_files import printable_path
+from loris_cli.system.prefetch import prefetch_items
 from loris_cli.system.progress import NullReporter, Reporter
 from loris_cli.system.threads import pool_size
 from loris_cli.video.frames import (
@@ -52,6 +53,8 @@ MIN_RELIABLE_BODY_PX = 40.0
 """Body size in the frames of pose estimation below which poses are unreliable: the F-measure of
 impacts is 0.70 at 43 px, 0.61 at 32 px and 0.44 at 24 px (docs/experiments/rhythm.md)."""
 FLOW_MAX_SIDE_PX = 256
+MAX_PREFETCHED_FRAMES = 4
+"""Frames that are decoded while an earlier one is analyzed; 11 MB at 720p."""
 MAX_DURATION_MISMATCH_S = 1.0
 """Maximum difference between the durations of poses and video, which may be rounded or cut."""
 
@@ -147,13 +150,14 @@ def estimate_video_poses(
         observer = None
         if fallback_flow is not None:
             observer = FrameObserver(fallback_flow.add_frame, max_side_px=FLOW_MAX_SIDE_PX)
-        frames = read_frames_at_fps(
+        decoded = read_frames_at_fps(
             info,
             POSE_FPS,
             max_side_px=POSE_SIDE_PX,
             on_warning=reporter.warn,
             observer=observer,
         )
+        frames = prefetch_items(decoded, max_items=MAX_PREFETCHED_FRAMES)
         estimate = estimator or partial(estimate_poses, n_threads=pool_size())
         size = (info.width, info.height)
         source_times_s: list[float] = []

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from loris_cli.array_types import Samples
-from loris_cli.config import GENRES, SAMPLE_RATE_HZ
-from loris_cli.models.diffusion import SamplerName, count_evaluations, precondition
+from loris_cli.config import GENRES, SAMPLE_RATE_HZ, SamplerName
+from loris_cli.models.diffusion import precondition
 from loris_cli.models.generator_interface import ClipFeatures, ProgressCallback, VideoFeatures
 from loris_cli.models.load_model import PaperCheckpoint
 from loris_cli.models.paper_condition import PaperCondition
@@ -25,6 +25,7 @@ from loris_cli.soundtrack import windowed_sampling
 from loris_cli.soundtrack.inpainting import InpaintRegion
 from loris_cli.soundtrack.paper_conditioning import encode_window, extract_window
 from loris_cli.soundtrack.visual_features import VISUAL_FPS
+from loris_cli.soundtrack.window_layout import WindowLayout, count_evaluations, window_starts
 from loris_cli.system.device import autocast
 
 SIGMA_DATA = 0.1
@@ -98,7 +99,7 @@ class WaveformGenerator(windowed_sampling.WindowedGenerator[PaperCondition]):
             for first in range(0, n_samples, OUTPUT_BLOCK_SAMPLES)
         )
 
-    def compute_window_layout(self, duration_s: float) -> windowed_sampling.WindowLayout:
+    def compute_window_layout(self, duration_s: float) -> WindowLayout:
         """Return windows of samples, and the number of network evaluations."""
         config = self.model.network.config
         starts, max_window_s = [0], config.n_samples / SAMPLE_RATE_HZ
@@ -108,13 +109,13 @@ class WaveformGenerator(windowed_sampling.WindowedGenerator[PaperCondition]):
             n_rows = int(np.ceil(duration_s * VISUAL_FPS - 1e-6))
             # Rows that have both audio and visual features.
             n_window_rows = min(config.n_samples // SAMPLES_PER_ROW, config.n_visual_frames)
-            rows = windowed_sampling.window_starts(n_rows, n_window_rows, allow_longer=False)
+            rows = window_starts(n_rows, n_window_rows, allow_longer=False)
             starts = [row * SAMPLES_PER_ROW for row in rows]
         n_evaluations = len(starts) * count_evaluations(self.sampler, self.steps)
-        return windowed_sampling.WindowLayout(starts, config.n_samples, n_evaluations)
+        return WindowLayout(starts, config.n_samples, n_evaluations)
 
     def _encode_windows(
-        self, features: ClipFeatures, layout: windowed_sampling.WindowLayout, seed: int
+        self, features: ClipFeatures, layout: WindowLayout, seed: int
     ) -> Iterator[tuple[list[int], PaperCondition]]:
         network = self.model.network
         n_windows, cache_kv = len(layout.starts), True

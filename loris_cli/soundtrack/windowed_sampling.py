@@ -21,19 +21,17 @@ import torch
 from torch import Tensor
 
 from loris_cli.array_types import Samples
-from loris_cli.config import GENRES
+from loris_cli.config import GENRES, SamplerName
 from loris_cli.models import diffusion
 from loris_cli.models.generator_interface import ClipFeatures, ProgressCallback
 from loris_cli.rhythm.directogram import Compat
 from loris_cli.soundtrack.inpainting import InpaintRegion
+from loris_cli.soundtrack.window_layout import WindowLayout
 from loris_cli.system.device import copy_to_device
 from loris_cli.system.threads import map_rows
 
 ConditionT = TypeVar("ConditionT")
 
-WINDOW_OVERLAP = 0.25
-"""Overlap of neighbouring windows, as a fraction of a window. A clip that exceeds a window by
-at most this much is generated as one longer window, if the network supports it."""
 CROSSFADE_FRAMES = 4
 """Length of the crossfade between neighbouring windows."""
 CROSSFADE_POSITION_STEP = 0.618
@@ -41,25 +39,6 @@ CROSSFADE_POSITION_STEP = 0.618
 so that recent positions are avoided."""
 NOISE_BLOCK = 64
 """Frames of noise per seed."""
-
-
-def window_starts(n_frames: int, window_frames: int, *, allow_longer: bool = True) -> list[int]:
-    """Return the first frames of the windows that cover a clip, evenly spread.
-
-    Args:
-        n_frames: length of the clip. A clip shorter or slightly longer than a window has a
-            single window of the length of the clip.
-        window_frames: length of a window.
-        allow_longer: whether a single window may be longer than ``window_frames``.
-
-    Returns:
-        ascending start frames; the last window ends with the clip, and no window is padded.
-    """
-    overlap = round(window_frames * WINDOW_OVERLAP)
-    if n_frames <= window_frames + overlap * allow_longer:
-        return [0]
-    n_windows = -(-(n_frames - overlap) // (window_frames - overlap))
-    return [round(i * (n_frames - window_frames) / (n_windows - 1)) for i in range(n_windows)]
 
 
 def draw_noise(
@@ -117,20 +96,6 @@ def crossfade_weights(
     return result
 
 
-class WindowLayout(NamedTuple):
-    """Windows of a clip, in frames or samples of the denoised signal."""
-
-    starts: list[int]
-    window_length: int
-    n_evaluations: int
-    """Network evaluations of all windows and sampling steps."""
-
-    @property
-    def length(self) -> int:
-        """Length of the clip, up to the end of the last window."""
-        return self.starts[-1] + self.window_length
-
-
 class ModelTraits(NamedTuple):
     """Properties of a model that the pipeline depends on; the defaults are for ``mini``."""
 
@@ -158,7 +123,7 @@ class WindowedGenerator(ABC, Generic[ConditionT]):
     device: torch.device
     steps: int
     guidance: float
-    sampler: diffusion.SamplerName
+    sampler: SamplerName
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     """Range of steps with guidance, see `loris_cli.models.diffusion.guidance_sigmas`."""
     inpaint_region: InpaintRegion | None = None

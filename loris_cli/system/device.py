@@ -5,15 +5,13 @@ import os
 import shutil
 import sys
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from loris_cli.config import Precision
 from loris_cli.errors import UsageError
 from loris_cli.system.threads import use_one_thread_per_call
-
-Precision = Literal["auto", "fp32", "bf16"]
 
 AUTO_HINT = "use --device auto to select an available device"
 

@@ -27,7 +27,7 @@ from loris_cli.dataset.read_clips import read_annotations, read_pose_features
 from loris_cli.models.condition_routes import ROUTES, ROUTES_OF_CONDITIONING, Conditioning
 from loris_cli.models.generator_interface import ClipFeatures
 from loris_cli.models.mel_autoencoder import MelAutoencoderConfig
-from loris_cli.models.mini_unet import MiniDenoiserConfig
+from loris_cli.models.mini_config import MiniDenoiserConfig
 from loris_cli.soundtrack.conditioning import build_condition
 from loris_cli.training.settings import MINI_AUDIO_ACCENT_PROBABILITY
 

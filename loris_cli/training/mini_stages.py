@@ -29,7 +29,8 @@ from loris_cli.models.condition_routes import CONDITIONINGS
 from loris_cli.models.generator_interface import VideoFeatures
 from loris_cli.models.mel_autoencoder import MelAutoencoder, MelAutoencoderConfig
 from loris_cli.models.mini_checkpoint import MiniCheckpoint
-from loris_cli.models.mini_unet import MiniDenoiser, MiniDenoiserConfig
+from loris_cli.models.mini_config import MiniDenoiserConfig
+from loris_cli.models.mini_unet import MiniDenoiser
 from loris_cli.soundtrack.conditioning import HARMONY_CHANNELS
 from loris_cli.soundtrack.latent_generator import LatentGenerator
 from loris_cli.training import datasets

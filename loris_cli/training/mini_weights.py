@@ -17,7 +17,8 @@ from loris_cli.models.checkpoint_format import read_config
 from loris_cli.models.empty_networks import empty_networks
 from loris_cli.models.mel_autoencoder import MelAutoencoder, MelAutoencoderConfig
 from loris_cli.models.mini_checkpoint import MiniCheckpoint, load_mini_checkpoint
-from loris_cli.models.mini_unet import MiniDenoiser, MiniDenoiserConfig
+from loris_cli.models.mini_config import MiniDenoiserConfig
+from loris_cli.models.mini_unet import MiniDenoiser
 from loris_cli.system.atomic_files import output_errors
 from loris_cli.system.state_dict_files import MALFORMED_FILE_ERRORS, check_state_dict
 from loris_cli.training.checkpoints import (

@@ -24,13 +24,8 @@ from loris_cli.baselines.learned_method import Compat
 from loris_cli.composition.arrangement import Arrangement, programs_by_channel
 from loris_cli.composition.mix import MixSettings
 from loris_cli.composition.styles import STYLES_BY_NAME
-from loris_cli.composition.synthesis import (
-    BLOCK_S,
-    DEFAULT_SYNTHESIZER,
-    SYNTHESIZER_LATENCY_S,
-    SynthesizerSettings,
-    synthesize_blocks,
-)
+from loris_cli.composition.synthesis import BLOCK_S, SYNTHESIZER_LATENCY_S, synthesize_blocks
+from loris_cli.composition.synthesizer_settings import DEFAULT_SYNTHESIZER, SynthesizerSettings
 from loris_cli.config import GENRES
 from loris_cli.models.generator_interface import ProgressCallback, VideoFeatures
 

@@ -29,11 +29,8 @@ from loris_cli.baselines.foley.network import FoleyNetwork
 from loris_cli.baselines.foley.poses import interpolate_pose
 from loris_cli.composition.arrangement import KEYS_CHANNEL, Arrangement, end_repeated_notes
 from loris_cli.composition.mix import MixSettings
-from loris_cli.composition.synthesis import (
-    DEFAULT_SYNTHESIZER,
-    SynthesizerSettings,
-    synthesize_blocks,
-)
+from loris_cli.composition.synthesis import synthesize_blocks
+from loris_cli.composition.synthesizer_settings import DEFAULT_SYNTHESIZER, SynthesizerSettings
 from loris_cli.models.generator_interface import ProgressCallback, VideoFeatures
 from loris_cli.models.stgcn import N_JOINTS
 from loris_cli.pose.normalization import normalize_keypoints

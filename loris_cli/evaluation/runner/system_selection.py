@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from loris_cli.baselines.learned_checkpoint import detect_learned_method
-from loris_cli.composition.synthesis import DEFAULT_SYNTHESIZER, SynthesizerSettings
+from loris_cli.composition.synthesizer_settings import DEFAULT_SYNTHESIZER, SynthesizerSettings
 from loris_cli.errors import UsageError
 from loris_cli.evaluation.runner.ablations import build_ablation_tables, find_variants
 from loris_cli.evaluation.runner.bounds import BOUNDS

@@ -22,7 +22,7 @@ from loris_cli.baselines.drum_kit import DrumGenerator
 from loris_cli.baselines.drums import place_hits_on_peaks
 from loris_cli.baselines.groove import place_hits_on_grid
 from loris_cli.baselines.retrieval import TEMPO_FACTORS, RetrievalGenerator, Song, SongLibrary
-from loris_cli.composition.synthesis import DEFAULT_SYNTHESIZER, SynthesizerSettings
+from loris_cli.composition.synthesizer_settings import DEFAULT_SYNTHESIZER, SynthesizerSettings
 from loris_cli.dataset.read_clips import read_clip_audio, read_rhythm_features
 from loris_cli.errors import InputError
 from loris_cli.evaluation.runner.clips import read_subset_clips
