@@ -12,7 +12,6 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import get_window
 
 from loris_cli.array_types import Array, Float32Array, Samples
 from loris_cli.config import SAMPLE_RATE_HZ
@@ -103,6 +102,11 @@ def compute_log_mel(
     return np.concatenate(blocks, axis=1)
 
 
+def _hann_window(n_fft: int) -> Array:
+    """Return the periodic Hann window; scipy.signal, which has one, is slow to import."""
+    return 0.5 + 0.5 * np.cos(np.linspace(-np.pi, np.pi, n_fft + 1))[:-1]
+
+
 def iterate_spectra(samples: Samples, n_fft: int) -> Iterator[NDArray[np.complex64]]:
     """Yield the spectra of consecutive frames in blocks, ``(frames, n_fft / 2 + 1)``.
 
@@ -112,6 +116,6 @@ def iterate_spectra(samples: Samples, n_fft: int) -> Iterator[NDArray[np.complex
     """
     padded = np.pad(samples.astype(np.float32), n_fft // 2)
     frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::HOP_LENGTH]
-    window = get_window("hann", n_fft)
+    window = _hann_window(n_fft)
     for k in range(0, len(frames), BLOCK_FRAMES):
         yield np.fft.rfft(window * frames[k : k + BLOCK_FRAMES]).astype(np.complex64)

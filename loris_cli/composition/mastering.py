@@ -9,7 +9,7 @@ network learns one spectral balance and one dynamic range.
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.signal import firwin2, oaconvolve
+import scipy  # its submodules load at their first use: scipy.signal takes half a second
 
 from loris_cli.array_types import Array, Samples
 
@@ -86,8 +86,8 @@ def _equalize(samples: Samples, gains_db: Array, rate_hz: int) -> Samples:
     grid_hz = np.linspace(0, rate_hz / 2, 257)
     octaves = np.log2(np.maximum(grid_hz, EQUALIZER_HZ[0]))
     gain_db = np.interp(octaves, np.log2(EQUALIZER_HZ), gains_db)
-    taps = firwin2(EQUALIZER_TAPS, grid_hz, 10 ** (gain_db / 20), fs=rate_hz)
-    filtered: Samples = oaconvolve(samples, taps.astype(np.float32), mode="same")
+    taps = scipy.signal.firwin2(EQUALIZER_TAPS, grid_hz, 10 ** (gain_db / 20), fs=rate_hz)
+    filtered: Samples = scipy.signal.oaconvolve(samples, taps.astype(np.float32), mode="same")
     return filtered
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
-from scipy.signal import lfilter, oaconvolve
+import scipy  # its submodules load at their first use: scipy.signal takes half a second
 
 from loris_cli.array_types import Array, Float32Array, Samples
 
@@ -68,12 +68,14 @@ class MixEffects:
         """
         if self._level > 0:
             block = self._add_reverb(block)
-        filtered, self._tone_state = lfilter(self._tone, [1.0], block, zi=self._tone_state)
+        filtered, self._tone_state = scipy.signal.lfilter(
+            self._tone, [1.0], block, zi=self._tone_state
+        )
         return np.asarray(filtered, dtype=np.float32)
 
     def _add_reverb(self, block: Samples) -> Samples:
         n_samples, n_tail = block.shape[1], self._reverb_tail.shape[1]
-        wet = oaconvolve(block, self._level * self._responses, axes=1)
+        wet = scipy.signal.oaconvolve(block, self._level * self._responses, axes=1)
         wet = np.pad(wet, ((0, 0), (0, max(n_tail - wet.shape[1], 0))))
         wet[:, :n_tail] += self._reverb_tail
         self._reverb_tail = wet[:, n_samples:]
@@ -86,7 +88,7 @@ def build_impulse_response(room_size: float, n_channels: int, rate_hz: int) -> F
     decay_s = REVERB_MIN_DECAY_S + REVERB_DECAY_RANGE_S * room_size
     times_s = np.arange(round(decay_s * rate_hz)) / rate_hz
     noise = np.random.default_rng(REVERB_SEED).standard_normal((n_channels, len(times_s)))
-    response = lfilter([1 - REVERB_DAMPING], [1, -REVERB_DAMPING], noise, axis=1)
+    response = scipy.signal.lfilter([1 - REVERB_DAMPING], [1, -REVERB_DAMPING], noise, axis=1)
     response *= 10 ** (-3 * times_s / decay_s)
     energy = np.square(response).sum(axis=1, keepdims=True)
     response *= REVERB_GAIN * np.sqrt(decay_s / energy)

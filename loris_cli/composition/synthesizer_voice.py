@@ -9,7 +9,7 @@ that of fluidsynth.
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from scipy.signal import lfilter
+import scipy  # its submodules load at their first use: scipy.signal takes half a second
 
 from loris_cli.array_types import Array, Float32Array
 from loris_cli.composition.soundfont import SampleData
@@ -214,7 +214,9 @@ def _filter(waveform: Float32Array, amounts: Amounts, pitch: int, rate_hz: int) 
             float(steps[first]) * FILTER_STEP_CENTS, amounts[G.FILTER_Q] / 10, rate_hz
         )
         part = slice(first * FILTER_BLOCK, end)
-        result[part], state = lfilter(numerator, denominator, waveform[part], zi=state)
+        result[part], state = scipy.signal.lfilter(
+            numerator, denominator, waveform[part], zi=state
+        )
     return result
 
 

@@ -35,8 +35,8 @@ DETECTOR_FILE = (
     "9ba9dd3d42efaaba86b4ff0122b06f29c4122e756b329d89dca1e297fd8f866c",
 )
 LANDMARK_FILE = (
-    "pose_landmark_full.tflite",
-    "e9a5c5cb17f736fafd4c2ec1da3b3d331d6edbe8a0d32395855aeb2cdfd64b9f",
+    "pose_landmark_keypoints.tflite",
+    "853abb8f826a3932ca3b2b91d2fd65fc9fc7b639aad8d0095385c3b06d8db616",
 )
 
 
@@ -234,16 +234,17 @@ class ImagePyramid:
 class BlazePose:
     """Detector and landmark network of BlazePose."""
 
-    def __init__(self, *, n_threads: int = 1) -> None:
+    def __init__(self, *, n_threads: int = 1, n_detector_threads: int | None = None) -> None:
         """Load the weights.
 
         Args:
-            n_threads: maximum number of threads per network.
+            n_threads: maximum number of threads of the landmark network.
+            n_detector_threads: maximum number of threads of the detector; None is the same.
 
         Raises:
             WeightsError: the weights are missing or damaged.
         """
-        self._detector = _load_network(DETECTOR_FILE, n_threads)
+        self._detector = _load_network(DETECTOR_FILE, n_detector_threads or n_threads)
         self._landmarks = _load_network(LANDMARK_FILE, n_threads)
         self._anchors = generate_anchors()
 
@@ -276,7 +277,7 @@ class BlazePose:
         """Return the pose of the person in a crop, or None if the crop contains no person."""
         matrix = crop.to_image_matrix()
         pixels = image.warp(matrix, LANDMARK_INPUT_PX)
-        raw, presence, _, heatmaps, *_ = self._landmarks(pixels / 255)
+        raw, presence, heatmaps = self._landmarks(pixels / 255)
         if presence.item() < MIN_PRESENCE:
             return None
         landmarks = raw.reshape(N_LANDMARKS, 5)  # x, y, z, visibility, presence

@@ -13,7 +13,8 @@ to 0.83.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from typing import Protocol
 
@@ -24,6 +25,7 @@ from loris_cli.pose import main_performer
 from loris_cli.pose.blazepose import BlazePose, Crop, ImagePyramid, PersonPose
 from loris_cli.pose.keypoints import Array, Poses
 from loris_cli.pose.main_performer import Track, select_performers
+from loris_cli.pose.next_frame import NextFramePoses
 from loris_cli.pose.shot_detection import ShotDetector
 from loris_cli.video.frames import Frame
 
@@ -97,19 +99,24 @@ def estimate_poses(
         InputError: there are no frames.
         WeightsError: the BlazePose weights are missing or damaged.
     """
-    tracker = PersonTracker(estimator or BlazePose(n_threads=n_threads))
+    next_poses = None
+    if estimator is None:
+        estimator = BlazePose(n_threads=max(n_threads // 2, 1), n_detector_threads=n_threads)
+        next_poses = NextFramePoses(BlazePose(n_threads=max(n_threads // 2, 1)))
+    tracker = PersonTracker(estimator, next_poses)
     timeline = main_performer.PerformerTimeline()
     frame_size = size
     n_frames = shot_start = 0
-    for frame in frames:
-        frame_size = (frame.rgb.shape[1], frame.rgb.shape[0])
-        tracks = tracker.update(frame.rgb)
-        if tracks is not None:
-            timeline.add_shot(select_performers(tracks, frame_size, fps), shot_start)
-            shot_start = n_frames
-        n_frames += 1
-        if progress is not None:
-            progress(n_frames, tracker.n_performers)
+    with closing(next_poses) if next_poses else nullcontext():
+        for frame, next_frame in _pair_with_next(frames):
+            frame_size = (frame.rgb.shape[1], frame.rgb.shape[0])
+            tracks = tracker.update(frame.rgb, None if next_frame is None else next_frame.rgb)
+            if tracks is not None:
+                timeline.add_shot(select_performers(tracks, frame_size, fps), shot_start)
+                shot_start = n_frames
+            n_frames += 1
+            if progress is not None:
+                progress(n_frames, tracker.n_performers)
     if not n_frames:
         raise InputError("the video has no frames", hint="check that a player can play it")
     timeline.add_shot(select_performers(tracker.finish_shot(), frame_size, fps), shot_start)
@@ -125,12 +132,32 @@ def estimate_poses(
     )
 
 
+def _pair_with_next(frames: Iterable[Frame]) -> Iterator[tuple[Frame, Frame | None]]:
+    """Yield each frame with the next one, which the last frame does not have."""
+    previous: Frame | None = None
+    for frame in frames:
+        if previous is not None:
+            yield previous, frame
+        previous = frame
+    if previous is not None:
+        yield previous, None
+
+
 class PersonTracker:
     """Tracker of up to ``MAX_PEOPLE`` people within a shot."""
 
-    def __init__(self, estimator: FramePoseEstimator) -> None:
-        """Initialize the state before the first frame."""
+    def __init__(
+        self, estimator: FramePoseEstimator, next_poses: NextFramePoses | None = None
+    ) -> None:
+        """Initialize the state before the first frame.
+
+        Args:
+            estimator: person detector and pose estimator.
+            next_poses: thread for every other frame; None estimates all poses with
+                ``estimator``.
+        """
         self._estimator = estimator
+        self._next_poses = next_poses
         self._shots = ShotDetector()
         self._frame = -1
         self._search_until = 0
@@ -139,22 +166,31 @@ class PersonTracker:
         self._active_tracks: list[Track] = []
         self._tracks: list[Track] = []
 
-    def update(self, rgb: Array) -> list[Track] | None:
-        """Track people into the next frame.
+    def update(self, rgb: Array, next_rgb: Array | None = None) -> list[Track] | None:
+        """Track people into a frame.
 
         Args:
             rgb: ``(height, width, 3)`` uint8.
+            next_rgb: the frame after it, with the same shape; None if there is none.
 
         Returns:
             The tracks of the previous shot if this frame starts a new one, otherwise None.
         """
         self._frame += 1
-        image = ImagePyramid(rgb)
+        image, known_poses = ImagePyramid(rgb), dict[int, PersonPose | None]()
+        if self._next_poses is not None:
+            next_image, known_poses = self._next_poses.finish()
+            image = next_image or image
         if self._shots.is_cut(rgb):
             return self._handle_cut(image)
         before, self._active_tracks = self._active_tracks, []
+        if self._next_poses is not None and next_rgb is not None and not known_poses and before:
+            self._next_poses.start(ImagePyramid(next_rgb), before)
         for track in before:  # oldest first: if two tracks converge on a person, it remains
-            pose = self._estimator.estimate_pose(image, track.last_pose.crop)
+            if id(track) in known_poses:
+                pose = known_poses[id(track)]
+            else:
+                pose = self._estimator.estimate_pose(image, track.last_pose.crop)
             self._extend_track(track, pose, image)
         lost = [track.last_pose.crop for track in before if track not in self._active_tracks]
         if lost:  # search around the largest lost person for the next frames
