@@ -16,19 +16,19 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
-KEPT_OUTPUTS = (0, 1, 3)
+REMAINING_OUTPUTS = (0, 1, 3)
 """Landmarks, presence of a person, heatmaps."""
 
 
-def prune_outputs(model: schema.ModelT, kept: tuple[int, ...]) -> None:
+def prune_outputs(model: schema.ModelT, remaining: tuple[int, ...]) -> None:
     """Remove all other outputs of the only graph, and what only they need.
 
     Args:
         model: model; changed in place.
-        kept: indices of the outputs that remain.
+        remaining: indices of the outputs that remain.
     """
     (graph,) = model.subgraphs
-    outputs = [int(graph.outputs[k]) for k in kept]
+    outputs = [int(graph.outputs[k]) for k in remaining]
     producers = {int(x): k for k, op in enumerate(graph.operators) for x in op.outputs}
     needed: set[int] = set()
     pending = [producers[x] for x in outputs]
@@ -59,13 +59,13 @@ def main() -> None:
     """Prune the network and check its remaining outputs."""
     original = Path(sys.argv[1]).read_bytes()
     model = schema.ModelT.InitFromPackedBuf(original, 0)
-    prune_outputs(model, KEPT_OUTPUTS)
+    prune_outputs(model, REMAINING_OUTPUTS)
     builder = flatbuffers.Builder(len(original))
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     pruned = bytes(builder.Output())
     image = np.random.default_rng(0).random((256, 256, 3), np.float32)
     before, after = run_network(original, image), run_network(pruned, image)
-    if not all(np.array_equal(before[k], x) for k, x in zip(KEPT_OUTPUTS, after, strict=True)):
+    if not all(np.array_equal(before[k], x) for k, x in zip(REMAINING_OUTPUTS, after, strict=True)):
         sys.exit("error: the pruned network has other outputs")
     Path(sys.argv[2]).write_bytes(pruned)
 
