@@ -65,7 +65,9 @@ def main() -> None:
     pruned = bytes(builder.Output())
     image = np.random.default_rng(0).random((256, 256, 3), np.float32)
     before, after = run_network(original, image), run_network(pruned, image)
-    if not all(np.array_equal(before[k], x) for k, x in zip(REMAINING_OUTPUTS, after, strict=True)):
+    if not all(
+        np.array_equal(before[k], x) for k, x in zip(REMAINING_OUTPUTS, after, strict=True)
+    ):
         sys.exit("error: the pruned network has other outputs")
     Path(sys.argv[2]).write_bytes(pruned)
 
