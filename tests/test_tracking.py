@@ -113,6 +113,48 @@ def test_moving_person_is_tracked_in_every_frame() -> None:
     assert poses.cuts.tolist() == []
 
 
+SCENES: dict[str, tuple[Scene, tuple[int, ...]]] = {
+    "two people": (lambda k: [Person(60 + 2 * k), Person(250 - k, side=80.0)], ()),
+    "a cut": (lambda k: [Person(80 + k)] if k < 21 else [Person(240 - k)], (21,)),
+    "a person leaves": (lambda k: [Person(200)] * (k < 30) + [Person(60, swing=k % 2 / 5)], ()),
+    "a person is absent": (lambda k: [Person(100 + k)] * (not 15 <= k < 18), ()),
+}
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_poses_of_the_next_frame_in_a_thread_are_the_same(name: str) -> None:
+    scene, cuts = SCENES[name]
+    frames = make_grey_frames(48, cuts)
+    estimators = FakePoseEstimator(scene), FakePoseEstimator(scene)
+
+    poses = estimate_poses(
+        frames, fps=FPS, size=SIZE, estimator=estimators[0], next_estimator=estimators[1]
+    )
+
+    expected = track_scene(scene, cuts=cuts)
+    np.testing.assert_array_equal(poses.keypoints, expected.keypoints)
+    np.testing.assert_array_equal(poses.cuts, expected.cuts)
+    np.testing.assert_array_equal(poses.interpolated, expected.interpolated)
+    assert estimators[1].n_estimates >= 20
+
+
+def test_an_error_of_the_next_frame_is_raised() -> None:
+    class FailingEstimator(FakePoseEstimator):
+        def estimate_pose(self, image: ImagePyramid, crop: Crop) -> PersonPose | None:
+            raise MemoryError
+
+    scene = SCENES["two people"][0]
+    estimators = FakePoseEstimator(scene), FailingEstimator(scene)
+    with pytest.raises(MemoryError):
+        estimate_poses(
+            make_grey_frames(8),
+            fps=FPS,
+            size=SIZE,
+            estimator=estimators[0],
+            next_estimator=estimators[1],
+        )
+
+
 def test_keypoints_are_scaled_to_the_video_size() -> None:
     estimator = FakePoseEstimator(lambda k: [Person(100)])
     poses = estimate_poses(make_grey_frames(4), fps=FPS, size=(1280, 1200), estimator=estimator)

@@ -25,7 +25,7 @@ from loris_cli.pose import main_performer
 from loris_cli.pose.blazepose import BlazePose, Crop, ImagePyramid, PersonPose
 from loris_cli.pose.keypoints import Array, Poses
 from loris_cli.pose.main_performer import Track, select_performers
-from loris_cli.pose.next_frame import NextFramePoses
+from loris_cli.pose.next_frame import CropPoseEstimator, NextFramePoses
 from loris_cli.pose.shot_detection import ShotDetector
 from loris_cli.video.frames import Frame
 
@@ -76,6 +76,7 @@ def estimate_poses(
     fps: float = 16.0,
     size: tuple[int, int],
     estimator: FramePoseEstimator | None = None,
+    next_estimator: CropPoseEstimator | None = None,
     progress: Callable[[int, int], None] | None = None,
     n_threads: int = 1,
 ) -> Poses:
@@ -87,9 +88,11 @@ def estimate_poses(
         fps: frames per second.
         size: width and height of the video in px; keypoints are in its pixels.
         estimator: pose estimator for single images; None selects ``BlazePose``.
+        next_estimator: another pose estimator, which estimates the poses of every other frame
+            in a thread at the same time; None with an ``estimator`` uses no thread.
         progress: called after each frame with the number of frames so far, and the number of
             people in the frame, without bystanders.
-        n_threads: maximum number of threads per network of ``BlazePose``.
+        n_threads: maximum number of threads of ``BlazePose``; at least two threads are used.
 
     Returns:
         One pose for every frame. If no person was detected in the whole clip, all frames are
@@ -99,10 +102,10 @@ def estimate_poses(
         InputError: there are no frames.
         WeightsError: the BlazePose weights are missing or damaged.
     """
-    next_poses = None
     if estimator is None:
         estimator = BlazePose(n_threads=max(n_threads // 2, 1), n_detector_threads=n_threads)
-        next_poses = NextFramePoses(BlazePose(n_threads=max(n_threads // 2, 1)))
+        next_estimator = BlazePose(n_threads=max(n_threads // 2, 1))
+    next_poses = None if next_estimator is None else NextFramePoses(next_estimator)
     tracker = PersonTracker(estimator, next_poses)
     timeline = main_performer.PerformerTimeline()
     frame_size = size
