@@ -9,6 +9,7 @@ center of the first pixel.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -244,9 +245,14 @@ class BlazePose:
         Raises:
             WeightsError: the weights are missing or damaged.
         """
-        self._detector = _load_network(DETECTOR_FILE, n_detector_threads or n_threads)
+        self._n_detector_threads = n_detector_threads or n_threads
         self._landmarks = _load_network(LANDMARK_FILE, n_threads)
         self._anchors = generate_anchors()
+
+    @cached_property
+    def _detector(self) -> TfliteNetwork:
+        # Not every user of the landmark network needs its 27 MB.
+        return _load_network(DETECTOR_FILE, self._n_detector_threads)
 
     def detect_people(self, image: ImagePyramid, region: Array | None = None) -> list[Crop]:
         """Return the crops of the people in an image, highest score first.

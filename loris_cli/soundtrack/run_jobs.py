@@ -18,6 +18,7 @@ from loris_cli.soundtrack.job_report import (
 from loris_cli.soundtrack.jobs import SoundtrackJob
 from loris_cli.soundtrack.speed_record import record_speed
 from loris_cli.soundtrack.takes import make_takes
+from loris_cli.system.allocator import share_freed_memory
 from loris_cli.system.atomic_files import output_errors
 from loris_cli.system.file_locks import hold_lock
 from loris_cli.system.progress import NullReporter, Reporter
@@ -50,6 +51,7 @@ def run_jobs(
     todo = [job for job in jobs if job.takes]
     if not todo:
         return
+    share_freed_memory()
     n_processes = max(min(workers, len(todo)), 1)
     configure_threads(count_threads(todo[0].settings.threads, n_processes=n_processes))
     if needs_model_first(todo[0]):
@@ -161,6 +163,7 @@ def _make_missing_takes(job: SoundtrackJob, reporter: RecordingReporter) -> Iter
 
 
 def _run_in_worker(job: SoundtrackJob, *, n_processes: int) -> list[ReportRow]:
+    share_freed_memory()
     configure_threads(count_threads(job.settings.threads, n_processes=n_processes))
     return list(
         _run_with_failure_row(job, _make_missing_takes, NullReporter(), with_name=False)
