@@ -9,7 +9,6 @@ center of the first pixel.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
@@ -232,7 +231,36 @@ class ImagePyramid:
         return square.astype(np.float32)
 
 
-class BlazePose:
+class PoseLandmarker:
+    """Landmark network of BlazePose."""
+
+    def __init__(self, *, n_threads: int = 1) -> None:
+        """Load the weights.
+
+        Args:
+            n_threads: maximum number of threads.
+
+        Raises:
+            WeightsError: the weights are missing or damaged.
+        """
+        self._landmarks = _load_network(LANDMARK_FILE, n_threads)
+
+    def estimate_pose(self, image: ImagePyramid, crop: Crop) -> PersonPose | None:
+        """Return the pose of the person in a crop, or None if the crop contains no person."""
+        matrix = crop.to_image_matrix()
+        pixels = image.warp(matrix, LANDMARK_INPUT_PX)
+        raw, presence, heatmaps = self._landmarks(pixels / 255)
+        if presence.item() < MIN_PRESENCE:
+            return None
+        landmarks = raw.reshape(N_LANDMARKS, 5)  # x, y, z, visibility, presence
+        refined = refine_landmarks(landmarks[:, :2] / LANDMARK_INPUT_PX, heatmaps[0])
+        points = apply_affine(matrix, refined)
+        keypoints = np.column_stack([points, sigmoid(landmarks[:, 3])])[COCO_FROM_LANDMARKS]
+        crop = Crop.from_alignment_points(*points[ALIGNMENT_LANDMARKS])
+        return PersonPose(keypoints=keypoints.astype(np.float32), crop=crop)
+
+
+class BlazePose(PoseLandmarker):
     """Detector and landmark network of BlazePose."""
 
     def __init__(self, *, n_threads: int = 1, n_detector_threads: int | None = None) -> None:
@@ -245,14 +273,9 @@ class BlazePose:
         Raises:
             WeightsError: the weights are missing or damaged.
         """
-        self._n_detector_threads = n_detector_threads or n_threads
-        self._landmarks = _load_network(LANDMARK_FILE, n_threads)
+        super().__init__(n_threads=n_threads)
+        self._detector = _load_network(DETECTOR_FILE, n_detector_threads or n_threads)
         self._anchors = generate_anchors()
-
-    @cached_property
-    def _detector(self) -> TfliteNetwork:
-        # Not every user of the landmark network needs its 27 MB.
-        return _load_network(DETECTOR_FILE, self._n_detector_threads)
 
     def detect_people(self, image: ImagePyramid, region: Array | None = None) -> list[Crop]:
         """Return the crops of the people in an image, highest score first.
@@ -278,20 +301,6 @@ class BlazePose:
             Crop.from_alignment_points(*apply_affine(region, points[best, 2:4]))
             for best in non_max_suppression(boxes, scores[certain])
         ]
-
-    def estimate_pose(self, image: ImagePyramid, crop: Crop) -> PersonPose | None:
-        """Return the pose of the person in a crop, or None if the crop contains no person."""
-        matrix = crop.to_image_matrix()
-        pixels = image.warp(matrix, LANDMARK_INPUT_PX)
-        raw, presence, heatmaps = self._landmarks(pixels / 255)
-        if presence.item() < MIN_PRESENCE:
-            return None
-        landmarks = raw.reshape(N_LANDMARKS, 5)  # x, y, z, visibility, presence
-        refined = refine_landmarks(landmarks[:, :2] / LANDMARK_INPUT_PX, heatmaps[0])
-        points = apply_affine(matrix, refined)
-        keypoints = np.column_stack([points, sigmoid(landmarks[:, 3])])[COCO_FROM_LANDMARKS]
-        crop = Crop.from_alignment_points(*points[ALIGNMENT_LANDMARKS])
-        return PersonPose(keypoints=keypoints.astype(np.float32), crop=crop)
 
 
 def _load_network(file: tuple[str, str], n_threads: int) -> TfliteNetwork:

@@ -22,7 +22,7 @@ import numpy as np
 
 from loris_cli.errors import InputError
 from loris_cli.pose import main_performer
-from loris_cli.pose.blazepose import BlazePose, Crop, ImagePyramid, PersonPose
+from loris_cli.pose.blazepose import BlazePose, Crop, ImagePyramid, PersonPose, PoseLandmarker
 from loris_cli.pose.keypoints import Array, Poses
 from loris_cli.pose.main_performer import Track, select_performers
 from loris_cli.pose.next_frame import CropPoseEstimator, NextFramePoses
@@ -104,7 +104,7 @@ def estimate_poses(
     """
     if estimator is None:
         estimator = BlazePose(n_threads=max(n_threads // 2, 1), n_detector_threads=n_threads)
-        next_estimator = BlazePose(n_threads=max(n_threads // 2, 1))
+        next_estimator = PoseLandmarker(n_threads=max(n_threads // 2, 1))
     next_poses = None if next_estimator is None else NextFramePoses(next_estimator)
     tracker = PersonTracker(estimator, next_poses)
     timeline = main_performer.PerformerTimeline()
