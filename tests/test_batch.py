@@ -258,8 +258,8 @@ def stub_takes(monkeypatch: pytest.MonkeyPatch) -> None:
             yield build_row(job, reporter, status="done", output=str(path))
 
     monkeypatch.setattr(run_jobs, "make_takes", make_takes)
-    monkeypatch.setattr(run_jobs, "load_generator", lambda settings: None)
-    monkeypatch.setattr(run_jobs, "load_job_encoder", lambda settings, reporter: None)
+    monkeypatch.setattr(run_jobs, "needs_model_first", lambda job: False)
+    monkeypatch.setattr(run_jobs, "record_speed", lambda settings, row: None)
 
 
 def list_statuses(

@@ -111,7 +111,9 @@ def estimate_poses(
     frame_size = size
     n_frames = shot_start = 0
     with closing(next_poses) if next_poses else nullcontext():
-        for frame, next_frame in _pair_with_next(frames):
+        # An estimator without a thread may prepare the frame that was read last.
+        pairs = _pair_with_next(frames) if next_poses else ((frame, None) for frame in frames)
+        for frame, next_frame in pairs:
             frame_size = (frame.rgb.shape[1], frame.rgb.shape[0])
             tracks = tracker.update(frame.rgb, None if next_frame is None else next_frame.rgb)
             if tracks is not None:
