@@ -76,7 +76,8 @@ def test_flow_tracking_stops_once_a_person_is_detected(
 
     assert analysis.rhythm.method == "directogram"
     assert decoded_paths == [moving_video]
-    assert 1 <= len(flow_times_s) <= 6  # a tenth of 32 frames, and the frames in progress
+    # A tenth of 32 frames, those that are decoded ahead, and those in progress.
+    assert 1 <= len(flow_times_s) <= 4 + video_analysis.MAX_PREFETCHED_FRAMES + 3
 
 
 def test_the_rhythm_is_from_flow_if_the_person_does_not_move(
