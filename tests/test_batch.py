@@ -259,6 +259,7 @@ def stub_takes(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(run_jobs, "make_takes", make_takes)
     monkeypatch.setattr(run_jobs, "needs_model_first", lambda job: False)
+    monkeypatch.setattr(run_jobs, "_check_model", lambda job: None)
     monkeypatch.setattr(run_jobs, "record_speed", lambda settings, row: None)
 
 

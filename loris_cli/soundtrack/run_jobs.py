@@ -54,7 +54,8 @@ def run_jobs(
     share_freed_memory()
     n_processes = max(min(workers, len(todo)), 1)
     configure_threads(count_threads(todo[0].settings.threads, n_processes=n_processes))
-    if needs_model_first(todo[0]):
+    # Errors of the model affect every video, so a batch loads it before the first analysis.
+    if len(todo) > 1 or needs_model_first(todo[0]):
         from loris_cli.soundtrack.generators import load_job_encoder
 
         _check_model(todo[0])
